@@ -1,0 +1,175 @@
+"""What can go wrong, and the one table that turns an errno into it.
+
+Every error of ipckit is an `IpcError`, which is an `OSError`; each also is the
+builtin exception that people already catch for that situation, so that
+``except FileNotFoundError`` and ``except TimeoutError`` do what they say.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ipckit._native import Message
+
+
+class IpcError(OSError):
+    """An IPC call failed.
+
+    Args:
+        message: what is wrong, in one line.
+        errno: the kernel's error number, or the closest one there is.
+        op: the call that failed, such as ``"msgsnd"``.
+        target: the object it was made on, such as ``"queue key 0x000004d2"``.
+        hint: what to do about it, or "".
+    """
+
+    op: str
+    target: str
+    hint: str
+
+    def __init__(
+        self, message: str, *, errno: int = 0, op: str = "", target: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(errno, message)
+        self.op = op
+        self.target = target
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = " on ".join(part for part in (self.op, self.target) if part)
+        text = f"{where}: {self.strerror}" if where else str(self.strerror)
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError would call cls(errno, message); this class takes its facts by name.
+        return (_rebuild, (type(self), self.strerror, self.errno), self.__dict__)
+
+
+def _rebuild(cls: type[IpcError], message: str, errno: int) -> IpcError:
+    return cls(message, errno=errno)
+
+
+class AlreadyExists(IpcError, FileExistsError):
+    """`create` met an object of that key or name."""
+
+
+class NotFound(IpcError, FileNotFoundError):
+    """No object has that key, name or id."""
+
+
+class AccessDenied(IpcError, PermissionError):
+    """The object's owner and mode forbid the call."""
+
+
+class WouldBlock(IpcError, BlockingIOError):
+    """``timeout=0`` was asked for, and the call could not be done at once."""
+
+
+class Timeout(IpcError, TimeoutError):
+    """The deadline passed; nothing was done."""
+
+
+class Removed(IpcError):
+    """The object was removed from the system, before the call or during it."""
+
+
+class MessageTooLong(IpcError):
+    """A message is larger than the object, or the buffer asked for, can hold."""
+
+
+class LimitReached(IpcError):
+    """A limit of the system or the process is reached; the message names it and its value."""
+
+
+class InvalidArgument(IpcError, ValueError):
+    """An argument is out of range; the message gives the range."""
+
+
+class ClosedHandle(IpcError, ValueError):
+    """The handle was closed in this process."""
+
+
+class PeerGone(IpcError, ConnectionError):
+    """Nobody is left on the other side."""
+
+
+class OwnerDied(IpcError):
+    """Who held the lock died with it; what it guards may be half done."""
+
+
+class LayoutMismatch(IpcError, TypeError):
+    """The two sides disagree on the type of the payload.
+
+    Attributes:
+        raw: the bytes that could not be decoded, or None.
+        mtype: the System V message type that came with them, or 0.
+        priority: the POSIX priority that came with them, or 0.
+        received: what one call (`drain`) had taken before it met these bytes.
+    """
+
+    raw: bytes | None = None
+    mtype: int = 0
+    priority: int = 0
+    received: tuple[Message[Any], ...] = ()
+
+
+class Corrupt(IpcError):
+    """Shared memory holds something that no well-behaved peer writes."""
+
+
+_BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {
+    _errno.EEXIST: AlreadyExists,
+    _errno.EADDRINUSE: AlreadyExists,
+    _errno.ENOENT: NotFound,
+    _errno.EACCES: AccessDenied,
+    _errno.EPERM: AccessDenied,
+    _errno.EAGAIN: WouldBlock,
+    _errno.ENOMSG: WouldBlock,
+    _errno.ETIMEDOUT: Timeout,
+    _errno.EIDRM: Removed,
+    _errno.E2BIG: MessageTooLong,
+    _errno.EMSGSIZE: MessageTooLong,
+    _errno.ENOSPC: LimitReached,
+    _errno.EMFILE: LimitReached,
+    _errno.ENFILE: LimitReached,
+    _errno.ENOMEM: LimitReached,
+    _errno.ERANGE: LimitReached,
+    _errno.ETOOMANYREFS: LimitReached,
+    _errno.EINVAL: InvalidArgument,
+    _errno.ENAMETOOLONG: InvalidArgument,
+    _errno.EFBIG: InvalidArgument,
+    _errno.EBADF: ClosedHandle,
+    _errno.EPIPE: PeerGone,
+    _errno.ECONNRESET: PeerGone,
+    _errno.ECONNREFUSED: PeerGone,
+    _errno.EOWNERDEAD: OwnerDied,
+    _errno.EBADMSG: LayoutMismatch,
+    _errno.EUCLEAN: Corrupt,
+}
+
+# Where one errno means something else for one call.
+_BY_CALL: Final[Mapping[tuple[str, int], type[IpcError]]] = {
+    ("semop", _errno.E2BIG): LimitReached,
+    ("mq_notify", _errno.EBUSY): AlreadyExists,
+}
+
+
+def from_errno(
+    errno: int, *, op: str, target: str = "", message: str = "", hint: str = ""
+) -> IpcError:
+    """The `IpcError` for an errno.
+
+    Args:
+        errno: the error number that the kernel gave.
+        op: the call that gave it.
+        target: the object it was made on.
+        message: what is wrong; by default the C library's text for the errno.
+        hint: what to do about it.
+    """
+    cls = _BY_CALL.get((op, errno)) or _BY_ERRNO.get(errno, IpcError)
+    return cls(message or os.strerror(errno), errno=errno, op=op, target=target, hint=hint)
