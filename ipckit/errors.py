@@ -154,6 +154,9 @@ _BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {
 
 # Where one errno means something else for one call.
 _BY_CALL: Final[Mapping[tuple[str, int], type[IpcError]]] = {
+    ("msgsnd", _errno.EINVAL): Removed,  # its arguments are checked before the call
+    ("msgrcv", _errno.EINVAL): Removed,
+    ("msgctl", _errno.EINVAL): Removed,
     ("semop", _errno.E2BIG): LimitReached,
     ("mq_notify", _errno.EBUSY): AlreadyExists,
 }

@@ -4,10 +4,37 @@
 static int
 module_exec(PyObject *module)
 {
-    if (ipckit_add_record(module) < 0) {
+    if (ipckit_add_message(module) < 0 || ipckit_add_sysv_msg(module) < 0
+        || ipckit_add_mq(module) < 0) {
         return -1;
     }
     return 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    native_state *state = PyModule_GetState(module);
+    if (state != NULL) {
+        Py_VISIT(state->message_type);
+    }
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    native_state *state = PyModule_GetState(module);
+    if (state != NULL) {
+        Py_CLEAR(state->message_type);
+    }
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -19,8 +46,11 @@ static struct PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "ipckit._native",
     .m_doc = "Kernel calls and memory for ipckit; raises plain OSError.",
-    .m_size = 0,
+    .m_size = sizeof(native_state),
     .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
 };
 
 __attribute__((visibility("default"))) PyMODINIT_FUNC

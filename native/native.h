@@ -5,9 +5,38 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #define HIDDEN __attribute__((visibility("hidden")))
 
+/* Above this many bytes a copy is long enough to let other threads run meanwhile. */
+#define GIL_FREE_BYTES 4096
+
+typedef struct {
+    PyTypeObject *message_type;
+} native_state;
+
 /* Each file adds its functions and types to the module: 0, or -1 with an exception set. */
-HIDDEN int ipckit_add_record(PyObject *module);
+HIDDEN int ipckit_add_message(PyObject *module);
+HIDDEN int ipckit_add_sysv_msg(PyObject *module);
+HIDDEN int ipckit_add_mq(PyObject *module);
+
+/* A new Message; takes no reference to `value`. */
+HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,
+                                    bool truncated);
+
+/* args.c: one argument each; 0, or -1 with TypeError or ValueError set. */
+HIDDEN int ipckit_check_nargs(const char *function, Py_ssize_t got, Py_ssize_t wanted);
+HIDDEN int ipckit_int_arg(PyObject *object, const char *name, int *result);
+HIDDEN int ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *result);
+HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result);
+
+/* How long a call may wait: for ever, not at all, or so many nanoseconds. */
+#define WAIT_FOREVER INT64_C(-1)
+HIDDEN int ipckit_wait_arg(PyObject *object, int64_t *wait_ns);
+
+/* OSError from errno; always NULL. */
+HIDDEN PyObject *ipckit_oserror(void);
 
 #endif

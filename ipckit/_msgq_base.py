@@ -1,0 +1,113 @@
+"""What System V and POSIX message queues share: typed payloads, draining, iterating."""
+
+from __future__ import annotations
+
+import errno
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
+
+from ipckit import _native
+from ipckit._handle import Handle
+from ipckit._typing import T
+from ipckit.codec import codec_for
+from ipckit.errors import ClosedHandle, IpcError, LayoutMismatch, Removed, WouldBlock, from_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipckit._typing import AnyPayload
+    from ipckit.codec import Codec
+
+
+class MessageQueue(Handle, Generic[T]):
+    """A message queue with a payload type: what both kinds of queue have in common."""
+
+    def __init__(self, payload: AnyPayload, *, owner: bool) -> None:
+        super().__init__(owner=owner)
+        self._payload = payload
+        if isinstance(payload, Mapping):
+            self._codec: Codec[Any] | None = None
+            self._raw = False
+        else:
+            self._codec = codec_for(payload)
+            # Bytes go to the kernel and come from it as they are, without a codec's call.
+            self._raw = payload is bytes
+
+    @abstractmethod
+    def receive(self, *, timeout: float | None = None) -> _native.Message[T]:
+        """Take one message."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __bool__(self) -> bool:
+        # A queue is something even when it is empty.
+        return True
+
+    def drain(self) -> list[_native.Message[T]]:
+        """Take all the messages that wait now, without waiting for more.
+
+        Returns:
+            The messages in the order in which `receive` would have given them; at most as many
+            as waited when the call began, so that a busy sender can't keep it going.
+
+        Raises:
+            LayoutMismatch: a message could not be decoded; ``.raw`` has its bytes, and
+                ``.received`` the messages that were taken before it.
+            IpcError: as `receive`.
+        """
+        taken: list[_native.Message[T]] = []
+        try:
+            for _ in range(len(self)):
+                taken.append(self.receive(timeout=0))
+        except WouldBlock:
+            return taken
+        except LayoutMismatch as exc:
+            exc.received = tuple(taken)
+            raise
+        return taken
+
+    def __iter__(self) -> Iterator[_native.Message[T]]:
+        """Take message after message, waiting for each, until the queue is removed."""
+        while True:
+            try:
+                message = self.receive()
+            except Removed:
+                return
+            yield message
+
+    def _decode(self, raw: _native.Message[bytes], codec: Codec[T]) -> _native.Message[T]:
+        try:
+            value = codec.decode(raw.value)
+        except Exception as exc:  # a codec may fail in its own way; the bytes must not be lost
+            self._mismatch(raw, exc)
+        return _native.message(value, raw.mtype, raw.priority, raw.truncated)
+
+    def _mismatch(self, raw: _native.Message[bytes], exc: Exception) -> NoReturn:
+        detail = exc.strerror if isinstance(exc, IpcError) else f"{type(exc).__name__}: {exc}"
+        error = LayoutMismatch(
+            str(detail),
+            errno=errno.EBADMSG,
+            op="receive",
+            target=self._target,
+            hint="the message is taken; its bytes are in this exception's .raw",
+        )
+        error.raw, error.mtype, error.priority = raw.value, raw.mtype, raw.priority
+        raise error from exc
+
+    def _closed_or(self, op: str, exc: OSError) -> IpcError:
+        """The error of a call that failed, where nothing more is known of it."""
+        if self._closed:
+            return ClosedHandle(
+                "the handle is closed", errno=errno.EBADF, op=op, target=self._target
+            )
+        return from_errno(exc.errno or errno.EIO, op=op, target=self._target)
+
+
+def raised_elsewhere(exc: BaseException) -> bool:
+    """Whether a signal handler raised this during a native call, and not the call itself.
+
+    A native function leaves no frame, so its exceptions come straight from the caller's own.
+    """
+    return exc.__traceback__ is not None and exc.__traceback__.tb_next is not None

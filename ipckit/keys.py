@@ -1,0 +1,183 @@
+"""How objects are found: System V keys, and POSIX names."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from typing import Final, Self
+
+import sysv_ipc
+
+from ipckit.errors import InvalidArgument, NotFound, from_errno
+
+_KEY_MIN: Final = -(2**31)
+_KEY_END: Final = 2**32
+_PROJ_MAX: Final = 255
+_NAME_MAX: Final = 255
+
+
+class Key(int):
+    """A System V key: what `msgget`, `shmget` and `semget` find an object by.
+
+    A key is a signed 32-bit number. One that is written as an unsigned number,
+    as ``ipcs`` prints it, is the same key: ``Key(0xdeadbeef) == Key(-559038737)``.
+
+    Args:
+        value: the number, from -2**31 to 2**32 - 1 and not 0, which is IPC_PRIVATE and
+            finds nothing.
+
+    Raises:
+        TypeError: not an integer.
+        InvalidArgument: 0, or out of range.
+
+    See sysvipc(7).
+    """
+
+    def __new__(cls, value: int) -> Self:
+        if isinstance(value, bool) or not isinstance(value, int):
+            message = f"a key is an int, not {type(value).__name__}"
+            raise TypeError(message)
+        if not _KEY_MIN <= value < _KEY_END:
+            message = f"key {value} is out of range; a key is {_KEY_MIN} to {_KEY_END - 1}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        if value == 0:
+            message = "key 0 is IPC_PRIVATE, which nobody can open; use key=None for a free key"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        return super().__new__(cls, value - 2**32 if value >= 2**31 else value)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key that a person wrote: decimal, or hexadecimal with 0x.
+
+        Raises:
+            InvalidArgument: not such a number, or out of range.
+        """
+        try:
+            return cls(int(text, 0))
+        except InvalidArgument:
+            raise
+        except ValueError:
+            message = f"{text!r} is not a key; write it as 1234 or 0x4d2"
+            raise InvalidArgument(message, errno=errno.EINVAL) from None
+
+    @classmethod
+    def from_name(cls, name: str) -> Self:
+        """The key of a name, from 1 to 2**31 - 1: the same in every process and on every machine.
+
+        Two names share a key with a chance of one in 2**31.
+
+        Args:
+            name: any text but the empty one.
+        """
+        if not name:
+            message = "a key can't be made of an empty name"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).digest()
+        return cls(int.from_bytes(digest, "big") % (2**31 - 1) + 1)
+
+    @classmethod
+    def random(cls) -> Self:
+        """A key that is probably free, from 1 to 2**31 - 1."""
+        return cls(secrets.randbelow(2**31 - 1) + 1)
+
+    def __repr__(self) -> str:
+        return f"Key({self:#010x})"
+
+    def __str__(self) -> str:
+        return int.__repr__(self)
+
+    def __format__(self, spec: str) -> str:
+        # In hexadecimal a key is unsigned, as ipcs shows it.
+        return format(self & 0xFFFFFFFF if spec[-1:] in {"x", "X"} else int(self), spec)
+
+
+class Name(str):
+    """A POSIX IPC name: a slash, then 1 to 255 bytes with no other slash.
+
+    The first slash may be left out: ``Name("frames") == "/frames"``.
+
+    Args:
+        value: the name.
+
+    Raises:
+        TypeError: not a str.
+        InvalidArgument: empty, with a slash inside, with a NUL, ``.`` or ``..``, or too long.
+
+    See mq_overview(7), shm_overview(7) and sem_overview(7).
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        if not isinstance(value, str):
+            message = f"a name is a str, not {type(value).__name__}"
+            raise TypeError(message)
+        bare = value.removeprefix("/")
+        length = len(os.fsencode(bare))
+        problem = ""
+        if not bare:
+            problem = "it is empty"
+        elif "/" in bare:
+            problem = "it has a slash after the first character"
+        elif "\0" in bare:
+            problem = "it has a NUL character"
+        elif bare in {".", ".."}:
+            problem = "it names a directory"
+        elif length > _NAME_MAX:
+            problem = f"it is {length} bytes long after the slash; {_NAME_MAX} is the most"
+        if problem:
+            shown = value if len(value) <= 2 * _NAME_MAX else value[:32] + "…"
+            message = f"{shown!r} can't be a POSIX IPC name: {problem}"
+            code = errno.ENAMETOOLONG if length > _NAME_MAX else errno.EINVAL
+            raise InvalidArgument(message, errno=code, hint='a name looks like "/frames"')
+        return super().__new__(cls, "/" + bare)
+
+    @classmethod
+    def random(cls, prefix: str = "ipckit") -> Self:
+        """A name that is free but for a chance of one in 2**64."""
+        return cls(f"/{prefix}-{secrets.token_hex(8)}")
+
+
+def ftok(path: str | os.PathLike[str], proj: int | str) -> Key:
+    """The key of a file and a project number, as ftok(3) in C and in Perl's IPC::SysV makes it.
+
+    The key is 8 bits of the project, 8 of the device and 16 of the inode. So two
+    files may share a key, and a file that is deleted and made again has another.
+
+    Args:
+        path: a file that exists and that both sides can reach.
+        proj: 1 to 255, or one ASCII character.
+
+    Raises:
+        TypeError: `proj` is neither an int nor a str.
+        InvalidArgument: `proj` is out of range.
+        NotFound: there is no such file.
+        AccessDenied: a directory on the way can't be searched.
+    """
+    if isinstance(proj, str):
+        if len(proj) != 1 or not proj.isascii():
+            message = f"proj is {proj!r}; it takes one ASCII character, or 1 to {_PROJ_MAX}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        proj = ord(proj)
+    if isinstance(proj, bool) or not isinstance(proj, int):
+        message = f"proj is an int or a character, not {type(proj).__name__}"
+        raise TypeError(message)
+    if not 1 <= proj <= _PROJ_MAX:
+        message = f"proj is {proj}; it takes 1 to {_PROJ_MAX}"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    file = os.fspath(path)
+    try:
+        number: int = sysv_ipc.ftok(file, proj, True)  # noqa: FBT003 - it takes no keywords here
+    except FileNotFoundError:
+        raise NotFound(
+            "no such file",
+            errno=errno.ENOENT,
+            op="ftok",
+            target=file,
+            hint="the file must exist before a key is made of it",
+        ) from None
+    except OSError as exc:
+        raise from_errno(exc.errno or errno.EINVAL, op="ftok", target=file) from None
+    return Key(number)

@@ -1,0 +1,26 @@
+"""Message queues: System V's, with typed messages, and POSIX's, with priorities."""
+
+from ipckit._msgq_posix import PosixMessageQueue, PosixMessageQueueAttributes
+from ipckit._msgq_stat import (
+    SysVMessageLimits,
+    SysVMessageQueueStat,
+    SysVMessageUsage,
+    limits,
+    list_queues,
+    usage,
+)
+from ipckit._msgq_sysv import SysVMessageQueue
+from ipckit._native import Message
+
+__all__ = [
+    "Message",
+    "PosixMessageQueue",
+    "PosixMessageQueueAttributes",
+    "SysVMessageLimits",
+    "SysVMessageQueue",
+    "SysVMessageQueueStat",
+    "SysVMessageUsage",
+    "limits",
+    "list_queues",
+    "usage",
+]

@@ -1,0 +1,86 @@
+/* Arguments of native functions, checked one by one. */
+#include "clock.h"
+#include "native.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+
+int
+ipckit_check_nargs(const char *function, Py_ssize_t got, Py_ssize_t wanted)
+{
+    if (got == wanted) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", function, wanted, got);
+    return -1;
+}
+
+int
+ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *result)
+{
+    PyObject *index = PyNumber_Index(object);
+    if (index == NULL) {
+        return -1;
+    }
+    int overflow;
+    long value = PyLong_AsLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (value == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (overflow || value < min || value > max) {
+        PyErr_Format(PyExc_ValueError, "%s is %S; it takes %ld to %ld", name, object, min, max);
+        return -1;
+    }
+    *result = value;
+    return 0;
+}
+
+int
+ipckit_int_arg(PyObject *object, const char *name, int *result)
+{
+    long value;
+    if (ipckit_long_arg(object, name, INT_MIN, INT_MAX, &value) < 0) {
+        return -1;
+    }
+    *result = (int)value;
+    return 0;
+}
+
+int
+ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result)
+{
+    long value;
+    if (ipckit_long_arg(object, name, 0, LONG_MAX, &value) < 0) {
+        return -1;
+    }
+    *result = value;
+    return 0;
+}
+
+int
+ipckit_wait_arg(PyObject *object, int64_t *wait_ns)
+{
+    if (object == Py_None) {
+        *wait_ns = WAIT_FOREVER;
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(object);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (isnan(seconds) || seconds < 0) {
+        PyErr_SetString(PyExc_ValueError, "timeout takes 0 or more seconds, or None");
+        return -1;
+    }
+    double ns = ceil(seconds * (double)NS_PER_SECOND);
+    *wait_ns = ns >= (double)INT64_MAX ? WAIT_FOREVER : (int64_t)ns;
+    return 0;
+}
+
+PyObject *
+ipckit_oserror(void)
+{
+    return PyErr_SetFromErrno(PyExc_OSError);
+}

@@ -1,0 +1,286 @@
+/* POSIX message queues: sending, receiving and notification on an open descriptor. */
+#include "clock.h"
+#include "native.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <mqueue.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define STAGE_BYTES 8192
+#define PRIORITY_MAX 32767
+#define INTERRUPTED_BY_PYTHON (-2)
+
+/* The kernel's own length of the cookie behind SIGEV_THREAD. */
+#define NOTIFY_COOKIE_BYTES 32
+
+/* One mq_send or mq_receive. */
+typedef struct {
+    mqd_t queue;
+    char *text;
+    size_t size;
+    unsigned priority;
+    bool receive;
+} queue_call;
+
+static ssize_t
+attempt_until(queue_call *call, const struct timespec *realtime_deadline)
+{
+    if (call->receive) {
+        return mq_timedreceive(call->queue, call->text, call->size, &call->priority,
+                               realtime_deadline);
+    }
+    return mq_timedsend(call->queue, call->text, call->size, call->priority, realtime_deadline);
+}
+
+/* A deadline in the past makes the call return at once whatever O_NONBLOCK says: that flag lives
+   in the open file description, which forks and duplicates share, so it is not ours to set. */
+static ssize_t
+attempt_now(queue_call *call)
+{
+    static const struct timespec past = {0, 0};
+    ssize_t result = attempt_until(call, &past);
+    if (result < 0 && (errno == ETIMEDOUT || errno == EINTR)) {
+        errno = EAGAIN; /* it got as far as going to sleep */
+    }
+    return result;
+}
+
+/* Waits in the kernel until the descriptor is ready or the deadline passes (ETIMEDOUT). */
+static int
+poll_until(const queue_call *call, int64_t deadline)
+{
+    struct pollfd ready = {.fd = call->queue, .events = call->receive ? POLLIN : POLLOUT};
+    struct timespec left, *limit = NULL;
+    if (deadline != INT64_MAX) {
+        int64_t ns = deadline - monotonic_ns();
+        left = timespec_of(ns > 0 ? ns : 0);
+        limit = &left;
+    }
+    int count = ppoll(&ready, 1, limit, NULL);
+    if (count == 0) {
+        errno = ETIMEDOUT;
+        return -1;
+    }
+    return count < 0 ? -1 : 0;
+}
+
+static ssize_t
+wait_once(queue_call *call, int64_t deadline)
+{
+    if (deadline == INT64_MAX) {
+        /* Asleep in the call itself: a registered notification is for those who are not. */
+        ssize_t result = attempt_until(call, NULL);
+        if (result >= 0 || errno != EAGAIN) {
+            return result;
+        }
+    }
+    return poll_until(call, deadline) < 0 ? -1 : attempt_now(call);
+}
+
+static ssize_t
+wait_for(queue_call *call, int64_t wait_ns)
+{
+    int64_t deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : deadline_after(wait_ns);
+    ssize_t result;
+    int error;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        result = wait_once(call, deadline);
+        error = errno;
+        Py_END_ALLOW_THREADS
+        if (result < 0 && error == EINTR && PyErr_CheckSignals() < 0) {
+            result = INTERRUPTED_BY_PYTHON;
+        }
+    } while (result == -1 && (error == EINTR || error == EAGAIN));
+    errno = error;
+    return result;
+}
+
+/* The caller keeps the descriptor open: while the GIL is held nobody can close it, and the handle
+   counts those who wait. */
+static ssize_t
+perform(queue_call *call, int64_t wait_ns)
+{
+    ssize_t result;
+    if (wait_ns != 0 && call->size > GIL_FREE_BYTES) {
+        int error;
+        Py_BEGIN_ALLOW_THREADS
+        result = attempt_now(call);
+        error = errno;
+        Py_END_ALLOW_THREADS
+        errno = error;
+    } else {
+        result = attempt_now(call);
+    }
+    bool again = result < 0 && (errno == EAGAIN || errno == EINTR);
+    return again && wait_ns != 0 ? wait_for(call, wait_ns) : result;
+}
+
+PyDoc_STRVAR(mq_send_doc,
+             "mq_send(fd, data, priority, timeout, /)\n--\n\n"
+             "mq_send(3), waiting up to `timeout` seconds (None: for ever). OSError: EAGAIN when\n"
+             "full and `timeout` is 0, ETIMEDOUT at the deadline, else as the kernel gives it.");
+
+static PyObject *
+native_mq_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    queue_call call = {.receive = false};
+    int64_t wait_ns;
+    long priority;
+    Py_buffer data;
+    if (ipckit_check_nargs("mq_send", nargs, 4) < 0
+        || ipckit_int_arg(args[0], "fd", &call.queue) < 0
+        || ipckit_long_arg(args[2], "priority", 0, PRIORITY_MAX, &priority) < 0
+        || ipckit_wait_arg(args[3], &wait_ns) < 0
+        || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    call.text = data.buf;
+    call.size = (size_t)data.len;
+    call.priority = (unsigned)priority;
+    ssize_t result = perform(&call, wait_ns);
+    int error = errno;
+    PyBuffer_Release(&data);
+    if (result == INTERRUPTED_BY_PYTHON) {
+        return NULL;
+    }
+    if (result < 0) {
+        errno = error;
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mq_receive_doc,
+             "mq_receive(fd, size, timeout, /)\n--\n\n"
+             "mq_receive(3) into `size` bytes, which is at least the queue's message size, waiting\n"
+             "up to `timeout` seconds (None: for ever), as a Message with a bytes value. OSError:\n"
+             "EAGAIN when empty and `timeout` is 0, ETIMEDOUT at the deadline, else as the kernel\n"
+             "gives it.");
+
+static PyObject *
+native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    queue_call call = {.receive = true};
+    Py_ssize_t size;
+    int64_t wait_ns;
+    if (ipckit_check_nargs("mq_receive", nargs, 3) < 0
+        || ipckit_int_arg(args[0], "fd", &call.queue) < 0
+        || ipckit_size_arg(args[1], "size", &size) < 0
+        || ipckit_wait_arg(args[2], &wait_ns) < 0) {
+        return NULL;
+    }
+    char stage[STAGE_BYTES];
+    call.text = size > STAGE_BYTES ? PyMem_Malloc((size_t)size) : stage;
+    if (call.text == NULL) {
+        return PyErr_NoMemory();
+    }
+    call.size = (size_t)size;
+    ssize_t got = perform(&call, wait_ns);
+    PyObject *result = NULL;
+    if (got >= 0) {
+        PyObject *value = PyBytes_FromStringAndSize(call.text, got);
+        if (value != NULL) {
+            result = ipckit_message_new(module, value, 0, (long)call.priority, false);
+            Py_DECREF(value);
+        }
+    } else if (got != INTERRUPTED_BY_PYTHON) {
+        ipckit_oserror();
+    }
+    if (call.text != stage) {
+        PyMem_Free(call.text);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(mq_getattr_doc,
+             "mq_getattr(fd, /)\n--\n\n"
+             "mq_getattr(3): (mq_flags, mq_maxmsg, mq_msgsize, mq_curmsgs).");
+
+static PyObject *
+native_mq_getattr(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int fd;
+    if (ipckit_int_arg(arg, "fd", &fd) < 0) {
+        return NULL;
+    }
+    struct mq_attr attr;
+    if (mq_getattr(fd, &attr) < 0) {
+        return ipckit_oserror();
+    }
+    return Py_BuildValue("llll", attr.mq_flags, attr.mq_maxmsg, attr.mq_msgsize, attr.mq_curmsgs);
+}
+
+static PyObject *
+set_notification(int fd, const struct sigevent *event)
+{
+    if (mq_notify(fd, event) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mq_notify_signal_doc,
+             "mq_notify_signal(fd, signal, /)\n--\n\n"
+             "mq_notify(3): register for one signal, or give the registration up for signal 0.");
+
+static PyObject *
+native_mq_notify_signal(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int fd;
+    long number;
+    if (ipckit_check_nargs("mq_notify_signal", nargs, 2) < 0
+        || ipckit_int_arg(args[0], "fd", &fd) < 0
+        || ipckit_long_arg(args[1], "signal", 0, SIGRTMAX, &number) < 0) {
+        return NULL;
+    }
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = (int)number};
+    return set_notification(fd, number ? &event : NULL);
+}
+
+PyDoc_STRVAR(mq_notify_socket_doc,
+             "mq_notify_socket(fd, socket, /)\n--\n\n"
+             "mq_notify(2) as the C library uses it for SIGEV_THREAD: the kernel writes 32 bytes to\n"
+             "a netlink socket, the last being 1 when a message came and 2 when the registration\n"
+             "ended.");
+
+static PyObject *
+native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int fd, socket;
+    if (ipckit_check_nargs("mq_notify_socket", nargs, 2) < 0
+        || ipckit_int_arg(args[0], "fd", &fd) < 0
+        || ipckit_int_arg(args[1], "socket", &socket) < 0) {
+        return NULL;
+    }
+    static char cookie[NOTIFY_COOKIE_BYTES]; /* the kernel copies it during the call */
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_signo = socket};
+    event.sigev_value.sival_ptr = cookie;
+    /* The C library's mq_notify would start its own thread. */
+    if (syscall(SYS_mq_notify, fd, &event) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"mq_send", (PyCFunction)(void (*)(void))native_mq_send, METH_FASTCALL, mq_send_doc},
+    {"mq_receive", (PyCFunction)(void (*)(void))native_mq_receive, METH_FASTCALL, mq_receive_doc},
+    {"mq_getattr", native_mq_getattr, METH_O, mq_getattr_doc},
+    {"mq_notify_signal", (PyCFunction)(void (*)(void))native_mq_notify_signal, METH_FASTCALL,
+     mq_notify_signal_doc},
+    {"mq_notify_socket", (PyCFunction)(void (*)(void))native_mq_notify_socket, METH_FASTCALL,
+     mq_notify_socket_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+ipckit_add_mq(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,376 @@
+/* System V message queues: msgsnd and msgrcv with a deadline, and msgctl. */
+#include "clock.h"
+#include "native.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+
+#ifndef MSG_COPY
+#define MSG_COPY 040000
+#endif
+#ifndef MSG_STAT_ANY
+#define MSG_STAT_ANY 13
+#endif
+
+/* Messages up to the kernel's default msgmax are staged on the stack. */
+#define STAGE_BYTES 8192
+
+typedef struct {
+    long type;
+    char text[STAGE_BYTES];
+} staged_message;
+
+/* One msgsnd or msgrcv; `text_size` is the message's size or the buffer's. */
+typedef struct {
+    int id;
+    void *message; /* a long, then text_size bytes */
+    size_t text_size;
+    long select; /* msgrcv only */
+    int flags;
+    bool receive;
+} queue_call;
+
+/* Waiting without a deadline sleeps in the kernel; with one it looks again after these pauses. */
+#define FIRST_PAUSE_NS (20 * NS_PER_MS / 1000)
+#define LONGEST_PAUSE_NS NS_PER_MS
+/* So many pauses, then a look at signals: one may have come while the thread was not asleep. */
+#define PAUSES_BETWEEN_SIGNAL_CHECKS 50
+
+#define INTERRUPTED_BY_PYTHON (-2)
+
+static ssize_t
+attempt(const queue_call *call, int extra_flags)
+{
+    int flags = call->flags | extra_flags;
+    if (call->receive) {
+        return msgrcv(call->id, call->message, call->text_size, call->select, flags);
+    }
+    return msgsnd(call->id, call->message, call->text_size, flags);
+}
+
+static bool
+would_block(const queue_call *call, ssize_t result)
+{
+    return result < 0 && errno == (call->receive ? ENOMSG : EAGAIN);
+}
+
+/* Tries again and again, further and further apart, until it is done, the deadline has passed
+   (ETIMEDOUT), a signal came (EINTR), or it is time to look for one (EINTR as well). */
+static ssize_t
+attempt_with_pauses(const queue_call *call, int64_t deadline, int64_t *pause)
+{
+    for (int round = 0; round < PAUSES_BETWEEN_SIGNAL_CHECKS; round++) {
+        int64_t left = deadline - monotonic_ns();
+        if (left <= 0) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        struct timespec nap = timespec_of(*pause < left ? *pause : left);
+        if (clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL) == EINTR) {
+            break;
+        }
+        ssize_t result = attempt(call, IPC_NOWAIT);
+        if (!would_block(call, result)) {
+            return result;
+        }
+        *pause = *pause * 2 < LONGEST_PAUSE_NS ? *pause * 2 : LONGEST_PAUSE_NS;
+    }
+    errno = EINTR;
+    return -1;
+}
+
+/* Called where an attempt without waiting has failed; drops the GIL while it waits. */
+static ssize_t
+wait_for(const queue_call *call, int64_t wait_ns)
+{
+    int64_t deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : deadline_after(wait_ns);
+    int64_t pause = FIRST_PAUSE_NS;
+    for (;;) {
+        ssize_t result;
+        int error;
+        Py_BEGIN_ALLOW_THREADS
+        if (wait_ns == WAIT_FOREVER) {
+            result = attempt(call, 0);
+        } else {
+            result = attempt_with_pauses(call, deadline, &pause);
+        }
+        error = errno;
+        Py_END_ALLOW_THREADS
+        errno = error;
+        if (result >= 0 || error != EINTR) {
+            return result;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return INTERRUPTED_BY_PYTHON;
+        }
+    }
+}
+
+/* Whether a message is longer than the queue will ever hold; false where it may not be asked. */
+static bool
+never_fits(const queue_call *call)
+{
+    struct msqid_ds ds;
+    return !call->receive && msgctl(call->id, IPC_STAT, &ds) == 0
+           && call->text_size > ds.msg_qbytes;
+}
+
+/* The call at once if that can be, else as long as it may take. Result as msgsnd and msgrcv give
+   it, or INTERRUPTED_BY_PYTHON with an exception set. */
+static ssize_t
+perform(const queue_call *call, int64_t wait_ns)
+{
+    ssize_t result;
+    if (call->text_size > GIL_FREE_BYTES && !call->receive) {
+        int error;
+        Py_BEGIN_ALLOW_THREADS
+        result = attempt(call, IPC_NOWAIT);
+        error = errno;
+        Py_END_ALLOW_THREADS
+        errno = error;
+    } else {
+        result = attempt(call, IPC_NOWAIT);
+    }
+    int error = errno;
+    if (would_block(call, result) && never_fits(call)) {
+        errno = EMSGSIZE;
+        return -1;
+    }
+    errno = error;
+    bool again = would_block(call, result) || (result < 0 && errno == EINTR);
+    if (!again || wait_ns == 0 || (call->flags & MSG_COPY)) {
+        return result;
+    }
+    return wait_for(call, wait_ns);
+}
+
+static long
+current_msgmax(void)
+{
+    struct msginfo info;
+    if (msgctl(0, IPC_INFO, (struct msqid_ds *)&info) < 0) {
+        return INT_MAX;
+    }
+    return info.msgmax;
+}
+
+/* A message no longer than msgmax, staged: in `stage` where it fits, else in new memory. */
+static void *
+stage_outgoing(staged_message *stage, long mtype, const Py_buffer *data)
+{
+    size_t size = (size_t)data->len;
+    staged_message *message = stage;
+    if (size > STAGE_BYTES) {
+        if (size > (size_t)current_msgmax()) {
+            errno = EMSGSIZE;
+            return ipckit_oserror();
+        }
+        message = PyMem_Malloc(sizeof(long) + size);
+        if (message == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    message->type = mtype;
+    memcpy(message->text, data->buf, size);
+    return message;
+}
+
+PyDoc_STRVAR(msgsnd_doc,
+             "msgsnd(id, mtype, data, timeout, /)\n--\n\n"
+             "msgsnd(2), waiting up to `timeout` seconds (None: for ever). OSError: ETIMEDOUT at\n"
+             "the deadline, EMSGSIZE above kernel.msgmax, else as the kernel gives it.");
+
+static PyObject *
+native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    queue_call call = {.receive = false};
+    long mtype;
+    int64_t wait_ns;
+    Py_buffer data;
+    if (ipckit_check_nargs("msgsnd", nargs, 4) < 0 || ipckit_int_arg(args[0], "id", &call.id) < 0
+        || ipckit_long_arg(args[1], "mtype", 1, LONG_MAX, &mtype) < 0
+        || ipckit_wait_arg(args[3], &wait_ns) < 0
+        || PyObject_GetBuffer(args[2], &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    staged_message stage;
+    call.message = stage_outgoing(&stage, mtype, &data);
+    call.text_size = (size_t)data.len;
+    PyBuffer_Release(&data);
+    if (call.message == NULL) {
+        return NULL;
+    }
+    ssize_t result = perform(&call, wait_ns);
+    int error = errno;
+    if (call.message != &stage) {
+        PyMem_Free(call.message);
+    }
+    if (result == 0) {
+        Py_RETURN_NONE;
+    }
+    if (result == INTERRUPTED_BY_PYTHON) {
+        return NULL;
+    }
+    errno = error == EINVAL && call.text_size > (size_t)current_msgmax() ? EMSGSIZE : error;
+    return ipckit_oserror();
+}
+
+PyDoc_STRVAR(msgrcv_doc,
+             "msgrcv(id, select, flags, size, timeout, /)\n--\n\n"
+             "msgrcv(2) of up to `size` bytes, waiting up to `timeout` seconds (None: for ever),\n"
+             "as a Message with a bytes value. OSError: ETIMEDOUT at the deadline, else as the\n"
+             "kernel gives it.");
+
+static PyObject *
+native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    queue_call call = {.receive = true};
+    Py_ssize_t size;
+    int64_t wait_ns;
+    if (ipckit_check_nargs("msgrcv", nargs, 5) < 0 || ipckit_int_arg(args[0], "id", &call.id) < 0
+        || ipckit_long_arg(args[1], "select", LONG_MIN, LONG_MAX, &call.select) < 0
+        || ipckit_int_arg(args[2], "flags", &call.flags) < 0
+        || ipckit_size_arg(args[3], "size", &size) < 0
+        || ipckit_wait_arg(args[4], &wait_ns) < 0) {
+        return NULL;
+    }
+    staged_message stage, *message = &stage;
+    if (size > STAGE_BYTES) {
+        message = size > PY_SSIZE_T_MAX - 64 ? NULL : PyMem_Malloc(sizeof(long) + (size_t)size);
+        if (message == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    call.message = message;
+    call.text_size = (size_t)size;
+    ssize_t got = perform(&call, wait_ns);
+    PyObject *result = NULL;
+    if (got >= 0) {
+        PyObject *value = PyBytes_FromStringAndSize(message->text, got);
+        if (value != NULL) {
+            result = ipckit_message_new(module, value, message->type, 0, false);
+            Py_DECREF(value);
+        }
+    } else if (got != INTERRUPTED_BY_PYTHON) {
+        ipckit_oserror();
+    }
+    if (message != &stage) {
+        PyMem_Free(message);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(msg_stat_doc,
+             "msg_stat(id, command, /)\n--\n\n"
+             "msgctl(2) with IPC_STAT, MSG_STAT or MSG_STAT_ANY: (what msgctl returned, key, uid,\n"
+             "gid, cuid, cgid, mode, seq, stime, rtime, ctime, cbytes, qnum, qbytes, lspid, lrpid).");
+
+static PyObject *
+native_msg_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int id, command;
+    if (ipckit_check_nargs("msg_stat", nargs, 2) < 0 || ipckit_int_arg(args[0], "id", &id) < 0
+        || ipckit_int_arg(args[1], "command", &command) < 0) {
+        return NULL;
+    }
+    if (command != IPC_STAT && command != MSG_STAT && command != MSG_STAT_ANY) {
+        PyErr_SetString(PyExc_ValueError, "command is IPC_STAT, MSG_STAT or MSG_STAT_ANY");
+        return NULL;
+    }
+    struct msqid_ds ds;
+    int result = msgctl(id, command, &ds);
+    if (result < 0) {
+        return ipckit_oserror();
+    }
+    return Py_BuildValue("iikkkkkkLLLkkkii", result, (int)ds.msg_perm.__key,
+                         (unsigned long)ds.msg_perm.uid, (unsigned long)ds.msg_perm.gid,
+                         (unsigned long)ds.msg_perm.cuid, (unsigned long)ds.msg_perm.cgid,
+                         (unsigned long)ds.msg_perm.mode, (unsigned long)ds.msg_perm.__seq,
+                         (long long)ds.msg_stime, (long long)ds.msg_rtime, (long long)ds.msg_ctime,
+                         (unsigned long)ds.__msg_cbytes, (unsigned long)ds.msg_qnum,
+                         (unsigned long)ds.msg_qbytes, (int)ds.msg_lspid, (int)ds.msg_lrpid);
+}
+
+PyDoc_STRVAR(msg_set_doc,
+             "msg_set(id, uid, gid, mode, qbytes, /)\n--\n\n"
+             "msgctl(2) with IPC_SET: the owner, the mode's lower nine bits and the most bytes.");
+
+static PyObject *
+native_msg_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int id;
+    long uid, gid, mode, qbytes;
+    if (ipckit_check_nargs("msg_set", nargs, 5) < 0 || ipckit_int_arg(args[0], "id", &id) < 0
+        || ipckit_long_arg(args[1], "uid", 0, UINT32_MAX - 1, &uid) < 0
+        || ipckit_long_arg(args[2], "gid", 0, UINT32_MAX - 1, &gid) < 0
+        || ipckit_long_arg(args[3], "mode", 0, 0777, &mode) < 0
+        || ipckit_long_arg(args[4], "qbytes", 0, LONG_MAX, &qbytes) < 0) {
+        return NULL;
+    }
+    struct msqid_ds ds = {.msg_qbytes = (msglen_t)qbytes};
+    ds.msg_perm.uid = (uid_t)uid;
+    ds.msg_perm.gid = (gid_t)gid;
+    ds.msg_perm.mode = (unsigned short)mode;
+    if (msgctl(id, IPC_SET, &ds) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(msg_info_doc,
+             "msg_info(command, /)\n--\n\n"
+             "msgctl(2) with IPC_INFO or MSG_INFO: (highest used index, msgpool, msgmap, msgmax,\n"
+             "msgmnb, msgmni, msgssz, msgtql, msgseg).");
+
+static PyObject *
+native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int command;
+    if (ipckit_int_arg(arg, "command", &command) < 0) {
+        return NULL;
+    }
+    if (command != IPC_INFO && command != MSG_INFO) {
+        PyErr_SetString(PyExc_ValueError, "command is IPC_INFO or MSG_INFO");
+        return NULL;
+    }
+    struct msginfo info;
+    int highest = msgctl(0, command, (struct msqid_ds *)&info);
+    if (highest < 0) {
+        return ipckit_oserror();
+    }
+    return Py_BuildValue("iiiiiiiii", highest, info.msgpool, info.msgmap, info.msgmax, info.msgmnb,
+                         info.msgmni, info.msgssz, info.msgtql, (int)info.msgseg);
+}
+
+static PyMethodDef functions[] = {
+    {"msgsnd", (PyCFunction)(void (*)(void))native_msgsnd, METH_FASTCALL, msgsnd_doc},
+    {"msgrcv", (PyCFunction)(void (*)(void))native_msgrcv, METH_FASTCALL, msgrcv_doc},
+    {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
+    {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
+    {"msg_info", native_msg_info, METH_O, msg_info_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+ipckit_add_sysv_msg(PyObject *module)
+{
+    static const struct {
+        const char *name;
+        long value;
+    } constants[] = {
+        {"IPC_STAT", IPC_STAT},         {"IPC_INFO", IPC_INFO},
+        {"MSG_STAT", MSG_STAT},         {"MSG_STAT_ANY", MSG_STAT_ANY},
+        {"MSG_INFO", MSG_INFO},         {"MSG_NOERROR", MSG_NOERROR},
+        {"MSG_EXCEPT", MSG_EXCEPT},     {"MSG_COPY", MSG_COPY},
+        {"IPC_NOWAIT", IPC_NOWAIT},
+    };
+    for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0) {
+            return -1;
+        }
+    }
+    return PyModule_AddFunctions(module, functions);
+}
