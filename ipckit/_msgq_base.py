@@ -11,7 +11,7 @@ from ipckit import _native
 from ipckit._handle import Handle
 from ipckit._typing import T
 from ipckit.codec import codec_for
-from ipckit.errors import ClosedHandle, IpcError, LayoutMismatch, Removed, WouldBlock, from_errno
+from ipckit.errors import IpcError, LayoutMismatch, Removed, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class MessageQueue(Handle, Generic[T]):
         taken: list[_native.Message[T]] = []
         try:
             for _ in range(len(self)):
-                taken.append(self.receive(timeout=0))
+                taken.append(self.receive(timeout=0))  # noqa: PERF401 - keeps what came before an error
         except WouldBlock:
             return taken
         except LayoutMismatch as exc:
@@ -95,14 +95,6 @@ class MessageQueue(Handle, Generic[T]):
         )
         error.raw, error.mtype, error.priority = raw.value, raw.mtype, raw.priority
         raise error from exc
-
-    def _closed_or(self, op: str, exc: OSError) -> IpcError:
-        """The error of a call that failed, where nothing more is known of it."""
-        if self._closed:
-            return ClosedHandle(
-                "the handle is closed", errno=errno.EBADF, op=op, target=self._target
-            )
-        return from_errno(exc.errno or errno.EIO, op=op, target=self._target)
 
 
 def raised_elsewhere(exc: BaseException) -> bool:

@@ -1,42 +1,31 @@
-"""The extension module: kernel calls and memory; raises plain OSError."""
-
-from typing_extensions import Buffer
-from types import GenericAlias
 from typing import Final, Generic, final
 
-from typing_extensions import TypeVar
+from typing_extensions import Buffer, TypeVar
 
+_T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 
 # -- messages
 
 @final
 class Message(Generic[_T_co]):
-    """What a receive gives: a payload, and what came with it. Immutable."""
-
     __match_args__: Final = ("value", "mtype")
 
     @property
-    def value(self) -> _T_co:
-        """The payload, decoded."""
+    def value(self) -> _T_co: ...
     @property
-    def mtype(self) -> int:
-        """The System V message type, 1 or more; 0 for a POSIX queue."""
+    def mtype(self) -> int: ...
     @property
-    def priority(self) -> int:
-        """The POSIX priority, 0 to 32767; 0 for a System V queue."""
+    def priority(self) -> int: ...
     @property
-    def truncated(self) -> bool:
-        """Whether the message was longer than what was asked for."""
+    def truncated(self) -> bool: ...
     def __new__(
         cls, value: _T_co, mtype: int = 0, priority: int = 0, truncated: bool = False
     ) -> Message[_T_co]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
-def message(
-    value: _T_co, mtype: int, priority: int, truncated: bool, /
-) -> Message[_T_co]: ...
+def message(value: _T, mtype: int, priority: int, truncated: bool, /) -> Message[_T]: ...
 
 # -- System V message queues
 

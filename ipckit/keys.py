@@ -141,7 +141,7 @@ class Name(str):
 
 
 def ftok(path: str | os.PathLike[str], proj: int | str) -> Key:
-    """The key of a file and a project number, as ftok(3) in C and in Perl's IPC::SysV makes it.
+    """Make the key of a file and a project number, as C's and Perl's function of the name.
 
     The key is 8 bits of the project, 8 of the device and 16 of the inode. So two
     files may share a key, and a file that is deleted and made again has another.

@@ -19,13 +19,9 @@ ipckit_check_nargs(const char *function, Py_ssize_t got, Py_ssize_t wanted)
 int
 ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *result)
 {
-    PyObject *index = PyNumber_Index(object);
-    if (index == NULL) {
-        return -1;
-    }
     int overflow;
-    long value = PyLong_AsLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
+    /* Takes what has __index__ too, and raises TypeError for the rest. */
+    long value = PyLong_AsLongAndOverflow(object, &overflow);
     if (value == -1 && PyErr_Occurred()) {
         return -1;
     }
@@ -64,6 +60,10 @@ ipckit_wait_arg(PyObject *object, int64_t *wait_ns)
 {
     if (object == Py_None) {
         *wait_ns = WAIT_FOREVER;
+        return 0;
+    }
+    if (PyLong_CheckExact(object) && PyObject_Not(object) == 1) {
+        *wait_ns = 0; /* the commonest number, without a detour through floating point */
         return 0;
     }
     double seconds = PyFloat_AsDouble(object);

@@ -156,6 +156,24 @@ native_mq_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
     Py_RETURN_NONE;
 }
 
+/* The Message of `got` bytes at call->text, which is inside `whole` where there is one. */
+static PyObject *
+received(PyObject *module, const queue_call *call, PyObject *whole, ssize_t got)
+{
+    PyObject *value = NULL;
+    if (whole != NULL && (size_t)got == call->size) {
+        value = Py_NewRef(whole);
+    } else {
+        value = PyBytes_FromStringAndSize(call->text, got);
+    }
+    if (value == NULL) {
+        return NULL;
+    }
+    PyObject *result = ipckit_message_new(module, value, 0, (long)call->priority, false);
+    Py_DECREF(value);
+    return result;
+}
+
 PyDoc_STRVAR(mq_receive_doc,
              "mq_receive(fd, size, timeout, /)\n--\n\n"
              "mq_receive(3) into `size` bytes, which is at least the queue's message size, waiting\n"
@@ -175,26 +193,29 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         || ipckit_wait_arg(args[2], &wait_ns) < 0) {
         return NULL;
     }
+    native_state *state = PyModule_GetState(module);
     char stage[STAGE_BYTES];
-    call.text = size > STAGE_BYTES ? PyMem_Malloc((size_t)size) : stage;
-    if (call.text == NULL) {
-        return PyErr_NoMemory();
-    }
+    PyObject *whole = NULL;
+    call.text = stage;
     call.size = (size_t)size;
+    /* After a message that filled its buffer the next is taken to do so too, and written straight
+       into its bytes object; a short one is cheaper to copy than a long object is to make. */
+    if (size > STAGE_BYTES || state->last_mq_size > size / 2) {
+        whole = PyBytes_FromStringAndSize(NULL, size);
+        if (whole == NULL) {
+            return NULL;
+        }
+        call.text = PyBytes_AsString(whole);
+    }
     ssize_t got = perform(&call, wait_ns);
     PyObject *result = NULL;
     if (got >= 0) {
-        PyObject *value = PyBytes_FromStringAndSize(call.text, got);
-        if (value != NULL) {
-            result = ipckit_message_new(module, value, 0, (long)call.priority, false);
-            Py_DECREF(value);
-        }
+        state->last_mq_size = got;
+        result = received(module, &call, whole, got);
     } else if (got != INTERRUPTED_BY_PYTHON) {
         ipckit_oserror();
     }
-    if (call.text != stage) {
-        PyMem_Free(call.text);
-    }
+    Py_XDECREF(whole);
     return result;
 }
 

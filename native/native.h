@@ -15,6 +15,7 @@
 
 typedef struct {
     PyTypeObject *message_type;
+    Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
 /* Each file adds its functions and types to the module: 0, or -1 with an exception set. */

@@ -1,0 +1,493 @@
+"""A POSIX queue as an object: made, found, described and unlinked."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import fcntl
+import os
+import resource
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, overload
+
+import posix_ipc
+
+from ipckit import _native
+from ipckit._deadline import Deadline
+from ipckit._handle import Capabilities, checked_mode
+from ipckit._limits import (
+    described,
+    descriptors_exhausted,
+    mqueue_charge,
+    soft_limit,
+    sysctl,
+)
+from ipckit._msgq_base import MessageQueue
+from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._typing import BYTES, T, V
+from ipckit.codec import codec_for
+from ipckit.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidArgument,
+    IpcError,
+    LayoutMismatch,
+    LimitReached,
+    NotFound,
+    Timeout,
+)
+from ipckit.keys import Name
+
+if TYPE_CHECKING:
+    from ipckit._msgq_notify import Notifier
+    import numpy as np
+    import numpy.typing as npt
+
+    from ipckit._msgq_posix import PosixMessageQueue
+    from ipckit._typing import AnyPayload, PayloadType
+
+_DEFAULT_SIZE: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class PosixMessageQueueAttributes:
+    """What mq_getattr(3) tells.
+
+    Attributes:
+        flags: O_NONBLOCK or 0; ipckit neither sets it nor minds it.
+        maxmsg: the most messages that the queue holds.
+        msgsize: the most bytes of one message.
+        curmsgs: messages in the queue now.
+    """
+
+    flags: int
+    maxmsg: int
+    msgsize: int
+    curmsgs: int
+
+
+class PosixQueueObject(MessageQueue[T]):
+    """A POSIX queue as an object: made, found, described and unlinked."""
+
+    caps = Capabilities(
+        pollable=True,
+        timed=True,
+        priorities=True,
+        typed_receive=False,
+        unlink_destroys_now=False,
+    )
+
+    def __init__(self, fd: int, name: Name | None, payload: AnyPayload, *, owner: bool) -> None:
+        self._name = name
+        super().__init__(payload, owner=owner)
+        self._fd = fd
+        self._notifier: Notifier | None = None
+        self._lock = threading.Lock()
+        self._waiting = 0
+        _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
+        codec = codec_for(payload)
+        if codec.size is not None and codec.size > self._max_size:
+            self._closed = True  # the caller closes the descriptor
+            message = (
+                f"{codec.name} takes {codec.size} bytes, "
+                f"and the queue's messages hold {self._max_size}"
+            )
+            raise LayoutMismatch(message, errno=errno.EBADMSG, op="mq_open", target=self._target)
+
+    # -- making and finding ------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def create(
+        cls,
+        name: str | None,
+        type: np.dtype[Any],
+        *,
+        max_messages: int = ...,
+        max_size: int | None = ...,
+        mode: int = ...,
+    ) -> PosixMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def create(
+        cls,
+        name: str | None = ...,
+        type: PayloadType[V] = ...,
+        *,
+        max_messages: int = ...,
+        max_size: int | None = ...,
+        mode: int = ...,
+    ) -> PosixMessageQueue[V]: ...
+    @classmethod
+    def create(
+        cls,
+        name: str | None = None,
+        type: Any = BYTES,
+        *,
+        max_messages: int = 10,
+        max_size: int | None = None,
+        mode: int = 0o600,
+    ) -> PosixMessageQueue[Any]:
+        """Make a new queue, which the handle owns.
+
+        Args:
+            name: the name to find it by, such as ``"/frames"``; None picks a free one.
+            type: the payload type.
+            max_messages: the most messages that it holds, 1 or more.
+            max_size: the most bytes of one message, 1 or more; by default the payload type's
+                size, or fs.mqueue.msgsize_default for a type without a fixed size.
+            mode: permission bits, 0 to 0o777; the umask has no say.
+
+        Raises:
+            AlreadyExists: there is a queue of that name.
+            LimitReached: `max_messages` is above fs.mqueue.msg_max, `max_size` above
+                fs.mqueue.msgsize_max, fs.mqueue.queues_max queues exist, or RLIMIT_MSGQUEUE,
+                RLIMIT_NOFILE or memory is used up.
+            InvalidArgument: `name`, `mode`, `max_messages` or `max_size` is out of range.
+            TypeError: `type` is not a payload type.
+
+        See mq_open(3).
+        """
+        codec = codec_for(type)
+        checked_mode(mode)
+        if max_size is None:
+            max_size = codec.size or _default_size()
+        for what, value in (("max_messages", max_messages), ("max_size", max_size)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                message = f"{what} is an int, not {builtins.type(value).__name__}"
+                raise TypeError(message)
+            if value < 1 or value >= 2**63:
+                message = f"{what} is {value}; it takes 1 or more"
+                raise InvalidArgument(message, errno=errno.EINVAL)
+        wanted = Name.random() if name is None else Name(name)
+        try:
+            queue = posix_ipc.MessageQueue(
+                str(wanted), posix_ipc.O_CREX, mode, max_messages, max_size
+            )
+        except PEER_ERRORS as exc:
+            raise _create_error(exc, wanted, max_messages, max_size) from None
+        try:
+            os.fchmod(queue.mqd, mode)
+            return _public(cls(queue.mqd, wanted, type, owner=True))
+        except BaseException:
+            queue.close()
+            posix_ipc.unlink_message_queue(str(wanted))
+            raise
+
+    @overload
+    @classmethod
+    def open(
+        cls, name: str, type: np.dtype[Any], *, readonly: bool = ..., writeonly: bool = ...
+    ) -> PosixMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open(
+        cls, name: str, type: PayloadType[V] = ..., *, readonly: bool = ..., writeonly: bool = ...
+    ) -> PosixMessageQueue[V]: ...
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        type: Any = BYTES,
+        *,
+        readonly: bool = False,
+        writeonly: bool = False,
+    ) -> PosixMessageQueue[Any]:
+        """Find a queue by its name; never makes one, never owns it.
+
+        Args:
+            name: the queue's name.
+            type: the payload type.
+            readonly: only receive; takes only the right to read.
+            writeonly: only send; takes only the right to write.
+
+        Raises:
+            NotFound: there is no queue of that name.
+            AccessDenied: the queue's mode forbids it.
+            LayoutMismatch: `type` has a fixed size above the queue's.
+            LimitReached: RLIMIT_NOFILE is used up.
+            InvalidArgument: `name` can't be one, or both `readonly` and `writeonly`.
+
+        See mq_open(3).
+        """
+        codec_for(type)
+        wanted = Name(name)
+        if readonly and writeonly:
+            message = "a queue opens readonly or writeonly, not both"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        fd = _open(wanted, readonly=readonly, writeonly=writeonly)
+        try:
+            return _public(cls(fd, wanted, type, owner=False))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @overload
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: np.dtype[Any],
+        *,
+        max_messages: int = ...,
+        max_size: int | None = ...,
+        mode: int = ...,
+        timeout: float | None = ...,
+    ) -> PosixMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: PayloadType[V] = ...,
+        *,
+        max_messages: int = ...,
+        max_size: int | None = ...,
+        mode: int = ...,
+        timeout: float | None = ...,
+    ) -> PosixMessageQueue[V]: ...
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: Any = BYTES,
+        *,
+        max_messages: int = 10,
+        max_size: int | None = None,
+        mode: int = 0o600,
+        timeout: float | None = None,
+    ) -> PosixMessageQueue[Any]:
+        """Find a queue, or make it; the handle owns it only if it made it.
+
+        Args:
+            name: the queue's name.
+            type: the payload type.
+            max_messages: as in `create`, for a queue that is made.
+            max_size: as in `create`, for a queue that is made.
+            mode: as in `create`, for a queue that is made.
+            timeout: seconds to keep trying while others make and unlink it meanwhile.
+
+        Raises:
+            Timeout: others made and unlinked it until the deadline.
+            IpcError: as `create` and `open`.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                return cls.create(
+                    name, type, max_messages=max_messages, max_size=max_size, mode=mode
+                )
+            except AlreadyExists:
+                try:
+                    return cls.open(name, type)
+                except NotFound:
+                    if deadline.expired:
+                        raise Timeout(
+                            "it keeps being made and unlinked",
+                            errno=errno.ETIMEDOUT,
+                            op="mq_open",
+                            target=_describe(Name(name)),
+                        ) from None
+
+    @overload
+    @classmethod
+    def from_fd(cls, fd: int, type: np.dtype[Any]) -> PosixMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def from_fd(cls, fd: int, type: PayloadType[V] = ...) -> PosixMessageQueue[V]: ...
+    @classmethod
+    def from_fd(cls, fd: int, type: Any = BYTES) -> PosixMessageQueue[Any]:
+        """Use a queue's descriptor that came from elsewhere; never owns the queue.
+
+        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
+        still the caller's.
+
+        Args:
+            fd: a descriptor of a POSIX message queue.
+            type: the payload type.
+
+        Raises:
+            InvalidArgument: `fd` is no message queue.
+            LayoutMismatch: `type` has a fixed size above the queue's.
+        """
+        codec_for(type)
+        try:
+            _native.mq_getattr(fd)
+        except (OSError, ValueError) as exc:
+            message = f"descriptor {fd} is no POSIX message queue"
+            raise InvalidArgument(message, errno=getattr(exc, "errno", errno.EBADF)) from None
+        shown = str(Path(f"/proc/self/fd/{fd}").readlink())
+        name = None if shown.endswith(" (deleted)") else Name(shown)
+        return _public(cls(fd, name, type, owner=False))
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> Name | None:
+        """The name that finds the queue; None for a descriptor of an unlinked one."""
+        return self._name
+
+    @property
+    def max_messages(self) -> int:
+        """The most messages that the queue holds."""
+        return self._max_messages
+
+    @property
+    def max_size(self) -> int:
+        """The most bytes of one message."""
+        return self._max_size
+
+    def fileno(self) -> int:
+        """The descriptor: readable when a message waits, writable when there is room.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("fileno")
+        return self._fd
+
+    def attributes(self) -> PosixMessageQueueAttributes:
+        """The queue's limits, and how many messages it holds now.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+
+        See mq_getattr(3).
+        """
+        self._check_open("mq_getattr")
+        return PosixMessageQueueAttributes(*_native.mq_getattr(self._fd))
+
+    def __len__(self) -> int:
+        return self.attributes().curmsgs
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        notifier, self._notifier = self._notifier, None
+        if notifier is not None:
+            notifier.stop()
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if self._waiting == 0:
+                os.close(fd)
+
+    def _remove(self) -> None:
+        if self._name is None:
+            raise NotFound("it was unlinked already", op="mq_unlink", target=self._target)
+        try:
+            posix_ipc.unlink_message_queue(str(self._name))
+        except PEER_ERRORS as exc:
+            error = from_peer(exc, op="mq_unlink", target=self._target)
+            if isinstance(error, AccessDenied):
+                error.hint = "only the queue's owner can unlink it"
+            raise error from None
+
+    def _still_ours(self) -> bool:
+        try:
+            fd = _open(self._name or Name("-"), readonly=True)
+        except IpcError:
+            return True
+        try:
+            return os.path.sameopenfile(fd, self._fd)
+        finally:
+            os.close(fd)
+
+    @property
+    def _target(self) -> str:
+        return _describe(self._name)
+
+    def _size_text(self) -> str:
+        return f"{len(self)} of {self._max_messages} messages of up to {self._max_size} bytes"
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        if self._name is None:
+            message = "an unlinked queue can't be pickled; pass its descriptor over a UNIX socket"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
+        return (str(self._name), self._payload, self._access)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        name, payload, access = args
+        handle: Any = cls.open(
+            name, payload, readonly=access == "readonly", writeonly=access == "writeonly"
+        )
+        return handle  # type: ignore[no-any-return] # the payload's type is not known here
+
+
+def _describe(name: Name | None) -> str:
+    return "an unlinked queue" if name is None else f"queue {name}"
+
+
+def _default_size() -> int:
+    """The system's own default, which small containers set lower than the usual 8 KiB."""
+    values = (sysctl("fs.mqueue.msgsize_default"), sysctl("fs.mqueue.msgsize_max"))
+    return min((value for value in values if value), default=_DEFAULT_SIZE)
+
+
+def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> int:
+    try:
+        queue = posix_ipc.MessageQueue(str(name), 0, read=not writeonly, write=not readonly)
+    except PEER_ERRORS as exc:
+        error = from_peer(exc, op="mq_open", target=_describe(name))
+    else:
+        return int(queue.mqd)
+    if isinstance(error, NotFound):
+        error.strerror = "no such queue"
+        error.hint = f'make it with PosixMessageQueue.create("{name}")'
+    elif isinstance(error, AccessDenied):
+        error.hint = "the owner can allow it with a wider mode; readonly or writeonly asks for less"
+    raise error from None
+
+
+def _create_error(exc: BaseException, name: Name, max_messages: int, max_size: int) -> IpcError:
+    error = from_peer(exc, op="mq_open", target=_describe(name), creating=True)
+    if isinstance(error, AlreadyExists):
+        error.strerror = "the queue exists already"
+        error.hint = f'find it with PosixMessageQueue.open("{name}"), or use open_or_create'
+    elif error.errno == errno.EMFILE and not descriptors_exhausted():
+        charge = mqueue_charge(max_messages, max_size)
+        limit = soft_limit(resource.RLIMIT_MSGQUEUE)
+        error.strerror = (
+            f"the queue counts {charge:,} bytes, and the user's queues together would exceed "
+            f"RLIMIT_MSGQUEUE ({limit})"
+        )
+        error.hint = "make it smaller, unlink others, or raise it with ulimit -q"
+    elif error.errno == errno.EMFILE:
+        error.strerror = (
+            f"the process has all the descriptors that RLIMIT_NOFILE "
+            f"({soft_limit(resource.RLIMIT_NOFILE)}) allows"
+        )
+    elif error.errno == errno.ENOSPC:
+        error.strerror = (
+            f"the system has all the queues that {described('fs.mqueue.queues_max')} allows"
+        )
+        error.hint = "unlink some, or as root raise the sysctl"
+    elif error.errno == errno.EINVAL:
+        return _too_large(error, max_messages, max_size)
+    return error
+
+
+def _too_large(error: IpcError, max_messages: int, max_size: int) -> IpcError:
+    for what, value, limit in (
+        ("max_messages", max_messages, "fs.mqueue.msg_max"),
+        ("max_size", max_size, "fs.mqueue.msgsize_max"),
+    ):
+        most = sysctl(limit)
+        if most is not None and value > most:
+            return LimitReached(
+                f"{what} of {value:,} exceeds {limit} ({most})",
+                errno=errno.EINVAL,
+                op=error.op,
+                target=error.target,
+                hint=f"as root: sysctl {limit}={value}",
+            )
+    return error
+
+
+def _public(handle: Any) -> PosixMessageQueue[Any]:
+    """The handle as type checkers are to see it: the constructors are called on that class."""
+    return handle  # type: ignore[no-any-return] # one class below, which this module can't import

@@ -1,0 +1,416 @@
+"""A System V queue as an object: made, found, described, changed and removed."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Self, overload
+
+import sysv_ipc
+
+from ipckit import _native
+from ipckit._deadline import Deadline
+from ipckit._handle import Capabilities, checked_mode
+from ipckit._limits import described, sysctl
+from ipckit._msgq_base import MessageQueue
+from ipckit._msgq_stat import SysVMessageQueueStat, find_queue, stat_queue
+from ipckit._msgq_sysv_errors import (
+    denied,
+    describe,
+    get_queue,
+    permitted,
+)
+from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._typing import BYTES, T, V
+from ipckit.codec import codec_for
+from ipckit.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    Removed,
+    Timeout,
+    from_errno,
+)
+from ipckit.keys import Key
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ipckit._msgq_sysv import SysVMessageQueue
+    from ipckit._typing import AnyPayload, PayloadType, TypeMap
+    from ipckit.codec import Codec
+
+_DEFAULT_MSGMAX: Final = 8192
+_EITHER_RIGHT: Final = (0o400, 0o200)
+
+
+class SysVQueueObject(MessageQueue[T]):
+    """A System V queue as an object: made, found, described, changed and removed."""
+
+    caps = Capabilities(
+        pollable=False,
+        timed=False,
+        priorities=False,
+        typed_receive=True,
+        unlink_destroys_now=True,
+    )
+
+    def __init__(self, queue_id: int, key: Key | None, payload: AnyPayload, *, owner: bool) -> None:
+        self._ident = queue_id
+        self._key = key
+        super().__init__(payload, owner=owner)
+        self._id = queue_id
+        self._room = sysctl("kernel.msgmax") or _DEFAULT_MSGMAX
+        self._codecs: dict[int, Codec[Any]] = {}
+        if isinstance(payload, Mapping):
+            self._codecs = {number: codec_for(each) for number, each in payload.items()}
+
+    # -- making and finding ------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def create(
+        cls, key: int | None, type: np.dtype[Any], *, mode: int = ..., max_bytes: int | None = ...
+    ) -> SysVMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def create(
+        cls,
+        key: int | None = ...,
+        type: PayloadType[V] | TypeMap[V] = ...,
+        *,
+        mode: int = ...,
+        max_bytes: int | None = ...,
+    ) -> SysVMessageQueue[V]: ...
+    @classmethod
+    def create(
+        cls,
+        key: int | None = None,
+        type: Any = BYTES,
+        *,
+        mode: int = 0o600,
+        max_bytes: int | None = None,
+    ) -> SysVMessageQueue[Any]:
+        """Make a new queue, which the handle owns.
+
+        Args:
+            key: the key to find it by; None picks a free one.
+            type: the payload type, or a mapping from message type to payload type.
+            mode: permission bits, 0 to 0o777; the umask has no say.
+            max_bytes: the most bytes of message text it holds; by default kernel.msgmnb.
+
+        Raises:
+            AlreadyExists: there is a queue of that key.
+            LimitReached: kernel.msgmni queues exist, memory is short, or `max_bytes` is above
+                kernel.msgmnb and the caller lacks CAP_SYS_RESOURCE.
+            InvalidArgument: `key`, `mode`, `max_bytes` or a message type is out of range.
+            TypeError: `type` is not a payload type.
+
+        See msgget(2).
+        """
+        checked_payload(type)
+        checked_mode(mode)
+        queue, wanted = cls._make(None if key is None else Key(key), mode)
+        self = _public(cls(queue, wanted, type, owner=True))
+        if max_bytes is not None:
+            try:
+                self.max_bytes = max_bytes
+            except BaseException:
+                self.unlink(missing_ok=True)
+                self.close()
+                raise
+        return self
+
+    @staticmethod
+    def _make(key: Key | None, mode: int) -> tuple[int, Key]:
+        while True:
+            wanted = Key.random() if key is None else key
+            try:
+                return get_queue(wanted, mode, sysv_ipc.IPC_CREX), wanted
+            except AlreadyExists:
+                if key is not None:
+                    raise
+
+    @overload
+    @classmethod
+    def open(cls, key: int, type: np.dtype[Any]) -> SysVMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open(cls, key: int, type: PayloadType[V] | TypeMap[V] = ...) -> SysVMessageQueue[V]: ...
+    @classmethod
+    def open(cls, key: int, type: Any = BYTES) -> SysVMessageQueue[Any]:
+        """Find a queue by its key; never makes one, never owns it.
+
+        A queue that the caller may only send to, or only receive from, opens.
+
+        Args:
+            key: the queue's key.
+            type: the payload type, or a mapping from message type to payload type.
+
+        Raises:
+            NotFound: there is no queue of that key.
+            AccessDenied: the caller may neither send to it nor receive from it.
+            InvalidArgument: `key` or a message type is out of range.
+
+        See msgget(2).
+        """
+        checked_payload(type)
+        wanted = Key(key)
+        queue = get_queue(wanted, 0, 0)
+        try:
+            stat_queue(queue)
+        except AccessDenied:
+            if not any(permitted(wanted, right) for right in _EITHER_RIGHT):
+                raise denied("msgget", queue, describe(queue, wanted)) from None
+        return _public(cls(queue, wanted, type, owner=False))
+
+    @overload
+    @classmethod
+    def open_or_create(
+        cls,
+        key: int,
+        type: np.dtype[Any],
+        *,
+        mode: int = ...,
+        max_bytes: int | None = ...,
+        timeout: float | None = ...,
+    ) -> SysVMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open_or_create(
+        cls,
+        key: int,
+        type: PayloadType[V] | TypeMap[V] = ...,
+        *,
+        mode: int = ...,
+        max_bytes: int | None = ...,
+        timeout: float | None = ...,
+    ) -> SysVMessageQueue[V]: ...
+    @classmethod
+    def open_or_create(
+        cls,
+        key: int,
+        type: Any = BYTES,
+        *,
+        mode: int = 0o600,
+        max_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> SysVMessageQueue[Any]:
+        """Find a queue, or make it; the handle owns it only if it made it.
+
+        Args:
+            key: the queue's key.
+            type: the payload type, or a mapping from message type to payload type.
+            mode: permission bits of a queue that is made.
+            max_bytes: as in `create`, for a queue that is made.
+            timeout: seconds to keep trying while others make and remove it meanwhile.
+
+        Raises:
+            Timeout: others made and removed it until the deadline.
+            IpcError: as `create` and `open`.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                return cls.create(key, type, mode=mode, max_bytes=max_bytes)
+            except AlreadyExists:
+                try:
+                    return cls.open(key, type)
+                except NotFound:
+                    if deadline.expired:
+                        raise Timeout(
+                            "it keeps being made and removed",
+                            errno=errno.ETIMEDOUT,
+                            op="msgget",
+                            target=describe(None, Key(key)),
+                        ) from None
+
+    @overload
+    @classmethod
+    def from_id(cls, id: int, type: np.dtype[Any]) -> SysVMessageQueue[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def from_id(cls, id: int, type: PayloadType[V] | TypeMap[V] = ...) -> SysVMessageQueue[V]: ...
+    @classmethod
+    def from_id(cls, id: int, type: Any = BYTES) -> SysVMessageQueue[Any]:
+        """Use a queue whose identifier came from elsewhere; never owns it.
+
+        Args:
+            id: what msgget gave, in this process or another.
+            type: the payload type, or a mapping from message type to payload type.
+
+        Raises:
+            NotFound: there is no queue of that id.
+            InvalidArgument: `id` is negative.
+        """
+        checked_payload(type)
+        if id < 0:
+            message = f"id is {id}; it takes 0 or more"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        found = find_queue(id)
+        if found is None:
+            raise NotFound(
+                "no such queue", errno=errno.EINVAL, op="msgctl", target=f"queue id {id}"
+            )
+        return _public(cls(id, Key(found.key) if found.key else None, type, owner=False))
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> Key | None:
+        """The key that finds the queue; None for one made with IPC_PRIVATE."""
+        return self._key
+
+    @property
+    def id(self) -> int:
+        """The identifier that the kernel gave the queue."""
+        return self._ident
+
+    def stat(self) -> SysVMessageQueueStat:
+        """What the kernel knows of the queue: every field of msqid_ds.
+
+        Raises:
+            Removed: the queue was removed.
+            AccessDenied: the caller may not read from the queue.
+            ClosedHandle: the handle is closed.
+
+        See msgctl(2), IPC_STAT.
+        """
+        self._check_open("msgctl")
+        try:
+            return stat_queue(self._id)
+        except AccessDenied:
+            raise denied("msgctl", self._id, self._target) from None
+
+    def __len__(self) -> int:
+        return self.stat().qnum
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes of message text that the queue holds (msg_qbytes); settable.
+
+        Setting raises LimitReached above kernel.msgmnb without CAP_SYS_RESOURCE, and
+        AccessDenied for those who are neither owner nor creator.
+        """
+        return self.stat().qbytes
+
+    @max_bytes.setter
+    def max_bytes(self, value: int) -> None:
+        self._set(qbytes=value)
+
+    def chmod(self, mode: int) -> None:
+        """Change who may send (write) and receive (read).
+
+        Args:
+            mode: permission bits, 0 to 0o777.
+
+        Raises:
+            InvalidArgument: `mode` is out of range.
+            AccessDenied: the caller is neither owner nor creator.
+        """
+        self._set(mode=checked_mode(mode))
+
+    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
+        """Give the queue to another user, another group, or both; None leaves as it is.
+
+        Raises:
+            InvalidArgument: a number is out of range.
+            AccessDenied: the caller is neither owner nor creator.
+        """
+        self._set(uid=uid, gid=gid)
+
+    def _set(
+        self,
+        *,
+        uid: int | None = None,
+        gid: int | None = None,
+        mode: int | None = None,
+        qbytes: int | None = None,
+    ) -> None:
+        self._check_open("msgctl")
+        now = find_queue(self._id)
+        if now is None:
+            raise from_errno(errno.EINVAL, op="msgctl", target=self._target)
+        try:
+            _native.msg_set(
+                self._id,
+                now.uid if uid is None else uid,
+                now.gid if gid is None else gid,
+                now.mode if mode is None else mode,
+                now.qbytes if qbytes is None else qbytes,
+            )
+        except ValueError as exc:
+            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="msgctl") from None
+        except PermissionError as exc:
+            may_change = now.may_change()
+            if may_change and qbytes is not None:
+                message = f"max_bytes of {qbytes:,} exceeds {described('kernel.msgmnb')}"
+                raise from_errno(
+                    errno.ENOSPC,
+                    op="msgctl",
+                    target=self._target,
+                    message=message,
+                    hint=f"as root: sysctl kernel.msgmnb={qbytes}, or run with CAP_SYS_RESOURCE",
+                ) from None
+            raise denied("msgctl", self._id, self._target, code=exc.errno) from None
+        except OSError as exc:
+            raise from_errno(exc.errno or errno.EIO, op="msgctl", target=self._target) from None
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        # No kernel object belongs to the handle; an id that never was makes each call fail.
+        self._id = -1
+
+    def _remove(self) -> None:
+        try:
+            sysv_ipc.remove_message_queue(self._ident)
+        except PEER_ERRORS as exc:
+            error = from_peer(exc, op="msgctl", target=self._target)
+            if isinstance(error, AccessDenied):
+                raise denied("msgctl", self._ident, self._target) from None
+            if isinstance(error, (Removed, NotFound)):
+                raise NotFound(
+                    "no such queue", errno=error.errno or 0, op="msgctl", target=self._target
+                ) from None
+            raise error from None
+
+    @property
+    def _target(self) -> str:
+        return describe(self._ident, self._key)
+
+    def _size_text(self) -> str:
+        now = self.stat()
+        return f"{now.qnum} messages, {now.cbytes} of {now.qbytes} bytes"
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        return (self._ident, self._payload)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        return cls.from_id(*args)  # type: ignore[return-value] # the payload's type is not known here
+
+
+def checked_payload(payload: AnyPayload) -> None:
+    """Raise for what is no payload type, before any object is made."""
+    if not isinstance(payload, Mapping):
+        codec_for(payload)
+        return
+    if not payload:
+        message = "the mapping of message types is empty"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    for number, each in payload.items():
+        if isinstance(number, bool) or not isinstance(number, int):
+            message = f"a message type is an int, not {type(number).__name__}"
+            raise TypeError(message)
+        if not 1 <= number < 2**63:
+            message = f"message type {number} is out of range; it takes 1 to {2**63 - 1}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        codec_for(each)
+
+
+def _public(handle: Any) -> SysVMessageQueue[Any]:
+    """The handle as type checkers are to see it: the constructors are called on that class."""
+    return handle  # type: ignore[no-any-return] # one class below, which this module can't import
