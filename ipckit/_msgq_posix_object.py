@@ -41,10 +41,10 @@ from ipckit.errors import (
 from ipckit.keys import Name
 
 if TYPE_CHECKING:
-    from ipckit._msgq_notify import Notifier
     import numpy as np
     import numpy.typing as npt
 
+    from ipckit._msgq_notify import Notifier
     from ipckit._msgq_posix import PosixMessageQueue
     from ipckit._typing import AnyPayload, PayloadType
 

@@ -1,0 +1,58 @@
+# Everything that is done here, each with one line of help: `make help`.
+# Each target makes .venv when it is missing; PYTHON chooses the interpreter for it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+NATIVE := $(wildcard native/*.c native/*.h)
+PACKAGE := pyproject.toml setup.py $(NATIVE)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check soak bench sanitize clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/.installed ## the main job, seen: two processes exchange typed messages
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.test ## the tests, under 5 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of messages
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: $(VENV)/.test ## ipckit beside its peers, in one run
+	$(BIN)/python bench/run.py $(ARGS)
+
+sanitize: $(VENV)/.test ## the unit and contract tests over a build with ASan and UBSan
+	BIN=$(abspath $(BIN)) sh tests/c/sanitize.sh
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info ipckit/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ipckit needs Python 3.11 or later; name one: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/pip $(PACKAGE)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) install --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,94 @@
+"""Side-by-side timing: ours and a peer's in turn, in one run, as a ratio.
+
+Machines are noisy and drift; two figures of one machine at one moment do not. So
+each repetition times the peer and then ipckit, and what counts is the median of
+the ratios, with their quartiles as the spread.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPETITIONS = 25
+SLICE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: nanoseconds a call, and the ratio ours / peer's."""
+
+    what: str
+    peer: str
+    peer_ns: float
+    ours_ns: float
+    ratio: float
+    low: float
+    high: float
+    at_most: float
+
+    def text(self) -> str:
+        """The row as a line of the table."""
+        verdict = "ok" if self.ratio <= self.at_most else "MISSED"
+        return (
+            f"{self.what:<34} {self.peer:<26} {self.peer_ns:>9.0f} {self.ours_ns:>9.0f}   "
+            f"{self.ratio:>5.2f} ({self.low:.2f}-{self.high:.2f})   {self.at_most:>5.2f}  {verdict}"
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """The row for the JSON file."""
+        return asdict(self)
+
+
+HEADING = (
+    f"{'what':<34} {'beside':<26} {'peer ns':>9} {'ours ns':>9}   "
+    f"{'ratio (quartiles)':<18} {'goal':>5}"
+)
+
+
+def _timed(function: Callable[[], object], count: int) -> float:
+    turns = range(count)
+    start = time.perf_counter_ns()
+    for _ in turns:
+        function()
+    return (time.perf_counter_ns() - start) / count
+
+
+def compare(
+    what: str,
+    peer: str,
+    theirs: Callable[[], object],
+    ours: Callable[[], object],
+    at_most: float,
+) -> Row:
+    """Time two functions in turn; each is called often enough to fill its slice of time."""
+    calls = max(10, int(SLICE_SECONDS * 1e9 / max(_timed(theirs, 100), _timed(ours, 100))))
+    ratios: list[float] = []
+    peer_ns: list[float] = []
+    ours_ns: list[float] = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(REPETITIONS):
+            peer_ns.append(_timed(theirs, calls))
+            ours_ns.append(_timed(ours, calls))
+            ratios.append(ours_ns[-1] / peer_ns[-1])
+    finally:
+        gc.enable()
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Row(
+        what,
+        peer,
+        statistics.median(peer_ns),
+        statistics.median(ours_ns),
+        middle,
+        low,
+        high,
+        at_most,
+    )

@@ -1,0 +1,108 @@
+"""What the scripts share: keys on the command line, records as text, and how errors end a run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipckit import Char, Int, IpcError, Key, Struct, ftok
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+
+class Stu(Struct):
+    """``typedef struct stu { char name[32]; int age; } STU;``, 36 bytes."""
+
+    name: Char[32]
+    age: Int
+
+
+def stu_from_csv(line: str) -> Stu:
+    """A record from ``name,age``; ValueError where the line is not one."""
+    name, comma, age = line.rpartition(",")
+    if not comma:
+        message = f"{line!r} is not name,age"
+        raise ValueError(message)
+    return Stu(name.strip(), int(age))
+
+
+def seconds(text: str) -> float:
+    """A timeout on the command line."""
+    value = float(text)
+    if not value >= 0:
+        message = f"{text} is no number of seconds"
+        raise ValueError(message)
+    return value
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the senders read: text, ``--file``, or standard input."""
+    parser.add_argument("text", nargs="*", help="one message each; else lines are read")
+    parser.add_argument("--file", help="send this file's lines")
+    parser.add_argument("--struct", action="store_true", help="lines are name,age: send structs")
+    parser.add_argument("--timeout", type=seconds, help="seconds to wait while the queue is full")
+    parser.add_argument("--create", action="store_true", help="make the queue if there is none")
+
+
+def inputs(args: argparse.Namespace) -> Iterator[bytes]:
+    """What is to be sent, one message at a time, as soon as it is there."""
+    if args.text:
+        yield from (os.fsencode(text) for text in args.text)
+    elif args.file is not None:
+        with Path(args.file).open("rb") as file:
+            yield from (line.rstrip(b"\n") for line in file)
+    else:
+        yield from (line.rstrip(b"\n") for line in sys.stdin.buffer)
+
+
+def show(number: int, value: bytes | Stu) -> None:
+    """Print one message as ``number<TAB>payload``, at once, and bytes as they came."""
+    payload = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+    sys.stdout.buffer.write(b"%d\t%s\n" % (number, payload))
+    sys.stdout.buffer.flush()
+
+
+def add_key_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--key``, or ``--path`` with ``--proj``."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--key", help="the key: 1234 or 0x4d2")
+    which.add_argument("--path", help="make the key of this file, as ftok(3) does")
+    parser.add_argument("--proj", help="with --path: one character, or 1 to 255")
+
+
+def key_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Key:
+    """The key that the options name; bad usage where they name none."""
+    try:
+        if args.key is not None:
+            if args.proj is not None:
+                parser.error("--proj goes with --path")
+            return Key.parse(args.key)
+        if args.proj is None:
+            parser.error("--path needs --proj")
+        # A digit is the character, as in C's ftok(path, '1'); several are a number.
+        return ftok(args.path, args.proj if len(args.proj) == 1 else int(args.proj, 0))
+    except ValueError as exc:
+        parser.error(str(exc))
+
+
+@contextmanager
+def plain_errors() -> Generator[None]:
+    """End quietly on Ctrl-C or a closed pipe, and with one line and status 1 on an error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Python would complain once more when it flushes standard output at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (IpcError, OSError, ValueError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,54 @@
+"""The main job, seen: two interpreters exchange typed messages over a System V queue.
+
+    $ python scripts/demo.py                      # what `make demo` runs
+
+It makes a queue, starts `demo_producer.py` and `demo_consumer.py` on it, removes the queue
+when both are done, and lets ipcs(1) show that nothing is left.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from _common import plain_errors
+
+from ipckit import SysVMessageQueue
+
+_SCRIPTS = Path(__file__).parent
+
+
+def run() -> int:
+    """Run both sides to their end; the worse of their exit statuses."""
+    with SysVMessageQueue.create() as queue:
+        assert queue.key is not None
+        print(f"queue {queue.key:#010x}: made", flush=True)
+        sides = [
+            subprocess.Popen([sys.executable, _SCRIPTS / f"demo_{side}.py", str(queue.key)])
+            for side in ("consumer", "producer")
+        ]
+        try:
+            # When one side fails, the other would wait for it in vain.
+            while None in (codes := [side.poll() for side in sides]) and not any(codes):
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        finally:
+            for side in sides:
+                side.kill()
+                side.wait()
+        print(f"queue {queue.key:#010x}: {len(queue)} messages left in it; removed", flush=True)
+    return 1 if any(codes) else 0
+
+
+def main() -> None:
+    """Run the demonstration, then ask the system what is left."""
+    with plain_errors():
+        status = run()
+        print("$ ipcs -q", flush=True)
+        subprocess.run(["ipcs", "-q"], check=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Send this machine's process table into a System V queue, a message type for each record.
+
+    $ python scripts/demo_producer.py 1234        # `make demo` makes the queue and runs it
+    producer 4711: sent 23 processes and 71 kernel threads
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from _common import plain_errors
+from _process_table import MESSAGES, Process, Summary, sample
+
+from ipckit import Key, SysVMessageQueue
+
+
+def main() -> None:
+    """Send one record after the other, waiting where the queue is full, and a summary last."""
+    with plain_errors(), SysVMessageQueue.open(Key.parse(sys.argv[1]), MESSAGES) as queue:
+        processes = threads = 0
+        for record in sample():
+            queue.send(record)
+            if isinstance(record, Process):
+                processes += 1
+            else:
+                threads += 1
+        queue.send(Summary(processes, threads, time.clock_gettime(time.CLOCK_BOOTTIME)))
+        print(
+            f"producer {os.getpid()}: sent {processes} processes and {threads} kernel threads",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    main()

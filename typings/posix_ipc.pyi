@@ -1,0 +1,24 @@
+# What ipckit uses of posix_ipc, which ships no types.
+
+O_CREX: int
+
+class Error(Exception): ...
+class PermissionsError(Error): ...
+class ExistentialError(Error): ...
+
+class MessageQueue:
+    mqd: int
+    name: str
+    def __init__(
+        self,
+        name: str | None,
+        flags: int = ...,
+        mode: int = ...,
+        max_messages: int = ...,
+        max_message_size: int = ...,
+        read: bool = ...,
+        write: bool = ...,
+    ) -> None: ...
+    def close(self) -> None: ...
+
+def unlink_message_queue(name: str, /) -> None: ...
