@@ -4,7 +4,8 @@
 static int
 module_exec(PyObject *module)
 {
-    if (ipckit_add_record(module) < 0) {
+    if (ipckit_add_layout(module) < 0 || ipckit_add_field(module) < 0 ||
+        ipckit_add_record(module) < 0) {
         return -1;
     }
     return 0;
