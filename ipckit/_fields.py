@@ -12,7 +12,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args, get_origin, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipckit._native import Record
-    from ipckit.structs import Struct
+    from ipckit.structs import StructType
 
 MAX_SIZE: Final = sys.maxsize // 4
 
@@ -119,7 +119,7 @@ class Raw(CType):
 class Nested(CType):
     """A struct inside a struct."""
 
-    def __init__(self, struct: type[Struct]) -> None:
+    def __init__(self, struct: StructType) -> None:
         self.struct = struct
         self.size = struct.size
         self.alignment = struct.alignment
@@ -199,7 +199,7 @@ class NumberArray(_ArrayField):
 
     def view(self, record: Record) -> np.ndarray[Any, Any]:
         """The array, alive: what is written to it is written to the record."""
-        return np.ndarray(self.shape, self.dtype, buffer=record, offset=self.offset)
+        return np.ndarray(self.shape, self.dtype, buffer=memoryview(record), offset=self.offset)
 
     def assign(self, record: Record, value: object) -> None:
         """Write the whole array, or raise and write nothing."""
@@ -285,9 +285,10 @@ class ArrayView(Sequence[Any]):
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
+        items: Any = other
         if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
             return NotImplemented
-        return list(self) == list(other)
+        return list(self) == list(items)
 
     __hash__ = None  # type: ignore[assignment] # its items change
 
@@ -303,8 +304,8 @@ def ctype_of(annotation: object) -> CType:
     """
     if isinstance(annotation, CType):
         return annotation
-    if hasattr(annotation, "__plan__") and isinstance(annotation, type):
-        return Nested(annotation)
+    if hasattr(annotation, "__plan__"):
+        return Nested(cast("StructType", annotation))
     if get_origin(annotation) is Annotated:
         for part in get_args(annotation)[1:]:
             if isinstance(part, CType):
@@ -315,7 +316,7 @@ def ctype_of(annotation: object) -> CType:
     raise TypeError(message)
 
 
-def _checked_count(what: str, count: object) -> int:
+def checked_count(what: str, count: object) -> int:
     if not isinstance(count, int) or isinstance(count, bool):
         message = f"{what} takes a number of items, not {count!r}"
         raise TypeError(message)
@@ -343,12 +344,12 @@ if TYPE_CHECKING:
     if MYPY:
         # mypy refuses a number between brackets, save after a name of type Any. The plugin
         # ipckit.mypy_plugin says what these are; without it mypy takes such fields as Any.
-        Char: Any
-        Bytes: Any
-        Array: Any
+        Char: Any  # pyright: ignore[reportRedeclaration]
+        Bytes: Any  # pyright: ignore[reportRedeclaration]
+        Array: Any  # pyright: ignore[reportRedeclaration]
     else:
 
-        class Char:  # pyright: ignore[reportRedeclaration]
+        class Char:
             def __class_getitem__(cls, size: int) -> Self: ...
             @overload
             def __get__(self, record: None, owner: Any) -> Self: ...
@@ -357,7 +358,7 @@ if TYPE_CHECKING:
             def __get__(self, record: object, owner: Any) -> Any: ...
             def __set__(self, record: object, value: str) -> None: ...
 
-        class Bytes:  # pyright: ignore[reportRedeclaration]
+        class Bytes:
             def __class_getitem__(cls, size: int) -> Self: ...
             @overload
             def __get__(self, record: None, owner: Any) -> Self: ...
@@ -366,7 +367,7 @@ if TYPE_CHECKING:
             def __get__(self, record: object, owner: Any) -> Any: ...
             def __set__(self, record: object, value: bytes) -> None: ...
 
-        class Array:  # pyright: ignore[reportRedeclaration]
+        class Array:
             def __class_getitem__(cls, item: Any) -> Self: ...
             def __get__(self, record: object, owner: Any) -> Any: ...
             def __set__(self, record: object, value: Any) -> None: ...
@@ -404,13 +405,13 @@ else:
         """
 
         def __class_getitem__(cls, size: int) -> Text:
-            return Text(_checked_count("Char", size))
+            return Text(checked_count("Char", size))
 
     class Bytes:
         """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C. Fewer are padded with NULs."""
 
         def __class_getitem__(cls, size: int) -> Raw:
-            return Raw(_checked_count("Bytes", size))
+            return Raw(checked_count("Bytes", size))
 
     class Array:
         """`Array[Int, 4]`, `Array[Int, 2, 3]`: a fixed array; ``int x[4]``, ``int x[2][3]`` in C.
@@ -426,5 +427,5 @@ else:
                 raise TypeError(message)
             ctype = ctype_of(item[0])
             for count in reversed(item[1:]):
-                ctype = ArrayOf(ctype, _checked_count("Array", count))
+                ctype = ArrayOf(ctype, checked_count("Array", count))
             return ctype

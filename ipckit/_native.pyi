@@ -1,4 +1,4 @@
-"""The extension module. Each section is one C file."""
+# The extension module; each section is one C file.
 
 from typing import Any, TypeVar, final
 
@@ -10,11 +10,7 @@ _T = TypeVar("_T")
 
 @final
 class Layout:
-    """What one Struct class says of its bytes."""
-
-    def __new__(
-        cls, size: int, fields: tuple[Field, ...], defaults: tuple[Any, ...]
-    ) -> Layout: ...
+    def __new__(cls, size: int, fields: tuple[Field, ...], defaults: tuple[Any, ...]) -> Layout: ...
     @property
     def size(self) -> int: ...
     @property
@@ -26,8 +22,6 @@ class Layout:
 
 @final
 class Field:
-    """Reads and writes one field of a Record in place."""
-
     def __new__(
         cls, name: str, code: str, offset: int, size: int, swap: bool = False, type: Any = None
     ) -> Field: ...
@@ -44,8 +38,6 @@ class Field:
 # native/record.c
 
 class Record:
-    """Bytes that the Fields of a subclass read and write; the base of Struct."""
-
     def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 Endian: TypeAlias = Literal["native", "little", "big"]
 
 _HEADERS: Final = {"bool": "stdbool.h", "size_t": "stddef.h", "ssize_t": "sys/types.h"}
-_C_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-_C_KEYWORDS: Final = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while bool true false".split()
+_C_KEYWORDS: Final = re.compile(
+    "auto|bool|break|case|char|const|continue|default|do|double|else|enum|extern|false|float|for|"
+    "goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static|struct|switch|"
+    "true|typedef|union|unsigned|void|volatile|while"
 )
+_C_NAME: Final = re.compile("[A-Za-z_][A-Za-z_0-9]*")
 
 
 class FieldInfo(NamedTuple):
@@ -139,23 +139,25 @@ class Plan:
             InvalidArgument: a name is not possible in C, or two structs share one.
         """
         plans: dict[str, Plan] = {}
-        for plan in self._inner_first():
+        for plan in self.inner_first():
             known = plans.setdefault(plan.name, plan)
             if known is not plan:
                 message = f"two structs are named {plan.name!r}, which C does not allow"
                 raise InvalidArgument(message, errno=errno.EINVAL)
         used = {_header(member.ctype) for plan in plans.values() for member in plan.members}
         headers = [f"#include <{header}>\n" for header in sorted(used - {""})]
-        return "\n".join(["".join(headers)] * bool(headers) + [p._typedef() for p in plans.values()])
+        return "\n".join(["".join(headers)] * bool(headers) + [p.typedef() for p in plans.values()])
 
-    def _inner_first(self) -> Iterator[Plan]:
+    def inner_first(self) -> Iterator[Plan]:
+        """The plans of the structs nested in it, before those that need them, then itself."""
         for member in self.members:
             inner = _innermost(member.ctype)
             if isinstance(inner, Nested):
-                yield from inner.struct.__plan__._inner_first()
+                yield from inner.struct.__plan__.inner_first()
         yield self
 
-    def _typedef(self) -> str:
+    def typedef(self) -> str:
+        """The C declaration of this struct alone."""
         packed = "__attribute__((packed)) " if self.packed else ""
         lines = [f"typedef struct {packed}{checked_c_name(self.name)} {{"]
         for name, ctype, _ in self.members:
@@ -181,7 +183,7 @@ def _header(ctype: CType) -> str:
 
 def checked_c_name(name: str) -> str:
     """The name, or InvalidArgument where C cannot have it."""
-    if not _C_NAME.fullmatch(name) or name in _C_KEYWORDS:
+    if not _C_NAME.fullmatch(name) or _C_KEYWORDS.fullmatch(name):
         message = f"{name!r} cannot be a name in C"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return name

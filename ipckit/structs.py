@@ -24,12 +24,20 @@ whose type matters: ``Annotated[NDArray[np.int32], Array[Int, 4]]``.
 
 from __future__ import annotations
 
-import errno
 import copyreg
-import inspect
+import errno
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, dataclass_transform, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    get_origin,
+)
 
 import numpy as np
 
@@ -126,6 +134,7 @@ class StructType(type):
     """
 
     __plan__: Plan
+    __layout__: Layout
 
     def __new__(
         mcs,
@@ -135,23 +144,28 @@ class StructType(type):
         *,
         packed: bool = False,
         endian: Endian = "native",
-    ) -> Self:
+    ) -> StructType:
         """Lay out the fields that the class body declares."""
         if "__slots__" in namespace:
             message = f"{name} is a Struct: its fields are all it has, and __slots__ adds none"
             raise TypeError(message)
-        cls = super().__new__(mcs, name, bases, {**namespace, "__slots__": ()})
         # The frame of the class statement: its names may be a function's own.
-        types = _declared(cls, sys._getframe(1).f_locals)  # noqa: SLF001 - no public way
-        layouts = {id(base.__plan__) for base in bases if hasattr(base, "__plan__")}
-        if len(layouts) + bool(types) > 1:
+        names = sys._getframe(1).f_locals  # noqa: SLF001 - there is no public way
+        types = _declared(name, namespace, names)
+        plans = (getattr(base, "__plan__", None) for base in bases)
+        inherited = {id(plan) for plan in plans if plan is not None}
+        if len(inherited) + bool(types) > 1:
             message = f"{name} would have the fields of two structs: nest one as a field instead"
             raise TypeError(message)
         if types:
-            _lay_out(cls, Plan(name, types, packed=packed, endian=endian))
+            plan = Plan(name, types, packed=packed, endian=endian)
+            namespace = namespace | _laid_out(plan, namespace)
         elif packed or endian != "native":
             message = f"{name} declares no fields for packed and endian to act on"
             raise TypeError(message)
+        cls = super().__new__(mcs, name, bases, namespace | {"__slots__": ()})
+        if types:
+            _try_defaults(cls)
         return cls
 
     from_bytes = record_from_bytes
@@ -222,8 +236,6 @@ class StructType(type):
                 what a Struct cannot have: pointers, unions, bit-fields, flexible
                 arrays. The message names the field and the line.
         """
-        from ipckit import _cparse  # noqa: PLC0415 - it needs pycparser, which is optional
-
         if cls is not Struct:
             message = "from_c makes a new class: call Struct.from_c"
             raise TypeError(message)
@@ -238,44 +250,61 @@ def _plan(cls: StructType) -> Plan:
     return plan
 
 
-def _declared(cls: type, names: Mapping[str, object]) -> dict[str, CType]:
-    """The fields that the class itself declares, with their types."""
-    scope = {**vars(sys.modules[cls.__module__]), **names, **vars(cls)}
+def _annotations(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a class body annotates, before there is a class."""
+    # From Python 3.14 on the body leaves a function that gives them; 1 asks for their values.
+    annotate = namespace.get("__annotate_func__")
+    found: Mapping[str, Any] = annotate(1) if annotate else namespace.get("__annotations__", {})
+    return found
+
+
+def _declared(
+    cls_name: str, namespace: Mapping[str, Any], names: Mapping[str, object]
+) -> dict[str, CType]:
+    """The fields that a class body declares, with their types."""
+    module = sys.modules.get(namespace.get("__module__", ""))
+    scope = {**(vars(module) if module else {}), **names, **namespace}
     found: dict[str, CType] = {}
-    for name, raw in inspect.get_annotations(cls).items():
+    for name, raw in _annotations(namespace).items():
         annotation = raw
         if isinstance(raw, str):
             annotation = eval(raw, scope)  # noqa: S307 - the text of the class body itself
         if annotation is ClassVar or get_origin(annotation) is ClassVar:
             continue
         if name.startswith("__") and name.endswith("__"):
-            message = f"{cls.__name__}.{name}: names of that kind belong to Python"
+            message = f"{cls_name}.{name}: names of that kind belong to Python"
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             found[name] = ctype_of(annotation)
         except TypeError as error:
-            message = f"{cls.__name__}.{name}: {error}"
+            message = f"{cls_name}.{name}: {error}"
             raise TypeError(message) from None
     return found
 
 
-def _lay_out(cls: StructType, plan: Plan) -> None:
-    """Give the class its descriptors, and check that the defaults are values of their fields."""
+def _laid_out(plan: Plan, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """What a class needs to have the fields of a plan; their defaults are in the namespace."""
     fields = plan.descriptors()
-    defaults = {field.name: vars(cls)[field.name] for field in fields if field.name in vars(cls)}
-    required = [field.name for field in fields if field.name not in defaults]
-    if [field.name for field in fields[: len(required)]] != required:
-        message = f"{cls.__name__}: a field without a default follows one that has a default"
+    names = tuple(field.name for field in fields)
+    defaults = tuple(namespace[name] for name in names if name in namespace)
+    if any(name in namespace for name in names[: len(names) - len(defaults)]):
+        message = f"{plan.name}: a field without a default follows one that has a default"
         raise TypeError(message)
-    cls.__plan__ = plan
-    cls.__layout__ = Layout(plan.size, fields, tuple(defaults.values()))
-    cls.__match_args__ = tuple(field.name for field in fields)
-    for field in fields:
-        setattr(cls, field.name, field)
-    if defaults:
-        trial = cls.__new__(cls)
-        for name, value in defaults.items():
-            setattr(trial, name, value)
+    return {
+        **{field.name: field for field in fields},
+        "__plan__": plan,
+        "__layout__": Layout(plan.size, fields, defaults),
+        "__match_args__": names,
+    }
+
+
+def _try_defaults(cls: Any) -> None:
+    """Raise at once what a wrong default would raise later."""
+    layout: Layout = cls.__layout__
+    trial = cls.zeroed() if layout.defaults else None
+    first = len(layout.fields) - len(layout.defaults)
+    for field, value in zip(layout.fields[first:], layout.defaults, strict=True):
+        field.__set__(trial, value)
 
 
 def _from_c(declaration: str, name: str | None, endian: Endian) -> StructType:
@@ -283,7 +312,8 @@ def _from_c(declaration: str, name: str | None, endian: Endian) -> StructType:
 
     def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
         known = _FROM_C.get((declaration, class_name, endian))
-        if known is not None:
+        plan = Plan(class_name, types, packed=packed, endian=endian)
+        if known is not None and known.fingerprint == plan.fingerprint:
             return known
         namespace = {
             "__annotations__": dict(types),
@@ -306,7 +336,7 @@ def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
     return cls.__qualname__ if source is None else (_from_c, source)
 
 
-copyreg.pickle(StructType, _reduce_class)  # type: ignore[arg-type] # typeshed: no str, no class
+copyreg.pickle(StructType, _reduce_class)
 
 
 def _restore(cls: StructType, data: bytes) -> object:
