@@ -14,8 +14,10 @@ setup(
             depends=sorted(str(path) for path in Path("native").glob("*.h")),
             define_macros=[("Py_LIMITED_API", LIMITED_API), ("_GNU_SOURCE", None)],
             # -fvisibility: nothing but PyInit__native is anybody's to call.
-            extra_compile_args=["-std=c17", "-O2", "-fvisibility=hidden"]
-            + ["-Wall", "-Wextra", "-Werror"],
+            extra_compile_args=[
+                *("-std=c17", "-O2", "-fvisibility=hidden"),
+                *("-Wall", "-Wextra", "-Werror"),
+            ],
             libraries=["rt"],  # mq_* lived there before glibc 2.34
             py_limited_api=True,
         )

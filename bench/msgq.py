@@ -104,9 +104,7 @@ def waiting_costs() -> Iterator[tuple[str, float]]:
     seconds = 3.0
     for what, timeout in (("receive(), blocked", None), ("receive(timeout=60)", 60.0)):
         with SysVMessageQueue.create() as queue:
-            sender = subprocess.Popen(
-                [sys.executable, "-c", _LATE, str(queue.key), str(seconds)]
-            )
+            sender = subprocess.Popen([sys.executable, "-c", _LATE, str(queue.key), str(seconds)])
             start, cpu = time.monotonic(), time.process_time()
             queue.receive(timeout=timeout)
             share = (time.process_time() - cpu) / (time.monotonic() - start)

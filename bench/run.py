@@ -1,6 +1,6 @@
 """Measure ipckit beside its peers, print a table, and write bench/results/latest.json.
 
-    $ make bench
+$ make bench
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from ipckit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 
 _DEFAULT_SIZE: Final = 8192
@@ -131,7 +131,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
         return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
 
     @contextmanager
-    def _waiting_on(self, op: str) -> Iterator[int]:
+    def _waiting_on(self, op: str) -> Generator[int]:
         """The descriptor, kept open for as long as a call waits on it.
 
         Without the count, another thread could close the handle meanwhile, and the number of

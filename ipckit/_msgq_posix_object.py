@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ipckit._msgq_notify import Notifier
     from ipckit._msgq_posix import PosixMessageQueue
     from ipckit._typing import AnyPayload, PayloadType
+    from ipckit.codec import Codec
 
 _DEFAULT_SIZE: Final = 8192
 
@@ -89,7 +90,7 @@ class PosixQueueObject(MessageQueue[T]):
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
-        codec = codec_for(payload)
+        codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
         if codec.size is not None and codec.size > self._max_size:
             self._closed = True  # the caller closes the descriptor
             message = (

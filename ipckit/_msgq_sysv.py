@@ -115,7 +115,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
 
         See msgop(2).
         """
-        if exclude or truncate or max_size is not None or select.__class__ is not int:
+        if exclude or truncate or max_size is not None or type(select) is not int:
             return self._receive_chosen(select, exclude, truncate, max_size, timeout)
         try:
             raw = _native.msgrcv(self._id, select, 0, self._room, timeout)

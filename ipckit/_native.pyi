@@ -1,11 +1,51 @@
-from typing import Final, Generic, final
+# The extension module; each section is one C file.
+
+from typing import Any, Final, Generic, final
 
 from typing_extensions import Buffer, TypeVar
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 
-# -- messages
+# native/layout.c
+
+@final
+class Layout:
+    def __new__(cls, size: int, fields: tuple[Field, ...], defaults: tuple[Any, ...]) -> Layout: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def fields(self) -> tuple[Field, ...]: ...
+    @property
+    def defaults(self) -> tuple[Any, ...]: ...
+
+# native/field.c
+
+@final
+class Field:
+    def __new__(
+        cls, name: str, code: str, offset: int, size: int, swap: bool = False, type: Any = None
+    ) -> Field: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
+    def __set__(self, instance: Any, value: Any, /) -> None: ...
+    def __delete__(self, instance: Any, /) -> None: ...
+
+# native/record.c
+
+class Record:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def record_from_bytes(cls: type[_T], data: Buffer, /) -> _T: ...
+def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ...
+
+# native/message.c
 
 @final
 class Message(Generic[_T_co]):
@@ -27,7 +67,7 @@ class Message(Generic[_T_co]):
 
 def message(value: _T, mtype: int, priority: int, truncated: bool, /) -> Message[_T]: ...
 
-# -- System V message queues
+# native/sysv_msg.c
 
 IPC_STAT: Final[int]
 IPC_INFO: Final[int]
@@ -47,7 +87,7 @@ def msg_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def msg_set(id: int, uid: int, gid: int, mode: int, qbytes: int, /) -> None: ...
 def msg_info(command: int, /) -> tuple[int, ...]: ...
 
-# -- POSIX message queues
+# native/mq.c
 
 def mq_send(fd: int, data: Buffer, priority: int, timeout: float | None, /) -> None: ...
 def mq_receive(fd: int, size: int, timeout: float | None, /) -> Message[bytes]: ...

@@ -4,9 +4,14 @@
 static int
 module_exec(PyObject *module)
 {
-    if (ipckit_add_message(module) < 0 || ipckit_add_sysv_msg(module) < 0
-        || ipckit_add_mq(module) < 0) {
-        return -1;
+    static int (*const add[])(PyObject *) = {
+        ipckit_add_layout,  ipckit_add_field,    ipckit_add_record,
+        ipckit_add_message, ipckit_add_sysv_msg, ipckit_add_mq,
+    };
+    for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
+        if (add[i](module) < 0) {
+            return -1;
+        }
     }
     return 0;
 }

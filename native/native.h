@@ -19,6 +19,9 @@ typedef struct {
 } native_state;
 
 /* Each file adds its functions and types to the module: 0, or -1 with an exception set. */
+HIDDEN int ipckit_add_layout(PyObject *module);
+HIDDEN int ipckit_add_field(PyObject *module);
+HIDDEN int ipckit_add_record(PyObject *module);
 HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
@@ -26,6 +29,10 @@ HIDDEN int ipckit_add_mq(PyObject *module);
 /* A new Message; takes no reference to `value`. */
 HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,
                                     bool truncated);
+
+/* A new Struct instance of `type` (a subclass of _native.Record) that owns a copy of the bytes;
+   LayoutMismatch where their number is not the struct's. */
+HIDDEN PyObject *ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size);
 
 /* args.c: one argument each; 0, or -1 with TypeError or ValueError set. */
 HIDDEN int ipckit_check_nargs(const char *function, Py_ssize_t got, Py_ssize_t wanted);

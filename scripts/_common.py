@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from ipckit import Char, Int, IpcError, Key, Struct, ftok
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Generator, Iterator
 
 
@@ -23,13 +23,19 @@ class Stu(Struct):
     age: Int
 
 
-def stu_from_csv(line: str) -> Stu:
+def stu_from_csv(line: bytes) -> Stu:
     """A record from ``name,age``; ValueError where the line is not one."""
-    name, comma, age = line.rpartition(",")
+    text = line.decode(errors="surrogateescape")
+    name, comma, age = text.rpartition(",")
     if not comma:
-        message = f"{line!r} is not name,age"
+        message = f"{text!r} is not name,age"
         raise ValueError(message)
-    return Stu(name.strip(), int(age))
+    try:
+        years = int(age)
+    except ValueError:
+        message = f"{text!r} is not name,age: the age is no integer"
+        raise ValueError(message) from None
+    return Stu(name.strip(), years)
 
 
 def seconds(text: str) -> float:

@@ -23,10 +23,9 @@ _SCRIPTS = Path(__file__).parent
 def run() -> int:
     """Run both sides to their end; the worse of their exit statuses."""
     with SysVMessageQueue.create() as queue:
-        assert queue.key is not None
-        print(f"queue {queue.key:#010x}: made", flush=True)
+        print(f"made {queue}", flush=True)
         sides = [
-            subprocess.Popen([sys.executable, _SCRIPTS / f"demo_{side}.py", str(queue.key)])
+            subprocess.Popen([sys.executable, _SCRIPTS / f"demo_{side}.py", f"{queue.key}"])
             for side in ("consumer", "producer")
         ]
         try:
@@ -37,7 +36,7 @@ def run() -> int:
             for side in sides:
                 side.kill()
                 side.wait()
-        print(f"queue {queue.key:#010x}: {len(queue)} messages left in it; removed", flush=True)
+        print(f"removing {queue}", flush=True)
     return 1 if any(codes) else 0
 
 

@@ -1,9 +1,9 @@
 """Take a process table out of a System V queue by message type, and print it.
 
-    $ python scripts/demo_consumer.py 1234        # `make demo` makes the queue and runs it
-        PID  COMMAND          ST   CPU s  RESIDENT KiB
-       4711  python           R     0.05         12345
-    ...
+$ python scripts/demo_consumer.py 1234        # `make demo` makes the queue and runs it
+    PID  COMMAND          ST   CPU s  RESIDENT KiB
+   4711  python           R     0.05         12345
+...
 """
 
 from __future__ import annotations

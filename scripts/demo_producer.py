@@ -1,7 +1,7 @@
 """Send this machine's process table into a System V queue, a message type for each record.
 
-    $ python scripts/demo_producer.py 1234        # `make demo` makes the queue and runs it
-    producer 4711: sent 23 processes and 71 kernel threads
+$ python scripts/demo_producer.py 1234        # `make demo` makes the queue and runs it
+producer 4711: sent 23 processes and 71 kernel threads
 """
 
 from __future__ import annotations

@@ -1,0 +1,398 @@
+"""Codec: how a value becomes the bytes of a message, and they become a value again.
+
+`codec_for` finds the codec of a payload type. None of those it finds runs code
+that came with a message; `Pickle` does, and so must be asked for by name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import sys
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, overload
+
+import numpy as np
+
+from ipckit._native import record_from_bytes
+from ipckit.errors import LayoutMismatch
+from ipckit.structs import Struct
+
+if TYPE_CHECKING:
+    import msgspec
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+StructT = TypeVar("StructT", bound=Struct)
+CtypesT = TypeVar("CtypesT", bound=ctypes.Structure | ctypes.Union)
+MsgspecT = TypeVar("MsgspecT", bound="msgspec.Struct")
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+
+
+class Codec(ABC, Generic[T]):
+    """Turns values of one type into bytes and back.
+
+    Attributes:
+        size: the bytes of every encoded value, or None where values differ.
+        accepts: the class whose instances `encode` takes.
+        fingerprint: short text that two programs share if they agree on the bytes.
+        name: the payload type's name, for messages.
+    """
+
+    size: int | None
+    accepts: type
+    fingerprint: str
+    name: str
+
+    @abstractmethod
+    def encode(self, value: T) -> Buffer:
+        """The bytes of a value.
+
+        Returns:
+            An object with the buffer protocol, C-contiguous; it may share the
+            value's memory. Its length is ``memoryview(result).nbytes``.
+
+        Raises:
+            TypeError: the value is not of this codec's type.
+        """
+
+    @abstractmethod
+    def decode(self, data: bytes) -> T:
+        """The value of some bytes; it shares no memory with them unless it is them.
+
+        Raises:
+            LayoutMismatch: the bytes are no such value; its ``raw`` is the bytes.
+        """
+
+    def _refuse(self, value: object) -> NoReturn:
+        message = f"the payload is a {type(value).__name__}, and {self.name} is wanted"
+        raise TypeError(message)
+
+    def _mismatch(self, data: bytes, why: str) -> LayoutMismatch:
+        error = LayoutMismatch(f"{why}, so they are no {self.name}", errno=errno.EBADMSG)
+        error.raw = bytes(data)
+        return error
+
+
+class _OneType(Codec[T]):
+    """A codec made from a type, by which it pickles."""
+
+    def __init__(self, payload: Any) -> None:
+        self._payload = payload
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self._payload,))
+
+
+class _Plain(Codec[T]):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), ())
+
+
+class BytesCodec(_Plain[bytes]):
+    """Bytes as they are; `encode` takes any C-contiguous bytes-like object."""
+
+    size = None
+    accepts = bytes
+    fingerprint = "bytes"
+    name = "bytes"
+
+    def encode(self, value: Buffer) -> Buffer:
+        """The value itself."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            view = memoryview(value)
+        except TypeError:
+            self._refuse(value)
+        if not view.c_contiguous:
+            message = "the payload is not C-contiguous; copy it first"
+            raise TypeError(message)
+        return view
+
+    def decode(self, data: bytes) -> bytes:
+        """The bytes themselves."""
+        return bytes(data)
+
+
+class StrCodec(_Plain[str]):
+    """Text as UTF-8."""
+
+    size = None
+    accepts = str
+    fingerprint = "utf-8"
+    name = "str"
+
+    def encode(self, value: str) -> bytes:
+        """The text in UTF-8; UnicodeEncodeError (a ValueError) for lone surrogates."""
+        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            self._refuse(value)
+        return value.encode()
+
+    def decode(self, data: bytes) -> str:
+        """The text; LayoutMismatch where it is not UTF-8."""
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self._mismatch(data, f"{len(data)} bytes are not UTF-8 ({error})") from None
+
+
+class StructCodec(_OneType[StructT]):
+    """A `Struct`, which needs no encoding: it exports its own bytes."""
+
+    def __init__(self, payload: type[StructT]) -> None:
+        super().__init__(payload)
+        self.size = payload.size
+        self.accepts = payload
+        self.fingerprint = payload.fingerprint
+        self.name = payload.__name__
+
+    def encode(self, value: StructT) -> StructT:
+        """The value itself."""
+        if not isinstance(value, self.accepts):
+            self._refuse(value)
+        return value
+
+    def decode(self, data: bytes) -> StructT:
+        """An instance that owns a copy of the bytes."""
+        return record_from_bytes(cast("type[StructT]", self.accepts), data)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _ctypes_shape(payload: Any, where: str) -> object:
+    """What the bytes of a ctypes type mean, or TypeError for an address."""
+    if issubclass(payload, (ctypes.Structure, ctypes.Union)):
+        return [
+            (name, getattr(payload, name).offset, bits, _ctypes_shape(kind, f"{where}.{name}"))
+            for name, kind, *bits in getattr(payload, "_fields_", ())
+        ]
+    if issubclass(payload, ctypes.Array):
+        return (payload._length_, _ctypes_shape(payload._type_, where))
+    code = getattr(payload, "_type_", None)
+    if not isinstance(code, str) or code in "PzZO":
+        message = f"{where} is an address, which means nothing in another process"
+        raise TypeError(message)
+    return (code, ctypes.sizeof(payload), payload.__name__)
+
+
+class CtypesCodec(_OneType[CtypesT]):
+    """A ctypes Structure or Union without addresses in it.
+
+    Raises:
+        TypeError: a field is a pointer, a function or a Python object. To read
+            one that somebody else wrote is to follow it.
+    """
+
+    def __init__(self, payload: type[CtypesT]) -> None:
+        super().__init__(payload)
+        self.size = ctypes.sizeof(payload)
+        self.accepts = payload
+        self.name = payload.__name__
+        self.fingerprint = _hash(_ctypes_shape(payload, self.name), self.size)
+
+    def encode(self, value: CtypesT) -> CtypesT:
+        """The value itself."""
+        if not isinstance(value, self.accepts):
+            self._refuse(value)
+        return value
+
+    def decode(self, data: bytes) -> CtypesT:
+        """An instance that owns a copy of the bytes."""
+        if len(data) != self.size:
+            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+        return cast("CtypesT", self._payload.from_buffer_copy(data))
+
+
+class ArrayCodec(_OneType["NDArray[Any]"]):
+    """One-dimensional numpy arrays of one dtype, of any length.
+
+    `encode` takes a single record (a numpy scalar) too. Nothing is cast: an
+    array of another dtype is a TypeError.
+
+    Raises:
+        TypeError: the dtype holds Python objects, or has no size.
+    """
+
+    def __init__(self, payload: np.dtype[Any]) -> None:
+        super().__init__(payload)
+        if payload.hasobject or not payload.itemsize:
+            message = f"{payload!r} has no bytes that another process could read"
+            raise TypeError(message)
+        self.size = None
+        self.accepts = np.ndarray
+        self.name = f"array of {payload}"
+        self.fingerprint = _hash(_dtype_shape(payload))
+
+    def encode(self, value: Any) -> Buffer:
+        """The array's bytes, without a copy where it is contiguous."""
+        if not isinstance(value, (np.ndarray, np.generic)):
+            self._refuse(value)
+        value = cast("NDArray[Any]", value)
+        if value.dtype != self._payload or value.ndim > 1:
+            message = (
+                f"the payload has {value.ndim} dimensions of {value.dtype}; wanted: {self.name}"
+            )
+            raise TypeError(message)
+        return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """A writable array that owns a copy of the bytes."""
+        dtype = self._payload
+        if len(data) % dtype.itemsize:
+            why = f"{len(data)} bytes are no multiple of {dtype.itemsize}"
+            raise self._mismatch(data, why)
+        return np.frombuffer(data, dtype).copy()
+
+
+def _dtype_shape(dtype: np.dtype[Any]) -> object:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return (shape, _dtype_shape(base))
+    if dtype.fields is not None:
+        fields = sorted(dtype.fields.items(), key=lambda item: item[1][1])
+        return (dtype.itemsize, [(name, at, _dtype_shape(kind)) for name, (kind, at, *_) in fields])
+    return dtype.str
+
+
+class Msgpack(_OneType[MsgspecT]):
+    """A `msgspec.Struct` as MessagePack.
+
+    Raises:
+        ImportError: msgspec is missing; ``pip install ipckit[msgpack]``.
+    """
+
+    def __init__(self, payload: type[MsgspecT]) -> None:
+        super().__init__(payload)
+        try:
+            import msgspec  # noqa: PLC0415 - optional
+        except ImportError as error:
+            message = "MessagePack payloads need msgspec: pip install ipckit[msgpack]"
+            raise ImportError(message, name="msgspec") from error
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(payload)
+        self._failures = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+        self.size = None
+        self.accepts = payload
+        self.name = payload.__name__
+        schema = msgspec.json.schema(payload, schema_hook=lambda kind: {"type": kind.__qualname__})
+        self.fingerprint = _hash(json.dumps(schema, sort_keys=True, default=repr))
+
+    def encode(self, value: MsgspecT) -> bytes:
+        """The value as MessagePack."""
+        if not isinstance(value, self.accepts):
+            self._refuse(value)
+        return self._encoder.encode(value)
+
+    def decode(self, data: bytes) -> MsgspecT:
+        """The value, checked against the types that its class declares."""
+        try:
+            return self._decoder.decode(data)
+        except self._failures as error:
+            raise self._mismatch(data, f"{len(data)} bytes do not decode ({error})") from None
+
+
+class Pickle(_Plain[Any]):
+    """Any Python object, by `pickle`.
+
+    Never a default, and asked for by name: whoever can write to the queue or
+    the channel runs code of his own in the process that receives. Use it only
+    where every process that has write permission is trusted as this one is.
+    """
+
+    size = None
+    accepts = object
+    fingerprint = "pickle"
+    name = "pickle"
+
+    def encode(self, value: Any) -> bytes:
+        """The value, pickled; what `pickle.dumps` raises where it cannot be."""
+        import pickle  # noqa: PLC0415 - only for who asked for it
+
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, data: bytes) -> Any:
+        """The value that the sender pickled. This runs the sender's code."""
+        import pickle  # noqa: PLC0415
+
+        try:
+            return pickle.loads(data)  # noqa: S301 - asked for by name; the class says why not
+        except Exception as error:
+            why = f"{len(data)} bytes do not unpickle ({type(error).__name__}: {error})"
+            raise self._mismatch(data, why) from error
+
+
+_ACCEPTED: Final = (
+    "bytes, str, a Struct, a ctypes Structure or Union, a numpy dtype, a msgspec.Struct, "
+    "or a Codec (codec.Pickle is one)"
+)
+
+
+@overload
+def codec_for(type: Codec[T]) -> Codec[T]: ...
+@overload
+def codec_for(type: type[Codec[T]]) -> Codec[T]: ...
+@overload
+def codec_for(type: type[bytes]) -> Codec[bytes]: ...
+@overload
+def codec_for(type: type[str]) -> Codec[str]: ...
+@overload
+def codec_for(type: type[StructT]) -> Codec[StructT]: ...
+@overload
+def codec_for(type: type[CtypesT]) -> Codec[CtypesT]: ...
+@overload
+def codec_for(type: np.dtype[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
+@overload
+def codec_for(type: type[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
+@overload
+def codec_for(type: type[MsgspecT]) -> Codec[MsgspecT]: ...
+def codec_for(type: Any) -> Codec[Any]:
+    """The codec of a payload type.
+
+    Args:
+        type: bytes, str, a `Struct` subclass, a ctypes Structure or Union
+            subclass, a numpy dtype or numpy scalar type (for arrays of it), a
+            `msgspec.Struct` subclass, or a `Codec`, instance or class.
+
+    Raises:
+        TypeError: anything else, or a type whose bytes mean nothing elsewhere.
+    """
+    payload: Any = type
+    if isinstance(payload, Codec):
+        return cast("Codec[Any]", payload)
+    if isinstance(type, np.dtype):
+        return ArrayCodec(payload)
+    if isinstance(type, _CLASS):
+        return _codec_of_class(payload)
+    message = f"{type!r} is no payload type; a payload type is {_ACCEPTED}"
+    raise TypeError(message)
+
+
+_CLASS: Final = type  # `codec_for` has a parameter of that name
+
+
+def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
+    payload: Any = cls
+    if payload is bytes:
+        return BytesCodec()
+    if payload is str:
+        return StrCodec()
+    if issubclass(cls, Codec):
+        return cast("Codec[Any]", payload())
+    if issubclass(cls, Struct):
+        return StructCodec(payload)
+    if issubclass(cls, (ctypes.Structure, ctypes.Union)):
+        return CtypesCodec(payload)
+    if issubclass(cls, np.generic):
+        return ArrayCodec(np.dtype(payload))
+    # Who has a msgspec.Struct has imported msgspec; nobody else should have to.
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        return Msgpack(payload)
+    message = f"{payload.__name__} is no payload type; a payload type is {_ACCEPTED}"
+    raise TypeError(message)
