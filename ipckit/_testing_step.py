@@ -10,6 +10,7 @@ import pwd
 import runpy
 import sys
 import textwrap
+import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 # What the interpreter itself loads late, on the way to a traceback or a pickle: after privileges
 # are dropped its directory may be out of reach.
-_NEEDED_LATER: Final = ("traceback", "linecache", "pickle", "warnings", "signal", "threading")
+_NEEDED_LATER: Final = ("pickle", "warnings", "signal", "threading")
 
 SOURCE: Final = "<child>"
 
@@ -116,8 +118,8 @@ def drop_privileges(user: str = "nobody") -> None:
     """Become another user for good, in this process; stands on setresuid(2).
 
     An interpreter in a directory that the other user cannot enter goes on
-    working, but imports nothing more from there: import first. Afterwards the
-    kernel keeps this process from reading most of its own ``/proc/self``.
+    working, but imports nothing more from there: import first. Afterwards some
+    files of this process's own ``/proc/self`` are closed to it.
 
     Args:
         user: the name of the user to become; its own group comes with it.
@@ -178,6 +180,13 @@ def _find(path: str) -> Callable[..., object]:
     return found  # type: ignore[no-any-return]
 
 
+def _print_exception(
+    _kind: type[BaseException], exc: BaseException, _trace: TracebackType | None
+) -> None:
+    # The interpreter's own hook knows no source but files'.
+    traceback.print_exception(exc)
+
+
 def main() -> None:
     """Run the task that comes through the pipe, and send its result back.
 
@@ -195,6 +204,7 @@ def main() -> None:
         report(event)
 
     sys.unraisablehook = note
+    sys.excepthook = _print_exception
     reader, writer = int(sys.argv[-2]), int(sys.argv[-1])
     step.attach(reader, writer)
     task: Task = step.hear()
