@@ -119,7 +119,7 @@ class Snapshot:
 
     Attributes:
         entries: a line of text for each object, by what identifies it.
-        unseen: what could not be listed here, and why; "" is never among them.
+        unseen: what could not be listed here, and why; a line each.
     """
 
     __slots__ = ("entries", "unseen")

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -95,11 +95,14 @@ def ns(request: pytest.FixtureRequest) -> Iterator[Namespace]:
 
 @pytest.fixture
 def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
-    """Start children as `Child` does; at the end each must have ended well, or was killed."""
+    """Start children as `Child` does, or take one that `Child.call` started.
+
+    At the end each is put away, and must have ended well unless the test killed it.
+    """
     children: list[Child] = []
 
-    def start(*args: object, **options: object) -> Child:
-        child = Child(*args, **options)
+    def start(code: str | Path | Child, *args: object, **options: Any) -> Child:  # noqa: ANN401
+        child = code if isinstance(code, Child) else Child(code, *args, **options)
         children.append(child)
         return child
 

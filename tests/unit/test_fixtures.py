@@ -25,6 +25,7 @@ UNSHARED = "IPCKIT_TEST_UNSHARED"
 HEAD = """
 import os, subprocess
 import posix_ipc, pytest, sysv_ipc
+from ipckit.testing import Child
 
 KEPT = []
 """
@@ -53,6 +54,7 @@ def test_clean(ns, spawn):
     q = sysv_ipc.MessageQueue(ns.key(), sysv_ipc.IPC_CREX)
     ns.path().touch()
     assert spawn("result = 1").result == 1
+    assert spawn(Child.call("math:hypot", 3, 4)).result == 5
     q.remove()
 
 def test_cleared(ns):

@@ -135,6 +135,7 @@ class TestSnapshot:
         posix_ipc.Semaphore(name, posix_ipc.O_CREX).close()
         reader, writer = os.pipe()
         child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+        wait_blocked(child.pid, "clock_nanosleep")  # by then it has its own name
         target = f"pipe:[{os.fstat(reader).st_ino}]"
         after = snapshot()
         child.kill()
