@@ -1,0 +1,130 @@
+"""What every test has: names of its own, children that are reaped, and a check for leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit.testing import Child, Namespace, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+# Set once this run is in namespaces of its own, or by hand for a run that shall stay outside.
+UNSHARED = "IPCKIT_TEST_UNSHARED"
+
+_FAILED = pytest.StashKey[bool]()
+
+
+def _enter_namespaces(config: pytest.Config) -> None:
+    """Start this run again in IPC and mount namespaces of its own, where that is possible.
+
+    The check for leftovers sees the whole system's objects: without this, whatever
+    another program on the machine makes at the same time would fail a test here.
+    """
+    if UNSHARED in os.environ or os.geteuid() != 0 or hasattr(config, "workerinput"):
+        return
+    unshare = shutil.which("unshare")
+    setup = 'mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec "$@"'
+    command = [unshare or "", "--ipc", "--mount", "sh", "-c", setup, "sh"]
+    if unshare is None:
+        return
+    trial = subprocess.run([*command, "true"], check=False, capture_output=True)
+    if trial.returncode != 0:
+        return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.suspend_global_capture(in_=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.environ[UNSHARED] = "1"
+    os.execv(unshare, [*command, sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    _enter_namespaces(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves an IPC object, a descriptor or a child process behind."""
+    gc.collect()
+    before = snapshot()
+    yield
+    if request.node.stash.get(_FAILED, False):
+        return  # the traceback keeps the test's objects alive
+    gc.collect()
+    left = before.diff(snapshot())
+    if left:
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def ns(request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """Keys, names and paths of the test's own.
+
+    Objects left under them fail the test, files do not; a test that leaves some
+    on purpose says so with ``ns.clear()``.
+    """
+    with Namespace() as namespace:
+        yield namespace
+        left = namespace.leftovers()
+        left = [line for line in left if not line.startswith(str(namespace.directory))]
+    if left and not request.node.stash.get(_FAILED, False):
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
+    """Start children as `Child` does, or take one that `Child.call` started.
+
+    At the end each is put away, and must have ended well unless the test killed it.
+    """
+    children: list[Child] = []
+
+    def start(code: str | Path | Child, *args: object, **options: Any) -> Child:  # noqa: ANN401
+        child = code if isinstance(code, Child) else Child(code, *args, **options)
+        children.append(child)
+        return child
+
+    yield start
+    failed = request.node.stash.get(_FAILED, False)
+    with contextlib.ExitStack() as stack:
+        for child in children:
+            # Each is put away, whatever becomes of the others.
+            stack.callback(child.close if failed else child.finish)
+    if failed:
+        for child in children:
+            request.node.add_report_section("teardown", f"child {child.pid}", child.report())
+
+
+@pytest.fixture
+def root() -> None:
+    """Skip a test that takes root where the run has not got it; CI has."""
+    if os.geteuid() != 0:
+        pytest.skip("takes root")
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The directory of the working copy."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,68 @@
+"""What the package and its modules say that they export, they do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent.parent / "ipckit"
+PUBLIC = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_"))
+
+
+def test_there_are_modules() -> None:
+    assert {"errors", "testing"} <= set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_module_has_what_its_all_says(name: str) -> None:
+    module = importlib.import_module(f"ipckit.{name}")
+    exported: list[str] = list(getattr(module, "__all__", []))
+    assert exported == sorted(set(exported))
+    assert [each for each in exported if not hasattr(module, each)] == []
+    assert [each for each in exported if each.startswith("_")] == []
+
+
+def test_the_package_has_what_its_all_says() -> None:
+    path = PACKAGE / "__init__.py"
+    if not path.exists():
+        pytest.skip("ipckit/__init__.py is not there yet")
+    package = importlib.import_module("ipckit")
+    exported: list[str] = list(package.__all__)
+    assert exported
+    assert exported == sorted(set(exported))
+    assert [each for each in exported if not hasattr(package, each)] == []
+    private = [each for each in exported if each.startswith("_") and each != "__version__"]
+    assert private == []
+
+
+def test_the_package_exports_all_that_it_imports() -> None:
+    path = PACKAGE / "__init__.py"
+    if not path.exists():
+        pytest.skip("ipckit/__init__.py is not there yet")
+    exported = importlib.import_module("ipckit").__all__
+    taken = [
+        alias.asname or alias.name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ipckit")
+        for alias in node.names
+    ]
+    assert sorted(name for name in taken if not name.startswith("_")) == sorted(
+        name for name in exported if name in taken
+    )
+
+
+def test_each_error_can_be_had_from_the_package() -> None:
+    path = PACKAGE / "__init__.py"
+    if not path.exists():
+        pytest.skip("ipckit/__init__.py is not there yet")
+    errors = importlib.import_module("ipckit.errors")
+    package = importlib.import_module("ipckit")
+    kinds = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.IpcError)
+    }
+    assert kinds <= set(package.__all__)

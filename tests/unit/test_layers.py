@@ -1,0 +1,152 @@
+"""The house has floors: a module imports from lower ones only, and stays small."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# From the ground up. The modules of one row know nothing of each other; a module that grew a
+# private helper has the helper on the row below its own.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"_native"}),
+    frozenset({"errors"}),
+    frozenset({"_deadline", "_handle", "keys"}),
+    frozenset({"structs"}),
+    frozenset({"codec"}),
+    frozenset({"framing", "msgq", "sem", "shm", "unixsock"}),
+    frozenset({"aio", "channel"}),
+    frozenset({"_testing_step", "_testing_syscalls", "_testing_sandbox"}),
+    frozenset({"_testing_children"}),
+    frozenset({"inventory", "testing"}),
+    frozenset({"cli"}),
+    frozenset({"__init__"}),
+    frozenset({"__main__"}),
+)
+FLOOR = {module: floor for floor, row in enumerate(LAYERS) for module in row}
+# These stand on what users have: public names, apart from their own helpers.
+TOOLS = {"inventory", "cli", "testing"}
+
+MODULE_LINES = 500
+C_LINES = 350
+
+
+def imported(source: str, modules: set[str]) -> Iterator[tuple[str, str]]:
+    """Each module of ipckit that a source imports, with the name taken from it, or ""."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                if parts[0] == "ipckit":
+                    yield (parts[1] if len(parts) > 1 else "__init__"), ""
+        elif isinstance(node, ast.ImportFrom):
+            parts = (node.module or "").split(".") if node.module else []
+            if node.level == 1:
+                parts = ["ipckit", *parts]
+            if not parts or parts[0] != "ipckit":
+                continue
+            for alias in node.names:
+                if len(parts) > 1:
+                    yield parts[1], alias.name
+                elif alias.name in modules:
+                    yield alias.name, ""
+                else:
+                    yield "__init__", alias.name
+
+
+def complaints(module: str, source: str, floors: dict[str, int]) -> list[str]:
+    """What a module imports that it may not."""
+    if module not in floors:
+        return [f"{module} has no layer yet: give it a row in this file"]
+    found: list[str] = []
+    for target, name in imported(source, set(floors)):
+        if target not in floors:
+            found.append(f"{module} imports {target}, which has no layer")
+        elif floors[target] >= floors[module]:
+            found.append(f"{module} imports {target}, which is no layer below it")
+        elif module in TOOLS:
+            helper = target.startswith(f"_{module}")
+            if target.startswith("_") and not helper:
+                found.append(f"{module} imports {target}, which is private")
+            if name.startswith("_") and not helper:
+                found.append(f"{module} imports {target}.{name}, which is private")
+    return found
+
+
+def sources(repository: Path) -> dict[str, str]:
+    """Each module of the package by name, a subpackage's by the subpackage's name too."""
+    package = repository / "ipckit"
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): path.read_text()
+        for path in sorted(package.rglob("*.py"))
+    }
+
+
+def test_modules_import_from_lower_layers_only(repository: Path) -> None:
+    modules = sources(repository)
+    assert {"errors", "_handle", "testing"} <= modules.keys()
+    found = [line for module, text in modules.items() for line in complaints(module, text, FLOOR)]
+    assert found == []
+
+
+def test_no_module_is_in_two_layers() -> None:
+    assert len(FLOOR) == sum(map(len, LAYERS))
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("errors", "from ipckit import msgq", "imports msgq, which is no layer below"),
+        ("errors", "from ipckit.msgq import X", "imports msgq, which is no layer below"),
+        ("errors", "import ipckit.msgq", "imports msgq, which is no layer below"),
+        ("errors", "from .msgq import X", "imports msgq, which is no layer below"),
+        ("errors", "from . import msgq", "imports msgq, which is no layer below"),
+        ("errors", "def f():\n    import ipckit", "imports __init__, which is no layer below"),
+        ("msgq", "from ipckit.shm import X", "imports shm, which is no layer below"),
+        ("msgq", "from ipckit.nowhere import X", "imports nowhere, which has no layer"),
+        ("nowhere", "", "nowhere has no layer yet"),
+        ("cli", "from ipckit._handle import Handle", "imports _handle, which is private"),
+        ("inventory", "from ipckit.msgq import _x", "imports msgq._x, which is private"),
+    ],
+)
+def test_a_breach_is_seen(module: str, source: str, complaint: str) -> None:
+    found = complaints(module, source, FLOOR)
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("msgq", "import os\nfrom ipckit import errors\nfrom ipckit._handle import _x"),
+        ("testing", "from ipckit._testing_step import step\nfrom ipckit.msgq import X"),
+        ("errors", "from ipckitten import msgq\nimport ipckitten.msgq"),
+    ],
+)
+def test_what_is_right_passes(module: str, source: str) -> None:
+    assert complaints(module, source, FLOOR) == []
+
+
+def test_no_file_is_too_long(repository: Path) -> None:
+    limits = {"ipckit": (MODULE_LINES, ".py"), "native": (C_LINES, ".c")}
+    too_long = {
+        str(path.relative_to(repository)): len(path.read_text().splitlines())
+        for directory, (limit, suffix) in limits.items()
+        for path in sorted((repository / directory).rglob(f"*{suffix}"))
+        if len(path.read_text().splitlines()) > limit
+    }
+    assert too_long == {}
+
+
+def test_the_native_module_is_where_it_belongs() -> None:
+    spec = importlib.util.find_spec("ipckit._native")
+    if spec is None:
+        pytest.skip("ipckit._native is not built")
+    assert spec.origin is not None
+    assert ".abi3." in spec.origin
