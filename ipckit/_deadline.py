@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import time
+from typing import SupportsFloat
 
 from ipckit.errors import InvalidArgument
 
@@ -21,13 +22,15 @@ def checked_timeout(timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
-    if not isinstance(timeout, (int, float)) and not hasattr(timeout, "__float__"):
+    if not isinstance(timeout, SupportsFloat):
         message = f"timeout is a number of seconds or None, not {type(timeout).__name__}"
         raise TypeError(message)
     try:
         seconds = float(timeout)
     except OverflowError:
         seconds = math.inf if timeout > 0 else -math.inf
+    except ValueError:
+        seconds = math.nan  # such as Decimal's signalling NaN
     if math.isnan(seconds) or seconds < 0:
         message = f"timeout is {timeout!r}; it takes 0 or more seconds, or None to wait for ever"
         raise InvalidArgument(message, errno=errno.EINVAL)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ipckit.errors import ClosedHandle, InvalidArgument, IpcError, NotFound
+from ipckit.errors import ClosedHandle, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -142,10 +142,10 @@ class Handle(ABC):
         try:
             self._remove()
         except NotFound:
+            self._owned = False
             if not missing_ok:
                 raise
-        finally:
-            self._owned = False
+        self._owned = False
 
     def _check_open(self, op: str) -> None:
         if self._closed:
@@ -168,25 +168,24 @@ class Handle(ABC):
             self.close()
 
     def __del__(self) -> None:
-        # A constructor that failed leaves no _closed; a forked copy is not the child's to close.
         if getattr(self, "_closed", True):
-            return
-        if self._born == _Forks.count:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-        self.close()
+            return  # closed, or a constructor that failed
+        try:
+            # A copy that a fork made was opened by the parent, whose mistake this is not.
+            if self._born == _Forks.count:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        finally:
+            self.close()
 
     def __repr__(self) -> str:
-        facts = [f"{type(self).__name__} {self._target}"]
-        if self._closed:
-            facts.append("closed")
-        else:
-            try:
-                facts.append(self._size_text())
-                facts.append("open")
-            except IpcError as exc:
-                facts.append(type(exc).__name__)
-        if self.owner:
-            facts.append("owner")
+        facts = [type(self).__name__]
+        try:
+            facts[0] += f" {self._target}"
+            facts += ["closed"] if self._closed else [self._size_text(), "open"]
+            if self.owner:
+                facts.append("owner")
+        except Exception as exc:
+            facts.append(type(exc).__name__)
         return f"<{', '.join(facts)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -210,7 +209,7 @@ def checked_mode(mode: int) -> int:
         TypeError: not an integer.
         InvalidArgument: not within 0 to 0o777.
     """
-    if not isinstance(mode, int):
+    if isinstance(mode, bool) or not isinstance(mode, int):
         message = f"mode is an int such as 0o600, not {type(mode).__name__}"
         raise TypeError(message)
     if not 0 <= mode <= _MODE_MAX:

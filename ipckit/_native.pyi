@@ -1,5 +1,6 @@
 # The extension module; each section is one C file.
 
+from types import GenericAlias
 from typing import Any, Final, Generic, final
 
 from typing_extensions import Buffer, TypeVar
@@ -62,6 +63,7 @@ class Message(Generic[_T_co]):
     def __new__(
         cls, value: _T_co, mtype: int = 0, priority: int = 0, truncated: bool = False
     ) -> Message[_T_co]: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 

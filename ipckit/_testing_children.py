@@ -226,7 +226,7 @@ class Child:
         return os.pread(file.fileno(), size, 0).decode(errors="replace")
 
     @property
-    def result(self) -> Any:  # noqa: ANN401 - whatever the child gave
+    def result(self) -> Any:
         """The child's result; waits for its end, which must be exit status 0.
 
         Raises:
@@ -289,7 +289,7 @@ class Child:
             self._exited(_GRACE)
             self._fail(f"nobody is there to be told {value!r}")
 
-    def hear(self, timeout: float = 30.0) -> Any:  # noqa: ANN401 - whatever the child told
+    def hear(self, timeout: float = 30.0) -> Any:
         """What the child tells next.
 
         Args:

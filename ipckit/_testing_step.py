@@ -79,7 +79,7 @@ class Steps:
         """
         self.send("step", value)
 
-    def hear(self) -> Any:  # noqa: ANN401 - whatever the parent told
+    def hear(self) -> Any:
         """Wait for what the parent tells next, for as long as the parent lives.
 
         Returns:

@@ -364,7 +364,7 @@ def codec_for(type: Any) -> Codec[Any]:
     """
     payload: Any = type
     if isinstance(payload, Codec):
-        return cast("Codec[Any]", payload)
+        return payload
     if isinstance(type, np.dtype):
         return ArrayCodec(payload)
     if isinstance(type, _CLASS):

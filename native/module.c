@@ -5,8 +5,8 @@ static int
 module_exec(PyObject *module)
 {
     static int (*const add[])(PyObject *) = {
-        ipckit_add_layout,  ipckit_add_field,    ipckit_add_record,
-        ipckit_add_message, ipckit_add_sysv_msg, ipckit_add_mq,
+        ipckit_add_layout,   ipckit_add_field,       ipckit_add_record, ipckit_add_message,
+        ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
     };
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
         if (add[i](module) < 0) {

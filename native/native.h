@@ -24,6 +24,7 @@ HIDDEN int ipckit_add_field(PyObject *module);
 HIDDEN int ipckit_add_record(PyObject *module);
 HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
+HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
 
 /* A new Message; takes no reference to `value`. */

@@ -1,4 +1,4 @@
-/* System V message queues: msgsnd and msgrcv with a deadline, and msgctl. */
+/* System V message queues: msgsnd and msgrcv, with a deadline. */
 #include "clock.h"
 #include "native.h"
 
@@ -10,9 +10,6 @@
 
 #ifndef MSG_COPY
 #define MSG_COPY 040000
-#endif
-#ifndef MSG_STAT_ANY
-#define MSG_STAT_ANY 13
 #endif
 
 /* Messages up to the kernel's default msgmax are staged on the stack. */
@@ -263,114 +260,19 @@ native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return result;
 }
 
-PyDoc_STRVAR(msg_stat_doc,
-             "msg_stat(id, command, /)\n--\n\n"
-             "msgctl(2) with IPC_STAT, MSG_STAT or MSG_STAT_ANY: (what msgctl returned, key, uid,\n"
-             "gid, cuid, cgid, mode, seq, stime, rtime, ctime, cbytes, qnum, qbytes, lspid, lrpid).");
-
-static PyObject *
-native_msg_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    int id, command;
-    if (ipckit_check_nargs("msg_stat", nargs, 2) < 0 || ipckit_int_arg(args[0], "id", &id) < 0
-        || ipckit_int_arg(args[1], "command", &command) < 0) {
-        return NULL;
-    }
-    if (command != IPC_STAT && command != MSG_STAT && command != MSG_STAT_ANY) {
-        PyErr_SetString(PyExc_ValueError, "command is IPC_STAT, MSG_STAT or MSG_STAT_ANY");
-        return NULL;
-    }
-    struct msqid_ds ds;
-    int result = msgctl(id, command, &ds);
-    if (result < 0) {
-        return ipckit_oserror();
-    }
-    return Py_BuildValue("iikkkkkkLLLkkkii", result, (int)ds.msg_perm.__key,
-                         (unsigned long)ds.msg_perm.uid, (unsigned long)ds.msg_perm.gid,
-                         (unsigned long)ds.msg_perm.cuid, (unsigned long)ds.msg_perm.cgid,
-                         (unsigned long)ds.msg_perm.mode, (unsigned long)ds.msg_perm.__seq,
-                         (long long)ds.msg_stime, (long long)ds.msg_rtime, (long long)ds.msg_ctime,
-                         (unsigned long)ds.__msg_cbytes, (unsigned long)ds.msg_qnum,
-                         (unsigned long)ds.msg_qbytes, (int)ds.msg_lspid, (int)ds.msg_lrpid);
-}
-
-PyDoc_STRVAR(msg_set_doc,
-             "msg_set(id, uid, gid, mode, qbytes, /)\n--\n\n"
-             "msgctl(2) with IPC_SET: the owner, the mode's lower nine bits and the most bytes.");
-
-static PyObject *
-native_msg_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    int id;
-    long uid, gid, mode, qbytes;
-    if (ipckit_check_nargs("msg_set", nargs, 5) < 0 || ipckit_int_arg(args[0], "id", &id) < 0
-        || ipckit_long_arg(args[1], "uid", 0, UINT32_MAX - 1, &uid) < 0
-        || ipckit_long_arg(args[2], "gid", 0, UINT32_MAX - 1, &gid) < 0
-        || ipckit_long_arg(args[3], "mode", 0, 0777, &mode) < 0
-        || ipckit_long_arg(args[4], "qbytes", 0, LONG_MAX, &qbytes) < 0) {
-        return NULL;
-    }
-    struct msqid_ds ds = {.msg_qbytes = (msglen_t)qbytes};
-    ds.msg_perm.uid = (uid_t)uid;
-    ds.msg_perm.gid = (gid_t)gid;
-    ds.msg_perm.mode = (unsigned short)mode;
-    if (msgctl(id, IPC_SET, &ds) < 0) {
-        return ipckit_oserror();
-    }
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(msg_info_doc,
-             "msg_info(command, /)\n--\n\n"
-             "msgctl(2) with IPC_INFO or MSG_INFO: (highest used index, msgpool, msgmap, msgmax,\n"
-             "msgmnb, msgmni, msgssz, msgtql, msgseg).");
-
-static PyObject *
-native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    int command;
-    if (ipckit_int_arg(arg, "command", &command) < 0) {
-        return NULL;
-    }
-    if (command != IPC_INFO && command != MSG_INFO) {
-        PyErr_SetString(PyExc_ValueError, "command is IPC_INFO or MSG_INFO");
-        return NULL;
-    }
-    struct msginfo info;
-    int highest = msgctl(0, command, (struct msqid_ds *)&info);
-    if (highest < 0) {
-        return ipckit_oserror();
-    }
-    return Py_BuildValue("iiiiiiiii", highest, info.msgpool, info.msgmap, info.msgmax, info.msgmnb,
-                         info.msgmni, info.msgssz, info.msgtql, (int)info.msgseg);
-}
-
 static PyMethodDef functions[] = {
     {"msgsnd", (PyCFunction)(void (*)(void))native_msgsnd, METH_FASTCALL, msgsnd_doc},
     {"msgrcv", (PyCFunction)(void (*)(void))native_msgrcv, METH_FASTCALL, msgrcv_doc},
-    {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
-    {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
-    {"msg_info", native_msg_info, METH_O, msg_info_doc},
     {NULL, NULL, 0, NULL},
 };
 
 int
 ipckit_add_sysv_msg(PyObject *module)
 {
-    static const struct {
-        const char *name;
-        long value;
-    } constants[] = {
-        {"IPC_STAT", IPC_STAT},         {"IPC_INFO", IPC_INFO},
-        {"MSG_STAT", MSG_STAT},         {"MSG_STAT_ANY", MSG_STAT_ANY},
-        {"MSG_INFO", MSG_INFO},         {"MSG_NOERROR", MSG_NOERROR},
-        {"MSG_EXCEPT", MSG_EXCEPT},     {"MSG_COPY", MSG_COPY},
-        {"IPC_NOWAIT", IPC_NOWAIT},
-    };
-    for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
-        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0) {
-            return -1;
-        }
+    if (PyModule_AddIntMacro(module, MSG_NOERROR) < 0 || PyModule_AddIntMacro(module, MSG_EXCEPT) < 0
+        || PyModule_AddIntMacro(module, MSG_COPY) < 0
+        || PyModule_AddIntMacro(module, IPC_NOWAIT) < 0) {
+        return -1;
     }
     return PyModule_AddFunctions(module, functions);
 }

@@ -101,7 +101,7 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
     """
     children: list[Child] = []
 
-    def start(code: str | Path | Child, *args: object, **options: Any) -> Child:  # noqa: ANN401
+    def start(code: str | Path | Child, *args: object, **options: Any) -> Child:
         child = code if isinstance(code, Child) else Child(code, *args, **options)
         children.append(child)
         return child

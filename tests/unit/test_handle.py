@@ -76,7 +76,7 @@ class Fake(Handle):
         return (self.name,)
 
     @classmethod
-    def _reopen(cls, *args: Any) -> Self:  # noqa: ANN401 - as the base has it
+    def _reopen(cls, *args: Any) -> Self:
         return cls.open(*args)
 
 
@@ -226,7 +226,6 @@ class TestDropped:
         assert caught == []
         assert Fake.done == []
 
-    @pytest.mark.xfail(reason="Handle.__del__ warns before it closes, outside of a try")
     def test_it_closes_where_the_warning_is_an_error(self) -> None:
         handle = Fake.create()
         seen: list[type[BaseException]] = []
@@ -376,7 +375,6 @@ class TestRepr:
             handle.failure = Removed("gone", errno=errno.EIDRM)
             assert repr(handle) == "<Fake fake 'it', Removed>"
 
-    @pytest.mark.xfail(reason="Handle.__repr__ catches IpcError only")
     @pytest.mark.parametrize("failure", [OSError("bare"), ValueError("bare"), AttributeError()])
     def test_it_raises_nothing_else_either(self, failure: Exception) -> None:
         with Fake.open() as handle:
