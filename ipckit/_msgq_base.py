@@ -12,6 +12,7 @@ from ipckit._handle import Handle
 from ipckit._typing import T
 from ipckit.codec import codec_for
 from ipckit.errors import IpcError, LayoutMismatch, Removed, WouldBlock
+from ipckit.structs import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +27,15 @@ class MessageQueue(Handle, Generic[T]):
     def __init__(self, payload: AnyPayload, *, owner: bool) -> None:
         super().__init__(owner=owner)
         self._payload = payload
+        # Bytes and structs go to the kernel and come from it as they are, without a codec's call.
+        self._record: type[Struct] | None = None
+        if isinstance(payload, type) and issubclass(payload, Struct):
+            self._record = payload
+        self._direct: type[Any] | None = bytes if payload is bytes else self._record
         if isinstance(payload, Mapping):
             self._codec: Codec[Any] | None = None
-            self._raw = False
         else:
             self._codec = codec_for(payload)
-            # Bytes go to the kernel and come from it as they are, without a codec's call.
-            self._raw = payload is bytes
 
     @abstractmethod
     def receive(self, *, timeout: float | None = None) -> _native.Message[T]:

@@ -80,7 +80,9 @@ class PosixMessageQueue(PosixQueueObject[T]):
 
         See mq_send(3).
         """
-        data: Any = value if self._raw else self._codec.encode(value)  # type: ignore[union-attr]
+        data: Any = value
+        if value.__class__ is not self._direct:
+            data = self._codec.encode(value)  # type: ignore[union-attr] # only a mapping has none
         if timeout is not None:
             checked_timeout(timeout)
         try:
@@ -121,13 +123,13 @@ class PosixMessageQueue(PosixQueueObject[T]):
         if timeout is not None:
             checked_timeout(timeout)
         try:
-            raw = mq_receive(self._fd, self._max_size, 0)
+            raw = mq_receive(self._fd, self._max_size, 0, self._record)
         except OSError as exc:
             if timeout == 0 or not isinstance(exc, BlockingIOError):
                 raise self._error("mq_receive", exc, timeout) from None
             raw = self._receive_later(timeout)
-        if self._raw:
-            return raw  # type: ignore[return-value] # T is bytes
+        if raw.value.__class__ is self._direct:
+            return raw
         return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
 
     @contextmanager
@@ -149,10 +151,10 @@ class PosixMessageQueue(PosixQueueObject[T]):
                 if self._closed and self._waiting == 0:
                     os.close(fd)
 
-    def _receive_later(self, timeout: float | None) -> _native.Message[bytes]:
+    def _receive_later(self, timeout: float | None) -> _native.Message[Any]:
         with self._waiting_on("mq_receive") as fd:
             try:
-                return mq_receive(fd, self._max_size, timeout)
+                return mq_receive(fd, self._max_size, timeout, self._record)
             except OSError as exc:
                 if raised_elsewhere(exc):
                     raise

@@ -14,6 +14,7 @@ from ipckit._msgq_sysv_errors import (
     send_error,
 )
 from ipckit._msgq_sysv_object import SysVQueueObject
+from ipckit._native import msgrcv, msgsnd
 from ipckit._typing import T
 from ipckit.errors import (
     InvalidArgument,
@@ -61,7 +62,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
 
         See msgop(2).
         """
-        if self._raw:
+        if value.__class__ is self._direct:
             data: Any = value
             number = 1 if mtype is None else mtype
         elif self._codec is not None:
@@ -71,7 +72,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
             number = self._number_for(value) if mtype is None else mtype
             data = self._codec_for_number(number).encode(value)
         try:
-            _native.msgsnd(self._id, number, data, timeout)
+            msgsnd(self._id, number, data, timeout)
         except (OSError, ValueError) as exc:
             if raised_elsewhere(exc):
                 raise
@@ -118,12 +119,12 @@ class SysVMessageQueue(SysVQueueObject[T]):
         if exclude or truncate or max_size is not None or type(select) is not int:
             return self._receive_chosen(select, exclude, truncate, max_size, timeout)
         try:
-            raw = _native.msgrcv(self._id, select, 0, self._room, timeout)
+            raw = msgrcv(self._id, select, 0, self._room, timeout, self._record)
         except (OSError, ValueError) as exc:
             if raised_elsewhere(exc):
                 raise
             raw = self._receive_after(exc, select, 0, timeout)
-        return raw if self._raw else self._decode_one(raw)  # type: ignore[return-value] # T is bytes
+        return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
     def peek(self, index: int = 0) -> _native.Message[T]:
         """A copy of a message that stays in the queue (MSG_COPY).
@@ -143,10 +144,10 @@ class SysVMessageQueue(SysVQueueObject[T]):
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         flags = _native.MSG_COPY | _native.IPC_NOWAIT
         try:
-            raw = _native.msgrcv(self._id, index, flags, self._room, 0)
+            raw = msgrcv(self._id, index, flags, self._room, 0, self._record)
         except (OSError, ValueError) as exc:
             raw = self._receive_after(exc, index, flags, 0)
-        return raw if self._raw else self._decode_one(raw)  # type: ignore[return-value] # T is bytes
+        return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
     def _receive_chosen(
         self,
@@ -169,38 +170,39 @@ class SysVMessageQueue(SysVQueueObject[T]):
         if limit < 0:
             message = f"max_size is {limit}; it takes 0 or more bytes"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
+        raw: _native.Message[Any]
         # One byte more than is wanted shows whether there was more.
         room, flags = (limit + 1, flags | _native.MSG_NOERROR) if truncate else (limit, flags)
         try:
-            raw = _native.msgrcv(self._id, number, flags, room, timeout)
+            raw = msgrcv(self._id, number, flags, room, timeout, self._record)
         except (OSError, ValueError) as exc:
             if raised_elsewhere(exc):
                 raise
             raise receive_error(self, exc, number, timeout, room=room) from None
-        if len(raw.value) > limit:
+        if isinstance(raw.value, bytes) and len(raw.value) > limit:
             raw = _native.message(raw.value[:limit], raw.mtype, 0, True)  # noqa: FBT003
-        return raw if self._raw else self._decode_one(raw)  # type: ignore[return-value] # T is bytes
+        return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
     def _receive_flagged(
         self, number: int, flags: int, timeout: float | None
     ) -> _native.Message[T]:
         try:
-            raw = _native.msgrcv(self._id, number, flags, self._room, timeout)
+            raw = msgrcv(self._id, number, flags, self._room, timeout, self._record)
         except (OSError, ValueError) as exc:
             if raised_elsewhere(exc):
                 raise
             raw = self._receive_after(exc, number, flags, timeout)
-        return raw if self._raw else self._decode_one(raw)  # type: ignore[return-value] # T is bytes
+        return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
     def _receive_after(
         self, exc: OSError | ValueError, select: Any, flags: int, timeout: float | None
-    ) -> _native.Message[bytes]:
+    ) -> _native.Message[Any]:
         """Go on after a failed msgrcv: with a larger buffer after E2BIG, else by raising."""
         while isinstance(exc, OSError) and exc.errno == errno.E2BIG:
             # kernel.msgmax was raised since, or lowered below what is queued.
             self._room = max(self._room * 2, sysctl("kernel.msgmax") or 0)
             try:
-                return _native.msgrcv(self._id, select, flags, self._room, timeout)
+                return msgrcv(self._id, select, flags, self._room, timeout, self._record)
             except (OSError, ValueError) as again:
                 if raised_elsewhere(again):
                     raise

@@ -363,8 +363,8 @@ def codec_for(type: Any) -> Codec[Any]:
         TypeError: anything else, or a type whose bytes mean nothing elsewhere.
     """
     payload: Any = type
-    if isinstance(payload, Codec):
-        return payload
+    if isinstance(type, Codec):
+        return cast("Codec[Any]", payload)
     if isinstance(type, np.dtype):
         return ArrayCodec(payload)
     if isinstance(type, _CLASS):

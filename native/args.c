@@ -1,6 +1,7 @@
 /* Arguments of native functions, checked one by one. */
 #include "clock.h"
 #include "native.h"
+#include "record.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -76,6 +77,21 @@ ipckit_wait_arg(PyObject *object, int64_t *wait_ns)
     }
     double ns = ceil(seconds * (double)NS_PER_SECOND);
     *wait_ns = ns >= (double)INT64_MAX ? WAIT_FOREVER : (int64_t)ns;
+    return 0;
+}
+
+int
+ipckit_record_type_arg(PyObject *object, PyObject **record_type)
+{
+    *record_type = NULL;
+    if (object == Py_None) {
+        return 0;
+    }
+    if (!PyType_Check(object) || !PyType_IsSubtype((PyTypeObject *)object, ipckit_record_type)) {
+        PyErr_SetString(PyExc_TypeError, "a record type is a Struct class or None");
+        return -1;
+    }
+    *record_type = object;
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* Message: what a receive gives. In C because a receive makes one each time. */
 #include "native.h"
+#include "record.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -26,6 +27,23 @@ ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,
     self->truncated = truncated;
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+PyObject *
+ipckit_payload_new(PyObject *record_type, const char *data, Py_ssize_t size)
+{
+    if (record_type != NULL) {
+        Layout *layout = ipckit_layout_of((PyTypeObject *)record_type);
+        if (layout == NULL) {
+            return NULL;
+        }
+        bool fits = layout->size == size;
+        Py_DECREF((PyObject *)layout);
+        if (fits) {
+            return ipckit_record_from_memory((PyTypeObject *)record_type, data, size);
+        }
+    }
+    return PyBytes_FromStringAndSize(data, size);
 }
 
 static PyObject *

@@ -158,13 +158,14 @@ native_mq_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
 
 /* The Message of `got` bytes at call->text, which is inside `whole` where there is one. */
 static PyObject *
-received(PyObject *module, const queue_call *call, PyObject *whole, ssize_t got)
+received(PyObject *module, const queue_call *call, PyObject *whole, PyObject *record_type,
+         ssize_t got)
 {
     PyObject *value = NULL;
-    if (whole != NULL && (size_t)got == call->size) {
+    if (record_type == NULL && whole != NULL && (size_t)got == call->size) {
         value = Py_NewRef(whole);
     } else {
-        value = PyBytes_FromStringAndSize(call->text, got);
+        value = ipckit_payload_new(record_type, call->text, got);
     }
     if (value == NULL) {
         return NULL;
@@ -175,11 +176,11 @@ received(PyObject *module, const queue_call *call, PyObject *whole, ssize_t got)
 }
 
 PyDoc_STRVAR(mq_receive_doc,
-             "mq_receive(fd, size, timeout, /)\n--\n\n"
+             "mq_receive(fd, size, timeout, record_type, /)\n--\n\n"
              "mq_receive(3) into `size` bytes, which is at least the queue's message size, waiting\n"
-             "up to `timeout` seconds (None: for ever), as a Message with a bytes value. OSError:\n"
-             "EAGAIN when empty and `timeout` is 0, ETIMEDOUT at the deadline, else as the kernel\n"
-             "gives it.");
+             "up to `timeout` seconds (None: for ever), as a Message. Its value is a `record_type`\n"
+             "where the size is that type's, else bytes. OSError: EAGAIN when empty and `timeout`\n"
+             "is 0, ETIMEDOUT at the deadline, else as the kernel gives it.");
 
 static PyObject *
 native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -187,10 +188,12 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     queue_call call = {.receive = true};
     Py_ssize_t size;
     int64_t wait_ns;
-    if (ipckit_check_nargs("mq_receive", nargs, 3) < 0
+    PyObject *record_type;
+    if (ipckit_check_nargs("mq_receive", nargs, 4) < 0
         || ipckit_int_arg(args[0], "fd", &call.queue) < 0
         || ipckit_size_arg(args[1], "size", &size) < 0
-        || ipckit_wait_arg(args[2], &wait_ns) < 0) {
+        || ipckit_wait_arg(args[2], &wait_ns) < 0
+        || ipckit_record_type_arg(args[3], &record_type) < 0) {
         return NULL;
     }
     native_state *state = PyModule_GetState(module);
@@ -200,7 +203,7 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     call.size = (size_t)size;
     /* After a message that filled its buffer the next is taken to do so too, and written straight
        into its bytes object; a short one is cheaper to copy than a long object is to make. */
-    if (size > STAGE_BYTES || state->last_mq_size > size / 2) {
+    if (size > STAGE_BYTES || (record_type == NULL && state->last_mq_size > size / 2)) {
         whole = PyBytes_FromStringAndSize(NULL, size);
         if (whole == NULL) {
             return NULL;
@@ -211,7 +214,7 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *result = NULL;
     if (got >= 0) {
         state->last_mq_size = got;
-        result = received(module, &call, whole, got);
+        result = received(module, &call, whole, record_type, got);
     } else if (got != INTERRUPTED_BY_PYTHON) {
         ipckit_oserror();
     }

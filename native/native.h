@@ -35,8 +35,13 @@ HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtyp
    LayoutMismatch where their number is not the struct's. */
 HIDDEN PyObject *ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size);
 
+/* What a receive makes of bytes: an instance of the Struct class `record_type`, or bytes where that
+   is NULL or is of another size. */
+HIDDEN PyObject *ipckit_payload_new(PyObject *record_type, const char *data, Py_ssize_t size);
+
 /* args.c: one argument each; 0, or -1 with TypeError or ValueError set. */
 HIDDEN int ipckit_check_nargs(const char *function, Py_ssize_t got, Py_ssize_t wanted);
+HIDDEN int ipckit_record_type_arg(PyObject *object, PyObject **record_type);
 HIDDEN int ipckit_int_arg(PyObject *object, const char *name, int *result);
 HIDDEN int ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *result);
 HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result);
