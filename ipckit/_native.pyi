@@ -1,8 +1,9 @@
 # The extension module; each section is one C file.
 
+import sys
 from typing import Any, TypeVar, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
 
@@ -37,9 +38,11 @@ class Field:
 
 # native/record.c
 
+@disjoint_base
 class Record:
     def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def record_from_bytes(cls: type[_T], data: Buffer, /) -> _T: ...
 def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ...
