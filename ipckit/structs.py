@@ -28,6 +28,7 @@ import copyreg
 import errno
 import sys
 import weakref
+from types import BuiltinMethodType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -167,6 +168,11 @@ class StructType(type):
         cls = super().__new__(mcs, name, bases, namespace | {"__slots__": ()})
         if types:
             _try_defaults(cls)
+        # Bound once: to find it on the metaclass and bind it costs as much as the call. What is
+        # no builtin is a field of that name, or the user's own.
+        if type(cls.from_bytes) is BuiltinMethodType and hasattr(cls, "__plan__"):
+            bound: Any = record_from_bytes
+            type.__setattr__(cls, "from_bytes", bound.__get__(cls))
         return cls
 
     from_bytes = record_from_bytes

@@ -552,6 +552,26 @@ def test_structs_nest_and_do_not_extend() -> None:
         type(Struct)("S", (Struct,), {"__annotations__": {"__class__": Int}})
 
 
+def test_from_bytes_makes_the_class_it_is_called_on() -> None:
+    class Loud(Stu):
+        pass
+
+    class Own(Stu):
+        @classmethod
+        def from_bytes(cls, data: bytes) -> Any:
+            return (cls, data)
+
+    class Heir(Own):
+        pass
+
+    data = bytes(Stu("amy", 20))
+    assert type(Loud.from_bytes(data)) is Loud
+    assert type(Stu.from_bytes(data)) is Stu
+    assert Heir.from_bytes(data) == (Heir, data)
+    with pytest.raises(TypeError, match="no fields"):
+        Struct.from_bytes(data)
+
+
 def test_records_and_classes_die() -> None:
     class Temporary(Struct):
         a: Int
