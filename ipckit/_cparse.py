@@ -11,7 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from ipckit import _fields
-from ipckit._fields import ArrayOf, CType, Nested, Raw, Scalar, Text, checked_count
+from ipckit._ctype import ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit._fields import checked_count
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 # The extension module; each section is one C file.
 
+import sys
 from types import GenericAlias
 from typing import Any, Final, Generic, final
 
-from typing_extensions import Buffer, TypeVar
+from typing_extensions import Buffer, TypeVar, disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
@@ -39,9 +40,11 @@ class Field:
 
 # native/record.c
 
+@disjoint_base
 class Record:
     def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def record_from_bytes(cls: type[_T], data: Buffer, /) -> _T: ...
 def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ipckit._fields import MAX_SIZE, ArrayOf, CType, Nested, Scalar
+from ipckit._ctype import MAX_SIZE, ArrayOf, CType, Nested, Scalar
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -364,7 +364,8 @@ def codec_for(type: Any) -> Codec[Any]:
     """
     payload: Any = type
     if isinstance(type, Codec):
-        return cast("Codec[Any]", payload)
+        codec: Codec[Any] = payload
+        return codec
     if isinstance(type, np.dtype):
         return ArrayCodec(payload)
     if isinstance(type, _CLASS):
@@ -383,7 +384,8 @@ def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
     if payload is str:
         return StrCodec()
     if issubclass(cls, Codec):
-        return cast("Codec[Any]", payload())
+        codec: Codec[Any] = payload()
+        return codec
     if issubclass(cls, Struct):
         return StructCodec(payload)
     if issubclass(cls, (ctypes.Structure, ctypes.Union)):

@@ -28,6 +28,7 @@ import copyreg
 import errno
 import sys
 import weakref
+from types import BuiltinMethodType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -41,9 +42,9 @@ from typing import (
 
 import numpy as np
 
+from ipckit._ctype import ArrayView
 from ipckit._fields import (
     Array,
-    ArrayView,
     Bool,
     Bytes,
     Char,
@@ -80,7 +81,7 @@ from ipckit.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ipckit._fields import CType
+    from ipckit._ctype import CType
 
 __all__ = [
     "Array",
@@ -130,7 +131,8 @@ class StructType(type):
     """The class of `Struct` classes: what is true of the type stands here.
 
     So a field may be called ``size`` or ``fields``, as in C it often is:
-    ``Stu.size`` is the size of the struct, ``stu.size`` that field.
+    ``Stu.size`` is the size of the struct, ``stu.size`` that field. A field with
+    the name of a method hides it: call ``StructType.from_bytes(Stu, data)`` then.
     """
 
     __plan__: Plan
@@ -166,6 +168,11 @@ class StructType(type):
         cls = super().__new__(mcs, name, bases, namespace | {"__slots__": ()})
         if types:
             _try_defaults(cls)
+        # Bound once: to find it on the metaclass and bind it costs as much as the call. What is
+        # no builtin is a field of that name, or the user's own.
+        if type(cls.from_bytes) is BuiltinMethodType and hasattr(cls, "__plan__"):
+            bound: Any = record_from_bytes
+            type.__setattr__(cls, "from_bytes", bound.__get__(cls))
         return cls
 
     from_bytes = record_from_bytes
@@ -301,7 +308,7 @@ def _laid_out(plan: Plan, namespace: Mapping[str, Any]) -> dict[str, Any]:
 def _try_defaults(cls: Any) -> None:
     """Raise at once what a wrong default would raise later."""
     layout: Layout = cls.__layout__
-    trial = cls.zeroed() if layout.defaults else None
+    trial = StructType.zeroed(cls) if layout.defaults else None
     first = len(layout.fields) - len(layout.defaults)
     for field, value in zip(layout.fields[first:], layout.defaults, strict=True):
         field.__set__(trial, value)
@@ -339,8 +346,8 @@ def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
 copyreg.pickle(StructType, _reduce_class)
 
 
-def _restore(cls: StructType, data: bytes) -> object:
-    return cls.from_bytes(data)
+def _restore(cls: type[T], data: bytes) -> T:
+    return record_from_bytes(cls, data)
 
 
 def _plain(value: object) -> object:
@@ -386,6 +393,8 @@ class Struct(Record, metaclass=StructType):
     if TYPE_CHECKING:
         __plan__: ClassVar[Plan]
         __layout__: ClassVar[Layout]
+
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
     def asdict(self) -> dict[str, Any]:
         """The fields by name; nested structs as dicts, arrays as lists. Shares nothing."""

@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_native"}),
     frozenset({"errors"}),
     frozenset({"_deadline", "_handle", "keys"}),
+    frozenset({"_ctype"}),
     frozenset({"_fields"}),
     frozenset({"_plan"}),
     frozenset({"_cparse"}),

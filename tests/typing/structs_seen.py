@@ -1,0 +1,78 @@
+"""What type checkers make of structs and codecs; test_structs_seen.py compares it."""
+
+import ctypes
+from typing import Annotated, Any, assert_type
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ipckit.codec import Codec, Pickle, codec_for
+from ipckit.structs import Array, Bool, Bytes, Char, Double, FieldInfo, Int, Struct
+
+
+class Stu(Struct):
+    name: Char[32]
+    age: Int
+
+
+class Point(Struct, packed=True, endian="big"):
+    x: Double
+    y: Double = 0.0
+    on: Bool = True
+
+
+class Frame(Struct):
+    at: Point
+    mac: Bytes[6]
+    grid: Array[Int, 2, 3]
+    exact: Annotated[NDArray[np.int32], Array[Int, 4]]
+    label: Annotated[str, Char[8]] = "none"
+
+
+class Packet(msgspec.Struct):
+    n: int
+
+
+class Header(ctypes.Structure):
+    pass
+
+
+stu = Stu("amy", 20)
+Stu(name="amy", age=20)
+assert_type(stu.name, str)
+assert_type(stu.age, int)
+assert_type(Point(1.0).x, float)
+assert_type(Point(1.0).on, bool)
+assert_type(Stu.size, int)
+assert_type(Stu.fields, tuple[FieldInfo, ...])
+assert_type(Stu.dtype, np.dtype[Any])
+assert_type(Stu.fingerprint, str)
+assert_type(Stu.from_bytes(b""), Stu)
+assert_type(Stu.from_buffer(bytearray(36), 0), Stu)
+assert_type(Stu.zeroed(), Stu)
+assert_type(stu.copy(), Stu)
+stu.name = "bob"
+stu.age = 21
+assert_type(bytes(stu), bytes)
+assert_type(memoryview(stu), memoryview)
+
+
+def frame_fields(frame: Frame) -> None:
+    assert_type(frame.at, Point)
+    assert_type(frame.mac, bytes)
+    assert_type(frame.grid, Any)
+    assert_type(frame.exact, NDArray[np.int32])
+    assert_type(frame.label, str)
+
+
+assert_type(codec_for(bytes), Codec[bytes])
+assert_type(codec_for(str), Codec[str])
+assert_type(codec_for(Stu), Codec[Stu])
+assert_type(codec_for(Stu).decode(b""), Stu)
+assert_type(codec_for(Header), Codec[Header])
+assert_type(codec_for(Packet), Codec[Packet])
+assert_type(codec_for(np.dtype(np.int32)), Codec[NDArray[np.int32]])
+assert_type(codec_for(np.float64), Codec[NDArray[np.float64]])
+assert_type(codec_for(Pickle), Codec[Any])
+assert_type(codec_for(codec_for(Stu)), Codec[Stu])
