@@ -10,8 +10,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-SEEN = HERE / "structs_seen.py"
-REFUSED = HERE / "structs_refused.txt"  # not .py, so that `make check` does not meet its errors
+SEEN = HERE / "seen.py"
+REFUSED = HERE / "refused.txt"  # not .py, so that `make check` does not meet its errors
 EXPECTED = {
     number
     for number, line in enumerate(REFUSED.read_text().splitlines(), 1)
@@ -36,7 +36,7 @@ def mypy(tmp_path: Path, *, plugin: bool) -> dict[str, set[int]]:
         text=True,
         check=False,
     )
-    found: dict[str, set[int]] = {SEEN.name: set(), "structs_refused.py": set()}
+    found: dict[str, set[int]] = {SEEN.name: set(), "refused.py": set()}
     for name, line in re.findall(r"(\w+\.py):(\d+): error", out.stdout):
         found[name].add(int(line))
     assert out.returncode == 1, out.stdout + out.stderr
@@ -44,7 +44,7 @@ def mypy(tmp_path: Path, *, plugin: bool) -> dict[str, set[int]]:
 
 
 def test_mypy_with_the_plugin_sees_plain_types(tmp_path: Path) -> None:
-    assert mypy(tmp_path, plugin=True) == {SEEN.name: set(), "structs_refused.py": EXPECTED}
+    assert mypy(tmp_path, plugin=True) == {SEEN.name: set(), "refused.py": EXPECTED}
 
 
 def test_mypy_without_the_plugin_takes_text_and_bytes_for_any(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_mypy_without_the_plugin_takes_text_and_bytes_for_any(tmp_path: Path) ->
     refused = {
         number for number in EXPECTED if not re.search(r"Stu\(5|name = b", line_of(REFUSED, number))
     }
-    assert mypy(tmp_path, plugin=False) == {SEEN.name: text, "structs_refused.py": refused}
+    assert mypy(tmp_path, plugin=False) == {SEEN.name: text, "refused.py": refused}
 
 
 def line_of(path: Path, number: int) -> str:
@@ -73,11 +73,11 @@ def test_pyright_sees_plain_types(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    found: dict[str, set[int]] = {SEEN.name: set(), "structs_refused.py": set()}
+    found: dict[str, set[int]] = {SEEN.name: set(), "refused.py": set()}
     report = json.loads(out.stdout)
     assert report["summary"]["filesAnalyzed"] == len(files)
     for problem in report["generalDiagnostics"]:
         if problem["severity"] == "error":
             name = Path(problem["file"]).name
             found[name].add(problem["range"]["start"]["line"] + 1)
-    assert found == {SEEN.name: set(), "structs_refused.py": EXPECTED}, report["generalDiagnostics"]
+    assert found == {SEEN.name: set(), "refused.py": EXPECTED}, report["generalDiagnostics"]

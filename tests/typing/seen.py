@@ -1,4 +1,4 @@
-"""What type checkers make of structs and codecs; test_structs_seen.py compares it."""
+"""What type checkers make of structs, codecs and queues; test_seen.py compares it."""
 
 import ctypes
 from typing import Annotated, Any, assert_type
@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ipckit import Message, PosixMessageQueue, SysVMessageQueue
 from ipckit.codec import Codec, Pickle, codec_for
 from ipckit.structs import Array, Bool, Bytes, Char, Double, FieldInfo, Int, Struct
 
@@ -76,3 +77,25 @@ assert_type(codec_for(np.dtype(np.int32)), Codec[NDArray[np.int32]])
 assert_type(codec_for(np.float64), Codec[NDArray[np.float64]])
 assert_type(codec_for(Pickle), Codec[Any])
 assert_type(codec_for(codec_for(Stu)), Codec[Stu])
+
+
+def queues(fd: int) -> None:
+    assert_type(SysVMessageQueue.create(), SysVMessageQueue[bytes])
+    assert_type(SysVMessageQueue.create(1234, mode=0o666), SysVMessageQueue[bytes])
+    assert_type(SysVMessageQueue.create(type=Stu), SysVMessageQueue[Stu])
+    assert_type(SysVMessageQueue.open(1234, str), SysVMessageQueue[str])
+    assert_type(SysVMessageQueue.open_or_create(1234, Packet), SysVMessageQueue[Packet])
+    assert_type(SysVMessageQueue.from_id(7, codec_for(Stu)), SysVMessageQueue[Stu])
+    assert_type(SysVMessageQueue.open(1, np.dtype("i4")), SysVMessageQueue[NDArray[Any]])
+    assert_type(SysVMessageQueue.open(1234, Stu).receive(), Message[Stu])
+    assert_type(SysVMessageQueue.open(1234, Stu).receive(-3, timeout=1.5).value, Stu)
+    assert_type(SysVMessageQueue.open(1234, Stu).drain(), list[Message[Stu]])
+    assert_type(SysVMessageQueue.open(1234).peek().mtype, int)
+    for message in SysVMessageQueue.open(1234, Stu):
+        assert_type(message.truncated, bool)
+    with SysVMessageQueue.create(1234, Stu) as queue:
+        assert_type(queue, SysVMessageQueue[Stu])
+    assert_type(PosixMessageQueue.create("/notes"), PosixMessageQueue[bytes])
+    assert_type(PosixMessageQueue.open("/notes", Stu, readonly=True), PosixMessageQueue[Stu])
+    assert_type(PosixMessageQueue.from_fd(fd, str).receive().value, str)
+    assert_type(PosixMessageQueue.from_fd(fd, Stu).receive().priority, int)
