@@ -3,7 +3,7 @@
 The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
-2. one kernel mechanism each: `msgq`
+2. one kernel mechanism each: `msgq`, `shm`
 3. composition
 4. tools
 """
@@ -29,6 +29,14 @@ from ipckit.errors import (
 )
 from ipckit.keys import Key, Name, ftok
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
+from ipckit.shm import (
+    MappedFile,
+    MemFd,
+    PosixSharedMemory,
+    Seal,
+    SharedStruct,
+    SysVSharedMemory,
+)
 from ipckit.structs import (
     Array,
     Bool,
@@ -89,6 +97,8 @@ __all__ = [
     "LimitReached",
     "Long",
     "LongLong",
+    "MappedFile",
+    "MemFd",
     "Message",
     "MessageTooLong",
     "Name",
@@ -96,13 +106,17 @@ __all__ = [
     "OwnerDied",
     "PeerGone",
     "PosixMessageQueue",
+    "PosixSharedMemory",
     "Removed",
     "SChar",
     "SSizeT",
+    "Seal",
+    "SharedStruct",
     "Short",
     "SizeT",
     "Struct",
     "SysVMessageQueue",
+    "SysVSharedMemory",
     "Timeout",
     "UChar",
     "UInt",

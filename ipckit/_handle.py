@@ -181,7 +181,7 @@ class Handle(ABC):
         facts = [type(self).__name__]
         try:
             facts[0] += f" {self._target}"
-            facts += ["closed"] if self._closed else [self._size_text(), "open"]
+            facts += ["closed"] if self.closed else [self._size_text(), "open"]
             if self.owner:
                 facts.append("owner")
         except Exception as exc:

@@ -63,6 +63,17 @@ ipckit_raise_invalid(PyObject *message)
 }
 
 int
+ipckit_raise_corrupt(PyObject *message)
+{
+    if (message == NULL) {
+        return -1;
+    }
+    PyObject *exception = new_error("Corrupt", message, EUCLEAN);
+    Py_DECREF(message);
+    return raise_error(exception);
+}
+
+int
 ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size)
 {
     if (message == NULL) {

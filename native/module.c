@@ -7,6 +7,8 @@ module_exec(PyObject *module)
     static int (*const add[])(PyObject *) = {
         ipckit_add_layout,   ipckit_add_field,       ipckit_add_record, ipckit_add_message,
         ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
+        ipckit_add_mapping,  ipckit_add_view,        ipckit_add_mmap,   ipckit_add_sysv_shm,
+        ipckit_add_seqlock,
     };
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
         if (add[i](module) < 0) {
@@ -22,6 +24,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     native_state *state = PyModule_GetState(module);
     if (state != NULL) {
         Py_VISIT(state->message_type);
+        Py_VISIT(state->mapping_type);
+        Py_VISIT(state->view_type);
     }
     return 0;
 }
@@ -32,6 +36,8 @@ module_clear(PyObject *module)
     native_state *state = PyModule_GetState(module);
     if (state != NULL) {
         Py_CLEAR(state->message_type);
+        Py_CLEAR(state->mapping_type);
+        Py_CLEAR(state->view_type);
     }
     return 0;
 }

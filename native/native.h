@@ -15,6 +15,8 @@
 
 typedef struct {
     PyTypeObject *message_type;
+    PyTypeObject *mapping_type;
+    PyTypeObject *view_type;
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
@@ -26,6 +28,11 @@ HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
+HIDDEN int ipckit_add_mapping(PyObject *module);
+HIDDEN int ipckit_add_view(PyObject *module);
+HIDDEN int ipckit_add_mmap(PyObject *module);
+HIDDEN int ipckit_add_sysv_shm(PyObject *module);
+HIDDEN int ipckit_add_seqlock(PyObject *module);
 
 /* A new Message; takes no reference to `value`. */
 HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,

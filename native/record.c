@@ -5,6 +5,19 @@
 
 PyTypeObject *ipckit_record_type;
 
+Record *
+ipckit_record_new(PyTypeObject *type, Layout *layout)
+{
+    Record *self = (Record *)PyType_GenericAlloc(type, layout->size);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->layout = (Layout *)Py_NewRef((PyObject *)layout);
+    self->data = self->own;
+    self->size = layout->size;
+    return self;
+}
+
 static Record *
 new_owning(PyTypeObject *type)
 {
@@ -12,14 +25,8 @@ new_owning(PyTypeObject *type)
     if (layout == NULL) {
         return NULL;
     }
-    Record *self = (Record *)PyType_GenericAlloc(type, layout->size);
-    if (self == NULL) {
-        Py_DECREF((PyObject *)layout);
-        return NULL;
-    }
-    self->layout = layout;
-    self->data = self->own;
-    self->size = layout->size;
+    Record *self = ipckit_record_new(type, layout);
+    Py_DECREF((PyObject *)layout);
     return self;
 }
 

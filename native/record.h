@@ -46,6 +46,8 @@ extern HIDDEN PyTypeObject *ipckit_field_type;
 
 /* The layout of a Record type, borrowed from nobody: a new reference, or NULL. */
 HIDDEN Layout *ipckit_layout_of(PyTypeObject *type);
+/* A record of `type` with bytes of its own, all 0; `layout` is the type's. */
+HIDDEN Record *ipckit_record_new(PyTypeObject *type, Layout *layout);
 /* A record of `type` over the bytes of `exporter` from `offset` on. */
 HIDDEN PyObject *ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset);
 
@@ -56,8 +58,9 @@ HIDDEN int ipckit_field_set(Field *field, PyObject *record, PyObject *value);
 HIDDEN PyObject *ipckit_value_get(Field *field, PyObject *record, const char *data);
 HIDDEN int ipckit_value_set(Field *field, PyObject *record, char *data, PyObject *value);
 
-/* Raises InvalidArgument or LayoutMismatch of ipckit.errors; steals `message`; always -1. */
+/* Raises InvalidArgument, Corrupt or LayoutMismatch of ipckit.errors; steals `message`; always -1. */
 HIDDEN int ipckit_raise_invalid(PyObject *message);
+HIDDEN int ipckit_raise_corrupt(PyObject *message);
 HIDDEN int ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size);
 
 #endif

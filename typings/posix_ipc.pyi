@@ -22,3 +22,18 @@ class MessageQueue:
     def close(self) -> None: ...
 
 def unlink_message_queue(name: str, /) -> None: ...
+
+class SharedMemory:
+    fd: int
+    name: str
+    def __init__(
+        self,
+        name: str | None,
+        flags: int = ...,
+        mode: int = ...,
+        size: int = ...,
+        read_only: bool = ...,
+    ) -> None: ...
+    def close_fd(self) -> None: ...
+
+def unlink_shared_memory(name: str, /) -> None: ...

@@ -1,0 +1,72 @@
+"""Who a process is, so that others can tell later whether it lives: never a bare pid.
+
+A token is 64 bits: the pid (22), a piece of the pid namespace's inode (16) and of
+the start time in clock ticks (26). A pid that is used again has another start time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_PID_BITS: Final = 22
+_NAMESPACE_BITS: Final = 16
+_START_BITS: Final = 26
+_START_FIELD: Final = 19  # of those behind the name in /proc/PID/stat; proc(5) calls it 22
+_DEAD_STATES: Final = frozenset("ZXx")
+
+
+def _namespace() -> int:
+    try:
+        inode = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+    return inode & ((1 << _NAMESPACE_BITS) - 1)
+
+
+def _state_and_start(pid: int) -> tuple[str, int] | None:
+    """The state and the start time of a process; None where there is none of that pid."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in parentheses and may itself hold some.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return chr(fields[0][0]), int(fields[_START_FIELD])
+
+
+def token() -> int:
+    """This process's token; never 0."""
+    found = _state_and_start(os.getpid())
+    start = 0 if found is None else found[1]
+    return (
+        os.getpid() << (_NAMESPACE_BITS + _START_BITS)
+        | _namespace() << _START_BITS
+        | start & ((1 << _START_BITS) - 1)
+    )
+
+
+def pid_of(token: int) -> int:
+    """The pid in a token, as its own namespace counts."""
+    return token >> (_NAMESPACE_BITS + _START_BITS) & ((1 << _PID_BITS) - 1)
+
+
+def is_dead(token: int) -> bool:
+    """Whether the process of a token is certainly gone; false where that can't be known.
+
+    A process of another pid namespace can't be judged from here. A zombie is
+    gone: it runs no more.
+    """
+    if token >> _START_BITS & ((1 << _NAMESPACE_BITS) - 1) != _namespace():
+        return False
+    try:
+        found = _state_and_start(pid_of(token))
+    except OSError:
+        return False
+    if found is None:
+        return True
+    state, start = found
+    return state in _DEAD_STATES or start & ((1 << _START_BITS) - 1) != token & (
+        (1 << _START_BITS) - 1
+    )

@@ -1,0 +1,108 @@
+"""Room for shared memory in a file system: allocated for good, or refused with the reason."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit import _native
+from ipckit._limits import described
+from ipckit.errors import InvalidArgument, from_errno
+
+if TYPE_CHECKING:
+    from ipckit.errors import IpcError
+
+SHARED: Final = mmap.MAP_SHARED
+PRIVATE: Final = mmap.MAP_PRIVATE
+READ: Final = mmap.PROT_READ
+READ_WRITE: Final = mmap.PROT_READ | mmap.PROT_WRITE
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """The device and inode behind a descriptor."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def allocate(fd: int, size: int, target: str, hint: str = "") -> None:
+    """Give a file its bytes for good, so that no later touch finds the file system full.
+
+    Raises:
+        LimitReached: the file system, a quota or RLIMIT_FSIZE has no room; the message has the
+            free space.
+
+    See posix_fallocate(3).
+    """
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as exc:
+        raise _no_room(exc.errno or errno.EIO, fd, size, target, hint) from None
+
+
+def _no_room(code: int, fd: int, size: int, target: str, hint: str) -> IpcError:
+    error = from_errno(code, op="posix_fallocate", target=target)
+    if code in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}:
+        system = os.fstatvfs(fd)
+        free = system.f_bavail * system.f_frsize
+        error = from_errno(
+            errno.ENOSPC if code == errno.EDQUOT else code,
+            op="posix_fallocate",
+            target=target,
+            message=f"no room for {size:,} bytes: {free:,} are free",
+            hint=hint,
+        )
+    elif code == errno.EFBIG:
+        error = from_errno(
+            errno.ENOSPC,
+            op="posix_fallocate",
+            target=target,
+            message=f"{size:,} bytes exceed RLIMIT_FSIZE, or the most of the file system",
+        )
+    return error
+
+
+def map_file(
+    fd: int, size: int, protection: int, flags: int, target: str, *, offset: int = 0
+) -> _native.Mapping:
+    """A mapping of a file's bytes, all of which the file has at this moment.
+
+    Raises:
+        InvalidArgument: the file is shorter.
+        AccessDenied: the descriptor does not allow it, or a seal forbids it.
+        LimitReached: no address space is left.
+
+    See mmap(2).
+    """
+    try:
+        return _native.mmap(fd, offset, size, protection, flags)
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+    message = hint = ""
+    if code == errno.EFBIG:
+        length = os.fstat(fd).st_size
+        message = f"{size:,} bytes from {offset:,} on reach past the end of the file ({length:,})"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="mmap", target=target)
+    if code == errno.ENOMEM:
+        limit = described("vm.max_map_count")
+        message = f"no address space for {size:,} bytes, or the process has {limit} mappings"
+    elif code in {errno.EACCES, errno.EPERM}:
+        message = "the descriptor's mode or a seal forbids such a mapping"
+        hint = "readonly=True asks for less"
+    raise from_errno(code, op="mmap", target=target, message=message, hint=hint)
+
+
+def duplicate_for_child(fd: int) -> Any:
+    """Something that pickles and gives a duplicate of a descriptor in the process it goes to."""
+    # Here, because importing it costs more than all of ipckit, and few pickle a descriptor.
+    from multiprocessing import reduction  # noqa: PLC0415
+
+    return reduction.DupFd(fd)
+
+
+def is_spawning() -> bool:
+    """Whether a handle is being pickled for a child that multiprocessing is about to start."""
+    from multiprocessing.context import get_spawning_popen  # noqa: PLC0415
+
+    return get_spawning_popen() is not None

@@ -1,0 +1,256 @@
+"""Memory without a name, handed from process to process by its descriptor, and sealed."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import os
+from typing import Any, Final, Self
+
+from ipckit._shm_base import Memory, checked_size, note_mapping
+from ipckit._shm_file import (
+    READ,
+    READ_WRITE,
+    SHARED,
+    allocate,
+    duplicate_for_child,
+    identity,
+    map_file,
+)
+from ipckit.errors import InvalidArgument, NotFound, from_errno
+
+_MFD_NOEXEC_SEAL: Final = 0x8  # Linux 6.3; Python has no name for it yet
+_LABEL_MAX: Final = 249
+
+
+class Seal(enum.IntFlag):
+    """What can no longer be done to a memfd, by anybody, for ever; see fcntl(2)."""
+
+    SEAL = 0x1
+    SHRINK = 0x2
+    GROW = 0x4
+    WRITE = 0x8
+    FUTURE_WRITE = 0x10
+    EXEC = 0x20
+
+
+_UNWRITABLE: Final = Seal.WRITE | Seal.FUTURE_WRITE
+
+
+class MemFd(Memory):
+    """Anonymous memory with a descriptor, which goes with its last holder.
+
+    Make one with `create`; another process gets it by its descriptor, over a UNIX socket, and uses
+    `from_fd`. It has no name, is not in /dev/shm and does not count there, and no crash leaves it
+    behind. Seals protect both sides: with SHRINK the receiver can't be killed by SIGBUS, with WRITE
+    the bytes never change again, with FUTURE_WRITE only who has it mapped already can write.
+
+    See memfd_create(2).
+    """
+
+    def __init__(self, fd: int, label: str, *, readonly: bool) -> None:
+        self._label = label
+        size = os.fstat(fd).st_size
+        protection = READ if readonly else READ_WRITE
+        mapping = map_file(fd, size, protection, SHARED, _describe(label))
+        super().__init__(mapping, owner=False, file=identity(fd))
+        self._fd = fd
+
+    @classmethod
+    def create(cls, label: str, size: int, *, seal: Seal | int = Seal.SHRINK | Seal.GROW) -> Self:
+        """Make new memory of zeros.
+
+        Args:
+            label: shown in /proc/PID/fd and /proc/PID/maps; up to 249 bytes, no NUL, need not be
+                unique.
+            size: bytes, 1 or more.
+            seal: what to rule out at once, once it has its size.
+
+        Raises:
+            LimitReached: memory or RLIMIT_NOFILE is used up.
+            InvalidArgument: `label`, `size` or `seal` is out of range.
+
+        See memfd_create(2).
+        """
+        wanted = checked_size(size)
+        seals = _checked_seals(seal)
+        if "\0" in label or len(os.fsencode(label)) > _LABEL_MAX:
+            message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
+        fd = _memfd(label)
+        try:
+            allocate(fd, wanted, _describe(label))
+            if seals:
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_UNWRITABLE)
+            self = cls(fd, label, readonly=False)
+            if seals & _UNWRITABLE:
+                self.seal(seals & _UNWRITABLE)
+        except BaseException:
+            os.close(fd)
+            raise
+        return self
+
+    @classmethod
+    def from_fd(
+        cls, fd: int, *, require_seals: Seal | int = Seal.SHRINK, readonly: bool | None = None
+    ) -> Self:
+        """Map a memfd that came from elsewhere, after a look at its seals.
+
+        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
+        still the caller's.
+
+        Args:
+            fd: a descriptor of a memfd.
+            require_seals: seals that it must have. Without SHRINK its sender can kill this process
+                by cutting it; 0 trusts the sender.
+            readonly: map it for reading only; by default only where it can't be written.
+
+        Raises:
+            InvalidArgument: `fd` is no memfd, has no size, or lacks a seal.
+            AccessDenied: it can't be written, and `readonly` is False.
+
+        See fcntl(2), F_GET_SEALS.
+        """
+        wanted = _checked_seals(require_seals)
+        try:
+            found = Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
+            label = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+        except OSError as exc:
+            message = f"descriptor {fd} is no memfd"
+            raise InvalidArgument(message, errno=exc.errno or errno.EBADF, op="fcntl") from None
+        label = label.removeprefix("/memfd:").removesuffix(" (deleted)")
+        missing = wanted & ~found
+        if missing:
+            message = f"it lacks the seal {missing!r}: its sender could change it under us"
+            hint = "the sender seals it with MemFd.seal; require_seals=0 trusts the sender"
+            raise InvalidArgument(
+                message, errno=errno.EPERM, op="fcntl", target=_describe(label), hint=hint
+            )
+        if os.fstat(fd).st_size == 0:
+            message = "it has no bytes to map"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="mmap", target=_describe(label))
+        if readonly is None:
+            access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            readonly = bool(found & _UNWRITABLE) or access == os.O_RDONLY
+        return cls(fd, label, readonly=readonly)
+
+    @property
+    def label(self) -> str:
+        """What /proc shows it as."""
+        return self._label
+
+    def fileno(self) -> int:
+        """The descriptor, which stays the handle's.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("fileno")
+        return self._fd
+
+    @property
+    def seals(self) -> Seal:
+        """What can no longer be done to it.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("fcntl")
+        return Seal(fcntl.fcntl(self._fd, fcntl.F_GET_SEALS))
+
+    def seal(self, seals: Seal | int) -> None:
+        """Rule something out for ever.
+
+        Args:
+            seals: what to add. WRITE makes the handle's own memory read-only; so does no other.
+
+        Raises:
+            IpcError: with errno EBUSY, WRITE while somebody has it mapped for writing, or arrays or
+                views of this handle look at it.
+            AccessDenied: it was sealed with SEAL.
+            InvalidArgument: unknown bits.
+            ClosedHandle: the handle is closed.
+
+        See fcntl(2), F_ADD_SEALS.
+        """
+        self._check_open("fcntl")
+        wanted = _checked_seals(seals)
+        if wanted & Seal.WRITE and not self.readonly:
+            # Our own writable mapping is the first in the way; a read-only one takes its place.
+            if self._mapping.exports:
+                raise self._in_use("fcntl", "the memory")
+            self._remap(READ, lambda: self._add(wanted))
+        else:
+            self._add(wanted)
+
+    def _remap(self, protection: int, between: Any) -> None:
+        size, old = self.size, self._mapping
+        old.close()
+        before = READ_WRITE
+        try:
+            between()
+            before = protection
+        finally:
+            self._mapping = map_file(self._fd, size, before, SHARED, self._target)
+            note_mapping(self._mapping, identity(self._fd))
+
+    def _add(self, seals: Seal) -> None:
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, int(seals))
+        except OSError as exc:
+            message = ""
+            if exc.errno == errno.EBUSY:
+                message = "another mapping of it can be written"
+            elif exc.errno == errno.EPERM:
+                message = f"no more seals: it has {self.seals!r}"
+            raise from_errno(
+                exc.errno or errno.EIO, op="fcntl", target=self._target, message=message
+            ) from None
+
+    def _release(self) -> None:
+        super()._release()
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def _remove(self) -> None:
+        message = "a memfd has no name to unlink; it goes with its last holder"
+        raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
+
+    @property
+    def _target(self) -> str:
+        return _describe(self._label)
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        return (duplicate_for_child(self._fd), int(self.seals), self.readonly)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        duplicate, seals, readonly = args
+        return cls.from_fd(duplicate.detach(), require_seals=seals, readonly=readonly)
+
+
+def _describe(label: str) -> str:
+    return f"memfd {label}"
+
+
+def _checked_seals(seals: Seal | int) -> Seal:
+    known = int(Seal.SEAL | Seal.SHRINK | Seal.GROW | Seal.WRITE | Seal.FUTURE_WRITE | Seal.EXEC)
+    if int(seals) & ~known:
+        message = f"seals are {int(seals):#x}; the bits are {known:#x}"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="fcntl")
+    return Seal(seals)
+
+
+def _memfd(label: str) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(label, flags | _MFD_NOEXEC_SEAL)
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+    if code == errno.EINVAL:
+        try:
+            return os.memfd_create(label, flags)  # a kernel before 6.3
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+    raise from_errno(code, op="memfd_create", target=_describe(label))

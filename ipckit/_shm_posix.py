@@ -1,0 +1,347 @@
+"""POSIX shared memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import Any, Final, Self
+
+import posix_ipc
+
+from ipckit._deadline import Deadline
+from ipckit._handle import checked_mode
+from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._shm_base import Memory, checked_size, note_mapping, viewed_bytes
+from ipckit._shm_file import (
+    READ,
+    READ_WRITE,
+    SHARED,
+    allocate,
+    duplicate_for_child,
+    identity,
+    is_spawning,
+    map_file,
+)
+from ipckit.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    IpcError,
+    NotFound,
+    Timeout,
+    from_errno,
+)
+from ipckit.keys import Name
+
+_FULL: Final = (
+    "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
+    "Memory in Kubernetes; MemFd does not count there"
+)
+_SHORTEST_PAUSE: Final = 20e-6
+_LONGEST_PAUSE: Final = 1e-3
+
+
+class PosixSharedMemory(Memory):
+    """A POSIX shared memory object, mapped into this process.
+
+    Make one with `create`, `open`, `open_or_create` or `from_fd`. Fresh memory is zeros, and really
+    there: a full /dev/shm is an error when it is made, not a SIGBUS when it is touched. It stays
+    until it is unlinked and the last who has it mapped is gone; multiprocessing's resource
+    tracker never hears of it.
+
+    See shm_overview(7).
+    """
+
+    def __init__(self, fd: int, name: Name | None, *, owner: bool, readonly: bool) -> None:
+        self._name = name
+        size = os.fstat(fd).st_size
+        protection = READ if readonly else READ_WRITE
+        mapping = map_file(fd, size, protection, SHARED, _describe(name))
+        super().__init__(mapping, owner=owner, file=identity(fd))
+        self._fd = fd
+
+    # -- making and finding ------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, name: str | None = None, size: int | None = None, *, mode: int = 0o600) -> Self:
+        """Make new memory of zeros, which the handle owns.
+
+        Args:
+            name: the name to find it by, such as ``"/frames"``; None picks a free one.
+            size: bytes, 1 or more; required.
+            mode: permission bits, 0 to 0o777; the umask has no say.
+
+        Raises:
+            AlreadyExists: there is an object of that name.
+            LimitReached: /dev/shm has no room for it, or RLIMIT_NOFILE is used up.
+            InvalidArgument: `name`, `size` or `mode` is out of range.
+
+        See shm_open(3) and posix_fallocate(3).
+        """
+        wanted_size = checked_size(size)
+        checked_mode(mode)
+        wanted = Name.random() if name is None else Name(name)
+        try:
+            memory = posix_ipc.SharedMemory(str(wanted), posix_ipc.O_CREX, 0o600)
+        except PEER_ERRORS as exc:
+            raise _open_error(exc, wanted, creating=True) from None
+        try:
+            # Who opens it meanwhile waits for it to have a size, which comes last and at once.
+            os.fchmod(memory.fd, mode)
+            allocate(memory.fd, wanted_size, _describe(wanted), _FULL)
+            return cls(memory.fd, wanted, owner=True, readonly=False)
+        except BaseException:
+            memory.close_fd()
+            posix_ipc.unlink_shared_memory(str(wanted))
+            raise
+
+    @classmethod
+    def open(cls, name: str, *, readonly: bool = False, timeout: float | None = 1.0) -> Self:
+        """Find memory by its name and map it; never makes, resizes or owns it.
+
+        Args:
+            name: the object's name.
+            readonly: map it for reading only.
+            timeout: seconds to wait for its maker, where it has no size yet.
+
+        Raises:
+            NotFound: there is no object of that name.
+            AccessDenied: the mode forbids it.
+            Timeout: it had no size until the deadline; its maker may have died.
+            LimitReached: RLIMIT_NOFILE is used up.
+            InvalidArgument: `name` can't be one.
+
+        See shm_open(3).
+        """
+        wanted = Name(name)
+        deadline = Deadline(timeout)
+        fd = _open(wanted, readonly=readonly)
+        try:
+            _await_size(fd, wanted, deadline)
+            return cls(fd, wanted, owner=False, readonly=readonly)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def open_or_create(
+        cls, name: str, size: int, *, mode: int = 0o600, timeout: float | None = 1.0
+    ) -> Self:
+        """Find memory, or make it; the handle owns it only if it made it.
+
+        Args:
+            name: the object's name.
+            size: bytes of an object that is made, and the least of one that is found.
+            mode: permission bits of an object that is made.
+            timeout: seconds to wait for somebody else who is making it.
+
+        Raises:
+            InvalidArgument: the object that is there is smaller than `size`.
+            Timeout: somebody else began it and did not finish until the deadline.
+            IpcError: as `create` and `open`.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                return cls.create(name, size, mode=mode)
+            except AlreadyExists:
+                try:
+                    found = cls.open(name, timeout=deadline.remaining)
+                except NotFound:
+                    if deadline.expired:
+                        message = "it keeps being made and unlinked"
+                        target = _describe(Name(name))
+                        raise Timeout(
+                            message, errno=errno.ETIMEDOUT, op="shm_open", target=target
+                        ) from None
+                    continue
+            if found.size < size:
+                found.close()
+                message = f"the object has {found.size:,} bytes, and {size:,} are wanted"
+                raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
+            return found
+
+    @classmethod
+    def from_fd(cls, fd: int, *, readonly: bool = False) -> Self:
+        """Map memory whose descriptor came from elsewhere; never owns the object.
+
+        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
+        still the caller's. For a memfd take `MemFd.from_fd`, which looks at its seals first.
+
+        Args:
+            fd: a descriptor of shared memory.
+            readonly: map it for reading only.
+
+        Raises:
+            InvalidArgument: `fd` is closed, or has no size.
+            AccessDenied: the descriptor is read-only, and `readonly` is False.
+        """
+        name: Name | None = None
+        try:
+            size = os.fstat(fd).st_size
+            shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+        except OSError as exc:
+            message = f"descriptor {fd}: {exc.strerror}"
+            raise InvalidArgument(message, errno=exc.errno or errno.EBADF) from None
+        if shown.startswith("/dev/shm/") and not shown.endswith(" (deleted)"):  # noqa: S108
+            name = Name(shown.removeprefix("/dev/shm"))  # noqa: S108
+        if size == 0:
+            message = f"descriptor {fd} has no bytes to map"
+            raise InvalidArgument(message, errno=errno.EINVAL, target=_describe(name))
+        return cls(fd, name, owner=False, readonly=readonly)
+
+    # -- facts and changes -------------------------------------------------------------------------
+
+    @property
+    def name(self) -> Name | None:
+        """The name that finds the object; None for a descriptor of an unlinked one."""
+        return self._name
+
+    def fileno(self) -> int:
+        """The descriptor, which stays the handle's.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("fileno")
+        return self._fd
+
+    def resize(self, size: int, *, shrink: bool = False) -> None:
+        """Change the object's size, and map it anew.
+
+        Arrays and views that exist stay good, over the old size. Other handles, here and
+        elsewhere, see the new size after `refresh`.
+
+        Args:
+            size: bytes, 1 or more; new ones are zeros.
+            shrink: really cut it where `size` is below the present one. Every process that has
+                it mapped is then killed by SIGBUS when it touches what was cut off.
+
+        Raises:
+            InvalidArgument: `size` is smaller, and `shrink` is False.
+            IpcError: with errno EBUSY, arrays or views of this process look at what would be cut.
+            LimitReached: /dev/shm has no room.
+            AccessDenied: the handle is readonly.
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("resize")
+        wanted = checked_size(size)
+        if self.readonly:
+            message = "the handle is readonly"
+            raise from_errno(errno.EACCES, op="resize", target=self._target, message=message)
+        now = os.fstat(self._fd).st_size
+        if wanted < now:
+            self._check_cut(wanted, now, shrink=shrink)
+            os.ftruncate(self._fd, wanted)
+        elif wanted > now:
+            allocate(self._fd, wanted, self._target, _FULL)
+        self.refresh()
+
+    def _check_cut(self, wanted: int, now: int, *, shrink: bool) -> None:
+        if not shrink:
+            message = f"{wanted:,} bytes are fewer than the {now:,} it has"
+            hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
+            raise InvalidArgument(
+                message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
+            )
+        if viewed_bytes(identity(self._fd)) > wanted:
+            raise self._in_use("resize", "what would be cut off")
+
+    def refresh(self) -> None:
+        """Map the object anew, at the size that it has now; `size` is then that.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("refresh")
+        size = os.fstat(self._fd).st_size
+        if size == self.size:
+            return
+        protection = READ if self.readonly else READ_WRITE
+        mapping = map_file(self._fd, size, protection, SHARED, self._target)
+        old, self._mapping = self._mapping, mapping
+        note_mapping(mapping, identity(self._fd))
+        old.close()
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        super()._release()
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def _remove(self) -> None:
+        if self._name is None:
+            raise NotFound("it was unlinked already", op="shm_unlink", target=self._target)
+        try:
+            posix_ipc.unlink_shared_memory(str(self._name))
+        except PEER_ERRORS as exc:
+            raise from_peer(exc, op="shm_unlink", target=self._target) from None
+
+    def _still_ours(self) -> bool:
+        try:
+            fd = _open(self._name or Name("-"), readonly=True)
+        except IpcError:
+            return True
+        try:
+            return os.path.sameopenfile(fd, self._fd)
+        finally:
+            os.close(fd)
+
+    @property
+    def _target(self) -> str:
+        return _describe(self._name)
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        if is_spawning():
+            return (duplicate_for_child(self._fd), self.readonly)
+        if self._name is None:
+            message = "unlinked memory pickles only into a child that multiprocessing starts"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
+        return (str(self._name), self.readonly)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        found, readonly = args
+        if isinstance(found, str):
+            return cls.open(found, readonly=readonly)
+        return cls.from_fd(found.detach(), readonly=readonly)
+
+
+def _describe(name: Name | None) -> str:
+    return "unlinked shared memory" if name is None else f"shared memory {name}"
+
+
+def _open_error(exc: BaseException, name: Name, *, creating: bool = False) -> IpcError:
+    error = from_peer(exc, op="shm_open", target=_describe(name), creating=creating)
+    if isinstance(error, NotFound):
+        error.strerror = "no such shared memory"
+        error.hint = f'make it with PosixSharedMemory.create("{name}", size)'
+    elif isinstance(error, AlreadyExists):
+        error.strerror = "it exists already"
+        error.hint = f'find it with PosixSharedMemory.open("{name}"), or use open_or_create'
+    elif error.errno == errno.EACCES:
+        error.hint = "the owner can allow it with a wider mode; readonly=True asks for less"
+    return error
+
+
+def _open(name: Name, *, readonly: bool) -> int:
+    try:
+        return int(posix_ipc.SharedMemory(str(name), 0, read_only=readonly).fd)
+    except PEER_ERRORS as exc:
+        raise _open_error(exc, name) from None
+
+
+def _await_size(fd: int, name: Name, deadline: Deadline) -> None:
+    """Wait until an object's maker has given it its size; the kernel tells nobody when."""
+    pause = _SHORTEST_PAUSE
+    while (status := os.fstat(fd)).st_size == 0:
+        if status.st_nlink == 0:
+            message = "its maker gave up and unlinked it"
+            raise NotFound(message, errno=errno.ENOENT, op="shm_open", target=_describe(name))
+        if deadline.expired:
+            message = "it has no size yet: its maker is slow, or died"
+            raise Timeout(message, errno=errno.ETIMEDOUT, op="shm_open", target=_describe(name))
+        remaining = deadline.remaining
+        time.sleep(pause if remaining is None else min(pause, remaining))
+        pause = min(pause * 2, _LONGEST_PAUSE)

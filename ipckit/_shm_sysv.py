@@ -1,0 +1,445 @@
+"""System V shared memory."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from typing import Any, Self
+
+from ipckit import _native
+from ipckit._deadline import Deadline
+from ipckit._handle import checked_mode
+from ipckit._limits import described, soft_limit, sysctl
+from ipckit._shm_base import Memory, checked_size, mapping_at
+from ipckit._shm_stat import SysVSharedMemoryStat, denied, find_segment, stat_segment
+from ipckit.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    IpcError,
+    LimitReached,
+    NotFound,
+    Timeout,
+    from_errno,
+)
+from ipckit.keys import Key
+
+
+class SysVSharedMemory(Memory):
+    """A System V shared memory segment, attached to this process.
+
+    Make one with `create`, `open`, `open_or_create` or `from_id`. Fresh memory is zeros. An
+    unlinked segment stays for those who have it attached, and goes with the last of them; until
+    then its id, but not its key, still finds it. So ``create(…, unlink_after_attach=True)`` gives
+    memory that no crash leaves behind: hand its `id` to the others.
+
+    See shmget(2), shmop(2) and shmctl(2).
+    """
+
+    def __init__(
+        self, segment: int, key: Key | None, mapping: _native.Mapping, *, owner: bool
+    ) -> None:
+        self._id = segment
+        self._key = key
+        super().__init__(mapping, owner=owner)
+
+    # -- making and finding ------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        key: int | None = None,
+        size: int | None = None,
+        *,
+        mode: int = 0o600,
+        unlink_after_attach: bool = False,
+    ) -> Self:
+        """Make a new segment of zeros, which the handle owns.
+
+        Args:
+            key: the key to find it by; None picks a free one.
+            size: bytes, 1 or more; required.
+            mode: permission bits, 0 to 0o777; the umask has no say.
+            unlink_after_attach: unlink it at once. Others attach by its `id`, while somebody has
+                it attached, and nothing is left when the last is gone, however that happens.
+
+        Raises:
+            AlreadyExists: there is a segment of that key.
+            LimitReached: `size` is above kernel.shmmax, or kernel.shmmni, kernel.shmall or memory
+                is used up.
+            InvalidArgument: `key`, `size` or `mode` is out of range.
+
+        See shmget(2).
+        """
+        wanted_size = checked_size(size)
+        checked_mode(mode)
+        flags = _native.IPC_CREAT | _native.IPC_EXCL | mode
+        while True:
+            wanted = Key.random() if key is None else Key(key)
+            try:
+                segment = _get(wanted, wanted_size, flags)
+            except AlreadyExists:
+                if key is not None:
+                    raise
+                continue
+            break
+        try:
+            # A mode that keeps the creator out is for those who come later.
+            if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
+                _native.shm_set(segment, *_owner_of(segment), 0o600)
+            mapping = _attach(segment, _describe(segment, wanted))
+            if mode & 0o600 != 0o600:  # noqa: PLR2004
+                _native.shm_set(segment, *_owner_of(segment), mode)
+            if unlink_after_attach:
+                _native.shm_control(segment, _native.IPC_RMID)
+        except BaseException:
+            _native.shm_control(segment, _native.IPC_RMID)
+            raise
+        return cls(
+            segment,
+            None if unlink_after_attach else wanted,
+            mapping,
+            owner=not unlink_after_attach,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        key: int,
+        *,
+        readonly: bool = False,
+        address: int | None = None,
+        round_down: bool = False,
+        remap: bool = False,
+    ) -> Self:
+        """Find a segment by its key and attach it; never makes one, never owns it.
+
+        Args:
+            key: the segment's key.
+            readonly: attach for reading only (SHM_RDONLY).
+            address: where to attach it, a multiple of the page size; by default where the kernel
+                likes. It differs from process to process: share offsets, not addresses.
+            round_down: round `address` down to a page border (SHM_RND).
+            remap: take the place of what is mapped at `address` (SHM_REMAP). That must be another
+                ipckit handle's mapped file or anonymous memory of as many pages, which nothing
+                looks at; that handle is closed by it.
+
+        Raises:
+            NotFound: there is no segment of that key.
+            AccessDenied: the mode forbids it.
+            InvalidArgument: `key` or `address` is out of range, `address` is in use or not on a
+                page border, or `remap` without an address or over something else.
+
+        See shmop(2).
+        """
+        wanted = Key(key)
+        segment = _get(wanted, 0, 0)
+        mapping = _attach(
+            segment,
+            _describe(segment, wanted),
+            readonly=readonly,
+            address=address,
+            round_down=round_down,
+            remap=remap,
+        )
+        return cls(segment, wanted, mapping, owner=False)
+
+    @classmethod
+    def open_or_create(
+        cls, key: int, size: int, *, mode: int = 0o600, timeout: float | None = None
+    ) -> Self:
+        """Find a segment, or make it; the handle owns it only if it made it.
+
+        Args:
+            key: the segment's key.
+            size: bytes of a segment that is made, and the least of one that is found.
+            mode: permission bits of a segment that is made.
+            timeout: seconds to keep trying while others make and remove it meanwhile.
+
+        Raises:
+            InvalidArgument: the segment that is there is smaller than `size`.
+            Timeout: others made and removed it until the deadline.
+            IpcError: as `create` and `open`.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                return cls.create(key, size, mode=mode)
+            except AlreadyExists:
+                try:
+                    found = cls.open(key)
+                except NotFound:
+                    if deadline.expired:
+                        message = "it keeps being made and removed"
+                        target = _describe(None, Key(key))
+                        raise Timeout(
+                            message, errno=errno.ETIMEDOUT, op="shmget", target=target
+                        ) from None
+                    continue
+            if found.size < size:
+                found.close()
+                message = f"the segment has {found.size:,} bytes, and {size:,} are wanted"
+                raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
+            return found
+
+    @classmethod
+    def from_id(
+        cls,
+        id: int,
+        *,
+        readonly: bool = False,
+        address: int | None = None,
+        round_down: bool = False,
+    ) -> Self:
+        """Attach a segment whose identifier came from elsewhere; never owns it.
+
+        An unlinked segment that somebody has attached is found too.
+
+        Args:
+            id: what shmget gave, in this process or another.
+            readonly: as in `open`.
+            address: as in `open`.
+            round_down: as in `open`.
+
+        Raises:
+            NotFound: there is no segment of that id.
+            AccessDenied: the mode forbids it.
+            InvalidArgument: `id` is negative, or as in `open`.
+        """
+        if id < 0:
+            message = f"id is {id}; it takes 0 or more"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        found = find_segment(id)
+        if found is None:
+            message = "no such segment"
+            target = _describe(id, None)
+            raise NotFound(message, errno=errno.EINVAL, op="shmctl", target=target)
+        key = Key(found.key) if found.key else None
+        mapping = _attach(
+            id, _describe(id, key), readonly=readonly, address=address, round_down=round_down
+        )
+        return cls(id, key, mapping, owner=False)
+
+    # -- facts and changes -------------------------------------------------------------------------
+
+    @property
+    def key(self) -> Key | None:
+        """The key that finds the segment; None for a private or an unlinked one."""
+        return self._key
+
+    @property
+    def id(self) -> int:
+        """The identifier that the kernel gave the segment."""
+        return self._id
+
+    def stat(self) -> SysVSharedMemoryStat:
+        """What the kernel knows of the segment: every field of shmid_ds.
+
+        Works on a closed handle too, while the segment exists.
+
+        Raises:
+            Removed: the segment is gone.
+            AccessDenied: the caller may not read it.
+
+        See shmctl(2), IPC_STAT.
+        """
+        return stat_segment(self._id, self._target)
+
+    @property
+    def attached(self) -> int:
+        """How often the segment is attached now, by all processes together; 0 once it is gone."""
+        found = find_segment(self._id)
+        return 0 if found is None else found.nattch
+
+    def lock(self) -> None:
+        """Keep the segment's pages in memory, never in swap.
+
+        Raises:
+            LimitReached: RLIMIT_MEMLOCK is used up.
+            AccessDenied: the caller is neither owner nor creator.
+            Removed: the segment is gone.
+
+        See shmctl(2), SHM_LOCK.
+        """
+        self._control(_native.SHM_LOCK)
+
+    def unlock(self) -> None:
+        """Let the segment's pages go to swap again.
+
+        Raises:
+            AccessDenied: the caller is neither owner nor creator.
+            Removed: the segment is gone.
+        """
+        self._control(_native.SHM_UNLOCK)
+
+    def chmod(self, mode: int) -> None:
+        """Change who may attach it, for writing and for reading.
+
+        Args:
+            mode: permission bits, 0 to 0o777.
+
+        Raises:
+            InvalidArgument: `mode` is out of range.
+            AccessDenied: the caller is neither owner nor creator.
+        """
+        self._set(mode=checked_mode(mode))
+
+    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
+        """Give the segment to another user, another group, or both; None leaves as it is.
+
+        Raises:
+            InvalidArgument: a number is out of range.
+            AccessDenied: the caller is neither owner nor creator.
+        """
+        self._set(uid=uid, gid=gid)
+
+    def _set(
+        self, *, uid: int | None = None, gid: int | None = None, mode: int | None = None
+    ) -> None:
+        self._check_open("shmctl")
+        now = find_segment(self._id)
+        if now is None:
+            raise from_errno(errno.EIDRM, op="shmctl", target=self._target)
+        try:
+            _native.shm_set(
+                self._id,
+                now.uid if uid is None else uid,
+                now.gid if gid is None else gid,
+                now.mode if mode is None else mode,
+            )
+        except ValueError as exc:
+            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="shmctl") from None
+        except OSError as exc:
+            raise self._control_error(exc) from None
+
+    def _control(self, command: int) -> None:
+        self._check_open("shmctl")
+        try:
+            _native.shm_control(self._id, command)
+        except OSError as exc:
+            raise self._control_error(exc, command) from None
+
+    def _control_error(self, exc: OSError, command: int = 0) -> IpcError:
+        code = exc.errno or errno.EIO
+        found = find_segment(self._id)
+        if command == _native.SHM_LOCK and found is not None:
+            limit = soft_limit(resource.RLIMIT_MEMLOCK)
+            if code == errno.ENOMEM or (code == errno.EPERM and limit == "0"):
+                message = (
+                    f"{found.segsz:,} bytes and what is locked exceed RLIMIT_MEMLOCK ({limit})"
+                )
+                hint = "raise it with ulimit -l"
+                return LimitReached(
+                    message, errno=code, op="shmctl", target=self._target, hint=hint
+                )
+        if code in {errno.EACCES, errno.EPERM}:
+            return denied("shmctl", self._id, self._target, code)
+        return from_errno(code, op="shmctl", target=self._target)
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def _remove(self) -> None:
+        try:
+            _native.shm_control(self._id, _native.IPC_RMID)
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+            if code in {errno.EINVAL, errno.EIDRM}:
+                message = "no such segment"
+                raise NotFound(message, errno=code, op="shmctl", target=self._target) from None
+            raise self._control_error(exc) from None
+
+    @property
+    def _target(self) -> str:
+        return _describe(self._id, self._key)
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        return (self._id, self.readonly)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        segment, readonly = args
+        return cls.from_id(segment, readonly=readonly)
+
+
+def _describe(segment: int | None, key: Key | None) -> str:
+    parts = ["segment"]
+    if key is not None:
+        parts.append(f"key {key:#010x}")
+    if segment is not None:
+        parts.append(f"id {segment}")
+    return " ".join(parts)
+
+
+def _owner_of(segment: int) -> tuple[int, int]:
+    found = find_segment(segment)
+    if found is None:
+        raise from_errno(errno.EIDRM, op="shmctl", target=_describe(segment, None))
+    return found.uid, found.gid
+
+
+def _get(key: Key, size: int, flags: int) -> int:
+    """The id that shmget gives for a key, or the error that says what to do."""
+    try:
+        return _native.shmget(int(key), size, flags)
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+    error = from_errno(code, op="shmget", target=_describe(None, key))
+    if code == errno.ENOENT:
+        error.strerror = "no such segment"
+        error.hint = f"make it with SysVSharedMemory.create({key}, size)"
+    elif code == errno.EEXIST:
+        error.strerror = "the segment exists already"
+        error.hint = f"find it with SysVSharedMemory.open({key}), or use open_or_create"
+    elif code == errno.EINVAL and flags:
+        message = f"{size:,} bytes exceed {described('kernel.shmmax')}"
+        hint = f"as root: sysctl kernel.shmmax={size}"
+        raise LimitReached(message, errno=code, op="shmget", target=error.target, hint=hint)
+    elif code == errno.ENOSPC:
+        shmmni, shmall = described("kernel.shmmni"), described("kernel.shmall")
+        error.strerror = f"the system has all the segments that {shmmni} allows, or {size:,} bytes "
+        error.strerror += f"and the others exceed {shmall} pages"
+        error.hint = "remove some with ipcrm, or as root raise the sysctl"
+    elif code == errno.ENOMEM:
+        overcommit = sysctl("vm.overcommit_memory")
+        error.strerror = f"no memory for {size:,} bytes (vm.overcommit_memory is {overcommit})"
+    raise error
+
+
+def _attach(
+    segment: int,
+    target: str,
+    *,
+    readonly: bool = False,
+    address: int | None = None,
+    round_down: bool = False,
+    remap: bool = False,
+) -> _native.Mapping:
+    if address is not None and not 0 < address < 2**63:
+        message = f"address is {address:#x}; it takes 1 to {2**63 - 1:#x}"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
+    over: _native.Mapping | None = None
+    if remap:
+        over = mapping_at(address) if address is not None else None
+        if over is None:
+            message = "remap takes the place of an ipckit mapping that starts at the given address"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
+    flags = _native.SHM_RDONLY if readonly else 0
+    flags |= _native.SHM_RND if round_down else 0
+    flags |= _native.SHM_REMAP if remap else 0
+    try:
+        return _native.shmat(segment, address or 0, flags, over)
+    except (BufferError, ValueError) as exc:
+        raise InvalidArgument(str(exc), errno=errno.EINVAL, op="shmat", target=target) from None
+    except PermissionError:
+        raise denied("shmat", segment, target) from None
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+        error = from_errno(code, op="shmat", target=target)
+    if code == errno.EINVAL and find_segment(segment) is None:
+        raise from_errno(errno.EIDRM, op="shmat", target=target)
+    if code == errno.EINVAL and address is not None:
+        error.strerror = f"address {address:#x} is in use, or not on a page border"
+        error.hint = "round_down=True rounds it; None lets the kernel choose"
+    elif code == errno.ENOMEM:
+        limit = described("vm.max_map_count")
+        error.strerror = f"no address space for it, or the process has {limit} mappings"
+    raise error
