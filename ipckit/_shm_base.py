@@ -280,7 +280,8 @@ class Memory(Handle):
 def _dtype_of(dtype: Any) -> np.dtype[Any]:
     if isinstance(dtype, type) and issubclass(dtype, Struct):
         return dtype.dtype
-    return np.dtype(cast("Any", dtype))
+    element: np.dtype[Any] = np.dtype(cast("Any", dtype))
+    return element
 
 
 def checked_size(size: int | None) -> int:
