@@ -370,7 +370,8 @@ class SysVQueueObject(MessageQueue[T]):
         except PEER_ERRORS as exc:
             error = from_peer(exc, op="msgctl", target=self._target)
             if isinstance(error, AccessDenied):
-                raise denied("msgctl", self._ident, self._target) from None
+                # sysv_ipc does not pass the errno on; IPC_RMID has this one alone.
+                raise denied("msgctl", self._ident, self._target, code=errno.EPERM) from None
             if isinstance(error, (Removed, NotFound)):
                 raise NotFound(
                     "no such queue", errno=error.errno or 0, op="msgctl", target=self._target
