@@ -216,7 +216,7 @@ def test_mq_timedreceive01_emsgsize_of_a_small_buffer(queue: Queue) -> None:
     queue.send(b"x")
     for timeout in (None, 0, 600):
         with pytest.raises(OSError, match="Message too long") as caught:
-            _native.mq_receive(queue.fileno(), 15, timeout)
+            _native.mq_receive(queue.fileno(), 15, timeout, None)
         assert caught.value.errno == errno.EMSGSIZE
     assert len(queue) == 1
 
@@ -230,7 +230,7 @@ def test_mq_timedsend01_and_mq_timedreceive01_ebadf(
         for fd in (-1, 2**20, file.fileno()):
             for call, args in (
                 (_native.mq_send, (b"x", 0, timeout)),
-                (_native.mq_receive, (16, timeout)),
+                (_native.mq_receive, (16, timeout, None)),
             ):
                 with pytest.raises(OSError, match="Bad file descriptor") as caught:
                     call(fd, *args)

@@ -338,14 +338,14 @@ def test_msgrcv02_efault_is_a_type_error(queue: SysVMessageQueue[bytes]) -> None
 
 def test_msgrcv02_einval_of_a_bad_id() -> None:
     with pytest.raises(OSError, match="Invalid argument") as caught:
-        _native.msgrcv(-1, 0, 0, 8, None)
+        _native.msgrcv(-1, 0, 0, 8, None, None)
     assert caught.value.errno == errno.EINVAL
 
 
 def test_msgrcv02_einval_of_a_negative_size(queue: SysVMessageQueue[bytes]) -> None:
     queue.send(b"x")
     with pytest.raises(ValueError, match="size is -1"):
-        _native.msgrcv(queue.id, 0, 0, -1, 0)
+        _native.msgrcv(queue.id, 0, 0, -1, 0, None)
     with pytest.raises(ipckit.InvalidArgument, match="max_size is -1"):
         queue.receive(max_size=-1)
     assert len(queue) == 1
@@ -366,7 +366,7 @@ def test_msgrcv02_enomsg(queue: SysVMessageQueue[bytes]) -> None:
 def test_msgrcv03_a_copy_never_waits(queue: SysVMessageQueue[bytes]) -> None:
     # The kernel refuses MSG_COPY without IPC_NOWAIT (EINVAL); ipckit adds the flag.
     with pytest.raises(OSError, match="No message") as caught:
-        _native.msgrcv(queue.id, 0, _native.MSG_COPY, 8, None)
+        _native.msgrcv(queue.id, 0, _native.MSG_COPY, 8, None, None)
     assert caught.value.errno == errno.ENOMSG
 
 
@@ -374,7 +374,7 @@ def test_msgrcv03_einval_of_a_copy_with_except(queue: SysVMessageQueue[bytes]) -
     queue.send(b"x")
     flags = _native.MSG_COPY | _native.IPC_NOWAIT | _native.MSG_EXCEPT
     with pytest.raises(OSError, match="Invalid argument") as caught:
-        _native.msgrcv(queue.id, 0, flags, 8, 0)
+        _native.msgrcv(queue.id, 0, flags, 8, 0, None)
     assert caught.value.errno == errno.EINVAL
 
 
