@@ -24,6 +24,7 @@ import pytest
 
 import ipckit
 from ipckit import PosixMessageQueue, _native
+from ipckit.msgq import PosixMessageQueueAttributes
 from ipckit.testing import Sandbox
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def nobody(spawn: Callable[..., Child], code: str, *args: object) -> Any:
 def test_mq_open01_with_attributes(ns: Namespace) -> None:
     with PosixMessageQueue.create(ns.name(), max_messages=2, max_size=128, mode=0o640) as queue:
         attributes = queue.attributes()
+        assert isinstance(attributes, PosixMessageQueueAttributes)
         assert (attributes.maxmsg, attributes.msgsize, attributes.curmsgs) == (2, 128, 0)
         assert os.fstat(queue.fileno()).st_mode & 0o777 == 0o640
         assert not os.get_inheritable(queue.fileno())
