@@ -530,8 +530,9 @@ def test_msgctl03_einval_after_removal(queue: SysVMessageQueue[bytes]) -> None:
         lambda: queue.send(b"x", timeout=600),
     ]
     for call in calls:
-        with pytest.raises(ipckit.Removed) as caught:
+        with pytest.raises(ipckit.Removed, match="the queue was removed") as caught:
             call()
+        assert caught.value.target == f"queue key {queue.key:#010x} id {queue.id}"
         assert caught.value.errno == errno.EINVAL
 
 
