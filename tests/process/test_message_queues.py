@@ -365,7 +365,7 @@ def test_a_flood_of_signals_loses_and_doubles_nothing(kind: Kind) -> None:
 
 
 def test_many_producers_and_consumers_keep_each_senders_order(kind: Kind) -> None:
-    senders, receivers, count = 3, 3, 200
+    senders, receivers, count = 2, 2, 400
     taking = [
         kind.child("""
             with CLASS.open(WHERE) as queue:

@@ -209,7 +209,8 @@ def test_help_and_missing_options(scripts: Scripts) -> None:
 def test_texts_and_create(kind: Kind, scripts: Scripts) -> None:
     quiet(scripts.run(kind.sender, *kind.here, "--create", "hello", "", b"\xff caf\xc3\xa9"))
     # It exists, and --create takes it as it is.
-    quiet(scripts.run(kind.sender, *kind.here, "--create", "--", "--text"))
+    (again,) = scripts.run_all([kind.sender, *kind.here, "--create", "--", "--text"])
+    quiet(again)
     got = scripts.run(kind.receiver, *kind.here, "--count", 4, "--timeout", 0, "--remove")
     quiet(got, kind.shown(b"hello", b"", b"\xff caf\xc3\xa9", b"--text"))
     with pytest.raises(ipckit.NotFound):
@@ -226,11 +227,15 @@ def test_lines_of_standard_input_and_of_a_file(
     assert [message.value for message in queue.drain()] == LINES
     path = ns.path(".txt")
     path.write_bytes(b"\n".join(LINES))
-    quiet(scripts.run(kind.sender, *kind.here, "--file", path.name, stdin=b"not this"))
-    assert len(queue) == len(LINES)
-    got = scripts.run(kind.receiver, *kind.here, "--count", len(LINES))
+    sent, got, empty = scripts.run_all(
+        [kind.sender, *kind.here, "--file", path.name],
+        [kind.receiver, *kind.here, "--count", len(LINES)],
+        [kind.sender, *kind.here],
+        stdin=[b"not this", b"", b""],
+    )
+    quiet(sent)
     quiet(got, kind.shown(*LINES))
-    quiet(scripts.run(kind.sender, *kind.here, stdin=b""))
+    quiet(empty)
     assert len(queue) == 0
 
 
@@ -327,34 +332,38 @@ def test_types(ns: Namespace, scripts: Scripts) -> None:
     kind = Kind("sysv", ns)
     with kind.cls.create(kind.where) as queue:
         largest = 2**63 - 1
-        for done in scripts.run_all(
-            *([kind.sender, *kind.here, "--type", n, n] for n in (5, largest))
-        ):
-            quiet(done)
-        taken = scripts.run(kind.receiver, *kind.here, "--type", largest, "--count", 1)
-        quiet(taken, b"%d\t%d\n" % (largest, largest))
+        queue.send(b"5", 5)
+        sent, taken = scripts.run_all(
+            [kind.sender, *kind.here, "--type", largest, "x"],
+            [kind.receiver, *kind.here, "--type", largest, "--count", 1],
+        )
+        quiet(sent)
+        quiet(taken, b"%d\tx\n" % largest)
         queue.drain()
-        for mtype in (3, 2, 1, 2):
+        for mtype in (3, 2, 1, 2, 4):
             queue.send(b"%d" % mtype, mtype)
-        least = scripts.run(kind.receiver, *kind.here, "--type", -2, "--count", 3)
+        least, other, none = scripts.run_all(
+            [kind.receiver, *kind.here, "--type", -2, "--count", 3],
+            [kind.receiver, *kind.here, "--type", 3, "--except", "--count", 1],
+            [kind.receiver, *kind.here, "--type", 9, "--timeout", 0],
+        )
         quiet(least, b"1\t1\n2\t2\n2\t2\n")
-        for mtype in (3, 4):
-            queue.send(b"%d" % mtype, mtype)
-        other = scripts.run(kind.receiver, *kind.here, "--type", 3, "--except", "--count", 1)
         quiet(other, b"4\t4\n")
-        none = scripts.run(kind.receiver, *kind.here, "--type", 9, "--timeout", 0)
         fails(none, "no message waits for select=9")
-        assert len(queue) == 2
+        assert [message.value for message in queue.drain()] == [b"3"]
 
 
 def test_priorities(ns: Namespace, scripts: Scripts) -> None:
     kind = Kind("posix", ns)
     with kind.cls.create(kind.where) as queue:
-        for done in scripts.run_all(
-            *([kind.sender, *kind.here, "--priority", n, n] for n in (0, 32767))
-        ):
-            quiet(done)
-        quiet(scripts.run(kind.receiver, *kind.here, "--count", 2), b"32767\t32767\n0\t0\n")
+        low, high, got = scripts.run_all(
+            [kind.sender, *kind.here, "--priority", 0, "low"],
+            [kind.sender, *kind.here, "--priority", 32767, "high"],
+            [kind.receiver, *kind.here, "--count", 2],
+        )
+        quiet(low)
+        quiet(high)
+        quiet(got, b"32767\thigh\n0\tlow\n")
         assert len(queue) == 0
 
 
@@ -557,8 +566,8 @@ def test_kill_9_of_either_side(kind: Kind, queue: Any, scripts: Scripts) -> None
     sender.wait()
     assert message.value == b"whole"
     assert len(queue) == 0
-    quiet(scripts.run(kind.sender, *kind.here, "another"))
-    quiet(scripts.run(kind.receiver, *kind.here, "--count", 1), kind.shown(b"another"))
+    queue.send(b"another")
+    assert queue.receive(timeout=0).value == b"another"
 
 
 # -- the demonstration -----------------------------------------------------------------------------
