@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from ipckit._limits import described, descriptors_exhausted, mqueue_charge, soft_limit, sysctl
+from ipckit._limits import (
+    described,
+    descriptors_exhausted,
+    mqueue_charge,
+    soft_limit,
+    sysctl,
+    user_name,
+)
 from ipckit._peers import from_peer
 from ipckit.errors import AccessDenied, AlreadyExists, IpcError, LimitReached, NotFound
 
 if TYPE_CHECKING:
     from ipckit.keys import Name
+
+_MOUNTED: Final = Path("/dev/mqueue")
 
 
 def describe(name: Name | None) -> str:
@@ -26,6 +36,7 @@ def open_error(exc: BaseException, name: Name) -> IpcError:
         error.strerror = "no such queue"
         error.hint = f'make it with PosixMessageQueue.create("{name}")'
     elif isinstance(error, AccessDenied):
+        error.strerror = f"permission denied{_owner_and_mode(name)}"
         error.hint = "the owner can allow it with a wider mode; readonly or writeonly asks for less"
     elif error.errno == errno.EMFILE:
         _name_descriptors(error)
@@ -73,6 +84,15 @@ def _too_large(error: IpcError, max_messages: int, max_size: int) -> IpcError:
                 hint=f"as root: sysctl {limit}={value}",
             )
     return error
+
+
+def _owner_and_mode(name: Name) -> str:
+    # A queue that can't be opened can't be asked; its file can, where the file system is mounted.
+    try:
+        found = _MOUNTED.joinpath(name[1:]).stat()
+    except OSError:
+        return ""
+    return f": the owner is {user_name(found.st_uid)}, the mode {found.st_mode & 0o777:04o}"
 
 
 def _name_descriptors(error: IpcError) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import ipckit
 from ipckit import PosixMessageQueue, SysVMessageQueue
+from ipckit.testing import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -519,3 +520,24 @@ def test_a_waiting_receiver_uses_next_to_no_processor(kind: Kind, timeout: float
     busy, wall = child.result
     assert wall >= 0.5
     assert busy < wall / 10
+
+
+@pytest.mark.usefixtures("root")
+def test_nobody_learns_who_owns_a_forbidden_posix_queue(spawn: Callable[..., Child]) -> None:
+    # Who may not open it can only ask the file system, which not every machine mounts.
+    code = """
+        import subprocess
+        from pathlib import Path
+        from ipckit.testing import drop_privileges
+        queue = CLASS.create(WHERE)
+        subprocess.run(["mount", "-t", "tmpfs", "none", "/dev"], check=True)
+        Path("/dev/mqueue").mkdir()
+        subprocess.run(["mount", "-t", "mqueue", "none", "/dev/mqueue"], check=True)
+        drop_privileges("nobody")
+        result = outcome(CLASS.open, WHERE)
+        queue.close()
+    """
+    child = spawn(PREAMBLE + dedent(code), "posix", "/forbidden", sandbox=Sandbox())
+    kind, number, text = child.result
+    assert (kind, number) == ("AccessDenied", errno.EACCES)
+    assert "the owner is root (uid 0), the mode 0600" in text
