@@ -159,12 +159,17 @@ def numbered(who):
             queue.send(encode(who, number))
         note(who, COUNT)
     return act
+def receive_some(queue, note):
+    # No more than its share, or the other of the pair would wait for its own in vain.
+    for _ in range(80):
+        note(*decode(queue.receive(timeout=random.choice([None, 600])).value))
+    signal.pause()
 queue = CLASS.open(WHERE)
 senders = [victim(numbered(who), queue) for who in range(4)]
 seen, kills = [], 0
 # Where fewer are left, a receiver might wait in vain for its share.
 while len(seen) < 4 * COUNT - kills - 400:
-    pair = [victim(receive_all, queue) for _ in range(2)]
+    pair = [victim(receive_some, queue) for _ in range(2)]
     for pid, lines in pair:
         told = put_down(pid, lines, random.randrange(80))
         for who in range(4):
@@ -197,4 +202,4 @@ result = len(seen), kills
     child.wait(300)
     seen, kills = child.result
     assert seen > 19000
-    assert kills >= 50
+    assert kills >= 200
