@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ipckit import _native
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
 from ipckit._msgq_base import raised_elsewhere
 from ipckit._msgq_notify import Notifier
-from ipckit._msgq_posix_object import PosixQueueObject
+from ipckit._msgq_posix_object import PosixMessageQueueAttributes, PosixQueueObject
 from ipckit._native import mq_receive, mq_send
 from ipckit._typing import T
 from ipckit.errors import (
@@ -27,25 +26,7 @@ from ipckit.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-
-_DEFAULT_SIZE: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class PosixMessageQueueAttributes:
-    """What mq_getattr(3) tells.
-
-    Attributes:
-        flags: O_NONBLOCK or 0; ipckit neither sets it nor minds it.
-        maxmsg: the most messages that the queue holds.
-        msgsize: the most bytes of one message.
-        curmsgs: messages in the queue now.
-    """
-
-    flags: int
-    maxmsg: int
-    msgsize: int
-    curmsgs: int
+__all__ = ["PosixMessageQueue", "PosixMessageQueueAttributes"]
 
 
 class PosixMessageQueue(PosixQueueObject[T]):

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
-from ipckit._limits import sysctl
+from ipckit._limits import described, sysctl
 from ipckit._msgq_base import raised_elsewhere
+from ipckit._msgq_stat import find_queue
 from ipckit._msgq_sysv_errors import (
     receive_error,
     send_error,
@@ -16,9 +17,7 @@ from ipckit._msgq_sysv_errors import (
 from ipckit._msgq_sysv_object import SysVQueueObject
 from ipckit._native import msgrcv, msgsnd
 from ipckit._typing import T
-from ipckit.errors import (
-    InvalidArgument,
-)
+from ipckit.errors import InvalidArgument, MessageTooLong, Removed
 
 if TYPE_CHECKING:
     from ipckit.codec import Codec
@@ -135,6 +134,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
         Raises:
             WouldBlock: the queue has no message at that place (ENOMSG).
             LayoutMismatch: its bytes are no payload of the queue's type.
+            MessageTooLong: kernel.msgmax was lowered below its size; it can only be received.
             InvalidArgument: `index` is negative.
             IpcError: with errno ENOSYS, the kernel lacks CONFIG_CHECKPOINT_RESTORE; else as
                 `receive`.
@@ -146,7 +146,19 @@ class SysVMessageQueue(SysVQueueObject[T]):
         try:
             raw = msgrcv(self._id, index, flags, self._room, 0, self._record)
         except (OSError, ValueError) as exc:
-            raw = self._receive_after(exc, index, flags, 0)
+            try:
+                raw = self._receive_after(exc, index, flags, 0)
+            except Removed:
+                if find_queue(self._id) is None:
+                    raise
+                # EINVAL has this reason too: the kernel makes no copy larger than msgmax.
+                limit = described("kernel.msgmax")
+                message = (
+                    f"the message is longer than {limit}, and can't be copied; it is still queued"
+                )
+                raise MessageTooLong(
+                    message, errno=errno.EINVAL, op="msgrcv", target=self._target, hint="receive it"
+                ) from None
         return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
     def _receive_chosen(
