@@ -541,3 +541,25 @@ def test_nobody_learns_who_owns_a_forbidden_posix_queue(spawn: Callable[..., Chi
     kind, number, text = child.result
     assert (kind, number) == ("AccessDenied", errno.EACCES)
     assert "the owner is root (uid 0), the mode 0600" in text
+
+
+def test_a_sender_who_may_not_read_is_told_that_a_message_never_fits(
+    ns: Namespace, spawn: Callable[..., Child], root: None
+) -> None:
+    del root
+    with SysVMessageQueue.create(ns.key(), mode=0o622, max_bytes=100) as queue:
+        queue.send(b"x")
+        child = spawn(
+            """
+            from ipckit import MessageTooLong, SysVMessageQueue
+            with SysVMessageQueue.from_id(args[0]) as queue:
+                try:
+                    queue.send(bytes(101))
+                except MessageTooLong as error:
+                    result = str(error)
+            """,
+            queue.id,
+            user="nobody",
+            imports=["ipckit"],
+        )
+        assert "exceeds the queue's max_bytes (100)" in child.result
