@@ -1,0 +1,161 @@
+"""Both classes of message queue behind one face, so that one test speaks of both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import NotFound, PosixMessageQueue, SysVMessageQueue, WouldBlock
+from ipckit.testing import wait_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ipckit.testing import Namespace
+
+AnyQueue = SysVMessageQueue[Any] | PosixMessageQueue[Any]
+
+
+class Kind:
+    """One class of queue: what a test says the same way of each."""
+
+    def __init__(self, cls: type[Any], ns: Namespace) -> None:
+        self.cls = cls
+        self.sysv = cls is SysVMessageQueue
+        self.ns = ns
+
+    def address(self) -> Any:
+        """A key or a name that finds nothing yet."""
+        return self.ns.key() if self.sysv else self.ns.name()
+
+    def address_of(self, queue: AnyQueue) -> Any:
+        return queue.key if isinstance(queue, SysVMessageQueue) else queue.name
+
+    def room(self, messages: int, size: int) -> dict[str, int]:
+        """Options of a queue that takes exactly so many messages of so many bytes."""
+        if self.sysv:
+            return {"max_bytes": messages * size}
+        return {"max_messages": messages, "max_size": size}
+
+    def create(self, payload: Any = bytes, **options: Any) -> AnyQueue:
+        queue: AnyQueue = self.cls.create(self.address(), payload, **options)
+        return queue
+
+    def again(self, queue: AnyQueue, payload: Any = bytes) -> AnyQueue:
+        """Another handle of the same queue."""
+        other: AnyQueue = self.cls.open(self.address_of(queue), payload)
+        return other
+
+    def exists(self, address: Any) -> bool:
+        try:
+            self.cls.open(address).close()
+        except NotFound:
+            return False
+        return True
+
+    def mode(self, queue: AnyQueue) -> int:
+        if isinstance(queue, SysVMessageQueue):
+            return queue.stat().mode
+        return os.fstat(queue.fileno()).st_mode & 0o7777
+
+    def level(self, message: Any) -> int:
+        """The number that goes with a message: its type, or its priority."""
+        number: int = message.mtype if self.sysv else message.priority
+        return number
+
+    def sleeps_in(self, *, receive: bool, timeout: float | None) -> tuple[str, ...]:
+        """The system calls that a blocked call is asleep in."""
+        if timeout is None and self.sysv:
+            return ("msgrcv" if receive else "msgsnd",)
+        if self.sysv:
+            return ("clock_nanosleep",)
+        return ("mq_timedreceive" if receive else "mq_timedsend",) if timeout is None else ("poll",)
+
+    @staticmethod
+    def fill(queue: AnyQueue, data: bytes) -> int:
+        count = 0
+        try:
+            while True:
+                queue.send(data, timeout=0)
+                count += 1
+        except WouldBlock:
+            return count
+
+
+@pytest.fixture(params=[SysVMessageQueue, PosixMessageQueue], ids=["sysv", "posix"])
+def kind(request: pytest.FixtureRequest, ns: Namespace) -> Kind:
+    """Runs a test once for each class of queue."""
+    return Kind(request.param, ns)
+
+
+class Helper:
+    """A thread that acts once this process is asleep in a system call; its errors are the test's."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self._act()
+        except BaseException as exc:  # noqa: BLE001 - raised again by whoever joins
+            self._error = exc
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.fixture
+def meanwhile() -> Callable[..., Helper]:
+    """``with meanwhile("msgrcv", act):`` acts once a thread of this process sleeps there."""
+
+    def make(calls: tuple[str, ...], act: Callable[[], None]) -> Helper:
+        def run() -> None:
+            wait_blocked(os.getpid(), *calls)
+            act()
+
+        return Helper(run)
+
+    return make
+
+
+@pytest.fixture
+def in_thread() -> Callable[[Callable[[], None]], Helper]:
+    """``with in_thread(act):`` runs it beside the block, joins it, and raises what it raised."""
+    return Helper
+
+
+@pytest.fixture
+def handling() -> Callable[..., Any]:
+    """``with handling(signal.SIGUSR1, handler):`` for the block only."""
+
+    @contextmanager
+    def installed(number: int, handler: Any) -> Generator[None]:
+        before = signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            signal.signal(number, before)
+
+    return installed
+
+
+@pytest.fixture
+def interrupt() -> Callable[[int], None]:
+    """Send the main thread, where tests run, a signal."""
+
+    def send(number: int) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    return send
