@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +23,7 @@ from ipckit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
 
 _DEFAULT_SIZE: Final = 8192
@@ -90,7 +88,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
                 raise self._error("mq_send", exc, timeout, data) from None
         else:
             return
-        with self._waiting_on("mq_send") as fd:
+        with self._descriptor.kept_open() as fd:
+            self._check_open("mq_send")
             try:
                 mq_send(fd, data, priority, timeout)
             except OSError as exc:
@@ -130,27 +129,9 @@ class PosixMessageQueue(PosixQueueObject[T]):
             return raw  # type: ignore[return-value] # T is bytes
         return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
 
-    @contextmanager
-    def _waiting_on(self, op: str) -> Generator[int]:
-        """The descriptor, kept open for as long as a call waits on it.
-
-        Without the count, another thread could close the handle meanwhile, and the number of
-        the descriptor could come to mean another queue.
-        """
-        with self._lock:
-            self._check_open(op)
-            fd = self._fd
-            self._waiting += 1
-        try:
-            yield fd
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                if self._closed and self._waiting == 0:
-                    os.close(fd)
-
     def _receive_later(self, timeout: float | None) -> _native.Message[bytes]:
-        with self._waiting_on("mq_receive") as fd:
+        with self._descriptor.kept_open() as fd:
+            self._check_open("mq_receive")
             try:
                 return mq_receive(fd, self._max_size, timeout)
             except OSError as exc:

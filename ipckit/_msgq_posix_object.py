@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import resource
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, overload
@@ -25,6 +24,7 @@ from ipckit._limits import (
     sysctl,
 )
 from ipckit._msgq_base import MessageQueue
+from ipckit._msgq_descriptor import Descriptor
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
@@ -85,9 +85,9 @@ class PosixQueueObject(MessageQueue[T]):
         super().__init__(payload, owner=owner)
         self._fd = fd
         self._notifier: Notifier | None = None
-        self._lock = threading.Lock()
-        self._waiting = 0
+        self._descriptor = Descriptor(fd)
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
+        self._file = _file_of(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
@@ -371,10 +371,8 @@ class PosixQueueObject(MessageQueue[T]):
         notifier, self._notifier = self._notifier, None
         if notifier is not None:
             notifier.stop()
-        with self._lock:
-            fd, self._fd = self._fd, -1
-            if self._waiting == 0:
-                os.close(fd)
+        self._fd = -1
+        self._descriptor.close()
 
     def _remove(self) -> None:
         if self._name is None:
@@ -393,7 +391,7 @@ class PosixQueueObject(MessageQueue[T]):
         except IpcError:
             return True
         try:
-            return os.path.sameopenfile(fd, self._fd)
+            return _file_of(fd) == self._file
         finally:
             os.close(fd)
 
@@ -417,6 +415,12 @@ class PosixQueueObject(MessageQueue[T]):
             name, payload, readonly=access == "readonly", writeonly=access == "writeonly"
         )
         return handle  # type: ignore[no-any-return] # the payload's type is not known here
+
+
+def _file_of(fd: int) -> tuple[int, int]:
+    """What tells a queue from all others, past and present, of any name."""
+    file = os.fstat(fd)
+    return (file.st_dev, file.st_ino)
 
 
 def _describe(name: Name | None) -> str:

@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"structs"}),
     frozenset({"codec"}),
     frozenset({"_typing", "_limits", "_peers"}),
-    frozenset({"_msgq_base", "_msgq_notify", "_msgq_stat"}),
+    frozenset({"_msgq_base", "_msgq_descriptor", "_msgq_notify", "_msgq_stat"}),
     frozenset({"_msgq_sysv_errors", "_msgq_posix_object"}),
     frozenset({"_msgq_sysv_object", "_msgq_posix"}),
     frozenset({"_msgq_sysv"}),
