@@ -137,7 +137,7 @@ native_mq_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
         || ipckit_int_arg(args[0], "fd", &call.queue) < 0
         || ipckit_long_arg(args[2], "priority", 0, PRIORITY_MAX, &priority) < 0
         || ipckit_wait_arg(args[3], &wait_ns) < 0
-        || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
+        || ipckit_bytes_arg(args[1], &data) < 0) {
         return NULL;
     }
     call.text = data.buf;
