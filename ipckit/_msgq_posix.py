@@ -84,6 +84,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
         try:
             mq_send(self._fd, data, priority, 0)
         except (OSError, ValueError) as exc:
+            if raised_elsewhere(exc):
+                raise
             if timeout == 0 or not isinstance(exc, BlockingIOError):
                 raise self._error("mq_send", exc, timeout, data) from None
         else:
@@ -122,6 +124,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
         try:
             raw = mq_receive(self._fd, self._max_size, 0)
         except OSError as exc:
+            if raised_elsewhere(exc):
+                raise
             if timeout == 0 or not isinstance(exc, BlockingIOError):
                 raise self._error("mq_receive", exc, timeout) from None
             raw = self._receive_later(timeout)
