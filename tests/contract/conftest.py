@@ -94,7 +94,7 @@ def kind(request: pytest.FixtureRequest, ns: Namespace) -> Kind:
 
 
 class Helper:
-    """A thread that acts once this process is asleep in a system call; its errors are the test's."""
+    """A thread beside a block; what it raises, leaving the block raises."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
@@ -104,7 +104,7 @@ class Helper:
     def _run(self) -> None:
         try:
             self._act()
-        except BaseException as exc:  # noqa: BLE001 - raised again by whoever joins
+        except BaseException as exc:
             self._error = exc
 
     def __enter__(self) -> None:
