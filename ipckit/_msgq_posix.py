@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+import signal
+from typing import TYPE_CHECKING, Any
 
 from ipckit import _native
 from ipckit._deadline import checked_timeout
@@ -24,26 +24,6 @@ from ipckit.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-_DEFAULT_SIZE: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class PosixMessageQueueAttributes:
-    """What mq_getattr(3) tells.
-
-    Attributes:
-        flags: O_NONBLOCK or 0; ipckit neither sets it nor minds it.
-        maxmsg: the most messages that the queue holds.
-        msgsize: the most bytes of one message.
-        curmsgs: messages in the queue now.
-    """
-
-    flags: int
-    maxmsg: int
-    msgsize: int
-    curmsgs: int
 
 
 class PosixMessageQueue(PosixQueueObject[T]):
@@ -147,7 +127,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
         """Ask to be told once when a message comes to the empty queue; None asks no more.
 
         One process at a time can ask. The kernel tells nobody while some process waits in
-        `receive`, and the registration ends with the telling. Who also has something else to
+        `receive`, and the registration ends with the telling, and when this process closes any
+        of its handles of the queue. Who also has something else to
         wait for does better with `fileno` and a selector.
 
         Args:
@@ -164,9 +145,14 @@ class PosixMessageQueue(PosixQueueObject[T]):
         See mq_notify(3).
         """
         self._check_open("mq_notify")
-        if callback is not None and not isinstance(callback, int) and not callable(callback):
-            message = f"notify takes a callable, a signal or None, not {type(callback).__name__}"
+        number = callback if isinstance(callback, int) else None
+        known = callback is None or number is not None or callable(callback)
+        if isinstance(callback, bool) or not known:
+            message = f"notify takes a callable, a signal or None, not {callback!r}"
             raise TypeError(message)
+        if number is not None and not 1 <= number <= signal.SIGRTMAX:
+            message = f"the signal is {number}; it takes 1 to {int(signal.SIGRTMAX)}"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="mq_notify")
         if repeat and not callable(callback):
             message = "repeat goes with a callable; a signal's handler can call notify again"
             raise InvalidArgument(message, errno=errno.EINVAL)
@@ -176,17 +162,15 @@ class PosixMessageQueue(PosixQueueObject[T]):
         try:
             if callback is None:
                 _native.mq_notify_signal(self._fd, 0)
-            elif isinstance(callback, int):
-                _native.mq_notify_signal(self._fd, callback)
-            else:
+            elif number is not None:
+                _native.mq_notify_signal(self._fd, number)
+            elif callable(callback):
                 self._notifier = Notifier(self._fd, callback, repeat=repeat)
         except OSError as exc:
             hint = "one process at a time can register" if exc.errno == errno.EBUSY else ""
             raise from_errno(
                 exc.errno or errno.EIO, op="mq_notify", target=self._target, hint=hint
             ) from None
-        except ValueError as exc:
-            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="mq_notify") from None
 
     # -- errors ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ipckit import _native
 from ipckit._limits import sysctl
@@ -21,9 +21,6 @@ from ipckit.errors import (
 
 if TYPE_CHECKING:
     from ipckit.codec import Codec
-
-_DEFAULT_MSGMAX: Final = 8192
-_EITHER_RIGHT: Final = (0o400, 0o200)
 
 
 class SysVMessageQueue(SysVQueueObject[T]):
