@@ -1,12 +1,16 @@
-"""A descriptor that threads wait on while another may close it."""
+"""A POSIX queue's descriptor: threads wait on it while another may close it."""
 
 from __future__ import annotations
 
 import os
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
+
+from ipckit.errors import InvalidArgument
+from ipckit.keys import Name
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -70,3 +74,20 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def file_of(fd: int) -> tuple[int, int]:
+    """What tells a queue from all others, past and present, of any name."""
+    file = os.fstat(fd)
+    return (file.st_dev, file.st_ino)
+
+
+def name_of(fd: int) -> Name | None:
+    """The name that finds the queue of a descriptor, or None where none does."""
+    if os.fstat(fd).st_nlink == 0:
+        return None
+    try:
+        # A path where mqueue is mounted, if somebody opened it there.
+        return Name(Path(f"/proc/self/fd/{fd}").readlink().name)
+    except InvalidArgument:
+        return None  # C programs can make names that are not text

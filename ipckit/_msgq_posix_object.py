@@ -8,7 +8,6 @@ import fcntl
 import os
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import posix_ipc
@@ -24,7 +23,7 @@ from ipckit._limits import (
     sysctl,
 )
 from ipckit._msgq_base import MessageQueue
-from ipckit._msgq_descriptor import Descriptor
+from ipckit._msgq_descriptor import Descriptor, file_of, name_of
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
@@ -87,7 +86,7 @@ class PosixQueueObject(MessageQueue[T]):
         self._notifier: Notifier | None = None
         self._descriptor = Descriptor(fd)
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
-        self._file = _file_of(fd)
+        self._file = file_of(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
@@ -321,15 +320,13 @@ class PosixQueueObject(MessageQueue[T]):
         except (OSError, ValueError) as exc:
             message = f"descriptor {fd} is no POSIX message queue"
             raise InvalidArgument(message, errno=getattr(exc, "errno", errno.EBADF)) from None
-        shown = str(Path(f"/proc/self/fd/{fd}").readlink())
-        name = None if shown.endswith(" (deleted)") else Name(shown)
-        return _public(cls(fd, name, type, owner=False))
+        return _public(cls(fd, name_of(fd), type, owner=False))
 
     # -- facts -------------------------------------------------------------------------------------
 
     @property
     def name(self) -> Name | None:
-        """The name that finds the queue; None for a descriptor of an unlinked one."""
+        """The name that finds the queue; None for an unlinked one."""
         return self._name
 
     @property
@@ -391,7 +388,7 @@ class PosixQueueObject(MessageQueue[T]):
         except IpcError:
             return True
         try:
-            return _file_of(fd) == self._file
+            return file_of(fd) == self._file
         finally:
             os.close(fd)
 
@@ -415,12 +412,6 @@ class PosixQueueObject(MessageQueue[T]):
             name, payload, readonly=access == "readonly", writeonly=access == "writeonly"
         )
         return handle  # type: ignore[no-any-return] # the payload's type is not known here
-
-
-def _file_of(fd: int) -> tuple[int, int]:
-    """What tells a queue from all others, past and present, of any name."""
-    file = os.fstat(fd)
-    return (file.st_dev, file.st_ino)
 
 
 def _describe(name: Name | None) -> str:

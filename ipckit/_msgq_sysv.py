@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
 from ipckit._limits import sysctl
@@ -21,6 +21,8 @@ from ipckit.errors import (
 
 if TYPE_CHECKING:
     from ipckit.codec import Codec
+
+_MOST_BYTES: Final = 2**31  # kernel.msgmax is an int
 
 
 class SysVMessageQueue(SysVQueueObject[T]):
@@ -163,8 +165,8 @@ class SysVMessageQueue(SysVQueueObject[T]):
             limit = None if self._codec is None else self._codec.size
         if limit is None:
             return self._receive_flagged(number, flags, timeout)
-        if limit < 0:
-            message = f"max_size is {limit}; it takes 0 or more bytes"
+        if not 0 <= limit < _MOST_BYTES:
+            message = f"max_size is {limit}; it takes 0 to {_MOST_BYTES - 1} bytes"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         # One byte more than is wanted shows whether there was more.
         room, flags = (limit + 1, flags | _native.MSG_NOERROR) if truncate else (limit, flags)
