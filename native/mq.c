@@ -15,6 +15,10 @@
 #define PRIORITY_MAX 32767
 #define INTERRUPTED_BY_PYTHON (-2)
 
+/* A signal may come just before the thread falls asleep, or to another thread: nothing wakes this
+   one then, so that it looks this often. */
+#define LONGEST_SLEEP_NS (100 * NS_PER_MS)
+
 /* The kernel's own length of the cookie behind SIGEV_THREAD. */
 #define NOTIFY_COOKIE_BYTES 32
 
@@ -50,20 +54,18 @@ attempt_now(queue_call *call)
     return result;
 }
 
-/* Waits in the kernel until the descriptor is ready or the deadline passes (ETIMEDOUT). */
+/* Waits in the kernel until the descriptor is ready, the deadline passes (ETIMEDOUT), a signal
+   came (EINTR), or it is time to look for one (EINTR as well). */
 static int
 poll_until(const queue_call *call, int64_t deadline)
 {
     struct pollfd ready = {.fd = call->queue, .events = call->receive ? POLLIN : POLLOUT};
-    struct timespec left, *limit = NULL;
-    if (deadline != INT64_MAX) {
-        int64_t ns = deadline - monotonic_ns();
-        left = timespec_of(ns > 0 ? ns : 0);
-        limit = &left;
-    }
-    int count = ppoll(&ready, 1, limit, NULL);
+    int64_t left = deadline - monotonic_ns();
+    bool last = left <= LONGEST_SLEEP_NS;
+    struct timespec limit = timespec_of(last ? (left > 0 ? left : 0) : LONGEST_SLEEP_NS);
+    int count = ppoll(&ready, 1, &limit, NULL);
     if (count == 0) {
-        errno = ETIMEDOUT;
+        errno = last ? ETIMEDOUT : EINTR;
         return -1;
     }
     return count < 0 ? -1 : 0;
