@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ipckit import _native
 from ipckit._limits import sysctl
 from ipckit._msgq_base import raised_elsewhere
+from ipckit._msgq_stat import find_queue
 from ipckit._msgq_sysv_errors import (
+    peek_too_long,
     receive_error,
     send_error,
 )
@@ -17,6 +19,7 @@ from ipckit._msgq_sysv_object import SysVQueueObject
 from ipckit._typing import T
 from ipckit.errors import (
     InvalidArgument,
+    Removed,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +135,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
 
         Raises:
             WouldBlock: the queue has no message at that place (ENOMSG).
+            MessageTooLong: longer than kernel.msgmax, which was lowered since; `receive` takes it.
             LayoutMismatch: its bytes are no payload of the queue's type.
             InvalidArgument: `index` is negative.
             IpcError: with errno ENOSYS, the kernel lacks CONFIG_CHECKPOINT_RESTORE; else as
@@ -144,7 +148,13 @@ class SysVMessageQueue(SysVQueueObject[T]):
         try:
             raw = _native.msgrcv(self._id, index, flags, self._room, 0)
         except (OSError, ValueError) as exc:
-            raw = self._receive_after(exc, index, flags, 0)
+            try:
+                raw = self._receive_after(exc, index, flags, 0)
+            except Removed:
+                if find_queue(self._id) is None:
+                    raise
+                # MSG_COPY says EINVAL for this, as for a queue that is gone.
+                raise peek_too_long(self) from None
         return raw if self._raw else self._decode_one(raw)  # type: ignore[return-value] # T is bytes
 
     def _receive_chosen(
