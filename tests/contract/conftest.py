@@ -118,9 +118,9 @@ class Helper:
 
 @pytest.fixture
 def meanwhile() -> Callable[..., Helper]:
-    """``with meanwhile("msgrcv", act):`` acts once a thread of this process sleeps there."""
+    """``with meanwhile(calls, act):`` acts once a thread of this process sleeps in such a call."""
 
-    def make(calls: tuple[str, ...], act: Callable[[], None]) -> Helper:
+    def make(calls: tuple[str, ...], act: Callable[[], object]) -> Helper:
         def run() -> None:
             wait_blocked(os.getpid(), *calls)
             act()
@@ -130,32 +130,25 @@ def meanwhile() -> Callable[..., Helper]:
     return make
 
 
-@pytest.fixture
-def in_thread() -> Callable[[Callable[[], None]], Helper]:
-    """``with in_thread(act):`` runs it beside the block, joins it, and raises what it raised."""
-    return Helper
+class Signals:
+    """A signal's handler for a block, and the signal."""
 
-
-@pytest.fixture
-def handling() -> Callable[..., Any]:
-    """``with handling(signal.SIGUSR1, handler):`` for the block only."""
-
+    @staticmethod
     @contextmanager
-    def installed(number: int, handler: Any) -> Generator[None]:
+    def handled(handler: Any, number: int = signal.SIGUSR1) -> Generator[None]:
         before = signal.signal(number, handler)
         try:
             yield
         finally:
             signal.signal(number, before)
 
-    return installed
+    @staticmethod
+    def send(number: int = signal.SIGUSR1) -> None:
+        """To the main thread, where tests run."""
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 @pytest.fixture
-def interrupt() -> Callable[[int], None]:
-    """Send the main thread, where tests run, a signal."""
-
-    def send(number: int) -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-
-    return send
+def signals() -> Signals:
+    """Signals to this process and what it does with them."""
+    return Signals()
