@@ -71,12 +71,21 @@ poll_until(const queue_call *call, int64_t deadline)
     return count < 0 ? -1 : 0;
 }
 
+/* Asleep in the call itself: a registered notification is for those who are not. */
+static ssize_t
+attempt_asleep(queue_call *call)
+{
+    if (call->receive) {
+        return mq_receive(call->queue, call->text, call->size, &call->priority);
+    }
+    return mq_send(call->queue, call->text, call->size, call->priority);
+}
+
 static ssize_t
 wait_once(queue_call *call, int64_t deadline)
 {
     if (deadline == INT64_MAX) {
-        /* Asleep in the call itself: a registered notification is for those who are not. */
-        ssize_t result = attempt_until(call, NULL);
+        ssize_t result = attempt_asleep(call);
         if (result >= 0 || errno != EAGAIN) {
             return result;
         }
