@@ -6,9 +6,7 @@ import builtins
 import errno
 import fcntl
 import os
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import posix_ipc
@@ -18,6 +16,7 @@ from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, checked_mode
 from ipckit._limits import sysctl
 from ipckit._msgq_base import MessageQueue
+from ipckit._msgq_descriptor import Descriptor, file_of, name_of
 from ipckit._msgq_posix_errors import create_error, describe, open_error
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._typing import BYTES, T, V
@@ -78,9 +77,9 @@ class PosixQueueObject(MessageQueue[T]):
         super().__init__(payload, owner=owner)
         self._fd = fd
         self._notifier: Notifier | None = None
-        self._lock = threading.Lock()
-        self._waiting = 0
+        self._descriptor = Descriptor(fd)
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
+        self._file = file_of(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
@@ -314,15 +313,13 @@ class PosixQueueObject(MessageQueue[T]):
         except (OSError, ValueError) as exc:
             message = f"descriptor {fd} is no POSIX message queue"
             raise InvalidArgument(message, errno=getattr(exc, "errno", errno.EBADF)) from None
-        shown = str(Path(f"/proc/self/fd/{fd}").readlink())
-        name = None if shown.endswith(" (deleted)") else Name(shown)
-        return _public(cls(fd, name, type, owner=False))
+        return _public(cls(fd, name_of(fd), type, owner=False))
 
     # -- facts -------------------------------------------------------------------------------------
 
     @property
     def name(self) -> Name | None:
-        """The name that finds the queue; None for a descriptor of an unlinked one."""
+        """The name that finds the queue; None for an unlinked one."""
         return self._name
 
     @property
@@ -364,10 +361,8 @@ class PosixQueueObject(MessageQueue[T]):
         notifier, self._notifier = self._notifier, None
         if notifier is not None:
             notifier.stop()
-        with self._lock:
-            fd, self._fd = self._fd, -1
-            if self._waiting == 0:
-                os.close(fd)
+        self._fd = -1
+        self._descriptor.close()
 
     def _remove(self) -> None:
         if self._name is None:
@@ -386,7 +381,7 @@ class PosixQueueObject(MessageQueue[T]):
         except IpcError:
             return True
         try:
-            return os.path.sameopenfile(fd, self._fd)
+            return file_of(fd) == self._file
         finally:
             os.close(fd)
 

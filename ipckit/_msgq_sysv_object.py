@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, overload
@@ -244,11 +245,14 @@ class SysVQueueObject(MessageQueue[T]):
 
         Raises:
             NotFound: there is no queue of that id.
-            InvalidArgument: `id` is negative.
+            InvalidArgument: `id` is negative or above 2**31 - 1.
         """
         checked_payload(type)
-        if id < 0:
-            message = f"id is {id}; it takes 0 or more"
+        if isinstance(id, bool) or not isinstance(id, int):
+            message = f"id is an int, not {builtins.type(id).__name__}"
+            raise TypeError(message)
+        if not 0 <= id < 2**31:
+            message = f"id is {id}; it takes 0 to {2**31 - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = find_queue(id)
         if found is None:

@@ -58,6 +58,8 @@ HIDDEN int ipckit_record_type_arg(PyObject *object, PyObject **record_type);
 HIDDEN int ipckit_int_arg(PyObject *object, const char *name, int *result);
 HIDDEN int ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *result);
 HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result);
+/* The bytes of a payload; the caller releases them. */
+HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
 
 /* How long a call may wait: for ever, not at all, or so many nanoseconds. */
 #define WAIT_FOREVER INT64_C(-1)

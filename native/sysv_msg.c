@@ -224,7 +224,7 @@ native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
     if (ipckit_check_nargs("msgsnd", nargs, 4) < 0 || ipckit_int_arg(args[0], "id", &call.id) < 0
         || ipckit_long_arg(args[1], "mtype", 1, LONG_MAX, &mtype) < 0
         || ipckit_wait_arg(args[3], &wait_ns) < 0
-        || PyObject_GetBuffer(args[2], &data, PyBUF_SIMPLE) < 0) {
+        || ipckit_bytes_arg(args[2], &data) < 0) {
         return NULL;
     }
     staged_message stage;

@@ -33,7 +33,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_sem_lock"}),
     frozenset({"_sem_sync"}),
     frozenset({"_shm_mapped", "_shm_memfd", "_shm_posix", "_shm_sysv"}),
-    frozenset({"_msgq_base", "_msgq_notify", "_msgq_posix_errors", "_msgq_stat"}),
+    frozenset(
+        {"_msgq_base", "_msgq_descriptor", "_msgq_notify", "_msgq_posix_errors", "_msgq_stat"}
+    ),
     frozenset({"_msgq_sysv_errors", "_msgq_posix_object"}),
     frozenset({"_msgq_sysv_object", "_msgq_posix"}),
     frozenset({"_msgq_sysv"}),
