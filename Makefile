@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## the main job, seen: two processes exchange typed mes
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.test ## the tests, under 5 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	PYTHON=$(abspath $(BIN))/python tests/run.sh -m "not soak" $(ARGS)
 
 check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
 soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of messages
-	$(BIN)/python -m pytest -m soak $(ARGS)
+	PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)
 
 bench: $(VENV)/.test ## ipckit beside its peers, in one run
 	$(BIN)/python bench/run.py $(ARGS)
