@@ -54,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
     _enter_namespaces(config)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what exists before the first test out of each test's garbage collections."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -458,7 +458,7 @@ def test_stat_is_what_ipcs_says(queue: SysVMessageQueue[bytes]) -> None:
         f"lspid={stat.lspid}",
         f"lrpid={stat.lrpid}",
     ):
-        assert text in shown.replace(" ", "").replace("\t", " ") or text in shown
+        assert text in shown.split()
 
 
 def test_stat_of_a_fresh_queue_and_its_times(queue: SysVMessageQueue[bytes]) -> None:
@@ -555,7 +555,7 @@ def test_max_bytes_is_what_the_queue_takes(queue: SysVMessageQueue[bytes]) -> No
     assert queue.max_bytes == queue.stat().qbytes == 10
     queue.send(b"ten bytes.")
     with pytest.raises(WouldBlock):
-        queue.send(b"", timeout=0) or queue.send(b"x", timeout=0)
+        queue.send(b"x", timeout=0)
     queue.max_bytes = 0
     with pytest.raises(WouldBlock):
         queue.send(b"", timeout=0)
