@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -9,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipckit import Char, Int, IpcError, Key, Struct, ftok
+from ipckit import Char, Int, IpcError, Key, LayoutMismatch, Struct, ftok
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Generator, Iterator
 
 
@@ -63,6 +63,9 @@ def inputs(args: argparse.Namespace) -> Iterator[bytes]:
     elif args.file is not None:
         with Path(args.file).open("rb") as file:
             yield from (line.rstrip(b"\n") for line in file)
+    elif sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] # `<&-` makes it so
+        message = "standard input is closed"
+        raise ValueError(message)
     else:
         yield from (line.rstrip(b"\n") for line in sys.stdin.buffer)
 
@@ -92,15 +95,39 @@ def key_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Key:
         if args.proj is None:
             parser.error("--path needs --proj")
         # A digit is the character, as in C's ftok(path, '1'); several are a number.
-        return ftok(args.path, args.proj if len(args.proj) == 1 else int(args.proj, 0))
+        return ftok(args.path, args.proj if len(args.proj) == 1 else _project(args.proj))
     except ValueError as exc:
         parser.error(str(exc))
+
+
+def _project(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        message = f"proj is {text!r}; it takes one ASCII character, or 1 to 255"
+        raise ValueError(message) from None
+
+
+def key_argument(description: str) -> Key:
+    """The key that is the whole command line of one side of the demonstration."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("key", type=Key.parse, help="the queue's key")
+    key: Key = parser.parse_args().key
+    return key
+
+
+def _check_output() -> None:
+    # Before anything is taken that could not be shown.
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] # `>&-` makes it so
+        message = "standard output is closed"
+        raise ValueError(message)
 
 
 @contextmanager
 def plain_errors() -> Generator[None]:
     """End quietly on Ctrl-C or a closed pipe, and with one line and status 1 on an error."""
     try:
+        _check_output()
         yield
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -110,5 +137,8 @@ def plain_errors() -> Generator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (IpcError, OSError, ValueError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        if isinstance(exc, LayoutMismatch) and exc.raw is not None:
+            exc.hint = f"the message is taken, and was {exc.raw!r}"
+        # A name or path may hold line breaks.
+        print("error:", " ".join(str(exc).splitlines()), file=sys.stderr)
         sys.exit(1)

@@ -9,13 +9,12 @@ $ python scripts/demo_consumer.py 1234        # `make demo` makes the queue and 
 from __future__ import annotations
 
 import os
-import sys
 from typing import Final
 
-from _common import plain_errors
+from _common import key_argument, plain_errors
 from _process_table import MESSAGES, KernelThread, Process, Summary
 
-from ipckit import Key, SysVMessageQueue
+from ipckit import SysVMessageQueue
 
 _SHOWN: Final = 15
 
@@ -24,7 +23,8 @@ def main() -> None:
     """Take processes first, then kernel threads, then the summary that ends the table."""
     processes: list[Process] = []
     threads: list[KernelThread] = []
-    with plain_errors(), SysVMessageQueue.open(Key.parse(sys.argv[1]), MESSAGES) as queue:
+    key = key_argument((__doc__ or "").partition("\n")[0])
+    with plain_errors(), SysVMessageQueue.open(key, MESSAGES) as queue:
         while True:
             # The lowest type that waits. The summary has the highest and was sent last, so that
             # nothing is left behind it.

@@ -10,15 +10,16 @@ import os
 import sys
 import time
 
-from _common import plain_errors
+from _common import key_argument, plain_errors
 from _process_table import MESSAGES, Process, Summary, sample
 
-from ipckit import Key, SysVMessageQueue
+from ipckit import SysVMessageQueue
 
 
 def main() -> None:
     """Send one record after the other, waiting where the queue is full, and a summary last."""
-    with plain_errors(), SysVMessageQueue.open(Key.parse(sys.argv[1]), MESSAGES) as queue:
+    key = key_argument((__doc__ or "").partition("\n")[0])
+    with plain_errors(), SysVMessageQueue.open(key, MESSAGES) as queue:
         processes = threads = 0
         for record in sample():
             queue.send(record)
