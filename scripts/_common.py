@@ -79,7 +79,7 @@ def show(number: int, value: bytes | Stu) -> None:
 
 
 def say(value: object) -> None:
-    """Print one line at once, and bytes of a name that are no text as they came."""
+    """Print one line at once, as UTF-8."""
     sys.stdout.buffer.write(str(value).encode(errors="surrogateescape") + b"\n")
     sys.stdout.buffer.flush()
 
