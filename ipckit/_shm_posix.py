@@ -55,12 +55,12 @@ class PosixSharedMemory(Memory):
 
     def __init__(self, fd: int, name: Name | None, *, owner: bool, readonly: bool) -> None:
         self._name = name
-        size = os.fstat(fd).st_size
+        status = os.fstat(fd)
         protection = READ if readonly else READ_WRITE
-        mapping = map_file(fd, size, protection, SHARED, _describe(name))
+        mapping = map_file(fd, status.st_size, protection, SHARED, _describe(name))
         if owner:
             populate(mapping)
-        self._file = identity(fd)
+        self._file = status.st_dev, status.st_ino
         super().__init__(mapping, owner=owner, file=self._file)
         self._fd = fd
 
