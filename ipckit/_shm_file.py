@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
-from ipckit._limits import described
+from ipckit._limits import described, soft_limit
 from ipckit.errors import InvalidArgument, from_errno
 
 if TYPE_CHECKING:
@@ -56,12 +57,22 @@ def _no_room(code: int, fd: int, size: int, target: str, hint: str) -> IpcError:
             hint=hint,
         )
     elif code == errno.EFBIG:
+        limit = soft_limit(resource.RLIMIT_FSIZE)
         error = from_errno(
             errno.ENOSPC,
             op="posix_fallocate",
             target=target,
-            message=f"{size:,} bytes exceed RLIMIT_FSIZE, or the most of the file system",
+            message=f"{size:,} bytes exceed RLIMIT_FSIZE ({limit}), or the most of the file system",
         )
+    return error
+
+
+def name_descriptors(error: IpcError) -> IpcError:
+    """Say which limit it was that let no more file be opened."""
+    if error.errno == errno.EMFILE:
+        limit = soft_limit(resource.RLIMIT_NOFILE)
+        error.strerror = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
+        error.hint = "close some, or raise it with ulimit -n"
     return error
 
 

@@ -20,6 +20,7 @@ from ipckit._shm_file import (
     allocate,
     identity,
     map_file,
+    name_descriptors,
 )
 from ipckit.errors import InvalidArgument, IpcError, NotFound, from_errno
 
@@ -406,4 +407,5 @@ def _open_error(code: int, path: str) -> IpcError:
     elif code in {errno.EISDIR, errno.ENXIO, errno.ENODEV}:
         message = "it is no regular file"
         return InvalidArgument(message, errno=code, op="open", target=_describe(path))
-    return from_errno(code, op="open", target=_describe(path), message=message, hint=hint)
+    error = from_errno(code, op="open", target=_describe(path), message=message, hint=hint)
+    return name_descriptors(error)

@@ -17,6 +17,7 @@ from ipckit._shm_file import (
     duplicate_for_child,
     identity,
     map_file,
+    name_descriptors,
     populate,
 )
 from ipckit.errors import InvalidArgument, NotFound, from_errno
@@ -256,4 +257,4 @@ def _memfd(label: str) -> int:
             return os.memfd_create(label, flags)  # a kernel before 6.3
         except OSError as exc:
             code = exc.errno or errno.EIO
-    raise from_errno(code, op="memfd_create", target=_describe(label))
+    raise name_descriptors(from_errno(code, op="memfd_create", target=_describe(label)))

@@ -22,6 +22,7 @@ from ipckit._shm_file import (
     identity,
     is_spawning,
     map_file,
+    name_descriptors,
     populate,
 )
 from ipckit.errors import (
@@ -326,7 +327,7 @@ def _open_error(exc: BaseException, name: Name, *, creating: bool = False) -> Ip
         error.hint = f'find it with PosixSharedMemory.open("{name}"), or use open_or_create'
     elif error.errno == errno.EACCES:
         error.hint = "the owner can allow it with a wider mode; readonly=True asks for less"
-    return error
+    return name_descriptors(error)
 
 
 def _open(name: Name, *, readonly: bool) -> int:

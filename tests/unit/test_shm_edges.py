@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipckit import InvalidArgument, MappedFile, MemFd, PosixSharedMemory, SysVSharedMemory
+from ipckit.testing import Child
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -45,6 +46,54 @@ def test_advice_that_gives_room_back_is_refused(ns: Namespace) -> None:
             with pytest.raises(InvalidArgument, match="fatal"):
                 memory.advise(advice)
         assert memory.read(1) == b"x"
+
+
+NO_DESCRIPTOR_LEFT = """
+import os, resource
+from ipckit import LimitReached, MappedFile, MemFd, PosixSharedMemory
+
+name, path = args
+highest = max(int(number) for number in os.listdir("/proc/self/fd"))
+makers = [
+    lambda: PosixSharedMemory.create(name, 1),
+    lambda: PosixSharedMemory.open(name),
+    lambda: MemFd.create("label", 1),
+    lambda: MappedFile.create(path, 1),
+    lambda: MappedFile.open(path),
+]
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+kept = []
+resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+try:
+    while True:
+        kept.append(os.open("/", os.O_RDONLY))
+except OSError:
+    pass
+result = []
+for make in makers:
+    try:
+        make()
+    except LimitReached as exc:
+        result.append(str(exc))
+for fd in kept:
+    os.close(fd)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    PosixSharedMemory.create(name, 5000)
+except LimitReached as exc:
+    result.append(str(exc))
+result.append(highest + 2)
+"""
+
+
+def test_limits_of_the_process_are_named(ns: Namespace) -> None:
+    with Child(NO_DESCRIPTOR_LEFT, ns.name(), str(ns.path())) as child:
+        *errors, too_large, limit = child.result
+    assert len(errors) == 5
+    for error in errors:
+        assert f"RLIMIT_NOFILE ({limit})" in error
+        assert "ulimit -n" in error
+    assert "RLIMIT_FSIZE (1000)" in too_large
 
 
 def mapped_kib(address: int) -> int:
