@@ -3,7 +3,7 @@
 The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
-2. one kernel mechanism each: `msgq`, `shm`
+2. one kernel mechanism each: `msgq`, `shm`, `sem`
 3. composition
 4. tools
 """
@@ -15,6 +15,7 @@ from ipckit.errors import (
     AlreadyExists,
     ClosedHandle,
     Corrupt,
+    DeadlockRisk,
     InvalidArgument,
     IpcError,
     LayoutMismatch,
@@ -29,6 +30,17 @@ from ipckit.errors import (
 )
 from ipckit.keys import Key, Name, ftok
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
+from ipckit.sem import (
+    Barrier,
+    BoundedBuffer,
+    Event,
+    Lock,
+    LockOrder,
+    PosixSemaphore,
+    ReadWriteLock,
+    SemOp,
+    SysVSemaphoreSet,
+)
 from ipckit.shm import (
     MappedFile,
     MemFd,
@@ -73,14 +85,18 @@ __all__ = [
     "AccessDenied",
     "AlreadyExists",
     "Array",
+    "Barrier",
     "Bool",
+    "BoundedBuffer",
     "Bytes",
     "Capabilities",
     "Char",
     "ClosedHandle",
     "Codec",
     "Corrupt",
+    "DeadlockRisk",
     "Double",
+    "Event",
     "Float",
     "Float32",
     "Float64",
@@ -95,6 +111,8 @@ __all__ = [
     "Key",
     "LayoutMismatch",
     "LimitReached",
+    "Lock",
+    "LockOrder",
     "Long",
     "LongLong",
     "MappedFile",
@@ -106,16 +124,20 @@ __all__ = [
     "OwnerDied",
     "PeerGone",
     "PosixMessageQueue",
+    "PosixSemaphore",
     "PosixSharedMemory",
+    "ReadWriteLock",
     "Removed",
     "SChar",
     "SSizeT",
     "Seal",
+    "SemOp",
     "SharedStruct",
     "Short",
     "SizeT",
     "Struct",
     "SysVMessageQueue",
+    "SysVSemaphoreSet",
     "SysVSharedMemory",
     "Timeout",
     "UChar",

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
-import numpy as np
-
+from ipckit._lazy import np
 from ipckit._native import Field
 from ipckit.errors import InvalidArgument
 

@@ -58,14 +58,16 @@ class MessageQueue(Handle, Generic[T]):
         Raises:
             LayoutMismatch: a message could not be decoded; ``.raw`` has its bytes, and
                 ``.received`` the messages that were taken before it.
+            Removed: the queue was removed before a message was taken.
             IpcError: as `receive`.
         """
         taken: list[_native.Message[T]] = []
         try:
             for _ in range(len(self)):
                 taken.append(self.receive(timeout=0))  # noqa: PERF401 - keeps what came before an error
-        except WouldBlock:
-            return taken
+        except (WouldBlock, Removed) as exc:
+            if not taken and isinstance(exc, Removed):
+                raise
         except LayoutMismatch as exc:
             exc.received = tuple(taken)
             raise

@@ -39,7 +39,8 @@ class Notifier:
         self._callback = callback
         self._repeat = repeat
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # Reentrant, because a handle may be finalised while its own thread is in here.
+        self._lock = threading.RLock()
         self._registered = False
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
         try:
@@ -79,9 +80,12 @@ class Notifier:
         """Wait for one cookie; whether it stands for a message, and the caller still wants it."""
         cookie = self._socket.recv(_COOKIE_BYTES)
         with self._lock:
-            if not self._registered or cookie[-1:] != _WOKEN:
+            if not self._registered:
                 return False
+            # Told, or ended by a close elsewhere in the process: either way it is no more.
             self._registered = False
+            if cookie[-1:] != _WOKEN:
+                return False
             if self._repeat:
                 self._register()
             return True

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+import signal
+from typing import TYPE_CHECKING, Any
 
 from ipckit import _native
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
 from ipckit._msgq_base import raised_elsewhere
 from ipckit._msgq_notify import Notifier
-from ipckit._msgq_posix_object import PosixQueueObject
+from ipckit._msgq_posix_object import PosixMessageQueueAttributes, PosixQueueObject
 from ipckit._native import mq_receive, mq_send
 from ipckit._typing import T
 from ipckit.errors import (
@@ -25,27 +23,9 @@ from ipckit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
-
-_DEFAULT_SIZE: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class PosixMessageQueueAttributes:
-    """What mq_getattr(3) tells.
-
-    Attributes:
-        flags: O_NONBLOCK or 0; ipckit neither sets it nor minds it.
-        maxmsg: the most messages that the queue holds.
-        msgsize: the most bytes of one message.
-        curmsgs: messages in the queue now.
-    """
-
-    flags: int
-    maxmsg: int
-    msgsize: int
-    curmsgs: int
+__all__ = ["PosixMessageQueue", "PosixMessageQueueAttributes"]
 
 
 class PosixMessageQueue(PosixQueueObject[T]):
@@ -88,11 +68,14 @@ class PosixMessageQueue(PosixQueueObject[T]):
         try:
             mq_send(self._fd, data, priority, 0)
         except (OSError, ValueError) as exc:
+            if raised_elsewhere(exc):
+                raise
             if timeout == 0 or not isinstance(exc, BlockingIOError):
                 raise self._error("mq_send", exc, timeout, data) from None
         else:
             return
-        with self._waiting_on("mq_send") as fd:
+        with self._descriptor.kept_open() as fd:
+            self._check_open("mq_send")
             try:
                 mq_send(fd, data, priority, timeout)
             except OSError as exc:
@@ -125,6 +108,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
         try:
             raw = mq_receive(self._fd, self._max_size, 0, self._record)
         except OSError as exc:
+            if raised_elsewhere(exc):
+                raise
             if timeout == 0 or not isinstance(exc, BlockingIOError):
                 raise self._error("mq_receive", exc, timeout) from None
             raw = self._receive_later(timeout)
@@ -132,27 +117,9 @@ class PosixMessageQueue(PosixQueueObject[T]):
             return raw
         return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
 
-    @contextmanager
-    def _waiting_on(self, op: str) -> Generator[int]:
-        """The descriptor, kept open for as long as a call waits on it.
-
-        Without the count, another thread could close the handle meanwhile, and the number of
-        the descriptor could come to mean another queue.
-        """
-        with self._lock:
-            self._check_open(op)
-            fd = self._fd
-            self._waiting += 1
-        try:
-            yield fd
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                if self._closed and self._waiting == 0:
-                    os.close(fd)
-
     def _receive_later(self, timeout: float | None) -> _native.Message[Any]:
-        with self._waiting_on("mq_receive") as fd:
+        with self._descriptor.kept_open() as fd:
+            self._check_open("mq_receive")
             try:
                 return mq_receive(fd, self._max_size, timeout, self._record)
             except OSError as exc:
@@ -164,7 +131,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
         """Ask to be told once when a message comes to the empty queue; None asks no more.
 
         One process at a time can ask. The kernel tells nobody while some process waits in
-        `receive`, and the registration ends with the telling. Who also has something else to
+        `receive`, and the registration ends with the telling, and when this process closes any
+        of its handles of the queue. Who also has something else to
         wait for does better with `fileno` and a selector.
 
         Args:
@@ -181,9 +149,14 @@ class PosixMessageQueue(PosixQueueObject[T]):
         See mq_notify(3).
         """
         self._check_open("mq_notify")
-        if callback is not None and not isinstance(callback, int) and not callable(callback):
-            message = f"notify takes a callable, a signal or None, not {type(callback).__name__}"
+        number = callback if isinstance(callback, int) else None
+        known = callback is None or number is not None or callable(callback)
+        if isinstance(callback, bool) or not known:
+            message = f"notify takes a callable, a signal or None, not {callback!r}"
             raise TypeError(message)
+        if number is not None and not 1 <= number <= signal.SIGRTMAX:
+            message = f"the signal is {number}; it takes 1 to {int(signal.SIGRTMAX)}"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="mq_notify")
         if repeat and not callable(callback):
             message = "repeat goes with a callable; a signal's handler can call notify again"
             raise InvalidArgument(message, errno=errno.EINVAL)
@@ -193,17 +166,15 @@ class PosixMessageQueue(PosixQueueObject[T]):
         try:
             if callback is None:
                 _native.mq_notify_signal(self._fd, 0)
-            elif isinstance(callback, int):
-                _native.mq_notify_signal(self._fd, callback)
-            else:
+            elif number is not None:
+                _native.mq_notify_signal(self._fd, number)
+            elif callable(callback):
                 self._notifier = Notifier(self._fd, callback, repeat=repeat)
         except OSError as exc:
             hint = "one process at a time can register" if exc.errno == errno.EBUSY else ""
             raise from_errno(
                 exc.errno or errno.EIO, op="mq_notify", target=self._target, hint=hint
             ) from None
-        except ValueError as exc:
-            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="mq_notify") from None
 
     # -- errors ------------------------------------------------------------------------------------
 

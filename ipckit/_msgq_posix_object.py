@@ -6,10 +6,7 @@ import builtins
 import errno
 import fcntl
 import os
-import resource
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import posix_ipc
@@ -17,14 +14,10 @@ import posix_ipc
 from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, checked_mode
-from ipckit._limits import (
-    described,
-    descriptors_exhausted,
-    mqueue_charge,
-    soft_limit,
-    sysctl,
-)
+from ipckit._limits import sysctl
 from ipckit._msgq_base import MessageQueue
+from ipckit._msgq_descriptor import Descriptor, file_of, name_of
+from ipckit._msgq_posix_errors import create_error, describe, open_error
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
@@ -34,7 +27,6 @@ from ipckit.errors import (
     InvalidArgument,
     IpcError,
     LayoutMismatch,
-    LimitReached,
     NotFound,
     Timeout,
 )
@@ -85,9 +77,9 @@ class PosixQueueObject(MessageQueue[T]):
         super().__init__(payload, owner=owner)
         self._fd = fd
         self._notifier: Notifier | None = None
-        self._lock = threading.Lock()
-        self._waiting = 0
+        self._descriptor = Descriptor(fd)
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
+        self._file = file_of(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
@@ -170,7 +162,7 @@ class PosixQueueObject(MessageQueue[T]):
                 str(wanted), posix_ipc.O_CREX, mode, max_messages, max_size
             )
         except PEER_ERRORS as exc:
-            raise _create_error(exc, wanted, max_messages, max_size) from None
+            raise create_error(exc, wanted, max_messages, max_size) from None
         try:
             os.fchmod(queue.mqd, mode)
             return _public(cls(queue.mqd, wanted, type, owner=True))
@@ -291,7 +283,7 @@ class PosixQueueObject(MessageQueue[T]):
                             "it keeps being made and unlinked",
                             errno=errno.ETIMEDOUT,
                             op="mq_open",
-                            target=_describe(Name(name)),
+                            target=describe(Name(name)),
                         ) from None
 
     @overload
@@ -321,15 +313,13 @@ class PosixQueueObject(MessageQueue[T]):
         except (OSError, ValueError) as exc:
             message = f"descriptor {fd} is no POSIX message queue"
             raise InvalidArgument(message, errno=getattr(exc, "errno", errno.EBADF)) from None
-        shown = str(Path(f"/proc/self/fd/{fd}").readlink())
-        name = None if shown.endswith(" (deleted)") else Name(shown)
-        return _public(cls(fd, name, type, owner=False))
+        return _public(cls(fd, name_of(fd), type, owner=False))
 
     # -- facts -------------------------------------------------------------------------------------
 
     @property
     def name(self) -> Name | None:
-        """The name that finds the queue; None for a descriptor of an unlinked one."""
+        """The name that finds the queue; None for an unlinked one."""
         return self._name
 
     @property
@@ -371,10 +361,8 @@ class PosixQueueObject(MessageQueue[T]):
         notifier, self._notifier = self._notifier, None
         if notifier is not None:
             notifier.stop()
-        with self._lock:
-            fd, self._fd = self._fd, -1
-            if self._waiting == 0:
-                os.close(fd)
+        self._fd = -1
+        self._descriptor.close()
 
     def _remove(self) -> None:
         if self._name is None:
@@ -393,13 +381,13 @@ class PosixQueueObject(MessageQueue[T]):
         except IpcError:
             return True
         try:
-            return os.path.sameopenfile(fd, self._fd)
+            return file_of(fd) == self._file
         finally:
             os.close(fd)
 
     @property
     def _target(self) -> str:
-        return _describe(self._name)
+        return describe(self._name)
 
     def _size_text(self) -> str:
         return f"{len(self)} of {self._max_messages} messages of up to {self._max_size} bytes"
@@ -419,10 +407,6 @@ class PosixQueueObject(MessageQueue[T]):
         return handle  # type: ignore[no-any-return] # the payload's type is not known here
 
 
-def _describe(name: Name | None) -> str:
-    return "an unlinked queue" if name is None else f"queue {name}"
-
-
 def _default_size() -> int:
     """The system's own default, which small containers set lower than the usual 8 KiB."""
     values = (sysctl("fs.mqueue.msgsize_default"), sysctl("fs.mqueue.msgsize_max"))
@@ -433,60 +417,8 @@ def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> int
     try:
         queue = posix_ipc.MessageQueue(str(name), 0, read=not writeonly, write=not readonly)
     except PEER_ERRORS as exc:
-        error = from_peer(exc, op="mq_open", target=_describe(name))
-    else:
-        return int(queue.mqd)
-    if isinstance(error, NotFound):
-        error.strerror = "no such queue"
-        error.hint = f'make it with PosixMessageQueue.create("{name}")'
-    elif isinstance(error, AccessDenied):
-        error.hint = "the owner can allow it with a wider mode; readonly or writeonly asks for less"
-    raise error from None
-
-
-def _create_error(exc: BaseException, name: Name, max_messages: int, max_size: int) -> IpcError:
-    error = from_peer(exc, op="mq_open", target=_describe(name), creating=True)
-    if isinstance(error, AlreadyExists):
-        error.strerror = "the queue exists already"
-        error.hint = f'find it with PosixMessageQueue.open("{name}"), or use open_or_create'
-    elif error.errno == errno.EMFILE and not descriptors_exhausted():
-        charge = mqueue_charge(max_messages, max_size)
-        limit = soft_limit(resource.RLIMIT_MSGQUEUE)
-        error.strerror = (
-            f"the queue counts {charge:,} bytes, and the user's queues together would exceed "
-            f"RLIMIT_MSGQUEUE ({limit})"
-        )
-        error.hint = "make it smaller, unlink others, or raise it with ulimit -q"
-    elif error.errno == errno.EMFILE:
-        error.strerror = (
-            f"the process has all the descriptors that RLIMIT_NOFILE "
-            f"({soft_limit(resource.RLIMIT_NOFILE)}) allows"
-        )
-    elif error.errno == errno.ENOSPC:
-        error.strerror = (
-            f"the system has all the queues that {described('fs.mqueue.queues_max')} allows"
-        )
-        error.hint = "unlink some, or as root raise the sysctl"
-    elif error.errno == errno.EINVAL:
-        return _too_large(error, max_messages, max_size)
-    return error
-
-
-def _too_large(error: IpcError, max_messages: int, max_size: int) -> IpcError:
-    for what, value, limit in (
-        ("max_messages", max_messages, "fs.mqueue.msg_max"),
-        ("max_size", max_size, "fs.mqueue.msgsize_max"),
-    ):
-        most = sysctl(limit)
-        if most is not None and value > most:
-            return LimitReached(
-                f"{what} of {value:,} exceeds {limit} ({most})",
-                errno=errno.EINVAL,
-                op=error.op,
-                target=error.target,
-                hint=f"as root: sysctl {limit}={value}",
-            )
-    return error
+        raise open_error(exc, name) from None
+    return int(queue.mqd)
 
 
 def _public(handle: Any) -> PosixMessageQueue[Any]:

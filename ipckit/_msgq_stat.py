@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import Self
@@ -97,7 +98,10 @@ def stat_queue(queue_id: int) -> SysVMessageQueueStat:
     try:
         return SysVMessageQueueStat._of(_native.msg_stat(queue_id, _native.IPC_STAT), queue_id)
     except OSError as exc:
-        raise from_errno(exc.errno or 0, op="msgctl", target=f"queue id {queue_id}") from None
+        message = "the queue was removed" if exc.errno in {errno.EIDRM, errno.EINVAL} else ""
+        raise from_errno(
+            exc.errno or 0, op="msgctl", target=f"queue id {queue_id}", message=message
+        ) from None
 
 
 def list_queues() -> list[SysVMessageQueueStat]:

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 from ipckit import _native
 from ipckit._limits import sysctl
 from ipckit._msgq_base import raised_elsewhere
+from ipckit._msgq_stat import find_queue
 from ipckit._msgq_sysv_errors import (
+    peek_too_long,
     receive_error,
     send_error,
 )
 from ipckit._msgq_sysv_object import SysVQueueObject
 from ipckit._native import msgrcv, msgsnd
 from ipckit._typing import T
-from ipckit.errors import (
-    InvalidArgument,
-)
+from ipckit.errors import InvalidArgument, Removed
 
 if TYPE_CHECKING:
     from ipckit.codec import Codec
 
-_DEFAULT_MSGMAX: Final = 8192
-_EITHER_RIGHT: Final = (0o400, 0o200)
+_MOST_BYTES: Final = 2**31  # kernel.msgmax is an int
 
 
 class SysVMessageQueue(SysVQueueObject[T]):
@@ -134,6 +133,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
 
         Raises:
             WouldBlock: the queue has no message at that place (ENOMSG).
+            MessageTooLong: longer than kernel.msgmax, which was lowered since; `receive` takes it.
             LayoutMismatch: its bytes are no payload of the queue's type.
             InvalidArgument: `index` is negative.
             IpcError: with errno ENOSYS, the kernel lacks CONFIG_CHECKPOINT_RESTORE; else as
@@ -146,7 +146,13 @@ class SysVMessageQueue(SysVQueueObject[T]):
         try:
             raw = msgrcv(self._id, index, flags, self._room, 0, self._record)
         except (OSError, ValueError) as exc:
-            raw = self._receive_after(exc, index, flags, 0)
+            try:
+                raw = self._receive_after(exc, index, flags, 0)
+            except Removed:
+                if find_queue(self._id) is None:
+                    raise
+                # MSG_COPY says EINVAL for this, as for a queue that is gone.
+                raise peek_too_long(self) from None
         return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
     def _receive_chosen(
@@ -167,8 +173,8 @@ class SysVMessageQueue(SysVQueueObject[T]):
             limit = None if self._codec is None else self._codec.size
         if limit is None:
             return self._receive_flagged(number, flags, timeout)
-        if limit < 0:
-            message = f"max_size is {limit}; it takes 0 or more bytes"
+        if not 0 <= limit < _MOST_BYTES:
+            message = f"max_size is {limit}; it takes 0 to {_MOST_BYTES - 1} bytes"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         raw: _native.Message[Any]
         # One byte more than is wanted shows whether there was more.

@@ -113,6 +113,13 @@ def _too_long(queue: SysVMessageQueue[Any], size: int) -> MessageTooLong:
     )
 
 
+def peek_too_long(queue: SysVMessageQueue[Any]) -> MessageTooLong:
+    """The error for a message that MSG_COPY cannot copy."""
+    message = f"the message is longer than {described('kernel.msgmax')}, which was lowered since"
+    hint = "receive takes it all the same"
+    return MessageTooLong(message, errno=errno.EINVAL, op="msgrcv", target=queue._target, hint=hint)
+
+
 def receive_error(
     queue: SysVMessageQueue[Any],
     exc: OSError | ValueError,

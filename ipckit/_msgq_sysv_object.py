@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, overload
@@ -27,6 +28,7 @@ from ipckit.errors import (
     AccessDenied,
     AlreadyExists,
     InvalidArgument,
+    IpcError,
     NotFound,
     Removed,
     Timeout,
@@ -243,11 +245,14 @@ class SysVQueueObject(MessageQueue[T]):
 
         Raises:
             NotFound: there is no queue of that id.
-            InvalidArgument: `id` is negative.
+            InvalidArgument: `id` is negative or above 2**31 - 1.
         """
         checked_payload(type)
-        if id < 0:
-            message = f"id is {id}; it takes 0 or more"
+        if isinstance(id, bool) or not isinstance(id, int):
+            message = f"id is an int, not {builtins.type(id).__name__}"
+            raise TypeError(message)
+        if not 0 <= id < 2**31:
+            message = f"id is {id}; it takes 0 to {2**31 - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = find_queue(id)
         if found is None:
@@ -283,6 +288,9 @@ class SysVQueueObject(MessageQueue[T]):
             return stat_queue(self._id)
         except AccessDenied:
             raise denied("msgctl", self._id, self._target) from None
+        except Removed as exc:
+            exc.target = self._target
+            raise
 
     def __len__(self) -> int:
         return self.stat().qnum
@@ -332,7 +340,7 @@ class SysVQueueObject(MessageQueue[T]):
         self._check_open("msgctl")
         now = find_queue(self._id)
         if now is None:
-            raise from_errno(errno.EINVAL, op="msgctl", target=self._target)
+            raise self._gone(errno.EINVAL)
         try:
             _native.msg_set(
                 self._id,
@@ -356,7 +364,12 @@ class SysVQueueObject(MessageQueue[T]):
                 ) from None
             raise denied("msgctl", self._id, self._target, code=exc.errno) from None
         except OSError as exc:
-            raise from_errno(exc.errno or errno.EIO, op="msgctl", target=self._target) from None
+            raise self._gone(exc.errno or errno.EIO) from None
+
+    def _gone(self, code: int) -> IpcError:
+        # Removed between the look and the change, or before.
+        message = "the queue was removed" if code in {errno.EIDRM, errno.EINVAL} else ""
+        return from_errno(code, op="msgctl", target=self._target, message=message)
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
@@ -370,7 +383,8 @@ class SysVQueueObject(MessageQueue[T]):
         except PEER_ERRORS as exc:
             error = from_peer(exc, op="msgctl", target=self._target)
             if isinstance(error, AccessDenied):
-                raise denied("msgctl", self._ident, self._target) from None
+                # sysv_ipc does not pass the errno on; IPC_RMID has this one alone.
+                raise denied("msgctl", self._ident, self._target, code=errno.EPERM) from None
             if isinstance(error, (Removed, NotFound)):
                 raise NotFound(
                     "no such queue", errno=error.errno or 0, op="msgctl", target=self._target

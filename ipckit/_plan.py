@@ -9,9 +9,8 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
-import numpy as np
-
 from ipckit._ctype import MAX_SIZE, ArrayOf, CType, Nested, Scalar
+from ipckit._lazy import np
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:

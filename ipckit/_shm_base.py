@@ -9,9 +9,8 @@ import weakref
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-import numpy as np
-
 from ipckit._handle import Capabilities, Handle, closed_handle
+from ipckit._lazy import np
 from ipckit._shared_struct import SharedStruct
 from ipckit.errors import InvalidArgument, IpcError, from_errno
 from ipckit.structs import Struct
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     Shape = int | tuple[int, ...]
 
 S = TypeVar("S", bound=Struct)
-ScalarT = TypeVar("ScalarT", bound=np.generic)
+ScalarT = TypeVar("ScalarT", bound="np.generic")
 
 MEMORY_CAPS: Final = Capabilities(
     pollable=False, timed=False, priorities=False, typed_receive=False, unlink_destroys_now=False

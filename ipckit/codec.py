@@ -14,8 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, overload
 
-import numpy as np
-
+from ipckit._lazy import is_dtype, is_scalar_type, np
 from ipckit._native import record_from_bytes
 from ipckit.errors import LayoutMismatch
 from ipckit.structs import Struct
@@ -29,7 +28,7 @@ T = TypeVar("T")
 StructT = TypeVar("StructT", bound=Struct)
 CtypesT = TypeVar("CtypesT", bound=ctypes.Structure | ctypes.Union)
 MsgspecT = TypeVar("MsgspecT", bound="msgspec.Struct")
-ScalarT = TypeVar("ScalarT", bound=np.generic)
+ScalarT = TypeVar("ScalarT", bound="np.generic")
 
 
 class Codec(ABC, Generic[T]):
@@ -366,7 +365,7 @@ def codec_for(type: Any) -> Codec[Any]:
     if isinstance(type, Codec):
         codec: Codec[Any] = payload
         return codec
-    if isinstance(type, np.dtype):
+    if is_dtype(type):
         return ArrayCodec(payload)
     if isinstance(type, _CLASS):
         return _codec_of_class(payload)
@@ -390,7 +389,7 @@ def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
         return StructCodec(payload)
     if issubclass(cls, (ctypes.Structure, ctypes.Union)):
         return CtypesCodec(payload)
-    if issubclass(cls, np.generic):
+    if is_scalar_type(cls):
         return ArrayCodec(np.dtype(payload))
     # Who has a msgspec.Struct has imported msgspec; nobody else should have to.
     msgspec = sys.modules.get("msgspec")

@@ -102,6 +102,10 @@ class OwnerDied(IpcError):
     """Who held the lock died with it; what it guards may be half done."""
 
 
+class DeadlockRisk(IpcError, RuntimeError):
+    """A lock would be taken against the declared order, which can close a circle."""
+
+
 class LayoutMismatch(IpcError, TypeError):
     """The two sides disagree on the type of the payload.
 
@@ -151,6 +155,7 @@ _BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {
     _errno.ECONNABORTED: PeerGone,
     _errno.ESHUTDOWN: PeerGone,
     _errno.EOWNERDEAD: OwnerDied,
+    _errno.EDEADLK: DeadlockRisk,
     _errno.EBADMSG: LayoutMismatch,
     _errno.EUCLEAN: Corrupt,
 }
@@ -161,6 +166,7 @@ _BY_CALL: Final[Mapping[tuple[str, int], type[IpcError]]] = {
     ("msgrcv", _errno.EINVAL): Removed,
     ("msgctl", _errno.EINVAL): Removed,
     ("semop", _errno.E2BIG): LimitReached,
+    ("semop", _errno.EINVAL): InvalidArgument,
     ("mq_notify", _errno.EBUSY): AlreadyExists,
 }
 

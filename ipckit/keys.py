@@ -8,8 +8,6 @@ import os
 import secrets
 from typing import Final, Self
 
-import sysv_ipc
-
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 
 _KEY_MIN: Final = -(2**31)
@@ -70,11 +68,23 @@ class Key(int):
 
         Args:
             name: any text but the empty one.
+
+        Raises:
+            TypeError: not a str.
+            InvalidArgument: empty, or not text.
         """
-        if not name:
-            message = "a key can't be made of an empty name"
+        if not isinstance(name, str):
+            message = f"a name is a str, not {type(name).__name__}"
+            raise TypeError(message)
+        try:
+            # A file's name may be anything, and keeps its own bytes.
+            data = name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            data = b""
+        if not data:
+            message = f"a key can't be made of the name {name!r}"
             raise InvalidArgument(message, errno=errno.EINVAL)
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).digest()
+        digest = hashlib.blake2b(data, digest_size=4).digest()
         return cls(int.from_bytes(digest, "big") % (2**31 - 1) + 1)
 
     @classmethod
@@ -94,7 +104,7 @@ class Key(int):
 
 
 class Name(str):
-    """A POSIX IPC name: a slash, then 1 to 255 bytes with no other slash.
+    """A POSIX IPC name: a slash, then 1 to 255 bytes of UTF-8 with no other slash.
 
     The first slash may be left out: ``Name("frames") == "/frames"``.
 
@@ -103,7 +113,8 @@ class Name(str):
 
     Raises:
         TypeError: not a str.
-        InvalidArgument: empty, with a slash inside, with a NUL, ``.`` or ``..``, or too long.
+        InvalidArgument: empty, with a slash inside, with a NUL, ``.`` or ``..``, too long, or
+            not encodable.
 
     See mq_overview(7), shm_overview(7) and sem_overview(7).
     """
@@ -115,9 +126,11 @@ class Name(str):
             message = f"a name is a str, not {type(value).__name__}"
             raise TypeError(message)
         bare = value.removeprefix("/")
-        length = len(os.fsencode(bare))
+        length = len(bare.encode("utf-8", "replace"))
         problem = ""
-        if not bare:
+        if any("\ud800" <= letter <= "\udfff" for letter in bare):
+            problem = "it is no text that UTF-8 can hold"
+        elif not bare:
             problem = "it is empty"
         elif "/" in bare:
             problem = "it has a slash after the first character"
@@ -140,7 +153,7 @@ class Name(str):
         return cls(f"/{prefix}-{secrets.token_hex(8)}")
 
 
-def ftok(path: str | os.PathLike[str], proj: int | str) -> Key:
+def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | str) -> Key:
     """Make the key of a file and a project number, as C's and Perl's function of the name.
 
     The key is 8 bits of the project, 8 of the device and 16 of the inode. So two
@@ -152,7 +165,7 @@ def ftok(path: str | os.PathLike[str], proj: int | str) -> Key:
 
     Raises:
         TypeError: `proj` is neither an int nor a str.
-        InvalidArgument: `proj` is out of range.
+        InvalidArgument: `proj` is out of range, or `path` has a NUL.
         NotFound: there is no such file.
         AccessDenied: a directory on the way can't be searched.
     """
@@ -169,15 +182,20 @@ def ftok(path: str | os.PathLike[str], proj: int | str) -> Key:
         raise InvalidArgument(message, errno=errno.EINVAL)
     file = os.fspath(path)
     try:
-        number: int = sysv_ipc.ftok(file, proj, True)  # noqa: FBT003 - it takes no keywords here
-    except FileNotFoundError:
+        # What the C library does. sysv_ipc.ftok takes no name that is not UTF-8.
+        found = os.stat(file)  # noqa: PTH116 - the name may be bytes
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFound(
             "no such file",
-            errno=errno.ENOENT,
+            errno=exc.errno or errno.ENOENT,
             op="ftok",
-            target=file,
+            target=os.fsdecode(file),
             hint="the file must exist before a key is made of it",
         ) from None
     except OSError as exc:
-        raise from_errno(exc.errno or errno.EINVAL, op="ftok", target=file) from None
-    return Key(number)
+        code = exc.errno or errno.EINVAL
+        raise from_errno(code, op="ftok", target=os.fsdecode(file)) from None
+    except ValueError as exc:
+        message = f"path is {file!r}: {exc}"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="ftok") from None
+    return Key((proj & 0xFF) << 24 | (found.st_dev & 0xFF) << 16 | found.st_ino & 0xFFFF)

@@ -1,6 +1,7 @@
 """Message queues: System V's, with typed messages, and POSIX's, with priorities."""
 
-from ipckit._msgq_posix import PosixMessageQueue, PosixMessageQueueAttributes
+from ipckit._msgq_posix import PosixMessageQueue
+from ipckit._msgq_posix_object import PosixMessageQueueAttributes
 from ipckit._msgq_stat import (
     SysVMessageLimits,
     SysVMessageQueueStat,

@@ -40,8 +40,6 @@ from typing import (
     get_origin,
 )
 
-import numpy as np
-
 from ipckit._ctype import ArrayView
 from ipckit._fields import (
     Array,
@@ -74,6 +72,7 @@ from ipckit._fields import (
     UShort,
     ctype_of,
 )
+from ipckit._lazy import is_array, np
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._plan import Endian, FieldInfo, Plan
 from ipckit.errors import InvalidArgument
@@ -354,13 +353,14 @@ def _plain(value: object) -> object:
     """A field's value as something that lives on when the record changes."""
     if isinstance(value, Struct):
         return Struct.asdict(value)
-    if isinstance(value, np.ndarray):
-        return value.tolist()
+    if is_array(value):
+        array: Any = value
+        return array.tolist()
     return [_plain(item) for item in value] if isinstance(value, ArrayView) else value
 
 
 def _shown(value: object) -> str:
-    return repr(value.tolist() if isinstance(value, np.ndarray) else value)
+    return repr(_plain(value) if is_array(value) else value)
 
 
 @dataclass_transform()

@@ -57,6 +57,47 @@ ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result)
 }
 
 int
+ipckit_bytes_arg(PyObject *object, Py_buffer *result)
+{
+    if (PyObject_GetBuffer(object, result, PyBUF_SIMPLE) == 0) {
+        return 0;
+    }
+    /* Bytes that are not in one piece: memoryview says BufferError, numpy ValueError. */
+    if (PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_Format(PyExc_TypeError, "the payload's bytes can't be had: %S",
+                     error != NULL ? error : type);
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+    }
+    return -1;
+}
+
+static int
+negative_time(void)
+{
+    PyErr_SetString(PyExc_ValueError, "timeout takes 0 or more seconds, or None");
+    return -1;
+}
+
+/* A number that no float holds: for ever, unless it is below 0. */
+static int
+wait_beyond_floats(PyObject *object, int64_t *wait_ns)
+{
+    PyErr_Clear();
+    PyObject *zero = PyLong_FromLong(0);
+    int negative = zero == NULL ? -1 : PyObject_RichCompareBool(object, zero, Py_LT);
+    Py_XDECREF(zero);
+    if (negative > 0) {
+        return negative_time();
+    }
+    *wait_ns = WAIT_FOREVER;
+    return negative;
+}
+
+int
 ipckit_wait_arg(PyObject *object, int64_t *wait_ns)
 {
     if (object == Py_None) {
@@ -69,11 +110,10 @@ ipckit_wait_arg(PyObject *object, int64_t *wait_ns)
     }
     double seconds = PyFloat_AsDouble(object);
     if (seconds == -1.0 && PyErr_Occurred()) {
-        return -1;
+        return PyErr_ExceptionMatches(PyExc_OverflowError) ? wait_beyond_floats(object, wait_ns) : -1;
     }
     if (isnan(seconds) || seconds < 0) {
-        PyErr_SetString(PyExc_ValueError, "timeout takes 0 or more seconds, or None");
-        return -1;
+        return negative_time();
     }
     double ns = ceil(seconds * (double)NS_PER_SECOND);
     *wait_ns = ns >= (double)INT64_MAX ? WAIT_FOREVER : (int64_t)ns;

@@ -62,6 +62,22 @@ ipckit_raise_invalid(PyObject *message)
     return raise_error(exception);
 }
 
+PyObject *
+ipckit_as_invalid_argument(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+        return NULL;
+    }
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyObject *message = exception == NULL ? NULL : PyObject_Str(exception);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+    ipckit_raise_invalid(message);
+    return NULL;
+}
+
 int
 ipckit_raise_corrupt(PyObject *message)
 {

@@ -15,6 +15,10 @@
 #define PRIORITY_MAX 32767
 #define INTERRUPTED_BY_PYTHON (-2)
 
+/* A signal may come just before the thread falls asleep, or to another thread: nothing wakes this
+   one then, so that it looks this often. */
+#define LONGEST_SLEEP_NS (100 * NS_PER_MS)
+
 /* The kernel's own length of the cookie behind SIGEV_THREAD. */
 #define NOTIFY_COOKIE_BYTES 32
 
@@ -50,31 +54,38 @@ attempt_now(queue_call *call)
     return result;
 }
 
-/* Waits in the kernel until the descriptor is ready or the deadline passes (ETIMEDOUT). */
+/* Waits in the kernel until the descriptor is ready, the deadline passes (ETIMEDOUT), a signal
+   came (EINTR), or it is time to look for one (EINTR as well). */
 static int
 poll_until(const queue_call *call, int64_t deadline)
 {
     struct pollfd ready = {.fd = call->queue, .events = call->receive ? POLLIN : POLLOUT};
-    struct timespec left, *limit = NULL;
-    if (deadline != INT64_MAX) {
-        int64_t ns = deadline - monotonic_ns();
-        left = timespec_of(ns > 0 ? ns : 0);
-        limit = &left;
-    }
-    int count = ppoll(&ready, 1, limit, NULL);
+    int64_t left = deadline - monotonic_ns();
+    bool last = left <= LONGEST_SLEEP_NS;
+    struct timespec limit = timespec_of(last ? (left > 0 ? left : 0) : LONGEST_SLEEP_NS);
+    int count = ppoll(&ready, 1, &limit, NULL);
     if (count == 0) {
-        errno = ETIMEDOUT;
+        errno = last ? ETIMEDOUT : EINTR;
         return -1;
     }
     return count < 0 ? -1 : 0;
+}
+
+/* Asleep in the call itself: a registered notification is for those who are not. */
+static ssize_t
+attempt_asleep(queue_call *call)
+{
+    if (call->receive) {
+        return mq_receive(call->queue, call->text, call->size, &call->priority);
+    }
+    return mq_send(call->queue, call->text, call->size, call->priority);
 }
 
 static ssize_t
 wait_once(queue_call *call, int64_t deadline)
 {
     if (deadline == INT64_MAX) {
-        /* Asleep in the call itself: a registered notification is for those who are not. */
-        ssize_t result = attempt_until(call, NULL);
+        ssize_t result = attempt_asleep(call);
         if (result >= 0 || errno != EAGAIN) {
             return result;
         }
@@ -137,7 +148,7 @@ native_mq_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
         || ipckit_int_arg(args[0], "fd", &call.queue) < 0
         || ipckit_long_arg(args[2], "priority", 0, PRIORITY_MAX, &priority) < 0
         || ipckit_wait_arg(args[3], &wait_ns) < 0
-        || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
+        || ipckit_bytes_arg(args[1], &data) < 0) {
         return NULL;
     }
     call.text = data.buf;

@@ -17,6 +17,7 @@ typedef struct {
     PyTypeObject *message_type;
     PyTypeObject *mapping_type;
     PyTypeObject *view_type;
+    PyTypeObject *semop_type;
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
@@ -33,6 +34,11 @@ HIDDEN int ipckit_add_view(PyObject *module);
 HIDDEN int ipckit_add_mmap(PyObject *module);
 HIDDEN int ipckit_add_sysv_shm(PyObject *module);
 HIDDEN int ipckit_add_seqlock(PyObject *module);
+HIDDEN int ipckit_add_sysv_sem(PyObject *module);
+HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
+HIDDEN int ipckit_add_semaphore(PyObject *module);
+HIDDEN int ipckit_add_semaphore_row(PyObject *module);
+HIDDEN int ipckit_add_posix_sem(PyObject *module);
 
 /* A new Message; takes no reference to `value`. */
 HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,
@@ -52,6 +58,8 @@ HIDDEN int ipckit_record_type_arg(PyObject *object, PyObject **record_type);
 HIDDEN int ipckit_int_arg(PyObject *object, const char *name, int *result);
 HIDDEN int ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *result);
 HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result);
+/* The bytes of a payload; the caller releases them. */
+HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
 
 /* How long a call may wait: for ever, not at all, or so many nanoseconds. */
 #define WAIT_FOREVER INT64_C(-1)

@@ -60,6 +60,8 @@ HIDDEN int ipckit_value_set(Field *field, PyObject *record, char *data, PyObject
 
 /* Raises InvalidArgument, Corrupt or LayoutMismatch of ipckit.errors; steals `message`; always -1. */
 HIDDEN int ipckit_raise_invalid(PyObject *message);
+/* Turns a ValueError that is set into InvalidArgument, and leaves any other; always NULL. */
+HIDDEN PyObject *ipckit_as_invalid_argument(void);
 HIDDEN int ipckit_raise_corrupt(PyObject *message);
 HIDDEN int ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size);
 

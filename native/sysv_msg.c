@@ -8,6 +8,9 @@
 #include <sys/ipc.h>
 #include <sys/msg.h>
 
+#ifndef MSG_STAT_ANY
+#define MSG_STAT_ANY 13
+#endif
 #ifndef MSG_COPY
 #define MSG_COPY 040000
 #endif
@@ -120,13 +123,30 @@ wait_for(const queue_call *call, int64_t wait_ns)
     }
 }
 
-/* Whether a message is longer than the queue will ever hold; false where it may not be asked. */
+/* What the kernel knows of a queue, whether or not the caller may read from it. */
+static bool
+queue_status(int id, struct msqid_ds *ds)
+{
+    /* An id is a slot's index and a sequence number: 15 bits of index, 24 with ipcmni_extend. */
+    static const int index_masks[] = {0x7fff, 0xffffff};
+    if (msgctl(id, IPC_STAT, ds) == 0) {
+        return true;
+    }
+    for (size_t i = 0; errno == EACCES && i < sizeof index_masks / sizeof index_masks[0]; i++) {
+        if (msgctl(id & index_masks[i], MSG_STAT_ANY, ds) == id) {
+            return true;
+        }
+        errno = EACCES;
+    }
+    return false;
+}
+
+/* Whether a message is longer than the queue will ever hold, so that waiting would be for ever. */
 static bool
 never_fits(const queue_call *call)
 {
     struct msqid_ds ds;
-    return !call->receive && msgctl(call->id, IPC_STAT, &ds) == 0
-           && call->text_size > ds.msg_qbytes;
+    return !call->receive && queue_status(call->id, &ds) && call->text_size > ds.msg_qbytes;
 }
 
 /* The call at once if that can be, else as long as it may take. Result as msgsnd and msgrcv give
@@ -204,7 +224,7 @@ native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
     if (ipckit_check_nargs("msgsnd", nargs, 4) < 0 || ipckit_int_arg(args[0], "id", &call.id) < 0
         || ipckit_long_arg(args[1], "mtype", 1, LONG_MAX, &mtype) < 0
         || ipckit_wait_arg(args[3], &wait_ns) < 0
-        || PyObject_GetBuffer(args[2], &data, PyBUF_SIMPLE) < 0) {
+        || ipckit_bytes_arg(args[2], &data) < 0) {
         return NULL;
     }
     staged_message stage;

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
+# Ctrl-C while the imports below are going on ends the script as quietly as later.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
-import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -15,6 +19,8 @@ from ipckit import Char, Int, IpcError, Key, LayoutMismatch, Struct, ftok
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Stu(Struct):

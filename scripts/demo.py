@@ -9,6 +9,7 @@ when both are done, and lets ipcs(1) show that nothing is left.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,8 @@ def run() -> int:
 
 def main() -> None:
     """Run the demonstration, then ask the system what is left."""
+    # So that the queue and the two sides go, as they do on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with plain_errors():
         status = run()
         print("$ ipcs -q", flush=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 from _common import Stu, looks, plain_errors, show
 
 from ipckit import MappedFile
@@ -31,15 +30,16 @@ def identity(path: str) -> tuple[int, int] | None:
 def watch(file: MappedFile, path: str, *, once: bool) -> None:
     """Print all records, then those that change."""
     this = identity(path)
-    before = np.zeros(0, Stu.dtype)
-    for number in looks():
+    before = b""
+    for _ in looks():
         if file.stale:
             message = f"{path} was cut by somebody"
             raise ValueError(message)
-        now = file.array(Stu).copy()
-        changed = np.flatnonzero(now != before) if number else range(len(now))
-        for index in changed:
-            show(int(index), Stu.from_bytes(now[index].tobytes()))
+        now = file.read()
+        for at in range(0, len(now) if now != before else 0, Stu.size):
+            record = now[at : at + Stu.size]
+            if record != before[at : at + Stu.size]:
+                show(at // Stu.size, Stu.from_bytes(record))
         before = now
         if once or this is None or identity(path) != this:
             return

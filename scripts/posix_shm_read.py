@@ -9,13 +9,16 @@ that does not fit are errors.
 
 from __future__ import annotations
 
+from _common import plain_errors, say
+
+# isort: split
+# After it, because from there on Ctrl-C is quiet, and numpy takes long to import.
 import argparse
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import plain_errors, say
 
 from ipckit import PosixSharedMemory
 

@@ -8,12 +8,15 @@ The memory holds what the file does: a .npy header with dtype and shape, then th
 
 from __future__ import annotations
 
+from _common import plain_errors
+
+# isort: split
+# After it, because from there on Ctrl-C is quiet, and numpy takes long to import.
 import argparse
 import io
 from typing import Any
 
 import numpy as np
-from _common import plain_errors
 
 from ipckit import PosixSharedMemory
 

@@ -25,6 +25,7 @@ BUILTINS = {
     errors.ClosedHandle: ValueError,
     errors.PeerGone: ConnectionError,
     errors.OwnerDied: OSError,
+    errors.DeadlockRisk: RuntimeError,
     errors.LayoutMismatch: TypeError,
     errors.Corrupt: OSError,
 }
@@ -59,6 +60,7 @@ CODES = {
     "EOVERFLOW": errors.LimitReached,
     "ECONNREFUSED": errors.PeerGone,
     "EOWNERDEAD": errors.OwnerDied,
+    "EDEADLK": errors.DeadlockRisk,
     "EBADMSG": errors.LayoutMismatch,
     "EUCLEAN": errors.Corrupt,
 }

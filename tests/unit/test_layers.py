@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # From the ground up. The modules of one row know nothing of each other; a module that grew a
 # private helper has the helper on the row below its own.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_native"}),
+    frozenset({"_lazy", "_native"}),
     frozenset({"errors"}),
     frozenset({"_deadline", "_handle", "keys"}),
     frozenset({"_ctype"}),
@@ -26,9 +26,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"codec"}),
     frozenset({"_typing", "_limits", "_peers", "_process"}),
     frozenset({"_shared_struct", "_shm_file", "_shm_stat"}),
-    frozenset({"_shm_base"}),
+    frozenset({"_shm_base", "_sem_stat", "_sem_posix", "_sem_order"}),
+    frozenset({"_sem_errors"}),
+    frozenset({"_sem_init"}),
+    frozenset({"_sem_sysv"}),
+    frozenset({"_sem_lock"}),
+    frozenset({"_sem_sync"}),
     frozenset({"_shm_mapped", "_shm_memfd", "_shm_posix", "_shm_sysv"}),
-    frozenset({"_msgq_base", "_msgq_notify", "_msgq_stat"}),
+    frozenset(
+        {"_msgq_base", "_msgq_descriptor", "_msgq_notify", "_msgq_posix_errors", "_msgq_stat"}
+    ),
     frozenset({"_msgq_sysv_errors", "_msgq_posix_object"}),
     frozenset({"_msgq_sysv_object", "_msgq_posix"}),
     frozenset({"_msgq_sysv"}),

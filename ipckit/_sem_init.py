@@ -1,0 +1,92 @@
+"""How a semaphore set gets its values: once, by whoever comes first."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from ipckit import _native
+from ipckit._native import SemOp
+from ipckit._sem_errors import describe, op_error
+from ipckit._sem_stat import find_set, semaphore_limits
+from ipckit.errors import InvalidArgument, WouldBlock, from_errno
+
+if TYPE_CHECKING:
+    from ipckit._deadline import Deadline
+
+_SHORTEST_PAUSE: Final = 20e-6
+_LONGEST_PAUSE: Final = 1e-3
+
+
+def checked_values(values: Sequence[int]) -> list[int]:
+    """The values of semaphores, or TypeError or InvalidArgument for what can't be theirs."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        message = f"values is a sequence of ints, not {type(values).__name__}"
+        raise TypeError(message)
+    highest = semaphore_limits().semvmx
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int):
+            message = f"a semaphore's value is an int, not {type(value).__name__}"
+            raise TypeError(message)
+        if not 0 <= value <= highest:
+            message = f"value {value} is out of range; a semaphore takes 0 to {highest}"
+            raise InvalidArgument(message, errno=errno.ERANGE)
+    if not values:
+        message = "a set has 1 semaphore or more"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    return list(values)
+
+
+def initialise(set_id: int, values: list[int]) -> None:
+    """Give a fresh set its values by one semop, which succeeds for exactly one process.
+
+    Fresh semaphores are 0 on Linux: where one is not, somebody has done it, and where two try,
+    the second meets that. The semop also sets sem_otime, which tells other programs.
+    """
+    target = describe(set_id, None)
+    vector = [SemOp(index, 0, nowait=True) for index in range(len(values))]
+    vector += [SemOp(index, value) for index, value in enumerate(values) if value]
+    if len(vector) <= semaphore_limits().semopm:
+        try:
+            _native.sem_ops(set_id, vector, 0)
+        except OSError as exc:
+            error = op_error(set_id, target, exc, vector, 0, closed=False)
+            if not isinstance(error, WouldBlock):
+                raise error from None
+        return
+    # More than a vector can do: the older protocol, SETALL and then a semop for sem_otime.
+    try:
+        _native.sem_setall(set_id, values)
+        nothing = [SemOp(0, 1), SemOp(0, -1)] if values[0] < semaphore_limits().semvmx else []
+        _native.sem_ops(set_id, nothing or [SemOp(0, -1), SemOp(0, 1)], 0)
+    except OSError as exc:
+        raise op_error(set_id, target, exc, vector, 0, closed=False) from None
+
+
+def is_initialised(set_id: int) -> bool:
+    """Whether anybody has given the set its values: by a semop, or by SETVAL or SETALL."""
+    found = find_set(set_id)
+    if found is None:
+        raise from_errno(errno.EIDRM, op="semctl", target=describe(set_id, None))
+    if found.otime:
+        return True
+    try:
+        # SETVAL and SETALL leave their pid, but not in sem_otime.
+        return any(_native.sem_get(set_id, i, _native.GETPID) for i in range(found.nsems))
+    except PermissionError:
+        return True  # without the right to read, nothing more can be known
+    except OSError as exc:
+        raise from_errno(
+            exc.errno or errno.EIO, op="semctl", target=describe(set_id, None)
+        ) from None
+
+
+def await_initialised(set_id: int, deadline: Deadline) -> None:
+    """Wait until somebody has given the set its values, or the deadline has passed."""
+    pause = _SHORTEST_PAUSE
+    while not is_initialised(set_id) and not deadline.expired:
+        remaining = deadline.remaining
+        time.sleep(pause if remaining is None else min(pause, remaining))
+        pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,278 @@
+"""Ways to wait for each other, over semaphore sets: buffer counters, barrier, event."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from ipckit._deadline import Deadline
+from ipckit._native import SemOp
+from ipckit._sem_lock import Primitive
+from ipckit._sem_stat import semaphore_limits
+from ipckit._sem_sysv import SysVSemaphoreSet
+from ipckit.errors import InvalidArgument, Timeout, WouldBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class BoundedBuffer(Primitive):
+    """The counters of the textbook's producer and consumer: empty, full and mutex.
+
+    They guard a buffer of `capacity` places that lives elsewhere, in shared memory:
+
+        with buffer.producing():         # waits for a free place, alone in the buffer
+            …put one item into it…
+        with buffer.consuming():         # waits for an item, alone in the buffer
+            …take one item out of it…
+
+    Who dies inside a block, or leaves it by an exception, has produced or consumed nothing. What
+    the counters can't know is whether the buffer itself was changed already: let its own record
+    of what is in it be changed last and at once (a `SharedStruct`), and begin each block with
+    ``buffer.reconcile(used)``, which makes the counters follow that record.
+
+    Semaphore 0 counts free places, 1 items, 2 is the mutex. A block takes a place and the mutex,
+    or an item and the mutex, by one operation, so that no two processes are ever between.
+    """
+
+    kind = "a bounded buffer"
+    _taken_items = 0
+
+    @classmethod
+    def _count(cls) -> int:
+        return 3
+
+    @classmethod
+    def create(cls, key: int | None = None, capacity: int = 1, *, mode: int = 0o600) -> Self:
+        """Make the counters of an empty buffer.
+
+        Args:
+            key: the key to find them by; None picks a free one.
+            capacity: how many items the buffer holds, 1 to 32767.
+            mode: permission bits.
+        """
+        return cls._made(key, [cls._checked(capacity), 0, 1], mode, open_too=False)
+
+    @classmethod
+    def open_or_create(cls, key: int, capacity: int, *, mode: int = 0o600) -> Self:
+        """Find the counters, or make those of an empty buffer."""
+        return cls._made(key, [cls._checked(capacity), 0, 1], mode, open_too=True)
+
+    @staticmethod
+    def _checked(capacity: int) -> int:
+        highest = semaphore_limits().semvmx
+        if not 1 <= capacity <= highest:
+            message = f"capacity is {capacity}; it takes 1 to {highest}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        return capacity
+
+    @property
+    def free(self) -> int:
+        """How many places are free."""
+        return self.semaphores[0].value
+
+    @property
+    def used(self) -> int:
+        """How many items there are."""
+        return self.semaphores[1].value
+
+    @contextmanager
+    def producing(self, *, timeout: float | None = None) -> Generator[None]:
+        """Put one item into the buffer during a ``with`` block.
+
+        Args:
+            timeout: seconds to wait for a free place; 0 does not wait, None waits for ever.
+
+        Raises:
+            WouldBlock, Timeout, Removed: as `SysVSemaphoreSet.op`.
+        """
+        with self._moving(0, 1, timeout):
+            yield
+
+    @contextmanager
+    def consuming(self, *, timeout: float | None = None) -> Generator[None]:
+        """Take one item out of the buffer during a ``with`` block.
+
+        Args:
+            timeout: seconds to wait for an item; 0 does not wait, None waits for ever.
+
+        Raises:
+            WouldBlock, Timeout, Removed: as `SysVSemaphoreSet.op`.
+        """
+        with self._moving(1, 0, timeout):
+            yield
+
+    @contextmanager
+    def _moving(self, source: int, target: int, timeout: float | None) -> Generator[None]:
+        self.semaphores.op([SemOp(source, -1, undo=True), SemOp(2, -1, undo=True)], timeout)
+        self._taken_items = source  # the mutex is ours: no other thread is here
+        give_back = [SemOp(source, +1, undo=True), SemOp(2, +1, undo=True)]
+        try:
+            yield
+        except BaseException:
+            self.semaphores.op(give_back, 0)
+            raise
+        # The first two cancel out, and clear the undo count of what was really moved.
+        self.semaphores.op([*give_back, SemOp(source, -1, nowait=True), SemOp(target, +1)], 0)
+
+    def reconcile(self, used: int) -> None:
+        """Make the counters follow the buffer's own record; call it first in a block.
+
+        A process may have died after it changed the buffer and before it changed the counters.
+
+        Args:
+            used: how many items the buffer's record says there are, before this block's.
+
+        Raises:
+            InvalidArgument: below 0, or more than the buffer can hold.
+        """
+        free, items, _ = self.semaphores.values
+        # The block that this is called in has taken one of either.
+        capacity = free + items + 1
+        if not 0 <= used <= capacity:
+            message = f"the record says {used} items, and the buffer holds {capacity}"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="reconcile")
+        drift = used - items - self._taken_items
+        if drift:
+            self.semaphores.op([SemOp(0, -drift, nowait=True), SemOp(1, drift, nowait=True)], 0)
+
+
+class Event(Primitive):
+    """Something that has happened or not, for which any number of processes can wait.
+
+    Its one semaphore is 1 until it happens, and 0 from then on.
+    """
+
+    kind = "an event"
+
+    @classmethod
+    def _count(cls) -> int:
+        return 1
+
+    @classmethod
+    def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
+        """Make an event that has not happened."""
+        return cls._made(key, [1], mode, open_too=False)
+
+    @classmethod
+    def open_or_create(cls, key: int, *, mode: int = 0o600) -> Self:
+        """Find an event, or make one that has not happened."""
+        return cls._made(key, [1], mode, open_too=True)
+
+    def set(self) -> None:
+        """Let it happen: all who wait go on."""
+        self.semaphores[0].value = 0
+
+    def clear(self) -> None:
+        """Let it not have happened."""
+        self.semaphores[0].value = 1
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self.semaphores[0].value == 0
+
+    def wait(self, *, timeout: float | None = None) -> None:
+        """Wait until it has happened.
+
+        Args:
+            timeout: seconds to wait; 0 does not wait, None waits for ever.
+
+        Raises:
+            WouldBlock: it has not, and `timeout` is 0.
+            Timeout: it had not until the deadline.
+            Removed: it was removed, before or meanwhile.
+        """
+        self.semaphores[0].wait_zero(timeout=timeout)
+
+
+class Barrier(Primitive):
+    """A place where a number of processes wait until all are there; again and again.
+
+    Who dies while waiting has not come: the others wait on, until another comes in its place.
+
+    Semaphores: 0 mutex; 1 which of two rounds is on (0 or 1); 2 and 3 who is in each round, with
+    undo; 4 and 5 the tickets out of each; 6 how many are wanted.
+    """
+
+    kind = "a barrier"
+
+    @classmethod
+    def _count(cls) -> int:
+        return 7
+
+    @classmethod
+    def create(cls, key: int | None = None, parties: int = 2, *, mode: int = 0o600) -> Self:
+        """Make a barrier.
+
+        Args:
+            key: the key to find it by; None picks a free one.
+            parties: how many wait for each other, 1 to 32767.
+            mode: permission bits.
+        """
+        highest = semaphore_limits().semvmx
+        if not 1 <= parties <= highest:
+            message = f"parties is {parties}; it takes 1 to {highest}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        return cls(SysVSemaphoreSet.create(key, [1, 0, 0, 0, 0, 0, parties], mode=mode))
+
+    @property
+    def parties(self) -> int:
+        """How many wait for each other."""
+        return self.semaphores[6].value
+
+    @property
+    def waiting(self) -> int:
+        """How many are there now."""
+        values = self.semaphores.values
+        return values[2 + values[1]]
+
+    def wait(self, *, timeout: float | None = None) -> bool:
+        """Wait until all are there.
+
+        Args:
+            timeout: seconds to wait; 0 goes on only if this is the last, None waits for ever.
+
+        Returns:
+            Whether this was the last to come: true for exactly one of them.
+
+        Raises:
+            WouldBlock: others are missing, and `timeout` is 0.
+            Timeout: others were missing until the deadline; this process has not come then.
+            Removed: it was removed, before or meanwhile.
+        """
+        deadline = Deadline(timeout)
+        self.semaphores[0].acquire(timeout=timeout, undo=True)
+        leave = SemOp(0, +1, undo=True)
+        values = self.semaphores.values
+        turn, parties = values[1], values[6]
+        there, ticket = 2 + turn, 4 + turn
+        if values[there] + 1 >= parties:
+            # All at once: tickets for the others, the other round, and away with what a process
+            # that died on its way out has left there.
+            opened = [SemOp(ticket, values[there]), SemOp(1, 1 - 2 * turn), leave]
+            stale = values[4 + (1 - turn)]
+            opened += [SemOp(4 + (1 - turn), -stale)] if stale else []
+            self.semaphores.op([op for op in opened if op.delta], 0)
+            return True
+        self.semaphores.op([SemOp(there, +1, undo=True), leave], 0)
+        out = [SemOp(ticket, -1), SemOp(there, -1, undo=True)]
+        try:
+            self.semaphores.op(out, deadline.remaining)
+        except (Timeout, WouldBlock):
+            if not self._withdraw(out, there):
+                raise
+        except BaseException:
+            self._withdraw(out, there)
+            raise
+        return False
+
+    def _withdraw(self, out: list[SemOp], there: int) -> bool:
+        """Be gone again; whether all had come just then, so that this one has come too."""
+        with self.semaphores[0]:
+            try:
+                self.semaphores.op(out, 0)
+            except WouldBlock:
+                self.semaphores[there].acquire(timeout=0, undo=True)
+                return False
+            return True

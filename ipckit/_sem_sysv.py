@@ -1,0 +1,429 @@
+"""System V semaphore sets."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Self
+
+from ipckit import _native
+from ipckit._deadline import Deadline
+from ipckit._handle import Capabilities, Handle, checked_mode
+from ipckit._native import Semaphore, SemOp
+from ipckit._sem_errors import describe, get_set, op_error
+from ipckit._sem_init import await_initialised, checked_values, initialise, is_initialised
+from ipckit._sem_stat import SysVSemaphoreSetStat, denied, find_set, stat_set
+from ipckit.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    IpcError,
+    NotFound,
+    Removed,
+    Timeout,
+    from_errno,
+)
+from ipckit.keys import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+
+
+class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
+    """A set of System V semaphores, operated on together, all or nothing.
+
+    Make one with `create`, `open`, `open_or_create` or `from_id`. ``s[i]`` is one semaphore,
+    with `acquire`, `release`, `wait_zero` and ``with s[i]:``; ``s.op([…])`` is several
+    operations at once, of which all are done or none.
+
+    A set is initialised by one semop, which adds the values to zeros and sets sem_otime: others
+    never see a half of it, and if its maker dies before, who comes next does it.
+
+    See semget(2), semop(2) and semctl(2).
+    """
+
+    caps = Capabilities(
+        pollable=False,
+        timed=True,
+        priorities=False,
+        typed_receive=False,
+        unlink_destroys_now=True,
+    )
+
+    def __init__(self, set_id: int, count: int, key: Key | None, *, owner: bool) -> None:
+        self._ident = set_id
+        self._key = key
+        Handle.__init__(self, owner=owner)
+        self._id = set_id
+        self._count = count
+
+    # -- making and finding ------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, key: int | None = None, values: Sequence[int] = (1,), *, mode: int = 0o600
+    ) -> Self:
+        """Make a new set, which the handle owns.
+
+        Args:
+            key: the key to find it by; None picks a free one.
+            values: what the semaphores begin with, 0 to 32767 each; as many as there shall be.
+            mode: permission bits, 0 to 0o777; write alters, read reads. The umask has no say.
+
+        Raises:
+            AlreadyExists: there is a set of that key.
+            LimitReached: more semaphores than a set can have, or all that the system allows exist.
+            InvalidArgument: `key`, a value or `mode` is out of range, or there are no values.
+
+        See semget(2).
+        """
+        wanted_values = checked_values(values)
+        checked_mode(mode)
+        # Its maker has to be able to initialise it, whatever the mode will be.
+        flags = _native.IPC_CREAT | _native.IPC_EXCL | mode | 0o600
+        while True:
+            wanted = Key.random() if key is None else Key(key)
+            try:
+                set_id = get_set(wanted, len(wanted_values), flags)
+            except AlreadyExists:
+                if key is not None:
+                    raise
+                continue
+            break
+        self = cls(set_id, len(wanted_values), wanted, owner=True)
+        try:
+            initialise(set_id, wanted_values)
+            if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
+                self.chmod(mode)
+        except Removed:
+            self.close()
+            raise
+        except BaseException:
+            self.unlink(missing_ok=True)
+            self.close()
+            raise
+        return self
+
+    @classmethod
+    def open(cls, key: int, *, timeout: float | None = 1.0) -> Self:
+        """Find a set by its key; never makes one, never owns it.
+
+        Args:
+            key: the set's key.
+            timeout: seconds to wait for a maker that has not initialised it. After that the set
+                is taken as it is: Linux makes semaphores 0, and not every program initialises.
+
+        Raises:
+            NotFound: there is no set of that key.
+            AccessDenied: the caller may neither read nor alter it.
+            InvalidArgument: `key` is out of range.
+
+        See semget(2).
+        """
+        wanted = Key(key)
+        self = cls._found(get_set(wanted, 0, 0), wanted)
+        try:
+            await_initialised(self._id, Deadline(timeout))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @classmethod
+    def open_or_create(
+        cls,
+        key: int,
+        values: Sequence[int] = (1,),
+        *,
+        mode: int = 0o600,
+        timeout: float | None = None,
+    ) -> Self:
+        """Find a set, or make it; the handle owns it only if it made it.
+
+        A set that nobody has initialised, because its maker died or is not that far, is
+        initialised with `values`; exactly one process does it.
+
+        Args:
+            key: the set's key.
+            values: what the semaphores of a set that is made begin with; one that is found must
+                have as many.
+            mode: permission bits of a set that is made.
+            timeout: seconds to keep trying while others make and remove it meanwhile.
+
+        Raises:
+            InvalidArgument: the set that is there has another number of semaphores.
+            Timeout: others made and removed it until the deadline.
+            IpcError: as `create` and `open`.
+        """
+        wanted_values = checked_values(values)
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                return cls.create(key, wanted_values, mode=mode)
+            except (AlreadyExists, Removed):
+                try:
+                    return cls._taken_over(Key(key), wanted_values)
+                except (NotFound, Removed):
+                    if deadline.expired:
+                        message = "it keeps being made and removed"
+                        target = describe(None, Key(key))
+                        raise Timeout(
+                            message, errno=errno.ETIMEDOUT, op="semget", target=target
+                        ) from None
+
+    @classmethod
+    def _taken_over(cls, key: Key, values: list[int]) -> Self:
+        """An existing set, initialised if nobody has done it."""
+        self = cls._found(get_set(key, 0, 0), key)
+        try:
+            if len(self) != len(values):
+                message = f"the set has {len(self)} semaphores, and {len(values)} are wanted"
+                raise InvalidArgument(message, errno=errno.EINVAL, target=self._target)  # noqa: TRY301
+            if not is_initialised(self._id):
+                initialise(self._id, values)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @classmethod
+    def from_id(cls, id: int) -> Self:
+        """Use a set whose identifier came from elsewhere; never owns it.
+
+        Args:
+            id: what semget gave, in this process or another.
+
+        Raises:
+            NotFound: there is no set of that id.
+            InvalidArgument: `id` is negative.
+        """
+        if id < 0:
+            message = f"id is {id}; it takes 0 or more"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        found = find_set(id)
+        if found is None:
+            target = describe(id, None)
+            raise NotFound("no such set", errno=errno.EINVAL, op="semctl", target=target)
+        return cls(id, found.nsems, Key(found.key) if found.key else None, owner=False)
+
+    @classmethod
+    def _found(cls, set_id: int, key: Key) -> Self:
+        found = find_set(set_id)
+        if found is None:
+            raise from_errno(errno.EIDRM, op="semctl", target=describe(set_id, key))
+        return cls(set_id, found.nsems, key, owner=False)
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def op(self, ops: Iterable[SemOp], timeout: float | None = None) -> None:
+        """Do several operations at once: all of them, or none.
+
+        They are tried in order. If one can't be done, none is, and the call waits until all can
+        be; so taking several semaphores by one vector never holds one while it waits for another.
+
+        Args:
+            ops: `SemOp`s, 1 to 500 (kernel.sem).
+            timeout: seconds to wait; 0 does not wait, None waits for ever.
+
+        Raises:
+            WouldBlock: it can't be done at once, and `timeout` is 0 or an operation has `nowait`.
+            Timeout: it could not be done until the deadline.
+            LimitReached: too many operations, or one would leave a value's or an undo count's
+                range; the message says which.
+            InvalidArgument: no operations, or one names a semaphore that the set has not got.
+            Removed: the set was removed, before or meanwhile.
+            AccessDenied: no right to alter it (or to read, for waits for zero alone).
+            ClosedHandle: the handle is closed.
+
+        See semop(2).
+        """
+        try:
+            _native.sem_ops(self._id, ops, timeout)
+        except (OSError, ValueError) as exc:
+            # What a signal handler raised comes with its frame, a call's own error without.
+            if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
+                raise
+            vector = list(ops)
+            raise op_error(
+                self._ident, self._target, exc, vector, timeout, closed=self._closed
+            ) from None
+
+    def _explain_op(
+        self, exc: OSError | ValueError, index: int, delta: int, timeout: float | None
+    ) -> IpcError:
+        """Called by a semaphore whose operation failed."""
+        op = [SemOp(index, delta)]
+        return op_error(self._ident, self._target, exc, op, timeout, closed=self._closed)
+
+    def __iter__(self) -> Iterator[Semaphore]:
+        """Each semaphore, in order."""
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def values(self) -> list[int]:
+        """All values at one moment (GETALL); set them all at once (SETALL).
+
+        Setting clears everybody's undo counts for the set. It raises InvalidArgument where the
+        values are not as many as the semaphores, or not 0 to 32767.
+        """
+        self._check_open("semctl")
+        try:
+            return _native.sem_getall(self._id)
+        except OSError as exc:
+            raise self._control_error(exc) from None
+
+    @values.setter
+    def values(self, values: Iterable[int]) -> None:
+        self._check_open("semctl")
+        wanted = checked_values(list(values))
+        try:
+            _native.sem_setall(self._id, wanted)
+        except ValueError as exc:
+            raise InvalidArgument(
+                str(exc), errno=errno.EINVAL, op="semctl", target=self._target
+            ) from None
+        except OSError as exc:
+            raise self._control_error(exc) from None
+
+    def _get(self, index: int, command: int) -> int:
+        self._check_open("semctl")
+        try:
+            return _native.sem_get(self._id, index, command)
+        except OSError as exc:
+            raise self._control_error(exc) from None
+
+    def _value(self, index: int) -> int:
+        return self._get(index, _native.GETVAL)
+
+    def _pid(self, index: int) -> int:
+        return self._get(index, _native.GETPID)
+
+    def _waiting(self, index: int) -> int:
+        return self._get(index, _native.GETNCNT)
+
+    def _waiting_zero(self, index: int) -> int:
+        return self._get(index, _native.GETZCNT)
+
+    def _set_value(self, index: int, value: int) -> None:
+        self._check_open("semctl")
+        (wanted,) = checked_values([value])
+        try:
+            _native.sem_setval(self._id, index, wanted)
+        except OSError as exc:
+            raise self._control_error(exc) from None
+
+    # -- facts and changes -------------------------------------------------------------------------
+
+    @property
+    def key(self) -> Key | None:
+        """The key that finds the set; None for one made with IPC_PRIVATE."""
+        return self._key
+
+    @property
+    def id(self) -> int:
+        """The identifier that the kernel gave the set."""
+        return self._ident
+
+    def stat(self) -> SysVSemaphoreSetStat:
+        """What the kernel knows of the set: every field of semid_ds.
+
+        Raises:
+            Removed: the set was removed.
+            AccessDenied: the caller may not read it.
+            ClosedHandle: the handle is closed.
+
+        See semctl(2), IPC_STAT.
+        """
+        self._check_open("semctl")
+        return stat_set(self._id, self._target)
+
+    def chmod(self, mode: int) -> None:
+        """Change who may alter (write) and read.
+
+        Args:
+            mode: permission bits, 0 to 0o777.
+
+        Raises:
+            InvalidArgument: `mode` is out of range.
+            AccessDenied: the caller is neither owner nor creator.
+        """
+        self._set(mode=checked_mode(mode))
+
+    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
+        """Give the set to another user, another group, or both; None leaves as it is.
+
+        Raises:
+            InvalidArgument: a number is out of range.
+            AccessDenied: the caller is neither owner nor creator.
+        """
+        self._set(uid=uid, gid=gid)
+
+    def _set(
+        self, *, uid: int | None = None, gid: int | None = None, mode: int | None = None
+    ) -> None:
+        self._check_open("semctl")
+        now = find_set(self._id)
+        if now is None:
+            raise from_errno(errno.EIDRM, op="semctl", target=self._target)
+        try:
+            _native.sem_set(
+                self._id,
+                now.uid if uid is None else uid,
+                now.gid if gid is None else gid,
+                now.mode & 0o777 if mode is None else mode,
+            )
+        except ValueError as exc:
+            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="semctl") from None
+        except OSError as exc:
+            raise self._control_error(exc) from None
+
+    def _control_error(self, exc: OSError) -> IpcError:
+        code = exc.errno or errno.EIO
+        if code in {errno.EACCES, errno.EPERM}:
+            return denied("semctl", self._ident, self._target, code)
+        if code in {errno.EINVAL, errno.EIDRM}:
+            message = "the set was removed"
+            return Removed(message, errno=code, op="semctl", target=self._target)
+        return from_errno(code, op="semctl", target=self._target)
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._check_open("enter")
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        Handle.__exit__(self, exc_type, exc, traceback)
+
+    def _release(self) -> None:
+        # No kernel object belongs to the handle; an id that never was makes each call fail.
+        self._id = -1
+
+    def _remove(self) -> None:
+        try:
+            _native.sem_get(self._ident, 0, _native.IPC_RMID)
+        except OSError as exc:
+            error = self._control_error(exc)
+            if isinstance(error, Removed):
+                raise NotFound(
+                    "no such set", errno=error.errno or 0, op="semctl", target=self._target
+                ) from None
+            raise error from None
+
+    @property
+    def _target(self) -> str:
+        return describe(self._ident, self._key)
+
+    def _size_text(self) -> str:
+        return f"values {self.values}"
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        return (self._ident,)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        return cls.from_id(*args)

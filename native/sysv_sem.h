@@ -1,0 +1,26 @@
+/* A semaphore set's handle, one of its semaphores, and one semtimedop with a deadline. */
+#ifndef IPCKIT_SYSV_SEM_H
+#define IPCKIT_SYSV_SEM_H
+
+#include "native.h"
+
+#include <sys/sem.h>
+
+/* A signal handler raised: its exception is set. */
+#define SEMOP_INTERRUPTED (-2)
+
+/* The native base of a set's handle. */
+typedef struct {
+    PyObject_HEAD
+    int id; /* -1 when closed */
+    int count;
+} row_object;
+
+/* Semaphore `index` of a row, which it keeps. */
+HIDDEN PyObject *ipckit_semaphore_new(PyObject *row, int index);
+
+/* At once if that can be, else within `wait_ns` with the GIL dropped: 0, -1 with errno (EAGAIN,
+   ETIMEDOUT at the deadline, else as the kernel gives it), or SEMOP_INTERRUPTED. */
+HIDDEN int ipckit_semop(int id, struct sembuf *ops, size_t count, int64_t wait_ns);
+
+#endif

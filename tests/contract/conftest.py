@@ -1,0 +1,154 @@
+"""Both classes of message queue behind one face, so that one test speaks of both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import NotFound, PosixMessageQueue, SysVMessageQueue, WouldBlock
+from ipckit.testing import wait_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ipckit.testing import Namespace
+
+AnyQueue = SysVMessageQueue[Any] | PosixMessageQueue[Any]
+
+
+class Kind:
+    """One class of queue: what a test says the same way of each."""
+
+    def __init__(self, cls: type[Any], ns: Namespace) -> None:
+        self.cls = cls
+        self.sysv = cls is SysVMessageQueue
+        self.ns = ns
+
+    def address(self) -> Any:
+        """A key or a name that finds nothing yet."""
+        return self.ns.key() if self.sysv else self.ns.name()
+
+    def address_of(self, queue: AnyQueue) -> Any:
+        return queue.key if isinstance(queue, SysVMessageQueue) else queue.name
+
+    def room(self, messages: int, size: int) -> dict[str, int]:
+        """Options of a queue that takes exactly so many messages of so many bytes."""
+        if self.sysv:
+            return {"max_bytes": messages * size}
+        return {"max_messages": messages, "max_size": size}
+
+    def create(self, payload: Any = bytes, **options: Any) -> AnyQueue:
+        queue: AnyQueue = self.cls.create(self.address(), payload, **options)
+        return queue
+
+    def again(self, queue: AnyQueue, payload: Any = bytes) -> AnyQueue:
+        """Another handle of the same queue."""
+        other: AnyQueue = self.cls.open(self.address_of(queue), payload)
+        return other
+
+    def exists(self, address: Any) -> bool:
+        try:
+            self.cls.open(address).close()
+        except NotFound:
+            return False
+        return True
+
+    def mode(self, queue: AnyQueue) -> int:
+        if isinstance(queue, SysVMessageQueue):
+            return queue.stat().mode
+        return os.fstat(queue.fileno()).st_mode & 0o7777
+
+    def level(self, message: Any) -> int:
+        """The number that goes with a message: its type, or its priority."""
+        number: int = message.mtype if self.sysv else message.priority
+        return number
+
+    def sleeps_in(self, *, receive: bool, timeout: float | None) -> tuple[str, ...]:
+        """The system calls that a blocked call is asleep in."""
+        if timeout is None and self.sysv:
+            return ("msgrcv" if receive else "msgsnd",)
+        if self.sysv:
+            return ("clock_nanosleep",)
+        return ("mq_timedreceive" if receive else "mq_timedsend",) if timeout is None else ("poll",)
+
+    @staticmethod
+    def fill(queue: AnyQueue, data: bytes) -> int:
+        count = 0
+        try:
+            while True:
+                queue.send(data, timeout=0)
+                count += 1
+        except WouldBlock:
+            return count
+
+
+@pytest.fixture(params=[SysVMessageQueue, PosixMessageQueue], ids=["sysv", "posix"])
+def kind(request: pytest.FixtureRequest, ns: Namespace) -> Kind:
+    """Runs a test once for each class of queue."""
+    return Kind(request.param, ns)
+
+
+class Helper:
+    """A thread beside a block; what it raises, leaving the block raises."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self._act()
+        except BaseException as exc:
+            self._error = exc
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.fixture
+def meanwhile() -> Callable[..., Helper]:
+    """``with meanwhile(calls, act):`` acts once a thread of this process sleeps in such a call."""
+
+    def make(calls: tuple[str, ...], act: Callable[[], object]) -> Helper:
+        def run() -> None:
+            wait_blocked(os.getpid(), *calls)
+            act()
+
+        return Helper(run)
+
+    return make
+
+
+class Signals:
+    """A signal's handler for a block, and the signal."""
+
+    @staticmethod
+    @contextmanager
+    def handled(handler: Any, number: int = signal.SIGUSR1) -> Generator[None]:
+        before = signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            signal.signal(number, before)
+
+    @staticmethod
+    def send(number: int = signal.SIGUSR1) -> None:
+        """To the main thread, where tests run."""
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+@pytest.fixture
+def signals() -> Signals:
+    """Signals to this process and what it does with them."""
+    return Signals()

@@ -1,0 +1,110 @@
+"""Installing: from a clean clone, by pip, as one abi3 wheel for every Python at hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Each builds a C extension and fetches numpy.
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+SEND_AND_RECEIVE = """
+import sys, ipckit
+assert "site-packages" in ipckit.__file__, ipckit.__file__
+class Stu(ipckit.Struct):
+    name: ipckit.Char[32]
+    age: ipckit.Int
+for cls in (ipckit.SysVMessageQueue, ipckit.PosixMessageQueue):
+    with cls.create(None, Stu) as queue:
+        queue.send(Stu("amy", 20), timeout=0)
+        assert queue.receive(timeout=0).value == Stu("amy", 20)
+print("%d.%d" % sys.version_info[:2], "abi3" in ipckit._native.__file__)
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """The standard output of a command that must succeed."""
+    # Neither the working copy's environment nor its path: a user has neither.
+    env = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV", "PYTHON"}}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def pythons() -> dict[str, Path]:
+    """An interpreter of each version from 3.11 on that this machine has, by version."""
+    found = {"{}.{}".format(*sys.version_info): Path(sys.executable).resolve()}
+    roots = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"]
+    names = [f"python3.{minor}" for minor in range(11, 20)]
+    candidates = [path for root in roots for path in sorted(root.glob("*/bin/python3.*"))]
+    candidates += [Path(path) for name in names if (path := shutil.which(name))]
+    ask = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    for path in candidates:
+        if path.name not in names:
+            continue
+        # One of pyenv's stand-ins may stand for a version that is not chosen here.
+        done = subprocess.run([path, "-c", ask], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            found.setdefault(done.stdout.strip(), path.resolve())
+    return found
+
+
+def new_environment(python: Path, where: Path) -> Path:
+    """The interpreter of a fresh virtual environment."""
+    run(python, "-m", "venv", where, cwd=where.parent)
+    return where / "bin" / "python"
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path) -> Path:
+    """The last commit, as a stranger gets it."""
+    run("git", "clone", "--quiet", "--local", repository, tmp_path / "clone", cwd=tmp_path)
+    return tmp_path / "clone"
+
+
+def test_pip_install_from_a_clean_clone(clone: Path, tmp_path: Path) -> None:
+    python = new_environment(Path(sys.executable).resolve(), tmp_path / "env")
+    run(python, "-m", "pip", "install", "--quiet", ".", cwd=clone)
+    version = "{}.{}".format(*sys.version_info)
+    assert run(python, "-W", "error", "-c", SEND_AND_RECEIVE, cwd=tmp_path).split() == [
+        version,
+        "True",
+    ]
+    # Neither pycparser nor msgspec, which are extras, nor anything of the tests.
+    listed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path)
+    names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split()}
+    assert names <= {"ipckit", "numpy", "sysv_ipc", "posix_ipc", "pip", "setuptools"}
+    assert "ipckit" in names
+
+
+def test_one_wheel_serves_every_python_at_hand(clone: Path, tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    builder = new_environment(Path(sys.executable).resolve(), tmp_path / "build")
+    run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, clone, cwd=tmp_path)
+    (wheel,) = wheels.iterdir()
+    assert re.fullmatch(r"ipckit-[\d.]+-cp311-abi3-linux_\w+\.whl", wheel.name)
+    served = []
+    for version, python in sorted(pythons().items()):
+        env = new_environment(python, tmp_path / f"env-{version}")
+        run(env, "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path)
+        told = run(env, "-W", "error", "-c", SEND_AND_RECEIVE, cwd=tmp_path)
+        assert told.split() == [version, "True"]
+        served.append(version)
+    assert "{}.{}".format(*sys.version_info) in served
+
+
+def test_make_demo_in_a_clean_clone(clone: Path) -> None:
+    python = Path(sys.executable).resolve()
+    shown = run("make", "demo", f"PYTHON={python}", cwd=clone)
+    assert "COMMAND" in shown
+    assert re.search(r"received (\d+) of \1 records", shown)
+    # A second time it only runs.
+    assert "received" in run("make", "demo", f"PYTHON={python}", cwd=clone)
+    # What it made is not for git.
+    assert run("git", "status", "--porcelain", cwd=clone) == ""
