@@ -57,7 +57,8 @@ class PosixSharedMemory(Memory):
         size = os.fstat(fd).st_size
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, size, protection, SHARED, _describe(name))
-        super().__init__(mapping, owner=owner, file=identity(fd))
+        self._file = identity(fd)
+        super().__init__(mapping, owner=owner, file=self._file)
         self._fd = fd
 
     # -- making and finding ------------------------------------------------------------------------
@@ -244,7 +245,7 @@ class PosixSharedMemory(Memory):
             raise InvalidArgument(
                 message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
             )
-        if viewed_bytes(identity(self._fd)) > wanted:
+        if viewed_bytes(self._file) > wanted:
             raise self._in_use("resize", "what would be cut off")
 
     def refresh(self) -> None:
@@ -260,7 +261,7 @@ class PosixSharedMemory(Memory):
         protection = READ if self.readonly else READ_WRITE
         mapping = map_file(self._fd, size, protection, SHARED, self._target)
         old, self._mapping = self._mapping, mapping
-        note_mapping(mapping, identity(self._fd))
+        note_mapping(mapping, self._file)
         old.close()
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ class PosixSharedMemory(Memory):
         except IpcError:
             return True
         try:
-            return os.path.sameopenfile(fd, self._fd)
+            return identity(fd) == self._file  # our own descriptor may be closed by now
         finally:
             os.close(fd)
 
