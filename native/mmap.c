@@ -131,7 +131,8 @@ native_msync(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 }
 
 /* Advice that changes speed or this process's own pages; none that makes a later touch fatal, as
-   MADV_DONTFORK, MADV_HWPOISON and MADV_GUARD_INSTALL do. */
+   MADV_DONTFORK, MADV_HWPOISON and MADV_GUARD_INSTALL do, and MADV_REMOVE where the file system
+   is full by then. */
 static bool
 is_harmless(int advice)
 {
@@ -142,7 +143,6 @@ is_harmless(int advice)
     case MADV_WILLNEED:
     case MADV_DONTNEED:
     case MADV_FREE:
-    case MADV_REMOVE:
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE:
     case MADV_MERGEABLE:

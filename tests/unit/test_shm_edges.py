@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import MappedFile, PosixSharedMemory, SysVSharedMemory
+from ipckit import InvalidArgument, MappedFile, PosixSharedMemory, SysVSharedMemory
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -34,4 +33,14 @@ def test_an_owner_closed_inside_its_with_block_leaves_a_later_object(ns: Namespa
         later = PosixSharedMemory.create(name, 20)
         memory.close()
     with later:
-        assert Path(f"/dev/shm{name}").exists()
+        PosixSharedMemory.open(name).close()
+
+
+def test_advice_that_gives_room_back_is_refused(ns: Namespace) -> None:
+    """The next touch takes the room again, and is a SIGBUS where there is none left."""
+    with MappedFile.create(ns.path(), 4096) as memory:
+        memory.write(b"x")
+        for advice in ("remove", 9):
+            with pytest.raises(InvalidArgument, match="fatal"):
+                memory.advise(advice)
+        assert memory.read(1) == b"x"
