@@ -17,6 +17,7 @@ from ipckit._shm_file import (
     duplicate_for_child,
     identity,
     map_file,
+    populate,
 )
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 
@@ -49,11 +50,13 @@ class MemFd(Memory):
     See memfd_create(2).
     """
 
-    def __init__(self, fd: int, label: str, *, readonly: bool) -> None:
+    def __init__(self, fd: int, label: str, *, readonly: bool, fresh: bool = False) -> None:
         self._label = label
         size = os.fstat(fd).st_size
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, size, protection, SHARED, _describe(label))
+        if fresh:
+            populate(mapping)
         super().__init__(mapping, owner=False, file=identity(fd))
         self._fd = fd
 
@@ -83,7 +86,7 @@ class MemFd(Memory):
             allocate(fd, wanted, _describe(label))
             if seals:
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_UNWRITABLE)
-            self = cls(fd, label, readonly=False)
+            self = cls(fd, label, readonly=False, fresh=True)
             if seals & _UNWRITABLE:
                 self.seal(seals & _UNWRITABLE)
         except BaseException:

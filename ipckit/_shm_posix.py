@@ -22,6 +22,7 @@ from ipckit._shm_file import (
     identity,
     is_spawning,
     map_file,
+    populate,
 )
 from ipckit.errors import (
     AlreadyExists,
@@ -57,6 +58,8 @@ class PosixSharedMemory(Memory):
         size = os.fstat(fd).st_size
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, size, protection, SHARED, _describe(name))
+        if owner:
+            populate(mapping)
         self._file = identity(fd)
         super().__init__(mapping, owner=owner, file=self._file)
         self._fd = fd

@@ -8,6 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
 static size_t
 page_size(void)
 {
@@ -153,6 +158,8 @@ is_harmless(int advice)
     case MADV_KEEPONFORK:
     case MADV_COLD:
     case MADV_PAGEOUT:
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE: /* fails, where a touch would be fatal */
         return true;
     default:
         return false;
@@ -168,7 +175,7 @@ native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     mapping_object *mapping;
     char *from;
     size_t length;
-    int advice;
+    int advice, result, error;
     if (ipckit_check_nargs("madvise", nargs, 4) < 0
         || page_range(module, args, &mapping, &from, &length) < 0
         || ipckit_int_arg(args[3], "advice", &advice) < 0) {
@@ -179,7 +186,14 @@ native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
                      advice);
         return NULL;
     }
-    if (madvise(from, length, advice) < 0) {
+    mapping->exports++; /* another thread may close it meanwhile */
+    Py_BEGIN_ALLOW_THREADS
+    result = madvise(from, length, advice);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    ipckit_mapping_end_export(mapping);
+    errno = error;
+    if (result < 0) {
         return ipckit_oserror();
     }
     Py_RETURN_NONE;

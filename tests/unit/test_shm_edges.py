@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import InvalidArgument, MappedFile, PosixSharedMemory, SysVSharedMemory
+from ipckit import InvalidArgument, MappedFile, MemFd, PosixSharedMemory, SysVSharedMemory
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -44,3 +45,21 @@ def test_advice_that_gives_room_back_is_refused(ns: Namespace) -> None:
             with pytest.raises(InvalidArgument, match="fatal"):
                 memory.advise(advice)
         assert memory.read(1) == b"x"
+
+
+def mapped_kib(address: int) -> int:
+    """How much of the mapping at an address is in this process's page table."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    start = f"{address:x}-"
+    assert any(line.startswith(start) for line in lines)
+    return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+
+def test_only_the_maker_has_all_pages_at_once(ns: Namespace) -> None:
+    with PosixSharedMemory.create(ns.name(), 2**20) as made:
+        assert made.name is not None
+        assert mapped_kib(made.address) == 1024
+        with PosixSharedMemory.open(made.name) as opened:
+            assert mapped_kib(opened.address) == 0
+    with MemFd.create("pages", 2**20) as made_memfd:
+        assert mapped_kib(made_memfd.address) == 1024
