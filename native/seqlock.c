@@ -110,8 +110,7 @@ shared_struct_traverse(shared_struct *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
     Py_VISIT(self->type);
-    Py_VISIT(self->memory.obj);
-    return 0;
+    return ipckit_visit_exporter(self->memory.obj, visit, arg);
 }
 
 static void
