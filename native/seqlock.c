@@ -29,7 +29,8 @@ static int
 open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
 {
     if (PyObject_GetBuffer(exporter, &self->memory, PyBUF_WRITABLE) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_BufferError)) {
+        /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
             return -1;
         }
         PyErr_Clear();
