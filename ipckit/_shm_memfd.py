@@ -6,9 +6,10 @@ import enum
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from typing import Any, Final, Self
 
-from ipckit._shm_base import Memory, checked_size, note_mapping
+from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
     READ_WRITE,
@@ -214,7 +215,8 @@ class MemFd(Memory):
     def _release(self) -> None:
         super()._release()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
+            os.close(fd)
 
     def _remove(self) -> None:
         message = "a memfd has no name to unlink; it goes with its last holder"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import posix_ipc
@@ -272,7 +273,8 @@ class PosixSharedMemory(Memory):
     def _release(self) -> None:
         super()._release()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
+            os.close(fd)
 
     def _remove(self) -> None:
         if self._name is None:
