@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
+import weakref
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
@@ -19,6 +22,7 @@ SHARED: Final = mmap.MAP_SHARED
 PRIVATE: Final = mmap.MAP_PRIVATE
 READ: Final = mmap.PROT_READ
 READ_WRITE: Final = mmap.PROT_READ | mmap.PROT_WRITE
+_LARGE: Final = 1 << 24  # below it a look at /proc/meminfo costs more than it tells
 _MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; Python has no name for it
 
 
@@ -26,6 +30,27 @@ def identity(fd: int) -> tuple[int, int]:
     """The device and inode behind a descriptor."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def check_memory(size: int, target: str) -> None:
+    """Refuse what the machine's memory and swap can't hold.
+
+    posix_fallocate of a memfd goes on until the kernel kills processes for want of memory.
+
+    Raises:
+        LimitReached: fewer bytes are available; the message has how many.
+    """
+    if size < _LARGE:
+        return
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        facts = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+        free = 1024 * (facts["MemAvailable"] + facts["SwapFree"])
+    except (OSError, KeyError, ValueError):
+        return
+    if size > free:
+        message = f"no memory for {size:,} bytes: {free:,} are available"
+        raise from_errno(errno.ENOMEM, op="posix_fallocate", target=target, message=message)
 
 
 def allocate(fd: int, size: int, target: str, hint: str = "") -> None:

@@ -15,8 +15,9 @@ from ipckit._shm_file import (
     READ_WRITE,
     SHARED,
     allocate,
+    check_memory,
+    checked_fd,
     duplicate_for_child,
-    identity,
     map_file,
     populate,
 )
@@ -82,6 +83,7 @@ class MemFd(Memory):
         if "\0" in label or len(os.fsencode(label)) > _LABEL_MAX:
             message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
+        check_memory(wanted, _describe(label))
         fd = _memfd(label)
         try:
             allocate(fd, wanted, _describe(label))
