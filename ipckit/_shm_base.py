@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import math
 import mmap
-import weakref
+import os
 from abc import abstractmethod
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 import numpy as np
 
 from ipckit._handle import Capabilities, Handle, closed_handle
-from ipckit._shared_struct import SharedStruct
+from ipckit._shared_struct import SharedStruct, checked_struct
+from ipckit._shm_file import GUARD, identity, reach
 from ipckit.errors import InvalidArgument, IpcError, from_errno
 from ipckit.structs import Struct
 
@@ -154,12 +156,17 @@ class Memory(Handle):
         count = math.prod(dimensions) * element.itemsize
         self._check_range("array", offset, count)
         view: Any = self._mapping.view(offset, count)  # numpy's stubs name the exporters they know
-        return np.ndarray(dimensions, element, buffer=view)
+        try:
+            return np.ndarray(dimensions, element, buffer=view)
+        except ValueError as exc:  # a dimension beyond what numpy counts, beside one of 0
+            raise InvalidArgument(
+                str(exc), errno=errno.EINVAL, op="array", target=self._target
+            ) from None
 
     def _shape(self, element: np.dtype[Any], shape: Shape | None, offset: int) -> tuple[int, ...]:
         if shape is None:
             return (max(0, self.size - offset) // element.itemsize,)
-        dimensions = tuple(int(each) for each in (shape if isinstance(shape, tuple) else (shape,)))
+        dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in dimensions):
             message = f"shape is {shape}; it takes 0 or more in each dimension"
             raise InvalidArgument(message, errno=errno.EINVAL, op="array", target=self._target)
@@ -181,7 +188,7 @@ class Memory(Handle):
         """
         self._check_open("view")
         self._check_readable("view")
-        self._check_range("view", offset, struct.size)
+        self._check_range("view", offset, checked_struct(struct).size)
         return struct.from_buffer(self._memory, offset)
 
     def shared(self, struct: type[S], *, offset: int = 0) -> SharedStruct[S]:

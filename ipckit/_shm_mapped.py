@@ -389,6 +389,8 @@ def _open(path: str, flags: int) -> int:
         fd = os.open(path, flags, 0o600)
     except OSError as exc:
         raise _open_error(exc.errno or errno.EIO, path) from None
+    except ValueError as exc:  # a NUL inside
+        raise InvalidArgument(str(exc), errno=errno.EINVAL, op="open") from None
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)

@@ -119,6 +119,7 @@ class MemFd(Memory):
         See fcntl(2), F_GET_SEALS.
         """
         wanted = _checked_seals(require_seals)
+        checked_fd(fd)
         try:
             found = Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
             label = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow

@@ -19,6 +19,7 @@ from ipckit._shm_file import (
     READ_WRITE,
     SHARED,
     allocate,
+    checked_fd,
     duplicate_for_child,
     identity,
     is_spawning,
@@ -182,6 +183,7 @@ class PosixSharedMemory(Memory):
             AccessDenied: the descriptor is read-only, and `readonly` is False.
         """
         name: Name | None = None
+        checked_fd(fd)
         try:
             size = os.fstat(fd).st_size
             shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow

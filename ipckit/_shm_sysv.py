@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ipckit import _native
 from ipckit._deadline import Deadline
@@ -22,6 +22,8 @@ from ipckit.errors import (
     from_errno,
 )
 from ipckit.keys import Key
+
+_LARGEST_ID: Final = 2**31 - 1
 
 
 class SysVSharedMemory(Memory):
@@ -203,10 +205,10 @@ class SysVSharedMemory(Memory):
         Raises:
             NotFound: there is no segment of that id.
             AccessDenied: the mode forbids it.
-            InvalidArgument: `id` is negative, or as in `open`.
+            InvalidArgument: `id` is out of range, or as in `open`.
         """
-        if id < 0:
-            message = f"id is {id}; it takes 0 or more"
+        if not 0 <= id <= _LARGEST_ID:
+            message = f"id is {id}; it takes 0 to {_LARGEST_ID}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = find_segment(id)
         if found is None:
