@@ -155,7 +155,12 @@ def map_file(
     See mmap(2).
     """
     try:
-        return _native.mmap(fd, offset, size, protection, flags)
+        with GUARD:
+            mapping = _native.mmap(fd, offset, size, protection, flags)
+            _LIVE[mapping] = ((0, 0) if fd < 0 else identity(fd), offset + size)
+            return mapping
+    except ValueError as exc:
+        raise InvalidArgument(str(exc), errno=errno.EINVAL, op="mmap", target=target) from None
     except OSError as exc:
         code = exc.errno or errno.EIO
     message = hint = ""

@@ -59,7 +59,7 @@ class MemFd(Memory):
         mapping = map_file(fd, size, protection, SHARED, _describe(label))
         if fresh:
             populate(mapping)
-        super().__init__(mapping, owner=False, file=identity(fd))
+        super().__init__(mapping, owner=False)
         self._fd = fd
 
     @classmethod

@@ -10,7 +10,8 @@ from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._limits import described, soft_limit, sysctl
-from ipckit._shm_base import Memory, checked_size, mapping_at
+from ipckit._shm_base import Memory, checked_size
+from ipckit._shm_file import mapping_at
 from ipckit._shm_stat import SysVSharedMemoryStat, denied, find_segment, stat_segment
 from ipckit.errors import (
     AlreadyExists,
