@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import posix_ipc
@@ -12,12 +13,13 @@ import posix_ipc
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._peers import PEER_ERRORS, from_peer
-from ipckit._shm_base import Memory, checked_size, note_mapping, viewed_bytes
+from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
     READ_WRITE,
     SHARED,
     allocate,
+    checked_fd,
     duplicate_for_child,
     identity,
     is_spawning,
@@ -62,7 +64,7 @@ class PosixSharedMemory(Memory):
         if owner:
             populate(mapping)
         self._file = status.st_dev, status.st_ino
-        super().__init__(mapping, owner=owner, file=self._file)
+        super().__init__(mapping, owner=owner)
         self._fd = fd
 
     # -- making and finding ------------------------------------------------------------------------
@@ -182,6 +184,7 @@ class PosixSharedMemory(Memory):
             AccessDenied: the descriptor is read-only, and `readonly` is False.
         """
         name: Name | None = None
+        checked_fd(fd)
         try:
             size = os.fstat(fd).st_size
             shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
@@ -224,7 +227,8 @@ class PosixSharedMemory(Memory):
 
         Raises:
             InvalidArgument: `size` is smaller, and `shrink` is False.
-            IpcError: with errno EBUSY, arrays or views of this process look at what would be cut.
+            IpcError: with errno EBUSY, arrays, views or other handles of this process reach into
+                what would be cut off.
             LimitReached: /dev/shm has no room.
             AccessDenied: the handle is readonly.
             ClosedHandle: the handle is closed.
@@ -236,21 +240,18 @@ class PosixSharedMemory(Memory):
             raise from_errno(errno.EACCES, op="resize", target=self._target, message=message)
         now = os.fstat(self._fd).st_size
         if wanted < now:
-            self._check_cut(wanted, now, shrink=shrink)
-            os.ftruncate(self._fd, wanted)
-        elif wanted > now:
+            if not shrink:
+                message = f"{wanted:,} bytes are fewer than the {now:,} it has"
+                hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
+                raise InvalidArgument(
+                    message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
+                )
+            before = min(self.size, now)
+            self._cut(self._fd, wanted, lambda: self._map(wanted), lambda: self._map(before))
+            return
+        if wanted > now:
             allocate(self._fd, wanted, self._target, _FULL)
         self.refresh()
-
-    def _check_cut(self, wanted: int, now: int, *, shrink: bool) -> None:
-        if not shrink:
-            message = f"{wanted:,} bytes are fewer than the {now:,} it has"
-            hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
-            raise InvalidArgument(
-                message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
-            )
-        if viewed_bytes(self._file) > wanted:
-            raise self._in_use("resize", "what would be cut off")
 
     def refresh(self) -> None:
         """Map the object anew, at the size that it has now; `size` is then that.
@@ -260,12 +261,13 @@ class PosixSharedMemory(Memory):
         """
         self._check_open("refresh")
         size = os.fstat(self._fd).st_size
-        if size == self.size:
-            return
+        if size != self.size:
+            self._map(size)
+
+    def _map(self, size: int) -> None:
         protection = READ if self.readonly else READ_WRITE
         mapping = map_file(self._fd, size, protection, SHARED, self._target)
         old, self._mapping = self._mapping, mapping
-        note_mapping(mapping, self._file)
         old.close()
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -273,7 +275,8 @@ class PosixSharedMemory(Memory):
     def _release(self) -> None:
         super()._release()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
+            os.close(fd)
 
     def _remove(self) -> None:
         if self._name is None:

@@ -117,9 +117,9 @@ native_msync(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     char *from;
     size_t length;
     int flags, result, error;
-    if (ipckit_check_nargs("msync", nargs, 4) < 0
-        || page_range(module, args, &mapping, &from, &length) < 0
-        || ipckit_int_arg(args[3], "flags", &flags) < 0) {
+    /* The range last: taking a number may run Python code that closes the mapping. */
+    if (ipckit_check_nargs("msync", nargs, 4) < 0 || ipckit_int_arg(args[3], "flags", &flags) < 0
+        || page_range(module, args, &mapping, &from, &length) < 0) {
         return NULL;
     }
     mapping->exports++; /* another thread may close it meanwhile */
@@ -176,9 +176,8 @@ native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     char *from;
     size_t length;
     int advice, result, error;
-    if (ipckit_check_nargs("madvise", nargs, 4) < 0
-        || page_range(module, args, &mapping, &from, &length) < 0
-        || ipckit_int_arg(args[3], "advice", &advice) < 0) {
+    if (ipckit_check_nargs("madvise", nargs, 4) < 0 || ipckit_int_arg(args[3], "advice", &advice) < 0
+        || page_range(module, args, &mapping, &from, &length) < 0) {
         return NULL;
     }
     if (!is_harmless(advice)) {
