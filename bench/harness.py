@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+import timeit
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 REPETITIONS = 25
 SLICE_SECONDS = 0.02
+_IN_A_ROW = 50
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,14 @@ def _timed(function: Callable[[], object], count: int) -> float:
     return (time.perf_counter_ns() - start) / count
 
 
-def compare(
+def _row(
     what: str,
     peer: str,
-    theirs: Callable[[], object],
-    ours: Callable[[], object],
+    figures: tuple[Callable[[], float], Callable[[], float]],
     at_most: float,
 ) -> Row:
-    """Time two functions in turn; each is called often enough to fill its slice of time."""
-    calls = max(10, int(SLICE_SECONDS * 1e9 / max(_timed(theirs, 100), _timed(ours, 100))))
+    """Take both figures, theirs and ours, in turn, with the garbage collector off."""
+    theirs, ours = figures
     ratios: list[float] = []
     peer_ns: list[float] = []
     ours_ns: list[float] = []
@@ -76,8 +77,8 @@ def compare(
     gc.disable()
     try:
         for _ in range(REPETITIONS):
-            peer_ns.append(_timed(theirs, calls))
-            ours_ns.append(_timed(ours, calls))
+            peer_ns.append(theirs())
+            ours_ns.append(ours())
             ratios.append(ours_ns[-1] / peer_ns[-1])
     finally:
         gc.enable()
@@ -92,3 +93,55 @@ def compare(
         high,
         at_most,
     )
+
+
+def compare(
+    what: str,
+    peer: str,
+    theirs: Callable[[], object],
+    ours: Callable[[], object],
+    at_most: float,
+) -> Row:
+    """Time two functions in turn; each is called often enough to fill its slice of time."""
+    calls = max(10, int(SLICE_SECONDS * 1e9 / max(_timed(theirs, 100), _timed(ours, 100))))
+    figures = (lambda: _timed(theirs, calls), lambda: _timed(ours, calls))
+    return _row(what, peer, figures, at_most)
+
+
+def compare_slow(
+    what: str,
+    peer: str,
+    theirs: Callable[[], object],
+    ours: Callable[[], object],
+    at_most: float,
+) -> Row:
+    """Time two functions of some milliseconds or more, one call of each in turn."""
+    theirs(), ours()
+    figures = (lambda: _timed(theirs, 1), lambda: _timed(ours, 1))
+    return _row(what, peer, figures, at_most)
+
+
+def compare_expressions(
+    what: str, peer: str, theirs: str, ours: str, at_most: float, *, names: dict[str, object]
+) -> Row:
+    """Time two expressions of some nanoseconds, in a row, so that the loop counts for little.
+
+    Args:
+        what: ours, in a word or two.
+        peer: theirs.
+        theirs: an expression that uses the names.
+        ours: another.
+        at_most: the ratio that is the goal.
+        names: what the names in the expressions stand for; they are local variables.
+    """
+    setup = "; ".join(f"{name} = given[{name!r}]" for name in names)
+    timers = [
+        timeit.Timer("; ".join([each] * _IN_A_ROW), setup, globals={"given": names})
+        for each in (theirs, ours)
+    ]
+    loops = max(1, int(SLICE_SECONDS / max(timer.timeit(20) / 20 for timer in timers)))
+
+    def once(timer: timeit.Timer) -> float:
+        return timer.timeit(loops) / loops / _IN_A_ROW * 1e9
+
+    return _row(what, peer, (lambda: once(timers[0]), lambda: once(timers[1])), at_most)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+from itertools import chain
 from pathlib import Path
 
 import msgq
+import shm
 from harness import HEADING
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     print(machine())
     print(HEADING, flush=True)
     rows: list[dict[str, object]] = []
-    for row in msgq.rows():
+    for row in chain(msgq.rows(), shm.rows()):
         print(row.text(), flush=True)
         rows.append(row.as_json())
     print("share of one core while nothing comes:", flush=True)
@@ -40,9 +42,15 @@ def main() -> None:
     for what, share in msgq.waiting_costs():
         print(f"  {what:<34} {share:8.3%}", flush=True)
         waits[what] = share
+    print("what a second process's memory grows by, in KiB:", flush=True)
+    grown: dict[str, dict[str, int]] = {}
+    for what, touched, resident, own in shm.memory_costs():
+        print(f"  {what:<46} touched {touched:>6}, mapped {resident:>6}, own {own:>4}", flush=True)
+        grown[what] = {"touched": touched, "mapped": resident, "own": own}
     results = Path(__file__).parent / "results" / "latest.json"
     results.parent.mkdir(exist_ok=True)
-    text = json.dumps({"machine": machine(), "rows": rows, "waiting": waits}, indent=1)
+    figures = {"machine": machine(), "rows": rows, "waiting": waits, "memory_kib": grown}
+    text = json.dumps(figures, indent=1)
     results.write_text(text + "\n")
 
 

@@ -22,7 +22,8 @@ def checked_timeout(timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
-    if not isinstance(timeout, SupportsFloat):
+    # Numbers first: asking after a protocol takes microseconds.
+    if not isinstance(timeout, (float, int, SupportsFloat)):
         message = f"timeout is a number of seconds or None, not {type(timeout).__name__}"
         raise TypeError(message)
     try:

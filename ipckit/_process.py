@@ -13,11 +13,13 @@ from typing import Final
 _PID_BITS: Final = 22
 _NAMESPACE_BITS: Final = 16
 _START_BITS: Final = 26
+_THREADS_FIELD: Final = 17
 _START_FIELD: Final = 19  # of those behind the name in /proc/PID/stat; proc(5) calls it 22
 _DEAD_STATES: Final = frozenset("ZXx")
 
 
 def _namespace() -> int:
+    """A piece of this process's pid namespace; 0 where it can't be known."""
     try:
         inode = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -26,14 +28,19 @@ def _namespace() -> int:
 
 
 def _state_and_start(pid: int) -> tuple[str, int] | None:
-    """The state and the start time of a process; None where there is none of that pid."""
+    """The state and the start time of a process; None where /proc shows none of that pid."""
     try:
+        # Another pid namespace's /proc would tell of another process.
+        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - text, not a path
+            return None
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name stands in parentheses and may itself hold some.
     fields = text[text.rindex(b")") + 2 :].split()
-    return chr(fields[0][0]), int(fields[_START_FIELD])
+    state, threads = chr(fields[0][0]), int(fields[_THREADS_FIELD])
+    # A main thread can end, and be a zombie, while others go on.
+    return "R" if threads > 1 else state, int(fields[_START_FIELD])
 
 
 def token() -> int:
@@ -55,17 +62,28 @@ def pid_of(token: int) -> int:
 def is_dead(token: int) -> bool:
     """Whether the process of a token is certainly gone; false where that can't be known.
 
-    A process of another pid namespace can't be judged from here. A zombie is
-    gone: it runs no more.
+    A process of another pid namespace can't be judged from here, nor one of a
+    namespace that is not known. A zombie is gone: it runs no more.
     """
-    if token >> _START_BITS & ((1 << _NAMESPACE_BITS) - 1) != _namespace():
+    own = _namespace()
+    if own == 0 or token >> _START_BITS & ((1 << _NAMESPACE_BITS) - 1) != own:
         return False
+    pid = pid_of(token)
+    if pid == 0:
+        return True  # no process ever has that number
+    # The kernel knows all; /proc may hide other users' processes (hidepid).
     try:
-        found = _state_and_start(pid_of(token))
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    try:
+        found = _state_and_start(pid)
     except OSError:
         return False
     if found is None:
-        return True
+        return False
     state, start = found
     return state in _DEAD_STATES or start & ((1 << _START_BITS) - 1) != token & (
         (1 << _START_BITS) - 1

@@ -20,6 +20,15 @@ _DIGITS: Final = 16
 _HEADER: Final = struct_module.Struct("=QQ")  # seqlock_header's fingerprint and size
 
 
+def checked_struct(struct: type[S]) -> type[S]:
+    """A Struct class, or the TypeError for anything else."""
+    kind: object = struct  # callers without a type checker give anything
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return struct
+    message = f"a Struct class is wanted, not {struct!r}"
+    raise TypeError(message)
+
+
 def _name_this_process() -> None:
     _native.set_writer_token(_process.token())
 
@@ -56,6 +65,7 @@ class SharedStruct(_native.SharedStruct, Generic[S]):
 
     def __new__(cls, memory: Buffer, struct: type[S], offset: int = 0) -> Self:
         """Find or begin the struct at a place in memory."""
+        checked_struct(struct)
         fingerprint = int(struct.fingerprint[:_DIGITS], 16) or 1
         try:
             self = super().__new__(cls, memory, offset, struct, fingerprint)
@@ -66,7 +76,7 @@ class SharedStruct(_native.SharedStruct, Generic[S]):
                 f"{struct.__name__} of {struct.size} bytes with fingerprint {fingerprint:016x}"
             )
             raise LayoutMismatch(message, errno=errno.EBADMSG, op="shared") from None
-        except (IndexError, ValueError) as exc:
+        except (IndexError, OverflowError, ValueError) as exc:
             raise InvalidArgument(str(exc), errno=errno.EINVAL, op="shared") from None
         self._struct = struct
         return self
@@ -76,7 +86,7 @@ class SharedStruct(_native.SharedStruct, Generic[S]):
     @staticmethod
     def bytes_for(struct: type[Struct]) -> int:
         """The bytes that a shared struct takes: a header of 32, and room for two."""
-        return _native.shared_struct_size(struct.size)
+        return _native.shared_struct_size(checked_struct(struct).size)
 
     if TYPE_CHECKING:
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import errno
 import math
 import mmap
-import weakref
+import os
 from abc import abstractmethod
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from ipckit._handle import Capabilities, Handle, closed_handle
 from ipckit._lazy import np
-from ipckit._shared_struct import SharedStruct
+from ipckit._shared_struct import SharedStruct, checked_struct
+from ipckit._shm_file import GUARD, identity, reach
 from ipckit.errors import InvalidArgument, IpcError, from_errno
 from ipckit.structs import Struct
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from typing_extensions import Buffer
 
@@ -30,27 +34,6 @@ MEMORY_CAPS: Final = Capabilities(
     pollable=False, timed=False, priorities=False, typed_receive=False, unlink_destroys_now=False
 )
 
-# Every mapping of this process that may still be looked at, with the file it maps: what a handle
-# must not cut off or replace. Views keep a mapping here after its handle was closed.
-_LIVE: Final[weakref.WeakKeyDictionary[_native.Mapping, tuple[int, int]]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def note_mapping(mapping: _native.Mapping, file: tuple[int, int] = (0, 0)) -> None:
-    """Remember a mapping, and the device and inode that it maps."""
-    _LIVE[mapping] = file
-
-
-def mapping_at(address: int) -> _native.Mapping | None:
-    """The open mapping that starts at an address."""
-    return next((each for each in _LIVE if not each.closed and each.address == address), None)
-
-
-def viewed_bytes(file: tuple[int, int]) -> int:
-    """How far this process's views reach into a file that it maps: the largest such mapping."""
-    return max((each.size for each, of in _LIVE.items() if of == file and each.exports), default=0)
-
 
 class Memory(Handle):
     """Memory that processes share, as bytes, numpy arrays and structs.
@@ -62,12 +45,9 @@ class Memory(Handle):
 
     caps = MEMORY_CAPS
 
-    def __init__(
-        self, mapping: _native.Mapping, *, owner: bool, file: tuple[int, int] = (0, 0)
-    ) -> None:
+    def __init__(self, mapping: _native.Mapping, *, owner: bool) -> None:
         super().__init__(owner=owner)
         self._mapping = mapping
-        note_mapping(mapping, file)
 
     @property
     def closed(self) -> bool:
@@ -153,12 +133,17 @@ class Memory(Handle):
         count = math.prod(dimensions) * element.itemsize
         self._check_range("array", offset, count)
         view: Any = self._mapping.view(offset, count)  # numpy's stubs name the exporters they know
-        return np.ndarray(dimensions, element, buffer=view)
+        try:
+            return np.ndarray(dimensions, element, buffer=view)
+        except ValueError as exc:  # a dimension beyond what numpy counts, beside one of 0
+            raise InvalidArgument(
+                str(exc), errno=errno.EINVAL, op="array", target=self._target
+            ) from None
 
     def _shape(self, element: np.dtype[Any], shape: Shape | None, offset: int) -> tuple[int, ...]:
         if shape is None:
             return (max(0, self.size - offset) // element.itemsize,)
-        dimensions = tuple(int(each) for each in (shape if isinstance(shape, tuple) else (shape,)))
+        dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in dimensions):
             message = f"shape is {shape}; it takes 0 or more in each dimension"
             raise InvalidArgument(message, errno=errno.EINVAL, op="array", target=self._target)
@@ -180,7 +165,7 @@ class Memory(Handle):
         """
         self._check_open("view")
         self._check_readable("view")
-        self._check_range("view", offset, struct.size)
+        self._check_range("view", offset, checked_struct(struct).size)
         return struct.from_buffer(self._memory, offset)
 
     def shared(self, struct: type[S], *, offset: int = 0) -> SharedStruct[S]:
@@ -259,6 +244,36 @@ class Memory(Handle):
         if not self._mapping.protection & mmap.PROT_READ:
             message = "the memory is protected against reading"
             raise from_errno(errno.EACCES, op=op, target=self._target, message=message)
+
+    def _cut(
+        self, fd: int, end: int, remap: Callable[[], None], restore: Callable[[], None]
+    ) -> None:
+        """Cut a file, unless something of this process reaches beyond.
+
+        Args:
+            fd: the file.
+            end: its new size.
+            remap: maps what will be left in place of this handle's memory.
+            restore: maps all of it again.
+        """
+        with GUARD:
+            # Before the look: afterwards no thread can begin to look at what goes.
+            remap()
+            done = False
+            try:
+                if reach(identity(fd)) <= end:
+                    os.ftruncate(fd, end)
+                    done = True
+            except OSError as exc:
+                code = exc.errno or errno.EIO
+                raise from_errno(code, op="resize", target=self._target) from None
+            finally:
+                if not done:
+                    restore()
+        if not done:
+            message = "arrays, views or other handles of this process reach beyond"
+            hint = "delete and close them first"
+            raise IpcError(message, errno=errno.EBUSY, op="resize", target=self._target, hint=hint)
 
     def _in_use(self, op: str, what: str) -> IpcError:
         message = f"arrays or views look at {what}"

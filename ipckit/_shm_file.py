@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
+import threading
+import weakref
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
-from ipckit._limits import described
+from ipckit._limits import described, soft_limit
 from ipckit.errors import InvalidArgument, from_errno
 
 if TYPE_CHECKING:
@@ -18,12 +23,87 @@ SHARED: Final = mmap.MAP_SHARED
 PRIVATE: Final = mmap.MAP_PRIVATE
 READ: Final = mmap.PROT_READ
 READ_WRITE: Final = mmap.PROT_READ | mmap.PROT_WRITE
+_LARGE: Final = 1 << 24  # below it a look at /proc/meminfo costs more than it tells
+_MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; Python has no name for it
+
+
+# Every mapping of a file in this process that may still be looked at, with the file and how far
+# into it the mapping reaches: what must not be cut off. Views keep a mapping here after its handle
+# was closed.
+_LIVE: Final[weakref.WeakKeyDictionary[_native.Mapping, tuple[tuple[int, int], int]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+# Held while a mapping is made, and while a file is cut: nobody maps what is just being cut off.
+GUARD: Final = threading.RLock()
+os.register_at_fork(
+    before=GUARD.acquire, after_in_parent=GUARD.release, after_in_child=GUARD.release
+)
+
+
+def mapping_at(address: int) -> _native.Mapping | None:
+    """The open mapping of a file, or of no file, that starts at an address."""
+    known = (reference() for reference in _LIVE.keyrefs())
+    return next(
+        (each for each in known if each and not each.closed and each.address == address), None
+    )
+
+
+def reach(file: tuple[int, int]) -> int:
+    """How far this process's open mappings, and its views of closed ones, reach into a file."""
+    # By references: another thread may map something while this looks.
+    known = [(each, _LIVE.get(each)) for ref in _LIVE.keyrefs() if (each := ref()) is not None]
+    return max(
+        (
+            noted[1]
+            for each, noted in known
+            if noted is not None and noted[0] == file and (each.exports or not each.closed)
+        ),
+        default=0,
+    )
+
+
+def checked_fd(fd: int) -> int:
+    """A number that can be a descriptor.
+
+    Raises:
+        TypeError: not an integer.
+        InvalidArgument: out of range.
+    """
+    if isinstance(fd, bool) or not isinstance(fd, int):
+        message = f"fd is an int, not {type(fd).__name__}"
+        raise TypeError(message)
+    if not 0 <= fd < 2**31:
+        message = f"descriptor {fd} can't be one"
+        raise InvalidArgument(message, errno=errno.EBADF)
+    return fd
 
 
 def identity(fd: int) -> tuple[int, int]:
     """The device and inode behind a descriptor."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def check_memory(size: int, target: str) -> None:
+    """Refuse what the machine's memory and swap can't hold.
+
+    posix_fallocate of a memfd goes on until the kernel kills processes for want of memory.
+
+    Raises:
+        LimitReached: fewer bytes are available; the message has how many.
+    """
+    if size < _LARGE:
+        return
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        facts = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+        free = 1024 * (facts["MemAvailable"] + facts["SwapFree"])
+    except (OSError, KeyError, ValueError):
+        return
+    if size > free:
+        message = f"no memory for {size:,} bytes: {free:,} are available"
+        raise from_errno(errno.ENOMEM, op="posix_fallocate", target=target, message=message)
 
 
 def allocate(fd: int, size: int, target: str, hint: str = "") -> None:
@@ -54,12 +134,22 @@ def _no_room(code: int, fd: int, size: int, target: str, hint: str) -> IpcError:
             hint=hint,
         )
     elif code == errno.EFBIG:
+        limit = soft_limit(resource.RLIMIT_FSIZE)
         error = from_errno(
             errno.ENOSPC,
             op="posix_fallocate",
             target=target,
-            message=f"{size:,} bytes exceed RLIMIT_FSIZE, or the most of the file system",
+            message=f"{size:,} bytes exceed RLIMIT_FSIZE ({limit}), or the most of the file system",
         )
+    return error
+
+
+def name_descriptors(error: IpcError) -> IpcError:
+    """Say which limit it was that let no more file be opened."""
+    if error.errno == errno.EMFILE:
+        limit = soft_limit(resource.RLIMIT_NOFILE)
+        error.strerror = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
+        error.hint = "close some, or raise it with ulimit -n"
     return error
 
 
@@ -76,7 +166,12 @@ def map_file(
     See mmap(2).
     """
     try:
-        return _native.mmap(fd, offset, size, protection, flags)
+        with GUARD:
+            mapping = _native.mmap(fd, offset, size, protection, flags)
+            _LIVE[mapping] = ((0, 0) if fd < 0 else identity(fd), offset + size)
+            return mapping
+    except ValueError as exc:
+        raise InvalidArgument(str(exc), errno=errno.EINVAL, op="mmap", target=target) from None
     except OSError as exc:
         code = exc.errno or errno.EIO
     message = hint = ""
@@ -91,6 +186,18 @@ def map_file(
         message = "the descriptor's mode or a seal forbids such a mapping"
         hint = "readonly=True asks for less"
     raise from_errno(code, op="mmap", target=target, message=message, hint=hint)
+
+
+def populate(mapping: _native.Mapping) -> None:
+    """Enter a new mapping's pages in this process's page table at once.
+
+    They are allocated already, and taking a fault for each costs more than twice as much as
+    filling them. Only who makes memory does so: it fills it, whereas others may look at little.
+
+    See madvise(2), MADV_POPULATE_WRITE.
+    """
+    with suppress(OSError):  # a kernel before 5.14
+        _native.madvise(mapping, 0, mapping.size, _MADV_POPULATE_WRITE)
 
 
 def duplicate_for_child(fd: int) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 
 from ipckit import _native
 from ipckit._handle import checked_mode
-from ipckit._shm_base import Memory, checked_size, note_mapping, viewed_bytes
+from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     PRIVATE,
     READ,
@@ -20,6 +20,7 @@ from ipckit._shm_file import (
     allocate,
     identity,
     map_file,
+    name_descriptors,
 )
 from ipckit.errors import InvalidArgument, IpcError, NotFound, from_errno
 
@@ -60,7 +61,7 @@ class MappedFile(Memory):
         self._mode: Mode = mode
         self._offset = offset
         self._file = file
-        super().__init__(mapping, owner=owner, file=file)
+        super().__init__(mapping, owner=owner)
 
     # -- making and finding ------------------------------------------------------------------------
 
@@ -297,7 +298,8 @@ class MappedFile(Memory):
         Raises:
             InvalidArgument: it is not a shared, writable file; `size` is smaller, and `shrink` is
                 False; or another file is at `path` now.
-            IpcError: with errno EBUSY, arrays or views of this process look at what would be cut.
+            IpcError: with errno EBUSY, arrays, views or other handles of this process reach into
+                what would be cut off.
             LimitReached: the file system has no room.
             ClosedHandle: the handle is closed.
         """
@@ -324,15 +326,16 @@ class MappedFile(Memory):
             raise InvalidArgument(message, errno=errno.ESTALE, op="resize", target=self._target)
         end, now = self._offset + size, os.fstat(fd).st_size
         if shrink and end < now:
-            # Mappings of the file may begin anywhere in it: none of ours may be looked at.
-            if viewed_bytes(self._file):
-                raise self._in_use("resize", "the file")
-            os.ftruncate(fd, end)
-        elif end > now:
+            before = min(self.size, now - self._offset)
+            self._cut(fd, end, lambda: self._map(fd, size), lambda: self._map(fd, before))
+            return
+        if end > now:
             allocate(fd, end, self._target)
+        self._map(fd, size)
+
+    def _map(self, fd: int, size: int) -> None:
         mapping = map_file(fd, size, READ_WRITE, SHARED, self._target, offset=self._offset)
         old, self._mapping = self._mapping, mapping
-        note_mapping(mapping, self._file)
         old.close()
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -389,6 +392,8 @@ def _open(path: str, flags: int) -> int:
         fd = os.open(path, flags, 0o600)
     except OSError as exc:
         raise _open_error(exc.errno or errno.EIO, path) from None
+    except ValueError as exc:  # a NUL inside
+        raise InvalidArgument(str(exc), errno=errno.EINVAL, op="open") from None
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
@@ -406,4 +411,5 @@ def _open_error(code: int, path: str) -> IpcError:
     elif code in {errno.EISDIR, errno.ENXIO, errno.ENODEV}:
         message = "it is no regular file"
         return InvalidArgument(message, errno=code, op="open", target=_describe(path))
-    return from_errno(code, op="open", target=_describe(path), message=message, hint=hint)
+    error = from_errno(code, op="open", target=_describe(path), message=message, hint=hint)
+    return name_descriptors(error)

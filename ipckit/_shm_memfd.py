@@ -6,19 +6,23 @@ import enum
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from typing import Any, Final, Self
 
-from ipckit._shm_base import Memory, checked_size, note_mapping
+from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
     READ_WRITE,
     SHARED,
     allocate,
+    check_memory,
+    checked_fd,
     duplicate_for_child,
-    identity,
     map_file,
+    name_descriptors,
+    populate,
 )
-from ipckit.errors import InvalidArgument, NotFound, from_errno
+from ipckit.errors import InvalidArgument, IpcError, NotFound, from_errno
 
 _MFD_NOEXEC_SEAL: Final = 0x8  # Linux 6.3; Python has no name for it yet
 _LABEL_MAX: Final = 249
@@ -49,12 +53,14 @@ class MemFd(Memory):
     See memfd_create(2).
     """
 
-    def __init__(self, fd: int, label: str, *, readonly: bool) -> None:
+    def __init__(self, fd: int, label: str, *, readonly: bool, fresh: bool = False) -> None:
         self._label = label
         size = os.fstat(fd).st_size
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, size, protection, SHARED, _describe(label))
-        super().__init__(mapping, owner=False, file=identity(fd))
+        if fresh:
+            populate(mapping)
+        super().__init__(mapping, owner=False)
         self._fd = fd
 
     @classmethod
@@ -78,12 +84,13 @@ class MemFd(Memory):
         if "\0" in label or len(os.fsencode(label)) > _LABEL_MAX:
             message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
+        check_memory(wanted, _describe(label))
         fd = _memfd(label)
         try:
             allocate(fd, wanted, _describe(label))
             if seals:
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_UNWRITABLE)
-            self = cls(fd, label, readonly=False)
+            self = cls(fd, label, readonly=False, fresh=True)
             if seals & _UNWRITABLE:
                 self.seal(seals & _UNWRITABLE)
         except BaseException:
@@ -113,6 +120,7 @@ class MemFd(Memory):
         See fcntl(2), F_GET_SEALS.
         """
         wanted = _checked_seals(require_seals)
+        checked_fd(fd)
         try:
             found = Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
             label = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
@@ -157,6 +165,9 @@ class MemFd(Memory):
             ClosedHandle: the handle is closed.
         """
         self._check_open("fcntl")
+        return self._present()
+
+    def _present(self) -> Seal:
         return Seal(fcntl.fcntl(self._fd, fcntl.F_GET_SEALS))
 
     def seal(self, seals: Seal | int) -> None:
@@ -167,7 +178,8 @@ class MemFd(Memory):
 
         Raises:
             IpcError: with errno EBUSY, WRITE while somebody has it mapped for writing, or arrays or
-                views of this handle look at it.
+                views of this handle look at it. After FUTURE_WRITE the handle's own memory is
+                then read-only all the same: it can't be mapped for writing again.
             AccessDenied: it was sealed with SEAL.
             InvalidArgument: unknown bits.
             ClosedHandle: the handle is closed.
@@ -176,24 +188,25 @@ class MemFd(Memory):
         """
         self._check_open("fcntl")
         wanted = _checked_seals(seals)
-        if wanted & Seal.WRITE and not self.readonly:
-            # Our own writable mapping is the first in the way; a read-only one takes its place.
-            if self._mapping.exports:
-                raise self._in_use("fcntl", "the memory")
-            self._remap(READ, lambda: self._add(wanted))
-        else:
+        present = self.seals
+        if not wanted & Seal.WRITE or self.readonly or Seal.SEAL in present:
             self._add(wanted)
-
-    def _remap(self, protection: int, between: Any) -> None:
-        size, old = self.size, self._mapping
-        old.close()
-        before = READ_WRITE
+            return
+        if self._mapping.exports:
+            raise self._in_use("fcntl", "the memory")
+        # Our own mapping is the first in the way; even a read-only one is, made before the seal.
+        size, protection = self.size, READ
+        self._mapping.close()
         try:
-            between()
-            before = protection
+            self._add(wanted)
+        except IpcError as exc:
+            if Seal.FUTURE_WRITE in present:
+                exc.hint = "this handle's memory is read-only from now on, as FUTURE_WRITE wants it"
+            else:
+                protection = READ_WRITE
+            raise
         finally:
-            self._mapping = map_file(self._fd, size, before, SHARED, self._target)
-            note_mapping(self._mapping, identity(self._fd))
+            self._mapping = map_file(self._fd, size, protection, SHARED, self._target)
 
     def _add(self, seals: Seal) -> None:
         try:
@@ -203,7 +216,7 @@ class MemFd(Memory):
             if exc.errno == errno.EBUSY:
                 message = "another mapping of it can be written"
             elif exc.errno == errno.EPERM:
-                message = f"no more seals: it has {self.seals!r}"
+                message = f"no more seals: it has {self._present()!r}"
             raise from_errno(
                 exc.errno or errno.EIO, op="fcntl", target=self._target, message=message
             ) from None
@@ -211,7 +224,8 @@ class MemFd(Memory):
     def _release(self) -> None:
         super()._release()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
+            os.close(fd)
 
     def _remove(self) -> None:
         message = "a memfd has no name to unlink; it goes with its last holder"
@@ -236,6 +250,9 @@ def _describe(label: str) -> str:
 
 def _checked_seals(seals: Seal | int) -> Seal:
     known = int(Seal.SEAL | Seal.SHRINK | Seal.GROW | Seal.WRITE | Seal.FUTURE_WRITE | Seal.EXEC)
+    if not isinstance(seals, int):
+        message = f"seals are of Seal, not {type(seals).__name__}"
+        raise TypeError(message)
     if int(seals) & ~known:
         message = f"seals are {int(seals):#x}; the bits are {known:#x}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="fcntl")
@@ -253,4 +270,4 @@ def _memfd(label: str) -> int:
             return os.memfd_create(label, flags)  # a kernel before 6.3
         except OSError as exc:
             code = exc.errno or errno.EIO
-    raise from_errno(code, op="memfd_create", target=_describe(label))
+    raise name_descriptors(from_errno(code, op="memfd_create", target=_describe(label)))

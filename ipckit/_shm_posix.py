@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import posix_ipc
@@ -12,16 +13,19 @@ import posix_ipc
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._peers import PEER_ERRORS, from_peer
-from ipckit._shm_base import Memory, checked_size, note_mapping, viewed_bytes
+from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
     READ_WRITE,
     SHARED,
     allocate,
+    checked_fd,
     duplicate_for_child,
     identity,
     is_spawning,
     map_file,
+    name_descriptors,
+    populate,
 )
 from ipckit.errors import (
     AlreadyExists,
@@ -54,10 +58,13 @@ class PosixSharedMemory(Memory):
 
     def __init__(self, fd: int, name: Name | None, *, owner: bool, readonly: bool) -> None:
         self._name = name
-        size = os.fstat(fd).st_size
+        status = os.fstat(fd)
         protection = READ if readonly else READ_WRITE
-        mapping = map_file(fd, size, protection, SHARED, _describe(name))
-        super().__init__(mapping, owner=owner, file=identity(fd))
+        mapping = map_file(fd, status.st_size, protection, SHARED, _describe(name))
+        if owner:
+            populate(mapping)
+        self._file = status.st_dev, status.st_ino
+        super().__init__(mapping, owner=owner)
         self._fd = fd
 
     # -- making and finding ------------------------------------------------------------------------
@@ -177,6 +184,7 @@ class PosixSharedMemory(Memory):
             AccessDenied: the descriptor is read-only, and `readonly` is False.
         """
         name: Name | None = None
+        checked_fd(fd)
         try:
             size = os.fstat(fd).st_size
             shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
@@ -219,7 +227,8 @@ class PosixSharedMemory(Memory):
 
         Raises:
             InvalidArgument: `size` is smaller, and `shrink` is False.
-            IpcError: with errno EBUSY, arrays or views of this process look at what would be cut.
+            IpcError: with errno EBUSY, arrays, views or other handles of this process reach into
+                what would be cut off.
             LimitReached: /dev/shm has no room.
             AccessDenied: the handle is readonly.
             ClosedHandle: the handle is closed.
@@ -231,21 +240,18 @@ class PosixSharedMemory(Memory):
             raise from_errno(errno.EACCES, op="resize", target=self._target, message=message)
         now = os.fstat(self._fd).st_size
         if wanted < now:
-            self._check_cut(wanted, now, shrink=shrink)
-            os.ftruncate(self._fd, wanted)
-        elif wanted > now:
+            if not shrink:
+                message = f"{wanted:,} bytes are fewer than the {now:,} it has"
+                hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
+                raise InvalidArgument(
+                    message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
+                )
+            before = min(self.size, now)
+            self._cut(self._fd, wanted, lambda: self._map(wanted), lambda: self._map(before))
+            return
+        if wanted > now:
             allocate(self._fd, wanted, self._target, _FULL)
         self.refresh()
-
-    def _check_cut(self, wanted: int, now: int, *, shrink: bool) -> None:
-        if not shrink:
-            message = f"{wanted:,} bytes are fewer than the {now:,} it has"
-            hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
-            raise InvalidArgument(
-                message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
-            )
-        if viewed_bytes(identity(self._fd)) > wanted:
-            raise self._in_use("resize", "what would be cut off")
 
     def refresh(self) -> None:
         """Map the object anew, at the size that it has now; `size` is then that.
@@ -255,12 +261,13 @@ class PosixSharedMemory(Memory):
         """
         self._check_open("refresh")
         size = os.fstat(self._fd).st_size
-        if size == self.size:
-            return
+        if size != self.size:
+            self._map(size)
+
+    def _map(self, size: int) -> None:
         protection = READ if self.readonly else READ_WRITE
         mapping = map_file(self._fd, size, protection, SHARED, self._target)
         old, self._mapping = self._mapping, mapping
-        note_mapping(mapping, identity(self._fd))
         old.close()
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -268,7 +275,8 @@ class PosixSharedMemory(Memory):
     def _release(self) -> None:
         super()._release()
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
+            os.close(fd)
 
     def _remove(self) -> None:
         if self._name is None:
@@ -284,7 +292,7 @@ class PosixSharedMemory(Memory):
         except IpcError:
             return True
         try:
-            return os.path.sameopenfile(fd, self._fd)
+            return identity(fd) == self._file  # our own descriptor may be closed by now
         finally:
             os.close(fd)
 
@@ -322,7 +330,7 @@ def _open_error(exc: BaseException, name: Name, *, creating: bool = False) -> Ip
         error.hint = f'find it with PosixSharedMemory.open("{name}"), or use open_or_create'
     elif error.errno == errno.EACCES:
         error.hint = "the owner can allow it with a wider mode; readonly=True asks for less"
-    return error
+    return name_descriptors(error)
 
 
 def _open(name: Name, *, readonly: bool) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._limits import described, soft_limit, sysctl
-from ipckit._shm_base import Memory, checked_size, mapping_at
+from ipckit._shm_base import Memory, checked_size
+from ipckit._shm_file import mapping_at
 from ipckit._shm_stat import SysVSharedMemoryStat, denied, find_segment, stat_segment
 from ipckit.errors import (
     AlreadyExists,
@@ -22,6 +23,8 @@ from ipckit.errors import (
     from_errno,
 )
 from ipckit.keys import Key
+
+_LARGEST_ID: Final = 2**31 - 1
 
 
 class SysVSharedMemory(Memory):
@@ -203,10 +206,10 @@ class SysVSharedMemory(Memory):
         Raises:
             NotFound: there is no segment of that id.
             AccessDenied: the mode forbids it.
-            InvalidArgument: `id` is negative, or as in `open`.
+            InvalidArgument: `id` is out of range, or as in `open`.
         """
-        if id < 0:
-            message = f"id is {id}; it takes 0 or more"
+        if not 0 <= id <= _LARGEST_ID:
+            message = f"id is {id}; it takes 0 to {_LARGEST_ID}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = find_segment(id)
         if found is None:

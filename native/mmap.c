@@ -8,6 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
 static size_t
 page_size(void)
 {
@@ -112,9 +117,9 @@ native_msync(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     char *from;
     size_t length;
     int flags, result, error;
-    if (ipckit_check_nargs("msync", nargs, 4) < 0
-        || page_range(module, args, &mapping, &from, &length) < 0
-        || ipckit_int_arg(args[3], "flags", &flags) < 0) {
+    /* The range last: taking a number may run Python code that closes the mapping. */
+    if (ipckit_check_nargs("msync", nargs, 4) < 0 || ipckit_int_arg(args[3], "flags", &flags) < 0
+        || page_range(module, args, &mapping, &from, &length) < 0) {
         return NULL;
     }
     mapping->exports++; /* another thread may close it meanwhile */
@@ -131,7 +136,8 @@ native_msync(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 }
 
 /* Advice that changes speed or this process's own pages; none that makes a later touch fatal, as
-   MADV_DONTFORK, MADV_HWPOISON and MADV_GUARD_INSTALL do. */
+   MADV_DONTFORK, MADV_HWPOISON and MADV_GUARD_INSTALL do, and MADV_REMOVE where the file system
+   is full by then. */
 static bool
 is_harmless(int advice)
 {
@@ -142,7 +148,6 @@ is_harmless(int advice)
     case MADV_WILLNEED:
     case MADV_DONTNEED:
     case MADV_FREE:
-    case MADV_REMOVE:
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE:
     case MADV_MERGEABLE:
@@ -153,6 +158,8 @@ is_harmless(int advice)
     case MADV_KEEPONFORK:
     case MADV_COLD:
     case MADV_PAGEOUT:
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE: /* fails, where a touch would be fatal */
         return true;
     default:
         return false;
@@ -168,10 +175,9 @@ native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     mapping_object *mapping;
     char *from;
     size_t length;
-    int advice;
-    if (ipckit_check_nargs("madvise", nargs, 4) < 0
-        || page_range(module, args, &mapping, &from, &length) < 0
-        || ipckit_int_arg(args[3], "advice", &advice) < 0) {
+    int advice, result, error;
+    if (ipckit_check_nargs("madvise", nargs, 4) < 0 || ipckit_int_arg(args[3], "advice", &advice) < 0
+        || page_range(module, args, &mapping, &from, &length) < 0) {
         return NULL;
     }
     if (!is_harmless(advice)) {
@@ -179,7 +185,14 @@ native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
                      advice);
         return NULL;
     }
-    if (madvise(from, length, advice) < 0) {
+    mapping->exports++; /* another thread may close it meanwhile */
+    Py_BEGIN_ALLOW_THREADS
+    result = madvise(from, length, advice);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    ipckit_mapping_end_export(mapping);
+    errno = error;
+    if (result < 0) {
         return ipckit_oserror();
     }
     Py_RETURN_NONE;

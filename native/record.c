@@ -228,16 +228,22 @@ record_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+int
+ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg)
+{
+    if (exporter != NULL && !Py_IS_TYPE(exporter, &PyMemoryView_Type)) {
+        Py_VISIT(exporter);
+    }
+    return 0;
+}
+
 static int
 record_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Record *self = (Record *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->layout);
-    if (self->lender != NULL) {
-        Py_VISIT(self->lender->obj);
-    }
-    return 0;
+    return self->lender == NULL ? 0 : ipckit_visit_exporter(self->lender->obj, visit, arg);
 }
 
 static int

@@ -65,4 +65,8 @@ HIDDEN PyObject *ipckit_as_invalid_argument(void);
 HIDDEN int ipckit_raise_corrupt(PyObject *message);
 HIDDEN int ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size);
 
+/* tp_traverse's visit of what a held buffer belongs to. Not of a memoryview: the garbage collector
+   would clear it under its exported buffer, and its deallocation then follows a null pointer. */
+HIDDEN int ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg);
+
 #endif

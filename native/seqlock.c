@@ -29,7 +29,8 @@ static int
 open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
 {
     if (PyObject_GetBuffer(exporter, &self->memory, PyBUF_WRITABLE) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_BufferError)) {
+        /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
             return -1;
         }
         PyErr_Clear();
@@ -110,8 +111,7 @@ shared_struct_traverse(shared_struct *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
     Py_VISIT(self->type);
-    Py_VISIT(self->memory.obj);
-    return 0;
+    return ipckit_visit_exporter(self->memory.obj, visit, arg);
 }
 
 static void

@@ -10,6 +10,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 import argparse
 import os
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,21 @@ def show(number: int, value: bytes | Stu) -> None:
     payload = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
     sys.stdout.buffer.write(b"%d\t%s\n" % (number, payload))
     sys.stdout.buffer.flush()
+
+
+def say(value: object) -> None:
+    """Print one line at once, as UTF-8."""
+    sys.stdout.buffer.write(str(value).encode(errors="surrogateescape") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def looks() -> Iterator[int]:
+    """Count, 50 times a second: shared memory tells nobody that it changed."""
+    number = 0
+    while True:
+        yield number
+        number += 1
+        time.sleep(0.02)
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:

@@ -10,15 +10,18 @@ from pathlib import Path
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
 
 
-def test_the_struct_example_prints_what_it_shows() -> None:
-    text = README.read_text()
-    found = re.search(r"```python\n(from ipckit import Char[^`]*)```\n\n((?:    [^\n]*\n)+)", text)
-    assert found is not None
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", found[1]], capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    assert done.stdout == re.sub("^    ", "", found[2], flags=re.MULTILINE)
+EXAMPLE = re.compile(r"```python\n((?:from|import) [^`]*)```\n\n((?:    [^\n]*\n)+)")
+
+
+def test_the_examples_print_what_they_show() -> None:
+    found = EXAMPLE.findall(README.read_text())
+    assert len(found) == 2
+    for code, shown in found:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.stderr == ""
+        assert done.stdout == re.sub("^    ", "", shown, flags=re.MULTILINE)
 
 
 def test_its_links_lead_somewhere() -> None:

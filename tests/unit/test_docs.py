@@ -1,0 +1,47 @@
+"""What the documentation shows is what happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ipckit.testing import Child
+
+if TYPE_CHECKING:
+    from ipckit.testing import Namespace
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+# A block of Python, and what it prints where that is shown.
+EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n((?:    [^\n]*\n)+))?", re.MULTILINE | re.DOTALL)
+
+RUN = """
+import contextlib, io
+scope = {"__name__": "page"}
+result = []
+for code in args:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, scope)
+    result.append(out.getvalue())
+for name in ("memory", "again", "maybe", "file", "segment", "other"):
+    scope[name].close()
+scope["PosixSharedMemory"].open("/frames").adopt().__exit__(None, None, None)
+"""
+
+
+@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
+def test_the_examples_of_shared_memory_print_what_they_show(ns: Namespace) -> None:
+    found = EXAMPLE.findall((DOCS / "shared-memory.md").read_text())
+    assert len(found) > 5
+    with Child(RUN, *(code for code, _ in found), cwd=ns.directory) as child:
+        printed = child.result
+    for (_, shown), real in zip(found, printed, strict=True):
+        assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
