@@ -135,6 +135,20 @@ ipckit_record_type_arg(PyObject *object, PyObject **record_type)
     return 0;
 }
 
+int
+ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer)
+{
+    if (PyObject_GetBuffer(exporter, buffer, PyBUF_WRITABLE) == 0) {
+        return 0;
+    }
+    /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return PyObject_GetBuffer(exporter, buffer, PyBUF_SIMPLE);
+}
+
 PyObject *
 ipckit_oserror(void)
 {

@@ -61,6 +61,9 @@ HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *resul
 /* The bytes of a payload; the caller releases them. */
 HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
 
+/* A buffer of an exporter, writable if it can be: 0, or -1 with an exception set. */
+HIDDEN int ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer);
+
 /* How long a call may wait: for ever, not at all, or so many nanoseconds. */
 #define WAIT_FOREVER INT64_C(-1)
 HIDDEN int ipckit_wait_arg(PyObject *object, int64_t *wait_ns);

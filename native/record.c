@@ -52,7 +52,7 @@ ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size)
     return (PyObject *)self;
 }
 
-/* Holds a buffer of `exporter`, writable if it can be: NULL with an exception set. */
+/* Holds a buffer of `exporter`: NULL with an exception set. */
 static Py_buffer *
 borrow(PyObject *exporter)
 {
@@ -61,15 +61,8 @@ borrow(PyObject *exporter)
         PyErr_NoMemory();
         return NULL;
     }
-    if (PyObject_GetBuffer(exporter, lender, PyBUF_WRITABLE) == 0) {
+    if (ipckit_hold_buffer(exporter, lender) == 0) {
         return lender;
-    }
-    /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
-    if (PyErr_ExceptionMatches(PyExc_Exception)) {
-        PyErr_Clear();
-        if (PyObject_GetBuffer(exporter, lender, PyBUF_SIMPLE) == 0) {
-            return lender;
-        }
     }
     PyMem_Free(lender);
     return NULL;

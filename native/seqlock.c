@@ -28,15 +28,8 @@ static uint64_t own_token = 0;
 static int
 open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
 {
-    if (PyObject_GetBuffer(exporter, &self->memory, PyBUF_WRITABLE) < 0) {
-        /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            return -1;
-        }
-        PyErr_Clear();
-        if (PyObject_GetBuffer(exporter, &self->memory, PyBUF_SIMPLE) < 0) {
-            return -1;
-        }
+    if (ipckit_hold_buffer(exporter, &self->memory) < 0) {
+        return -1;
     }
     size_t wanted = seqlock_total_size((size_t)self->layout->size);
     if (offset > self->memory.len || wanted > (size_t)(self->memory.len - offset)) {
