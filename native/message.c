@@ -3,6 +3,7 @@
 #include "record.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 
 typedef struct {
@@ -37,10 +38,17 @@ ipckit_payload_new(PyObject *record_type, const char *data, Py_ssize_t size)
         if (layout == NULL) {
             return NULL;
         }
+        Record *record = NULL;
         bool fits = layout->size == size;
+        if (fits) {
+            record = ipckit_record_new((PyTypeObject *)record_type, layout);
+        }
         Py_DECREF((PyObject *)layout);
         if (fits) {
-            return ipckit_record_from_memory((PyTypeObject *)record_type, data, size);
+            if (record != NULL) {
+                memcpy(record->data, data, (size_t)size);
+            }
+            return (PyObject *)record;
         }
     }
     return PyBytes_FromStringAndSize(data, size);

@@ -10,8 +10,8 @@
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
-/* Above this many bytes a copy is long enough to let other threads run meanwhile. */
-#define GIL_FREE_BYTES 4096
+/* Above this many bytes a copy takes longer than letting other threads run meanwhile costs. */
+#define GIL_FREE_BYTES 16384
 
 typedef struct {
     PyTypeObject *message_type;
