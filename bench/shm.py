@@ -11,7 +11,7 @@ from multiprocessing import shared_memory
 from typing import TYPE_CHECKING
 
 import numpy as np
-from harness import Row, compare, compare_expressions, compare_slow
+from harness import Row, compare_expressions, compare_slow
 
 from ipckit import Char, Int, PosixSharedMemory, Struct, SysVSharedMemory
 
