@@ -1,0 +1,190 @@
+"""The echo server's models: how one program serves many clients at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from _echo_loop import CHUNK, serve
+from _loop import NO_DESCRIPTORS, POLLERS
+from _net import BACKLOG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_DATAGRAM_WORKERS: Final = 4
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        try:
+            yield listener.accept()[0]
+        except ConnectionAbortedError:
+            continue
+        except OSError as exc:
+            if exc.errno not in NO_DESCRIPTORS:
+                raise
+            # Who comes waits in the queue of the listener meanwhile.
+            time.sleep(0.05)
+
+
+def _echo(sock: socket.socket) -> None:
+    # A client that goes without reading everything is no error of the server.
+    with sock, contextlib.suppress(OSError):
+        while data := sock.recv(CHUNK):
+            sock.sendall(data)
+
+
+def _echo_datagrams(sock: socket.socket) -> None:
+    while True:
+        data, sender = sock.recvfrom(CHUNK)
+        if sender is None:
+            return  # shut down, and no empty datagram, which has a sender
+        with contextlib.suppress(OSError):  # an address that takes no answer, such as port 0
+            sock.sendto(data, sender)
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Fork, and do the work in the child, which ends with it; the child's process id."""
+    # A signal's handler belongs to the parent: it must not run in the child.
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _end_after(work)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    return pid
+
+
+def _end_after(work: Callable[[], object]) -> NoReturn:
+    status = 1
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        work()
+        status = 0
+    finally:
+        # Whatever happened: the rest of the program is the parent's.
+        os._exit(status)
+
+
+def end_children(children: set[int]) -> None:
+    """End and reap them."""
+    for pid in children:
+        os.kill(pid, signal.SIGTERM)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def _fork(sock: socket.socket) -> None:
+    children: set[int] = set()
+    if sock.type == socket.SOCK_DGRAM:
+        try:
+            while True:
+                while len(children) < _DATAGRAM_WORKERS:
+                    children.add(in_child(partial(_echo_datagrams, sock)))
+                children.discard(os.wait()[0])
+        finally:
+            end_children(children)
+
+    def reap(*_: object) -> None:
+        # Several may have ended since the last signal: signals do not queue.
+        for pid in list(children):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                children.discard(pid)
+
+    def child(client: socket.socket) -> None:
+        sock.close()
+        _echo(client)
+
+    signal.signal(signal.SIGCHLD, reap)
+    try:
+        for client in _accepted(sock):
+            # Held back until the new child is in the set.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+            try:
+                with client:
+                    children.add(in_child(partial(child, client)))
+            except OSError as exc:
+                print(f"error: a client is refused: {exc}", flush=True)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        end_children(children)
+
+
+def _thread(sock: socket.socket) -> None:
+    running: dict[threading.Thread, socket.socket] = {}
+
+    def work(client: socket.socket) -> None:
+        try:
+            (_echo_datagrams if client is sock else _echo)(client)
+        finally:
+            running.pop(threading.current_thread(), None)
+
+    def start(client: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=[client])
+        running[thread] = client
+        thread.start()
+
+    try:
+        if sock.type == socket.SOCK_DGRAM:
+            for _ in range(_DATAGRAM_WORKERS):
+                start(sock)
+            threading.Event().wait()
+        for client in _accepted(sock):
+            start(client)
+    finally:
+        for thread, client in list(running.items()):
+            # It wakes who waits there, of UDP too, of which it says that it is not connected.
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+async def _serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()  # waits while the client does not read
+        writer.close()
+        await writer.wait_closed()
+    except OSError:
+        pass  # the client is gone
+    finally:
+        if not writer.transport.is_closing():
+            writer.transport.abort()
+
+
+async def _serve(sock: socket.socket) -> None:
+    sock.settimeout(0)
+    if sock.type == socket.SOCK_DGRAM:
+        loop = asyncio.get_running_loop()
+        while True:
+            data, sender = await loop.sock_recvfrom(sock, CHUNK)
+            with contextlib.suppress(OSError):
+                await loop.sock_sendto(sock, data, sender)
+    start: Any = (
+        asyncio.start_server if sock.family != socket.AF_UNIX else asyncio.start_unix_server
+    )
+    async with await start(_serve_client, sock=sock, backlog=BACKLOG) as server:
+        await server.serve_forever()
+
+
+MODELS: Final[dict[str, Callable[[socket.socket], object]]] = {
+    "fork": _fork,
+    "thread": _thread,
+    **{name: partial(serve, name) for name in POLLERS},
+    "asyncio": lambda sock: asyncio.run(_serve(sock)),
+}

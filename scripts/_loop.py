@@ -1,0 +1,249 @@
+"""The event loop of the socket servers: one over select, poll, epoll and edge-triggered epoll.
+
+A member is whatever has a socket in the loop. It keeps what it knows of its socket in `readable`
+and `writable`, says in `wants` what it waits for, and does a bounded piece of work in `turn`.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import selectors
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+TURN: Final = 16  # chunks or clients, then it is the next one's turn
+FD_SETSIZE: Final = 1024
+NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Member:
+    """A socket in the loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(0)
+        self.sock = sock
+        self.readable = False
+        self.writable = True
+        self.closed = False
+        self.mask = 0  # what the poller watches now
+
+    def wants(self) -> int:
+        """READ, WRITE, both or neither."""
+        return READ
+
+    def turn(self, loop: Loop) -> None:
+        """Do some of what can be done now, and clear `readable` or `writable` on EAGAIN."""
+        raise NotImplementedError
+
+    def can_go(self) -> bool:
+        """Whether a turn would find something to do without waiting."""
+        wants = self.wants()
+        return bool((wants & READ and self.readable) or (wants & WRITE and self.writable))
+
+
+class Poller(Protocol):
+    """Says which members are ready, as an event mask each."""
+
+    edge: bool
+    limit: int  # descriptors from here on it cannot watch
+
+    def wait(self, timeout: float | None) -> list[tuple[Member, int]]: ...
+    def update(self, member: Member) -> None: ...
+    def forget(self, member: Member) -> None: ...
+    def close(self) -> None: ...
+
+
+class LevelPoller:
+    """A selector of the standard library: it tells again what was not dealt with."""
+
+    edge = False
+
+    def __init__(self, selector: selectors.BaseSelector, limit: int = sys.maxsize) -> None:
+        self._selector = selector
+        self.limit = limit
+        self.close = selector.close
+
+    def wait(self, timeout: float | None) -> list[tuple[Member, int]]:
+        """The members that are ready; EINTR is dealt with by Python."""
+        return [(key.data, events) for key, events in self._selector.select(timeout)]
+
+    def update(self, member: Member) -> None:
+        """Watch for what the member wants now."""
+        wants = member.wants()
+        if wants == member.mask:
+            return
+        if not wants:
+            self._selector.unregister(member.sock)
+        elif member.mask:
+            self._selector.modify(member.sock, wants, member)
+        else:
+            self._selector.register(member.sock, wants, member)
+        member.mask = wants
+
+    def forget(self, member: Member) -> None:
+        """Watch it no more."""
+        if member.mask:
+            self._selector.unregister(member.sock)
+            member.mask = 0
+
+
+class EdgePoller:
+    """Edge-triggered epoll: it tells once, so that the member must go on until EAGAIN."""
+
+    edge = True
+    limit = sys.maxsize
+    _EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._members: dict[int, Member] = {}
+        self.close = self._epoll.close
+
+    def wait(self, timeout: float | None) -> list[tuple[Member, int]]:
+        """The members whose sockets changed."""
+        found: list[tuple[Member, int]] = []
+        for number, events in self._epoll.poll(timeout, max(1, len(self._members))):
+            # An error or a hang-up shows in both: the next read or write says what it is.
+            read = READ if events & ~select.EPOLLOUT else 0
+            write = WRITE if events & ~(select.EPOLLIN | select.EPOLLRDHUP) else 0
+            found.append((self._members[number], read | write))
+        return found
+
+    def update(self, member: Member) -> None:
+        """Watch for everything, from the first time on."""
+        if not member.mask:
+            member.mask = READ | WRITE
+            self._members[member.sock.fileno()] = member
+            self._epoll.register(member.sock, self._EVENTS)
+
+    def forget(self, member: Member) -> None:
+        """Watch it no more."""
+        if member.mask:
+            self._epoll.unregister(member.sock)
+            del self._members[member.sock.fileno()]
+            member.mask = 0
+
+
+class Loop:
+    """The members, and whose turn it is."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.poller = poller
+        self.members: set[Member] = set()
+        self._ready: deque[Member] = deque()
+
+    def add(self, member: Member) -> None:
+        """Take a member in; it has its turn when its socket is ready."""
+        self.poller.update(member)
+        self.members.add(member)
+
+    def wake(self, member: Member) -> None:
+        """Give a member a turn although its socket told nothing."""
+        self._ready.append(member)
+
+    def drop(self, member: Member) -> None:
+        """Forget a member, and close its socket."""
+        self.release(member)
+        member.sock.close()
+        for other in self.members:
+            if isinstance(other, Acceptor) and other.paused:
+                other.paused = False
+                self.wake(other)
+
+    def release(self, member: Member) -> None:
+        """Forget a member whose socket lives on."""
+        member.closed = True
+        self.poller.forget(member)
+        self.members.discard(member)
+
+    def run(self) -> None:
+        """Serve until no member is left."""
+        try:
+            while self.members:
+                self._once()
+        finally:
+            for member in self.members:
+                member.sock.close()
+            self.poller.close()
+
+    def _once(self) -> None:
+        ready = self._ready
+        queued = set(ready)
+        for member, events in self.poller.wait(0 if ready else None):
+            member.readable |= bool(events & READ)
+            member.writable |= bool(events & WRITE)
+            if member not in queued:
+                ready.append(member)
+        # Those who are not done stand in the queue again, behind the others.
+        for _ in range(len(ready)):
+            member = ready.popleft()
+            if member.closed:
+                continue
+            member.turn(self)
+            if member.closed:
+                continue
+            if not self.poller.edge:
+                member.readable = False
+            elif member.can_go():
+                ready.append(member)
+            self.poller.update(member)
+
+
+class Acceptor(Member):
+    """A socket that listens: each connection becomes a member."""
+
+    def __init__(self, sock: socket.socket, make: Callable[[socket.socket], Member]) -> None:
+        super().__init__(sock)
+        self._make = make
+        self._refused = False
+        self.paused = False
+
+    def wants(self) -> int:
+        """Connections, unless there is no descriptor for one."""
+        return 0 if self.paused else READ
+
+    def turn(self, loop: Loop) -> None:
+        """Accept some."""
+        for _ in range(TURN):
+            try:
+                sock, _ = self.sock.accept()
+            except BlockingIOError:
+                self.readable = False
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as exc:
+                # Until one leaves, who comes waits in the queue of the listener.
+                if exc.errno not in NO_DESCRIPTORS or not loop.members - {self}:
+                    raise
+                self.paused = True
+                return
+            if sock.fileno() < loop.poller.limit:
+                loop.add(self._make(sock))
+                continue
+            with sock:
+                if not self._refused:
+                    print(
+                        f"error: a client is refused: its descriptor is {sock.fileno()}, and "
+                        f"select takes none above {FD_SETSIZE - 1} (FD_SETSIZE); "
+                        "use --model poll or epoll",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                self._refused = True
+
+
+POLLERS: Final[dict[str, Callable[[], Poller]]] = {
+    "select": lambda: LevelPoller(selectors.SelectSelector(), FD_SETSIZE),
+    "poll": lambda: LevelPoller(selectors.PollSelector()),
+    "epoll": lambda: LevelPoller(selectors.EpollSelector()),
+    "epoll-et": EdgePoller,
+}
