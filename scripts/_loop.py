@@ -11,7 +11,7 @@ import select
 import selectors
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +34,14 @@ class Member:
         self.writable = True
         self.closed = False
         self.mask = 0  # what the poller watches now
+
+    def fileno(self) -> int:
+        """The descriptor that the poller watches."""
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
 
     def wants(self) -> int:
         """READ, WRITE, both or neither."""
@@ -81,17 +89,17 @@ class LevelPoller:
         if wants == member.mask:
             return
         if not wants:
-            self._selector.unregister(member.sock)
+            self._selector.unregister(member)
         elif member.mask:
-            self._selector.modify(member.sock, wants, member)
+            self._selector.modify(member, wants, member)
         else:
-            self._selector.register(member.sock, wants, member)
+            self._selector.register(member, wants, member)
         member.mask = wants
 
     def forget(self, member: Member) -> None:
         """Watch it no more."""
         if member.mask:
-            self._selector.unregister(member.sock)
+            self._selector.unregister(member)
             member.mask = 0
 
 
@@ -121,14 +129,14 @@ class EdgePoller:
         """Watch for everything, from the first time on."""
         if not member.mask:
             member.mask = READ | WRITE
-            self._members[member.sock.fileno()] = member
-            self._epoll.register(member.sock, self._EVENTS)
+            self._members[member.fileno()] = member
+            self._epoll.register(member, self._EVENTS)
 
     def forget(self, member: Member) -> None:
         """Watch it no more."""
         if member.mask:
-            self._epoll.unregister(member.sock)
-            del self._members[member.sock.fileno()]
+            self._epoll.unregister(member)
+            del self._members[member.fileno()]
             member.mask = 0
 
 
@@ -139,6 +147,11 @@ class Loop:
         self.poller = poller
         self.members: set[Member] = set()
         self._ready: deque[Member] = deque()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let `run` end after this turn, whoever is left."""
+        self._stopped = True
 
     def add(self, member: Member) -> None:
         """Take a member in; it has its turn when its socket is ready."""
@@ -152,7 +165,7 @@ class Loop:
     def drop(self, member: Member) -> None:
         """Forget a member, and close its socket."""
         self.release(member)
-        member.sock.close()
+        member.close()
         for other in self.members:
             if isinstance(other, Acceptor) and other.paused:
                 other.paused = False
@@ -165,13 +178,13 @@ class Loop:
         self.members.discard(member)
 
     def run(self) -> None:
-        """Serve until no member is left."""
+        """Serve until no member is left, or `stop`."""
         try:
-            while self.members:
+            while self.members and not self._stopped:
                 self._once()
         finally:
             for member in self.members:
-                member.sock.close()
+                member.close()
             self.poller.close()
 
     def _once(self) -> None:

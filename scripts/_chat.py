@@ -1,0 +1,178 @@
+"""The chat server's room: who is in it, and what each is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from _common import say
+from _loop import READ, WRITE, Loop, Member
+
+from ipckit import MessageTooLong
+from ipckit.framing import DelimitedFrames
+
+if TYPE_CHECKING:
+    import socket
+
+MAX_LINE: Final = 4096  # bytes
+_MAX_NAME: Final = 32  # characters
+_UNREAD_BOUND: Final = 1 << 20  # bytes: who leaves more unread is put out
+_CHUNK: Final = 65536
+
+
+def text_of(line: bytes) -> str:
+    """What a terminal may show of a line from elsewhere: no control characters."""
+    text = line.decode(errors="replace")
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def person(name: str) -> str:
+    """A name on the command line or from a client; ValueError where it is none."""
+    if not name or len(name) > _MAX_NAME or not name.isprintable() or name[0] in "*!":
+        message = f"{name!r} is no name: 1 to {_MAX_NAME} characters, and not * or ! first"
+        raise ValueError(message)
+    return name
+
+
+class Room:
+    """Everybody who has said a name."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self._members: dict[str, Visitor | Host] = {}
+
+    def enter(self, name: str, member: Visitor | Host) -> None:
+        """Take somebody in, and tell the others; ValueError where the name will not do."""
+        if person(name) in self._members:
+            message = f"there is a {name} here already"
+            raise ValueError(message)
+        self.tell(f"* {name} is here")
+        self._members[name] = member
+        if len(self._members) > 1:
+            member.tell(f"* here: {', '.join(sorted(self._members))}")
+
+    def leave(self, name: str, how: str) -> None:
+        """Let somebody go, and tell the others."""
+        if self._members.pop(name, None) is not None:
+            self.tell(f"* {name} {how}")
+
+    def tell(self, line: str, besides: Member | None = None) -> None:
+        """Say a line to all, or to all the others."""
+        for member in list(self._members.values()):
+            # One who was put out while this went on hears nothing more.
+            if member is not besides and not member.closed:
+                member.tell(line)
+
+
+class Visitor(Member):
+    """Somebody at the other end of a socket."""
+
+    def __init__(self, sock: socket.socket, room: Room) -> None:
+        super().__init__(sock)
+        self._room = room
+        self._name = ""
+        self._frames = DelimitedFrames(b"\n", max_size=MAX_LINE)
+        self._out = bytearray()
+
+    def wants(self) -> int:
+        """To read always; to write what could not be sent at once."""
+        return READ | (WRITE if self._out else 0)
+
+    def turn(self, loop: Loop) -> None:
+        """Hear what is said, and say what waits."""
+        try:
+            if self._out and self.writable:
+                self._flush()
+            if self.readable:
+                self._hear()
+        except OSError:
+            self._go("has left")
+        if not self.closed:
+            loop.poller.update(self)
+
+    def tell(self, line: str) -> None:
+        """Send a line; who does not read for long is put out, and not waited for."""
+        self._out += self._frames.encode(line.encode())
+        try:
+            self._flush()
+        except OSError:
+            self._go("has left")
+            return
+        if len(self._out) > _UNREAD_BOUND:
+            self._go("does not read, and is put out")
+        else:
+            self._room.loop.poller.update(self)
+
+    def _flush(self) -> None:
+        try:
+            del self._out[: self.sock.send(self._out)]
+        except BlockingIOError:
+            self.writable = False
+
+    def _hear(self) -> None:
+        try:
+            data = self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._go("has left")
+            return
+        try:
+            for line in self._frames.feed(data):
+                self._said(text_of(line))
+                if self.closed:
+                    return
+        except MessageTooLong:
+            self._refuse(f"a line has at most {MAX_LINE} bytes", "said too much, and is put out")
+
+    def _said(self, line: str) -> None:
+        if self._name:
+            self._room.tell(f"{self._name}: {line}", self)
+            return
+        try:
+            self._room.enter(line, self)
+            self._name = line
+        except ValueError as exc:
+            self._refuse(str(exc), "")
+
+    def _refuse(self, why: str, how: str) -> None:
+        self.tell(f"! {why}")
+        if not self.closed:
+            self._go(how)
+
+    def _go(self, how: str) -> None:
+        self._room.loop.drop(self)
+        if self._name:
+            self._room.leave(self._name, how)
+
+
+class Host(Member):
+    """Whoever sits at the server's own terminal; with them the room ends."""
+
+    def __init__(self, name: str, room: Room) -> None:  # pyright: ignore[reportMissingSuperCall]
+        self.readable = self.writable = self.closed = False
+        self.mask = 0
+        self._room = room
+        self._name = name
+        self._frames = DelimitedFrames(b"\n", max_size=MAX_LINE)
+        room.enter(name, self)
+
+    def fileno(self) -> int:
+        """Standard input."""
+        return sys.stdin.fileno()
+
+    def close(self) -> None:
+        """Leave standard input alone."""
+
+    def turn(self, loop: Loop) -> None:
+        """Hear what is typed."""
+        data = os.read(self.fileno(), _CHUNK)
+        for line in self._frames.feed(data):
+            self._room.tell(f"{self._name}: {text_of(line)}", self)
+        if not data:
+            loop.stop()
+
+    def tell(self, line: str) -> None:
+        """Show a line."""
+        say(line)

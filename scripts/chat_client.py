@@ -1,0 +1,86 @@
+"""Take part in a chat: what you type goes to everybody there, and what they type is shown.
+
+    $ python scripts/chat_client.py --port 8899 --name bob
+    * here: ann, bob
+    ann: hello bob
+    * ann has left
+
+Both sides may type at any time: the client waits for its input and its socket at once. It leaves
+when its input ends, and says so when the room does. `chat_server.py` is the other side.
+"""
+
+from __future__ import annotations
+
+from _common import plain_errors, say
+
+# isort: split
+# After it, because from there on Ctrl-C is quiet.
+import argparse
+import os
+import selectors
+import socket
+import sys
+
+from _chat import MAX_LINE, person, text_of
+from _net import add_address_options, address_of, connected, named
+
+from ipckit.framing import DelimitedFrames
+
+
+def shown(line: bytes) -> None:
+    """Print what the room says; its refusal is an error."""
+    text = text_of(line)
+    if text.startswith("! "):
+        raise ValueError(text[2:])
+    say(text)
+
+
+def typed(sock: socket.socket, *, last: bytes) -> bytes:
+    """Send what was typed, and return it; at the end of it leave, and return nothing."""
+    data = os.read(sys.stdin.fileno(), 4096)
+    if data:
+        sock.sendall(data)
+        return data
+    if not last.endswith(b"\n"):
+        sock.sendall(b"\n")
+    sock.shutdown(socket.SHUT_WR)
+    return b""
+
+
+def talk(sock: socket.socket) -> None:
+    """Take lines both ways until one side ends."""
+    frames = DelimitedFrames(b"\n", max_size=2 * MAX_LINE)
+    last = b"\n"
+    # select and poll take a file as standard input, which epoll does not.
+    with selectors.SelectSelector() as selector:
+        selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        selector.register(sock, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not sock:
+                    last = typed(sock, last=last)
+                    if not last:
+                        selector.unregister(key.fileobj)
+                elif data := sock.recv(65536):
+                    for line in frames.feed(data):
+                        shown(line)
+                else:
+                    if last:
+                        say("* the room is closed")
+                    return
+
+
+def main() -> None:
+    """Read the command line and take part."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_address_options(parser, ["tcp", "unix"])
+    parser.add_argument("--name", type=person, required=True, help="what the others call you")
+    args = parser.parse_args()
+    address = address_of(args, parser)
+    with plain_errors(), connected(address) as sock, named(address):
+        sock.sendall(args.name.encode() + b"\n")
+        talk(sock)
+
+
+if __name__ == "__main__":
+    main()
