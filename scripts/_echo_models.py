@@ -98,9 +98,10 @@ def _fork(sock: socket.socket) -> None:
             end_children(children)
 
     def reap(*_: object) -> None:
-        # Several may have ended since the last signal: signals do not queue.
-        for pid in list(children):
-            if os.waitpid(pid, os.WNOHANG)[0]:
+        # Several may have ended since the last signal: signals do not queue. And the next signal
+        # may come while this one is dealt with, and take some of them.
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 children.discard(pid)
 
     def child(client: socket.socket) -> None:
@@ -162,6 +163,8 @@ async def _serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         await writer.wait_closed()
     except OSError:
         pass  # the client is gone
+    except asyncio.CancelledError:
+        pass  # the server ends; asyncio's streams would complain of a task that was cancelled
     finally:
         if not writer.transport.is_closing():
             writer.transport.abort()
