@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from _common import say
 from _loop import READ, WRITE, Loop, Member
+from ipckit.framing import DelimitedFrames
 
 from ipckit import MessageTooLong
-from ipckit.framing import DelimitedFrames
 
 if TYPE_CHECKING:
     import socket

@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
+from _children import end_children, in_child
 from _echo_loop import CHUNK, serve
 from _loop import NO_DESCRIPTORS, POLLERS
 from _net import BACKLOG
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _DATAGRAM_WORKERS: Final = 4
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
 def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
@@ -50,40 +50,6 @@ def _echo_datagrams(sock: socket.socket) -> None:
             return  # shut down, and no empty datagram, which has a sender
         with contextlib.suppress(OSError):  # an address that takes no answer, such as port 0
             sock.sendto(data, sender)
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Fork, and do the work in the child, which ends with it; the child's process id."""
-    # A signal's handler belongs to the parent: it must not run in the child.
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _end_after(work)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    return pid
-
-
-def _end_after(work: Callable[[], object]) -> NoReturn:
-    status = 1
-    try:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        work()
-        status = 0
-    finally:
-        # Whatever happened: the rest of the program is the parent's.
-        os._exit(status)
-
-
-def end_children(children: set[int]) -> None:
-    """End and reap them."""
-    for pid in children:
-        os.kill(pid, signal.SIGTERM)
-    for pid in children:
-        os.waitpid(pid, 0)
 
 
 def _fork(sock: socket.socket) -> None:

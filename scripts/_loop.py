@@ -240,7 +240,7 @@ class Acceptor(Member):
                 self.paused = True
                 return
             if sock.fileno() < loop.poller.limit:
-                loop.add(self._make(sock))
+                self.take(loop, sock)
                 continue
             with sock:
                 if not self._refused:
@@ -252,6 +252,10 @@ class Acceptor(Member):
                         flush=True,
                     )
                 self._refused = True
+
+    def take(self, loop: Loop, sock: socket.socket) -> None:
+        """Make a member of a connection."""
+        loop.add(self._make(sock))
 
 
 POLLERS: Final[dict[str, Callable[[], Poller]]] = {

@@ -7,8 +7,9 @@ import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from ipckit import unixsock
 
 if TYPE_CHECKING:
     import argparse
@@ -111,22 +112,30 @@ def named(address: Address) -> Generator[None]:
 
 
 @contextmanager
-def listening(address: Address) -> Generator[socket.socket]:
-    """Yield a socket that listens, or for UDP is bound, and say where once it is ready."""
+def bound(address: Address) -> Generator[socket.socket]:
+    """Yield a socket that listens, or for UDP is bound."""
+    if address.transport == "unix":
+        # It replaces a socket file that nobody listens on, and removes its own at the end.
+        with unixsock.listen(address.path, "stream", backlog=BACKLOG) as listener:
+            yield listener.socket
+        return
     family, kind, where = address.resolve()
     with socket.socket(family, kind) as sock:
         with named(address):
-            if address.transport == "tcp":
+            if kind == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(where)
             if kind == socket.SOCK_STREAM:
                 sock.listen(BACKLOG)
-        try:
-            announce(address, sock)
-            yield sock
-        finally:
-            if address.transport == "unix":
-                Path(address.path).unlink(missing_ok=True)
+        yield sock
+
+
+@contextmanager
+def listening(address: Address) -> Generator[socket.socket]:
+    """Yield a socket as `bound` does, and say where once it is ready."""
+    with bound(address) as sock:
+        announce(address, sock)
+        yield sock
 
 
 def announce(address: Address, sock: socket.socket) -> None:

@@ -23,7 +23,6 @@ import sys
 
 from _chat import MAX_LINE, person, text_of
 from _net import add_address_options, address_of, connected, named
-
 from ipckit.framing import DelimitedFrames
 
 

@@ -1,0 +1,137 @@
+"""A broker's workers: processes that are there before the clients, and get them as descriptors."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import partial
+from typing import TYPE_CHECKING
+
+from _children import in_child
+from _echo_loop import Client
+from _loop import POLLERS, Acceptor, Loop, Member
+
+from ipckit import IpcError, unixsock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipckit.unixsock import UnixSocket
+
+
+class Inbox(Member):
+    """A worker's end: each message is a client."""
+
+    def __init__(self, connection: UnixSocket) -> None:
+        super().__init__(connection.socket)
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._connection.close()
+
+    def turn(self, loop: Loop) -> None:
+        """Take a client; without a broker, serve those that are here to their end."""
+        try:
+            packet = self._connection.receive(64, max_fds=1, timeout=0)
+        except BlockingIOError:
+            return
+        with packet:
+            if packet.eof:
+                loop.drop(self)
+            elif packet.fds:
+                loop.add(Client(socket.socket(fileno=packet.fds.take())))
+
+
+class Worker(Member):
+    """The broker's end of a worker."""
+
+    def __init__(self, broker: Broker) -> None:
+        mine, its = unixsock.pair("seqpacket")
+        with its:
+            self.pid = in_child(partial(self._work, [*broker.inherited(), mine], its))
+        super().__init__(mine.socket)
+        self._connection = mine
+        self._broker = broker
+
+    @staticmethod
+    def _work(inherited: Iterable[Member | UnixSocket], connection: UnixSocket) -> None:
+        # A broker that dies must be an end for every worker: no other may hold its sockets.
+        for each in inherited:
+            each.close()
+        loop = Loop(POLLERS["epoll"]())
+        loop.add(Inbox(connection))
+        loop.run()
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._connection.close()
+
+    def turn(self, loop: Loop) -> None:  # noqa: ARG002 - the broker has it
+        """A worker says nothing: it is gone, and another takes its place."""
+        self._broker.replace(self)
+
+    def give(self, client: socket.socket, *, timeout: float | None) -> bool:
+        """Pass a client on; False where the worker is gone, or has no room in time."""
+        try:
+            self._connection.send(b"client", fds=[client], timeout=timeout)
+        except (IpcError, OSError):
+            return False
+        return True
+
+
+class Door(Acceptor):
+    """Accepts clients, and keeps none."""
+
+    def __init__(self, sock: socket.socket, broker: Broker) -> None:
+        super().__init__(sock, Client)
+        self._broker = broker
+
+    def take(self, loop: Loop, sock: socket.socket) -> None:  # noqa: ARG002 - it stays nobody's
+        """Give a client away; this process's copy of the connection is then closed."""
+        with sock:
+            self._broker.give(sock)
+
+
+class Broker:
+    """Accepts on several listeners, and hands each client to the next worker."""
+
+    def __init__(self, listeners: Iterable[socket.socket], workers: int) -> None:
+        # No epoll here: a child would share it.
+        self.loop = Loop(POLLERS["poll"]())
+        self.workers: list[Worker] = []
+        self._doors = [Door(each, self) for each in listeners]
+        for _ in range(workers):
+            self._hire()
+        for door in self._doors:
+            self.loop.add(door)
+
+    def inherited(self) -> list[Member]:
+        """What a new worker has of the broker's, and must close."""
+        return [*self._doors, *self.workers]
+
+    def _hire(self) -> None:
+        worker = Worker(self)
+        self.workers.append(worker)
+        self.loop.add(worker)
+
+    def replace(self, worker: Worker) -> None:
+        """Reap a worker that is gone, and start another."""
+        if worker.closed:
+            return
+        self.workers.remove(worker)
+        self.loop.drop(worker)
+        os.waitpid(worker.pid, 0)
+        self._hire()
+
+    def give(self, client: socket.socket) -> None:
+        """Hand a client to the worker whose turn it is, or else to one that takes it."""
+        self.workers.append(self.workers.pop(0))
+        if any(worker.give(client, timeout=0) for worker in reversed(self.workers)):
+            return
+        # All have more than they take at the moment, or are gone: wait for one.
+        while not self.workers[-1].give(client, timeout=0.1):
+            self.workers.append(self.workers.pop(0))
+            for worker in list(self.workers):
+                if os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    self.replace(worker)
