@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from _common import say
 from _loop import READ, WRITE, Loop, Member
-from ipckit.framing import DelimitedFrames
 
 from ipckit import MessageTooLong
-
-if TYPE_CHECKING:
-    import socket
+from ipckit.framing import DelimitedFrames
 
 MAX_LINE: Final = 4096  # bytes
 _MAX_NAME: Final = 32  # characters
@@ -33,6 +31,18 @@ def person(name: str) -> str:
         message = f"{name!r} is no name: 1 to {_MAX_NAME} characters, and not * or ! first"
         raise ValueError(message)
     return name
+
+
+def typed(sock: socket.socket, *, last: bytes) -> bytes:
+    """Send what was typed, and return it; at the end of it leave, and return nothing."""
+    data = os.read(sys.stdin.fileno(), 4096)
+    if data:
+        sock.sendall(data)
+        return data
+    if not last.endswith(b"\n"):
+        sock.sendall(b"\n")
+    sock.shutdown(socket.SHUT_WR)
+    return b""
 
 
 class Room:

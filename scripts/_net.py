@@ -117,6 +117,7 @@ def bound(address: Address) -> Generator[socket.socket]:
     if address.transport == "unix":
         # It replaces a socket file that nobody listens on, and removes its own at the end.
         with unixsock.listen(address.path, "stream", backlog=BACKLOG) as listener:
+            listener.socket.settimeout(None)
             yield listener.socket
         return
     family, kind, where = address.resolve()

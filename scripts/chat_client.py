@@ -16,14 +16,17 @@ from _common import plain_errors, say
 # isort: split
 # After it, because from there on Ctrl-C is quiet.
 import argparse
-import os
 import selectors
-import socket
 import sys
+from typing import TYPE_CHECKING
 
-from _chat import MAX_LINE, person, text_of
+from _chat import MAX_LINE, person, text_of, typed
 from _net import add_address_options, address_of, connected, named
+
 from ipckit.framing import DelimitedFrames
+
+if TYPE_CHECKING:
+    import socket
 
 
 def shown(line: bytes) -> None:
@@ -32,18 +35,6 @@ def shown(line: bytes) -> None:
     if text.startswith("! "):
         raise ValueError(text[2:])
     say(text)
-
-
-def typed(sock: socket.socket, *, last: bytes) -> bytes:
-    """Send what was typed, and return it; at the end of it leave, and return nothing."""
-    data = os.read(sys.stdin.fileno(), 4096)
-    if data:
-        sock.sendall(data)
-        return data
-    if not last.endswith(b"\n"):
-        sock.sendall(b"\n")
-    sock.shutdown(socket.SHUT_WR)
-    return b""
 
 
 def talk(sock: socket.socket) -> None:

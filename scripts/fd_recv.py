@@ -45,6 +45,7 @@ def main() -> None:
         say(f"listening on unix {args.socket}")
         left = sys.maxsize if args.count is None else args.count
         while left:
+            before = left
             with listener.accept() as sender:
                 while left and not (packet := sender.receive(4096, max_fds=1)).eof:
                     with packet:
@@ -54,7 +55,8 @@ def main() -> None:
                         say(f"== {os.fsdecode(packet.data)}")
                         show(packet.fds.take())
                     left -= 1
-            if args.count is None:
+            # One that brings nothing only asked whether anybody is here.
+            if args.count is None and left < before:
                 return
 
 

@@ -1,6 +1,6 @@
 """Open files, and pass their descriptors to another process: it needs no permission of its own.
 
-    # python scripts/fd_send.py --socket /run/files /etc/shadow notes.txt
+    $ python scripts/fd_send.py --socket /run/files /etc/shadow notes.txt
 
 It prints nothing. One message a file crosses, with its name as the data. All are opened before the
 first is passed. `fd_recv.py` is the other side, and is started first.

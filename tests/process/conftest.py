@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,9 +48,12 @@ class Running(subprocess.Popen[bytes]):
 
     def children(self) -> list[int]:
         """Its children, those not reaped included."""
-        tasks = Path(f"/proc/{self.pid}/task")
-        found = (each / "children" for each in tasks.iterdir())
-        return [int(pid) for each in found for pid in each.read_text().split()]
+        found: list[str] = []
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            # A thread may end meanwhile, and has then handed its children on.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += (task / "children").read_text().split()
+        return [int(pid) for pid in found]
 
 
 class Server(Running):
