@@ -3,7 +3,7 @@
 The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
-2. one kernel mechanism each: `msgq`, `shm`, `sem`
+2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
 3. composition
 4. tools
 """
@@ -27,6 +27,16 @@ from ipckit.errors import (
     Removed,
     Timeout,
     WouldBlock,
+)
+from ipckit.framing import (
+    DelimitedFrames,
+    FixedFrames,
+    Framed,
+    Framing,
+    LengthPrefixed,
+    read_exactly,
+    read_line,
+    write_all,
 )
 from ipckit.keys import Key, Name, ftok
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
@@ -80,8 +90,23 @@ from ipckit.structs import (
     ULongLong,
     UShort,
 )
+from ipckit.unixsock import (
+    Abstract,
+    Credentials,
+    Descriptors,
+    Inherited,
+    Packet,
+    Peer,
+    UnixListener,
+    UnixSocket,
+    connect,
+    inherited,
+    listen,
+    pair,
+)
 
 __all__ = [
+    "Abstract",
     "AccessDenied",
     "AlreadyExists",
     "Array",
@@ -94,13 +119,20 @@ __all__ = [
     "ClosedHandle",
     "Codec",
     "Corrupt",
+    "Credentials",
     "DeadlockRisk",
+    "DelimitedFrames",
+    "Descriptors",
     "Double",
     "Event",
+    "FixedFrames",
     "Float",
     "Float32",
     "Float64",
+    "Framed",
+    "Framing",
     "Handle",
+    "Inherited",
     "Int",
     "Int16",
     "Int32",
@@ -110,6 +142,7 @@ __all__ = [
     "IpcError",
     "Key",
     "LayoutMismatch",
+    "LengthPrefixed",
     "LimitReached",
     "Lock",
     "LockOrder",
@@ -122,6 +155,8 @@ __all__ = [
     "Name",
     "NotFound",
     "OwnerDied",
+    "Packet",
+    "Peer",
     "PeerGone",
     "PosixMessageQueue",
     "PosixSemaphore",
@@ -149,6 +184,15 @@ __all__ = [
     "ULong",
     "ULongLong",
     "UShort",
+    "UnixListener",
+    "UnixSocket",
     "WouldBlock",
+    "connect",
     "ftok",
+    "inherited",
+    "listen",
+    "pair",
+    "read_exactly",
+    "read_line",
+    "write_all",
 ]

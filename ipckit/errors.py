@@ -144,6 +144,7 @@ _BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {
     _errno.ENOMEM: LimitReached,
     _errno.ERANGE: LimitReached,
     _errno.ETOOMANYREFS: LimitReached,
+    _errno.ENOBUFS: LimitReached,
     _errno.EOVERFLOW: LimitReached,
     _errno.EINVAL: InvalidArgument,
     _errno.ENAMETOOLONG: InvalidArgument,

@@ -1,0 +1,188 @@
+"""Waiting, sending and receiving on any stream or datagram socket, with one kind of deadline.
+
+Whether a socket blocks is a property that all processes share who have it, so nothing here
+changes it: each call says by MSG_DONTWAIT that it shall not wait, and poll waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ipckit._deadline import Deadline
+from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock, from_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from typing_extensions import Buffer
+
+    T = TypeVar("T")
+
+NO_SIGNAL: Final = socket.MSG_NOSIGNAL  # SIGPIPE may have its default action again
+NO_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+READABLE: Final = select.POLLIN
+WRITABLE: Final = select.POLLOUT
+_LONGEST_MS: Final = 2**31 - 1
+
+
+class HasSocket(Protocol):
+    """What has a socket of the standard library inside, such as `UnixSocket`."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket."""
+        ...
+
+
+def plain(sock: socket.socket | HasSocket) -> socket.socket:
+    """The standard library's socket, for itself or for a handle of ipckit's.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    found: Any = sock if isinstance(sock, socket.socket) else getattr(sock, "socket", None)
+    if not isinstance(found, socket.socket):
+        message = f"sock is a UnixSocket or a socket.socket, not {type(sock).__name__}"
+        raise TypeError(message)
+    return found
+
+
+def describe(sock: socket.socket) -> str:
+    """A socket for messages."""
+    return "a closed socket" if sock.fileno() < 0 else f"socket {sock.fileno()}"
+
+
+def deadline_of(sock: socket.socket, timeout: float | None) -> Deadline:
+    """The deadline of one call: its own, or the one that the socket was given."""
+    own = sock.gettimeout()
+    return Deadline(own if timeout is None and own else timeout)
+
+
+def gone(message: str, *, op: str, target: str) -> PeerGone:
+    """The error for a stream that ended where more was due."""
+    return PeerGone(message, errno=errno.ECONNRESET, op=op, target=target)
+
+
+def late(deadline: Deadline, *, op: str, target: str, waited: bool, message: str = "") -> IpcError:
+    """The error for a deadline that passed; `WouldBlock` where no wait was asked for."""
+    if not waited:
+        return WouldBlock(
+            message or "it could not be done at once", errno=errno.EAGAIN, op=op, target=target
+        )
+    del deadline
+    return Timeout(message or "the deadline passed", errno=errno.ETIMEDOUT, op=op, target=target)
+
+
+def wait(sock: socket.socket, events: int, deadline: Deadline) -> bool:
+    """Sleep until a socket is ready, or failed; False where the deadline came first.
+
+    Raises:
+        ClosedHandle: the socket is closed.
+    """
+    number = sock.fileno()
+    if number < 0:
+        raise from_errno(errno.EBADF, op="poll", message="the socket is closed")
+    poller = select.poll()
+    poller.register(number, events)
+    while True:
+        left = deadline.remaining
+        # Rounded up: a wait that is cut short would be one more turn, or an early Timeout.
+        pause = None if left is None else min(_LONGEST_MS, int(left * 1000) + 1)
+        if poller.poll(pause):
+            return True
+        if deadline.expired:
+            return False
+
+
+def repeat(
+    sock: socket.socket,
+    events: int,
+    deadline: Deadline,
+    attempt: Callable[[], T],
+    *,
+    op: str,
+    target: str = "",
+) -> T:
+    """Try something that does not wait until it works, or the deadline passes.
+
+    Raises:
+        Timeout: the deadline passed.
+        WouldBlock: the deadline had no time, and it could not be done at once.
+        OSError: what else `attempt` raises.
+    """
+    waited = not deadline.expired
+    while True:
+        try:
+            return attempt()
+        except BlockingIOError:
+            pass
+        if not waited or not wait(sock, events, deadline):
+            raise late(deadline, op=op, target=target or describe(sock), waited=waited) from None
+
+
+def receive_into(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
+    """Receive what is there, at least one byte; 0 at the end of the stream.
+
+    Raises:
+        IpcError: by errno; Timeout and WouldBlock among them.
+    """
+    return failing_as(
+        "recv",
+        sock,
+        lambda: repeat(
+            sock, READABLE, deadline, lambda: sock.recv_into(view, 0, NO_WAIT), op="recv"
+        ),
+    )
+
+
+def failing_as(op: str, sock: socket.socket, act: Callable[[], T]) -> T:
+    """What `act` gives, with a plain OSError as the IpcError of its errno."""
+    try:
+        return act()
+    except IpcError:
+        raise
+    except OSError as exc:
+        raise from_errno(exc.errno or errno.EIO, op=op, target=describe(sock)) from None
+
+
+def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
+    """Send all the bytes on a stream.
+
+    Raises:
+        Timeout: the deadline passed; the message says how many bytes were sent by then.
+        IpcError: by errno.
+    """
+    view = memoryview(data).cast("B")
+    sent = 0
+    waited = not deadline.expired
+    while sent < len(view):
+        rest = view[sent:]
+        try:
+            sent += failing_as(
+                "send",
+                sock,
+                lambda rest=rest: repeat(  # type: ignore[misc]
+                    sock, WRITABLE, deadline, lambda: sock.send(rest, NO_WAIT), op="send"
+                ),
+            )
+        except (Timeout, WouldBlock) as exc:
+            if sent:
+                raise partly(sent, len(view), exc, waited=waited) from None
+            raise
+
+
+def partly(sent: int, size: int, exc: IpcError, *, waited: bool) -> IpcError:
+    """The error for a deadline in the middle of what was to be sent or received."""
+    error = late(
+        Deadline(0),
+        op=exc.op,
+        target=exc.target,
+        waited=waited,
+        message=f"the deadline passed after {sent:,} of {size:,} bytes",
+    )
+    error.hint = "the two sides are out of step now: close the stream"
+    return error

@@ -1,0 +1,193 @@
+"""What comes out of a UNIX socket: bytes, descriptors, and who sent them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
+
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from ipckit._unix_address import Abstract
+
+
+class Credentials(NamedTuple):
+    """Who sent a message, as the kernel checked it; see unix(7), SCM_CREDENTIALS.
+
+    Attributes:
+        pid: the process id, as the receiver's pid namespace counts; 0 where it is not in it.
+        uid: the user id.
+        gid: the group id.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Descriptors(Sequence[int]):
+    """Descriptors that came with a message, closed with this list unless they are taken.
+
+    An item is a number that stays the list's. All are close-on-exec. Leaving a ``with`` block,
+    `close`, and the end of the last reference close what was not taken.
+    """
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: Iterable[int] = ()) -> None:
+        self._numbers = list(numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        return self._numbers[index]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._numbers))
+
+    def extend(self, numbers: Iterable[int]) -> None:
+        """Take over more descriptors."""
+        self._numbers.extend(numbers)
+
+    def take(self, index: int = 0) -> int:
+        """A descriptor that is the caller's from now on, and no longer in the list.
+
+        Args:
+            index: which; by default the first.
+
+        Raises:
+            InvalidArgument: there are fewer.
+        """
+        try:
+            return self._numbers.pop(index)
+        except IndexError:
+            message = f"descriptor {index} was asked for, and {len(self._numbers)} are there"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="take") from None
+
+    def take_all(self) -> list[int]:
+        """All the descriptors, which are the caller's from now on."""
+        taken, self._numbers = self._numbers, []
+        return taken
+
+    def close(self) -> None:
+        """Close what was not taken; idempotent, never raises."""
+        for number in self.take_all():
+            with suppress(OSError):  # somebody else closed it
+                os.close(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_numbers", None):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"Descriptors({self._numbers})"
+
+
+# What a packet has that was made with its bytes alone.
+_ABSENT: Final[dict[str, Any]] = {
+    "credentials": None,
+    "truncated": False,
+    "eof": False,
+    "address": None,
+}
+
+
+class Packet:
+    """One message, or on a stream what had come.
+
+    Leaving a ``with`` block or `close` closes the descriptors that were not taken; so does
+    dropping it.
+
+    Attributes:
+        data: the bytes.
+        fds: the descriptors that came with them.
+        credentials: who sent it, where the socket asks for that (`UnixSocket.pass_credentials`).
+        truncated: whether the message was longer than `max_bytes`; its rest is lost.
+        eof: whether nothing more will come: the peer closed, or shut down its side.
+        address: the sender's address, on datagram sockets that are bound; None where it has none.
+    """
+
+    __slots__ = ("address", "credentials", "data", "eof", "fds", "truncated")
+
+    data: bytes
+    fds: Descriptors
+    credentials: Credentials | None
+    truncated: bool
+    eof: bool
+    address: str | Abstract | None
+
+    def __init__(
+        self,
+        data: bytes,
+        fds: Descriptors | None = None,
+        *,
+        credentials: Credentials | None = None,
+        truncated: bool = False,
+        eof: bool = False,
+        address: str | Abstract | None = None,
+    ) -> None:
+        self.data = data
+        if fds is not None:
+            self.fds = fds
+        self.credentials = credentials
+        self.truncated = truncated
+        self.eof = eof
+        self.address = address
+
+    if not TYPE_CHECKING:
+        # The fast path of `receive` sets `data` alone; whatever else is asked for is made here.
+        def __getattr__(self, name: str) -> Any:
+            if name == "fds":
+                self.fds = Descriptors()
+                return self.fds
+            try:
+                return _ABSENT[name]
+            except KeyError:
+                message = f"a Packet has no attribute {name!r}"
+                raise AttributeError(message) from None
+
+    def close(self) -> None:
+        """Close the descriptors that were not taken; idempotent, never raises."""
+        self.fds.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        facts = [f"{len(self.data):,} bytes"]
+        if self.fds:
+            facts.append(f"fds {list(self.fds)}")
+        if self.credentials is not None:
+            facts.append(f"pid {self.credentials.pid} uid {self.credentials.uid}")
+        facts += [name for name in ("truncated", "eof") if getattr(self, name)]
+        return f"<Packet, {', '.join(facts)}>"

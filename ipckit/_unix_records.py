@@ -1,0 +1,313 @@
+"""What crosses beside one descriptor: the head of an array, or of a handle.
+
+A record is a fixed prefix and some JSON, all of which its reader takes for hostile.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import re
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._lazy import np
+from ipckit._shm_memfd import MemFd, Seal
+from ipckit.errors import Corrupt, InvalidArgument, IpcError, LayoutMismatch
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    import numpy.typing as npt
+
+    from ipckit._handle import Handle
+    from ipckit._unix_packet import Descriptors
+
+if TYPE_CHECKING:
+    Order = Literal["C", "F"]
+
+PREFIX: Final = struct.Struct("<8sI")
+ARRAY: Final = b"ipckitA1"
+HANDLE: Final = b"ipckitH1"
+TEXT_MAX: Final = 32768
+_SEALS: Final = Seal.SHRINK | Seal.GROW | Seal.WRITE
+_PLAIN_DTYPE: Final = re.compile(r"[<>|=](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d*[A-Za-z]{1,7}\])?)")
+_KINDS: Final = frozenset("?biufcSUVmM")
+_DIMENSIONS_MAX: Final = 32
+_NESTING_MAX: Final = 32
+_SIZE_MAX: Final = 2**62
+
+# How a handle of each class is made from its descriptor: the classes' own modules enter them.
+MAKERS: Final[dict[str, type[Any]]] = {}
+
+
+def encode(magic: bytes, facts: dict[str, Any]) -> bytes:
+    """A record.
+
+    Raises:
+        InvalidArgument: it has more fields than a record has room for.
+    """
+    text = json.dumps(facts, separators=(",", ":")).encode()
+    if len(text) > TEXT_MAX:
+        message = f"its description has {len(text):,} bytes; {TEXT_MAX:,} are the most"
+        raise InvalidArgument(message, errno=errno.EMSGSIZE, op="send")
+    return PREFIX.pack(magic, len(text)) + text
+
+
+def text_size(prefix: bytes, magic: bytes) -> int:
+    """How many bytes of JSON follow a prefix.
+
+    Raises:
+        Corrupt: it is no such record's prefix.
+    """
+    if len(prefix) != PREFIX.size:
+        raise corrupt(f"{len(prefix)} bytes where a record of ipckit's was due")
+    found, size = PREFIX.unpack(prefix)
+    if found != magic or size > TEXT_MAX:
+        raise corrupt(f"{found!r} and {size} where a record of ipckit's was due")
+    return int(size)
+
+
+def decode(text: bytes) -> dict[str, Any]:
+    """What a record says.
+
+    Raises:
+        Corrupt: it is no JSON object.
+    """
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        raise corrupt("a record without sense") from None
+    if not isinstance(facts, dict):
+        raise corrupt("a record without names")
+    return {str(name): value for name, value in facts.items()}
+
+
+def corrupt(message: str) -> Corrupt:
+    """The error for something that no ipckit sends."""
+    return Corrupt(f"it sent {message}", errno=errno.EUCLEAN, op="receive")
+
+
+# -- dtypes ----------------------------------------------------------------------------------------
+
+
+def dtype_to_json(dtype: np.dtype[Any]) -> Any:
+    """A dtype as JSON, with every field's offset.
+
+    Raises:
+        TypeError: it holds Python objects, or is of a kind that has no plain bytes.
+    """
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return {"base": dtype_to_json(base), "shape": list(shape)}
+    if dtype.names is not None:
+        fields = [dtype.fields[name] for name in dtype.names] if dtype.fields else []
+        return {
+            "names": list(dtype.names),
+            "formats": [dtype_to_json(field[0]) for field in fields],
+            "offsets": [field[1] for field in fields],
+            "itemsize": dtype.itemsize,
+        }
+    if dtype.hasobject or (dtype.kind not in _KINDS and dtype.kind != "b"):
+        message = f"{dtype!r} has no bytes that another process could read"
+        raise TypeError(message)
+    return dtype.str
+
+
+def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
+    """The dtype that `dtype_to_json` described.
+
+    Raises:
+        Corrupt: it describes none.
+    """
+    if depth > _NESTING_MAX:
+        raise corrupt("a dtype that nests too deep")
+    try:
+        if isinstance(value, str):
+            if not _PLAIN_DTYPE.fullmatch(value):
+                raise corrupt(f"the dtype {value[:40]!r}")
+            made: np.dtype[Any] = np.dtype(value)
+        elif isinstance(value, dict) and "base" in value:
+            base = dtype_from_json(value["base"], depth + 1)
+            shape = checked_shape(value.get("shape"))
+            if math.prod(shape) * max(1, base.itemsize) >= 2**31:
+                raise corrupt("a dtype of too many bytes")
+            made = np.dtype((base, shape))  # numpy's stubs know few such
+        elif isinstance(value, dict):
+            spec = {name: value[name] for name in ("names", "offsets", "itemsize")}
+            if not all(isinstance(name, str) for name in spec["names"]):
+                raise corrupt("a field without a name")
+            if not all(type(each) is int for each in [*spec["offsets"], spec["itemsize"]]):
+                raise corrupt("a field without a place")
+            spec["formats"] = [dtype_from_json(each, depth + 1) for each in value["formats"]]
+            made = np.dtype(spec)
+        else:
+            raise corrupt("no dtype")
+    except IpcError:
+        raise
+    except Exception as exc:
+        # numpy has many ways to refuse a description.
+        raise corrupt(f"a dtype that numpy refuses ({type(exc).__name__})") from None
+    if made.hasobject:
+        raise corrupt("a dtype of Python objects")
+    return made
+
+
+def checked_shape(value: Any) -> tuple[int, ...]:
+    """A shape out of a record.
+
+    Raises:
+        Corrupt: it is none.
+    """
+    if (
+        not isinstance(value, list)
+        or len(value) > _DIMENSIONS_MAX
+        or not all(type(each) is int and 0 <= each < _SIZE_MAX for each in value)
+    ):
+        raise corrupt("a shape that is none")
+    return tuple(value)
+
+
+# -- arrays ----------------------------------------------------------------------------------------
+
+
+def array_out(array: npt.ArrayLike) -> tuple[bytes, MemFd | None]:
+    """The record of an array, and a sealed memfd of its bytes, for the caller to close.
+
+    An array of no bytes needs no memfd.
+
+    Raises:
+        TypeError: its dtype has no plain bytes.
+        LimitReached: no memory or descriptor is left.
+    """
+    source = np.asarray(array)
+    dtype = dtype_to_json(source.dtype)
+    order: Order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"
+    facts = {"dtype": dtype, "shape": list(source.shape), "order": order, "size": source.nbytes}
+    record = encode(ARRAY, facts)
+    if source.nbytes == 0:
+        return record, None
+    return record, _filled(source, order)
+
+
+def _filled(source: npt.NDArray[Any], order: Order) -> MemFd:
+    memory = MemFd.create("ipckit-array", source.nbytes)
+    try:
+        target = np.ndarray(source.shape, source.dtype, buffer=_bytes_of(memory), order=order)
+        _copy(target, source, order)
+        del target
+        memory.seal(_SEALS | Seal.SEAL)
+    except BaseException:
+        memory.close()
+        raise
+    return memory
+
+
+def _bytes_of(memory: MemFd) -> Any:
+    # numpy looks through a memoryview at what is below, and would not keep that mapped.
+    return memory.array(np.uint8)
+
+
+def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any], order: str) -> None:
+    if order == "C" and not source.flags.c_contiguous:
+        np.copyto(target, source, casting="no")
+        return
+    # Whole bytes, so that padding is what it was and overlapping fields do no harm.
+    flat = (source if order == "C" else source.T).reshape(-1).view(np.uint8)
+    (target if order == "C" else target.T).reshape(-1).view(np.uint8)[:] = flat
+
+
+def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
+    """The array that a record and its descriptor are; the descriptor is taken where this works.
+
+    Raises:
+        Corrupt: they do not agree, or the memory could change under this process.
+    """
+    dtype = dtype_from_json(facts.get("dtype"))
+    shape = checked_shape(facts.get("shape"))
+    order, size = facts.get("order"), facts.get("size")
+    if order not in {"C", "F"} or type(size) is not int:
+        raise corrupt("an array without order or size")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise corrupt(f"{size} bytes for the shape {shape} of {dtype}")
+    try:
+        if size == 0:
+            if fds:
+                raise corrupt("a descriptor with an array of no bytes")
+            empty = np.ndarray(shape, dtype, order=order)
+            empty.flags.writeable = False
+            return empty
+        if len(fds) != 1:
+            raise corrupt(f"{len(fds)} descriptors with an array")
+        return _mapped(fds, dtype, shape, order, size)
+    except ValueError as exc:
+        if isinstance(exc, IpcError):
+            raise
+        raise corrupt(f"an array that numpy refuses: {exc}") from None
+
+
+def _mapped(
+    fds: Descriptors, dtype: np.dtype[Any], shape: tuple[int, ...], order: Order, size: int
+) -> npt.NDArray[Any]:
+    try:
+        memory = MemFd.from_fd(fds[0], require_seals=_SEALS, readonly=True)
+    except InvalidArgument as exc:
+        raise corrupt(f"memory that is not safe to map: {exc.strerror}") from None
+    fds.take()
+    with memory:
+        if memory.size < size:
+            raise corrupt(f"{memory.size:,} bytes of memory for an array of {size:,}")
+        return np.ndarray(shape, dtype, buffer=_bytes_of(memory), order=order)
+
+
+# -- handles ---------------------------------------------------------------------------------------
+
+
+def handle_out(handle: Handle) -> tuple[bytes, int]:
+    """The record of a handle, and its descriptor, which stays the handle's.
+
+    Raises:
+        TypeError: handles of its class have no descriptor that could be passed.
+        ClosedHandle: it is closed.
+    """
+    name = type(handle).__name__
+    if name not in MAKERS:
+        message = f"{name} has no descriptor to pass; pickle it, or pass its name"
+        raise TypeError(message)
+    given: Any = handle
+    facts: dict[str, Any] = {"class": name}
+    if hasattr(given, "readonly"):
+        facts["readonly"] = bool(given.readonly)
+    if hasattr(given, "_path") and given._path is not None:  # noqa: SLF001 - a socket's
+        facts["path"] = str(given._path)  # noqa: SLF001
+    return encode(HANDLE, facts), given.fileno()
+
+
+def handle_in(
+    facts: dict[str, Any], expected: type[Any], fds: Descriptors, options: dict[str, Any]
+) -> Any:
+    """The handle that a record and its descriptor are; the descriptor is taken where this works.
+
+    Raises:
+        Corrupt: the descriptor is no such thing.
+        LayoutMismatch: it is of another class than expected.
+    """
+    name = facts.get("class")
+    if not isinstance(name, str) or name not in MAKERS or len(fds) != 1:
+        raise corrupt(f"{len(fds)} descriptors as a handle of class {str(name)[:40]!r}")
+    maker = MAKERS[name]
+    if not issubclass(maker, expected):
+        message = f"a {name} came where {expected.__name__} was expected"
+        raise LayoutMismatch(message, errno=errno.EBADMSG, op="receive_handle")
+    if hasattr(maker, "readonly") and facts.get("readonly") is True:
+        options = {"readonly": True, **options}
+    try:
+        handle = maker.from_fd(fds[0], **options)
+    except InvalidArgument as exc:
+        raise corrupt(f"a descriptor that is no {name}, or not a safe one: {exc}") from None
+    fds.take()
+    path = facts.get("path")
+    if isinstance(path, str) and hasattr(handle, "_told_path"):
+        handle._told_path(path)  # noqa: SLF001 - a socket's
+    return handle

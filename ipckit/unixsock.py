@@ -1,0 +1,329 @@
+"""UNIX sockets: bytes, descriptors, credentials, arrays and handles between local processes."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, overload
+
+from ipckit import _unix_listener, _unix_records
+from ipckit._deadline import Deadline
+from ipckit._msgq_posix import PosixMessageQueue
+from ipckit._shm_file import name_descriptors
+from ipckit._shm_memfd import MemFd
+from ipckit._shm_posix import PosixSharedMemory
+from ipckit._sock_io import late
+from ipckit._unix_address import (
+    Abstract,
+    Address,
+    Kind,
+    checked_address,
+    checked_type,
+    describe,
+    for_kernel,
+)
+from ipckit._unix_base import is_listening
+from ipckit._unix_listener import UnixListener
+from ipckit._unix_packet import Credentials, Descriptors, Packet
+from ipckit._unix_socket import Peer, UnixSocket
+from ipckit.errors import InvalidArgument, from_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+__all__ = [
+    "Abstract",
+    "Credentials",
+    "Descriptors",
+    "Inherited",
+    "Packet",
+    "Peer",
+    "UnixListener",
+    "UnixSocket",
+    "connect",
+    "inherited",
+    "listen",
+    "pair",
+]
+
+_FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
+_SHORTEST: Final = 1e-6  # 0 would mean no timeout to the kernel
+
+for _cls in (PosixMessageQueue, PosixSharedMemory, MemFd):
+    _unix_records.MAKERS[_cls.__name__] = _cls
+
+
+def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
+    """Two sockets connected to each other, for a parent and its child, or to hand one on.
+
+    Args:
+        kind: ``"stream"`` for bytes without bounds, ``"seqpacket"`` for messages and an end,
+            ``"dgram"`` for messages.
+
+    Raises:
+        LimitReached: RLIMIT_NOFILE is used up.
+        InvalidArgument: there is no such kind.
+
+    See socketpair(2).
+    """
+    number = checked_type(kind)
+    try:
+        first, second = socket.socketpair(socket.AF_UNIX, number)
+    except OSError as exc:
+        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socketpair")) from None
+    for sock in (first, second):
+        _unlimited(sock)
+    return UnixSocket(first), UnixSocket(second)
+
+
+def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = None) -> UnixSocket:
+    """Connect to a listener, or to a bound datagram socket.
+
+    Args:
+        address: a path of any length, or `Abstract`.
+        kind: the listener's kind.
+        timeout: seconds to wait while the listener's backlog is full.
+
+    Raises:
+        NotFound: there is no such file.
+        PeerGone: nobody listens there; the file is stale, or the abstract name nobody's.
+        AccessDenied: the file's mode forbids it; connecting takes write permission.
+        Timeout: the backlog was full until the deadline.
+        WouldBlock: it is full, with a timeout of 0.
+        InvalidArgument: the listener is of another kind, or the address can't be one.
+        LimitReached: RLIMIT_NOFILE is used up.
+
+    See connect(2) and unix(7).
+    """
+    where = checked_address(address)
+    deadline = Deadline(timeout)
+    try:
+        sock = socket.socket(socket.AF_UNIX, checked_type(kind))
+    except OSError as exc:
+        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+    try:
+        _unlimited(sock)
+        with for_kernel(where) as name:
+            _connect(sock, name, where, deadline)
+        made = UnixSocket(sock)
+    except BaseException:
+        sock.close()
+        raise
+    made._label = f"connection to {describe(where)}"  # noqa: SLF001 - its own kind
+    return made
+
+
+def _unlimited(sock: socket.socket) -> None:
+    if sock.gettimeout() is not None:  # socket.setdefaulttimeout is not for us
+        sock.settimeout(None)
+
+
+def _connect(
+    sock: socket.socket, name: str | bytes, where: Path | Abstract, deadline: Deadline
+) -> None:
+    waited = not deadline.expired
+    while True:
+        try:
+            _connect_once(sock, name, deadline)
+            # After a signal's handler Python takes the wait for done; the kernel knows better.
+            sock.getpeername()
+        except BlockingIOError:
+            if deadline.expired:
+                message = "its backlog is full: nobody accepts fast enough"
+                raise late(
+                    deadline, op="connect", target=describe(where), waited=waited, message=message
+                ) from None
+        except OSError as exc:
+            if exc.errno != errno.ENOTCONN:
+                raise _connect_error(exc, where) from None
+        else:
+            return
+
+
+def _connect_once(sock: socket.socket, name: str | bytes, deadline: Deadline) -> None:
+    """Connect, waiting in the kernel: no poll tells when a UNIX listener's backlog has room."""
+    remaining = deadline.remaining
+    if remaining == 0:
+        sock.setblocking(False)  # noqa: FBT003 - the library's signature
+        try:
+            sock.connect(name)
+        finally:
+            sock.setblocking(True)  # noqa: FBT003
+        return
+    if remaining is None:
+        sock.connect(name)
+        return
+    _limit_sending(sock, max(_SHORTEST, remaining))
+    try:
+        sock.connect(name)
+    finally:
+        _limit_sending(sock, 0)
+
+
+def _limit_sending(sock: socket.socket, seconds: float) -> None:
+    import struct  # noqa: PLC0415
+
+    whole = min(int(seconds), 2**31)
+    value = struct.pack("ll", whole, int((seconds - int(seconds)) * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+
+def _connect_error(exc: OSError, where: Path | Abstract) -> OSError:
+    error = from_errno(exc.errno or errno.EIO, op="connect", target=describe(where))
+    if error.errno == errno.ENOENT:
+        error.strerror = "no such socket file"
+        error.hint = "its server has not started yet, or has ended"
+    elif error.errno == errno.ECONNREFUSED:
+        error.strerror = "nobody listens there"
+        if not isinstance(where, Abstract):
+            error.hint = "the file is stale: its server ended without unlinking it"
+    elif error.errno == errno.EPROTOTYPE:
+        message = "a socket of another kind is there: stream, dgram and seqpacket don't mix"
+        return InvalidArgument(
+            message, errno=errno.EPROTOTYPE, op="connect", target=describe(where)
+        )
+    elif error.errno == errno.EACCES:
+        error.hint = "connecting takes write permission on the file, and search on its directories"
+    return error
+
+
+@overload
+def listen(
+    address: Address,
+    kind: Literal["stream", "seqpacket"] = ...,
+    *,
+    backlog: int = ...,
+    mode: int = ...,
+    allow_uids: Collection[int] | None = ...,
+) -> UnixListener: ...
+@overload
+def listen(
+    address: Address,
+    kind: Literal["dgram"],
+    *,
+    backlog: int = ...,
+    mode: int = ...,
+    allow_uids: Collection[int] | None = ...,
+) -> UnixSocket: ...
+@overload
+def listen(
+    address: Address,
+    kind: Kind,
+    *,
+    backlog: int = ...,
+    mode: int = ...,
+    allow_uids: Collection[int] | None = ...,
+) -> UnixListener | UnixSocket: ...
+def listen(
+    address: Address,
+    kind: Kind = "stream",
+    *,
+    backlog: int = socket.SOMAXCONN,
+    mode: int = 0o600,
+    allow_uids: Collection[int] | None = None,
+) -> UnixListener | UnixSocket:
+    """Make a socket that others connect or send to; it owns its file.
+
+    A socket file that a crash left behind is replaced, once a probe showed that nobody listens
+    behind it; nobody else makes one in the directory meanwhile (flock).
+
+    Args:
+        address: a path of any length, or `Abstract`. The last part of a path above 107 bytes has
+            about 80 at most.
+        kind: ``"stream"`` or ``"seqpacket"`` for a `UnixListener`; ``"dgram"`` for a bound
+            `UnixSocket`, whose packets have their sender's `address`.
+        backlog: how many connections may wait; the kernel takes no more than net.core.somaxconn.
+        mode: the file's permission bits, whatever the umask; connecting takes write. An abstract
+            name has none: all processes of the network namespace may connect.
+        allow_uids: accept these users' connections only, or their datagrams.
+
+    Raises:
+        AlreadyExists: somebody listens there, or a file that is no socket is there.
+        NotFound: the directory does not exist.
+        AccessDenied: the directory may not be written.
+        Timeout: somebody held a lock on the directory for 5 seconds.
+        LimitReached: RLIMIT_NOFILE is used up.
+        InvalidArgument: an argument is out of range, or the last part of the path is too long.
+
+    See bind(2), listen(2) and unix(7).
+    """
+    return _unix_listener.listen(address, kind, backlog=backlog, mode=mode, allow_uids=allow_uids)
+
+
+class Inherited(NamedTuple):
+    """A descriptor that whoever started this process left open for it.
+
+    Attributes:
+        name: what it is called (systemd's FileDescriptorName=), or ``"unknown"``.
+        handle: what it is: a UnixListener or UnixSocket; any other socket as the standard
+            library's; a POSIX queue as a PosixMessageQueue of bytes; all else as an unbuffered
+            file.
+    """
+
+    name: str
+    handle: UnixListener | UnixSocket | socket.socket | PosixMessageQueue[bytes] | io.FileIO
+
+
+def inherited(*, unset: bool = True) -> list[Inherited]:
+    """Take over the descriptors that systemd, or who does as it does, passed to this process.
+
+    Args:
+        unset: remove LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES from the environment, so that a
+            child takes nothing for its own; a second call then finds none.
+
+    Returns:
+        Each with its name, in order; none where the environment speaks of another process.
+
+    Raises:
+        InvalidArgument: LISTEN_FDS is no number, or counts descriptors that are not open.
+
+    See sd_listen_fds(3).
+    """
+    told = {name: os.environ.get(name) for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    try:
+        mine = told["LISTEN_PID"] is not None and int(told["LISTEN_PID"]) == os.getpid()
+        count = int(told["LISTEN_FDS"] or 0)
+    except ValueError:
+        message = f"LISTEN_PID={told['LISTEN_PID']} and LISTEN_FDS={told['LISTEN_FDS']} are numbers"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="sd_listen_fds") from None
+    if not mine or not count:
+        return []
+    names = (told["LISTEN_FDNAMES"] or "").split(":")
+    numbers = range(_FIRST_FD, _FIRST_FD + count)
+    for fd in numbers:  # all or none
+        try:
+            os.set_inheritable(fd, False)  # noqa: FBT003 - the library's signature
+        except OSError:
+            message = f"LISTEN_FDS={count}, and descriptor {fd} is not open"
+            raise InvalidArgument(message, errno=errno.EBADF, op="sd_listen_fds") from None
+    if unset:
+        for name in told:
+            os.environ.pop(name, None)
+    return [
+        Inherited(names[place] if place < len(names) and names[place] else "unknown", _known(fd))
+        for place, fd in enumerate(numbers)
+    ]
+
+
+def _known(
+    fd: int,
+) -> UnixListener | UnixSocket | socket.socket | PosixMessageQueue[bytes] | io.FileIO:
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        sock = socket.socket(fileno=fd)
+        if sock.family != socket.AF_UNIX:
+            return sock
+        listening = is_listening(sock)
+        sock.detach()
+        return UnixListener.from_fd(fd) if listening else UnixSocket.from_fd(fd)
+    try:
+        return PosixMessageQueue.from_fd(fd)
+    except (OSError, ValueError):
+        import fcntl  # noqa: PLC0415
+
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        mode = {os.O_RDONLY: "rb", os.O_WRONLY: "wb"}.get(access, "r+b")
+        return io.FileIO(fd, mode)
