@@ -155,24 +155,17 @@ def test_a_slow_member_is_put_out_and_not_the_room(sockets: Any, enter: Any) -> 
         assert watcher.line() == "* here: slow, watcher\n"
         loud.sendall(b"loud\n")
         assert watcher.line() == "* loud is here\n"
-        line = b"x" * 4000 + b"\n"
-        said = 0
         # Slow reads nothing, and the watcher everything.
-        while (heard := "* slow does not read, and is put out\n") not in (
-            seen := _say(loud, line, watcher)
-        ):
-            said += 1
-            assert seen == ["loud: " + "x" * 4000 + "\n"]
-            loud.sendall(b"still here\n")
-        while (text := watcher.line()).startswith("loud: x"):
-            pass
-        assert text == "loud: still here\n"
+        text = "x" * 4000
+        while True:
+            loud.sendall(text.encode() + b"\n")
+            heard = watcher.line()
+            if heard == "* slow does not read, and is put out\n":
+                break
+            assert heard == f"loud: {text}\n"
+        loud.sendall(b"still here\n")
+        assert [watcher.line(), watcher.line()] == [f"loud: {text}\n", "loud: still here\n"]
     server.ctrl_c()
-
-
-def _say(loud: socket.socket, line: bytes, watcher: Any) -> list[str]:
-    loud.sendall(line)
-    return [watcher.line()]
 
 
 def test_a_line_without_an_end_is_refused(sockets: Any, enter: Any) -> None:
