@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from ipckit import _native
 from ipckit._limits import user_name
-from ipckit.errors import AccessDenied, from_errno
+from ipckit.errors import AccessDenied, IpcError, from_errno
 
 _DESTROYED: Final = 0o1000  # SHM_DEST
 _LOCKED: Final = 0o2000  # SHM_LOCKED
@@ -118,7 +118,16 @@ def stat_segment(segment: int, target: str) -> SysVSharedMemoryStat:
     except PermissionError:
         raise denied("shmctl", segment, target) from None
     except OSError as exc:
-        raise from_errno(exc.errno or errno.EIO, op="shmctl", target=target) from None
+        code = exc.errno or errno.EIO
+        if code == errno.EINVAL:
+            raise gone("shmctl", target) from None
+        raise from_errno(code, op="shmctl", target=target) from None
+
+
+def gone(op: str, target: str) -> IpcError:
+    """The error for a segment that is no more: the kernel only says that its id is invalid."""
+    message = "the segment was removed"
+    return from_errno(errno.EIDRM, op=op, target=target, message=message)
 
 
 def find_segment(segment: int) -> SysVSharedMemoryStat | None:

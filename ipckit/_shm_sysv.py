@@ -12,7 +12,7 @@ from ipckit._handle import checked_mode
 from ipckit._limits import described, soft_limit, sysctl
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import mapping_at
-from ipckit._shm_stat import SysVSharedMemoryStat, denied, find_segment, stat_segment
+from ipckit._shm_stat import SysVSharedMemoryStat, denied, find_segment, gone, stat_segment
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -334,6 +334,8 @@ class SysVSharedMemory(Memory):
                 return LimitReached(
                     message, errno=code, op="shmctl", target=self._target, hint=hint
                 )
+        if found is None:
+            return gone("shmctl", self._target)
         if code in {errno.EACCES, errno.EPERM}:
             return denied("shmctl", self._id, self._target, code)
         return from_errno(code, op="shmctl", target=self._target)
