@@ -174,7 +174,13 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             mapping = _native.mmap(fd, 0, status.st_size, _PROT_READ_WRITE, _MAP_SHARED)
         finally:
             os.close(fd)
-        return cls(mapping, name, status.st_ino, owner=owner)
+        self = cls(mapping, name, status.st_ino, owner=owner)
+        try:
+            _ = self.value  # Corrupt for 32 bytes that are no semaphore's
+        except Corrupt:
+            self.close()
+            raise
+        return self
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -209,6 +215,8 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             message = f"the semaphore was 0 for {timeout} s"
         elif exc.errno == errno.EOVERFLOW:
             message = f"the semaphore has its highest value, {_VALUE_MAX}"
+        elif exc.errno == errno.EUCLEAN:
+            message = "the file has a semaphore's size, but holds none"
         return from_errno(exc.errno or errno.EIO, op=op, target=self._target, message=message)
 
     # -- lifecycle ---------------------------------------------------------------------------------
