@@ -81,6 +81,7 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
 
         Raises:
             AlreadyExists: there is a semaphore of that name.
+            NotFound: another process has unlinked it already.
             LimitReached: /dev/shm has no room, or RLIMIT_NOFILE is used up.
             InvalidArgument: `name`, `value` or `mode` is out of range.
 
@@ -101,6 +102,8 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
         semaphore.close()
         try:
             return cls._mapped(wanted, owner=True, mode=mode)
+        except NotFound:
+            raise  # unlinked meanwhile, so there is nothing to remove
         except BaseException:
             posix_ipc.unlink_semaphore(str(wanted))
             raise
@@ -147,7 +150,7 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
         while True:
             try:
                 return cls.create(name, value, mode=mode)
-            except AlreadyExists:
+            except (AlreadyExists, NotFound):
                 try:
                     return cls.open(name)
                 except NotFound:
