@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import posix_ipc
@@ -101,6 +101,10 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             raise _open_error(exc, wanted, creating=True) from None
         semaphore.close()
         try:
+            with suppress(FileNotFoundError):
+                # The umask may have taken what opening it takes. The sticky directory lets nobody
+                # else put a link in its place.
+                os.chmod(_path(wanted), 0o600)  # noqa: PTH101 - a name, as the other calls take
             return cls._mapped(wanted, owner=True, mode=mode)
         except NotFound:
             raise  # unlinked meanwhile, so there is nothing to remove
