@@ -255,13 +255,13 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
 
         See semop(2).
         """
+        vector = ops if isinstance(ops, list) else tuple(ops)
         try:
-            _native.sem_ops(self._id, ops, timeout)
+            _native.sem_ops(self._id, vector, timeout)
         except (OSError, ValueError) as exc:
             # What a signal handler raised comes with its frame, a call's own error without.
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
                 raise
-            vector = list(ops)
             raise op_error(
                 self._ident, self._target, exc, vector, timeout, closed=self._closed
             ) from None
