@@ -54,6 +54,10 @@ parse_call(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObje
     }
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     for (Py_ssize_t i = 0; i < named; i++) {
+        if (nargs == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, i), "n") == 0) {
+            PyErr_Format(PyExc_TypeError, "%s() takes n once", function);
+            return -1;
+        }
         if (keyword_arg(function, PyTuple_GetItem(kwnames, i), args[nargs + i], call) < 0) {
             return -1;
         }
