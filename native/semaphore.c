@@ -91,6 +91,11 @@ operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
     if (timeout != NULL && ipckit_wait_arg(timeout, &wait_ns) < 0) {
         return PyErr_ExceptionMatches(PyExc_ValueError) ? explain(self, delta, timeout) : NULL;
     }
+    if (self->index > USHRT_MAX) { /* sembuf can't name it; the low half would name another */
+        errno = EFBIG;
+        ipckit_oserror();
+        return explain(self, delta, timeout);
+    }
     struct sembuf op = {.sem_num = (unsigned short)self->index,
                         .sem_op = (short)delta,
                         .sem_flg = (short)(undo ? SEM_UNDO : 0)};
