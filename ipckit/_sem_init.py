@@ -51,9 +51,11 @@ def initialise(set_id: int, values: list[int]) -> None:
     """
     target = describe(set_id, None)
     tested = range(len(values)) if any(values) else range(1)
-    vector = [SemOp(index, 0, nowait=True) for index in tested]
-    vector += [SemOp(index, value) for index, value in enumerate(values) if value]
-    if len(vector) <= semaphore_limits().semopm:
+    added = [(index, value) for index, value in enumerate(values) if value]
+    limits = semaphore_limits()
+    if len(tested) + len(added) <= limits.semopm:
+        vector = [SemOp(index, 0, nowait=True) for index in tested]
+        vector += [SemOp(index, value) for index, value in added]
         try:
             _native.sem_ops(set_id, vector, 0)
         except OSError as exc:
@@ -62,10 +64,12 @@ def initialise(set_id: int, values: list[int]) -> None:
                 raise error from None
         return
     # More than a vector can do: the older protocol, SETALL and then a semop for sem_otime.
+    vector = [SemOp(0, 1), SemOp(0, -1)]
+    if values[0] == limits.semvmx:
+        vector.reverse()
     try:
         _native.sem_setall(set_id, values)
-        nothing = [SemOp(0, 1), SemOp(0, -1)] if values[0] < semaphore_limits().semvmx else []
-        _native.sem_ops(set_id, nothing or [SemOp(0, -1), SemOp(0, 1)], 0)
+        _native.sem_ops(set_id, vector, 0)
     except OSError as exc:
         raise op_error(set_id, target, exc, vector, 0, closed=False) from None
 
