@@ -255,11 +255,17 @@ class Barrier(Primitive):
             Removed: it was removed, before or meanwhile.
         """
         deadline = Deadline(timeout)
-        self.semaphores[0].acquire(timeout=timeout, undo=True)
         leave = SemOp(0, +1, undo=True)
-        values = self.semaphores.values
-        turn, parties = values[1], values[6]
-        there, ticket = 2 + turn, 4 + turn
+        while True:
+            self.semaphores[0].acquire(timeout=deadline.remaining, undo=True)
+            values = self.semaphores.values
+            turn, parties = values[1], values[6]
+            there, ticket = 2 + turn, 4 + turn
+            if values[there] + 1 < parties or not values[3 - turn]:
+                break
+            # Of the round before somebody is still on the way out, with a ticket of its own.
+            self.semaphores[0].release(undo=True)
+            self.semaphores[3 - turn].wait_zero(timeout=deadline.remaining)
         if values[there] + 1 >= parties:
             # All at once: tickets for the others, the other round, and away with what a process
             # that died on its way out has left there.
