@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipckit import _native
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
-from ipckit._sem_stat import denied, semaphore_limits
+from ipckit._sem_stat import denied, find_set, semaphore_limits
 from ipckit.errors import InvalidArgument, IpcError, LimitReached, from_errno
 
 if TYPE_CHECKING:
@@ -100,9 +100,10 @@ def _shown(ops: Sequence[SemOp]) -> str:
 
 
 def _out_of_set(set_id: int, ops: Sequence[SemOp]) -> str:
-    count = len(_values(set_id))
+    found = find_set(set_id)  # which takes no right to read
+    count = 0 if found is None else found.nsems
     for place, op in enumerate(ops):
-        if op.index >= count:
+        if found is not None and op.index >= count:
             return f"operation {place}, {op!r}: the set has semaphores 0 to {count - 1}"
     return "an operation names a semaphore beyond the set"
 
@@ -110,7 +111,10 @@ def _out_of_set(set_id: int, ops: Sequence[SemOp]) -> str:
 def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
     """Which operation left a range: the value's, or else the process's undo count's."""
     limits = semaphore_limits()
-    values = _values(set_id)
+    try:
+        values = _native.sem_getall(set_id)
+    except OSError:
+        return f"a value or this process's undo count would leave ±{limits.semvmx}", ""
     for place, op in enumerate(ops):
         if op.index < len(values):
             values[op.index] += op.delta
@@ -122,10 +126,3 @@ def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
         f"operation {place}, {ops[place]!r}: this process's undo count would leave ±{limits.semaem}"
     )
     return message, "undo is for locks: acquire and release both with it, in one process"
-
-
-def _values(set_id: int) -> list[int]:
-    try:
-        return _native.sem_getall(set_id)
-    except OSError:
-        return []

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SHORTEST_PAUSE: Final = 20e-6
 _LONGEST_PAUSE: Final = 1e-3
+# Longer than a maker that lives needs from semget to semop: seconds.
+MAKER_GRACE: Final = 1.0
 
 
 def checked_values(values: Sequence[int]) -> list[int]:
@@ -40,15 +42,20 @@ def checked_values(values: Sequence[int]) -> list[int]:
 
 
 def initialise(set_id: int, values: list[int]) -> None:
-    """Give a fresh set its values by one semop, which succeeds for exactly one process.
+    """Give a fresh set its values by one semop; for the process that made it, and no other.
 
-    Fresh semaphores are 0 on Linux: where one is not, somebody has done it, and where two try,
-    the second meets that. The semop also sets sem_otime, which tells other programs.
+    A second process could not tell a fresh set from one whose semaphores are all taken: both are
+    zeros. Fresh semaphores are 0 on Linux: where one is not, a program of another kind has
+    given them values. The semop also sets sem_otime, which tells others. Zeros alone, which add
+    nothing, anybody may give.
     """
     target = describe(set_id, None)
-    vector = [SemOp(index, 0, nowait=True) for index in range(len(values))]
-    vector += [SemOp(index, value) for index, value in enumerate(values) if value]
-    if len(vector) <= semaphore_limits().semopm:
+    tested = range(len(values)) if any(values) else range(1)
+    added = [(index, value) for index, value in enumerate(values) if value]
+    limits = semaphore_limits()
+    if len(tested) + len(added) <= limits.semopm:
+        vector = [SemOp(index, 0, nowait=True) for index in tested]
+        vector += [SemOp(index, value) for index, value in added]
         try:
             _native.sem_ops(set_id, vector, 0)
         except OSError as exc:
@@ -57,10 +64,12 @@ def initialise(set_id: int, values: list[int]) -> None:
                 raise error from None
         return
     # More than a vector can do: the older protocol, SETALL and then a semop for sem_otime.
+    vector = [SemOp(0, 1), SemOp(0, -1)]
+    if values[0] == limits.semvmx:
+        vector.reverse()
     try:
         _native.sem_setall(set_id, values)
-        nothing = [SemOp(0, 1), SemOp(0, -1)] if values[0] < semaphore_limits().semvmx else []
-        _native.sem_ops(set_id, nothing or [SemOp(0, -1), SemOp(0, 1)], 0)
+        _native.sem_ops(set_id, vector, 0)
     except OSError as exc:
         raise op_error(set_id, target, exc, vector, 0, closed=False) from None
 
@@ -73,8 +82,11 @@ def is_initialised(set_id: int) -> bool:
     if found.otime:
         return True
     try:
-        # SETVAL and SETALL leave their pid, but not in sem_otime.
-        return any(_native.sem_get(set_id, i, _native.GETPID) for i in range(found.nsems))
+        # SETVAL and SETALL leave their pid, but not in sem_otime; and no pid where that is of
+        # another PID namespace.
+        return any(_native.sem_getall(set_id)) or any(
+            _native.sem_get(set_id, i, _native.GETPID) for i in range(found.nsems)
+        )
     except PermissionError:
         return True  # without the right to read, nothing more can be known
     except OSError as exc:

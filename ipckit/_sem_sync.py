@@ -38,6 +38,7 @@ class BoundedBuffer(Primitive):
 
     kind = "a bounded buffer"
     _taken_items = 0
+    _settles = False
 
     @classmethod
     def _count(cls) -> int:
@@ -107,14 +108,16 @@ class BoundedBuffer(Primitive):
     def _moving(self, source: int, target: int, timeout: float | None) -> Generator[None]:
         self.semaphores.op([SemOp(source, -1, undo=True), SemOp(2, -1, undo=True)], timeout)
         self._taken_items = source  # the mutex is ours: no other thread is here
+        self._settles = False
         give_back = [SemOp(source, +1, undo=True), SemOp(2, +1, undo=True)]
+        # The first two cancel out, and clear the undo count of what was really moved.
+        move = [*give_back, SemOp(source, -1, nowait=True), SemOp(target, +1)]
         try:
             yield
         except BaseException:
-            self.semaphores.op(give_back, 0)
+            self.semaphores.op(move if self._settles else give_back, 0)
             raise
-        # The first two cancel out, and clear the undo count of what was really moved.
-        self.semaphores.op([*give_back, SemOp(source, -1, nowait=True), SemOp(target, +1)], 0)
+        self.semaphores.op(move, 0)
 
     def reconcile(self, used: int) -> None:
         """Make the counters follow the buffer's own record; call it first in a block.
@@ -126,6 +129,8 @@ class BoundedBuffer(Primitive):
 
         Raises:
             InvalidArgument: below 0, or more than the buffer can hold.
+            WouldBlock: by the record there was no place, or no item, for this block: leave it and
+                begin another, which waits until there is. The counters are right then.
         """
         free, items, _ = self.semaphores.values
         # The block that this is called in has taken one of either.
@@ -134,8 +139,16 @@ class BoundedBuffer(Primitive):
             message = f"the record says {used} items, and the buffer holds {capacity}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="reconcile")
         drift = used - items - self._taken_items
+        if drift > free or -drift > items:
+            # What the block has taken is itself the rest of the drift: it moves on the way out.
+            self._settles = True
+            drift += self._taken_items * 2 - 1
         if drift:
             self.semaphores.op([SemOp(0, -drift, nowait=True), SemOp(1, drift, nowait=True)], 0)
+        if self._settles:
+            message = f"the record says {used} items: there is nothing here for this block"
+            target = self.semaphores._target
+            raise WouldBlock(message, errno=errno.EAGAIN, op="reconcile", target=target)
 
 
 class Event(Primitive):
@@ -242,11 +255,17 @@ class Barrier(Primitive):
             Removed: it was removed, before or meanwhile.
         """
         deadline = Deadline(timeout)
-        self.semaphores[0].acquire(timeout=timeout, undo=True)
         leave = SemOp(0, +1, undo=True)
-        values = self.semaphores.values
-        turn, parties = values[1], values[6]
-        there, ticket = 2 + turn, 4 + turn
+        while True:
+            self.semaphores[0].acquire(timeout=deadline.remaining, undo=True)
+            values = self.semaphores.values
+            turn, parties = values[1], values[6]
+            there, ticket = 2 + turn, 4 + turn
+            if values[there] + 1 < parties or not values[3 - turn]:
+                break
+            # Of the round before somebody is still on the way out, with a ticket of its own.
+            self.semaphores[0].release(undo=True)
+            self.semaphores[3 - turn].wait_zero(timeout=deadline.remaining)
         if values[there] + 1 >= parties:
             # All at once: tickets for the others, the other round, and away with what a process
             # that died on its way out has left there.

@@ -10,7 +10,13 @@ from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, Handle, checked_mode
 from ipckit._native import Semaphore, SemOp
 from ipckit._sem_errors import describe, get_set, op_error
-from ipckit._sem_init import await_initialised, checked_values, initialise, is_initialised
+from ipckit._sem_init import (
+    MAKER_GRACE,
+    await_initialised,
+    checked_values,
+    initialise,
+    is_initialised,
+)
 from ipckit._sem_stat import SysVSemaphoreSetStat, denied, find_set, stat_set
 from ipckit.errors import (
     AlreadyExists,
@@ -36,7 +42,7 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
     operations at once, of which all are done or none.
 
     A set is initialised by one semop, which adds the values to zeros and sets sem_otime: others
-    never see a half of it, and if its maker dies before, who comes next does it.
+    never see a half of it. If its maker dies before, who comes next makes it anew.
 
     See semget(2), semop(2) and semctl(2).
     """
@@ -139,19 +145,21 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
     ) -> Self:
         """Find a set, or make it; the handle owns it only if it made it.
 
-        A set that nobody has initialised, because its maker died or is not that far, is
-        initialised with `values`; exactly one process does it.
+        A set that its maker has not initialised within a second, because it died, is removed and
+        made anew: initialising it here could meet a maker that was only slow.
 
         Args:
             key: the set's key.
             values: what the semaphores of a set that is made begin with; one that is found must
                 have as many.
             mode: permission bits of a set that is made.
-            timeout: seconds to keep trying while others make and remove it meanwhile.
+            timeout: seconds to keep trying while others make and remove it meanwhile, or have
+                not initialised it.
 
         Raises:
             InvalidArgument: the set that is there has another number of semaphores.
-            Timeout: others made and removed it until the deadline.
+            AccessDenied: also where its maker died, and was another user.
+            Timeout: others made and removed it, or did not initialise it, until the deadline.
             IpcError: as `create` and `open`.
         """
         wanted_values = checked_values(values)
@@ -161,7 +169,7 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
                 return cls.create(key, wanted_values, mode=mode)
             except (AlreadyExists, Removed):
                 try:
-                    return cls._taken_over(Key(key), wanted_values)
+                    return cls._found_initialised(Key(key), wanted_values, deadline)
                 except (NotFound, Removed):
                     if deadline.expired:
                         message = "it keeps being made and removed"
@@ -171,15 +179,26 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
                         ) from None
 
     @classmethod
-    def _taken_over(cls, key: Key, values: list[int]) -> Self:
-        """An existing set, initialised if nobody has done it."""
+    def _found_initialised(cls, key: Key, values: list[int], deadline: Deadline) -> Self:
+        """An existing set; Removed where its maker died before it was initialised."""
         self = cls._found(get_set(key, 0, 0), key)
         try:
             if len(self) != len(values):
                 message = f"the set has {len(self)} semaphores, and {len(values)} are wanted"
                 raise InvalidArgument(message, errno=errno.EINVAL, target=self._target)  # noqa: TRY301
-            if not is_initialised(self._id):
+            if not any(values):
                 initialise(self._id, values)
+            remaining = deadline.remaining
+            grace = MAKER_GRACE if remaining is None else min(MAKER_GRACE, remaining)
+            await_initialised(self._id, Deadline(grace))
+            if not is_initialised(self._id):
+                if deadline.expired:
+                    message = "its maker has not initialised it"
+                    raise Timeout(  # noqa: TRY301
+                        message, errno=errno.ETIMEDOUT, op="semget", target=self._target
+                    )
+                self.unlink(missing_ok=True)
+                raise from_errno(errno.EIDRM, op="semctl", target=self._target)  # noqa: TRY301
         except BaseException:
             self.close()
             raise
@@ -236,13 +255,13 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
 
         See semop(2).
         """
+        vector = ops if isinstance(ops, list) else tuple(ops)
         try:
-            _native.sem_ops(self._id, ops, timeout)
+            _native.sem_ops(self._id, vector, timeout)
         except (OSError, ValueError) as exc:
             # What a signal handler raised comes with its frame, a call's own error without.
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
                 raise
-            vector = list(ops)
             raise op_error(
                 self._ident, self._target, exc, vector, timeout, closed=self._closed
             ) from None

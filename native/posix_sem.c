@@ -5,8 +5,11 @@
 #include "mapping.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <semaphore.h>
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 #include <time.h>
 
@@ -50,11 +53,32 @@ explain(sem_object *self, const char *op, PyObject *timeout)
     return NULL;
 }
 
+/* Whether the memory holds what sem_open puts there: glibc hands the word after the value to futex,
+   and aborts the process over one that the kernel does not know. */
+static bool
+holds_semaphore(const char *memory)
+{
+#if defined(__GLIBC__) && defined(__LP64__)
+    uint64_t value;
+    uint32_t shared;
+    memcpy(&value, memory, sizeof value);
+    memcpy(&shared, memory + sizeof value, sizeof shared);
+    return (value & UINT32_MAX) <= INT_MAX && shared == FUTEX_PRIVATE_FLAG;
+#else
+    (void)memory;
+    return true;
+#endif
+}
+
 static sem_t *
 semaphore_of(sem_object *self)
 {
     if (self->mapping == NULL || self->mapping->closed) {
         errno = EBADF;
+        return NULL;
+    }
+    if (!holds_semaphore(self->mapping->data)) {
+        errno = EUCLEAN;
         return NULL;
     }
     return (sem_t *)self->mapping->data;

@@ -54,6 +54,10 @@ parse_call(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObje
     }
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     for (Py_ssize_t i = 0; i < named; i++) {
+        if (nargs == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, i), "n") == 0) {
+            PyErr_Format(PyExc_TypeError, "%s() takes n once", function);
+            return -1;
+        }
         if (keyword_arg(function, PyTuple_GetItem(kwnames, i), args[nargs + i], call) < 0) {
             return -1;
         }
@@ -86,6 +90,11 @@ operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
     int64_t wait_ns = 0;
     if (timeout != NULL && ipckit_wait_arg(timeout, &wait_ns) < 0) {
         return PyErr_ExceptionMatches(PyExc_ValueError) ? explain(self, delta, timeout) : NULL;
+    }
+    if (self->index > USHRT_MAX) { /* sembuf can't name it; the low half would name another */
+        errno = EFBIG;
+        ipckit_oserror();
+        return explain(self, delta, timeout);
     }
     struct sembuf op = {.sem_num = (unsigned short)self->index,
                         .sem_op = (short)delta,
