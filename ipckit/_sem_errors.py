@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipckit import _native
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
-from ipckit._sem_stat import denied, find_set, semaphore_limits
+from ipckit._sem_stat import SETS, semaphore_limits
 from ipckit.errors import InvalidArgument, IpcError, LimitReached, from_errno
 
 if TYPE_CHECKING:
@@ -18,23 +18,13 @@ if TYPE_CHECKING:
     from ipckit.keys import Key
 
 
-def describe(set_id: int | None, key: Key | None) -> str:
-    """A set's name for messages: ``semaphores key 0x000004d2 id 5``."""
-    parts = ["semaphores"]
-    if key is not None:
-        parts.append(f"key {key:#010x}")
-    if set_id is not None:
-        parts.append(f"id {set_id}")
-    return " ".join(parts)
-
-
 def get_set(key: Key, count: int, flags: int) -> int:
     """The id that semget gives for a key, or the error that says what to do."""
     try:
         return _native.semget(int(key), count, flags)
     except OSError as exc:
         code = exc.errno or errno.EIO
-    error = from_errno(code, op="semget", target=describe(None, key))
+    error = from_errno(code, op="semget", target=SETS.named(None, key))
     limits = semaphore_limits()
     if code == errno.ENOENT:
         error.strerror = "no such set"
@@ -74,7 +64,7 @@ def op_error(
         return closed_handle("semop", target)
     code = exc.errno or errno.EIO
     if code == errno.EACCES:
-        return denied("semop", set_id, target)
+        return SETS.denied(set_id, target, op="semop")
     message = hint = ""
     if code in {errno.EIDRM, errno.EINVAL}:
         code, message = errno.EIDRM, "the set was removed"
@@ -100,7 +90,7 @@ def _shown(ops: Sequence[SemOp]) -> str:
 
 
 def _out_of_set(set_id: int, ops: Sequence[SemOp]) -> str:
-    found = find_set(set_id)  # which takes no right to read
+    found = SETS.find(set_id)  # which takes no right to read
     count = 0 if found is None else found.nsems
     for place, op in enumerate(ops):
         if found is not None and op.index >= count:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
 from ipckit._native import SemOp
-from ipckit._sem_errors import describe, op_error
-from ipckit._sem_stat import find_set, semaphore_limits
+from ipckit._sem_errors import op_error
+from ipckit._sem_stat import SETS, semaphore_limits
 from ipckit.errors import InvalidArgument, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def initialise(set_id: int, values: list[int]) -> None:
     given them values. The semop also sets sem_otime, which tells others. Zeros alone, which add
     nothing, anybody may give.
     """
-    target = describe(set_id, None)
+    target = SETS.named(set_id, None)
     tested = range(len(values)) if any(values) else range(1)
     added = [(index, value) for index, value in enumerate(values) if value]
     limits = semaphore_limits()
@@ -76,9 +76,9 @@ def initialise(set_id: int, values: list[int]) -> None:
 
 def is_initialised(set_id: int) -> bool:
     """Whether anybody has given the set its values: by a semop, or by SETVAL or SETALL."""
-    found = find_set(set_id)
+    found = SETS.find(set_id)
     if found is None:
-        raise from_errno(errno.EIDRM, op="semctl", target=describe(set_id, None))
+        raise from_errno(errno.EIDRM, op="semctl", target=SETS.named(set_id, None))
     if found.otime:
         return True
     try:
@@ -91,7 +91,7 @@ def is_initialised(set_id: int) -> bool:
         return True  # without the right to read, nothing more can be known
     except OSError as exc:
         raise from_errno(
-            exc.errno or errno.EIO, op="semctl", target=describe(set_id, None)
+            exc.errno or errno.EIO, op="semctl", target=SETS.named(set_id, None)
         ) from None
 
 
