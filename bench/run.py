@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+from itertools import chain
 from pathlib import Path
 
 import msgq
+import sem
 from harness import HEADING
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     print(machine())
     print(HEADING, flush=True)
     rows: list[dict[str, object]] = []
-    for row in msgq.rows():
+    for row in chain(msgq.rows(), sem.rows()):
         print(row.text(), flush=True)
         rows.append(row.as_json())
     print("share of one core while nothing comes:", flush=True)
