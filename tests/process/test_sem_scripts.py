@@ -466,9 +466,9 @@ def test_the_others_go_on_whoever_is_killed(ns: Namespace, scripts: Scripts) -> 
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_the_others_go_on_whoever_is_killed_for_long(ns: Namespace, scripts: Scripts) -> None:
-    kill_again_and_again(ns, scripts, 200)
+    kill_again_and_again(ns, scripts, 100)
 
 
 def test_what_kill_9_leaves_of_posix_semaphores_can_be_removed(
