@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from ipckit import _native
 from ipckit._deadline import Deadline
@@ -24,7 +24,6 @@ from ipckit.errors import (
     from_errno,
 )
 from ipckit.keys import Key
-
 
 
 class SysVSharedMemory(SysVObject, Memory):
