@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ipckit import _native
 from ipckit._native import SemOp
 from ipckit._sem_errors import describe, op_error
-from ipckit._sem_stat import find_set, semaphore_limits
+from ipckit._sem_stat import find_set, gone, semaphore_limits
 from ipckit.errors import InvalidArgument, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def is_initialised(set_id: int) -> bool:
     except PermissionError:
         return True  # without the right to read, nothing more can be known
     except OSError as exc:
-        raise from_errno(
-            exc.errno or errno.EIO, op="semctl", target=describe(set_id, None)
-        ) from None
+        raise gone(exc, describe(set_id, None)) from None
 
 
 def await_initialised(set_id: int, deadline: Deadline) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 
 from ipckit import _native
 from ipckit._limits import user_name
-from ipckit.errors import AccessDenied, from_errno
+from ipckit.errors import AccessDenied, IpcError, Removed, from_errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,15 @@ def stat_set(set_id: int, target: str) -> SysVSemaphoreSetStat:
     except PermissionError:
         raise denied("semctl", set_id, target) from None
     except OSError as exc:
-        raise from_errno(exc.errno or errno.EIO, op="semctl", target=target) from None
+        raise gone(exc, target) from None
+
+
+def gone(exc: OSError, target: str) -> IpcError:
+    """The error for a semctl that found no set: EIDRM, or EINVAL for an id that is no more."""
+    code = exc.errno or errno.EIO
+    if code in {errno.EINVAL, errno.EIDRM}:
+        return Removed("the set was removed", errno=code, op="semctl", target=target)
+    return from_errno(code, op="semctl", target=target)
 
 
 def find_set(set_id: int) -> SysVSemaphoreSetStat | None:
