@@ -90,9 +90,7 @@ def is_initialised(set_id: int) -> bool:
     except PermissionError:
         return True  # without the right to read, nothing more can be known
     except OSError as exc:
-        raise from_errno(
-            exc.errno or errno.EIO, op="semctl", target=SETS.named(set_id, None)
-        ) from None
+        raise SETS.error(exc, set_id, SETS.named(set_id, None)) from None
 
 
 def await_initialised(set_id: int, deadline: Deadline) -> None:

@@ -26,6 +26,12 @@ _ITEMS: Final = 1
 _MUTEX: Final = 2
 
 
+def _left(deadline: Deadline, timeout: float | None) -> float | None:
+    """What is left of a timeout; not 0 unless it was, which would mean not to wait."""
+    remaining = deadline.remaining
+    return remaining if remaining is None or timeout == 0 else max(remaining, 1e-9)
+
+
 class BoundedBuffer(Primitive):
     """The counters of the textbook's producer and consumer: empty, full and mutex.
 
@@ -287,7 +293,7 @@ class Barrier(Primitive):
         deadline = Deadline(timeout)
         leave = SemOp(0, +1, undo=True)
         while True:
-            self.semaphores[0].acquire(timeout=deadline.remaining, undo=True)
+            self.semaphores[0].acquire(timeout=_left(deadline, timeout), undo=True)
             values = self.semaphores.values
             turn, parties = values[1], values[6]
             there, ticket = 2 + turn, 4 + turn
@@ -295,7 +301,7 @@ class Barrier(Primitive):
                 break
             # Of the round before somebody is still on the way out, with a ticket of its own.
             self.semaphores[0].release(undo=True)
-            self.semaphores[3 - turn].wait_zero(timeout=deadline.remaining)
+            self.semaphores[3 - turn].wait_zero(timeout=_left(deadline, timeout))
         if values[there] + 1 >= parties:
             # All at once: tickets for the others, the other round, and away with what a process
             # that died on its way out has left there.
@@ -307,7 +313,7 @@ class Barrier(Primitive):
         self.semaphores.op([SemOp(there, +1, undo=True), leave], 0)
         out = [SemOp(ticket, -1), SemOp(there, -1, undo=True)]
         try:
-            self.semaphores.op(out, deadline.remaining)
+            self.semaphores.op(out, _left(deadline, timeout))
         except (Timeout, WouldBlock):
             if not self._withdraw(out, there):
                 raise

@@ -38,19 +38,11 @@ sem_object_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
 static PyObject *
 explain(sem_object *self, const char *op, PyObject *timeout)
 {
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyObject *exception = ipckit_take_exception();
     PyObject *meant = PyObject_CallMethod((PyObject *)self, "_explain_op", "OsO", exception, op,
                                           timeout == NULL ? Py_None : timeout);
-    if (meant != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(meant), meant);
-        Py_DECREF(meant);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(exception);
-    Py_XDECREF(traceback);
-    return NULL;
+    Py_DECREF(exception);
+    return ipckit_raise(meant);
 }
 
 /* Whether the memory holds what sem_open puts there: glibc hands the word after the value to futex,
