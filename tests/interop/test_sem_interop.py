@@ -11,7 +11,7 @@ import pytest
 import sysv_ipc
 
 import ipckit
-from ipckit import PosixSemaphore, SemOp, SysVSemaphoreSet
+from ipckit import PosixSemaphore, Removed, SemOp, SysVSemaphoreSet
 from ipckit.testing import require, wait_blocked
 
 if TYPE_CHECKING:
@@ -64,13 +64,25 @@ def test_a_set_that_ipcmk_made() -> None:
             assert found.values == [2, 0, 5]
 
 
-def test_a_set_that_ipcmk_made_and_nobody_initialised_is_initialised_by_open_or_create() -> None:
+def test_a_set_that_ipcmk_made_and_nobody_initialised_is_made_anew_by_open_or_create() -> None:
+    # It can't be told from one whose maker died, or is slow and may still add its values.
+    said = run(require("ipcmk", package="util-linux"), "-S", 2)
+    with SysVSemaphoreSet.from_id(int(said.split()[-1])) as semaphores:
+        assert semaphores.key is not None
+        with SysVSemaphoreSet.open_or_create(semaphores.key, [4, 1]) as made:
+            assert made.owner
+            assert made.values == [4, 1]
+            with pytest.raises(Removed):
+                semaphores.stat()
+
+
+def test_a_set_of_zeros_that_ipcmk_made_is_kept_by_open_or_create() -> None:
     said = run(require("ipcmk", package="util-linux"), "-S", 2)
     with SysVSemaphoreSet.from_id(int(said.split()[-1])).adopt() as semaphores:
         assert semaphores.key is not None
-        with SysVSemaphoreSet.open_or_create(semaphores.key, [4, 1]) as found:
+        with SysVSemaphoreSet.open_or_create(semaphores.key, [0, 0]) as found:
             assert not found.owner
-            assert found.values == [4, 1]
+            assert found.id == semaphores.id
 
 
 def test_ipcs_shows_what_the_handle_says(ns: Namespace) -> None:
