@@ -1,4 +1,4 @@
-"""The epoll echo server beside asyncio's streams: 100 connections, each asking as soon as it may."""
+"""The epoll echo server beside asyncio's streams: 100 connections, each asking when it may."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from ipckit import _native
-from ipckit.errors import from_errno
+from ipckit._sysv import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +87,20 @@ class SysVMessageUsage:
     bytes: int
 
 
-def stat_queue(queue_id: int) -> SysVMessageQueueStat:
-    """One queue by its id (IPC_STAT).
-
-    Raises:
-        Removed: there is none of that id.
-        AccessDenied: the caller may not read from it.
-    """
-    try:
-        return SysVMessageQueueStat._of(_native.msg_stat(queue_id, _native.IPC_STAT), queue_id)
-    except OSError as exc:
-        message = "the queue was removed" if exc.errno in {errno.EIDRM, errno.EINVAL} else ""
-        raise from_errno(
-            exc.errno or 0, op="msgctl", target=f"queue id {queue_id}", message=message
-        ) from None
+QUEUES: Final = Table(
+    noun="queue",
+    title="queue",
+    call="msgctl",
+    stat=_native.msg_stat,
+    stat_any=_native.MSG_STAT_ANY,
+    highest=lambda: _native.msg_info(_native.MSG_INFO)[0],
+    made=SysVMessageQueueStat._of,
+)
 
 
 def list_queues() -> list[SysVMessageQueueStat]:
     """All queues of the IPC namespace, also those that the caller may not read (MSG_STAT_ANY)."""
-    found: list[SysVMessageQueueStat] = []
-    for index in range(_native.msg_info(_native.MSG_INFO)[0] + 1):
-        try:
-            fields = _native.msg_stat(index, _native.MSG_STAT_ANY)
-        except OSError:
-            continue  # no queue in this slot
-        found.append(SysVMessageQueueStat._of(fields, fields[0]))
-    return found
-
-
-def find_queue(queue_id: int) -> SysVMessageQueueStat | None:
-    """One queue by its id, also one that the caller may not read; None where there is none."""
-    try:
-        return SysVMessageQueueStat._of(_native.msg_stat(queue_id, _native.IPC_STAT), queue_id)
-    except PermissionError:
-        return next((queue for queue in list_queues() if queue.id == queue_id), None)
-    except OSError:
-        return None
+    return QUEUES.all()
 
 
 def limits() -> SysVMessageLimits:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipckit import _native
 from ipckit._limits import sysctl
 from ipckit._msgq_base import raised_elsewhere
-from ipckit._msgq_stat import find_queue
+from ipckit._msgq_stat import QUEUES
 from ipckit._msgq_sysv_errors import (
     peek_too_long,
     receive_error,
@@ -149,7 +149,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
             try:
                 raw = self._receive_after(exc, index, flags, 0)
             except Removed:
-                if find_queue(self._id) is None:
+                if QUEUES.find(self._id) is None:
                     raise
                 # MSG_COPY says EINVAL for this, as for a queue that is gone.
                 raise peek_too_long(self) from None

@@ -9,8 +9,8 @@ import sysv_ipc
 
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
-from ipckit._limits import described, sysctl, user_name
-from ipckit._msgq_stat import find_queue
+from ipckit._limits import described, sysctl
+from ipckit._msgq_stat import QUEUES
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit.errors import (
     AccessDenied,
@@ -27,22 +27,12 @@ if TYPE_CHECKING:
     from ipckit.keys import Key
 
 
-def describe(queue_id: int | None, key: Key | None) -> str:
-    """A queue's name for messages: ``queue key 0x000004d2 id 5``."""
-    parts = ["queue"]
-    if key is not None:
-        parts.append(f"key {key:#010x}")
-    if queue_id is not None:
-        parts.append(f"id {queue_id}")
-    return " ".join(parts)
-
-
 def get_queue(key: Key, mode: int, flags: int) -> int:
     """The id that msgget gives for a key, or the error that says what to do."""
     try:
         return int(sysv_ipc.MessageQueue(int(key), flags, mode).id)
     except PEER_ERRORS as exc:
-        error = from_peer(exc, op="msgget", target=describe(None, key), creating=bool(flags))
+        error = from_peer(exc, op="msgget", target=QUEUES.named(None, key), creating=bool(flags))
     if isinstance(error, NotFound):
         error.strerror = "no such queue"
         error.hint = f"make it with SysVMessageQueue.create({key})"
@@ -64,16 +54,6 @@ def permitted(key: Key, right: int) -> bool:
     return True
 
 
-def denied(op: str, queue_id: int, target: str, code: int | None = None) -> AccessDenied:
-    """The error for a forbidden call, with the queue's owner and mode."""
-    found = find_queue(queue_id)
-    message = "permission denied"
-    if found is not None:
-        message += f": the owner is {user_name(found.uid)}, the mode {found.mode & 0o777:04o}"
-    hint = "the owner can allow it with chmod"
-    return AccessDenied(message, errno=code or errno.EACCES, op=op, target=target, hint=hint)
-
-
 def send_error(
     queue: SysVMessageQueue[Any], exc: OSError | ValueError, data: Any, timeout: float | None
 ) -> IpcError:
@@ -88,7 +68,7 @@ def send_error(
     if exc.errno == errno.EMSGSIZE:
         return _too_long(queue, memoryview(data).nbytes)
     if exc.errno == errno.EACCES:
-        return denied(op, queue.id, target)
+        return QUEUES.denied(queue.id, target, op=op)
     if exc.errno == errno.EAGAIN:
         message = "the queue is full"
     elif exc.errno == errno.ETIMEDOUT:
@@ -104,7 +84,7 @@ def _too_long(queue: SysVMessageQueue[Any], size: int) -> MessageTooLong:
         message = f"a message of {size:,} bytes exceeds kernel.msgmax ({msgmax})"
         hint = f"as root: sysctl kernel.msgmax={size}; or send it in parts, or shared memory"
     else:
-        found = find_queue(queue.id)
+        found = QUEUES.find(queue.id)
         limit = "" if found is None else f" ({found.qbytes})"
         message = f"a message of {size:,} bytes exceeds the queue's max_bytes{limit}"
         hint = f"set max_bytes to {size} or more"
@@ -135,7 +115,7 @@ def receive_error(
     if queue.closed:
         return closed_handle(op, target)
     if exc.errno == errno.EACCES:
-        return denied(op, queue.id, target)
+        return QUEUES.denied(queue.id, target, op=op)
     message = hint = ""
     which = f" for select={select}" if select else ""
     if exc.errno == errno.ENOMSG:

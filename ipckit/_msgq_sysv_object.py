@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, overload
@@ -14,23 +13,20 @@ from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, checked_mode
 from ipckit._limits import described, sysctl
 from ipckit._msgq_base import MessageQueue
-from ipckit._msgq_stat import SysVMessageQueueStat, find_queue, stat_queue
+from ipckit._msgq_stat import QUEUES, SysVMessageQueueStat
 from ipckit._msgq_sysv_errors import (
-    denied,
-    describe,
     get_queue,
     permitted,
 )
-from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._peers import PEER_ERRORS, errno_of
+from ipckit._sysv import SysVObject
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
 from ipckit.errors import (
     AccessDenied,
     AlreadyExists,
     InvalidArgument,
-    IpcError,
     NotFound,
-    Removed,
     Timeout,
     from_errno,
 )
@@ -48,9 +44,10 @@ _DEFAULT_MSGMAX: Final = 8192
 _EITHER_RIGHT: Final = (0o400, 0o200)
 
 
-class SysVQueueObject(MessageQueue[T]):
+class SysVQueueObject(SysVObject, MessageQueue[T]):
     """A System V queue as an object: made, found, described, changed and removed."""
 
+    _table = QUEUES
     caps = Capabilities(
         pollable=False,
         timed=False,
@@ -162,10 +159,11 @@ class SysVQueueObject(MessageQueue[T]):
         wanted = Key(key)
         queue = get_queue(wanted, 0, 0)
         try:
-            stat_queue(queue)
+            QUEUES.look(queue, "")
         except AccessDenied:
             if not any(permitted(wanted, right) for right in _EITHER_RIGHT):
-                raise denied("msgget", queue, describe(queue, wanted)) from None
+                target = QUEUES.named(queue, wanted)
+                raise QUEUES.denied(queue, target, op="msgget") from None
         return _public(cls(queue, wanted, type, owner=False))
 
     @overload
@@ -226,7 +224,7 @@ class SysVQueueObject(MessageQueue[T]):
                             "it keeps being made and removed",
                             errno=errno.ETIMEDOUT,
                             op="msgget",
-                            target=describe(None, Key(key)),
+                            target=QUEUES.named(None, Key(key)),
                         ) from None
 
     @overload
@@ -248,30 +246,10 @@ class SysVQueueObject(MessageQueue[T]):
             InvalidArgument: `id` is negative or above 2**31 - 1.
         """
         checked_payload(type)
-        if isinstance(id, bool) or not isinstance(id, int):
-            message = f"id is an int, not {builtins.type(id).__name__}"
-            raise TypeError(message)
-        if not 0 <= id < 2**31:
-            message = f"id is {id}; it takes 0 to {2**31 - 1}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        found = find_queue(id)
-        if found is None:
-            raise NotFound(
-                "no such queue", errno=errno.EINVAL, op="msgctl", target=f"queue id {id}"
-            )
-        return _public(cls(id, Key(found.key) if found.key else None, type, owner=False))
+        _, key = QUEUES.given(id)
+        return _public(cls(id, key, type, owner=False))
 
     # -- facts -------------------------------------------------------------------------------------
-
-    @property
-    def key(self) -> Key | None:
-        """The key that finds the queue; None for one made with IPC_PRIVATE."""
-        return self._key
-
-    @property
-    def id(self) -> int:
-        """The identifier that the kernel gave the queue."""
-        return self._ident
 
     def stat(self) -> SysVMessageQueueStat:
         """What the kernel knows of the queue: every field of msqid_ds.
@@ -284,13 +262,7 @@ class SysVQueueObject(MessageQueue[T]):
         See msgctl(2), IPC_STAT.
         """
         self._check_open("msgctl")
-        try:
-            return stat_queue(self._id)
-        except AccessDenied:
-            raise denied("msgctl", self._id, self._target) from None
-        except Removed as exc:
-            exc.target = self._target
-            raise
+        return QUEUES.look(self._ident, self._target)
 
     def __len__(self) -> int:
         return self.stat().qnum
@@ -306,70 +278,23 @@ class SysVQueueObject(MessageQueue[T]):
 
     @max_bytes.setter
     def max_bytes(self, value: int) -> None:
-        self._set(qbytes=value)
-
-    def chmod(self, mode: int) -> None:
-        """Change who may send (write) and receive (read).
-
-        Args:
-            mode: permission bits, 0 to 0o777.
-
-        Raises:
-            InvalidArgument: `mode` is out of range.
-            AccessDenied: the caller is neither owner nor creator.
-        """
-        self._set(mode=checked_mode(mode))
-
-    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """Give the queue to another user, another group, or both; None leaves as it is.
-
-        Raises:
-            InvalidArgument: a number is out of range.
-            AccessDenied: the caller is neither owner nor creator.
-        """
-        self._set(uid=uid, gid=gid)
-
-    def _set(
-        self,
-        *,
-        uid: int | None = None,
-        gid: int | None = None,
-        mode: int | None = None,
-        qbytes: int | None = None,
-    ) -> None:
-        self._check_open("msgctl")
-        now = find_queue(self._id)
-        if now is None:
-            raise self._gone(errno.EINVAL)
         try:
-            _native.msg_set(
-                self._id,
-                now.uid if uid is None else uid,
-                now.gid if gid is None else gid,
-                now.mode if mode is None else mode,
-                now.qbytes if qbytes is None else qbytes,
-            )
-        except ValueError as exc:
-            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="msgctl") from None
-        except PermissionError as exc:
-            may_change = now.may_change()
-            if may_change and qbytes is not None:
-                message = f"max_bytes of {qbytes:,} exceeds {described('kernel.msgmnb')}"
-                raise from_errno(
-                    errno.ENOSPC,
-                    op="msgctl",
-                    target=self._target,
-                    message=message,
-                    hint=f"as root: sysctl kernel.msgmnb={qbytes}, or run with CAP_SYS_RESOURCE",
-                ) from None
-            raise denied("msgctl", self._id, self._target, code=exc.errno) from None
-        except OSError as exc:
-            raise self._gone(exc.errno or errno.EIO) from None
+            self._change(qbytes=value)
+        except AccessDenied:
+            found = QUEUES.find(self._ident)
+            if found is None or not found.may_change():
+                raise
+            message = f"max_bytes of {value:,} exceeds {described('kernel.msgmnb')}"
+            raise from_errno(
+                errno.ENOSPC,
+                op="msgctl",
+                target=self._target,
+                message=message,
+                hint=f"as root: sysctl kernel.msgmnb={value}, or run with CAP_SYS_RESOURCE",
+            ) from None
 
-    def _gone(self, code: int) -> IpcError:
-        # Removed between the look and the change, or before.
-        message = "the queue was removed" if code in {errno.EIDRM, errno.EINVAL} else ""
-        return from_errno(code, op="msgctl", target=self._target, message=message)
+    def _apply(self, status: SysVMessageQueueStat) -> None:
+        _native.msg_set(self._ident, status.uid, status.gid, status.mode & 0o777, status.qbytes)
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
@@ -377,23 +302,13 @@ class SysVQueueObject(MessageQueue[T]):
         # No kernel object belongs to the handle; an id that never was makes each call fail.
         self._id = -1
 
-    def _remove(self) -> None:
+    def _rmid(self) -> None:
         try:
             sysv_ipc.remove_message_queue(self._ident)
         except PEER_ERRORS as exc:
-            error = from_peer(exc, op="msgctl", target=self._target)
-            if isinstance(error, AccessDenied):
-                # sysv_ipc does not pass the errno on; IPC_RMID has this one alone.
-                raise denied("msgctl", self._ident, self._target, code=errno.EPERM) from None
-            if isinstance(error, (Removed, NotFound)):
-                raise NotFound(
-                    "no such queue", errno=error.errno or 0, op="msgctl", target=self._target
-                ) from None
-            raise error from None
-
-    @property
-    def _target(self) -> str:
-        return describe(self._ident, self._key)
+            # sysv_ipc does not pass every errno on; of rights IPC_RMID has this one alone.
+            code = errno_of(exc)
+            raise OSError(errno.EPERM if code == errno.EACCES else code, str(exc)) from None
 
     def _size_text(self) -> str:
         now = self.stat()

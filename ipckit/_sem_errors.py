@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipckit import _native
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
-from ipckit._sem_stat import denied, semaphore_limits
+from ipckit._sem_stat import SETS, semaphore_limits
 from ipckit.errors import InvalidArgument, IpcError, LimitReached, from_errno
 
 if TYPE_CHECKING:
@@ -18,23 +18,13 @@ if TYPE_CHECKING:
     from ipckit.keys import Key
 
 
-def describe(set_id: int | None, key: Key | None) -> str:
-    """A set's name for messages: ``semaphores key 0x000004d2 id 5``."""
-    parts = ["semaphores"]
-    if key is not None:
-        parts.append(f"key {key:#010x}")
-    if set_id is not None:
-        parts.append(f"id {set_id}")
-    return " ".join(parts)
-
-
 def get_set(key: Key, count: int, flags: int) -> int:
     """The id that semget gives for a key, or the error that says what to do."""
     try:
         return _native.semget(int(key), count, flags)
     except OSError as exc:
         code = exc.errno or errno.EIO
-    error = from_errno(code, op="semget", target=describe(None, key))
+    error = from_errno(code, op="semget", target=SETS.named(None, key))
     limits = semaphore_limits()
     if code == errno.ENOENT:
         error.strerror = "no such set"
@@ -74,7 +64,7 @@ def op_error(
         return closed_handle("semop", target)
     code = exc.errno or errno.EIO
     if code == errno.EACCES:
-        return denied("semop", set_id, target)
+        return SETS.denied(set_id, target, op="semop")
     message = hint = ""
     if code in {errno.EIDRM, errno.EINVAL}:
         code, message = errno.EIDRM, "the set was removed"
@@ -100,9 +90,10 @@ def _shown(ops: Sequence[SemOp]) -> str:
 
 
 def _out_of_set(set_id: int, ops: Sequence[SemOp]) -> str:
-    count = len(_values(set_id))
+    found = SETS.find(set_id)  # which takes no right to read
+    count = 0 if found is None else found.nsems
     for place, op in enumerate(ops):
-        if op.index >= count:
+        if found is not None and op.index >= count:
             return f"operation {place}, {op!r}: the set has semaphores 0 to {count - 1}"
     return "an operation names a semaphore beyond the set"
 
@@ -110,7 +101,10 @@ def _out_of_set(set_id: int, ops: Sequence[SemOp]) -> str:
 def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
     """Which operation left a range: the value's, or else the process's undo count's."""
     limits = semaphore_limits()
-    values = _values(set_id)
+    try:
+        values = _native.sem_getall(set_id)
+    except OSError:
+        return f"a value or this process's undo count would leave ±{limits.semvmx}", ""
     for place, op in enumerate(ops):
         if op.index < len(values):
             values[op.index] += op.delta
@@ -122,10 +116,3 @@ def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
         f"operation {place}, {ops[place]!r}: this process's undo count would leave ±{limits.semaem}"
     )
     return message, "undo is for locks: acquire and release both with it, in one process"
-
-
-def _values(set_id: int) -> list[int]:
-    try:
-        return _native.sem_getall(set_id)
-    except OSError:
-        return []

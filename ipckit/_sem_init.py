@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
 from ipckit._native import SemOp
-from ipckit._sem_errors import describe, op_error
-from ipckit._sem_stat import find_set, semaphore_limits
+from ipckit._sem_errors import op_error
+from ipckit._sem_stat import SETS, semaphore_limits
 from ipckit.errors import InvalidArgument, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SHORTEST_PAUSE: Final = 20e-6
 _LONGEST_PAUSE: Final = 1e-3
+# Longer than a maker that lives needs from semget to semop: seconds.
+MAKER_GRACE: Final = 1.0
 
 
 def checked_values(values: Sequence[int]) -> list[int]:
@@ -40,15 +42,20 @@ def checked_values(values: Sequence[int]) -> list[int]:
 
 
 def initialise(set_id: int, values: list[int]) -> None:
-    """Give a fresh set its values by one semop, which succeeds for exactly one process.
+    """Give a fresh set its values by one semop; for the process that made it, and no other.
 
-    Fresh semaphores are 0 on Linux: where one is not, somebody has done it, and where two try,
-    the second meets that. The semop also sets sem_otime, which tells other programs.
+    A second process could not tell a fresh set from one whose semaphores are all taken: both are
+    zeros. Fresh semaphores are 0 on Linux: where one is not, a program of another kind has
+    given them values. The semop also sets sem_otime, which tells others. Zeros alone, which add
+    nothing, anybody may give.
     """
-    target = describe(set_id, None)
-    vector = [SemOp(index, 0, nowait=True) for index in range(len(values))]
-    vector += [SemOp(index, value) for index, value in enumerate(values) if value]
-    if len(vector) <= semaphore_limits().semopm:
+    target = SETS.named(set_id, None)
+    tested = range(len(values)) if any(values) else range(1)
+    added = [(index, value) for index, value in enumerate(values) if value]
+    limits = semaphore_limits()
+    if len(tested) + len(added) <= limits.semopm:
+        vector = [SemOp(index, 0, nowait=True) for index in tested]
+        vector += [SemOp(index, value) for index, value in added]
         try:
             _native.sem_ops(set_id, vector, 0)
         except OSError as exc:
@@ -57,30 +64,33 @@ def initialise(set_id: int, values: list[int]) -> None:
                 raise error from None
         return
     # More than a vector can do: the older protocol, SETALL and then a semop for sem_otime.
+    vector = [SemOp(0, 1), SemOp(0, -1)]
+    if values[0] == limits.semvmx:
+        vector.reverse()
     try:
         _native.sem_setall(set_id, values)
-        nothing = [SemOp(0, 1), SemOp(0, -1)] if values[0] < semaphore_limits().semvmx else []
-        _native.sem_ops(set_id, nothing or [SemOp(0, -1), SemOp(0, 1)], 0)
+        _native.sem_ops(set_id, vector, 0)
     except OSError as exc:
         raise op_error(set_id, target, exc, vector, 0, closed=False) from None
 
 
 def is_initialised(set_id: int) -> bool:
     """Whether anybody has given the set its values: by a semop, or by SETVAL or SETALL."""
-    found = find_set(set_id)
+    found = SETS.find(set_id)
     if found is None:
-        raise from_errno(errno.EIDRM, op="semctl", target=describe(set_id, None))
+        raise from_errno(errno.EIDRM, op="semctl", target=SETS.named(set_id, None))
     if found.otime:
         return True
     try:
-        # SETVAL and SETALL leave their pid, but not in sem_otime.
-        return any(_native.sem_get(set_id, i, _native.GETPID) for i in range(found.nsems))
+        # SETVAL and SETALL leave their pid, but not in sem_otime; and no pid where that is of
+        # another PID namespace.
+        return any(_native.sem_getall(set_id)) or any(
+            _native.sem_get(set_id, i, _native.GETPID) for i in range(found.nsems)
+        )
     except PermissionError:
         return True  # without the right to read, nothing more can be known
     except OSError as exc:
-        raise from_errno(
-            exc.errno or errno.EIO, op="semctl", target=describe(set_id, None)
-        ) from None
+        raise SETS.error(exc, set_id, SETS.named(set_id, None)) from None
 
 
 def await_initialised(set_id: int, deadline: Deadline) -> None:

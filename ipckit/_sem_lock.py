@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ipckit._native import SemOp
+from ipckit._sem_stat import semaphore_limits
 from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit.errors import InvalidArgument, LimitReached, OwnerDied, WouldBlock
 
@@ -142,8 +143,11 @@ class Lock(Primitive):
         try:
             self.semaphores.op(take, timeout)
         except LimitReached:
+            counted = self.semaphores[1].value
+            if counted < semaphore_limits().semvmx:
+                raise  # the undo count's: it was given back by other processes than took it
             # As many have died as the count can hold; one is as good as all of them.
-            self.semaphores.op([SemOp(1, 1 - self.semaphores[1].value)], 0)
+            self.semaphores.op([SemOp(1, 1 - counted, nowait=True)], 0)
             self.semaphores.op(take, timeout)
         if report_death and self.semaphores[1].value > 1:
             self.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import posix_ipc
@@ -81,6 +81,7 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
 
         Raises:
             AlreadyExists: there is a semaphore of that name.
+            NotFound: another process has unlinked it already.
             LimitReached: /dev/shm has no room, or RLIMIT_NOFILE is used up.
             InvalidArgument: `name`, `value` or `mode` is out of range.
 
@@ -100,7 +101,13 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             raise _open_error(exc, wanted, creating=True) from None
         semaphore.close()
         try:
+            with suppress(FileNotFoundError):
+                # The umask may have taken what opening it takes. The sticky directory lets nobody
+                # else put a link in its place.
+                os.chmod(_path(wanted), 0o600)  # noqa: PTH101 - a name, as the other calls take
             return cls._mapped(wanted, owner=True, mode=mode)
+        except NotFound:
+            raise  # unlinked meanwhile, so there is nothing to remove
         except BaseException:
             posix_ipc.unlink_semaphore(str(wanted))
             raise
@@ -147,7 +154,7 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
         while True:
             try:
                 return cls.create(name, value, mode=mode)
-            except AlreadyExists:
+            except (AlreadyExists, NotFound):
                 try:
                     return cls.open(name)
                 except NotFound:
@@ -174,7 +181,13 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             mapping = _native.mmap(fd, 0, status.st_size, _PROT_READ_WRITE, _MAP_SHARED)
         finally:
             os.close(fd)
-        return cls(mapping, name, status.st_ino, owner=owner)
+        self = cls(mapping, name, status.st_ino, owner=owner)
+        try:
+            _ = self.value  # Corrupt for 32 bytes that are no semaphore's
+        except Corrupt:
+            self.close()
+            raise
+        return self
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -209,6 +222,8 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             message = f"the semaphore was 0 for {timeout} s"
         elif exc.errno == errno.EOVERFLOW:
             message = f"the semaphore has its highest value, {_VALUE_MAX}"
+        elif exc.errno == errno.EUCLEAN:
+            message = "the file has a semaphore's size, but holds none"
         return from_errno(exc.errno or errno.EIO, op=op, target=self._target, message=message)
 
     # -- lifecycle ---------------------------------------------------------------------------------

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from ipckit import _native
-from ipckit._limits import user_name
-from ipckit.errors import AccessDenied, from_errno
+from ipckit._sysv import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +77,20 @@ class SysVSemaphoreUsage:
     semaphores: int
 
 
+SETS: Final = Table(
+    noun="set",
+    title="semaphores",
+    call="semctl",
+    stat=_native.sem_stat,
+    stat_any=_native.SEM_STAT_ANY,
+    highest=lambda: _native.sem_info(_native.SEM_INFO)[0],
+    made=SysVSemaphoreSetStat._of,
+)
+
+
 def list_sets() -> list[SysVSemaphoreSetStat]:
     """All sets of the IPC namespace, also those that the caller may not read (SEM_STAT_ANY)."""
-    found: list[SysVSemaphoreSetStat] = []
-    for index in range(_native.sem_info(_native.SEM_INFO)[0] + 1):
-        try:
-            fields = _native.sem_stat(index, _native.SEM_STAT_ANY)
-        except OSError:
-            continue  # no set in this slot
-        found.append(SysVSemaphoreSetStat._of(fields, fields[0]))
-    return found
-
-
-def stat_set(set_id: int, target: str) -> SysVSemaphoreSetStat:
-    """One set by its id (IPC_STAT).
-
-    Raises:
-        Removed: there is none of that id.
-        AccessDenied: the caller may not read it.
-    """
-    try:
-        return SysVSemaphoreSetStat._of(_native.sem_stat(set_id, _native.IPC_STAT), set_id)
-    except PermissionError:
-        raise denied("semctl", set_id, target) from None
-    except OSError as exc:
-        raise from_errno(exc.errno or errno.EIO, op="semctl", target=target) from None
-
-
-def find_set(set_id: int) -> SysVSemaphoreSetStat | None:
-    """One set by its id, also one that the caller may not read; None where there is none."""
-    try:
-        return SysVSemaphoreSetStat._of(_native.sem_stat(set_id, _native.IPC_STAT), set_id)
-    except PermissionError:
-        return next((each for each in list_sets() if each.id == set_id), None)
-    except OSError:
-        return None
-
-
-def denied(op: str, set_id: int, target: str, code: int = errno.EACCES) -> AccessDenied:
-    """The error for a forbidden call, with the set's owner and mode."""
-    found = find_set(set_id)
-    message = "permission denied"
-    if found is not None:
-        message += f": the owner is {user_name(found.uid)}, the mode {found.mode & 0o777:04o}"
-    hint = "the owner can allow it with chmod"
-    return AccessDenied(message, errno=code, op=op, target=target, hint=hint)
+    return SETS.all()
 
 
 def semaphore_limits() -> SysVSemaphoreLimits:

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ipckit._deadline import Deadline
 from ipckit._native import SemOp
+from ipckit._sem_init import checked_values
 from ipckit._sem_lock import Primitive
 from ipckit._sem_stat import semaphore_limits
 from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit.errors import InvalidArgument, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from typing import TypeAlias
+
+    # Free places and items, as a buffer's own record has them.
+    Record: TypeAlias = Callable[[], tuple[int, int]]
+
+_FREE: Final = 0
+_ITEMS: Final = 1
+_MUTEX: Final = 2
+
+
+def _left(deadline: Deadline, timeout: float | None) -> float | None:
+    """What is left of a timeout; not 0 unless it was, which would mean not to wait."""
+    remaining = deadline.remaining
+    return remaining if remaining is None or timeout == 0 else max(remaining, 1e-9)
 
 
 class BoundedBuffer(Primitive):
@@ -28,16 +43,16 @@ class BoundedBuffer(Primitive):
             …take one item out of it…
 
     Who dies inside a block, or leaves it by an exception, has produced or consumed nothing. What
-    the counters can't know is whether the buffer itself was changed already: let its own record
-    of what is in it be changed last and at once (a `SharedStruct`), and begin each block with
-    ``buffer.reconcile(used)``, which makes the counters follow that record.
+    the counters can't know is whether the buffer itself was changed already. So let the buffer
+    have a record of what is in it, changed last and at once (a `SharedStruct`), and let everybody
+    name it: ``buffer.producing(record)``. The counters then follow the record, whoever died where,
+    and nobody waits for a place or an item that is there.
 
     Semaphore 0 counts free places, 1 items, 2 is the mutex. A block takes a place and the mutex,
     or an item and the mutex, by one operation, so that no two processes are ever between.
     """
 
     kind = "a bounded buffer"
-    _taken_items = 0
 
     @classmethod
     def _count(cls) -> int:
@@ -78,64 +93,98 @@ class BoundedBuffer(Primitive):
         return self.semaphores[1].value
 
     @contextmanager
-    def producing(self, *, timeout: float | None = None) -> Generator[None]:
+    def producing(
+        self, record: Record | None = None, *, timeout: float | None = None
+    ) -> Generator[None]:
         """Put one item into the buffer during a ``with`` block.
 
         Args:
+            record: tells how many places are free and how many items there are, as the buffer's
+                own record has it; called when this process is alone in the buffer.
             timeout: seconds to wait for a free place; 0 does not wait, None waits for ever.
 
         Raises:
-            WouldBlock, Timeout, Removed: as `SysVSemaphoreSet.op`.
+            WouldBlock: the buffer is full, and `timeout` is 0.
+            Timeout: it was full until the deadline.
+            Removed: the counters were removed, before or meanwhile.
+            InvalidArgument: the record tells numbers that can't be.
         """
-        with self._moving(0, 1, timeout):
+        with self._moving(_FREE, _ITEMS, record, timeout):
             yield
 
     @contextmanager
-    def consuming(self, *, timeout: float | None = None) -> Generator[None]:
+    def consuming(
+        self, record: Record | None = None, *, timeout: float | None = None
+    ) -> Generator[None]:
         """Take one item out of the buffer during a ``with`` block.
 
         Args:
+            record: as in `producing`.
             timeout: seconds to wait for an item; 0 does not wait, None waits for ever.
 
         Raises:
-            WouldBlock, Timeout, Removed: as `SysVSemaphoreSet.op`.
+            WouldBlock: the buffer is empty, and `timeout` is 0.
+            Timeout: it was empty until the deadline.
+            Removed: the counters were removed, before or meanwhile.
+            InvalidArgument: the record tells numbers that can't be.
         """
-        with self._moving(1, 0, timeout):
+        with self._moving(_ITEMS, _FREE, record, timeout):
             yield
 
     @contextmanager
-    def _moving(self, source: int, target: int, timeout: float | None) -> Generator[None]:
-        self.semaphores.op([SemOp(source, -1, undo=True), SemOp(2, -1, undo=True)], timeout)
-        self._taken_items = source  # the mutex is ours: no other thread is here
-        give_back = [SemOp(source, +1, undo=True), SemOp(2, +1, undo=True)]
+    def _moving(
+        self, source: int, target: int, record: Record | None, timeout: float | None
+    ) -> Generator[None]:
+        # What is undone for the dead gives back the place, or item, that they took. Where there is
+        # a record it adds one to the other counter too: so one of either side comes in, whoever
+        # is there, and lets both counters follow the record.
+        take = [SemOp(source, -1, undo=True), SemOp(_MUTEX, -1, undo=True)]
+        leave = [SemOp(source, +1, undo=True), SemOp(_MUTEX, +1, undo=True)]
+        if record is not None:
+            take += [SemOp(target, +1), SemOp(target, -1, undo=True)]
+            leave += [SemOp(target, +1, undo=True), SemOp(target, -1)]
+        deadline = Deadline(timeout)
+        self._take(take, timeout, deadline)
+        while record is not None and not self._follow(record, source, leave):
+            self._take(take, timeout, deadline)
         try:
             yield
         except BaseException:
-            self.semaphores.op(give_back, 0)
+            self.semaphores.op(leave, 0)
             raise
-        # The first two cancel out, and clear the undo count of what was really moved.
-        self.semaphores.op([*give_back, SemOp(source, -1, nowait=True), SemOp(target, +1)], 0)
+        # To leave clears the undo counts of what was really moved.
+        self.semaphores.op([*leave, SemOp(source, -1, nowait=True), SemOp(target, +1)], 0)
 
-    def reconcile(self, used: int) -> None:
-        """Make the counters follow the buffer's own record; call it first in a block.
+    def _take(self, take: list[SemOp], timeout: float | None, deadline: Deadline) -> None:
+        state = "full" if take[0].index == _FREE else "empty"
+        try:
+            self.semaphores.op(take, deadline.remaining)
+        except (Timeout, WouldBlock) as exc:
+            if timeout == 0:
+                exc.strerror = f"the buffer is {state}, or somebody is in it"
+                raise
+            message = f"the buffer was {state} for {timeout} s"
+            raise Timeout(message, errno=errno.ETIMEDOUT, op=exc.op, target=exc.target) from None
 
-        A process may have died after it changed the buffer and before it changed the counters.
+    def _follow(self, record: Record, source: int, leave: list[SemOp]) -> bool:
+        """Let the counters follow the record; False where what was taken is not there by it.
 
-        Args:
-            used: how many items the buffer's record says there are, before this block's.
-
-        Raises:
-            InvalidArgument: below 0, or more than the buffer can hold.
+        Then the buffer is left again.
         """
-        free, items, _ = self.semaphores.values
-        # The block that this is called in has taken one of either.
-        capacity = free + items + 1
-        if not 0 <= used <= capacity:
-            message = f"the record says {used} items, and the buffer holds {capacity}"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="reconcile")
-        drift = used - items - self._taken_items
-        if drift:
-            self.semaphores.op([SemOp(0, -drift, nowait=True), SemOp(1, drift, nowait=True)], 0)
+        try:
+            wanted = checked_values(record())
+            there = wanted[source] > 0
+            wanted[source] -= 1  # which this process has taken
+            now = self.semaphores.values
+            drift = [SemOp(i, wanted[i] - now[i]) for i in (_FREE, _ITEMS) if wanted[i] != now[i]]
+            if there and drift:
+                self.semaphores.op(drift, 0)
+        except BaseException:
+            self.semaphores.op(leave, 0)
+            raise
+        if not there:
+            self.semaphores.op([*leave, *drift], 0)
+        return there
 
 
 class Event(Primitive):
@@ -242,11 +291,17 @@ class Barrier(Primitive):
             Removed: it was removed, before or meanwhile.
         """
         deadline = Deadline(timeout)
-        self.semaphores[0].acquire(timeout=timeout, undo=True)
         leave = SemOp(0, +1, undo=True)
-        values = self.semaphores.values
-        turn, parties = values[1], values[6]
-        there, ticket = 2 + turn, 4 + turn
+        while True:
+            self.semaphores[0].acquire(timeout=_left(deadline, timeout), undo=True)
+            values = self.semaphores.values
+            turn, parties = values[1], values[6]
+            there, ticket = 2 + turn, 4 + turn
+            if values[there] + 1 < parties or not values[3 - turn]:
+                break
+            # Of the round before somebody is still on the way out, with a ticket of its own.
+            self.semaphores[0].release(undo=True)
+            self.semaphores[3 - turn].wait_zero(timeout=_left(deadline, timeout))
         if values[there] + 1 >= parties:
             # All at once: tickets for the others, the other round, and away with what a process
             # that died on its way out has left there.
@@ -258,7 +313,7 @@ class Barrier(Primitive):
         self.semaphores.op([SemOp(there, +1, undo=True), leave], 0)
         out = [SemOp(ticket, -1), SemOp(there, -1, undo=True)]
         try:
-            self.semaphores.op(out, deadline.remaining)
+            self.semaphores.op(out, _left(deadline, timeout))
         except (Timeout, WouldBlock):
             if not self._withdraw(out, there):
                 raise

@@ -9,9 +9,16 @@ from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, Handle, checked_mode
 from ipckit._native import Semaphore, SemOp
-from ipckit._sem_errors import describe, get_set, op_error
-from ipckit._sem_init import await_initialised, checked_values, initialise, is_initialised
-from ipckit._sem_stat import SysVSemaphoreSetStat, denied, find_set, stat_set
+from ipckit._sem_errors import get_set, op_error
+from ipckit._sem_init import (
+    MAKER_GRACE,
+    await_initialised,
+    checked_values,
+    initialise,
+    is_initialised,
+)
+from ipckit._sem_stat import SETS, SysVSemaphoreSetStat
+from ipckit._sysv import SysVObject
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
+class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
     """A set of System V semaphores, operated on together, all or nothing.
 
     Make one with `create`, `open`, `open_or_create` or `from_id`. ``s[i]`` is one semaphore,
@@ -36,11 +43,12 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
     operations at once, of which all are done or none.
 
     A set is initialised by one semop, which adds the values to zeros and sets sem_otime: others
-    never see a half of it, and if its maker dies before, who comes next does it.
+    never see a half of it. If its maker dies before, who comes next makes it anew.
 
     See semget(2), semop(2) and semctl(2).
     """
 
+    _table = SETS
     caps = Capabilities(
         pollable=False,
         timed=True,
@@ -139,19 +147,21 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
     ) -> Self:
         """Find a set, or make it; the handle owns it only if it made it.
 
-        A set that nobody has initialised, because its maker died or is not that far, is
-        initialised with `values`; exactly one process does it.
+        A set that its maker has not initialised within a second, because it died, is removed and
+        made anew: initialising it here could meet a maker that was only slow.
 
         Args:
             key: the set's key.
             values: what the semaphores of a set that is made begin with; one that is found must
                 have as many.
             mode: permission bits of a set that is made.
-            timeout: seconds to keep trying while others make and remove it meanwhile.
+            timeout: seconds to keep trying while others make and remove it meanwhile, or have
+                not initialised it.
 
         Raises:
             InvalidArgument: the set that is there has another number of semaphores.
-            Timeout: others made and removed it until the deadline.
+            AccessDenied: also where its maker died, and was another user.
+            Timeout: others made and removed it, or did not initialise it, until the deadline.
             IpcError: as `create` and `open`.
         """
         wanted_values = checked_values(values)
@@ -161,25 +171,36 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
                 return cls.create(key, wanted_values, mode=mode)
             except (AlreadyExists, Removed):
                 try:
-                    return cls._taken_over(Key(key), wanted_values)
+                    return cls._found_initialised(Key(key), wanted_values, deadline)
                 except (NotFound, Removed):
                     if deadline.expired:
                         message = "it keeps being made and removed"
-                        target = describe(None, Key(key))
+                        target = SETS.named(None, Key(key))
                         raise Timeout(
                             message, errno=errno.ETIMEDOUT, op="semget", target=target
                         ) from None
 
     @classmethod
-    def _taken_over(cls, key: Key, values: list[int]) -> Self:
-        """An existing set, initialised if nobody has done it."""
+    def _found_initialised(cls, key: Key, values: list[int], deadline: Deadline) -> Self:
+        """An existing set; Removed where its maker died before it was initialised."""
         self = cls._found(get_set(key, 0, 0), key)
         try:
             if len(self) != len(values):
                 message = f"the set has {len(self)} semaphores, and {len(values)} are wanted"
                 raise InvalidArgument(message, errno=errno.EINVAL, target=self._target)  # noqa: TRY301
-            if not is_initialised(self._id):
+            if not any(values):
                 initialise(self._id, values)
+            remaining = deadline.remaining
+            grace = MAKER_GRACE if remaining is None else min(MAKER_GRACE, remaining)
+            await_initialised(self._id, Deadline(grace))
+            if not is_initialised(self._id):
+                if deadline.expired:
+                    message = "its maker has not initialised it"
+                    raise Timeout(  # noqa: TRY301
+                        message, errno=errno.ETIMEDOUT, op="semget", target=self._target
+                    )
+                self.unlink(missing_ok=True)
+                raise from_errno(errno.EIDRM, op="semctl", target=self._target)  # noqa: TRY301
         except BaseException:
             self.close()
             raise
@@ -194,22 +215,16 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
 
         Raises:
             NotFound: there is no set of that id.
-            InvalidArgument: `id` is negative.
+            InvalidArgument: `id` is negative or above 2**31 - 1.
         """
-        if id < 0:
-            message = f"id is {id}; it takes 0 or more"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        found = find_set(id)
-        if found is None:
-            target = describe(id, None)
-            raise NotFound("no such set", errno=errno.EINVAL, op="semctl", target=target)
-        return cls(id, found.nsems, Key(found.key) if found.key else None, owner=False)
+        found, key = SETS.given(id)
+        return cls(id, found.nsems, key, owner=False)
 
     @classmethod
     def _found(cls, set_id: int, key: Key) -> Self:
-        found = find_set(set_id)
+        found = SETS.find(set_id)
         if found is None:
-            raise from_errno(errno.EIDRM, op="semctl", target=describe(set_id, key))
+            raise SETS.gone(SETS.named(set_id, key))
         return cls(set_id, found.nsems, key, owner=False)
 
     # -- operations --------------------------------------------------------------------------------
@@ -236,13 +251,13 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
 
         See semop(2).
         """
+        vector = ops if isinstance(ops, list) else tuple(ops)
         try:
-            _native.sem_ops(self._id, ops, timeout)
+            _native.sem_ops(self._id, vector, timeout)
         except (OSError, ValueError) as exc:
             # What a signal handler raised comes with its frame, a call's own error without.
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
                 raise
-            vector = list(ops)
             raise op_error(
                 self._ident, self._target, exc, vector, timeout, closed=self._closed
             ) from None
@@ -313,16 +328,6 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
 
     # -- facts and changes -------------------------------------------------------------------------
 
-    @property
-    def key(self) -> Key | None:
-        """The key that finds the set; None for one made with IPC_PRIVATE."""
-        return self._key
-
-    @property
-    def id(self) -> int:
-        """The identifier that the kernel gave the set."""
-        return self._ident
-
     def stat(self) -> SysVSemaphoreSetStat:
         """What the kernel knows of the set: every field of semid_ds.
 
@@ -334,56 +339,10 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
         See semctl(2), IPC_STAT.
         """
         self._check_open("semctl")
-        return stat_set(self._id, self._target)
+        return SETS.look(self._ident, self._target)
 
-    def chmod(self, mode: int) -> None:
-        """Change who may alter (write) and read.
-
-        Args:
-            mode: permission bits, 0 to 0o777.
-
-        Raises:
-            InvalidArgument: `mode` is out of range.
-            AccessDenied: the caller is neither owner nor creator.
-        """
-        self._set(mode=checked_mode(mode))
-
-    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """Give the set to another user, another group, or both; None leaves as it is.
-
-        Raises:
-            InvalidArgument: a number is out of range.
-            AccessDenied: the caller is neither owner nor creator.
-        """
-        self._set(uid=uid, gid=gid)
-
-    def _set(
-        self, *, uid: int | None = None, gid: int | None = None, mode: int | None = None
-    ) -> None:
-        self._check_open("semctl")
-        now = find_set(self._id)
-        if now is None:
-            raise from_errno(errno.EIDRM, op="semctl", target=self._target)
-        try:
-            _native.sem_set(
-                self._id,
-                now.uid if uid is None else uid,
-                now.gid if gid is None else gid,
-                now.mode & 0o777 if mode is None else mode,
-            )
-        except ValueError as exc:
-            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="semctl") from None
-        except OSError as exc:
-            raise self._control_error(exc) from None
-
-    def _control_error(self, exc: OSError) -> IpcError:
-        code = exc.errno or errno.EIO
-        if code in {errno.EACCES, errno.EPERM}:
-            return denied("semctl", self._ident, self._target, code)
-        if code in {errno.EINVAL, errno.EIDRM}:
-            message = "the set was removed"
-            return Removed(message, errno=code, op="semctl", target=self._target)
-        return from_errno(code, op="semctl", target=self._target)
+    def _apply(self, status: SysVSemaphoreSetStat) -> None:
+        _native.sem_set(self._ident, status.uid, status.gid, status.mode & 0o777)
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
@@ -403,20 +362,8 @@ class SysVSemaphoreSet(_native.SemaphoreRow, Handle):
         # No kernel object belongs to the handle; an id that never was makes each call fail.
         self._id = -1
 
-    def _remove(self) -> None:
-        try:
-            _native.sem_get(self._ident, 0, _native.IPC_RMID)
-        except OSError as exc:
-            error = self._control_error(exc)
-            if isinstance(error, Removed):
-                raise NotFound(
-                    "no such set", errno=error.errno or 0, op="semctl", target=self._target
-                ) from None
-            raise error from None
-
-    @property
-    def _target(self) -> str:
-        return describe(self._ident, self._key)
+    def _rmid(self) -> None:
+        _native.sem_get(self._ident, 0, _native.IPC_RMID)
 
     def _size_text(self) -> str:
         return f"values {self.values}"

@@ -40,6 +40,7 @@ class Seal(enum.IntFlag):
 
 
 _UNWRITABLE: Final = Seal.WRITE | Seal.FUTURE_WRITE
+_LATE: Final = _UNWRITABLE | Seal.SEAL  # once it is mapped, and all at once
 
 
 class MemFd(Memory):
@@ -88,13 +89,16 @@ class MemFd(Memory):
         fd = _memfd(label)
         try:
             allocate(fd, wanted, _describe(label))
-            if seals:
-                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_UNWRITABLE)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_LATE)
             self = cls(fd, label, readonly=False, fresh=True)
-            if seals & _UNWRITABLE:
-                self.seal(seals & _UNWRITABLE)
         except BaseException:
             os.close(fd)
+            raise
+        try:
+            if seals & _LATE:
+                self.seal(seals & _LATE)
+        except BaseException:
+            self.close()
             raise
         return self
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from typing import Final, Self
 
 from ipckit import _native
-from ipckit._limits import user_name
-from ipckit.errors import AccessDenied, from_errno
+from ipckit._sysv import Table
 
 _DESTROYED: Final = 0o1000  # SHM_DEST
 _LOCKED: Final = 0o2000  # SHM_LOCKED
@@ -94,51 +92,21 @@ class SysVSharedMemoryUsage:
     swapped: int
 
 
+SEGMENTS: Final = Table(
+    noun="segment",
+    title="segment",
+    call="shmctl",
+    stat=_native.shm_stat,
+    stat_any=_native.SHM_STAT_ANY,
+    highest=lambda: _native.shm_info(_native.SHM_INFO)[0],
+    made=SysVSharedMemoryStat._of,
+    hint="the owner can allow it with chmod; readonly=True asks for less",
+)
+
+
 def list_segments() -> list[SysVSharedMemoryStat]:
     """All segments of the IPC namespace, also those that the caller may not read (SHM_STAT_ANY)."""
-    found: list[SysVSharedMemoryStat] = []
-    for index in range(_native.shm_info(_native.SHM_INFO)[0] + 1):
-        try:
-            fields = _native.shm_stat(index, _native.SHM_STAT_ANY)
-        except OSError:
-            continue  # no segment in this slot
-        found.append(SysVSharedMemoryStat._of(fields, fields[0]))
-    return found
-
-
-def stat_segment(segment: int, target: str) -> SysVSharedMemoryStat:
-    """One segment by its id (IPC_STAT).
-
-    Raises:
-        Removed: there is none of that id.
-        AccessDenied: the caller may not read it.
-    """
-    try:
-        return SysVSharedMemoryStat._of(_native.shm_stat(segment, _native.IPC_STAT), segment)
-    except PermissionError:
-        raise denied("shmctl", segment, target) from None
-    except OSError as exc:
-        raise from_errno(exc.errno or errno.EIO, op="shmctl", target=target) from None
-
-
-def find_segment(segment: int) -> SysVSharedMemoryStat | None:
-    """One segment by its id, also one that the caller may not read; None where there is none."""
-    try:
-        return SysVSharedMemoryStat._of(_native.shm_stat(segment, _native.IPC_STAT), segment)
-    except PermissionError:
-        return next((each for each in list_segments() if each.id == segment), None)
-    except OSError:
-        return None
-
-
-def denied(op: str, segment: int, target: str, code: int = errno.EACCES) -> AccessDenied:
-    """The error for a forbidden call, with the segment's owner and mode."""
-    found = find_segment(segment)
-    message = "permission denied"
-    if found is not None:
-        message += f": the owner is {user_name(found.uid)}, the mode {found.mode:04o}"
-    hint = "the owner can allow it with chmod; readonly=True asks for less"
-    return AccessDenied(message, errno=code, op=op, target=target, hint=hint)
+    return SEGMENTS.all()
 
 
 def memory_limits() -> SysVSharedMemoryLimits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from ipckit import _native
 from ipckit._deadline import Deadline
@@ -12,7 +12,8 @@ from ipckit._handle import checked_mode
 from ipckit._limits import described, soft_limit, sysctl
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import mapping_at
-from ipckit._shm_stat import SysVSharedMemoryStat, denied, find_segment, stat_segment
+from ipckit._shm_stat import SEGMENTS, SysVSharedMemoryStat
+from ipckit._sysv import SysVObject
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -24,10 +25,8 @@ from ipckit.errors import (
 )
 from ipckit.keys import Key
 
-_LARGEST_ID: Final = 2**31 - 1
 
-
-class SysVSharedMemory(Memory):
+class SysVSharedMemory(SysVObject, Memory):
     """A System V shared memory segment, attached to this process.
 
     Make one with `create`, `open`, `open_or_create` or `from_id`. Fresh memory is zeros. An
@@ -38,10 +37,12 @@ class SysVSharedMemory(Memory):
     See shmget(2), shmop(2) and shmctl(2).
     """
 
+    _table = SEGMENTS
+
     def __init__(
         self, segment: int, key: Key | None, mapping: _native.Mapping, *, owner: bool
     ) -> None:
-        self._id = segment
+        self._ident = segment
         self._key = key
         super().__init__(mapping, owner=owner)
 
@@ -89,7 +90,7 @@ class SysVSharedMemory(Memory):
             # A mode that keeps the creator out is for those who come later.
             if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
                 _native.shm_set(segment, *_owner_of(segment), 0o600)
-            mapping = _attach(segment, _describe(segment, wanted))
+            mapping = _attach(segment, SEGMENTS.named(segment, wanted))
             if mode & 0o600 != 0o600:  # noqa: PLR2004
                 _native.shm_set(segment, *_owner_of(segment), mode)
             if unlink_after_attach:
@@ -138,7 +139,7 @@ class SysVSharedMemory(Memory):
         segment = _get(wanted, 0, 0)
         mapping = _attach(
             segment,
-            _describe(segment, wanted),
+            SEGMENTS.named(segment, wanted),
             readonly=readonly,
             address=address,
             round_down=round_down,
@@ -173,7 +174,7 @@ class SysVSharedMemory(Memory):
                 except NotFound:
                     if deadline.expired:
                         message = "it keeps being made and removed"
-                        target = _describe(None, Key(key))
+                        target = SEGMENTS.named(None, Key(key))
                         raise Timeout(
                             message, errno=errno.ETIMEDOUT, op="shmget", target=target
                         ) from None
@@ -208,31 +209,13 @@ class SysVSharedMemory(Memory):
             AccessDenied: the mode forbids it.
             InvalidArgument: `id` is out of range, or as in `open`.
         """
-        if not 0 <= id <= _LARGEST_ID:
-            message = f"id is {id}; it takes 0 to {_LARGEST_ID}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        found = find_segment(id)
-        if found is None:
-            message = "no such segment"
-            target = _describe(id, None)
-            raise NotFound(message, errno=errno.EINVAL, op="shmctl", target=target)
-        key = Key(found.key) if found.key else None
+        _, key = SEGMENTS.given(id)
         mapping = _attach(
-            id, _describe(id, key), readonly=readonly, address=address, round_down=round_down
+            id, SEGMENTS.named(id, key), readonly=readonly, address=address, round_down=round_down
         )
         return cls(id, key, mapping, owner=False)
 
     # -- facts and changes -------------------------------------------------------------------------
-
-    @property
-    def key(self) -> Key | None:
-        """The key that finds the segment; None for a private or an unlinked one."""
-        return self._key
-
-    @property
-    def id(self) -> int:
-        """The identifier that the kernel gave the segment."""
-        return self._id
 
     def stat(self) -> SysVSharedMemoryStat:
         """What the kernel knows of the segment: every field of shmid_ds.
@@ -245,12 +228,12 @@ class SysVSharedMemory(Memory):
 
         See shmctl(2), IPC_STAT.
         """
-        return stat_segment(self._id, self._target)
+        return SEGMENTS.look(self._ident, self._target)
 
     @property
     def attached(self) -> int:
         """How often the segment is attached now, by all processes together; 0 once it is gone."""
-        found = find_segment(self._id)
+        found = SEGMENTS.find(self._ident)
         return 0 if found is None else found.nattch
 
     def lock(self) -> None:
@@ -274,57 +257,22 @@ class SysVSharedMemory(Memory):
         """
         self._control(_native.SHM_UNLOCK)
 
-    def chmod(self, mode: int) -> None:
-        """Change who may attach it, for writing and for reading.
-
-        Args:
-            mode: permission bits, 0 to 0o777.
-
-        Raises:
-            InvalidArgument: `mode` is out of range.
-            AccessDenied: the caller is neither owner nor creator.
-        """
-        self._set(mode=checked_mode(mode))
-
-    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """Give the segment to another user, another group, or both; None leaves as it is.
-
-        Raises:
-            InvalidArgument: a number is out of range.
-            AccessDenied: the caller is neither owner nor creator.
-        """
-        self._set(uid=uid, gid=gid)
-
-    def _set(
-        self, *, uid: int | None = None, gid: int | None = None, mode: int | None = None
-    ) -> None:
-        self._check_open("shmctl")
-        now = find_segment(self._id)
-        if now is None:
-            raise from_errno(errno.EIDRM, op="shmctl", target=self._target)
-        try:
-            _native.shm_set(
-                self._id,
-                now.uid if uid is None else uid,
-                now.gid if gid is None else gid,
-                now.mode if mode is None else mode,
-            )
-        except ValueError as exc:
-            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="shmctl") from None
-        except OSError as exc:
-            raise self._control_error(exc) from None
+    def _apply(self, status: SysVSharedMemoryStat) -> None:
+        _native.shm_set(self._ident, status.uid, status.gid, status.mode)
 
     def _control(self, command: int) -> None:
         self._check_open("shmctl")
         try:
-            _native.shm_control(self._id, command)
+            _native.shm_control(self._ident, command)
         except OSError as exc:
             raise self._control_error(exc, command) from None
 
     def _control_error(self, exc: OSError, command: int = 0) -> IpcError:
         code = exc.errno or errno.EIO
-        found = find_segment(self._id)
-        if command == _native.SHM_LOCK and found is not None:
+        found = SEGMENTS.find(self._ident)
+        if found is None:
+            return SEGMENTS.gone(self._target)
+        if command == _native.SHM_LOCK:
             limit = soft_limit(resource.RLIMIT_MEMLOCK)
             if code == errno.ENOMEM or (code == errno.EPERM and limit == "0"):
                 message = (
@@ -334,28 +282,15 @@ class SysVSharedMemory(Memory):
                 return LimitReached(
                     message, errno=code, op="shmctl", target=self._target, hint=hint
                 )
-        if code in {errno.EACCES, errno.EPERM}:
-            return denied("shmctl", self._id, self._target, code)
-        return from_errno(code, op="shmctl", target=self._target)
+        return super()._control_error(exc)
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
-    def _remove(self) -> None:
-        try:
-            _native.shm_control(self._id, _native.IPC_RMID)
-        except OSError as exc:
-            code = exc.errno or errno.EIO
-            if code in {errno.EINVAL, errno.EIDRM}:
-                message = "no such segment"
-                raise NotFound(message, errno=code, op="shmctl", target=self._target) from None
-            raise self._control_error(exc) from None
-
-    @property
-    def _target(self) -> str:
-        return _describe(self._id, self._key)
+    def _rmid(self) -> None:
+        _native.shm_control(self._ident, _native.IPC_RMID)
 
     def _reopen_args(self) -> tuple[Any, ...]:
-        return (self._id, self.readonly)
+        return (self._ident, self.readonly)
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
@@ -363,19 +298,10 @@ class SysVSharedMemory(Memory):
         return cls.from_id(segment, readonly=readonly)
 
 
-def _describe(segment: int | None, key: Key | None) -> str:
-    parts = ["segment"]
-    if key is not None:
-        parts.append(f"key {key:#010x}")
-    if segment is not None:
-        parts.append(f"id {segment}")
-    return " ".join(parts)
-
-
 def _owner_of(segment: int) -> tuple[int, int]:
-    found = find_segment(segment)
+    found = SEGMENTS.find(segment)
     if found is None:
-        raise from_errno(errno.EIDRM, op="shmctl", target=_describe(segment, None))
+        raise from_errno(errno.EIDRM, op="shmctl", target=SEGMENTS.named(segment, None))
     return found.uid, found.gid
 
 
@@ -385,7 +311,7 @@ def _get(key: Key, size: int, flags: int) -> int:
         return _native.shmget(int(key), size, flags)
     except OSError as exc:
         code = exc.errno or errno.EIO
-    error = from_errno(code, op="shmget", target=_describe(None, key))
+    error = from_errno(code, op="shmget", target=SEGMENTS.named(None, key))
     if code == errno.ENOENT:
         error.strerror = "no such segment"
         error.hint = f"make it with SysVSharedMemory.create({key}, size)"
@@ -433,11 +359,11 @@ def _attach(
     except (BufferError, ValueError) as exc:
         raise InvalidArgument(str(exc), errno=errno.EINVAL, op="shmat", target=target) from None
     except PermissionError:
-        raise denied("shmat", segment, target) from None
+        raise SEGMENTS.denied(segment, target, op="shmat") from None
     except OSError as exc:
         code = exc.errno or errno.EIO
         error = from_errno(code, op="shmat", target=target)
-    if code == errno.EINVAL and find_segment(segment) is None:
+    if code == errno.EINVAL and SEGMENTS.find(segment) is None:
         raise from_errno(errno.EIDRM, op="shmat", target=target)
     if code == errno.EINVAL and address is not None:
         error.strerror = f"address {address:#x} is in use, or not on a page border"

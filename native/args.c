@@ -150,6 +150,27 @@ ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer)
 }
 
 PyObject *
+ipckit_take_exception(void)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return exception;
+}
+
+PyObject *
+ipckit_raise(PyObject *exception)
+{
+    if (exception != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        Py_DECREF(exception);
+    }
+    return NULL;
+}
+
+PyObject *
 ipckit_oserror(void)
 {
     return PyErr_SetFromErrno(PyExc_OSError);

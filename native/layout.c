@@ -44,10 +44,7 @@ new_error(const char *name, PyObject *message, int error)
 static int
 raise_error(PyObject *exception)
 {
-    if (exception != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        Py_DECREF(exception);
-    }
+    ipckit_raise(exception);
     return -1;
 }
 
@@ -68,12 +65,9 @@ ipckit_as_invalid_argument(void)
     if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
         return NULL;
     }
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyObject *message = exception == NULL ? NULL : PyObject_Str(exception);
-    Py_XDECREF(type);
-    Py_XDECREF(exception);
-    Py_XDECREF(traceback);
+    PyObject *exception = ipckit_take_exception();
+    PyObject *message = PyObject_Str(exception);
+    Py_DECREF(exception);
     ipckit_raise_invalid(message);
     return NULL;
 }

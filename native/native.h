@@ -68,6 +68,10 @@ HIDDEN int ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer);
 #define WAIT_FOREVER INT64_C(-1)
 HIDDEN int ipckit_wait_arg(PyObject *object, int64_t *wait_ns);
 
+/* The exception that is set, an instance and the caller's; none is set then. */
+HIDDEN PyObject *ipckit_take_exception(void);
+/* Sets an exception and takes it from the caller; leaves things as they are for NULL; always NULL. */
+HIDDEN PyObject *ipckit_raise(PyObject *exception);
 /* OSError from errno; always NULL. */
 HIDDEN PyObject *ipckit_oserror(void);
 

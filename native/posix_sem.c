@@ -5,8 +5,11 @@
 #include "mapping.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <semaphore.h>
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 #include <time.h>
 
@@ -35,19 +38,28 @@ sem_object_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
 static PyObject *
 explain(sem_object *self, const char *op, PyObject *timeout)
 {
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyObject *exception = ipckit_take_exception();
     PyObject *meant = PyObject_CallMethod((PyObject *)self, "_explain_op", "OsO", exception, op,
                                           timeout == NULL ? Py_None : timeout);
-    if (meant != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(meant), meant);
-        Py_DECREF(meant);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(exception);
-    Py_XDECREF(traceback);
-    return NULL;
+    Py_DECREF(exception);
+    return ipckit_raise(meant);
+}
+
+/* Whether the memory holds what sem_open puts there: glibc hands the word after the value to futex,
+   and aborts the process over one that the kernel does not know. */
+static bool
+holds_semaphore(const char *memory)
+{
+#if defined(__GLIBC__) && defined(__LP64__)
+    uint64_t value;
+    uint32_t shared;
+    memcpy(&value, memory, sizeof value);
+    memcpy(&shared, memory + sizeof value, sizeof shared);
+    return (value & UINT32_MAX) <= INT_MAX && shared == FUTEX_PRIVATE_FLAG;
+#else
+    (void)memory;
+    return true;
+#endif
 }
 
 static sem_t *
@@ -55,6 +67,10 @@ semaphore_of(sem_object *self)
 {
     if (self->mapping == NULL || self->mapping->closed) {
         errno = EBADF;
+        return NULL;
+    }
+    if (!holds_semaphore(self->mapping->data)) {
+        errno = EUCLEAN;
         return NULL;
     }
     return (sem_t *)self->mapping->data;

@@ -221,15 +221,6 @@ record_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-int
-ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg)
-{
-    if (exporter != NULL && !Py_IS_TYPE(exporter, &PyMemoryView_Type)) {
-        Py_VISIT(exporter);
-    }
-    return 0;
-}
-
 static int
 record_traverse(PyObject *op, visitproc visit, void *arg)
 {

@@ -67,6 +67,13 @@ HIDDEN int ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t 
 
 /* tp_traverse's visit of what a held buffer belongs to. Not of a memoryview: the garbage collector
    would clear it under its exported buffer, and its deallocation then follows a null pointer. */
-HIDDEN int ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg);
+static inline int
+ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg)
+{
+    if (exporter != NULL && !Py_IS_TYPE(exporter, &PyMemoryView_Type)) {
+        Py_VISIT(exporter);
+    }
+    return 0;
+}
 
 #endif

@@ -54,6 +54,10 @@ parse_call(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObje
     }
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     for (Py_ssize_t i = 0; i < named; i++) {
+        if (nargs == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, i), "n") == 0) {
+            PyErr_Format(PyExc_TypeError, "%s() takes n once", function);
+            return -1;
+        }
         if (keyword_arg(function, PyTuple_GetItem(kwnames, i), args[nargs + i], call) < 0) {
             return -1;
         }
@@ -65,19 +69,11 @@ parse_call(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObje
 static PyObject *
 explain(semaphore_object *self, long delta, PyObject *timeout)
 {
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyObject *exception = ipckit_take_exception();
     PyObject *meant = PyObject_CallMethod(self->row, "_explain_op", "OilO", exception, self->index,
                                           delta, timeout == NULL ? Py_None : timeout);
-    if (meant != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(meant), meant);
-        Py_DECREF(meant);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(exception);
-    Py_XDECREF(traceback);
-    return NULL;
+    Py_DECREF(exception);
+    return ipckit_raise(meant);
 }
 
 static PyObject *
@@ -86,6 +82,11 @@ operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
     int64_t wait_ns = 0;
     if (timeout != NULL && ipckit_wait_arg(timeout, &wait_ns) < 0) {
         return PyErr_ExceptionMatches(PyExc_ValueError) ? explain(self, delta, timeout) : NULL;
+    }
+    if (self->index > USHRT_MAX) { /* sembuf can't name it; the low half would name another */
+        errno = EFBIG;
+        ipckit_oserror();
+        return explain(self, delta, timeout);
     }
     struct sembuf op = {.sem_num = (unsigned short)self->index,
                         .sem_op = (short)delta,
@@ -241,12 +242,20 @@ semaphore_traverse(semaphore_object *self, visitproc visit, void *arg)
     return 0;
 }
 
+/* The memory of one that died, for the next: ``set[i].acquire()`` makes one each time. */
+static semaphore_object *spare;
+
 static void
 semaphore_dealloc(semaphore_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->row);
+    if (spare == NULL) {
+        spare = self;
+        Py_DECREF(type);
+        return;
+    }
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
@@ -312,9 +321,15 @@ static PyTypeObject *semaphore_type; /* made once a process and never freed */
 PyObject *
 ipckit_semaphore_new(PyObject *row, int index)
 {
-    semaphore_object *self = PyObject_GC_New(semaphore_object, semaphore_type);
-    if (self == NULL) {
-        return NULL;
+    semaphore_object *self = spare;
+    if (self != NULL) {
+        spare = NULL;
+        PyObject_Init((PyObject *)self, semaphore_type);
+    } else {
+        self = PyObject_GC_New(semaphore_object, semaphore_type);
+        if (self == NULL) {
+            return NULL;
+        }
     }
     self->row = Py_NewRef(row);
     self->index = index;

@@ -207,8 +207,18 @@ int
 ipckit_semop(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 {
     /* At once needs no other thread to run meanwhile. */
-    static const struct timespec at_once = {0, 0};
-    int result = semtimedop(id, ops, count, &at_once);
+    int result;
+    if (count <= STAGED_OPS) {
+        struct sembuf now[STAGED_OPS]; /* IPC_NOWAIT is cheaper for the kernel than a timeout of 0 */
+        for (size_t i = 0; i < count; i++) {
+            now[i] = ops[i];
+            now[i].sem_flg |= IPC_NOWAIT;
+        }
+        result = semop(id, now, count);
+    } else {
+        static const struct timespec at_once = {0, 0};
+        result = semtimedop(id, ops, count, &at_once);
+    }
     if (result < 0 && (errno == EAGAIN || errno == EINTR)) {
         if (wait_ns != 0) {
             return wait_for(id, ops, count, wait_ns);

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORKER = Path(__file__).with_name("memory_worker.py")
-ATTACKS = Path(__file__).with_name("memory_attacks.py")
+ATTACKS = [WORKER.with_name(name) for name in ("memory_attacks.py", "memory_garbage.py")]
 
-NAMES = re.findall(r"^def (\w+)\(place: Path\) -> None:", ATTACKS.read_text(), re.MULTILINE)
+NAMES = {
+    name: path
+    for path in ATTACKS
+    for name in re.findall(r"^def (\w+)\(place: Path\) -> None:", path.read_text(), re.MULTILINE)
+}
 
 STEPS = (
     *("create", "create", "again", "remap", "close", "unlink", "forget", "array", "array"),
@@ -48,9 +52,9 @@ def attacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What became of each attack, all made in forks of one interpreter."""
     found: dict[str, str] = {}
     with Child(WORKER) as child:
-        for name in NAMES:
+        for name, path in NAMES.items():
             before = len(child.stderr)
-            child.tell(("attack", str(ATTACKS), name, str(tmp_path_factory.mktemp(name))))
+            child.tell(("attack", str(path), name, str(tmp_path_factory.mktemp(name))))
             answer = child.hear(60)
             found[name] = f"{answer}" if answer == "end" else f"{answer}\n{child.stderr[before:]}"
         child.tell("stop")

@@ -1,0 +1,80 @@
+"""The textbook's producer and consumer with three POSIX semaphores: empty, full and mutex."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from _ring import Ring, ring_of
+
+from ipckit import PosixSemaphore, PosixSharedMemory
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Generator
+
+
+class PosixCounters:
+    """Lets one process at a time into the ring, when there is something for it to do."""
+
+    def __init__(self, empty: PosixSemaphore, full: PosixSemaphore, mutex: PosixSemaphore) -> None:
+        self._empty, self._full, self._mutex = empty, full, mutex
+
+    @contextmanager
+    def _moving(
+        self, source: PosixSemaphore, target: PosixSemaphore, timeout: float | None
+    ) -> Generator[None]:
+        source.acquire(timeout=timeout)  # P(empty), or P(full)
+        try:
+            self._mutex.acquire(timeout=timeout)  # P(mutex)
+            try:
+                yield
+            finally:
+                self._mutex.release()  # V(mutex)
+        except BaseException:
+            source.release()  # nothing was moved
+            raise
+        target.release()  # V(full), or V(empty)
+
+    # The record could tell what a dead process left, but not whether anybody died: it is not asked.
+
+    @contextmanager
+    def producing(self, _: object, /, *, timeout: float | None) -> Generator[None]:
+        """Wait for a free place, and be alone in the ring."""
+        with self._moving(self._empty, self._full, timeout):
+            yield
+
+    @contextmanager
+    def consuming(self, _: object, /, *, timeout: float | None) -> Generator[None]:
+        """Wait for a line, and be alone in the ring."""
+        with self._moving(self._full, self._empty, timeout):
+            yield
+
+
+def add_name_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--name``."""
+    parser.add_argument("--name", required=True, help="the buffer's name, such as /lines")
+
+
+@contextmanager
+def posix_ring(args: argparse.Namespace) -> Generator[tuple[Ring, PosixCounters]]:
+    """The ring that the options ask for, and its semaphores."""
+    with (
+        ring_of(
+            lambda size: PosixSharedMemory.create(args.name, size),
+            lambda: PosixSharedMemory.open(args.name),
+            args,
+        ) as ring,
+        ExitStack() as stack,
+    ):
+        values = {"empty": ring.capacity, "full": 0, "mutex": 1}
+        semaphores: list[PosixSemaphore] = []
+        for part, value in values.items():
+            name = f"{args.name}.{part}"
+            if args.create:
+                semaphore = PosixSemaphore.open_or_create(name, value)
+            else:
+                semaphore = PosixSemaphore.open(name)
+            semaphore = semaphore.adopt() if args.remove else semaphore.disown()
+            semaphores.append(stack.enter_context(semaphore.lifetime()))
+        yield ring, PosixCounters(*semaphores)

@@ -1,0 +1,40 @@
+r"""Take lines out of a bounded buffer in shared memory, guarded by three POSIX semaphores.
+
+    $ python scripts/psem_consume.py --name /lines --count 3
+    1
+    2
+    3
+
+It takes line after line until --count or Ctrl-C. Any number of producers and consumers may run.
+
+POSIX semaphores have no undo. Who is killed with -9 inside the buffer leaves the mutex taken, so
+that all others wait for ever, or until their --timeout; who is killed between two semaphores
+leaves a place that nobody uses again, or a line that nobody comes for. Nobody can tell that from
+a process that takes its time. When all are gone, clean up and begin anew:
+
+    $ python scripts/psem_consume.py --name /lines --create --count 0 --remove
+
+Where processes may be killed, use `sem_produce.py` and `sem_consume.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from _common import plain_errors
+from _posix_ring import add_name_option, posix_ring
+from _ring import add_ring_options, consume, parsed
+
+
+def main() -> None:
+    """Read the command line and consume."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_name_option(parser)
+    add_ring_options(parser)
+    args = parsed(parser)
+    with plain_errors(), posix_ring(args) as (ring, counters):
+        consume(ring, counters, args)
+
+
+if __name__ == "__main__":
+    main()
