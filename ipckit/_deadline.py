@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import math
 import time
-from typing import SupportsFloat
+from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def checked_timeout(timeout: float | None) -> float | None:
@@ -38,6 +41,11 @@ def checked_timeout(timeout: float | None) -> float | None:
     return None if math.isinf(seconds) else seconds
 
 
+# For what the kernel tells nobody of: seconds between two looks, at first and at most.
+_SHORTEST_PAUSE: Final = 20e-6
+_LONGEST_PAUSE: Final = 1e-3
+
+
 class Deadline:
     """A moment on the monotonic clock, or never.
 
@@ -60,3 +68,16 @@ class Deadline:
     def expired(self) -> bool:
         """Whether the moment has passed."""
         return self._at is not None and time.monotonic() >= self._at
+
+    def looks(self) -> Iterator[None]:
+        """Time to look at something again and again, further and further apart, until the deadline.
+
+        The first look is now, and one comes after the deadline has passed.
+        """
+        pause = _SHORTEST_PAUSE
+        yield
+        while not self.expired:
+            remaining = self.remaining
+            time.sleep(pause if remaining is None else min(pause, remaining))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +15,6 @@ from ipckit.errors import InvalidArgument, WouldBlock, from_errno
 if TYPE_CHECKING:
     from ipckit._deadline import Deadline
 
-_SHORTEST_PAUSE: Final = 20e-6
-_LONGEST_PAUSE: Final = 1e-3
 # Longer than a maker that lives needs from semget to semop: seconds.
 MAKER_GRACE: Final = 1.0
 
@@ -95,8 +92,6 @@ def is_initialised(set_id: int) -> bool:
 
 def await_initialised(set_id: int, deadline: Deadline) -> None:
     """Wait until somebody has given the set its values, or the deadline has passed."""
-    pause = _SHORTEST_PAUSE
-    while not is_initialised(set_id) and not deadline.expired:
-        remaining = deadline.remaining
-        time.sleep(pause if remaining is None else min(pause, remaining))
-        pause = min(pause * 2, _LONGEST_PAUSE)
+    for _ in deadline.looks():
+        if is_initialised(set_id):
+            return

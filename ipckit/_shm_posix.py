@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from contextlib import suppress
 from typing import Any, Final, Self
 
@@ -41,8 +40,6 @@ _FULL: Final = (
     "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
     "Memory in Kubernetes; MemFd does not count there"
 )
-_SHORTEST_PAUSE: Final = 20e-6
-_LONGEST_PAUSE: Final = 1e-3
 
 
 class PosixSharedMemory(Memory):
@@ -342,14 +339,12 @@ def _open(name: Name, *, readonly: bool) -> int:
 
 def _await_size(fd: int, name: Name, deadline: Deadline) -> None:
     """Wait until an object's maker has given it its size; the kernel tells nobody when."""
-    pause = _SHORTEST_PAUSE
-    while (status := os.fstat(fd)).st_size == 0:
+    for _ in deadline.looks():
+        status = os.fstat(fd)
+        if status.st_size:
+            return
         if status.st_nlink == 0:
             message = "its maker gave up and unlinked it"
             raise NotFound(message, errno=errno.ENOENT, op="shm_open", target=_describe(name))
-        if deadline.expired:
-            message = "it has no size yet: its maker is slow, or died"
-            raise Timeout(message, errno=errno.ETIMEDOUT, op="shm_open", target=_describe(name))
-        remaining = deadline.remaining
-        time.sleep(pause if remaining is None else min(pause, remaining))
-        pause = min(pause * 2, _LONGEST_PAUSE)
+    message = "it has no size yet: its maker is slow, or died"
+    raise Timeout(message, errno=errno.ETIMEDOUT, op="shm_open", target=_describe(name))
