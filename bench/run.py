@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgq
 import shm
+import unixsock
 from harness import HEADING
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     print(machine())
     print(HEADING, flush=True)
     rows: list[dict[str, object]] = []
-    for row in chain(msgq.rows(), shm.rows()):
+    for row in chain(msgq.rows(), shm.rows(), unixsock.rows()):
         print(row.text(), flush=True)
         rows.append(row.as_json())
     print("share of one core while nothing comes:", flush=True)

@@ -6,6 +6,8 @@ import errno
 import socket
 import struct
 import time
+from array import array
+from socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from ipckit import _unix_records as records
@@ -35,11 +37,17 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._unix_address import Address
+    from ipckit._unix_control import Cmsg
 
 H = TypeVar("H", bound=Handle)
 
 _SO_PEERPIDFD: Final = 77  # Linux 6.5
 _UCRED: Final = struct.Struct("iII")
+# Plain numbers: each operation on an enumeration's costs as much as a system call.
+MSG_CMSG_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+MSG_CTRUNC: Final = int(socket.MSG_CTRUNC)
+MSG_TRUNC: Final = int(socket.MSG_TRUNC)
+_CUT: Final = MSG_CTRUNC | MSG_TRUNC
 _NOBODY: Final = 0xFFFFFFFF
 _POLLRDHUP: Final = 0x2000
 _HOW: Final = {"read": socket.SHUT_RD, "write": socket.SHUT_WR, "both": socket.SHUT_RDWR}
@@ -87,6 +95,8 @@ class UnixSocket(Endpoint):
         super().__init__(sock, owner=owner, path=path)
         self._recv = sock.recv
         self._send = sock.send
+        self._recvmsg = sock.recvmsg
+        self._sendmsg = sock.sendmsg
         self._room: int | None = None
         self._allow_uids = None if allow_uids is None else frozenset(allow_uids)
         self._stream = self._kind == "stream"
@@ -132,18 +142,23 @@ class UnixSocket(Endpoint):
 
         See sendmsg(2) and unix(7).
         """
-        if data.__class__ is bytes and timeout is None and not fds and not credentials and not to:
+        if isinstance(data, bytes) and timeout is None and not credentials and to is None:
             try:
-                sent = self._send(data, NO_SIGNAL)
-            except BlockingIOError:
-                sent = 0  # somebody who shares the socket made it non-blocking
-                if not self._stream:
+                if not fds:
+                    sent = self._send(data, NO_SIGNAL)
+                elif data:
+                    passed = (SOL_SOCKET, SCM_RIGHTS, array("i", fds))
+                    sent = self._sendmsg((data,), (passed,), NO_SIGNAL)
+                else:
                     sent = -1
+            except (BlockingIOError, TypeError, OverflowError):
+                sent = -1  # the long way tells what is wrong, or gets round it
             except OSError as exc:
-                raise send_error(exc, self._failing(exc), size=len(data), numbers=()) from None
+                raise self._send_error(exc, len(data), fds) from None
             if sent == len(data):
                 return
-            data = data[max(0, sent) :]
+            if sent >= 0:
+                data, fds = data[sent:], ()
         self._send_slowly(data, fds, credentials, to, timeout)
 
     def _send_slowly(
@@ -205,7 +220,7 @@ class UnixSocket(Endpoint):
         except IpcError:
             raise
         except OSError as exc:
-            raise send_error(exc, self._failing(exc), size=len(view), numbers=numbers) from None
+            raise self._send_error(exc, len(view), numbers) from None
 
     def _send_to(
         self, view: memoryview, extra: list[Any], name: str | bytes, deadline: Deadline
@@ -258,7 +273,9 @@ class UnixSocket(Endpoint):
 
         See recvmsg(2), MSG_CMSG_CLOEXEC, and unix(7).
         """
-        if timeout is None and max_fds == 0 and self._plain:
+        if timeout is None and self._plain:
+            if max_fds:
+                return self._receive_fds(max_bytes, checked_max_fds(max_fds))
             try:
                 data = self._recv(max_bytes + self._extra)
             except BlockingIOError:
@@ -274,6 +291,29 @@ class UnixSocket(Endpoint):
                     return packet
                 return self._ended(data, max_bytes)
         return self._receive_slowly(max_bytes, checked_max_fds(max_fds), timeout)
+
+    def _receive_fds(self, max_bytes: int, max_fds: int) -> Packet:
+        """`receive` without a deadline, for the message that has nothing but descriptors."""
+        if self._room is None:
+            self._room = room_for(self._socket, 0)
+        try:
+            data, cmsgs, told, _ = self._recvmsg(
+                max_bytes, self._room + CMSG_SPACE(max_fds * 4), MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return self._receive_slowly(max_bytes, max_fds, None)
+        except OSError as exc:
+            raise self._receive_error(exc) from None
+        except (ValueError, OverflowError, MemoryError):
+            raise self._size_error(max_bytes) from None
+        if len(cmsgs) == 1 and not told & _CUT:
+            level, kind, raw = cmsgs[0]
+            if level == SOL_SOCKET and kind == SCM_RIGHTS and len(raw) <= max_fds * 4:
+                packet = _new_packet(Packet)
+                packet.data = data
+                packet.fds = Descriptors(array("i", raw))
+                return packet
+        return self._sorted(data, cmsgs, told, None, max_bytes, max_fds)
 
     def _ended(self, data: bytes, max_bytes: int) -> Packet:
         if data:
@@ -297,7 +337,7 @@ class UnixSocket(Endpoint):
         if self._room is None:
             self._room = room_for(self._socket, 0)
         # The sum is what a buffer for each needs: the kernel pads the last one too.
-        room = self._room + (socket.CMSG_SPACE(max_fds * 4) if max_fds else 0)
+        room = self._room + (CMSG_SPACE(max_fds * 4) if max_fds else 0)
         while True:
             packet = self._receive_message(max_bytes, max_fds, room, deadline)
             if packet is not None:
@@ -306,7 +346,7 @@ class UnixSocket(Endpoint):
     def _receive_message(
         self, max_bytes: int, max_fds: int, room: int, deadline: Deadline
     ) -> Packet | None:
-        sock, flags = self._socket, NO_WAIT | socket.MSG_CMSG_CLOEXEC
+        sock, flags = self._socket, NO_WAIT | MSG_CMSG_CLOEXEC
         try:
             data, cmsgs, told, sender = repeat(
                 sock,
@@ -320,19 +360,31 @@ class UnixSocket(Endpoint):
             raise
         except OSError as exc:
             raise self._receive_error(exc) from None
-        numbers, credentials = sort_out(cmsgs)
+        packet = self._sorted(data, cmsgs, told, sender, max_bytes, max_fds)
         if self._allow_uids is not None and (
-            credentials is None or credentials.uid not in self._allow_uids
+            packet.credentials is None or packet.credentials.uid not in self._allow_uids
         ):
-            close_all(numbers)
+            packet.close()
             return None
-        cut = bool(told & socket.MSG_CTRUNC)
+        return packet
+
+    def _sorted(
+        self,
+        data: bytes,
+        cmsgs: list[Cmsg],
+        told: int,
+        sender: object,
+        max_bytes: int,
+        max_fds: int,
+    ) -> Packet:
+        numbers, credentials = sort_out(cmsgs)
+        cut = bool(told & MSG_CTRUNC)
         fds = accepted(numbers, max_fds=max_fds, cut=cut, target=self._target)
         packet = Packet(
             data,
             fds,
             credentials=credentials,
-            truncated=bool(told & socket.MSG_TRUNC),
+            truncated=bool(told & MSG_TRUNC),
             address=shown(sender),
         )
         if not data and not cmsgs and not (max_bytes == 0 and self._stream):
@@ -344,12 +396,15 @@ class UnixSocket(Endpoint):
         message = f"max_bytes is {max_bytes}; it takes 0 to 2**31 - 1, and what memory has"
         return InvalidArgument(message, errno=errno.EINVAL, op="recv", target=self._target)
 
-    def _failing(self, exc: OSError) -> str:
+    def _send_error(self, exc: OSError, size: int, fds: Iterable[Any]) -> OSError:
+        if exc.errno is None:
+            return exc  # a signal's handler raised it
         self._check_open("send")
-        del exc
-        return self._target
+        return send_error(exc, self._target, size=size, numbers=numbers_of(fds))
 
-    def _receive_error(self, exc: OSError) -> IpcError:
+    def _receive_error(self, exc: OSError) -> OSError:
+        if exc.errno is None:
+            return exc  # a signal's handler raised it
         self._check_open("recv")
         message = ""
         if exc.errno == errno.ECONNRESET:
