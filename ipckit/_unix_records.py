@@ -103,7 +103,8 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
         base, shape = dtype.subdtype
         return {"base": dtype_to_json(base), "shape": list(shape)}
     if dtype.names is not None:
-        fields = [dtype.fields[name] for name in dtype.names] if dtype.fields else []
+        known: Any = dtype.fields
+        fields = [known[name] for name in dtype.names]
         return {
             "names": list(dtype.names),
             "formats": [dtype_to_json(field[0]) for field in fields],
@@ -171,7 +172,8 @@ def checked_shape(value: Any) -> tuple[int, ...]:
     """
     if not isinstance(value, list):
         raise corrupt("a shape that is none")
-    shape: tuple[Any, ...] = tuple(cast("list[Any]", value))
+    items: list[Any] = value
+    shape: tuple[Any, ...] = tuple(items)
     if len(shape) > _DIMENSIONS_MAX or not all(
         type(each) is int and 0 <= each < _SIZE_MAX for each in shape
     ):

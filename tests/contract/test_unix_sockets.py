@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,8 +80,8 @@ def test_waiting_has_an_end(both: Pair) -> None:
         second.receive(timeout=0)
     with pytest.raises(Timeout):
         second.receive(timeout=0.01)
-    with pytest.raises(WouldBlock):
-        while True:
+    with pytest.raises(WouldBlock):  # noqa: PT012 - as often as it takes
+        for _ in range(1000):
             first.send(bytes(4096), timeout=0)
     with pytest.raises(Timeout):
         first.send(bytes(4096), timeout=0.01)
@@ -103,7 +104,7 @@ def test_a_wait_ends_with_what_comes(both: Pair) -> None:
 
 
 def test_a_handler_that_raises_ends_a_wait(both: Pair) -> None:
-    class Enough(Exception):
+    class Enough(Exception):  # noqa: N818 - no error
         pass
 
     def handler(*_: object) -> None:
@@ -263,10 +264,7 @@ def test_users_that_are_not_allowed(ns: Namespace, kind: Any) -> None:
         with connect(str(listener.address), kind) as sock:
             with pytest.raises(WouldBlock):
                 listener.accept(timeout=0)
-            try:
-                assert sock.receive().eof
-            except PeerGone:
-                pass
+            assert sock.receive().eof
         listener.allow_uids = [os.getuid()]
         with connect(str(listener.address), kind), listener.accept() as sock:
             assert sock.peer.uid == os.getuid()
@@ -351,11 +349,12 @@ def test_only_one_of_many_replaces_a_stale_file(ns: Namespace, spawn: Callable[.
         except AlreadyExists:
             result = 0
             step.tell("tried")
+            step.expect("end")
         else:
             with listener:
                 step.tell("tried")
-                step.expect("end")
                 result = 1
+                step.expect("end")
     """
     children = [spawn(code, str(path)) for _ in range(4)]
     for child in children:
@@ -375,7 +374,7 @@ def test_the_mode_is_what_was_asked_for(ns: Namespace, mode: int, kind: Any) -> 
     before = os.umask(0o077)
     try:
         with listen(ns.path(), kind, mode=mode) as listener:
-            assert stat.S_IMODE(os.stat(str(listener.address)).st_mode) == mode
+            assert stat.S_IMODE(Path(str(listener.address)).stat().st_mode) == mode
     finally:
         os.umask(before)
 
@@ -429,9 +428,9 @@ def test_a_full_backlog(ns: Namespace, kind: Any) -> None:
     path = ns.path()
     waiting: list[UnixSocket] = []
     with listen(path, kind, backlog=0) as listener:
-        with pytest.raises(WouldBlock, match="backlog"):
-            while True:
-                waiting.append(connect(path, kind, timeout=0))
+        with pytest.raises(WouldBlock, match="backlog"):  # noqa: PT012 - as often as it takes
+            for _ in range(10):
+                waiting.append(connect(path, kind, timeout=0))  # noqa: PERF401 - those before count
         with pytest.raises(Timeout, match="backlog"):
             connect(path, kind, timeout=0.02)
         later = threading.Thread(target=lambda: waiting.append(connect(path, kind)))
@@ -475,8 +474,8 @@ def test_datagrams_to_and_from_addresses(ns: Namespace) -> None:
         assert (packet.data, packet.address) == (b"question", str(there))
         server.send(b"answer", to=packet.address)
         assert client.receive(timeout=5).data == b"answer"
-        with pytest.raises(WouldBlock, match="max_dgram_qlen"):
-            while True:
+        with pytest.raises(WouldBlock, match="max_dgram_qlen"):  # noqa: PT012 - as often as it takes
+            for _ in range(10000):
                 client.send(b"x", to=here, timeout=0)
         with pytest.raises(Timeout):
             client.send(b"x", to=here, timeout=0.01)
@@ -685,7 +684,6 @@ def test_inherited_descriptors(ns: Namespace, spawn: Callable[..., Child]) -> No
         listener, connected, file = args
         import ipckit
         from ipckit.testing import step
-        saved = [os.dup(n) for n in range(3, 6)]
         with ipckit.listen(listener) as one:
             path = one.address
             first, second = ipckit.pair("seqpacket")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,7 +50,7 @@ def test_any_cut_gives_the_same_frames(
     cuts = sorted({0, len(stream), *data.draw(places)})
     framing = make()
     found: list[bytes] = []
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         found += framing.feed(stream[start:stop])
     framing.end()
     assert found == frames
