@@ -170,10 +170,9 @@ def checked_shape(value: Any) -> tuple[int, ...]:
     Raises:
         Corrupt: it is none.
     """
-    if not isinstance(value, list):
+    if type(value) is not list:
         raise corrupt("a shape that is none")
-    items: list[Any] = value
-    shape: tuple[Any, ...] = tuple(items)
+    shape: tuple[Any, ...] = tuple(cast("Any", value))
     if len(shape) > _DIMENSIONS_MAX or not all(
         type(each) is int and 0 <= each < _SIZE_MAX for each in shape
     ):
@@ -239,7 +238,7 @@ def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
     dtype = dtype_from_json(facts.get("dtype"))
     shape = checked_shape(facts.get("shape"))
     order, size = facts.get("order"), facts.get("size")
-    if order not in {"C", "F"} or type(size) is not int:
+    if order not in ("C", "F") or type(size) is not int:
         raise corrupt("an array without order or size")
     if math.prod(shape) * dtype.itemsize != size:
         raise corrupt(f"{size} bytes for the shape {shape} of {dtype}")

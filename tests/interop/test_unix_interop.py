@@ -161,11 +161,11 @@ def test_a_c_program_passes_descriptors(ns: Namespace, start: Callable[..., Any]
     subprocess.run([gcc, "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
     with listen(ns.path(), "seqpacket") as listener, text.open("rb") as file:
         start(program, listener.address)
-        with listener.accept(timeout=60) as sock:
-            with sock.receive(max_fds=1, timeout=60) as packet:
-                assert packet.data == b"p"
-                sock.send(b"f", fds=[file])
-                assert os.read(packet.fds[0], 100) == b"through a descriptor"
+        sock = listener.accept(timeout=60)
+        with sock, sock.receive(max_fds=1, timeout=60) as packet:
+            assert packet.data == b"p"
+            sock.send(b"f", fds=[file])
+            assert os.read(packet.fds[0], 100) == b"through a descriptor"
 
 
 def test_multiprocessing_connection_frames(ns: Namespace, spawn: Callable[..., Child]) -> None:
