@@ -11,9 +11,11 @@ import platform
 from itertools import chain
 from pathlib import Path
 
+import echo
 import msgq
 import sem
 import shm
+import unixsock
 from harness import HEADING
 
 
@@ -35,7 +37,8 @@ def main() -> None:
     print(machine())
     print(HEADING, flush=True)
     rows: list[dict[str, object]] = []
-    for row in chain(msgq.rows(), shm.rows(), sem.rows()):
+    every = (msgq.rows(), shm.rows(), sem.rows(), unixsock.rows(), echo.rows())
+    for row in chain.from_iterable(every):
         print(row.text(), flush=True)
         rows.append(row.as_json())
     print("share of one core while nothing comes:", flush=True)

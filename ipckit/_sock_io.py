@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-NO_SIGNAL: Final = socket.MSG_NOSIGNAL  # SIGPIPE may have its default action again
-NO_WAIT: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+# Plain numbers: each operation on an enumeration's costs as much as a system call.
+NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)  # SIGPIPE may have its default action again
+NO_WAIT: Final = int(socket.MSG_DONTWAIT) | NO_SIGNAL
 READABLE: Final = select.POLLIN
 WRITABLE: Final = select.POLLOUT
 _LONGEST_MS: Final = 2**31 - 1
@@ -146,7 +147,9 @@ def failing_as(op: str, sock: socket.socket, act: Callable[[], T]) -> T:
     except IpcError:
         raise
     except OSError as exc:
-        raise from_errno(exc.errno or errno.EIO, op=op, target=describe(sock)) from None
+        if exc.errno is None:
+            raise  # a signal's handler raised it
+        raise from_errno(exc.errno, op=op, target=describe(sock)) from None
 
 
 def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:

@@ -1,4 +1,4 @@
-"""What all UNIX sockets have: a socket of the standard library, and perhaps a file to their name."""
+"""What all UNIX sockets have: a socket of the standard library, and perhaps a file."""
 
 from __future__ import annotations
 

@@ -167,6 +167,9 @@ def accepted(numbers: list[int], *, max_fds: int, cut: bool, target: str) -> Des
     """
     if len(numbers) <= max_fds and not (cut and max_fds):
         return Descriptors(numbers)
+    limit = soft_limit(resource.RLIMIT_NOFILE)
+    full = max_fds > len(numbers) and descriptors_exhausted()
+    used = limit if full else "fewer"
     close_all(numbers)
     if max_fds == 0:
         return Descriptors()
@@ -179,10 +182,10 @@ def accepted(numbers: list[int], *, max_fds: int, cut: bool, target: str) -> Des
             target=target,
             hint=f"receive with a larger max_fds, up to {SCM_MAX_FD}",
         )
-    limit = soft_limit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd")) if not descriptors_exhausted() else limit  # noqa: PTH208
-    message = f"only {len(numbers)} of its descriptors found room: the process has {used} open, "
-    message += f"and RLIMIT_NOFILE is {limit}; those that came are closed, the message is gone"
+    message = f"only {len(numbers)} of its descriptors found room: the process has {used} open "
+    message += (
+        f"of the {limit} that RLIMIT_NOFILE allows; those that came are closed, the message is gone"
+    )
     raise LimitReached(
         message,
         errno=errno.EMFILE,

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._lazy import np
 from ipckit._shm_memfd import MemFd, Seal
@@ -37,6 +37,7 @@ _KINDS: Final = frozenset("?biufcSUVmM")
 _DIMENSIONS_MAX: Final = 32
 _NESTING_MAX: Final = 32
 _SIZE_MAX: Final = 2**62
+_DTYPE_MAX: Final = 2**31
 
 # How a handle of each class is made from its descriptor: the classes' own modules enter them.
 MAKERS: Final[dict[str, type[Any]]] = {}
@@ -81,7 +82,7 @@ def decode(text: bytes) -> dict[str, Any]:
         raise corrupt("a record without sense") from None
     if not isinstance(facts, dict):
         raise corrupt("a record without names")
-    return {str(name): value for name, value in facts.items()}
+    return cast("dict[str, Any]", facts)
 
 
 def corrupt(message: str) -> Corrupt:
@@ -102,7 +103,8 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
         base, shape = dtype.subdtype
         return {"base": dtype_to_json(base), "shape": list(shape)}
     if dtype.names is not None:
-        fields = [dtype.fields[name] for name in dtype.names] if dtype.fields else []
+        known: Any = dtype.fields
+        fields = [known[name] for name in dtype.names]
         return {
             "names": list(dtype.names),
             "formats": [dtype_to_json(field[0]) for field in fields],
@@ -124,26 +126,7 @@ def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
     if depth > _NESTING_MAX:
         raise corrupt("a dtype that nests too deep")
     try:
-        if isinstance(value, str):
-            if not _PLAIN_DTYPE.fullmatch(value):
-                raise corrupt(f"the dtype {value[:40]!r}")
-            made: np.dtype[Any] = np.dtype(value)
-        elif isinstance(value, dict) and "base" in value:
-            base = dtype_from_json(value["base"], depth + 1)
-            shape = checked_shape(value.get("shape"))
-            if math.prod(shape) * max(1, base.itemsize) >= 2**31:
-                raise corrupt("a dtype of too many bytes")
-            made = np.dtype((base, shape))  # numpy's stubs know few such
-        elif isinstance(value, dict):
-            spec = {name: value[name] for name in ("names", "offsets", "itemsize")}
-            if not all(isinstance(name, str) for name in spec["names"]):
-                raise corrupt("a field without a name")
-            if not all(type(each) is int for each in [*spec["offsets"], spec["itemsize"]]):
-                raise corrupt("a field without a place")
-            spec["formats"] = [dtype_from_json(each, depth + 1) for each in value["formats"]]
-            made = np.dtype(spec)
-        else:
-            raise corrupt("no dtype")
+        made = _dtype_from(value, depth + 1)
     except IpcError:
         raise
     except Exception as exc:
@@ -154,19 +137,47 @@ def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
     return made
 
 
+def _dtype_from(value: Any, depth: int) -> np.dtype[Any]:
+    numpy_dtype: Any = np.dtype
+    made: np.dtype[Any]
+    if isinstance(value, str):
+        if not _PLAIN_DTYPE.fullmatch(value):
+            raise corrupt(f"the dtype {value[:40]!r}")
+        made = numpy_dtype(value)
+        return made
+    facts: dict[str, Any] = value  # what it is else, the next line refuses
+    if "base" in facts:
+        base = dtype_from_json(facts["base"], depth)
+        shape = checked_shape(facts["shape"])
+        if math.prod(shape) * max(1, base.itemsize) >= _DTYPE_MAX:
+            raise corrupt("a dtype of too many bytes")
+        made = numpy_dtype((base, shape))
+        return made
+    names, offsets, itemsize = facts["names"], facts["offsets"], facts["itemsize"]
+    if not all(isinstance(name, str) for name in names):
+        raise corrupt("a field without a name")
+    if not all(type(each) is int for each in (*offsets, itemsize)):
+        raise corrupt("a field without a place")
+    formats = [dtype_from_json(each, depth) for each in facts["formats"]]
+    spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
+    made = numpy_dtype(spec)
+    return made
+
+
 def checked_shape(value: Any) -> tuple[int, ...]:
     """A shape out of a record.
 
     Raises:
         Corrupt: it is none.
     """
-    if (
-        not isinstance(value, list)
-        or len(value) > _DIMENSIONS_MAX
-        or not all(type(each) is int and 0 <= each < _SIZE_MAX for each in value)
+    if type(value) is not list:
+        raise corrupt("a shape that is none")
+    shape: tuple[Any, ...] = tuple(cast("Any", value))
+    if len(shape) > _DIMENSIONS_MAX or not all(
+        type(each) is int and 0 <= each < _SIZE_MAX for each in shape
     ):
         raise corrupt("a shape that is none")
-    return tuple(value)
+    return shape
 
 
 # -- arrays ----------------------------------------------------------------------------------------
@@ -227,7 +238,7 @@ def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
     dtype = dtype_from_json(facts.get("dtype"))
     shape = checked_shape(facts.get("shape"))
     order, size = facts.get("order"), facts.get("size")
-    if order not in {"C", "F"} or type(size) is not int:
+    if order not in ("C", "F") or type(size) is not int:
         raise corrupt("an array without order or size")
     if math.prod(shape) * dtype.itemsize != size:
         raise corrupt(f"{size} bytes for the shape {shape} of {dtype}")

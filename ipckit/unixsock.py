@@ -99,10 +99,10 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
 
     See connect(2) and unix(7).
     """
-    where = checked_address(address)
+    where, number = checked_address(address), checked_type(kind)
     deadline = Deadline(timeout)
     try:
-        sock = socket.socket(socket.AF_UNIX, checked_type(kind))
+        sock = socket.socket(socket.AF_UNIX, number)
     except OSError as exc:
         raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
     try:

@@ -45,3 +45,23 @@ def test_the_examples_of_shared_memory_print_what_they_show(ns: Namespace) -> No
 def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+SOCKETS = """
+import contextlib, io
+scope = {"__name__": "page"}
+result = []
+for code in args:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, scope)
+    result.append(out.getvalue())
+"""
+
+
+def test_the_examples_of_unix_sockets_print_what_they_show(ns: Namespace) -> None:
+    found = EXAMPLE.findall((DOCS / "unix-sockets.md").read_text())
+    assert len(found) == 5
+    with Child(SOCKETS, *(code for code, _ in found), cwd=ns.directory) as child:
+        printed = child.result
+    for (_, shown), real in zip(found, printed, strict=True):
+        assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)

@@ -49,6 +49,7 @@ CODES = {
     "ENOMEM": errors.LimitReached,
     "ERANGE": errors.LimitReached,
     "ETOOMANYREFS": errors.LimitReached,
+    "ENOBUFS": errors.LimitReached,
     "EINVAL": errors.InvalidArgument,
     "ENAMETOOLONG": errors.InvalidArgument,
     "EFBIG": errors.InvalidArgument,
