@@ -61,6 +61,7 @@ class Messages(Endpoint):
         self._recvmsg = sock.recvmsg
         self._sendmsg = sock.sendmsg
         self._room: int | None = None
+        self._rooms: dict[int, int] = {}  # of control buffers, by how many descriptors
         self._allow_uids = None if allow_uids is None else frozenset(allow_uids)
         self._stream = self._kind == "stream"
         # A message longer than the buffer is told by one byte more; a stream has no such thing.
@@ -238,7 +239,7 @@ class Messages(Endpoint):
         """
         if timeout is None and self._plain:
             if max_fds:
-                return self._receive_fds(max_bytes, checked_max_fds(max_fds))
+                return self._receive_fds(max_bytes, max_fds)
             try:
                 data = self._recv(max_bytes + self._extra)
             except BlockingIOError:
@@ -257,12 +258,12 @@ class Messages(Endpoint):
 
     def _receive_fds(self, max_bytes: int, max_fds: int) -> Packet:
         """`receive` without a deadline, for the message that has nothing but descriptors."""
-        if self._room is None:
-            self._room = room_for(self._socket, 0)
+        room = self._rooms.get(max_fds)
+        if room is None:
+            checked_max_fds(max_fds)
+            room = self._rooms[max_fds] = room_for(self._socket, max_fds)
         try:
-            data, cmsgs, told, _ = self._recvmsg(
-                max_bytes, self._room + CMSG_SPACE(max_fds * 4), MSG_CMSG_CLOEXEC
-            )
+            data, cmsgs, told, _ = self._recvmsg(max_bytes, room, MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return self._receive_slowly(max_bytes, max_fds, None)
         except OSError as exc:
@@ -395,5 +396,6 @@ class Messages(Endpoint):
         self._check_open("setsockopt")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, int(value))
         self._room = None
+        self._rooms.clear()
         named = self._kind == "dgram" and bool(self._socket.getsockname())
         self._plain = not value and not named and self._allow_uids is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
 from ipckit.errors import InvalidArgument
@@ -82,9 +81,11 @@ class Descriptors(Sequence[int]):
 
     def close(self) -> None:
         """Close what was not taken; idempotent, never raises."""
-        for number in self.take_all():
-            with suppress(OSError):  # somebody else closed it
-                os.close(number)
+        while self._numbers:
+            try:
+                os.close(self._numbers.pop())
+            except OSError:
+                continue
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +99,7 @@ class Descriptors(Sequence[int]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_numbers", None):
+        if self._numbers:
             self.close()
 
     def __repr__(self) -> str:
