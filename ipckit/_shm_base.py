@@ -88,7 +88,9 @@ class Memory(Handle):
         """
         self._check_open("buf")
         self._check_readable("buf")
-        return memoryview(self._memory)
+        # Of a View, because numpy.ndarray drops the memoryview and keeps what is behind it: the
+        # mapping itself would not count that.
+        return memoryview(cast("Buffer", self._mapping.view(0, self.size)))
 
     @overload
     def array(

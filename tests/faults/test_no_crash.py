@@ -127,3 +127,24 @@ def test_no_sequence_of_calls_crashes(worker: Child) -> None:
 @pytest.mark.timeout(1800)
 def test_no_sequence_of_calls_crashes_for_long(worker: Child) -> None:
     hunt(worker, 4000, 100)
+
+
+@pytest.mark.parametrize(
+    "made",
+    ["MemFd.create('x', 4096)", "MappedFile.anonymous(4096)", "SysVSharedMemory.create(size=4096)"],
+)
+@pytest.mark.parametrize("look", ["memory.buf", "memory.buf[8:]"])
+def test_numpy_over_a_buf_outlives_the_handle(made: str, look: str) -> None:
+    # numpy.ndarray takes what is behind a memoryview for its base, and drops the memoryview.
+    code = f"""
+        import numpy as np
+        from ipckit import MappedFile, MemFd, SysVSharedMemory
+        memory = {made}
+        memory.write(b"x" * 4096)
+        array = np.ndarray(4000, np.uint8, buffer={look})
+        memory.unlink(missing_ok=True)
+        memory.close()
+        result = int(array.sum())
+    """
+    with Child(code) as child:
+        assert child.result == ord("x") * 4000
