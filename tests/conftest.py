@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,10 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.node.stash.get(_FAILED, False):
         return  # the traceback keeps the test's objects alive
+    for thread in threading.enumerate():
+        # A notification's thread ends by itself after `close`, and closes its socket then.
+        if thread.name.startswith("ipckit-"):
+            thread.join(30)
     gc.collect()
     left = before.diff(snapshot())
     if left:
