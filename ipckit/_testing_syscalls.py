@@ -85,23 +85,30 @@ _ALIASES: Final[Mapping[str, str]] = {
     "waitid": "wait",
 }
 
+_SHARED_FUTEX: Final = "shared_futex"
+_FUTEX_PRIVATE_FLAG: Final = 128
+
 _FIRST_PAUSE: Final = 50e-6
 _LONGEST_PAUSE: Final = 5e-3
 
 
-def _numbers(names: Sequence[str]) -> frozenset[int]:
+def _numbers(names: Sequence[str]) -> Mapping[int, bool]:
+    """The calls' numbers, and of each whether only a futex that processes share counts."""
     machine = os.uname().machine
     table = _NUMBERS.get(machine)
     if table is None:
         message = f"the system call numbers of {machine} are not known here"
         raise NotImplementedError(message)
-    found: frozenset[int] = frozenset()
+    found: dict[int, bool] = {}
     for name in names:
-        numbers = table.get(_ALIASES.get(name, name))
+        shared = name == _SHARED_FUTEX
+        numbers = table.get("futex" if shared else _ALIASES.get(name, name))
         if numbers is None:
-            message = f"unknown system call {name!r}; known: {', '.join(sorted(table))}"
+            known = ", ".join(sorted([*table, _SHARED_FUTEX]))
+            message = f"unknown system call {name!r}; known: {known}"
             raise ValueError(message)
-        found |= numbers
+        for number in numbers:
+            found[number] = shared and found.get(number, True)
     if not found:
         message = "name one system call or more"
         raise ValueError(message)
@@ -113,15 +120,18 @@ def _state(task: Path) -> str:
     return (task / "stat").read_text(errors="replace").rpartition(") ")[2][:1]
 
 
-def _asleep(pid: int, numbers: frozenset[int]) -> frozenset[str]:
+def _asleep(pid: int, numbers: Mapping[int, bool]) -> frozenset[str]:
     """One line for each thread that sleeps in one of the calls."""
     lines: list[str] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             line = (task / "syscall").read_text().strip()
-            number = line.split(" ", 1)[0]
-            if number.isdecimal() and int(number) in numbers and _state(task) in "SD":
-                lines.append(f"{task.name} {line}")
+            number, *arguments = line.split()
+            if not number.isdecimal() or int(number) not in numbers or _state(task) not in "SD":
+                continue
+            if numbers[int(number)] and int(arguments[1], 16) & _FUTEX_PRIVATE_FLAG:
+                continue
+            lines.append(f"{task.name} {line}")
         except (FileNotFoundError, ProcessLookupError):
             continue  # that thread ended meanwhile
     return frozenset(lines)
@@ -156,7 +166,9 @@ def wait_blocked(pid: int, *names: str, timeout: float = 30.0) -> None:
         pid: the process to watch.
         names: system calls, such as ``"msgrcv"`` or ``"futex"``. A name stands for
             its family: ``"semop"`` is semtimedop too, ``"poll"`` is ppoll too.
-            Threads of one interpreter also wait for each other in ``"futex"``.
+            Threads of one interpreter also wait for each other in ``"futex"``, for its
+            lock among others; ``"shared_futex"`` is one that processes may share, such as a
+            POSIX semaphore's.
         timeout: seconds, 0 or more.
 
     Raises:

@@ -36,7 +36,7 @@ class Kind:
     def __init__(self, cls: type[Any], ns: Namespace) -> None:
         self.cls = cls
         self.sysv = cls is SysVSemaphoreSet
-        self.asleep = "semop" if self.sysv else "futex"
+        self.asleep = "semop" if self.sysv else "shared_futex"
         self.ns = ns
 
     def address(self) -> Any:

@@ -553,7 +553,7 @@ def test_open_posix_sem_unlink_the_name_goes_and_the_semaphore_stays(
     name = ns.name()
     made = PosixSemaphore.create(name, 0)
     call = begin(made.acquire)
-    call.wait_blocked("futex")
+    call.wait_blocked("shared_futex")
     made.unlink()
     with pytest.raises(ipckit.NotFound) as caught:
         made.unlink()
@@ -584,7 +584,7 @@ def test_open_posix_sem_getvalue(gate: PosixSemaphore, begin: Any) -> None:
     for _ in range(3):
         gate.acquire(timeout=0)
     call = begin(gate.acquire)
-    call.wait_blocked("futex")
+    call.wait_blocked("shared_futex")
     assert gate.value == 0  # with a waiter too
     gate.release()
     call.result()
@@ -620,10 +620,10 @@ def test_open_posix_sem_wait_7_and_timedwait_9_eintr(
     gate: PosixSemaphore, signals: Any, timeout: float | None
 ) -> None:
     signals.action = gate.release
-    with signals.during("futex"):
+    with signals.during("shared_futex"):
         gate.acquire(timeout=timeout)
     signals.action = lambda: 1 / 0
-    with signals.during("futex"), pytest.raises(ZeroDivisionError):
+    with signals.during("shared_futex"), pytest.raises(ZeroDivisionError):
         gate.acquire(timeout=timeout)
     assert signals.seen == 2
     assert gate.value == 0

@@ -333,7 +333,7 @@ def test_a_posix_semaphore_that_c_made(
         maker.stdin.write("\n")
         maker.stdin.flush()
         assert say(maker) == "timedwait ETIMEDOUT\n"
-        wait_blocked(maker.pid, "futex")
+        wait_blocked(maker.pid, "shared_futex")
         semaphore.release()
         assert maker.communicate(timeout=30) == ("wait ok\npost ok\n", "")
         assert semaphore.value == 2

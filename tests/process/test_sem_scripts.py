@@ -117,7 +117,7 @@ class Kind:
         self.produce, self.consume = f"{prefix}_produce.py", f"{prefix}_consume.py"
         self.where: Any = ns.key() if self.sysv else ns.name()
         self.here = ["--key" if self.sysv else "--name", self.where]
-        self.blocks_in = "semop" if self.sysv else "futex"
+        self.blocks_in = "semop" if self.sysv else "shared_futex"
         self.memory: Any = SysVSharedMemory if self.sysv else PosixSharedMemory
         self.clean = [self.consume, *self.here, "--create", "--count", 0, "--remove"]
         self._posix = [] if self.sysv else [f"{self.where}.{each}" for each in PARTS]
@@ -476,7 +476,7 @@ def test_what_kill_9_leaves_of_posix_semaphores_can_be_removed(
 ) -> None:
     kind = Kind("posix", ns)
     consumer = scripts.start(kind.consume, *kind.here, "--create", "--capacity", 2)
-    wait_blocked(consumer.pid, "futex")
+    wait_blocked(consumer.pid, "shared_futex")
     consumer.kill()
     (put,) = scripts.run_all([kind.produce, *kind.here, "--timeout", 5], stdin=b"one\ntwo\n")
     quiet(put)  # who is killed while it waits holds nothing

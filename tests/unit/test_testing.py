@@ -444,6 +444,7 @@ class TestWaitBlocked:
             ("semop", "sysv_ipc.Semaphore(args[0]).acquire()"),
             ("semtimedop", "sysv_ipc.Semaphore(args[0]).acquire(600)"),
             ("futex", "import threading; s = threading.Semaphore(0); s.acquire()"),
+            ("shared_futex", "posix_ipc.Semaphore(args[1]).acquire()"),
             ("clock_nanosleep", "import time; time.sleep(600)"),
             ("poll", "import select; p = select.poll(); p.poll(600_000)"),
             ("select", "import select; select.select([], [], [], 600)"),
@@ -468,6 +469,7 @@ class TestWaitBlocked:
         sysv_ipc.MessageQueue(key, sysv_ipc.IPC_CREX)
         sysv_ipc.Semaphore(key, sysv_ipc.IPC_CREX)
         queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX)
+        posix_ipc.Semaphore(name, posix_ipc.O_CREX).close()
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             with Child(f"import posix_ipc, sysv_ipc\n{code}", key, name, str(path)) as child:
@@ -485,6 +487,13 @@ class TestWaitBlocked:
         with Child(code) as child:
             child.wait_blocked("clock_nanosleep")
             child.wait_blocked("pause")
+            child.kill()
+
+    def test_what_threads_wait_for_among_themselves_is_not_a_shared_futex(self) -> None:
+        with Child("import threading; threading.Semaphore(0).acquire()") as child:
+            child.wait_blocked("futex")
+            with pytest.raises(ChildFailed, match="did not sleep in shared_futex"):
+                child.wait_blocked("shared_futex", timeout=0.02)
             child.kill()
 
     def test_another_call_is_not_enough(self) -> None:
