@@ -86,7 +86,7 @@ class MemFd(Memory):
             message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
         check_memory(wanted, _describe(label))
-        fd = _memfd(label)
+        fd = new_memfd(label)
         try:
             allocate(fd, wanted, _describe(label))
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_LATE)
@@ -263,7 +263,7 @@ def _checked_seals(seals: Seal | int) -> Seal:
     return Seal(seals)
 
 
-def _memfd(label: str) -> int:
+def new_memfd(label: str) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         return os.memfd_create(label, flags | _MFD_NOEXEC_SEAL)

@@ -209,10 +209,11 @@ class CtypesCodec(_OneType[CtypesT]):
 
 
 class ArrayCodec(_OneType["NDArray[Any]"]):
-    """One-dimensional numpy arrays of one dtype, of any length.
+    """One-dimensional numpy arrays of one dtype, of any length; of one shape where the dtype has one.
 
     `encode` takes a single record (a numpy scalar) too. Nothing is cast: an
-    array of another dtype is a TypeError.
+    array of another dtype is a TypeError. A dtype with a shape of its own, such as
+    ``np.dtype((np.uint8, (1080, 1920, 3)))``, is for arrays of just that shape.
 
     Raises:
         TypeError: the dtype holds Python objects, or has no size.
@@ -223,7 +224,7 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         if payload.hasobject or not payload.itemsize:
             message = f"{payload!r} has no bytes that another process could read"
             raise TypeError(message)
-        self.size = None
+        self.size = payload.itemsize if payload.shape else None
         self.accepts = np.ndarray
         self.name = f"array of {payload}"
         self.fingerprint = _hash(_dtype_shape(payload))
@@ -233,7 +234,9 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         if not isinstance(value, (np.ndarray, np.generic)):
             self._refuse(value)
         value = cast("NDArray[Any]", value)
-        if value.dtype != self._payload or value.ndim > 1:
+        shape, dtype = self._payload.shape, self._payload.base
+        wrong = value.shape != shape if shape else value.ndim > 1
+        if value.dtype != dtype or wrong:
             message = (
                 f"the payload has {value.ndim} dimensions of {value.dtype}; wanted: {self.name}"
             )
@@ -243,10 +246,13 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
     def decode(self, data: bytes) -> NDArray[Any]:
         """A writable array that owns a copy of the bytes."""
         dtype = self._payload
+        if self.size not in {None, len(data)}:
+            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
         if len(data) % dtype.itemsize:
             why = f"{len(data)} bytes are no multiple of {dtype.itemsize}"
             raise self._mismatch(data, why)
-        return np.frombuffer(data, dtype).copy()
+        found = np.frombuffer(data, dtype.base).copy()
+        return found.reshape(dtype.shape) if dtype.shape else found
 
 
 def _dtype_shape(dtype: np.dtype[Any]) -> object:

@@ -18,6 +18,8 @@ typedef struct {
     PyTypeObject *mapping_type;
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
+    PyTypeObject *lease_type;
+    PyTypeObject *lease_holder_type;
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
@@ -39,6 +41,10 @@ HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
 HIDDEN int ipckit_add_semaphore(PyObject *module);
 HIDDEN int ipckit_add_semaphore_row(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
+HIDDEN int ipckit_add_channel_core(PyObject *module);
+HIDDEN int ipckit_add_channel(PyObject *module);
+HIDDEN int ipckit_add_channel_lease(PyObject *module);
+HIDDEN int ipckit_add_channel_slot(PyObject *module);
 
 /* A new Message; takes no reference to `value`. */
 HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,
@@ -67,6 +73,9 @@ HIDDEN int ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer);
 /* How long a call may wait: for ever, not at all, or so many nanoseconds. */
 #define WAIT_FOREVER INT64_C(-1)
 HIDDEN int ipckit_wait_arg(PyObject *object, int64_t *wait_ns);
+
+/* Who this process is, as ipckit._process has it; set anew in a forked child. */
+HIDDEN uint64_t ipckit_own_token(void);
 
 /* The exception that is set, an instance and the caller's; none is set then. */
 HIDDEN PyObject *ipckit_take_exception(void);

@@ -25,6 +25,12 @@ typedef struct {
 /* Who this process is as a writer; set anew in a forked child. */
 static uint64_t own_token = 0;
 
+uint64_t
+ipckit_own_token(void)
+{
+    return own_token;
+}
+
 static int
 open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
 {

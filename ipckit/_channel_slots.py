@@ -1,0 +1,198 @@
+"""Messages in place: a loan that a sender fills, and a view that a receiver reads."""
+
+from __future__ import annotations
+
+import errno
+import math
+from operator import index
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from ipckit import _native
+from ipckit._lazy import np
+from ipckit.errors import ClosedHandle, InvalidArgument
+from ipckit.structs import Struct
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    Shape = int | tuple[int, ...]
+
+
+class Layout:
+    """What the bytes of a message are, for who reads and writes them in place.
+
+    Args:
+        payload: the channel's payload type.
+        size: bytes of every message, or 0.
+    """
+
+    def __init__(self, payload: Any, size: int) -> None:
+        self.struct: type[Struct] | None = None
+        self.size = size
+        self._dtype: Any = payload if hasattr(payload, "itemsize") else None
+        if isinstance(payload, type):
+            if issubclass(payload, Struct):
+                self.struct = payload
+            elif isinstance(getattr(payload, "dtype", None), property | object) and hasattr(
+                payload, "itemsize"
+            ):
+                self._dtype = payload
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The elements of the arrays over a message: bytes where the type has no other."""
+        if self.struct is not None:
+            return self.struct.dtype
+        return np.dtype(np.uint8 if self._dtype is None else self._dtype)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the messages are arrays."""
+        return self._dtype is not None
+
+    def shape_for(self, shape: Shape | None) -> tuple[int, ...]:
+        """The dimensions of an array to be lent.
+
+        Raises:
+            InvalidArgument: none was given where messages differ, or one is below 0.
+        """
+        if shape is None and self.size:
+            return self.dtype.shape or (self.size // self.dtype.itemsize,)
+        if shape is None:
+            message = "the type has no fixed size; say how many bytes, or which shape"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
+        dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
+        if any(each < 0 for each in dimensions):
+            message = f"shape is {shape}; it takes 0 or more in each dimension"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
+        return dimensions
+
+
+class _InPlace(_native.LeaseHolder):
+    """The memory of one message."""
+
+    _layout: Layout
+    _shape: tuple[int, ...]
+
+    @property
+    def _memory(self) -> Any:
+        lease = self._lease
+        if lease is None:
+            message = "the message is not this handle's any more"
+            raise ClosedHandle(message, errno=errno.EBADF)
+        return lease
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """A numpy array over the message itself; each time a new one, over the same memory.
+
+        Raises:
+            ClosedHandle: the message was sent, cancelled or released.
+        """
+        dtype = self._layout.dtype
+        return np.ndarray(self._shape, dtype.base, buffer=self._memory)
+
+    @property
+    def buf(self) -> memoryview:
+        """The message's bytes.
+
+        Raises:
+            ClosedHandle: the message was sent, cancelled or released.
+        """
+        return memoryview(self._memory)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the message has.
+
+        Raises:
+            ClosedHandle: the message was sent, cancelled or released.
+        """
+        return self.buf.nbytes
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._drop()
+
+
+class Loan(_InPlace):
+    """Room in the channel for one message, to be written in place and then sent.
+
+    ``with channel.loan(nbytes) as slot:`` gives one. Leaving the block without `send` gives the
+    room back, and nobody ever sees what was written.
+    """
+
+    @property
+    def value(self) -> Any:
+        """The message as a `Struct` whose fields are written in place.
+
+        Raises:
+            TypeError: the channel's type is no Struct; use `array` or `buf`.
+            ClosedHandle: it was sent or cancelled.
+        """
+        if self._layout.struct is None:
+            message = "only a Struct can be written in place; use array or buf"
+            raise TypeError(message)
+        return self._layout.struct.from_buffer(self._memory, 0)
+
+    def send(self, *, timeout: float | None = None) -> None:
+        """Send what was written, as it lies there.
+
+        Arrays of it that still live could change what was sent; where there are any, a copy is
+        sent instead, and their memory goes back to the channel with the last of them.
+
+        Args:
+            timeout: seconds to wait, where others filled the channel since it was lent.
+
+        Raises:
+            ClosedHandle: it was sent or cancelled before, or the channel is closed.
+            IpcError: as `Channel.send`.
+        """
+        _ = self._memory
+        self._send(timeout)
+
+    def cancel(self) -> None:
+        """Give the room back without sending; idempotent."""
+        self._drop()
+
+
+class View(_InPlace):
+    """One message, read where it lies.
+
+    Its memory is the receiver's, and nobody changes it, for as long as the view or an array of it
+    lives; the channel has that much less room until then.
+    """
+
+    @property
+    def value(self) -> Any:
+        """The message as the channel's type; a `Struct` reads its fields in place.
+
+        Raises:
+            LayoutMismatch: the bytes are no such payload.
+            ClosedHandle: it was released.
+        """
+        if self._layout.struct is not None:
+            return self._layout.struct.from_buffer(self._memory, 0)
+        return cast("Any", self._channel)._decode_bytes(bytes(self.buf))
+
+    def release(self) -> None:
+        """Give the memory back to the channel, or have it given back with the last array of it."""
+        self._drop()
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.buf)

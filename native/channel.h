@@ -1,0 +1,107 @@
+/* What the C files of channels share. */
+#ifndef IPCKIT_CHANNEL_H
+#define IPCKIT_CHANNEL_H
+
+#include "mapping.h"
+#include "ring_open.h"
+
+/* Looks while the interpreter is still held: the other side is often just about to answer. */
+#define QUICK_LOOKS 64
+
+/* A channel as this process has it open; handles, views and loans hold it together. */
+typedef struct channel_core {
+    ring r;
+    mapping_object *mapping;
+    long refs;
+    long forks;     /* how often this process came out of a fork since it was opened */
+    bool joined;    /* false in a forked child until it is first used */
+    bool creator;
+    int poll_fd[2]; /* for POLL_ITEMS and POLL_SPACE, or -1 */
+    struct channel_core *next, *previous;
+} channel_core;
+
+/* The native base of ipckit.Channel. */
+typedef struct {
+    PyObject_HEAD
+    channel_core *core; /* NULL when closed */
+    bool closed;
+    bool plain;            /* payloads are bytes */
+    bool wait_for_peers;
+    uint32_t spin, spin_most;
+    PyObject *record_type; /* a Struct class, or NULL */
+    PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
+    PyObject *decode;
+} channel_object;
+
+typedef struct {
+    PyObject_HEAD
+    channel_core *core; /* NULL where nothing has to be given back */
+    long forks;
+    uint64_t at;
+    uint32_t owner;
+    bool loan;
+    char *data;
+    Py_ssize_t size;
+    char *own; /* bytes of its own, or NULL */
+} lease_object;
+
+/* The lease of a record that is this process's, and one of bytes of its own. */
+HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, uint64_t at,
+                                      uint64_t length, bool loan);
+HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
+
+/* Takes over fd; NULL with an exception set, and fd is the caller's. */
+HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
+HIDDEN channel_core *ipckit_core_hold(channel_core *core);
+HIDDEN void ipckit_core_drop(channel_core *core);
+/* The open channel, joined: NULL with an exception set. */
+HIDDEN channel_core *ipckit_channel_core(channel_object *self, const char *op);
+
+/* Raises what a result means, as Python's _explain_ring has it; always NULL. */
+HIDDEN PyObject *ipckit_ring_error(channel_object *self, ring_result result, const char *op,
+                                   PyObject *timeout);
+
+/* The timeout of a call that takes so many arguments by position, and that one by name. */
+HIDDEN int ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *args,
+                              Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames,
+                              PyObject **timeout);
+
+/* A call that waits as `timeout` says: 0, or -1 with an exception set. */
+HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t which,
+                            ring_operation operation, PyObject *timeout, const char *op);
+/* ring_do without the interpreter, with Python's signal handlers run: RING_INTERRUPTED where one of
+   them raised. The caller holds a reference to the core. */
+HIDDEN ring_result ipckit_call(channel_core *core, ring_call *call);
+
+/* After a receive or a send: makes the descriptor that is polled tell the truth. */
+HIDDEN void ipckit_settle(channel_core *core, uint32_t which, ring_sight before);
+
+/* A loan is given up. */
+HIDDEN void ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner);
+/* A view is over. */
+HIDDEN void ipckit_end_view(ring *r, uint64_t at, uint32_t owner);
+
+/* Sends bytes as `send` does: 0, or -1 with an exception set. */
+HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
+                             uint64_t length, PyObject *timeout);
+
+HIDDEN ring_result ipckit_op_send(ring *r, ring_call *call);
+HIDDEN ring_result ipckit_op_lend(ring *r, ring_call *call);
+HIDDEN ring_result ipckit_op_send_loan(ring *r, ring_call *call);
+HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
+
+/* Methods of ChannelBase. */
+extern HIDDEN const char ipckit_channel_send_doc[], ipckit_channel_receive_doc[];
+HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
+                                     PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *args,
+                                        Py_ssize_t nargs, PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_send_batch(channel_object *self, PyObject *const *args,
+                                           Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_receive_batch(channel_object *self, PyObject *const *args,
+                                              Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_view(channel_object *self, PyObject *const *args,
+                                     Py_ssize_t nargs);
+
+#endif

@@ -1,0 +1,203 @@
+/* Calls on a channel that wait, and what comes of them. */
+#include "channel.h"
+
+PyObject *
+ipckit_ring_error(channel_object *self, ring_result result, const char *op, PyObject *timeout)
+{
+    if (result == RING_INTERRUPTED) {
+        return NULL; /* what a signal handler raised is nobody's to explain */
+    }
+    PyObject *meant = PyObject_CallMethod((PyObject *)self, "_explain_ring", "isO", (int)result, op,
+                                          timeout == NULL ? Py_None : timeout);
+    return ipckit_raise(meant);
+}
+
+/* A timeout that is none: TypeError as it is set, or InvalidArgument; always -1. */
+static int
+bad_timeout(channel_object *self, const char *op, PyObject *timeout)
+{
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        ipckit_ring_error(self, RING_OK, op, timeout);
+    }
+    return -1;
+}
+
+/* A call's timeout argument, where that is the only one by name. */
+int
+ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *args,
+                   Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames, PyObject **timeout)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    *timeout = Py_None;
+    if (nargs != wanted || named > 1
+        || (named == 1
+            && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "timeout") != 0)) {
+        PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments, and timeout=", function,
+                     wanted);
+        return -1;
+    }
+    int64_t wait_ns;
+    if (named == 1) {
+        *timeout = args[nargs];
+        if (ipckit_wait_arg(*timeout, &wait_ns) < 0) {
+            return bad_timeout(self, function, *timeout);
+        }
+    }
+    return 0;
+}
+
+int
+ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_operation operation,
+                 PyObject *timeout, const char *op)
+{
+    int64_t wait_ns;
+    if (ipckit_wait_arg(timeout, &wait_ns) < 0) {
+        return bad_timeout(self, op, timeout);
+    }
+    *call = (ring_call){
+        .operation = operation,
+        .which = which,
+        .deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : wait_ns == 0 ? 0 : deadline_after(wait_ns),
+        .wait_for_peers = self->wait_for_peers,
+        .closed = &self->closed,
+        .spin = &self->spin,
+        .spin_most = self->spin_most,
+    };
+    return 0;
+}
+
+/* One try with the interpreter held, if the lock is free. */
+static ring_result
+try_quickly(ring *r, ring_call *call)
+{
+    uint32_t *lock = call_lock(r, call);
+    if (!ring_try_lock(r, lock)) {
+        return RING_BUSY;
+    }
+    ring_result result = call->operation(r, call);
+    ring_unlock(r, lock);
+    return ring_done(r, call, result);
+}
+
+ring_result
+ipckit_call(channel_core *core, ring_call *call)
+{
+    ring *r = &core->r;
+    ring_result result = RING_BUSY;
+    if (call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES) {
+        ring_sight before = ring_see(r, call->which);
+        result = try_quickly(r, call);
+        if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
+            && ring_spin(r, call->which, before, QUICK_LOOKS)) {
+            result = try_quickly(r, call);
+        }
+    }
+    if (result != RING_BUSY && result != RING_EMPTY && result != RING_FULL) {
+        return result;
+    }
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        result = ring_do(r, call);
+        Py_END_ALLOW_THREADS
+    } while (result == RING_INTERRUPTED && PyErr_CheckSignals() == 0);
+    return result;
+}
+
+ring_result
+ipckit_op_send(ring *r, ring_call *call)
+{
+    return ring_send(r, call->data, call->length);
+}
+
+ring_result
+ipckit_op_lend(ring *r, ring_call *call)
+{
+    return ring_lend(r, call->length, &call->at);
+}
+
+ring_result
+ipckit_op_send_loan(ring *r, ring_call *call)
+{
+    return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
+}
+
+/* Takes the next message: its bytes copied to `data` where `length` has room for them, else left in
+   place. */
+ring_result
+ipckit_op_view(ring *r, ring_call *call)
+{
+    ring_message *message = &call->message;
+    ring_result result = ring_peek(r, message);
+    if (result != RING_OK) {
+        return result;
+    }
+    if (message->length <= call->length || message->items > 1) {
+        if (message->length > GIL_FREE_BYTES) {
+            return RING_CORRUPT; /* no sender puts several so large ones into one record */
+        }
+        memcpy((char *)call->data, message->data, message->length);
+        call->items = 0;
+        return ring_take(r, message, 1);
+    }
+    ring_take_view(r, message);
+    call->items = r->me;
+    return RING_OK;
+}
+
+void
+ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner)
+{
+    ring_result locked;
+    do {
+        locked = ring_lock_both(r, INT64_MAX);
+    } while (locked == RING_INTERRUPTED);
+    if (locked != RING_OK) {
+        return; /* somebody overwrote the locks; there is no ring to give anything back to */
+    }
+    ring_space space;
+    if (ring_release(r, at, RECORD_LOAN, owner) == RING_OK
+        && ring_look_for_space(r, true, &space) == RING_OK) {
+        ring_end_loan(r, &space, space.alloc);
+    }
+    ring_unlock_both(r);
+    ring_notify(r, POLL_SPACE);
+}
+
+void
+ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
+{
+    ring_result result;
+    do {
+        result = ring_lock(r, &r->shared->receive_lock, INT64_MAX);
+    } while (result == RING_INTERRUPTED);
+    if (result == RING_OK) {
+        ring_release(r, at, RECORD_VIEW, owner);
+        ring_unlock(r, &r->shared->receive_lock);
+        ring_notify(r, POLL_SPACE);
+    }
+}
+
+void
+ipckit_settle(channel_core *core, uint32_t which, ring_sight before)
+{
+    ring *r = &core->r;
+    int fd = core->poll_fd[which == POLL_ITEMS ? 0 : 1];
+    if (fd < 0) {
+        return;
+    }
+    if (which == POLL_ITEMS) {
+        if (position_of(load_word(&r->shared->tail)) != position_of(load_word(&r->shared->head))) {
+            return; /* it is readable, and rightly */
+        }
+    }
+    poll_drain(fd);
+    poll_arm(r, which);
+    ring_sight now = ring_see(r, which);
+    bool ready = which == POLL_ITEMS
+        ? position_of(now.first) != position_of(load_word(&r->shared->head))
+        : now.first != before.first || now.second != before.second;
+    if (ready) {
+        poll_tell(r, r->me, which);
+    }
+}

@@ -1,0 +1,153 @@
+/* ChannelBase's receive, without a Python frame in between. */
+#include "channel.h"
+#include "record.h"
+
+/* What a receive gives for a message's bytes. */
+static PyObject *
+value_of(channel_object *self, const char *data, uint64_t length)
+{
+    if (self->record_type != NULL) {
+        return ipckit_payload_new(self->record_type, data, (Py_ssize_t)length);
+    }
+    return PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
+}
+
+/* As the codec has it; steals `bytes`. */
+static PyObject *
+decoded(channel_object *self, PyObject *bytes)
+{
+    if (bytes == NULL || self->decode == NULL) {
+        return bytes;
+    }
+    PyObject *value = PyObject_CallFunctionObjArgs(self->decode, bytes, NULL);
+    Py_DECREF(bytes);
+    return value;
+}
+
+/* A copy of a large message, which was left in place; ends the view. */
+static PyObject *
+copy_view(channel_object *self, channel_core *core, const ring_call *call)
+{
+    const ring_message *message = &call->message;
+    uint32_t owner = (uint32_t)call->items;
+    PyObject *value = NULL;
+    if (self->record_type != NULL) {
+        value = value_of(self, message->data, message->length);
+    } else {
+        value = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)message->length);
+        if (value != NULL) {
+            char *to = PyBytes_AsString(value);
+            Py_BEGIN_ALLOW_THREADS
+            memcpy(to, message->data, message->length);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    ipckit_end_view(&core->r, message->at, owner);
+    return value;
+}
+
+static PyObject *
+receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
+{
+    ring_call call;
+    char small[GIL_FREE_BYTES];
+    if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, timeout, "receive") < 0) {
+        return NULL;
+    }
+    call.data = small;
+    call.length = sizeof small;
+    ring_sight before = ring_see(&core->r, POLL_ITEMS);
+    ipckit_core_hold(core);
+    ring_result result = ipckit_call(core, &call);
+    PyObject *value = NULL;
+    if (result == RING_OK) {
+        value = call.items == 0 ? value_of(self, small, call.message.length)
+                                : copy_view(self, core, &call);
+    }
+    ipckit_settle(core, POLL_ITEMS, before);
+    ipckit_core_drop(core);
+    return result == RING_OK ? decoded(self, value)
+                             : ipckit_ring_error(self, result, "receive", timeout);
+}
+
+/* The next message where it is there and small: a new reference; NULL and RING_OK for an exception,
+   NULL and anything else for the slow way. No object that the garbage collector knows is made under
+   the lock: a collection may end a view, which takes the lock. */
+static PyObject *
+receive_quickly(channel_object *self, ring *r, ring_result *result)
+{
+    char small[1024];
+    ring_message message = {.length = 0};
+    PyObject *value = NULL;
+    *result = RING_BUSY;
+    if (!ring_try_lock(r, &r->shared->receive_lock)) {
+        return NULL;
+    }
+    *result = ring_peek(r, &message);
+    bool record = self->record_type != NULL;
+    if (*result == RING_OK && message.length > (record ? sizeof small : GIL_FREE_BYTES)) {
+        *result = RING_BUSY;
+    }
+    if (*result == RING_OK) {
+        if (record) {
+            memcpy(small, message.data, message.length);
+        } else {
+            value = PyBytes_FromStringAndSize(message.data, (Py_ssize_t)message.length);
+        }
+        if (record || value != NULL) {
+            ring_take(r, &message, 1);
+        }
+    }
+    ring_unlock(r, &r->shared->receive_lock);
+    if (*result != RING_OK || (!record && value == NULL)) {
+        return NULL;
+    }
+    ring_notify(r, POLL_SPACE);
+    return record ? value_of(self, small, message.length) : value;
+}
+
+const char ipckit_channel_receive_doc[] = (
+             "receive($self, *, timeout=None)\n--\n\n"
+             "Take the next message, waiting until there is one.\n\n"
+             "Args:\n"
+             "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n\n"
+             "Returns:\n"
+             "    The message, of the payload type; it shares no memory with the channel.\n\n"
+             "Raises:\n"
+             "    WouldBlock: it is empty, and `timeout` is 0.\n"
+             "    Timeout: it was empty until the deadline.\n"
+             "    PeerGone: it is empty, and the last who sent is gone.\n"
+             "    LayoutMismatch: the bytes are no such payload; they are its `raw`.\n"
+             "    Corrupt: somebody overwrote the shared memory.\n"
+             "    InvalidArgument: `timeout` is out of range.\n"
+             "    ClosedHandle: the handle is closed.");
+
+PyObject *
+ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *timeout;
+    if (ipckit_timeout_arg(self, "receive", args, nargs, 0, kwnames, &timeout) < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "receive");
+    if (core == NULL) {
+        return NULL;
+    }
+    ring *r = &core->r;
+    ring_take_role(r, ROLE_RECEIVER);
+    ring_result result;
+    ring_sight before = ring_see(r, POLL_ITEMS);
+    PyObject *value = receive_quickly(self, r, &result);
+    if (value == NULL && result == RING_EMPTY && self->spin != 0
+        && ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS)) {
+        value = receive_quickly(self, r, &result);
+    }
+    if (value == NULL && result != RING_OK) {
+        return receive_slowly(self, core, timeout);
+    }
+    if (core->poll_fd[0] >= 0) {
+        ipckit_settle(core, POLL_ITEMS, before);
+    }
+    return decoded(self, value);
+}
+

@@ -1,0 +1,250 @@
+/* Messages in place: a loan that a sender writes in, a view that a receiver reads in.
+
+   A Lease is what numpy arrays have as their base: the record in the ring stays theirs until the
+   last of them is gone. A LeaseHolder is what the user has in hand, and holds one. */
+#include "channel.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *channel;
+    lease_object *lease; /* NULL once it was sent, cancelled or released */
+} holder_object;
+
+static PyObject *
+holder_new(PyObject *type, channel_object *channel, lease_object *lease)
+{
+    if (lease == NULL) {
+        return NULL;
+    }
+    allocfunc alloc = (allocfunc)PyType_GetSlot((PyTypeObject *)type, Py_tp_alloc);
+    holder_object *self = (holder_object *)alloc((PyTypeObject *)type, 0);
+    if (self == NULL) {
+        Py_DECREF((PyObject *)lease);
+        return NULL;
+    }
+    self->channel = Py_NewRef((PyObject *)channel);
+    self->lease = lease;
+    return (PyObject *)self;
+}
+
+/* The class that a holder is to be of, a subclass of LeaseHolder. */
+static int
+holder_type_arg(PyObject *object, native_state *state)
+{
+    if (PyType_Check(object)
+        && PyType_IsSubtype((PyTypeObject *)object, state->lease_holder_type)) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_TypeError, "a subclass of LeaseHolder is wanted");
+    return -1;
+}
+
+static native_state *
+state_of_channel(channel_object *self)
+{
+    PyObject *base = (PyObject *)Py_TYPE((PyObject *)self);
+    /* The user's class is a subclass; the module stands behind the native base. */
+    while (base != NULL && PyType_GetModule((PyTypeObject *)base) == NULL) {
+        PyErr_Clear();
+        base = (PyObject *)PyType_GetSlot((PyTypeObject *)base, Py_tp_base);
+    }
+    return base == NULL ? NULL : PyType_GetModuleState((PyTypeObject *)base);
+}
+
+PyObject *
+ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t length;
+    ring_call call;
+    native_state *state = state_of_channel(self);
+    if (state == NULL || ipckit_check_nargs("_lend", nargs, 3) < 0
+        || holder_type_arg(args[0], state) < 0
+        || ipckit_size_arg(args[1], "nbytes", &length) < 0
+        || ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_lend, args[2], "loan") < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "loan");
+    if (core == NULL) {
+        return NULL;
+    }
+    ring_take_role(&core->r, ROLE_SENDER);
+    call.length = (uint64_t)length;
+    ring_sight before = ring_see(&core->r, POLL_SPACE);
+    ipckit_core_hold(core);
+    ring_result result = ipckit_call(core, &call);
+    PyObject *holder = NULL;
+    if (result == RING_OK) {
+        lease_object *lease = ipckit_lease_new(state, core, call.at, call.length, true);
+        if (lease == NULL) {
+            ipckit_cancel_loan(&core->r, call.at, core->r.me);
+        }
+        holder = holder_new(args[0], self, lease);
+    } else {
+        ipckit_settle(core, POLL_SPACE, before);
+        ipckit_ring_error(self, result, "loan", args[2]);
+    }
+    ipckit_core_drop(core);
+    return holder;
+}
+
+PyObject *
+ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    ring_call call;
+    char small[GIL_FREE_BYTES];
+    native_state *state = state_of_channel(self);
+    if (state == NULL || ipckit_check_nargs("_view", nargs, 2) < 0
+        || holder_type_arg(args[0], state) < 0
+        || ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive_view") < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "receive_view");
+    if (core == NULL) {
+        return NULL;
+    }
+    ring_take_role(&core->r, ROLE_RECEIVER);
+    call.data = small;
+    call.length = 0; /* leave it in place; what can't be is copied to `small` */
+    ring_sight before = ring_see(&core->r, POLL_ITEMS);
+    ipckit_core_hold(core);
+    ring_result result = ipckit_call(core, &call);
+    PyObject *holder = NULL;
+    if (result == RING_OK) {
+        lease_object *lease = call.items == 0
+            ? ipckit_lease_copy(state, small, call.message.length)
+            : ipckit_lease_new(state, core, call.message.at, call.message.length, false);
+        if (lease == NULL && call.items != 0) {
+            ipckit_end_view(&core->r, call.message.at, (uint32_t)call.items);
+        }
+        holder = holder_new(args[0], self, lease);
+    }
+    ipckit_settle(core, POLL_ITEMS, before);
+    if (result != RING_OK) {
+        ipckit_ring_error(self, result, "receive_view", args[1]);
+    }
+    ipckit_core_drop(core);
+    return holder;
+}
+
+static PyObject *
+holder_lease(holder_object *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->lease == NULL ? Py_None : (PyObject *)self->lease);
+}
+
+static PyObject *
+holder_channel(holder_object *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->channel);
+}
+
+static PyObject *
+holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_CLEAR(self->lease);
+    Py_RETURN_NONE;
+}
+
+/* Sends the loan as it lies there; a copy of it where an array of the sender's may still write in
+   it, since what was sent must not change. */
+static PyObject *
+holder_send(holder_object *self, PyObject *timeout)
+{
+    lease_object *lease = self->lease;
+    channel_object *channel = (channel_object *)self->channel;
+    if (lease == NULL || !lease->loan || lease->core == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the loan was sent or cancelled before");
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(channel, "send");
+    if (core == NULL) {
+        return NULL;
+    }
+    if (Py_REFCNT((PyObject *)lease) > 1 || lease->forks != core->forks) {
+        Py_INCREF((PyObject *)lease);
+        int sent = ipckit_send_bytes(channel, core, lease->data, (uint64_t)lease->size, timeout);
+        Py_DECREF((PyObject *)lease);
+        if (sent == 0) {
+            Py_CLEAR(self->lease);
+        }
+        return sent < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    ring_call call;
+    if (ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_loan, timeout, "send") < 0) {
+        return NULL;
+    }
+    call.at = lease->at;
+    call.length = (uint64_t)lease->size;
+    call.items = lease->owner;
+    self->lease = NULL; /* nobody else gets at it while others run */
+    ring_result result = ipckit_call(lease->core, &call);
+    if (result != RING_OK) {
+        self->lease = lease;
+        return ipckit_ring_error(channel, result, "send", timeout);
+    }
+    channel_core *held = lease->core;
+    lease->core = NULL;
+    Py_DECREF((PyObject *)lease);
+    ipckit_core_drop(held);
+    Py_RETURN_NONE;
+}
+
+static int
+holder_traverse(holder_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->channel);
+    return 0;
+}
+
+static void
+holder_dealloc(holder_object *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->lease);
+    Py_CLEAR(self->channel);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef holder_methods[] = {
+    {"_drop", (PyCFunction)holder_drop, METH_NOARGS, NULL},
+    {"_send", (PyCFunction)holder_send, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef holder_getset[] = {
+    {"_lease", (getter)holder_lease, NULL, PyDoc_STR("the Lease, or None"), NULL},
+    {"_channel", (getter)holder_channel, NULL, PyDoc_STR("the channel"), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(holder_doc, "The native base of loans and views.");
+
+static PyType_Slot holder_slots[] = {
+    {Py_tp_doc, (void *)holder_doc},
+    {Py_tp_traverse, holder_traverse},
+    {Py_tp_dealloc, holder_dealloc},
+    {Py_tp_methods, holder_methods},
+    {Py_tp_getset, holder_getset},
+    {0, NULL},
+};
+
+static PyType_Spec holder_spec = {
+    .name = "ipckit._native.LeaseHolder",
+    .basicsize = sizeof(holder_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE
+        | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = holder_slots,
+};
+
+int
+ipckit_add_channel_slot(PyObject *module)
+{
+    native_state *state = PyModule_GetState(module);
+    state->lease_holder_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &holder_spec, NULL);
+    return state->lease_holder_type == NULL ? -1
+                                            : PyModule_AddType(module, state->lease_holder_type);
+}

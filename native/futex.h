@@ -1,0 +1,43 @@
+/* Sleeping on a word of shared memory, and waking who does. No Python.h here. */
+#ifndef IPCKIT_FUTEX_H
+#define IPCKIT_FUTEX_H
+
+#include "clock.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Sleeps while the word is `expected`, at most until a moment of the monotonic clock: 0 or an
+   errno: EAGAIN where it is something else, ETIMEDOUT, EINTR. */
+static inline int
+futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
+{
+    struct timespec until = timespec_of(until_ns);
+    long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected,
+                          until_ns == INT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
+    return result < 0 ? errno : 0;
+}
+
+/* Wakes so many: how many slept. */
+static inline int
+futex_wake(uint32_t *word, int count)
+{
+    long result = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+    return result < 0 ? 0 : (int)result;
+}
+
+static inline void
+cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ volatile("yield");
+#endif
+}
+
+#endif

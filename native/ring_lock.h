@@ -1,0 +1,153 @@
+/* Waiting for a ring's locks, and for the other side. No Python.h here. */
+#ifndef IPCKIT_RING_LOCK_H
+#define IPCKIT_RING_LOCK_H
+
+#include "ring.h"
+
+/* How often who sleeps looks whether the others live. */
+#define LOOK_NS (INT64_C(40) * NS_PER_MS)
+
+/* A lock is held for microseconds. One that a living peer seems to hold for so long was not taken
+   by any: somebody overwrote it. (Or its holder was stopped; then it is right to give up too.) */
+#define STUCK_NS (INT64_C(10) * NS_PER_SECOND)
+
+static inline int64_t
+earlier(int64_t one, int64_t other)
+{
+    return one < other ? one : other;
+}
+
+/* One try to take the lock from a holder that is dead, given what the lock was found to be. */
+static inline ring_result
+ring_take_over(ring *r, uint32_t *lock, uint32_t found)
+{
+    bool valid;
+    if (!ring_is_dead(r, found & OWNER_MASK, &valid)) {
+        return valid ? RING_BUSY : RING_CORRUPT;
+    }
+    if (!__atomic_compare_exchange_n(lock, &found, r->me | LOCK_CONTENDED, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED)) {
+        return RING_BUSY;
+    }
+    __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+    return RING_OK;
+}
+
+/* Takes a lock, sleeping: RING_OK, RING_TIMEOUT, RING_INTERRUPTED by a signal, or RING_CORRUPT. */
+static inline ring_result
+ring_lock(ring *r, uint32_t *lock, int64_t deadline)
+{
+    if (ring_try_lock(r, lock)) {
+        return RING_OK;
+    }
+    int64_t now = monotonic_ns(), begun = now;
+    uint32_t same = 0;
+    for (;;) {
+        uint32_t found = 0;
+        if (__atomic_compare_exchange_n(lock, &found, r->me | LOCK_CONTENDED, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+            return RING_OK;
+        }
+        uint32_t marked = found | LOCK_CONTENDED;
+        if (found != marked
+            && !__atomic_compare_exchange_n(lock, &found, marked, false, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED)) {
+            continue;
+        }
+        ring_result result = ring_take_over(r, lock, marked);
+        if (result != RING_BUSY) {
+            return result;
+        }
+        if (marked != same) {
+            same = marked;
+            begun = now;
+        }
+        int error = futex_wait(lock, marked, earlier(deadline, now + LOOK_NS));
+        if (error == EINTR) {
+            return RING_INTERRUPTED;
+        }
+        now = monotonic_ns();
+        if (now >= deadline) {
+            return RING_TIMEOUT;
+        }
+        if (now - begun >= STUCK_NS) {
+            return RING_CORRUPT;
+        }
+    }
+}
+
+/* -- sleeping until the other side has done something ------------------------------------------- */
+
+/* Says that somebody sleeps on the word, and gives what it is to be while one sleeps. What is
+   waited for must be looked at once more between this and ring_sleep. */
+static inline uint32_t
+ring_prepare(uint32_t *word, uint32_t flag)
+{
+    uint32_t found = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(word, &found, found | flag, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED)) {
+    }
+    return found | flag;
+}
+
+/* Wakes one who sleeps on the word. A flag that nobody stands behind is taken away, in a way that
+   who is just about to sleep notices; who fell asleep in between is woken with all others. */
+static inline void
+ring_wake_one(uint32_t *word)
+{
+    uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    if (!(found & WORD_SLEEPERS) || futex_wake(word, 1) > 0) {
+        return;
+    }
+    uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
+    if (__atomic_compare_exchange_n(word, &found, cleared, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED)) {
+        futex_wake(word, INT_MAX);
+    }
+}
+
+static inline void
+ring_wake_all(uint32_t *word)
+{
+    __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
+    futex_wake(word, INT_MAX);
+}
+
+typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
+
+/* Whether anybody lives who has the role, or may yet take one: who opened the channel and did not
+   use it yet, but for its creator. This peer counts by its role: another thread may use it.
+
+   That somebody died is noted, since it may have left something. */
+static inline side_state
+ring_side(ring *r, uint32_t role)
+{
+    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
+    bool present = false;
+    for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
+        channel_peer *peer = &r->peers[index];
+        if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+            continue;
+        }
+        uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
+        bool idle = roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED);
+        if (index == r->index) {
+            present |= (roles & role) != 0;
+        } else if (!peer_lock_is_free(r->fd, index)) {
+            present |= idle || (roles & role) != 0;
+        } else {
+            if (idle) {
+                __atomic_fetch_or(&r->shared->roles_seen, ROLE_SENDER | ROLE_RECEIVER,
+                                  __ATOMIC_RELEASE);
+            }
+            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+        }
+    }
+    if (present) {
+        return SIDE_PRESENT;
+    }
+    uint32_t seen = __atomic_load_n(&r->shared->roles_seen, __ATOMIC_ACQUIRE);
+    return seen & role ? SIDE_GONE : SIDE_NEVER_CAME;
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* Clearing away what the dead have left in a ring: loans, views, and places among the peers. Each
+   function wants send_lock and then receive_lock. No Python.h here. */
+#ifndef IPCKIT_RING_REAP_H
+#define IPCKIT_RING_REAP_H
+
+#include "ring_receive.h"
+#include "ring_send.h"
+
+/* Calls a function for each record between two positions; RING_CORRUPT ends it. */
+typedef bool (*ring_visitor)(ring *r, uint64_t position, const record_info *info, uint64_t *data);
+
+static inline ring_result
+ring_visit(ring *r, uint64_t from, uint64_t to, ring_visitor visit, uint64_t *data)
+{
+    if (!ring_valid(r, from) || !ring_valid(r, to) || ring_distance(r, from, to) > r->units) {
+        return RING_CORRUPT;
+    }
+    while (from != to) {
+        record_info info;
+        if (!ring_read(r, from, ring_distance(r, from, to), &info) || !visit(r, from, &info, data)) {
+            return RING_CORRUPT;
+        }
+        from = ring_add(r, from, info.units);
+    }
+    return RING_OK;
+}
+
+/* A loan that was sent and that no record leads to any more was taken by one who then died. */
+static inline bool
+ring_unmark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
+{
+    (void)data;
+    if (info->kind == RECORD_MARK) {
+        ring_set_state(r, position, RECORD_SENT, info->owner);
+    }
+    return true;
+}
+
+static inline bool
+ring_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
+{
+    (void)data;
+    ring_message message;
+    record_info target = *info;
+    if (info->kind == RECORD_REF) {
+        if (!ring_follow(r, position, &message, &target)) {
+            return false;
+        }
+        ring_set_state(r, message.at, RECORD_MARK, target.owner);
+    } else if (info->kind == RECORD_VIEW) {
+        /* Not passed by head, so not taken. */
+        ring_set_state(r, position, RECORD_DATA, info->owner);
+    }
+    return true;
+}
+
+static inline bool
+ring_bury(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
+{
+    bool valid = true;
+    if (info->kind == RECORD_LOAN || info->kind == RECORD_VIEW) {
+        if (ring_is_dead(r, info->owner, &valid)) {
+            ring_set_state(r, position, RECORD_FREE, info->owner);
+        } else {
+            *loans += info->kind == RECORD_LOAN;
+        }
+    } else if (info->kind == RECORD_MARK) {
+        ring_set_state(r, position, RECORD_SENT, info->owner);
+    } else if (info->kind == RECORD_SENT) {
+        ring_set_state(r, position, RECORD_FREE, info->owner);
+    }
+    return valid;
+}
+
+/* Strikes the dead from the table of peers. */
+static inline void
+ring_strike(ring *r)
+{
+    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
+    for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
+        uint32_t *joined = &r->peers[index].joined;
+        /* With the place's lock, so that who comes meanwhile keeps it. */
+        if (index != r->index && __atomic_load_n(joined, __ATOMIC_ACQUIRE)
+            && peer_lock(r->fd, index)) {
+            __atomic_store_n(joined, 0, __ATOMIC_RELEASE);
+            peer_unlock(r->fd, index);
+        }
+    }
+}
+
+/* Frees the records of all who died. */
+static inline ring_result
+ring_reap(ring *r)
+{
+    channel_header *shared = r->shared;
+    __atomic_store_n(&shared->reap_wanted, 0, __ATOMIC_RELEASE);
+    ring_strike(r);
+    ring_space space;
+    ring_result result = ring_look_for_space(r, true, &space);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint64_t head = position_of(load_word(&shared->head)), loans = 0;
+    uint64_t tail = position_of(space.tail);
+    /* With loans out, what lies behind the last of them and was not sent is nobody's. */
+    uint64_t end = space.loans != 0 ? space.alloc : tail;
+    result = ring_visit(r, space.free, end, ring_unmark, NULL);
+    if (result == RING_OK) {
+        result = ring_visit(r, head, tail, ring_mark, NULL);
+    }
+    if (result == RING_OK) {
+        result = ring_visit(r, space.free, end, ring_bury, &loans);
+    }
+    if (result != RING_OK) {
+        return result;
+    }
+    if (space.loans != 0) {
+        store_word(&shared->reserve, word_of(space.alloc, loans));
+    }
+    return ring_move_hold(r);
+}
+
+/* Drops the oldest message to make room: RING_OK, or RING_EMPTY where none can be dropped. */
+static inline ring_result
+ring_drop_oldest(ring *r)
+{
+    ring_message message;
+    ring_result result = ring_peek(r, &message);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint64_t dropped = load_word(&r->shared->dropped);
+    store_word(&r->shared->dropped, dropped + 1);
+    uint64_t received = r->peers[r->index].received;
+    result = ring_take(r, &message, 1);
+    __atomic_store_n(&r->peers[r->index].received, received, __ATOMIC_RELAXED);
+    return result;
+}
+
+#endif

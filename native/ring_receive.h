@@ -1,0 +1,198 @@
+/* Taking messages out of a ring: by copy, and by a view that is read in place. Each function wants
+   receive_lock. No Python.h here. */
+#ifndef IPCKIT_RING_RECEIVE_H
+#define IPCKIT_RING_RECEIVE_H
+
+#include "ring_lock.h"
+
+/* The next message, which is still there. */
+typedef struct {
+    uint64_t head;    /* word */
+    uint64_t at;      /* of the record that holds its bytes */
+    uint64_t end;     /* position behind the record that stands at head */
+    bool elsewhere;   /* the record at head only leads to it */
+    uint64_t items;   /* messages in the record */
+    uint64_t index;   /* of this one among them */
+    const char *data;
+    uint64_t length;  /* bytes of this one */
+} ring_message;
+
+/* hold: a position, and whether there is one, in bit 0. */
+static inline void
+ring_hold(ring *r, uint64_t position)
+{
+    if (!(load_word(&r->shared->hold) & 1)) {
+        store_word(&r->shared->hold, position << 1 | 1);
+    }
+}
+
+/* Moves hold on to the first record before head that is still in use. */
+static inline ring_result
+ring_move_hold(ring *r)
+{
+    uint64_t hold = load_word(&r->shared->hold);
+    uint64_t head = position_of(load_word(&r->shared->head));
+    uint64_t position = hold >> 1;
+    if (!(hold & 1)) {
+        return RING_OK;
+    }
+    if (!ring_valid(r, position) || !ring_valid(r, head)
+        || ring_distance(r, position, head) > r->units) {
+        return RING_CORRUPT;
+    }
+    while (position != head) {
+        record_info info;
+        if (!ring_read(r, position, ring_distance(r, position, head), &info)) {
+            return RING_CORRUPT;
+        }
+        if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
+            || info.kind == RECORD_MARK) {
+            store_word(&r->shared->hold, position << 1 | 1);
+            return RING_OK;
+        }
+        position = ring_add(r, position, info.units);
+    }
+    store_word(&r->shared->hold, head << 1);
+    return RING_OK;
+}
+
+/* The record that a RECORD_REF leads to: sent, or in the hands of one who died before taking it. */
+static inline bool
+ring_follow(const ring *r, uint64_t position, ring_message *message, record_info *info)
+{
+    message->at = info->length;
+    if (!ring_valid(r, message->at) || ring_distance(r, message->at, position) > r->units
+        || !ring_read(r, message->at, ring_distance(r, message->at, position), info)) {
+        return false;
+    }
+    return (info->kind == RECORD_SENT || info->kind == RECORD_MARK || info->kind == RECORD_VIEW)
+        && info->items == 1;
+}
+
+/* Moves head over a record that is no message; one in use is held. */
+static inline void
+ring_pass(ring *r, uint64_t head, const record_info *info)
+{
+    uint64_t position = position_of(head);
+    if (info->kind != RECORD_PAD && info->kind != RECORD_FREE) {
+        ring_hold(r, position);
+    }
+    RING_POINT(before_pass);
+    publish(&r->shared->head, word_of(ring_add(r, position, info->units), count_of(head)));
+}
+
+static inline ring_result
+ring_describe(const ring *r, const record_info *info, ring_message *message)
+{
+    message->items = info->items;
+    message->index = (count_of(message->head) - info->first) & COUNT_MASK;
+    if (message->elsewhere || info->items == 1) {
+        message->index = 0;
+    }
+    if (message->index >= info->items
+        || (r->item_size != 0 && info->length != r->item_size * info->items)) {
+        return RING_CORRUPT;
+    }
+    message->length = info->length / info->items;
+    message->data = ring_payload(r, message->at, info->length) + message->index * message->length;
+    return RING_OK;
+}
+
+/* Looks at the next message: RING_OK, RING_EMPTY or RING_CORRUPT. */
+static inline ring_result
+ring_peek(ring *r, ring_message *message)
+{
+    channel_header *shared = r->shared;
+    for (;;) {
+        message->head = load_word(&shared->head);
+        uint64_t position = position_of(message->head);
+        uint64_t tail = __atomic_load_n(&shared->seen_tail, __ATOMIC_RELAXED);
+        if (position == position_of(tail)) {
+            tail = __atomic_load_n(&shared->tail, __ATOMIC_SEQ_CST);
+            if (position == position_of(tail)) {
+                return RING_EMPTY;
+            }
+            __atomic_store_n(&shared->seen_tail, tail, __ATOMIC_RELAXED);
+        }
+        if (!ring_valid(r, position) || !ring_valid(r, position_of(tail))) {
+            return RING_CORRUPT;
+        }
+        uint64_t limit = ring_distance(r, position, position_of(tail));
+        record_info info;
+        if (limit > r->units || !ring_read(r, position, limit, &info)) {
+            return RING_CORRUPT;
+        }
+        message->at = position;
+        message->end = ring_add(r, position, info.units);
+        message->elsewhere = info.kind == RECORD_REF;
+        if (message->elsewhere && !ring_follow(r, position, message, &info)) {
+            return RING_CORRUPT;
+        }
+        /* A view that still stands at head was never taken: who began it died. */
+        if (message->elsewhere || info.kind == RECORD_DATA || info.kind == RECORD_VIEW) {
+            return ring_describe(r, &info, message);
+        }
+        ring_pass(r, message->head, &info);
+    }
+}
+
+/* Moves head behind so many messages of the record. */
+static inline void
+ring_move_head(ring *r, const ring_message *message, uint64_t items)
+{
+    bool all = message->index + items == message->items;
+    uint64_t position = all ? message->end : position_of(message->head);
+    RING_POINT(before_head);
+    publish(&r->shared->head, word_of(position, count_of(message->head) + items));
+    RING_POINT(after_head);
+    channel_peer *peer = &r->peers[r->index];
+    __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);
+}
+
+/* A record behind head is not used any more. */
+static inline ring_result
+ring_free(ring *r, uint64_t at)
+{
+    ring_set_state(r, at, RECORD_FREE, r->me);
+    RING_POINT(freed);
+    uint64_t hold = load_word(&r->shared->hold);
+    return hold == (at << 1 | 1) ? ring_move_hold(r) : RING_OK;
+}
+
+/* The message is the caller's: so many of its record, from it on. */
+static inline ring_result
+ring_take(ring *r, const ring_message *message, uint64_t items)
+{
+    ring_move_head(r, message, items);
+    return message->elsewhere ? ring_free(r, message->at) : RING_OK;
+}
+
+/* The message is the caller's, and its bytes stay where they are until ring_release. Only for a
+   record of one message. */
+static inline void
+ring_take_view(ring *r, const ring_message *message)
+{
+    ring_set_state(r, message->at, RECORD_VIEW, r->me);
+    RING_POINT(viewed);
+    if (!message->elsewhere) {
+        ring_hold(r, message->at);
+        RING_POINT(held);
+    }
+    ring_move_head(r, message, 1);
+}
+
+/* A view or a loan is over; RING_CORRUPT where the record is not the owner's. */
+static inline ring_result
+ring_release(ring *r, uint64_t at, record_kind kind, uint32_t owner)
+{
+    uint32_t expected = state_of(kind, owner);
+    if (!__atomic_compare_exchange_n(&ring_record(r, at)->state, &expected,
+                                     state_of(RECORD_FREE, owner), false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED)) {
+        return RING_CORRUPT;
+    }
+    RING_POINT(freed);
+    return load_word(&r->shared->hold) == (at << 1 | 1) ? ring_move_hold(r) : RING_OK;
+}
+
+#endif

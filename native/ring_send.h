@@ -1,0 +1,259 @@
+/* Putting messages into a ring: by copy, several at once, and by a loan that is written in place.
+   Each function wants send_lock. No Python.h here. */
+#ifndef IPCKIT_RING_SEND_H
+#define IPCKIT_RING_SEND_H
+
+#include "ring_lock.h"
+
+/* Where the next record goes. */
+typedef struct {
+    uint64_t tail;    /* word */
+    uint64_t free;    /* position from which on records are in use */
+    uint64_t alloc;   /* position behind the last record, sent or lent */
+    uint64_t loans;   /* that are not sent yet; each may need a unit more when it is */
+    uint64_t room;    /* units that are free from alloc on */
+    uint64_t queued;  /* messages */
+} ring_space;
+
+/* Reads the senders' words. Fresh: with another look at how far the receivers have come. */
+static inline ring_result
+ring_look_for_space(ring *r, bool fresh, ring_space *space)
+{
+    channel_header *shared = r->shared;
+    uint64_t head, hold;
+    if (fresh) {
+        /* The head first: once it has passed a record that stays in use, hold says so. */
+        head = __atomic_load_n(&shared->head, __ATOMIC_SEQ_CST);
+        hold = load_word(&shared->hold);
+        __atomic_store_n(&shared->seen_head, head, __ATOMIC_RELAXED);
+        __atomic_store_n(&shared->seen_hold, hold, __ATOMIC_RELAXED);
+    } else {
+        head = __atomic_load_n(&shared->seen_head, __ATOMIC_RELAXED);
+        hold = __atomic_load_n(&shared->seen_hold, __ATOMIC_RELAXED);
+    }
+    space->tail = load_word(&shared->tail);
+    uint64_t reserve = load_word(&shared->reserve);
+    uint64_t tail = position_of(space->tail), lent = position_of(reserve);
+    space->free = hold & 1 ? hold >> 1 : position_of(head);
+    if (!ring_valid(r, tail) || !ring_valid(r, space->free) || !ring_valid(r, lent)) {
+        return RING_CORRUPT;
+    }
+    space->loans = count_of(reserve);
+    space->alloc = tail;
+    /* Who was killed after moving tail had no time to move reserve, which may be anywhere behind. */
+    uint64_t beyond = ring_distance(r, space->free, lent);
+    if (space->loans != 0 && beyond <= r->units && beyond > ring_distance(r, space->free, tail)) {
+        space->alloc = lent;
+    }
+    uint64_t used = ring_distance(r, space->free, space->alloc);
+    space->queued = (count_of(space->tail) - count_of(head)) & COUNT_MASK;
+    if (used > r->units || space->queued > r->capacity) {
+        return RING_CORRUPT;
+    }
+    space->room = used + space->loans > r->units ? 0 : r->units - used - space->loans;
+    return RING_OK;
+}
+
+/* The unused units that must stand before a record of so many, so that it is in one piece. */
+static inline uint64_t
+ring_padding(const ring *r, uint64_t alloc, uint64_t units, bool large)
+{
+    uint64_t offset = ring_offset(r, alloc);
+    uint64_t padding = large ? offset & 1 : 0;
+    return offset + padding + units > r->units ? r->units - offset : padding;
+}
+
+/* Finds room for a payload: RING_OK and where, or RING_FULL. */
+static inline ring_result
+ring_find_room(ring *r, uint64_t length, ring_space *space, uint64_t *at, uint64_t *end)
+{
+    uint64_t units = units_for(length);
+    if (length > ring_longest(r) || (r->item_size != 0 && length % r->item_size != 0)) {
+        return RING_TOO_LONG;
+    }
+    for (int fresh = 0;; fresh = 1) {
+        ring_result result = ring_look_for_space(r, fresh, space);
+        if (result != RING_OK && fresh) {
+            return result;
+        }
+        if (result == RING_OK && space->queued + space->loans < r->capacity) {
+            uint64_t padding =
+                ring_padding(r, space->alloc, units, length >= LARGE_PAYLOAD);
+            if (padding + units <= space->room) {
+                if (padding != 0) {
+                    ring_write(r, space->alloc, state_of(RECORD_PAD, r->me), 0, padding);
+                }
+                *at = ring_add(r, space->alloc, padding);
+                *end = ring_add(r, *at, units);
+                return RING_OK;
+            }
+        }
+        if (fresh) {
+            return RING_FULL;
+        }
+    }
+}
+
+/* Tells the receivers of everything up to a position. */
+static inline void
+ring_publish_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
+{
+    RING_POINT(before_tail);
+    publish(&r->shared->tail, word_of(end, count_of(space->tail) + items));
+    RING_POINT(after_tail);
+    if (space->loans != 0) {
+        store_word(&r->shared->reserve, word_of(end, space->loans));
+    }
+    channel_peer *peer = &r->peers[r->index];
+    __atomic_store_n(&peer->sent, peer->sent + items, __ATOMIC_RELAXED);
+}
+
+/* Sends one message by copy. */
+static inline ring_result
+ring_send(ring *r, const void *data, uint64_t length)
+{
+    ring_space space;
+    uint64_t at, end;
+    ring_result result = length > r->longest
+        ? RING_TOO_LONG
+        : ring_find_room(r, length, &space, &at, &end);
+    if (result != RING_OK) {
+        return result;
+    }
+    ring_write(r, at, state_of(RECORD_DATA, r->me), space.tail, shape_of(length, 1));
+    RING_POINT(before_copy);
+    memcpy(ring_payload(r, at, length), data, length);
+    RING_POINT(after_copy);
+    ring_publish_tail(r, &space, end, 1);
+    return RING_OK;
+}
+
+/* Sends as many of `*items` messages of `item` bytes as there is room for, in one record; `*items`
+   is how many. */
+static inline ring_result
+ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
+{
+    ring_space space;
+    uint64_t at, end;
+    ring_result result = ring_look_for_space(r, true, &space);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint64_t queued = space.queued + space.loans;
+    uint64_t count = r->capacity > queued ? r->capacity - queued : 0;
+    count = count < *items ? count : *items;
+    /* What is in one piece: up to the end of the arena, or from its beginning on. */
+    uint64_t piece = r->units - ring_offset(r, space.alloc);
+    uint64_t units = space.room < piece ? space.room : piece;
+    if (space.room > piece && units < units_for(item) + 2) {
+        units = space.room - piece;
+    }
+    uint64_t bytes = units > 4 ? (units - 4) * UNIT : 0;
+    bytes = bytes < ring_longest(r) ? bytes : ring_longest(r);
+    if (bytes / item < count) {
+        count = bytes / item > 1 ? bytes / item : 1;
+    }
+    if (count == 0) {
+        return RING_FULL;
+    }
+    result = ring_find_room(r, count * item, &space, &at, &end);
+    if (result != RING_OK) {
+        return result;
+    }
+    ring_write(r, at, state_of(RECORD_DATA, r->me), space.tail, shape_of(count * item, count));
+    RING_POINT(before_copy);
+    memcpy(ring_payload(r, at, count * item), data, count * item);
+    RING_POINT(after_copy);
+    ring_publish_tail(r, &space, end, count);
+    *items = count;
+    return RING_OK;
+}
+
+/* -- loans ------------------------------------------------------------------------------------- */
+
+/* Lends a record to write in; `*at` names it. */
+static inline ring_result
+ring_lend(ring *r, uint64_t length, uint64_t *at)
+{
+    ring_space space;
+    uint64_t end;
+    ring_result result =
+        length > r->longest ? RING_TOO_LONG : ring_find_room(r, length, &space, at, &end);
+    if (result == RING_OK && space.room < ring_distance(r, space.alloc, end) + 1) {
+        result = RING_FULL; /* there must be a unit for the record that may have to lead to it */
+    }
+    if (result != RING_OK) {
+        return result;
+    }
+    ring_write(r, *at, state_of(RECORD_LOAN, r->me), 0, shape_of(length, 1));
+    RING_POINT(before_lend);
+    store_word(&r->shared->reserve, word_of(end, space.loans + 1));
+    return RING_OK;
+}
+
+/* Whether nothing but padding lies between what is sent and a loan. */
+static inline bool
+ring_is_next(const ring *r, const ring_space *space, uint64_t at)
+{
+    uint64_t position = position_of(space->tail);
+    record_info info;
+    for (int pads = 0; position != at; pads++) {
+        uint64_t limit = ring_distance(r, position, at);
+        if (pads == 4 || limit > r->units || !ring_read(r, position, limit, &info)
+            || info.kind != RECORD_PAD) {
+            return false;
+        }
+        position = ring_add(r, position, info.units);
+    }
+    return true;
+}
+
+/* A loan is at an end: one less that may need a unit. */
+static inline void
+ring_end_loan(ring *r, const ring_space *space, uint64_t alloc)
+{
+    if (space->loans != 0) {
+        store_word(&r->shared->reserve, word_of(alloc, space->loans - 1));
+    }
+}
+
+/* Sends a loan of so many bytes. RING_CORRUPT where it is none any more. */
+static inline ring_result
+ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
+{
+    ring_space space;
+    ring_result result = ring_look_for_space(r, true, &space);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint32_t state = __atomic_load_n(&ring_record(r, at)->state, __ATOMIC_ACQUIRE);
+    if (state != state_of(RECORD_LOAN, owner)
+        || ring_distance(r, space.free, at) >= r->units) {
+        return RING_CORRUPT;
+    }
+    if (space.queued >= r->capacity) {
+        return RING_FULL;
+    }
+    if (ring_is_next(r, &space, at)) {
+        ring_write(r, at, state_of(RECORD_DATA, owner), space.tail, shape_of(length, 1));
+        RING_POINT(before_tail);
+        uint64_t end = ring_add(r, at, units_for(length));
+        publish(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
+        RING_POINT(after_tail);
+        ring_end_loan(r, &space, space.alloc);
+    } else {
+        uint64_t end = ring_add(r, space.alloc, 1);
+        ring_write(r, space.alloc, state_of(RECORD_REF, owner), space.tail, at);
+        RING_POINT(before_sent);
+        ring_set_state(r, at, RECORD_SENT, owner);
+        RING_POINT(before_tail);
+        publish(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
+        RING_POINT(after_tail);
+        ring_end_loan(r, &space, end);
+    }
+    channel_peer *peer = &r->peers[r->index];
+    __atomic_store_n(&peer->sent, peer->sent + 1, __ATOMIC_RELAXED);
+    return RING_OK;
+}
+
+#endif

@@ -1,0 +1,231 @@
+/* An operation on a ring, done when it can be: under its lock, after a spin, after a sleep. All of
+   it runs without the interpreter. No Python.h here. */
+#ifndef IPCKIT_RING_WAIT_H
+#define IPCKIT_RING_WAIT_H
+
+#include "ring_poll.h"
+#include "ring_reap.h"
+
+typedef struct ring_call ring_call;
+
+/* One try, with the lock held. */
+typedef ring_result (*ring_operation)(ring *r, ring_call *call);
+
+struct ring_call {
+    ring_operation operation;
+    uint32_t which;       /* what it waits for: POLL_ITEMS to receive, POLL_SPACE to send */
+    int64_t deadline;     /* monotonic; 0 does not wait, INT64_MAX waits for ever */
+    bool wait_for_peers;  /* also when the last peer on the other side is gone */
+    const bool *closed;   /* set by another thread that closes the handle */
+    uint32_t *spin;       /* looks before it sleeps; adapted */
+    uint32_t spin_most;
+    /* For the operation. */
+    const char *data;
+    uint64_t length;
+    uint64_t items;
+    uint64_t at;
+    ring_message message;
+};
+
+static inline uint32_t *
+call_lock(ring *r, const ring_call *call)
+{
+    return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
+}
+
+/* Takes both locks, in the one order. */
+static inline ring_result
+ring_lock_both(ring *r, int64_t deadline)
+{
+    ring_result result = ring_lock(r, &r->shared->send_lock, deadline);
+    if (result == RING_OK) {
+        result = ring_lock(r, &r->shared->receive_lock, deadline);
+        if (result != RING_OK) {
+            ring_unlock(r, &r->shared->send_lock);
+        }
+    }
+    return result;
+}
+
+static inline void
+ring_unlock_both(ring *r)
+{
+    ring_unlock(r, &r->shared->receive_lock);
+    ring_unlock(r, &r->shared->send_lock);
+}
+
+/* Until when to wait for a lock: it is held for microseconds, so a call that does not wait for
+   messages waits for that all the same. */
+static inline int64_t
+lock_deadline(int64_t deadline)
+{
+    return deadline == 0 ? INT64_MAX : deadline;
+}
+
+/* Drops the oldest messages until the operation has room. */
+static inline ring_result
+ring_overwrite(ring *r, ring_call *call)
+{
+    ring_result result = ring_lock_both(r, lock_deadline(call->deadline));
+    if (result != RING_OK) {
+        return result;
+    }
+    do {
+        result = call->operation(r, call);
+    } while (result == RING_FULL && ring_drop_oldest(r) == RING_OK);
+    ring_unlock_both(r);
+    return result;
+}
+
+/* One try. */
+static inline ring_result
+ring_once(ring *r, ring_call *call)
+{
+    uint32_t *lock = call_lock(r, call);
+    ring_result result = ring_lock(r, lock, lock_deadline(call->deadline));
+    if (result != RING_OK) {
+        return result;
+    }
+    result = call->operation(r, call);
+    ring_unlock(r, lock);
+    if (result == RING_FULL && r->overwrite) {
+        result = ring_overwrite(r, call);
+    }
+    return result;
+}
+
+/* Frees what the dead have left, where somebody died. */
+static inline ring_result
+ring_clear_away(ring *r)
+{
+    if (!__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
+        return RING_OK;
+    }
+    ring_result result = ring_lock_both(r, INT64_MAX);
+    if (result == RING_OK) {
+        result = ring_reap(r);
+        ring_unlock_both(r);
+        ring_notify(r, POLL_SPACE);
+    }
+    return result;
+}
+
+typedef struct {
+    uint64_t first, second;
+} ring_sight;
+
+/* What the other side changes when it does something. */
+static inline ring_sight
+ring_see(const ring *r, uint32_t which)
+{
+    if (which == POLL_ITEMS) {
+        return (ring_sight){load_word(&r->shared->tail), 0};
+    }
+    return (ring_sight){load_word(&r->shared->head), load_word(&r->shared->hold)};
+}
+
+/* Looks so many times whether the other side did something. */
+static inline bool
+ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
+{
+    for (uint32_t look = 0; look < looks; look++) {
+        ring_sight now = ring_see(r, which);
+        if (now.first != before.first || now.second != before.second) {
+            return true;
+        }
+        cpu_relax();
+    }
+    return false;
+}
+
+#define SPIN_LEAST 32
+#define TURNS_AT_MOST 10000
+
+static inline void
+ring_adapt(ring_call *call, bool worth_it)
+{
+    uint32_t spin = worth_it ? *call->spin * 2 + SPIN_LEAST : *call->spin / 2;
+    if (spin < SPIN_LEAST) {
+        spin = SPIN_LEAST;
+    }
+    *call->spin = spin < call->spin_most ? spin : call->spin_most;
+}
+
+/* Whether nobody is left to wait for; and clears up after the dead. */
+static inline ring_result
+ring_look_around(ring *r, const ring_call *call)
+{
+    uint32_t role = call->which == POLL_ITEMS ? ROLE_SENDER : ROLE_RECEIVER;
+    bool gone = ring_side(r, role) == SIDE_GONE && !call->wait_for_peers;
+    ring_result result = ring_clear_away(r);
+    return result == RING_OK && gone ? RING_GONE : result;
+}
+
+/* Wakes the other side after an operation that went well. */
+static inline ring_result
+ring_done(ring *r, const ring_call *call, ring_result result)
+{
+    if (result == RING_OK) {
+        ring_notify(r, call->which == POLL_ITEMS ? POLL_SPACE : POLL_ITEMS);
+    }
+    return result;
+}
+
+/* Does the operation when it can be done. RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED
+   by a signal, or what the operation gives. Without a wait: RING_EMPTY or RING_FULL. */
+static inline ring_result
+ring_do(ring *r, ring_call *call)
+{
+    uint32_t *word = poll_word(r, call->which);
+    for (int turn = 0;; turn++) {
+        if (turn == TURNS_AT_MOST) {
+            return RING_INTERRUPTED; /* others are always quicker; signals must not wait for that */
+        }
+        ring_sight before = ring_see(r, call->which);
+        ring_result result = ring_once(r, call);
+        if (result != RING_EMPTY && result != RING_FULL) {
+            return ring_done(r, call, result);
+        }
+        if (call->deadline == 0) {
+            if (__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_RELAXED)
+                && ring_clear_away(r) == RING_OK) {
+                result = ring_once(r, call);
+            }
+            return ring_done(r, call, result);
+        }
+        if (*call->spin != 0) {
+            bool worth_it = ring_spin(r, call->which, before, *call->spin);
+            ring_adapt(call, worth_it);
+            if (worth_it && monotonic_ns() < call->deadline) {
+                continue;
+            }
+        }
+        ring_result others = ring_look_around(r, call);
+        if (others != RING_OK && others != RING_GONE) {
+            return others;
+        }
+        uint32_t ticket = ring_prepare(word, WORD_SLEEPERS);
+        result = ring_once(r, call);
+        if (result != RING_EMPTY && result != RING_FULL) {
+            return ring_done(r, call, result);
+        }
+        if (others == RING_GONE) {
+            return others;
+        }
+        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+            return RING_CLOSED;
+        }
+        int64_t now = monotonic_ns();
+        if (now >= call->deadline) {
+            return RING_TIMEOUT;
+        }
+        if (futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS)) == EINTR) {
+            return RING_INTERRUPTED;
+        }
+        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+            return RING_CLOSED;
+        }
+    }
+}
+
+#endif
