@@ -63,9 +63,10 @@ ring_padding(const ring *r, uint64_t alloc, uint64_t units, bool large)
     return offset + padding + units > r->units ? r->units - offset : padding;
 }
 
-/* Finds room for a payload: RING_OK and where, or RING_FULL. */
+/* Finds room for a payload, and for `spare` units more: RING_OK and where, or RING_FULL. */
 static inline ring_result
-ring_find_room(ring *r, uint64_t length, ring_space *space, uint64_t *at, uint64_t *end)
+ring_find_room(ring *r, uint64_t length, uint64_t spare, ring_space *space, uint64_t *at,
+               uint64_t *end)
 {
     uint64_t units = units_for(length);
     if (length > ring_longest(r) || (r->item_size != 0 && length % r->item_size != 0)) {
@@ -79,7 +80,7 @@ ring_find_room(ring *r, uint64_t length, ring_space *space, uint64_t *at, uint64
         if (result == RING_OK && space->queued + space->loans < r->capacity) {
             uint64_t padding =
                 ring_padding(r, space->alloc, units, length >= LARGE_PAYLOAD);
-            if (padding + units <= space->room) {
+            if (padding + units + spare <= space->room) {
                 if (padding != 0) {
                     ring_write(r, space->alloc, state_of(RECORD_PAD, r->me), 0, padding);
                 }
@@ -116,7 +117,7 @@ ring_send(ring *r, const void *data, uint64_t length)
     uint64_t at, end;
     ring_result result = length > r->longest
         ? RING_TOO_LONG
-        : ring_find_room(r, length, &space, &at, &end);
+        : ring_find_room(r, length, 0, &space, &at, &end);
     if (result != RING_OK) {
         return result;
     }
@@ -156,7 +157,7 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     if (count == 0) {
         return RING_FULL;
     }
-    result = ring_find_room(r, count * item, &space, &at, &end);
+    result = ring_find_room(r, count * item, 0, &space, &at, &end);
     if (result != RING_OK) {
         return result;
     }
@@ -177,11 +178,9 @@ ring_lend(ring *r, uint64_t length, uint64_t *at)
 {
     ring_space space;
     uint64_t end;
+    /* A unit to spare, for the record that may have to lead to it. */
     ring_result result =
-        length > r->longest ? RING_TOO_LONG : ring_find_room(r, length, &space, at, &end);
-    if (result == RING_OK && space.room < ring_distance(r, space.alloc, end) + 1) {
-        result = RING_FULL; /* there must be a unit for the record that may have to lead to it */
-    }
+        length > r->longest ? RING_TOO_LONG : ring_find_room(r, length, 1, &space, at, &end);
     if (result != RING_OK) {
         return result;
     }
