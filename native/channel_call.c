@@ -86,10 +86,9 @@ ipckit_call(channel_core *core, ring_call *call)
     ring *r = &core->r;
     ring_result result = RING_BUSY;
     if (call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES) {
-        ring_sight before = ring_see(r, call->which);
         result = try_quickly(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
-            && ring_spin(r, call->which, before, QUICK_LOOKS)) {
+            && ring_spin(r, call->which, ring_empty_sight(r), QUICK_LOOKS)) {
             result = try_quickly(r, call);
         }
     }
@@ -179,25 +178,30 @@ ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
 }
 
 void
-ipckit_settle(channel_core *core, uint32_t which, ring_sight before)
+ipckit_settle_items(channel_core *core)
 {
     ring *r = &core->r;
-    int fd = core->poll_fd[which == POLL_ITEMS ? 0 : 1];
-    if (fd < 0) {
+    if (core->poll_fd[0] < 0 || ring_has_items(r)) {
         return;
     }
-    if (which == POLL_ITEMS) {
-        if (position_of(load_word(&r->shared->tail)) != position_of(load_word(&r->shared->head))) {
-            return; /* it is readable, and rightly */
-        }
+    poll_drain(core->poll_fd[0]);
+    poll_arm(r, POLL_ITEMS);
+    if (ring_has_items(r)) {
+        poll_tell(r, r->me, POLL_ITEMS);
     }
-    poll_drain(fd);
-    poll_arm(r, which);
-    ring_sight now = ring_see(r, which);
-    bool ready = which == POLL_ITEMS
-        ? position_of(now.first) != position_of(load_word(&r->shared->head))
-        : now.first != before.first || now.second != before.second;
-    if (ready) {
-        poll_tell(r, r->me, which);
+}
+
+void
+ipckit_settle_space(channel_core *core, ring_sight before)
+{
+    ring *r = &core->r;
+    if (core->poll_fd[1] < 0) {
+        return;
+    }
+    poll_drain(core->poll_fd[1]);
+    poll_arm(r, POLL_SPACE);
+    ring_sight now = ring_see(r, POLL_SPACE);
+    if (now.first != before.first || now.second != before.second) {
+        poll_tell(r, r->me, POLL_SPACE);
     }
 }

@@ -80,7 +80,7 @@ ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t narg
         }
         holder = holder_new(args[0], self, lease);
     } else {
-        ipckit_settle(core, POLL_SPACE, before);
+        ipckit_settle_space(core, before);
         ipckit_ring_error(self, result, "loan", args[2]);
     }
     ipckit_core_drop(core);
@@ -105,7 +105,6 @@ ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t narg
     ring_take_role(&core->r, ROLE_RECEIVER);
     call.data = small;
     call.length = 0; /* leave it in place; what can't be is copied to `small` */
-    ring_sight before = ring_see(&core->r, POLL_ITEMS);
     ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
@@ -118,7 +117,7 @@ ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t narg
         }
         holder = holder_new(args[0], self, lease);
     }
-    ipckit_settle(core, POLL_ITEMS, before);
+    ipckit_settle_items(core);
     if (result != RING_OK) {
         ipckit_ring_error(self, result, "receive_view", args[1]);
     }
