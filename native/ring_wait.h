@@ -154,16 +154,19 @@ ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
 }
 
 #define SPIN_LEAST 32
+/* Who was woken so soon would have done better to spin; waking a sleeper alone takes half of it. */
+#define SHORT_SLEEP_NS (INT64_C(100) * 1000)
 #define TURNS_AT_MOST 10000
 
+/* Threads of a process share the number, and may each miss what another made of it. */
 static inline void
 ring_adapt(ring_call *call, bool worth_it)
 {
-    uint32_t spin = worth_it ? *call->spin * 2 + SPIN_LEAST : *call->spin / 2;
-    if (spin < SPIN_LEAST) {
-        spin = SPIN_LEAST;
-    }
-    *call->spin = spin < call->spin_most ? spin : call->spin_most;
+    uint32_t before = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+    uint32_t spin = worth_it ? before * 2 : before / 2;
+    spin = spin > SPIN_LEAST ? spin : SPIN_LEAST;
+    spin = spin < call->spin_most ? spin : call->spin_most;
+    __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
 /* Whether nobody is left to wait for; and clears up after the dead. */
@@ -208,10 +211,9 @@ ring_do(ring *r, ring_call *call)
             }
             return ring_done(r, call, result);
         }
-        if (*call->spin != 0) {
-            bool worth_it = ring_spin(r, call->which, before, *call->spin);
-            ring_adapt(call, worth_it);
-            if (worth_it && monotonic_ns() < call->deadline) {
+        uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        if (looks != 0) {
+            if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
                 continue;
             }
         }
@@ -237,6 +239,7 @@ ring_do(ring *r, ring_call *call)
         if (futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS)) == EINTR) {
             return RING_INTERRUPTED;
         }
+        ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
         }
