@@ -251,6 +251,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
                && !__atomic_compare_exchange_n(&r->shared->peers_high, &high, index, false,
                                                __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
         }
+        RING_POINT(joining);
         __atomic_store_n(&peer->joined, 1, __ATOMIC_RELEASE);
         r->index = index;
         r->me = owner_of(index, generation);
@@ -266,6 +267,7 @@ ring_take_role(ring *r, uint32_t role)
     channel_peer *peer = &r->peers[r->index];
     if (!(__atomic_load_n(&peer->roles, __ATOMIC_RELAXED) & role)) {
         __atomic_fetch_or(&peer->roles, role, __ATOMIC_RELAXED);
+        RING_POINT(role_taken);
         __atomic_fetch_or(&r->shared->roles_seen, role, __ATOMIC_RELEASE);
     }
 }

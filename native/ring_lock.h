@@ -4,12 +4,16 @@
 
 #include "ring.h"
 
-/* How often who sleeps looks whether the others live. */
+/* How often who sleeps looks whether the others live. Tests have it shorter. */
+#ifndef LOOK_NS
 #define LOOK_NS (INT64_C(40) * NS_PER_MS)
+#endif
 
 /* A lock is held for microseconds. One that a living peer seems to hold for so long was not taken
    by any: somebody overwrote it. (Or its holder was stopped; then it is right to give up too.) */
+#ifndef STUCK_NS
 #define STUCK_NS (INT64_C(10) * NS_PER_SECOND)
+#endif
 
 static inline int64_t
 earlier(int64_t one, int64_t other)
@@ -29,6 +33,7 @@ ring_take_over(ring *r, uint32_t *lock, uint32_t found)
                                      __ATOMIC_RELAXED)) {
         return RING_BUSY;
     }
+    RING_POINT(taken_over);
     __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;
 }

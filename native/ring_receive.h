@@ -47,11 +47,13 @@ ring_move_hold(ring *r)
         }
         if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
             || info.kind == RECORD_MARK) {
+            RING_POINT(before_hold);
             store_word(&r->shared->hold, position << 1 | 1);
             return RING_OK;
         }
         position = ring_add(r, position, info.units);
     }
+    RING_POINT(before_hold);
     store_word(&r->shared->hold, head << 1);
     return RING_OK;
 }
