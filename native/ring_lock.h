@@ -141,10 +141,7 @@ ring_side(ring *r, uint32_t role)
         } else if (!peer_lock_is_free(r->fd, index)) {
             present |= idle || (roles & role) != 0;
         } else {
-            if (idle) {
-                __atomic_fetch_or(&r->shared->roles_seen, ROLE_SENDER | ROLE_RECEIVER,
-                                  __ATOMIC_RELEASE);
-            }
+            ring_remember(r, peer);
             __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
         }
     }

@@ -80,11 +80,13 @@ ring_strike(ring *r)
 {
     uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
-        uint32_t *joined = &r->peers[index].joined;
+        channel_peer *peer = &r->peers[index];
         /* With the place's lock, so that who comes meanwhile keeps it. */
-        if (index != r->index && __atomic_load_n(joined, __ATOMIC_ACQUIRE)
+        if (index != r->index && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)
             && peer_lock(r->fd, index)) {
-            __atomic_store_n(joined, 0, __ATOMIC_RELEASE);
+            if (__atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL)) {
+                ring_remember(r, peer);
+            }
             RING_POINT(striking);
             peer_unlock(r->fd, index);
         }

@@ -46,6 +46,8 @@ ring_look_for_space(ring *r, bool fresh, ring_space *space)
     uint64_t beyond = ring_distance(r, space->free, lent);
     if (space->loans != 0 && beyond <= r->units && beyond > ring_distance(r, space->free, tail)) {
         space->alloc = lent;
+    } else if (space->loans != 0 && lent != tail) {
+        store_word(&shared->reserve, word_of(tail, space->loans)); /* before it falls far behind */
     }
     uint64_t used = ring_distance(r, space->free, space->alloc);
     space->queued = (count_of(space->tail) - count_of(head)) & COUNT_MASK;

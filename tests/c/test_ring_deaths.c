@@ -20,6 +20,7 @@ typedef struct {
 
 typedef struct {
     handle h;
+    bool gone;
     slot loans[SLOTS], views[SLOTS];
     int lent, viewed;
 } peer;
@@ -40,8 +41,7 @@ static bool overwrite;
 
 static jmp_buf out;
 static long fuse;
-static const char *died_at;
-static bool loud;
+static const char *fatal; /* the point at which whoever comes by dies */
 static struct {
     const char *name;
     uint64_t deaths;
@@ -55,9 +55,8 @@ ring_point(const char *name)
         index++;
     }
     points[index].name = name;
-    if (fuse != 0 && --fuse == 0) {
+    if ((fuse != 0 && --fuse == 0) || (fatal != NULL && strcmp(fatal, name) == 0)) {
         points[index].deaths++;
-        died_at = name;
         longjmp(out, 1);
     }
 }
@@ -68,7 +67,17 @@ bury(peer *dead)
     handle_die(&dead->h);
     dead->lent = dead->viewed = 0;
     deaths++;
-    handle_open(&dead->h, &shared);
+    dead->gone = true;
+}
+
+static void
+revive(peer *dead)
+{
+    fuse = 0;
+    if (dead->gone) {
+        handle_open(&dead->h, &shared);
+        dead->gone = false;
+    }
 }
 
 /* -- the model ----------------------------------------------------------------------------------- */
@@ -365,6 +374,7 @@ static void
 settle(void)
 {
     fuse = 0;
+    revive(&peers[0]);
     for (int i = 0; i < PEERS; i++) {
         while (peers[i].viewed > 0) {
             check(step_release(&peers[i]) == RING_OK, "a view can't be given back");
@@ -387,35 +397,41 @@ settle(void)
 }
 
 static void
+make(uint64_t units, uint64_t capacity, bool overwriting)
+{
+    overwrite = overwriting;
+    shared = channel_make(units, capacity, 0, overwrite ? CHANNEL_OVERWRITE : 0);
+    fuse = 0;
+    first = last = 0;
+    for (int i = 0; i < PEERS; i++) {
+        peers[i] = (peer){.gone = true};
+        revive(&peers[i]);
+    }
+}
+
+static void
+unmake(void)
+{
+    for (int i = 0; i < PEERS; i++) {
+        if (!peers[i].gone) {
+            handle_close(&peers[i].h);
+        }
+    }
+    channel_unmake(&shared);
+}
+
+static void
 play(uint64_t seed)
 {
     seed_chance(seed);
     uint64_t units = 64 + below(3) * 37 + below(2) * 400;
-    overwrite = below(4) == 0;
-    shared = channel_make(units, 3 + below(20), 0, overwrite ? CHANNEL_OVERWRITE : 0);
+    make(units, 3 + below(20), below(4) == 0);
     uint64_t danger = 1 + below(4), near = 3 + below(20);
-    fuse = 0;
-    for (int i = 0; i < PEERS; i++) {
-        peers[i].lent = peers[i].viewed = 0;
-        handle_open(&peers[i].h, &shared);
-    }
-    first = last = 0;
     for (int step = 0; step < STEPS; step++) {
         peer *p = &peers[below(PEERS)];
+        revive(p);
         fuse = below(danger) == 0 ? 1 + (long)below(near) : 0;
-        uint64_t what = below(25);
-        ring_result result = one_step(p, what);
-        if (loud) {
-            ring *r = &p->h.r;
-            fprintf(stderr, "peer %ld step %llu: %d%s%s\n  tail %llu head %llu hold %llu%s reserve %llu+%llu\n",
-                    (long)(p - peers), (unsigned long long)what, result,
-                    result == RING_GONE ? " died " : "", result == RING_GONE ? died_at : "",
-                    (unsigned long long)position_of(r->shared->tail),
-                    (unsigned long long)position_of(r->shared->head),
-                    (unsigned long long)r->shared->hold >> 1, r->shared->hold & 1 ? "!" : "",
-                    (unsigned long long)position_of(r->shared->reserve),
-                    (unsigned long long)count_of(r->shared->reserve));
-        }
+        ring_result result = one_step(p, below(25));
         if (result == RING_GONE) {
             bury(p);
         } else {
@@ -429,18 +445,73 @@ play(uint64_t seed)
         }
     }
     settle();
-    for (int i = 0; i < PEERS; i++) {
-        handle_close(&peers[i].h);
+    unmake();
+}
+
+/* -- what chance would take long to find ----------------------------------------------------------- */
+
+static void
+dies_at(const char *point, work what, peer *p, ring_call call)
+{
+    revive(p);
+    fatal = point;
+    check(attempt(what, &p->h, &call) == RING_GONE, "it does not come by that point");
+    fatal = NULL;
+    bury(p);
+}
+
+/* Each sender dies between moving tail and moving reserve, while a loan is counted that is none. */
+static void
+test_reserve_is_left_behind(void)
+{
+    make(64, 20, false);
+    ring_call call = call_of(&peers[0].h, op_lend, 0);
+    call.length = 8;
+    check(attempt(call_do, &peers[0].h, &call) == RING_OK, "no loan");
+    dies_at("freed", do_cancel, &peers[0], call);
+    for (uint64_t number = 1; number < 400; number++) {
+        call = call_of(&peers[1].h, op_send, 0);
+        call.data = buffer;
+        call.length = 60;
+        message_fill(buffer, call.length, number);
+        dies_at("after_tail", call_do, &peers[1], call);
+        expect(number, false);
+        check(step_receive(&peers[2]) == RING_OK && first == last, "a sent message does not come");
     }
-    channel_unmake(&shared);
+    settle();
+    unmake();
+}
+
+/* Who died right after it took its first role was there all the same. */
+static void
+test_a_role_is_seen(void)
+{
+    for (int reaped = 0; reaped < 3; reaped++) {
+        make(64, 20, false);
+        dies_at("role_taken", call_do, &peers[1], call_of(&peers[1].h, op_send, 0));
+        if (reaped == 1) {
+            peers[0].h.r.shared->reap_wanted = 1;
+            check(ring_clear_away(&peers[0].h.r) == RING_OK, "not cleared away");
+        } else if (reaped == 2) {
+            revive(&peers[1]);
+            handle_close(&peers[1].h);
+            peers[1].gone = true;
+        }
+        for (int i = 2; i < PEERS; i++) {
+            ring_take_role(&peers[i].h.r, ROLE_RECEIVER);
+        }
+        check(ring_side(&peers[0].h.r, ROLE_SENDER) == SIDE_GONE, "its death was not noticed");
+        unmake();
+    }
 }
 
 int
 main(int argc, char **argv)
 {
     long rounds = argc > 1 ? atol(argv[1]) : 200, seed = argc > 2 ? atol(argv[2]) : 1;
-    loud = getenv("LOUD") != NULL;
     alarm(argc > 3 ? (unsigned)atoi(argv[3]) : 60); /* a hang is a failure */
+    test_reserve_is_left_behind();
+    test_a_role_is_seen();
     for (long round = 0; round < rounds; round++) {
         fprintf(stderr, "seed %ld\r", seed + round);
         play((uint64_t)(seed + round));
