@@ -46,6 +46,7 @@ typedef struct {
     int tell_fd;      /* a socket to tell pollers with, or -1 until one is needed */
     uint32_t index;   /* this peer's place */
     uint32_t me;      /* this peer in locks and records */
+    int64_t glance_at; /* when to look again whether all live, for who never waits */
 } ring;
 
 static inline uint64_t

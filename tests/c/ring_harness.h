@@ -6,6 +6,7 @@
 #ifndef LOOK_NS
 #define LOOK_NS (2 * NS_PER_MS)
 #endif
+#define STUCK_LOOKS 20
 #include "../../native/ring_open.h"
 
 #include <pthread.h>

@@ -182,10 +182,12 @@ some_length(void)
     return length < LEAST ? LEAST : length > most ? most : length;
 }
 
+static bool impatient;
+
 static int64_t
 some_deadline(void)
 {
-    return below(4) == 0 ? 1 : 0; /* long over: all of ring_do, but no sleep */
+    return !impatient && below(4) == 0 ? 1 : 0; /* long over: all of ring_do, but no sleep */
 }
 
 static ring_result
@@ -491,7 +493,7 @@ test_a_role_is_seen(void)
         dies_at("role_taken", call_do, &peers[1], call_of(&peers[1].h, op_send, 0));
         if (reaped == 1) {
             peers[0].h.r.shared->reap_wanted = 1;
-            check(ring_clear_away(&peers[0].h.r) == RING_OK, "not cleared away");
+            check(ring_clear_away(&peers[0].h.r, 0) == RING_OK, "not cleared away");
         } else if (reaped == 2) {
             revive(&peers[1]);
             handle_close(&peers[1].h);
@@ -505,6 +507,50 @@ test_a_role_is_seen(void)
     }
 }
 
+/* Who never waits notices all the same that a receiver died, and has what it held. */
+static void
+test_the_dead_are_noticed_without_a_wait(void)
+{
+    make(64, 20, false);
+    impatient = true;
+    ring_result result;
+    while ((result = step_send(&peers[0])) == RING_OK) {
+    }
+    check(result == RING_FULL || result == RING_TIMEOUT, "it does not get full");
+    for (int i = 0; i < SLOTS && step_view(&peers[1]) == RING_OK; i++) {
+    }
+    bury(&peers[1]);
+    while (step_receive(&peers[2]) == RING_OK) {
+    }
+    nothing_left();
+    ring_call call = call_of(&peers[0].h, op_lend, 0);
+    call.length = ring_longest(&peers[0].h.r);
+    while ((result = attempt(call_do, &peers[0].h, &call)) == RING_FULL) {
+    }
+    check(result == RING_OK, "a dead receiver has its views for ever");
+    impatient = false;
+    unmake();
+}
+
+/* A lock that somebody wrote a living peer into. */
+static void
+test_a_lock_that_nobody_holds(void)
+{
+    make(64, 20, false);
+    ring *r = &peers[0].h.r;
+    r->shared->send_lock = peers[1].h.r.me;
+    ring_call call = call_of(&peers[0].h, op_send, 0);
+    call.data = buffer;
+    call.length = 8;
+    check(attempt(call_do, &peers[0].h, &call) == RING_CORRUPT, "it does not give up");
+    call.deadline = monotonic_ns() + 1;
+    check(attempt(call_do, &peers[0].h, &call) == RING_TIMEOUT, "it does not keep to its deadline");
+    r->shared->reap_wanted = 1;
+    call = call_of(&peers[0].h, op_copy, monotonic_ns() + 1);
+    check(attempt(call_do, &peers[0].h, &call) == RING_TIMEOUT, "clearing away has no deadline");
+    unmake();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -512,6 +558,8 @@ main(int argc, char **argv)
     alarm(argc > 3 ? (unsigned)atoi(argv[3]) : 60); /* a hang is a failure */
     test_reserve_is_left_behind();
     test_a_role_is_seen();
+    test_the_dead_are_noticed_without_a_wait();
+    test_a_lock_that_nobody_holds();
     for (long round = 0; round < rounds; round++) {
         fprintf(stderr, "seed %ld\r", seed + round);
         play((uint64_t)(seed + round));
