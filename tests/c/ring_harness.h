@@ -6,7 +6,9 @@
 #ifndef LOOK_NS
 #define LOOK_NS (2 * NS_PER_MS)
 #endif
+#ifndef STUCK_LOOKS
 #define STUCK_LOOKS 20
+#endif
 #include "../../native/ring_open.h"
 
 #include <pthread.h>
@@ -246,7 +248,7 @@ release(handle *by, uint64_t at)
 
 #define LEAST 8 /* bytes of a message: its number */
 
-static void
+static inline void
 message_fill(char *to, uint64_t length, uint64_t number)
 {
     memcpy(to, &number, 8);
@@ -257,7 +259,7 @@ message_fill(char *to, uint64_t length, uint64_t number)
     }
 }
 
-static uint64_t
+static inline uint64_t
 message_number(const char *from, uint64_t length)
 {
     uint64_t number;
