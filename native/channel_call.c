@@ -148,8 +148,9 @@ void
 ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner)
 {
     ring_result locked;
+    int64_t deadline = lock_deadline(0);
     do {
-        locked = ring_lock_both(r, INT64_MAX);
+        locked = ring_lock_both(r, deadline);
     } while (locked == RING_INTERRUPTED);
     if (locked != RING_OK) {
         return; /* somebody overwrote the locks; there is no ring to give anything back to */
@@ -167,8 +168,9 @@ void
 ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
 {
     ring_result result;
+    int64_t deadline = lock_deadline(0);
     do {
-        result = ring_lock(r, &r->shared->receive_lock, INT64_MAX);
+        result = ring_lock(r, &r->shared->receive_lock, deadline);
     } while (result == RING_INTERRUPTED);
     if (result == RING_OK) {
         ring_release(r, at, RECORD_VIEW, owner);
@@ -181,7 +183,15 @@ void
 ipckit_settle_items(channel_core *core)
 {
     ring *r = &core->r;
-    if (core->poll_fd[0] < 0 || ring_has_items(r)) {
+    if (core->poll_fd[0] < 0) {
+        return;
+    }
+    if (ring_has_items(r)) {
+        /* It is readable, unless who sent them has yet to tell, or died before. */
+        uint32_t *armed = &r->peers[r->index].armed;
+        if (__atomic_fetch_and(armed, ~POLL_ITEMS, __ATOMIC_SEQ_CST) & POLL_ITEMS) {
+            poll_tell(r, r->me, POLL_ITEMS);
+        }
         return;
     }
     poll_drain(core->poll_fd[0]);
@@ -201,7 +211,8 @@ ipckit_settle_space(channel_core *core, ring_sight before)
     poll_drain(core->poll_fd[1]);
     poll_arm(r, POLL_SPACE);
     ring_sight now = ring_see(r, POLL_SPACE);
-    if (now.first != before.first || now.second != before.second) {
+    if (now.first != before.first || now.second != before.second
+        || now.loans != before.loans) {
         poll_tell(r, r->me, POLL_SPACE);
     }
 }
