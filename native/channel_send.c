@@ -98,7 +98,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
 }
 
 const char ipckit_channel_send_doc[] = (
-             "send($self, value, *, timeout=None)\n--\n\n"
+             "send($self, value, /, *, timeout=None)\n--\n\n"
              "Send one message, waiting while the channel is full.\n\n"
              "Args:\n"
              "    value: of the payload type; a channel of bytes takes any bytes-like object.\n"
