@@ -73,8 +73,8 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
     ) -> None:
         self._name, self._payload, self._fd = name, payload, fd
         self._options = (peer_gone, spin)
-        self._codec: Codec[T] = codec_for(payload)
-        codec: Codec[Any] = self._codec
+        codec: Codec[Any] = codec_for(payload)
+        self._codec: Codec[T] = codec
         self._layout = Layout(codec)
         self._file = identity(fd)
         struct = self._layout.struct

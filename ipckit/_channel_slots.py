@@ -82,6 +82,11 @@ class Layout:
         return dimensions
 
 
+def _over() -> ClosedHandle:
+    message = "the message was sent, cancelled or released"
+    return ClosedHandle(message, errno=errno.EBADF)
+
+
 class _InPlace(_native.LeaseHolder):
     """The memory of one message."""
 
@@ -101,8 +106,7 @@ class _InPlace(_native.LeaseHolder):
     def _memory(self) -> Any:
         lease = self._lease
         if lease is None:
-            message = "the message is not this handle's any more"
-            raise ClosedHandle(message, errno=errno.EBADF)
+            raise _over()
         return lease
 
     @property
@@ -184,7 +188,8 @@ class Loan(_InPlace):
             ClosedHandle: it was sent or cancelled before, or the channel is closed.
             IpcError: as `Channel.send`.
         """
-        _ = self._memory
+        if self._lease is None:  # no name for it: another reference would have it copied
+            raise _over()
         self._send(timeout)
 
     def cancel(self) -> None:

@@ -9,17 +9,17 @@ from contextlib import suppress
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
-from ipckit._channel import Channel
 from ipckit._channel_slots import View
 from ipckit._deadline import Deadline
 from ipckit._queue_feeder import Feeder
 from ipckit._queue_pickle import decode, encode
-from ipckit._queue_spill import Spill
+from ipckit._queue_spill import QuietChannel, Spill
 from ipckit._shm_file import duplicate_for_child
 from ipckit._typing import ObjectT
 from ipckit.errors import IpcError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
+    from ipckit._channel import Channel
     from ipckit._channel_options import PeerGonePolicy
     from ipckit._queue_pickle import Parts
 
@@ -29,14 +29,6 @@ _CAPACITY_MAX: Final = (1 << 23) - 1
 _APART: Final = 1 << 20  # bytes from which on a message has memory of its own
 _SPILL: Final = b"\x02ipckitQ"
 _SPILLED: Final = struct.Struct("=8sQQ")
-
-
-class _QueueChannel(Channel[bytes]):
-    """A channel that says nothing when it is dropped; multiprocessing.Queue does not either."""
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self.close()
 
 
 class ProcessQueue(Generic[ObjectT]):
@@ -81,7 +73,7 @@ class ProcessQueue(Generic[ObjectT]):
     ) -> None:
         del ctx
         capacity = min(maxsize, _CAPACITY_MAX) if maxsize > 0 else _WAITING
-        channel = _QueueChannel.anonymous(
+        channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )
         self._start(channel, Spill(), maxsize)
@@ -273,11 +265,11 @@ class ProcessQueue(Generic[ObjectT]):
 
         self._check_open()
         assert_spawning(self)
-        return self._channel, duplicate_for_child(self._spill.fd), self._maxsize
+        return self._channel, duplicate_for_child(self._spill.fd), self._spill.pieces, self._maxsize
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        channel, fd, maxsize = state
-        self._start(channel, Spill(fd.detach()), maxsize)
+        channel, fd, pieces, maxsize = state
+        self._start(channel, Spill(fd.detach(), pieces), maxsize)
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

@@ -1,8 +1,9 @@
-"""Memory for the messages of a ProcessQueue that are too large for its channel.
+"""Memory for the messages of a ProcessQueue that are too large to be copied through its channel.
 
-A file without a name that only grows: each message has pages of its own at its end, which are given
-back when the receiver is done with them. So nobody waits for anybody, a receiver reads in place
-for as long as it likes, and what the dead had in hand is lost to nobody but the queue's memory.
+A file without a name: each message has pages of its own, which are given back when the receiver is
+done with them. So nobody waits for anybody, and a receiver reads in place for as long as it likes.
+Pages that are given back are used again, since they are warm; beyond some megabytes they go back to
+the system. What the dead had in hand stays taken for as long as the queue lives.
 """
 
 from __future__ import annotations
@@ -11,21 +12,34 @@ import errno
 import fcntl
 import mmap
 import os
+import struct
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from ipckit import _native
-from ipckit._handle import closed_handle
+from ipckit._channel import Channel
 from ipckit._shm_file import PRIVATE, READ_WRITE, check_memory, name_descriptors
 from ipckit._shm_memfd import Seal, new_memfd
-from ipckit.errors import Corrupt, from_errno
+from ipckit.errors import Corrupt, IpcError, WouldBlock, from_errno
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _TARGET: Final = "ProcessQueue"
 _VECTORS: Final = 1024  # IOV_MAX
+# What is kept to be used again: at most so many pieces of so many bytes.
+_KEPT: Final = 16
+_KEPT_SIZE: Final = 1 << 22
+_PIECE: Final = struct.Struct("=QQ")  # where it is, and its bytes
+
+
+class QuietChannel(Channel[bytes]):
+    """A channel that says nothing when it is dropped; multiprocessing.Queue does not either."""
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
 
 
 class _File:
@@ -43,41 +57,24 @@ _HELD: Final[dict[tuple[int, int], weakref.ref[_native.Mapping]]] = {}
 os.register_at_fork(before=_HELD.clear)
 
 
-def _hold(mapping: _native.Mapping, file: _File, at: int, size: int) -> None:
-    """Give the pages back once nobody looks at a mapping of them."""
-    key = (id(file), at)
-
-    def over(_: weakref.ref[_native.Mapping]) -> None:
-        if _HELD.pop(key, None) is not None:
-            _punch(file.fd, at, size)
-
-    _HELD[key] = weakref.ref(mapping, over)
-
-
-def _punch(fd: int, at: int, size: int) -> None:
-    # Failing costs memory, and nothing else.
-    with suppress(OSError):
-        _native.punch(fd, at, size)
-
-
 class Spill:
     """The file, in one process.
 
     Args:
         fd: its descriptor, which this takes over; by default a new one.
+        pieces: the channel of the pieces that can be used again.
     """
 
-    def __init__(self, fd: int | None = None) -> None:
+    def __init__(self, fd: int | None = None, pieces: Channel[bytes] | None = None) -> None:
         if fd is None:
             fd = new_memfd("ipckit-queue")
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, int(Seal.SHRINK))
-        self._file: _File | None = _File(fd)
+        self._file = _File(fd)
+        self.pieces = pieces or QuietChannel.anonymous(capacity=_KEPT, size=4096)
 
     @property
     def fd(self) -> int:
         """The file's descriptor."""
-        if self._file is None:
-            raise closed_handle("fileno", _TARGET)
         return self._file.fd
 
     def put(self, parts: list[Buffer]) -> tuple[int, int]:
@@ -88,8 +85,7 @@ class Spill:
         """
         views = [memoryview(each).cast("B") for each in parts]
         size = sum(each.nbytes for each in views)
-        check_memory(size, _TARGET)
-        at = self._grow(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+        at = self._piece(_span(size))
         done = 0
         try:
             while done < size:
@@ -102,6 +98,16 @@ class Spill:
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="put", target=_TARGET) from None
         return at, size
+
+    def _piece(self, span: int) -> int:
+        if span <= _KEPT_SIZE:
+            with suppress(WouldBlock):
+                at, size = cast("tuple[int, int]", _PIECE.unpack(self.pieces.receive(timeout=0)))
+                if size == span:
+                    return at
+                self.drop(at, size)
+        check_memory(span, _TARGET)
+        return self._grow(span)
 
     def _grow(self, size: int) -> int:
         try:
@@ -135,8 +141,13 @@ class Spill:
             mapping = _native.mmap(self.fd, at, size, READ_WRITE, PRIVATE)
         except OSError:  # vm.max_map_count of them live
             return self._copy(at, size)
-        if self._file is not None:
-            _hold(mapping, self._file, at, size)
+        key = (id(self._file), at)
+
+        def over(_: object) -> None:
+            if _HELD.pop(key, None) is not None:
+                self.drop(at, size)
+
+        _HELD[key] = weakref.ref(mapping, over)
         return memoryview(cast("Buffer", mapping))
 
     def _copy(self, at: int, size: int) -> memoryview:
@@ -144,13 +155,24 @@ class Spill:
         done = 0
         while done < size:
             done += os.preadv(self.fd, [data[done:]], at + done)
-        _punch(self.fd, at, size)
+        self.drop(at, size)
         return data
 
     def drop(self, at: int, size: int) -> None:
-        """Give the pages of a message back that nobody was told of."""
-        _punch(self.fd, at, size)
+        """Give a piece back: to who puts the next message, or to the system."""
+        span = _span(size)
+        if span <= _KEPT_SIZE:
+            with suppress(IpcError):  # enough are kept, or the queue is closed
+                self.pieces.send(_PIECE.pack(at, span), timeout=0)
+                return
+        with suppress(OSError):  # failing costs memory, and nothing else
+            _native.punch(self.fd, at, span)
 
     def close(self) -> None:
         """Let go of the file, which stays open for what is read in it; idempotent."""
-        self._file = None
+        self.pieces.close()
+
+
+def _span(size: int) -> int:
+    """The bytes of a message's piece: a power of two, so that pieces fit again."""
+    return max(mmap.PAGESIZE, 1 << (size - 1).bit_length())
