@@ -10,7 +10,15 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit import _native
-from ipckit._shm_file import READ_WRITE, SHARED, allocate, map_file, name_descriptors, populate
+from ipckit._shm_file import (
+    READ_WRITE,
+    SHARED,
+    allocate,
+    identity,
+    map_file,
+    name_descriptors,
+    populate,
+)
 from ipckit._shm_memfd import Seal, new_memfd
 from ipckit.codec import CtypesCodec, Msgpack, StructCodec
 from ipckit.errors import (
@@ -219,7 +227,18 @@ def make_file(name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwri
         if isinstance(exc, OSError) and not isinstance(exc, IpcError):
             raise from_errno(exc.errno or errno.EIO, op="link", target=target) from None
         raise
-    return fd
+    return _by_name(fd, name)
+
+
+def _by_name(fd: int, name: Name) -> int:
+    """The file's descriptor, opened by the name that it got: only by such does /proc show it."""
+    try:
+        found = os.open(path_of(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return fd  # the mode does not allow it, or the name is gone already
+    wrong = fd if identity(fd) == identity(found) else found
+    os.close(wrong)
+    return found if wrong == fd else fd
 
 
 def make_anonymous(shape: Shape, codec: Codec[Any], *, overwrite: bool) -> int:
@@ -254,6 +273,30 @@ def open_file(name: Name) -> int:
         raise Corrupt("what has that name is no channel", errno=code, op="open", target=target)
     hint = "a channel takes the right to read and to write" if code == errno.EACCES else ""
     raise name_descriptors(from_errno(code, op="open", target=target, hint=hint))
+
+
+def is_file(name: Name, file: tuple[int, int]) -> bool:
+    """Whether a name still leads to a file; also where that can't be known."""
+    try:
+        found = os.lstat(path_of(name))
+    except OSError:
+        return True
+    return (found.st_dev, found.st_ino) == file
+
+
+def unlink_file(name: Name) -> None:
+    """Take a channel's name away.
+
+    Raises:
+        NotFound: it has none any more.
+        AccessDenied: it is somebody else's.
+    """
+    try:
+        os.unlink(path_of(name))  # noqa: PTH108 - a name, as the other calls take
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+        message = "no such channel" if code == errno.ENOENT else ""
+        raise from_errno(code, op="unlink", target=describe(name), message=message) from None
 
 
 def map_channel(fd: int, codec: Codec[Any], target: str) -> _native.Mapping:

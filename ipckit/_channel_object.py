@@ -12,6 +12,7 @@ from ipckit._channel_errors import CLOSED, ring_error
 from ipckit._channel_file import (
     checked_name,
     describe,
+    is_file,
     make_anonymous,
     make_file,
     map_channel,
@@ -19,6 +20,7 @@ from ipckit._channel_file import (
     open_file,
     path_of,
     shape_for,
+    unlink_file,
 )
 from ipckit._channel_options import SPIN, check_options
 from ipckit._channel_slots import Layout
@@ -458,27 +460,13 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         self._detach()
 
     def _remove(self) -> None:
-        target = self._target
         if self._name is None:
             message = "an anonymous channel has no name to unlink; it goes with its last holder"
-            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=target)
-        try:
-            os.unlink(path_of(self._name))  # noqa: PTH108 - a name, as the other calls take
-        except OSError as exc:
-            code = exc.errno or errno.EIO
-            error = from_errno(code, op="unlink", target=target)
-            if code == errno.ENOENT:
-                error.strerror = "no such channel"
-            raise error from None
+            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
+        unlink_file(self._name)
 
     def _still_ours(self) -> bool:
-        if self._name is None:
-            return False
-        try:
-            found = os.lstat(path_of(self._name))
-        except OSError:
-            return True
-        return (found.st_dev, found.st_ino) == self._file
+        return self._name is not None and is_file(self._name, self._file)
 
     @property
     def _target(self) -> str:
