@@ -4,11 +4,12 @@ The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. composition
+3. composition: `channel`
 4. tools
 """
 
 from ipckit._handle import Capabilities, Handle
+from ipckit.channel import Channel, Loan, View
 from ipckit.codec import Codec
 from ipckit.errors import (
     AccessDenied,
@@ -115,6 +116,7 @@ __all__ = [
     "BoundedBuffer",
     "Bytes",
     "Capabilities",
+    "Channel",
     "Char",
     "ClosedHandle",
     "Codec",
@@ -144,6 +146,7 @@ __all__ = [
     "LayoutMismatch",
     "LengthPrefixed",
     "LimitReached",
+    "Loan",
     "Lock",
     "LockOrder",
     "Long",
@@ -186,6 +189,7 @@ __all__ = [
     "UShort",
     "UnixListener",
     "UnixSocket",
+    "View",
     "WouldBlock",
     "connect",
     "ftok",

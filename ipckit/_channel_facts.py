@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipckit import _process
-
-if TYPE_CHECKING:
-    from ipckit import _native
 
 SENDER: Final = 1
 RECEIVER: Final = 2
@@ -62,7 +59,7 @@ class ChannelPeer:
     self: bool
 
 
-def peer_of(row: _native.PeerRow) -> ChannelPeer:
+def peer_of(row: tuple[int, int, int, int, int, int, int, int]) -> ChannelPeer:
     """A peer from the channel's table."""
     pid, token, roles, creator, since, sent, received, own = row
     return ChannelPeer(

@@ -10,8 +10,17 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit import _native
-from ipckit._shm_file import READ_WRITE, SHARED, allocate, map_file, name_descriptors, populate
+from ipckit._shm_file import (
+    READ_WRITE,
+    SHARED,
+    allocate,
+    identity,
+    map_file,
+    name_descriptors,
+    populate,
+)
 from ipckit._shm_memfd import Seal, new_memfd
+from ipckit.codec import CtypesCodec, Msgpack, StructCodec
 from ipckit.errors import (
     AlreadyExists,
     Corrupt,
@@ -22,7 +31,6 @@ from ipckit.errors import (
     from_errno,
 )
 from ipckit.keys import Name
-from ipckit.structs import Struct
 
 if TYPE_CHECKING:
     from ipckit.codec import Codec
@@ -105,6 +113,14 @@ def path_of(name: Name) -> str:
     return f"{_DIRECTORY}/{_PREFIX}{name[1:]}"
 
 
+def name_of_path(path: str) -> Name | None:
+    """The name of a channel whose file is, or was, at a path; None where it has none."""
+    prefix = path_of(Name("-"))[:-1]
+    if not path.startswith(prefix) or path.endswith(" (deleted)"):
+        return None
+    return Name(path.removeprefix(prefix))
+
+
 def checked_name(name: str) -> Name:
     """A channel's name.
 
@@ -126,14 +142,27 @@ def fingerprint_of(codec: Codec[Any]) -> int:
 
 
 def text_of(codec: Codec[Any]) -> str:
-    """The payload type for people: a struct's C declaration, else its name."""
-    kind = getattr(codec, "accepts", None)
-    if isinstance(kind, type) and issubclass(kind, Struct):
+    """The payload type for people: a struct's C declaration, else its name and fields."""
+    kind: Any = codec.accepts
+    if isinstance(codec, StructCodec):
         return " ".join(kind.c_declaration().split())
+    if isinstance(codec, CtypesCodec):
+        fields = ", ".join(f"{name}: {hint.__name__}" for name, hint, *_ in kind._fields_)
+        return f"{codec.name}({fields}) of {codec.size} bytes"
+    if isinstance(codec, Msgpack):
+        hints: dict[str, Any] = kind.__annotations__
+        fields = ", ".join(f"{name}: {_plain(hint)}" for name, hint in hints.items())
+        return f"{codec.name}({fields}) as MessagePack"
     return f"{codec.name}" + (f" of {codec.size} bytes" if codec.size else "")
 
 
-def format_memory(fd: int, shape: Shape, codec: Codec[Any], *, overwrite: bool, target: str) -> None:
+def _plain(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def format_memory(
+    fd: int, shape: Shape, codec: Codec[Any], *, overwrite: bool, target: str
+) -> None:
     """Give a new file its bytes and its header.
 
     Raises:
@@ -150,9 +179,9 @@ def format_memory(fd: int, shape: Shape, codec: Codec[Any], *, overwrite: bool, 
             fingerprint_of(codec),
             int(overwrite),
             secrets.token_bytes(16),
-            text_of(codec).encode("utf-8", "replace")[: _native.CHANNEL_TYPE_SIZE - 1].decode(
-                "utf-8", "ignore"
-            ),
+            text_of(codec)
+            .encode("utf-8", "replace")[: _native.CHANNEL_TYPE_SIZE - 1]
+            .decode("utf-8", "ignore"),
         )
     finally:
         mapping.close()
@@ -168,9 +197,7 @@ def _link(fd: int, path: str) -> None:
         os.close(directory)
 
 
-def make_file(
-    name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool
-) -> int:
+def make_file(name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool) -> int:
     """A new named channel's file, which appears under its name complete; its descriptor.
 
     Raises:
@@ -200,7 +227,18 @@ def make_file(
         if isinstance(exc, OSError) and not isinstance(exc, IpcError):
             raise from_errno(exc.errno or errno.EIO, op="link", target=target) from None
         raise
-    return fd
+    return _by_name(fd, name)
+
+
+def _by_name(fd: int, name: Name) -> int:
+    """The file's descriptor, opened by the name that it got: only by such does /proc show it."""
+    try:
+        found = os.open(path_of(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return fd  # the mode does not allow it, or the name is gone already
+    wrong = fd if identity(fd) == identity(found) else found
+    os.close(wrong)
+    return found if wrong == fd else fd
 
 
 def make_anonymous(shape: Shape, codec: Codec[Any], *, overwrite: bool) -> int:
@@ -237,6 +275,30 @@ def open_file(name: Name) -> int:
     raise name_descriptors(from_errno(code, op="open", target=target, hint=hint))
 
 
+def is_file(name: Name, file: tuple[int, int]) -> bool:
+    """Whether a name still leads to a file; also where that can't be known."""
+    try:
+        found = os.lstat(path_of(name))
+    except OSError:
+        return True
+    return (found.st_dev, found.st_ino) == file
+
+
+def unlink_file(name: Name) -> None:
+    """Take a channel's name away.
+
+    Raises:
+        NotFound: it has none any more.
+        AccessDenied: it is somebody else's.
+    """
+    try:
+        os.unlink(path_of(name))  # noqa: PTH108 - a name, as the other calls take
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+        message = "no such channel" if code == errno.ENOENT else ""
+        raise from_errno(code, op="unlink", target=describe(name), message=message) from None
+
+
 def map_channel(fd: int, codec: Codec[Any], target: str) -> _native.Mapping:
     """A channel's memory, after a look at whether it is one, and of this type.
 
@@ -250,16 +312,24 @@ def map_channel(fd: int, codec: Codec[Any], target: str) -> _native.Mapping:
         raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
     mapping = map_file(fd, size, READ_WRITE, SHARED, target)
     try:
-        found, text = _native.channel_type(mapping)
-        if found is None:
-            message = "the file holds no channel of this version"
-            raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
-        if found != fingerprint_of(codec):
-            message = f"the channel's messages are {text}, and {text_of(codec)} is wanted"
-            raise LayoutMismatch(message, errno=errno.EBADMSG, op="open", target=target)
+        _check_type(mapping, codec, target)
         if size <= _POPULATE_MOST:
             populate(mapping)
     except BaseException:
         mapping.close()
         raise
     return mapping
+
+
+def _check_type(mapping: _native.Mapping, codec: Codec[Any], target: str) -> None:
+    found, text = _native.channel_type(mapping)
+    if found is None:
+        message = "the file holds no channel of this version"
+        raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
+    if found == fingerprint_of(codec):
+        return
+    wanted = text_of(codec)
+    message = f"the channel's messages are {text}, and {wanted} is wanted"
+    if text == wanted[: len(text)]:
+        message += "; they look alike, and differ in bytes"
+    raise LayoutMismatch(message, errno=errno.EBADMSG, op="open", target=target)

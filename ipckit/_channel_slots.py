@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
-import math
+from functools import cached_property
 from operator import index
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ipckit import _native
 from ipckit._lazy import np
+from ipckit.codec import ArrayCodec, StructCodec
 from ipckit.errors import ClosedHandle, InvalidArgument
-from ipckit.structs import Struct
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy.typing as npt
+
+    from ipckit.codec import Codec
+    from ipckit.structs import Struct
 
     Shape = int | tuple[int, ...]
 
@@ -24,33 +27,42 @@ class Layout:
     """What the bytes of a message are, for who reads and writes them in place.
 
     Args:
-        payload: the channel's payload type.
-        size: bytes of every message, or 0.
+        codec: the channel's.
+
+    Attributes:
+        struct: the Struct that each message is, or None.
+        has_dtype: whether messages are structs or arrays.
+        size: bytes of every message, or 0 where they differ.
+        text: the payload type, for messages.
     """
 
-    def __init__(self, payload: Any, size: int) -> None:
-        self.struct: type[Struct] | None = None
-        self.size = size
-        self._dtype: Any = payload if hasattr(payload, "itemsize") else None
-        if isinstance(payload, type):
-            if issubclass(payload, Struct):
-                self.struct = payload
-            elif isinstance(getattr(payload, "dtype", None), property | object) and hasattr(
-                payload, "itemsize"
-            ):
-                self._dtype = payload
+    def __init__(self, codec: Codec[Any]) -> None:
+        accepts: Any = codec.accepts
+        self.struct: type[Struct] | None = accepts if isinstance(codec, StructCodec) else None
+        self._codec = codec
+        self._array = codec.dtype if isinstance(codec, ArrayCodec) else None
+        self.has_dtype = self.struct is not None or self._array is not None
+        self.size = codec.size or 0
+        self.text = codec.name
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The elements of the arrays over a message: bytes where the type has no other."""
         if self.struct is not None:
             return self.struct.dtype
-        return np.dtype(np.uint8 if self._dtype is None else self._dtype)
+        return np.dtype(np.uint8) if self._array is None else self._array
 
-    @property
-    def is_array(self) -> bool:
-        """Whether the messages are arrays."""
-        return self._dtype is not None
+    def record(self, row: npt.NDArray[Any]) -> Any:
+        """One element of an array of messages, as `send` takes it."""
+        if self.struct is None:
+            return row
+        return self.struct.from_bytes(row.tobytes())
+
+    def decode(self, memory: Any) -> Any:
+        """The message in some memory: a Struct in place, else a value of its own."""
+        if self.struct is not None:
+            return self.struct.from_buffer(memory, 0)
+        return self._codec.decode(bytes(memory))
 
     def shape_for(self, shape: Shape | None) -> tuple[int, ...]:
         """The dimensions of an array to be lent.
@@ -70,18 +82,31 @@ class Layout:
         return dimensions
 
 
+def _over() -> ClosedHandle:
+    message = "the message was sent, cancelled or released"
+    return ClosedHandle(message, errno=errno.EBADF)
+
+
 class _InPlace(_native.LeaseHolder):
     """The memory of one message."""
 
     _layout: Layout
     _shape: tuple[int, ...]
 
+    def lay_out(self, layout: Layout, shape: tuple[int, ...] | None) -> Self:
+        """What the memory holds; by default as many elements as there are."""
+        self._layout = layout
+        item = layout.dtype.itemsize
+        if shape is None:
+            shape = layout.dtype.shape or (self.nbytes // item,)
+        self._shape = shape
+        return self
+
     @property
     def _memory(self) -> Any:
         lease = self._lease
         if lease is None:
-            message = "the message is not this handle's any more"
-            raise ClosedHandle(message, errno=errno.EBADF)
+            raise _over()
         return lease
 
     @property
@@ -163,7 +188,8 @@ class Loan(_InPlace):
             ClosedHandle: it was sent or cancelled before, or the channel is closed.
             IpcError: as `Channel.send`.
         """
-        _ = self._memory
+        if self._lease is None:  # no name for it: another reference would have it copied
+            raise _over()
         self._send(timeout)
 
     def cancel(self) -> None:
@@ -186,9 +212,7 @@ class View(_InPlace):
             LayoutMismatch: the bytes are no such payload.
             ClosedHandle: it was released.
         """
-        if self._layout.struct is not None:
-            return self._layout.struct.from_buffer(self._memory, 0)
-        return cast("Any", self._channel)._decode_bytes(bytes(self.buf))
+        return self._layout.decode(self._memory)
 
     def release(self) -> None:
         """Give the memory back to the channel, or have it given back with the last array of it."""

@@ -1,7 +1,7 @@
 # The extension module; each section is one C file.
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import GenericAlias
 from typing import Any, Final, Generic, Self, SupportsIndex, final
 
@@ -9,6 +9,7 @@ from typing_extensions import Buffer, TypeVar, disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
+_HolderT = TypeVar("_HolderT", bound=LeaseHolder)
 
 # native/layout.c
 
@@ -144,6 +145,7 @@ def mmap(fd: int, offset: int, size: int, protection: int, flags: int, /) -> Map
 def msync(mapping: Mapping, offset: int, size: int, flags: int, /) -> None: ...
 def madvise(mapping: Mapping, offset: int, size: int, advice: int, /) -> None: ...
 def mprotect(mapping: Mapping, protection: int, /) -> None: ...
+def punch(fd: int, offset: int, size: int, /) -> None: ...
 
 # native/sysv_shm.c
 
@@ -273,3 +275,81 @@ class PosixSemaphoreBase:
     def _attach(self, mapping: Mapping, /) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
+
+# native/channel.c
+
+CHANNEL_ARENA_START: Final[int]
+CHANNEL_TYPE_SIZE: Final[int]
+
+def channel_type(mapping: Mapping, /) -> tuple[int | None, str]: ...
+def channel_format(
+    mapping: Mapping,
+    capacity: int,
+    item_size: int,
+    longest: int,
+    fingerprint: int,
+    flags: int,
+    id: bytes,
+    type: str,
+    /,
+) -> None: ...
+
+# native/channel_core.c
+
+def channels_forked() -> None: ...
+
+# native/channel.c, channel_send.c, channel_receive.c, channel_batch.c, channel_slot.c
+
+@disjoint_base
+class ChannelBase:
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def longest(self) -> int: ...
+    def send(self, value: Any, /, *, timeout: float | None = None) -> None: ...
+    def receive(self, *, timeout: float | None = None) -> Any: ...
+    def _send_batch(
+        self, records: Buffer, item: int, timeout: float | None, /
+    ) -> tuple[int, int]: ...
+    def _receive_batch(
+        self, records: Buffer, item: int, timeout: float | None, /
+    ) -> tuple[int, int]: ...
+    def _lend(self, holder: type[_HolderT], nbytes: int, timeout: float | None, /) -> _HolderT: ...
+    def _view(self, holder: type[_HolderT], timeout: float | None, /) -> _HolderT: ...
+    def _take(self, holder: type[_HolderT], timeout: float | None, /) -> bytes | _HolderT: ...
+    def _attach(
+        self,
+        mapping: Mapping,
+        fd: int,
+        creator: bool,
+        record_type: type[Record] | None,
+        encode: Callable[[Any], Buffer],
+        decode: Callable[[bytes], Any] | None,
+        spin: int,
+        wait: bool,
+        /,
+    ) -> None: ...
+    def _detach(self, /) -> None: ...
+    def _poll_fd(self, which: int, /) -> int: ...
+    def _side(self, role: int, /) -> int: ...
+    def _peers(self, /) -> list[tuple[int, int, int, int, int, int, int, int]]: ...
+    def _counts(self, /) -> tuple[int, int, int, int]: ...
+    def __len__(self) -> int: ...
+
+# native/channel_lease.c
+
+@final
+class Lease:
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+# native/channel_slot.c
+
+@disjoint_base
+class LeaseHolder:
+    @property
+    def _lease(self) -> Lease | None: ...
+    @property
+    def _channel(self) -> ChannelBase: ...
+    def _drop(self, /) -> None: ...
+    def _send(self, timeout: float | None, /) -> None: ...

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", default=bytes)
     V = TypeVar("V", default=bytes)
+    ObjectT = TypeVar("ObjectT", default=Any)
 
     PayloadType: TypeAlias = type[V] | Codec[V]
     TypeMap: TypeAlias = Mapping[int, type[V]]
@@ -24,5 +25,6 @@ else:
 
     T = TypeVar("T")
     V = TypeVar("V")
+    ObjectT = TypeVar("ObjectT")
 
 BYTES: Final[Any] = bytes

@@ -209,11 +209,14 @@ class CtypesCodec(_OneType[CtypesT]):
 
 
 class ArrayCodec(_OneType["NDArray[Any]"]):
-    """One-dimensional numpy arrays of one dtype, of any length; of one shape where the dtype has one.
+    """One-dimensional numpy arrays of one dtype, of any length; or of the dtype's own shape.
 
     `encode` takes a single record (a numpy scalar) too. Nothing is cast: an
     array of another dtype is a TypeError. A dtype with a shape of its own, such as
     ``np.dtype((np.uint8, (1080, 1920, 3)))``, is for arrays of just that shape.
+
+    Attributes:
+        dtype: what was given.
 
     Raises:
         TypeError: the dtype holds Python objects, or has no size.
@@ -221,6 +224,7 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
 
     def __init__(self, payload: np.dtype[Any]) -> None:
         super().__init__(payload)
+        self.dtype = payload
         if payload.hasobject or not payload.itemsize:
             message = f"{payload!r} has no bytes that another process could read"
             raise TypeError(message)

@@ -224,6 +224,7 @@ static PyMethodDef channel_methods[] = {
     {"_receive_batch", FAST(ipckit_channel_receive_batch), METH_FASTCALL, NULL},
     {"_lend", FAST(ipckit_channel_lend), METH_FASTCALL, NULL},
     {"_view", FAST(ipckit_channel_view), METH_FASTCALL, NULL},
+    {"_take", FAST(ipckit_channel_take), METH_FASTCALL, NULL},
     {"_attach", FAST(channel_attach), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, attach_doc},
     {"_detach", (PyCFunction)channel_detach, METH_NOARGS, detach_doc},
     {"_poll_fd", (PyCFunction)channel_poll_fd, METH_O, poll_fd_doc},

@@ -92,6 +92,14 @@ HIDDEN ring_result ipckit_op_lend(ring *r, ring_call *call);
 HIDDEN ring_result ipckit_op_send_loan(ring *r, ring_call *call);
 HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
 
+/* The module's state, from a channel of any subclass. */
+HIDDEN native_state *ipckit_channel_state(channel_object *self);
+/* 0 for a subclass of LeaseHolder, else -1 and TypeError. */
+HIDDEN int ipckit_holder_type_arg(PyObject *object, native_state *state);
+HIDDEN PyObject *ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
+                                       channel_core *core, const ring_call *call,
+                                       const char *small);
+
 /* Methods of ChannelBase. */
 extern HIDDEN const char ipckit_channel_send_doc[], ipckit_channel_receive_doc[];
 HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
@@ -104,6 +112,8 @@ HIDDEN PyObject *ipckit_channel_receive_batch(channel_object *self, PyObject *co
                                               Py_ssize_t nargs);
 HIDDEN PyObject *ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs);
 HIDDEN PyObject *ipckit_channel_view(channel_object *self, PyObject *const *args,
+                                     Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_take(channel_object *self, PyObject *const *args,
                                      Py_ssize_t nargs);
 
 #endif

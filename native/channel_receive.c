@@ -149,3 +149,39 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     return decoded(self, value);
 }
 
+
+/* (holder class, timeout): the next message of a channel of bytes, as bytes where it is small, else in
+   place. */
+PyObject *
+ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    ring_call call;
+    char small[GIL_FREE_BYTES];
+    native_state *state = ipckit_channel_state(self);
+    if (state == NULL || ipckit_check_nargs("_take", nargs, 2) < 0
+        || ipckit_holder_type_arg(args[0], state) < 0
+        || ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive") < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "receive");
+    if (core == NULL) {
+        return NULL;
+    }
+    ring_take_role(&core->r, ROLE_RECEIVER);
+    call.data = small;
+    call.length = sizeof small;
+    ipckit_core_hold(core);
+    ring_result result = ipckit_call(core, &call);
+    PyObject *value = NULL;
+    if (result == RING_OK) {
+        value = call.items == 0
+            ? PyBytes_FromStringAndSize(small, (Py_ssize_t)call.message.length)
+            : ipckit_holder_of_view(self, state, args[0], core, &call, small);
+    }
+    ipckit_settle_items(core);
+    if (result != RING_OK) {
+        ipckit_ring_error(self, result, "receive", args[1]);
+    }
+    ipckit_core_drop(core);
+    return value;
+}

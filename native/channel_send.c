@@ -98,7 +98,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
 }
 
 const char ipckit_channel_send_doc[] = (
-             "send($self, value, *, timeout=None)\n--\n\n"
+             "send($self, value, /, *, timeout=None)\n--\n\n"
              "Send one message, waiting while the channel is full.\n\n"
              "Args:\n"
              "    value: of the payload type; a channel of bytes takes any bytes-like object.\n"
@@ -119,10 +119,10 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
     PyObject *timeout;
     payload value;
     if (ipckit_timeout_arg(self, "send", args, nargs, 1, kwnames, &timeout) < 0
-        || payload_get(self, args[0], &value) < 0) {
+        || ipckit_channel_core(self, "send") == NULL || payload_get(self, args[0], &value) < 0) {
         return NULL;
     }
-    /* From here on: encoding may have run code that closed the handle. */
+    /* Once more: encoding may have run code that closed the handle. */
     channel_core *core = ipckit_channel_core(self, "send");
     if (core == NULL) {
         payload_release(&value);

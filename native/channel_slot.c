@@ -28,8 +28,8 @@ holder_new(PyObject *type, channel_object *channel, lease_object *lease)
 }
 
 /* The class that a holder is to be of, a subclass of LeaseHolder. */
-static int
-holder_type_arg(PyObject *object, native_state *state)
+int
+ipckit_holder_type_arg(PyObject *object, native_state *state)
 {
     if (PyType_Check(object)
         && PyType_IsSubtype((PyTypeObject *)object, state->lease_holder_type)) {
@@ -39,8 +39,8 @@ holder_type_arg(PyObject *object, native_state *state)
     return -1;
 }
 
-static native_state *
-state_of_channel(channel_object *self)
+native_state *
+ipckit_channel_state(channel_object *self)
 {
     PyObject *base = (PyObject *)Py_TYPE((PyObject *)self);
     /* The user's class is a subclass; the module stands behind the native base. */
@@ -56,9 +56,9 @@ ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t narg
 {
     Py_ssize_t length;
     ring_call call;
-    native_state *state = state_of_channel(self);
+    native_state *state = ipckit_channel_state(self);
     if (state == NULL || ipckit_check_nargs("_lend", nargs, 3) < 0
-        || holder_type_arg(args[0], state) < 0
+        || ipckit_holder_type_arg(args[0], state) < 0
         || ipckit_size_arg(args[1], "nbytes", &length) < 0
         || ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_lend, args[2], "loan") < 0) {
         return NULL;
@@ -87,14 +87,30 @@ ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t narg
     return holder;
 }
 
+/* The holder of a message that ipckit_op_view took: of its record, or of a copy in `small`. */
+PyObject *
+ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type, channel_core *core,
+                      const ring_call *call, const char *small)
+{
+    const ring_message *message = &call->message;
+    if (call->items == 0) {
+        return holder_new(type, self, ipckit_lease_copy(state, small, message->length));
+    }
+    lease_object *lease = ipckit_lease_new(state, core, message->at, message->length, false);
+    if (lease == NULL) {
+        ipckit_end_view(&core->r, message->at, (uint32_t)call->items);
+    }
+    return holder_new(type, self, lease);
+}
+
 PyObject *
 ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     ring_call call;
     char small[GIL_FREE_BYTES];
-    native_state *state = state_of_channel(self);
+    native_state *state = ipckit_channel_state(self);
     if (state == NULL || ipckit_check_nargs("_view", nargs, 2) < 0
-        || holder_type_arg(args[0], state) < 0
+        || ipckit_holder_type_arg(args[0], state) < 0
         || ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive_view") < 0) {
         return NULL;
     }
@@ -107,16 +123,8 @@ ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t narg
     call.length = 0; /* leave it in place; what can't be is copied to `small` */
     ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
-    PyObject *holder = NULL;
-    if (result == RING_OK) {
-        lease_object *lease = call.items == 0
-            ? ipckit_lease_copy(state, small, call.message.length)
-            : ipckit_lease_new(state, core, call.message.at, call.message.length, false);
-        if (lease == NULL && call.items != 0) {
-            ipckit_end_view(&core->r, call.message.at, (uint32_t)call.items);
-        }
-        holder = holder_new(args[0], self, lease);
-    }
+    PyObject *holder =
+        result == RING_OK ? ipckit_holder_of_view(self, state, args[0], core, &call, small) : NULL;
     ipckit_settle_items(core);
     if (result != RING_OK) {
         ipckit_ring_error(self, result, "receive_view", args[1]);

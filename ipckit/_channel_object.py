@@ -1,0 +1,491 @@
+"""A channel as an object: made, found, described and removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
+
+from ipckit import _native
+from ipckit._channel_errors import CLOSED, ring_error
+from ipckit._channel_file import (
+    checked_name,
+    describe,
+    is_file,
+    make_anonymous,
+    make_file,
+    map_channel,
+    name_of_path,
+    open_file,
+    path_of,
+    shape_for,
+    unlink_file,
+)
+from ipckit._channel_options import SPIN, check_options
+from ipckit._channel_slots import Layout
+from ipckit._deadline import Deadline
+from ipckit._handle import Capabilities, Handle, checked_mode
+from ipckit._shm_file import checked_fd, duplicate_for_child, identity, is_spawning
+from ipckit._typing import BYTES, T, V
+from ipckit.codec import BytesCodec, codec_for
+from ipckit.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    LimitReached,
+    NotFound,
+    Timeout,
+    from_errno,
+)
+from ipckit.keys import Name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ipckit._channel import Channel
+    from ipckit._channel_options import PeerGonePolicy
+    from ipckit._typing import PayloadType
+    from ipckit.codec import Codec
+    from ipckit.errors import IpcError
+
+os.register_at_fork(after_in_child=_native.channels_forked)
+
+
+class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
+    """A channel as an object: made, found, described and removed."""
+
+    caps = Capabilities(
+        pollable=True,
+        timed=True,
+        priorities=False,
+        typed_receive=False,
+        unlink_destroys_now=False,
+    )
+
+    def __init__(
+        self,
+        fd: int,
+        name: Name | None,
+        payload: Any,
+        *,
+        owner: bool,
+        peer_gone: PeerGonePolicy,
+        spin: int,
+    ) -> None:
+        self._name, self._payload, self._fd = name, payload, fd
+        self._options = (peer_gone, spin)
+        codec: Codec[Any] = codec_for(payload)
+        self._codec: Codec[T] = codec
+        self._layout = Layout(codec)
+        self._file = identity(fd)
+        struct = self._layout.struct
+        # Bytes and structs come from the ring as they are, without a codec's call.
+        direct = struct is not None or type(codec) is BytesCodec
+        decode = None if direct else codec.decode
+        wait = peer_gone == "wait"
+        mapping = map_channel(fd, codec, self._target)
+        try:
+            self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+            if code == errno.EUSERS:
+                message = "as many have the channel open as it has places for (256)"
+                raise LimitReached(message, errno=code, op="open", target=self._target) from None
+            raise from_errno(code, op="open", target=self._target) from None
+        finally:
+            mapping.close()  # what is attached keeps it mapped
+        Handle.__init__(self, owner=owner)
+
+    # -- making and finding ------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def create(
+        cls,
+        name: str | None,
+        type: np.dtype[Any],
+        *,
+        capacity: int = ...,
+        size: int | None = ...,
+        mode: int = ...,
+        overwrite: bool = ...,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def create(
+        cls,
+        name: str | None = ...,
+        type: PayloadType[V] = ...,
+        *,
+        capacity: int = ...,
+        size: int | None = ...,
+        mode: int = ...,
+        overwrite: bool = ...,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[V]: ...
+    @classmethod
+    def create(
+        cls,
+        name: str | None = None,
+        type: Any = BYTES,
+        *,
+        capacity: int = 1024,
+        size: int | None = None,
+        mode: int = 0o600,
+        overwrite: bool = False,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Make a new channel, which the handle owns.
+
+        Args:
+            name: the name to find it by, such as ``"frames"``, up to 248 bytes; None picks a free
+                one.
+            type: what the messages are: `bytes`, `str`, a `Struct`, a ctypes structure, a numpy
+                dtype, a msgspec struct or a `Codec`.
+            capacity: how many messages can wait, 1 to 8388607.
+            size: bytes of message memory. By default what `capacity` messages take, if all have
+                one size, else 16 MiB. One message may take up to half of it.
+            mode: permission bits, 0 to 0o777; the umask has no say.
+            overwrite: where it is full, drop the oldest message instead of waiting; `stats` counts
+                them.
+            peer_gone: what a call does that waits for the other side after the last of it is gone:
+                "raise" `PeerGone`, or "wait" for somebody new.
+            spin: how often at most to look again before sleeping, 0 to 1000000; fewer where that
+                turns out not to help. 0 never spins.
+
+        Raises:
+            AlreadyExists: there is a channel of that name.
+            LimitReached: /dev/shm has no room for it, or RLIMIT_NOFILE is used up.
+            InvalidArgument: an argument is out of range.
+            TypeError: `type` is no payload type.
+        """
+        checked_mode(mode)
+        check_options(peer_gone, spin)
+        codec: Codec[Any] = codec_for(type)
+        shape = shape_for(codec, capacity, size)
+        wanted = Name.random("channel") if name is None else checked_name(name)
+        fd = make_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
+        try:
+            return cls._opened(fd, wanted, type, owner=True, peer_gone=peer_gone, spin=spin)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(path_of(wanted))  # noqa: PTH108 - a name, as the other calls take
+            raise
+
+    @overload
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        type: np.dtype[Any],
+        *,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        type: PayloadType[V] = ...,
+        *,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[V]: ...
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        type: Any = BYTES,
+        *,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Find a channel by its name; never makes one, never owns it.
+
+        Args:
+            name: the channel's name.
+            type: what the messages are; the same as its maker said.
+            peer_gone: as in `create`, for this handle.
+            spin: as in `create`, for this handle.
+
+        Raises:
+            NotFound: there is no channel of that name.
+            LayoutMismatch: its messages are of another type; the message shows both.
+            AccessDenied: the mode does not allow both reading and writing.
+            Corrupt: what has that name is no channel.
+            LimitReached: RLIMIT_NOFILE is used up, or 256 have it open.
+            InvalidArgument: an argument is out of range.
+        """
+        check_options(peer_gone, spin)
+        wanted = checked_name(name)
+        fd = open_file(wanted)
+        return cls._opened(fd, wanted, type, owner=False, peer_gone=peer_gone, spin=spin)
+
+    @overload
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: np.dtype[Any],
+        *,
+        capacity: int = ...,
+        size: int | None = ...,
+        mode: int = ...,
+        overwrite: bool = ...,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+        timeout: float | None = ...,
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: PayloadType[V] = ...,
+        *,
+        capacity: int = ...,
+        size: int | None = ...,
+        mode: int = ...,
+        overwrite: bool = ...,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+        timeout: float | None = ...,
+    ) -> Channel[V]: ...
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: Any = BYTES,
+        *,
+        capacity: int = 1024,
+        size: int | None = None,
+        mode: int = 0o600,
+        overwrite: bool = False,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+        timeout: float | None = 1.0,
+    ) -> Channel[Any]:
+        """Find a channel, or make it; the handle owns it only if it made it.
+
+        Args:
+            name: the channel's name.
+            type: what the messages are.
+            capacity: of a channel that is made, as `size`, `mode` and `overwrite`.
+            size: see `create`.
+            mode: see `create`.
+            overwrite: see `create`.
+            peer_gone: see `create`.
+            spin: see `create`.
+            timeout: seconds to keep trying while others make and unlink it meanwhile.
+
+        Raises:
+            Timeout: others made and unlinked it until the deadline.
+            IpcError: as `create` and `open`.
+        """
+        deadline = Deadline(timeout)
+        shape_for(codec_for(type), capacity, size)  # wrong is wrong, whether it is there or not
+        while True:
+            with suppress(NotFound):
+                return cls.open(name, type, peer_gone=peer_gone, spin=spin)
+            try:
+                return cls.create(
+                    name,
+                    type,
+                    capacity=capacity,
+                    size=size,
+                    mode=mode,
+                    overwrite=overwrite,
+                    peer_gone=peer_gone,
+                    spin=spin,
+                )
+            except AlreadyExists:
+                if not deadline.expired:
+                    continue
+            message = "it keeps being made and unlinked"
+            target = describe(checked_name(name))
+            raise Timeout(message, errno=errno.ETIMEDOUT, op="open", target=target)
+
+    @overload
+    @classmethod
+    def anonymous(
+        cls,
+        type: np.dtype[Any],
+        *,
+        capacity: int = ...,
+        size: int | None = ...,
+        overwrite: bool = ...,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def anonymous(
+        cls,
+        type: PayloadType[V] = ...,
+        *,
+        capacity: int = ...,
+        size: int | None = ...,
+        overwrite: bool = ...,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[V]: ...
+    @classmethod
+    def anonymous(
+        cls,
+        type: Any = BYTES,
+        *,
+        capacity: int = 1024,
+        size: int | None = None,
+        overwrite: bool = False,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Make a channel without a name, for children: inherited by a fork, or pickled for a spawn.
+
+        It is a memfd: it does not count in /dev/shm, and goes with its last holder.
+
+        Args:
+            type: as in `create`, and so the others.
+            capacity: see `create`.
+            size: see `create`.
+            overwrite: see `create`.
+            peer_gone: see `create`.
+            spin: see `create`.
+
+        Raises:
+            LimitReached: memory or RLIMIT_NOFILE is used up.
+            InvalidArgument: an argument is out of range.
+        """
+        check_options(peer_gone, spin)
+        codec: Codec[Any] = codec_for(type)
+        fd = make_anonymous(shape_for(codec, capacity, size), codec, overwrite=overwrite)
+        return cls._opened(fd, None, type, owner=True, peer_gone=peer_gone, spin=spin)
+
+    @overload
+    @classmethod
+    def from_fd(
+        cls,
+        fd: int,
+        type: np.dtype[Any],
+        *,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def from_fd(
+        cls,
+        fd: int,
+        type: PayloadType[V] = ...,
+        *,
+        peer_gone: PeerGonePolicy = ...,
+        spin: int = ...,
+    ) -> Channel[V]: ...
+    @classmethod
+    def from_fd(
+        cls,
+        fd: int,
+        type: Any = BYTES,
+        *,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Open a channel whose memory's descriptor came from elsewhere; never owns it.
+
+        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
+        still the caller's.
+
+        Args:
+            fd: the descriptor, as `memory_fd` gives it.
+            type: as in `open`.
+            peer_gone: see `create`.
+            spin: see `create`.
+
+        Raises:
+            InvalidArgument: `fd` is closed.
+            IpcError: as `open`.
+        """
+        check_options(peer_gone, spin)
+        try:
+            # A file description of its own: the kernel keeps who lives by those.
+            fresh = os.open(f"/proc/self/fd/{checked_fd(fd)}", os.O_RDWR | os.O_CLOEXEC)
+            shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+        except OSError as exc:
+            message = f"descriptor {fd}: {exc.strerror}"
+            raise InvalidArgument(message, errno=exc.errno or errno.EBADF) from None
+        name = name_of_path(shown)
+        channel = cls._opened(fresh, name, type, owner=False, peer_gone=peer_gone, spin=spin)
+        os.close(fd)
+        return channel
+
+    @classmethod
+    def _opened(cls, fd: int, *args: Any, **options: Any) -> Channel[Any]:
+        try:
+            return cast("Channel[Any]", cls(fd, *args, **options))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> Name | None:
+        """The name that finds the channel; None for an anonymous one."""
+        return self._name
+
+    @property
+    def memory_fd(self) -> int:
+        """The descriptor of the channel's memory, which stays the handle's; see `from_fd`.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("memory_fd")
+        return self._fd
+
+    def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
+        """Called by a native operation that failed."""
+        if self._closed:
+            result = CLOSED
+        longest = 0 if self._closed else self.longest
+        return ring_error(result, op, self._target, timeout, longest)
+
+    def _release(self) -> None:
+        self._detach()
+
+    def _remove(self) -> None:
+        if self._name is None:
+            message = "an anonymous channel has no name to unlink; it goes with its last holder"
+            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
+        unlink_file(self._name)
+
+    def _still_ours(self) -> bool:
+        return self._name is not None and is_file(self._name, self._file)
+
+    @property
+    def _target(self) -> str:
+        return describe(self._name)
+
+    def _size_text(self) -> str:
+        return f"{len(self)} of {self.capacity} messages of {self._codec.name}"
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        if is_spawning():
+            return (duplicate_for_child(self._fd), self._payload, *self._options)
+        if self._name is None:
+            message = "an anonymous channel pickles only into a child that multiprocessing starts"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
+        return (str(self._name), self._payload, *self._options)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        found, payload, peer_gone, spin = args
+        if isinstance(found, str):
+            return cast("Self", cls.open(found, payload, peer_gone=peer_gone, spin=spin))
+        return cast("Self", cls.from_fd(found.detach(), payload, peer_gone=peer_gone, spin=spin))

@@ -1,0 +1,154 @@
+"""Objects of any kind as the messages of a ProcessQueue: pickled, with their buffers beside.
+
+A message is a pickle, which begins with the byte 0x80; or a frame, which begins with another:
+a head, the pickle's bytes and the buffers', each beginning at a multiple of 64.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import errno
+import io
+import pickle
+import struct
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ipckit.errors import Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    Parts = list[Buffer]
+
+PICKLE: Final = 0x80  # the opcode that a pickle of protocol 2 or later begins with
+FRAME: Final = b"\x01ipckitQ"
+_PROTOCOL: Final = 5
+_COUNT: Final = struct.Struct("=8sQ")
+_ALIGN: Final = 64
+# Copying a small buffer into the pickle costs less than telling of it apart.
+_APART: Final = 16384
+_PLAIN: Final = frozenset({bytes, str, int, float, bool, type(None)})
+
+
+class _Table:
+    """How objects are reduced that pickle alone can't send to another process, such as sockets."""
+
+    def __init__(self) -> None:
+        self._extra: dict[type[Any], Any] = cast("Any", ForkingPickler)._extra_reducers  # noqa: SLF001
+        self._sizes = (-1, -1)
+        self._merged: dict[type[Any], Any] = {}
+
+    def get(self) -> dict[type[Any], Any]:
+        sizes = (len(copyreg.dispatch_table), len(self._extra))
+        if sizes != self._sizes:  # somebody registered another since
+            self._merged = {**copyreg.dispatch_table, **self._extra}
+            self._sizes = sizes
+        return self._merged
+
+
+_TABLE: Final = _Table()
+
+
+class _Encoder:
+    """A pickler, kept because making one costs more than most objects take."""
+
+    def __init__(self) -> None:
+        self.apart: Parts = []
+        self._file = io.BytesIO()
+        self._pickler = pickle.Pickler(
+            self._file, _PROTOCOL, buffer_callback=cast("Any", self._keep)
+        )
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the buffer goes into the pickle."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < _APART:
+            return True
+        self.apart.append(raw)
+        return False
+
+    def __call__(self, value: Any) -> bytes:
+        self._pickler.dispatch_table = _TABLE.get()
+        self._pickler.dump(value)
+        text = self._file.getvalue()
+        self._pickler.clear_memo()
+        self._file.seek(0)
+        self._file.truncate()
+        return text
+
+
+_ENCODERS: Final[list[_Encoder]] = []  # that no thread uses just now
+
+
+def encode(value: Any) -> bytes | Parts:
+    """An object as a message: a pickle, or the parts of a frame.
+
+    Raises:
+        Exception: whatever pickling it raises.
+    """
+    if type(value) in _PLAIN:
+        return pickle.dumps(value, _PROTOCOL)
+    try:
+        encoder = _ENCODERS.pop()
+    except IndexError:
+        encoder = _Encoder()
+    text = encoder(value)  # an encoder that failed is not used again
+    apart = encoder.apart
+    encoder.apart = []
+    _ENCODERS.append(encoder)
+    return _framed([text, *apart]) if apart else text
+
+
+def _framed(parts: Parts) -> Parts:
+    sizes = [memoryview(each).nbytes for each in parts]
+    head = _COUNT.pack(FRAME, len(parts)) + struct.pack(f"={len(parts)}Q", *sizes)
+    framed: Parts = [head]
+    before = len(head)
+    for part, size in zip(parts, sizes, strict=True):
+        framed += [bytes(-before % _ALIGN), part]
+        before = size
+    return framed
+
+
+def decode(memory: Buffer, own: Callable[[memoryview], Buffer] | None) -> Any:
+    """The object in a message.
+
+    Args:
+        memory: the message.
+        own: makes a buffer the object's own; None where the memory is its own already.
+
+    Raises:
+        Corrupt: it is no message of a ProcessQueue.
+        Exception: whatever unpickling it raises.
+    """
+    view = memoryview(memory)
+    if view.nbytes and view[0] == PICKLE:
+        return pickle.loads(view)  # noqa: S301 - the class says whom to trust
+    return _decode_frame(view, own)
+
+
+def _decode_frame(memory: memoryview, own: Callable[[memoryview], Buffer] | None) -> Any:
+    try:
+        magic, count = _COUNT.unpack_from(memory)
+        sane = magic == FRAME and 0 < count <= memory.nbytes // 8
+        sizes = struct.unpack_from(f"={count if sane else 0}Q", memory, _COUNT.size)
+    except struct.error:
+        sane, sizes = False, ()
+    if not sane:
+        message = "a message that no ProcessQueue sends"
+        raise Corrupt(message, errno=errno.EUCLEAN, op="get")
+    at = _COUNT.size + 8 * len(sizes)
+    parts: list[memoryview] = []
+    for size in sizes:
+        at += -at % _ALIGN
+        parts.append(memory[at : at + size])
+        at += size
+    text, *apart = parts
+    buffers = apart if own is None else [own(each) for each in apart]
+    return pickle.loads(text, buffers=buffers)  # noqa: S301 - the class says whom to trust

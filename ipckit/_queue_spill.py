@@ -1,0 +1,178 @@
+"""Memory for the messages of a ProcessQueue that are too large to be copied through its channel.
+
+A file without a name: each message has pages of its own, which are given back when the receiver is
+done with them. So nobody waits for anybody, and a receiver reads in place for as long as it likes.
+Pages that are given back are used again, since they are warm; beyond some megabytes they go back to
+the system. What the dead had in hand stays taken for as long as the queue lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import struct
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, cast
+
+from ipckit import _native
+from ipckit._channel import Channel
+from ipckit._shm_file import PRIVATE, READ_WRITE, check_memory, name_descriptors
+from ipckit._shm_memfd import Seal, new_memfd
+from ipckit.errors import Corrupt, IpcError, WouldBlock, from_errno
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_TARGET: Final = "ProcessQueue"
+_VECTORS: Final = 1024  # IOV_MAX
+# What is kept to be used again: at most so many pieces of so many bytes.
+_KEPT: Final = 16
+_KEPT_SIZE: Final = 1 << 22
+_PIECE: Final = struct.Struct("=QQ")  # where it is, and its bytes
+
+
+class QuietChannel(Channel[bytes]):
+    """A channel that says nothing when it is dropped; multiprocessing.Queue does not either."""
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+
+class _File:
+    """A descriptor that is closed when nobody needs it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+# What is read in place by this process. A forked child reads it too: then its pages stay.
+_HELD: Final[dict[tuple[int, int], weakref.ref[_native.Mapping]]] = {}
+os.register_at_fork(before=_HELD.clear)
+
+
+class Spill:
+    """The file, in one process.
+
+    Args:
+        fd: its descriptor, which this takes over; by default a new one.
+        pieces: the channel of the pieces that can be used again.
+    """
+
+    def __init__(self, fd: int | None = None, pieces: Channel[bytes] | None = None) -> None:
+        if fd is None:
+            fd = new_memfd("ipckit-queue")
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, int(Seal.SHRINK))
+        self._file = _File(fd)
+        self.pieces = pieces or QuietChannel.anonymous(capacity=_KEPT, size=4096)
+
+    @property
+    def fd(self) -> int:
+        """The file's descriptor."""
+        return self._file.fd
+
+    def put(self, parts: list[Buffer]) -> tuple[int, int]:
+        """Write a message behind all others; where it is, and how many bytes it has.
+
+        Raises:
+            LimitReached: there is no memory for it.
+        """
+        views = [memoryview(each).cast("B") for each in parts]
+        size = sum(each.nbytes for each in views)
+        at = self._piece(_span(size))
+        done = 0
+        try:
+            while done < size:
+                written = os.pwritev(self.fd, views[:_VECTORS], at + done)
+                done += written
+                while views and written >= views[0].nbytes:
+                    written -= views.pop(0).nbytes
+                if written:
+                    views[0] = views[0][written:]
+        except OSError as exc:
+            raise from_errno(exc.errno or errno.EIO, op="put", target=_TARGET) from None
+        return at, size
+
+    def _piece(self, span: int) -> int:
+        if span <= _KEPT_SIZE:
+            with suppress(WouldBlock):
+                at, size = cast("tuple[int, int]", _PIECE.unpack(self.pieces.receive(timeout=0)))
+                if size == span:
+                    return at
+                self.drop(at, size)
+        check_memory(span, _TARGET)
+        return self._grow(span)
+
+    def _grow(self, size: int) -> int:
+        try:
+            # A file description of its own, by which flock(2) tells threads and forks apart; the
+            # kernel drops the lock of who dies.
+            fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as exc:
+            error = from_errno(exc.errno or errno.EIO, op="put", target=_TARGET)
+            raise name_descriptors(error) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            at = os.fstat(fd).st_size
+            os.ftruncate(fd, at + size)
+        except OSError as exc:
+            raise from_errno(exc.errno or errno.EIO, op="put", target=_TARGET) from None
+        finally:
+            os.close(fd)
+        return at
+
+    def take(self, at: int, size: int) -> memoryview:
+        """The memory of a message: the caller's own, and given back with the last look at it.
+
+        Raises:
+            Corrupt: there is no such message.
+        """
+        if at < 0 or at % mmap.PAGESIZE or size <= 0 or at + size > os.fstat(self.fd).st_size:
+            message = f"{size:,} bytes at {at:,}, where no message is"
+            raise Corrupt(message, errno=errno.EUCLEAN, op="get", target=_TARGET)
+        try:
+            # Private: what is written in it stays here, and a forked child has its own.
+            mapping = _native.mmap(self.fd, at, size, READ_WRITE, PRIVATE)
+        except OSError:  # vm.max_map_count of them live
+            return self._copy(at, size)
+        key = (id(self._file), at)
+
+        def over(_: object) -> None:
+            if _HELD.pop(key, None) is not None:
+                self.drop(at, size)
+
+        _HELD[key] = weakref.ref(mapping, over)
+        return memoryview(cast("Buffer", mapping))
+
+    def _copy(self, at: int, size: int) -> memoryview:
+        data = memoryview(bytearray(size))
+        done = 0
+        while done < size:
+            done += os.preadv(self.fd, [data[done:]], at + done)
+        self.drop(at, size)
+        return data
+
+    def drop(self, at: int, size: int) -> None:
+        """Give a piece back: to who puts the next message, or to the system."""
+        span = _span(size)
+        if span <= _KEPT_SIZE:
+            with suppress(IpcError):  # enough are kept, or the queue is closed
+                self.pieces.send(_PIECE.pack(at, span), timeout=0)
+                return
+        with suppress(OSError):  # failing costs memory, and nothing else
+            _native.punch(self.fd, at, span)
+
+    def close(self) -> None:
+        """Let go of the file, which stays open for what is read in it; idempotent."""
+        self.pieces.close()
+
+
+def _span(size: int) -> int:
+    """The bytes of a message's piece: a power of two, so that pieces fit again."""
+    return max(mmap.PAGESIZE, 1 << (size - 1).bit_length())
