@@ -210,15 +210,10 @@ class Channel(ChannelObject[T]):
             InvalidArgument: `shape` is missing or below 0.
             IpcError: as `send`.
         """
-        layout = self._layout
-        dimensions = layout.shape_for(shape)
-        nbytes = layout.dtype.base.itemsize
-        for each in dimensions:
-            nbytes *= each
-        if layout.size and nbytes != layout.size:
-            message = f"every message has {layout.size} bytes, and the shape {shape} {nbytes}"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="loan", target=self._target)
-        return self._lend(Loan, nbytes, timeout).lay_out(layout, dimensions)
+        loan = self._lend(Loan, self._layout.bytes_for(shape), timeout)
+        if isinstance(shape, tuple):
+            loan._shape = shape
+        return loan
 
     def receive_view(self, *, timeout: float | None = None) -> View:
         """Take the next message and read it where it lies.
@@ -233,7 +228,7 @@ class Channel(ChannelObject[T]):
         Raises:
             IpcError: as `receive`.
         """
-        return self._view(View, timeout).lay_out(self._layout, None)
+        return self._view(View, timeout)
 
     # -- facts -------------------------------------------------------------------------------------
 

@@ -146,6 +146,12 @@ holder_channel(holder_object *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+holder_nbytes(holder_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSsize_t(self->lease == NULL ? 0 : self->lease->size);
+}
+
+static PyObject *
 holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
 {
     Py_CLEAR(self->lease);
@@ -224,6 +230,7 @@ static PyMethodDef holder_methods[] = {
 
 static PyGetSetDef holder_getset[] = {
     {"_lease", (getter)holder_lease, NULL, PyDoc_STR("the Lease, or None"), NULL},
+    {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("bytes of the message, 0 without one"), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("the channel"), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
