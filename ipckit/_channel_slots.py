@@ -94,9 +94,10 @@ class Layout:
         if shape is None:
             message = "the type has no fixed size; say how many bytes, or which shape"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        # A plain number is the commonest, and a loan takes no longer than what it saves.
-        plain = shape.__class__ is int and shape >= 0  # type: ignore[operator]
-        elements: int = shape if plain else math.prod(self.dimensions(shape))
+        if shape.__class__ is int and cast("int", shape) >= 0:  # the commonest, and quick
+            elements = cast("int", shape)
+        else:
+            elements = math.prod(self.dimensions(shape))
         nbytes = elements * self.unit
         if self.size and nbytes != self.size:
             message = f"every message has {self.size} bytes, and the shape {shape} {nbytes}"
