@@ -94,8 +94,8 @@ class Layout:
         if shape is None:
             message = "the type has no fixed size; say how many bytes, or which shape"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        if shape.__class__ is int and cast("int", shape) >= 0:  # the commonest, and quick
-            elements = cast("int", shape)
+        if type(shape) is int and shape >= 0:  # the commonest, and quick
+            elements = shape
         else:
             elements = math.prod(self.dimensions(shape))
         nbytes = elements * self.unit
