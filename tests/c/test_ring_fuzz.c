@@ -42,7 +42,7 @@ evil_number(void)
         return below(16) | (uint64_t)owner_of((uint32_t)below(5), (uint32_t)below(4)) << 4
             | below(30) << 32;
     case 6:
-        return shape_of(below(units * UNIT * 2), below(6));
+        return shape_of(below(units * UNIT * 2), below(2) == 0 ? below(6) : 1);
     case 7:
         return shape_of(below(80) * below(80), below(3) == 0 ? COUNT_MASK : below(30));
     case 8:
@@ -52,9 +52,26 @@ evil_number(void)
     }
 }
 
+/* The whole ring elsewhere: consistent, and perhaps beyond what there is. */
+static void
+displace(channel_header *header)
+{
+    uint64_t by = below(3) * units + below(units), word = by << COUNT_BITS;
+    uint64_t *words[] = {&header->tail, &header->head, &header->seen_head, &header->seen_tail,
+                         &header->reserve};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        __atomic_fetch_add(words[i], word, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&header->hold, by << 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&header->seen_hold, by << 1, __ATOMIC_RELAXED);
+}
+
 static void
 scribble(void)
 {
+    if (below(20) == 0) {
+        displace((channel_header *)shared.memory);
+    }
     static const uint16_t favourites[] = {
         offsetof(channel_header, roles_seen),   offsetof(channel_header, reap_wanted),
         offsetof(channel_header, peers_high),   offsetof(channel_header, send_lock),
@@ -65,18 +82,21 @@ scribble(void)
         offsetof(channel_header, head),         offsetof(channel_header, space),
     };
     size_t at;
-    switch (below(4)) {
+    const channel_header *header = (const channel_header *)shared.memory;
+    switch (below(6)) {
     case 0:
+    case 1:
         at = favourites[below(sizeof favourites / sizeof *favourites)];
         break;
-    case 1:
+    case 2:
         at = below(CHANNEL_ARENA_START / 8) * 8;
         break;
-    case 2: /* a record's header, most likely */
-        at = CHANNEL_ARENA_START + below(units) * UNIT + below(2) * 8;
+    case 3: /* the record at head, at hold, or one near them */
+        at = below(2) ? position_of(header->head) : header->hold >> 1;
+        at = CHANNEL_ARENA_START + (at + below(3) * below(4)) % units * UNIT + below(2) * 8;
         break;
     default:
-        at = CHANNEL_ARENA_START + below(units * UNIT / 8) * 8;
+        at = CHANNEL_ARENA_START + below(units) * UNIT + below(2) * 8;
     }
     uint64_t number = evil_number();
     char *word = shared.memory + at;
@@ -112,7 +132,7 @@ step_send(peer *p, ring_operation operation)
     ring_call call = call_of(&p->h, operation, (int64_t)below(2));
     bool batch = operation == op_batch;
     call.items = batch ? 1 + below(9) : 1;
-    call.length = below(5) == 0 ? below(units * UNIT) : below(100) + batch;
+    call.length = (below(5) == 0 ? below(units * UNIT) : below(100)) + batch;
     char *block = malloc(call.length * call.items + 1);
     memset(block, 1, call.length * call.items + 1);
     call.data = block;
@@ -218,7 +238,7 @@ begin(uint64_t seed, peer peers[HANDLES])
 {
     seed_chance(seed);
     danger = 0;
-    units = 64 + below(4) * 32;
+    units = 128 << below(2); /* the arena ends with a page */
     uint64_t item = below(4) == 0 ? 24 : 0;
     shared = channel_make(units, 2 + below(30), item, below(3) == 0 ? CHANNEL_OVERWRITE : 0);
     for (int i = 0; i < HANDLES; i++) {
@@ -236,17 +256,30 @@ end(peer peers[HANDLES])
     channel_unmake(&shared);
 }
 
+/* After some steps in peace: again and again from there, each time with other numbers. */
 static void
 play(uint64_t seed)
 {
-    peer peers[HANDLES];
+    static char before[CHANNEL_ARENA_START + 256 * UNIT];
+    peer peers[HANDLES], then[HANDLES];
     begin(seed, peers);
-    uint64_t quiet = below(30), every = 1 + below(20);
-    for (int step = 0; step < 60; step++) {
-        danger = (uint64_t)step < quiet ? 0 : every;
-        ring_point();
-        results[one_step(&peers[below(HANDLES)])]++;
-        danger = 0;
+    for (uint64_t quiet = below(400); quiet > 0; quiet--) {
+        one_step(&peers[below(HANDLES)]);
+    }
+    memcpy(before, shared.memory, shared.size);
+    memcpy(then, peers, sizeof then);
+    for (int again = 0; again < 40; again++) {
+        scribble();
+        for (uint64_t steps = 1 + below(5); steps > 0; steps--) {
+            danger = 2 + below(40);
+            results[one_step(&peers[below(HANDLES)])]++;
+            danger = 0;
+        }
+        for (int i = 0; i < HANDLES; i++) {
+            then[i].h.r.tell_fd = peers[i].h.r.tell_fd;
+        }
+        memcpy(shared.memory, before, shared.size);
+        memcpy(peers, then, sizeof then);
     }
     try_open();
     end(peers);
