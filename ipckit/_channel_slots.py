@@ -94,11 +94,11 @@ class Layout:
         if shape is None:
             message = "the type has no fixed size; say how many bytes, or which shape"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        if type(shape) is int and shape >= 0:  # the commonest, and quick
-            elements = shape
+        # A plain number needs no more, and a loan should take no longer than what it saves.
+        if type(shape) is int and shape >= 0:
+            nbytes = shape * self.unit
         else:
-            elements = math.prod(self.dimensions(shape))
-        nbytes = elements * self.unit
+            nbytes = math.prod(self.dimensions(shape)) * self.unit
         if self.size and nbytes != self.size:
             message = f"every message has {self.size} bytes, and the shape {shape} {nbytes}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
