@@ -567,6 +567,6 @@ main(int argc, char **argv)
     for (int i = 0; points[i].name != NULL; i++) {
         printf("%s %llu\n", points[i].name, (unsigned long long)points[i].deaths);
     }
-    printf("%llu deaths\nok\n", (unsigned long long)deaths);
+    printf("deaths %llu\nok\n", (unsigned long long)deaths);
     return 0;
 }
