@@ -24,14 +24,14 @@ def _line(offset: int, row: bytes) -> str:
     return f"{offset:08x}  {hexadecimal}  |{printable(row)}|"
 
 
-def _rows(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes again, in rows of 16 whatever the pieces were."""
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes again, in blocks of whole rows, the last one apart."""
     rest = b""
     for piece in pieces:
         data = rest + piece
         whole = len(data) - len(data) % WIDTH
-        for start in range(0, whole, WIDTH):
-            yield data[start : start + WIDTH]
+        if whole:
+            yield data[:whole]
         rest = data[whole:]
     if rest:
         yield rest
@@ -46,16 +46,20 @@ def hexdump(pieces: Iterable[bytes], *, start: int = 0, collapse: bool = True) -
         collapse: one ``*`` stands for all rows that are the same as the one before.
     """
     offset = start
-    previous: bytes | None = None
+    previous = b""
     starred = False
-    for row in _rows(pieces):
-        if not collapse or row != previous:
-            yield _line(offset, row)
-            starred = False
-        elif not starred:
-            yield "*"
-            starred = True
-        previous = row
-        offset += len(row)
+    for block in _blocks(pieces):
+        # Memory is mostly zeros: a block of the same row again is seen in one comparison.
+        same = collapse and block == previous * (len(block) // WIDTH)
+        for at in () if same and starred else range(0, len(block), WIDTH):
+            row = block[at : at + WIDTH]
+            if not collapse or row != previous:
+                yield _line(offset + at, row)
+                starred = False
+            elif not starred:
+                yield "*"
+                starred = True
+            previous = row
+        offset += len(block)
     if offset > start:
         yield f"{offset:08x}"

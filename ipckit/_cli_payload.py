@@ -72,11 +72,8 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
     """The Struct that ``--struct`` or ``--c`` asks for; None where neither was given.
 
     Raises:
-        InvalidArgument: both were given, or what was given makes no Struct.
+        InvalidArgument: what was given makes no Struct.
     """
-    if reference is not None and source is not None:
-        message = "--struct and --c both say what the bytes are"
-        raise _invalid(message, "give one of them")
     found: Any = None
     if reference is not None:
         found = struct_named(reference)

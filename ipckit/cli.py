@@ -22,6 +22,15 @@ __all__ = ["COMMANDS", "main", "run"]
 # In the order of `ipckit --help`.
 COMMANDS: Final = {
     "ls": "List the IPC objects that exist.",
+    "peek": "Show the messages in a queue without taking them.",
+    "dump": "Show the bytes of shared memory.",
+    "send": "Put messages into a queue.",
+    "recv": "Take messages from a queue and print them.",
+    "top": "Watch queues, segments and semaphores live.",
+    "limits": "Show the kernel's limits, what is used, and how to raise them.",
+    "doctor": "Find what is likely to bite, and say what cures it.",
+    "header": "Turn a Struct into a C header, or the other way.",
+    "completion": "Print the shell's code that completes these commands.",
 }
 _BY_SIGNAL: Final = 128  # what a shell shows for a program that a signal ended
 

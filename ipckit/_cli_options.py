@@ -1,0 +1,106 @@
+"""Options that several commands take, and how a wrong value becomes wrong usage."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ipckit import inventory
+from ipckit._cli_common import resolve
+from ipckit._cli_payload import struct_asked_for
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from ipckit.inventory import IpcObject, Kind
+    from ipckit.structs import Struct
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """What is wrong with an argument is wrong usage: exit status 2."""
+    try:
+        yield
+    except InvalidArgument as exc:
+        raise click.UsageError(str(exc), click.get_current_context(silent=True)) from None
+
+
+def chosen(text: str, kinds: Collection[Kind], *, holders: bool = False) -> IpcObject:
+    """The object of one of some kinds that an address stands for.
+
+    Raises:
+        NotFound: no object is called that.
+        UsageError: more than one is, or the address is of another kind.
+    """
+    with usage():
+        return resolve(text, kinds, holders=holders)
+
+
+def _completion(kinds: Collection[Kind]) -> Any:
+    def complete(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        del ctx, param
+        try:
+            found = inventory.survey(kinds, holders=False).objects
+        except OSError:
+            return []
+        return [
+            CompletionItem(each.address, help=f"{each.kind} of {each.owner}")
+            for each in found
+            if each.address.startswith(incomplete)
+        ]
+
+    return complete
+
+
+def object_argument(*kinds: Kind) -> Callable[[F], F]:
+    """The argument OBJECT; the shell completes it with the objects that there are."""
+    return click.argument("text", metavar="OBJECT", shell_complete=_completion(kinds))
+
+
+def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Look whether the other of the two options was given, and make the struct once."""
+    if value is None:
+        return None
+    with usage():
+        if "struct" in ctx.meta:
+            message = "--struct and --c both say what the bytes are; give one of them"
+            raise click.UsageError(message, ctx)
+        reference, source = (value, None) if param.name == "struct_name" else (None, value)
+        ctx.meta["struct"] = struct_asked_for(reference, source)
+    return value
+
+
+def struct_options(command: F) -> F:
+    """The options ``--struct`` and ``--c``; `struct_given` has what they say."""
+    for option in (
+        click.option(
+            "--c",
+            "c_source",
+            metavar="TEXT",
+            callback=_struct_of,
+            expose_value=False,
+            help='The bytes are this C struct: "typedef struct …", or @FILE.',
+        ),
+        click.option(
+            "--struct",
+            "struct_name",
+            metavar="MODULE:CLASS",
+            callback=_struct_of,
+            expose_value=False,
+            help="The bytes are this Struct class; a module here is found.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def struct_given() -> type[Struct] | None:
+    """The struct that the options of the command in hand ask for, or None."""
+    found: type[Struct] | None = click.get_current_context().meta.get("struct")
+    return found
