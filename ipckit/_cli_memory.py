@@ -26,9 +26,9 @@ _HELD: Final = re.compile(r"fd (\d+)")
 class Source(Protocol):
     """Bytes that can be read from any offset."""
 
-    size: int
-
-    def read(self, size: int, offset: int) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+    def read(self, n: int, /, offset: int) -> bytes: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -55,10 +55,10 @@ class FileSource:
             raise InvalidArgument(message, errno=errno.EINVAL, target=name)
         self.size = status.st_size
 
-    def read(self, size: int, offset: int) -> bytes:
+    def read(self, n: int, /, offset: int) -> bytes:
         """Some bytes from an offset; fewer where the file ends."""
         try:
-            return os.pread(self._fd, size, offset)
+            return os.pread(self._fd, n, offset)
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="pread", target=self._name) from None
 

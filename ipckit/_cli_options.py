@@ -14,7 +14,7 @@ from ipckit._cli_payload import struct_asked_for
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Generator
 
     from ipckit.inventory import IpcObject, Kind
     from ipckit.structs import Struct
@@ -23,7 +23,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 @contextlib.contextmanager
-def usage() -> Iterator[None]:
+def usage() -> Generator[None]:
     """What is wrong with an argument is wrong usage: exit status 2."""
     try:
         yield

@@ -8,14 +8,11 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, cast
 
 from ipckit._cli_hexdump import printable
 from ipckit.errors import InvalidArgument, LayoutMismatch
 from ipckit.structs import ArrayView, Struct, StructType
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _ESCAPES: Final = str.maketrans({chr(code): f"\\x{code:02x}" for code in (*range(32), 127)})
 
@@ -105,9 +102,9 @@ def plain(value: object) -> Any:
     if isinstance(value, Struct):
         return plain(Struct.asdict(value))
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {name: plain(each) for name, each in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
-        return [plain(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return [plain(each) for each in cast("list[object]", value)]
     if isinstance(value, bytes):
         return value.hex()
     return value
@@ -158,7 +155,7 @@ def _fitted(template: object, value: object) -> Any:
             message = f"{value!r} are no hexadecimal digits, which stand for bytes"
             raise _invalid(message) from None
     if isinstance(template, ArrayView) and isinstance(value, list):
-        items: list[Any] = value
+        items = cast("list[object]", value)
         if len(items) != len(template):
             message = f"an array has {len(template)} items, not {len(items)}"
             raise _invalid(message)
@@ -170,7 +167,7 @@ def _built(struct: type[Struct], value: object) -> Struct:
     zero = StructType.zeroed(struct)
     names = [field.name for field in struct.__plan__.fields]
     if isinstance(value, list):
-        given: list[Any] = value
+        given = cast("list[object]", value)
         if len(given) > len(names):
             message = f"{struct.__name__} has {len(names)} fields, not {len(given)}"
             raise _invalid(message)
@@ -178,7 +175,7 @@ def _built(struct: type[Struct], value: object) -> Struct:
     if not isinstance(value, dict):
         message = f"{struct.__name__} is written as a JSON object or array, not {value!r}"
         raise _invalid(message)
-    fields: Mapping[str, Any] = value
+    fields = cast("dict[str, object]", value)
     unknown = [name for name in fields if name not in names]
     if unknown:
         message = f"{struct.__name__} has no field {unknown[0]!r}"

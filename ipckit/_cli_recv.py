@@ -73,7 +73,9 @@ def _opened(found: IpcObject) -> Queue:
 
 
 def _taker(
-    queue: Queue, mtype: int | None, exclude: bool  # noqa: FBT001
+    queue: Queue,
+    mtype: int | None,
+    exclude: bool,  # noqa: FBT001
 ) -> Callable[[float | None], Message[bytes]]:
     if isinstance(queue, PosixMessageQueue):
         if mtype is not None or exclude:
@@ -135,12 +137,12 @@ def command(
         taken = 0
         while follow or everything or taken < (count or 1):
             try:
-                message = take(0 if everything else timeout)
+                taken_now = take(0 if everything else timeout)
             except WouldBlock:
                 if everything:
                     break
                 raise
-            why = _print(message, found, struct, form or "")
+            why = _print(taken_now, found, struct, form or "")
             if why:
                 say(f"ipckit: {why}", error=True)
                 status = ERROR

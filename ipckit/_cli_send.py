@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import click
 
@@ -13,7 +13,7 @@ from ipckit._cli_payload import struct_from_json
 from ipckit.msgq import PosixMessageQueue, SysVMessageQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ipckit.structs import Struct
 
@@ -45,14 +45,14 @@ def _from_hex(text: str, what: str) -> bytes:
 def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) -> _Outgoing:
     """A message as ``recv --json`` writes it."""
     try:
-        record = json.loads(text)
+        record: Any = json.loads(text)
     except (ValueError, RecursionError) as exc:
         message = f"{what}: not JSON: {exc}"
         raise click.UsageError(message, click.get_current_context()) from None
-    if not isinstance(record, dict):
+    fields = cast("dict[str, Any]", record) if isinstance(record, dict) else None
+    if fields is None:
         message = f"{what}: a message is a JSON object with value, hex or text"
         raise click.UsageError(message, click.get_current_context())
-    fields: Mapping[str, Any] = record
     own = fields.get(order)
     if own is not None and (isinstance(own, bool) or not isinstance(own, int)):
         message = f"{what}: {order} is {own!r}; it takes a number"

@@ -47,7 +47,9 @@ def _snapshot(interval: float) -> list[Row]:
     show_default=True,
     help="Put these first.",
 )
-@click.option("--filter", "wanted", default="", metavar="TEXT", help="Show only what has this text.")
+@click.option(
+    "--filter", "wanted", default="", metavar="TEXT", help="Show only what has this text."
+)
 @click.option("--once", is_flag=True, help="Print one table after the interval, and end.")
 @click.option("--json", "as_json", is_flag=True, help="With --once, a JSON array.")
 def command(*, interval: float, order: str, wanted: str, once: bool, as_json: bool) -> None:

@@ -74,7 +74,7 @@ _COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _DIRECTIVE: Final = re.compile(r"^[ \t]*#[ \t]*(\w*)((?:\\\n|[^\n])*)", re.MULTILINE)
 # What a header says to C++ alone, such as extern "C".
 _FOR_CPP: Final = re.compile(
-    r"""^[ \t]*\#[ \t]*if(?:def[ \t]+__cplusplus|[ \t]+defined[ \t]*\(?[ \t]*__cplusplus[ \t]*\)?)[ \t]*\n
+    r"""^[ \t]*\#[ \t]*if(?:def|[ \t]+defined)[ \t]*\(?[ \t]*__cplusplus[ \t]*\)?[ \t]*\n
     (?:(?![ \t]*\#[ \t]*(?:if|el|endif))[^\n]*\n)*
     [ \t]*\#[ \t]*endif[^\n]*""",
     re.MULTILINE | re.VERBOSE,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject
 
 _ROOT: Final = Path("/")
+_SHM: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 _SMALL_SHM: Final = 64 * 2**20
 _NEARLY: Final = 0.8
 _FIRST_USER: Final = 1000  # systemd leaves the users below alone
@@ -43,10 +44,8 @@ def _near(limit: Limit) -> Finding | None:
     share = limit.share
     if share is None or share < _NEARLY:
         return None
-    what = (
-        f"{limit.used:,} of {limit.value:,} {limit.unit} are used ({share:.0%}): {limit.meaning}"
-    )
-    check = "shm-full" if limit.name.startswith("/dev/shm") else "limit"
+    what = f"{limit.used:,} of {limit.value:,} {limit.unit} are used ({share:.0%}): {limit.meaning}"
+    check = "shm-full" if limit.name.startswith(_SHM) else "limit"
     return Finding(check, limit.name, what, limit.change or "remove what is left: ipckit gc")
 
 
@@ -55,10 +54,10 @@ def limits() -> Iterator[Finding]:
     for limit in table():
         if limit.name in {"RLIMIT_NOFILE", "RLIMIT_MEMLOCK"}:
             continue  # of this process, of which nobody asks
-        if limit.name == "/dev/shm size" and limit.value and limit.value <= _SMALL_SHM:
-            what = f"/dev/shm holds {limit.value // 2**20} MiB, Docker's default, and no more"
+        if limit.name == f"{_SHM} size" and limit.value and limit.value <= _SMALL_SHM:
+            what = f"{_SHM} holds {limit.value // 2**20} MiB, Docker's default, and no more"
             cure = "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
-            yield Finding("shm-small", "/dev/shm", what, cure)
+            yield Finding("shm-small", _SHM, what, cure)
         found = _near(limit)
         if found is not None:
             yield found
@@ -159,7 +158,7 @@ def peer(pid: int) -> Iterator[Finding]:
             yield Finding("peer-namespace", subject, text, cure)
     try:
         there = Path(f"/proc/{pid}/root/dev/shm").stat()
-        here = Path("/dev/shm").stat()  # noqa: S108 - where Linux keeps POSIX shared memory
+        here = Path(_SHM).stat()
     except PermissionError:
         text = "its /dev/shm can't be read"
         yield Finding("unseen", subject, text, "run it as root", "note")

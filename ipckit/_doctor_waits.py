@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject, Process
     from ipckit.msgq import SysVMessageQueueStat
 
-_RELEASE: Final = "python3 -c 'from ipckit import *; SysVSemaphoreSet.from_id({id})[{index}].release()'"
+_RELEASE: Final = (
+    "python3 -c 'from ipckit import *; SysVSemaphoreSet.from_id({id})[{index}].release()'"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ipckit._plan import Plan
 
 # Where Python has two names for what C calls one type, the first: Float and not Float32.
-_PYTHON_NAMES: Final = {
+_PYTHON_NAMES: Final[dict[Scalar, str]] = {
     scalar: name
-    for name, scalar in reversed(vars(_fields).items())
+    for name, scalar in reversed(list(vars(_fields).items()))
     if isinstance(scalar, Scalar) and name in structs.__all__
 }
 _LONGEST_LINE: Final = 99
@@ -54,13 +54,14 @@ def c_header(struct: StructType, origin: str = "") -> str:
     """
     plan = struct.__plan__
     guard = re.sub(r"\W", "_", plan.name).upper() + "_H"
-    includes, declarations = [], []
+    includes: list[str] = []
+    declarations: list[str] = []
     for line in struct.c_declaration().splitlines():
         (includes if line.startswith("#include") else declarations).append(line)
     includes = sorted({*includes, "#include <stddef.h>"})
     parts = [
-        f"/* {plan.name}, {plan.size} bytes: the layout of {origin or plan.name}, fingerprint "
-        f"{plan.fingerprint}.\n   Written by `ipckit header`. */\n",
+        f"/* {plan.name}, {plan.size} bytes: the layout of {origin or plan.name}. */",
+        f"/* Fingerprint {plan.fingerprint}; written by `ipckit header`. */",
         f"#ifndef {guard}\n#define {guard}\n",
         "\n".join(includes) + "\n",
         "#ifdef __cplusplus\n#define _Static_assert static_assert\n#endif\n",

@@ -221,7 +221,9 @@ def _shm() -> Iterator[Limit]:
     files = f"mount -o remount,nr_inodes={at.f_files * 2} {_SHM}"
     count = at.f_files - at.f_ffree
     meaning = "how many of them"
-    yield Limit(f"{_SHM} files", at.f_files or None, count, "files", meaning, files * bool(at.f_files))
+    yield Limit(
+        f"{_SHM} files", at.f_files or None, count, "files", meaning, files * bool(at.f_files)
+    )
 
 
 def _sockets() -> Iterator[Limit]:

@@ -204,9 +204,9 @@ class Sampler:
                 attached=segment.nattch,
                 last=segment.lpid or segment.cpid,
             )
-        for each in list_sets():
-            row = Row(f"s:{each.id}", _key(each.key), users.get(each.uid, str(each.uid)))
-            yield _set_row(row, each.id)
+        for stat in list_sets():
+            row = Row(f"s:{stat.id}", _key(stat.key), users.get(stat.uid, str(stat.uid)))
+            yield _set_row(row, stat.id)
 
 
 def _number(value: float | None) -> float:
@@ -226,7 +226,9 @@ ORDERS: Final[dict[str, tuple[str, Callable[[Row], Any]]]] = {
 
 def arranged(rows: list[Row], order: str, wanted: str) -> list[Row]:
     """The rows in which some text stands, in an order of `ORDERS`."""
-    shown = [row for row in rows if wanted.lower() in f"{row.address} {row.key} {row.owner}".lower()]
+    shown = [
+        row for row in rows if wanted.lower() in f"{row.address} {row.key} {row.owner}".lower()
+    ]
     return sorted(shown, key=ORDERS[order][1], reverse=order != "name")
 
 
