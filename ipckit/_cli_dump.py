@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -15,7 +14,7 @@ from ipckit._cli_common import DONE, ERROR, say
 from ipckit._cli_hexdump import hexdump
 from ipckit._cli_memory import open_object, open_path, pieces
 from ipckit._cli_options import chosen, object_argument, struct_given, struct_options, usage
-from ipckit._cli_payload import decoded, plain
+from ipckit._cli_payload import decoded, json_line, plain, write
 
 if TYPE_CHECKING:
     from ipckit._cli_memory import Source
@@ -82,7 +81,7 @@ def _print_structs(
             say(f"ipckit: at {at:#x}: {why}", error=True)
             status = ERROR
         elif as_json:
-            say(json.dumps({"offset": at, "value": plain(value)}, ensure_ascii=False))
+            write(json_line({"offset": at, "value": plain(value)}))
         else:
             say(f"{at:08x}  {value!r}")
     return status

@@ -88,13 +88,9 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
 def decoded(struct: type[Struct], data: bytes) -> tuple[Struct | None, str]:
     """The struct that some bytes are, or None and why they are none."""
     try:
-        value = struct.from_bytes(data)
-        Struct.asdict(value)  # text that is not UTF-8 shows when it is read
+        return struct.from_bytes(data), ""
     except LayoutMismatch as exc:
         return None, str(exc.strerror)
-    except ValueError as exc:
-        return None, str(exc)
-    return value, ""
 
 
 def plain(value: object) -> Any:
@@ -108,6 +104,15 @@ def plain(value: object) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return value
+
+
+def json_line(value: object) -> bytes:
+    """A value as JSON on one line.
+
+    Text that is not UTF-8 stands there as Python has it, with the escapes of lone surrogates.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def text_of(data: bytes) -> str | None:
@@ -139,6 +144,13 @@ def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, 
         if value is not None:
             return {"size": len(data), "value": plain(value)}, ""
     return {"size": len(data), "hex": data.hex(), "text": text_of(data)}, why
+
+
+def write(data: bytes) -> None:
+    """Bytes to standard output, at once: what was taken from a queue is nowhere else."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 # -- in --------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from ipckit._cli_common import DONE, ERROR, Refused, say
 from ipckit._cli_hexdump import hexdump
 from ipckit._cli_options import chosen, object_argument, struct_given, struct_options
-from ipckit._cli_payload import decoded, message_fields
+from ipckit._cli_payload import decoded, json_line, message_fields, write
 from ipckit.errors import WouldBlock
 from ipckit.msgq import Message, SysVMessageQueue
 
@@ -84,7 +83,7 @@ def command(text: str, *, count: int | None, mtype: int | None, as_json: bool) -
                 continue
             if as_json:
                 fields, why = message_fields(each.value, struct)
-                say(json.dumps({"index": index, "mtype": each.mtype, **fields}, ensure_ascii=False))
+                write(json_line({"index": index, "mtype": each.mtype, **fields}))
             else:
                 why = _show(index, each, struct)
             if why:

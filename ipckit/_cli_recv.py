@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +9,7 @@ import click
 
 from ipckit._cli_common import DONE, ERROR, say
 from ipckit._cli_options import chosen, object_argument, struct_given, struct_options
-from ipckit._cli_payload import decoded, message_fields, one_line
+from ipckit._cli_payload import decoded, json_line, message_fields, one_line, write
 from ipckit.errors import WouldBlock
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
 
@@ -33,12 +32,6 @@ Examples:
 _FORMATS: Final = ("json", "hex", "raw")
 
 
-def _write(data: bytes) -> None:
-    """Bytes to standard output, at once: what was taken is nowhere else."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-
-
 def _print(
     message: Message[bytes], found: IpcObject, struct: type[Struct] | None, form: str
 ) -> str:
@@ -49,20 +42,20 @@ def _print(
         if found.kind == "posix-queue":
             extra = {"priority": message.priority}
         fields, why = message_fields(data, struct)
-        _write(json.dumps({**extra, **fields}, ensure_ascii=False).encode() + b"\n")
+        write(json_line({**extra, **fields}))
         return why
     if struct is not None:
         value, why = decoded(struct, data)
-        _write((data.hex() if value is None else repr(value)).encode() + b"\n")
+        write((data.hex() if value is None else repr(value)).encode() + b"\n")
         return why
     if form == "hex":
-        _write(data.hex().encode() + b"\n")
+        write(data.hex().encode() + b"\n")
     elif form == "raw":
-        _write(data)
+        write(data)
     elif sys.stdout.isatty():
-        _write(one_line(data).encode() + b"\n")
+        write(one_line(data).encode() + b"\n")
     else:
-        _write(data.rstrip(b"\0") + b"\n")
+        write(data.rstrip(b"\0") + b"\n")
     return ""
 
 

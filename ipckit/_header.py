@@ -61,7 +61,7 @@ def c_header(struct: StructType, origin: str = "") -> str:
     includes = sorted({*includes, "#include <stddef.h>"})
     parts = [
         f"/* {plan.name}, {plan.size} bytes: the layout of {origin or plan.name}. */",
-        f"/* Fingerprint {plan.fingerprint}; written by `ipckit header`. */",
+        f"/* Fingerprint {plan.fingerprint}; written by `ipckit header`. */\n",
         f"#ifndef {guard}\n#define {guard}\n",
         "\n".join(includes) + "\n",
         "#ifdef __cplusplus\n#define _Static_assert static_assert\n#endif\n",
