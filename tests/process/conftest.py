@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ipckit import cli
 from ipckit.testing import Child
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ def commands(spawn: Callable[..., Child]) -> Callable[..., list[Result]]:
     """
 
     def run(*lines: Sequence[object], **options: Any) -> list[Result]:
+        # Another user may not reach what is imported later.
+        early = ["json", *(f"ipckit._cli_{name}" for name in cli.COMMANDS if name != "top")]
+        options.setdefault("imports", early if "user" in options else ())
         child = spawn(COMMANDS, *([str(word) for word in line] for line in lines), **options)
         child.wait()
         return [(status, out, err) for status, out, err in child.result]
