@@ -16,6 +16,7 @@ Kind = Literal[
     "memfd",
     "socket",
 ]
+State = Literal["held", "used", "unknown", "orphaned"]
 KINDS: Final[tuple[Kind, ...]] = (
     "sysv-queue",
     "sysv-segment",
@@ -28,6 +29,18 @@ KINDS: Final[tuple[Kind, ...]] = (
     "socket",
 )
 
+PREFIXES: Final[dict[Kind, str]] = {
+    "sysv-queue": "q",
+    "sysv-segment": "m",
+    "sysv-semaphores": "s",
+    "posix-queue": "mq",
+    "posix-segment": "shm",
+    "posix-semaphore": "sem",
+    "channel": "channel",
+    "memfd": "memfd",
+    "socket": "socket",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -38,8 +51,8 @@ class Process:
         command: its command line, or its name in brackets where that is empty; "" where it is
             gone or can't be seen.
         how: what it does or did: ``"created"``, ``"sent"``, ``"received"``, ``"attached"``,
-            ``"operated"`` for one on record; ``"mapped"``, ``"fd 5"``, ``"attached"``,
-            ``"waits in msgrcv"`` for one that holds.
+            ``"detached"``, ``"operated"`` for one on record; ``"mapped"``, ``"fd 5"``,
+            ``"attached"``, ``"waits in msgrcv"`` for one that holds.
         alive: whether it runs still, and is the one on record: not a later process of that pid.
     """
 
@@ -89,10 +102,13 @@ class IpcObject:
         holders: the live processes that hold it or wait on it.
         times: seconds since the epoch by what happened then: ``"changed"``, ``"sent"``,
             ``"received"``, ``"attached"``, ``"detached"``, ``"operated"``, ``"modified"``.
-        age: seconds since the last of `times`, or None.
-        orphaned: nobody alive holds it, waits on it or is on record as its creator or last user.
-        reason: why it is held to be orphaned, in use, or neither.
-        unseen: what could not be seen of it; what is not seen is never called orphaned.
+        age: seconds since the last of `times`, or None; 0 where that is yet to come.
+        state: ``"held"`` by a live process that has it or waits on it; ``"used"`` where only its
+            creator or last user is known to live; ``"orphaned"`` where neither is so;
+            ``"unknown"`` where that can't be seen.
+        reason: why it is said to be in that state.
+        unseen: what could not be seen of it.
+        details: what else the kernel tells, by the kernel's names.
         identity: what tells it from another object of the same name or id made later.
     """
 
@@ -112,10 +128,16 @@ class IpcObject:
     holders: tuple[Process, ...] = ()
     times: dict[str, float] = field(default_factory=dict[str, float])
     age: float | None = None
-    orphaned: bool = False
+    state: State = "unknown"
     reason: str = ""
     unseen: tuple[str, ...] = ()
+    details: dict[str, int | str] = field(default_factory=dict[str, int | str])
     identity: tuple[int, ...] = ()
+
+    @property
+    def orphaned(self) -> bool:
+        """Nobody alive holds it, waits on it or is on record as its creator or last user."""
+        return self.state == "orphaned"
 
     @property
     def address(self) -> str:
@@ -128,20 +150,9 @@ class IpcObject:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
-        return {"address": self.address, **asdict(self)}
-
-
-PREFIXES: Final[dict[Kind, str]] = {
-    "sysv-queue": "q",
-    "sysv-segment": "m",
-    "sysv-semaphores": "s",
-    "posix-queue": "mq",
-    "posix-segment": "shm",
-    "posix-semaphore": "sem",
-    "channel": "channel",
-    "memfd": "memfd",
-    "socket": "socket",
-}
+        fields = asdict(self)
+        del fields["identity"]
+        return {"address": self.address, **fields, "orphaned": self.orphaned}
 
 
 @dataclass(frozen=True, slots=True)
