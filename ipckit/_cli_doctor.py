@@ -23,14 +23,6 @@ Examples:
     "--peer", type=click.IntRange(min=1), metavar="PID", help="Does this process see what I see?"
 )
 @click.option(
-    "--sockets",
-    "directories",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False),
-    metavar="DIR",
-    help="Look for socket files here, and not in /run, /tmp, /var/tmp; may be given again.",
-)
-@click.option(
     "--stuck-after",
     type=click.FloatRange(min=0),
     default=60.0,
@@ -39,9 +31,7 @@ Examples:
     help="A wait for a live process is stuck after so long without any change.",
 )
 @click.option("--json", "as_json", is_flag=True, help="A JSON array of findings.")
-def command(
-    *, peer: int | None, directories: tuple[str, ...], stuck_after: float, as_json: bool
-) -> int:
+def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
     """Find what is likely to bite, and say what cures it.
 
     A small or full /dev/shm; limits nearly used up; semaphores that a dead process holds; who
@@ -49,7 +39,7 @@ def command(
     systemd's RemoveIPC; stale socket files; orphans. Exit status: 0 no problem, 1 some; a note,
     such as what can't be seen without root, is no problem.
     """
-    found = examine(peer=peer, directories=directories or None, stuck_after=stuck_after)
+    found = examine(peer=peer, stuck_after=stuck_after)
     status = ERROR if any(each.level == "problem" for each in found) else DONE
     if as_json:
         print_json([each.as_dict() for each in found])

@@ -11,12 +11,13 @@ from click.shell_completion import CompletionItem
 from ipckit import inventory
 from ipckit._cli_common import resolve
 from ipckit._cli_payload import struct_asked_for
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidArgument, NotFound
+from ipckit.inventory import IpcObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator
 
-    from ipckit.inventory import IpcObject, Kind
+    from ipckit.inventory import Kind
     from ipckit.structs import Struct
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -38,8 +39,16 @@ def chosen(text: str, kinds: Collection[Kind], *, holders: bool = False) -> IpcO
         NotFound: no object is called that.
         UsageError: more than one is, or the address is of another kind.
     """
-    with usage():
-        return resolve(text, kinds, holders=holders)
+    try:
+        with usage():
+            return resolve(text, kinds, holders=holders)
+    except NotFound:
+        prefix, _, name = text.partition(":")
+        if prefix != "mq" or not inventory.survey(["posix-queue"], holders=False).unseen:
+            raise
+    # Who may not list the queues may open one by its name all the same.
+    wanted = f"/{name.removeprefix('/')}"
+    return IpcObject("posix-queue", wanted, None, 0, None, None, "", "", None, None)
 
 
 def _completion(kinds: Collection[Kind]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipckit import _doctor_host as host
 from ipckit import _doctor_waits as waits
@@ -10,13 +10,24 @@ from ipckit import inventory
 from ipckit._doctor_model import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from ipckit.inventory import Survey
 
+_FULL: Final = 0.9
+_SEE_MORE: Final = "run it as root, in the first pid namespace"
+
+
+def _stale_sockets(survey: Survey) -> Iterator[Finding]:
+    for each in survey.objects:
+        if each.kind == "socket" and each.orphaned:
+            what = "the file is there and nobody listens: bind fails with EADDRINUSE"
+            cure = f"ipckit rm {each.address}; ipckit.listen replaces such a file by itself"
+            yield Finding("stale-socket", each.address, what, cure)
+
 
 def _orphans(survey: Survey) -> Iterator[Finding]:
-    left = [each for each in survey.objects if each.orphaned]
+    left = [each for each in survey.objects if each.orphaned and each.kind != "socket"]
     if left:
         names = ", ".join(each.address for each in left[:3]) + (", …" if len(left) > 3 else "")  # noqa: PLR2004
         what = f"{len(left)} objects that no process has any more"
@@ -26,24 +37,23 @@ def _orphans(survey: Survey) -> Iterator[Finding]:
 
 def _full_queues(survey: Survey) -> Iterator[Finding]:
     for each in survey.objects:
-        used, size = each.used.bytes, each.size
-        if each.kind != "sysv-queue" or not size or not used:
+        if each.kind == "sysv-queue":
+            used, most, unit = each.used.bytes, each.size, "bytes"
+        elif each.kind == "posix-queue":
+            used, most, unit = each.used.messages, int(each.details.get("maxmsg", 0)), "messages"
+        else:
             continue
-        if used >= size * 0.9:
-            what = f"{used:,} of {size:,} bytes are used, in {each.used.messages} messages"
+        if used and most and used >= most * _FULL:
+            what = f"{used:,} of {most:,} {unit} are used"
             cure = f"see why nobody receives: ipckit stat {each.address}"
             yield Finding("queue-full", each.address, what, cure)
 
 
-def examine(
-    *, peer: int | None = None, directories: Iterable[str] | None = None, stuck_after: float = 60.0
-) -> list[Finding]:
+def examine(*, peer: int | None = None, stuck_after: float = 60.0) -> list[Finding]:
     """Look for everything that is likely to bite.
 
     Args:
         peer: a process that should see the same objects; its namespaces are compared with ours.
-        directories: where to look for socket files; by default /run, /tmp, /var/tmp and
-            $XDG_RUNTIME_DIR.
         stuck_after: seconds without any change after which a wait for a live process is told.
 
     Returns:
@@ -52,8 +62,7 @@ def examine(
     Raises:
         NotFound: there is no process `peer`.
     """
-    survey = inventory.survey()
-    looked_at = host.usual_directories() if directories is None else directories
+    survey = inventory.survey(ignore_self=True)
     found = [
         *(host.peer(peer) if peer is not None else ()),
         *host.limits(),
@@ -62,8 +71,8 @@ def examine(
         *waits.queues(survey.objects, stuck_after),
         *_full_queues(survey),
         *host.remove_ipc(survey.objects),
-        *host.sockets(looked_at),
+        *_stale_sockets(survey),
         *_orphans(survey),
-        *(Finding("unseen", "ipckit ls", line, "run it as root", "note") for line in survey.unseen),
+        *(Finding("unseen", "/proc", line, _SEE_MORE, "note") for line in survey.unseen),
     ]
     return sorted(found, key=lambda each: each.level != "problem")

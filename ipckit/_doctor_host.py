@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,9 +24,6 @@ _SMALL_SHM: Final = 64 * 2**20
 _NEARLY: Final = 0.8
 _FIRST_USER: Final = 1000  # systemd leaves the users below alone
 _LAST_USER: Final = 60000
-_MOST_ENTRIES: Final = 20_000
-_DEPTH: Final = 3
-_LONGEST_PATH: Final = 107
 _SETTING: Final = re.compile(r"^\s*RemoveIPC\s*=\s*(\S+)", re.MULTILINE)
 _NAMESPACES: Final = {
     "ipc": "System V objects and POSIX queues",
@@ -169,64 +164,3 @@ def peer(pid: int) -> Iterator[Finding]:
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             text = "it has another /dev/shm: POSIX segments and semaphores are not the same there"
             yield Finding("peer-namespace", subject, text, enter.format("mount", "ipc"))
-
-
-# -- sockets ---------------------------------------------------------------------------------------
-
-
-def is_stale(path: str) -> bool:
-    """Whether a socket file has no socket behind it.
-
-    A datagram socket that connects to it tells, and disturbs nobody: a listener of another type
-    is EPROTOTYPE, and a datagram socket does not notice.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError as exc:
-            return exc.errno == errno.ECONNREFUSED
-    return False
-
-
-def _socket_files(directory: str, depth: int, budget: list[int]) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(directory))
-    except OSError:
-        return
-    for entry in entries:
-        budget[0] -= 1
-        if budget[0] < 0:
-            return
-        try:
-            mode = entry.stat(follow_symlinks=False).st_mode
-        except OSError:
-            continue
-        if stat.S_ISSOCK(mode):
-            yield entry.path
-        elif stat.S_ISDIR(mode) and depth > 1:
-            yield from _socket_files(entry.path, depth - 1, budget)
-
-
-def usual_directories() -> list[str]:
-    """Where programs put their sockets."""
-    own = os.environ.get("XDG_RUNTIME_DIR", "")
-    found = ["/run", "/tmp", "/var/tmp", *([own] if own else [])]  # noqa: S108 - to look at
-    return list(dict.fromkeys(os.path.realpath(each) for each in found))
-
-
-def sockets(directories: Iterable[str]) -> Iterator[Finding]:
-    """Socket files whose program is gone, three directories deep."""
-    budget = [_MOST_ENTRIES]
-    seen: set[str] = set()
-    for directory in directories:
-        for path in _socket_files(directory, _DEPTH, budget):
-            if path in seen or len(os.fsencode(path)) > _LONGEST_PATH:
-                continue
-            seen.add(path)
-            if is_stale(path):
-                what = "the file is there and no socket is behind it: bind fails with EADDRINUSE"
-                cure = f"rm '{path}'; or ipckit.listen, which replaces it"
-                yield Finding("stale-socket", path, what, cure)
-    if budget[0] < 0:
-        what = f"more than {_MOST_ENTRIES:,} files: not all were looked at"
-        yield Finding("unseen", "socket files", what, "name a directory: --sockets DIR", "note")

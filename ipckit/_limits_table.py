@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
 from ipckit._limits import mqueue_charge, sysctl
-from ipckit.errors import IpcError, NotFound
-from ipckit.msgq import PosixMessageQueue, limits, list_queues, usage
+from ipckit.errors import NotFound
+from ipckit.msgq import limits, list_queues, usage
 from ipckit.sem import list_sets, semaphore_limits, semaphore_usage
 from ipckit.shm import list_segments, memory_limits, memory_usage
 
@@ -133,10 +132,9 @@ def _charged(uid: int | None) -> tuple[int | None, int | None]:
         return None, None
     total = 0
     for each in found.objects:
-        if each.uid != uid:
-            continue
-        with contextlib.suppress(IpcError), PosixMessageQueue.open(each.name, readonly=True) as q:
-            total += mqueue_charge(q.max_messages, q.max_size)
+        if each.uid == uid:
+            most, longest = (int(each.details.get(name, 0)) for name in ("maxmsg", "msgsize"))
+            total += mqueue_charge(most, longest)
     return len(found.objects), total
 
 

@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 from ipckit import inventory
 from ipckit.errors import IpcError
 from ipckit.msgq import PosixMessageQueue, list_queues
-from ipckit.sem import SysVSemaphoreSet, list_sets
-from ipckit.shm import list_segments
+from ipckit.sem import SysVSemaphoreSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ipckit.inventory import IpcObject, Kind
 
 LOOKS: Final = 20  # an interval
+_KINDS: Final[tuple[Kind, ...]] = (
+    "sysv-queue",
+    "posix-queue",
+    "sysv-segment",
+    "sysv-semaphores",
+    "posix-semaphore",
+)
+_SHOWN: Final = 8  # values of a set
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +72,43 @@ class Row:
         return asdict(self)
 
 
-def _key(key: int) -> str:
-    return f"{key & 0xFFFFFFFF:#010x}" if key else ""
-
-
-def _set_row(row: Row, ident: int) -> Row:
+def _waiters(each: IpcObject) -> int | None:
+    """Who waits on a semaphore or a set; None for what is none, or may not be read."""
+    if each.kind == "posix-semaphore":
+        waiting = each.details.get("waiting")
+        return None if waiting is None else int(waiting)
+    if each.kind != "sysv-semaphores":
+        return None
     try:
-        with SysVSemaphoreSet.from_id(ident) as found:
-            waiting = sum(each.waiting + each.waiting_zero for each in found)
-            last = next((each.pid for each in found if each.pid), 0)
-            values = found.values
+        with SysVSemaphoreSet.from_id(each.id) as found:
+            return sum(semaphore.waiting + semaphore.waiting_zero for semaphore in found)
     except IpcError:
-        return row  # removed meanwhile, or not to be read
-    shown = " ".join(map(str, values[:8])) + (" …" if len(values) > 8 else "")  # noqa: PLR2004
-    return replace(row, waiters=waiting, values=shown, last=last)
+        return None
+
+
+def _last(each: IpcObject) -> int:
+    """The process that last used a queue or segment, where that is on record."""
+    details = each.details
+    sent = float(details.get("stime", 0)) >= float(details.get("rtime", 0))
+    names = ("lspid", "lrpid") if sent else ("lrpid", "lspid")
+    return next((int(details[name]) for name in (*names, "lpid", "cpid") if details.get(name)), 0)
+
+
+def row_of(each: IpcObject) -> Row:
+    """What the inventory tells of an object, without rates."""
+    values = each.used.values or ()
+    memory = each.kind == "sysv-segment"
+    return Row(
+        each.address,
+        f"{each.key:#010x}" if each.key else "",
+        each.owner,
+        messages=each.used.messages,
+        bytes=each.size if memory else each.used.bytes if each.used.messages is not None else None,
+        waiters=_waiters(each),
+        attached=each.used.attached,
+        values=" ".join(map(str, values[:_SHOWN])) + (" …" if len(values) > _SHOWN else ""),
+        last=_last(each),
+    )
 
 
 @dataclass(slots=True)
@@ -112,8 +144,7 @@ class Sampler:
         self._flows: dict[str, _Flow] = {}
         self._began = clock()
         self._posix: dict[str, PosixMessageQueue[bytes]] = {}
-        self._owners: dict[str, str] = {}
-        self._refresh()
+        self._follow(inventory.survey(["posix-queue"], holders=False).objects)
         self.look()
 
     def close(self) -> None:
@@ -122,13 +153,12 @@ class Sampler:
             queue.close()
         self._posix.clear()
 
-    def _refresh(self) -> None:
-        """Find the POSIX queues that came, and forget those that went."""
-        found = inventory.survey(["posix-queue"], holders=False).objects
-        self._owners = {each.name: each.owner for each in found}
-        for name in set(self._posix) - set(self._owners):
+    def _follow(self, objects: Iterable[IpcObject]) -> None:
+        """Open the POSIX queues that came, and forget those that went."""
+        names = {each.name for each in objects if each.kind == "posix-queue"}
+        for name in set(self._posix) - names:
             self._posix.pop(name).close()
-        for name in set(self._owners) - set(self._posix):
+        for name in names - set(self._posix):
             with suppress(IpcError):
                 self._posix[name] = PosixMessageQueue.open(name, readonly=True)
 
@@ -164,49 +194,16 @@ class Sampler:
 
     def rows(self) -> list[Row]:
         """Every object, with the rates since the last call."""
-        self._refresh()
+        objects = inventory.survey(_KINDS, holders=False).objects
+        self._follow(objects)
         self.look()
         now = self._clock()
         elapsed, self._began = now - self._began, now
-        found = [self._rated(row, elapsed) for row in self._objects()]
+        found = [self._rated(row, elapsed) for row in map(row_of, objects)]
         there = {row.address for row in found}
         for address in set(self._flows) - there:
             del self._flows[address]  # a later queue of that id is another
         return found
-
-    def _objects(self) -> Iterator[Row]:
-        users: dict[int, str] = {}
-        for each in inventory.survey(
-            ["sysv-queue", "sysv-segment", "sysv-semaphores"], holders=False
-        ).objects:
-            if each.uid is not None:
-                users[each.uid] = each.owner
-        for queue in list_queues():
-            last = queue.lrpid if queue.rtime > queue.stime else queue.lspid
-            yield Row(
-                f"q:{queue.id}",
-                _key(queue.key),
-                users.get(queue.uid, str(queue.uid)),
-                messages=queue.qnum,
-                bytes=queue.cbytes,
-                last=last,
-            )
-        for name, owner in sorted(self._owners.items()):
-            row = Row(f"mq:{name}", "", owner)
-            posix = self._posix.get(name)
-            yield row if posix is None else replace(row, messages=posix.attributes().curmsgs)
-        for segment in list_segments():
-            yield Row(
-                f"m:{segment.id}",
-                _key(segment.key),
-                users.get(segment.uid, str(segment.uid)),
-                bytes=segment.segsz,
-                attached=segment.nattch,
-                last=segment.lpid or segment.cpid,
-            )
-        for stat in list_sets():
-            row = Row(f"s:{stat.id}", _key(stat.key), users.get(stat.uid, str(stat.uid)))
-            yield _set_row(row, stat.id)
 
 
 def _number(value: float | None) -> float:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipckit import cli
-from ipckit.testing import Child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from ipckit.testing import Child
 
     Done = subprocess.CompletedProcess[str]
     Result = tuple[int, str, str]
