@@ -21,7 +21,10 @@ __all__ = ["COMMANDS", "main", "run"]
 
 # In the order of `ipckit --help`.
 COMMANDS: Final = {
-    "ls": "List the IPC objects that exist.",
+    "ls": "List the IPC objects that exist, and who holds them.",
+    "stat": "Show everything that is known of an object.",
+    "rm": "Remove objects.",
+    "gc": "Find what nobody alive holds, and remove it when told to.",
 }
 _BY_SIGNAL: Final = 128  # what a shell shows for a program that a signal ended
 
