@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +16,7 @@ from ipckit import inventory
 from ipckit.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ipckit.inventory import IpcObject, Kind
 
@@ -51,6 +52,21 @@ _ADDRESS: Final = re.compile(rf"({'|'.join(_PREFIXES)}):(.+)", re.DOTALL)
 _MOST_CHOICES: Final = 8
 
 
+# What --kind takes, beside a kind's own name: a prefix of addresses, or several kinds at once.
+_GROUPS: Final[dict[str, tuple[Kind, ...]]] = {
+    "sysv": _SYSV,
+    "posix": ("posix-queue", "posix-segment", "posix-semaphore"),
+    "queue": ("sysv-queue", "posix-queue"),
+    "segment": ("sysv-segment", "posix-segment"),
+    "semaphore": ("sysv-semaphores", "posix-semaphore"),
+}
+_KIND_NAMES: Final[dict[str, tuple[Kind, ...]]] = {
+    **{kind: (kind,) for kind in inventory.KINDS},
+    **{prefix: (kind,) for kind, prefix in inventory.PREFIXES.items()},
+    **_GROUPS,
+}
+
+
 class Refused(click.ClickException):
     """A command did not do what was asked, because it would do harm: exit status 3."""
 
@@ -69,6 +85,42 @@ def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
         return False
     slash = each.kind in _NAMED and not rest.startswith("/") and not bare
     return each.name == (f"/{rest}" if slash else rest)
+
+
+def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --kind; `kinds_of` makes kinds of it."""
+    names = ", ".join(_KIND_NAMES)
+    return click.option(
+        "--kind",
+        "kind_names",
+        multiple=True,
+        metavar="KIND",
+        type=click.Choice(list(_KIND_NAMES)),
+        help=f"Only this kind; may be given again. One of {names}.",
+    )(command)
+
+
+def kinds_of(names: Sequence[str]) -> list[Kind]:
+    """The kinds that --kind named; all where it was not given."""
+    chosen = {kind for name in names for kind in _KIND_NAMES[name]}
+    return [kind for kind in inventory.KINDS if kind in chosen or not names]
+
+
+class _Object(click.ParamType[str]):
+    """An address of an object; a shell completes it from what exists."""
+
+    name = "object"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        del ctx, param
+        found = inventory.survey(holders=False).objects
+        addresses = [each.address for each in found]
+        return [CompletionItem(each) for each in addresses if each.startswith(incomplete)]
+
+
+OBJECT: Final = _Object()
 
 
 def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> IpcObject:
@@ -110,6 +162,14 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
     return found[0]
 
 
+def asked_kinds(text: str, kinds: Collection[Kind]) -> list[Kind]:
+    """The kinds that an address can be of, as far as a command takes them."""
+    match = _ADDRESS.fullmatch(text)
+    asked = _PREFIXES[match[1]] if match else inventory.KINDS
+    # A prefix that the command does not take is complained about by `choose`.
+    return [kind for kind in asked if kind in kinds] or list(kinds)
+
+
 def resolve(
     text: str, kinds: Collection[Kind] = inventory.KINDS, *, holders: bool = False
 ) -> IpcObject:
@@ -124,16 +184,33 @@ def resolve(
         NotFound: no object is called that.
         InvalidArgument: more than one is.
     """
-    match = _ADDRESS.fullmatch(text)
-    asked = _PREFIXES[match[1]] if match else inventory.KINDS
-    # A prefix that the command does not take is complained about by `choose`.
-    wanted: list[Kind] = [kind for kind in asked if kind in kinds] or list(kinds)
-    return choose(text, inventory.survey(wanted, holders=holders).objects, kinds)
+    found = inventory.survey(asked_kinds(text, kinds), holders=holders, ignore_self=True)
+    return choose(text, found.objects, kinds)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal before something is removed.
+
+    Args:
+        question: what is asked.
+        yes: it was answered on the command line.
+
+    Raises:
+        Refused: the answer is no, or there is no terminal to ask on.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        message = "nothing was removed: there is no terminal to ask on; --yes says it beforehand"
+        raise Refused(message)
+    if not click.confirm(question, err=True):
+        message = "nothing was removed"
+        raise Refused(message)
 
 
 def console() -> Console:
     """Where what was asked for goes: with colours on a terminal only, and not with NO_COLOR."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False)
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -152,7 +229,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     """Print rows in columns: to the terminal's width on one, else each in full, for awk and cut.
 
     Args:
-        titles: the columns' names, in capitals.
+        titles: the columns' names, in capitals; the last column's text may be long.
         rows: the cells, as many as titles each.
         right: the titles of numbers, which stand to the right, with blanks between.
     """
@@ -161,10 +238,18 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     if sys.stdout.isatty():
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title, is_right in zip(titles, rights, strict=True):
-            table.add_column(title, justify="right" if is_right else "left", overflow="fold")
+            last = title == titles[-1]
+            # Text that is cut would say the wrong thing: it goes on below instead.
+            table.add_column(
+                title,
+                justify="right" if is_right else "left",
+                no_wrap=False,
+                overflow="fold",
+                ratio=1 if last else None,
+            )
         for row in cells:
             table.add_row(*map(Text, row))
-        Console(highlight=False).print(table)
+        console().print(table)
         return
     lines = [list(titles), *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -183,8 +268,24 @@ def print_json(value: Any) -> None:
     say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def tell_unseen(unseen: Iterable[str]) -> None:
+    """Say on standard error what could not be seen."""
+    for line in unseen:
+        say(f"ipckit: not seen: {printable(line)}", error=True)
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people, in its largest unit: ``45s``, ``12m``, ``3h``, ``8d``; "" for None."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
 def human(size: int | None) -> str:
-    """A number of bytes for people: ``8192``, ``16K``, ``1.5M``."""
+    """A number of bytes for people: ``8192``, ``16K``, ``1.5M``; "" for None."""
     if size is None:
         return ""
     value = float(size)

@@ -220,6 +220,9 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
     """
     status = entry.status
     size, used, details = _size_and_use(entry)
+    times = {"modified": status.st_mtime}
+    if entry.kind != "posix-queue":  # the others of a queue change as it is looked at
+        times["changed"] = status.st_ctime
     verdict, holders = NOT_ASKED, tuple[Process, ...]()
     if processes is not None:
         holders = processes.having((status.st_dev, status.st_ino))
@@ -227,7 +230,6 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         if not holders:
             with alone(entry.directory, entry.file) as is_alone:
                 held = "open or mapped" if is_alone is False else ""
-                # A process that was just starting may have had it open for a moment.
                 if is_alone is None and not processes.complete:
                     doubts = ["who has it open: it is another user's"]
         verdict = judge(
@@ -246,8 +248,8 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         size=size,
         used=used,
         holders=holders,
-        times={"changed": status.st_ctime, "modified": status.st_mtime, "read": status.st_atime},
-        age=max(0.0, now - max(status.st_ctime, status.st_mtime)),
+        times=times,
+        age=max(0.0, now - max(times.values())),
         state=verdict.state,
         reason=verdict.reason,
         unseen=verdict.unseen,
@@ -256,15 +258,19 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
     )
 
 
-def unlinked(processes: Processes, seen: set[tuple[int, int]]) -> Iterator[IpcObject]:
+def unlinked(
+    processes: Processes, seen: set[tuple[int, int]], queues: int | None
+) -> Iterator[IpcObject]:
     """What has no name any more, or never had one: memfds, and segments and queues in use still.
 
     Args:
         processes: who has what open.
         seen: the device and inode of what has a name.
+        queues: the device of POSIX queues; None where they could not be listed: those that some
+            process has open are given then, with a name or without.
     """
     for file, found in processes.files.items():
-        kind = None if file in seen else _kind_of_found(processes, file, found)
+        kind = None if file in seen else _kind_of_found(processes, file, found, queues)
         if kind is None:
             continue
         holders = processes.having(file)
@@ -272,7 +278,7 @@ def unlinked(processes: Processes, seen: set[tuple[int, int]]) -> Iterator[IpcOb
         path = found.path.removeprefix(os.fspath(SHM))
         name = _kind(path[1:])[1] if kind in {"channel", "posix-semaphore"} else path
         details: dict[str, int | str] = {"inode": file[1]}
-        if kind != "memfd":
+        if found.deleted and kind != "memfd":
             details["unlinked"] = 1
         yield IpcObject(
             kind=kind,
@@ -294,11 +300,15 @@ def unlinked(processes: Processes, seen: set[tuple[int, int]]) -> Iterator[IpcOb
         )
 
 
-def _kind_of_found(processes: Processes, file: tuple[int, int], found: Found) -> Kind | None:
+def _kind_of_found(
+    processes: Processes, file: tuple[int, int], found: Found, queues: int | None
+) -> Kind | None:
     if found.path.startswith("/memfd:"):
         return "memfd"
     if file[0] == processes.shm_device and found.deleted:
         return _kind(Path(found.path).name)[0]
+    if queues is not None:
+        return "posix-queue" if found.deleted and file[0] == queues else None
     # Only a queue's file is one of this length in the root of a device without a disk.
     is_queue = found.size == _QUEUE_BYTES and os.major(file[0]) == 0 and "/" not in found.path[1:]
-    return "posix-queue" if is_queue and not found.path.startswith("/dev") else None
+    return "posix-queue" if is_queue and not found.foreign else None

@@ -95,13 +95,17 @@ def gone(users: Sequence[Process]) -> str:
     hows: dict[int, list[str]] = {}
     for each in users:
         hows.setdefault(each.pid, []).append(each.how)
-    told = [f"pid {pid}, which {' and '.join(how)}" for pid, how in hows.items()]
-    return f"{'; '.join(told)}: ended" if told else ""
+    told = [f"pid {pid} ({' and '.join(how)})" for pid, how in hows.items()]
+    return f"{', '.join(told)} {'has' if len(told) == 1 else 'have'} ended" if told else ""
 
 
-def few(noun: str, commands: Sequence[str]) -> str:
+def few(commands: Sequence[str]) -> str:
     """How many processes there are, and the first one's name."""
     first = commands[0]
     if len(first) > _COMMAND_SHOWN:
         first = first[: _COMMAND_SHOWN - 3] + "..."
-    return f"{len(commands)} {noun} ({first}{', ...' if len(commands) > 1 else ''})"
+    return (
+        f"1 process ({first})"
+        if len(commands) == 1
+        else f"{len(commands)} processes ({first}, ...)"
+    )

@@ -35,11 +35,15 @@ File = tuple[int, int]  # st_dev and st_ino
 
 @dataclass(slots=True)
 class Found:
-    """A file that some process has open or mapped: how it is called, and by whom."""
+    """A file that some process has open or mapped: how it is called, and who has it.
+
+    It is foreign where a process of another IPC namespace has it.
+    """
 
     path: str
     deleted: bool
     holders: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+    foreign: bool = False
     size: int | None = None
     uid: int | None = None
     gid: int | None = None
@@ -70,6 +74,13 @@ def link(path: str) -> str:
         return os.readlink(path)  # noqa: PTH115 - text, not a path
     except OSError:
         return ""
+
+
+def _about_blind(pids: list[int]) -> str:
+    more = "" if os.geteuid() == 0 else "; root sees more"
+    if len(pids) == 1:
+        return f"what process {pids[0]} holds{more}"
+    return f"what {len(pids)} processes hold, {pids[0]} to {pids[-1]}{more}"
 
 
 class Processes:
@@ -115,9 +126,7 @@ class Processes:
         for pid in self._pids():
             self._look_at(pid, waits_only=waits_only)
         if self.blind:
-            self.unseen.append(
-                f"what {len(self.blind)} processes of other users hold or wait on; as root, all"
-            )
+            self.unseen.append(_about_blind(self.blind))
 
     # -- collecting --------------------------------------------------------------------------------
 
@@ -200,6 +209,7 @@ class Processes:
         found = self._file(status.st_dev, status.st_ino, path, deleted=deleted)
         found.size, found.uid, found.gid = status.st_size, status.st_uid, status.st_gid
         found.mode = stat.S_IMODE(status.st_mode)
+        found.foreign = found.foreign or pid in self._foreign
         found.add(pid, f"fd {fd}")
 
     def _file(self, device: int, inode: int, path: str, *, deleted: bool) -> Found:

@@ -98,8 +98,7 @@ def _unused(
     user = user_of(stat.cuid)
     if makers:
         commands = [processes.command(pid) for pid in makers]
-        noun = "process may have" if len(makers) == 1 else "processes may have"
-        return "", [f"who made it, for it was never used: {few(noun, commands)}"]
+        return "", [f"who made it, for it was never used; {few(commands)} may have"]
     return f"never used, and no process of {user} that may have made it runs still", []
 
 
@@ -122,7 +121,7 @@ def queue(
         dark = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
         if dark:
             commands = [processes.command(pid) for pid in dark]
-            doubts.append(f"whether others wait: {few('processes', commands)} are closed to us")
+            doubts.append(f"whether others wait on it; {few(commands)} can't be looked into")
         verdict = judge(holders, users, doubts=doubts, orphaned=f"nobody waits on it; {why}")
     return _object(
         "sysv-queue",

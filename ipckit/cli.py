@@ -21,7 +21,10 @@ __all__ = ["COMMANDS", "main", "run"]
 
 # In the order of `ipckit --help`.
 COMMANDS: Final = {
-    "ls": "List the IPC objects that exist.",
+    "ls": "List the IPC objects that exist, and who holds them.",
+    "stat": "Show everything that is known of an object.",
+    "rm": "Remove objects.",
+    "gc": "Find what nobody alive holds, and remove it when told to.",
     "peek": "Show the messages in a queue without taking them.",
     "dump": "Show the bytes of shared memory.",
     "send": "Put messages into a queue.",

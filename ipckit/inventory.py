@@ -80,7 +80,9 @@ def survey(
                 objects.append(files.made(entry, processes, now))
         if processes is not None and wanted & _OPEN_ONLY:
             seen = {(each.status.st_dev, each.status.st_ino) for each in entries}
-            objects += [each for each in files.unlinked(processes, seen) if each.kind in wanted]
+            queues_on = next((e.status.st_dev for e in entries if e.kind == "posix-queue"), None)
+            found = files.unlinked(processes, seen, queues_on)
+            objects += [each for each in found if each.kind in wanted]
         if "socket" in wanted:
             objects += sockets.named(rows, processes, now)
             objects += sockets.stale(rows, now, judged=processes is not None)

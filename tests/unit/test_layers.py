@@ -58,19 +58,22 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_doctor_host", "_doctor_waits"}),
     frozenset({"_doctor"}),
     frozenset({"_cli_common", "_cli_hexdump", "_cli_memory"}),
-    frozenset({"_cli_payload", "_cli_top_app"}),
+    frozenset({"_cli_payload", "_cli_show", "_cli_top_app"}),
     frozenset({"_cli_options"}),
     frozenset(
         {
             "_cli_completion",
             "_cli_doctor",
             "_cli_dump",
+            "_cli_gc",
             "_cli_header",
             "_cli_limits",
             "_cli_ls",
             "_cli_peek",
             "_cli_recv",
+            "_cli_rm",
             "_cli_send",
+            "_cli_stat",
             "_cli_top",
         }
     ),
