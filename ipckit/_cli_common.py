@@ -106,21 +106,28 @@ def kinds_of(names: Sequence[str]) -> list[Kind]:
     return [kind for kind in inventory.KINDS if kind in chosen or not names]
 
 
-class _Object(click.ParamType[str]):
-    """An address of an object; a shell completes it from what exists."""
+class ObjectType(click.ParamType[str]):
+    """An address of an object; a shell completes it from what exists.
+
+    Args:
+        kinds: which kinds the command can work on; all by default.
+    """
 
     name = "object"
+
+    def __init__(self, *kinds: Kind) -> None:
+        self._kinds = kinds or inventory.KINDS
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         del ctx, param
-        found = inventory.survey(holders=False).objects
+        found = inventory.survey(self._kinds, holders=False).objects
         addresses = [each.address for each in found]
         return [CompletionItem(each) for each in addresses if each.startswith(incomplete)]
 
 
-OBJECT: Final = _Object()
+OBJECT: Final = ObjectType()
 
 
 def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> IpcObject:

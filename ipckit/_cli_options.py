@@ -6,10 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from ipckit import inventory
-from ipckit._cli_common import resolve
+from ipckit._cli_common import ObjectType, resolve
 from ipckit._cli_payload import struct_asked_for
 from ipckit.errors import InvalidArgument, NotFound
 from ipckit.inventory import IpcObject
@@ -51,25 +50,9 @@ def chosen(text: str, kinds: Collection[Kind], *, holders: bool = False) -> IpcO
     return IpcObject("posix-queue", wanted, None, 0, None, None, "", "", None, None)
 
 
-def _completion(kinds: Collection[Kind]) -> Any:
-    def complete(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        del ctx, param
-        try:
-            found = inventory.survey(kinds, holders=False).objects
-        except OSError:
-            return []
-        return [
-            CompletionItem(each.address, help=f"{each.kind} of {each.owner}")
-            for each in found
-            if each.address.startswith(incomplete)
-        ]
-
-    return complete
-
-
 def object_argument(*kinds: Kind) -> Callable[[F], F]:
     """The argument OBJECT; the shell completes it with the objects that there are."""
-    return click.argument("text", metavar="OBJECT", shell_complete=_completion(kinds))
+    return click.argument("text", metavar="OBJECT", type=ObjectType(*kinds))
 
 
 def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -133,7 +133,11 @@ live = socket.socket(socket.AF_UNIX)
 live.bind("/run/live")
 live.listen()
 
-abandoned = subprocess.run(["ipcmk", "-Q"], check=True, capture_output=True)
+def leaves_one(told):
+    queue = SysVMessageQueue.create().disown()
+    queue.send(b"left")
+    os._exit(0)
+os.waitpid(start(leaves_one), 0)
 for pid in pids:
     wait_blocked(pid, "semop")
 wait_blocked(sender, "msgsnd")
@@ -219,9 +223,9 @@ def test_a_wait_for_the_living_is_told_after_a_while(spawn: Callable[..., Child]
 def test_a_peer_in_another_container_is_seen_through(
     spawn: Callable[..., Child], commands: Callable[..., Any]
 ) -> None:
-    code = "from ipckit.testing import step\nstep('there')\ninput"
-    code = "import sys\nfrom ipckit.testing import step\nstep('there')"
+    code = "from ipckit.testing import step\nstep.tell('there')\nstep.expect('seen')"
     peer = spawn(code, sandbox=Sandbox(net=True))
+    peer.expect("there")
     [(status, out, _), absent] = commands(
         ["doctor", "--json", "--peer", peer.pid], ["doctor", "--peer", 2**22]
     )
@@ -233,7 +237,7 @@ def test_a_peer_in_another_container_is_seen_through(
     assert "abstract" in told[1]["what"]
     assert "another /dev/shm" in told[2]["what"]
     assert (absent[0], absent[1]) == (1, "")
-    peer.expect("there")
+    peer.tell("seen")
 
 
 def owned(uid: int) -> IpcObject:
@@ -266,7 +270,7 @@ def owned(uid: int) -> IpcObject:
     ],
 )
 def test_systemd_that_removes_objects_is_told(
-    ns: Namespace, files: dict[str, str], uid: int, told: bool
+    ns: Namespace, files: dict[str, str], uid: int, told: bool  # noqa: FBT001
 ) -> None:
     root: Path = ns.directory
     assert list(remove_ipc([owned(uid)], root)) == []  # no systemd runs

@@ -88,7 +88,9 @@ def test_what_is_used_is_counted(ns: Namespace) -> None:
 def test_another_process_has_limits_of_its_own() -> None:
     code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (77, 99))"
     with subprocess.Popen(
-        [sys.executable, "-c", f"{code}; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", f"{code}; print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
