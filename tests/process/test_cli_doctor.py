@@ -270,7 +270,10 @@ def owned(uid: int) -> IpcObject:
     ],
 )
 def test_systemd_that_removes_objects_is_told(
-    ns: Namespace, files: dict[str, str], uid: int, told: bool  # noqa: FBT001
+    ns: Namespace,
+    files: dict[str, str],
+    uid: int,
+    told: bool,  # noqa: FBT001
 ) -> None:
     root: Path = ns.directory
     assert list(remove_ipc([owned(uid)], root)) == []  # no systemd runs
