@@ -48,9 +48,10 @@ def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
     for each in found:
         style = "bold red" if each.level == "problem" else "bold"
         title = Text(f"{each.level} {each.check}", style=style)
-        out.print(title.append(f"  {printable(each.subject)}", style="not bold default"))
-        out.print(Text(f"    {printable(each.what)}"))
-        out.print(Text(f"    cure: {printable(each.cure)}"))
+        title.append(f"  {printable(each.subject)}", style="not bold default")
+        out.print(title, soft_wrap=True)
+        out.print(Text(f"    {printable(each.what)}"), soft_wrap=True)
+        out.print(Text(f"    cure: {printable(each.cure)}"), soft_wrap=True)
     if status == DONE:
         say("no problem found")
     return status

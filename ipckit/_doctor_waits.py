@@ -56,6 +56,13 @@ def _waits(each: IpcObject) -> list[Process]:
     return [holder for holder in each.holders if holder.how.startswith("waits in")]
 
 
+def _waiting(processes: list[Process], count: int = 0) -> str:
+    """Who waits: ``pid 5 (a) waits``, ``pid 5 (a), pid 6 (b) wait``, ``2 threads wait``."""
+    if not processes:
+        return f"{count} threads wait" if count > 1 else "somebody waits"
+    return _named(processes) + (" waits" if len(processes) == 1 else " wait")
+
+
 def _named(processes: Iterable[Process]) -> str:
     shown = [f"pid {each.pid} ({each.command[:40]})" for each in processes]
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")  # noqa: PLR2004
@@ -124,12 +131,12 @@ def _deadlocks(rows: list[_Row]) -> Iterator[Finding]:
 
 def _held(row: _Row, stuck_after: float) -> Finding | None:
     waiters = _waits(row.each)
-    who = _named(waiters) or f"{row.waiting} threads"
+    who = _waiting(waiters, row.waiting)
     release = _RELEASE.format(id=row.each.id, index=row.index)
     if row.pid and _gone(row.pid, row.each):
         what = (
-            f"{row.title} is {row.value}, {who} wait, and pid {row.pid}, which changed it last, "
-            "is dead: it took it without undo, or will never release it"
+            f"{row.title} is {row.value}, {who}, and pid {row.pid}, which changed it last, "
+            "is dead: it took it without undo, or would have had to release it"
         )
         cure = f"{release}; and in the program acquire(undo=True)"
         return Finding("dead-holder", row.each.address, what, cure)
@@ -138,7 +145,7 @@ def _held(row: _Row, stuck_after: float) -> Finding | None:
     idle = time.time() - row.since
     if idle < stuck_after:
         return None
-    what = f"{row.title} is {row.value}; {who} wait for pid {row.pid}, since {idle:.0f} s at least"
+    what = f"{row.title} is {row.value}; {who} for pid {row.pid}, since {idle:.0f} s at least"
     cure = f"see what pid {row.pid} does: cat /proc/{row.pid}/stack; or end it"
     return Finding("stuck-waiter", row.each.address, what, cure)
 
@@ -184,12 +191,12 @@ def queues(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding
         receivers = [waiter for waiter in waits if waiter.how == "waits in msgrcv"]
         why = _stuck_sender(each, stat, stuck_after) if senders and not receivers else ""
         if why:
-            what = f"the queue is full, {_named(senders)} wait to send, and {why}"
+            what = f"the queue is full, {_waiting(senders)} to send, and {why}"
             cure = f"start the receiver; to see what is in it: ipckit peek {each.address} -n 3"
             yield Finding("stuck-sender", each.address, what, cure)
         elif receivers and stat.qnum:
             what = (
-                f"{_named(receivers)} wait to receive while {stat.qnum} messages are there: "
+                f"{_waiting(receivers)} to receive while {stat.qnum} messages are there: "
                 "of types that they don't ask for"
             )
             cure = f"see their types: ipckit peek {each.address}"

@@ -217,7 +217,7 @@ def test_a_wait_for_the_living_is_told_after_a_while(spawn: Callable[..., Child]
     assert "stuck-waiter" not in late
     [found] = [each for each in listed if each["check"] == "stuck-waiter"]
     assert f"pid {waiter} " in found["what"]
-    assert f"wait for pid {holder}, since" in found["what"]
+    assert f"waits for pid {holder}, since" in found["what"]
 
 
 def test_a_peer_in_another_container_is_seen_through(
