@@ -29,7 +29,9 @@ _BLOCK: Final = 512  # st_blocks counts these
 _VALUE_BYTES: Final = 4
 _SEM_T_BYTES: Final = 32
 _QUEUE_BYTES: Final = 80  # a POSIX queue's file is as long as the line that it shows
-_ABSENT: Final = "POSIX queues: no mqueue file system is mounted; as root they are seen without it"
+NOT_MOUNTED: Final = (
+    "POSIX queues: no mqueue file system is mounted; as root they are seen without it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,6 @@ def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
                 if queues:
                     kind, name = "posix-queue", f"/{file}"
                 yield Entry(kind, name, file, directory, status)
-
-
-def absent() -> str:
-    """What to say where POSIX queues can't be listed."""
-    return _ABSENT
 
 
 @contextmanager

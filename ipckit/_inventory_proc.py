@@ -104,6 +104,10 @@ class Processes:
         self._ipc = link(f"{self._root}/self/ns/ipc")
         self._foreign: set[int] = set()
         self._imports = Imports()
+        # Thousands of objects can ask after the same processes.
+        self._commands: dict[int, str] = {}
+        self._users: dict[int, frozenset[int]] = {}
+        self._callers: dict[tuple[int, str], bool] = {}
         self.stats: dict[int, parse.ProcessStat] = {}
         self.files: dict[File, Found] = {}
         self.sockets: dict[int, dict[int, list[str]]] = defaultdict(dict)
@@ -227,13 +231,15 @@ class Processes:
 
     def command(self, pid: int) -> str:
         """A process's command line, or its name in brackets where it has none; "" for none."""
-        try:
-            line = parse.command_line(read(f"{self._root}/{pid}/cmdline"))
-        except OSError:
-            line = ""
-        if not line and pid in self.stats:
-            line = f"[{self.stats[pid].name}]"
-        return line
+        if pid not in self._commands:
+            try:
+                line = parse.command_line(read(f"{self._root}/{pid}/cmdline"))
+            except OSError:
+                line = ""
+            if not line and pid in self.stats:
+                line = f"[{self.stats[pid].name}]"
+            self._commands[pid] = line
+        return self._commands[pid]
 
     def started(self, pid: int) -> float:
         """When a process that was seen started, in seconds since the epoch."""
@@ -293,11 +299,13 @@ class Processes:
 
     def users(self, pid: int) -> frozenset[int]:
         """The users that a process acts as, or can; empty where it is gone."""
-        try:
-            text = read(f"{self._root}/{pid}/status").partition(b"\nUid:")[2]
-        except OSError:
-            return frozenset()
-        return frozenset(map(int, text.partition(b"\n")[0].split()))
+        if pid not in self._users:
+            try:
+                text = read(f"{self._root}/{pid}/status").partition(b"\nUid:")[2]
+            except OSError:
+                text = b""
+            self._users[pid] = frozenset(map(int, text.partition(b"\n")[0].split()))
+        return self._users[pid]
 
     @property
     def dark(self) -> list[int]:
@@ -336,12 +344,13 @@ class Processes:
 
     def may_call(self, pid: int, name: str) -> bool:
         """Whether a process can call a function of the C library, as far as its files tell."""
-        if pid in self.blind:
-            return True
-        try:
-            text = read(f"{self._root}/{pid}/maps")
-        except PermissionError:
-            return True
-        except OSError:
-            return False
-        return self._imports.any_of(f"{self._root}/{pid}", text, name)
+        if (pid, name) not in self._callers:
+            try:
+                text = read(f"{self._root}/{pid}/maps")
+                may = self._imports.any_of(f"{self._root}/{pid}", text, name)
+            except PermissionError:
+                may = True
+            except OSError:
+                may = False
+            self._callers[pid, name] = may
+        return self._callers[pid, name]

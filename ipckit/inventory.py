@@ -66,7 +66,10 @@ def survey(
         queues = list_queues() if "sysv-queue" in wanted else []
         segments = list_segments() if "sysv-segment" in wanted else []
         sets = list_sets() if "sysv-semaphores" in wanted else []
-        entries = list(_entries(wanted, stack, unseen))
+        queue_files = None
+        if "posix-queue" in wanted:
+            queue_files = stack.enter_context(files.queue_directory())
+        entries = list(_entries(wanted, stack, queue_files, unseen))
         rows = sockets.rows() if "socket" in wanted else []
         processes = Processes() if holders else None
         if processes is not None:
@@ -80,7 +83,7 @@ def survey(
                 objects.append(files.made(entry, processes, now))
         if processes is not None and wanted & _OPEN_ONLY:
             seen = {(each.status.st_dev, each.status.st_ino) for each in entries}
-            queues_on = next((e.status.st_dev for e in entries if e.kind == "posix-queue"), None)
+            queues_on = None if queue_files is None else os.fstat(queue_files).st_dev
             found = files.unlinked(processes, seen, queues_on)
             objects += [each for each in found if each.kind in wanted]
         if "socket" in wanted:
@@ -91,7 +94,9 @@ def survey(
     return Survey(tuple(objects), tuple(unseen), now)
 
 
-def _entries(wanted: frozenset[Kind], stack: ExitStack, unseen: list[str]) -> Iterator[files.Entry]:
+def _entries(
+    wanted: frozenset[Kind], stack: ExitStack, queue_files: int | None, unseen: list[str]
+) -> Iterator[files.Entry]:
     if wanted & _IN_SHM:
         try:
             directory = stack.enter_context(files.memory_directory())
@@ -101,11 +106,10 @@ def _entries(wanted: frozenset[Kind], stack: ExitStack, unseen: list[str]) -> It
             found = files.entries(directory, queues=False)
             yield from (each for each in found if each.kind in wanted)
     if "posix-queue" in wanted:
-        queues = stack.enter_context(files.queue_directory())
-        if queues is None:
-            unseen.append(files.absent())
+        if queue_files is None:
+            unseen.append(files.NOT_MOUNTED)
         else:
-            yield from files.entries(queues, queues=True)
+            yield from files.entries(queue_files, queues=True)
 
 
 def remove(item: IpcObject, *, force: bool = False) -> None:
