@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from ipckit._cli_common import DONE, ERROR, console, print_json, printable, say
+from ipckit._cli_options import Seconds
 from ipckit._doctor import examine
 
 _EXAMPLES: Final = """\b
@@ -24,7 +25,7 @@ Examples:
 )
 @click.option(
     "--stuck-after",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

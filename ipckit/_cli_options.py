@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
     from ipckit.structs import Struct
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds: neither infinite nor no number at all, which would pass as a float."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return float(number)
 
 
 @contextlib.contextmanager

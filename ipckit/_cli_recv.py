@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipckit._cli_common import DONE, ERROR, say
-from ipckit._cli_options import chosen, object_argument, struct_given, struct_options
+from ipckit._cli_options import Seconds, chosen, object_argument, struct_given, struct_options
 from ipckit._cli_payload import decoded, json_line, message_fields, one_line, write
 from ipckit.errors import WouldBlock
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
@@ -92,7 +92,7 @@ def _taker(
 @click.option("--exclude", is_flag=True, help="Any type but --mtype.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Wait so long for each; for ever by default.",
 )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import click
 
-from ipckit._cli_options import chosen, object_argument, struct_given, struct_options, usage
+from ipckit._cli_options import (
+    Seconds,
+    chosen,
+    object_argument,
+    struct_given,
+    struct_options,
+    usage,
+)
 from ipckit._cli_payload import struct_from_json
 from ipckit.msgq import PosixMessageQueue, SysVMessageQueue
 
@@ -117,7 +124,7 @@ def _outgoing(
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Wait so long while the queue is full; for ever by default.",
 )

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from ipckit._cli_common import print_json, print_table
+from ipckit._cli_options import Seconds
 from ipckit._top_model import LOOKS, NUMBERS, ORDERS, TITLES, Row, Sampler, arranged, cells
 
 _EXAMPLES: Final = """\b
@@ -33,7 +34,7 @@ def _snapshot(interval: float) -> list[Row]:
 @click.command(epilog=_EXAMPLES)
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.05),
+    type=Seconds(min=0.05),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit._doctor_model import Finding
+from ipckit._inventory_parse import waits
 from ipckit.errors import IpcError
 from ipckit.msgq import list_queues
 from ipckit.sem import SysVSemaphoreSet, list_sets
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 _RELEASE: Final = (
     "python3 -c 'from ipckit import *; SysVSemaphoreSet.from_id({id})[{index}].release()'"
 )
+_SEMBUF: Final = struct.Struct("=Hhh")  # sem_num, sem_op, sem_flg
+_MOST_OPERATIONS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class _Row:
     value: int
     pid: int  # who changed it last; 0 where that is not known
     waiting: int
+    waiters: list[Process]
     since: float  # when the set last changed
 
     @property
@@ -56,6 +62,28 @@ def _waits(each: IpcObject) -> list[Process]:
     return [holder for holder in each.holders if holder.how.startswith("waits in")]
 
 
+def _asked_for(pid: int, ident: int) -> set[int] | None:
+    """Which semaphores of a set a process waits to lower; None where that can't be seen.
+
+    The kernel tells only the call and its arguments; the operations are in the caller's memory.
+    """
+    found: set[int] = set()
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names are all it takes
+            text = Path(f"/proc/{pid}/task/{task}/syscall").read_text()
+            wait = waits(text, os.uname().machine)
+            if wait is None or wait.call != "semop" or wait.id != ident:
+                continue
+            address, count = (int(part, 16) for part in text.split()[2:4])
+            with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+                memory.seek(address)
+                data = memory.read(min(count, _MOST_OPERATIONS) * _SEMBUF.size)
+            found |= {index for index, delta, _ in _SEMBUF.iter_unpack(data) if delta < 0}
+    except (OSError, ValueError, OverflowError, struct.error):
+        return None
+    return found or None
+
+
 def _waiting(processes: list[Process], count: int = 0) -> str:
     """Who waits: ``pid 5 (a) waits``, ``pid 5 (a), pid 6 (b) wait``, ``2 threads wait``."""
     if not processes:
@@ -75,8 +103,10 @@ def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
         if each.kind != "sysv-semaphores" or each.id not in stats:
             continue
         since = max(stats[each.id].otime, stats[each.id].ctime)
+        asked = [(waiter, _asked_for(waiter.pid, each.id)) for waiter in _waits(each)]
         try:
             with SysVSemaphoreSet.from_id(each.id) as found:
+                everyone = range(len(found))
                 for semaphore in found:
                     if semaphore.waiting:
                         yield _Row(
@@ -85,6 +115,7 @@ def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
                             semaphore.value,
                             semaphore.pid,
                             semaphore.waiting,
+                            [who for who, which in asked if semaphore.index in (which or everyone)],
                             since,
                         )
         except PermissionError:
@@ -113,7 +144,7 @@ def _deadlocks(rows: list[_Row]) -> Iterator[Finding]:
     edges: dict[int, set[int]] = {}
     names: dict[int, str] = {}
     for row in rows:
-        for waiter in _waits(row.each):
+        for waiter in row.waiters:
             names[waiter.pid] = waiter.command[:40]
             if row.pid not in {0, waiter.pid}:
                 edges.setdefault(waiter.pid, set()).add(row.pid)
@@ -130,8 +161,7 @@ def _deadlocks(rows: list[_Row]) -> Iterator[Finding]:
 
 
 def _held(row: _Row, stuck_after: float) -> Finding | None:
-    waiters = _waits(row.each)
-    who = _waiting(waiters, row.waiting)
+    who = _waiting(row.waiters, row.waiting)
     release = _RELEASE.format(id=row.each.id, index=row.index)
     if row.pid and _gone(row.pid, row.each):
         what = (
@@ -140,7 +170,7 @@ def _held(row: _Row, stuck_after: float) -> Finding | None:
         )
         cure = f"{release}; and in the program acquire(undo=True)"
         return Finding("dead-holder", row.each.address, what, cure)
-    if row.pid == 0 or any(waiter.pid == row.pid for waiter in waiters):
+    if row.pid == 0 or any(waiter.pid == row.pid for waiter in row.waiters):
         return None  # an idle consumer was the last itself
     idle = time.time() - row.since
     if idle < stuck_after:
@@ -186,9 +216,9 @@ def queues(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding
         stat = stats.get(each.id)
         if each.kind != "sysv-queue" or stat is None:
             continue
-        waits = _waits(each)
-        senders = [waiter for waiter in waits if waiter.how == "waits in msgsnd"]
-        receivers = [waiter for waiter in waits if waiter.how == "waits in msgrcv"]
+        found = _waits(each)
+        senders = [waiter for waiter in found if waiter.how == "waits in msgsnd"]
+        receivers = [waiter for waiter in found if waiter.how == "waits in msgrcv"]
         why = _stuck_sender(each, stat, stuck_after) if senders and not receivers else ""
         if why:
             what = f"the queue is full, {_waiting(senders)} to send, and {why}"

@@ -220,6 +220,46 @@ def test_a_wait_for_the_living_is_told_after_a_while(spawn: Callable[..., Child]
     assert f"waits for pid {holder}, since" in found["what"]
 
 
+CHAIN = """
+s = SysVSemaphoreSet.create(None, [1, 1, 1])
+def link(mine, other):
+    def act(told):
+        s[mine].acquire()
+        told()
+        s[other].acquire()
+    return act
+def end(told):
+    s[1].acquire()
+    told()
+    signal.pause()
+last = start(end)
+first = start(link(0, 1))
+wait_blocked(first, "semop")
+second = start(link(2, 0))
+wait_blocked(second, "semop")
+third = start(lambda told: (told(), s[2].acquire()))
+wait_blocked(third, "semop")
+status, found = doctor("--stuck-after", "0")
+result = (status, found, [first, second, third, last])
+for pid in (first, second, third, last):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+s.unlink()
+s.close()
+"""
+
+
+def test_a_chain_of_waits_in_one_set_is_no_circle(spawn: Callable[..., Child]) -> None:
+    child = spawn(PREAMBLE + CHAIN, sandbox=Sandbox(shm_size=BIG))
+    child.wait()
+    _, listed, (first, second, third, last) = child.result
+    told = {each["what"].split(";")[1] for each in listed if each["check"] == "stuck-waiter"}
+    assert [each for each in listed if each["check"] == "deadlock"] == []
+    for waiter, holder in ((first, last), (second, first), (third, second)):
+        assert [t for t in told if f"pid {waiter} " in t and f"for pid {holder}," in t] != []
+    assert len(told) == 3
+
+
 def test_a_peer_in_another_container_is_seen_through(
     spawn: Callable[..., Child], commands: Callable[..., Any]
 ) -> None:

@@ -186,6 +186,8 @@ BAD_MESSAGES = [
     ["--mtype", 0, "a"],
     ["--priority", 1, "a"],
     ["--timeout", -1, "a"],
+    ["--timeout", "nan", "a"],
+    ["--timeout", "inf", "a"],
     ["--c", "int x;", "a"],
     ["--c", C_STU, "[1, 2]"],
     ["--c", C_STU, "--hex", "00"],
