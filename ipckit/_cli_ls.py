@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -14,15 +15,15 @@ from ipckit._cli_common import (
     human,
     kinds_of,
     kinds_option,
-    print_json,
     print_table,
+    say,
     tell_unseen,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipckit.inventory import IpcObject
+    from ipckit.inventory import IpcObject, Survey
 
 _ADDRESS_SHOWN: Final = 48
 
@@ -72,6 +73,13 @@ Examples:
 """
 
 
+def _print_json(items: list[IpcObject], found: Survey) -> None:
+    """One object a line: thousands of them are printed in a moment, and grep finds one."""
+    lines = ",\n".join(json.dumps(item.as_dict(), ensure_ascii=False) for item in items)
+    rest = json.dumps({"unseen": found.unseen, "taken": found.taken}, ensure_ascii=False)
+    say(f'{{"objects": [\n{lines}\n],\n{rest[1:]}')
+
+
 @click.command(epilog=_EXAMPLES)
 @kinds_option
 @click.option("--mine", is_flag=True, help="Only what belongs to the user who runs this.")
@@ -94,8 +102,7 @@ def command(
         if (not mine or item.uid == os.geteuid()) and (not orphans or item.orphaned)
     ]
     if as_json:
-        objects = [item.as_dict() for item in items]
-        print_json({"objects": objects, "unseen": list(found.unseen), "taken": found.taken})
+        _print_json(items, found)
         return
     columns = _WIDE if wide else _COLUMNS
     rows = [[cell(item) for cell in columns.values()] for item in items]

@@ -19,9 +19,6 @@ _X86_64: Final = {
     name: re.compile(rb"(?:\xb8%b\0\0\0|\x6a%b\x58).{0,24}?\x0f\x05" % (number, number), re.DOTALL)
     for name, number in {"msgget": b"\x44", "semget": b"\x40"}.items()
 }
-_MAPPED: Final = re.compile(
-    rb"^([0-9a-f]+-[0-9a-f]+) r[w-]xp [0-9a-f]+ ([0-9a-f:]+ \d+) +(/[^\n]*)", re.MULTILINE
-)
 _ELF_64: Final = b"\x7fELF\x02\x01"
 _SECTIONS_AT: Final = 0x28  # e_shoff in the file's header
 _SECTION_COUNT_AT: Final = 0x3A  # e_shentsize stands before it
@@ -83,7 +80,11 @@ class Imports:
         Returns:
             False where none of its files does; true also where they can't be read.
         """
-        for where, file, path in _MAPPED.findall(maps):
+        for line in maps.split(b"\n"):
+            if b"xp " not in line or b" /" not in line:
+                continue
+            where, _, _, device, inode, path = line.split(None, 5)
+            file = device + b" " + inode
             if _C_LIBRARY.search(path):
                 continue
             if (file, name) not in self._known:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, Literal, cast
 
 Kind = Literal[
     "sysv-queue",
@@ -150,9 +150,16 @@ class IpcObject:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
-        fields = asdict(self)
-        del fields["identity"]
-        return {"address": self.address, **fields, "orphaned": self.orphaned}
+        found: dict[str, Any] = {"address": self.address}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Process | Use):
+                value = asdict(value)
+            elif isinstance(value, tuple) and value and isinstance(value[0], Process):
+                value = [asdict(process) for process in cast("tuple[Process, ...]", value)]
+            found[each.name] = value
+        del found["identity"]
+        return {**found, "orphaned": self.orphaned}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class MappedFile:
 
 _DELETED: Final = " (deleted)"
 _MAPPED: Final = rb" ([0-9a-f]+):([0-9a-f]+) (\d+) +(/(?:SYSV|memfd:|dev/shm/)[^\n]*)"
+_MARKS: Final = (b" /SYSV", b" /memfd:", b" /dev/shm/")
 _PLAIN: Final = re.compile(_MAPPED)
 
 
@@ -91,6 +92,9 @@ def maps_pattern(device: int | None) -> re.Pattern[bytes]:
 
 def mapped_files(text: bytes, pattern: re.Pattern[bytes] = _PLAIN) -> Iterator[MappedFile]:
     """The IPC objects in /proc/PID/maps."""
+    # Most processes have none, and a pattern that begins with a blank is slow to say so.
+    if pattern is _PLAIN and not any(mark in text for mark in _MARKS):
+        return
     for match in pattern.finditer(text):
         major, minor, inode, path = (group for group in match.groups() if group is not None)
         name = os.fsdecode(path)

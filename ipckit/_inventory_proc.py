@@ -108,6 +108,7 @@ class Processes:
         self._commands: dict[int, str] = {}
         self._users: dict[int, frozenset[int]] = {}
         self._callers: dict[tuple[int, str], bool] = {}
+        self._makers: dict[tuple[int, float, str], list[int]] = {}
         self.stats: dict[int, parse.ProcessStat] = {}
         self.files: dict[File, Found] = {}
         self.sockets: dict[int, dict[int, list[str]]] = defaultdict(dict)
@@ -124,6 +125,8 @@ class Processes:
         except OSError:
             self.shm_device = None
         self._pattern = parse.maps_pattern(self.shm_device)
+        device = self.shm_device or 0
+        self._shm_mark = b" %02x:%02x " % (os.major(device), os.minor(device))
         self._boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self._tick = 1 / os.sysconf("SC_CLK_TCK")
         self._look_at_proc()
@@ -187,7 +190,9 @@ class Processes:
                     self.waiters[_WAITS_ON[wait.call], wait.id][pid] = f"waits in {wait.call}"
 
     def _look_at_maps(self, pid: int, base: str) -> None:
-        for each in parse.mapped_files(read(f"{base}/maps"), self._pattern):
+        text = read(f"{base}/maps")
+        pattern = self._pattern if self._shm_mark in text else parse.maps_pattern(None)
+        for each in parse.mapped_files(text, pattern):
             if each.path.startswith("/SYSV"):
                 if pid not in self._foreign:
                     self.segments[each.inode].add(pid)
@@ -326,23 +331,27 @@ class Processes:
             return self.dark
         return [pid for pid in self.dark if self.users(pid) & (uids | {0})]
 
-    def makers(self, uid: int, when: float) -> list[int]:
-        """The processes of a user that ran already when something was made.
+    def makers(self, uid: int, when: float, call: str) -> list[int]:
+        """The processes of a user that ran already when something was made, and can make it.
 
         Args:
             uid: who made it.
             when: when, in whole seconds since the epoch.
+            call: by which function: ``"msgget"`` or ``"semget"``.
         """
-        return [
-            pid
-            for pid in self.stats
-            if pid not in self._foreign
-            and (pid != 1 or not self.first)
-            and (when < self._boot or self.started(pid) <= when + _SLACK)
-            and uid in self.users(pid)
-        ]
+        if (uid, when, call) not in self._makers:
+            self._makers[uid, when, call] = [
+                pid
+                for pid in self.stats
+                if pid not in self._foreign
+                and (pid != 1 or not self.first)
+                and (when < self._boot or self.started(pid) <= when + _SLACK)
+                and uid in self.users(pid)
+                and self._may_call(pid, call)
+            ]
+        return self._makers[uid, when, call]
 
-    def may_call(self, pid: int, name: str) -> bool:
+    def _may_call(self, pid: int, name: str) -> bool:
         """Whether a process can call a function of the C library, as far as its files tell."""
         if (pid, name) not in self._callers:
             try:

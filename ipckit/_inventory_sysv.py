@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
@@ -64,7 +63,7 @@ def _object(
         state=verdict.state,
         reason=verdict.reason,
         unseen=verdict.unseen,
-        details=asdict(stat),
+        details={name: getattr(stat, name) for name in stat.__slots__},
         identity=(stat.id, stat.ctime, stat.key),
     )
 
@@ -90,11 +89,7 @@ def _unused(
     The kernel keeps no creator of it. Whoever made it ran by then, as that user, and can make the
     call; where no such process is left, nobody has it.
     """
-    makers = [
-        pid
-        for pid in processes.makers(stat.cuid, stat.ctime)
-        if pid not in ignored and processes.may_call(pid, call)
-    ]
+    makers = [pid for pid in processes.makers(stat.cuid, stat.ctime, call) if pid not in ignored]
     user = user_of(stat.cuid)
     if makers:
         commands = [processes.command(pid) for pid in makers]
