@@ -83,8 +83,9 @@ def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
         return not bare and each.id == int(rest)
     if each.kind in {"memfd", "channel"} and bare:
         return False
-    slash = each.kind in _NAMED and not rest.startswith("/") and not bare
-    return each.name == (f"/{rest}" if slash else rest)
+    if each.kind in _NAMED and not bare:
+        return each.name.removeprefix("/") == rest.removeprefix("/")
+    return each.name == rest
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:

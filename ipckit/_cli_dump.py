@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from ipckit.inventory import Kind
     from ipckit.structs import Struct
 
-_KINDS: Final[tuple[Kind, ...]] = ("sysv-segment", "posix-segment", "channel", "memfd")
+_KINDS: Final[tuple[Kind, ...]] = (
+    "sysv-segment",
+    "posix-segment",
+    "posix-semaphore",
+    "channel",
+    "memfd",
+)
 _EXAMPLES: Final = """\b
 Examples:
   ipckit dump m:5 | less
@@ -174,10 +180,10 @@ def command(
 ) -> int:
     """Show the bytes of shared memory.
 
-    OBJECT is a segment, a memfd, or a path: /proc/PID/fd/N is what a process has open, and
-    file:PATH a mapped file. The bytes are shown as hexadecimal digits and text, where * stands
-    for rows that repeat; or as structs one after the other; or written as a .npy file. A
-    System V segment is attached meanwhile, which its times show.
+    OBJECT is a segment, a channel, a memfd, a POSIX semaphore, or a path: /proc/PID/fd/N is what
+    a process has open, and file:PATH a mapped file. The bytes are shown as hexadecimal digits
+    and text, where * stands for rows that repeat; or as structs one after the other; or written
+    as a .npy file. A System V segment is attached meanwhile, which its times show.
     """
     struct = struct_given()
     given = {"--raw": raw, "--dtype": dtype, "--shape": shape, "--output": output}
@@ -187,7 +193,7 @@ def command(
         source = stack.enter_context(
             open_path(text.removeprefix("file:"))
             if is_path
-            else open_object(chosen(text, _KINDS, holders=text.startswith("memfd")))
+            else open_object(chosen(text, _KINDS, holders=True))
         )
         span = _span(source, offset, size)
         if raw:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from ipckit._inventory_files import file_name
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 from ipckit.shm import SysVSharedMemory
 
@@ -100,17 +101,17 @@ def open_path(path: str) -> Source:
 
 
 def open_object(found: IpcObject) -> Source:
-    """The bytes of a segment, a POSIX segment or a memfd of the inventory.
+    """The bytes of memory that the inventory knows.
 
     Raises:
-        NotFound: it is gone, or a memfd that no visible process has open.
+        NotFound: it is gone, or has no name, and no process is seen that has it open.
         AccessDenied: its mode forbids it.
     """
     if found.kind == "sysv-segment":
         return _segment(found.id)
-    if found.kind == "memfd":
+    if found.kind == "memfd" or found.details.get("unlinked"):
         return FileSource(_descriptor_of(found), found.address, follow=True)
-    path = str(_SHM / found.name.removeprefix("/"))
+    path = str(_SHM / file_name(found.kind, found.name))
     return FileSource(path, found.address, follow=False)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from ipckit import Char, Int, MemFd, PosixSharedMemory, Struct, SysVSharedMemory
 from ipckit._cli_hexdump import hexdump
+from ipckit._inventory_files import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +49,13 @@ def test_every_kind_of_memory_shows_the_same_bytes(
     with (
         PosixSharedMemory.create(ns.name(), len(data)) as posix,
         MemFd.create("pages", len(data)) as memfd,
+        PosixSharedMemory.create(f"/{file_name('channel', 'pages')}", len(data)) as channel,
+        PosixSharedMemory.create(ns.name(), len(data)) as unlinked,
     ):
+        gone = unlinked.name
+        unlinked.unlink()
+        unlinked.write(data)
+        channel.write(data)
         posix.write(data)
         memfd.write(data)
         inode = os.fstat(memfd.fileno()).st_ino
@@ -59,8 +66,10 @@ def test_every_kind_of_memory_shows_the_same_bytes(
             ["dump", f"memfd:{inode}"],
             ["dump", f"/proc/{os.getpid()}/fd/{memfd.fileno()}"],
             ["dump", f"file:{path}"],
+            ["dump", "channel:pages"],
+            ["dump", f"shm:{gone}"],
         )
-    assert results == [(0, wanted, "")] * 6
+    assert results == [(0, wanted, "")] * 8
     assert "*\n" in wanted
 
 
