@@ -33,6 +33,7 @@ class TopApp(App[None]):
 
     CSS = """
     #status { height: 1; }
+    #objects { height: 1fr; }
     #filter { display: none; }
     """
     ENABLE_COMMAND_PALETTE = False

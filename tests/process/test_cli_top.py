@@ -181,6 +181,22 @@ async def drive(objects: dict[str, Any]) -> None:
     objects["mq"].drain()
 
 
+async def filter_on_a_small_terminal() -> tuple[int, int]:
+    app = TopApp(interval=3600, order="messages", wanted="")
+    async with app.run_test(size=(80, 7)) as pilot:
+        await pilot.press("slash")
+        await pilot.pause()
+        line = app.query_one("#filter")
+        return line.region.bottom, line.region.height
+
+
+@pytest.mark.usefixtures("objects")
+def test_the_line_to_filter_by_is_seen_below_many_rows() -> None:
+    bottom, height = asyncio.run(filter_on_a_small_terminal())
+    assert height > 0
+    assert bottom < 7
+
+
 def test_the_keys_sort_filter_pause_and_quit(objects: dict[str, Any]) -> None:
     asyncio.run(drive(objects))
 
