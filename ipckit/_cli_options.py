@@ -72,8 +72,9 @@ def object_argument(*kinds: Kind) -> Callable[[F], F]:
 
 def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Look whether the other of the two options was given, and make the struct once."""
-    if value is None:
-        return None
+    # A shell that completes only wants to know what was typed: no module is imported for that.
+    if value is None or ctx.resilient_parsing:
+        return value
     with usage():
         if "struct" in ctx.meta:
             message = "--struct and --c both say what the bytes are; give one of them"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Queue = SysVMessageQueue[bytes] | PosixMessageQueue[bytes]
 
+_HIGHEST_MTYPE: Final = 2**63 - 1
 _EXAMPLES: Final = """\b
 Examples:
   ipckit recv q:5                     one message; waits for it
@@ -29,7 +30,6 @@ Examples:
   ipckit recv q:5 --follow --hex
   ipckit recv q:5 --all --json | ipckit send q:6 --json
 """
-_FORMATS: Final = ("json", "hex", "raw")
 
 
 def _print(
@@ -88,7 +88,12 @@ def _taker(
 )
 @click.option("--all", "everything", is_flag=True, help="Take what is there, and don't wait.")
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
-@click.option("--mtype", type=int, help="The type: 0 any, N that one, -N the lowest up to N.")
+@click.option(
+    "--mtype",
+    type=click.IntRange(-_HIGHEST_MTYPE, _HIGHEST_MTYPE),
+    metavar="N",
+    help="The type: 0 any, N that one, -N the lowest up to N.",
+)
 @click.option("--exclude", is_flag=True, help="Any type but --mtype.")
 @click.option(
     "--timeout",

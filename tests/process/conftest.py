@@ -145,7 +145,7 @@ def commands(spawn: Callable[..., Child]) -> Callable[..., list[Result]]:
 
     def run(*lines: Sequence[object], **options: Any) -> list[Result]:
         # Another user may not reach what is imported later.
-        early = ["json", *(f"ipckit._cli_{name}" for name in cli.COMMANDS if name != "top")]
+        early = ["json", *(f"ipckit._cli_{name}" for name in cli.COMMANDS)]
         options.setdefault("imports", early if "user" in options else ())
         child = spawn(COMMANDS, *([str(word) for word in line] for line in lines), **options)
         child.wait()

@@ -205,6 +205,7 @@ def test_wrong_usage_is_told_and_sends_nothing(
 ) -> None:
     name = f"q:{queue.id}"
     lines = [["send", name, *words] for words in BAD_MESSAGES]
+    lines += [["recv", name, "--mtype", 2**63]]
     lines += [["recv", name, "--all", "-n", 1], ["recv", name, "--raw", "--c", C_STU]]
     lines += [["peek", name, "-n", 0], ["peek", "m:1"], ["peek", "q:x"], ["peek"], ["send"]]
     results = commands(*lines)

@@ -78,6 +78,25 @@ def test_bash_completes_commands_options_and_objects(bin_directory: Path, ns: Na
         assert f"q:{queue.id}" in whole.split()
 
 
+def test_completing_imports_no_module(bin_directory: Path) -> None:
+    (bin_directory / "records.py").write_text("raise SystemExit('imported')\n")
+    words = "ipckit peek --struct records:Stu --mt"
+    done = subprocess.run(
+        [bin_directory / "ipckit"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=bin_directory,
+        env={
+            **os.environ,
+            "_IPCKIT_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": "4",
+        },
+    )
+    assert done.stdout == "plain,--mtype\n"
+
+
 def test_other_shells_have_completion_too(commands: Callable[..., Any]) -> None:
     zsh, fish, wrong = commands(
         ["completion", "zsh"], ["completion", "fish"], ["completion", "tcsh"]

@@ -141,6 +141,21 @@ def test_a_snapshot_is_one_table_or_json(
     assert [status for status, _, _ in wrong] == [2, 2, 2]
 
 
+@pytest.mark.usefixtures("root")
+def test_another_user_sees_depths_and_not_who_waits(
+    commands: Callable[..., Any], objects: dict[str, Any]
+) -> None:
+    objects["q"].send(b"hello")
+    line = ["top", "--once", "--interval", 0.05, "--json"]
+    [(status, out, _)] = commands(line, user="nobody")
+    rows = {each["address"]: each for each in json.loads(out)}
+    names = addresses(objects)
+    assert status == 0
+    assert rows[names["q"]]["messages"] == 1
+    assert rows[names["s"]]["waiters"] is None
+    objects["q"].drain()
+
+
 def shown(app: TopApp) -> list[str]:
     table = app.query_one("#objects", DataTable)
     return [str(table.get_row_at(index)[0]) for index in range(table.row_count)]
