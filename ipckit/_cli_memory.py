@@ -44,7 +44,8 @@ class FileSource:
 
     def __init__(self, path: str, name: str, *, follow: bool) -> None:
         self._name = name
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        flags |= 0 if follow else os.O_NOFOLLOW
         try:
             self._fd = os.open(path, flags)
         except OSError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -71,7 +72,7 @@ def command(text: str, *, count: int | None, mtype: int | None, as_json: bool) -
     if found.kind == "posix-queue":
         message = (
             f"{found.address}: Linux shows nobody the messages of a POSIX queue but who takes "
-            f"them; to take one: ipckit recv {found.address}"
+            f"them; to take one: ipckit recv {quote(found.address)}"
         )
         raise Refused(message)
     struct = struct_given()

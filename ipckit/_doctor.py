@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote  # names are whoever made the object's, and cures are copied to a shell
 from typing import TYPE_CHECKING, Final
 
 from ipckit import _doctor_host as host
@@ -22,7 +23,7 @@ def _stale_sockets(survey: Survey) -> Iterator[Finding]:
     for each in survey.objects:
         if each.kind == "socket" and each.orphaned:
             what = "the file is there and nobody listens: bind fails with EADDRINUSE"
-            cure = f"ipckit rm {each.address}; ipckit.listen replaces such a file by itself"
+            cure = f"ipckit rm {quote(each.address)}; ipckit.listen replaces such a file by itself"
             yield Finding("stale-socket", each.address, what, cure)
 
 
@@ -45,7 +46,7 @@ def _full_queues(survey: Survey) -> Iterator[Finding]:
             continue
         if used and most and used >= most * _FULL:
             what = f"{used:,} of {most:,} {unit} are used"
-            cure = f"see why nobody receives: ipckit stat {each.address}"
+            cure = f"see why nobody receives: ipckit stat {quote(each.address)}"
             yield Finding("queue-full", each.address, what, cure)
 
 

@@ -127,7 +127,7 @@ def many_files(told):
 hungry = start(many_files)
 
 stale = socket.socket(socket.AF_UNIX)
-stale.bind("/run/stale")
+stale.bind("/run/stale; reboot")
 stale.close()
 live = socket.socket(socket.AF_UNIX)
 live.bind("/run/live")
@@ -184,8 +184,9 @@ def test_an_ill_machine_is_told_what_ails_it_and_what_cures_it(
     assert [each for each in full if each.startswith("mq:/")] != []
     assert found["descriptors"]["subject"] == f"pid {known['hungry']}"
     assert [each["subject"] for each in listed if each["check"] == "stale-socket"] == [
-        "socket:/run/stale"
+        "socket:/run/stale; reboot"
     ]
+    assert found["stale-socket"]["cure"].startswith("ipckit rm 'socket:/run/stale; reboot'; ")
     assert "1 objects" in found["orphans"]["what"]
 
 
