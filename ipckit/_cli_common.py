@@ -50,6 +50,7 @@ _PREFIXES: Final[dict[str, tuple[Kind, ...]]] = {
 }
 _ADDRESS: Final = re.compile(rf"({'|'.join(_PREFIXES)}):(.+)", re.DOTALL)
 _MOST_CHOICES: Final = 8
+_STYLES: Final = {"orphaned": "yellow", "held": "green", "unknown": "magenta"}
 
 
 # What --kind takes, beside a kind's own name: a prefix of addresses, or several kinds at once.
@@ -153,7 +154,7 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
     rest = match[2] if match else text
     allowed = [kind for kind in asked if kind in kinds]
     if match and not allowed:
-        message = f"no {match[1]}: takes part here, only {', '.join(sorted(kinds))}"
+        message = f"not one of {', '.join(sorted(kinds))}, which this command takes"
         raise InvalidArgument(message, target=text)
     found = [
         each
@@ -244,7 +245,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     cells = [[printable(cell) or "-" for cell in row] for row in rows]
     rights = [title in right.split() for title in titles]
     if sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold cyan")
         for title, is_right in zip(titles, rights, strict=True):
             last = title == titles[-1]
             # Text that is cut would say the wrong thing: it goes on below instead.
@@ -256,7 +257,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
                 ratio=1 if last else None,
             )
         for row in cells:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
         console().print(table)
         return
     lines = [list(titles), *cells]

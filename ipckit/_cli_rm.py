@@ -37,7 +37,11 @@ def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
     found = inventory.survey(kinds, ignore_self=True).objects
     named = (choose(text, found, inventory.KINDS) for text in objects)
     items = {item.address: item for item in named}
-    refused = [item for item in items.values() if item.state in {"held", "used"} and not force]
+    refused = [
+        item
+        for item in items.values()
+        if item.state in {"held", "used"} and item.removable and not force
+    ]
     for item in refused:
         say(f"ipckit: {item.address}: {item.reason}; --force removes it all the same", error=True)
     left = [item for item in items.values() if item not in refused]

@@ -46,7 +46,8 @@ class Verdict:
 NOT_ASKED = Verdict("unknown", "", ("who holds it: not asked for",))
 
 
-def _shown(process: Process) -> str:
+def shown(process: Process) -> str:
+    """A process in a few words."""
     command = process.command
     if len(command) > _COMMAND_SHOWN:
         command = command[: _COMMAND_SHOWN - 3] + "..."
@@ -77,14 +78,14 @@ def judge(
     unseen = tuple(doubts)
     if holders:
         first = holders[0]
-        reason = f"{_shown(first)}: {first.how}{_others(len(holders) - 1)}"
+        reason = f"{shown(first)}: {first.how}{_others(len(holders) - 1)}"
         return Verdict("held", reason, unseen)
     if held:
         return Verdict("held", held, (*unseen, "by whom"))
     living = [each for each in users if each.alive]
     if living:
         first = living[0]
-        return Verdict("used", f"{_shown(first)} {first.how}, and runs still", unseen)
+        return Verdict("used", f"{shown(first)} {first.how}, and runs still", unseen)
     if doubts:
         return Verdict("unknown", f"can't be seen: {'; '.join(doubts)}", unseen)
     return Verdict("orphaned", orphaned)

@@ -140,6 +140,13 @@ class IpcObject:
         return self.state == "orphaned"
 
     @property
+    def removable(self) -> bool:
+        """Whether it has a name or id to remove; what has none goes with its last holder."""
+        if self.kind == "socket":
+            return self.name.startswith("/")
+        return self.kind != "memfd" and "unlinked" not in self.details
+
+    @property
     def address(self) -> str:
         """What names this object, and no other, on the command line: ``q:5``, ``shm:/name``."""
         prefix = PREFIXES[self.kind]

@@ -250,6 +250,11 @@ class Processes:
         """When a process that was seen started, in seconds since the epoch."""
         return self._boot + self.stats[pid].start * self._tick
 
+    def ran_at(self, pid: int, when: float) -> bool:
+        """Whether a process ran already at a time, as far as that is known."""
+        # A time before this boot says that the clock was set, and proves nothing.
+        return pid not in self.stats or when < self._boot or self.started(pid) <= when + _SLACK
+
     def is_alive(self, pid: int, when: float) -> bool:
         """Whether the process that was on record at a time runs still.
 
@@ -258,8 +263,7 @@ class Processes:
             when: a time at which it was alive, in seconds since the epoch.
         """
         if pid in self.stats:
-            # A time before this boot says that the clock was set, and proves nothing.
-            return when < self._boot or self.started(pid) <= when + _SLACK
+            return self.ran_at(pid, when)
         return self._hidden(pid)
 
     def _hidden(self, pid: int) -> bool:
@@ -345,7 +349,7 @@ class Processes:
                 for pid in self.stats
                 if pid not in self._foreign
                 and (pid != 1 or not self.first)
-                and (when < self._boot or self.started(pid) <= when + _SLACK)
+                and self.ran_at(pid, when)
                 and uid in self.users(pid)
                 and self._may_call(pid, call)
             ]

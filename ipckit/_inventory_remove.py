@@ -83,13 +83,13 @@ class Remover:
             AccessDenied: it is another user's.
             InvalidArgument: it has no name to remove, and goes with its last holder.
         """
+        if not item.removable:
+            message = "it has no name to remove; it goes with the last process that has it"
+            raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
         if item.kind in _SYSV:
             self._remove_sysv(item)
         elif item.kind == "socket":
             self._remove_socket(item)
-        elif item.kind == "memfd" or "unlinked" in item.details:
-            message = "it has no name to remove; it goes with the last process that has it"
-            raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
         else:
             self._remove_file(item)
 
@@ -190,9 +190,6 @@ class Remover:
 
     def _remove_socket(self, item: IpcObject) -> None:
         path = Path(item.name)
-        if not path.is_absolute():
-            message = "it has no file to remove; it goes with the last process that has it"
-            raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
         try:
             status = path.lstat()
             if (status.st_dev, status.st_ino) != item.identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
@@ -12,6 +13,7 @@ from ipckit._inventory_judge import (
     gone,
     group_of,
     judge,
+    shown,
     user_of,
 )
 from ipckit._inventory_model import IpcObject, Process, Use
@@ -211,6 +213,33 @@ def semaphores(
         users=users,
         holders=holders,
     )
+
+
+def together(objects: list[IpcObject], processes: Processes) -> list[IpcObject]:
+    """Call in use what was made at the same moment as an object that is, by the same user.
+
+    A program that has several often leaves no trace in some: fakeroot's daemon waits on its queue,
+    while its semaphores only have its dead clients on record.
+    """
+    known: dict[tuple[int, int], tuple[IpcObject, Process]] = {}
+    for each in objects:
+        for process in (*each.holders, *each.users):
+            moment = int(each.details["cuid"]), int(each.details["ctime"])
+            if process.alive and processes.ran_at(process.pid, moment[1]):
+                known.setdefault(moment, (each, process))
+    return [_with_others(each, known) if each.orphaned else each for each in objects]
+
+
+def _with_others(
+    item: IpcObject, known: dict[tuple[int, int], tuple[IpcObject, Process]]
+) -> IpcObject:
+    cuid, ctime = int(item.details["cuid"]), int(item.details["ctime"])
+    for moment in (ctime, ctime - 1, ctime + 1):
+        if (cuid, moment) in known:
+            other, process = known[cuid, moment]
+            reason = f"made at the same moment as {other.address}; {shown(process)} {process.how}"
+            return replace(item, state="used", reason=reason)
+    return item
 
 
 def _look_into(

@@ -40,6 +40,7 @@ __all__ = [
     "survey",
 ]
 
+_SYSTEM_V = frozenset[Kind]({"sysv-queue", "sysv-segment", "sysv-semaphores"})
 _IN_SHM = frozenset[Kind]({"posix-segment", "posix-semaphore", "channel"})
 _OPEN_ONLY = frozenset[Kind]({*_IN_SHM, "posix-queue", "memfd"})
 
@@ -63,9 +64,11 @@ def survey(
     with ExitStack() as stack:
         # What exists first, then who holds it: a holder that comes later is not missed by mistake.
         unseen: list[str] = []
-        queues = list_queues() if "sysv-queue" in wanted else []
-        segments = list_segments() if "sysv-segment" in wanted else []
-        sets = list_sets() if "sysv-semaphores" in wanted else []
+        # One of the three tells of the others.
+        system_v = bool(wanted & _SYSTEM_V)
+        queues = list_queues() if system_v else []
+        segments = list_segments() if system_v else []
+        sets = list_sets() if system_v else []
         queue_files = None
         if "posix-queue" in wanted:
             queue_files = stack.enter_context(files.queue_directory())
@@ -78,6 +81,9 @@ def survey(
         objects = [sysv.queue(each, processes, now, ignored) for each in queues]
         objects += [sysv.segment(each, processes, now, ignored) for each in segments]
         objects += [sysv.semaphores(each, processes, now, ignored) for each in sets]
+        if processes is not None:
+            objects = sysv.together(objects, processes)
+        objects = [each for each in objects if each.kind in wanted]
         for entry in entries:
             with suppress(FileNotFoundError):  # unlinked meanwhile
                 objects.append(files.made(entry, processes, now))
