@@ -31,7 +31,7 @@ def _orphans(survey: Survey) -> Iterator[Finding]:
     left = [each for each in survey.objects if each.orphaned and each.kind != "socket"]
     if left:
         names = ", ".join(each.address for each in left[:3]) + (", …" if len(left) > 3 else "")  # noqa: PLR2004
-        what = f"{len(left)} objects that no process has any more"
+        what = f"{len(left)} object{'s' * (len(left) > 1)} that no process has any more"
         cure = "to see them: ipckit gc; to remove them: ipckit gc --delete"
         yield Finding("orphans", names, what, cure)
 

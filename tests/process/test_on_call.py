@@ -53,6 +53,7 @@ def program(act, *, lives=True):
 SCENES = {
     "No space left on device": """
 def order(told):
+    os.setuid(65534)  # what one user makes at one time may belong together
     SysVMessageQueue.create(0x4d2).disown().send(b"order 17")
 def frames(told):
     PosixSharedMemory.create("/frames", 60 * 2**20).disown()
