@@ -67,7 +67,7 @@ def examine(*, peer: int | None = None, stuck_after: float = 60.0) -> list[Findi
     found = [
         *(host.peer(peer) if peer is not None else ()),
         *host.limits(),
-        *host.descriptors(host.running()),
+        *host.descriptors(host.neighbours()),
         *waits.semaphores(survey.objects, stuck_after),
         *waits.queues(survey.objects, stuck_after),
         *_full_queues(survey),

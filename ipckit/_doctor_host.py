@@ -75,9 +75,11 @@ def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
             yield Finding("descriptors", f"pid {pid}", what, cure)
 
 
-def running() -> list[int]:
-    """The processes that /proc shows."""
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+def neighbours() -> list[int]:
+    """The processes that share this one's IPC namespace, as far as that can be seen."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+    own = _namespace("self", "ipc")
+    return [pid for pid in pids if _namespace(pid, "ipc") == own]
 
 
 # -- systemd ---------------------------------------------------------------------------------------
@@ -126,8 +128,8 @@ def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Fin
 def _namespace(pid: int | str, name: str) -> str | None:
     try:
         return os.readlink(f"/proc/{pid}/ns/{name}")  # noqa: PTH115 - text, not a path
-    except PermissionError:
-        return None
+    except OSError:
+        return None  # it is another user's, or ended
 
 
 def peer(pid: int) -> Iterator[Finding]:
