@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import SysVMessageQueue, inventory
+from ipckit import inventory
 from ipckit.testing import as_user, require
 
 if TYPE_CHECKING:
@@ -194,16 +194,6 @@ def test_a_queue_without_a_record_stays_while_its_maker_may_live(
     assert address not in removed(done.stdout)
     assert "could not be judged" in done.stderr
     child.tell("end")
-
-
-def test_a_pid_that_was_used_again_is_nobody_on_record(ns: Namespace) -> None:
-    # This process is the last sender, but a message sent before it started was somebody else's.
-    with SysVMessageQueue.create(ns.key()) as queue:
-        queue.send(b"text")
-        processes = inventory.survey(["sysv-queue"])
-        (ours,) = [each for each in processes.objects if each.id == queue.id]
-        assert ours.users[0].alive
-        assert ours.state == "used"
 
 
 # -- programs that are not ours --------------------------------------------------------------------
