@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_what_was_made_with_something_held_is_in_use(apart: int, cuid: int, stat
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, now, me), item(2, now + apart, cuid=cuid)]
     assert [each.state for each in together(objects, Processes())] == ["held", state]
+
+
+def test_what_cannot_be_judged_alone_is_judged_by_its_companion() -> None:
+    now = time.time()
+    me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
+    objects = [item(1, now, me), replace(item(2, now), state="unknown")]
+    found = together(objects, Processes())[1]
+    assert found.state == "used"
+    assert "q:1" in found.reason
 
 
 def test_who_came_later_did_not_make_it() -> None:
