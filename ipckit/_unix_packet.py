@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, NamedTuple, Self, overload
 
+from ipckit import _native
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -99,23 +100,14 @@ class Descriptors(Sequence[int]):
         self.close()
 
     def __del__(self) -> None:
-        if self._numbers:
+        if getattr(self, "_numbers", None):
             self.close()
 
     def __repr__(self) -> str:
         return f"Descriptors({self._numbers})"
 
 
-# What a packet has that was made with its bytes alone.
-_ABSENT: Final[dict[str, Any]] = {
-    "credentials": None,
-    "truncated": False,
-    "eof": False,
-    "address": None,
-}
-
-
-class Packet:
+class Packet(_native.PacketBase):
     """One message, or on a stream what had come.
 
     Leaving a ``with`` block or `close` closes the descriptors that were not taken; so does
@@ -130,14 +122,9 @@ class Packet:
         address: the sender's address, on datagram sockets that are bound; None where it has none.
     """
 
-    __slots__ = ("address", "credentials", "data", "eof", "fds", "truncated")
+    __slots__ = ()
 
-    data: bytes
-    fds: Descriptors
-    credentials: Credentials | None
-    truncated: bool
-    eof: bool
-    address: str | Abstract | None
+    _no_fds = Descriptors  # called for `fds` where none came
 
     def __init__(
         self,
@@ -156,18 +143,6 @@ class Packet:
         self.truncated = truncated
         self.eof = eof
         self.address = address
-
-    if not TYPE_CHECKING:
-        # The fast path of `receive` sets `data` alone; whatever else is asked for is made here.
-        def __getattr__(self, name: str) -> Any:
-            if name == "fds":
-                self.fds = Descriptors()
-                return self.fds
-            try:
-                return _ABSENT[name]
-            except KeyError:
-                message = f"a Packet has no attribute {name!r}"
-                raise AttributeError(message) from None
 
     def close(self) -> None:
         """Close the descriptors that were not taken; idempotent, never raises."""
