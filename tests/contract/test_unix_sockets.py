@@ -91,7 +91,7 @@ def test_a_wait_ends_with_what_comes(both: Pair) -> None:
     first, second = both
 
     def send() -> None:
-        for call in ("recvfrom", "poll", "recvmsg"):
+        for call in ("recvfrom", "poll", "poll"):
             wait_blocked(os.getpid(), call)
             first.send(b"x")
 
