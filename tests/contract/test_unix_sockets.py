@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -34,6 +35,7 @@ from ipckit import (
     UnixListener,
     UnixSocket,
     WouldBlock,
+    _unix_listener,
     connect,
     inherited,
     listen,
@@ -325,6 +327,45 @@ def test_a_stale_file_is_replaced(ns: Namespace) -> None:
             connect(path)
         with listen(path, kind):  # type: ignore[call-overload]
             pass
+
+
+def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
+    ns: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ns.path()
+    probe, probes = _unix_listener._refused, 0
+
+    def listen_at_the_second(where: Path, kind: Any) -> bool:
+        nonlocal probes
+        probes += 1
+        if probes == 2:
+            late.listen()
+        return probe(where, kind)
+
+    held = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with socket.socket(socket.AF_UNIX) as late, monkeypatch.context() as patch:
+            late.bind(str(path))
+            patch.setattr(_unix_listener, "_refused", listen_at_the_second)
+            with pytest.raises(AlreadyExists):  # it was made just now: its owner may be slow
+                listen(path)
+        os.utime(path, (0, 0))
+        with listen(path) as listener, connect(path) as client, listener.accept(timeout=60) as sock:
+            client.send(b"x")
+            assert sock.receive().data == b"x"
+    finally:
+        os.close(held)
+    assert probes == 2
+
+
+def test_a_live_listener_sees_the_probe_as_a_connection_that_ends(ns: Namespace) -> None:
+    path = ns.path()
+    with listen(path) as listener:
+        with pytest.raises(AlreadyExists):
+            listen(path)
+        with listener.accept(timeout=0) as probe:
+            assert probe.receive(timeout=60).eof
 
 
 def test_a_file_that_is_no_socket_stays(ns: Namespace) -> None:

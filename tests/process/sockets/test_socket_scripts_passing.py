@@ -388,7 +388,7 @@ def test_a_broker_gives_each_worker_its_clients(broker: Any) -> None:
             ping(stack.enter_context(reach(address)))
         # Its own socket, and a third of the clients; the broker keeps none.
         assert [connections(pid) for pid in broker.workers] == [5, 5, 5]
-        while connections(broker.pid) != 5:
+        while connections(broker.pid) != 8:  # two listeners, and both ends of each worker's
             time.sleep(0.01)  # it closes its copy after the worker may have answered
     with Load(broker.address) as inet, Load(broker.path) as unix:
         inet.more(100)
@@ -418,6 +418,21 @@ def test_a_worker_that_dies_is_replaced(broker: Any) -> None:
         now = broker.children()
         assert len(now) == 3
         assert broker.workers[0] not in now
+    broker.ctrl_c()
+
+
+def test_clients_that_a_worker_had_not_taken_go_to_others(broker: Any) -> None:
+    for pid in broker.workers:
+        os.kill(pid, signal.SIGSTOP)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(reach(broker.path)) for _ in range(6)]
+        while sum(map(connections, broker.workers)) != 3 or connections(broker.pid) != 8:
+            time.sleep(0.01)  # until all wait at a worker, and none at the broker
+        for pid in broker.workers[:2]:
+            os.kill(pid, signal.SIGKILL)
+        os.kill(broker.workers[2], signal.SIGCONT)
+        for client in clients:
+            ping(client)
     broker.ctrl_c()
 
 
