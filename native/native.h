@@ -19,6 +19,7 @@ typedef struct {
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
     PyTypeObject *packet_type;
+    PyTypeObject *descriptors_type;
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
@@ -40,6 +41,7 @@ HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
 HIDDEN int ipckit_add_semaphore(PyObject *module);
 HIDDEN int ipckit_add_semaphore_row(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
+HIDDEN int ipckit_add_unix_descriptors(PyObject *module);
 HIDDEN int ipckit_add_unix_packet(PyObject *module);
 HIDDEN int ipckit_add_unix_socket(PyObject *module);
 

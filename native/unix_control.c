@@ -57,14 +57,6 @@ typedef struct {
 } control_seen;
 
 static void
-close_all(const int *fds, Py_ssize_t count)
-{
-    for (Py_ssize_t i = 0; i < count; i++) {
-        close(fds[i]);
-    }
-}
-
-static void
 look_at(const struct cmsghdr *header, control_seen *seen)
 {
     const unsigned char *data = CMSG_DATA(header);
@@ -87,29 +79,6 @@ look_at(const struct cmsghdr *header, control_seen *seen)
             close(pidfd);
         }
     }
-}
-
-/* The owner of the descriptors, or NULL with an exception set and all of them closed. No Python code
-   runs in here: `type` is made as `object` makes it, and its slot is filled. */
-static PyObject *
-owner_of(PyTypeObject *type, const control_seen *seen)
-{
-    newfunc make = (newfunc)PyType_GetSlot(type, Py_tp_new);
-    PyObject *none = PyTuple_New(0);
-    PyObject *owner = none == NULL ? NULL : make(type, none, NULL);
-    PyObject *numbers = PyList_New(seen->count);
-    bool made = owner != NULL && numbers != NULL;
-    for (Py_ssize_t i = 0; made && i < seen->count; i++) {
-        PyObject *number = PyLong_FromLong(seen->fds[i]);
-        made = number != NULL && PyList_SetItem(numbers, i, number) == 0;
-    }
-    if (!made || PyObject_SetAttrString(owner, "_numbers", numbers) < 0) {
-        close_all(seen->fds, seen->count);
-        Py_CLEAR(owner);
-    }
-    Py_XDECREF(numbers);
-    Py_XDECREF(none);
-    return owner;
 }
 
 /* The sender's address as the socket module has it: a path, or the bytes of an abstract name. */
@@ -180,17 +149,14 @@ take_over(unix_object *self, reception *got, unix_buffer *buffer, ssize_t size)
         look_at(header, &got->seen);
     }
     self->last_size = size;
+    got->owner = ipckit_descriptors_new(self->descriptors_type, got->seen.fds, got->seen.count);
     got->data = ipckit_unix_buffer_take(buffer, size);
-    if (got->data == NULL) {
-        close_all(got->seen.fds, got->seen.count);
-        return -1;
+    if (got->owner != NULL && got->data != NULL) {
+        return 0;
     }
-    got->owner = owner_of(self->descriptors_type, &got->seen);
-    if (got->owner == NULL) {
-        Py_CLEAR(got->data);
-        return -1;
-    }
-    return 0;
+    Py_CLEAR(got->owner);
+    Py_CLEAR(got->data);
+    return -1;
 }
 
 /* Receives up to `size` bytes and what `room` holds; 0, or -1 with errno, EAGAIN where nothing is

@@ -135,7 +135,8 @@ unix_attach(unix_object *self, PyTypeObject *defining_class, PyObject *const *ar
         return NULL;
     }
     if (!PyCallable_Check(args[0]) || !PyType_Check(args[1]) || !PyType_Check(args[2])
-        || !PyType_IsSubtype((PyTypeObject *)args[1], state->packet_type)) {
+        || !PyType_IsSubtype((PyTypeObject *)args[1], state->packet_type)
+        || !PyType_IsSubtype((PyTypeObject *)args[2], state->descriptors_type)) {
         PyErr_SetString(PyExc_TypeError, "_attach takes a function and two classes");
         return NULL;
     }

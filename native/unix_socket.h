@@ -9,6 +9,17 @@
 #define SCM_MAX_FD 253 /* the kernel's own limit for one message */
 #define STAGE_BYTES 65536
 
+/* Descriptors that are closed with it, unless they are taken. */
+typedef struct {
+    PyObject_HEAD
+    int *numbers;
+    Py_ssize_t count;
+} descriptors_object;
+
+/* The owner of descriptors, of a type below DescriptorsBase; NULL with an exception set and all of
+   them closed. */
+HIDDEN PyObject *ipckit_descriptors_new(PyTypeObject *type, const int *numbers, Py_ssize_t count);
+
 /* What a receive gives: `data`, and the rest where there is any. */
 typedef struct {
     PyObject_HEAD

@@ -450,3 +450,20 @@ def test_workers_outlive_a_broker_that_is_killed_until_their_clients_leave(broke
         assert client.recv(1) == b""
     # Its output ends when nobody has it open any more: the workers have gone.
     assert broker.stdout.read() == b""
+
+
+def test_an_activated_server_is_started_by_its_first_client(sockets: Any, ns: Namespace) -> None:
+    path = ns.path()
+    activate = ["systemd-socket-activate", "--listen", str(path), "--fdname", "web"]
+    command = [*activate, *sockets.command("activated_server.py", "--idle", 0.1)]
+    server = sockets.start("", command=command)
+    assert server.stderr.readline().startswith(b"Listening on ")
+    with reach(str(path)) as client:
+        ping(client)
+        listens, ends = server.line(), server.stdout
+        ping(client)  # as long as somebody is there it stays
+    assert listens.startswith(f"serving web: <UnixListener UNIX socket {path}")
+    assert ends.readline() == b"nobody came for 0.1 s\n"
+    assert server.end().returncode == 0
+    path.unlink()  # which systemd made
+    fails(sockets.run("activated_server.py"), "nothing was inherited")
