@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from script_runs import fails
 
 from ipckit import unixsock
 from ipckit.testing import as_user
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipckit.testing import Namespace
-
-
-def fails(done: Any, *words: object) -> None:
-    """One line on standard error says why."""
-    text = done.stderr.decode()
-    assert done.returncode == 1, done
-    assert text.startswith("error: "), text
-    assert text.count("\n") == 1, text
-    for word in words:
-        assert str(word) in text
 
 
 def well(process: Any) -> list[str]:
