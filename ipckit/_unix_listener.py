@@ -265,13 +265,22 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
 
 
 def _refused(path: Path, kind: Kind) -> bool:
-    """Whether nobody answers behind a socket file."""
+    """Whether nobody answers behind a socket file.
+
+    Raises:
+        AlreadyExists: this user may not ask.
+    """
     with socket.socket(socket.AF_UNIX, checked_type(kind)) as probe, for_kernel(path) as name:
         probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
         try:
             probe.connect(name)
         except (ConnectionRefusedError, FileNotFoundError):
             return True
+        except PermissionError:
+            message = "there is another user's socket, and no right to see whether he listens"
+            raise AlreadyExists(
+                message, errno=errno.EADDRINUSE, op="bind", target=describe(path)
+            ) from None
         except OSError:
             return False  # EAGAIN: it is busy; EPROTOTYPE: it is of another kind
     return False

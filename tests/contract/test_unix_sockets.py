@@ -368,6 +368,24 @@ def test_a_live_listener_sees_the_probe_as_a_connection_that_ends(ns: Namespace)
             assert probe.receive(timeout=60).eof
 
 
+def test_another_users_socket_is_left_alone(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    path = ns.path()
+    path.parent.chmod(0o1777)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    path.chmod(0o600)
+    code = """
+        import os, pytest
+        from ipckit import AlreadyExists, listen
+        os.setgroups([])
+        os.setresuid(65534, 65534, 65534)
+        with pytest.raises(AlreadyExists, match="no right to see whether he listens"):
+            listen(args[0])
+    """
+    spawn(code, str(path)).wait()
+    path.unlink()
+
+
 def test_a_file_that_is_no_socket_stays(ns: Namespace) -> None:
     path = ns.path()
     path.write_text("mine")
