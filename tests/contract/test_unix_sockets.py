@@ -163,6 +163,41 @@ def test_sigpipe_never_kills(spawn: Callable[..., Child], kind: Any) -> None:
     assert spawn(code, kind).result == 3
 
 
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 65_535, 65_536, 65_537, 100_000])
+def test_sizes_at_which_the_way_changes(both: Pair, size: int) -> None:
+    first, second = both
+    data = os.urandom(size)
+    for _ in range(3):  # the size of one is a guess at the next one's
+        first.send(data)
+        packet = second.receive(size)
+        assert (packet.data, packet.truncated) == (data, False)
+        first.send(data)
+        assert second.receive(size + 1, timeout=0).data == data
+        if second.kind == "stream":
+            continue  # which gives no more than the kernel's piece with the descriptors
+        first.send(data, fds=[0])
+        packet = second.receive(size, max_fds=1)
+        assert (packet.data, len(packet.fds)) == (data, 1)
+        first.send(b"y" + data, fds=[0])
+        packet = second.receive(size, max_fds=1)
+        assert (packet.data, len(packet.fds)) == (b"y" + data[:-1], 1)
+        assert packet.truncated
+
+
+def test_descriptors_go_once_with_a_stream_that_is_sent_in_parts() -> None:
+    first, second = pair("stream")
+    with first, second:
+        sender = threading.Thread(target=first.send, args=(bytes(2**22),), kwargs={"fds": [0]})
+        sender.start()
+        got = came = 0
+        while got < 2**22:
+            with second.receive(max_fds=8) as packet:
+                got += len(packet.data)
+                came += len(packet.fds)
+        sender.join()
+        assert (got, came) == (2**22, 1)
+
+
 def test_messages_keep_their_bounds() -> None:
     for kind in ("dgram", "seqpacket"):
         first, second = pair(kind)  # type: ignore[arg-type]
