@@ -52,7 +52,7 @@ def serve(connection: Connection[Any, Any], member: Member) -> None:
             signal.setitimer(signal.ITIMER_REAL, 2 * LIMIT_SECONDS)
             try:
                 result = getattr(member.role, call)(*arguments)
-            except Exception as error:  # noqa: BLE001 - whatever a peer raises is told
+            except Exception as error:
                 connection.send((f"{type(error).__name__}: {error}", None))
             else:
                 connection.send((None, result))

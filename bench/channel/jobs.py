@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from channel.lane import Lane
     from channel.probe import Cores, Probe
 
-_FIRST_COUNT = 2
+_FIRST_BYTES = 8 * 2**20
+_FIRST_COUNT = 256
 _MOST_ATTEMPTS = 12
 _ENOUGH = 0.6
 _MOST_COUNT = 2**20
-_SENDERS = 4
-_RECEIVERS = 4
+_PAIRS = 4
 
 
 class Job(ABC):
@@ -41,7 +41,7 @@ class Job(ABC):
         del size
         return True
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027 - not all need anything
         """Start what it needs."""
 
     def open(self, size: int) -> None:
@@ -60,7 +60,7 @@ class Job(ABC):
         """Choose how many messages a repetition has, so that it takes so long; warms up too."""
         del seconds
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - not all have anything
         """End what it started."""
 
 
@@ -85,6 +85,8 @@ class CopySpeed(Job):
 class _Crewed(Job):
     """A job with processes and lanes."""
 
+    _first = _FIRST_COUNT  # how many messages at first; few would tell of the start only
+
     def __init__(self, kind: type[Lane], sizes: Sequence[int], cores: Cores) -> None:
         super().__init__(kind.name)
         self._kind = kind
@@ -92,8 +94,7 @@ class _Crewed(Job):
         self._cores = cores
         self._made: list[Lane] = []
         self._crew: Crew | None = None
-        self._count = _FIRST_COUNT
-
+        self._count = 1
 
     def takes(self, size: int) -> bool:
         """Whether the lane does."""
@@ -138,12 +139,11 @@ class _Crewed(Job):
 
     def open(self, size: int) -> None:
         """Have all open the lane, the receiving ones first."""
-        self._count = _FIRST_COUNT
+        self._count = max(2, min(self._first, _FIRST_BYTES // size))
         self.crew.everyone("open", size, seconds=START_SECONDS)
 
     def calibrate(self, seconds: float) -> None:
         """Take more and more until that takes most of the time, twice in a row."""
-        self._count = _FIRST_COUNT
         for _ in range(_MOST_ATTEMPTS):
             took = self._run(self._count)[1]
             if took > seconds * _ENOUGH:  # an interruption makes it seem slow
@@ -219,6 +219,8 @@ class EightBytes(OneWay):
 class RoundTrip(_Crewed):
     """There and back; nanoseconds, the median of a repetition."""
 
+    _first = _FIRST_COUNT // 8
+
     def _members(self) -> list[Member]:
         out, back = self._lanes(), self._lanes()
         first, second = (frozenset({core}) for core in self._cores)
@@ -235,40 +237,40 @@ class RoundTrip(_Crewed):
 class Many(_Crewed):
     """Four senders and four receivers, all on both cores; in messages a second.
 
-    `fairness` gets, for each repetition, what the receiver served least got of what the one served
-    most got, or the same of the senders' rates where that is less.
+    `fairness` gets, for each repetition, the rate of the receiver served least over that of the one
+    served most, or the same of the senders, where that is less.
     """
+
+    _first = 16 * _FIRST_COUNT
+
+    def calibrate(self, seconds: float) -> None:
+        """Take longer than others: to wake eight processes takes its time too."""
+        super().calibrate(4 * seconds)
 
     def _members(self) -> list[Member]:
         lanes = self._lanes()
         both = frozenset(self._cores)
-        senders = [roles.OneOfManySenders(lanes, who) for who in range(_SENDERS)]
-        receivers = [roles.OneOfManyReceivers(lanes) for _ in range(_RECEIVERS)]
+        senders = [roles.OneOfManySenders(lanes, who) for who in range(_PAIRS)]
+        receivers = [roles.OneOfManyReceivers(lanes) for _ in range(_PAIRS)]
         return [Member(role, both) for role in (*senders, *receivers)]
 
     def _run(self, count: int) -> tuple[float, float]:
-        each = max(1, count // _SENDERS)
-        crew = self.crew
-        senders = range(_SENDERS)
-        receivers = range(_SENDERS, _SENDERS + _RECEIVERS)
-        for index in (*receivers, *senders):
-            crew.tell(index, "run", each)
-        sent = crew.gather(senders)
-        crew.tell(0, "stop", _RECEIVERS)
-        received = crew.gather((0, *receivers))
-        got = [received[index][2] for index in receivers]
-        _check(got, each)
-        begin = min(start for start, _ in sent.values())
-        took = (max(received[index][1] for index in receivers) - begin) / 1e9
-        served = [sum(one.values()) for one in got]
-        rates = [each / (end - start) for start, end in sent.values()]
-        self.fairness.append(min(min(served) / max(served), min(rates) / max(rates)))
-        return each * _SENDERS / took, took
+        each = max(1, count // _PAIRS)
+        results = self.crew.everyone("run", each)
+        sent = [results[index] for index in range(_PAIRS)]
+        received = [results[index] for index in range(_PAIRS, 2 * _PAIRS)]
+        _check([got for _, _, got in received], each)
+        took = (max(end for _, end, _ in received) - min(start for start, _ in sent)) / 1e9
+        sending = [each / (end - start) for start, end in sent]
+        receiving = [sum(got.values()) / (end - start) for start, end, got in received]
+        fairness = (min(rates) / max(rates) for rates in (sending, receiving))
+        self.fairness.append(min(fairness))
+        return each * _PAIRS / took, took
 
 
 def _check(got: list[dict[int, int]], each: int) -> None:
     """Every sender's messages came, each once."""
-    for who in range(_SENDERS):
+    for who in range(_PAIRS):
         came = sum(one.get(who, 0) for one in got)
         if came != each:
             raise CrewFailed(f"{came} of {each} messages of one sender came")

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 MOST_MEMORY = 16 * 2**20
 DEEPEST = 4096
@@ -60,10 +60,10 @@ class Lane(ABC):
         """In the sending process: the message as what `sender` returned takes it."""
         return message
 
-    def leave(self) -> None:
+    def leave(self) -> None:  # noqa: B027 - most leave nothing
         """In a using process, before it ends: let go of what would otherwise stay behind."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - some leave nothing
         """In the bench's process: remove what the lane left in the system."""
 
     @classmethod

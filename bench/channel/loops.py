@@ -12,16 +12,20 @@ from statistics import median
 from time import monotonic_ns, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     Send = Callable[[Any], object]
     Receive = Callable[[], Any]
     Span = tuple[int, int]
 
-BATCH = 64
+# A process imports numpy only where its part needs it: there are many processes.
+# ruff: noqa: PLC0415
+
+_BATCH = 64
+_BATCH_BYTES = 2**20  # a batch goes into the queue with room for more
 STOP = 255  # the first byte of the message that ends a receiver; no number is so large
 _MOST_PREBUILT = 250
 _PREBUILT_BYTES = 4 * 2**20
@@ -58,8 +62,9 @@ def send_all(send: Send, prebuilt: list[Any], count: int) -> Span:
 def send_batches(send: Send, prebuilt: list[Any], count: int) -> Span:
     """Send so many messages in batches."""
     endless = islice(cycle(prebuilt), count)
+    size = max(1, min(_BATCH, _BATCH_BYTES // len(prebuilt[0])))
     batches: list[list[Any]] = []
-    while batch := list(islice(endless, BATCH)):
+    while batch := list(islice(endless, size)):
         batches.append(batch)
     start = monotonic_ns()
     for batch in batches:
@@ -105,6 +110,8 @@ def receive_views(receive: Receive, kinds: int, count: int) -> Span:
 
 def receive_arrays(receive: Receive, kinds: int, count: int) -> Span:
     """Receive so many messages as arrays, check the ends, and read every byte."""
+    import numpy as np
+
     start = monotonic_ns()
     for expected in islice(cycle(range(kinds)), count):
         array = np.frombuffer(receive(), np.uint8)
@@ -117,6 +124,8 @@ def receive_arrays(receive: Receive, kinds: int, count: int) -> Span:
 
 def receive_records(receive: Receive, dtype: np.dtype[Any], batch: int, count: int) -> Span:
     """Receive so many batches of records, whole or in parts, and check the first of each part."""
+    import numpy as np
+
     left = count * batch
     position = 0
     start = monotonic_ns()
@@ -174,9 +183,3 @@ def receive_until_stopped(receive: Receive) -> tuple[int, int, dict[int, int]]:
         served[who] += 1
     end = monotonic_ns()
     return start, end, {who: count for who, count in enumerate(served) if count}
-
-
-def send_stops(send: Send, size: int, receivers: int) -> None:
-    """Send each receiver the message that ends it."""
-    for _ in range(receivers):
-        send(bytes([STOP]) * size)

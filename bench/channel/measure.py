@@ -59,52 +59,51 @@ QUICK = Pace(3, 0.012, 5.0)
 FULL = Pace(15, 0.05, 40.0)
 
 
-def _attempt(cell: Cell, job: Job, action: Callable[[], object]) -> bool:
-    """Do it; where it fails, say so in the cell, and end the job."""
-    try:
-        action()
-    except CrewFailed as error:
-        cell.failure = str(error)
-        job.stop()
-        return False
-    return True
+def _end(cell: Cell, job: Job, error: CrewFailed) -> None:
+    """Say in the cell why there is no more of it, and end the job."""
+    cell.failure = str(error)
+    job.stop()
+
+
+def _warm_up(row: Row, jobs: list[Job], pace: Pace, progress: Progress) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    for job in jobs:
+        progress(f"{row.what}: {job.name} warms up")
+        cells[job.name] = Cell(job.name)
+        try:
+            job.open(row.size)
+            job.calibrate(pace.seconds)
+        except CrewFailed as error:
+            _end(cells[job.name], job, error)
+    return cells
 
 
 def _measure_row(
     row: Row, jobs: list[Job], probe: Probe, pace: Pace, progress: Progress
 ) -> list[Cell]:
-    cells: dict[str, Cell] = {job.name: Cell(job.name) for job in jobs}
-    able: list[Job] = []
-    for job in jobs:
-        progress(f"{row.what}: {job.name} warms up")
-        cell = cells[job.name]
-        opened = _attempt(cell, job, lambda job=job: job.open(row.size))  # type: ignore[misc]
-        if opened and _attempt(
-            cell,
-            job,
-            lambda job=job: job.calibrate(pace.seconds),  # type: ignore[misc]
-        ):
-            able.append(job)
+    cells = _warm_up(row, jobs, pace, progress)
     begin = time.monotonic()
     for turn in range(pace.repetitions):
         if turn > 1 and time.monotonic() - begin > pace.slowest:
             break
         before = probe.round_trip()
         # Each goes first in its turn, so that none always follows the same other.
-        for job in able[turn % max(1, len(able)) :] + able[: turn % max(1, len(able))]:
+        first = turn % max(1, len(jobs))
+        for job in jobs[first:] + jobs[:first]:
             cell = cells[job.name]
             if cell.failure is not None:
                 continue
             progress(f"{row.what}: {turn + 1}/{pace.repetitions} {job.name}")
-            taken: list[float] = []
-            if not _attempt(cell, job, lambda job=job: taken.append(job.once())):  # type: ignore[misc]
+            try:
+                value = job.once() * (row.scale if job.scale is None else job.scale)
+            except CrewFailed as error:
+                _end(cell, job, error)
                 before = probe.round_trip()
                 continue
             after = probe.round_trip()
-            scale = row.scale if job.scale is None else job.scale
-            cell.repetitions.append(Repetition(taken[0] * scale, before, after))
+            cell.repetitions.append(Repetition(value, before, after))
             before = after
-    for job in able:
+    for job in jobs:
         cells[job.name].fairness = list(job.fairness)
     return list(cells.values())
 
@@ -120,18 +119,24 @@ def measure(
     progress(f"{section.key}: starting the processes")
     jobs = section.make(cores, probe)
     dead: dict[str, Cell] = {}
+    started = set[str]()
     try:
-        for job in jobs:
-            _attempt(dead.setdefault(job.name, Cell(job.name)), job, job.start)
         for row in section.rows:
-            fit = [job for job in jobs if job.takes(row.size)]
-            alive = [job for job in fit if dead[job.name].failure is None]
-            cells = _measure_row(row, alive, probe, pace, progress)
-            cells += [dead[job.name] for job in fit if dead[job.name].failure is not None]
-            yield row, cells
-            for cell, job in ((cell, job) for cell in cells for job in alive if job.name == cell.name):
-                if cell.failure is not None and not _attempt(dead[job.name], job, job.start):
-                    progress(f"{job.name} does not start again")
+            fit = [job for job in jobs if job.takes(row.size) and job.name not in dead]
+            for job in fit:
+                if job.name in started:
+                    continue
+                try:
+                    job.start()
+                    started.add(job.name)
+                except CrewFailed as error:
+                    dead[job.name] = Cell(job.name, failure=str(error))
+            cells = _measure_row(
+                row, [job for job in fit if job.name not in dead], probe, pace, progress
+            )
+            # What failed here may do better with the next size, in new processes.
+            started -= {cell.name for cell in cells if cell.failure is not None}
+            yield row, [*cells, *dead.values()]
     finally:
         for job in jobs:
             job.stop()

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from channel.lane import Lane, depth, fresh_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The rest of the bench runs where there is no channel, and names it as missing.
+    import numpy as np
+
+# The rest of the bench runs where there is no channel, and names it as missing; and most
+# processes do without numpy.
 # ruff: noqa: PLC0415
 
-RECORD = np.dtype([("name", "S32"), ("number", "i4")])  # 36 bytes
+BATCH_OF_RECORDS = 1024
+RECORD_BYTES = 36
 LEAST = 2**16
+
+
+def record() -> np.dtype[Any]:
+    """A name and a number, packed."""
+    import numpy as np
+
+    return np.dtype([("name", "S32"), ("number", "i4")])
 
 
 class Channel(Lane):
@@ -91,6 +101,8 @@ class ChannelInPlace(Channel):
 
     def prebuilt(self, message: bytes) -> Any:
         """An array, to be assigned to the slot's."""
+        import numpy as np
+
         return np.frombuffer(message, np.uint8)
 
     def sender(self) -> Callable[[Any], object]:
@@ -115,25 +127,26 @@ class ChannelRecords(Channel):
 
     name = "ipckit, records"
     shared = False
-    batch = 1024
 
     def __init__(self, size: int) -> None:
         Lane.__init__(self, size)
         from ipckit.channel import Channel
 
         self._name = fresh_name()
-        self._owner: Any = Channel.create(self._name, RECORD, capacity=64 * self.batch)
+        self._owner: Any = Channel.create(self._name, record(), capacity=64 * BATCH_OF_RECORDS)
         self._kept: list[Any] = []
 
     def _open(self) -> Any:
         from ipckit.channel import Channel
 
-        self._kept.append(Channel.open(self._name, RECORD))
+        self._kept.append(Channel.open(self._name, record()))
         return self._kept[-1]
 
     def prebuilt(self, message: bytes) -> Any:
         """The records that it holds."""
-        return np.frombuffer(message, RECORD)
+        import numpy as np
+
+        return np.frombuffer(message, record())
 
     def sender(self) -> Callable[[Any], object]:
         """Its own method."""
@@ -142,8 +155,7 @@ class ChannelRecords(Channel):
     def receiver(self) -> Callable[[], Any]:
         """Its own method."""
         receive = self._open().receive_many
-        most = self.batch
-        return lambda: receive(max=most)
+        return lambda: receive(max=BATCH_OF_RECORDS)
 
 
 class ProcessQueue(Lane):

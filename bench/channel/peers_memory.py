@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import shutil
+import tempfile
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from channel.lane import Lane, depth, fresh_name
@@ -26,13 +29,18 @@ class Iceoryx2(Lane):
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._name = fresh_name()
+        self._root = Path(tempfile.gettempdir()) / self._name
         self._kept: list[Any] = []
 
     def _node(self) -> Any:
         import iceoryx2
 
         iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
-        node = iceoryx2.NodeBuilder.new().create(iceoryx2.ServiceType.Ipc)
+        # A prefix and a root of its own, so that what a killed process leaves can be found.
+        config = iceoryx2.config.default()
+        config.global_cfg.prefix = iceoryx2.FileName.new(f"{self._name}_")
+        config.global_cfg.root_path = iceoryx2.Path.new(str(self._root))
+        node = iceoryx2.NodeBuilder.new().config(config).create(iceoryx2.ServiceType.Ipc)
         self._kept.append(node)
         return node
 
@@ -102,6 +110,12 @@ class Iceoryx2(Lane):
         while self._kept:
             self._kept.pop()
         gc.collect()
+
+    def close(self) -> None:
+        """Remove the files of its root and prefix."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        for file in Path("/dev/shm").glob(f"{self._name}_*"):  # noqa: S108 - shm_open(3) is there
+            file.unlink(missing_ok=True)
 
 
 class Iceoryx2Blocking(Iceoryx2):

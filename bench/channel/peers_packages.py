@@ -129,7 +129,7 @@ class FasterFifo(Lane):
     def receiver(self) -> Callable[[], bytes]:
         """Its own method."""
         get = self._queue.get
-        return lambda: get(True, _NO_TIME)  # noqa: FBT003 - its signature
+        return lambda: get(True, _NO_TIME)
 
     def close(self) -> None:
         """Close this process's queue."""
@@ -151,7 +151,7 @@ class FasterFifoBatched(FasterFifo):
     def receiver(self) -> Callable[[], list[bytes]]:
         """Its own method."""
         get = self._queue.get_many
-        return lambda: get(True, _NO_TIME)  # noqa: FBT003 - its signature
+        return lambda: get(True, _NO_TIME)
 
 
 class HyperQ(Lane):

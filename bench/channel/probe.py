@@ -65,9 +65,7 @@ class Probe:
 
     def _run(self, *arguments: object) -> float:
         command = (str(self._program), *map(str, arguments))
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_SECONDS
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
         return float(done.stdout)
 
     def round_trip(self) -> float:

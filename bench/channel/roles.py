@@ -5,17 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from channel import loops
-from channel.ours import RECORD
+from channel.ours import BATCH_OF_RECORDS, RECORD_BYTES, record
 
 if TYPE_CHECKING:
     from channel.lane import Lane
 
 Payload = Literal["bytes", "array", "records", "objects"]
-BATCH_OF_RECORDS = 1024
-RECORDS_BYTES = RECORD.itemsize * BATCH_OF_RECORDS
+RECORDS_BYTES = RECORD_BYTES * BATCH_OF_RECORDS
 SMALL_OBJECT = 64  # stands for the size of a dict without an array
 
 
@@ -36,13 +33,17 @@ class Role(ABC):
 
 
 def _records() -> bytes:
-    records = np.zeros(BATCH_OF_RECORDS, RECORD)
+    import numpy as np  # noqa: PLC0415 - most processes do without
+
+    records = np.zeros(BATCH_OF_RECORDS, record())
     records["name"] = b"amy"
     records["number"] = np.arange(BATCH_OF_RECORDS)
     return records.tobytes()
 
 
 def _objects(size: int) -> list[dict[str, Any]]:
+    import numpy as np  # noqa: PLC0415 - most processes do without
+
     made: list[dict[str, Any]] = []
     for number in range(loops.numbers(size)):
         one: dict[str, Any] = {"number": number, "name": "amy", "ratio": 0.5}
@@ -102,7 +103,7 @@ class Receiver(Role):
         receive, kinds = self._receive, self._kinds
         match self._payload:
             case "records":
-                return loops.receive_records(receive, RECORD, BATCH_OF_RECORDS, count)
+                return loops.receive_records(receive, record(), BATCH_OF_RECORDS, count)
             case "objects":
                 return loops.receive_objects(receive, kinds, count)
             case "array":
@@ -176,13 +177,19 @@ class OneOfManySenders(Sender):
         self._size = size
         self._prebuilt = [bytes([self._who]) * size]
 
-    def stop(self, receivers: int) -> None:
-        """End the receivers."""
-        loops.send_stops(self._send, self._size, receivers)
+    def run(self, count: int) -> loops.Span:
+        """When it began, and when it ended; the message that ends a receiver comes on top."""
+        span = super().run(count)
+        self._send(bytes([loops.STOP]) * self._size)
+        return span
 
 
 class OneOfManyReceivers(Receiver):
-    """Receives whatever comes, until it is stopped."""
+    """Receives whatever comes, until one of as many senders says that it was its last.
+
+    So all that was sent is received before the last receiver ends, if each sender's messages come
+    in their order.
+    """
 
     def __init__(self, lanes: dict[int, Lane]) -> None:
         super().__init__(lanes, "bytes")

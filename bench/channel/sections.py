@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from channel import jobs, ours, peers_kernel, peers_memory, peers_packages
-from channel.roles import BATCH_OF_RECORDS, RECORDS_BYTES, SMALL_OBJECT
+from channel.ours import BATCH_OF_RECORDS
+from channel.roles import RECORDS_BYTES, SMALL_OBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ Unit = Literal["messages/s", "records/s", "bytes/s", "ns"]
 OURS: Final = "ipckit"  # what the names of ipckit's own lanes begin with
 KIB, MIB = 2**10, 2**20
 SIZES: Final = (8, 64, KIB, 8 * KIB, 64 * KIB, MIB)
+_TRIPS = (8, KIB, 64 * KIB)
 
 _COPYING = (*peers_kernel.LANES, *peers_packages.LANES)
 PEERS = (*_COPYING, *peers_memory.LANES)
@@ -124,17 +126,18 @@ def _one_way() -> Section:
     return Section("one-way", tuple(rows), make)
 
 
-def _round_trip() -> Section:
+def _round_trip(*, quick: bool) -> Section:
     kinds = (ours.Channel, ours.ChannelInPlace, *PEERS)
+    sizes = _TRIPS if quick else (*_TRIPS, MIB)
     rows: list[Row] = []
-    for size in (8, KIB, 64 * KIB):
+    for size in sizes:
         what = f"round trip, spinning, {text_of_size(size)}"
-        goal = Goal(what, 0.1, _ICEORYX, (_CHANNEL, _IN_PLACE_OURS))
-        rows.append(Row(f"round trip, {text_of_size(size)}", size, "ns", (goal,)))
+        goals = (Goal(what, 0.1, _ICEORYX, (_CHANNEL, _IN_PLACE_OURS)),) if size in _TRIPS else ()
+        rows.append(Row(f"round trip, {text_of_size(size)}", size, "ns", goals))
 
     def make(cores: Cores, _: Probe) -> list[jobs.Job]:
         unbatched = [kind for kind in _usable(kinds) if not kind.batched]
-        return [jobs.RoundTrip(kind, (8, KIB, 64 * KIB), cores) for kind in unbatched]
+        return [jobs.RoundTrip(kind, sizes, cores) for kind in unbatched]
 
     return Section("round-trip", tuple(rows), make)
 
@@ -171,7 +174,7 @@ def _huge(*, quick: bool) -> Section:
 
 def _records() -> Section:
     goal = Goal(
-        "records of 36 B: in 100 ns of 8 B message",
+        "records of 36 B, for each message of 8 B",
         10.0,
         (jobs.EightBytes.NAME,),
         (ours.ChannelRecords.name,),
@@ -217,10 +220,10 @@ def _objects() -> Section:
 
 
 def sections(*, quick: bool) -> list[Section]:
-    """All that is measured; a quick run has no copying peers where arrays are huge."""
+    """All that is measured; a quick run has no copying peers where messages are huge."""
     return [
         _one_way(),
-        _round_trip(),
+        _round_trip(quick=quick),
         _asleep(),
         _records(),
         _crowd(),
