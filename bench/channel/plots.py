@@ -50,6 +50,29 @@ def place_of(results: Mapping[str, Any]) -> str:
     return max(kept, key=lambda place: kept[place])
 
 
+def styles(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """How each peer's line looks, the same in every plot; ipckit's stand out."""
+    names = sorted({cell["name"] for row in results["rows"] for cell in row["cells"]})
+    ours = [name for name in names if name.startswith("ipckit")]
+    others = [name for name in names if not name.startswith("ipckit")]
+    looks: dict[str, dict[str, Any]] = {}
+    for at, name in enumerate(ours):
+        dash = _DASHES[at % len(_DASHES)]
+        looks[name] = {"color": _OURS, "linestyle": dash, "linewidth": 3, "zorder": 3}
+    for at, name in enumerate(others):
+        colour = _OTHERS[at % len(_OTHERS)]
+        dash = _DASHES[at // len(_OTHERS) % len(_DASHES)]
+        looks[name] = {"color": colour, "linestyle": dash, "linewidth": 1.4}
+    return looks
+
+
+def _by_their_ends(
+    found: Mapping[str, tuple[list[int], list[float]]],
+) -> list[tuple[str, tuple[list[int], list[float]]]]:
+    """In the order in which the lines end, from the top: the legend can be read across."""
+    return sorted(found.items(), key=lambda one: (-one[1][0][-1], -one[1][1][-1]))
+
+
 def _size(value: float, _: object = None) -> str:
     for unit, name in _SIZES:
         if value >= unit:
@@ -72,18 +95,9 @@ def _draw(
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _GREY)
     with mpl.rc_context(style):
         figure, axes = plt.subplots(figsize=(9, 5))
-        others = 0
-        # The legend in the order of the lines' ends, so that it can be read across.
-        for name, (sizes, values) in sorted(found.items(), key=lambda one: -one[1][1][-1]):
-            scaled = [value / unit[0] for value in values]
-            if name.startswith("ipckit"):
-                dash = _DASHES[sum(line.get_color() == _OURS for line in axes.lines) % 3]
-                axes.plot(sizes, scaled, dash, color=_OURS, linewidth=3, label=name, zorder=3)
-            else:
-                colour = _OTHERS[others % len(_OTHERS)]
-                dash = _DASHES[others // len(_OTHERS) % len(_DASHES)]
-                axes.plot(sizes, scaled, dash, color=colour, linewidth=1.4, label=name)
-                others += 1
+        looks = styles(results)
+        for name, (sizes, values) in _by_their_ends(found):
+            axes.plot(sizes, [value / unit[0] for value in values], label=name, **looks[name])
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(sorted({size for sizes, _ in found.values() for size in sizes}))

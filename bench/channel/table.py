@@ -27,7 +27,7 @@ def figure(value: float, unit: Unit) -> str:
     name = "B/s" if unit == "bytes/s" else "/s"
     for size, prefix in _STEPS:
         if value >= size:
-            digits = f"{value / size:.3g}" if value < 1000 * size else f"{value / size:.0f}"
+            digits = f"{value / size:.3g}" if value < 999.5 * size else f"{value / size:.0f}"
             return f"{digits} {prefix}{name}"
     return f"{value:.3g} {name}"
 
@@ -106,6 +106,7 @@ def _line(row: Row, cell: Cell, summary: Summary) -> str:
 
 
 def missing_lines(missing: Mapping[str, str]) -> Iterator[str]:
-    """The peers that are not there, and why."""
-    for name, reason in missing.items():
-        yield f"missing: {name}: {reason}"
+    """The peers that are not there, a line for each reason."""
+    for reason in dict.fromkeys(missing.values()):
+        names = "; ".join(name for name, why in missing.items() if why == reason)
+        yield f"missing: {names}: {reason}"
