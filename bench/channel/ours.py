@@ -98,12 +98,7 @@ class ChannelInPlace(Channel):
 
     name = "ipckit, in place"
     in_place = True
-
-    def prebuilt(self, message: bytes) -> Any:
-        """An array, to be assigned to the slot's."""
-        import numpy as np
-
-        return np.frombuffer(message, np.uint8)
+    shared = False
 
     def sender(self) -> Callable[[Any], object]:
         """Loan, copy the message in, send."""
@@ -111,15 +106,16 @@ class ChannelInPlace(Channel):
         size = self.size
 
         def send(message: Any) -> None:
-            with loan(size) as slot:
-                slot.array[...] = message
-                slot.send()
+            slot = loan(size)
+            slot.buf[:] = message
+            slot.send()
 
         return send
 
     def receiver(self) -> Callable[[], Any]:
-        """Its own method; the view keeps its slot until it is dropped."""
-        return self._open().receive_view  # type: ignore[no-any-return]
+        """The message where it lies; its memory is the receiver's until the view is gone."""
+        receive = self._open().receive_view
+        return lambda: receive().buf
 
 
 class ChannelRecords(Channel):

@@ -57,9 +57,9 @@ def goal_line(verdict: Verdict) -> str:
     ratio = "-" if verdict.ratio is None else f"{verdict.ratio:.2f}"
     said = {True: "reached", False: "MISSED", None: "not measured"}[verdict.reached]
     if verdict.ours is None:
-        said = "no ipckit here"
+        said = "no figure of ipckit"
     elif verdict.peer is None:
-        said = "no such peer here"
+        said = "no figure of a peer"
     peer = "-" if verdict.peer is None else verdict.peer[0]
     sign = "<=" if less else ">="
     return (

@@ -170,7 +170,7 @@ def test_without_the_channel_the_peers_are_shown_and_nothing_is_judged() -> None
     assert (verdict.ratio, verdict.reached) == (None, None)
     line = table.goal_line(verdict)
     assert "peer" in line
-    assert "no ipckit here" in line
+    assert "no figure of ipckit" in line
 
 
 def test_each_place_is_judged_by_its_own_figures() -> None:
