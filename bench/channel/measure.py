@@ -55,8 +55,8 @@ class Pace:
     slowest: float
 
 
-QUICK = Pace(3, 0.012, 5.0)
-FULL = Pace(15, 0.05, 40.0)
+QUICK = Pace(3, 0.012, 3.0)
+FULL = Pace(15, 0.05, 22.0)
 
 
 def _end(cell: Cell, job: Job, error: CrewFailed) -> None:
