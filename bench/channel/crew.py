@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from channel.roles import Role
 
 START_SECONDS = 20.0
-LIMIT_SECONDS = 6.0
+LIMIT_SECONDS = 8.0
 _LEAVE_SECONDS = 2.0
 _CONTEXT = multiprocessing.get_context("spawn")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from channel import roles
 from channel.crew import START_SECONDS, Crew, CrewFailed, Member
+from channel.lane import depth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +116,9 @@ class _Crewed(Job):
     def _run(self, count: int) -> tuple[float, float]:
         """One repetition: its figure, and the seconds that it took."""
 
+    def _first_count(self, size: int) -> int:
+        return max(2, min(self._first, _FIRST_BYTES // size))
+
     @property
     def crew(self) -> Crew:
         """The processes.
@@ -139,7 +143,7 @@ class _Crewed(Job):
 
     def open(self, size: int) -> None:
         """Have all open the lane, the receiving ones first."""
-        self._count = max(2, min(self._first, _FIRST_BYTES // size))
+        self._count = self._first_count(size)
         self.crew.everyone("open", size, seconds=START_SECONDS)
 
     def calibrate(self, seconds: float) -> None:
@@ -180,6 +184,10 @@ class OneWay(_Crewed):
     ) -> None:
         super().__init__(kind, sizes, cores)
         self._payload: roles.Payload = payload
+
+    def _first_count(self, size: int) -> int:
+        # Once around any ring: its pages are there before anything counts.
+        return max(super()._first_count(size), depth(size) + 4)
 
     def _members(self) -> list[Member]:
         lanes = self._lanes()

@@ -39,6 +39,7 @@ class Lane(ABC):
 
     name: ClassVar[str]
     module: ClassVar[str | None] = None  # what must be importable
+    attribute: ClassVar[str | None] = None  # what that must have
     package: ClassVar[str | None] = None  # its name for pip; None: the standard library
     in_place: ClassVar[bool] = False  # received messages are views
     batched: ClassVar[bool] = False  # sender takes a list, receiver returns one
@@ -72,9 +73,11 @@ class Lane(ABC):
         if cls.module is None:
             return None
         try:
-            importlib.import_module(cls.module)
+            module = importlib.import_module(cls.module)
         except ImportError as error:
             return f"not installed ({error})" if cls.package is not None else str(error)
+        if cls.attribute is not None and not hasattr(module, cls.attribute):
+            return f"{cls.module} has no {cls.attribute}"
         return None
 
     @classmethod

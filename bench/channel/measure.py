@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from channel.crew import CrewFailed
@@ -48,15 +48,21 @@ class Pace:
         repetitions: of each peer in each row.
         seconds: of each repetition, about.
         slowest: a row takes no new round of its peers after so many seconds.
+        total: seconds for all of it, about; where the machine is slow, rows get less each.
     """
 
     repetitions: int
     seconds: float
     slowest: float
+    total: float
+
+    def with_left(self, seconds: float, rows: int) -> Pace:
+        """The pace for the rows that are left, when so many seconds are."""
+        return replace(self, slowest=min(self.slowest, max(1.0, seconds / max(1, rows))))
 
 
-QUICK = Pace(3, 0.012, 3.0)
-FULL = Pace(15, 0.05, 22.0)
+QUICK = Pace(3, 0.012, 3.0, 50.0)
+FULL = Pace(15, 0.05, 25.0, 440.0)
 
 
 def _end(cell: Cell, job: Job, error: CrewFailed) -> None:

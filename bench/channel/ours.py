@@ -32,6 +32,7 @@ class Channel(Lane):
 
     name = "ipckit"
     module = "ipckit.channel"
+    attribute = "Channel"
     shared = True
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
@@ -41,7 +42,7 @@ class Channel(Lane):
         super().__init__(size)
         self._name = fresh_name()
         capacity = depth(size)
-        room = max(LEAST, (size + 64) * capacity)
+        room = max(LEAST, (size + 64) * (capacity + 2))  # two more are lent, one to each side
         self._owner: Any = Channel.create(
             self._name, bytes, capacity=capacity, size=room, **self.options
         )
@@ -159,6 +160,7 @@ class ProcessQueue(Lane):
 
     name = "ipckit, ProcessQueue"
     module = "ipckit.channel"
+    attribute = "ProcessQueue"
     shared = True
 
     def __init__(self, size: int) -> None:

@@ -93,10 +93,12 @@ def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None
         begin, load = time.monotonic(), Load()
         pace = measure.QUICK if quick else measure.FULL
         measured: list[tuple[str, sections.Row, list[measure.Cell]]] = []
-        for section in every:
-            if only is not None and section.key not in only:
-                continue
-            for row, cells in measure.measure(section, cores, probe, pace, _progress):
+        chosen = [section for section in every if only is None or section.key in only]
+        rows_left = sum(len(section.rows) for section in chosen)
+        for section in chosen:
+            left = pace.with_left(begin + pace.total - time.monotonic(), rows_left)
+            rows_left -= len(section.rows)
+            for row, cells in measure.measure(section, cores, probe, left, _progress):
                 _progress("")
                 print("\n".join(table.row_lines(row, cells)), flush=True)
                 measured.append((section.key, row, cells))

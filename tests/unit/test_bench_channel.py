@@ -73,7 +73,7 @@ def run(jobs: list[Job], probe: FakeProbe, rows: int = 1) -> Iterator[tuple[Row,
         return jobs
 
     section = Section("fake", tuple(Row(f"row {n}", 8, "ns") for n in range(rows)), make)
-    return measure.measure(section, None, probe, Pace(3, 0.0, 60.0), lambda _: None)  # type: ignore[arg-type]
+    return measure.measure(section, None, probe, Pace(3, 0.0, 60.0, 60.0), lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,17 @@ def test_a_peer_that_is_not_there_says_so() -> None:
     assert reason is not None
     assert "no_such_module" in reason
     assert Absent.version() is None
+    Absent.module = "json"
+    assert Absent.missing() is None
+    Absent.attribute = "loads_quickly"
+    assert Absent.missing() == "json has no loads_quickly"
+
+
+def test_rows_get_less_time_each_where_the_machine_is_slow() -> None:
+    pace = Pace(15, 0.05, 25.0, 440.0)
+    assert pace.with_left(440.0, 17).slowest == 25.0
+    assert pace.with_left(100.0, 10).slowest == 10.0
+    assert pace.with_left(-5.0, 3).slowest == 1.0
 
 
 def test_names_of_sections_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
