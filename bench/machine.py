@@ -23,6 +23,14 @@ def machine() -> str:
     )
 
 
+def running() -> int:
+    """How many threads run or want to, this one among them: proc(5), procs_running."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith("procs_running"):
+            return int(line.split()[1])
+    return 1
+
+
 def _busy() -> float:
     """Seconds that all cores together have worked."""
     columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]

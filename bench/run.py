@@ -2,7 +2,7 @@
 
 $ make bench                          # everything, some 8 minutes
 $ make bench ARGS="msgq sem"          # some of it
-$ make bench ARGS="channel --quick"   # the channel, in less than a minute
+$ make bench ARGS="channel --quick"   # the channel, in a minute or less
 
 The processes that the channel's bench starts import this file too, so it imports little.
 """

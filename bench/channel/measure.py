@@ -35,6 +35,11 @@ class Cell:
         return by_place(self.repetitions)
 
     @property
+    def disturbed(self) -> bool:
+        """Whether other programs ran in all of them."""
+        return not any(repetition.alone for repetition in self.repetitions)
+
+    @property
     def dropped(self) -> int:
         """How many were not kept."""
         return dropped(self.repetitions)
@@ -48,12 +53,14 @@ class Pace:
         repetitions: of each peer in each row.
         seconds: of each repetition, about.
         slowest: a row takes no new round of its peers after so many seconds.
+        patience: seconds to wait before each repetition until no other program runs.
         total: seconds for all of it, about; where the machine is slow, rows get less each.
     """
 
     repetitions: int
     seconds: float
     slowest: float
+    patience: float
     total: float
 
     def with_left(self, seconds: float, rows: int) -> Pace:
@@ -61,8 +68,8 @@ class Pace:
         return replace(self, slowest=min(self.slowest, max(1.0, seconds / max(1, rows))))
 
 
-QUICK = Pace(3, 0.012, 3.0, 50.0)
-FULL = Pace(15, 0.05, 25.0, 440.0)
+QUICK = Pace(4, 0.012, 2.5, 0.01, 45.0)
+FULL = Pace(15, 0.05, 25.0, 0.2, 440.0)
 
 
 def _end(cell: Cell, job: Job, error: CrewFailed) -> None:
@@ -90,7 +97,7 @@ def _measure_row(
     cells = _warm_up(row, jobs, pace, progress)
     begin = time.monotonic()
     for turn in range(pace.repetitions):
-        if turn > 1 and time.monotonic() - begin > pace.slowest:
+        if turn > 0 and time.monotonic() - begin > pace.slowest:
             break
         before = probe.round_trip()
         # Each goes first in its turn, so that none always follows the same other.
@@ -100,6 +107,7 @@ def _measure_row(
             if cell.failure is not None:
                 continue
             progress(f"{row.what}: {turn + 1}/{pace.repetitions} {job.name}")
+            alone = probe.alone(pace.patience)
             try:
                 value = job.once() * (row.scale if job.scale is None else job.scale)
             except CrewFailed as error:
@@ -107,7 +115,8 @@ def _measure_row(
                 before = probe.round_trip()
                 continue
             after = probe.round_trip()
-            cell.repetitions.append(Repetition(value, before, after))
+            alone = alone and probe.alone()
+            cell.repetitions.append(Repetition(value, before, after, alone))
             before = after
     for job in jobs:
         cells[job.name].fairness = list(job.fairness)

@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+from machine import running
+
 _SOURCE = Path(__file__).parent / "probe.c"
 _SECONDS = 10.0
+_LOOK_SECONDS = 0.002
 
 
 class NoProbe(Exception):  # noqa: N818 - it says what there is not
@@ -71,6 +75,15 @@ class Probe:
     def round_trip(self) -> float:
         """Nanoseconds from one core to the other and back, both spinning; takes some 5 ms."""
         return self._run("spin", *self.cores)
+
+    def alone(self, seconds: float = 0.0) -> bool:
+        """Whether nothing else wants to run; waits for that so long."""
+        deadline = time.monotonic() + seconds
+        while running() > 1:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
 
     def copy_speed(self, size: int) -> float:
         """How fast memcpy moves so many bytes on the first core, in GB/s."""

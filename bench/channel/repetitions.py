@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Place = Literal["near", "far"]
 PLACES: Final[tuple[Place, Place]] = ("near", "far")
@@ -23,11 +23,19 @@ def place(round_trip_ns: float) -> Place:
 
 @dataclass(frozen=True)
 class Repetition:
-    """One figure, and the probe's before and after it."""
+    """One figure, and the probe's before and after it.
+
+    Attributes:
+        value: the figure.
+        before_ns: the round trip of a cache line before.
+        after_ns: and after.
+        alone: whether, before and after, nothing else wanted to run on this machine.
+    """
 
     value: float
     before_ns: float
     after_ns: float
+    alone: bool = True
 
     @property
     def place(self) -> Place | None:
@@ -59,10 +67,15 @@ def summarize(values: Iterable[float]) -> Summary | None:
     return Summary(middle, low, high, len(ordered))
 
 
-def by_place(repetitions: Iterable[Repetition]) -> dict[Place, Summary]:
+def undisturbed(repetitions: Sequence[Repetition]) -> Sequence[Repetition]:
+    """Those where no other program ran; all, if there are none: better than nothing, and said."""
+    return [repetition for repetition in repetitions if repetition.alone] or repetitions
+
+
+def by_place(repetitions: Sequence[Repetition]) -> dict[Place, Summary]:
     """The summary of each place where a repetition was kept."""
     kept: dict[Place, list[float]] = {where: [] for where in PLACES}
-    for repetition in repetitions:
+    for repetition in undisturbed(repetitions):
         where = repetition.place
         if where is not None:
             kept[where].append(repetition.value)
@@ -70,6 +83,7 @@ def by_place(repetitions: Iterable[Repetition]) -> dict[Place, Summary]:
     return {where: summary for where, summary in summaries.items() if summary is not None}
 
 
-def dropped(repetitions: Iterable[Repetition]) -> int:
-    """How many repetitions do not count, since the probes around them do not agree."""
-    return sum(repetition.place is None for repetition in repetitions)
+def dropped(repetitions: Sequence[Repetition]) -> int:
+    """How many do not count: the probes around them do not agree, or others ran."""
+    kept = sum(repetition.place is not None for repetition in undisturbed(repetitions))
+    return len(repetitions) - kept

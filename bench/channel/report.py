@@ -21,6 +21,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "name": cell.name,
         "failure": cell.failure,
         "dropped": cell.dropped,
+        "disturbed": cell.disturbed,
         **{place: asdict(summary) for place, summary in cell.summaries.items()},
     }
     if cell.fairness:

@@ -32,6 +32,11 @@ class FakeProbe:
 
     def __init__(self, *trips: float) -> None:
         self._trips = list(trips)
+        self.quiet = True
+
+    def alone(self, seconds: float = 0.0) -> bool:
+        del seconds
+        return self.quiet
 
     def round_trip(self) -> float:
         return self._trips.pop(0) if len(self._trips) > 1 else self._trips[0]
@@ -73,7 +78,7 @@ def run(jobs: list[Job], probe: FakeProbe, rows: int = 1) -> Iterator[tuple[Row,
         return jobs
 
     section = Section("fake", tuple(Row(f"row {n}", 8, "ns") for n in range(rows)), make)
-    return measure.measure(section, None, probe, Pace(3, 0.0, 60.0, 60.0), lambda _: None)  # type: ignore[arg-type]
+    return measure.measure(section, None, probe, Pace(3, 0.0, 60.0, 0.0, 60.0), lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,21 @@ def test_near_and_far_are_summarized_apart_and_the_rest_is_counted() -> None:
     mixed = [*near(1, 3), Repetition(100, FAR, FAR), Repetition(9, NEAR, FAR)]
     assert by_place(mixed) == {"near": Summary(2, 1.5, 2.5, 2), "far": Summary(100, 100, 100, 1)}
     assert dropped(mixed) == 1
+
+
+def test_repetitions_count_where_nothing_else_ran() -> None:
+    busy = Repetition(9, NEAR, NEAR, alone=False)
+    assert by_place([*near(1, 3), busy]) == {"near": Summary(2, 1.5, 2.5, 2)}
+    assert dropped([*near(1, 3), busy]) == 1
+
+
+def test_where_others_always_ran_the_figures_say_so() -> None:
+    probe = FakeProbe(NEAR)
+    probe.quiet = False
+    ((row, (cell,)),) = run([FakeJob("one")], probe)
+    assert cell.disturbed
+    assert cell.summaries["near"].kept == 3
+    assert "DISTURBED" in "\n".join(table.row_lines(row, [cell]))
 
 
 def test_peers_take_turns_and_share_the_probes_between_them() -> None:
@@ -285,7 +305,7 @@ def test_a_peer_that_is_not_there_says_so() -> None:
 
 
 def test_rows_get_less_time_each_where_the_machine_is_slow() -> None:
-    pace = Pace(15, 0.05, 25.0, 440.0)
+    pace = Pace(15, 0.05, 25.0, 0.2, 440.0)
     assert pace.with_left(440.0, 17).slowest == 25.0
     assert pace.with_left(100.0, 10).slowest == 10.0
     assert pace.with_left(-5.0, 3).slowest == 1.0
