@@ -118,6 +118,10 @@ def _finish(
 ) -> None:
     print("\n".join(table.goals(found)))
     print(f"\n{header['seconds']:.0f} s; others took {header['others']:.0%} of all cores meanwhile")
+    everyone = [cell for _, _, cells in measured for cell in cells if cell.failure is None]
+    disturbed = sum(cell.disturbed for cell in everyone)
+    if disturbed:
+        print(f"DISTURBED: {disturbed} of {len(everyone)} figures; measure on an idle machine")
     for line in table.missing_lines(header["missing"]):
         print(line)
     results = report.report(header, measured, found)
