@@ -151,6 +151,8 @@ class Processes:
             self.whole = os.geteuid() == 0
             if not self.whole:
                 self.unseen.append("other users' processes: /proc is mounted with hidepid")
+        if not self.first:
+            self.unseen.append("processes outside this pid namespace, if there are any")
         if not parse.knows_waits(self._machine):
             self.whole = False
             self.unseen.append(f"who waits: the system calls of {self._machine} are not known here")

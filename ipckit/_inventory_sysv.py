@@ -93,6 +93,8 @@ def _unused(
     """
     makers = [pid for pid in processes.makers(stat.cuid, stat.ctime, call) if pid not in ignored]
     user = user_of(stat.cuid)
+    if not processes.first:
+        return "", ["who made it, for it was never used: perhaps one of another pid namespace"]
     if makers:
         commands = [processes.command(pid) for pid in makers]
         return "", [f"who made it, for it was never used; {few(commands)} may have"]
@@ -227,7 +229,8 @@ def together(objects: list[IpcObject], processes: Processes) -> list[IpcObject]:
             moment = int(each.details["cuid"]), int(each.details["ctime"])
             if process.alive and processes.ran_at(process.pid, moment[1]):
                 known.setdefault(moment, (each, process))
-    return [_with_others(each, known) if each.orphaned else each for each in objects]
+    doubtful = {"orphaned", "unknown"}
+    return [_with_others(each, known) if each.state in doubtful else each for each in objects]
 
 
 def _with_others(

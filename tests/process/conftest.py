@@ -8,14 +8,15 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import Scripts
 
 from ipckit import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ipckit.testing import Child
+    from ipckit.testing import Child, Namespace
 
     Done = subprocess.CompletedProcess[str]
     Result = tuple[int, str, str]
@@ -152,3 +153,10 @@ def commands(spawn: Callable[..., Child]) -> Callable[..., list[Result]]:
         return [(status, out, err) for status, out, err in child.result]
 
     return run
+
+
+@pytest.fixture
+def scripts(ns: Namespace) -> Iterator[Scripts]:
+    runner = Scripts(ns.directory)
+    yield runner
+    runner.close()

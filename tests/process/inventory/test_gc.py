@@ -8,13 +8,14 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import SysVMessageQueue, inventory
+from ipckit import inventory
 from ipckit.testing import as_user, require
 
 if TYPE_CHECKING:
@@ -196,16 +197,6 @@ def test_a_queue_without_a_record_stays_while_its_maker_may_live(
     child.tell("end")
 
 
-def test_a_pid_that_was_used_again_is_nobody_on_record(ns: Namespace) -> None:
-    # This process is the last sender, but a message sent before it started was somebody else's.
-    with SysVMessageQueue.create(ns.key()) as queue:
-        queue.send(b"text")
-        processes = inventory.survey(["sysv-queue"])
-        (ours,) = [each for each in processes.objects if each.id == queue.id]
-        assert ours.users[0].alive
-        assert ours.state == "used"
-
-
 # -- programs that are not ours --------------------------------------------------------------------
 
 
@@ -294,3 +285,21 @@ def test_postgresql_s_memory_stays_while_it_runs(
     assert stale in listed("--kind", "socket", "--orphans")
     gone = ipckit_run("gc", *kinds, "--delete", "--yes")
     assert set(found) <= removed(gone.stdout), gone.stdout + gone.stderr
+
+
+@pytest.mark.usefixtures("root")
+def test_who_is_in_another_pid_namespace_makes_it_unknown(
+    ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run
+) -> None:
+    maker = spawn(LEFT, ns.key())
+    maker.wait()
+    left = {f"q:{maker.result[0]}", f"s:{maker.result[1]}"}
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "ipckit"]
+    seen = ipckit_run("ls", "--kind", "sysv", command=tuple(inside))
+    states = {line.split()[0]: line for line in seen.stdout.splitlines()}
+    assert all("unknown" in states[address] for address in left), seen.stdout
+    assert all("another pid namespace" in states[address] for address in left)
+    kept = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes", command=tuple(inside))
+    assert not removed(kept.stdout)
+    gone = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes")
+    assert left <= removed(gone.stdout)

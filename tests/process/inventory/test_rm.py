@@ -275,6 +275,9 @@ def test_somebody_else_sees_what_may_be_seen(ns: Namespace, spawn: Callable[...,
         assert listed[0] == 0
         assert f"q:{queue.id}" in listed[1]
         assert "not seen: what" in listed[1]
+        # Nobody may ask who has a file of root's open, and may not look into root's processes.
+        (line,) = [line for line in listed[1].splitlines() if line.startswith(f"shm:{name} ")]
+        assert " unknown " in line
         assert shown[0] == 0
         assert "its semaphores: the owner is root, the mode 0600" in shown[1]
         assert queue_kept[0] in {1, 3}
