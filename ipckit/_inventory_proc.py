@@ -156,6 +156,9 @@ class Processes:
         if not parse.knows_waits(self._machine):
             self.whole = False
             self.unseen.append(f"who waits: the system calls of {self._machine} are not known here")
+        elif not os.access("/proc/self/syscall", os.R_OK):
+            self.whole = False
+            self.unseen.append("who waits: this kernel has no /proc/PID/syscall")
 
     def _pids(self) -> Iterator[int]:
         with os.scandir(self._root) as entries:
