@@ -17,7 +17,7 @@ _C_LIBRARY: Final = re.compile(rb"/(libc[.-]|ld-|ld\.|libpthread)[^/]*$")
 # mov $68,%eax (or push $68; pop %rax), and a syscall soon after.
 _X86_64: Final = {
     name: re.compile(rb"(?:\xb8%b\0\0\0|\x6a%b\x58).{0,24}?\x0f\x05" % (number, number), re.DOTALL)
-    for name, number in {"msgget": b"\x44", "semget": b"\x40"}.items()
+    for name, number in {"msgget": b"\x44", "msgrcv": b"\x46", "semget": b"\x40"}.items()
 }
 _ELF_64: Final = b"\x7fELF\x02\x01"
 _SECTIONS_AT: Final = 0x28  # e_shoff in the file's header
@@ -51,7 +51,7 @@ def dynamic_names(image: bytes | mmap.mmap) -> bytes | None:
 
 
 def may_call(image: bytes | mmap.mmap, name: str) -> bool:
-    """Whether the code of an ELF file can call ``"msgget"`` or ``"semget"``.
+    """Whether the code of an ELF file can call ``"msgget"``, ``"msgrcv"`` or ``"semget"``.
 
     A file that is linked dynamically has to name the function; one that is not makes the system
     call itself. True also where that can't be told.
@@ -75,7 +75,7 @@ class Imports:
         Args:
             base: the process's directory in /proc.
             maps: its /proc/PID/maps.
-            name: ``"msgget"`` or ``"semget"``.
+            name: ``"msgget"``, ``"msgrcv"`` or ``"semget"``.
 
         Returns:
             False where none of its files does; true also where they can't be read.

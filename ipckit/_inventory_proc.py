@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -24,6 +25,9 @@ PROC: Final = Path("/proc")
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 # Clocks are set now and then, and the kernel keeps the times of objects in whole seconds.
 _SLACK: Final = 2.0
+# How long a thread that runs is looked at, and how often: seconds.
+_CATCH: Final = 0.1
+_PAUSE: Final = 0.001
 _WAITS_ON: Final[dict[str, Kind]] = {
     "msgrcv": "sysv-queue",
     "msgsnd": "sysv-queue",
@@ -93,6 +97,7 @@ class Processes:
         segments: by identifier, who has a System V segment attached.
         waiters: by kind and identifier, who sleeps in a call on it.
         blind: the processes that could not be looked into.
+        busy: the processes with a thread that ran whenever it was looked at, and may call msgrcv.
         first: this is the machine's first pid namespace: no process is outside it.
         whole: no process is hidden, neither by /proc's options nor in another pid namespace.
         unseen: what could not be seen, one line each.
@@ -118,7 +123,8 @@ class Processes:
         self.first = link(f"{self._root}/self/ns/pid") == _FIRST_PID_NAMESPACE
         self.whole = True
         self.unseen: list[str] = []
-        self.taken = time.monotonic()
+        self.busy: set[int] = set()
+        self._running: list[tuple[int, str]] = []
         self.shm_device: int | None
         try:
             self.shm_device = SHM.stat().st_dev
@@ -132,6 +138,8 @@ class Processes:
         self._look_at_proc()
         for pid in self._pids():
             self._look_at(pid, waits_only=waits_only)
+        self._look_again_at_running()
+        self.taken = time.monotonic()
         if self.blind:
             self.unseen.append(_about_blind(self.blind))
 
@@ -156,7 +164,7 @@ class Processes:
         if not parse.knows_waits(self._machine):
             self.whole = False
             self.unseen.append(f"who waits: the system calls of {self._machine} are not known here")
-        elif not os.access("/proc/self/syscall", os.R_OK):
+        elif not Path("/proc/self/syscall").exists():
             self.whole = False
             self.unseen.append("who waits: this kernel has no /proc/PID/syscall")
 
@@ -190,9 +198,35 @@ class Processes:
     def _look_at_waits(self, pid: int, base: str) -> None:
         for task in os.listdir(f"{base}/task"):  # noqa: PTH208 - names are all it takes
             with suppress(FileNotFoundError, ProcessLookupError):
-                wait = parse.waits(read(f"{base}/task/{task}/syscall").decode(), self._machine)
-                if wait is not None:
-                    self.waiters[_WAITS_ON[wait.call], wait.id][pid] = f"waits in {wait.call}"
+                if not self._look_at_thread(pid, f"{base}/task/{task}/syscall"):
+                    self._running.append((pid, f"{base}/task/{task}/syscall"))
+
+    def _look_at_thread(self, pid: int, path: str) -> bool:
+        """Note what a thread waits on; false where it runs, and so can't be seen to wait."""
+        text = read(path).decode()
+        wait = parse.waits(text, self._machine)
+        if wait is not None:
+            self.waiters[_WAITS_ON[wait.call], wait.id][pid] = f"waits in {wait.call}"
+        return not text.startswith("running")
+
+    def _look_again_at_running(self) -> None:
+        """Catch those asleep that wait with a deadline: between two naps they run for a moment."""
+        own = f"{self._root}/{os.getpid()}/task/{threading.get_native_id()}/syscall"
+        left = [
+            (pid, path)
+            for pid, path in self._running
+            if path != own and self._may_call(pid, "msgrcv")
+        ]
+        deadline = time.monotonic() + _CATCH
+        while left and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            still: list[tuple[int, str]] = []
+            for pid, path in left:
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    if not self._look_at_thread(pid, path):
+                        still.append((pid, path))
+            left = still
+        self.busy = {pid for pid, _ in left}
 
     def _look_at_maps(self, pid: int, base: str) -> None:
         text = read(f"{base}/maps")
@@ -323,11 +357,11 @@ class Processes:
 
     @property
     def dark(self) -> list[int]:
-        """The processes that may wait on something unseen: all blind ones but the machine's init.
+        """The processes that may wait on something unseen: busy, and blind but the machine's init.
 
         In a container pid 1 is some application; the machine's own uses no System V objects.
         """
-        return [pid for pid in self.blind if pid != 1 or not self.first]
+        return [*(pid for pid in self.blind if pid != 1 or not self.first), *sorted(self.busy)]
 
     def may_wait(self, uids: frozenset[int], mode: int) -> list[int]:
         """The processes that could wait on a System V queue, and can't be looked into.

@@ -108,7 +108,7 @@ def test_who_may_have_made_a_queue(proc: Path) -> None:
 
 def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process(proc, 11)
-    process(proc, 12)
+    process(proc, 12, syscall="0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n")
     from ipckit import _inventory_proc as module  # noqa: PLC0415 - the module itself is changed
 
     real = module.read
@@ -126,3 +126,11 @@ def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch
     assert found.may_wait(frozenset({0}), 0o600) == [12]
     assert found.may_wait(frozenset({5}), 0o600) == [12]  # root may always
     assert found.may_wait(frozenset({5}), 0o666) == [12]
+
+
+def test_who_runs_whenever_it_is_looked_at_may_wait_all_the_same(proc: Path) -> None:
+    process(proc, 11, maps="55d0-55d1 r-xp 00000000 fe:00 9   /no/such/program\n")
+    process(proc, 12, maps="55d0-55d1 r-xp 00000000 fe:00 8   /usr/lib/libc.so.6\n")
+    found = Processes(proc)
+    assert found.busy == {11}  # the other calls nothing that waits on a queue
+    assert found.may_wait(frozenset({0}), 0o600) == [11]
