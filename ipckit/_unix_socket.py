@@ -187,7 +187,7 @@ class UnixSocket(Messages):
                 packet = self.receive(size - len(got), max_fds=1, timeout=deadline.remaining)
             except WouldBlock as exc:
                 raise late(deadline, op=exc.op, target=exc.target, waited=bool(got)) from None
-            fds.extend(packet.fds.take_all())
+            fds.extend(packet.fds)
             if packet.eof:
                 message = f"the stream ended with {size - len(got)} of {size} bytes missing"
                 raise gone(message, op="recv", target=self._target)
