@@ -133,18 +133,8 @@ class Messages(Endpoint):
         to: Address | None,
         timeout: float | None,
     ) -> None:
-        self._check_open("send")
         deadline = Deadline(timeout)
-        view = memoryview(data)
-        if not view.c_contiguous:
-            message = "data is a contiguous buffer; bytes(data) makes one"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
-        view = view.cast("B") if view.nbytes else memoryview(b"")
-        numbers = numbers_of(fds)
-        if self._stream and not view and (numbers or credentials):
-            message = "on a stream, descriptors and credentials need a byte to go with"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
-        extra = controls(numbers, credentials=credentials)
+        view, numbers, extra = self._prepared(data, fds, credentials=credentials)
         if to is not None:
             with for_kernel(checked_address(to)) as name:
                 self._attempt(view, numbers, deadline, extra, name)
@@ -161,6 +151,22 @@ class Messages(Endpoint):
             if sent >= len(view):
                 return
             extra, numbers = [], []  # they went with the first bytes
+
+    def _prepared(
+        self, data: Buffer, fds: Iterable[Any], *, credentials: bool
+    ) -> tuple[memoryview, list[int], list[Any]]:
+        """What is to be sent: the bytes, the descriptors, and their control messages."""
+        self._check_open("send")
+        view = memoryview(data)
+        if not view.c_contiguous:
+            message = "data is a contiguous buffer; bytes(data) makes one"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
+        view = view.cast("B") if view.nbytes else memoryview(b"")
+        numbers = numbers_of(fds)
+        if self._stream and not view and (numbers or credentials):
+            message = "on a stream, descriptors and credentials need a byte to go with"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
+        return view, numbers, controls(numbers, credentials=credentials)
 
     def _attempt(
         self,
@@ -296,20 +302,19 @@ class Messages(Endpoint):
     def _receive_slowly(self, max_bytes: int, max_fds: int, timeout: float | None) -> Packet:
         self._check_open("recvmsg")
         deadline = Deadline(timeout)
+        while True:
+            packet = self._receive_message(max_bytes, max_fds, deadline)
+            if packet is not None:
+                return packet
+
+    def _receive_message(self, max_bytes: int, max_fds: int, deadline: Deadline) -> Packet | None:
+        """One packet; None for one whose sender is not allowed."""
         if not 0 <= max_bytes < 2**31:
             raise self._size_error(max_bytes)
         if self._room is None:
             self._room = room_for(self._socket, 0)
         # The sum is what a buffer for each needs: the kernel pads the last one too.
         room = self._room + (CMSG_SPACE(max_fds * 4) if max_fds else 0)
-        while True:
-            packet = self._receive_message(max_bytes, max_fds, room, deadline)
-            if packet is not None:
-                return packet
-
-    def _receive_message(
-        self, max_bytes: int, max_fds: int, room: int, deadline: Deadline
-    ) -> Packet | None:
         sock, flags = self._socket, NO_WAIT | MSG_CMSG_CLOEXEC
         try:
             data, cmsgs, told, sender = repeat(
