@@ -112,8 +112,16 @@ class Waiters:
 
     def wake(self) -> None:
         """Have the head of each line look again, and tell the next if it fails; from any thread."""
+        self._forget_ended()
         for line in list(self.lines.values()):
             line.loop.soon(line.wake)
+
+    def _forget_ended(self) -> None:
+        """Forget who waits in loops that were closed under them."""
+        for key, line in list(self.lines.items()):
+            if line.loop.ended:
+                self.lines.pop(key, None)
+                line.close()
 
     def forked(self) -> None:
         """Forget, in a forked child, who waits in the parent."""
@@ -168,6 +176,7 @@ class Waiters:
         key = (loop.key, what)
         line = self.lines.get(key)
         if line is None:
+            self._forget_ended()
             line = self.lines[key] = Line(loop)
         ticket = Ticket()
         line.tickets.append(ticket)

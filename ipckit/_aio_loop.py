@@ -57,6 +57,11 @@ class Loop(Protocol):
         """Have the loop call something, from any thread; nothing where the loop has ended."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether the loop will never go on with those who wait in it."""
+        ...
+
 
 class AsyncioLoop:
     """The loop of asyncio that runs in this thread, whoever made it."""
@@ -103,6 +108,11 @@ class AsyncioLoop:
         with suppress(RuntimeError):  # it was closed
             self.key.call_soon_threadsafe(call)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the loop was closed."""
+        return self.key.is_closed()
+
 
 class TrioLoop:
     """The run of trio in this thread."""
@@ -144,6 +154,11 @@ class TrioLoop:
         """Have the loop call something, from any thread."""
         with suppress(self._trio.RunFinishedError):
             self.key.run_sync_soon(call)
+
+    @property
+    def ended(self) -> bool:
+        """Never while somebody waits: a run of trio ends its tasks first."""
+        return False
 
 
 def running() -> Loop:
