@@ -11,6 +11,7 @@ import platform
 from itertools import chain
 from pathlib import Path
 
+import aio
 import echo
 import msgq
 import sem
@@ -37,13 +38,13 @@ def main() -> None:
     print(machine())
     print(HEADING, flush=True)
     rows: list[dict[str, object]] = []
-    every = (msgq.rows(), shm.rows(), sem.rows(), unixsock.rows(), echo.rows())
+    every = (msgq.rows(), shm.rows(), sem.rows(), unixsock.rows(), echo.rows(), aio.rows())
     for row in chain.from_iterable(every):
         print(row.text(), flush=True)
         rows.append(row.as_json())
     print("share of one core while nothing comes:", flush=True)
     waits: dict[str, float] = {}
-    for what, share in msgq.waiting_costs():
+    for what, share in chain(msgq.waiting_costs(), aio.waiting_costs()):
         print(f"  {what:<34} {share:8.3%}", flush=True)
         waits[what] = share
     print("what a second process's memory grows by, in KiB:", flush=True)

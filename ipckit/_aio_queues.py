@@ -22,11 +22,12 @@ _RECEIVE: Final = "receive"
 class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
     """A `PosixMessageQueue` in an event loop, which waits on its descriptor."""
 
-    __slots__ = ("_receive", "_receiving", "_send", "_sending")
+    __slots__ = ("_receive", "_receiving", "_send", "_sending", "_take")
 
     def __init__(self, handle: PosixMessageQueue[T]) -> None:
         super().__init__(handle, waiters_of(handle))
         self._receive = handle.receive
+        self._take = handle._take
         self._send = handle.send
         self._receiving = Way(handle.fileno)
         self._sending = Way(handle.fileno, writing=True)
@@ -74,10 +75,9 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
         waiters = self._waiters
         if timeout is None and waiters.turns > 0 and not waiters.lines:
             waiters.turns -= 1
-            try:
-                return self._receive(timeout=0)
-            except WouldBlock:
-                pass
+            message = self._take()
+            if message is not None:
+                return message
         return await waiters.call(
             _RECEIVE, lambda: self._receive(timeout=0), timeout, self._receiving
         )
