@@ -25,10 +25,10 @@ R = TypeVar("R")
 # So many calls may be done at once, one after the other, before the loop gets a turn.
 TURNS: Final = 32
 
-# What tells nobody that it changed is looked at again after an eighth of the time waited so far.
+# What tells nobody that it changed is looked at again after a part of the time waited so far.
 _SHORTEST_PAUSE: Final = 50e-6
-_LONGEST_PAUSE: Final = 10e-3
-_PAUSE_PART: Final = 1 / 8
+_LONGEST_PAUSE: Final = 20e-3
+_PAUSE_PART: Final = 1 / 32
 _DAY: Final = 86400.0  # loops have their own ideas of the longest timer
 
 

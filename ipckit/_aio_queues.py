@@ -93,8 +93,8 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
 class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
     """A `SysVMessageQueue` in an event loop.
 
-    The kernel tells nobody that such a queue changed: who waits looks again and again, up to 10
-    ms apart. Calls of the same process tell each other at once.
+    The kernel tells nobody that such a queue changed: who waits looks again and again, first
+    every millisecond, at last every 20. Awaited calls of one process tell each other at once.
     """
 
     __slots__ = ()

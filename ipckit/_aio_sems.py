@@ -1,7 +1,7 @@
 """Semaphores in an event loop.
 
-The kernel tells no loop that a semaphore changed: who waits looks again and again, up to 10 ms
-apart. What the same process gives back wakes its waiters at once.
+The kernel tells no loop that a semaphore changed: who waits looks again and again, first every
+millisecond, at last every 20. What a face gives back wakes its process's waiters at once.
 """
 
 from __future__ import annotations
