@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from weakref import ref
 
 from ipckit._aio_line import Waiters
 
@@ -16,7 +17,8 @@ def waiters_of(handle: Any) -> Waiters:
     """Who waits for a handle: the same for each face of it."""
     waiters: Waiters | None = handle._awaiting
     if waiters is None:
-        waiters = handle._awaiting = Waiters(lambda: str(handle._target))
+        found = ref(handle)  # no circle: a handle that is dropped is to say so at once
+        waiters = handle._awaiting = Waiters(lambda: str(getattr(found(), "_target", "")))
     return waiters
 
 

@@ -152,7 +152,10 @@ class Waiters:
             IpcError: what `attempt` raises.
         """
         seconds = checked_timeout(timeout)
-        if self.turns > 0 and (not self.lines or (seconds == 0 and not way.parts)):
+        if self.turns <= 0:
+            self.turns = TURNS
+            await running().checkpoint()
+        if not self.lines or (seconds == 0 and not way.parts):
             self.turns -= 1
             try:
                 return attempt()
@@ -161,18 +164,14 @@ class Waiters:
             except WouldBlock:
                 if seconds == 0:
                     raise
-        return await self.wait(what, attempt, seconds, way)
+        # No await before it stands in line: a stream's send may have begun.
+        return await self._wait(what, attempt, seconds, way)
 
-    async def wait(
+    async def _wait(
         self, what: Hashable, attempt: Callable[[], R], seconds: float | None, way: Way
     ) -> R:
         """As `call`, after an attempt that failed, or where others may be in front."""
         loop = running()
-        if self.turns <= 0:
-            self.turns = TURNS
-            await loop.checkpoint()
-            if seconds == 0 and not way.parts:
-                return attempt()
         key = (loop.key, what)
         line = self.lines.get(key)
         if line is None:

@@ -201,6 +201,26 @@ def test_a_frame_is_never_torn(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_frames_of_several_senders_do_not_mix(run: Run, turns: int) -> None:
+    """Whenever the loop's turn is due: a send that has begun has its place in the line."""
+
+    async def main() -> None:
+        first, second = pair()
+        left, right = (
+            aio.wrap(Framed(each, LengthPrefixed(">I", max_size=10**6))) for each in (first, second)
+        )
+        async with left, right, anyio.create_task_group() as group:
+            left._waiters.turns = turns
+            for number in range(5):
+                group.start_soon(left.send, bytes([number]) * 500_000)
+            got = [await right.receive() for _ in range(5)]
+            assert all(frame == frame[:1] * 500_000 for frame in got)
+            assert sorted(frame[0] for frame in got) == list(range(5))
+
+    run(main)
+
+
 def test_a_frame_cut_by_a_deadline_is_ended_by_the_next_send(run: Run) -> None:
     async def main() -> None:
         first, second = pair()

@@ -494,6 +494,18 @@ def test_no_descriptor_stays_with_a_line_that_is_gone(run: Run, ns: Namespace) -
     run(main)
 
 
+def test_a_handle_that_is_dropped_says_so_at_once(ns: Namespace) -> None:
+    queue = SysVMessageQueue.create(ns.key())
+    asyncio.run(aio.wrap(queue).send(b""))
+    queue.unlink()
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            del queue
+    finally:
+        gc.enable()
+
+
 def test_a_signal_that_raises_is_not_taken_for_the_calls_own_error(ns: Namespace) -> None:
     class Stop(Exception):  # noqa: N818
         pass
