@@ -124,7 +124,10 @@ class Waiters:
                 line.close()
 
     def forked(self) -> None:
-        """Forget, in a forked child, who waits in the parent."""
+        """Forget, in a forked child, who waits in the parent.
+
+        Once the duplicates are closed, nothing here can end a wait in the epoll that both have.
+        """
         lines, self.lines = self.lines, {}
         for line in lines.values():
             line.close()

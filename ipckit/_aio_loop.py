@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from contextlib import suppress
@@ -80,7 +79,7 @@ class AsyncioLoop:
 
     async def sleep(self, ticket: Ticket, seconds: float | None, fd: int, *, writing: bool) -> None:
         """Wait, as `Loop` says."""
-        loop, process = self.key, os.getpid()
+        loop = self.key
         future: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
@@ -98,8 +97,7 @@ class AsyncioLoop:
             ticket.wake = idle
             if timer is not None:
                 timer.cancel()
-            # A forked child has the same epoll as its parent, whose wait it would end.
-            if fd >= 0 and process == os.getpid():
+            if fd >= 0:
                 with suppress(RuntimeError):  # the loop was closed, and its epoll with it
                     (loop.remove_writer if writing else loop.remove_reader)(fd)
 
