@@ -6,7 +6,6 @@ millisecond, at last every 20. What a face gives back wakes its process's waiter
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from ipckit._aio_face import Face, waiters_of
@@ -178,13 +177,15 @@ class SemaphoreSet(Face[SysVSemaphoreSet]):
 
 def _must_not_wait(handle: SysVSemaphoreSet, vector: tuple[SemOp, ...]) -> bool:
     """Whether the operation that can't be done has `nowait`: for a timeout of 0, all have."""
-    with suppress(AccessDenied):  # it may be altered and not read
+    try:
         values = handle.values
-        for each in vector:
-            after = values[each.index] + each.delta
-            if after < 0 or (each.delta == 0 and after != 0):
-                return each.nowait
-            values[each.index] = after
+    except AccessDenied:
+        return True  # it may be altered and not read: better not wait than wait unasked
+    for each in vector:
+        after = values[each.index] + each.delta
+        if after < 0 or (each.delta == 0 and after != 0):
+            return each.nowait
+        values[each.index] = after
     return False
 
 

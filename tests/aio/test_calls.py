@@ -40,7 +40,7 @@ from ipckit.sem import Semaphore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ipckit.testing import Namespace
+    from ipckit.testing import Child, Namespace
 
     Run = Callable[..., Any]
     Settle = Callable[[], Awaitable[None]]
@@ -311,6 +311,28 @@ def test_operations_on_a_set_are_all_or_none(run: Run, ns: Namespace, settle: Se
                 await face.op([SemOp(0, -1)])
 
     run(main)
+
+
+UNREADABLE = """
+import asyncio, os
+from ipckit import SemOp, SysVSemaphoreSet, WouldBlock, aio
+from ipckit.testing import drop_privileges
+
+drop_privileges()
+with SysVSemaphoreSet.open(args[0]) as group:
+    try:
+        asyncio.run(aio.wrap(group).op([SemOp(0, -1, nowait=True)]))
+    except WouldBlock:
+        result = "did not wait"
+"""
+
+
+@pytest.mark.usefixtures("root")
+def test_what_must_not_wait_does_not_though_the_set_may_not_be_read(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
+    with SysVSemaphoreSet.create(ns.key(), [0], mode=0o622) as group:
+        assert spawn(UNREADABLE, group.key).result == "did not wait"
 
 
 def test_who_wants_little_passes_who_wants_much(run: Run, ns: Namespace, settle: Settle) -> None:
