@@ -25,6 +25,10 @@ R = TypeVar("R")
 # So many calls may be done at once, one after the other, before the loop gets a turn.
 TURNS: Final = 32
 
+# Under load what is waited for comes within a turn of the loop, and telling the loop to watch a
+# descriptor takes longer than one.
+_TURNS_BEFORE_SLEEP: Final = 1
+
 # What tells nobody that it changed is looked at again after a part of the time waited so far.
 _SHORTEST_PAUSE: Final = 50e-6
 _LONGEST_PAUSE: Final = 20e-3
@@ -197,6 +201,7 @@ class Waiters:
     ) -> R:
         loop = line.loop
         began = loop.time()
+        turns = _TURNS_BEFORE_SLEEP
         while True:
             first = line.tickets[0] is ticket
             problem: WouldBlock | None = None
@@ -212,7 +217,8 @@ class Waiters:
             if seconds is not None and waited >= seconds and not (progress and seconds == 0):
                 raise self._late(problem, seconds)
             self.turns = TURNS
-            if progress:
+            if progress or (first and turns > 0):
+                turns -= not progress
                 await loop.checkpoint()
                 continue
             limits = [_DAY] if seconds is None else [_DAY, seconds - waited]
