@@ -98,7 +98,7 @@ class Partial:
         Raises:
             PeerGone: the stream ended.
         """
-        self.fds.extend(packet.fds.take_all())
+        self.fds.extend(packet.fds)
         if packet.eof:
             message = f"the stream ended with {size} bytes of a record missing"
             raise gone(message, op="recv", target=target)

@@ -10,6 +10,7 @@ module_exec(PyObject *module)
         ipckit_add_mapping,  ipckit_add_view,        ipckit_add_mmap,   ipckit_add_sysv_shm,
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
+        ipckit_add_unix_descriptors, ipckit_add_unix_packet, ipckit_add_unix_socket,
     };
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
         if (add[i](module) < 0) {
@@ -28,6 +29,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->mapping_type);
         Py_VISIT(state->view_type);
         Py_VISIT(state->semop_type);
+        Py_VISIT(state->packet_type);
+        Py_VISIT(state->descriptors_type);
     }
     return 0;
 }
@@ -41,6 +44,8 @@ module_clear(PyObject *module)
         Py_CLEAR(state->mapping_type);
         Py_CLEAR(state->view_type);
         Py_CLEAR(state->semop_type);
+        Py_CLEAR(state->packet_type);
+        Py_CLEAR(state->descriptors_type);
     }
     return 0;
 }

@@ -18,6 +18,8 @@ typedef struct {
     PyTypeObject *mapping_type;
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
+    PyTypeObject *packet_type;
+    PyTypeObject *descriptors_type;
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
@@ -39,6 +41,9 @@ HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
 HIDDEN int ipckit_add_semaphore(PyObject *module);
 HIDDEN int ipckit_add_semaphore_row(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
+HIDDEN int ipckit_add_unix_descriptors(PyObject *module);
+HIDDEN int ipckit_add_unix_packet(PyObject *module);
+HIDDEN int ipckit_add_unix_socket(PyObject *module);
 
 /* A new Message; takes no reference to `value`. */
 HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,

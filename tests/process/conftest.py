@@ -6,11 +6,12 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import Scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from ipckit.testing import Child
+    from ipckit.testing import Child, Namespace
 
 PREAMBLE = """
 import mmap, os, random, signal, struct, sys, threading
@@ -84,3 +85,10 @@ def victims(spawn: Callable[..., Child]) -> Callable[..., Any]:
         return child.result
 
     return run
+
+
+@pytest.fixture
+def scripts(ns: Namespace) -> Iterator[Scripts]:
+    runner = Scripts(ns.directory)
+    yield runner
+    runner.close()
