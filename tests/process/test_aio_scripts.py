@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import Scripts, fails
 
 from ipckit import Key, PosixMessageQueue, SysVMessageQueue, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ipckit.testing import Namespace
-
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "aio_hub.py"
 
 
 class Hub:
-    def __init__(self, ns: Namespace) -> None:
+    def __init__(self, ns: Namespace, scripts: Scripts) -> None:
         self.key, self.name, self.path = ns.key(), ns.name(), ns.path("s")
-        self.where = ["--key", str(self.key), "--name", self.name, "--path", str(self.path)]
-        self.directory = ns.directory
+        self.where = ["--key", self.key, "--name", self.name, "--path", self.path]
+        self.scripts = scripts
         self.process: Any = None
 
     def start(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.relpath(SCRIPT, self.directory), *self.where, *options],
-            cwd=self.directory,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        self.process = self.scripts.start("aio_hub.py", *self.where, *options)
         assert self.process.stdout.readline() == b"waiting\n"
 
     def line(self) -> str:
@@ -47,12 +34,8 @@ class Hub:
 
 
 @pytest.fixture
-def hub(ns: Namespace) -> Iterator[Hub]:
-    made = Hub(ns)
-    yield made
-    if made.process is not None:
-        with made.process:
-            made.process.kill()
+def hub(ns: Namespace, scripts: Scripts) -> Hub:
+    return Hub(ns, scripts)
 
 
 def test_it_prints_what_comes_from_everywhere_in_order_of_arrival(hub: Hub) -> None:
@@ -125,9 +108,4 @@ def test_a_reader_that_closes_its_end_is_quiet(hub: Hub) -> None:
 
 def test_an_error_is_one_line(hub: Hub) -> None:
     hub.path.mkdir()
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *hub.where], capture_output=True, check=False, timeout=60
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(b"error: ")
-    assert len(done.stderr.splitlines()) == 1
+    fails(hub.scripts.run("aio_hub.py", *hub.where))
