@@ -31,6 +31,7 @@ HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
+HIDDEN int ipckit_add_mqueue_fs(PyObject *module);
 HIDDEN int ipckit_add_mapping(PyObject *module);
 HIDDEN int ipckit_add_view(PyObject *module);
 HIDDEN int ipckit_add_mmap(PyObject *module);
