@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "channel")
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "channel")
 DOCS = Path(__file__).parent.parent / "docs"
 
 

@@ -13,7 +13,8 @@ from machine import machine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo")
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio")
+_WAITING = ("msgq", "aio")
 
 
 def run(suites: Sequence[str]) -> None:
@@ -29,8 +30,8 @@ def run(suites: Sequence[str]) -> None:
             print(row.text(), flush=True)
             rows.append(row.as_json())
     figures: dict[str, object] = {"machine": machine(), "rows": rows}
-    if "msgq" in suites:
-        figures["waiting"] = _waiting()
+    if waiting := [suite for suite in suites if suite in _WAITING]:
+        figures["waiting"] = _waiting(waiting)
     if "shm" in suites:
         figures["memory_kib"] = _memory()
     results = Path(__file__).parent / "results" / "latest.json"
@@ -38,12 +39,13 @@ def run(suites: Sequence[str]) -> None:
     results.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def _waiting() -> dict[str, float]:
+def _waiting(suites: Sequence[str]) -> dict[str, float]:
     print("share of one core while nothing comes:", flush=True)
     waits: dict[str, float] = {}
-    for what, share in importlib.import_module("msgq").waiting_costs():
-        print(f"  {what:<34} {share:8.3%}", flush=True)
-        waits[what] = share
+    for suite in suites:
+        for what, share in importlib.import_module(suite).waiting_costs():
+            print(f"  {what:<34} {share:8.3%}", flush=True)
+            waits[what] = share
     return waits
 
 

@@ -91,34 +91,41 @@ class UnixListener(Endpoint):
 
         See accept(2).
         """
-        self._check_open("accept")
         deadline = Deadline(timeout)
         while True:
-            try:
-                sock, _ = repeat(
-                    self._socket,
-                    READABLE,
-                    deadline,
-                    self._socket.accept,
-                    op="accept",
-                    target=self._target,
-                )
-            except IpcError:
-                raise
-            except OSError as exc:
-                self._check_open("accept")
-                raise name_descriptors(
-                    from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
-                ) from None
-            try:
-                if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
-                    made = UnixSocket(sock)
-                    made._label = f"connection of {self._label}"  # noqa: SLF001 - its own kind
-                    return made
-            except BaseException:
-                sock.close()
-                raise
+            made = self._accept_one(deadline)
+            if made is not None:
+                return made
+
+    def _accept_one(self, deadline: Deadline) -> UnixSocket | None:
+        """One connection; None for one that is not allowed."""
+        self._check_open("accept")
+        try:
+            sock, _ = repeat(
+                self._socket,
+                READABLE,
+                deadline,
+                self._socket.accept,
+                op="accept",
+                target=self._target,
+            )
+        except IpcError:
+            raise
+        except OSError as exc:
+            self._check_open("accept")
+            raise name_descriptors(
+                from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
+            ) from None
+        try:
+            if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
+                made = UnixSocket(sock)
+                made._label = f"connection of {self._label}"  # noqa: SLF001 - its own kind
+                return made
+        except BaseException:
             sock.close()
+            raise
+        sock.close()
+        return None
 
     def __iter__(self) -> Iterator[UnixSocket]:
         while True:

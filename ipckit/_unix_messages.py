@@ -69,22 +69,14 @@ class Messages(_native.UnixSocketBase, Endpoint):
         sent: int,
     ) -> None:
         """`send`, after the first `sent` bytes, and the descriptors with them."""
-        self._check_open("send")
         deadline = Deadline(timeout)
-        view = memoryview(data)
-        if not view.c_contiguous:
-            message = "data is a contiguous buffer; bytes(data) makes one"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
-        view = view.cast("B") if view.nbytes else memoryview(b"")
-        numbers = numbers_of(fds)
-        if self._stream and not view and (numbers or credentials):
-            message = "on a stream, descriptors and credentials need a byte to go with"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
-        extra = controls(numbers, credentials=credentials) if not sent else []
+        view, numbers, extra = self._prepared(data, fds, credentials=credentials)
         if to is not None:
             with for_kernel(checked_address(to)) as name:
                 self._attempt(view, numbers, deadline, extra, name)
             return
+        if sent:
+            extra = []
         waited = not deadline.expired
         while True:
             try:
@@ -96,6 +88,22 @@ class Messages(_native.UnixSocketBase, Endpoint):
             if sent >= len(view):
                 return
             extra, numbers = [], []  # they went with the first bytes
+
+    def _prepared(
+        self, data: Buffer, fds: Iterable[Any], *, credentials: bool
+    ) -> tuple[memoryview, list[int], list[Any]]:
+        """What is to be sent: the bytes, the descriptors, and their control messages."""
+        self._check_open("send")
+        view = memoryview(data)
+        if not view.c_contiguous:
+            message = "data is a contiguous buffer; bytes(data) makes one"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
+        view = view.cast("B") if view.nbytes else memoryview(b"")
+        numbers = numbers_of(fds)
+        if self._stream and not view and (numbers or credentials):
+            message = "on a stream, descriptors and credentials need a byte to go with"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
+        return view, numbers, controls(numbers, credentials=credentials)
 
     def _attempt(
         self,
@@ -148,6 +156,13 @@ class Messages(_native.UnixSocketBase, Endpoint):
     def _receive_slowly(self, max_bytes: int, max_fds: int, timeout: float | None) -> Packet:
         self._check_open("recvmsg")
         deadline = Deadline(timeout)
+        while True:
+            packet = self._receive_message(max_bytes, max_fds, deadline)
+            if packet is not None:
+                return packet
+
+    def _receive_message(self, max_bytes: int, max_fds: int, deadline: Deadline) -> Packet | None:
+        """One packet; None for one whose sender is not allowed."""
         if not 0 <= max_bytes < 2**31:
             raise self._size_error(max_bytes)
         room = self._rooms.get(max_fds)
@@ -155,14 +170,6 @@ class Messages(_native.UnixSocketBase, Endpoint):
             # The sum is what a buffer for each needs: the kernel pads the last one too.
             room = room_for(self._socket, checked_max_fds(max_fds))
             self._rooms[max_fds] = room
-        while True:
-            packet = self._receive_message(max_bytes, max_fds, room, deadline)
-            if packet is not None:
-                return packet
-
-    def _receive_message(
-        self, max_bytes: int, max_fds: int, room: int, deadline: Deadline
-    ) -> Packet | None:
         try:
             try:
                 found = self._recvmsg(max_bytes, room)
