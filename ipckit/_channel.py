@@ -253,6 +253,13 @@ class Channel(ChannelObject[T]):
         """
         return self._poll_fd(_SPACE)
 
+    def _check_peers(self, *, sending: bool) -> bool:
+        """Whether a call that waits for the other side waits for nobody."""
+        return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
+
+    def _peer_gone(self, *, sending: bool) -> IpcError:
+        return self._explain_ring(GONE, "send" if sending else "receive", None)
+
     def stats(self) -> ChannelStats:
         """What is in the channel now.
 
