@@ -1,4 +1,4 @@
-"""native/ring*.h without Python: under ASan and UBSan, under TSan, with death and chaos on the way."""
+"""native/ring*.h without Python: under ASan and UBSan, under TSan, with deaths and garbage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,38 @@ RUN = Path(__file__).with_name("run.sh")
 
 # Points at which there must have been deaths: each step that leaves something half done.
 POINTS = frozenset(
-    """locked unlocking looking before_copy after_copy before_tail after_tail before_lend before_sent
-    before_pass before_head after_head viewed held freed before_hold taken_over reaping striking
-    struck unmarked marking marked burying buried counted dropping joining leaving
-    role_taken""".split()
+    {
+        "locked",
+        "unlocking",
+        "looking",
+        "before_copy",
+        "after_copy",
+        "before_tail",
+        "after_tail",
+        "before_lend",
+        "before_sent",
+        "before_pass",
+        "before_head",
+        "after_head",
+        "viewed",
+        "held",
+        "freed",
+        "before_hold",
+        "taken_over",
+        "reaping",
+        "striking",
+        "struck",
+        "unmarked",
+        "marking",
+        "marked",
+        "burying",
+        "buried",
+        "counted",
+        "dropping",
+        "joining",
+        "leaving",
+        "role_taken",
+    }
 )
 
 
