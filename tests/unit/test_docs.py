@@ -65,3 +65,13 @@ def test_the_examples_of_unix_sockets_print_what_they_show(ns: Namespace) -> Non
         printed = child.result
     for (_, shown), real in zip(found, printed, strict=True):
         assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)
+
+
+@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
+def test_the_examples_of_channels_print_what_they_show(ns: Namespace) -> None:
+    found = EXAMPLE.findall((DOCS / "channel.md").read_text())
+    assert len(found) == 9
+    with Child(SOCKETS, *(code for code, _ in found), cwd=ns.directory) as child:
+        printed = child.result
+    for (_, shown), real in zip(found, printed, strict=True):
+        assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)
