@@ -114,7 +114,7 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         Raises:
             IpcError: as `Channel.send_many`; how many were sent is the exception's ``sent``.
         """
-        left = values if is_array(values) else list(values)
+        left: Any = values if is_array(values) else list(values)
         done = 0
 
         def send_some() -> None:
@@ -122,7 +122,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
             try:
                 self._handle.send_many(left, timeout=0)
             except WouldBlock as exc:
-                sent: int = exc.sent  # type: ignore[attr-defined] # send_many says how many
+                error: Any = exc
+                sent: int = error.sent
                 left, done = left[sent:], done + sent
                 if sent:
                     raise Again from None
@@ -136,8 +137,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
                 self._room._replace(parts=True),
             )
         except Exception as exc:
-            error: Any = exc
-            error.sent = done
+            problem: Any = exc
+            problem.sent = done + getattr(exc, "sent", 0)
             raise
 
     async def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:
