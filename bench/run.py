@@ -1,62 +1,61 @@
-"""Measure ipckit beside its peers, print a table, and write bench/results/latest.json.
+"""Measure ipckit beside its peers, print tables, and write bench/results/*.json.
 
-$ make bench
+$ make bench                          # everything, some 8 minutes
+$ make bench ARGS="msgq sem"          # some of it
+$ make bench ARGS="channel --quick"   # the channel, in a minute or less
+
+The processes that the channel's bench starts import this file too, so it imports little.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from itertools import chain
+import argparse
+import sys
 from pathlib import Path
 
-import echo
-import msgq
-import sem
-import shm
-import unixsock
-from harness import HEADING
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "channel")
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def machine() -> str:
-    """What this was measured on, in one line."""
-    cpu = "unknown CPU"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    return (
-        f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, "
-        f"Python {platform.python_version()}"
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}")
+    parser.add_argument("--quick", action="store_true", help="the channel in less than a minute")
+    parser.add_argument("--only", action="append", help="one section of the channel's, by name")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        help="where the channel's plots go: by default docs/, of a full run only",
     )
+    arguments = parser.parse_args(argv)
+    unknown = [suite for suite in arguments.suites if suite not in SUITES]
+    if unknown:
+        parser.error(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    return arguments
 
 
-def main() -> None:
-    """Measure everything, showing each row as it comes."""
-    print(machine())
-    print(HEADING, flush=True)
-    rows: list[dict[str, object]] = []
-    every = (msgq.rows(), shm.rows(), sem.rows(), unixsock.rows(), echo.rows())
-    for row in chain.from_iterable(every):
-        print(row.text(), flush=True)
-        rows.append(row.as_json())
-    print("share of one core while nothing comes:", flush=True)
-    waits: dict[str, float] = {}
-    for what, share in msgq.waiting_costs():
-        print(f"  {what:<34} {share:8.3%}", flush=True)
-        waits[what] = share
-    print("what a second process's memory grows by, in KiB:", flush=True)
-    grown: dict[str, dict[str, int]] = {}
-    for what, touched, resident, own in shm.memory_costs():
-        print(f"  {what:<46} touched {touched:>6}, mapped {resident:>6}, own {own:>4}", flush=True)
-        grown[what] = {"touched": touched, "mapped": resident, "own": own}
-    results = Path(__file__).parent / "results" / "latest.json"
-    results.parent.mkdir(exist_ok=True)
-    figures = {"machine": machine(), "rows": rows, "waiting": waits, "memory_kib": grown}
-    text = json.dumps(figures, indent=1)
-    results.write_text(text + "\n")
+def main() -> int:
+    """Measure what is asked for."""
+    arguments = _arguments(sys.argv[1:])
+    chosen = [suite for suite in SUITES if suite in (arguments.suites or SUITES)]
+    import machine  # noqa: PLC0415 - see above
+    import wrappers  # noqa: PLC0415 - see above
+
+    print(machine.machine(), flush=True)
+    others = [suite for suite in chosen if suite != "channel"]
+    if others:
+        wrappers.run(others)
+    if "channel" not in chosen:
+        return 0
+    from channel import suite  # noqa: PLC0415 - see above
+
+    whole = not (arguments.quick or arguments.only)
+    plots = arguments.plots or (DOCS if whole else None)
+    return suite.run(quick=arguments.quick, only=arguments.only, plots_to=plots)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; nothing was written")

@@ -4,7 +4,7 @@ The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. composition: `channel`
+3. composition: `channel`; and `aio`, to be imported by name
 4. tools
 """
 
@@ -17,6 +17,7 @@ from ipckit.errors import (
     ClosedHandle,
     Corrupt,
     DeadlockRisk,
+    InUse,
     InvalidArgument,
     IpcError,
     LayoutMismatch,
@@ -134,6 +135,7 @@ __all__ = [
     "Framed",
     "Framing",
     "Handle",
+    "InUse",
     "Inherited",
     "Int",
     "Int16",

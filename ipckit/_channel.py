@@ -6,8 +6,8 @@ import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ipckit._channel_errors import OK, TOO_LONG
-from ipckit._channel_facts import ChannelStats, peer_of
+from ipckit._channel_errors import GONE, OK, TOO_LONG
+from ipckit._channel_facts import RECEIVER, SENDER, ChannelStats, peer_of
 from ipckit._channel_object import ChannelObject
 from ipckit._channel_slots import Loan, View
 from ipckit._deadline import Deadline
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ipckit._channel_facts import ChannelPeer
+    from ipckit.errors import IpcError
 
 _BATCH: Final = 256  # records that a receiver makes room for before it knows how many come
 _BATCH_ITEM: Final = 16384  # bytes; larger records are taken in place, one by one
 _ITEMS: Final = 1  # native/layout.h: POLL_ITEMS, POLL_SPACE
 _SPACE: Final = 2
+_GONE: Final = 2  # native/ring_lock.h: SIDE_GONE
 
 
 class Channel(ChannelObject[T]):
@@ -210,15 +212,10 @@ class Channel(ChannelObject[T]):
             InvalidArgument: `shape` is missing or below 0.
             IpcError: as `send`.
         """
-        layout = self._layout
-        dimensions = layout.shape_for(shape)
-        nbytes = layout.dtype.base.itemsize
-        for each in dimensions:
-            nbytes *= each
-        if layout.size and nbytes != layout.size:
-            message = f"every message has {layout.size} bytes, and the shape {shape} {nbytes}"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="loan", target=self._target)
-        return self._lend(Loan, nbytes, timeout).lay_out(layout, dimensions)
+        loan = self._lend(Loan, self._layout.bytes_for(shape), timeout)
+        if isinstance(shape, tuple):
+            loan._shape = shape
+        return loan
 
     def receive_view(self, *, timeout: float | None = None) -> View:
         """Take the next message and read it where it lies.
@@ -233,7 +230,7 @@ class Channel(ChannelObject[T]):
         Raises:
             IpcError: as `receive`.
         """
-        return self._view(View, timeout).lay_out(self._layout, None)
+        return self._view(View, timeout)
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -257,6 +254,13 @@ class Channel(ChannelObject[T]):
             ClosedHandle: the handle is closed.
         """
         return self._poll_fd(_SPACE)
+
+    def _check_peers(self, *, sending: bool) -> bool:
+        """Whether a call that waits for the other side waits for nobody."""
+        return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
+
+    def _peer_gone(self, *, sending: bool) -> IpcError:
+        return self._explain_ring(GONE, "send" if sending else "receive", None)
 
     def stats(self) -> ChannelStats:
         """What is in the channel now.

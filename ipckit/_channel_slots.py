@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 from functools import cached_property
 from operator import index
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ipckit import _native
 from ipckit._lazy import np
@@ -64,22 +65,48 @@ class Layout:
             return self.struct.from_buffer(memory, 0)
         return self._codec.decode(bytes(memory))
 
-    def shape_for(self, shape: Shape | None) -> tuple[int, ...]:
+    @cached_property
+    def unit(self) -> int:
+        """Bytes of one element of an array."""
+        return self.dtype.base.itemsize
+
+    def dimensions(self, shape: Shape) -> tuple[int, ...]:
         """The dimensions of an array to be lent.
 
         Raises:
-            InvalidArgument: none was given where messages differ, or one is below 0.
+            InvalidArgument: one is below 0.
+        """
+        found = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
+        if any(each < 0 for each in found):
+            message = f"shape is {shape}; it takes 0 or more in each dimension"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
+        return found
+
+    def bytes_for(self, shape: Shape | None) -> int:
+        """The bytes of an array to be lent.
+
+        Raises:
+            InvalidArgument: none was given where messages differ, or another than they all have, or
+                a dimension is below 0.
         """
         if shape is None and self.size:
-            return self.dtype.shape or (self.size // self.dtype.itemsize,)
+            return self.size
         if shape is None:
             message = "the type has no fixed size; say how many bytes, or which shape"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
-        if any(each < 0 for each in dimensions):
-            message = f"shape is {shape}; it takes 0 or more in each dimension"
+        # A plain number needs no more, and a loan should take no longer than what it saves.
+        if type(shape) is int and shape >= 0:
+            nbytes = shape * self.unit
+        else:
+            nbytes = math.prod(self.dimensions(shape)) * self.unit
+        if self.size and nbytes != self.size:
+            message = f"every message has {self.size} bytes, and the shape {shape} {nbytes}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        return dimensions
+        return nbytes
+
+    def shape_of(self, nbytes: int) -> tuple[int, ...]:
+        """The shape of the array over a message of so many bytes."""
+        return self.dtype.shape or (nbytes // self.unit,)
 
 
 def _over() -> ClosedHandle:
@@ -90,17 +117,11 @@ def _over() -> ClosedHandle:
 class _InPlace(_native.LeaseHolder):
     """The memory of one message."""
 
-    _layout: Layout
-    _shape: tuple[int, ...]
+    _shape: tuple[int, ...] | None = None  # where it was lent with one
 
-    def lay_out(self, layout: Layout, shape: tuple[int, ...] | None) -> Self:
-        """What the memory holds; by default as many elements as there are."""
-        self._layout = layout
-        item = layout.dtype.itemsize
-        if shape is None:
-            shape = layout.dtype.shape or (self.nbytes // item,)
-        self._shape = shape
-        return self
+    @property
+    def _layout(self) -> Layout:
+        return cast("Layout", self._channel._layout)
 
     @property
     def _memory(self) -> Any:
@@ -116,8 +137,11 @@ class _InPlace(_native.LeaseHolder):
         Raises:
             ClosedHandle: the message was sent, cancelled or released.
         """
-        dtype = self._layout.dtype
-        return np.ndarray(self._shape, dtype.base, buffer=self._memory)
+        memory, layout = self._memory, self._layout
+        shape = self._shape
+        if shape is None:
+            shape = layout.shape_of(self._nbytes)
+        return np.ndarray(shape, layout.dtype.base, buffer=memory)
 
     @property
     def buf(self) -> memoryview:
@@ -135,7 +159,8 @@ class _InPlace(_native.LeaseHolder):
         Raises:
             ClosedHandle: the message was sent, cancelled or released.
         """
-        return self.buf.nbytes
+        _ = self._memory
+        return self._nbytes
 
     def __len__(self) -> int:
         return self.nbytes

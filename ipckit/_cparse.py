@@ -72,6 +72,13 @@ _ENUM: Final = _SCALARS["int"]
 
 _COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _DIRECTIVE: Final = re.compile(r"^[ \t]*#[ \t]*(\w*)((?:\\\n|[^\n])*)", re.MULTILINE)
+# What a header says to C++ alone, such as extern "C".
+_FOR_CPP: Final = re.compile(
+    r"""^[ \t]*\#[ \t]*if(?:def|[ \t]+defined)[ \t]*\(?[ \t]*__cplusplus[ \t]*\)?[ \t]*\n
+    (?:(?![ \t]*\#[ \t]*(?:if|el|endif))[^\n]*\n)*
+    [ \t]*\#[ \t]*endif[^\n]*""",
+    re.MULTILINE | re.VERBOSE,
+)
 _DEFINE: Final = re.compile(r"\s*([A-Za-z_]\w*)\s+(.+)", re.DOTALL)
 _PACKED: Final = r"__attribute__\s*\(\(\s*(?:__)?packed(?:__)?\s*\)\)"
 _PACKED_BEFORE: Final = re.compile(rf"\bstruct\s+{_PACKED}\s*(\w*)\s*\{{")
@@ -109,7 +116,7 @@ def _is_guard(text: str) -> bool:
 
 def _prepared(text: str) -> tuple[str, dict[str, str]]:
     """The text without comments and directives, and the macros that it defines."""
-    text = _COMMENT.sub(_blank, text)
+    text = _FOR_CPP.sub(_blank, _COMMENT.sub(_blank, text))
     macros: dict[str, str] = {}
     guarded = _is_guard(text)
 

@@ -11,7 +11,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ipckit.errors import ClosedHandle, InvalidArgument, NotFound
 
@@ -54,6 +54,13 @@ class _Forks:
 os.register_at_fork(after_in_child=_Forks.happened)
 
 
+class Waiting(Protocol):
+    """The calls that wait for a handle in event loops."""
+
+    def wake(self) -> None:
+        """Have them look again; from any thread."""
+
+
 class Handle(ABC):
     """What all handles share: ownership, `with`, closing, unlinking, pickling.
 
@@ -63,6 +70,7 @@ class Handle(ABC):
     """
 
     caps: ClassVar[Capabilities]
+    _awaiting: Waiting | None = None
 
     def __init__(self, *, owner: bool) -> None:
         self._closed = False
@@ -127,6 +135,8 @@ class Handle(ABC):
         """
         if not self._closed:
             self._closed = True
+            if self._awaiting is not None:
+                self._awaiting.wake()
             self._release()
 
     def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it

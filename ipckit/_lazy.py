@@ -19,7 +19,9 @@ class _Numpy:
     """Stands where numpy would, and is it from the first use of an attribute on."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module("numpy"), name)
+        value = getattr(importlib.import_module("numpy"), name)
+        setattr(self, name, value)  # and from then on it is an attribute like any other
+        return value
 
 
 if not TYPE_CHECKING:

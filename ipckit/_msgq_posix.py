@@ -127,6 +127,18 @@ class PosixMessageQueue(PosixQueueObject[T]):
                     raise
                 raise self._error("mq_receive", exc, timeout) from None
 
+    def _take(self) -> _native.Message[T] | None:
+        """`receive` without waiting; None where it can't be done, and `receive` would say why."""
+        try:
+            raw = mq_receive(self._fd, self._max_size, 0, self._record)
+        except OSError as exc:
+            if raised_elsewhere(exc):
+                raise
+            return None
+        if raw.value.__class__ is self._direct:
+            return raw
+        return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
+
     def notify(self, callback: Callable[[], object] | int | None, *, repeat: bool = False) -> None:
         """Ask to be told once when a message comes to the empty queue; None asks no more.
 

@@ -64,12 +64,8 @@ class SysVMessageQueue(SysVQueueObject[T]):
         if value.__class__ is self._direct:
             data: Any = value
             number = 1 if mtype is None else mtype
-        elif self._codec is not None:
-            data = self._codec.encode(value)
-            number = 1 if mtype is None else mtype
         else:
-            number = self._number_for(value) if mtype is None else mtype
-            data = self._codec_for_number(number).encode(value)
+            data, number = self._encoded(value, mtype)
         try:
             msgsnd(self._id, number, data, timeout)
         except (OSError, ValueError) as exc:
@@ -214,6 +210,13 @@ class SysVMessageQueue(SysVQueueObject[T]):
                     raise
                 exc = again
         raise receive_error(self, exc, select, timeout) from None
+
+    def _encoded(self, value: Any, mtype: int | None) -> tuple[Any, int]:
+        """A value as bytes, and the message type that it goes under."""
+        if self._codec is not None:
+            return self._codec.encode(value), 1 if mtype is None else mtype
+        number = self._number_for(value) if mtype is None else mtype
+        return self._codec_for_number(number).encode(value), number
 
     def _decode_one(self, raw: _native.Message[bytes]) -> _native.Message[T]:
         codec = self._codec or self._codecs.get(raw.mtype)

@@ -1,11 +1,15 @@
 # The extension module; each section is one C file.
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import GenericAlias
-from typing import Any, Final, Generic, Self, SupportsIndex, final
+from typing import Any, Final, Generic, Self, SupportsIndex, final, overload
 
 from typing_extensions import Buffer, TypeVar, disjoint_base
+
+from ipckit._unix_address import Abstract, Address
+from ipckit._unix_control import Received
+from ipckit._unix_packet import Credentials, Descriptors, Packet
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
@@ -109,6 +113,10 @@ def mq_receive(
 def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
+
+# native/mqueue_fs.c
+
+def mqueue_directory() -> int: ...
 
 # native/mapping.c
 
@@ -348,8 +356,65 @@ class Lease:
 @disjoint_base
 class LeaseHolder:
     @property
+    def _nbytes(self) -> int: ...
+    @property
     def _lease(self) -> Lease | None: ...
     @property
-    def _channel(self) -> ChannelBase: ...
+    def _channel(self) -> Any: ...
     def _drop(self, /) -> None: ...
     def _send(self, timeout: float | None, /) -> None: ...
+
+# native/unix_descriptors.c
+
+@disjoint_base
+class DescriptorsBase:
+    def __new__(cls, numbers: Iterable[int] = ()) -> Self: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> int: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[int]: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def _take(self, index: int, /) -> int: ...
+    def take_all(self) -> list[int]: ...
+    def extend(self, others: DescriptorsBase, /) -> None: ...
+    def close(self) -> None: ...
+
+# native/unix_packet.c
+
+@disjoint_base
+class PacketBase:
+    data: bytes
+    fds: Descriptors
+    credentials: Credentials | None
+    truncated: bool
+    eof: bool
+    address: str | Abstract | None
+
+# native/unix_socket.c
+
+@disjoint_base
+class UnixSocketBase:
+    _plain: bool
+
+    def send(
+        self,
+        data: Buffer,
+        *,
+        fds: Iterable[Any] = (),
+        credentials: bool = False,
+        to: Address | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    def receive(
+        self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
+    ) -> Packet: ...
+    def _recvmsg(self, size: int, room: int, /) -> Received: ...
+    def _attach(
+        self,
+        fileno: Callable[[], int],
+        packet: type[Packet],
+        descriptors: type[Descriptors],
+        stream: bool,
+        /,
+    ) -> None: ...

@@ -12,21 +12,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._limits import descriptors_exhausted, soft_limit, sysctl
-from ipckit._unix_packet import Credentials, Descriptors
+from ipckit._unix_packet import Descriptors
 from ipckit.errors import InvalidArgument, IpcError, LimitReached, MessageTooLong, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SCM_MAX_FD: Final = 253  # the kernel's own limit for one message
-_SCM_PIDFD: Final = 0x04
 _SO_PASSSEC: Final = 34
 _SO_PASSPIDFD: Final = 76
 _UCRED: Final = struct.Struct("iII")
 _SECURITY_MAX: Final = 256
 _FD_SIZE: Final = 4
 
-Cmsg = tuple[int, int, bytes]
+# What the native recvmsg gives: bytes, descriptors, (pid, uid, gid), flags, whether control
+# messages came, address.
+Received = tuple[bytes, Descriptors, tuple[int, int, int] | None, int, bool, str | bytes | None]
 
 
 def numbers_of(fds: Iterable[Any]) -> list[int]:
@@ -131,32 +132,11 @@ def close_all(numbers: Iterable[int]) -> None:
             os.close(number)
 
 
-def sort_out(cmsgs: Iterable[Cmsg]) -> tuple[list[int], Credentials | None]:
-    """The descriptors and the credentials among control messages, in any order.
-
-    A pidfd that was not asked for is closed, and what is not known is passed over.
-    """
-    found: list[int] = []
-    credentials: Credentials | None = None
-    for level, kind, data in cmsgs:
-        if level != socket.SOL_SOCKET:
-            continue
-        if kind in {socket.SCM_RIGHTS, _SCM_PIDFD}:
-            numbers = array.array("i", data[: len(data) - len(data) % _FD_SIZE])
-            if kind == socket.SCM_RIGHTS:
-                found.extend(numbers)
-            else:
-                close_all(each for each in numbers if each >= 0)
-        elif kind == socket.SCM_CREDENTIALS and len(data) >= _UCRED.size:
-            credentials = Credentials(*_UCRED.unpack_from(data))
-    return found, credentials
-
-
-def accepted(numbers: list[int], *, max_fds: int, cut: bool, target: str) -> Descriptors:
-    """Descriptors that came, as their owner; or none is left open and the error says why.
+def check_fds(fds: Descriptors, *, max_fds: int, cut: bool, target: str) -> None:
+    """Close descriptors that are not welcome, and say why.
 
     Args:
-        numbers: what came.
+        fds: what came.
         max_fds: how many are welcome; with 0, those that come are closed and nothing is said.
         cut: whether the kernel had to leave some out (MSG_CTRUNC).
         target: the socket, for messages.
@@ -165,15 +145,16 @@ def accepted(numbers: list[int], *, max_fds: int, cut: bool, target: str) -> Des
         MessageTooLong: more came than are welcome.
         LimitReached: the process has no room for them.
     """
-    if len(numbers) <= max_fds and not (cut and max_fds):
-        return Descriptors(numbers)
+    count = len(fds)
+    if count <= max_fds and not (cut and max_fds):
+        return
     limit = soft_limit(resource.RLIMIT_NOFILE)
-    full = max_fds > len(numbers) and descriptors_exhausted()
+    full = max_fds > count and descriptors_exhausted()
     used = limit if full else "fewer"
-    close_all(numbers)
+    fds.close()
     if max_fds == 0:
-        return Descriptors()
-    if len(numbers) >= max_fds:
+        return
+    if count >= max_fds:
         message = f"it came with more descriptors than max_fds ({max_fds}); all of them are closed"
         raise MessageTooLong(
             message,
@@ -182,7 +163,7 @@ def accepted(numbers: list[int], *, max_fds: int, cut: bool, target: str) -> Des
             target=target,
             hint=f"receive with a larger max_fds, up to {SCM_MAX_FD}",
         )
-    message = f"only {len(numbers)} of its descriptors found room: the process has {used} open "
+    message = f"only {count} of its descriptors found room: the process has {used} open "
     message += (
         f"of the {limit} that RLIMIT_NOFILE allows; those that came are closed, the message is gone"
     )

@@ -26,22 +26,25 @@ from ipckit._unix_address import (
 )
 from ipckit._unix_base import Endpoint, file_at, is_listening
 from ipckit._unix_socket import UnixSocket, peer_of
-from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, Timeout, from_errno
+from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator
     from pathlib import Path
 
-_LOCK_SECONDS: Final = 5.0
-_PAUSE: Final = 1e-3
+_LOCK_SECONDS: Final = 0.25  # a listener holds it for a millisecond or so
+_PATIENCE: Final = 1.0  # seconds: who has bound listens by then, on a busy machine too
 
 
 class UnixListener(Endpoint):
     """A UNIX socket that others connect to.
 
-    Make one with `listen`, `inherited` or `from_fd`. Its socket is non-blocking, for whatever
+    Make one with `listen`, `inherited` or `from_fd`. Its `socket` is non-blocking, for whatever
     process shares it: several may accept, each waits with poll, and one gets the connection.
     Iterating over it accepts for ever.
+
+    A `listen` elsewhere on the same path connects to see whether somebody listens, and closes at
+    once: such a connection is accepted like any other, and its first `receive` is the end.
     """
 
     def __init__(
@@ -88,34 +91,41 @@ class UnixListener(Endpoint):
 
         See accept(2).
         """
-        self._check_open("accept")
         deadline = Deadline(timeout)
         while True:
-            try:
-                sock, _ = repeat(
-                    self._socket,
-                    READABLE,
-                    deadline,
-                    self._socket.accept,
-                    op="accept",
-                    target=self._target,
-                )
-            except IpcError:
-                raise
-            except OSError as exc:
-                self._check_open("accept")
-                raise name_descriptors(
-                    from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
-                ) from None
-            try:
-                if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
-                    made = UnixSocket(sock)
-                    made._label = f"connection of {self._label}"  # noqa: SLF001 - its own kind
-                    return made
-            except BaseException:
-                sock.close()
-                raise
+            made = self._accept_one(deadline)
+            if made is not None:
+                return made
+
+    def _accept_one(self, deadline: Deadline) -> UnixSocket | None:
+        """One connection; None for one that is not allowed."""
+        self._check_open("accept")
+        try:
+            sock, _ = repeat(
+                self._socket,
+                READABLE,
+                deadline,
+                self._socket.accept,
+                op="accept",
+                target=self._target,
+            )
+        except IpcError:
+            raise
+        except OSError as exc:
+            self._check_open("accept")
+            raise name_descriptors(
+                from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
+            ) from None
+        try:
+            if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
+                made = UnixSocket(sock)
+                made._label = f"connection of {self._label}"  # noqa: SLF001 - its own kind
+                return made
+        except BaseException:
             sock.close()
+            raise
+        sock.close()
+        return None
 
     def __iter__(self) -> Iterator[UnixSocket]:
         while True:
@@ -191,9 +201,7 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
         try:
             _bind(sock, name, path)
         except AlreadyExists:
-            if not alone:
-                raise
-            _remove_stale(path, kind)
+            _remove_stale(path, kind, patience=0.0 if alone else _PATIENCE)
             _bind(sock, name, path)
         made = file_at(path)
         try:
@@ -208,7 +216,11 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
 
 @contextmanager
 def _locked(path: Path) -> Generator[bool]:
-    """Hold a socket's directory against other listeners; false where that is not permitted."""
+    """Hold a socket's directory against other listeners; false where it can't be had.
+
+    Whoever may read a directory may lock it, in /tmp any user and for as long as he likes: the
+    lock spares listeners a wait, and none depends on it.
+    """
     try:
         held = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
@@ -217,25 +229,27 @@ def _locked(path: Path) -> Generator[bool]:
             return
         raise from_errno(exc.errno or errno.EIO, op="bind", target=describe(path)) from None
     try:
-        deadline = Deadline(_LOCK_SECONDS)
-        while True:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if deadline.expired:
-                    message = f"somebody holds a lock on {path.parent} (flock) for seconds"
-                    raise Timeout(
-                        message, errno=errno.ETIMEDOUT, op="flock", target=describe(path)
-                    ) from None
-                time.sleep(_PAUSE)
-        yield True
+        yield any(_got_lock(held) for _ in Deadline(_LOCK_SECONDS).looks())
     finally:
         os.close(held)
 
 
-def _remove_stale(path: Path, kind: Kind) -> None:
+def _got_lock(held: int) -> bool:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody has it, or a file system without locks
+        return False
+    return True
+
+
+def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
     """Remove a socket file that nobody listens behind.
+
+    Args:
+        path: the file.
+        kind: of socket.
+        patience: how many seconds ago it must have been made; a younger one may have an owner
+            that is about to listen.
 
     Raises:
         AlreadyExists: somebody does, or it is no socket.
@@ -244,25 +258,36 @@ def _remove_stale(path: Path, kind: Kind) -> None:
     if found is None and os.path.lexists(path):
         message = "there is a file that is no socket"
         raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
-    if not _refused(path, kind):
-        message = "somebody listens there already"
-        hint = "connect to it, or stop it first"
-        raise AlreadyExists(
-            message, errno=errno.EADDRINUSE, op="bind", target=describe(path), hint=hint
-        )
+    age = 0.0 if found is None else time.time() - found[2] / 1e9
+    for _ in Deadline(min(max(0.0, patience - age), patience)).looks():
+        if not _refused(path, kind):
+            message = "somebody listens there already"
+            hint = "connect to it, or stop it first"
+            raise AlreadyExists(
+                message, errno=errno.EADDRINUSE, op="bind", target=describe(path), hint=hint
+            )
     if file_at(path) == found:
         with suppress(FileNotFoundError):
             path.unlink()
 
 
 def _refused(path: Path, kind: Kind) -> bool:
-    """Whether nobody answers behind a socket file."""
+    """Whether nobody answers behind a socket file.
+
+    Raises:
+        AlreadyExists: this user may not ask.
+    """
     with socket.socket(socket.AF_UNIX, checked_type(kind)) as probe, for_kernel(path) as name:
         probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
         try:
             probe.connect(name)
         except (ConnectionRefusedError, FileNotFoundError):
             return True
+        except PermissionError:
+            message = "there is another user's socket, and no right to see whether he listens"
+            raise AlreadyExists(
+                message, errno=errno.EADDRINUSE, op="bind", target=describe(path)
+            ) from None
         except OSError:
             return False  # EAGAIN: it is busy; EPROTOTYPE: it is of another kind
     return False

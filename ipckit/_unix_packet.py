@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, NamedTuple, Self
 
+from ipckit import _native
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from ipckit._unix_address import Abstract
@@ -30,34 +29,14 @@ class Credentials(NamedTuple):
     gid: int
 
 
-class Descriptors(Sequence[int]):
+class Descriptors(_native.DescriptorsBase, Sequence[int]):
     """Descriptors that came with a message, closed with this list unless they are taken.
 
     An item is a number that stays the list's. All are close-on-exec. Leaving a ``with`` block,
     `close`, and the end of the last reference close what was not taken.
     """
 
-    __slots__ = ("_numbers",)
-
-    def __init__(self, numbers: Iterable[int] = ()) -> None:
-        self._numbers = list(numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[int]: ...
-    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        return self._numbers[index]
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(tuple(self._numbers))
-
-    def extend(self, numbers: Iterable[int]) -> None:
-        """Take over more descriptors."""
-        self._numbers.extend(numbers)
+    __slots__ = ()
 
     def take(self, index: int = 0) -> int:
         """A descriptor that is the caller's from now on, and no longer in the list.
@@ -69,23 +48,10 @@ class Descriptors(Sequence[int]):
             InvalidArgument: there are fewer.
         """
         try:
-            return self._numbers.pop(index)
+            return self._take(index)
         except IndexError:
-            message = f"descriptor {index} was asked for, and {len(self._numbers)} are there"
+            message = f"descriptor {index} was asked for, and {len(self)} are there"
             raise InvalidArgument(message, errno=errno.EINVAL, op="take") from None
-
-    def take_all(self) -> list[int]:
-        """All the descriptors, which are the caller's from now on."""
-        taken, self._numbers = self._numbers, []
-        return taken
-
-    def close(self) -> None:
-        """Close what was not taken; idempotent, never raises."""
-        while self._numbers:
-            try:
-                os.close(self._numbers.pop())
-            except OSError:
-                continue
 
     def __enter__(self) -> Self:
         return self
@@ -98,24 +64,11 @@ class Descriptors(Sequence[int]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self._numbers:
-            self.close()
-
     def __repr__(self) -> str:
-        return f"Descriptors({self._numbers})"
+        return f"Descriptors({list(self)})"
 
 
-# What a packet has that was made with its bytes alone.
-_ABSENT: Final[dict[str, Any]] = {
-    "credentials": None,
-    "truncated": False,
-    "eof": False,
-    "address": None,
-}
-
-
-class Packet:
+class Packet(_native.PacketBase):
     """One message, or on a stream what had come.
 
     Leaving a ``with`` block or `close` closes the descriptors that were not taken; so does
@@ -130,14 +83,9 @@ class Packet:
         address: the sender's address, on datagram sockets that are bound; None where it has none.
     """
 
-    __slots__ = ("address", "credentials", "data", "eof", "fds", "truncated")
+    __slots__ = ()
 
-    data: bytes
-    fds: Descriptors
-    credentials: Credentials | None
-    truncated: bool
-    eof: bool
-    address: str | Abstract | None
+    _no_fds = Descriptors  # called for `fds` where none came
 
     def __init__(
         self,
@@ -156,18 +104,6 @@ class Packet:
         self.truncated = truncated
         self.eof = eof
         self.address = address
-
-    if not TYPE_CHECKING:
-        # The fast path of `receive` sets `data` alone; whatever else is asked for is made here.
-        def __getattr__(self, name: str) -> Any:
-            if name == "fds":
-                self.fds = Descriptors()
-                return self.fds
-            try:
-                return _ABSENT[name]
-            except KeyError:
-                message = f"a Packet has no attribute {name!r}"
-                raise AttributeError(message) from None
 
     def close(self) -> None:
         """Close the descriptors that were not taken; idempotent, never raises."""

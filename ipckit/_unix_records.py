@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._lazy import np
 from ipckit._shm_memfd import MemFd, Seal
+from ipckit._sock_io import gone
+from ipckit._unix_packet import Descriptors, Packet
 from ipckit.errors import Corrupt, InvalidArgument, IpcError, LayoutMismatch
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ipckit._handle import Handle
-    from ipckit._unix_packet import Descriptors
 
 if TYPE_CHECKING:
     Order = Literal["C", "F"]
@@ -68,6 +69,44 @@ def text_size(prefix: bytes, magic: bytes) -> int:
     if found != magic or size > TEXT_MAX:
         raise corrupt(f"{found!r} and {size} where a record of ipckit's was due")
     return int(size)
+
+
+class Partial:
+    """A record off a stream, as far as it has come, with its descriptors."""
+
+    def __init__(self) -> None:
+        self.fds = Descriptors()
+        self._data = b""
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def missing(self, magic: bytes) -> int:
+        """How many bytes the next read may take; 0 where the record is whole.
+
+        Raises:
+            Corrupt: it is no such record.
+        """
+        if len(self._data) < PREFIX.size:
+            return PREFIX.size - len(self._data)
+        size = text_size(self._data[: PREFIX.size], magic)
+        return PREFIX.size + size - len(self._data)
+
+    def add(self, packet: Packet, size: int, target: str) -> None:
+        """Take what came when `size` bytes were missing.
+
+        Raises:
+            PeerGone: the stream ended.
+        """
+        self.fds.extend(packet.fds)
+        if packet.eof:
+            message = f"the stream ended with {size} bytes of a record missing"
+            raise gone(message, op="recv", target=target)
+        self._data += packet.data
+
+    def packet(self) -> Packet:
+        """The record's JSON and descriptors."""
+        return Packet(self._data[PREFIX.size :], self.fds)
 
 
 def decode(text: bytes) -> dict[str, Any]:

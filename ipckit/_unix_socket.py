@@ -15,7 +15,7 @@ from ipckit._unix_control import (
     close_all,
 )
 from ipckit._unix_messages import Messages
-from ipckit._unix_packet import Credentials, Descriptors, Packet
+from ipckit._unix_packet import Credentials, Packet
 from ipckit.errors import InvalidArgument, IpcError, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -171,28 +171,19 @@ class UnixSocket(Messages):
                 raise
             return packet
         deadline = Deadline(timeout)
-        fds = Descriptors()
+        partial = records.Partial()
         try:
-            prefix = self._receive_exactly(size, deadline, fds)
-            text = self._receive_exactly(records.text_size(prefix, magic), deadline, fds)
+            while size := partial.missing(magic):
+                got = bool(partial)
+                try:
+                    packet = self.receive(size, max_fds=1, timeout=deadline.remaining)
+                except WouldBlock as exc:
+                    raise late(deadline, op=exc.op, target=exc.target, waited=got) from None
+                partial.add(packet, size, self._target)
         except BaseException:
-            fds.close()
+            partial.fds.close()
             raise
-        return Packet(text, fds)
-
-    def _receive_exactly(self, size: int, deadline: Deadline, fds: Descriptors) -> bytes:
-        got = b""
-        while len(got) < size:
-            try:
-                packet = self.receive(size - len(got), max_fds=1, timeout=deadline.remaining)
-            except WouldBlock as exc:
-                raise late(deadline, op=exc.op, target=exc.target, waited=bool(got)) from None
-            fds.extend(packet.fds.take_all())
-            if packet.eof:
-                message = f"the stream ended with {size - len(got)} of {size} bytes missing"
-                raise gone(message, op="recv", target=self._target)
-            got += packet.data
-        return got
+        return partial.packet()
 
     # -- the other side ----------------------------------------------------------------------------
 

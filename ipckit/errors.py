@@ -74,6 +74,10 @@ class Timeout(IpcError, TimeoutError):
     """The deadline passed; nothing was done."""
 
 
+class InUse(IpcError):
+    """A live process holds the object, or may hold it, so that it was not removed."""
+
+
 class Removed(IpcError):
     """The object was removed from the system, before the call or during it."""
 

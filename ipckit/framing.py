@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._deadline import Deadline
+    from ipckit._handle import Waiting
     from ipckit._sock_io import HasSocket
 
 __all__ = [
@@ -61,6 +62,8 @@ class Framed:
         TypeError: `sock` or `framing` is something else.
         InvalidArgument: the socket is no stream.
     """
+
+    _awaiting: Waiting | None = None
 
     def __init__(self, sock: socket.socket | HasSocket, framing: Framing) -> None:
         if not isinstance(framing, Framing):
@@ -117,29 +120,42 @@ class Framed:
         """
         frame = self._next(timeout)
         if frame is None:
-            message = "the stream ended between two frames"
-            raise gone(message, op="receive", target=describe(self._socket))
+            raise self._ended()
         return frame
 
+    @property
+    def _target(self) -> str:
+        return describe(self._socket)
+
+    def _ended(self) -> IpcError:
+        message = "the stream ended between two frames"
+        return gone(message, op="receive", target=self._target)
+
     def _next(self, timeout: float | None) -> bytes | None:
-        if self._frames:
-            return self._frames.popleft()
-        deadline = deadline_of(self._socket, timeout)
-        data: Buffer = b""
-        while True:
-            try:
-                # The first turn tells of a frame that came too long behind the last good one.
-                self._frames.extend(self._framing.feed(data))
-            except IpcError:
-                self.close()
-                raise
-            if self._frames:
-                return self._frames.popleft()
-            count = receive_into(self._socket, self._chunk, deadline)
-            if count == 0:
-                self._framing.end()
-                return None
-            data = self._chunk[:count]
+        if not self._frames:
+            deadline = deadline_of(self._socket, timeout)
+            # This tells of a frame that came too long behind the last good one.
+            self._feed(b"")
+            while not self._frames:
+                if not self._fill(deadline):
+                    return None
+        return self._frames.popleft()
+
+    def _fill(self, deadline: Deadline) -> bool:
+        """Receive what is there, once; false at the end of the stream."""
+        count = receive_into(self._socket, self._chunk, deadline)
+        if count == 0:
+            self._framing.end()
+            return False
+        self._feed(self._chunk[:count])
+        return True
+
+    def _feed(self, data: Buffer) -> None:
+        try:
+            self._frames.extend(self._framing.feed(data))
+        except IpcError:
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         """The frames until the stream ends; PeerGone where it ends inside one."""
@@ -149,6 +165,8 @@ class Framed:
     def close(self) -> None:
         """Close the socket; idempotent."""
         self._given.close()
+        if self._awaiting is not None:
+            self._awaiting.wake()
 
     def __enter__(self) -> Self:
         return self

@@ -229,11 +229,14 @@ def listen(
     """Make a socket that others connect or send to; it owns its file.
 
     A socket file that a crash left behind is replaced, once a probe showed that nobody listens
-    behind it; nobody else makes one in the directory meanwhile (flock).
+    behind it. The probe is a connection, closed at once: whoever listens there accepts it, and its
+    first `receive` is the end. Two that replace one file at a time find out by a lock on its
+    directory (flock); where somebody else holds that, a file counts as left behind only when it
+    was made a second ago.
 
     Args:
         address: a path of any length, or `Abstract`. The last part of a path above 107 bytes has
-            about 80 at most.
+            about 85 at most, since it goes behind the name of a descriptor of its directory.
         kind: ``"stream"`` or ``"seqpacket"`` for a `UnixListener`; ``"dgram"`` for a bound
             `UnixSocket`, whose packets have their sender's `address`.
         backlog: how many connections may wait; the kernel takes no more than net.core.somaxconn.
@@ -245,7 +248,6 @@ def listen(
         AlreadyExists: somebody listens there, or a file that is no socket is there.
         NotFound: the directory does not exist.
         AccessDenied: the directory may not be written.
-        Timeout: somebody held a lock on the directory for 5 seconds.
         LimitReached: RLIMIT_NOFILE is used up.
         InvalidArgument: an argument is out of range, or the last part of the path is too long.
 

@@ -97,8 +97,7 @@ channel_poll_fd(channel_object *self, PyObject *arg)
         }
         /* Room may be there already; who finds none has it told when there is. */
         poll_arm(&core->r, (uint32_t)which);
-        if (which == POLL_SPACE || ring_see(&core->r, POLL_ITEMS).first >> COUNT_BITS
-                != ring_see(&core->r, POLL_SPACE).first >> COUNT_BITS) {
+        if (which == POLL_SPACE || ring_has_items(&core->r)) {
             poll_tell(&core->r, core->r.me, (uint32_t)which);
         }
     }

@@ -73,8 +73,10 @@ HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t whic
    them raised. The caller holds a reference to the core. */
 HIDDEN ring_result ipckit_call(channel_core *core, ring_call *call);
 
-/* After a receive or a send: makes the descriptor that is polled tell the truth. */
-HIDDEN void ipckit_settle(channel_core *core, uint32_t which, ring_sight before);
+/* After a receive, and after a send that found no room: makes a descriptor that is polled tell the
+   truth. `before`: what was to be seen before the send. */
+HIDDEN void ipckit_settle_items(channel_core *core);
+HIDDEN void ipckit_settle_space(channel_core *core, ring_sight before);
 
 /* A loan is given up. */
 HIDDEN void ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner);

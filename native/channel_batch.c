@@ -49,7 +49,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         done += result == RING_OK ? (Py_ssize_t)call.at * item : 0;
     }
     PyBuffer_Release(&records);
-    ipckit_settle(core, POLL_SPACE, before);
+    ipckit_settle_space(core, before);
     ipckit_core_drop(core);
     if (result == RING_INTERRUPTED) {
         return NULL;
@@ -107,7 +107,6 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
     }
     ring_take_role(&core->r, ROLE_RECEIVER);
     call.length = (uint64_t)item;
-    ring_sight before = ring_see(&core->r, POLL_ITEMS);
     ipckit_core_hold(core);
     Py_ssize_t done = 0, room = records.len / item;
     ring_result result = RING_OK;
@@ -119,7 +118,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
         call.deadline = 0; /* what is there now, and no waiting for more */
     }
     PyBuffer_Release(&records);
-    ipckit_settle(core, POLL_ITEMS, before);
+    ipckit_settle_items(core);
     ipckit_core_drop(core);
     if (result == RING_INTERRUPTED) {
         return NULL;

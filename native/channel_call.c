@@ -86,10 +86,9 @@ ipckit_call(channel_core *core, ring_call *call)
     ring *r = &core->r;
     ring_result result = RING_BUSY;
     if (call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES) {
-        ring_sight before = ring_see(r, call->which);
         result = try_quickly(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
-            && ring_spin(r, call->which, before, QUICK_LOOKS)) {
+            && ring_spin(r, call->which, ring_empty_sight(r), QUICK_LOOKS)) {
             result = try_quickly(r, call);
         }
     }
@@ -149,8 +148,9 @@ void
 ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner)
 {
     ring_result locked;
+    int64_t deadline = lock_deadline(0);
     do {
-        locked = ring_lock_both(r, INT64_MAX);
+        locked = ring_lock_both(r, deadline);
     } while (locked == RING_INTERRUPTED);
     if (locked != RING_OK) {
         return; /* somebody overwrote the locks; there is no ring to give anything back to */
@@ -168,8 +168,9 @@ void
 ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
 {
     ring_result result;
+    int64_t deadline = lock_deadline(0);
     do {
-        result = ring_lock(r, &r->shared->receive_lock, INT64_MAX);
+        result = ring_lock(r, &r->shared->receive_lock, deadline);
     } while (result == RING_INTERRUPTED);
     if (result == RING_OK) {
         ring_release(r, at, RECORD_VIEW, owner);
@@ -179,25 +180,39 @@ ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
 }
 
 void
-ipckit_settle(channel_core *core, uint32_t which, ring_sight before)
+ipckit_settle_items(channel_core *core)
 {
     ring *r = &core->r;
-    int fd = core->poll_fd[which == POLL_ITEMS ? 0 : 1];
-    if (fd < 0) {
+    if (core->poll_fd[0] < 0) {
         return;
     }
-    if (which == POLL_ITEMS) {
-        if (position_of(load_word(&r->shared->tail)) != position_of(load_word(&r->shared->head))) {
-            return; /* it is readable, and rightly */
+    if (ring_has_items(r)) {
+        /* It is readable, unless who sent them has yet to tell, or died before. */
+        uint32_t *armed = &r->peers[r->index].armed;
+        if (__atomic_fetch_and(armed, ~POLL_ITEMS, __ATOMIC_SEQ_CST) & POLL_ITEMS) {
+            poll_tell(r, r->me, POLL_ITEMS);
         }
+        return;
     }
-    poll_drain(fd);
-    poll_arm(r, which);
-    ring_sight now = ring_see(r, which);
-    bool ready = which == POLL_ITEMS
-        ? position_of(now.first) != position_of(load_word(&r->shared->head))
-        : now.first != before.first || now.second != before.second;
-    if (ready) {
-        poll_tell(r, r->me, which);
+    poll_drain(core->poll_fd[0]);
+    poll_arm(r, POLL_ITEMS);
+    if (ring_has_items(r)) {
+        poll_tell(r, r->me, POLL_ITEMS);
+    }
+}
+
+void
+ipckit_settle_space(channel_core *core, ring_sight before)
+{
+    ring *r = &core->r;
+    if (core->poll_fd[1] < 0) {
+        return;
+    }
+    poll_drain(core->poll_fd[1]);
+    poll_arm(r, POLL_SPACE);
+    ring_sight now = ring_see(r, POLL_SPACE);
+    if (now.first != before.first || now.second != before.second
+        || now.loans != before.loans) {
+        poll_tell(r, r->me, POLL_SPACE);
     }
 }

@@ -56,7 +56,6 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
     }
     call.data = small;
     call.length = sizeof small;
-    ring_sight before = ring_see(&core->r, POLL_ITEMS);
     ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *value = NULL;
@@ -64,7 +63,7 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
         value = call.items == 0 ? value_of(self, small, call.message.length)
                                 : copy_view(self, core, &call);
     }
-    ipckit_settle(core, POLL_ITEMS, before);
+    ipckit_settle_items(core);
     ipckit_core_drop(core);
     return result == RING_OK ? decoded(self, value)
                              : ipckit_ring_error(self, result, "receive", timeout);
@@ -136,17 +135,16 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     ring *r = &core->r;
     ring_take_role(r, ROLE_RECEIVER);
     ring_result result;
-    ring_sight before = ring_see(r, POLL_ITEMS);
     PyObject *value = receive_quickly(self, r, &result);
     if (value == NULL && result == RING_EMPTY && self->spin != 0
-        && ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS)) {
+        && ring_spin(r, POLL_ITEMS, ring_empty_sight(r), QUICK_LOOKS)) {
         value = receive_quickly(self, r, &result);
     }
     if (value == NULL && result != RING_OK) {
         return receive_slowly(self, core, timeout);
     }
     if (core->poll_fd[0] >= 0) {
-        ipckit_settle(core, POLL_ITEMS, before);
+        ipckit_settle_items(core);
     }
     return decoded(self, value);
 }
@@ -172,7 +170,6 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     ring_take_role(&core->r, ROLE_RECEIVER);
     call.data = small;
     call.length = sizeof small;
-    ring_sight before = ring_see(&core->r, POLL_ITEMS);
     ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *value = NULL;
@@ -181,7 +178,7 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
             ? PyBytes_FromStringAndSize(small, (Py_ssize_t)call.message.length)
             : ipckit_holder_of_view(self, state, args[0], core, &call, small);
     }
-    ipckit_settle(core, POLL_ITEMS, before);
+    ipckit_settle_items(core);
     if (result != RING_OK) {
         ipckit_ring_error(self, result, "receive", args[1]);
     }

@@ -90,7 +90,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
     ring_result result = length > GIL_FREE_BYTES && !core->r.overwrite ? send_large(core, &call)
                                                                       : ipckit_call(core, &call);
     if (result != RING_OK) {
-        ipckit_settle(core, POLL_SPACE, before);
+        ipckit_settle_space(core, before);
         ipckit_ring_error(self, result, "send", timeout);
     }
     ipckit_core_drop(core);

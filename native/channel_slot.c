@@ -80,7 +80,7 @@ ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t narg
         }
         holder = holder_new(args[0], self, lease);
     } else {
-        ipckit_settle(core, POLL_SPACE, before);
+        ipckit_settle_space(core, before);
         ipckit_ring_error(self, result, "loan", args[2]);
     }
     ipckit_core_drop(core);
@@ -121,12 +121,11 @@ ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t narg
     ring_take_role(&core->r, ROLE_RECEIVER);
     call.data = small;
     call.length = 0; /* leave it in place; what can't be is copied to `small` */
-    ring_sight before = ring_see(&core->r, POLL_ITEMS);
     ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder =
         result == RING_OK ? ipckit_holder_of_view(self, state, args[0], core, &call, small) : NULL;
-    ipckit_settle(core, POLL_ITEMS, before);
+    ipckit_settle_items(core);
     if (result != RING_OK) {
         ipckit_ring_error(self, result, "receive_view", args[1]);
     }
@@ -144,6 +143,12 @@ static PyObject *
 holder_channel(holder_object *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->channel);
+}
+
+static PyObject *
+holder_nbytes(holder_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSsize_t(self->lease == NULL ? 0 : self->lease->size);
 }
 
 static PyObject *
@@ -225,6 +230,7 @@ static PyMethodDef holder_methods[] = {
 
 static PyGetSetDef holder_getset[] = {
     {"_lease", (getter)holder_lease, NULL, PyDoc_STR("the Lease, or None"), NULL},
+    {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("bytes of the message, 0 without one"), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("the channel"), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

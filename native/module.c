@@ -7,11 +7,13 @@ module_exec(PyObject *module)
     static int (*const add[])(PyObject *) = {
         ipckit_add_layout,   ipckit_add_field,       ipckit_add_record, ipckit_add_message,
         ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
-        ipckit_add_mapping,  ipckit_add_view,        ipckit_add_mmap,   ipckit_add_sysv_shm,
+        ipckit_add_mqueue_fs, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
+        ipckit_add_sysv_shm,
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
         ipckit_add_channel_core, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_channel_slot,
+        ipckit_add_unix_descriptors, ipckit_add_unix_packet, ipckit_add_unix_socket,
     };
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
         if (add[i](module) < 0) {
@@ -32,6 +34,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->semop_type);
         Py_VISIT(state->lease_type);
         Py_VISIT(state->lease_holder_type);
+        Py_VISIT(state->packet_type);
+        Py_VISIT(state->descriptors_type);
     }
     return 0;
 }
@@ -47,6 +51,8 @@ module_clear(PyObject *module)
         Py_CLEAR(state->semop_type);
         Py_CLEAR(state->lease_type);
         Py_CLEAR(state->lease_holder_type);
+        Py_CLEAR(state->packet_type);
+        Py_CLEAR(state->descriptors_type);
     }
     return 0;
 }

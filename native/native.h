@@ -20,6 +20,8 @@ typedef struct {
     PyTypeObject *semop_type;
     PyTypeObject *lease_type;
     PyTypeObject *lease_holder_type;
+    PyTypeObject *packet_type;
+    PyTypeObject *descriptors_type;
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
@@ -31,6 +33,7 @@ HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
+HIDDEN int ipckit_add_mqueue_fs(PyObject *module);
 HIDDEN int ipckit_add_mapping(PyObject *module);
 HIDDEN int ipckit_add_view(PyObject *module);
 HIDDEN int ipckit_add_mmap(PyObject *module);
@@ -45,6 +48,9 @@ HIDDEN int ipckit_add_channel_core(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
 HIDDEN int ipckit_add_channel_slot(PyObject *module);
+HIDDEN int ipckit_add_unix_descriptors(PyObject *module);
+HIDDEN int ipckit_add_unix_packet(PyObject *module);
+HIDDEN int ipckit_add_unix_socket(PyObject *module);
 
 /* A new Message; takes no reference to `value`. */
 HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,

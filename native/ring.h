@@ -46,6 +46,7 @@ typedef struct {
     int tell_fd;      /* a socket to tell pollers with, or -1 until one is needed */
     uint32_t index;   /* this peer's place */
     uint32_t me;      /* this peer in locks and records */
+    int64_t glance_at; /* when to look again whether all live, for who never waits */
 } ring;
 
 static inline uint64_t
@@ -223,6 +224,17 @@ ring_is_dead(const ring *r, uint32_t owner, bool *valid)
     return peer_lock_is_free(r->fd, index);
 }
 
+/* A peer is gone that never left: what it did, or was about to do, is remembered. */
+static inline void
+ring_remember(ring *r, const channel_peer *peer)
+{
+    uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
+    if (roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED)) {
+        roles = ROLE_SENDER | ROLE_RECEIVER;
+    }
+    __atomic_fetch_or(&r->shared->roles_seen, roles, __ATOMIC_RELEASE);
+}
+
 /* Takes a place among the peers: false where there is none left. */
 static inline bool
 ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
@@ -233,6 +245,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         }
         channel_peer *peer = &r->peers[index];
         if (__atomic_load_n(&peer->joined, __ATOMIC_RELAXED)) {
+            ring_remember(r, peer);
             __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
         }
         uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED) + 1;
@@ -251,6 +264,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
                && !__atomic_compare_exchange_n(&r->shared->peers_high, &high, index, false,
                                                __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
         }
+        RING_POINT(joining);
         __atomic_store_n(&peer->joined, 1, __ATOMIC_RELEASE);
         r->index = index;
         r->me = owner_of(index, generation);
@@ -266,6 +280,7 @@ ring_take_role(ring *r, uint32_t role)
     channel_peer *peer = &r->peers[r->index];
     if (!(__atomic_load_n(&peer->roles, __ATOMIC_RELAXED) & role)) {
         __atomic_fetch_or(&peer->roles, role, __ATOMIC_RELAXED);
+        RING_POINT(role_taken);
         __atomic_fetch_or(&r->shared->roles_seen, role, __ATOMIC_RELEASE);
     }
 }

@@ -4,12 +4,17 @@
 
 #include "ring.h"
 
-/* How often who sleeps looks whether the others live. */
+/* How often who sleeps looks whether the others live. Tests have it shorter. */
+#ifndef LOOK_NS
 #define LOOK_NS (INT64_C(40) * NS_PER_MS)
+#endif
 
-/* A lock is held for microseconds. One that a living peer seems to hold for so long was not taken
-   by any: somebody overwrote it. (Or its holder was stopped; then it is right to give up too.) */
-#define STUCK_NS (INT64_C(10) * NS_PER_SECOND)
+/* A lock is held for microseconds. One that a living peer seems to hold over so many looks (10 s),
+   and that nobody has opened meanwhile, was not taken by any: somebody overwrote it. (Or its holder
+   was stopped; then it is right to give up too.) */
+#ifndef STUCK_LOOKS
+#define STUCK_LOOKS 250
+#endif
 
 static inline int64_t
 earlier(int64_t one, int64_t other)
@@ -29,6 +34,7 @@ ring_take_over(ring *r, uint32_t *lock, uint32_t found)
                                      __ATOMIC_RELAXED)) {
         return RING_BUSY;
     }
+    RING_POINT(taken_over);
     __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;
 }
@@ -40,37 +46,35 @@ ring_lock(ring *r, uint32_t *lock, int64_t deadline)
     if (ring_try_lock(r, lock)) {
         return RING_OK;
     }
-    int64_t now = monotonic_ns(), begun = now;
     uint32_t same = 0;
-    for (;;) {
+    for (int looks = 0;;) {
         uint32_t found = 0;
         if (__atomic_compare_exchange_n(lock, &found, r->me | LOCK_CONTENDED, false,
                                         __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+            RING_POINT(locked);
             return RING_OK;
         }
         uint32_t marked = found | LOCK_CONTENDED;
-        if (found != marked
-            && !__atomic_compare_exchange_n(lock, &found, marked, false, __ATOMIC_RELAXED,
-                                            __ATOMIC_RELAXED)) {
-            continue;
-        }
-        ring_result result = ring_take_over(r, lock, marked);
-        if (result != RING_BUSY) {
-            return result;
-        }
-        if (marked != same) {
+        int64_t now = monotonic_ns();
+        if (found == marked
+            || __atomic_compare_exchange_n(lock, &found, marked, false, __ATOMIC_RELAXED,
+                                           __ATOMIC_RELAXED)) {
+            ring_result result = ring_take_over(r, lock, marked);
+            if (result != RING_BUSY) {
+                return result;
+            }
+            int error = futex_wait(lock, marked, earlier(deadline, now + LOOK_NS));
+            if (error == EINTR) {
+                return RING_INTERRUPTED;
+            }
+            looks = error == ETIMEDOUT && marked == same ? looks + 1 : 0;
             same = marked;
-            begun = now;
+            now = monotonic_ns();
         }
-        int error = futex_wait(lock, marked, earlier(deadline, now + LOOK_NS));
-        if (error == EINTR) {
-            return RING_INTERRUPTED;
-        }
-        now = monotonic_ns();
         if (now >= deadline) {
             return RING_TIMEOUT;
         }
-        if (now - begun >= STUCK_NS) {
+        if (looks >= STUCK_LOOKS) {
             return RING_CORRUPT;
         }
     }
@@ -136,10 +140,7 @@ ring_side(ring *r, uint32_t role)
         } else if (!peer_lock_is_free(r->fd, index)) {
             present |= idle || (roles & role) != 0;
         } else {
-            if (idle) {
-                __atomic_fetch_or(&r->shared->roles_seen, ROLE_SENDER | ROLE_RECEIVER,
-                                  __ATOMIC_RELEASE);
-            }
+            ring_remember(r, peer);
             __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
         }
     }

@@ -63,6 +63,7 @@ ring_leave(ring *r)
     channel_peer *peer = &r->peers[r->index];
     __atomic_store_n(&peer->armed, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&peer->joined, 0, __ATOMIC_RELEASE);
+    RING_POINT(leaving);
     peer_unlock(r->fd, r->index);
     /* Who sleeps may be alone now. */
     ring_wake_all(&r->shared->items);

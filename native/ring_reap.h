@@ -47,6 +47,7 @@ ring_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
             return false;
         }
         ring_set_state(r, message.at, RECORD_MARK, target.owner);
+        RING_POINT(marking);
     } else if (info->kind == RECORD_VIEW) {
         /* Not passed by head, so not taken. */
         ring_set_state(r, position, RECORD_DATA, info->owner);
@@ -61,6 +62,7 @@ ring_bury(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
     if (info->kind == RECORD_LOAN || info->kind == RECORD_VIEW) {
         if (ring_is_dead(r, info->owner, &valid)) {
             ring_set_state(r, position, RECORD_FREE, info->owner);
+            RING_POINT(burying);
         } else {
             *loans += info->kind == RECORD_LOAN;
         }
@@ -78,11 +80,14 @@ ring_strike(ring *r)
 {
     uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
-        uint32_t *joined = &r->peers[index].joined;
+        channel_peer *peer = &r->peers[index];
         /* With the place's lock, so that who comes meanwhile keeps it. */
-        if (index != r->index && __atomic_load_n(joined, __ATOMIC_ACQUIRE)
+        if (index != r->index && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)
             && peer_lock(r->fd, index)) {
-            __atomic_store_n(joined, 0, __ATOMIC_RELEASE);
+            if (__atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL)) {
+                ring_remember(r, peer);
+            }
+            RING_POINT(striking);
             peer_unlock(r->fd, index);
         }
     }
@@ -94,7 +99,9 @@ ring_reap(ring *r)
 {
     channel_header *shared = r->shared;
     __atomic_store_n(&shared->reap_wanted, 0, __ATOMIC_RELEASE);
+    RING_POINT(reaping);
     ring_strike(r);
+    RING_POINT(struck);
     ring_space space;
     ring_result result = ring_look_for_space(r, true, &space);
     if (result != RING_OK) {
@@ -106,17 +113,21 @@ ring_reap(ring *r)
     uint64_t end = space.loans != 0 ? space.alloc : tail;
     result = ring_visit(r, space.free, end, ring_unmark, NULL);
     if (result == RING_OK) {
+        RING_POINT(unmarked);
         result = ring_visit(r, head, tail, ring_mark, NULL);
     }
     if (result == RING_OK) {
+        RING_POINT(marked);
         result = ring_visit(r, space.free, end, ring_bury, &loans);
     }
     if (result != RING_OK) {
         return result;
     }
+    RING_POINT(buried);
     if (space.loans != 0) {
         store_word(&shared->reserve, word_of(space.alloc, loans));
     }
+    RING_POINT(counted);
     return ring_move_hold(r);
 }
 
@@ -131,6 +142,7 @@ ring_drop_oldest(ring *r)
     }
     uint64_t dropped = load_word(&r->shared->dropped);
     store_word(&r->shared->dropped, dropped + 1);
+    RING_POINT(dropping);
     uint64_t received = r->peers[r->index].received;
     result = ring_take(r, &message, 1);
     __atomic_store_n(&r->peers[r->index].received, received, __ATOMIC_RELAXED);

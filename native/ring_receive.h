@@ -47,12 +47,14 @@ ring_move_hold(ring *r)
         }
         if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
             || info.kind == RECORD_MARK) {
-            store_word(&r->shared->hold, position << 1 | 1);
+            RING_POINT(before_hold);
+            publish(&r->shared->hold, position << 1 | 1);
             return RING_OK;
         }
         position = ring_add(r, position, info.units);
     }
-    store_word(&r->shared->hold, head << 1);
+    RING_POINT(before_hold);
+    publish(&r->shared->hold, head << 1);
     return RING_OK;
 }
 
@@ -103,16 +105,17 @@ static inline ring_result
 ring_peek(ring *r, ring_message *message)
 {
     channel_header *shared = r->shared;
-    for (;;) {
+    /* A message comes after so many records at the latest. */
+    for (uint64_t passed = 0; passed <= r->units; passed++) {
         message->head = load_word(&shared->head);
         uint64_t position = position_of(message->head);
-        uint64_t tail = __atomic_load_n(&shared->seen_tail, __ATOMIC_RELAXED);
+        uint64_t tail = load_word(&shared->seen_tail);
         if (position == position_of(tail)) {
             tail = __atomic_load_n(&shared->tail, __ATOMIC_SEQ_CST);
             if (position == position_of(tail)) {
                 return RING_EMPTY;
             }
-            __atomic_store_n(&shared->seen_tail, tail, __ATOMIC_RELAXED);
+            store_word(&shared->seen_tail, tail);
         }
         if (!ring_valid(r, position) || !ring_valid(r, position_of(tail))) {
             return RING_CORRUPT;
@@ -134,6 +137,7 @@ ring_peek(ring *r, ring_message *message)
         }
         ring_pass(r, message->head, &info);
     }
+    return RING_CORRUPT;
 }
 
 /* Moves head behind so many messages of the record. */

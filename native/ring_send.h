@@ -22,13 +22,15 @@ ring_look_for_space(ring *r, bool fresh, ring_space *space)
     channel_header *shared = r->shared;
     uint64_t head, hold;
     if (fresh) {
-        /* The head first: once it has passed a record that stays in use, hold says so. */
+        /* The head first: once it has passed a record that stays in use, hold says so. What was seen
+           is stored the other way round: with an older head any hold is right. */
         head = __atomic_load_n(&shared->head, __ATOMIC_SEQ_CST);
-        hold = load_word(&shared->hold);
-        __atomic_store_n(&shared->seen_head, head, __ATOMIC_RELAXED);
+        hold = __atomic_load_n(&shared->hold, __ATOMIC_SEQ_CST);
         __atomic_store_n(&shared->seen_hold, hold, __ATOMIC_RELAXED);
+        RING_POINT(looking);
+        store_word(&shared->seen_head, head);
     } else {
-        head = __atomic_load_n(&shared->seen_head, __ATOMIC_RELAXED);
+        head = load_word(&shared->seen_head);
         hold = __atomic_load_n(&shared->seen_hold, __ATOMIC_RELAXED);
     }
     space->tail = load_word(&shared->tail);
@@ -44,6 +46,8 @@ ring_look_for_space(ring *r, bool fresh, ring_space *space)
     uint64_t beyond = ring_distance(r, space->free, lent);
     if (space->loans != 0 && beyond <= r->units && beyond > ring_distance(r, space->free, tail)) {
         space->alloc = lent;
+    } else if (space->loans != 0 && lent != tail) {
+        store_word(&shared->reserve, word_of(tail, space->loans)); /* before it falls far behind */
     }
     uint64_t used = ring_distance(r, space->free, space->alloc);
     space->queued = (count_of(space->tail) - count_of(head)) & COUNT_MASK;
@@ -95,10 +99,27 @@ ring_find_room(ring *r, uint64_t length, uint64_t spare, ring_space *space, uint
     }
 }
 
+/* A loan that is sent in place is a message before tail has passed it: who was killed in between
+   left one that nobody counts. Frees those, where tail is about to pass what lies up to alloc. */
+static inline void
+ring_forget_unsent(ring *r, const ring_space *space)
+{
+    uint64_t position = position_of(space->tail);
+    record_info info;
+    while (position != space->alloc
+           && ring_read(r, position, ring_distance(r, position, space->alloc), &info)) {
+        if (info.kind == RECORD_DATA) {
+            ring_set_state(r, position, RECORD_FREE, info.owner);
+        }
+        position = ring_add(r, position, info.units);
+    }
+}
+
 /* Tells the receivers of everything up to a position. */
 static inline void
 ring_publish_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
+    ring_forget_unsent(r, space);
     RING_POINT(before_tail);
     publish(&r->shared->tail, word_of(end, count_of(space->tail) + items));
     RING_POINT(after_tail);
@@ -242,6 +263,7 @@ ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
         ring_end_loan(r, &space, space.alloc);
     } else {
         uint64_t end = ring_add(r, space.alloc, 1);
+        ring_forget_unsent(r, &space);
         ring_write(r, space.alloc, state_of(RECORD_REF, owner), space.tail, at);
         RING_POINT(before_sent);
         ring_set_state(r, at, RECORD_SENT, owner);

@@ -55,11 +55,11 @@ ring_unlock_both(ring *r)
 }
 
 /* Until when to wait for a lock: it is held for microseconds, so a call that does not wait for
-   messages waits for that all the same. */
+   messages waits for that all the same, but not for ever. */
 static inline int64_t
 lock_deadline(int64_t deadline)
 {
-    return deadline == 0 ? INT64_MAX : deadline;
+    return deadline == 0 ? monotonic_ns() + STUCK_LOOKS * LOOK_NS : deadline;
 }
 
 /* Drops the oldest messages until the operation has room. */
@@ -68,11 +68,15 @@ ring_overwrite(ring *r, ring_call *call)
 {
     ring_result result = ring_lock_both(r, lock_deadline(call->deadline));
     if (result != RING_OK) {
-        return result;
+        return result == RING_TIMEOUT && call->deadline == 0 ? RING_CORRUPT : result;
     }
-    do {
+    /* Each drop is one message: more than there can be means that somebody adds to them. */
+    for (uint64_t drops = 0; drops <= r->capacity; drops++) {
         result = call->operation(r, call);
-    } while (result == RING_FULL && ring_drop_oldest(r) == RING_OK);
+        if (result != RING_FULL || ring_drop_oldest(r) != RING_OK) {
+            break;
+        }
+    }
     ring_unlock_both(r);
     return result;
 }
@@ -84,7 +88,7 @@ ring_once(ring *r, ring_call *call)
     uint32_t *lock = call_lock(r, call);
     ring_result result = ring_lock(r, lock, lock_deadline(call->deadline));
     if (result != RING_OK) {
-        return result;
+        return result == RING_TIMEOUT && call->deadline == 0 ? RING_CORRUPT : result;
     }
     result = call->operation(r, call);
     ring_unlock(r, lock);
@@ -96,12 +100,12 @@ ring_once(ring *r, ring_call *call)
 
 /* Frees what the dead have left, where somebody died. */
 static inline ring_result
-ring_clear_away(ring *r)
+ring_clear_away(ring *r, int64_t deadline)
 {
     if (!__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
         return RING_OK;
     }
-    ring_result result = ring_lock_both(r, INT64_MAX);
+    ring_result result = ring_lock_both(r, lock_deadline(deadline));
     if (result == RING_OK) {
         result = ring_reap(r);
         ring_unlock_both(r);
@@ -112,16 +116,35 @@ ring_clear_away(ring *r)
 
 typedef struct {
     uint64_t first, second;
+    uint64_t loans; /* another sender that gives a loan back makes room too */
 } ring_sight;
 
-/* What the other side changes when it does something. */
+/* What the other side changes when it does something. Sequentially consistent: who arms a descriptor
+   and then sees nothing new here is told of what comes. */
 static inline ring_sight
 ring_see(const ring *r, uint32_t which)
 {
     if (which == POLL_ITEMS) {
-        return (ring_sight){load_word(&r->shared->tail), 0};
+        return (ring_sight){.first = __atomic_load_n(&r->shared->tail, __ATOMIC_SEQ_CST)};
     }
-    return (ring_sight){load_word(&r->shared->head), load_word(&r->shared->hold)};
+    return (ring_sight){__atomic_load_n(&r->shared->head, __ATOMIC_SEQ_CST),
+                        __atomic_load_n(&r->shared->hold, __ATOMIC_SEQ_CST),
+                        __atomic_load_n(&r->shared->reserve, __ATOMIC_SEQ_CST)};
+}
+
+/* What ring_see gives of a ring that was found empty: what is sent ends where what is received does.
+   Receivers know that without a look at the senders' memory, which would cost each message time. */
+static inline ring_sight
+ring_empty_sight(const ring *r)
+{
+    return (ring_sight){.first = load_word(&r->shared->head)};
+}
+
+static inline bool
+ring_has_items(const ring *r)
+{
+    uint64_t tail = __atomic_load_n(&r->shared->tail, __ATOMIC_SEQ_CST);
+    return position_of(tail) != position_of(load_word(&r->shared->head));
 }
 
 /* Looks so many times whether the other side did something. */
@@ -139,16 +162,19 @@ ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
 }
 
 #define SPIN_LEAST 32
+/* Who was woken so soon would have done better to spin; waking a sleeper alone takes half of it. */
+#define SHORT_SLEEP_NS (INT64_C(100) * 1000)
 #define TURNS_AT_MOST 10000
 
+/* Threads of a process share the number, and may each miss what another made of it. */
 static inline void
 ring_adapt(ring_call *call, bool worth_it)
 {
-    uint32_t spin = worth_it ? *call->spin * 2 + SPIN_LEAST : *call->spin / 2;
-    if (spin < SPIN_LEAST) {
-        spin = SPIN_LEAST;
-    }
-    *call->spin = spin < call->spin_most ? spin : call->spin_most;
+    uint32_t before = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+    uint32_t spin = worth_it ? before * 2 : before / 2;
+    spin = spin > SPIN_LEAST ? spin : SPIN_LEAST;
+    spin = spin < call->spin_most ? spin : call->spin_most;
+    __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
 /* Whether nobody is left to wait for; and clears up after the dead. */
@@ -157,8 +183,19 @@ ring_look_around(ring *r, const ring_call *call)
 {
     uint32_t role = call->which == POLL_ITEMS ? ROLE_SENDER : ROLE_RECEIVER;
     bool gone = ring_side(r, role) == SIDE_GONE && !call->wait_for_peers;
-    ring_result result = ring_clear_away(r);
+    ring_result result = ring_clear_away(r, call->deadline);
     return result == RING_OK && gone ? RING_GONE : result;
+}
+
+/* Who never waits notices here that a receiver died, and not each time: that takes system calls. */
+static inline void
+ring_glance(ring *r)
+{
+    int64_t now = monotonic_ns();
+    if (now >= __atomic_load_n(&r->glance_at, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&r->glance_at, now + LOOK_NS, __ATOMIC_RELAXED);
+        ring_side(r, ROLE_RECEIVER);
+    }
 }
 
 /* Wakes the other side after an operation that went well. */
@@ -187,16 +224,18 @@ ring_do(ring *r, ring_call *call)
             return ring_done(r, call, result);
         }
         if (call->deadline == 0) {
+            if (result == RING_FULL) {
+                ring_glance(r);
+            }
             if (__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_RELAXED)
-                && ring_clear_away(r) == RING_OK) {
+                && ring_clear_away(r, 0) == RING_OK) {
                 result = ring_once(r, call);
             }
             return ring_done(r, call, result);
         }
-        if (*call->spin != 0) {
-            bool worth_it = ring_spin(r, call->which, before, *call->spin);
-            ring_adapt(call, worth_it);
-            if (worth_it && monotonic_ns() < call->deadline) {
+        uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        if (looks != 0) {
+            if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
                 continue;
             }
         }
@@ -222,6 +261,7 @@ ring_do(ring *r, ring_call *call)
         if (futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS)) == EINTR) {
             return RING_INTERRUPTED;
         }
+        ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
         }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #ifndef MSG_STAT_ANY
 #define MSG_STAT_ANY 13
@@ -43,6 +45,9 @@ typedef struct {
 /* So many pauses, then a look at signals: one may have come while the thread was not asleep. */
 #define PAUSES_BETWEEN_SIGNAL_CHECKS 20
 
+/* "ipck", read as a number. */
+#define WAIT_MARK 0x6b637069UL
+
 typedef struct {
     int64_t began;
     int64_t deadline;
@@ -67,6 +72,15 @@ would_block(const queue_call *call, ssize_t result)
     return result < 0 && errno == (call->receive ? ENOMSG : EAGAIN);
 }
 
+/* Sleeps, with two arguments more than the kernel looks at: /proc/PID/syscall shows them, so that
+   who waits for which queue can be seen here as it can in msgrcv itself. */
+static long
+pause_for(const queue_call *call, const struct timespec *nap)
+{
+    unsigned long which = (unsigned long)call->receive << 31 | (unsigned int)call->id;
+    return syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0L, nap, NULL, WAIT_MARK, which);
+}
+
 /* Tries again and again, further and further apart, until it is done, the deadline has passed
    (ETIMEDOUT), a signal came (EINTR), or it is time to look for one (EINTR as well). */
 static ssize_t
@@ -83,7 +97,7 @@ attempt_with_pauses(const queue_call *call, timed_wait *wait)
                                                             : LONGEST_PAUSE_NS;
         wait->pause = wait->pause < longest ? wait->pause : longest;
         struct timespec nap = timespec_of(wait->pause < left ? wait->pause : left);
-        if (clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL) == EINTR) {
+        if (pause_for(call, &nap) < 0 && errno == EINTR) {
             break;
         }
         ssize_t result = attempt(call, IPC_NOWAIT);

@@ -14,7 +14,7 @@ from _loop import POLLERS, Acceptor, Loop, Member
 from ipckit import IpcError, unixsock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ipckit.unixsock import UnixSocket
 
@@ -47,12 +47,17 @@ class Worker(Member):
     """The broker's end of a worker."""
 
     def __init__(self, broker: Broker) -> None:
+        # The broker keeps both ends: what a worker that dies had not taken yet is not lost.
         mine, its = unixsock.pair("seqpacket")
-        with its:
-            self.pid = in_child(partial(self._work, [*broker.inherited(), mine], its))
+        self.pid = in_child(partial(self._work, [*broker.inherited(), mine], its))
         super().__init__(mine.socket)
-        self._connection = mine
+        self._connection, self._queue = mine, its
+        self._pidfd = os.pidfd_open(self.pid)
         self._broker = broker
+
+    def fileno(self) -> int:
+        """Readable once the worker has ended."""
+        return self._pidfd
 
     @staticmethod
     def _work(inherited: Iterable[Member | UnixSocket], connection: UnixSocket) -> None:
@@ -64,12 +69,24 @@ class Worker(Member):
         loop.run()
 
     def close(self) -> None:
-        """Close the handle."""
+        """Close the handles."""
         self._connection.close()
+        self._queue.close()
+        os.close(self._pidfd)
 
     def turn(self, loop: Loop) -> None:  # noqa: ARG002 - the broker has it
-        """A worker says nothing: it is gone, and another takes its place."""
+        """It is gone, and another takes its place."""
         self._broker.replace(self)
+
+    def untaken(self) -> Iterator[socket.socket]:
+        """The clients that it was given and had not taken when it ended."""
+        while True:
+            try:
+                packet = self._queue.receive(64, max_fds=1, timeout=0)
+            except BlockingIOError:
+                return
+            with packet:
+                yield socket.socket(fileno=packet.fds.take())
 
     def give(self, client: socket.socket, *, timeout: float | None) -> bool:
         """Pass a client on; False where the worker is gone, or has no room in time."""
@@ -116,13 +133,17 @@ class Broker:
         self.loop.add(worker)
 
     def replace(self, worker: Worker) -> None:
-        """Reap a worker that is gone, and start another."""
+        """Reap a worker that is gone, start another, and give away what the first left behind."""
         if worker.closed:
             return
-        self.workers.remove(worker)
-        self.loop.drop(worker)
+        self.loop.release(worker)
         os.waitpid(worker.pid, 0)
         self._hire()
+        self.workers.remove(worker)
+        for client in worker.untaken():
+            with client:
+                self.give(client)
+        self.loop.drop(worker)
 
     def give(self, client: socket.socket) -> None:
         """Hand a client to the worker whose turn it is, or else to one that takes it."""

@@ -177,26 +177,30 @@ class Loop:
         self.poller.forget(member)
         self.members.discard(member)
 
-    def run(self) -> None:
-        """Serve until no member is left, or `stop`."""
+    def run(self, idle: float | None = None) -> None:
+        """Serve until no member is left, or `stop`, or no client is there for `idle` seconds."""
         try:
             while self.members and not self._stopped:
-                self._once()
+                if not self._once(idle) and all(
+                    isinstance(each, Acceptor) for each in self.members
+                ):
+                    return
         finally:
             for member in self.members:
                 member.close()
             self.poller.close()
 
-    def _once(self) -> None:
+    def _once(self, timeout: float | None) -> bool:
         ready = self._ready
         queued = set(ready)
-        for member, events in self.poller.wait(0 if ready else None):
+        for member, events in self.poller.wait(0 if ready else timeout):
             member.readable |= bool(events & READ)
             member.writable |= bool(events & WRITE)
             if member not in queued:
                 ready.append(member)
         # Those who are not done stand in the queue again, behind the others.
-        for _ in range(len(ready)):
+        count = len(ready)
+        for _ in range(count):
             member = ready.popleft()
             if member.closed:
                 continue
@@ -208,6 +212,7 @@ class Loop:
             elif member.can_go():
                 ready.append(member)
             self.poller.update(member)
+        return count > 0
 
 
 class Acceptor(Member):

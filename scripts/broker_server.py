@@ -5,8 +5,9 @@
     listening on unix /run/echo
     workers 4711 4712 4713 4714
 
-Each connection, of TCP or UNIX, crosses to a worker as a descriptor. A worker that dies takes its
-own clients along and no others, and is replaced. `echo_client.py` is the client.
+Each connection, of TCP or UNIX, crosses to a worker as a descriptor. A worker that dies takes the
+clients along that it serves; those that it had not taken yet go to the others, and it is replaced.
+`echo_client.py` is the client.
 """
 
 from __future__ import annotations

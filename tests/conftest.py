@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Set once this run is in namespaces of its own, or by hand for a run that shall stay outside.
 UNSHARED = "IPCKIT_TEST_UNSHARED"
 
+# Where trio is installed hypothesis would import it, and complain of how it sets it up.
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
+
 _FAILED = pytest.StashKey[bool]()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -34,6 +35,7 @@ from ipckit import (
     UnixListener,
     UnixSocket,
     WouldBlock,
+    _unix_listener,
     connect,
     inherited,
     listen,
@@ -91,7 +93,7 @@ def test_a_wait_ends_with_what_comes(both: Pair) -> None:
     first, second = both
 
     def send() -> None:
-        for call in ("recvfrom", "poll", "recvmsg"):
+        for call in ("recvfrom", "poll", "poll"):
             wait_blocked(os.getpid(), call)
             first.send(b"x")
 
@@ -159,6 +161,41 @@ def test_sigpipe_never_kills(spawn: Callable[..., Child], kind: Any) -> None:
         first.close()
     """
     assert spawn(code, kind).result == 3
+
+
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 65_535, 65_536, 65_537, 100_000])
+def test_sizes_at_which_the_way_changes(both: Pair, size: int) -> None:
+    first, second = both
+    data = os.urandom(size)
+    for _ in range(3):  # the size of one is a guess at the next one's
+        first.send(data)
+        packet = second.receive(size)
+        assert (packet.data, packet.truncated) == (data, False)
+        first.send(data)
+        assert second.receive(size + 1, timeout=0).data == data
+        if second.kind == "stream":
+            continue  # which gives no more than the kernel's piece with the descriptors
+        first.send(data, fds=[0])
+        packet = second.receive(size, max_fds=1)
+        assert (packet.data, len(packet.fds)) == (data, 1)
+        first.send(b"y" + data, fds=[0])
+        packet = second.receive(size, max_fds=1)
+        assert (packet.data, len(packet.fds)) == (b"y" + data[:-1], 1)
+        assert packet.truncated
+
+
+def test_descriptors_go_once_with_a_stream_that_is_sent_in_parts() -> None:
+    first, second = pair("stream")
+    with first, second:
+        sender = threading.Thread(target=first.send, args=(bytes(2**22),), kwargs={"fds": [0]})
+        sender.start()
+        got = came = 0
+        while got < 2**22:
+            with second.receive(max_fds=8) as packet:
+                got += len(packet.data)
+                came += len(packet.fds)
+        sender.join()
+        assert (got, came) == (2**22, 1)
 
 
 def test_messages_keep_their_bounds() -> None:
@@ -325,6 +362,63 @@ def test_a_stale_file_is_replaced(ns: Namespace) -> None:
             connect(path)
         with listen(path, kind):  # type: ignore[call-overload]
             pass
+
+
+def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
+    ns: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ns.path()
+    probe, probes = _unix_listener._refused, 0
+
+    def listen_at_the_second(where: Path, kind: Any) -> bool:
+        nonlocal probes
+        probes += 1
+        if probes == 2:
+            late.listen()
+        return probe(where, kind)
+
+    held = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with socket.socket(socket.AF_UNIX) as late, monkeypatch.context() as patch:
+            late.bind(str(path))
+            patch.setattr(_unix_listener, "_refused", listen_at_the_second)
+            with pytest.raises(AlreadyExists):  # it was made just now: its owner may be slow
+                listen(path)
+        os.utime(path, (0, 0))
+        with listen(path) as listener, connect(path) as client, listener.accept(timeout=60) as sock:
+            client.send(b"x")
+            assert sock.receive().data == b"x"
+    finally:
+        os.close(held)
+    assert probes == 2
+
+
+def test_a_live_listener_sees_the_probe_as_a_connection_that_ends(ns: Namespace) -> None:
+    path = ns.path()
+    with listen(path) as listener:
+        with pytest.raises(AlreadyExists):
+            listen(path)
+        with listener.accept(timeout=0) as probe:
+            assert probe.receive(timeout=60).eof
+
+
+def test_another_users_socket_is_left_alone(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    path = ns.path()
+    path.parent.chmod(0o1777)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    path.chmod(0o600)
+    code = """
+        import os, pytest
+        from ipckit import AlreadyExists, listen
+        os.setgroups([])
+        os.setresuid(65534, 65534, 65534)
+        with pytest.raises(AlreadyExists, match="no right to see whether he listens"):
+            listen(args[0])
+    """
+    spawn(code, str(path)).wait()
+    path.unlink()
 
 
 def test_a_file_that_is_no_socket_stays(ns: Namespace) -> None:

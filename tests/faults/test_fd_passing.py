@@ -7,9 +7,11 @@ import json
 import os
 import random
 import resource
+import select
+import signal
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from ipckit import (
     MemFd,
     MessageTooLong,
     UnixSocket,
+    WouldBlock,
     pair,
 )
 
@@ -203,6 +206,94 @@ def test_thousands_of_failing_receives_leak_nothing(
             failed += 1
     assert failed > 500
     assert descriptors() == before
+
+
+def test_a_handler_that_raises_leaks_nothing(
+    both: tuple[UnixSocket, UnixSocket], null: int
+) -> None:
+    class Enough(Exception):  # noqa: N818 - no error
+        pass
+
+    raised = 0
+
+    def handler(*_: object) -> None:
+        nonlocal raised
+        raised += 1
+        raise Enough
+
+    def receive_often() -> None:
+        for _ in range(30):
+            first.send(b"x", fds=[null] * 3)
+            second.receive(max_fds=3, timeout=1)
+            first.send(b"x", fds=[null] * 3)
+            second.receive(max_fds=3)
+
+    first, second = both
+    before = descriptors()
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        for turn in range(2000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 20e-6 + turn % 300 * 1e-6)
+                receive_often()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Enough:
+                pass
+            while True:  # what it had no time to receive
+                try:
+                    second.receive(timeout=0)
+                except WouldBlock:
+                    break
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert raised > 100
+    assert descriptors() == before
+
+
+def test_what_is_passed_can_be_used(
+    both: tuple[UnixSocket, UnixSocket], spawn: Callable[..., Child]
+) -> None:
+    first, second = both
+
+    def over(*passed: Any) -> list[int]:
+        first.send(b"x", fds=passed)
+        with second.receive(max_fds=len(passed), timeout=60) as packet:
+            return packet.fds.take_all()
+
+    child = spawn("from ipckit.testing import step; step.expect('end')")
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        counter = os.eventfd(5)
+        process = os.pidfd_open(child.pid)
+        near = stack.enter_context(socket.create_connection(server.getsockname()))
+        far = stack.enter_context(server.accept()[0])
+        numbers = over(counter, process, near, server)
+        for each in (counter, process, *numbers[:2]):
+            stack.callback(os.close, each)
+        near.close()
+
+        connection = stack.enter_context(socket.socket(fileno=numbers[2]))
+        connection.sendall(b"as before")
+        assert far.recv(100) == b"as before"
+
+        listener = stack.enter_context(socket.socket(fileno=numbers[3]))
+        server.close()
+        with (
+            socket.create_connection(listener.getsockname()) as client,
+            listener.accept()[0] as accepted,
+        ):
+            client.sendall(b"a new one")
+            assert accepted.recv(100) == b"a new one"
+
+        os.eventfd_write(numbers[0], 2)
+        assert os.eventfd_read(counter) == 7
+
+        ended = select.poll()
+        ended.register(numbers[1])
+        assert ended.poll(0) == []
+        signal.pidfd_send_signal(numbers[1], signal.SIGKILL)
+        assert ended.poll(60_000) == [(numbers[1], select.POLLIN)]
+        child.wait(expect=-signal.SIGKILL)
 
 
 def test_too_many_under_way(spawn: Callable[..., Child]) -> None:

@@ -1,16 +1,25 @@
-"""Processes to be killed, by the dozen."""
+"""Processes to be killed, by the dozen; and the command line, as users run it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import Scripts
+
+from ipckit import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from ipckit.testing import Child
+    from ipckit.testing import Child, Namespace
+
+    Done = subprocess.CompletedProcess[str]
+    Result = tuple[int, str, str]
 
 PREAMBLE = """
 import mmap, os, random, signal, struct, sys, threading
@@ -84,3 +93,70 @@ def victims(spawn: Callable[..., Child]) -> Callable[..., Any]:
         return child.result
 
     return run
+
+
+@pytest.fixture
+def ipckit() -> Callable[..., Done]:
+    """Run ``python -m ipckit`` with some words, to its end; the exit status must be `status`."""
+
+    def run(
+        *words: object,
+        status: int = 0,
+        text: str = "",
+        cwd: Path | None = None,
+        under: Sequence[str] = (),
+    ) -> Done:
+        done = subprocess.run(
+            [*under, sys.executable, "-W", "error", "-m", "ipckit", *map(str, words)],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=cwd,
+        )
+        assert done.returncode == status, done
+        return done
+
+    return run
+
+
+COMMANDS = """
+import io, sys
+from ipckit import cli
+real = sys.stdin, sys.stdout, sys.stderr
+result = []
+for words in args:
+    sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(io.BytesIO()) for _ in range(3))
+    status = cli.run(words)
+    out, err = sys.stdout, sys.stderr
+    sys.stdin, sys.stdout, sys.stderr = real
+    out.flush()
+    err.flush()
+    result.append((status, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()))
+"""
+
+
+@pytest.fixture
+def commands(spawn: Callable[..., Child]) -> Callable[..., list[Result]]:
+    """Run several command lines in one fresh process, by another user if need be.
+
+    Gives the exit status and both outputs of each.
+    """
+
+    def run(*lines: Sequence[object], **options: Any) -> list[Result]:
+        # Another user may not reach what is imported later.
+        early = ["json", *(f"ipckit._cli_{name}" for name in cli.COMMANDS)]
+        options.setdefault("imports", early if "user" in options else ())
+        child = spawn(COMMANDS, *([str(word) for word in line] for line in lines), **options)
+        child.wait()
+        return [(status, out, err) for status, out, err in child.result]
+
+    return run
+
+
+@pytest.fixture
+def scripts(ns: Namespace) -> Iterator[Scripts]:
+    runner = Scripts(ns.directory)
+    yield runner
+    runner.close()

@@ -8,116 +8,28 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import SCRIPTS, Scripts, fails, misused, quiet
 
 import ipckit
 from ipckit import Char, Int, PosixMessageQueue, Struct, SysVMessageQueue
-from ipckit.testing import Child, wait_blocked
+from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ipckit.testing import Namespace
 
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 RUNNABLE = sorted(path.name for path in SCRIPTS.glob("[!_]*.py"))
-
-Done = subprocess.CompletedProcess[bytes]
-
-ONE_BY_ONE = """
-import gc, io, runpy, sys
-streams = sys.stdin, sys.stdout, sys.stderr
-result = []
-for command, text in zip(*args, strict=True):
-    sys.argv = command
-    sys.path[0:0] = [command[0].rpartition("/")[0]]
-    ins, out, err = (io.TextIOWrapper(io.BytesIO(each)) for each in (text, b"", b""))
-    sys.stdin, sys.stdout, sys.stderr = ins, out, err
-    status = 0
-    try:
-        runpy.run_path(command[0], run_name="__main__")
-    except SystemExit as exc:
-        status = exc.code or 0
-    except Exception as exc:
-        err.write(f"Traceback: {exc!r}")
-        status = 1
-    gc.collect()  # what was not closed shows now
-    out.flush()
-    err.flush()
-    sys.stdin, sys.stdout, sys.stderr = streams
-    result.append((command, status, out.buffer.getvalue(), err.buffer.getvalue()))
-"""
 
 
 class Stu(Struct):
     name: Char[32]
     age: Int
-
-
-class Scripts:
-    """Runs scripts in another directory, with Python's warnings as errors that show."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def _command(self, script: str, args: Sequence[object]) -> list[str | bytes]:
-        # A path that is relative, as a user types it.
-        path = os.path.relpath(SCRIPTS / script, self.directory)
-        return [sys.executable, path, *(a if isinstance(a, bytes) else str(a) for a in args)]
-
-    def run(self, script: str, *args: object, stdin: bytes | None = None) -> Done:
-        return subprocess.run(
-            self._command(script, args),
-            cwd=self.directory,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            capture_output=True,
-            check=False,
-            timeout=60,
-            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
-        )
-
-    def run_all(self, *commands: Sequence[object], stdin: Sequence[bytes] = ()) -> list[Done]:
-        """Many in one interpreter, because most of a run is its start."""
-        paths = [
-            [os.path.relpath(SCRIPTS / str(script), self.directory), *map(str, args)]
-            for script, *args in commands
-        ]
-        inputs = list(stdin) or [b""] * len(commands)
-        with Child(ONE_BY_ONE, paths, inputs, cwd=self.directory) as child:
-            return [Done(*each) for each in child.result]
-
-    def start(self, script: str, *args: object, **options: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            self._command(script, args),
-            cwd=self.directory,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
-        )
-        self.started.append(process)
-        return process
-
-    def close(self) -> None:
-        for process in self.started:
-            with process:  # which closes its pipes
-                process.kill()
-
-
-@pytest.fixture
-def scripts(ns: Namespace) -> Iterator[Scripts]:
-    runner = Scripts(ns.directory)
-    yield runner
-    runner.close()
 
 
 class Kind:
@@ -151,31 +63,6 @@ def queue(kind: Kind) -> Iterator[Any]:
         yield made
 
 
-def fails(done: Done, *words: str, status: int = 1) -> str:
-    """The one line on standard error of a script that could not do it."""
-    line = done.stderr.decode()
-    assert done.returncode == status, done
-    assert line.startswith("error: "), line
-    assert line.count("\n") == 1, line
-    assert line.endswith("\n")
-    for word in words:
-        assert word in line
-    return line
-
-
-def misused(done: Done, *words: str) -> None:
-    assert done.returncode == 2, done
-    assert done.stderr.startswith(b"usage: ")
-    assert b"Traceback" not in done.stderr
-    assert done.stdout == b""
-    for word in words:
-        assert word.encode() in done.stderr
-
-
-def quiet(done: Done, stdout: bytes = b"") -> None:
-    assert (done.returncode, done.stderr, done.stdout) == (0, b"", stdout)
-
-
 # -- what every script has -------------------------------------------------------------------------
 
 
@@ -187,7 +74,7 @@ def test_there_is_a_script_for_each_side() -> None:
 def test_a_script_shows_its_command_and_is_short(name: str) -> None:
     text = (SCRIPTS / name).read_text()
     docstring = ast.get_docstring(ast.parse(text)) or ""
-    assert f"$ python scripts/{name}" in docstring or f"| python scripts/{name}" in docstring
+    assert f" python scripts/{name}" in docstring
     assert len(text.splitlines()) <= 80
 
 
@@ -472,14 +359,7 @@ def test_a_stream_that_is_closed_or_full(
 ) -> None:
     queue.send(b"still there")
     script, *options = [kind.sender] if stream == "<&-" else [kind.receiver, "--timeout", "0"]
-    command = scripts._command(script, [*kind.here, *options])
-    done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {stream}', "sh", *command],
-        cwd=scripts.directory,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
+    done = scripts.run(script, *kind.here, *options, then=stream)
     fails(done, {"<&-": "input", ">&-": "output"}.get(stream, os.strerror(errno.ENOSPC)))
     # Nothing is taken that can't be shown; of a full device it learns only by writing.
     assert len(queue) == (stream != ">/dev/full")

@@ -8,104 +8,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import Done, Scripts, fails, misused, quiet
 
 import ipckit
 from ipckit import PosixSemaphore, PosixSharedMemory, SysVSemaphoreSet, SysVSharedMemory
-from ipckit.testing import Child, wait_blocked
+from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ipckit.testing import Namespace
-
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
-
-Done = subprocess.CompletedProcess[bytes]
-
-ONE_BY_ONE = """
-import gc, io, runpy, sys
-streams = sys.stdin, sys.stdout, sys.stderr
-result = []
-for command, text in args:
-    sys.argv = command
-    sys.path[0:0] = [command[0].rpartition("/")[0]]
-    ins, out, err = (io.TextIOWrapper(io.BytesIO(each)) for each in (text, b"", b""))
-    sys.stdin, sys.stdout, sys.stderr = ins, out, err
-    status = 0
-    try:
-        runpy.run_path(command[0], run_name="__main__")
-    except SystemExit as exc:
-        status = exc.code or 0
-    except Exception as exc:
-        err.write(f"Traceback: {exc!r}")
-        status = 1
-    gc.collect()  # what was not closed shows now
-    out.flush()
-    err.flush()
-    sys.stdin, sys.stdout, sys.stderr = streams
-    result.append((command, status, out.buffer.getvalue(), err.buffer.getvalue()))
-"""
-
-
-class Scripts:
-    """Runs scripts in another directory, with Python's warnings as errors that show."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.started: list[subprocess.Popen[bytes]] = []
-        # One thread, so that it is the script that waits in a futex, and not one of numpy's.
-        self.env = {**os.environ, "PYTHONWARNINGS": "error", "OPENBLAS_NUM_THREADS": "1"}
-
-    def command(self, script: str, *args: object) -> list[str]:
-        # A path that is relative, as a user types it.
-        path = os.path.relpath(SCRIPTS / script, self.directory)
-        return [sys.executable, path, *map(str, args)]
-
-    def run(self, script: str, *args: object, stdin: bytes = b"", then: str = "") -> Done:
-        return subprocess.run(
-            ["sh", "-c", f'exec "$@" {then}', "sh", *self.command(script, *args)],
-            cwd=self.directory,
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-
-    def run_all(self, *commands: Sequence[object], stdin: bytes = b"") -> list[Done]:
-        """Many in one interpreter, because most of a run is its start."""
-        paths = [
-            ([os.path.relpath(SCRIPTS / str(script), self.directory), *map(str, args)], stdin)
-            for script, *args in commands
-        ]
-        with Child(ONE_BY_ONE, *paths, cwd=self.directory) as child:
-            return [Done(*each) for each in child.result]
-
-    def start(self, script: str, *args: object, **options: Any) -> subprocess.Popen[bytes]:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(
-            self.command(script, *args), cwd=self.directory, env=self.env, **{**pipes, **options}
-        )
-        self.started.append(process)
-        return process
-
-    def close(self) -> None:
-        for process in self.started:
-            with process:  # which closes its pipes
-                process.kill()
-
-
-@pytest.fixture
-def scripts(ns: Namespace) -> Iterator[Scripts]:
-    runner = Scripts(ns.directory)
-    yield runner
-    runner.close()
 
 
 class Kind:
@@ -153,27 +70,6 @@ def kind(request: pytest.FixtureRequest, ns: Namespace) -> Iterator[Kind]:
     left = made.left()
     made.remove()
     assert left == []
-
-
-def fails(done: Done, *words: str) -> None:
-    """One line on standard error, and status 1."""
-    line = done.stderr.decode()
-    assert done.returncode == 1, done
-    assert line.startswith("error: "), line
-    assert line.count("\n") == 1, line
-    for word in words:
-        assert word in line
-
-
-def misused(done: Done, *words: str) -> None:
-    assert done.returncode == 2, done
-    assert done.stderr.startswith(b"usage: ")
-    for word in words:
-        assert word.encode() in done.stderr
-
-
-def quiet(done: Done, stdout: bytes = b"") -> None:
-    assert (done.returncode, done.stderr, done.stdout) == (0, b"", stdout)
 
 
 def ended(process: subprocess.Popen[bytes]) -> Done:

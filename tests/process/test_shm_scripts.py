@@ -7,21 +7,18 @@ import signal
 import struct
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from script_runs import SCRIPTS, Done, Scripts, fails, misused, quiet
 
 from ipckit import Char, Int, MappedFile, PosixSharedMemory, Struct, SysVSharedMemory, ftok
 from ipckit.testing import Child, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from ipckit.testing import Namespace
 
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 ALL = [
     "shm_write.py",
     "shm_read.py",
@@ -31,84 +28,10 @@ ALL = [
     "mmap_read.py",
 ]
 
-Done = subprocess.CompletedProcess[bytes]
-
-ONE_BY_ONE = """
-import gc, io, runpy, sys
-streams = sys.stdout, sys.stderr
-result = []
-for command in args:
-    sys.argv = command
-    sys.path[0:0] = [command[0].rpartition("/")[0]]
-    out, err = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))
-    sys.stdout, sys.stderr = out, err
-    status = 0
-    try:
-        runpy.run_path(command[0], run_name="__main__")
-    except SystemExit as exc:
-        status = exc.code or 0
-    except Exception as exc:
-        err.write(f"Traceback: {exc!r}")
-        status = 1
-    gc.collect()  # what was not closed shows now
-    out.flush()
-    err.flush()
-    sys.stdout, sys.stderr = streams
-    result.append((command, status, out.buffer.getvalue(), err.buffer.getvalue()))
-"""
-
 
 class Stu(Struct):
     name: Char[32]
     age: Int
-
-
-class Scripts:
-    """Runs scripts in another directory, with Python's warnings as errors that show."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def path(self, name: str) -> str:
-        return os.path.relpath(SCRIPTS / name, self.directory)
-
-    def run_all(self, *commands: Sequence[object]) -> list[Done]:
-        """Many in one interpreter, because most of a run is its start."""
-        paths = [[self.path(str(script)), *map(str, args)] for script, *args in commands]
-        with Child(ONE_BY_ONE, *paths, cwd=self.directory) as child:
-            return [Done(*each) for each in child.result]
-
-    def run(self, script: str, *args: object) -> Done:
-        return self.run_all([script, *args])[0]
-
-    def start(self, script: str, *args: object, **options: Any) -> subprocess.Popen[bytes]:
-        command = [sys.executable, self.path(script), *map(os.fspath, map(str, args))]
-        process = subprocess.Popen(
-            command,
-            cwd=self.directory,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
-        )
-        self.started.append(process)
-        return process
-
-    def close(self) -> None:
-        for process in self.started:
-            with process:  # which closes its pipes
-                process.kill()
-
-
-@pytest.fixture
-def scripts(ns: Namespace) -> Iterator[Scripts]:
-    runner = Scripts(ns.directory)
-    yield runner
-    runner.close()
 
 
 def line(process: subprocess.Popen[bytes]) -> bytes:
@@ -119,30 +42,6 @@ def line(process: subprocess.Popen[bytes]) -> bytes:
 def rest(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
-
-
-def fails(done: Done, *words: str) -> None:
-    """One line on standard error says why."""
-    text = done.stderr.decode(errors="surrogateescape")
-    assert done.returncode == 1, done
-    assert text.startswith("error: "), text
-    assert text.count("\n") == 1, text
-    assert text.endswith("\n")
-    for word in words:
-        assert word in text
-
-
-def misused(done: Done, *words: str) -> None:
-    assert done.returncode == 2, done
-    assert done.stderr.startswith(b"usage: ")
-    assert b"Traceback" not in done.stderr
-    assert done.stdout == b""
-    for word in words:
-        assert word.encode() in done.stderr
-
-
-def quiet(done: Done, stdout: str = "") -> None:
-    assert (done.returncode, done.stderr, done.stdout) == (0, b"", stdout.encode())
 
 
 def test_help_and_bad_usage(scripts: Scripts) -> None:

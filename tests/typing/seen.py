@@ -7,7 +7,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ipckit import Channel, Loan, Message, PosixMessageQueue, SysVMessageQueue, View
+from ipckit import (
+    Channel,
+    Framed,
+    Loan,
+    Message,
+    PosixMessageQueue,
+    PosixSemaphore,
+    SysVMessageQueue,
+    SysVSemaphoreSet,
+    UnixListener,
+    UnixSocket,
+    View,
+    aio,
+)
+from ipckit import Packet as UnixPacket
 from ipckit.channel import ProcessQueue
 from ipckit.codec import Codec, Pickle, codec_for
 from ipckit.structs import Array, Bool, Bytes, Char, Double, FieldInfo, Int, Struct
@@ -125,3 +139,30 @@ def channels(fd: int) -> None:
         assert_type(channel.receive_view(), View)
     assert_type(ProcessQueue[int](5).get(), int)
     ProcessQueue[str]().put("text")
+
+
+async def faces(fd: int, framed: Framed) -> None:
+    assert_type(aio.wrap(SysVMessageQueue.open(1234)), aio.SysVQueue[bytes])
+    assert_type(aio.wrap(SysVMessageQueue.open(1234, Stu)), aio.SysVQueue[Stu])
+    assert_type(await aio.wrap(SysVMessageQueue.open(1234, Stu)).receive(-3), Message[Stu])
+    assert_type(aio.wrap(SysVMessageQueue.open(1234, Stu)).handle, SysVMessageQueue[Stu])
+    async with aio.wrap(SysVMessageQueue.create(1234, Stu)) as queue:
+        assert_type(queue, aio.SysVQueue[Stu])
+        await queue.send(Stu("amy", 20), 3, timeout=1)
+        async for message in queue:
+            assert_type(message.value, Stu)
+    posix = aio.wrap(PosixMessageQueue.open("/notes", Stu))
+    assert_type((await posix.receive(timeout=1.5)).value, Stu)
+    assert_type(await aio.wrap(PosixMessageQueue.open("/notes")).receive(), Message[bytes])
+    async for message in posix:
+        assert_type(message, Message[Stu])
+    async with aio.wrap(SysVSemaphoreSet.open(1234)) as group, group[0] as semaphore:
+        assert_type(group, aio.SemaphoreSet)
+        assert_type(semaphore, aio.SysVSemaphore)
+    assert_type(aio.wrap(SysVSemaphoreSet.open(1234)[0]), aio.SysVSemaphore)
+    assert_type(aio.wrap(PosixSemaphore.open("/gate")), aio.NamedSemaphore)
+    async for client in aio.wrap(UnixListener.from_fd(fd)):
+        assert_type(client, aio.Socket)
+        assert_type(await client.receive(max_fds=1), UnixPacket)
+        assert_type(await client.receive_handle(UnixSocket), UnixSocket)
+    assert_type(await aio.wrap(framed).receive(), bytes)

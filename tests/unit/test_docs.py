@@ -47,7 +47,7 @@ def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-SOCKETS = """
+ONE_SCOPE = """
 import contextlib, io
 scope = {"__name__": "page"}
 result = []
@@ -58,20 +58,14 @@ for code in args:
 """
 
 
-def test_the_examples_of_unix_sockets_print_what_they_show(ns: Namespace) -> None:
-    found = EXAMPLE.findall((DOCS / "unix-sockets.md").read_text())
-    assert len(found) == 5
-    with Child(SOCKETS, *(code for code, _ in found), cwd=ns.directory) as child:
-        printed = child.result
-    for (_, shown), real in zip(found, printed, strict=True):
-        assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)
-
-
-@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
-def test_the_examples_of_channels_print_what_they_show(ns: Namespace) -> None:
-    found = EXAMPLE.findall((DOCS / "channel.md").read_text())
-    assert len(found) == 9
-    with Child(SOCKETS, *(code for code, _ in found), cwd=ns.directory) as child:
+@pytest.mark.usefixtures("root")  # in namespaces of the run's own: some have fixed names
+@pytest.mark.parametrize(
+    ("page", "count"), [("unix-sockets.md", 5), ("asyncio.md", 2), ("channel.md", 9)]
+)
+def test_the_examples_of_a_page_print_what_they_show(ns: Namespace, page: str, count: int) -> None:
+    found = EXAMPLE.findall((DOCS / page).read_text())
+    assert len(found) == count
+    with Child(ONE_SCOPE, *(code for code, _ in found), cwd=ns.directory) as child:
         printed = child.result
     for (_, shown), real in zip(found, printed, strict=True):
         assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)

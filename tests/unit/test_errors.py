@@ -18,6 +18,7 @@ BUILTINS = {
     errors.AccessDenied: PermissionError,
     errors.WouldBlock: BlockingIOError,
     errors.Timeout: TimeoutError,
+    errors.InUse: OSError,
     errors.Removed: OSError,
     errors.MessageTooLong: OSError,
     errors.LimitReached: OSError,

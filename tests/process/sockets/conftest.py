@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from script_runs import Done, Scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipckit.testing import Namespace
-
-SCRIPTS = Path(__file__).resolve().parent.parent.parent.parent / "scripts"
-
-Done = subprocess.CompletedProcess[bytes]
 
 
 class Running(subprocess.Popen[bytes]):
@@ -83,32 +78,15 @@ class Server(Running):
         return value if option == "--path" else ("127.0.0.1", int(value))
 
 
-class SocketScripts:
-    """Starts scripts in another directory, with Python's warnings as errors that show."""
+class SocketScripts(Scripts):
+    """Starts scripts that run until they are told to end, and servers among them."""
 
     def __init__(self, ns: Namespace) -> None:
+        super().__init__(ns.directory)
         self.ns = ns
-        self.started: list[Running] = []
-
-    def command(self, script: str, *args: object) -> list[str]:
-        path = os.path.relpath(SCRIPTS / script, self.ns.directory)
-        return [sys.executable, path, *map(str, args)]
 
     def start(self, script: str, *args: object, kind: Any = Running, **options: Any) -> Any:
-        command = options.pop("command", None) or self.command(script, *args)
-        process = kind(
-            command,
-            cwd=self.ns.directory,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
-        )
-        self.started.append(process)
-        return process
+        return super().start(script, *args, kind=kind, **options)
 
     def server(self, script: str, *args: object, **options: Any) -> Server:
         """Start a server on an address of its own, and wait until it says that it listens."""
@@ -120,16 +98,6 @@ class SocketScripts:
         if transport == "unix":
             return ["--transport", "unix", "--path", self.ns.path(".sock")]
         return ["--transport", transport, "--port", 0]
-
-    def run(self, script: str, *args: object, stdin: bytes = b"") -> Done:
-        process: Running = self.start(script, *args, stdin=subprocess.PIPE)
-        out, err = process.communicate(stdin, timeout=100)
-        return Done(process.args, process.returncode, out, err)
-
-    def close(self) -> None:
-        for process in self.started:
-            with process:  # which closes its pipes
-                process.kill()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from script_runs import fails
 
 MODELS = ["fork", "thread", "select", "poll", "epoll", "epoll-et", "asyncio"]
 CAME_BACK = b"%d bytes came back as they were sent\n"
@@ -41,16 +42,6 @@ def ping(sock: socket.socket, data: bytes = b"ping") -> None:
     while len(got) < len(data) and (piece := sock.recv(65536)):
         got += piece
     assert got == data
-
-
-def fails(done: Any, *words: str) -> None:
-    """One line on standard error says why."""
-    text = done.stderr.decode()
-    assert done.returncode == 1, done
-    assert text.startswith("error: "), text
-    assert text.count("\n") == 1, text
-    for word in words:
-        assert word in text
 
 
 # -- every model and transport ---------------------------------------------------------------------

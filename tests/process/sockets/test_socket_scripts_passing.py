@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from script_runs import fails
 
 from ipckit import unixsock
 from ipckit.testing import as_user
@@ -21,16 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipckit.testing import Namespace
-
-
-def fails(done: Any, *words: object) -> None:
-    """One line on standard error says why."""
-    text = done.stderr.decode()
-    assert done.returncode == 1, done
-    assert text.startswith("error: "), text
-    assert text.count("\n") == 1, text
-    for word in words:
-        assert str(word) in text
 
 
 def well(process: Any) -> list[str]:
@@ -388,7 +380,7 @@ def test_a_broker_gives_each_worker_its_clients(broker: Any) -> None:
             ping(stack.enter_context(reach(address)))
         # Its own socket, and a third of the clients; the broker keeps none.
         assert [connections(pid) for pid in broker.workers] == [5, 5, 5]
-        while connections(broker.pid) != 5:
+        while connections(broker.pid) != 8:  # two listeners, and both ends of each worker's
             time.sleep(0.01)  # it closes its copy after the worker may have answered
     with Load(broker.address) as inet, Load(broker.path) as unix:
         inet.more(100)
@@ -421,6 +413,24 @@ def test_a_worker_that_dies_is_replaced(broker: Any) -> None:
     broker.ctrl_c()
 
 
+def test_clients_that_a_worker_had_not_taken_go_to_others(broker: Any) -> None:
+    with ExitStack() as stack:
+        for _ in broker.workers:  # each has started, and has one
+            ping(stack.enter_context(reach(broker.path)))
+        for pid in broker.workers[:2]:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [stack.enter_context(reach(broker.path)) for _ in range(6)]
+        for client in clients:
+            client.sendall(b"x")
+        # Of any three in a row, two wait at a worker that is stopped.
+        while len(select.select(clients, [], [])[0]) < 2:
+            time.sleep(0.01)
+        for pid in broker.workers[:2]:
+            os.kill(pid, signal.SIGKILL)
+        assert [client.recv(1) for client in clients] == [b"x"] * 6
+    broker.ctrl_c()
+
+
 def test_workers_outlive_a_broker_that_is_killed_until_their_clients_leave(broker: Any) -> None:
     with reach(broker.path) as client:
         ping(client)
@@ -431,3 +441,20 @@ def test_workers_outlive_a_broker_that_is_killed_until_their_clients_leave(broke
         assert client.recv(1) == b""
     # Its output ends when nobody has it open any more: the workers have gone.
     assert broker.stdout.read() == b""
+
+
+def test_an_activated_server_is_started_by_its_first_client(sockets: Any, ns: Namespace) -> None:
+    path = ns.path()
+    activate = ["systemd-socket-activate", "--listen", str(path), "--fdname", "web"]
+    command = [*activate, *sockets.command("activated_server.py", "--idle", 0.1)]
+    server = sockets.start("", command=command)
+    assert server.stderr.readline().startswith(b"Listening on ")
+    with reach(str(path)) as client:
+        ping(client)
+        listens, ends = server.line(), server.stdout
+        ping(client)  # as long as somebody is there it stays
+    assert listens.startswith(f"serving web: <UnixListener UNIX socket {path}")
+    assert ends.readline() == b"nobody came for 0.1 s\n"
+    assert server.end().returncode == 0
+    path.unlink()  # which systemd made
+    fails(sockets.run("activated_server.py"), "nothing was inherited")

@@ -1,0 +1,185 @@
+"""ipckit's own lanes: the channel, as it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from channel.lane import Lane, depth, fresh_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+# The rest of the bench runs where there is no channel, and names it as missing; and most
+# processes do without numpy.
+# ruff: noqa: PLC0415
+
+BATCH_OF_RECORDS = 1024
+RECORD_BYTES = 36
+LEAST = 2**16
+
+
+def record() -> np.dtype[Any]:
+    """A name and a number, packed."""
+    import numpy as np
+
+    return np.dtype([("name", "S32"), ("number", "i4")])
+
+
+class Channel(Lane):
+    """Channel: bytes, one message a call; it spins a little before it sleeps, as by default."""
+
+    name = "ipckit"
+    module = "ipckit.channel"
+    attribute = "Channel"
+    shared = True
+    options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, size: int) -> None:
+        from ipckit.channel import Channel
+
+        super().__init__(size)
+        self._name = fresh_name()
+        capacity = depth(size)
+        room = max(LEAST, (size + 64) * (capacity + 2))  # two more are lent, one to each side
+        self._owner: Any = Channel.create(
+            self._name, bytes, capacity=capacity, size=room, **self.options
+        )
+        self._kept: list[Any] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_owner": None}  # the others open it by its name
+
+    def _open(self) -> Any:
+        from ipckit.channel import Channel
+
+        self._kept.append(Channel.open(self._name, bytes, **self.options))
+        return self._kept[-1]
+
+    def sender(self) -> Callable[[Any], object]:
+        """Its own method."""
+        return self._open().send  # type: ignore[no-any-return]
+
+    def receiver(self) -> Callable[[], Any]:
+        """Its own method."""
+        return self._open().receive  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Remove the channel."""
+        self._owner.close()
+        self._owner.unlink()
+
+
+class ChannelAsleep(Channel):
+    """Channel that never spins: whoever waits sleeps."""
+
+    name = "ipckit, spin=0"
+    options = {"spin": 0}  # noqa: RUF012 - never changed
+
+
+class ChannelBatched(Channel):
+    """Channel: 64 messages a call."""
+
+    name = "ipckit, batched"
+    batched = True
+    shared = False
+
+    def sender(self) -> Callable[[Any], object]:
+        """Its own method."""
+        return self._open().send_many  # type: ignore[no-any-return]
+
+    def receiver(self) -> Callable[[], Any]:
+        """Its own method."""
+        return self._open().receive_many  # type: ignore[no-any-return]
+
+
+class ChannelInPlace(Channel):
+    """Channel: a loaned slot is written and sent, a received one read."""
+
+    name = "ipckit, in place"
+    in_place = True
+    shared = False
+
+    def sender(self) -> Callable[[Any], object]:
+        """Loan, copy the message in, send."""
+        loan = self._open().loan
+        size = self.size
+
+        def send(message: Any) -> None:
+            slot = loan(size)
+            slot.buf[:] = message
+            slot.send()
+
+        return send
+
+    def receiver(self) -> Callable[[], Any]:
+        """The message where it lies; its memory is the receiver's until the view is gone."""
+        receive = self._open().receive_view
+        return lambda: receive().buf
+
+
+class ChannelRecords(Channel):
+    """Channel of records: a numpy array of them in one call."""
+
+    name = "ipckit, records"
+    shared = False
+
+    def __init__(self, size: int) -> None:
+        Lane.__init__(self, size)
+        from ipckit.channel import Channel
+
+        self._name = fresh_name()
+        self._owner: Any = Channel.create(self._name, record(), capacity=64 * BATCH_OF_RECORDS)
+        self._kept: list[Any] = []
+
+    def _open(self) -> Any:
+        from ipckit.channel import Channel
+
+        self._kept.append(Channel.open(self._name, record()))
+        return self._kept[-1]
+
+    def prebuilt(self, message: bytes) -> Any:
+        """The records that it holds."""
+        import numpy as np
+
+        return np.frombuffer(message, record())
+
+    def sender(self) -> Callable[[Any], object]:
+        """Its own method."""
+        return self._open().send_many  # type: ignore[no-any-return]
+
+    def receiver(self) -> Callable[[], Any]:
+        """Its own method."""
+        receive = self._open().receive_many
+        return lambda: receive(max=BATCH_OF_RECORDS)
+
+
+class ProcessQueue(Lane):
+    """ipckit's stand-in for multiprocessing.Queue."""
+
+    name = "ipckit, ProcessQueue"
+    module = "ipckit.channel"
+    attribute = "ProcessQueue"
+    shared = True
+
+    def __init__(self, size: int) -> None:
+        from ipckit.channel import ProcessQueue
+
+        super().__init__(size)
+        self._queue: Any = ProcessQueue(maxsize=depth(size))
+
+    def sender(self) -> Callable[[Any], object]:
+        """Its own method."""
+        return self._queue.put  # type: ignore[no-any-return]
+
+    def receiver(self) -> Callable[[], Any]:
+        """Its own method."""
+        return self._queue.get  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Remove the queue."""
+        self._queue.close()
+
+
+LANES: tuple[type[Lane], ...] = (Channel, ChannelBatched, ChannelInPlace)

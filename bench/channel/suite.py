@@ -1,0 +1,141 @@
+"""The whole run of the channel's bench: measured, shown as it goes, judged, written, plotted."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from machine import Load, machine
+
+from channel import measure, plots, report, sections, table
+from channel.probe import NoProbe, Probe, two_cores
+from channel.repetitions import place
+from channel.verdicts import Verdict, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from channel.probe import Cores
+
+RESULTS = Path(__file__).parent.parent / "results" / "channel.json"
+
+
+def _progress(text: str) -> None:
+    """On a terminal, what goes on, on one line that is written over."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{text[:width]}")
+        sys.stderr.flush()
+
+
+def _header(probe: Probe, cores: Cores, *, quick: bool) -> dict[str, Any]:
+    distance = probe.round_trip()
+    missing = {kind.name: kind.missing() for kind in sections.ALL}
+    versions = {kind.package: kind.version() for kind in sections.ALL if kind.package is not None}
+    return {
+        "machine": machine(),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "cores": list(cores),
+        "probe_ns": distance,
+        "place": place(distance),
+        "quick": quick,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {name: version for name, version in versions.items() if version is not None},
+        "missing": {name: reason for name, reason in missing.items() if reason is not None},
+    }
+
+
+def _print_header(header: dict[str, Any]) -> None:
+    first, second = header["cores"]
+    print(
+        f"cores {first} and {second}: {header['place']}, a round trip between them takes "
+        f"{header['probe_ns']:.0f} ns"
+    )
+    print(", ".join(f"{name} {version}" for name, version in header["versions"].items()))
+    for line in table.missing_lines(header["missing"]):
+        print(line)
+    print(flush=True)
+
+
+def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None = None) -> int:
+    """Measure, and show it.
+
+    Args:
+        quick: in less than a minute, with few repetitions.
+        only: the keys of the sections to measure; None: all.
+        plots_to: the directory for the plots; None: none are drawn.
+
+    Returns:
+        The exit status: 1 if this machine cannot be measured on, or a section is not known.
+    """
+    every = sections.sections(quick=quick)
+    unknown = set(only or ()) - {section.key for section in every}
+    if unknown:
+        known = ", ".join(section.key for section in every)
+        print(f"no section {', '.join(sorted(unknown))}; there are {known}", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            cores = two_cores()
+            probe = Probe(Path(directory), cores)
+        except NoProbe as error:
+            print(f"the channel is not measured: {error}", file=sys.stderr)
+            return 1
+        header = _header(probe, cores, quick=quick)
+        _print_header(header)
+        begin, load = time.monotonic(), Load()
+        pace = measure.QUICK if quick else measure.FULL
+        measured: list[tuple[str, sections.Row, list[measure.Cell]]] = []
+        chosen = [section for section in every if only is None or section.key in only]
+        rows_left = sum(len(section.rows) for section in chosen)
+        for section in chosen:
+            left = pace.with_left(begin + pace.total - time.monotonic(), rows_left)
+            rows_left -= len(section.rows)
+            for row, cells in measure.measure(section, cores, probe, left, _progress):
+                _progress("")
+                print("\n".join(table.row_lines(row, cells)), flush=True)
+                measured.append((section.key, row, cells))
+        _progress("")
+    header["seconds"] = round(time.monotonic() - begin, 1)
+    header["others"] = round(load.others(), 3)
+    found = [one for _, row, cells in measured for one in verdicts(row, cells, sections.OURS)]
+    _finish(header, measured, found, plots_to)
+    return 0
+
+
+def _finish(
+    header: dict[str, Any],
+    measured: list[tuple[str, sections.Row, list[measure.Cell]]],
+    found: list[Verdict],
+    plots_to: Path | None,
+) -> None:
+    print("\n".join(table.goals(found)))
+    print(f"\n{header['seconds']:.0f} s; others took {header['others']:.0%} of all cores meanwhile")
+    everyone = [cell for _, _, cells in measured for cell in cells if cell.failure is None]
+    disturbed = sum(cell.disturbed for cell in everyone)
+    if disturbed:
+        print(f"DISTURBED: {disturbed} of {len(everyone)} figures; measure on an idle machine")
+    for line in table.missing_lines(header["missing"]):
+        print(line)
+    results = report.report(header, measured, found)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"wrote {RESULTS.relative_to(Path.cwd()) if _below() else RESULTS}")
+    if plots_to is None:
+        return
+    try:
+        for path in plots.draw(results, plots_to):
+            print(f"wrote {path}")
+    except ImportError as error:
+        print(f"no plots: {error}; pip install 'ipckit[bench]'")
+
+
+def _below() -> bool:
+    return RESULTS.is_relative_to(Path.cwd())

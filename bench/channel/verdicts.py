@@ -1,0 +1,82 @@
+"""Goals held against what was measured: ipckit's best, the best of the others, and the ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from channel.repetitions import PLACES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from channel.measure import Cell
+    from channel.repetitions import Place, Summary
+    from channel.sections import Goal, Row
+
+    Figure = tuple[str, Summary]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal in one place.
+
+    Attributes:
+        ours: the name and the figures of ipckit; None if there are none.
+        peer: the same of the best of those that it is held against.
+    """
+
+    goal: Goal
+    row: Row
+    place: Place
+    ours: Figure | None
+    peer: Figure | None
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of ipckit over that of the peer."""
+        if self.ours is None or self.peer is None or self.peer[1].median == 0:
+            return None
+        return self.ours[1].median / self.peer[1].median
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is; None if that was not measured."""
+        ratio = self.ratio
+        if ratio is None:
+            return None
+        return ratio <= self.goal.ratio if self.row.less_is_better else ratio >= self.goal.ratio
+
+
+def best(row: Row, cells: Iterable[Cell], place: Place) -> Figure | None:
+    """The cell with the best median in a place."""
+    figures = [
+        (cell.name, cell.summaries[place])
+        for cell in cells
+        if cell.failure is None and place in cell.summaries
+    ]
+    if not figures:
+        return None
+    choose = min if row.less_is_better else max
+    return choose(figures, key=lambda figure: figure[1].median)
+
+
+def verdicts(row: Row, cells: Sequence[Cell], ours: str) -> Iterator[Verdict]:
+    """Each goal of a row, in each place where anything was measured.
+
+    Args:
+        row: the row.
+        cells: its cells.
+        ours: what the names of ipckit's own lanes begin with.
+    """
+    for place in PLACES:
+        if best(row, cells, place) is None:
+            continue
+        for goal in row.goals:
+            own = [cell for cell in cells if cell.name in goal.ours]
+            peers = [
+                cell
+                for cell in cells
+                if (cell.name in goal.beside if goal.beside else not cell.name.startswith(ours))
+            ]
+            yield Verdict(goal, row, place, best(row, own, place), best(row, peers, place))

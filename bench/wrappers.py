@@ -1,0 +1,58 @@
+"""The wrappers of one kernel mechanism each, beside the packages and the standard library."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import HEADING
+from machine import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio")
+_WAITING = ("msgq", "aio")
+
+
+def run(suites: Sequence[str]) -> None:
+    """Measure some suites, show each row as it comes, and write bench/results/latest.json.
+
+    Args:
+        suites: of SUITES.
+    """
+    print(HEADING, flush=True)
+    rows: list[dict[str, object]] = []
+    for suite in suites:
+        for row in importlib.import_module(suite).rows():
+            print(row.text(), flush=True)
+            rows.append(row.as_json())
+    figures: dict[str, object] = {"machine": machine(), "rows": rows}
+    if waiting := [suite for suite in suites if suite in _WAITING]:
+        figures["waiting"] = _waiting(waiting)
+    if "shm" in suites:
+        figures["memory_kib"] = _memory()
+    results = Path(__file__).parent / "results" / "latest.json"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _waiting(suites: Sequence[str]) -> dict[str, float]:
+    print("share of one core while nothing comes:", flush=True)
+    waits: dict[str, float] = {}
+    for suite in suites:
+        for what, share in importlib.import_module(suite).waiting_costs():
+            print(f"  {what:<34} {share:8.3%}", flush=True)
+            waits[what] = share
+    return waits
+
+
+def _memory() -> dict[str, dict[str, int]]:
+    print("what a second process's memory grows by, in KiB:", flush=True)
+    grown: dict[str, dict[str, int]] = {}
+    for what, touched, resident, own in importlib.import_module("shm").memory_costs():
+        print(f"  {what:<46} touched {touched:>6}, mapped {resident:>6}, own {own:>4}", flush=True)
+        grown[what] = {"touched": touched, "mapped": resident, "own": own}
+    return grown

@@ -1,0 +1,213 @@
+"""Removing objects, after a last look at who holds each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import posix_ipc
+import sysv_ipc
+
+from ipckit import _inventory_files as files
+from ipckit import _inventory_sockets as sockets
+from ipckit import _inventory_sysv as sysv
+from ipckit import _native
+from ipckit._inventory_proc import Processes
+from ipckit._msgq_stat import QUEUES
+from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._sem_stat import SETS
+from ipckit._shm_stat import SEGMENTS
+from ipckit.errors import (
+    AccessDenied,
+    InUse,
+    InvalidArgument,
+    IpcError,
+    NotFound,
+    Removed,
+    from_errno,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ipckit._inventory_model import IpcObject
+    from ipckit._sysv import Table
+
+# How old a look at who waits on queues may be when the next one is removed: seconds. It takes a
+# few milliseconds for every hundred processes, and there can be thousands of objects.
+_FRESH: Final = 0.05
+
+
+def _remove_segment(ident: int) -> None:
+    _native.shm_control(ident, _native.IPC_RMID)
+
+
+def _remove_set(ident: int) -> None:
+    _native.sem_get(ident, 0, _native.IPC_RMID)
+
+
+_SYSV: Final[dict[str, tuple[Table[Any], Callable[..., IpcObject], Callable[[int], None]]]] = {
+    "sysv-queue": (QUEUES, sysv.queue, sysv_ipc.remove_message_queue),
+    "sysv-segment": (SEGMENTS, sysv.segment, _remove_segment),
+    "sysv-semaphores": (SETS, sysv.semaphores, _remove_set),
+}
+
+
+class Remover:
+    """Removes objects one after another.
+
+    Args:
+        force: also what a live process holds.
+        orphans: nothing but what is orphaned for certain.
+        ignored: processes that hold nothing, whatever it looks like.
+    """
+
+    def __init__(
+        self, *, force: bool = False, orphans: bool = False, ignored: frozenset[int] = frozenset()
+    ) -> None:
+        self._force = force
+        self._orphans = orphans
+        self._ignored = ignored
+        self._processes: Processes | None = None
+
+    def remove(self, item: IpcObject) -> None:
+        """Remove an object if it is still the one that was looked at.
+
+        Raises:
+            InUse: a live process holds it or uses it, or may do so.
+            NotFound: it is gone, or another one has its name by now.
+            AccessDenied: it is another user's.
+            InvalidArgument: it has no name to remove, and goes with its last holder.
+        """
+        if not item.removable:
+            message = "it has no name to remove; it goes with the last process that has it"
+            raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
+        if item.kind in _SYSV:
+            self._remove_sysv(item)
+        elif item.kind == "socket":
+            self._remove_socket(item)
+        else:
+            self._remove_file(item)
+
+    def attempt(self, item: IpcObject) -> IpcError | None:
+        """Remove an object; gives why that was not to be, or None."""
+        try:
+            self.remove(item)
+        except IpcError as exc:
+            return exc
+        return None
+
+    def _looked(self) -> Processes:
+        """Who waits on what, seen just now."""
+        found = self._processes
+        if found is None or time.monotonic() - found.taken > _FRESH:
+            found = self._processes = Processes(waits_only=True)
+        return found
+
+    def _refuse(self, item: IpcObject, state: str, reason: str) -> None:
+        """Raise InUse for an object that is not to be removed in this state."""
+        if self._force or state == "orphaned" or (state == "unknown" and not self._orphans):
+            return
+        verb = "held" if state == "held" else "in use" if state == "used" else "not known unused"
+        raise InUse(
+            f"it is {verb}: {reason}" if reason else f"it is {verb}",
+            errno=errno.EBUSY,
+            target=item.address,
+            hint="" if self._orphans else "--force removes it all the same",
+        )
+
+    def _remove_sysv(self, item: IpcObject) -> None:
+        table, judged, rmid = _SYSV[item.kind]
+        processes = self._looked()
+        status = table.find(item.id)
+        if status is None:
+            raise NotFound("it is gone already", errno=errno.ENOENT, target=item.address)
+        now = judged(status, processes, time.time(), self._ignored)
+        if now.identity != item.identity:
+            raise _changed(item)
+        self._refuse(item, now.state, now.reason)
+        try:
+            rmid(item.id)
+        except PEER_ERRORS as exc:
+            error = from_peer(exc, op=table.call, target=item.address)
+            if isinstance(error, AccessDenied):
+                error = table.denied(item.id, item.address)
+            if isinstance(error, (Removed, InvalidArgument)):
+                error = NotFound("it is gone already", errno=errno.ENOENT, target=item.address)
+            raise error from None
+
+    @contextmanager
+    def _directory(self, item: IpcObject) -> Generator[int | None]:
+        if item.kind == "posix-queue":
+            with files.queue_directory() as found:
+                yield found
+        else:
+            with files.memory_directory() as found:
+                yield found
+
+    def _remove_file(self, item: IpcObject) -> None:
+        with self._directory(item) as directory:
+            if directory is None:
+                self._unlink_unseen_queue(item)
+                return
+            name = files.file_name(item.kind, item.name)
+            try:
+                with files.alone(directory, name) as is_alone:
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    if (status.st_dev, status.st_ino) != item.identity:
+                        raise _changed(item)
+                    self._refuse_file(item, is_alone=is_alone)
+                    os.unlink(name, dir_fd=directory)
+            except OSError as exc:
+                if isinstance(exc, (InUse, NotFound)):
+                    raise
+                raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+
+    def _refuse_file(self, item: IpcObject, *, is_alone: bool | None) -> None:
+        if self._force or is_alone:
+            return
+        if is_alone is False:
+            reason = item.reason if item.holders else "a process has it open or mapped"
+            self._refuse(item, "held", reason)
+        processes = Processes()
+        holders = processes.having((item.identity[0], item.identity[1]))
+        if holders:
+            self._refuse(item, "held", f"pid {holders[0].pid}: {holders[0].how}")
+        if not processes.complete:
+            self._refuse(item, "unknown", "who has it open can't be seen")
+
+    def _unlink_unseen_queue(self, item: IpcObject) -> None:
+        """Unlink a queue that was seen only since a process has it open."""
+        self._refuse(item, item.state, item.reason)
+        try:
+            posix_ipc.unlink_message_queue(item.name)
+        except PEER_ERRORS as exc:
+            raise from_peer(exc, op="mq_unlink", target=item.address) from None
+
+    def _remove_socket(self, item: IpcObject) -> None:
+        path = Path(item.name)
+        try:
+            status = path.lstat()
+            if (status.st_dev, status.st_ino) != item.identity:
+                raise _changed(item)
+            if not self._force:
+                bound = any(row.name == item.name and not row.connected for row in sockets.rows())
+                answered = True if bound else sockets.answers(path)
+                if answered:
+                    self._refuse(item, "held", item.reason or "somebody answers")
+                elif answered is None:
+                    self._refuse(item, "unknown", "it may not be connected to")
+            path.unlink()
+        except OSError as exc:
+            if isinstance(exc, (InUse, NotFound)):
+                raise
+            raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+
+
+def _changed(item: IpcObject) -> NotFound:
+    message = "it is gone, and another has its name; or it was changed since"
+    return NotFound(message, errno=errno.ENOENT, target=item.address, hint="look again")

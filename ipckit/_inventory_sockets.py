@@ -1,0 +1,179 @@
+"""UNIX sockets that have a name: those of /proc/net/unix, and files that nobody is behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipckit._inventory_judge import NOT_ASKED, Verdict, group_of, judge, user_of
+from ipckit._inventory_model import IpcObject, Process, Use
+from ipckit._inventory_parse import UnixRow, unix_rows
+from ipckit._inventory_proc import read
+from ipckit._unix_address import TYPES, for_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipckit._inventory_proc import Processes
+
+# Where programs leave their sockets; how deep below is looked for files that nobody is behind.
+_WRONG_TYPE: Final = errno.EPROTOTYPE
+_DIRECTORIES: Final = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - looked at, not written to
+_DEPTH: Final = 3
+_MOST_ENTRIES: Final = 20_000
+
+
+def rows() -> list[UnixRow]:
+    """The sockets of the network namespace that are bound to a name."""
+    return [row for row in unix_rows(read("/proc/net/unix")) if row.name]
+
+
+def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iterator[IpcObject]:
+    """One object for each socket that others can reach by a name.
+
+    An accepted connection shows its listener's name too: it is counted, and not an object.
+    """
+    connections: dict[str, int] = defaultdict(int)
+    bound: list[UnixRow] = []
+    for row in found:
+        if row.connected and row.type != "dgram":
+            connections[row.name] += 1
+        else:
+            bound.append(row)
+    for row in bound:
+        status = None if row.name.startswith("@") else _status(row.name)
+        verdict, holders = NOT_ASKED, tuple[Process, ...]()
+        if processes is not None:
+            pids = processes.sockets.get(row.inode, {})
+            holders = processes.holding({pid: ", ".join(how) for pid, how in pids.items()})
+            verdict = judge(holders, (), held="the socket is there", orphaned="")
+        details: dict[str, int | str] = {
+            "type": row.type,
+            "listening": int(row.listening),
+            "connections": connections[row.name],
+        }
+        if status is None and row.name.startswith("/"):
+            details["file"] = "missing"
+        yield _object(row.name, row.inode, status, verdict, details, now=now, holders=holders)
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return found if stat.S_ISSOCK(found.st_mode) else None
+
+
+def _object(
+    name: str,
+    inode: int,
+    status: os.stat_result | None,
+    verdict: Verdict,
+    details: dict[str, int | str],
+    *,
+    now: float,
+    holders: tuple[Process, ...] = (),
+) -> IpcObject:
+    return IpcObject(
+        kind="socket",
+        name=name,
+        key=None,
+        id=inode,
+        uid=status.st_uid if status else None,
+        gid=status.st_gid if status else None,
+        owner=user_of(status.st_uid) if status else "",
+        group=group_of(status.st_gid) if status else "",
+        mode=stat.S_IMODE(status.st_mode) if status else None,
+        size=None,
+        used=Use(attached=int(details.get("connections", 0))),
+        holders=holders,
+        times={"changed": status.st_ctime} if status else {},
+        age=max(0.0, now - status.st_ctime) if status else None,
+        state=verdict.state,
+        reason=verdict.reason,
+        unseen=verdict.unseen,
+        details=details,
+        identity=(status.st_dev, status.st_ino) if status else (inode,),
+    )
+
+
+def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObject]:
+    """Socket files in the usual directories that no socket of this network namespace is bound to.
+
+    Args:
+        found: the sockets that are there.
+        now: seconds since the epoch.
+        judged: whether to ask, by trying to connect, if anybody is behind a file all the same.
+    """
+    known: set[tuple[int, int]] = set()
+    for row in found:
+        status = _status(row.name)
+        if status:
+            known.add((status.st_dev, status.st_ino))
+    places = [*_DIRECTORIES, os.environ.get("XDG_RUNTIME_DIR", "")]
+    looked: set[tuple[int, int]] = set()
+    budget = [_MOST_ENTRIES]
+    for place in filter(None, places):
+        for path in _socket_files(Path(place), _DEPTH, budget):
+            status = _status(os.fspath(path))
+            if status is None or (status.st_dev, status.st_ino) in known | looked:
+                continue
+            looked.add((status.st_dev, status.st_ino))
+            verdict = NOT_ASKED
+            if judged:
+                answered = answers(path)
+                verdict = {
+                    True: Verdict("held", "somebody answers, of another network namespace"),
+                    False: Verdict("orphaned", "nobody answers at that path"),
+                    None: Verdict("unknown", "it may not be connected to", ("who is behind it",)),
+                }[answered]
+            yield _object(
+                os.fspath(path), status.st_ino, status, verdict, {"file": "only"}, now=now
+            )
+
+
+def _socket_files(directory: Path, depth: int, budget: list[int]) -> Iterator[Path]:
+    try:
+        with os.scandir(directory) as listed:
+            for entry in listed:
+                budget[0] -= 1
+                if budget[0] < 0:
+                    return
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        if depth > 1:
+                            yield from _socket_files(Path(entry.path), depth - 1, budget)
+                    elif stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                        yield Path(entry.path)
+    except OSError:
+        return
+
+
+def answers(path: Path) -> bool | None:
+    """Whether a socket is behind a socket file; None where that can't be told.
+
+    A listener gets a connection that is closed at once.
+    """
+    for kind in TYPES.values():
+        with socket.socket(socket.AF_UNIX, kind) as probe:
+            probe.setblocking(False)  # noqa: FBT003 - the library's signature
+            try:
+                with for_kernel(path) as address:
+                    probe.connect(address)
+            except ConnectionRefusedError:
+                return False
+            except BlockingIOError:
+                return True  # its queue of connections is full
+            except OSError as exc:
+                if exc.errno == _WRONG_TYPE:
+                    continue
+                return None
+            return True
+    return True

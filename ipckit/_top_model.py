@@ -1,0 +1,257 @@
+"""What ``ipckit top`` shows: each queue, segment and semaphore set, and how fast it changes.
+
+The kernel counts no messages that passed, only those that are there. So the depth of each queue
+is looked at many times, and rises and falls are added up: what comes and goes between two looks
+is missed, and the rates are lower bounds.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit import inventory
+from ipckit.errors import IpcError
+from ipckit.msgq import PosixMessageQueue, list_queues
+from ipckit.sem import SysVSemaphoreSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ipckit.inventory import IpcObject, Kind
+
+LOOKS: Final = 20  # an interval
+_KINDS: Final[tuple[Kind, ...]] = (
+    "sysv-queue",
+    "posix-queue",
+    "sysv-segment",
+    "sysv-semaphores",
+    "posix-semaphore",
+)
+_SHOWN: Final = 8  # values of a set
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object now.
+
+    Attributes:
+        address: what names it, such as ``"q:5"``.
+        key: its key as text, or "".
+        owner: the owner's name.
+        messages: messages queued; None for what has none.
+        bytes: bytes of text queued, or bytes of a segment.
+        rate_in: messages a second that came, at least.
+        rate_out: messages a second that were taken, at least.
+        bytes_in: bytes a second that came, at least; None where the kernel does not tell.
+        bytes_out: bytes a second that were taken, likewise.
+        waiters: who waits on its semaphores; None for what has none, or where it may not be read.
+        attached: how often a segment is attached; None for what is not.
+        values: the values of its semaphores, as text.
+        last: the process that last used it; 0 for none on record.
+    """
+
+    address: str
+    key: str
+    owner: str
+    messages: int | None = None
+    bytes: int | None = None
+    rate_in: float | None = None
+    rate_out: float | None = None
+    bytes_in: float | None = None
+    bytes_out: float | None = None
+    waiters: int | None = None
+    attached: int | None = None
+    values: str = ""
+    last: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return asdict(self)
+
+
+def _waiters(each: IpcObject) -> int | None:
+    """Who waits on a semaphore or a set; None for what is none, or may not be read."""
+    if each.kind == "posix-semaphore":
+        waiting = each.details.get("waiting")
+        return None if waiting is None else int(waiting)
+    if each.kind != "sysv-semaphores":
+        return None
+    try:
+        with SysVSemaphoreSet.from_id(each.id) as found:
+            return sum(semaphore.waiting + semaphore.waiting_zero for semaphore in found)
+    except IpcError:
+        return None
+
+
+def _last(each: IpcObject) -> int:
+    """The process that last used a queue or segment, where that is on record."""
+    details = each.details
+    sent = float(details.get("stime", 0)) >= float(details.get("rtime", 0))
+    names = ("lspid", "lrpid") if sent else ("lrpid", "lspid")
+    return next((int(details[name]) for name in (*names, "lpid", "cpid") if details.get(name)), 0)
+
+
+def row_of(each: IpcObject) -> Row:
+    """What the inventory tells of an object, without rates."""
+    values = each.used.values or ()
+    memory = each.kind == "sysv-segment"
+    return Row(
+        each.address,
+        f"{each.key:#010x}" if each.key else "",
+        each.owner,
+        messages=each.used.messages,
+        bytes=each.size if memory else each.used.bytes if each.used.messages is not None else None,
+        waiters=_waiters(each),
+        attached=each.used.attached,
+        values=" ".join(map(str, values[:_SHOWN])) + (" …" if len(values) > _SHOWN else ""),
+        last=_last(each),
+    )
+
+
+@dataclass(slots=True)
+class _Flow:
+    """What came to and went from one queue since the rates were last taken."""
+
+    depth: int
+    size: int | None
+    came: int = 0
+    went: int = 0
+    bytes_came: int = 0
+    bytes_went: int = 0
+
+    def look(self, depth: int, size: int | None) -> None:
+        """Note the messages and bytes that are there now."""
+        self.came += max(0, depth - self.depth)
+        self.went += max(0, self.depth - depth)
+        if size is not None and self.size is not None:
+            self.bytes_came += max(0, size - self.size)
+            self.bytes_went += max(0, self.size - size)
+        self.depth, self.size = depth, size
+
+
+class Sampler:
+    """Looks at every object again and again.
+
+    Call `look` many times an interval, which is cheap, and `rows` once at its end. `close` it
+    when done: it keeps the POSIX queues open.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._flows: dict[str, _Flow] = {}
+        self._began = clock()
+        self._posix: dict[str, PosixMessageQueue[bytes]] = {}
+        self._follow(inventory.survey(["posix-queue"], holders=False).objects)
+        self.look()
+
+    def close(self) -> None:
+        """Let go of the queues."""
+        for queue in self._posix.values():
+            queue.close()
+        self._posix.clear()
+
+    def _follow(self, objects: Iterable[IpcObject]) -> None:
+        """Open the POSIX queues that came, and forget those that went."""
+        names = {each.name for each in objects if each.kind == "posix-queue"}
+        for name in set(self._posix) - names:
+            self._posix.pop(name).close()
+        for name in names - set(self._posix):
+            with suppress(IpcError):
+                self._posix[name] = PosixMessageQueue.open(name, readonly=True)
+
+    def look(self) -> None:
+        """Note how deep each queue is now."""
+        for address, depth, size in self._depths():
+            flow = self._flows.get(address)
+            if flow is None:
+                self._flows[address] = _Flow(depth, size)
+            else:
+                flow.look(depth, size)
+
+    def _depths(self) -> Iterator[tuple[str, int, int | None]]:
+        for queue in list_queues():
+            yield f"q:{queue.id}", queue.qnum, queue.cbytes
+        for name, posix in self._posix.items():
+            yield f"mq:{name}", posix.attributes().curmsgs, None
+
+    def _rated(self, row: Row, elapsed: float) -> Row:
+        flow = self._flows.get(row.address)
+        if flow is None or elapsed <= 0:
+            return row
+        known = flow.size is not None
+        rated = replace(
+            row,
+            rate_in=flow.came / elapsed,
+            rate_out=flow.went / elapsed,
+            bytes_in=flow.bytes_came / elapsed if known else None,
+            bytes_out=flow.bytes_went / elapsed if known else None,
+        )
+        flow.came = flow.went = flow.bytes_came = flow.bytes_went = 0
+        return rated
+
+    def rows(self) -> list[Row]:
+        """Every object, with the rates since the last call."""
+        objects = inventory.survey(_KINDS, holders=False).objects
+        self._follow(objects)
+        self.look()
+        now = self._clock()
+        elapsed, self._began = now - self._began, now
+        found = [self._rated(row, elapsed) for row in map(row_of, objects)]
+        there = {row.address for row in found}
+        for address in set(self._flows) - there:
+            del self._flows[address]  # a later queue of that id is another
+        return found
+
+
+def _number(value: float | None) -> float:
+    return -1.0 if value is None else float(value)
+
+
+# What `top` can sort by: a key, a title, and what of a row counts; the largest first but names.
+ORDERS: Final[dict[str, tuple[str, Callable[[Row], Any]]]] = {
+    "name": ("n", lambda row: row.address),
+    "messages": ("m", lambda row: _number(row.messages)),
+    "bytes": ("b", lambda row: _number(row.bytes)),
+    "rate": ("r", lambda row: _number(row.rate_in) + _number(row.rate_out)),
+    "waiters": ("w", lambda row: _number(row.waiters)),
+    "attached": ("a", lambda row: _number(row.attached)),
+}
+
+
+def arranged(rows: list[Row], order: str, wanted: str) -> list[Row]:
+    """The rows in which some text stands, in an order of `ORDERS`."""
+    shown = [
+        row for row in rows if wanted.lower() in f"{row.address} {row.key} {row.owner}".lower()
+    ]
+    return sorted(shown, key=ORDERS[order][1], reverse=order != "name")
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}" if value >= 10 or value == 0 else f"{value:.1f}"  # noqa: PLR2004
+
+
+TITLES: Final = (
+    "OBJECT", "KEY", "OWNER", "MESSAGES", "BYTES", "IN/s", "OUT/s", "BYTES-IN/s", "BYTES-OUT/s",
+    "WAITERS", "ATTACHED", "VALUES", "LAST",
+)  # fmt: skip
+NUMBERS: Final = "MESSAGES BYTES IN/s OUT/s BYTES-IN/s BYTES-OUT/s WAITERS ATTACHED LAST"
+
+
+def cells(row: Row) -> list[str]:
+    """A row as text, under `TITLES`."""
+    counts = (row.messages, row.bytes)
+    rates = (row.rate_in, row.rate_out, row.bytes_in, row.bytes_out)
+    uses = (row.waiters, row.attached)
+    return [
+        row.address,
+        row.key,
+        row.owner,
+        *("" if each is None else str(each) for each in counts),
+        *map(_rate, rates),
+        *("" if each is None else str(each) for each in uses),
+        row.values,
+        str(row.last) if row.last else "",
+    ]

@@ -1,0 +1,159 @@
+"""What IPC objects exist, who holds them, and which are left over.
+
+``survey(["sysv-queue"]).objects`` are the queues, each an `IpcObject`; `remove` takes one away if
+nobody alive holds it. Nothing here takes root; what could not be seen is said.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from ipckit import _inventory_files as files
+from ipckit import _inventory_sockets as sockets
+from ipckit import _inventory_sysv as sysv
+from ipckit._inventory_model import KINDS, PREFIXES, IpcObject, Kind, Process, State, Survey, Use
+from ipckit._inventory_proc import Processes
+from ipckit._inventory_remove import Remover
+from ipckit.msgq import list_queues
+from ipckit.sem import list_sets
+from ipckit.shm import list_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ipckit.errors import IpcError
+
+__all__ = [
+    "IpcObject",
+    "KINDS",
+    "Kind",
+    "PREFIXES",
+    "Process",
+    "State",
+    "Survey",
+    "Use",
+    "collect",
+    "remove",
+    "survey",
+]
+
+_SYSTEM_V = frozenset[Kind]({"sysv-queue", "sysv-segment", "sysv-semaphores"})
+_IN_SHM = frozenset[Kind]({"posix-segment", "posix-semaphore", "channel"})
+_OPEN_ONLY = frozenset[Kind]({*_IN_SHM, "posix-queue", "memfd"})
+
+
+def survey(
+    kinds: Iterable[Kind] | None = None, *, holders: bool = True, ignore_self: bool = False
+) -> Survey:
+    """Look at what exists in this process's namespaces.
+
+    Args:
+        kinds: which of `KINDS`; all by default.
+        holders: also find the processes that hold each object, from ``/proc``; without them
+            every state is unknown, and memfds are not seen.
+        ignore_self: this process holds no objects, whatever it looks like.
+
+    Returns:
+        The objects, and what could not be seen. UNIX sockets without a name are left out.
+    """
+    wanted = frozenset(KINDS if kinds is None else kinds)
+    now = time.time()
+    with ExitStack() as stack:
+        # What exists first, then who holds it: a holder that comes later is not missed by mistake.
+        unseen: list[str] = []
+        # One of the three tells of the others.
+        system_v = bool(wanted & _SYSTEM_V)
+        queues = list_queues() if system_v else []
+        segments = list_segments() if system_v else []
+        sets = list_sets() if system_v else []
+        queue_files = None
+        if "posix-queue" in wanted:
+            queue_files = stack.enter_context(files.queue_directory())
+        entries = list(_entries(wanted, stack, queue_files, unseen))
+        rows = sockets.rows() if "socket" in wanted else []
+        processes = Processes() if holders else None
+        if processes is not None:
+            unseen += processes.unseen
+        ignored = frozenset({os.getpid()} if ignore_self else ())
+        objects = [sysv.queue(each, processes, now, ignored) for each in queues]
+        objects += [sysv.segment(each, processes, now, ignored) for each in segments]
+        objects += [sysv.semaphores(each, processes, now, ignored) for each in sets]
+        if processes is not None:
+            objects = sysv.together(objects, processes)
+        objects = [each for each in objects if each.kind in wanted]
+        for entry in entries:
+            with suppress(FileNotFoundError):  # unlinked meanwhile
+                objects.append(files.made(entry, processes, now))
+        if processes is not None and wanted & _OPEN_ONLY:
+            seen = {(each.status.st_dev, each.status.st_ino) for each in entries}
+            queues_on = None if queue_files is None else os.fstat(queue_files).st_dev
+            found = files.unlinked(processes, seen, queues_on)
+            objects += [each for each in found if each.kind in wanted]
+        if "socket" in wanted:
+            objects += sockets.named(rows, processes, now)
+            objects += sockets.stale(rows, now, judged=processes is not None)
+    order = {kind: index for index, kind in enumerate(KINDS)}
+    objects.sort(key=lambda each: (order[each.kind], each.name, each.id))
+    return Survey(tuple(objects), tuple(unseen), now)
+
+
+def _entries(
+    wanted: frozenset[Kind], stack: ExitStack, queue_files: int | None, unseen: list[str]
+) -> Iterator[files.Entry]:
+    if wanted & _IN_SHM:
+        try:
+            directory = stack.enter_context(files.memory_directory())
+        except OSError as exc:
+            unseen.append(f"POSIX shared memory and semaphores: /dev/shm: {exc.strerror}")
+        else:
+            found = files.entries(directory, queues=False)
+            yield from (each for each in found if each.kind in wanted)
+    if "posix-queue" in wanted:
+        if queue_files is None:
+            unseen.append(files.NOT_MOUNTED)
+        else:
+            yield from files.entries(queue_files, queues=True)
+
+
+def remove(item: IpcObject, *, force: bool = False) -> None:
+    """Remove one object, unless a live process holds it.
+
+    It is looked at again just before; what can't be seen to be held is removed.
+
+    Args:
+        item: as `survey` gave it.
+        force: also what a live process holds.
+
+    Raises:
+        InUse: a live process holds it, waits on it, made it or used it last.
+        NotFound: it is gone, or another one has its name by now.
+        AccessDenied: it is another user's.
+        InvalidArgument: it has no name, and goes with its last holder: a memfd, an abstract socket.
+
+    See msgctl(2), shmctl(2), semctl(2), shm_unlink(3), mq_unlink(3), unlink(2).
+    """
+    Remover(force=force).remove(item)
+
+
+def collect(
+    items: Iterable[IpcObject], *, ignore_self: bool = False
+) -> Iterator[tuple[IpcObject, IpcError | None]]:
+    """Remove what is orphaned for certain, and nothing else.
+
+    Each object is looked at again just before it is removed.
+
+    Args:
+        items: as `survey` gave them.
+        ignore_self: this process holds no objects, whatever it looks like.
+
+    Yields:
+        Each object, with None once it was removed, or with why it was not: `InUse` where somebody
+        holds it by now or that can't be seen, `NotFound`, `AccessDenied`.
+    """
+    ignored = frozenset({os.getpid()} if ignore_self else ())
+    remover = Remover(orphans=True, ignored=ignored)
+    for item in items:
+        yield item, remover.attempt(item)

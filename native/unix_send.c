@@ -1,0 +1,134 @@
+/* Sending on a UNIX socket. */
+#include "unix_socket.h"
+
+#include <errno.h>
+
+/* One sendmsg; the GIL is kept for a short one that does not sleep. */
+static ssize_t
+send_once(int fd, const struct msghdr *message, bool asleep)
+{
+    int flags = MSG_NOSIGNAL | (asleep ? 0 : MSG_DONTWAIT);
+    if (!asleep && message->msg_iov->iov_len <= GIL_FREE_BYTES) {
+        return sendmsg(fd, message, flags);
+    }
+    ssize_t sent;
+    int error;
+    Py_BEGIN_ALLOW_THREADS
+    sent = sendmsg(fd, message, flags);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    errno = error;
+    return sent;
+}
+
+/* How many bytes were sent; -1 with errno, or with an exception set and errno 0. */
+static ssize_t
+send_message(int fd, const struct msghdr *message, int64_t wait_ns)
+{
+    ssize_t sent = send_once(fd, message, false);
+    if (sent < 0 && errno == EAGAIN && wait_ns == WAIT_FOREVER) {
+        do {
+            sent = send_once(fd, message, true);
+            if (sent < 0 && errno == EINTR && PyErr_CheckSignals() < 0) {
+                errno = 0;
+                return -1;
+            }
+        } while (sent < 0 && errno == EINTR);
+    }
+    return sent;
+}
+
+enum { SEND_DATA, SEND_FDS, SEND_CREDENTIALS, SEND_TO, SEND_TIMEOUT, SEND_COUNT };
+
+static PyObject *
+send_slowly(unix_object *self, const unix_arg *given, Py_ssize_t sent)
+{
+    PyObject *none = given[SEND_FDS].value == NULL ? PyTuple_New(0) : NULL;
+    PyObject *fds = none == NULL ? given[SEND_FDS].value : none;
+    if (fds == NULL) {
+        return NULL;
+    }
+    PyObject *credentials = given[SEND_CREDENTIALS].value;
+    PyObject *to = given[SEND_TO].value, *timeout = given[SEND_TIMEOUT].value;
+    PyObject *result = PyObject_CallMethod(
+        (PyObject *)self, "_send_slowly", "OOOOOn", given[SEND_DATA].value, fds,
+        credentials == NULL ? Py_False : credentials, to == NULL ? Py_None : to,
+        timeout == NULL ? Py_None : timeout, sent);
+    Py_XDECREF(none);
+    return result;
+}
+
+const char ipckit_unix_send_doc[] =
+    "send($self, data, *, fds=(), credentials=False, to=None, timeout=None)\n--\n\n"
+    "Send bytes, and descriptors with them.\n\n"
+    "A stream takes any number of bytes; the other kinds keep each call's apart as one\n"
+    "message.\n\n"
+    "Args:\n"
+    "    data: bytes, or any contiguous buffer.\n"
+    "    fds: up to 253 descriptors: numbers, or whatever has `fileno`. The receiver gets\n"
+    "        duplicates; these stay the caller's. On a stream they need a byte to go with.\n"
+    "    credentials: send this process's pid, real uid and gid along, for the kernel to\n"
+    "        check.\n"
+    "    to: a datagram's receiver, where the socket is not connected.\n"
+    "    timeout: seconds to wait for room; None waits for ever, 0 not at all.\n\n"
+    "Raises:\n"
+    "    PeerGone: the other side is closed. SIGPIPE is never sent.\n"
+    "    Timeout: there was no room until the deadline. Where part of a stream's bytes had\n"
+    "        been sent by then, the message says how many.\n"
+    "    WouldBlock: there is no room, with a timeout of 0.\n"
+    "    MessageTooLong: a message larger than the send buffer (SO_SNDBUF) takes.\n"
+    "    LimitReached: more than 253 descriptors, or more under way than RLIMIT_NOFILE.\n"
+    "    InvalidArgument: descriptors without a byte on a stream, or one that is not open.\n"
+    "    NotFound: no socket has the address `to`.\n"
+    "    ClosedHandle: the handle is closed.\n\n"
+    "See sendmsg(2) and unix(7).";
+
+PyObject *
+ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    unix_arg given[SEND_COUNT] = {
+        {"data", NULL}, {"fds", NULL}, {"credentials", NULL}, {"to", NULL}, {"timeout", NULL}};
+    if (ipckit_unix_parse("send", args, nargs, kwnames, given, SEND_COUNT) < 0) {
+        return NULL;
+    }
+    if (given[SEND_DATA].value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "send() takes data");
+        return NULL;
+    }
+    int64_t wait_ns;
+    unix_rights rights;
+    struct iovec vector;
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    PyObject *fds = given[SEND_FDS].value;
+    bool usual = (given[SEND_CREDENTIALS].value == NULL || given[SEND_CREDENTIALS].value == Py_False)
+                 && (given[SEND_TO].value == NULL || given[SEND_TO].value == Py_None)
+                 && ipckit_unix_wait(given[SEND_TIMEOUT].value, &wait_ns)
+                 && (fds == NULL || ipckit_unix_rights(fds, &rights, &message) == 0);
+    Py_buffer data;
+    if (!usual || PyObject_GetBuffer(given[SEND_DATA].value, &data, PyBUF_SIMPLE) < 0) {
+        return ipckit_unix_pass_over() ? send_slowly(self, given, 0) : NULL;
+    }
+    vector = (struct iovec){.iov_base = data.buf, .iov_len = (size_t)data.len};
+    Py_ssize_t size = data.len, sent = -1;
+    int fd = fds != NULL && size == 0 && self->stream ? -1 : ipckit_unix_fd(self);
+    if (fd >= 0) {
+        sent = send_message(fd, &message, wait_ns);
+    }
+    int error = fd < 0 ? EAGAIN : errno;
+    PyBuffer_Release(&data);
+    if (sent == size) {
+        Py_RETURN_NONE;
+    }
+    if (sent >= 0 || error == EAGAIN || error == EINTR) {
+        return send_slowly(self, given, sent < 0 ? 0 : sent);
+    }
+    if (error == 0) {
+        return NULL; /* what a signal's handler raised is nobody's to explain */
+    }
+    PyObject *context = Py_BuildValue("nO", size, fds == NULL ? Py_None : fds);
+    if (context != NULL) {
+        ipckit_unix_explain(self, error, "_explain_send", context);
+        Py_DECREF(context);
+    }
+    return NULL;
+}

@@ -1,0 +1,305 @@
+"""`ipckit gc` against programs that leak, and against the same ones while they live."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import inventory
+from ipckit.testing import as_user, require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ipckit.testing import Child, Namespace
+
+    Listed = Callable[..., dict[str, dict[str, Any]]]
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes that are not our children, and wait until each is gone."""
+    for pid in pids:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        assert select.select([handle], [], [], 30)[0]
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def ended(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A program that is killed at the end of the block, if it runs still."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def removed(told: str) -> set[str]:
+    """The addresses that gc says it removed."""
+    return {line.split()[1] for line in told.splitlines() if line.startswith("removed ")}
+
+
+# -- our own ---------------------------------------------------------------------------------------
+
+OWN = """
+import socket
+from ipckit import PosixMessageQueue, PosixSemaphore, PosixSharedMemory, listen
+from ipckit import SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory
+from ipckit.testing import step
+key, name, path = args
+queue = SysVMessageQueue.create(key)
+queue.send(bytes(100))
+segment = SysVSharedMemory.create(key, 4096)
+sets = SysVSemaphoreSet.create(key, [1, 2])
+files = [PosixSharedMemory.create(name, 8192), PosixSemaphore.create(name),
+         PosixMessageQueue.create(name, max_messages=1, max_size=10), listen(path)]
+step.tell([queue.id, segment.id, sets.id])
+step.hear()
+"""
+
+
+def test_what_a_killed_child_left_goes_and_not_before(
+    ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run
+) -> None:
+    name, path = ns.name(), str(ns.path())
+    child = spawn(OWN, ns.key(), name, path)
+    queue, segment, sets = child.hear()
+    left = {f"q:{queue}", f"m:{segment}", f"s:{sets}"}
+    left |= {f"shm:{name}", f"sem:{name}", f"mq:{name}", f"socket:{path}"}
+    kinds = ["--kind", "sysv", "--kind", "posix", "--kind", "socket"]
+
+    alive = ipckit_run("gc", *kinds, "--delete", "--yes")
+    assert alive.returncode == 0, alive.stderr
+    assert not removed(alive.stdout) & left
+    child.kill()
+
+    dry = ipckit_run("gc", *kinds)
+    assert dry.returncode == 0
+    assert left <= {line.split()[0] for line in dry.stdout.splitlines() if line}
+    assert not removed(dry.stdout)
+    assert ipckit_run("stat", f"q:{queue}").returncode == 0  # a dry run is the default
+
+    young = ipckit_run("gc", *kinds, "--older-than", "1h", "--delete", "--yes")
+    assert not removed(young.stdout) & left
+    unasked = ipckit_run("gc", *kinds, "--delete")
+    assert unasked.returncode == 3
+
+    done = ipckit_run("gc", *kinds, "--delete", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert left <= removed(done.stdout)
+    assert "freed: " in done.stdout.splitlines()[-1]
+    assert ns.leftovers() == []
+
+
+WAIT = """
+import os
+from ipckit import SysVMessageQueue, SysVSemaphoreSet
+which, ident = args
+if which == "queue":
+    with SysVMessageQueue.from_id(ident) as queue:
+        queue.receive(9, timeout=60)
+else:
+    with SysVSemaphoreSet.from_id(ident) as sets:
+        sets[0].acquire()
+"""
+LEFT = """
+from ipckit import SysVMessageQueue, SysVSemaphoreSet
+key, = args
+queue = SysVMessageQueue.create(key)
+queue.send(b"for nobody")
+sets = SysVSemaphoreSet.create(key, [0])
+result = [queue.id, sets.id]
+for each in (queue, sets):
+    each.disown()
+    each.close()
+"""
+
+
+@pytest.mark.parametrize("which", ["queue", "set"])
+def test_what_somebody_waits_on_stays_whoever_made_it(
+    ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run, which: str
+) -> None:
+    maker = spawn(LEFT, ns.key())
+    maker.wait()
+    queue, sets = maker.result
+    address = f"q:{queue}" if which == "queue" else f"s:{sets}"
+    waiter = spawn(WAIT, which, queue if which == "queue" else sets)
+    waiter.wait_blocked("clock_nanosleep" if which == "queue" else "semop")
+    done = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes")
+    assert done.returncode == 0
+    assert address not in removed(done.stdout)
+    waiter.kill()
+    again = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes")
+    assert address in removed(again.stdout)
+    assert ns.leftovers() == []
+
+
+def test_who_begins_to_wait_after_the_look_is_seen_in_the_second_one(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
+    maker = spawn(LEFT, ns.key())
+    maker.wait()
+    queue, sets = maker.result
+    seen = {
+        each.address: each for each in inventory.survey(["sysv-queue", "sysv-semaphores"]).objects
+    }
+    items = [seen[f"q:{queue}"], seen[f"s:{sets}"]]
+    assert all(each.orphaned for each in items)
+    waiters = [spawn(WAIT, "queue", queue), spawn(WAIT, "set", sets)]
+    waiters[0].wait_blocked("clock_nanosleep")
+    waiters[1].wait_blocked("semop")
+    errors = [error for _, error in inventory.collect(items)]
+    assert [type(error).__name__ for error in errors] == ["InUse", "InUse"]
+    assert "waits in msgrcv" in str(errors[0])
+    for waiter in waiters:
+        waiter.kill()
+    assert [error for _, error in inventory.collect(items)] == [None, None]
+
+
+UNUSED = """
+from ipckit import SysVMessageQueue
+from ipckit.testing import step
+queue = SysVMessageQueue.create(args[0])
+step.tell(queue.id)
+step.hear()
+queue.unlink()
+queue.close()
+"""
+
+
+def test_a_queue_without_a_record_stays_while_its_maker_may_live(
+    ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run, listed: Listed
+) -> None:
+    child = spawn(UNUSED, ns.key())
+    address = f"q:{child.hear()}"
+    ours = listed("--kind", "q")[address]
+    assert ours["state"] == "unknown"
+    assert "who made it" in ours["reason"]
+    done = ipckit_run("gc", "--kind", "q", "--delete", "--yes")
+    assert address not in removed(done.stdout)
+    assert "could not be judged" in done.stderr
+    child.tell("end")
+
+
+# -- programs that are not ours --------------------------------------------------------------------
+
+
+def test_fakeroot_s_queues_stay_while_it_runs(
+    ipckit_run: Run, listed: Listed, tmp_path: Path
+) -> None:
+    fakeroot = require("fakeroot", package="fakeroot")
+    before = set(listed("--kind", "sysv"))
+    with ended(
+        [fakeroot, "--", "sh", "-c", "touch a; chown 1 a; echo ready; read _"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as session:
+        assert session.stdout is not None
+        assert session.stdout.readline() == b"ready\n"
+        found = {
+            name: each for name, each in listed("--kind", "sysv").items() if name not in before
+        }
+        holders = [each for item in found.values() for each in item["holders"]]
+        (daemon,) = {each["pid"] for each in holders if "faked" in each["command"]}
+        assert {each["kind"] for each in found.values()} >= {"sysv-queue"}
+        assert not any(each["orphaned"] for each in found.values())
+
+        alive = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes")
+        assert not removed(alive.stdout) & set(found)
+
+        kill([daemon])
+        session.kill()
+    gone = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes")
+    assert set(found) <= removed(gone.stdout), gone.stdout + gone.stderr
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[Path, Path]]:
+    """A fresh PostgreSQL cluster: where its programs are, and its directory."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    server = places[-1] if places else Path(require("postgres", package="postgresql")).resolve()
+    directory = Path(tempfile.mkdtemp(prefix="ipckit-pg-"))
+    shutil.chown(directory, "postgres", "postgres")
+    try:
+        data = directory / "data"
+        options = ["-D", str(data), "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8"]
+        subprocess.run(
+            as_user("postgres", [str(server.parent / "initdb"), *options]),
+            check=True,
+            capture_output=True,
+            cwd=directory,
+        )
+        yield server, data
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.mark.usefixtures("root")
+def test_postgresql_s_memory_stays_while_it_runs(
+    cluster: tuple[Path, Path], ipckit_run: Run, listed: Listed
+) -> None:
+    server, data = cluster
+    kinds = ["--kind", "segment", "--kind", "sysv"]
+    before = set(listed(*kinds))
+    settings = ["listen_addresses=", f"unix_socket_directories={data.parent}", "fsync=off"]
+    command = [str(server), "-D", str(data), *(word for each in settings for word in ("-c", each))]
+    with ended(
+        as_user("postgres", command), stderr=subprocess.PIPE, cwd=data, text=True
+    ) as postmaster:
+        assert postmaster.stderr is not None
+        assert any("ready to accept connections" in line for line in postmaster.stderr)
+        found = {name: each for name, each in listed(*kinds).items() if name not in before}
+        assert {each["kind"] for each in found.values()} == {"sysv-segment", "posix-segment"}
+        assert {each["state"] for each in found.values()} == {"held"}
+        (segment,) = [each for each in found.values() if each["kind"] == "sysv-segment"]
+        assert postmaster.pid in {holder["pid"] for holder in segment["holders"]}
+        assert segment["creator"]["pid"] == postmaster.pid
+        workers = {holder["pid"] for each in found.values() for holder in each["holders"]} - {
+            postmaster.pid
+        }
+
+        alive = ipckit_run("gc", *kinds, "--delete", "--yes")
+        assert not removed(alive.stdout) & set(found)
+
+        postmaster.kill()
+        postmaster.wait()
+        kill(workers)
+    stale = f"socket:{data.parent}/.s.PGSQL.5432"
+    assert stale in listed("--kind", "socket", "--orphans")
+    gone = ipckit_run("gc", *kinds, "--delete", "--yes")
+    assert set(found) <= removed(gone.stdout), gone.stdout + gone.stderr
+
+
+@pytest.mark.usefixtures("root")
+def test_who_is_in_another_pid_namespace_makes_it_unknown(
+    ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run
+) -> None:
+    maker = spawn(LEFT, ns.key())
+    maker.wait()
+    left = {f"q:{maker.result[0]}", f"s:{maker.result[1]}"}
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "ipckit"]
+    seen = ipckit_run("ls", "--kind", "sysv", command=tuple(inside))
+    states = {line.split()[0]: line for line in seen.stdout.splitlines()}
+    assert all("unknown" in states[address] for address in left), seen.stdout
+    assert all("another pid namespace" in states[address] for address in left)
+    kept = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes", command=tuple(inside))
+    assert not removed(kept.stdout)
+    gone = ipckit_run("gc", "--kind", "sysv", "--delete", "--yes")
+    assert left <= removed(gone.stdout)

@@ -1,0 +1,345 @@
+"""``ipckit doctor`` on a machine of its own, well and ill."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit._doctor_host import remove_ipc
+from ipckit.inventory import IpcObject
+from ipckit.testing import Child, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ipckit.testing import Namespace
+
+pytestmark = pytest.mark.usefixtures("root")
+
+# Directories that other programs leave sockets in are not this machine's, and empty.
+PREAMBLE = """
+import io, json, os, signal, subprocess, sys
+from ipckit import *
+from ipckit import cli
+from ipckit.testing import wait_blocked
+for directory in ("/run", "/tmp", "/var/tmp"):
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
+
+def start(act):
+    # A child that acts and then waits to be killed; None where it has ended by then.
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            act(lambda: os.write(writer, b"."))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    return pid
+
+def doctor(*words):
+    sys.stdout = io.StringIO()
+    try:
+        status = cli.run(["doctor", "--json", *words])
+        return status, json.loads(sys.stdout.getvalue())
+    finally:
+        sys.stdout = sys.__stdout__
+"""
+BIG = "128m"
+
+
+def findings(child: Child) -> dict[str, Any]:
+    child.wait()
+    status, found = child.result
+    assert status == (1 if any(each["level"] == "problem" for each in found) else 0)
+    return {each["check"]: each for each in found}
+
+
+def test_a_healthy_machine_has_no_problem(spawn: Callable[..., Child]) -> None:
+    code = "with SysVMessageQueue.create() as q:\n    q.send(b'a')\n    result = doctor()"
+    found = findings(spawn(PREAMBLE + code, sandbox=Sandbox(shm_size=BIG)))
+    assert [each for each in found.values() if each["level"] == "problem"] == []
+
+
+ILL = """
+import resource, socket
+s = SysVSemaphoreSet.create(None, [1, 1, 1, 1])
+
+def takes_and_dies(told):
+    s[0].acquire()
+
+def waits_for_the_dead(told):
+    told()
+    s[0].acquire()
+
+def crosswise(mine, other):
+    def act(told):
+        s[mine].acquire()
+        told()
+        signal.sigwait([signal.SIGUSR1])
+        s[other].acquire()
+    return act
+
+def holds(told):
+    s[3].acquire()
+    told()
+    signal.pause()
+
+def waits_for_the_living(told):
+    told()
+    s[3].acquire()
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.waitpid(start(takes_and_dies), 0)
+pids = [start(waits_for_the_dead)]
+left, right = start(crosswise(1, 2)), start(crosswise(2, 1))
+os.kill(left, signal.SIGUSR1)
+os.kill(right, signal.SIGUSR1)
+holder, waiter = start(holds), start(waits_for_the_living)
+pids += [left, right, waiter]
+
+full = SysVMessageQueue.create(max_bytes=100)
+full.send(b"x" * 95)
+typed = SysVMessageQueue.create()
+typed.send(b"x", mtype=5)
+def sends(told):
+    told()
+    full.send(b"y" * 50)
+def receives(told):
+    told()
+    typed.receive(9)
+sender, receiver = start(sends), start(receives)
+posix = PosixMessageQueue.create(max_messages=1)
+posix.send(b"x")
+
+def many_files(told):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    for _ in range(50):
+        os.open("/", os.O_RDONLY)
+    told()
+    signal.pause()
+hungry = start(many_files)
+
+stale = socket.socket(socket.AF_UNIX)
+stale.bind("/run/stale; reboot")
+stale.close()
+live = socket.socket(socket.AF_UNIX)
+live.bind("/run/live")
+live.listen()
+
+def leaves_one(told):
+    os.setuid(65534)  # what one user makes at one time may belong together
+    queue = SysVMessageQueue.create().disown()
+    queue.send(b"left")
+    os._exit(0)
+os.waitpid(start(leaves_one), 0)
+for pid in pids:
+    wait_blocked(pid, "semop")
+wait_blocked(sender, "msgsnd")
+wait_blocked(receiver, "msgrcv")
+result = doctor("--stuck-after", "0")
+for pid in [*pids, holder, sender, receiver, hungry]:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+names = {"s": f"s:{s.id}", "full": f"q:{full.id}", "typed": f"q:{typed.id}"}
+result = (*result, names | {"left": left, "right": right, "holder": holder, "hungry": hungry})
+live.close()
+for each in (s, full, typed, posix):
+    each.unlink()
+    each.close()
+"""
+
+
+def test_an_ill_machine_is_told_what_ails_it_and_what_cures_it(
+    spawn: Callable[..., Child],
+) -> None:
+    sandbox = Sandbox(shm_size="64m", sysctls={"kernel.msgmni": 3})
+    child = spawn(PREAMBLE + ILL, sandbox=sandbox)
+    child.wait()
+    status, listed, known = child.result
+    assert status == 1
+    found = {each["check"]: each for each in listed}
+    assert all(each["cure"] for each in listed)
+    assert found["shm-small"]["subject"] == "/dev/shm"  # noqa: S108 - where it is
+    assert found["limit"]["subject"] == "kernel.msgmni"
+    assert found["limit"]["cure"] == "sysctl -w kernel.msgmni=6"
+    dead = found["dead-holder"]
+    assert dead["subject"] == known["s"]
+    assert "semaphore 0" in dead["what"]
+    assert f"from_id({known['s'][2:]})[0].release()" in dead["cure"]
+    circle = found["deadlock"]["what"]
+    assert f"pid {known['left']} " in circle
+    assert f"pid {known['right']} " in circle
+    assert found["stuck-sender"]["subject"] == known["full"]
+    assert "nobody ever received" in found["stuck-sender"]["what"]
+    assert found["wrong-type"]["subject"] == known["typed"]
+    assert found["wrong-type"]["level"] == "note"
+    full = {each["subject"] for each in listed if each["check"] == "queue-full"}
+    assert known["full"] in full
+    assert [each for each in full if each.startswith("mq:/")] != []
+    assert found["descriptors"]["subject"] == f"pid {known['hungry']}"
+    assert [each["subject"] for each in listed if each["check"] == "stale-socket"] == [
+        "socket:/run/stale; reboot"
+    ]
+    assert found["stale-socket"]["cure"].startswith("ipckit rm 'socket:/run/stale; reboot'; ")
+    assert "1 object that" in found["orphans"]["what"]
+
+
+STUCK = """
+def holds(told):
+    s[0].acquire()
+    told()
+    signal.pause()
+def waits(told):
+    told()
+    s[0].acquire()
+with SysVSemaphoreSet.create(None, [1]) as s:
+    holder, waiter = start(holds), start(waits)
+    wait_blocked(waiter, "semop")
+    _, late = doctor()
+    status, now = doctor("--stuck-after", "0")
+    for pid in (waiter, holder):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+result = (status, now, [each["check"] for each in late], holder, waiter)
+"""
+
+
+def test_a_wait_for_the_living_is_told_after_a_while(spawn: Callable[..., Child]) -> None:
+    child = spawn(PREAMBLE + STUCK, sandbox=Sandbox(shm_size=BIG))
+    child.wait()
+    status, listed, late, holder, waiter = child.result
+    assert status == 1
+    assert "stuck-waiter" not in late
+    [found] = [each for each in listed if each["check"] == "stuck-waiter"]
+    assert f"pid {waiter} " in found["what"]
+    assert f"waits for pid {holder}, since" in found["what"]
+
+
+CHAIN = """
+s = SysVSemaphoreSet.create(None, [1, 1, 1])
+def link(mine, other):
+    def act(told):
+        s[mine].acquire()
+        told()
+        s[other].acquire()
+    return act
+def end(told):
+    s[1].acquire()
+    told()
+    signal.pause()
+last = start(end)
+first = start(link(0, 1))
+wait_blocked(first, "semop")
+second = start(link(2, 0))
+wait_blocked(second, "semop")
+third = start(lambda told: (told(), s[2].acquire()))
+wait_blocked(third, "semop")
+status, found = doctor("--stuck-after", "0")
+result = (status, found, [first, second, third, last])
+for pid in (first, second, third, last):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+s.unlink()
+s.close()
+"""
+
+
+def test_a_chain_of_waits_in_one_set_is_no_circle(spawn: Callable[..., Child]) -> None:
+    child = spawn(PREAMBLE + CHAIN, sandbox=Sandbox(shm_size=BIG))
+    child.wait()
+    _, listed, (first, second, third, last) = child.result
+    told = {each["what"].split(";")[1] for each in listed if each["check"] == "stuck-waiter"}
+    assert [each for each in listed if each["check"] == "deadlock"] == []
+    for waiter, holder in ((first, last), (second, first), (third, second)):
+        assert [t for t in told if f"pid {waiter} " in t and f"for pid {holder}," in t] != []
+    assert len(told) == 3
+
+
+def test_a_peer_in_another_container_is_seen_through(
+    spawn: Callable[..., Child], commands: Callable[..., Any]
+) -> None:
+    code = "from ipckit.testing import step\nstep.tell('there')\nstep.expect('seen')"
+    peer = spawn(code, sandbox=Sandbox(net=True))
+    peer.expect("there")
+    [(status, out, _), absent] = commands(
+        ["doctor", "--json", "--peer", peer.pid], ["doctor", "--peer", 2**22]
+    )
+    assert status == 1
+    told = [each for each in json.loads(out) if each["check"] == "peer-namespace"]
+    assert [each["subject"] for each in told] == [f"pid {peer.pid}"] * 3
+    assert "System V objects" in told[0]["what"]
+    assert f"nsenter --target {peer.pid} --ipc" in told[0]["cure"]
+    assert "abstract" in told[1]["what"]
+    assert "another /dev/shm" in told[2]["what"]
+    assert (absent[0], absent[1]) == (1, "")
+    peer.tell("seen")
+
+
+def owned(uid: int) -> IpcObject:
+    return IpcObject("sysv-queue", "", 1, 1, uid, uid, f"user{uid}", "", 0o600, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "uid", "told"),
+    [
+        ({}, 1000, True),
+        ({}, 999, False),
+        ({"etc/systemd/logind.conf": "[Login]\n#RemoveIPC=no\n"}, 1000, True),
+        ({"etc/systemd/logind.conf": "[Login]\nRemoveIPC=no\n"}, 1000, False),
+        (
+            {
+                "etc/systemd/logind.conf": "[Login]\nRemoveIPC=no\n",
+                "usr/lib/systemd/logind.conf.d/9.conf": "[Login]\nRemoveIPC = yes\n",
+            },
+            1000,
+            True,
+        ),
+        (
+            {
+                "etc/systemd/logind.conf.d/9.conf": "[Login]\nRemoveIPC=no\n",
+                "usr/lib/systemd/logind.conf.d/9.conf": "[Login]\nRemoveIPC=yes\n",
+            },
+            1000,
+            False,
+        ),
+    ],
+)
+def test_systemd_that_removes_objects_is_told(
+    ns: Namespace,
+    files: dict[str, str],
+    uid: int,
+    told: bool,  # noqa: FBT001
+) -> None:
+    root: Path = ns.directory
+    assert list(remove_ipc([owned(uid)], root)) == []  # no systemd runs
+    (root / "run/systemd/system").mkdir(parents=True)
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = list(remove_ipc([owned(uid)], root))
+    assert [each.check for each in found] == (["remove-ipc"] if told else [])
+
+
+def test_it_prints_for_people_and_refuses_nonsense(commands: Callable[..., Any]) -> None:
+    wrong = commands(["doctor", "--peer", "x"], ["doctor", "--stuck-after", -1], ["doctor", "x"])
+    assert [status for status, _, _ in wrong] == [2, 2, 2]
+
+
+def test_another_user_is_told_what_could_not_be_seen(
+    commands: Callable[..., Any], ns: Namespace
+) -> None:
+    from ipckit import SysVSemaphoreSet  # noqa: PLC0415
+
+    with SysVSemaphoreSet.create(ns.key(), [0]):
+        [(status, out, _)] = commands(["doctor"], user="nobody")
+    assert status in {0, 1}  # the machine's own
+    assert "note unseen" in out
+    assert "cure:" in out

@@ -1,0 +1,135 @@
+"""When an object is called orphaned, and when not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ipckit._inventory_files import alone
+from ipckit._inventory_judge import judge
+from ipckit._inventory_model import IpcObject, Process
+from ipckit._inventory_proc import Processes
+from ipckit._inventory_sysv import together
+
+ALIVE = Process(7, "server", "created", alive=True)
+DEAD = Process(8, "", "sent", alive=False)
+HOLDER = Process(9, "reader -v", "waits in msgrcv", alive=True)
+
+
+def test_a_holder_counts_most() -> None:
+    found = judge([HOLDER], [DEAD], doubts=["something"], orphaned="x")
+    assert (found.state, found.reason) == ("held", "reader -v (pid 9): waits in msgrcv")
+
+
+def test_what_is_held_by_who_cannot_be_seen_is_held() -> None:
+    found = judge([], [DEAD], held="attached 2 times", orphaned="x")
+    assert (found.state, found.unseen) == ("held", ("by whom",))
+
+
+def test_a_living_user_keeps_it() -> None:
+    assert judge([], [DEAD, ALIVE], orphaned="x").state == "used"
+
+
+def test_what_could_not_be_seen_is_never_orphaned() -> None:
+    found = judge([], [DEAD], doubts=["a process of another pid namespace"], orphaned="x")
+    assert (found.state, found.unseen) == ("unknown", ("a process of another pid namespace",))
+    assert "another pid namespace" in found.reason
+
+
+def test_nobody_at_all_leaves_an_orphan() -> None:
+    assert judge([], [DEAD], orphaned="why").reason == "why"
+    assert judge([], [DEAD], orphaned="why").state == "orphaned"
+
+
+# -- the same pid, another process -----------------------------------------------------------------
+
+
+def test_a_pid_that_was_used_again_is_somebody_else() -> None:
+    processes, me = Processes(), os.getpid()
+    started = processes.started(me)
+    assert abs(started - Path(f"/proc/{me}").stat().st_ctime) < 60
+    assert processes.is_alive(me, time.time())
+    assert not processes.is_alive(me, started - 10)
+    # A time before the machine was started says that the clock was set since: nothing is known.
+    assert processes.is_alive(me, 1000.0)
+
+
+def test_a_process_that_ended_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not Processes().is_alive(process.pid, time.time())  # a zombie still
+    assert not Processes().is_alive(process.pid, time.time())
+
+
+def test_one_that_began_after_the_look_is_alive() -> None:
+    processes = Processes()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process.pid not in processes.stats
+        assert processes.is_alive(process.pid, time.time())
+
+
+# -- what was made together ------------------------------------------------------------------------
+
+
+def item(ident: int, ctime: float, *holders: Process, cuid: int = 5) -> IpcObject:
+    return IpcObject(
+        *("sysv-queue", "", ident, ident, 0, 0, "root", "root", 0o600, 1),
+        holders=holders,
+        state="held" if holders else "orphaned",
+        details={"cuid": cuid, "ctime": int(ctime)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("apart", "cuid", "state"),
+    [(0, 5, "used"), (1, 5, "used"), (-1, 5, "used"), (2, 5, "orphaned"), (0, 6, "orphaned")],
+)
+def test_what_was_made_with_something_held_is_in_use(apart: int, cuid: int, state: str) -> None:
+    now = time.time()
+    me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
+    objects = [item(1, now, me), item(2, now + apart, cuid=cuid)]
+    assert [each.state for each in together(objects, Processes())] == ["held", state]
+
+
+def test_what_cannot_be_judged_alone_is_judged_by_its_companion() -> None:
+    now = time.time()
+    me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
+    objects = [item(1, now, me), replace(item(2, now), state="unknown")]
+    found = together(objects, Processes())[1]
+    assert found.state == "used"
+    assert "q:1" in found.reason
+
+
+def test_who_came_later_did_not_make_it() -> None:
+    processes = Processes()
+    before = processes.started(os.getpid()) - 100
+    me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
+    objects = [item(1, before, me), item(2, before)]
+    assert [each.state for each in together(objects, processes)] == ["held", "orphaned"]
+
+
+# -- the lease -------------------------------------------------------------------------------------
+
+
+def test_a_file_is_known_to_be_open_whoever_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with alone(directory, "file") as nobody_else:
+            assert nobody_else is True
+        with path.open(), alone(directory, "file") as nobody_else:
+            assert nobody_else is False
+        with pytest.raises(FileNotFoundError), alone(directory, "missing"):
+            pass
+        (tmp_path / "link").symlink_to(path)
+        with alone(directory, "link") as nobody_else:
+            assert nobody_else is None
+    finally:
+        os.close(directory)

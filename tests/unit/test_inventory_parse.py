@@ -1,0 +1,186 @@
+"""What is read from /proc, from lines written by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from ipckit import _inventory_elf as elf
+from ipckit import _inventory_parse as parse
+from ipckit._inventory_parse import UnixRow, Wait
+
+STAT = (
+    "{pid} ({name}) {state} 1 7 7 0 -1 {flags} 10 0 0 0 1 2 0 0 20 0 {threads} 0 {start} "
+    "1000000 200 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0\n"
+)
+
+
+def stat(**values: object) -> parse.ProcessStat:
+    fields = {"pid": 7, "name": "cat", "state": "S", "flags": 4194560, "threads": 1, "start": 99}
+    return parse.process_stat(STAT.format(**(fields | values)).encode())
+
+
+@pytest.mark.parametrize("name", ["cat", "a b", "x) S 1 (y", ") R 2 3", "a\nb", ""])
+def test_a_process_s_name_may_hold_anything(name: str) -> None:
+    found = stat(name=name)
+    assert (found.name, found.start, found.runs, found.kernel) == (name, 99, True, False)
+
+
+@pytest.mark.parametrize(
+    ("state", "threads", "runs"),
+    [
+        *(("S", 1, True), ("D", 1, True), ("T", 1, True), ("Z", 1, False), ("X", 1, False)),
+        ("Z", 3, True),  # the main thread ended, others go on
+    ],
+)
+def test_a_zombie_does_not_run(state: str, threads: int, *, runs: bool) -> None:
+    assert stat(state=state, threads=threads).runs is runs
+
+
+def test_a_kernel_thread_is_told_by_its_flag() -> None:
+    assert stat(flags=0x00208040).kernel
+    assert not stat(flags=0x00400100).kernel
+
+
+def test_a_command_line_is_one_line() -> None:
+    assert parse.command_line(b"sh\0-c\0exit 0\0") == "sh -c exit 0"
+    assert parse.command_line(b"title set by the program itself") == (
+        "title set by the program itself"
+    )
+    assert parse.command_line(b"") == ""
+    assert parse.command_line(b"a\xff\0").encode(errors="surrogateescape") == b"a\xff"
+
+
+SHM = "/dev/shm"  # noqa: S108 - where Linux has it
+MAPS = b"""\
+55d0c0a00000-55d0c0a02000 r--p 00000000 fe:00 260104      /usr/bin/cat
+7f0000000000-7f0000001000 rw-s 00000000 00:01 32769       /SYSV000004d2 (deleted)
+7f0000001000-7f0000002000 rw-s 00000000 00:1b 17          /dev/shm/frames
+7f0000002000-7f0000003000 rw-s 00000000 00:1b 18          /dev/shm/old (deleted)
+7f0000003000-7f0000004000 rw-s 00000000 00:01 1024        /memfd:a label (deleted)
+7f0000004000-7f0000005000 rw-s 00000000 00:01 55          /dev/zero (deleted)
+7f0000005000-7f0000006000 rw-s 00000000 00:2a 19          /mnt/shm/elsewhere
+7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0           [stack]
+"""
+
+
+def test_the_objects_in_a_process_s_maps() -> None:
+    found = [(each.path, each.inode, each.deleted) for each in parse.mapped_files(MAPS)]
+    assert found == [
+        ("/SYSV000004d2", 32769, True),
+        (f"{SHM}/frames", 17, False),
+        (f"{SHM}/old", 18, True),
+        ("/memfd:a label", 1024, True),
+    ]
+    devices = {each.device for each in parse.mapped_files(MAPS)}
+    assert devices == {os.makedev(0, 1), os.makedev(0, 0x1B)}
+
+
+def test_shared_memory_is_known_by_its_device_wherever_it_is_mounted() -> None:
+    pattern = parse.maps_pattern(os.makedev(0, 0x2A))
+    assert "/mnt/shm/elsewhere" in [each.path for each in parse.mapped_files(MAPS, pattern)]
+    assert "/SYSV000004d2" in [each.path for each in parse.mapped_files(MAPS, pattern)]
+
+
+TAIL = " 0x7ffc8ad47468 0x7ff386e573d3"
+
+
+@pytest.mark.parametrize(
+    ("machine", "line", "wait"),
+    [
+        ("x86_64", "70 0x5 0x7ffc 0x448 0x0 0x0 0x7ff3", Wait("msgrcv", 5)),
+        ("x86_64", "69 0x8001 0x7ffc 0x10 0x0 0x0 0x0", Wait("msgsnd", 0x8001)),
+        ("x86_64", "65 0x6 0x7ffc 0x1 0x0 0x0 0x0", Wait("semop", 6)),
+        ("x86_64", "220 0x6 0x7ffc 0x1 0x7ffd 0x0 0x0", Wait("semop", 6)),
+        ("aarch64", "188 0x5 0xffff 0x448 0x0 0x0 0x0", Wait("msgrcv", 5)),
+        ("aarch64", "192 0x5 0xffff 0x1 0x0 0x0 0x0", Wait("semop", 5)),
+        ("x86_64", "117 0x1000c 0x5 0x448 0x0 0xffe0 0x0", Wait("msgrcv", 5)),  # of 32 bits
+        ("x86_64", "117 0x4 0x9 0x1 0x0 0xffe0 0xffd0", Wait("semop", 9)),
+        ("x86_64", "117 0x15 0x9 0x1 0x0 0xffe0 0xffd0", None),  # shmat does not sleep
+        ("x86_64", "230 0x1 0x0 0x7f8b 0x0 0x6b637069 0x8000801b", Wait("msgrcv", 0x801B)),
+        ("x86_64", "230 0x1 0x0 0x7f8b 0x0 0x6b637069 0x801b", Wait("msgsnd", 0x801B)),
+        ("x86_64", "230 0x1 0x0 0x7f8b 0x0 0x0 0x801b", None),  # somebody else's sleep
+        ("x86_64", "0 0x5 0x7ffc 0x448 0x0 0x0 0x0", None),
+        ("riscv64", "188 0x5 0x7ffc 0x448 0x0 0x0 0x0", None),
+        ("x86_64", "-1", None),
+    ],
+)
+def test_who_waits_is_seen_in_the_arguments_of_a_call(
+    machine: str, line: str, wait: Wait | None
+) -> None:
+    assert parse.waits(line + TAIL + "\n" if wait else line + "\n", machine) == wait
+
+
+def test_a_thread_that_runs_waits_for_nothing() -> None:
+    assert parse.waits("running\n", "x86_64") is None
+    assert parse.waits("", "x86_64") is None
+
+
+UNIX = b"""\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000012345678: 00000002 00000000 00010000 0001 01   900 /run/a.sock
+0000000012345679: 00000003 00000000 00000000 0001 03   901 /run/a.sock
+000000001234567a: 00000003 00000000 00000000 0001 03   902
+000000001234567b: 00000002 00000000 00000000 0002 01   903 @abstract name
+000000001234567c: 00000002 00000000 00010000 0005 01   904 /run/two
+lines
+000000001234567d: 00000002 00000000 00000000 000A 01   905 @
+"""
+
+
+def test_the_sockets_of_a_network_namespace() -> None:
+    assert list(parse.unix_rows(UNIX)) == [
+        UnixRow(900, "stream", listening=True, connected=False, name="/run/a.sock"),
+        UnixRow(901, "stream", listening=False, connected=True, name="/run/a.sock"),
+        UnixRow(902, "stream", listening=False, connected=True, name=""),
+        UnixRow(903, "dgram", listening=False, connected=False, name="@abstract name"),
+        UnixRow(904, "seqpacket", listening=True, connected=False, name="/run/two\nlines"),
+        UnixRow(905, "other", listening=False, connected=False, name="@"),
+    ]
+
+
+# -- who can make a queue -------------------------------------------------------------------------
+
+
+def linked(names: bytes) -> bytes:
+    """A file of 64 bits with a dynamic section and these names, and nothing else."""
+    section = struct.Struct("<IIQQQQIIQQ")
+    sections = section.pack(0, 6, 0, 0, 0, 0, 1, 0, 0, 0)  # SHT_DYNAMIC
+    sections += section.pack(0, 3, 0, 0, 64 + 2 * section.size, len(names), 0, 0, 0, 0)
+    head = b"\x7fELF\x02\x01".ljust(0x28, b"\0") + struct.pack("<Q", 64)
+    return head.ljust(0x3A, b"\0") + struct.pack("<HHH", section.size, 2, 0) + sections + names
+
+
+def test_a_linked_file_names_what_it_calls() -> None:
+    image = linked(b"\0printf\0msgget\0xsemget\0")
+    assert elf.may_call(image, "msgget")
+    assert not elf.may_call(image, "semget")
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the code is x86-64's")
+def test_a_file_that_is_not_linked_makes_the_call_itself() -> None:
+    plain = linked(b"\0")[:64].ljust(200, b"\0")  # its sections are empty ones
+    assert elf.dynamic_names(plain) == b""
+    assert not elf.may_call(plain, "msgget")
+    assert elf.may_call(plain + b"\xb8\x44\0\0\0\x0f\x05\xc3", "msgget")
+    assert not elf.may_call(plain + b"\xb8\x44\0\0\0\x0f\x05\xc3", "semget")
+    assert elf.may_call(plain + b"\x6a\x40\x58\x0f\x05", "semget")
+
+
+@pytest.mark.parametrize("image", [b"", b"\x7fELF", b"#!/bin/sh\n", linked(b"x")[:70]])
+def test_what_cannot_be_read_may_call_anything(image: bytes) -> None:
+    assert elf.may_call(image, "msgget")
+
+
+def test_this_process_can_make_queues_and_a_shell_can_not() -> None:
+    maps = Path("/proc/self/maps").read_bytes()
+    assert b"sysv_ipc" in maps
+    assert elf.Imports().any_of("/proc/self", maps, "msgget")
+    only_c = b"\n".join(
+        line for line in maps.split(b"\n") if re.search(rb"/(libc[.]|ld-|libm[.])", line)
+    )
+    assert not elf.Imports().any_of("/proc/self", only_c, "msgget")
