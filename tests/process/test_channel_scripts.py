@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,13 +12,9 @@ from ipckit import Channel, Char, Int, NotFound, Struct
 from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from script_runs import Scripts
 
     from ipckit.testing import Namespace
-
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
-
-Done = subprocess.CompletedProcess[bytes]
 
 
 class Stu(Struct):
@@ -30,76 +22,49 @@ class Stu(Struct):
     age: Int
 
 
-@pytest.fixture
-def command(ns: Namespace) -> Callable[..., dict[str, Any]]:
-    def make(script: str, *args: object) -> dict[str, Any]:
-        path = os.path.relpath(SCRIPTS / script, ns.directory)
-        return {
-            "args": [sys.executable, path, *(map(str, args))],
-            "cwd": ns.directory,
-            "env": {**os.environ, "PYTHONWARNINGS": "error"},
-        }
-
-    return make
-
-
-@pytest.fixture
-def run(command: Callable[..., dict[str, Any]]) -> Callable[..., Done]:
-    def done(script: str, *args: object, stdin: bytes = b"") -> Done:
-        return subprocess.run(
-            **command(script, *args), input=stdin, capture_output=True, timeout=60, check=False
-        )
-
-    return done
-
-
-def test_lines_go_through(run: Callable[..., Done], ns: Namespace) -> None:
+def test_lines_go_through(scripts: Scripts, ns: Namespace) -> None:
     name = ns.name()[1:]
     lines = b"one\n\n  two  \n\xff\xfe no UTF-8\n"
-    sent = run("channel_send.py", "--name", name, "--create", "--rate", stdin=lines)
+    sent = scripts.run("channel_send.py", "--name", name, "--create", "--rate", stdin=lines)
     assert (sent.returncode, sent.stdout) == (0, b"")
     assert re.fullmatch(rb"4 messages: [\d,]+ messages/s, [\d,.]+ MB/s\n", sent.stderr)
-    got = run("channel_recv.py", "--name", name, "--count", 2)
+    got = scripts.run("channel_recv.py", "--name", name, "--count", 2)
     assert (got.returncode, got.stdout, got.stderr) == (0, b"one\n\n", b"")
-    got = run("channel_recv.py", "--name", name, "--remove", "--timeout", 60, "--rate")
+    got = scripts.run("channel_recv.py", "--name", name, "--remove", "--timeout", 60, "--rate")
     assert (got.returncode, got.stdout) == (0, b"  two  \n\xff\xfe no UTF-8\n")
     assert got.stderr.startswith(b"2 messages: ")
     with pytest.raises(NotFound):
         Channel.open(name)
 
 
-def test_structs_go_through(run: Callable[..., Done], ns: Namespace) -> None:
+def test_structs_go_through(scripts: Scripts, ns: Namespace) -> None:
     with Channel.create(ns.name(), Stu) as channel:
         assert channel.name is not None
         here = ("--name", channel.name[1:], "--struct")
-        sent = run("channel_send.py", *here, "amy,20", "bob,31")
+        sent = scripts.run("channel_send.py", *here, "amy,20", "bob,31")
         assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
         assert channel.receive() == Stu("amy", 20)
-        got = run("channel_recv.py", *here)
+        got = scripts.run("channel_recv.py", *here)
         assert (got.returncode, got.stderr) == (0, b"")
         assert got.stdout == b"Stu(name='bob', age=31)\n"
-        wrong = run("channel_recv.py", *here[:2])
+        wrong = scripts.run("channel_recv.py", *here[:2])
         assert wrong.returncode == 1
         assert b"char name[32]; int age;" in wrong.stderr
-        wrong = run("channel_send.py", *here, "no comma")
+        wrong = scripts.run("channel_send.py", *here, "no comma")
         assert (wrong.returncode, wrong.stdout) == (1, b"")
         assert wrong.stderr.startswith(b"error: ")
 
 
-def test_frames_go_through_while_both_run(
-    run: Callable[..., Done], command: Callable[..., dict[str, Any]], ns: Namespace
-) -> None:
+def test_frames_go_through_while_both_run(scripts: Scripts, ns: Namespace) -> None:
     name = ns.name()[1:]
-    sent = run("channel_send.py", "--name", name, "--create", "--frames", 2, "--capacity", 3)
-    assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
-    receiver = subprocess.Popen(
-        **command("channel_recv.py", "--name", name, "--frames", "--wait", "--remove"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    sent = scripts.run(
+        "channel_send.py", "--name", name, "--create", "--frames", 2, "--capacity", 3
     )
+    assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
+    receiver = scripts.start("channel_recv.py", "--name", name, "--frames", "--wait", "--remove")
     with receiver:
         assert receiver.stdout is not None
-        sent = run("channel_send.py", "--name", name, "--frames", 6)
+        sent = scripts.run("channel_send.py", "--name", name, "--frames", 6)
         assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
         for number in range(2):
             assert receiver.stdout.readline() == b"frame %d: whole\n" % number
@@ -111,16 +76,16 @@ def test_frames_go_through_while_both_run(
     assert receiver.returncode == 128 + signal.SIGINT
 
 
-def test_what_is_not_there(run: Callable[..., Done], ns: Namespace) -> None:
+def test_what_is_not_there(scripts: Scripts, ns: Namespace) -> None:
     for script in ("channel_send.py", "channel_recv.py"):
-        done = run(script, "--name", ns.name()[1:])
+        done = scripts.run(script, "--name", ns.name()[1:])
         assert (done.returncode, done.stdout) == (1, b"")
         assert re.fullmatch(rb"error: .*no such channel; make it with .*\n", done.stderr)
-        assert run(script).returncode == 2
+        assert scripts.run(script).returncode == 2
 
 
-def test_a_killed_worker_tears_nothing(run: Callable[..., Done]) -> None:
-    done = run("camera_pipeline.py", "--frames", 30)
+def test_a_killed_worker_tears_nothing(scripts: Scripts) -> None:
+    done = scripts.run("camera_pipeline.py", "--frames", 30)
     assert done.returncode == 0, done
     killed, result = done.stdout.decode().splitlines()
     assert re.fullmatch(r"worker \d+ was killed with -9 after \d+ frames", killed)
