@@ -9,8 +9,8 @@ r"""Take what comes from a System V and a POSIX queue, a socket and a channel, i
 
 Each message, and each line from each client of the socket, is printed as ``source<TAB>payload`` in
 order of arrival. What does not exist is made, and removed at the end. `msgq_send.py`, `mq_send.py`,
-``nc -U`` and `channel_send.py` send. It goes on until --count, Ctrl-C, or until somebody removes the
-System V queue; a message that it has not printed then is still in its queue.
+``nc -U`` and `channel_send.py` send. It goes on until --count, Ctrl-C, or until somebody removes
+the System V queue; a message that it has not printed then is still in its queue.
 """
 
 from __future__ import annotations
