@@ -265,7 +265,12 @@ class ProcessQueue(Generic[ObjectT]):
 
         self._check_open()
         assert_spawning(self)
-        return self._channel, duplicate_for_child(self._spill.fd), self._spill.pieces, self._maxsize
+        return (
+            self._channel,
+            duplicate_for_child(self._spill.file.fd),
+            self._spill.pieces,
+            self._maxsize,
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         channel, fd, pieces, maxsize = state
