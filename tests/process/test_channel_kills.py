@@ -245,7 +245,9 @@ def test_a_receiver_that_sleeps_is_told(name: str, channel: Channel[bytes], spaw
 def test_a_sender_that_sleeps_is_told(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
     receiver = spawn(RECEIVER, name, "raise", 0)
     code = PEER + "channel.send(b'x')\nstep.hear()\n"
-    code += "try:\n    while True: channel.send(b'y')\nexcept PeerGone as exc: step.tell(exc.strerror)"
+    code += (
+        "try:\n    while True: channel.send(b'y')\nexcept PeerGone as exc: step.tell(exc.strerror)"
+    )
     sender = spawn(code, name, "raise", 0)
     receiver.expect(b"x")
     sender.tell("go on")
@@ -266,7 +268,7 @@ def test_who_waits_for_somebody_new(name: str, channel: Channel[bytes], spawn: S
         receiver.wait_blocked("shared_futex")
         sender.kill()
     with pytest.raises(Timeout):
-        channel.receive(timeout=0.2) if channel._options[0] == "wait" else _wait_for(name)  # noqa: SLF001
+        channel.receive(timeout=0.2) if channel._options[0] == "wait" else _wait_for(name)
     receiver.wait_blocked("shared_futex")
     receiver.kill()
     channel.unlink()
@@ -352,7 +354,9 @@ def test_control_c_ends_the_wait(
     if full:
         for _ in range(channel.capacity):
             channel.send(b"x")
-    code = PEER + f"step.tell('ready')\ntry: channel.{call}\nexcept KeyboardInterrupt: step.tell(1)\n"
+    code = (
+        PEER + f"step.tell('ready')\ntry: channel.{call}\nexcept KeyboardInterrupt: step.tell(1)\n"
+    )
     code += "if args[3]: channel.receive()\nchannel.send(b'works')"
     waiter = spawn(code, name, "wait", spin, full)
     waiter.expect("ready")
