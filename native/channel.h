@@ -11,6 +11,7 @@
 /* A channel as this process has it open; handles, views and loans hold it together. */
 typedef struct channel_core {
     ring r;
+    int memory_fd; /* the handle's; r.fd is for the locks alone */
     mapping_object *mapping;
     long refs;
     long forks;     /* how often this process came out of a fork since it was opened */

@@ -182,37 +182,15 @@ ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
 void
 ipckit_settle_items(channel_core *core)
 {
-    ring *r = &core->r;
-    if (core->poll_fd[0] < 0) {
-        return;
-    }
-    if (ring_has_items(r)) {
-        /* It is readable, unless who sent them has yet to tell, or died before. */
-        uint32_t *armed = &r->peers[r->index].armed;
-        if (__atomic_fetch_and(armed, ~POLL_ITEMS, __ATOMIC_SEQ_CST) & POLL_ITEMS) {
-            poll_tell(r, r->me, POLL_ITEMS);
-        }
-        return;
-    }
-    poll_drain(core->poll_fd[0]);
-    poll_arm(r, POLL_ITEMS);
-    if (ring_has_items(r)) {
-        poll_tell(r, r->me, POLL_ITEMS);
+    if (core->poll_fd[0] >= 0) {
+        poll_settle_items(&core->r, core->poll_fd[0]);
     }
 }
 
 void
 ipckit_settle_space(channel_core *core, ring_sight before)
 {
-    ring *r = &core->r;
-    if (core->poll_fd[1] < 0) {
-        return;
-    }
-    poll_drain(core->poll_fd[1]);
-    poll_arm(r, POLL_SPACE);
-    ring_sight now = ring_see(r, POLL_SPACE);
-    if (now.first != before.first || now.second != before.second
-        || now.loans != before.loans) {
-        poll_tell(r, r->me, POLL_SPACE);
+    if (core->poll_fd[1] >= 0) {
+        poll_settle_space(&core->r, core->poll_fd[1], before);
     }
 }

@@ -23,6 +23,25 @@ join(channel_core *core)
     return 0;
 }
 
+static void
+close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+    }
+    *fd = -1;
+}
+
+/* Another file description of the memory, so that its lock on a place goes with this process alone:
+   a mapping keeps the one that it was made with, and a forked child has that mapping too. */
+static int
+reopen(int fd)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
 channel_core *
 ipckit_core_new(PyObject *mapping, int fd, bool creator)
 {
@@ -35,16 +54,17 @@ ipckit_core_new(PyObject *mapping, int fd, bool creator)
     core->refs = 1;
     core->creator = creator;
     core->poll_fd[0] = core->poll_fd[1] = -1;
-    if (!ring_open(&core->r, core->mapping->data, (uint64_t)core->mapping->size, fd)) {
-        PyMem_Free(core);
-        errno = EUCLEAN;
+    int own = reopen(fd);
+    if (own < 0 || !ring_open(&core->r, core->mapping->data, (uint64_t)core->mapping->size, own)) {
+        errno = own < 0 ? errno : EUCLEAN;
         ipckit_oserror();
-        return NULL;
     }
-    if (join(core) < 0) {
+    if (PyErr_Occurred() || join(core) < 0) {
+        close_fd(&own);
         PyMem_Free(core);
         return NULL;
     }
+    core->memory_fd = fd;
     Py_INCREF(mapping);
     core->mapping->exports++;
     core->next = cores;
@@ -62,15 +82,6 @@ ipckit_core_hold(channel_core *core)
     return core;
 }
 
-static void
-close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-    }
-    *fd = -1;
-}
-
 void
 ipckit_core_drop(channel_core *core)
 {
@@ -81,6 +92,7 @@ ipckit_core_drop(channel_core *core)
         ring_leave(&core->r);
     }
     close_fd(&core->r.fd);
+    close_fd(&core->memory_fd);
     close_fd(&core->r.tell_fd);
     close_fd(&core->poll_fd[0]);
     close_fd(&core->poll_fd[1]);
@@ -115,13 +127,8 @@ ipckit_channel_core(channel_object *self, const char *op)
 static void
 forked(channel_core *core)
 {
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", core->r.fd);
-    int fresh = open(path, O_RDWR | O_CLOEXEC);
-    if (fresh < 0 || dup3(fresh, core->r.fd, O_CLOEXEC) < 0) {
-        close_fd(&core->r.fd);
-    }
-    close_fd(&fresh);
+    close_fd(&core->r.fd);
+    core->r.fd = reopen(core->memory_fd);
     close_fd(&core->poll_fd[0]);
     close_fd(&core->poll_fd[1]);
     core->joined = false;

@@ -147,6 +147,37 @@ ring_has_items(const ring *r)
     return position_of(tail) != position_of(load_word(&r->shared->head));
 }
 
+/* After a receive: makes the descriptor that is polled tell the truth. */
+static inline void
+poll_settle_items(ring *r, int fd)
+{
+    if (ring_has_items(r)) {
+        /* It is readable, unless who sent them has yet to tell, or died before. */
+        uint32_t *armed = &r->peers[r->index].armed;
+        if (__atomic_fetch_and(armed, ~POLL_ITEMS, __ATOMIC_SEQ_CST) & POLL_ITEMS) {
+            poll_tell(r, r->me, POLL_ITEMS);
+        }
+        return;
+    }
+    poll_drain(fd);
+    poll_arm(r, POLL_ITEMS);
+    if (ring_has_items(r)) {
+        poll_tell(r, r->me, POLL_ITEMS);
+    }
+}
+
+/* After a send that found no room; `before` is from before it looked. */
+static inline void
+poll_settle_space(ring *r, int fd, ring_sight before)
+{
+    poll_drain(fd);
+    poll_arm(r, POLL_SPACE);
+    ring_sight now = ring_see(r, POLL_SPACE);
+    if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
+        poll_tell(r, r->me, POLL_SPACE);
+    }
+}
+
 /* Looks so many times whether the other side did something. */
 static inline bool
 ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)

@@ -190,10 +190,10 @@ one_step(peer *p)
 {
     switch (below(12)) {
     case 0:
-    case 1:
         return step_send(p, op_send);
-    case 2:
+    case 1:
         return step_send(p, op_batch);
+    case 2:
     case 3:
     case 4:
         return p->lent < SLOTS ? step_send(p, op_lend) : step_end_loan(p);
@@ -342,7 +342,6 @@ main(int argc, char **argv)
             play_at_once((uint64_t)(seed + round));
         }
     }
-    fprintf(stderr, "%ld rounds", rounds);
     for (int i = 0; i <= RING_CLOSED; i++) {
         fprintf(stderr, ", %d: %llu", i, (unsigned long long)results[i]);
     }

@@ -14,7 +14,9 @@ RUN = Path(__file__).with_name("run.sh")
 
 def run(scale: int) -> None:
     require("cc", package="gcc")
-    done = subprocess.run(["sh", str(RUN), str(scale)], check=False, capture_output=True, text=True)
+    builds = "address,undefined thread none"
+    command = ["sh", str(RUN), "test_seqlock", builds, str(scale)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "ok\n" * 3), done.stderr
 
 
