@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import Row, compare_slow
 
-from ipckit import PosixMessageQueue, PosixSemaphore, SysVMessageQueue, aio
+from ipckit import Channel, PosixMessageQueue, PosixSemaphore, SysVMessageQueue, aio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -48,6 +48,14 @@ def rows() -> Iterator[Row]:
         what = f"await {BURST * BURSTS} POSIX messages, 64 B"
         yield compare_slow(what, "asyncio streams", streams, ours, 0.5)
         yield compare_slow(what, "run_in_executor", executor, ours, 0.5)
+        with Channel.create(spin=0) as channel:
+            ours = _bursts(loop, channel.send, aio.wrap(channel).receive)
+            executor = _bursts(
+                loop, channel.send, lambda: loop.run_in_executor(None, channel.receive)
+            )
+            what = f"await {BURST * BURSTS} channel messages, 64 B"
+            yield compare_slow(what, "asyncio streams", streams, ours, 0.5)
+            yield compare_slow(what, "run_in_executor", executor, ours, 0.5)
         writer.close()
         loop.run_until_complete(writer.wait_closed())
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -69,6 +77,8 @@ def waiting_costs() -> Iterator[tuple[str, float]]:
     with SysVMessageQueue.create() as queue, PosixMessageQueue.create() as posix:
         yield "await System V receive()", asyncio.run(share(aio.wrap(queue).receive(), 3.0))
         yield "await POSIX receive()", asyncio.run(share(aio.wrap(posix).receive(), 3.0))
+    with Channel.create() as channel:
+        yield "await channel receive()", asyncio.run(share(aio.wrap(channel).receive(), 3.0))
     with PosixSemaphore.create(value=0).lifetime() as semaphore:
         face = aio.wrap(semaphore)
         yield "await POSIX semaphore acquire()", asyncio.run(share(face.acquire(), 3.0))

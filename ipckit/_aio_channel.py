@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SEND: Final = "send"
 _RECEIVE: Final = "receive"
-_LOOK: Final = 0.04  # seconds between two looks at who lives; a process that is killed tells nobody
+_LOOK: Final = 0.08  # seconds between two looks at who lives; a process that is killed tells nobody
 
 
 class ChannelFace(Face[Channel[T]], Generic[T]):
@@ -31,8 +31,9 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
 
     def __init__(self, handle: Channel[T]) -> None:
         super().__init__(handle, waiters_of(handle))
-        self._some = Way(handle.fileno, longest=_LOOK)
-        self._room = Way(handle.space_fileno, longest=_LOOK)
+        longest = None if handle._options[0] == "wait" else _LOOK
+        self._some = Way(handle.fileno, longest=longest)
+        self._room = Way(handle.space_fileno, longest=longest)
 
     def _attempt(self, do: Callable[[], R], *, sending: bool, patient: bool) -> Callable[[], R]:
         """One try; a call that waits also finds out that there is nobody to wait for."""
@@ -114,7 +115,7 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         Raises:
             IpcError: as `Channel.send_many`; how many were sent is the exception's ``sent``.
         """
-        left = values if is_array(values) else list(values)
+        left: Any = values if is_array(values) else list(values)
         done = 0
 
         def send_some() -> None:
@@ -122,7 +123,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
             try:
                 self._handle.send_many(left, timeout=0)
             except WouldBlock as exc:
-                sent: int = exc.sent  # type: ignore[attr-defined] # send_many says how many
+                error: Any = exc
+                sent: int = error.sent
                 left, done = left[sent:], done + sent
                 if sent:
                     raise Again from None
@@ -136,8 +138,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
                 self._room._replace(parts=True),
             )
         except Exception as exc:
-            error: Any = exc
-            error.sent = done
+            problem: Any = exc
+            problem.sent = done + getattr(exc, "sent", 0)
             raise
 
     async def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:

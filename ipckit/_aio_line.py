@@ -226,7 +226,9 @@ class Waiters:
             if first:
                 fd = line.descriptor(way)
                 if way.longest is not None:
-                    limits.append(min(max(waited * _PAUSE_PART, _SHORTEST_PAUSE), way.longest))
+                    # With a descriptor it is only what that does not tell.
+                    pause = _DAY if fd >= 0 else max(waited * _PAUSE_PART, _SHORTEST_PAUSE)
+                    limits.append(min(pause, way.longest))
             await loop.sleep(ticket, min(limits), fd, writing=way.writing)
 
     def _leave(self, key: tuple[Hashable, Hashable], line: Line, ticket: Ticket) -> None:

@@ -6,8 +6,8 @@ import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ipckit._channel_errors import OK, TOO_LONG
-from ipckit._channel_facts import ChannelStats, peer_of
+from ipckit._channel_errors import GONE, OK, TOO_LONG
+from ipckit._channel_facts import RECEIVER, SENDER, ChannelStats, peer_of
 from ipckit._channel_object import ChannelObject
 from ipckit._channel_slots import Loan, View
 from ipckit._deadline import Deadline
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ipckit._channel_facts import ChannelPeer
+    from ipckit.errors import IpcError
 
 _BATCH: Final = 256  # records that a receiver makes room for before it knows how many come
 _BATCH_ITEM: Final = 16384  # bytes; larger records are taken in place, one by one
 _ITEMS: Final = 1  # native/layout.h: POLL_ITEMS, POLL_SPACE
 _SPACE: Final = 2
+_GONE: Final = 2  # native/ring_lock.h: SIDE_GONE
 
 
 class Channel(ChannelObject[T]):

@@ -6,13 +6,14 @@ import os
 import struct
 import weakref
 from contextlib import suppress
+from pickle import dumps, loads
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from ipckit._channel_slots import View
 from ipckit._deadline import Deadline
 from ipckit._queue_feeder import Feeder
-from ipckit._queue_pickle import decode, encode
+from ipckit._queue_pickle import PICKLE, PLAIN, decode, encode
 from ipckit._queue_spill import QuietChannel, Spill
 from ipckit._shm_file import duplicate_for_child
 from ipckit._typing import ObjectT
@@ -106,7 +107,7 @@ class ProcessQueue(Generic[ObjectT]):
         """
         if self._closed:
             self._check_open()
-        message = encode(obj)
+        message: bytes | Parts = dumps(obj, 5) if type(obj) in PLAIN else encode(obj)
         if not isinstance(message, bytes) or len(message) > self._inline:
             self._put_large(message, block, timeout)
         elif self._maxsize > 0:
@@ -142,6 +143,8 @@ class ProcessQueue(Generic[ObjectT]):
         if not isinstance(message, bytes):
             with message:
                 return cast("ObjectT", decode(message.buf, bytearray))
+        if message[:1] == PICKLE:  # as small ones are
+            return loads(message)  # type: ignore[no-any-return] # noqa: S301 - the class warns
         if message.startswith(_SPILL):
             _, at, size = _SPILLED.unpack(message)
             return cast("ObjectT", decode(self._spill.take(at, size), None))
@@ -265,7 +268,12 @@ class ProcessQueue(Generic[ObjectT]):
 
         self._check_open()
         assert_spawning(self)
-        return self._channel, duplicate_for_child(self._spill.fd), self._spill.pieces, self._maxsize
+        return (
+            self._channel,
+            duplicate_for_child(self._spill.file.fd),
+            self._spill.pieces,
+            self._maxsize,
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         channel, fd, pieces, maxsize = state

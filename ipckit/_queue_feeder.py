@@ -41,7 +41,7 @@ class Feeder:
             self.waiting.append(message)
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._feed, name="ProcessQueue", daemon=True)
+            self._thread = threading.Thread(target=self._feed, name="ipckit-queue", daemon=True)
             self._thread.start()
         if self._join:
             # Here, because importing it costs time, and few come here.

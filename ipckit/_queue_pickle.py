@@ -23,39 +23,25 @@ if TYPE_CHECKING:
 
     Parts = list[Buffer]
 
-PICKLE: Final = 0x80  # the opcode that a pickle of protocol 2 or later begins with
+PICKLE: Final = b"\x80"  # the opcode that a pickle of protocol 2 or later begins with
 FRAME: Final = b"\x01ipckitQ"
 _PROTOCOL: Final = 5
 _COUNT: Final = struct.Struct("=8sQ")
 _ALIGN: Final = 64
 # Copying a small buffer into the pickle costs less than telling of it apart.
 _APART: Final = 16384
-_PLAIN: Final = frozenset({bytes, str, int, float, bool, type(None)})
+PLAIN: Final = frozenset({bytes, str, int, float, bool, type(None)})
 
 
-class _Table:
-    """How objects are reduced that pickle alone can't send to another process, such as sockets."""
-
-    def __init__(self) -> None:
-        self._extra: dict[type[Any], Any] = cast("Any", ForkingPickler)._extra_reducers  # noqa: SLF001
-        self._sizes = (-1, -1)
-        self._merged: dict[type[Any], Any] = {}
-
-    def get(self) -> dict[type[Any], Any]:
-        sizes = (len(copyreg.dispatch_table), len(self._extra))
-        if sizes != self._sizes:  # somebody registered another since
-            self._merged = {**copyreg.dispatch_table, **self._extra}
-            self._sizes = sizes
-        return self._merged
-
-
-_TABLE: Final = _Table()
+# How to reduce what pickle alone can't send to another process, such as a socket.
+_EXTRA: Final[dict[type[Any], Any]] = cast("Any", ForkingPickler)._extra_reducers  # noqa: SLF001
 
 
 class _Encoder:
     """A pickler, kept because making one costs more than most objects take."""
 
     def __init__(self) -> None:
+        self._known = -1
         self.apart: Parts = []
         self._file = io.BytesIO()
         self._pickler = pickle.Pickler(
@@ -74,7 +60,10 @@ class _Encoder:
         return False
 
     def __call__(self, value: Any) -> bytes:
-        self._pickler.dispatch_table = _TABLE.get()
+        known = len(_EXTRA) + len(copyreg.dispatch_table)
+        if known != self._known:  # somebody registered another type since
+            self._pickler.dispatch_table = {**copyreg.dispatch_table, **_EXTRA}
+            self._known = known
         self._pickler.dump(value)
         text = self._file.getvalue()
         self._pickler.clear_memo()
@@ -92,8 +81,6 @@ def encode(value: Any) -> bytes | Parts:
     Raises:
         Exception: whatever pickling it raises.
     """
-    if type(value) in _PLAIN:
-        return pickle.dumps(value, _PROTOCOL)
     try:
         encoder = _ENCODERS.pop()
     except IndexError:
@@ -128,7 +115,7 @@ def decode(memory: Buffer, own: Callable[[memoryview], Buffer] | None) -> Any:
         Exception: whatever unpickling it raises.
     """
     view = memoryview(memory)
-    if view.nbytes and view[0] == PICKLE:
+    if bytes(view[:1]) == PICKLE:
         return pickle.loads(view)  # noqa: S301 - the class says whom to trust
     return _decode_frame(view, own)
 

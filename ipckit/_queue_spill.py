@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ipckit import _native
 from ipckit._channel import Channel
+from ipckit._handle import closed_handle
 from ipckit._shm_file import PRIVATE, READ_WRITE, check_memory, name_descriptors
 from ipckit._shm_memfd import Seal, new_memfd
 from ipckit.errors import Corrupt, IpcError, WouldBlock, from_errno
@@ -43,13 +44,23 @@ class QuietChannel(Channel[bytes]):
 
 
 class _File:
-    """A descriptor that is closed when nobody needs it any more."""
+    """The descriptor, closed when nobody needs it any more; and the pieces to be used again."""
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, fd: int, pieces: Channel[bytes]) -> None:
+        self.fd, self.pieces = fd, pieces
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+    def drop(self, at: int, size: int) -> None:
+        """Give a message's piece back: to who puts the next one, or to the system."""
+        span = _span(size)
+        if span <= _KEPT_SIZE:
+            with suppress(IpcError):  # enough are kept, or the queue is closed
+                self.pieces.send(_PIECE.pack(at, span), timeout=0)
+                return
+        with suppress(OSError):  # failing costs memory, and nothing else
+            _native.punch(self.fd, at, span)
 
 
 # What is read in place by this process. A forked child reads it too: then its pages stay.
@@ -69,13 +80,19 @@ class Spill:
         if fd is None:
             fd = new_memfd("ipckit-queue")
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, int(Seal.SHRINK))
-        self._file = _File(fd)
         self.pieces = pieces or QuietChannel.anonymous(capacity=_KEPT, size=4096)
+        self._file: _File | None = _File(fd, self.pieces)
 
     @property
-    def fd(self) -> int:
-        """The file's descriptor."""
-        return self._file.fd
+    def file(self) -> _File:
+        """The file.
+
+        Raises:
+            ClosedHandle: this was closed.
+        """
+        if self._file is None:
+            raise closed_handle("fileno", _TARGET)
+        return self._file
 
     def put(self, parts: list[Buffer]) -> tuple[int, int]:
         """Write a message behind all others; where it is, and how many bytes it has.
@@ -89,7 +106,7 @@ class Spill:
         done = 0
         try:
             while done < size:
-                written = os.pwritev(self.fd, views[:_VECTORS], at + done)
+                written = os.pwritev(self.file.fd, views[:_VECTORS], at + done)
                 done += written
                 while views and written >= views[0].nbytes:
                     written -= views.pop(0).nbytes
@@ -113,7 +130,7 @@ class Spill:
         try:
             # A file description of its own, by which flock(2) tells threads and forks apart; the
             # kernel drops the lock of who dies.
-            fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(f"/proc/self/fd/{self.file.fd}", os.O_RDWR | os.O_CLOEXEC)
         except OSError as exc:
             error = from_errno(exc.errno or errno.EIO, op="put", target=_TARGET)
             raise name_descriptors(error) from None
@@ -133,19 +150,20 @@ class Spill:
         Raises:
             Corrupt: there is no such message.
         """
-        if at < 0 or at % mmap.PAGESIZE or size <= 0 or at + size > os.fstat(self.fd).st_size:
+        if at < 0 or at % mmap.PAGESIZE or size <= 0 or at + size > os.fstat(self.file.fd).st_size:
             message = f"{size:,} bytes at {at:,}, where no message is"
             raise Corrupt(message, errno=errno.EUCLEAN, op="get", target=_TARGET)
         try:
             # Private: what is written in it stays here, and a forked child has its own.
-            mapping = _native.mmap(self.fd, at, size, READ_WRITE, PRIVATE)
+            mapping = _native.mmap(self.file.fd, at, size, READ_WRITE, PRIVATE)
         except OSError:  # vm.max_map_count of them live
             return self._copy(at, size)
-        key = (id(self._file), at)
+        file = self.file  # for longer than this queue is open
+        key = (id(file), at)
 
         def over(_: object) -> None:
             if _HELD.pop(key, None) is not None:
-                self.drop(at, size)
+                file.drop(at, size)
 
         _HELD[key] = weakref.ref(mapping, over)
         return memoryview(cast("Buffer", mapping))
@@ -154,23 +172,18 @@ class Spill:
         data = memoryview(bytearray(size))
         done = 0
         while done < size:
-            done += os.preadv(self.fd, [data[done:]], at + done)
+            done += os.preadv(self.file.fd, [data[done:]], at + done)
         self.drop(at, size)
         return data
 
     def drop(self, at: int, size: int) -> None:
-        """Give a piece back: to who puts the next message, or to the system."""
-        span = _span(size)
-        if span <= _KEPT_SIZE:
-            with suppress(IpcError):  # enough are kept, or the queue is closed
-                self.pieces.send(_PIECE.pack(at, span), timeout=0)
-                return
-        with suppress(OSError):  # failing costs memory, and nothing else
-            _native.punch(self.fd, at, span)
+        """Give back the memory of a message that nobody was told of."""
+        self.file.drop(at, size)
 
     def close(self) -> None:
         """Let go of the file, which stays open for what is read in it; idempotent."""
         self.pieces.close()
+        self._file = None
 
 
 def _span(size: int) -> int:

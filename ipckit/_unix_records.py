@@ -331,7 +331,8 @@ def handle_out(handle: Handle) -> tuple[bytes, int]:
         facts["readonly"] = bool(given.readonly)
     if hasattr(given, "_path") and given._path is not None:  # noqa: SLF001 - a socket's
         facts["path"] = str(given._path)  # noqa: SLF001
-    return encode(HANDLE, facts), given.fileno()
+    # Where `fileno` is for waiting, another one leads to the object.
+    return encode(HANDLE, facts), given.memory_fd if hasattr(given, "memory_fd") else given.fileno()
 
 
 def handle_in(

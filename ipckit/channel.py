@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 from ipckit._channel import Channel
 from ipckit._channel_facts import ChannelPeer, ChannelStats
 from ipckit._channel_slots import Loan, View
+from ipckit._unix_records import MAKERS
 
 if TYPE_CHECKING:
     from ipckit._process_queue import ProcessQueue
 
 __all__ = ["Channel", "ChannelPeer", "ChannelStats", "Loan", "ProcessQueue", "View"]
+
+MAKERS["Channel"] = Channel  # what `receive_handle` makes of a descriptor
 
 
 def __getattr__(name: str) -> Any:

@@ -1,15 +1,16 @@
-r"""Take what comes from a System V queue, a POSIX queue and a socket, in one event loop.
+r"""Take what comes from a System V and a POSIX queue, a socket and a channel, in one event loop.
 
-    $ python scripts/aio_hub.py --key 1234 --name /notes --path /tmp/hub.sock --count 3
+    $ python scripts/aio_hub.py --key 1234 --name /notes --path /tmp/hub.sock --channel c --count 4
     waiting
     sysv	hello
     posix	hello
     socket	hello
+    channel	hello
 
 Each message, and each line from each client of the socket, is printed as ``source<TAB>payload`` in
-order of arrival. What does not exist is made, and removed at the end. `msgq_send.py`, `mq_send.py`
-and ``nc -U`` send. It goes on until --count, Ctrl-C, or until somebody removes the System V queue;
-a message that it has not printed then is still in its queue.
+order of arrival. What does not exist is made, and removed at the end. `msgq_send.py`, `mq_send.py`,
+``nc -U`` and `channel_send.py` send. It goes on until --count, Ctrl-C, or until somebody removes
+the System V queue; a message that it has not printed then is still in its queue.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ import sys
 from _hub import Hub
 from _net import positive
 
-from ipckit import Key, PosixMessageQueue, SysVMessageQueue, aio, listen
+from ipckit import Channel, Key, PosixMessageQueue, SysVMessageQueue, aio, listen
 
 
 async def main(args: argparse.Namespace) -> int:
-    """Take from all three until enough has come, or SIGTERM; the exit status."""
+    """Take from all four until enough has come, or SIGTERM; the exit status."""
     hub = Hub(args.count)
     async with (
         aio.wrap(SysVMessageQueue.open_or_create(args.key)) as sysv,
         aio.wrap(PosixMessageQueue.open_or_create(args.name)) as posix,
         aio.wrap(listen(args.path)) as listener,
+        aio.wrap(Channel.open_or_create(args.channel, peer_gone="wait")) as channel,
     ):
         say("waiting")
-        takers = hub.show("sysv", sysv), hub.show("posix", posix), hub.serve(listener)
-        for each in takers:
-            hub.start(each)
+        for source, messages in (("sysv", sysv), ("posix", posix), ("channel", channel)):
+            hub.start(hub.show(source, messages))
+        hub.start(hub.serve(listener))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, hub.end, 128 + signal.SIGTERM)
         try:
             return await hub.status
@@ -54,6 +56,7 @@ if __name__ == "__main__":
     parser.add_argument("--key", type=Key.parse, required=True, help="the System V queue's key")
     parser.add_argument("--name", required=True, help="the POSIX queue's name, such as /notes")
     parser.add_argument("--path", required=True, help="the socket's file")
+    parser.add_argument("--channel", required=True, help="the channel's name")
     parser.add_argument("--count", type=positive, help="stop after so many messages")
     with plain_errors():
         sys.exit(asyncio.run(main(parser.parse_args())))

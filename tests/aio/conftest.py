@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from ipckit import (
+    Channel,
     Framed,
     LengthPrefixed,
     PosixMessageQueue,
@@ -75,6 +76,10 @@ class Pipe:
             posix_semaphore = PosixSemaphore.create(ns.name(), 0)
             stack.enter_context(posix_semaphore.lifetime())
             self.sender = self.receiver = aio.wrap(posix_semaphore)
+        elif name == "channel":
+            channel = stack.enter_context(Channel.create(ns.name(), capacity=10))
+            other = stack.enter_context(Channel.open(str(channel.name)))
+            self.sender, self.receiver = aio.wrap(channel), aio.wrap(other)
         else:
             stream = name == "frames"
             left, right = (
@@ -109,7 +114,7 @@ class Pipe:
                 return found
 
 
-PIPES = ["sysv", "posix", "sysv-semaphore", "posix-semaphore", "seqpacket", "frames"]
+PIPES = ["sysv", "posix", "sysv-semaphore", "posix-semaphore", "seqpacket", "frames", "channel"]
 
 
 @pytest.fixture(params=PIPES)

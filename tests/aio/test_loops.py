@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Settle = Callable[[], Awaitable[None]]
 
 WAITERS = 100
-PIPES = ["sysv", "posix", "seqpacket", "frames"]
+PIPES = ["sysv", "posix", "seqpacket", "frames", "channel"]
 
 
 # -- fairness --------------------------------------------------------------------------------------

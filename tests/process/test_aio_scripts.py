@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from script_runs import Scripts, fails
 
-from ipckit import Key, PosixMessageQueue, SysVMessageQueue, connect
+from ipckit import Channel, Key, PosixMessageQueue, SysVMessageQueue, connect
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Hub:
     def __init__(self, ns: Namespace, scripts: Scripts) -> None:
         self.key, self.name, self.path = ns.key(), ns.name(), ns.path("s")
+        self.channel = ns.name()
         self.where = ["--key", self.key, "--name", self.name, "--path", self.path]
+        self.where += ["--channel", self.channel]
         self.scripts = scripts
         self.process: Any = None
 
@@ -39,12 +41,13 @@ def hub(ns: Namespace, scripts: Scripts) -> Hub:
 
 
 def test_it_prints_what_comes_from_everywhere_in_order_of_arrival(hub: Hub) -> None:
-    hub.start("--count", "7")
+    hub.start("--count", "9")
     with (
         SysVMessageQueue.open(Key(hub.key)) as sysv,
         PosixMessageQueue.open(hub.name) as posix,
         connect(str(hub.path)) as client,
         connect(str(hub.path)) as other,
+        Channel.open(hub.channel) as channel,
     ):
         for turn in (1, 2):
             client.send(b"socket %d\npart" % turn)
@@ -53,6 +56,8 @@ def test_it_prints_what_comes_from_everywhere_in_order_of_arrival(hub: Hub) -> N
             assert hub.line() == f"posix\tposix {turn}\n"
             sysv.send(b"sysv %d" % turn, turn)
             assert hub.line() == f"sysv\tsysv {turn}\n"
+            channel.send(b"channel %d" % turn)
+            assert hub.line() == f"channel\tchannel {turn}\n"
         other.send(b"last\n")
         assert hub.ended() == (0, b"socket\tlast\n", b"")
 

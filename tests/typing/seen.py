@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipckit import (
+    Channel,
     Framed,
+    Loan,
     Message,
     PosixMessageQueue,
     PosixSemaphore,
@@ -16,9 +18,11 @@ from ipckit import (
     SysVSemaphoreSet,
     UnixListener,
     UnixSocket,
+    View,
     aio,
 )
 from ipckit import Packet as UnixPacket
+from ipckit.channel import ProcessQueue
 from ipckit.codec import Codec, Pickle, codec_for
 from ipckit.structs import Array, Bool, Bytes, Char, Double, FieldInfo, Int, Struct
 
@@ -110,6 +114,31 @@ def queues(fd: int) -> None:
     assert_type(PosixMessageQueue.open("/notes", Stu, readonly=True), PosixMessageQueue[Stu])
     assert_type(PosixMessageQueue.from_fd(fd, str).receive().value, str)
     assert_type(PosixMessageQueue.from_fd(fd, Stu).receive().priority, int)
+
+
+def channels(fd: int) -> None:
+    assert_type(Channel.create(), Channel[bytes])
+    assert_type(Channel.create("x", Stu), Channel[Stu])
+    assert_type(Channel.create(type=Stu, capacity=5), Channel[Stu])
+    assert_type(Channel.open("x", str), Channel[str])
+    assert_type(Channel.open("x", np.dtype("i4")), Channel[NDArray[Any]])
+    assert_type(Channel.open_or_create("x", Packet, overwrite=True), Channel[Packet])
+    assert_type(Channel.anonymous(codec_for(Stu), peer_gone="wait"), Channel[Stu])
+    assert_type(Channel.from_fd(fd, Header), Channel[Header])
+    assert_type(Channel.open("x", Stu).receive(), Stu)
+    assert_type(Channel.open("x").receive(timeout=1.5), bytes)
+    for value in Channel.open("x", Stu):
+        assert_type(value, Stu)
+    with Channel.create("x", Stu) as channel:
+        assert_type(channel, Channel[Stu])
+        channel.send(Stu("amy", 20), timeout=0)
+        channel.send_many([Stu("amy", 20)])
+        channel.send_many(np.zeros(3, Stu.dtype))
+        assert_type(channel.loan(), Loan)
+        assert_type(channel.receive_view().array, NDArray[Any])
+        assert_type(channel.receive_view(), View)
+    assert_type(ProcessQueue[int](5).get(), int)
+    ProcessQueue[str]().put("text")
 
 
 async def faces(fd: int, framed: Framed) -> None:

@@ -1,0 +1,93 @@
+"""The scripts for channels as a user runs them: ``python path/to/script.py`` from anywhere."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ipckit import Channel, Char, Int, NotFound, Struct
+from ipckit.testing import wait_blocked
+
+if TYPE_CHECKING:
+    from script_runs import Scripts
+
+    from ipckit.testing import Namespace
+
+
+class Stu(Struct):
+    name: Char[32]
+    age: Int
+
+
+def test_lines_go_through(scripts: Scripts, ns: Namespace) -> None:
+    name = ns.name()[1:]
+    lines = b"one\n\n  two  \n\xff\xfe no UTF-8\n"
+    sent = scripts.run("channel_send.py", "--name", name, "--create", "--rate", stdin=lines)
+    assert (sent.returncode, sent.stdout) == (0, b"")
+    assert re.fullmatch(rb"4 messages: [\d,]+ messages/s, [\d,.]+ MB/s\n", sent.stderr)
+    got = scripts.run("channel_recv.py", "--name", name, "--count", 2)
+    assert (got.returncode, got.stdout, got.stderr) == (0, b"one\n\n", b"")
+    got = scripts.run("channel_recv.py", "--name", name, "--remove", "--timeout", 60, "--rate")
+    assert (got.returncode, got.stdout) == (0, b"  two  \n\xff\xfe no UTF-8\n")
+    assert got.stderr.startswith(b"2 messages: ")
+    with pytest.raises(NotFound):
+        Channel.open(name)
+
+
+def test_structs_go_through(scripts: Scripts, ns: Namespace) -> None:
+    with Channel.create(ns.name(), Stu) as channel:
+        assert channel.name is not None
+        here = ("--name", channel.name[1:], "--struct")
+        sent = scripts.run("channel_send.py", *here, "amy,20", "bob,31")
+        assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
+        assert channel.receive() == Stu("amy", 20)
+        got = scripts.run("channel_recv.py", *here)
+        assert (got.returncode, got.stderr) == (0, b"")
+        assert got.stdout == b"Stu(name='bob', age=31)\n"
+        wrong = scripts.run("channel_recv.py", *here[:2])
+        assert wrong.returncode == 1
+        assert b"char name[32]; int age;" in wrong.stderr
+        wrong = scripts.run("channel_send.py", *here, "no comma")
+        assert (wrong.returncode, wrong.stdout) == (1, b"")
+        assert wrong.stderr.startswith(b"error: ")
+
+
+def test_frames_go_through_while_both_run(scripts: Scripts, ns: Namespace) -> None:
+    name = ns.name()[1:]
+    sent = scripts.run(
+        "channel_send.py", "--name", name, "--create", "--frames", 2, "--capacity", 3
+    )
+    assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
+    receiver = scripts.start("channel_recv.py", "--name", name, "--frames", "--wait", "--remove")
+    with receiver:
+        assert receiver.stdout is not None
+        sent = scripts.run("channel_send.py", "--name", name, "--frames", 6)
+        assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
+        for number in range(2):
+            assert receiver.stdout.readline() == b"frame %d: whole\n" % number
+        for number in range(6):
+            assert receiver.stdout.readline() == b"frame %d: whole\n" % number
+        wait_blocked(receiver.pid, "shared_futex")
+        receiver.send_signal(signal.SIGINT)
+        assert receiver.communicate(timeout=60) == (b"", b"")
+    assert receiver.returncode == 128 + signal.SIGINT
+
+
+def test_what_is_not_there(scripts: Scripts, ns: Namespace) -> None:
+    for script in ("channel_send.py", "channel_recv.py"):
+        done = scripts.run(script, "--name", ns.name()[1:])
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert re.fullmatch(rb"error: .*no such channel; make it with .*\n", done.stderr)
+        assert scripts.run(script).returncode == 2
+
+
+def test_a_killed_worker_tears_nothing(scripts: Scripts) -> None:
+    done = scripts.run("camera_pipeline.py", "--frames", 30)
+    assert done.returncode == 0, done
+    killed, result = done.stdout.decode().splitlines()
+    assert re.fullmatch(r"worker \d+ was killed with -9 after \d+ frames", killed)
+    assert re.fullmatch(r"(29|30) of 30 frames: 0 torn, 0 twice, lost: \[\d*\]", result)
+    assert re.fullmatch(rb"\d+ messages: .*\n", done.stderr)

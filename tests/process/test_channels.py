@@ -1,0 +1,296 @@
+"""Channels between processes: started any way, ended any way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ipckit import Channel, Char, Int, PeerGone, Struct, Timeout, WouldBlock, pair
+from ipckit.testing import wait_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit.testing import Child, Namespace
+
+
+class Stu(Struct):
+    name: Char[32]
+    age: Int
+
+
+ECHO = """
+    from ipckit import Channel
+    with Channel.open(args[0]) as there, Channel.open(args[1]) as back:
+        for value in there:
+            if value == b"end":
+                break
+            back.send(value[::-1])
+"""
+
+
+def test_a_fresh_interpreter_answers(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    with Channel.create(ns.name()) as there, Channel.create(ns.name()) as back:
+        spawn(ECHO, there.name, back.name)
+        for size in (1, 100, 20_000, 1 << 20):
+            there.send(b"a" + bytes(size))
+            assert back.receive(timeout=60) == bytes(size) + b"a"
+        there.send(b"end")
+
+
+def test_a_type_that_differs_shows_in_the_other_process(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
+    code = """
+        from ipckit import Channel, Char, Int, LayoutMismatch, Long, Struct
+        class Stu(Struct):
+            name: Char[32]
+            age: Long
+        try:
+            Channel.open(args[0], Stu)
+        except LayoutMismatch as exc:
+            result = str(exc)
+    """
+    with Channel.create(ns.name(), Stu) as channel:
+        text = spawn(code, channel.name).result
+    assert "int age;" in text
+    assert "long age;" in text
+
+
+def test_a_forked_child_is_a_peer_of_its_own(ns: Namespace) -> None:
+    with Channel.create(ns.name(), Stu) as channel, Channel.create(ns.name()) as done:
+        pid = os.fork()
+        if pid == 0:
+            ok = not channel.owner
+            for age in range(100):
+                channel.send(Stu("child", age))
+            ok = ok and channel.peers()[-1].pid == os.getpid()
+            done.receive()
+            os._exit(0 if ok else 1)
+        assert [channel.receive(timeout=60).age for _ in range(100)] == list(range(100))
+        assert {each.pid for each in channel.peers()} == {os.getpid(), pid}
+        done.send(b"seen")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert [each.pid for each in channel.peers()] == [os.getpid()]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_anonymous_ones_go_to_children(method: str, spawn: Callable[..., Child]) -> None:
+    code = """
+        import multiprocessing
+        from operator import methodcaller
+        from ipckit import Channel
+        context = multiprocessing.get_context(args[0])
+        with Channel.anonymous(str, peer_gone="wait") as channel:
+            # A function of the library's own, which a spawned child finds without this source.
+            child = context.Process(target=methodcaller("send", "from the child"), args=(channel,))
+            child.start()
+            result = channel.receive(timeout=60)
+            child.join()
+            assert child.exitcode == 0
+    """
+    assert spawn(code, method, options=()).result == "from the child"
+
+
+def test_a_channel_crosses_a_socket() -> None:
+    near, far = pair("seqpacket")
+    with near, far, Channel.anonymous(Stu) as channel:
+        near.send_handle(channel)
+        with far.receive_handle(Channel, type=Stu) as other:
+            other.send(Stu("amy", 20))
+            assert channel.receive() == Stu("amy", 20)
+            assert not other.owner
+
+
+# -- who is gone -----------------------------------------------------------------------------------
+
+SENDER = """
+    from ipckit import Channel
+    from ipckit.testing import step
+    channel = Channel.open(args[0])
+    for number in range(args[1]):
+        channel.send(b"%d" % number)
+    step.tell("sent")
+    step.expect("end")
+    channel.close()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_all_is_received_before_the_sender_is_missed(
+    killed: bool,  # noqa: FBT001
+    ns: Namespace,
+    spawn: Callable[..., Child],
+) -> None:
+    with Channel.create(ns.name()) as channel:
+        child = spawn(SENDER, channel.name, 3)
+        child.expect("sent")
+        if killed:
+            child.kill()
+        else:
+            child.tell("end")
+            child.wait()
+        assert [channel.receive(timeout=60) for _ in range(3)] == [b"0", b"1", b"2"]
+        with pytest.raises(PeerGone, match="last sender is gone"):
+            channel.receive(timeout=60)
+        with pytest.raises(WouldBlock):
+            channel.receive(timeout=0)
+        assert list(channel) == []  # iteration ends there
+
+
+def test_iterating_takes_all_and_ends(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    with Channel.create(ns.name()) as channel:
+        child = spawn(SENDER, channel.name, 500)
+        child.tell("end")
+        assert [int(each) for each in channel] == list(range(500))
+        child.expect("sent")
+
+
+def test_a_blocked_sender_learns_that_the_last_receiver_died(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
+    code = """
+        from ipckit import Channel, PeerGone
+        from ipckit.testing import step
+        channel = Channel.open(args[0])
+        channel.receive()
+        step.tell("took one")
+        channel.receive()
+        step.tell("took another")
+        step.expect("never")
+    """
+    with Channel.create(ns.name(), capacity=2) as channel:
+        child = spawn(code, channel.name)
+        channel.send(b"1")
+        child.expect("took one")
+        child.wait_blocked("shared_futex")
+        child.kill()
+        channel.send_many([b"2", b"3"])
+        with pytest.raises(PeerGone, match="last receiver is gone"):
+            channel.send(b"4", timeout=60)
+        assert [channel.receive(), channel.receive()] == [b"2", b"3"]
+
+
+def test_before_the_first_ever_came_it_waits(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    with Channel.create(ns.name()) as channel:
+        with pytest.raises(Timeout):
+            channel.receive(timeout=0.2)
+        child = spawn(SENDER, channel.name, 1)
+        assert channel.receive(timeout=60) == b"0"
+        child.expect("sent")
+        child.tell("end")
+
+
+def test_who_waits_for_somebody_new_gets_him(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    with Channel.create(ns.name(), peer_gone="wait") as channel:
+        for _ in range(2):
+            child = spawn(SENDER, channel.name, 1)
+            child.expect("sent")
+            child.kill()
+            assert channel.receive(timeout=60) == b"0"
+        with pytest.raises(Timeout):
+            channel.receive(timeout=0.2)
+
+
+def test_what_the_dead_had_in_hand_comes_back(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    code = """
+        from ipckit import Channel
+        from ipckit.testing import step
+        channel = Channel.open(args[0])
+        loans = [channel.loan(3000) for _ in range(3)]
+        views = [channel.receive_view() for _ in range(3)]
+        step.tell("holds")
+        step.expect("never")
+    """
+    with Channel.create(ns.name(), size=20_000, capacity=10, peer_gone="wait") as channel:
+        channel.send_many([bytes(2000)] * 3)
+        child = spawn(code, channel.name)
+        child.expect("holds")
+        assert channel.stats().bytes_used > 15_000
+        child.kill()
+        for number in range(30):
+            channel.send(bytes([number]) * 9000, timeout=60)
+            assert channel.receive()[0] == number
+        assert channel.stats().bytes_used == 0
+
+
+def test_control_c_ends_a_wait(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    code = """
+        from ipckit import Channel
+        channel = Channel.open(args[0])
+        try:
+            channel.receive()
+        except KeyboardInterrupt:
+            result = "interrupted"
+        channel.close()
+    """
+    with Channel.create(ns.name()) as channel:
+        child = spawn(code, channel.name)
+        child.wait_blocked("shared_futex")
+        os.kill(child.pid, signal.SIGINT)
+        assert child.result == "interrupted"
+
+
+def test_many_senders_and_receivers(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    send = """
+        from ipckit import Channel
+        with Channel.open(args[0]) as channel:
+            for number in range(args[2]):
+                channel.send(b"%d %d" % (args[1], number))
+    """
+    take = """
+        from ipckit import Channel
+        with Channel.open(args[0], peer_gone="wait") as channel:
+            result = [value for value in iter(channel.receive, b"end")]
+    """
+    each = 2000
+    with Channel.create(ns.name(), capacity=64) as channel:
+        takers = [spawn(take, channel.name) for _ in range(2)]
+        senders = [spawn(send, channel.name, k, each) for k in range(2)]
+        for child in senders:
+            child.wait()
+        for _ in takers:
+            channel.send(b"end")
+        found = [[tuple(map(int, value.split())) for value in child.result] for child in takers]
+    assert sorted(found[0] + found[1]) == [(k, n) for k in range(2) for n in range(each)]
+    for one in found:
+        for k in range(2):  # in the order in which they were sent
+            numbers = [n for sender, n in one if sender == k]
+            assert numbers == sorted(numbers)
+
+
+def test_frames_in_place_between_processes(ns: Namespace, spawn: Callable[..., Child]) -> None:
+    code = """
+        import numpy as np
+        from ipckit import Channel
+        frame = np.dtype((np.uint8, (120, 160)))
+        with Channel.open(args[0], frame) as channel:
+            for number in range(100):
+                with channel.loan() as slot:
+                    slot.array[...] = number
+                    slot.send()
+    """
+    frame = np.dtype((np.uint8, (120, 160)))
+    with Channel.create(ns.name(), frame, capacity=3) as channel:
+        spawn(code, channel.name)
+        for number in range(100):
+            with channel.receive_view(timeout=60) as view:
+                assert np.all(view.array == number)
+
+
+def test_a_thread_of_a_forking_process_keeps_its_place() -> None:
+    context: Any = get_context("fork")
+    with Channel.anonymous() as channel:
+        child = context.Process(target=channel.receive)
+        child.start()
+        wait_blocked(child.pid, "shared_futex")
+        channel.send(b"x")
+        child.join()
+        assert child.exitcode == 0
+        child.close()
+        assert len(channel.peers()) == 1
