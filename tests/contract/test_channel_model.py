@@ -302,7 +302,7 @@ class Records(Model):
 
 @pytest.mark.parametrize("machine", [Bytes, Records])
 def test_a_channel_is_a_deque(machine: type[Model]) -> None:
-    run_state_machine_as_test(machine, settings=SETTINGS)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=SETTINGS)
 
 
 @pytest.mark.soak
@@ -310,4 +310,4 @@ def test_a_channel_is_a_deque(machine: type[Model]) -> None:
 @pytest.mark.parametrize("machine", [Bytes, Records])
 def test_a_channel_is_a_deque_for_long(machine: type[Model]) -> None:
     long = settings(SETTINGS, max_examples=3000, stateful_step_count=100)
-    run_state_machine_as_test(machine, settings=long)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=long)
