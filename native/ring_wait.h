@@ -239,12 +239,25 @@ ring_done(ring *r, const ring_call *call, ring_result result)
     return result;
 }
 
+/* Who was woken wakes the next of its side where there is more to do: a batch that was sent, or a
+   large message that was taken, is one reason to wake, and work for several. */
+static inline void
+ring_pass_on(ring *r, const ring_call *call)
+{
+    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
+    if (call->which == POLL_ITEMS ? waiting != 0 : waiting < r->capacity) {
+        ring_wake_one(poll_word(r, call->which));
+    }
+}
+
 /* Does the operation when it can be done. RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED
    by a signal, or what the operation gives. Without a wait: RING_EMPTY or RING_FULL. */
 static inline ring_result
 ring_do(ring *r, ring_call *call)
 {
     uint32_t *word = poll_word(r, call->which);
+    bool slept = false;
     for (int turn = 0;; turn++) {
         if (turn == TURNS_AT_MOST) {
             return RING_INTERRUPTED; /* others are always quicker; signals must not wait for that */
@@ -252,6 +265,9 @@ ring_do(ring *r, ring_call *call)
         ring_sight before = ring_see(r, call->which);
         ring_result result = ring_once(r, call);
         if (result != RING_EMPTY && result != RING_FULL) {
+            if (slept) {
+                ring_pass_on(r, call);
+            }
             return ring_done(r, call, result);
         }
         if (call->deadline == 0) {
@@ -292,6 +308,7 @@ ring_do(ring *r, ring_call *call)
         if (futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS)) == EINTR) {
             return RING_INTERRUPTED;
         }
+        slept = true;
         ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
