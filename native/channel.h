@@ -7,6 +7,9 @@
 
 /* Looks while the interpreter is still held: the other side is often just about to answer. */
 #define QUICK_LOOKS 64
+/* A message that comes within so many looks is one of a stream. */
+#define STREAM_LOOKS 3
+#define LULL_MOST 16
 
 /* A channel as this process has it open; handles, views and loans hold it together. */
 typedef struct channel_core {
@@ -29,6 +32,7 @@ typedef struct {
     bool plain;            /* payloads are bytes */
     bool wait_for_peers;
     uint32_t spin, spin_most;
+    uint32_t lull; /* pauses before a receiver that met an empty ring looks again */
     PyObject *record_type; /* a Struct class, or NULL */
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
     PyObject *decode;

@@ -192,6 +192,21 @@ ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
     return false;
 }
 
+#define HOLD_STILL_MOST 64
+
+/* A sender that met a full ring lets the receiver make room for several messages before it looks: each
+   look takes the receiver's memory away from it. Nobody waits for that message: a ring full of others
+   comes before it. */
+static inline void
+ring_hold_still(const ring *r, uint32_t which)
+{
+    uint64_t pauses = which == POLL_SPACE ? r->capacity / 16 : 0;
+    pauses = pauses < HOLD_STILL_MOST ? pauses : HOLD_STILL_MOST;
+    for (uint64_t pause = 0; pause < pauses; pause++) {
+        cpu_relax();
+    }
+}
+
 #define SPIN_LEAST 32
 /* Who was woken so soon would have done better to spin; waking a sleeper alone takes half of it. */
 #define SHORT_SLEEP_NS (INT64_C(100) * 1000)
@@ -282,6 +297,7 @@ ring_do(ring *r, ring_call *call)
         }
         uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
         if (looks != 0) {
+            ring_hold_still(r, call->which);
             if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
                 continue;
             }
