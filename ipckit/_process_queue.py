@@ -110,6 +110,8 @@ class ProcessQueue(Generic[ObjectT]):
         message: bytes | Parts = dumps(obj, 5) if type(obj) in PLAIN else encode(obj)
         if not isinstance(message, bytes) or len(message) > self._inline:
             self._put_large(message, block, timeout)
+        elif self._maxsize > 0 and block and timeout is None:
+            self._send(message)
         elif self._maxsize > 0:
             self._put_bounded(message, block, timeout)
         elif self._feeder.waiting:

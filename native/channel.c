@@ -57,6 +57,7 @@ channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *con
     if (self->core == NULL) {
         return NULL;
     }
+    self->state = state;
     self->closed = false;
     self->plain = args[5] == Py_None && self->record_type == NULL;
     self->encode = Py_NewRef(args[4]);

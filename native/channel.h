@@ -27,7 +27,8 @@ typedef struct channel_core {
 /* The native base of ipckit.Channel. */
 typedef struct {
     PyObject_HEAD
-    channel_core *core; /* NULL when closed */
+    channel_core *core;  /* NULL when closed */
+    native_state *state; /* the module's; NULL until the channel is opened */
     bool closed;
     bool plain;            /* payloads are bytes */
     bool wait_for_peers;
@@ -97,7 +98,7 @@ HIDDEN ring_result ipckit_op_lend(ring *r, ring_call *call);
 HIDDEN ring_result ipckit_op_send_loan(ring *r, ring_call *call);
 HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
 
-/* The module's state, from a channel of any subclass. */
+/* The module's state: NULL and an exception for a channel that was never opened. */
 HIDDEN native_state *ipckit_channel_state(channel_object *self);
 /* 0 for a subclass of LeaseHolder, else -1 and TypeError. */
 HIDDEN int ipckit_holder_type_arg(PyObject *object, native_state *state);

@@ -178,8 +178,7 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     char small[GIL_FREE_BYTES];
     native_state *state = ipckit_channel_state(self);
     if (state == NULL || ipckit_check_nargs("_take", nargs, 2) < 0
-        || ipckit_holder_type_arg(args[0], state) < 0
-        || ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive") < 0) {
+        || ipckit_holder_type_arg(args[0], state) < 0) {
         return NULL;
     }
     channel_core *core = ipckit_channel_core(self, "receive");
@@ -187,6 +186,17 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     ring_take_role(&core->r, ROLE_RECEIVER);
+    ring_result quick;
+    PyObject *soon = receive_quickly(self, &core->r, &quick);
+    if (soon != NULL || quick == RING_OK) {
+        if (core->poll_fd[0] >= 0) {
+            ipckit_settle_items(core);
+        }
+        return soon;
+    }
+    if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive") < 0) {
+        return NULL;
+    }
     call.data = small;
     call.length = sizeof small;
     ipckit_core_hold(core);

@@ -42,13 +42,10 @@ ipckit_holder_type_arg(PyObject *object, native_state *state)
 native_state *
 ipckit_channel_state(channel_object *self)
 {
-    PyObject *base = (PyObject *)Py_TYPE((PyObject *)self);
-    /* The user's class is a subclass; the module stands behind the native base. */
-    while (base != NULL && PyType_GetModule((PyTypeObject *)base) == NULL) {
-        PyErr_Clear();
-        base = (PyObject *)PyType_GetSlot((PyTypeObject *)base, Py_tp_base);
+    if (self->state == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the channel was never opened");
     }
-    return base == NULL ? NULL : PyType_GetModuleState((PyTypeObject *)base);
+    return self->state;
 }
 
 PyObject *

@@ -35,13 +35,14 @@ class Channel(Lane):
     attribute = "Channel"
     shared = True
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    deepest = 4096
 
     def __init__(self, size: int) -> None:
         from ipckit.channel import Channel
 
         super().__init__(size)
         self._name = fresh_name()
-        capacity = depth(size)
+        capacity = min(depth(size), self.deepest)
         room = max(LEAST, (size + 64) * (capacity + 2))  # two more are lent, one to each side
         self._owner: Any = Channel.create(
             self._name, bytes, capacity=capacity, size=room, **self.options
@@ -99,6 +100,7 @@ class ChannelInPlace(Channel):
 
     name = "ipckit, in place"
     in_place = True
+    deepest = 4  # memory that is used again soon is still in the processor's cache
     shared = False
 
     def sender(self) -> Callable[[Any], object]:
