@@ -40,4 +40,16 @@ cpu_relax(void)
 #endif
 }
 
+/* The compiler's own prefetch is one to read where it is told of no particular processor; those that
+   know no other take this instruction for one that does nothing. */
+static inline void
+cpu_prefetch_to_write(const void *address)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));
+#else
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 #endif
