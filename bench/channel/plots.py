@@ -20,7 +20,7 @@ THROUGHPUT, LATENCY = "channel-throughput.svg", "channel-latency.svg"
 _GREY = "#7d8590"  # reads on white and on black
 _OURS = "#e5534b"
 _OTHERS = ("#4184e4", "#57ab5a", "#c69026", "#b083f0", "#39c5cf", "#768390")
-_DASHES = ("-", "--", ":")
+_DASHES = ("-", "--", ":", "-.")
 _SIZES = ((2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 
 
