@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from own_directories import OWN_DIRECTORIES
 
 from ipckit._doctor_host import remove_ipc
 from ipckit.inventory import IpcObject
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("root")
 
-# Directories that other programs leave sockets in are not this machine's, and empty.
-PREAMBLE = """
+PREAMBLE = (
+    OWN_DIRECTORIES
+    + """
 import io, json, os, signal, subprocess, sys
 from ipckit import *
 from ipckit import cli
 from ipckit.testing import wait_blocked
-for directory in ("/run", "/tmp", "/var/tmp"):
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
 
 def start(act):
     # A child that acts and then waits to be killed; None where it has ended by then.
@@ -51,6 +51,7 @@ def doctor(*words):
     finally:
         sys.stdout = sys.__stdout__
 """
+)
 BIG = "128m"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+from own_directories import OWN_DIRECTORIES
 
 from ipckit import cli
 from ipckit.testing import Child, Sandbox
@@ -23,13 +24,13 @@ SECTION = re.compile(r"^## (.*)\n((?:(?!## ).*\n?)*)", re.MULTILINE)
 SHOWN = re.compile(r"^    \$ (ipckit .*)\n((?:    (?!\$ ).*\n)*)", re.MULTILINE)
 
 # Each scene leaves `numbers`: what a number of the page is here.
-PREAMBLE = """
+PREAMBLE = (
+    OWN_DIRECTORIES
+    + """
 import io, os, resource, signal, subprocess, sys
 from ipckit import *
 from ipckit import cli
 from ipckit.testing import wait_blocked
-for directory in ("/run", "/tmp", "/var/tmp"):
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
 numbers, living = {}, []
 
 def program(act, *, lives=True):
@@ -50,6 +51,7 @@ def program(act, *, lives=True):
         os.waitpid(pid, 0)
     return pid
 """
+)
 SCENES = {
     "No space left on device": """
 def order(told):
