@@ -39,7 +39,8 @@ class Channel(ChannelObject[T]):
     whole, or not at all, and none comes twice.
 
     A named channel is the file ``ipckit.NAME`` under /dev/shm. Who may write to it can do to the
-    messages whatever they like, but not crash who reads them: what makes no sense is `Corrupt`.
+    messages whatever they like, but not crash who reads them, unless they cut the file short: what
+    makes no sense is `Corrupt`.
     """
 
     if TYPE_CHECKING:
