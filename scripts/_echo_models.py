@@ -147,8 +147,12 @@ async def _serve(sock: socket.socket) -> None:
     start: Any = (
         asyncio.start_server if sock.family != socket.AF_UNIX else asyncio.start_unix_server
     )
-    async with await start(_serve_client, sock=sock, backlog=BACKLOG) as server:
-        await server.serve_forever()
+    server = await start(_serve_client, sock=sock, backlog=BACKLOG)
+    try:
+        # Not serve_forever: cancelled, it waits from Python 3.12 on until each client has gone.
+        await asyncio.get_running_loop().create_future()
+    finally:
+        server.close()
 
 
 MODELS: Final[dict[str, Callable[[socket.socket], object]]] = {
