@@ -5,7 +5,7 @@ The layers, lowest first; a module imports only from layers below its own:
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
 3. composition: `channel`; and `aio`, to be imported by name
-4. tools
+4. tools, to be imported by name: `inventory`, `cli`, `testing`
 """
 
 from ipckit._handle import Capabilities, Handle

@@ -14,8 +14,7 @@ op_send_batch(ring *r, ring_call *call)
     return result;
 }
 
-/* (buffer, bytes of a record, timeout, offset): where the next record begins that was not sent, which
-   is the end unless the time was over. */
+/* (buffer, bytes of a record, timeout): how many records were sent, and why it ended. */
 PyObject *
 ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {

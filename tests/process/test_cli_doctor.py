@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from own_directories import OWN_DIRECTORIES
+from own_machine import OWN_MACHINE
 
 from ipckit._doctor_host import remove_ipc
 from ipckit.inventory import IpcObject
@@ -21,27 +21,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("root")
 
 PREAMBLE = (
-    OWN_DIRECTORIES
+    OWN_MACHINE
     + """
 import io, json, os, signal, subprocess, sys
 from ipckit import *
 from ipckit import cli
 from ipckit.testing import wait_blocked
-
-def start(act):
-    # A child that acts and then waits to be killed; None where it has ended by then.
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        try:
-            act(lambda: os.write(writer, b"."))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.read(reader, 1)
-    os.close(reader)
-    return pid
 
 def doctor(*words):
     sys.stdout = io.StringIO()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-from own_directories import OWN_DIRECTORIES
+from own_machine import OWN_MACHINE
 
 from ipckit import cli
 from ipckit.testing import Child, Sandbox
@@ -25,7 +25,7 @@ SHOWN = re.compile(r"^    \$ (ipckit .*)\n((?:    (?!\$ ).*\n)*)", re.MULTILINE)
 
 # Each scene leaves `numbers`: what a number of the page is here.
 PREAMBLE = (
-    OWN_DIRECTORIES
+    OWN_MACHINE
     + """
 import io, os, resource, signal, subprocess, sys
 from ipckit import *
@@ -34,17 +34,7 @@ from ipckit.testing import wait_blocked
 numbers, living = {}, []
 
 def program(act, *, lives=True):
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        try:
-            act(lambda: os.write(writer, b"."))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.read(reader, 1)
-    os.close(reader)
+    pid = start(act)
     if lives:
         living.append(pid)
     else:

@@ -1,8 +1,10 @@
-"""Code for a child in a sandbox: the directories that other programs leave sockets in, empty."""
+"""Code for a child in a sandbox that is to be a machine of its own."""
 
 from __future__ import annotations
 
-OWN_DIRECTORIES = """
+# The directories that other programs leave sockets in are empty; `start` forks a process that acts,
+# and goes on when it says so or has ended.
+OWN_MACHINE = """
 import os, pathlib, subprocess, ipckit
 # A checkout may stand in one of them, and stays where it is.
 home = str(pathlib.Path(ipckit.__file__).parents[1])
@@ -14,4 +16,18 @@ if not os.path.exists(home):
     source = f"/proc/self/fd/{held}"
     subprocess.run(["mount", "-c", "--bind", source, home], check=True, pass_fds=[held])
 os.close(held)
+
+def start(act):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            act(lambda: os.write(writer, b"."))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    return pid
 """
