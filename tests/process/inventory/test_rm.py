@@ -217,25 +217,31 @@ def test_without_its_extra_it_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
-def test_colours_are_for_terminals_that_want_them(variable: str, *, coloured: bool) -> None:
+def test_colours_are_for_terminals_that_want_them(
+    ns: Namespace, variable: str, *, coloured: bool
+) -> None:
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     env.pop("NO_COLOR", None)
     if variable:
         env["NO_COLOR"] = variable
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ipckit", "ls"], stdout=theirs, stderr=subprocess.DEVNULL, env=env
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 65536):
-            shown += part
-    except OSError:  # the other side is closed
-        pass
-    os.close(ours)
-    assert process.wait(60) == 0
-    assert b"OBJECT" in shown
+    with PosixSharedMemory.create(ns.name(), 4096):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ipckit", "ls"],
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            env=env,
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:  # the other side is closed
+            pass
+        os.close(ours)
+        assert process.wait(60) == 0
+    assert b"held" in shown
     assert (b"\x1b[3" in shown or b"\x1b[9" in shown) is coloured
 
 
