@@ -173,6 +173,18 @@ ring_payload(const ring *r, uint64_t position, uint64_t length)
     return (char *)ring_record(r, position) + payload_offset(length);
 }
 
+#define PREFETCH_MOST 2048
+
+/* How many bytes from a record on are worth bringing near before it is used, if its payload has such
+   a length: none of a long one, which comes by itself while it is copied. */
+static inline uint64_t
+ring_near(const ring *r, uint64_t position, uint64_t length)
+{
+    uint64_t left = (r->units - ring_offset(r, position)) * UNIT;
+    uint64_t bytes = units_for(length) * UNIT;
+    return length > PREFETCH_MOST ? 0 : bytes < left ? bytes : left;
+}
+
 /* The longest record: what fits whatever stands where in an arena that is otherwise empty. */
 static inline uint64_t
 ring_longest(const ring *r)

@@ -171,6 +171,21 @@ ring_take(ring *r, const ring_message *message, uint64_t items)
     return message->elsewhere ? ring_free(r, message->at) : RING_OK;
 }
 
+/* Has the record behind that of a message which was taken brought here, if it was sent: it comes while
+   the caller does something with this one. */
+static inline void
+ring_expect_message(const ring *r, const ring_message *message)
+{
+    if (message->end != position_of(load_word(&r->shared->seen_tail))
+        && message->index + 1 == message->items) {
+        const char *record = (const char *)ring_record(r, message->end);
+        uint64_t bytes = ring_near(r, message->end, message->length);
+        for (uint64_t at = 0; at < bytes; at += 64) {
+            __builtin_prefetch(record + at);
+        }
+    }
+}
+
 /* The message is the caller's, and its bytes stay where they are until ring_release. Only for a
    record of one message. */
 static inline void

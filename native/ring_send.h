@@ -130,20 +130,16 @@ ring_publish_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items
     __atomic_store_n(&peer->sent, peer->sent + items, __ATOMIC_RELAXED);
 }
 
-#define PREFETCH_MOST 2048
-
 /* Has the memory of the next record brought here, since the other side had it last, and it comes while
-   the caller does something else. */
+   the caller does something else. Not where the receivers may be about to read there. */
 static inline void
-ring_expect(const ring *r, uint64_t position, uint64_t length)
+ring_expect_room(const ring *r, const ring_space *space, uint64_t end, uint64_t length)
 {
-    if (length > PREFETCH_MOST) {
-        return;
-    }
-    const char *record = (const char *)ring_record(r, position);
-    uint64_t left = (r->units - ring_offset(r, position)) * UNIT, bytes = length + 128;
-    for (uint64_t at = 0; at < (bytes < left ? bytes : left); at += 64) {
-        cpu_prefetch_to_write(record + at);
+    if (space->room > 4 * units_for(length) + r->units / 4) {
+        const char *record = (const char *)ring_record(r, end);
+        for (uint64_t at = 0, bytes = ring_near(r, end, length); at < bytes; at += 64) {
+            cpu_prefetch_to_write(record + at);
+        }
     }
 }
 
@@ -164,7 +160,7 @@ ring_send(ring *r, const void *data, uint64_t length)
     memcpy(ring_payload(r, at, length), data, length);
     RING_POINT(after_copy);
     ring_publish_tail(r, &space, end, 1);
-    ring_expect(r, end, length);
+    ring_expect_room(r, &space, end, length);
     return RING_OK;
 }
 
