@@ -71,7 +71,7 @@ ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_ope
 static ring_result
 try_quickly(ring *r, ring_call *call)
 {
-    uint32_t *lock = call_lock(r, call);
+    channel_lock *lock = call_lock(r, call);
     if (!ring_try_lock(r, lock)) {
         return RING_BUSY;
     }

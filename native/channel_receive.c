@@ -124,22 +124,42 @@ const char ipckit_channel_receive_doc[] = (
              "    InvalidArgument: `timeout` is out of range.\n"
              "    ClosedHandle: the handle is closed.");
 
-/* Looks for a while whether something comes, before the interpreter is let go. Where messages come one
-   close upon the other, each look takes the senders' memory away from them, so the receiver holds
-   still for a moment and finds several. Who answers message by message is no such stream. */
-static bool
-look_quickly(channel_object *self, const ring *r)
+/* Messages that are known to wait. */
+static uint64_t
+known_to_wait(const ring *r)
+{
+    return (count_of(load_word(&r->shared->seen_tail)) - count_of(load_word(&r->shared->head)))
+        & COUNT_MASK;
+}
+
+/* Receives after a while, if something comes, before the interpreter is let go. Where messages come
+   one close upon the other, each look takes the senders' memory away from them, so the receiver holds
+   still for a moment and finds several: for as long as that brings one for each four pauses. Who sent
+   something since it last received may get one answer at a time, and that is no stream. */
+static PyObject *
+receive_soon(channel_object *self, ring *r, ring_result *result)
 {
     ring_sight before = ring_empty_sight(r);
+    if (self->sends_seen != ipckit_channel_sends) {
+        self->sends_seen = ipckit_channel_sends;
+        self->lull = 0;
+        return ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS) ? receive_quickly(self, r, result) : NULL;
+    }
     for (uint32_t pause = 0; pause < self->lull; pause++) {
         cpu_relax();
     }
-    if (ring_spin(r, POLL_ITEMS, before, STREAM_LOOKS)) {
-        self->lull = self->lull < LULL_MOST ? self->lull + 1 : LULL_MOST;
-        return true;
+    bool stream = ring_spin(r, POLL_ITEMS, before, STREAM_LOOKS);
+    if (!stream && !ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS)) {
+        self->lull = 0;
+        return NULL;
     }
-    self->lull = 0;
-    return ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS);
+    PyObject *value = receive_quickly(self, r, result);
+    if (stream && known_to_wait(r) >= (self->lull < 8 ? 0 : 1 + self->lull / 16)) {
+        self->lull = self->lull < LULL_MOST ? self->lull + 1 : LULL_MOST;
+    } else {
+        self->lull /= 2;
+    }
+    return value;
 }
 
 PyObject *
@@ -158,9 +178,8 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     ring_result result;
     PyObject *value = receive_quickly(self, r, &result);
     bool waits = timeout == Py_None || PyObject_IsTrue(timeout) == 1;
-    if (value == NULL && result == RING_EMPTY && waits && self->spin != 0
-        && look_quickly(self, r)) {
-        value = receive_quickly(self, r, &result);
+    if (value == NULL && result == RING_EMPTY && waits && self->spin != 0) {
+        value = receive_soon(self, r, &result);
     }
     if (value == NULL && result != RING_OK) {
         return receive_slowly(self, core, timeout);

@@ -2,6 +2,8 @@
 #include "channel.h"
 #include "record.h"
 
+uint32_t ipckit_channel_sends = 0;
+
 /* A payload's bytes, and what keeps them: a buffer, or nothing. */
 typedef struct {
     const char *data;
@@ -130,6 +132,7 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
     }
     ring *r = &core->r;
     ring_take_role(r, ROLE_SENDER);
+    ipckit_channel_sends++;
     if (value.length <= GIL_FREE_BYTES && ring_try_lock(r, &r->shared->send_lock)) {
         ring_result result = ring_send(r, value.data, value.length);
         ring_unlock(r, &r->shared->send_lock);

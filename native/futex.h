@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,6 +30,36 @@ futex_wake(uint32_t *word, int count)
 {
     long result = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
     return result < 0 ? 0 : (int)result;
+}
+
+/* What this thread wrote before is seen by all before it reads anything after. */
+static inline void
+full_barrier(uint32_t *word)
+{
+#ifdef __SANITIZE_THREAD__ /* knows no fences; this is one to it for who changes the same word */
+    __atomic_fetch_add(word, 0, __ATOMIC_SEQ_CST);
+#else
+    (void)word;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+/* Lets others put full barriers into this process: false where that can't be. */
+static inline bool
+barrier_join(void)
+{
+#if defined(__SANITIZE_THREAD__) || defined(OWN_BARRIERS)
+    return false;
+#else
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+#endif
+}
+
+/* A full barrier in every thread that runs of the processes that have joined, and here. */
+static inline bool
+barrier_everywhere(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
 static inline void

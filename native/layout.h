@@ -37,8 +37,10 @@
 #define WORD_POLLERS 2u
 #define WORD_STEP 4u
 
-/* A lock's word: 0, or its holder with this bit where somebody may sleep on it. */
-#define LOCK_CONTENDED UINT32_C(0x80000000)
+typedef struct {
+    uint32_t owner; /* 0, or who holds it */
+    uint32_t word;  /* those who want it sleep on it */
+} channel_lock;
 
 typedef struct {
     uint64_t magic;
@@ -54,13 +56,12 @@ typedef struct {
     uint32_t roles_seen;
     uint32_t reap_wanted; /* somebody died and may have left something */
     uint32_t peers_high;  /* no peer beyond this one has ever been */
-    uint32_t unused0;
+    uint32_t own_barriers; /* somebody can't have the kernel put barriers into the others */
     uint64_t longest;     /* bytes of a message at most */
     uint8_t unused7[24];
 
     /* Senders only. */
-    uint32_t send_lock;
-    uint32_t unused1;
+    channel_lock send_lock;
     uint64_t reserve;    /* end of the loans, and their number */
     uint64_t seen_head;  /* as senders last saw it */
     uint64_t seen_hold;
@@ -72,8 +73,7 @@ typedef struct {
     uint8_t unused3[116];
 
     /* Receivers only. */
-    uint32_t receive_lock;
-    uint32_t unused4;
+    channel_lock receive_lock;
     uint64_t hold; /* the first record behind head that is still in use, and whether there is one */
     uint64_t dropped;
     uint64_t seen_tail; /* as receivers last saw it */

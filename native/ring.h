@@ -55,14 +55,6 @@ load_word(const uint64_t *word)
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* Sequentially consistent, for what the other side may be about to sleep on: the store comes before
-   the look at who sleeps, as a sleeper's flag comes before its look at the word. */
-static inline void
-publish(uint64_t *word, uint64_t value)
-{
-    __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
-}
-
 static inline void
 store_word(uint64_t *word, uint64_t value)
 {
@@ -247,6 +239,31 @@ ring_remember(ring *r, const channel_peer *peer)
     __atomic_fetch_or(&r->shared->roles_seen, roles, __ATOMIC_RELEASE);
 }
 
+/* -- barriers ---------------------------------------------------------------------------------- */
+
+/* Who sends or takes writes something and then looks whether anybody sleeps; who wants to sleep says
+   so and then looks whether something was written. One of them must see the other, which takes a
+   barrier between writing and looking on both sides. Sends are many and sleeps are few, so a sleeper
+   has the kernel put one into all who run. Where the kernel does not do that, all have their own. */
+
+static inline void
+ring_barrier_before_look(const ring *r, uint32_t *word)
+{
+    if (__atomic_load_n(&r->shared->own_barriers, __ATOMIC_RELAXED)) {
+        full_barrier(word);
+    } else {
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    }
+}
+
+static inline void
+ring_barrier_before_sleep(const ring *r, uint32_t *word)
+{
+    if (__atomic_load_n(&r->shared->own_barriers, __ATOMIC_RELAXED) || !barrier_everywhere()) {
+        full_barrier(word);
+    }
+}
+
 /* Takes a place among the peers: false where there is none left. */
 static inline bool
 ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
@@ -280,6 +297,9 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         __atomic_store_n(&peer->joined, 1, __ATOMIC_RELEASE);
         r->index = index;
         r->me = owner_of(index, generation);
+        if (!barrier_join()) {
+            __atomic_store_n(&r->shared->own_barriers, 1, __ATOMIC_SEQ_CST);
+        }
         return true;
     }
     return false;
@@ -294,37 +314,6 @@ ring_take_role(ring *r, uint32_t role)
         __atomic_fetch_or(&peer->roles, role, __ATOMIC_RELAXED);
         RING_POINT(role_taken);
         __atomic_fetch_or(&r->shared->roles_seen, role, __ATOMIC_RELEASE);
-    }
-}
-
-/* -- locks ------------------------------------------------------------------------------------- */
-
-#define LOCK_SPINS 100
-
-/* Takes a lock within a microsecond or so, or not. Pairs with the exchange in ring_unlock. */
-static inline bool
-ring_try_lock(const ring *r, uint32_t *lock)
-{
-    for (int spin = 0; spin < LOCK_SPINS; spin++) {
-        uint32_t found = 0;
-        if (__atomic_compare_exchange_n(lock, &found, r->me, false, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED)) {
-            RING_POINT(locked);
-            return true;
-        }
-        cpu_relax();
-    }
-    return false;
-}
-
-static inline void
-ring_unlock(const ring *r, uint32_t *lock)
-{
-    RING_POINT(unlocking);
-    uint32_t held = __atomic_exchange_n(lock, 0, __ATOMIC_RELEASE);
-    /* Whoever finds something else there was overwritten; waking more than need be does no harm. */
-    if (held != r->me) {
-        futex_wake(lock, 1);
     }
 }
 

@@ -22,75 +22,18 @@ earlier(int64_t one, int64_t other)
     return one < other ? one : other;
 }
 
-/* One try to take the lock from a holder that is dead, given what the lock was found to be. */
-static inline ring_result
-ring_take_over(ring *r, uint32_t *lock, uint32_t found)
-{
-    bool valid;
-    if (!ring_is_dead(r, found & OWNER_MASK, &valid)) {
-        return valid ? RING_BUSY : RING_CORRUPT;
-    }
-    if (!__atomic_compare_exchange_n(lock, &found, r->me | LOCK_CONTENDED, false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED)) {
-        return RING_BUSY;
-    }
-    RING_POINT(taken_over);
-    __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
-    return RING_OK;
-}
-
-/* Takes a lock, sleeping: RING_OK, RING_TIMEOUT, RING_INTERRUPTED by a signal, or RING_CORRUPT. */
-static inline ring_result
-ring_lock(ring *r, uint32_t *lock, int64_t deadline)
-{
-    if (ring_try_lock(r, lock)) {
-        return RING_OK;
-    }
-    uint32_t same = 0;
-    for (int looks = 0;;) {
-        uint32_t found = 0;
-        if (__atomic_compare_exchange_n(lock, &found, r->me | LOCK_CONTENDED, false,
-                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-            RING_POINT(locked);
-            return RING_OK;
-        }
-        uint32_t marked = found | LOCK_CONTENDED;
-        int64_t now = monotonic_ns();
-        if (found == marked
-            || __atomic_compare_exchange_n(lock, &found, marked, false, __ATOMIC_RELAXED,
-                                           __ATOMIC_RELAXED)) {
-            ring_result result = ring_take_over(r, lock, marked);
-            if (result != RING_BUSY) {
-                return result;
-            }
-            int error = futex_wait(lock, marked, earlier(deadline, now + LOOK_NS));
-            if (error == EINTR) {
-                return RING_INTERRUPTED;
-            }
-            looks = error == ETIMEDOUT && marked == same ? looks + 1 : 0;
-            same = marked;
-            now = monotonic_ns();
-        }
-        if (now >= deadline) {
-            return RING_TIMEOUT;
-        }
-        if (looks >= STUCK_LOOKS) {
-            return RING_CORRUPT;
-        }
-    }
-}
-
-/* -- sleeping until the other side has done something ------------------------------------------- */
+/* -- sleeping until somebody has done something ------------------------------------------------- */
 
 /* Says that somebody sleeps on the word, and gives what it is to be while one sleeps. What is
    waited for must be looked at once more between this and ring_sleep. */
 static inline uint32_t
-ring_prepare(uint32_t *word, uint32_t flag)
+ring_prepare(const ring *r, uint32_t *word, uint32_t flag)
 {
     uint32_t found = __atomic_load_n(word, __ATOMIC_RELAXED);
     while (!__atomic_compare_exchange_n(word, &found, found | flag, false, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED)) {
     }
+    ring_barrier_before_sleep(r, word);
     return found | flag;
 }
 
@@ -116,6 +59,89 @@ ring_wake_all(uint32_t *word)
     __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
     futex_wake(word, INT_MAX);
 }
+
+/* -- locks ------------------------------------------------------------------------------------- */
+
+#define LOCK_SPINS 100
+
+/* Takes a lock within a microsecond or so, or not. */
+static inline bool
+ring_try_lock(const ring *r, channel_lock *lock)
+{
+    for (int spin = 0; spin < LOCK_SPINS; spin++) {
+        uint32_t found = 0;
+        if (__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+            RING_POINT(locked);
+            return true;
+        }
+        cpu_relax();
+    }
+    return false;
+}
+
+/* Gives a lock up. What was done under it comes before any look at who sleeps, here and by
+   ring_notify afterwards; whoever is about to sleep says so first and then looks once more. */
+static inline void
+ring_unlock(const ring *r, channel_lock *lock)
+{
+    RING_POINT(unlocking);
+    __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
+    ring_barrier_before_look(r, &lock->word);
+    ring_wake_one(&lock->word);
+}
+
+/* One try to take the lock from a holder that is dead, given whom it was found to be. */
+static inline ring_result
+ring_take_over(ring *r, channel_lock *lock, uint32_t found)
+{
+    bool valid;
+    if (!ring_is_dead(r, found, &valid)) {
+        return valid ? RING_BUSY : RING_CORRUPT;
+    }
+    if (!__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED)) {
+        return RING_BUSY;
+    }
+    RING_POINT(taken_over);
+    __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+    return RING_OK;
+}
+
+/* Takes a lock, sleeping: RING_OK, RING_TIMEOUT, RING_INTERRUPTED by a signal, or RING_CORRUPT. */
+static inline ring_result
+ring_lock(ring *r, channel_lock *lock, int64_t deadline)
+{
+    if (ring_try_lock(r, lock)) {
+        return RING_OK;
+    }
+    uint32_t same = 0;
+    for (int looks = 0; looks < STUCK_LOOKS;) {
+        uint32_t ticket = ring_prepare(r, &lock->word, WORD_SLEEPERS);
+        uint32_t found = 0;
+        if (__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+            RING_POINT(locked);
+            return RING_OK;
+        }
+        ring_result result = ring_take_over(r, lock, found);
+        if (result != RING_BUSY) {
+            return result;
+        }
+        int error = futex_wait(&lock->word, ticket, earlier(deadline, monotonic_ns() + LOOK_NS));
+        if (error == EINTR) {
+            return RING_INTERRUPTED;
+        }
+        looks = error == ETIMEDOUT && found == same ? looks + 1 : 0;
+        same = found;
+        if (monotonic_ns() >= deadline) {
+            return RING_TIMEOUT;
+        }
+    }
+    return RING_CORRUPT;
+}
+
+/* -- who is there ------------------------------------------------------------------------------ */
 
 typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 

@@ -75,7 +75,7 @@ static inline void
 poll_arm(ring *r, uint32_t which)
 {
     __atomic_fetch_or(&r->peers[r->index].armed, which, __ATOMIC_SEQ_CST);
-    ring_prepare(poll_word(r, which), WORD_POLLERS);
+    ring_prepare(r, poll_word(r, which), WORD_POLLERS);
 }
 
 /* Tells all who asked. The flag goes first: who arms meanwhile sets it again, and looks again. */

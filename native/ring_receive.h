@@ -48,13 +48,13 @@ ring_move_hold(ring *r)
         if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
             || info.kind == RECORD_MARK) {
             RING_POINT(before_hold);
-            publish(&r->shared->hold, position << 1 | 1);
+            store_word(&r->shared->hold, position << 1 | 1);
             return RING_OK;
         }
         position = ring_add(r, position, info.units);
     }
     RING_POINT(before_hold);
-    publish(&r->shared->hold, head << 1);
+    store_word(&r->shared->hold, head << 1);
     return RING_OK;
 }
 
@@ -80,7 +80,7 @@ ring_pass(ring *r, uint64_t head, const record_info *info)
         ring_hold(r, position);
     }
     RING_POINT(before_pass);
-    publish(&r->shared->head, word_of(ring_add(r, position, info->units), count_of(head)));
+    store_word(&r->shared->head, word_of(ring_add(r, position, info->units), count_of(head)));
 }
 
 static inline ring_result
@@ -147,7 +147,7 @@ ring_move_head(ring *r, const ring_message *message, uint64_t items)
     bool all = message->index + items == message->items;
     uint64_t position = all ? message->end : position_of(message->head);
     RING_POINT(before_head);
-    publish(&r->shared->head, word_of(position, count_of(message->head) + items));
+    store_word(&r->shared->head, word_of(position, count_of(message->head) + items));
     RING_POINT(after_head);
     channel_peer *peer = &r->peers[r->index];
     __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);

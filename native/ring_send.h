@@ -121,7 +121,7 @@ ring_publish_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items
 {
     ring_forget_unsent(r, space);
     RING_POINT(before_tail);
-    publish(&r->shared->tail, word_of(end, count_of(space->tail) + items));
+    store_word(&r->shared->tail, word_of(end, count_of(space->tail) + items));
     RING_POINT(after_tail);
     if (space->loans != 0) {
         store_word(&r->shared->reserve, word_of(end, space->loans));
@@ -272,7 +272,7 @@ ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
         ring_write(r, at, state_of(RECORD_DATA, owner), space.tail, shape_of(length, 1));
         RING_POINT(before_tail);
         uint64_t end = ring_add(r, at, units_for(length));
-        publish(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
+        store_word(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
         RING_POINT(after_tail);
         ring_end_loan(r, &space, space.alloc);
     } else {
@@ -282,7 +282,7 @@ ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
         RING_POINT(before_sent);
         ring_set_state(r, at, RECORD_SENT, owner);
         RING_POINT(before_tail);
-        publish(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
+        store_word(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
         RING_POINT(after_tail);
         ring_end_loan(r, &space, end);
     }

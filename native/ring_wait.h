@@ -27,7 +27,7 @@ struct ring_call {
     ring_message message;
 };
 
-static inline uint32_t *
+static inline channel_lock *
 call_lock(ring *r, const ring_call *call)
 {
     return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
@@ -85,7 +85,7 @@ ring_overwrite(ring *r, ring_call *call)
 static inline ring_result
 ring_once(ring *r, ring_call *call)
 {
-    uint32_t *lock = call_lock(r, call);
+    channel_lock *lock = call_lock(r, call);
     ring_result result = ring_lock(r, lock, lock_deadline(call->deadline));
     if (result != RING_OK) {
         return result == RING_TIMEOUT && call->deadline == 0 ? RING_CORRUPT : result;
@@ -192,18 +192,28 @@ ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
     return false;
 }
 
-#define HOLD_STILL_MOST 64
+#define HOLD_STILL_PAUSES 64
+#define HOLD_STILL_ROUNDS 32
 
-/* A sender that met a full ring lets the receiver make room for several messages before it looks: each
-   look takes the receiver's memory away from it. Nobody waits for that message: a ring full of others
-   comes before it. */
+/* A sender that met a full ring lets the receivers make room for many messages before it goes on, as
+   long as they do: each look takes their memory away from them, and so does each record written close
+   behind them. Nobody waits for that message: a ring full of others comes before it. */
 static inline void
 ring_hold_still(const ring *r, uint32_t which)
 {
-    uint64_t pauses = which == POLL_SPACE ? r->capacity / 16 : 0;
-    pauses = pauses < HOLD_STILL_MOST ? pauses : HOLD_STILL_MOST;
-    for (uint64_t pause = 0; pause < pauses; pause++) {
-        cpu_relax();
+    if (which != POLL_SPACE || r->capacity < HOLD_STILL_PAUSES) {
+        return;
+    }
+    uint64_t first = count_of(load_word(&r->shared->head)), taken = 0;
+    for (int round = 0; round < HOLD_STILL_ROUNDS; round++) {
+        for (int pause = 0; pause < HOLD_STILL_PAUSES; pause++) {
+            cpu_relax();
+        }
+        uint64_t now = (count_of(load_word(&r->shared->head)) - first) & COUNT_MASK;
+        if (now == taken || now >= r->capacity / 8) {
+            return;
+        }
+        taken = now;
     }
 }
 
@@ -306,7 +316,7 @@ ring_do(ring *r, ring_call *call)
         if (others != RING_OK && others != RING_GONE) {
             return others;
         }
-        uint32_t ticket = ring_prepare(word, WORD_SLEEPERS);
+        uint32_t ticket = ring_prepare(r, word, WORD_SLEEPERS);
         result = ring_once(r, call);
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_done(r, call, result);

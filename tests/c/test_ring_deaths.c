@@ -182,7 +182,7 @@ test_a_lock_that_nobody_holds(void)
 {
     make(64, 20, false);
     ring *r = &peers[0].h.r;
-    r->shared->send_lock = peers[1].h.r.me;
+    r->shared->send_lock.owner = peers[1].h.r.me;
     ring_call call = call_of(&peers[0].h, op_send, 0);
     call.data = buffer;
     call.length = 8;
