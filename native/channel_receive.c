@@ -88,6 +88,7 @@ receive_quickly(channel_object *self, ring *r, ring_result *result)
         *result = RING_BUSY;
     }
     if (*result == RING_OK) {
+        ring_expect_message(r, &message);
         if (record) {
             memcpy(small, message.data, message.length);
         } else {
@@ -98,9 +99,6 @@ receive_quickly(channel_object *self, ring *r, ring_result *result)
         }
     }
     ring_unlock(r, &r->shared->receive_lock);
-    if (*result == RING_OK) {
-        ring_expect_message(r, &message);
-    }
     if (*result != RING_OK || (!record && value == NULL)) {
         return NULL;
     }
