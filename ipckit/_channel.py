@@ -150,8 +150,9 @@ class Channel(ChannelObject[T]):
     def _receive_records(self, most: int | None, timeout: float | None) -> npt.NDArray[Any]:
         deadline = Deadline(timeout)
         dtype = self._layout.dtype
-        room = len(self) or _BATCH
-        records = np.empty(room if most is None else min(room, most), dtype)
+        waiting = len(self) or _BATCH
+        room = waiting if most is None else min(waiting, most)
+        records = np.empty(room, dtype)
         data = records.reshape(-1).view(np.uint8).data
         while True:
             received, result = self._receive_batch(data, dtype.itemsize, deadline.remaining)
