@@ -82,7 +82,8 @@ receive_quickly(channel_object *self, ring *r, ring_result *result)
     if (!ring_try_lock(r, &r->shared->receive_lock)) {
         return NULL;
     }
-    *result = ring_peek(r, &message);
+    char copy[SMALL_MOST];
+    *result = ring_peek_small(r, &message, copy) ? RING_OK : ring_peek(r, &message);
     bool record = self->record_type != NULL;
     if (*result == RING_OK && message.length > (record ? sizeof small : GIL_FREE_BYTES)) {
         *result = RING_BUSY;

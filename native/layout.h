@@ -42,6 +42,11 @@ typedef struct {
     uint32_t word;  /* those who want it sleep on it */
 } channel_lock;
 
+/* The newest message, where it is so short, is repeated beside the tail: who waits for it has it with
+   the word that tells of it. */
+#define SMALL_MOST 40
+#define SMALL_NONE UINT32_MAX /* no message has that number */
+
 typedef struct {
     uint64_t magic;
     uint32_t version;
@@ -70,7 +75,10 @@ typedef struct {
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* end of what is sent, and the number of messages ever sent */
     uint32_t items; /* receivers sleep on it */
-    uint8_t unused3[116];
+    uint32_t small_number; /* of the message that `small` repeats, or SMALL_NONE */
+    uint64_t small_length;
+    uint64_t small[5];
+    uint8_t unused3[64];
 
     /* Receivers only. */
     channel_lock receive_lock;

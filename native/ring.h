@@ -9,6 +9,7 @@
 
 #include "futex.h"
 #include "layout.h"
+#include "seqlock.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

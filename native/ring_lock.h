@@ -62,7 +62,9 @@ ring_wake_all(uint32_t *word)
 
 /* -- locks ------------------------------------------------------------------------------------- */
 
+#ifndef LOCK_SPINS
 #define LOCK_SPINS 100
+#endif
 
 /* Takes a lock within a microsecond or so, or not. */
 static inline bool

@@ -19,6 +19,7 @@ ring_format(channel_header *header, uint64_t file_size, uint64_t capacity, uint6
     header->item_size = item_size;
     header->longest = longest;
     header->created = now;
+    header->small_number = SMALL_NONE;
     memcpy(header->id, id, sizeof header->id);
     strncpy(header->type, type, sizeof header->type - 1);
     __atomic_store_n(&header->magic, CHANNEL_MAGIC, __ATOMIC_RELEASE);

@@ -115,14 +115,40 @@ ring_forget_unsent(ring *r, const ring_space *space)
     }
 }
 
-/* Tells the receivers of everything up to a position. */
+/* Moves tail behind messages that nothing repeats. */
 static inline void
-ring_publish_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
+ring_move_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
-    ring_forget_unsent(r, space);
+    uint32_t *number = &r->shared->small_number;
+    if (__atomic_load_n(number, __ATOMIC_RELAXED) != SMALL_NONE) {
+        __atomic_store_n(number, SMALL_NONE, __ATOMIC_RELAXED);
+    }
     RING_POINT(before_tail);
     store_word(&r->shared->tail, word_of(end, count_of(space->tail) + items));
     RING_POINT(after_tail);
+}
+
+/* Moves tail behind a message that is repeated beside it. Receivers may be reading what was repeated
+   before: they look at its number before and after. */
+static inline void
+ring_move_tail_small(ring *r, const ring_space *space, uint64_t end, const void *data,
+                     uint64_t length)
+{
+    channel_header *shared = r->shared;
+    __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
+    RING_POINT(repeating);
+    store_word(&shared->small_length, length);
+    seqlock_copy_in(shared->small, data, length);
+    __atomic_store_n(&shared->small_number, (uint32_t)count_of(space->tail), __ATOMIC_RELEASE);
+    RING_POINT(before_tail);
+    store_word(&shared->tail, word_of(end, count_of(space->tail) + 1));
+    RING_POINT(after_tail);
+}
+
+/* What is left to do once tail has passed loans as well, and the count for people. */
+static inline void
+ring_moved_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
+{
     if (space->loans != 0) {
         store_word(&r->shared->reserve, word_of(end, space->loans));
     }
@@ -159,7 +185,13 @@ ring_send(ring *r, const void *data, uint64_t length)
     RING_POINT(before_copy);
     memcpy(ring_payload(r, at, length), data, length);
     RING_POINT(after_copy);
-    ring_publish_tail(r, &space, end, 1);
+    ring_forget_unsent(r, &space);
+    if (length <= SMALL_MOST) {
+        ring_move_tail_small(r, &space, end, data, length);
+    } else {
+        ring_move_tail(r, &space, end, 1);
+    }
+    ring_moved_tail(r, &space, end, 1);
     ring_expect_room(r, &space, end, length);
     return RING_OK;
 }
@@ -200,7 +232,9 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     RING_POINT(before_copy);
     memcpy(ring_payload(r, at, count * item), data, count * item);
     RING_POINT(after_copy);
-    ring_publish_tail(r, &space, end, count);
+    ring_forget_unsent(r, &space);
+    ring_move_tail(r, &space, end, count);
+    ring_moved_tail(r, &space, end, count);
     *items = count;
     return RING_OK;
 }
@@ -270,10 +304,7 @@ ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
     }
     if (ring_is_next(r, &space, at)) {
         ring_write(r, at, state_of(RECORD_DATA, owner), space.tail, shape_of(length, 1));
-        RING_POINT(before_tail);
-        uint64_t end = ring_add(r, at, units_for(length));
-        store_word(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
-        RING_POINT(after_tail);
+        ring_move_tail(r, &space, ring_add(r, at, units_for(length)), 1);
         ring_end_loan(r, &space, space.alloc);
     } else {
         uint64_t end = ring_add(r, space.alloc, 1);
@@ -281,9 +312,7 @@ ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
         ring_write(r, space.alloc, state_of(RECORD_REF, owner), space.tail, at);
         RING_POINT(before_sent);
         ring_set_state(r, at, RECORD_SENT, owner);
-        RING_POINT(before_tail);
-        store_word(&r->shared->tail, word_of(end, count_of(space.tail) + 1));
-        RING_POINT(after_tail);
+        ring_move_tail(r, &space, end, 1);
         ring_end_loan(r, &space, end);
     }
     channel_peer *peer = &r->peers[r->index];

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void
+static inline void
 check(bool good, const char *what)
 {
     if (!good) {
@@ -32,7 +32,7 @@ check(bool good, const char *what)
 
 static __thread uint64_t chance = 1;
 
-static uint64_t
+static inline uint64_t
 random_number(void)
 {
     chance ^= chance << 13;
@@ -41,13 +41,13 @@ random_number(void)
     return chance * 0x2545F4914F6CDD1Du;
 }
 
-static uint64_t
+static inline uint64_t
 below(uint64_t limit)
 {
     return (random_number() >> 16) % limit;
 }
 
-static void
+static inline void
 seed_chance(uint64_t seed)
 {
     chance = seed * 0x9E3779B97F4A7C15u + 1;
@@ -64,7 +64,7 @@ typedef struct {
     size_t size; /* whole pages, so that the first byte behind it is no memory */
 } channel;
 
-static channel
+static inline channel
 channel_make(uint64_t units, uint64_t capacity, uint64_t item_size, uint32_t flags)
 {
     channel made = {.fd = memfd_create("ring", MFD_CLOEXEC)};
@@ -83,7 +83,7 @@ channel_make(uint64_t units, uint64_t capacity, uint64_t item_size, uint32_t fla
     return made;
 }
 
-static void
+static inline void
 channel_unmake(channel *made)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -99,7 +99,7 @@ typedef struct {
     uint32_t spin;
 } handle;
 
-static void
+static inline void
 handle_open(handle *opened, const channel *on)
 {
     char path[40];
@@ -112,7 +112,7 @@ handle_open(handle *opened, const channel *on)
 }
 
 /* As the kernel does it for a process that ends: no more and no less. */
-static void
+static inline void
 handle_die(handle *opened)
 {
     close(opened->r.fd);
@@ -121,7 +121,7 @@ handle_die(handle *opened)
     }
 }
 
-static void
+static inline void
 handle_close(handle *opened)
 {
     ring_leave(&opened->r);
@@ -130,36 +130,37 @@ handle_close(handle *opened)
 
 /* -- operations, as native/channel_*.c has them -------------------------------------------------- */
 
-static ring_result
+static inline ring_result
 op_send(ring *r, ring_call *call)
 {
     return ring_send(r, call->data, call->length);
 }
 
-static ring_result
+static inline ring_result
 op_batch(ring *r, ring_call *call)
 {
     return ring_send_batch(r, call->data, call->length, &call->items);
 }
 
-static ring_result
+static inline ring_result
 op_lend(ring *r, ring_call *call)
 {
     return ring_lend(r, call->length, &call->at);
 }
 
-static ring_result
+static inline ring_result
 op_send_loan(ring *r, ring_call *call)
 {
     return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
 }
 
 /* As many messages of its record as `items`; `length` is the room at `data`. */
-static ring_result
+static inline ring_result
 op_copy(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
-    ring_result result = ring_peek(r, message);
+    char copy[SMALL_MOST];
+    ring_result result = ring_peek_small(r, message, copy) ? RING_OK : ring_peek(r, message);
     if (result != RING_OK) {
         return result;
     }
@@ -176,7 +177,7 @@ op_copy(ring *r, ring_call *call)
 }
 
 /* A view where the record has one message only; else a copy, and `items` is 0. */
-static ring_result
+static inline ring_result
 op_view(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
@@ -192,7 +193,7 @@ op_view(ring *r, ring_call *call)
     return result;
 }
 
-static ring_call
+static inline ring_call
 call_of(handle *by, ring_operation operation, int64_t deadline)
 {
     bool sends = operation == op_send || operation == op_batch || operation == op_lend
@@ -208,14 +209,14 @@ call_of(handle *by, ring_operation operation, int64_t deadline)
     };
 }
 
-static ring_result
+static inline ring_result
 call_do(handle *by, ring_call *call)
 {
     ring_take_role(&by->r, call->which == POLL_SPACE ? ROLE_SENDER : ROLE_RECEIVER);
     return ring_do(&by->r, call);
 }
 
-static ring_result
+static inline ring_result
 cancel(handle *by, uint64_t at)
 {
     ring *r = &by->r;
@@ -232,7 +233,7 @@ cancel(handle *by, uint64_t at)
     return result;
 }
 
-static ring_result
+static inline ring_result
 release(handle *by, uint64_t at)
 {
     ring_result result = ring_lock(&by->r, &by->r.shared->receive_lock, INT64_MAX);

@@ -19,6 +19,7 @@ POINTS = frozenset(
         "looking",
         "before_copy",
         "after_copy",
+        "repeating",
         "before_tail",
         "after_tail",
         "before_lend",
@@ -75,6 +76,10 @@ def test_peers_that_are_killed_at_any_moment() -> None:
     run("test_ring_kills", "address,undefined", 250)
 
 
+def test_nobody_sleeps_through_a_wake() -> None:
+    run("test_ring_wakes", "none", 300_000)
+
+
 def test_scribbled_memory_never_makes_a_call_crash_or_hang() -> None:
     run("test_ring_fuzz", "address,undefined", 1500)
 
@@ -83,6 +88,12 @@ def test_scribbled_memory_never_makes_a_call_crash_or_hang() -> None:
 @pytest.mark.timeout(1800)
 def test_many_senders_and_receivers_for_long() -> None:
     run("test_ring", "address,undefined thread none", 40000, 600)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_nobody_sleeps_through_a_wake_for_long() -> None:
+    run("test_ring_wakes", "none", 10_000_000)
 
 
 @pytest.mark.soak

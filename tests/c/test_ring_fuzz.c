@@ -80,6 +80,7 @@ scribble(void)
         offsetof(channel_header, items),        offsetof(channel_header, receive_lock),
         offsetof(channel_header, hold),         offsetof(channel_header, seen_tail),
         offsetof(channel_header, head),         offsetof(channel_header, space),
+        offsetof(channel_header, small_number), offsetof(channel_header, small_length),
     };
     size_t at;
     const channel_header *header = (const channel_header *)shared.memory;
