@@ -174,8 +174,8 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     }
     ring *r = &core->r;
     ring_take_role(r, ROLE_RECEIVER);
-    ring_result result;
-    PyObject *value = receive_quickly(self, r, &result);
+    ring_result result = RING_EMPTY;
+    PyObject *value = ring_looks_empty(r) ? NULL : receive_quickly(self, r, &result);
     bool waits = timeout == Py_None || PyObject_IsTrue(timeout) == 1;
     if (value == NULL && result == RING_EMPTY && waits && self->spin != 0) {
         value = receive_soon(self, r, &result);

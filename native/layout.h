@@ -70,15 +70,19 @@ typedef struct {
     uint64_t reserve;    /* end of the loans, and their number */
     uint64_t seen_head;  /* as senders last saw it */
     uint64_t seen_hold;
-    uint8_t unused2[96];
+    uint64_t sent_tail; /* `tail`, for senders: who looks at the word itself takes it from receivers */
+    uint32_t repeats;   /* `small_number` may be that of a message */
+    uint8_t unused2[84];
 
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* end of what is sent, and the number of messages ever sent */
-    uint32_t items; /* receivers sleep on it */
     uint32_t small_number; /* of the message that `small` repeats, or SMALL_NONE */
+    uint32_t unused1;
     uint64_t small_length;
     uint64_t small[5];
-    uint8_t unused3[64];
+    /* On a line of its own: senders look at it each time, and have just lost that of the tail. */
+    uint32_t items; /* receivers sleep on it */
+    uint8_t unused3[60];
 
     /* Receivers only. */
     channel_lock receive_lock;
@@ -89,8 +93,9 @@ typedef struct {
 
     /* Written by receivers, read by senders. */
     uint64_t head;  /* the next record to receive, and the number of messages ever received */
+    uint8_t unused4[56];
     uint32_t space; /* senders sleep on it */
-    uint8_t unused6[116];
+    uint8_t unused6[60];
 
     char type[CHANNEL_TYPE_SIZE]; /* the payload's type, for people; ends with NUL */
 } channel_header;
@@ -98,8 +103,10 @@ typedef struct {
 _Static_assert(sizeof(channel_header) == 1024, "the layout is a promise");
 _Static_assert(offsetof(channel_header, send_lock) == 128, "the layout is a promise");
 _Static_assert(offsetof(channel_header, tail) == 256, "the layout is a promise");
+_Static_assert(offsetof(channel_header, items) == 320, "the layout is a promise");
 _Static_assert(offsetof(channel_header, receive_lock) == 384, "the layout is a promise");
 _Static_assert(offsetof(channel_header, head) == 512, "the layout is a promise");
+_Static_assert(offsetof(channel_header, space) == 576, "the layout is a promise");
 _Static_assert(offsetof(channel_header, type) == 640, "the layout is a promise");
 
 /* Whoever has the channel open. It lives as long as its lock on one byte of the file: the kernel

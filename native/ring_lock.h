@@ -106,6 +106,9 @@ ring_take_over(ring *r, channel_lock *lock, uint32_t found)
         return RING_BUSY;
     }
     RING_POINT(taken_over);
+    if (lock == &r->shared->send_lock) {
+        store_word(&r->shared->sent_tail, load_word(&r->shared->tail));
+    }
     __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;
 }

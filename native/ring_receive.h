@@ -100,6 +100,14 @@ ring_describe(const ring *r, const record_info *info, ring_message *message)
     return RING_OK;
 }
 
+/* Whether there is nothing to receive, as far as can be told without the lock. */
+static inline bool
+ring_looks_empty(const ring *r)
+{
+    uint64_t head = load_word(&r->shared->head);
+    return load_word(&r->shared->seen_tail) == head && load_word(&r->shared->tail) == head;
+}
+
 /* Looks at the next message: RING_OK, RING_EMPTY or RING_CORRUPT. */
 static inline ring_result
 ring_peek(ring *r, ring_message *message)

@@ -33,7 +33,7 @@ ring_look_for_space(ring *r, bool fresh, ring_space *space)
         head = load_word(&shared->seen_head);
         hold = __atomic_load_n(&shared->seen_hold, __ATOMIC_RELAXED);
     }
-    space->tail = load_word(&shared->tail);
+    space->tail = load_word(&shared->sent_tail);
     uint64_t reserve = load_word(&shared->reserve);
     uint64_t tail = position_of(space->tail), lent = position_of(reserve);
     space->free = hold & 1 ? hold >> 1 : position_of(head);
@@ -115,17 +115,28 @@ ring_forget_unsent(ring *r, const ring_space *space)
     }
 }
 
+/* Tells the receivers of everything up to a position. Who dies before the second word is right holds
+   the lock, and who takes that over puts it right. */
+static inline void
+ring_set_tail(ring *r, uint64_t tail)
+{
+    RING_POINT(before_tail);
+    store_word(&r->shared->tail, tail);
+    RING_POINT(after_tail);
+    store_word(&r->shared->sent_tail, tail);
+}
+
 /* Moves tail behind messages that nothing repeats. */
 static inline void
 ring_move_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
-    uint32_t *number = &r->shared->small_number;
-    if (__atomic_load_n(number, __ATOMIC_RELAXED) != SMALL_NONE) {
-        __atomic_store_n(number, SMALL_NONE, __ATOMIC_RELAXED);
+    channel_header *shared = r->shared;
+    if (__atomic_load_n(&shared->repeats, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
+        RING_POINT(repeating);
+        __atomic_store_n(&shared->repeats, 0, __ATOMIC_RELAXED);
     }
-    RING_POINT(before_tail);
-    store_word(&r->shared->tail, word_of(end, count_of(space->tail) + items));
-    RING_POINT(after_tail);
+    ring_set_tail(r, word_of(end, count_of(space->tail) + items));
 }
 
 /* Moves tail behind a message that is repeated beside it. Receivers may be reading what was repeated
@@ -135,14 +146,13 @@ ring_move_tail_small(ring *r, const ring_space *space, uint64_t end, const void 
                      uint64_t length)
 {
     channel_header *shared = r->shared;
+    __atomic_store_n(&shared->repeats, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
     RING_POINT(repeating);
     store_word(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);
     __atomic_store_n(&shared->small_number, (uint32_t)count_of(space->tail), __ATOMIC_RELEASE);
-    RING_POINT(before_tail);
-    store_word(&shared->tail, word_of(end, count_of(space->tail) + 1));
-    RING_POINT(after_tail);
+    ring_set_tail(r, word_of(end, count_of(space->tail) + 1));
 }
 
 /* What is left to do once tail has passed loans as well, and the count for people. */
