@@ -9,7 +9,7 @@ from ipckit.errors import InvalidArgument
 
 PeerGonePolicy = Literal["raise", "wait"]
 
-SPIN: Final = 2000
+SPIN: Final = 8000
 _SPIN_MOST: Final = 1_000_000
 
 
