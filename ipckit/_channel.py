@@ -52,6 +52,16 @@ class Channel(ChannelObject[T]):
             """Take the next message, waiting until there is one; see `_native.ChannelBase`."""
             ...
 
+        def loan(
+            self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
+        ) -> Loan:
+            """Room for one message, to be written in place; see `_native.ChannelBase`."""
+            ...
+
+        def receive_view(self, *, timeout: float | None = None) -> View:
+            """Take the next message and read it where it lies; see `_native.ChannelBase`."""
+            ...
+
     def send_many(
         self, values: Iterable[T] | npt.NDArray[Any], *, timeout: float | None = None
     ) -> None:
@@ -196,43 +206,14 @@ class Channel(ChannelObject[T]):
 
     # -- in place ----------------------------------------------------------------------------------
 
-    def loan(
+    def _loan(
         self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
     ) -> Loan:
-        """Room in the channel for one message, to be written in place.
-
-        Args:
-            shape: the array's elements or shape; bytes, for a channel whose type is no array.
-                By default one message of the type's fixed size.
-            timeout: seconds to wait while the channel is full.
-
-        Returns:
-            The loan: ``.array``, ``.buf``, ``.value`` to write it, ``.send()`` to send it. In a
-            ``with`` block it is given back if it was not sent.
-
-        Raises:
-            InvalidArgument: `shape` is missing or below 0.
-            IpcError: as `send`.
-        """
+        """`loan`, where it was not asked for by a plain number."""
         loan = self._lend(Loan, self._layout.bytes_for(shape), timeout)
         if isinstance(shape, tuple):
             loan._shape = shape
         return loan
-
-    def receive_view(self, *, timeout: float | None = None) -> View:
-        """Take the next message and read it where it lies.
-
-        Args:
-            timeout: seconds to wait until there is one.
-
-        Returns:
-            The view: ``.array``, ``.buf``, ``.value``. The channel has the memory back when it and
-            all arrays of it are gone.
-
-        Raises:
-            IpcError: as `receive`.
-        """
-        return self._view(View, timeout)
 
     # -- facts -------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from ipckit._channel_file import (
     unlink_file,
 )
 from ipckit._channel_options import SPIN, check_options
-from ipckit._channel_slots import Layout
+from ipckit._channel_slots import Layout, Loan, View
 from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, Handle, checked_mode
 from ipckit._shm_file import checked_fd, duplicate_for_child, identity, is_spawning
@@ -87,6 +87,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         mapping = map_channel(fd, codec, self._target)
         try:
             self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
+            self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
         except OSError as exc:
             code = exc.errno or errno.EIO
             if code == errno.EUSERS:

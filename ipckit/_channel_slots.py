@@ -65,6 +65,13 @@ class Layout:
             return self.struct.from_buffer(memory, 0)
         return self._codec.decode(bytes(memory))
 
+    @property
+    def plain_unit(self) -> int:
+        """`unit` where that is known without numpy, else 0."""
+        if self.struct is not None:
+            return 0
+        return 1 if self._array is None else self.unit
+
     @cached_property
     def unit(self) -> int:
         """Bytes of one element of an array."""
@@ -94,11 +101,7 @@ class Layout:
         if shape is None:
             message = "the type has no fixed size; say how many bytes, or which shape"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        # A plain number needs no more, and a loan should take no longer than what it saves.
-        if type(shape) is int and shape >= 0:
-            nbytes = shape * self.unit
-        else:
-            nbytes = math.prod(self.dimensions(shape)) * self.unit
+        nbytes = math.prod(self.dimensions(shape)) * self.unit
         if self.size and nbytes != self.size:
             message = f"every message has {self.size} bytes, and the shape {shape} {nbytes}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
@@ -142,15 +145,6 @@ class _InPlace(_native.LeaseHolder):
         if shape is None:
             shape = layout.shape_of(self._nbytes)
         return np.ndarray(shape, layout.dtype.base, buffer=memory)
-
-    @property
-    def buf(self) -> memoryview:
-        """The message's bytes.
-
-        Raises:
-            ClosedHandle: the message was sent, cancelled or released.
-        """
-        return memoryview(self._memory)
 
     @property
     def nbytes(self) -> int:

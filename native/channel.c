@@ -23,8 +23,7 @@ let_go(channel_object *self)
     __atomic_store_n(&self->closed, true, __ATOMIC_RELEASE);
     self->core = NULL;
     if (core != NULL) {
-        /* Threads of this process that wait in the channel look whether it is closed. */
-        ring_wake_all(&core->r.shared->items);
+        ring_wake_all(&core->r.shared->items); /* threads that wait look whether it is closed */
         ring_wake_all(&core->r.shared->space);
         ipckit_core_drop(core);
     }
@@ -198,6 +197,8 @@ channel_traverse(channel_object *self, visitproc visit, void *arg)
     Py_VISIT(self->record_type);
     Py_VISIT(self->encode);
     Py_VISIT(self->decode);
+    Py_VISIT(self->loan_type);
+    Py_VISIT(self->view_type);
     return 0;
 }
 
@@ -210,6 +211,8 @@ channel_dealloc(channel_object *self)
     Py_CLEAR(self->record_type);
     Py_CLEAR(self->encode);
     Py_CLEAR(self->decode);
+    Py_CLEAR(self->loan_type);
+    Py_CLEAR(self->view_type);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
@@ -223,8 +226,11 @@ static PyMethodDef channel_methods[] = {
      ipckit_channel_receive_doc},
     {"_send_batch", FAST(ipckit_channel_send_batch), METH_FASTCALL, NULL},
     {"_receive_batch", FAST(ipckit_channel_receive_batch), METH_FASTCALL, NULL},
+    {"loan", FAST(ipckit_channel_loan), METH_FASTCALL | METH_KEYWORDS, ipckit_channel_loan_doc},
+    {"receive_view", FAST(ipckit_channel_receive_view), METH_FASTCALL | METH_KEYWORDS,
+     ipckit_channel_receive_view_doc},
     {"_lend", FAST(ipckit_channel_lend), METH_FASTCALL, NULL},
-    {"_view", FAST(ipckit_channel_view), METH_FASTCALL, NULL},
+    {"_set_in_place", FAST(ipckit_channel_set_in_place), METH_FASTCALL, NULL},
     {"_take", FAST(ipckit_channel_take), METH_FASTCALL, NULL},
     {"_attach", FAST(channel_attach), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, attach_doc},
     {"_detach", (PyCFunction)channel_detach, METH_NOARGS, detach_doc},
@@ -287,19 +293,18 @@ native_type(PyObject *module, PyObject *mapping)
     native_state *state = PyModule_GetState(module);
     ring r;
     char text[CHANNEL_TYPE_SIZE];
-    if (!Py_IS_TYPE(mapping, state->mapping_type) || ((mapping_object *)mapping)->closed) {
+    mapping_object *memory = (mapping_object *)mapping;
+    if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed) {
         PyErr_SetString(PyExc_TypeError, "an open Mapping is wanted");
         return NULL;
     }
-    mapping_object *memory = (mapping_object *)mapping;
     if (!ring_open(&r, memory->data, (uint64_t)memory->size, -1)) {
         return Py_BuildValue("Os", Py_None, "");
     }
     memcpy(text, r.shared->type, sizeof text);
     text[sizeof text - 1] = '\0';
     PyObject *shown = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
-    return shown == NULL ? NULL
-                         : Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, shown);
+    return Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, shown);
 }
 
 static PyMethodDef functions[] = {

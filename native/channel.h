@@ -38,6 +38,8 @@ typedef struct {
     PyObject *record_type; /* a Struct class, or NULL */
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
     PyObject *decode;
+    PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
+    Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
 } channel_object;
 
 typedef struct {
@@ -106,6 +108,8 @@ HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
 HIDDEN native_state *ipckit_channel_state(channel_object *self);
 /* 0 for a subclass of LeaseHolder, else -1 and TypeError. */
 HIDDEN int ipckit_holder_type_arg(PyObject *object, native_state *state);
+/* Steals the lease; NULL with an exception set, also where the lease is NULL. */
+HIDDEN PyObject *ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease);
 HIDDEN PyObject *ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
                                        channel_core *core, const ring_call *call,
                                        const char *small);
@@ -121,8 +125,13 @@ HIDDEN PyObject *ipckit_channel_send_batch(channel_object *self, PyObject *const
 HIDDEN PyObject *ipckit_channel_receive_batch(channel_object *self, PyObject *const *args,
                                               Py_ssize_t nargs);
 HIDDEN PyObject *ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs);
-HIDDEN PyObject *ipckit_channel_view(channel_object *self, PyObject *const *args,
-                                     Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_set_in_place(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs);
+extern HIDDEN const char ipckit_channel_loan_doc[], ipckit_channel_receive_view_doc[];
+HIDDEN PyObject *ipckit_channel_loan(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
+                                     PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_receive_view(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs, PyObject *kwnames);
 HIDDEN PyObject *ipckit_channel_take(channel_object *self, PyObject *const *args,
                                      Py_ssize_t nargs);
 

@@ -10,8 +10,8 @@ typedef struct {
     lease_object *lease; /* NULL once it was sent, cancelled or released */
 } holder_object;
 
-static PyObject *
-holder_new(PyObject *type, channel_object *channel, lease_object *lease)
+PyObject *
+ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease)
 {
     if (lease == NULL) {
         return NULL;
@@ -48,42 +48,6 @@ ipckit_channel_state(channel_object *self)
     return self->state;
 }
 
-PyObject *
-ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    Py_ssize_t length;
-    ring_call call;
-    native_state *state = ipckit_channel_state(self);
-    if (state == NULL || ipckit_check_nargs("_lend", nargs, 3) < 0
-        || ipckit_holder_type_arg(args[0], state) < 0
-        || ipckit_size_arg(args[1], "nbytes", &length) < 0
-        || ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_lend, args[2], "loan") < 0) {
-        return NULL;
-    }
-    channel_core *core = ipckit_channel_core(self, "loan");
-    if (core == NULL) {
-        return NULL;
-    }
-    ring_take_role(&core->r, ROLE_SENDER);
-    call.length = (uint64_t)length;
-    ring_sight before = ring_see(&core->r, POLL_SPACE);
-    ipckit_core_hold(core);
-    ring_result result = ipckit_call(core, &call);
-    PyObject *holder = NULL;
-    if (result == RING_OK) {
-        lease_object *lease = ipckit_lease_new(state, core, call.at, call.length, true);
-        if (lease == NULL) {
-            ipckit_cancel_loan(&core->r, call.at, core->r.me);
-        }
-        holder = holder_new(args[0], self, lease);
-    } else {
-        ipckit_settle_space(core, before);
-        ipckit_ring_error(self, result, "loan", args[2]);
-    }
-    ipckit_core_drop(core);
-    return holder;
-}
-
 /* The holder of a message that ipckit_op_view took: of its record, or of a copy in `small`. */
 PyObject *
 ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type, channel_core *core,
@@ -91,43 +55,13 @@ ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
 {
     const ring_message *message = &call->message;
     if (call->items == 0) {
-        return holder_new(type, self, ipckit_lease_copy(state, small, message->length));
+        return ipckit_holder_new(type, self, ipckit_lease_copy(state, small, message->length));
     }
     lease_object *lease = ipckit_lease_new(state, core, message->at, message->length, false);
     if (lease == NULL) {
         ipckit_end_view(&core->r, message->at, (uint32_t)call->items);
     }
-    return holder_new(type, self, lease);
-}
-
-PyObject *
-ipckit_channel_view(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
-{
-    ring_call call;
-    char small[GIL_FREE_BYTES];
-    native_state *state = ipckit_channel_state(self);
-    if (state == NULL || ipckit_check_nargs("_view", nargs, 2) < 0
-        || ipckit_holder_type_arg(args[0], state) < 0
-        || ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive_view") < 0) {
-        return NULL;
-    }
-    channel_core *core = ipckit_channel_core(self, "receive_view");
-    if (core == NULL) {
-        return NULL;
-    }
-    ring_take_role(&core->r, ROLE_RECEIVER);
-    call.data = small;
-    call.length = 0; /* leave it in place; what can't be is copied to `small` */
-    ipckit_core_hold(core);
-    ring_result result = ipckit_call(core, &call);
-    PyObject *holder =
-        result == RING_OK ? ipckit_holder_of_view(self, state, args[0], core, &call, small) : NULL;
-    ipckit_settle_items(core);
-    if (result != RING_OK) {
-        ipckit_ring_error(self, result, "receive_view", args[1]);
-    }
-    ipckit_core_drop(core);
-    return holder;
+    return ipckit_holder_new(type, self, lease);
 }
 
 static PyObject *
@@ -135,6 +69,19 @@ holder_lease(holder_object *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->lease == NULL ? Py_None : (PyObject *)self->lease);
 }
+
+static PyObject *
+holder_buf(holder_object *self, void *Py_UNUSED(closure))
+{
+    if (self->lease == NULL) {
+        return PyObject_GetAttrString((PyObject *)self, "_memory"); /* which raises what to say */
+    }
+    return PyMemoryView_FromObject((PyObject *)self->lease);
+}
+
+PyDoc_STRVAR(buf_doc, "The message's bytes.\n\n"
+                      "Raises:\n"
+                      "    ClosedHandle: the message was sent, cancelled or released.");
 
 static PyObject *
 holder_channel(holder_object *self, void *Py_UNUSED(closure))
@@ -226,6 +173,7 @@ static PyMethodDef holder_methods[] = {
 };
 
 static PyGetSetDef holder_getset[] = {
+    {"buf", (getter)holder_buf, NULL, buf_doc, NULL},
     {"_lease", (getter)holder_lease, NULL, PyDoc_STR("the Lease, or None"), NULL},
     {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("bytes of the message, 0 without one"), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("the channel"), NULL},
