@@ -35,6 +35,7 @@ from ipckit import (
     Timeout,
     WouldBlock,
 )
+from ipckit.channel import Loan, View
 from ipckit.codec import Codec, Msgpack, Pickle, codec_for
 from ipckit.testing import Sandbox, wait_blocked
 
@@ -798,5 +799,13 @@ def test_no_constructor_of_the_native_parts_gives_a_way_in() -> None:
         _native.LeaseHolder()
     with pytest.raises(TypeError):
         _native.Lease()
-    with Channel.anonymous() as channel, pytest.raises(TypeError):
-        channel._view(object, 0)  # type: ignore[type-var]
+    with pytest.raises(AttributeError):
+        bare.loan(1)
+    with pytest.raises(ValueError, match="never opened"):
+        bare.receive_view()
+    with Channel.anonymous() as channel:
+        for lend in (channel._take, lambda holder, _: channel._lend(holder, 1, 0)):
+            with pytest.raises(TypeError, match="LeaseHolder"):
+                lend(object, 0)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="already"):
+            channel._set_in_place(Loan, View, 1, 0)
