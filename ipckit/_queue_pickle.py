@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copyreg
 import errno
-import io
 import pickle
 import struct
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ipckit.errors import Corrupt
 
@@ -37,18 +36,32 @@ PLAIN: Final = frozenset({bytes, str, int, float, bool, type(None)})
 _EXTRA: Final[dict[type[Any], Any]] = cast("Any", ForkingPickler)._extra_reducers  # noqa: SLF001
 
 
-class _Encoder:
-    """A pickler, kept because making one costs more than most objects take."""
+_TABLE: Final = copyreg.dispatch_table
+
+
+class _Chunks(list[bytes]):
+    """What a pickler writes to."""
+
+    __slots__ = ("write",)
 
     def __init__(self) -> None:
-        self._known = -1
-        self.apart: Parts = []
-        self._file = io.BytesIO()
-        self._pickler = pickle.Pickler(
-            self._file, _PROTOCOL, buffer_callback=cast("Any", self._keep)
-        )
+        super().__init__()
+        self.write = self.append
 
-    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+
+class _Encoder(NamedTuple):
+    """A pickler, kept because making one costs more than most objects take."""
+
+    pickler: pickle.Pickler
+    chunks: _Chunks
+    apart: Parts
+    known: int  # how many reducers it has
+
+
+def _encoder() -> _Encoder:
+    chunks, apart = _Chunks(), cast("Parts", [])
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
         """Whether the buffer goes into the pickle."""
         try:
             raw = buffer.raw()
@@ -56,20 +69,12 @@ class _Encoder:
             return True
         if raw.nbytes < _APART:
             return True
-        self.apart.append(raw)
+        apart.append(raw)
         return False
 
-    def __call__(self, value: Any) -> bytes:
-        known = len(_EXTRA) + len(copyreg.dispatch_table)
-        if known != self._known:  # somebody registered another type since
-            self._pickler.dispatch_table = {**copyreg.dispatch_table, **_EXTRA}
-            self._known = known
-        self._pickler.dump(value)
-        text = self._file.getvalue()
-        self._pickler.clear_memo()
-        self._file.seek(0)
-        self._file.truncate()
-        return text
+    pickler = pickle.Pickler(cast("Any", chunks), _PROTOCOL, buffer_callback=cast("Any", keep))
+    pickler.dispatch_table = {**_TABLE, **_EXTRA}
+    return _Encoder(pickler, chunks, apart, len(_EXTRA) + len(_TABLE))
 
 
 _ENCODERS: Final[list[_Encoder]] = []  # that no thread uses just now
@@ -84,12 +89,23 @@ def encode(value: Any) -> bytes | Parts:
     try:
         encoder = _ENCODERS.pop()
     except IndexError:
-        encoder = _Encoder()
-    text = encoder(value)  # an encoder that failed is not used again
-    apart = encoder.apart
-    encoder.apart = []
+        encoder = _encoder()
+    pickler, chunks, apart, known = encoder
+    if known != len(_EXTRA) + len(_TABLE):  # somebody registered another type since
+        encoder = pickler, chunks, apart, known = _encoder()
+    pickler.dump(value)  # an encoder that failed is not used again
+    pickler.clear_memo()
+    text = chunks.pop()
+    if chunks:
+        text = b"".join((*chunks, text))
+        chunks.clear()
+    if not apart:
+        _ENCODERS.append(encoder)
+        return text
+    parts = [text, *apart]
+    apart.clear()
     _ENCODERS.append(encoder)
-    return _framed([text, *apart]) if apart else text
+    return _framed(parts)
 
 
 def _framed(parts: Parts) -> Parts:

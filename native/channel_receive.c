@@ -161,6 +161,24 @@ receive_soon(channel_object *self, ring *r, ring_result *result)
     return value;
 }
 
+/* The next message where it comes soon and is small; as receive_quickly gives it. */
+static PyObject *
+receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_result *result)
+{
+    ring *r = &core->r;
+    ring_take_role(r, ROLE_RECEIVER);
+    *result = RING_EMPTY;
+    PyObject *value = ring_looks_empty(r) ? NULL : receive_quickly(self, r, result);
+    bool waits = timeout == Py_None || PyObject_IsTrue(timeout) == 1;
+    if (value == NULL && *result == RING_EMPTY && waits && self->spin != 0) {
+        value = receive_soon(self, r, result);
+    }
+    if (*result == RING_OK && core->poll_fd[0] >= 0) {
+        ipckit_settle_items(core);
+    }
+    return value;
+}
+
 PyObject *
 ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -172,19 +190,10 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     if (core == NULL) {
         return NULL;
     }
-    ring *r = &core->r;
-    ring_take_role(r, ROLE_RECEIVER);
-    ring_result result = RING_EMPTY;
-    PyObject *value = ring_looks_empty(r) ? NULL : receive_quickly(self, r, &result);
-    bool waits = timeout == Py_None || PyObject_IsTrue(timeout) == 1;
-    if (value == NULL && result == RING_EMPTY && waits && self->spin != 0) {
-        value = receive_soon(self, r, &result);
-    }
+    ring_result result;
+    PyObject *value = receive_small(self, core, timeout, &result);
     if (value == NULL && result != RING_OK) {
         return receive_slowly(self, core, timeout);
-    }
-    if (core->poll_fd[0] >= 0) {
-        ipckit_settle_items(core);
     }
     return decoded(self, value);
 }
@@ -206,13 +215,9 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     if (core == NULL) {
         return NULL;
     }
-    ring_take_role(&core->r, ROLE_RECEIVER);
     ring_result quick;
-    PyObject *soon = receive_quickly(self, &core->r, &quick);
+    PyObject *soon = receive_small(self, core, args[1], &quick);
     if (soon != NULL || quick == RING_OK) {
-        if (core->poll_fd[0] >= 0) {
-            ipckit_settle_items(core);
-        }
         return soon;
     }
     if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive") < 0) {
