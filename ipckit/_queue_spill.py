@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ipckit import _native
 from ipckit._channel import Channel
 from ipckit._handle import closed_handle
-from ipckit._shm_file import PRIVATE, READ_WRITE, check_memory, name_descriptors
+from ipckit._shm_file import PRIVATE, READ_WRITE, SHARED, check_memory, name_descriptors
 from ipckit._shm_memfd import Seal, new_memfd
 from ipckit.errors import Corrupt, IpcError, WouldBlock, from_errno
 
@@ -32,6 +32,7 @@ _VECTORS: Final = 1024  # IOV_MAX
 # What is kept to be used again: at most so many pieces of so many bytes.
 _KEPT: Final = 16
 _KEPT_SIZE: Final = 1 << 22
+_MAPPED: Final = 32  # of them that a sender keeps mapped
 _PIECE: Final = struct.Struct("=QQ")  # where it is, and its bytes
 
 
@@ -82,6 +83,7 @@ class Spill:
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, int(Seal.SHRINK))
         self.pieces = pieces or QuietChannel.anonymous(capacity=_KEPT, size=4096)
         self._file: _File | None = _File(fd, self.pieces)
+        self._mappings: dict[int, memoryview] = {}
 
     @property
     def file(self) -> _File:
@@ -102,7 +104,26 @@ class Spill:
         """
         views = [memoryview(each).cast("B") for each in parts]
         size = sum(each.nbytes for each in views)
-        at = self._piece(_span(size))
+        span = _span(size)
+        at = self._used_piece(span)
+        if at is not None:
+            try:
+                memory = self._mapped(at, span)
+            except OSError:  # vm.max_map_count of them live
+                self._write(views, at, size)
+                return at, size
+            done = 0
+            for each in views:
+                memory[done : done + each.nbytes] = each
+                done += each.nbytes
+            return at, size
+        check_memory(span, _TARGET)
+        at = self._grow(span)
+        self._write(views, at, size)
+        return at, size
+
+    def _write(self, views: list[memoryview], at: int, size: int) -> None:
+        # Not in place: where there is no memory, this says so, and there a signal kills the writer.
         done = 0
         try:
             while done < size:
@@ -114,17 +135,26 @@ class Spill:
                     views[0] = views[0][written:]
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="put", target=_TARGET) from None
-        return at, size
 
-    def _piece(self, span: int) -> int:
+    def _mapped(self, at: int, span: int) -> memoryview:
+        """A piece that was used before; mapped for as long as it is likely to be used again."""
+        found = self._mappings.pop(at, None)
+        if found is None or found.nbytes != span:
+            mapping = _native.mmap(self.file.fd, at, span, READ_WRITE, SHARED)
+            found = memoryview(cast("Buffer", mapping))
+            if len(self._mappings) >= _MAPPED:
+                self._mappings.pop(next(iter(self._mappings)))
+        self._mappings[at] = found
+        return found
+
+    def _used_piece(self, span: int) -> int | None:
         if span <= _KEPT_SIZE:
             with suppress(WouldBlock):
                 at, size = cast("tuple[int, int]", _PIECE.unpack(self.pieces.receive(timeout=0)))
                 if size == span:
                     return at
                 self.drop(at, size)
-        check_memory(span, _TARGET)
-        return self._grow(span)
+        return None
 
     def _grow(self, size: int) -> int:
         try:
@@ -183,6 +213,7 @@ class Spill:
     def close(self) -> None:
         """Let go of the file, which stays open for what is read in it; idempotent."""
         self.pieces.close()
+        self._mappings.clear()
         self._file = None
 
 
