@@ -57,8 +57,8 @@ static void
 displace(channel_header *header)
 {
     uint64_t by = below(3) * units + below(units), word = by << COUNT_BITS;
-    uint64_t *words[] = {&header->tail, &header->head, &header->seen_head, &header->seen_tail,
-                         &header->reserve};
+    uint64_t *words[] = {&header->tail, &header->sent_tail, &header->head, &header->seen_head,
+                         &header->seen_tail, &header->reserve};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         __atomic_fetch_add(words[i], word, __ATOMIC_RELAXED);
     }
@@ -81,6 +81,7 @@ scribble(void)
         offsetof(channel_header, hold),         offsetof(channel_header, seen_tail),
         offsetof(channel_header, head),         offsetof(channel_header, space),
         offsetof(channel_header, small_number), offsetof(channel_header, small_length),
+        offsetof(channel_header, sent_tail),    offsetof(channel_header, repeats),
     };
     size_t at;
     const channel_header *header = (const channel_header *)shared.memory;
