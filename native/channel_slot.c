@@ -3,6 +3,7 @@
    A Lease is what numpy arrays have as their base: the record in the ring stays theirs until the
    last of them is gone. A LeaseHolder is what the user has in hand, and holds one. */
 #include "channel.h"
+#include "copy.h"
 
 typedef struct {
     PyObject_HEAD
@@ -102,6 +103,43 @@ holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* (bytes, offset): copies them into a loan, without the interpreter where they are many. */
+static PyObject *
+holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t offset;
+    Py_buffer data;
+    lease_object *lease = self->lease;
+    if (ipckit_check_nargs("_write", nargs, 2) < 0
+        || ipckit_size_arg(args[1], "offset", &offset) < 0) {
+        return NULL;
+    }
+    if (lease == NULL || !lease->loan) {
+        PyErr_SetString(PyExc_ValueError, "it is no loan, or was sent or cancelled before");
+        return NULL;
+    }
+    if (ipckit_bytes_arg(args[0], &data) < 0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    if (lease != self->lease || offset > lease->size || data.len > lease->size - offset) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes from %zd on, of %zd", data.len, offset,
+                     lease->size);
+    } else if (data.len <= GIL_FREE_BYTES) {
+        memcpy(lease->data + offset, data.buf, (size_t)data.len);
+        result = Py_NewRef(Py_None);
+    } else {
+        Py_INCREF((PyObject *)lease); /* whoever sends or drops it meanwhile leaves the memory */
+        Py_BEGIN_ALLOW_THREADS
+        copy_much(lease->data + offset, data.buf, (size_t)data.len);
+        Py_END_ALLOW_THREADS
+        Py_DECREF((PyObject *)lease);
+        result = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
 /* Sends the loan as it lies there; a copy of it where an array of the sender's may still write in
    it, since what was sent must not change. */
 static PyObject *
@@ -169,6 +207,7 @@ holder_dealloc(holder_object *self)
 static PyMethodDef holder_methods[] = {
     {"_drop", (PyCFunction)holder_drop, METH_NOARGS, NULL},
     {"_send", (PyCFunction)holder_send, METH_O, NULL},
+    {"_write", (PyCFunction)(void (*)(void))holder_write, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -110,7 +110,7 @@ class ChannelInPlace(Channel):
 
         def send(message: Any) -> None:
             slot = loan(size)
-            slot.buf[:] = message
+            slot.write(message)
             slot.send()
 
         return send

@@ -86,6 +86,76 @@ def test_bytes_of_any_length_and_shape() -> None:
         assert text.receive_view().value == "grüße"
 
 
+PAST_CACHE = 8 << 20  # native/copy.h: so many bytes are copied in another way
+
+
+@pytest.mark.parametrize(
+    ("size", "offset"),
+    [
+        (0, 0),
+        (1, 99),
+        (16384, 3),
+        (16385, 7),
+        (PAST_CACHE - 1, 0),
+        (PAST_CACHE, 0),
+        (PAST_CACHE + 127, 1),
+        (PAST_CACHE + 300, 33),
+    ],
+)
+def test_bytes_are_written_where_they_belong(size: int, offset: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    with Channel.anonymous(size=40 << 20) as channel, channel.loan(offset + size + 9) as slot:
+        slot.array[:] = 5
+        slot.write(data, offset)
+        slot.send()
+        with channel.receive_view() as view:
+            found = view.array
+            assert np.array_equal(found[offset : offset + size], data)
+            assert np.all(found[:offset] == 5)
+            assert np.all(found[offset + size :] == 5)
+            del found
+
+
+def test_an_array_is_written_whole() -> None:
+    with Channel.anonymous(FRAME, capacity=2) as frames, frames.loan() as slot:
+        frame = np.arange(12, dtype=np.uint16).reshape(3, 4)
+        slot.write(frame)
+        slot.send()
+        assert np.array_equal(frames.receive(), frame)
+
+
+def test_what_can_not_be_written() -> None:
+    with Channel.anonymous(size=1 << 20) as channel:
+        slot = channel.loan(10)
+        for data, offset in ((b"x" * 11, 0), (b"x", 10), (b"", 11), (b"x", -1), (b"x", 1 << 62)):
+            with pytest.raises(InvalidArgument, match="no room"):
+                slot.write(data, offset)
+        with pytest.raises(TypeError):
+            slot.write("text")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="can't be had"):
+            slot.write(np.zeros((4, 4), np.uint8)[:, ::2])
+        slot.write(b"0123456789")
+        slot.send()
+        with pytest.raises(ClosedHandle):
+            slot.write(b"x")
+        view = channel.receive_view()
+        assert bytes(view) == b"0123456789"
+        with pytest.raises(ValueError, match="no loan"):
+            view._write(b"x", 0)
+
+
+def test_what_is_sent_while_a_thread_writes_in_it_is_a_copy() -> None:
+    data = np.full(PAST_CACHE * 4, 7, np.uint8)
+    with Channel.anonymous(size=160 << 20) as channel:
+        slot = channel.loan(len(data))
+        writer = threading.Thread(target=slot.write, args=(data,))
+        writer.start()
+        slot.send()
+        writer.join()
+        assert len(channel.receive()) == len(data)
+        assert channel.stats().bytes_used == 0
+
+
 def test_a_loan_that_makes_no_sense() -> None:
     with Channel.anonymous() as channel:
         for shape in (None, -1, (2, -3)):
