@@ -77,7 +77,7 @@ def test_peers_that_are_killed_at_any_moment() -> None:
 
 
 def test_nobody_sleeps_through_a_wake() -> None:
-    run("test_ring_wakes", "none", 300_000)
+    run("test_ring_wakes", "none barriers", 200_000)
 
 
 def test_scribbled_memory_never_makes_a_call_crash_or_hang() -> None:
@@ -93,7 +93,7 @@ def test_many_senders_and_receivers_for_long() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_nobody_sleeps_through_a_wake_for_long() -> None:
-    run("test_ring_wakes", "none", 10_000_000)
+    run("test_ring_wakes", "none barriers", 5_000_000)
 
 
 @pytest.mark.soak
