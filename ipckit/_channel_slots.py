@@ -198,8 +198,8 @@ class Loan(_InPlace):
     def write(self, data: Buffer, offset: int = 0) -> None:
         """Copy bytes into the message; what `buf` and `array` do too, but slower.
 
-        Other threads run meanwhile, and 8 MiB and more go past the processor's cache, which they
-        would only empty.
+        Other threads run meanwhile; and on x86-64, 8 MiB and more go past the processor's cache,
+        which they would only empty.
 
         Args:
             data: any bytes-like object in one piece, such as a numpy array.
@@ -208,15 +208,15 @@ class Loan(_InPlace):
         Raises:
             InvalidArgument: the message has no room for that.
             TypeError: `data` is not bytes-like, or not in one piece.
-            ClosedHandle: it was sent or cancelled.
+            ClosedHandle: it was sent or cancelled, or it is the parent's, in a forked child.
         """
-        if self._lease is None:
-            raise _over()
         try:
-            self._write(data, offset)
+            written = self._write(data, offset)
         except ValueError as exc:
             message = f"{exc}: the message has no room for that"
             raise InvalidArgument(message, errno=errno.EINVAL, op="write") from None
+        if not written:
+            raise _over()
 
     def send(self, *, timeout: float | None = None) -> None:
         """Send what was written, as it lies there.

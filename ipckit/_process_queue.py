@@ -260,6 +260,7 @@ class ProcessQueue(Generic[ObjectT]):
 
     def _forked(self) -> None:
         self._feeder.forked()
+        self._spill.forked()
         if not self._closed:
             # Now, not when it is first used: whoever has put waits for it until then.
             with suppress(IpcError):

@@ -42,11 +42,9 @@ _TABLE: Final = copyreg.dispatch_table
 class _Chunks(list[bytes]):
     """What a pickler writes to."""
 
-    __slots__ = ("write",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.write = self.append
+    def write(self, chunk: Buffer) -> None:
+        # A large bytearray comes as it is, and may be another one before the rest is written.
+        self.append(chunk if type(chunk) is bytes else bytes(chunk))
 
 
 class _Encoder(NamedTuple):
@@ -60,6 +58,7 @@ class _Encoder(NamedTuple):
 
 def _encoder() -> _Encoder:
     chunks, apart = _Chunks(), cast("Parts", [])
+    known = len(_EXTRA) + len(_TABLE)  # first: what is registered from here on is another number
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         """Whether the buffer goes into the pickle."""
@@ -74,7 +73,7 @@ def _encoder() -> _Encoder:
 
     pickler = pickle.Pickler(cast("Any", chunks), _PROTOCOL, buffer_callback=cast("Any", keep))
     pickler.dispatch_table = {**_TABLE, **_EXTRA}
-    return _Encoder(pickler, chunks, apart, len(_EXTRA) + len(_TABLE))
+    return _Encoder(pickler, chunks, apart, known)
 
 
 _ENCODERS: Final[list[_Encoder]] = []  # that no thread uses just now

@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
@@ -20,7 +21,14 @@ from typing import TYPE_CHECKING, Final, cast
 from ipckit import _native
 from ipckit._channel import Channel
 from ipckit._handle import closed_handle
-from ipckit._shm_file import PRIVATE, READ_WRITE, SHARED, check_memory, name_descriptors
+from ipckit._shm_file import (
+    MADV_POPULATE_WRITE,
+    PRIVATE,
+    READ_WRITE,
+    SHARED,
+    check_memory,
+    name_descriptors,
+)
 from ipckit._shm_memfd import Seal, new_memfd
 from ipckit.errors import Corrupt, IpcError, WouldBlock, from_errno
 
@@ -84,6 +92,7 @@ class Spill:
         self.pieces = pieces or QuietChannel.anonymous(capacity=_KEPT, size=4096)
         self._file: _File | None = _File(fd, self.pieces)
         self._mappings: dict[int, memoryview] = {}
+        self._lock = threading.Lock()
 
     @property
     def file(self) -> _File:
@@ -106,20 +115,17 @@ class Spill:
         size = sum(each.nbytes for each in views)
         span = _span(size)
         at = self._used_piece(span)
-        if at is not None:
-            try:
-                memory = self._mapped(at, span)
-            except OSError:  # vm.max_map_count of them live
-                self._write(views, at, size)
-                return at, size
-            done = 0
-            for each in views:
-                memory[done : done + each.nbytes] = each
-                done += each.nbytes
+        memory = None if at is None else self._mapped(at, span)
+        if at is None:
+            check_memory(span, _TARGET)
+            at = self._grow(span)
+        if memory is None:
+            self._write(views, at, size)
             return at, size
-        check_memory(span, _TARGET)
-        at = self._grow(span)
-        self._write(views, at, size)
+        done = 0
+        for each in views:
+            memory[done : done + each.nbytes] = each
+            done += each.nbytes
         return at, size
 
     def _write(self, views: list[memoryview], at: int, size: int) -> None:
@@ -136,16 +142,22 @@ class Spill:
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="put", target=_TARGET) from None
 
-    def _mapped(self, at: int, span: int) -> memoryview:
-        """A piece that was used before; mapped for as long as it is likely to be used again."""
-        found = self._mappings.pop(at, None)
-        if found is None or found.nbytes != span:
-            mapping = _native.mmap(self.file.fd, at, span, READ_WRITE, SHARED)
-            found = memoryview(cast("Buffer", mapping))
-            if len(self._mappings) >= _MAPPED:
-                self._mappings.pop(next(iter(self._mappings)))
-        self._mappings[at] = found
-        return found
+    def _mapped(self, at: int, span: int) -> memoryview | None:
+        """A piece that was used before, mapped for as long as it is likely to be used again."""
+        with self._lock:
+            found = self._mappings.pop(at, None)
+            if found is None or found.nbytes != span:
+                try:
+                    mapping = _native.mmap(self.file.fd, at, span, READ_WRITE, SHARED)
+                    # All of it has memory from here on, also what no message has filled yet.
+                    _native.madvise(mapping, 0, span, MADV_POPULATE_WRITE)
+                except OSError:  # no memory, vm.max_map_count of them live, or Linux before 5.14
+                    return None
+                found = memoryview(cast("Buffer", mapping))
+                if len(self._mappings) >= _MAPPED:
+                    del self._mappings[next(iter(self._mappings))]
+            self._mappings[at] = found
+            return found
 
     def _used_piece(self, span: int) -> int | None:
         if span <= _KEPT_SIZE:
@@ -210,10 +222,15 @@ class Spill:
         """Give back the memory of a message that nobody was told of."""
         self.file.drop(at, size)
 
+    def forked(self) -> None:
+        """In a forked child: who held the lock is not here."""
+        self._lock = threading.Lock()
+
     def close(self) -> None:
         """Let go of the file, which stays open for what is read in it; idempotent."""
         self.pieces.close()
-        self._mappings.clear()
+        with self._lock:
+            self._mappings.clear()
         self._file = None
 
 

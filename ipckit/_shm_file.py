@@ -24,7 +24,7 @@ PRIVATE: Final = mmap.MAP_PRIVATE
 READ: Final = mmap.PROT_READ
 READ_WRITE: Final = mmap.PROT_READ | mmap.PROT_WRITE
 _LARGE: Final = 1 << 24  # below it a look at /proc/meminfo costs more than it tells
-_MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; Python has no name for it
+MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; Python has no name for it
 
 
 # Every mapping of a file in this process that may still be looked at, with the file and how far
@@ -197,7 +197,7 @@ def populate(mapping: _native.Mapping) -> None:
     See madvise(2), MADV_POPULATE_WRITE.
     """
     with suppress(OSError):  # a kernel before 5.14
-        _native.madvise(mapping, 0, mapping.size, _MADV_POPULATE_WRITE)
+        _native.madvise(mapping, 0, mapping.size, MADV_POPULATE_WRITE)
 
 
 def duplicate_for_child(fd: int) -> Any:

@@ -46,6 +46,7 @@ copy_view(channel_object *self, channel_core *core, const ring_call *call)
     return value;
 }
 
+/* The next message, waiting for it: a new reference, or NULL with an exception set. */
 static PyObject *
 receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
 {
@@ -56,7 +57,6 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
     }
     call.data = small;
     call.length = sizeof small;
-    ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *value = NULL;
     if (result == RING_OK) {
@@ -64,9 +64,7 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
                                 : copy_view(self, core, &call);
     }
     ipckit_settle_items(core);
-    ipckit_core_drop(core);
-    return result == RING_OK ? decoded(self, value)
-                             : ipckit_ring_error(self, result, "receive", timeout);
+    return result == RING_OK ? value : ipckit_ring_error(self, result, "receive", timeout);
 }
 
 /* The next message where it is there and small: a new reference; NULL and RING_OK for an exception,
@@ -133,7 +131,7 @@ known_to_wait(const ring *r)
 
 /* Receives after a while, if something comes, before the interpreter is let go. Where messages come
    one close upon the other, each look takes the senders' memory away from them, so the receiver holds
-   still for a moment and finds several: for as long as that brings one for each four pauses. Who sent
+   still for a moment and finds several, for longer as long as that brings more. Who sent
    something since it last received may get one answer at a time, and that is no stream. */
 static PyObject *
 receive_soon(channel_object *self, ring *r, ring_result *result)
@@ -161,7 +159,8 @@ receive_soon(channel_object *self, ring *r, ring_result *result)
     return value;
 }
 
-/* The next message where it comes soon and is small; as receive_quickly gives it. */
+/* The next message where it comes soon and is small; as receive_quickly gives it. The caller holds a
+   reference to the core: what is made of the message, or asked of `timeout`, may run any code. */
 static PyObject *
 receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_result *result)
 {
@@ -169,9 +168,13 @@ receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_
     ring_take_role(r, ROLE_RECEIVER);
     *result = RING_EMPTY;
     PyObject *value = ring_looks_empty(r) ? NULL : receive_quickly(self, r, result);
-    bool waits = timeout == Py_None || PyObject_IsTrue(timeout) == 1;
-    if (value == NULL && *result == RING_EMPTY && waits && self->spin != 0) {
-        value = receive_soon(self, r, result);
+    if (value == NULL && *result == RING_EMPTY && self->spin != 0) {
+        int waits = timeout == Py_None ? 1 : PyObject_IsTrue(timeout);
+        if (waits < 0) {
+            *result = RING_OK; /* an exception is set */
+        } else if (waits) {
+            value = receive_soon(self, r, result);
+        }
     }
     if (*result == RING_OK && core->poll_fd[0] >= 0) {
         ipckit_settle_items(core);
@@ -191,21 +194,42 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
         return NULL;
     }
     ring_result result;
+    ipckit_core_hold(core);
     PyObject *value = receive_small(self, core, timeout, &result);
     if (value == NULL && result != RING_OK) {
-        return receive_slowly(self, core, timeout);
+        value = receive_slowly(self, core, timeout);
     }
+    ipckit_core_drop(core);
     return decoded(self, value);
 }
 
+static PyObject *
+take_slowly(channel_object *self, native_state *state, channel_core *core, PyObject *type,
+            PyObject *timeout)
+{
+    ring_call call;
+    char small[GIL_FREE_BYTES];
+    if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, timeout, "receive") < 0) {
+        return NULL;
+    }
+    call.data = small;
+    call.length = sizeof small;
+    ring_result result = ipckit_call(core, &call);
+    PyObject *value = NULL;
+    if (result == RING_OK) {
+        value = call.items == 0
+            ? PyBytes_FromStringAndSize(small, (Py_ssize_t)call.message.length)
+            : ipckit_holder_of_view(self, state, type, core, &call, small);
+    }
+    ipckit_settle_items(core);
+    return result == RING_OK ? value : ipckit_ring_error(self, result, "receive", timeout);
+}
 
 /* (holder class, timeout): the next message of a channel of bytes, as bytes where it is small, else in
    place. */
 PyObject *
 ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    ring_call call;
-    char small[GIL_FREE_BYTES];
     native_state *state = ipckit_channel_state(self);
     if (state == NULL || ipckit_check_nargs("_take", nargs, 2) < 0
         || ipckit_holder_type_arg(args[0], state) < 0) {
@@ -215,27 +239,11 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     if (core == NULL) {
         return NULL;
     }
-    ring_result quick;
-    PyObject *soon = receive_small(self, core, args[1], &quick);
-    if (soon != NULL || quick == RING_OK) {
-        return soon;
-    }
-    if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, args[1], "receive") < 0) {
-        return NULL;
-    }
-    call.data = small;
-    call.length = sizeof small;
+    ring_result result;
     ipckit_core_hold(core);
-    ring_result result = ipckit_call(core, &call);
-    PyObject *value = NULL;
-    if (result == RING_OK) {
-        value = call.items == 0
-            ? PyBytes_FromStringAndSize(small, (Py_ssize_t)call.message.length)
-            : ipckit_holder_of_view(self, state, args[0], core, &call, small);
-    }
-    ipckit_settle_items(core);
-    if (result != RING_OK) {
-        ipckit_ring_error(self, result, "receive", args[1]);
+    PyObject *value = receive_small(self, core, args[1], &result);
+    if (value == NULL && result != RING_OK) {
+        value = take_slowly(self, state, core, args[0], args[1]);
     }
     ipckit_core_drop(core);
     return value;

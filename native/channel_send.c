@@ -82,13 +82,14 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
                   PyObject *timeout)
 {
     ring_call call;
+    ipckit_core_hold(core); /* before any code of the timeout's runs */
     if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, "send") < 0) {
+        ipckit_core_drop(core);
         return -1;
     }
     call.data = data;
     call.length = length;
     ring_sight before = ring_see(&core->r, POLL_SPACE);
-    ipckit_core_hold(core);
     ring_result result = length > GIL_FREE_BYTES && !core->r.overwrite ? send_large(core, &call)
                                                                       : ipckit_call(core, &call);
     if (result != RING_OK) {

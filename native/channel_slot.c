@@ -74,10 +74,13 @@ holder_lease(holder_object *self, void *Py_UNUSED(closure))
 static PyObject *
 holder_buf(holder_object *self, void *Py_UNUSED(closure))
 {
-    if (self->lease == NULL) {
-        return PyObject_GetAttrString((PyObject *)self, "_memory"); /* which raises what to say */
+    if (self->lease != NULL) {
+        return PyMemoryView_FromObject((PyObject *)self->lease);
     }
-    return PyMemoryView_FromObject((PyObject *)self->lease);
+    PyObject *lease = PyObject_GetAttrString((PyObject *)self, "_memory"); /* raises what to say */
+    PyObject *view = lease == NULL ? NULL : PyMemoryView_FromObject(lease);
+    Py_XDECREF(lease);
+    return view;
 }
 
 PyDoc_STRVAR(buf_doc, "The message's bytes.\n\n"
@@ -103,38 +106,48 @@ holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* (bytes, offset): copies them into a loan, without the interpreter where they are many. */
+/* Whether it is a loan that this process may still write in, not its parent. */
+static bool
+holder_is_lent(const holder_object *self)
+{
+    const lease_object *lease = self->lease;
+    return lease != NULL && lease->loan && lease->core != NULL && lease->forks == lease->core->forks;
+}
+
+/* (bytes, offset): copies them into a loan, without the interpreter where they are many. False where
+   it is none, or not any more. */
 static PyObject *
 holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Py_ssize_t offset;
     Py_buffer data;
-    lease_object *lease = self->lease;
+    /* Both may run any code, which may send the loan. */
     if (ipckit_check_nargs("_write", nargs, 2) < 0
-        || ipckit_size_arg(args[1], "offset", &offset) < 0) {
-        return NULL;
-    }
-    if (lease == NULL || !lease->loan) {
-        PyErr_SetString(PyExc_ValueError, "it is no loan, or was sent or cancelled before");
-        return NULL;
-    }
-    if (ipckit_bytes_arg(args[0], &data) < 0) {
+        || ipckit_size_arg(args[1], "offset", &offset) < 0
+        || ipckit_bytes_arg(args[0], &data) < 0) {
         return NULL;
     }
     PyObject *result = NULL;
-    if (lease != self->lease || offset > lease->size || data.len > lease->size - offset) {
+    lease_object *lease = self->lease;
+    if (!holder_is_lent(self)) {
+        result = PyBool_FromLong(false);
+    } else if (offset > lease->size || data.len > lease->size - offset) {
         PyErr_Format(PyExc_ValueError, "%zd bytes from %zd on, of %zd", data.len, offset,
                      lease->size);
-    } else if (data.len <= GIL_FREE_BYTES) {
-        memcpy(lease->data + offset, data.buf, (size_t)data.len);
-        result = Py_NewRef(Py_None);
     } else {
         Py_INCREF((PyObject *)lease); /* whoever sends or drops it meanwhile leaves the memory */
-        Py_BEGIN_ALLOW_THREADS
-        copy_much(lease->data + offset, data.buf, (size_t)data.len);
-        Py_END_ALLOW_THREADS
+        char *to = lease->data + offset;
+        const char *from = data.buf;
+        size_t bytes = (size_t)data.len;
+        if (bytes <= GIL_FREE_BYTES) {
+            memmove(to, from, bytes);
+        } else {
+            Py_BEGIN_ALLOW_THREADS
+            copy_much(to, from, bytes);
+            Py_END_ALLOW_THREADS
+        }
         Py_DECREF((PyObject *)lease);
-        result = Py_NewRef(Py_None);
+        result = PyBool_FromLong(true);
     }
     PyBuffer_Release(&data);
     return result;
@@ -145,8 +158,13 @@ holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 holder_send(holder_object *self, PyObject *timeout)
 {
-    lease_object *lease = self->lease;
+    ring_call call;
     channel_object *channel = (channel_object *)self->channel;
+    /* First, since it may run any code. */
+    if (ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_loan, timeout, "send") < 0) {
+        return NULL;
+    }
+    lease_object *lease = self->lease;
     if (lease == NULL || !lease->loan || lease->core == NULL) {
         PyErr_SetString(PyExc_ValueError, "the loan was sent or cancelled before");
         return NULL;
@@ -158,15 +176,11 @@ holder_send(holder_object *self, PyObject *timeout)
     if (Py_REFCNT((PyObject *)lease) > 1 || lease->forks != core->forks) {
         Py_INCREF((PyObject *)lease);
         int sent = ipckit_send_bytes(channel, core, lease->data, (uint64_t)lease->size, timeout);
-        Py_DECREF((PyObject *)lease);
-        if (sent == 0) {
+        if (sent == 0 && self->lease == lease) {
             Py_CLEAR(self->lease);
         }
+        Py_DECREF((PyObject *)lease);
         return sent < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    ring_call call;
-    if (ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_loan, timeout, "send") < 0) {
-        return NULL;
     }
     call.at = lease->at;
     call.length = (uint64_t)lease->size;

@@ -2,6 +2,7 @@
 #ifndef IPCKIT_COPY_H
 #define IPCKIT_COPY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -27,11 +28,13 @@ copy_past_cache(char *to, const char *from, size_t bytes)
 }
 #endif
 
+/* The two may overlap. */
 static inline void
 copy_much(char *to, const char *from, size_t bytes)
 {
 #if defined(__x86_64__)
-    if (bytes >= PAST_CACHE_BYTES && __builtin_cpu_supports("avx")) {
+    bool apart = to + bytes <= from || from + bytes <= to;
+    if (apart && bytes >= PAST_CACHE_BYTES && __builtin_cpu_supports("avx")) {
         size_t head = -(uintptr_t)to % 32, most = (bytes - head) / PAST_CACHE_STEP * PAST_CACHE_STEP;
         memcpy(to, from, head);
         copy_past_cache(to + head, from + head, most);
@@ -40,7 +43,7 @@ copy_much(char *to, const char *from, size_t bytes)
         bytes -= head + most;
     }
 #endif
-    memcpy(to, from, bytes);
+    memmove(to, from, bytes);
 }
 
 #endif

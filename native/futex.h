@@ -59,7 +59,11 @@ barrier_join(void)
 static inline bool
 barrier_everywhere(void)
 {
+#if defined(__SANITIZE_THREAD__) || defined(OWN_BARRIERS)
+    return false;
+#else
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+#endif
 }
 
 static inline void

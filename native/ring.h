@@ -2,8 +2,8 @@
 
    Senders take turns by one lock and receivers by another, so that one of each never meet in a
    lock. What a holder changes, it changes in an order in which every prefix is a ring that works:
-   bytes first, then the one word that tells the other side. So who finds a dead holder just takes
-   the lock over. Everything read from the memory is checked before it is used. No Python.h here. */
+   bytes first, then the one word that tells the other side. So who finds a dead holder takes the
+   lock over, and copies that word to where the holders keep it for themselves. Everything read from the memory is checked before it is used. No Python.h here. */
 #ifndef IPCKIT_RING_H
 #define IPCKIT_RING_H
 
@@ -260,9 +260,10 @@ ring_barrier_before_look(const ring *r, uint32_t *word)
 static inline void
 ring_barrier_before_sleep(const ring *r, uint32_t *word)
 {
-    if (__atomic_load_n(&r->shared->own_barriers, __ATOMIC_RELAXED) || !barrier_everywhere()) {
-        full_barrier(word);
+    if (!barrier_everywhere()) {
+        __atomic_store_n(&r->shared->own_barriers, 1, __ATOMIC_SEQ_CST);
     }
+    full_barrier(word);
 }
 
 /* Takes a place among the peers: false where there is none left. */

@@ -37,19 +37,24 @@ ring_prepare(const ring *r, uint32_t *word, uint32_t flag)
     return found | flag;
 }
 
+#define WAKE_TRIES 16 /* others may change the word meanwhile, but no scribbler for ever */
+
 /* Wakes one who sleeps on the word. A flag that nobody stands behind is taken away, in a way that
    who is just about to sleep notices; who fell asleep in between is woken with all others. */
 static inline void
 ring_wake_one(uint32_t *word)
 {
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-    if (!(found & WORD_SLEEPERS) || futex_wake(word, 1) > 0) {
-        return;
-    }
-    uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
-    if (__atomic_compare_exchange_n(word, &found, cleared, false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_RELAXED)) {
-        futex_wake(word, INT_MAX);
+    for (int tries = 0; tries < WAKE_TRIES; tries++) {
+        if (!(found & WORD_SLEEPERS) || futex_wake(word, 1) > 0) {
+            return;
+        }
+        uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
+        if (__atomic_compare_exchange_n(word, &found, cleared, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+            futex_wake(word, INT_MAX);
+            return;
+        }
     }
 }
 
@@ -140,6 +145,7 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
         looks = error == ETIMEDOUT && found == same ? looks + 1 : 0;
         same = found;
         if (monotonic_ns() >= deadline) {
+            ring_wake_one(&lock->word); /* who is woken and goes has somebody else woken */
             return RING_TIMEOUT;
         }
     }

@@ -119,7 +119,7 @@ ring_peek(ring *r, ring_message *message)
         uint64_t position = position_of(message->head);
         uint64_t tail = load_word(&shared->seen_tail);
         if (position == position_of(tail)) {
-            tail = __atomic_load_n(&shared->tail, __ATOMIC_SEQ_CST);
+            tail = load_word(&shared->tail);
             if (position == position_of(tail)) {
                 return RING_EMPTY;
             }

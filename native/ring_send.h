@@ -24,8 +24,8 @@ ring_look_for_space(ring *r, bool fresh, ring_space *space)
     if (fresh) {
         /* The head first: once it has passed a record that stays in use, hold says so. What was seen
            is stored the other way round: with an older head any hold is right. */
-        head = __atomic_load_n(&shared->head, __ATOMIC_SEQ_CST);
-        hold = __atomic_load_n(&shared->hold, __ATOMIC_SEQ_CST);
+        head = load_word(&shared->head);
+        hold = load_word(&shared->hold);
         __atomic_store_n(&shared->seen_hold, hold, __ATOMIC_RELAXED);
         RING_POINT(looking);
         store_word(&shared->seen_head, head);
@@ -134,7 +134,7 @@ ring_move_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
     if (__atomic_load_n(&shared->repeats, __ATOMIC_RELAXED)) {
         __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
         RING_POINT(repeating);
-        __atomic_store_n(&shared->repeats, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&shared->repeats, 0, __ATOMIC_RELEASE);
     }
     ring_set_tail(r, word_of(end, count_of(space->tail) + items));
 }
@@ -147,7 +147,7 @@ ring_move_tail_small(ring *r, const ring_space *space, uint64_t end, const void 
 {
     channel_header *shared = r->shared;
     __atomic_store_n(&shared->repeats, 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
+    __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELEASE);
     RING_POINT(repeating);
     store_word(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);

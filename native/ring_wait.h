@@ -119,17 +119,16 @@ typedef struct {
     uint64_t loans; /* another sender that gives a loan back makes room too */
 } ring_sight;
 
-/* What the other side changes when it does something. Sequentially consistent: who arms a descriptor
-   and then sees nothing new here is told of what comes. */
+/* What the other side changes when it does something. Who arms a descriptor, for which there is a
+   barrier, and then sees nothing new here is told of what comes. */
 static inline ring_sight
 ring_see(const ring *r, uint32_t which)
 {
     if (which == POLL_ITEMS) {
-        return (ring_sight){.first = __atomic_load_n(&r->shared->tail, __ATOMIC_SEQ_CST)};
+        return (ring_sight){.first = load_word(&r->shared->tail)};
     }
-    return (ring_sight){__atomic_load_n(&r->shared->head, __ATOMIC_SEQ_CST),
-                        __atomic_load_n(&r->shared->hold, __ATOMIC_SEQ_CST),
-                        __atomic_load_n(&r->shared->reserve, __ATOMIC_SEQ_CST)};
+    return (ring_sight){load_word(&r->shared->head), load_word(&r->shared->hold),
+                        load_word(&r->shared->reserve)};
 }
 
 /* What ring_see gives of a ring that was found empty: what is sent ends where what is received does.
@@ -143,7 +142,7 @@ ring_empty_sight(const ring *r)
 static inline bool
 ring_has_items(const ring *r)
 {
-    uint64_t tail = __atomic_load_n(&r->shared->tail, __ATOMIC_SEQ_CST);
+    uint64_t tail = load_word(&r->shared->tail);
     return position_of(tail) != position_of(load_word(&r->shared->head));
 }
 

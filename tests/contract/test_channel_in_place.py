@@ -14,6 +14,8 @@ import pytest
 from ipckit import Channel, Char, ClosedHandle, Int, InvalidArgument, Struct, Timeout, WouldBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipckit.testing import Namespace
 
 FRAME = np.dtype((np.uint16, (3, 4)))
@@ -140,8 +142,8 @@ def test_what_can_not_be_written() -> None:
             slot.write(b"x")
         view = channel.receive_view()
         assert bytes(view) == b"0123456789"
-        with pytest.raises(ValueError, match="no loan"):
-            view._write(b"x", 0)
+        assert not view._write(b"x", 0)
+        assert bytes(view) == b"0123456789"
 
 
 def test_what_is_sent_while_a_thread_writes_in_it_is_a_copy() -> None:
@@ -154,6 +156,58 @@ def test_what_is_sent_while_a_thread_writes_in_it_is_a_copy() -> None:
         writer.join()
         assert len(channel.receive()) == len(data)
         assert channel.stats().bytes_used == 0
+
+
+def test_what_is_written_may_be_the_message_itself() -> None:
+    whole = np.random.default_rng(1).integers(0, 256, PAST_CACHE + 5000, np.uint8)
+    for size in (100, 20_000, PAST_CACHE + 4000):
+        with Channel.anonymous(size=40 << 20) as channel, channel.loan(size + 1000) as slot:
+            slot.write(whole[: size + 1000])
+            slot.write(slot.buf[:size], 1000)
+            slot.send()
+            assert channel.receive() == bytes(whole[:1000]) + bytes(whole[:size])
+
+
+class Meddles:
+    """A number that does something when it is asked what it is."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        self.what = what
+
+    def __index__(self) -> int:
+        self.what()
+        return 5
+
+    def __float__(self) -> float:
+        self.what()
+        return 5.0
+
+
+def test_an_argument_that_ends_the_loan() -> None:
+    with Channel.anonymous(size=1 << 20) as channel:
+        slot = channel.loan(100)
+        with pytest.raises(ClosedHandle):
+            slot.write(b"0123456789", Meddles(slot.cancel))  # type: ignore[arg-type]
+        slot = channel.loan(100)
+        with pytest.raises(ValueError, match="sent or cancelled"):
+            slot.send(timeout=Meddles(slot.cancel))
+        assert channel.stats().bytes_used == 0
+
+
+def test_a_forked_child_does_not_write_in_a_loan_of_its_parent() -> None:
+    with Channel.anonymous() as channel:
+        slot = channel.loan(5)
+        slot.write(b"amy's")
+        pid = os.fork()
+        if pid == 0:
+            try:
+                slot.write(b"bob's")
+            except ClosedHandle:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0
+        slot.send()
+        assert channel.receive() == b"amy's"
 
 
 def test_a_loan_that_makes_no_sense() -> None:

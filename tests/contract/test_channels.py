@@ -9,6 +9,7 @@ import os
 import pickle
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -809,3 +810,70 @@ def test_no_constructor_of_the_native_parts_gives_a_way_in() -> None:
                 lend(object, 0)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="already"):
             channel._set_in_place(Loan, View, 1, 0)
+
+
+class _Closes:
+    """A timeout that closes a channel when it is asked for its seconds, from some time on."""
+
+    def __init__(self, channel: Channel[Any], times: int) -> None:
+        self.channel, self.times = channel, times
+
+    def __float__(self) -> float:
+        self.times -= 1
+        if self.times == 0:
+            self.channel.close()
+        return 0.2
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_timeout_that_closes_the_channel(times: int) -> None:
+    for call in (
+        lambda channel, wait: channel.receive(timeout=wait),
+        lambda channel, wait: channel.receive_view(timeout=wait),
+        lambda channel, wait: channel.send(b"x", timeout=wait),
+        lambda channel, wait: channel.loan(1, timeout=wait),
+    ):
+        with Channel.anonymous(bytes, capacity=1) as channel:
+            if call.__code__.co_names[0] in {"send", "loan"}:
+                channel.send(b"full")
+            with pytest.raises((ClosedHandle, Timeout)):
+                call(channel, _Closes(channel, times))
+
+
+def test_a_timeout_that_is_neither_true_nor_false() -> None:
+    class Neither:
+        def __float__(self) -> float:
+            return 0.2
+
+        def __bool__(self) -> bool:
+            raise RuntimeError("neither")
+
+    with Channel.anonymous() as channel, pytest.raises(RuntimeError, match="neither"):
+        channel.receive(timeout=Neither())  # type: ignore[arg-type]
+
+
+def test_a_finalizer_that_closes_the_channel_it_is_called_from() -> None:
+    class Finalized:
+        def __init__(self, channel: Channel[Stu]) -> None:
+            self.me, self.channel = self, channel
+
+        def __del__(self) -> None:
+            self.channel.close()
+
+    before = gc.get_threshold()
+    try:
+        for _ in range(50):
+            channel = Channel.anonymous(Stu)
+            channel.send(Stu("amy", 20))
+            gc.disable()
+            Finalized(channel)  # the next object that the collector knows has it collected
+            gc.set_threshold(1)
+            gc.enable()
+            with suppress(ClosedHandle):
+                assert channel.receive() == Stu("amy", 20)
+            gc.set_threshold(*before)
+            gc.collect()
+            assert channel.closed
+    finally:
+        gc.enable()
+        gc.set_threshold(*before)

@@ -359,6 +359,48 @@ def test_the_memory_of_large_objects_is_given_back(ours: Any) -> None:
     assert os.fstat(bounded._spill.file.fd).st_blocks == 0
 
 
+def test_a_piece_has_all_its_memory_before_it_is_written_in_place(ours: Any) -> None:
+    found = ours()
+    fd = found._spill.file.fd
+    for _ in range(2):  # a little more than half of a piece; the second time in the same one
+        found.put(np.ones((1 << 20) + 1, np.uint8))
+        assert found.get(timeout=30).sum() == (1 << 20) + 1
+        gc.collect()
+    assert os.fstat(fd).st_size == 1 << 21
+    assert os.fstat(fd).st_blocks * 512 == 1 << 21
+
+
+def test_threads_put_large_objects(ours: Any) -> None:
+    found = ours(40)
+    sizes = [(1 << 20) + 1, 3 << 20]
+
+    def put(number: int) -> None:
+        for size in sizes * 20:
+            found.put(np.full(size, number, np.uint8))
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4 * 40):
+        array = found.get(timeout=30)
+        assert np.all(array == array[0])
+        del array
+    for thread in threads:
+        thread.join()
+
+
+def test_what_changes_while_it_is_pickled_comes_whole(ours: Any) -> None:
+    class Clears:
+        def __reduce__(self) -> tuple[Any, ...]:
+            data.clear()
+            return (int, (5,))
+
+    found = ours()
+    data = bytearray(b"x" * 70_000)
+    found.put([data, Clears()])
+    assert found.get(timeout=30) == [b"x" * 70_000, 5]
+
+
 def test_who_is_gone_is_told_of_only_where_asked(ours: Any) -> None:
     found = ours(2, peer_gone="raise")
     pid = os.fork()
