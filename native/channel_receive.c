@@ -46,9 +46,10 @@ copy_view(channel_object *self, channel_core *core, const ring_call *call)
     return value;
 }
 
-/* The next message, waiting for it: a new reference, or NULL with an exception set. */
+/* The next message, waiting for it: a new reference, or NULL with an exception set. What is not small
+   is left in place, in a holder of that type, or copied where the type is NULL. */
 static PyObject *
-receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
+receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout)
 {
     ring_call call;
     char small[GIL_FREE_BYTES];
@@ -59,9 +60,11 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *timeout)
     call.length = sizeof small;
     ring_result result = ipckit_call(core, &call);
     PyObject *value = NULL;
-    if (result == RING_OK) {
-        value = call.items == 0 ? value_of(self, small, call.message.length)
-                                : copy_view(self, core, &call);
+    if (result == RING_OK && call.items == 0) {
+        value = value_of(self, small, call.message.length);
+    } else if (result == RING_OK) {
+        value = type == NULL ? copy_view(self, core, &call)
+                             : ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
     ipckit_settle_items(core);
     return result == RING_OK ? value : ipckit_ring_error(self, result, "receive", timeout);
@@ -182,6 +185,20 @@ receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_
     return value;
 }
 
+/* The next message; as receive_slowly gives it. */
+static PyObject *
+receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout)
+{
+    ring_result result;
+    ipckit_core_hold(core);
+    PyObject *value = receive_small(self, core, timeout, &result);
+    if (value == NULL && result != RING_OK) {
+        value = receive_slowly(self, core, type, timeout);
+    }
+    ipckit_core_drop(core);
+    return value;
+}
+
 PyObject *
 ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -193,36 +210,7 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     if (core == NULL) {
         return NULL;
     }
-    ring_result result;
-    ipckit_core_hold(core);
-    PyObject *value = receive_small(self, core, timeout, &result);
-    if (value == NULL && result != RING_OK) {
-        value = receive_slowly(self, core, timeout);
-    }
-    ipckit_core_drop(core);
-    return decoded(self, value);
-}
-
-static PyObject *
-take_slowly(channel_object *self, native_state *state, channel_core *core, PyObject *type,
-            PyObject *timeout)
-{
-    ring_call call;
-    char small[GIL_FREE_BYTES];
-    if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, timeout, "receive") < 0) {
-        return NULL;
-    }
-    call.data = small;
-    call.length = sizeof small;
-    ring_result result = ipckit_call(core, &call);
-    PyObject *value = NULL;
-    if (result == RING_OK) {
-        value = call.items == 0
-            ? PyBytes_FromStringAndSize(small, (Py_ssize_t)call.message.length)
-            : ipckit_holder_of_view(self, state, type, core, &call, small);
-    }
-    ipckit_settle_items(core);
-    return result == RING_OK ? value : ipckit_ring_error(self, result, "receive", timeout);
+    return decoded(self, receive_any(self, core, NULL, timeout));
 }
 
 /* (holder class, timeout): the next message of a channel of bytes, as bytes where it is small, else in
@@ -239,12 +227,5 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     if (core == NULL) {
         return NULL;
     }
-    ring_result result;
-    ipckit_core_hold(core);
-    PyObject *value = receive_small(self, core, args[1], &result);
-    if (value == NULL && result != RING_OK) {
-        value = take_slowly(self, state, core, args[0], args[1]);
-    }
-    ipckit_core_drop(core);
-    return value;
+    return receive_any(self, core, args[0], args[1]);
 }
