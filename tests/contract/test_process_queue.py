@@ -367,7 +367,8 @@ def test_a_piece_has_all_its_memory_before_it_is_written_in_place(ours: Any) -> 
         assert found.get(timeout=30).sum() == (1 << 20) + 1
         gc.collect()
     assert os.fstat(fd).st_size == 1 << 21
-    assert os.fstat(fd).st_blocks * 512 == 1 << 21
+    if found._spill._mappings:  # Linux 5.14 or later
+        assert os.fstat(fd).st_blocks * 512 == 1 << 21
 
 
 def test_threads_put_large_objects(ours: Any) -> None:
