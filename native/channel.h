@@ -9,6 +9,7 @@
 #define QUICK_LOOKS 64
 /* A message that comes within so many looks is one of a stream. */
 #define STREAM_LOOKS 3
+/* Pauses at most for which a receiver of a stream holds still. */
 #define LULL_MOST 32
 
 /* A channel as this process has it open; handles, views and loans hold it together. */
@@ -33,7 +34,7 @@ typedef struct {
     bool plain;            /* payloads are bytes */
     bool wait_for_peers;
     uint32_t spin, spin_most;
-    uint32_t lull; /* pauses before a receiver that met an empty ring looks again */
+    uint32_t lull;         /* pauses before a receiver that met an empty ring looks again */
     uint32_t sends_seen;   /* ipckit_channel_sends when it last was in a hurry */
     PyObject *record_type; /* a Struct class, or NULL */
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
@@ -56,6 +57,14 @@ typedef struct {
 
 /* How often this process has sent, by any channel. Under the GIL. */
 extern HIDDEN uint32_t ipckit_channel_sends;
+
+/* Notes that this process sends. */
+static inline void
+ipckit_channel_is_sender(channel_core *core)
+{
+    ring_take_role(&core->r, ROLE_SENDER);
+    ipckit_channel_sends++;
+}
 
 /* The lease of a record that is this process's, and one of bytes of its own. */
 HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, uint64_t at,

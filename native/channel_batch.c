@@ -35,7 +35,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         PyBuffer_Release(&records);
         return NULL;
     }
-    ring_take_role(&core->r, ROLE_SENDER);
+    ipckit_channel_is_sender(core);
     call.length = (uint64_t)item;
     ring_sight before = ring_see(&core->r, POLL_SPACE);
     ipckit_core_hold(core);

@@ -36,8 +36,7 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
     if (core == NULL) {
         return NULL;
     }
-    ring_take_role(&core->r, ROLE_SENDER);
-    ipckit_channel_sends++;
+    ipckit_channel_is_sender(core);
     call.length = (uint64_t)length;
     ring_sight before = ring_see(&core->r, POLL_SPACE);
     ipckit_core_hold(core);

@@ -134,8 +134,8 @@ known_to_wait(const ring *r)
 
 /* Receives after a while, if something comes, before the interpreter is let go. Where messages come
    one close upon the other, each look takes the senders' memory away from them, so the receiver holds
-   still for a moment and finds several, for longer as long as that brings more. Who sent
-   something since it last received may get one answer at a time, and that is no stream. */
+   still for a moment and finds several, for longer as long as that brings more. Who sent something
+   since it last received may get one answer at a time, and that is no stream. */
 static PyObject *
 receive_soon(channel_object *self, ring *r, ring_result *result)
 {

@@ -132,8 +132,7 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     ring *r = &core->r;
-    ring_take_role(r, ROLE_SENDER);
-    ipckit_channel_sends++;
+    ipckit_channel_is_sender(core);
     if (value.length <= GIL_FREE_BYTES && ring_try_lock(r, &r->shared->send_lock)) {
         ring_result result = ring_send(r, value.data, value.length);
         ring_unlock(r, &r->shared->send_lock);
