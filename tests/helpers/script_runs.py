@@ -87,7 +87,10 @@ class Scripts:
         command: Sequence[str | bytes] = (),
         **options: Any,
     ) -> Any:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL}
+        pipes |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # communicate() passes over what a readline() before it has taken into a buffer.
+        pipes["bufsize"] = 0
         process = kind(
             command or self.command(script, *args),
             cwd=self.directory,

@@ -31,9 +31,8 @@ class Hub:
         return str(self.process.stdout.readline().decode())
 
     def ended(self) -> tuple[int, bytes, bytes]:
-        # communicate() would pass over lines that came with one that was read before.
-        out, err = self.process.stdout.read(), self.process.stderr.read()
-        return self.process.wait(60), out, err
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
 
 
 @pytest.fixture
