@@ -15,13 +15,13 @@ channel_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     return (PyObject *)self;
 }
 
-
 static void
 let_go(channel_object *self)
 {
     channel_core *core = self->core;
     __atomic_store_n(&self->closed, true, __ATOMIC_RELEASE);
     self->core = NULL;
+    ipckit_spare_bytes_clear(&self->spare);
     if (core != NULL) {
         ring_wake_all(&core->r.shared->items); /* threads that wait look whether it is closed */
         ring_wake_all(&core->r.shared->space);

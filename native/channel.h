@@ -4,6 +4,7 @@
 
 #include "mapping.h"
 #include "ring_open.h"
+#include "spare_bytes.h"
 
 /* Looks while the interpreter is still held: the other side is often just about to answer. */
 #define QUICK_LOOKS 64
@@ -40,6 +41,7 @@ typedef struct {
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
     PyObject *decode;
     PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
+    spare_bytes spare;     /* what was received, to be used again */
     Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
 } channel_object;
 

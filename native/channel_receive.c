@@ -9,7 +9,7 @@ value_of(channel_object *self, const char *data, uint64_t length)
     if (self->record_type != NULL) {
         return ipckit_payload_new(self->record_type, data, (Py_ssize_t)length);
     }
-    return PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
+    return ipckit_spare_bytes(&self->spare, data, length);
 }
 
 /* As the codec has it; steals `bytes`. */
@@ -94,7 +94,7 @@ receive_quickly(channel_object *self, ring *r, ring_result *result)
         if (record) {
             memcpy(small, message.data, message.length);
         } else {
-            value = PyBytes_FromStringAndSize(message.data, (Py_ssize_t)message.length);
+            value = ipckit_spare_bytes(&self->spare, message.data, message.length);
         }
         if (record || value != NULL) {
             ring_take(r, &message, 1);

@@ -166,7 +166,7 @@ ring_payload(const ring *r, uint64_t position, uint64_t length)
     return (char *)ring_record(r, position) + payload_offset(length);
 }
 
-#define PREFETCH_MOST 2048
+#define PREFETCH_MOST 8192
 
 /* How many bytes from a record on are worth bringing near before it is used, if its payload has such
    a length: none of a long one, which comes by itself while it is copied. */
