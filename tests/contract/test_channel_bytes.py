@@ -138,9 +138,7 @@ def test_threads_that_share_a_handle_get_their_own(channel: Channel[bytes]) -> N
             if number == 0xFFFFFFFF:
                 break
             last = [*last[-3:], found]
-            for kept in last:
-                if kept != kept[:4] * (SIZE // 4):
-                    wrong.append(kept[:16])
+            wrong.extend(kept[:16] for kept in last if kept != kept[:4] * (SIZE // 4))
             counts[who] += 1
 
     threads = [threading.Thread(target=receive, args=(who,)) for who in range(len(counts))]
