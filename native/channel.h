@@ -89,6 +89,17 @@ HIDDEN int ipckit_timeout_arg(channel_object *self, const char *function, PyObje
                               Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames,
                               PyObject **timeout);
 
+/* The same, quicker where there is none. */
+static inline int
+ipckit_timeout_of(channel_object *self, const char *function, PyObject *const *args,
+                  Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames, PyObject **timeout)
+{
+    *timeout = Py_None;
+    return kwnames == NULL && nargs == wanted
+        ? 0
+        : ipckit_timeout_arg(self, function, args, nargs, wanted, kwnames, timeout);
+}
+
 /* A call that waits as `timeout` says: 0, or -1 with an exception set. */
 HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t which,
                             ring_operation operation, PyObject *timeout, const char *op);

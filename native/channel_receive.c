@@ -77,7 +77,8 @@ static PyObject *
 receive_quickly(channel_object *self, ring *r, ring_result *result)
 {
     char small[1024];
-    ring_message message = {.length = 0};
+    ring_message message;
+    message.length = 0;
     PyObject *value = NULL;
     *result = RING_BUSY;
     if (!ring_try_lock(r, &r->shared->receive_lock)) {
@@ -203,7 +204,7 @@ PyObject *
 ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *timeout;
-    if (ipckit_timeout_arg(self, "receive", args, nargs, 0, kwnames, &timeout) < 0) {
+    if (ipckit_timeout_of(self, "receive", args, nargs, 0, kwnames, &timeout) < 0) {
         return NULL;
     }
     channel_core *core = ipckit_channel_core(self, "receive");

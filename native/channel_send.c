@@ -121,7 +121,7 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
 {
     PyObject *timeout;
     payload value;
-    if (ipckit_timeout_arg(self, "send", args, nargs, 1, kwnames, &timeout) < 0
+    if (ipckit_timeout_of(self, "send", args, nargs, 1, kwnames, &timeout) < 0
         || ipckit_channel_core(self, "send") == NULL || payload_get(self, args[0], &value) < 0) {
         return NULL;
     }

@@ -87,16 +87,20 @@ static inline ring_result
 ring_describe(const ring *r, const record_info *info, ring_message *message)
 {
     message->items = info->items;
-    message->index = (count_of(message->head) - info->first) & COUNT_MASK;
-    if (message->elsewhere || info->items == 1) {
-        message->index = 0;
-    }
-    if (message->index >= info->items
-        || (r->item_size != 0 && info->length != r->item_size * info->items)) {
+    message->index = 0;
+    message->length = info->length;
+    message->data = ring_payload(r, message->at, info->length);
+    if (r->item_size != 0 && info->length != r->item_size * info->items) {
         return RING_CORRUPT;
     }
-    message->length = info->length / info->items;
-    message->data = ring_payload(r, message->at, info->length) + message->index * message->length;
+    if (info->items > 1) { /* what is elsewhere is one */
+        message->index = (count_of(message->head) - info->first) & COUNT_MASK;
+        if (message->index >= info->items) {
+            return RING_CORRUPT;
+        }
+        message->length = info->length / info->items;
+        message->data += message->index * message->length;
+    }
     return RING_OK;
 }
 
