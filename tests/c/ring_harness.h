@@ -9,6 +9,9 @@
 #ifndef STUCK_LOOKS
 #define STUCK_LOOKS 20
 #endif
+#ifndef WARM_BYTES
+#define WARM_BYTES (16 * UNIT) /* the rings of these tests are small */
+#endif
 #include "../../native/ring_open.h"
 
 #include <pthread.h>

@@ -22,6 +22,8 @@ POINTS = frozenset(
         "repeating",
         "before_tail",
         "after_tail",
+        "anew",
+        "begun",
         "before_lend",
         "before_sent",
         "before_pass",

@@ -1,0 +1,91 @@
+"""Which memory a channel uses: what was used a moment ago, and all of it where it is needed."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ipckit import Channel, WouldBlock
+
+if TYPE_CHECKING:
+    from ipckit.testing import Namespace
+
+ARENA_UNITS = 32  # offsets in the header, as docs/layout.md has them
+HEAD = 512
+UNIT = 32
+POSITION_BITS = 24
+
+
+def offset_of_head(channel: Channel[Any]) -> int:
+    """Where in its memory a channel receives next, in bytes."""
+    assert channel.name is not None
+    with Path(f"/dev/shm/ipckit.{channel.name.removeprefix('/')}").open("rb") as file:  # noqa: S108
+        header = file.read(1024)
+    (units,) = struct.unpack_from("=Q", header, ARENA_UNITS)
+    (head,) = struct.unpack_from("=Q", header, HEAD)
+    return int((head >> POSITION_BITS) % units * UNIT)
+
+
+@pytest.mark.parametrize("size", [1000, 20_000, 100_000, 700_000])
+def test_who_keeps_up_uses_little_of_it(ns: Namespace, size: int) -> None:
+    with Channel.create(ns.name()) as channel:
+        farthest = 0
+        for number in range(200 if size > 2000 else 2000):
+            channel.send(bytes([number % 256]) * size)
+            assert channel.receive() == bytes([number % 256]) * size
+            farthest = max(farthest, offset_of_head(channel) if number % 10 == 0 else 0)
+        assert farthest < 600_000 + size
+
+
+def test_in_place_too(ns: Namespace) -> None:
+    frame = np.dtype((np.uint8, (300, 1000)))
+    with Channel.create(ns.name(), frame, capacity=50) as channel:
+        for number in range(200):
+            with channel.loan() as slot:
+                slot.array[...] = number % 256
+                slot.send()
+            with channel.receive_view() as view:
+                assert view.array.min() == view.array.max() == number % 256
+            assert offset_of_head(channel) < 1_000_000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_channel_holds_its_capacity_whatever_went_through_before(seed: int) -> None:
+    dice = random.Random(seed)
+    frame = np.dtype((np.uint8, (90_000,)))
+    capacity = 16
+    with Channel.anonymous(frame, capacity=capacity) as channel:
+        sent = received = 0
+        for _ in range(60):
+            for _ in range(dice.randrange(30)):
+                if dice.random() < 0.6 and sent - received < capacity:
+                    channel.send(np.full(90_000, sent % 256, np.uint8))
+                    sent += 1
+                elif sent > received:
+                    assert channel.receive()[0] == received % 256
+                    received += 1
+            if dice.random() < 0.5:
+                while received < sent:
+                    assert channel.receive()[-1] == received % 256
+                    received += 1
+            while sent - received < capacity:
+                channel.send(np.full(90_000, sent % 256, np.uint8), timeout=0)
+                sent += 1
+            with pytest.raises(WouldBlock):
+                channel.send(np.zeros(90_000, np.uint8), timeout=0)
+            while received < sent:
+                assert channel.receive()[5] == received % 256
+                received += 1
+
+
+def test_a_long_message_fits_after_short_ones() -> None:
+    with Channel.anonymous(size=4 << 20) as channel:
+        for size in (100, 300_000, 600_000, 900_000, 2_000_000, 1_000):
+            for _ in range(20):
+                channel.send(b"x" * size, timeout=0)
+                assert len(channel.receive()) == size
