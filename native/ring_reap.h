@@ -131,6 +131,35 @@ ring_reap(ring *r)
     return ring_move_hold(r);
 }
 
+/* Whether a record of so many bytes can have room once messages are dropped. What is lent, or read in
+   place, stays where it is, and to drop messages for its sake would be to lose them for nothing. */
+static inline bool
+ring_drop_makes_room(ring *r, uint64_t length)
+{
+    ring_space space;
+    if (ring_look_for_space(r, true, &space) != RING_OK) {
+        return false;
+    }
+    uint64_t tail = position_of(space.tail), stays = space.free;
+    bool held = load_word(&r->shared->hold) & 1;
+    if (space.queued + space.loans >= r->capacity || (!held && space.loans == 0)) {
+        return true;
+    }
+    while (stays != tail) {
+        record_info info;
+        if (!ring_read(r, stays, ring_distance(r, stays, tail), &info)) {
+            return false;
+        }
+        if (info.kind == RECORD_LOAN || info.kind == RECORD_VIEW) {
+            break;
+        }
+        stays = ring_add(r, stays, info.units);
+    }
+    uint64_t used = ring_distance(r, stays, space.alloc) + space.loans, units = units_for(length);
+    uint64_t padding = ring_padding(r, space.alloc, units, length >= LARGE_PAYLOAD);
+    return used + padding + units + 1 <= r->units; /* a loan wants a unit to spare */
+}
+
 /* Drops the oldest message to make room: RING_OK, or RING_EMPTY where none can be dropped. */
 static inline ring_result
 ring_drop_oldest(ring *r)

@@ -73,7 +73,8 @@ ring_overwrite(ring *r, ring_call *call)
     /* Each drop is one message: more than there can be means that somebody adds to them. */
     for (uint64_t drops = 0; drops <= r->capacity; drops++) {
         result = call->operation(r, call);
-        if (result != RING_FULL || ring_drop_oldest(r) != RING_OK) {
+        if (result != RING_FULL || !ring_drop_makes_room(r, call->length)
+            || ring_drop_oldest(r) != RING_OK) {
             break;
         }
     }

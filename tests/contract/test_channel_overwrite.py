@@ -1,0 +1,150 @@
+"""A channel that drops its oldest, while parts of it are lent and read in place."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ipckit import Channel, WouldBlock
+
+
+def numbered(number: int, size: int) -> bytes:
+    return number.to_bytes(4, "little") * (size // 4)
+
+
+def number_of(found: bytes) -> int:
+    number = int.from_bytes(found[:4], "little")
+    assert found == numbered(number, len(found))
+    return number
+
+
+def test_a_loan_takes_the_place_of_the_oldest() -> None:
+    with Channel.anonymous(capacity=3, overwrite=True) as channel:
+        for number in range(3):
+            channel.send(numbered(number, 8))
+        with channel.loan(8, timeout=0) as slot:
+            assert channel.stats().dropped == 1
+            slot.write(numbered(3, 8))
+            slot.send()
+        assert [number_of(channel.receive()) for _ in range(3)] == [1, 2, 3]
+        assert channel.stats().dropped == 1
+
+
+def test_a_loan_that_is_given_up_leaves_the_rest() -> None:
+    with Channel.anonymous(capacity=3, overwrite=True) as channel:
+        for number in range(3):
+            channel.send(numbered(number, 8))
+        with channel.loan(8):
+            pass
+        channel.send(numbered(3, 8))
+        assert channel.stats().dropped == 1
+        assert [number_of(channel.receive()) for _ in range(3)] == [1, 2, 3]
+
+
+def test_what_is_lent_is_not_dropped() -> None:
+    with Channel.anonymous(capacity=4, overwrite=True) as channel:
+        slot = channel.loan(2000)
+        slot.write(numbered(77, 2000))
+        for number in range(30):
+            channel.send(numbered(number, 400))
+        slot.send()
+        found = [number_of(channel.receive(timeout=0)) for _ in range(len(channel))]
+        assert found == [27, 28, 29, 77]
+        assert channel.stats().dropped == 27
+
+
+def test_no_room_but_for_loans_is_full_all_the_same() -> None:
+    with Channel.anonymous(capacity=2, overwrite=True) as channel:
+        slots = [channel.loan(8), channel.loan(8)]
+        with pytest.raises(WouldBlock):
+            channel.send(b"more", timeout=0)
+        slots[1].write(numbered(1, 8))
+        slots[1].send()
+        channel.send(numbered(2, 8), timeout=0)
+        assert channel.stats().dropped == 1
+        slots[0].write(numbered(0, 8))
+        slots[0].send()
+        assert [number_of(channel.receive(timeout=0)) for _ in range(len(channel))] == [2, 0]
+
+
+def test_what_is_read_in_place_is_not_overwritten() -> None:
+    with Channel.anonymous(np.dtype("u4"), capacity=20, size=40_000, overwrite=True) as channel:
+        for number in range(4):
+            channel.send(np.full(1000, number, "u4"))
+        with channel.receive_view() as view:
+            sent = 4
+            with suppress(WouldBlock):
+                while sent < 40:
+                    channel.send(np.full(1000, sent, "u4"), timeout=0)
+                    sent += 1
+            assert sent < 12
+            assert view.array.min() == view.array.max() == 0
+            assert channel.stats().dropped == 0  # for nothing: the view would still be in the way
+            assert len(channel) == sent - 1
+        channel.send(np.full(1000, sent, "u4"), timeout=0)
+        channel.send(np.full(1000, sent + 1, "u4"), timeout=0)
+        found = [channel.receive()[0] for _ in range(len(channel))]
+        assert found == list(range(sent + 2 - len(found), sent + 2))
+        assert channel.stats().dropped == sent + 1 - len(found)
+
+
+def test_a_loan_in_the_way_costs_no_message() -> None:
+    with Channel.anonymous(capacity=8, size=10_000, overwrite=True) as channel:
+        channel.send(b"first")
+        with channel.loan(4500):
+            channel.send(b"second")
+            with channel.loan(4500), pytest.raises(WouldBlock):
+                channel.loan(4500, timeout=0)
+            assert len(channel) == 2
+        assert channel.stats().dropped == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_is_received_or_counted(seed: int) -> None:
+    dice = random.Random(seed)
+    size = 3_000_000 if seed % 2 else 30_000  # with and without going back to the beginning
+    most = 200_000 if seed % 2 else 4_000
+    lent: list[tuple[int, Any]] = []
+    sent: list[int] = []
+    received: list[int] = []
+    numbers = iter(range(1_000_000))
+    with Channel.anonymous(capacity=5, size=size, overwrite=True) as channel:
+        for _ in range(600):
+            length = dice.randrange(1, most // 4) * 4
+            match dice.randrange(6):
+                case 0 | 1:
+                    number = next(numbers)
+                    try:
+                        channel.send(numbered(number, length), timeout=0)
+                        sent.append(number)
+                    except WouldBlock:
+                        assert lent  # nothing but loans was in the way
+                case 2 if len(lent) < 3:
+                    number = next(numbers)
+                    try:
+                        slot = channel.loan(length, timeout=0)
+                        slot.write(numbered(number, length))
+                        lent.append((number, slot))
+                    except WouldBlock:
+                        assert lent
+                case 3 if lent:
+                    number, slot = lent.pop(dice.randrange(len(lent)))
+                    if dice.random() < 0.8:
+                        slot.send()
+                        sent.append(number)
+                    else:
+                        slot.cancel()
+                case _ if len(channel):
+                    received.append(number_of(channel.receive(timeout=0)))
+        for _, slot in lent:
+            slot.cancel()
+        received += [number_of(channel.receive(timeout=0)) for _ in range(len(channel))]
+        order = {number: place for place, number in enumerate(sent)}
+        places = [order[number] for number in received]
+        assert places == sorted(set(places))
+        assert channel.stats().dropped == len(sent) - len(received)
+        assert channel.stats().dropped > 0
