@@ -373,6 +373,13 @@ class LeaseHolder:
     def _send(self, timeout: float | None, /) -> None: ...
     def _write(self, data: Buffer, offset: int, /) -> bool: ...
 
+# native/chunks.c
+
+@final
+class Chunks:
+    def write(self, chunk: Buffer, /) -> None: ...
+    def take(self) -> bytes: ...
+
 # native/unix_descriptors.c
 
 @disjoint_base

@@ -13,6 +13,7 @@ import struct
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from ipckit._native import Chunks
 from ipckit.errors import Corrupt
 
 if TYPE_CHECKING:
@@ -39,25 +40,18 @@ _EXTRA: Final[dict[type[Any], Any]] = cast("Any", ForkingPickler)._extra_reducer
 _TABLE: Final = copyreg.dispatch_table
 
 
-class _Chunks(list[bytes]):
-    """What a pickler writes to."""
-
-    def write(self, chunk: Buffer) -> None:
-        # A large bytearray comes as it is, and may be another one before the rest is written.
-        self.append(chunk if type(chunk) is bytes else bytes(chunk))
-
-
 class _Encoder(NamedTuple):
     """A pickler, kept because making one costs more than most objects take."""
 
-    pickler: pickle.Pickler
-    chunks: _Chunks
+    dump: Callable[[Any], None]
+    forget: Callable[[], None]  # what it pickled; it would refer to that again
+    take: Callable[[], bytes]  # what it wrote
     apart: Parts
     known: int  # how many reducers it has
 
 
 def _encoder() -> _Encoder:
-    chunks, apart = _Chunks(), cast("Parts", [])
+    chunks, apart = Chunks(), cast("Parts", [])
     known = len(_EXTRA) + len(_TABLE)  # first: what is registered from here on is another number
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -73,7 +67,7 @@ def _encoder() -> _Encoder:
 
     pickler = pickle.Pickler(cast("Any", chunks), _PROTOCOL, buffer_callback=cast("Any", keep))
     pickler.dispatch_table = {**_TABLE, **_EXTRA}
-    return _Encoder(pickler, chunks, apart, known)
+    return _Encoder(pickler.dump, pickler.clear_memo, chunks.take, apart, known)
 
 
 _ENCODERS: Final[list[_Encoder]] = []  # that no thread uses just now
@@ -89,15 +83,12 @@ def encode(value: Any) -> bytes | Parts:
         encoder = _ENCODERS.pop()
     except IndexError:
         encoder = _encoder()
-    pickler, chunks, apart, known = encoder
+    dump, forget, take, apart, known = encoder
     if known != len(_EXTRA) + len(_TABLE):  # somebody registered another type since
-        encoder = pickler, chunks, apart, known = _encoder()
-    pickler.dump(value)  # an encoder that failed is not used again
-    pickler.clear_memo()
-    text = chunks.pop()
-    if chunks:
-        text = b"".join((*chunks, text))
-        chunks.clear()
+        encoder = dump, forget, take, apart, known = _encoder()
+    dump(value)  # an encoder that failed is not used again
+    forget()
+    text = take()
     if not apart:
         _ENCODERS.append(encoder)
         return text

@@ -12,7 +12,7 @@ module_exec(PyObject *module)
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
         ipckit_add_channel_core, ipckit_add_channel, ipckit_add_channel_lease,
-        ipckit_add_channel_slot, ipckit_add_spare_bytes,
+        ipckit_add_channel_slot, ipckit_add_spare_bytes, ipckit_add_chunks,
         ipckit_add_unix_descriptors, ipckit_add_unix_packet, ipckit_add_unix_socket,
     };
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {

@@ -49,6 +49,7 @@ HIDDEN int ipckit_add_channel(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
 HIDDEN int ipckit_add_channel_slot(PyObject *module);
 HIDDEN int ipckit_add_spare_bytes(PyObject *module);
+HIDDEN int ipckit_add_chunks(PyObject *module);
 HIDDEN int ipckit_add_unix_descriptors(PyObject *module);
 HIDDEN int ipckit_add_unix_packet(PyObject *module);
 HIDDEN int ipckit_add_unix_socket(PyObject *module);
