@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _DATAGRAM_WORKERS: Final = 4
+_LOOK: Final = 0.5  # seconds
 
 
 def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    # A signal that comes when Python is about to wait does not wake it, and is dealt with when it
+    # has waited: so each wait is short.
+    listener.settimeout(_LOOK)
     while True:
         try:
             yield listener.accept()[0]
-        except ConnectionAbortedError:
+        except (ConnectionAbortedError, TimeoutError):
             continue
         except OSError as exc:
             if exc.errno not in NO_DESCRIPTORS:
@@ -109,7 +113,8 @@ def _thread(sock: socket.socket) -> None:
         if sock.type == socket.SOCK_DGRAM:
             for _ in range(_DATAGRAM_WORKERS):
                 start(sock)
-            threading.Event().wait()
+            while True:
+                time.sleep(_LOOK)
         for client in _accepted(sock):
             start(client)
     finally:
