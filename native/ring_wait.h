@@ -331,13 +331,17 @@ ring_do(ring *r, ring_call *call)
         if (now >= call->deadline) {
             return RING_TIMEOUT;
         }
-        if (futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS)) == EINTR) {
+        int error = futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS));
+        if (error == EINTR) {
             return RING_INTERRUPTED;
         }
         slept = true;
         ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
+        }
+        if (error == ETIMEDOUT) {
+            return RING_INTERRUPTED; /* a signal may have come before it slept, or to another thread */
         }
     }
 }

@@ -216,7 +216,11 @@ static inline ring_result
 call_do(handle *by, ring_call *call)
 {
     ring_take_role(&by->r, call->which == POLL_SPACE ? ROLE_SENDER : ROLE_RECEIVER);
-    return ring_do(&by->r, call);
+    ring_result result;
+    do {
+        result = ring_do(&by->r, call);
+    } while (result == RING_INTERRUPTED);
+    return result;
 }
 
 static inline ring_result

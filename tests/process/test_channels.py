@@ -236,6 +236,53 @@ def test_control_c_ends_a_wait(ns: Namespace, spawn: Callable[..., Child]) -> No
         assert child.result == "interrupted"
 
 
+def test_a_signal_that_another_thread_was_given_ends_a_wait(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
+    # As one that comes before the call sleeps: nothing interrupts that sleep.
+    code = """
+        import os, signal, threading, time
+        from ipckit import Channel
+
+        class Rung(Exception):
+            pass
+
+        def ring(*_):
+            raise Rung
+
+        def bell():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(1000)
+
+        signal.signal(signal.SIGUSR1, ring)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        result = []
+        with Channel.open(args[0]) as channel:
+            channel.send(b"it is full")
+            waits = [
+                lambda: channel.send(b"more"),
+                lambda: channel.loan(100),
+                channel.receive_many,
+                lambda: channel.receive(timeout=60),
+            ]
+            for wait in waits:
+                threading.Thread(target=bell, daemon=True).start()
+                begin = time.monotonic()
+                try:
+                    wait()
+                    result.append("it got through")
+                except Rung:
+                    result.append(time.monotonic() - begin < 5)
+                if len(result) == 2:
+                    channel.receive()
+    """
+    with Channel.create(ns.name(), capacity=1) as channel:
+        child = spawn(code, channel.name)
+        assert child.result == [True] * 4
+
+
 def test_many_senders_and_receivers(ns: Namespace, spawn: Callable[..., Child]) -> None:
     send = """
         from ipckit import Channel
