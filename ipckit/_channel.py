@@ -197,12 +197,7 @@ class Channel(ChannelObject[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Take message after message, waiting for each, until the last sender is gone."""
-        while True:
-            try:
-                value = self.receive()
-            except PeerGone:
-                return
-            yield value
+        return self._iterate()
 
     # -- in place ----------------------------------------------------------------------------------
 

@@ -136,6 +136,10 @@ HIDDEN PyObject *ipckit_holder_of_view(channel_object *self, native_state *state
                                        channel_core *core, const ring_call *call,
                                        const char *small);
 
+/* The next message, waiting for it: NULL with an exception set, or without one where all who sent are
+   gone. */
+HIDDEN PyObject *ipckit_channel_next(channel_object *self);
+
 /* Methods of ChannelBase. */
 extern HIDDEN const char ipckit_channel_send_doc[], ipckit_channel_receive_doc[];
 HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
@@ -154,6 +158,7 @@ HIDDEN PyObject *ipckit_channel_loan(channel_object *self, PyObject *const *args
                                      PyObject *kwnames);
 HIDDEN PyObject *ipckit_channel_receive_view(channel_object *self, PyObject *const *args,
                                              Py_ssize_t nargs, PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_iterate(channel_object *self, PyObject *ignored);
 HIDDEN PyObject *ipckit_channel_take(channel_object *self, PyObject *const *args,
                                      Py_ssize_t nargs);
 

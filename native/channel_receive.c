@@ -47,9 +47,11 @@ copy_view(channel_object *self, channel_core *core, const ring_call *call)
 }
 
 /* The next message, waiting for it: a new reference, or NULL with an exception set. What is not small
-   is left in place, in a holder of that type, or copied where the type is NULL. */
+   is left in place, in a holder of that type, or copied where the type is NULL. With `ends` there is no
+   exception where all who sent are gone. */
 static PyObject *
-receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout)
+receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout,
+               bool ends)
 {
     ring_call call;
     char small[GIL_FREE_BYTES];
@@ -67,7 +69,10 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObjec
                              : ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
     ipckit_settle_items(core);
-    return result == RING_OK ? value : ipckit_ring_error(self, result, "receive", timeout);
+    if (result == RING_OK || (result == RING_GONE && ends)) {
+        return value;
+    }
+    return ipckit_ring_error(self, result, "receive", timeout);
 }
 
 /* The next message where it is there and small: a new reference; NULL and RING_OK for an exception,
@@ -188,13 +193,13 @@ receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_
 
 /* The next message; as receive_slowly gives it. */
 static PyObject *
-receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout)
+receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout, bool ends)
 {
     ring_result result;
     ipckit_core_hold(core);
     PyObject *value = receive_small(self, core, timeout, &result);
     if (value == NULL && result != RING_OK) {
-        value = receive_slowly(self, core, type, timeout);
+        value = receive_slowly(self, core, type, timeout, ends);
     }
     ipckit_core_drop(core);
     return value;
@@ -211,7 +216,14 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     if (core == NULL) {
         return NULL;
     }
-    return decoded(self, receive_any(self, core, NULL, timeout));
+    return decoded(self, receive_any(self, core, NULL, timeout, false));
+}
+
+PyObject *
+ipckit_channel_next(channel_object *self)
+{
+    channel_core *core = ipckit_channel_core(self, "receive");
+    return core == NULL ? NULL : decoded(self, receive_any(self, core, NULL, Py_None, true));
 }
 
 /* (holder class, timeout): the next message of a channel of bytes, as bytes where it is small, else in
@@ -228,5 +240,5 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     if (core == NULL) {
         return NULL;
     }
-    return receive_any(self, core, args[0], args[1]);
+    return receive_any(self, core, args[0], args[1], false);
 }

@@ -19,6 +19,7 @@ typedef struct {
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
     PyTypeObject *lease_type;
+    PyTypeObject *channel_iterator_type;
     PyTypeObject *lease_holder_type;
     PyTypeObject *packet_type;
     PyTypeObject *descriptors_type;
@@ -48,6 +49,8 @@ HIDDEN int ipckit_add_channel_core(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
 HIDDEN int ipckit_add_channel_slot(PyObject *module);
+HIDDEN int ipckit_add_channel_file(PyObject *module);
+HIDDEN int ipckit_add_channel_iterate(PyObject *module);
 HIDDEN int ipckit_add_spare_bytes(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);
 HIDDEN int ipckit_add_unix_descriptors(PyObject *module);

@@ -609,6 +609,28 @@ def test_overwriting_counts_what_it_dropped(ns: Namespace) -> None:
         assert channel.receive()[0] > 15
 
 
+def test_an_iteration_that_ended_stays_ended(ns: Namespace) -> None:
+    channel = Channel.create(ns.name(), str, capacity=4)
+    with Channel.open(channel.name or "", str) as other:
+        other.send("one")
+        other.send("two")
+        messages = iter(channel)
+        assert iter(messages) is messages
+        assert next(messages) == "one"
+    assert list(messages) == ["two"]  # and all who sent are gone
+    with Channel.open(channel.name or "", str) as other:
+        other.send("three")
+        assert list(messages) == []
+        again = iter(channel)
+        channel.send("four")
+        assert [next(again), next(again)] == ["three", "four"]
+        channel.close()
+        with pytest.raises(ClosedHandle):
+            next(again)
+        assert list(again) == []
+    channel.unlink()
+
+
 # -- many at once ----------------------------------------------------------------------------------
 
 
