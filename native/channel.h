@@ -77,6 +77,8 @@ HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, ui
 HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
 HIDDEN channel_core *ipckit_core_hold(channel_core *core);
 HIDDEN void ipckit_core_drop(channel_core *core);
+/* Takes a place among the peers where there is none yet: 0, or -1 with an exception set. */
+HIDDEN int ipckit_core_join(channel_core *core);
 /* The open channel, joined: NULL with an exception set. */
 HIDDEN channel_core *ipckit_channel_core(channel_object *self, const char *op);
 
@@ -106,6 +108,9 @@ HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t whic
 /* ring_do without the interpreter, with Python's signal handlers run: RING_INTERRUPTED where one of
    them raised. The caller holds a reference to the core. */
 HIDDEN ring_result ipckit_call(channel_core *core, ring_call *call);
+/* A call that waits for no message, and leaves signals to who is called next: what an earlier one took
+   must not get lost. */
+HIDDEN ring_result ipckit_call_on(channel_core *core, ring_call *call);
 
 /* After a receive, and after a send that found no room: makes a descriptor that is polled tell the
    truth. `before`: what was to be seen before the send. */

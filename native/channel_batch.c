@@ -112,7 +112,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
     while (done < room && result == RING_OK) {
         call.data = (char *)records.buf + done * item;
         call.items = (uint64_t)(room - done);
-        result = ipckit_call(core, &call);
+        result = done == 0 ? ipckit_call(core, &call) : ipckit_call_on(core, &call);
         done += result == RING_OK ? (Py_ssize_t)call.at : 0;
         call.deadline = 0; /* what is there now, and no waiting for more */
     }

@@ -58,6 +58,8 @@ ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_ope
     *call = (ring_call){
         .operation = operation,
         .which = which,
+        .lends = operation == ipckit_op_lend,
+        .lent = operation == ipckit_op_send_loan,
         .deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : wait_ns == 0 ? 0 : deadline_after(wait_ns),
         .wait_for_peers = self->wait_for_peers,
         .closed = &self->closed,
@@ -99,7 +101,20 @@ ipckit_call(channel_core *core, ring_call *call)
         Py_BEGIN_ALLOW_THREADS
         result = ring_do(r, call);
         Py_END_ALLOW_THREADS
-    } while (result == RING_INTERRUPTED && PyErr_CheckSignals() == 0);
+        /* A signal's handler may fork, and the child is another peer. */
+    } while (result == RING_INTERRUPTED && PyErr_CheckSignals() == 0 && ipckit_core_join(core) == 0);
+    return result;
+}
+
+ring_result
+ipckit_call_on(channel_core *core, ring_call *call)
+{
+    ring_result result = RING_BUSY;
+    Py_BEGIN_ALLOW_THREADS
+    do {
+        result = ring_do(&core->r, call);
+    } while (result == RING_INTERRUPTED);
+    Py_END_ALLOW_THREADS
     return result;
 }
 

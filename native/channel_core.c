@@ -109,6 +109,12 @@ ipckit_core_drop(channel_core *core)
     PyMem_Free(core);
 }
 
+int
+ipckit_core_join(channel_core *core)
+{
+    return core->joined ? 0 : join(core);
+}
+
 channel_core *
 ipckit_channel_core(channel_object *self, const char *op)
 {
@@ -116,10 +122,7 @@ ipckit_channel_core(channel_object *self, const char *op)
         ipckit_ring_error(self, RING_CLOSED, op, NULL);
         return NULL;
     }
-    if (!self->core->joined && join(self->core) < 0) {
-        return NULL;
-    }
-    return self->core;
+    return ipckit_core_join(self->core) < 0 ? NULL : self->core;
 }
 
 /* The parent's place among the peers is locked through a file description that the child has

@@ -60,6 +60,7 @@ send_large(channel_core *core, ring_call *call)
 {
     ring *r = &core->r;
     call->operation = ipckit_op_lend;
+    call->lends = true;
     ring_result result = ipckit_call(core, call);
     if (result != RING_OK) {
         return result;
@@ -69,6 +70,8 @@ send_large(channel_core *core, ring_call *call)
     memcpy(to, call->data, call->length);
     Py_END_ALLOW_THREADS
     call->operation = ipckit_op_send_loan;
+    call->lends = false;
+    call->lent = true;
     call->items = r->me;
     result = ipckit_call(core, call);
     if (result != RING_OK) {

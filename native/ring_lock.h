@@ -152,6 +152,35 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
     return RING_CORRUPT;
 }
 
+/* Takes both locks, in the one order. */
+static inline ring_result
+ring_lock_both(ring *r, int64_t deadline)
+{
+    ring_result result = ring_lock(r, &r->shared->send_lock, deadline);
+    if (result == RING_OK) {
+        result = ring_lock(r, &r->shared->receive_lock, deadline);
+        if (result != RING_OK) {
+            ring_unlock(r, &r->shared->send_lock);
+        }
+    }
+    return result;
+}
+
+static inline void
+ring_unlock_both(ring *r)
+{
+    ring_unlock(r, &r->shared->receive_lock);
+    ring_unlock(r, &r->shared->send_lock);
+}
+
+/* Until when to wait for a lock: it is held for microseconds, so a call that does not wait for
+   messages waits for that all the same, but not for ever. */
+static inline int64_t
+lock_deadline(int64_t deadline)
+{
+    return deadline == 0 ? monotonic_ns() + STUCK_LOOKS * LOOK_NS : deadline;
+}
+
 /* -- who is there ------------------------------------------------------------------------------ */
 
 typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;

@@ -131,33 +131,30 @@ ring_reap(ring *r)
     return ring_move_hold(r);
 }
 
-/* Whether a record of so many bytes can have room once messages are dropped. What is lent, or read in
-   place, stays where it is, and to drop messages for its sake would be to lose them for nothing. */
+/* Whether dropping messages makes room for a record of so many bytes, and `spare` units more. What is
+   lent, or read in place, stays where it is, and to drop messages all the same would be to lose them
+   for nothing. Looks at no more records than will be dropped. */
 static inline bool
-ring_drop_makes_room(ring *r, uint64_t length)
+ring_drop_makes_room(ring *r, uint64_t length, uint64_t spare)
 {
     ring_space space;
-    if (ring_look_for_space(r, true, &space) != RING_OK) {
+    if (ring_look_for_space(r, true, &space) != RING_OK || space.loans >= r->capacity) {
         return false;
     }
-    uint64_t tail = position_of(space.tail), stays = space.free;
-    bool held = load_word(&r->shared->hold) & 1;
-    if (space.queued + space.loans >= r->capacity || (!held && space.loans == 0)) {
-        return true;
-    }
-    while (stays != tail) {
+    uint64_t tail = position_of(space.tail), units = units_for(length);
+    uint64_t padding = ring_padding(r, space.alloc, units, length >= LARGE_PAYLOAD);
+    uint64_t wanted = padding + units + spare + space.loans;
+    for (uint64_t from = space.free;;) {
         record_info info;
-        if (!ring_read(r, stays, ring_distance(r, stays, tail), &info)) {
+        if (ring_distance(r, from, space.alloc) + wanted <= r->units) {
+            return true;
+        }
+        if (from == tail || !ring_read(r, from, ring_distance(r, from, tail), &info)
+            || info.kind == RECORD_LOAN || info.kind == RECORD_VIEW) {
             return false;
         }
-        if (info.kind == RECORD_LOAN || info.kind == RECORD_VIEW) {
-            break;
-        }
-        stays = ring_add(r, stays, info.units);
+        from = ring_add(r, from, info.units);
     }
-    uint64_t used = ring_distance(r, stays, space.alloc) + space.loans, units = units_for(length);
-    uint64_t padding = ring_padding(r, space.alloc, units, length >= LARGE_PAYLOAD);
-    return used + padding + units + 1 <= r->units; /* a loan wants a unit to spare */
 }
 
 /* Drops the oldest message to make room: RING_OK, or RING_EMPTY where none can be dropped. */

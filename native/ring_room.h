@@ -110,8 +110,9 @@ ring_begin_anew(ring *r, ring_space *space)
 {
     channel_header *shared = r->shared;
     uint64_t position = position_of(space->tail), offset = ring_offset(r, position);
+    bool taken = __atomic_load_n(&shared->receive_lock.owner, __ATOMIC_RELAXED) != 0;
     if (offset == 0 || space->free != position || space->alloc != position || space->loans != 0
-        || !ring_try_lock(r, &shared->receive_lock)) {
+        || taken || !ring_try_lock(r, &shared->receive_lock)) {
         return;
     }
     if (load_word(&shared->head) == space->tail) {

@@ -15,6 +15,8 @@ struct ring_call {
     ring_operation operation;
     uint32_t which;       /* what it waits for: POLL_ITEMS to receive, POLL_SPACE to send */
     int64_t deadline;     /* monotonic; 0 does not wait, INT64_MAX waits for ever */
+    bool lends;           /* the operation wants a unit to spare, */
+    bool lent;            /* or no room, but only a place in the count */
     bool wait_for_peers;  /* also when the last peer on the other side is gone */
     const bool *closed;   /* set by another thread that closes the handle */
     uint32_t *spin;       /* looks before it sleeps; adapted */
@@ -33,35 +35,6 @@ call_lock(ring *r, const ring_call *call)
     return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
 }
 
-/* Takes both locks, in the one order. */
-static inline ring_result
-ring_lock_both(ring *r, int64_t deadline)
-{
-    ring_result result = ring_lock(r, &r->shared->send_lock, deadline);
-    if (result == RING_OK) {
-        result = ring_lock(r, &r->shared->receive_lock, deadline);
-        if (result != RING_OK) {
-            ring_unlock(r, &r->shared->send_lock);
-        }
-    }
-    return result;
-}
-
-static inline void
-ring_unlock_both(ring *r)
-{
-    ring_unlock(r, &r->shared->receive_lock);
-    ring_unlock(r, &r->shared->send_lock);
-}
-
-/* Until when to wait for a lock: it is held for microseconds, so a call that does not wait for
-   messages waits for that all the same, but not for ever. */
-static inline int64_t
-lock_deadline(int64_t deadline)
-{
-    return deadline == 0 ? monotonic_ns() + STUCK_LOOKS * LOOK_NS : deadline;
-}
-
 /* Drops the oldest messages until the operation has room. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
@@ -70,12 +43,14 @@ ring_overwrite(ring *r, ring_call *call)
     if (result != RING_OK) {
         return result == RING_TIMEOUT && call->deadline == 0 ? RING_CORRUPT : result;
     }
-    /* Each drop is one message: more than there can be means that somebody adds to them. */
-    for (uint64_t drops = 0; drops <= r->capacity; drops++) {
-        result = call->operation(r, call);
-        if (result != RING_FULL || !ring_drop_makes_room(r, call->length)
-            || ring_drop_oldest(r) != RING_OK) {
-            break;
+    result = call->operation(r, call);
+    if (result == RING_FULL && (call->lent || ring_drop_makes_room(r, call->length, call->lends))) {
+        /* Each drop is one message: more than there can be means that somebody adds to them. */
+        for (uint64_t drops = 0; drops <= r->capacity && result == RING_FULL; drops++) {
+            if (ring_drop_oldest(r) != RING_OK) {
+                break;
+            }
+            result = call->operation(r, call);
         }
     }
     ring_unlock_both(r);

@@ -205,6 +205,8 @@ call_of(handle *by, ring_operation operation, int64_t deadline)
         .operation = operation,
         .which = sends ? POLL_SPACE : POLL_ITEMS,
         .deadline = deadline,
+        .lends = operation == op_lend,
+        .lent = operation == op_send_loan,
         .wait_for_peers = true,
         .closed = &by->closed,
         .spin = &by->spin,

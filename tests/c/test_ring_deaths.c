@@ -176,6 +176,39 @@ test_the_dead_are_noticed_without_a_wait(void)
     unmake();
 }
 
+static ring_result
+send_units(peer *p, uint64_t units)
+{
+    ring_call call = call_of(&p->h, op_send, 0);
+    call.length = units * UNIT - sizeof(channel_record);
+    call.data = buffer;
+    message_fill(buffer, call.length, ++next_number);
+    ring_result result = attempt(call_do, &p->h, &call);
+    if (result == RING_OK) {
+        expect(next_number, false);
+    }
+    return result;
+}
+
+/* Where a loan is out, messages are dropped for what then fits, if only just, and for nothing else. */
+static void
+test_what_fits_once_messages_are_dropped(void)
+{
+    make(64, 20, true);
+    uint64_t *dropped = &peers[0].h.r.shared->dropped;
+    check(send_units(&peers[0], 11) == RING_OK, "no room in an empty ring");
+    ring_call call = call_of(&peers[1].h, op_lend, 0);
+    call.length = 8;
+    check(attempt(call_do, &peers[1].h, &call) == RING_OK, "no loan");
+    check(send_units(&peers[0], 26) == RING_OK && send_units(&peers[0], 20) == RING_OK,
+          "no room in half a ring");
+    check(send_units(&peers[0], 12) == RING_FULL && *dropped == 0, "dropped for nothing");
+    check(send_units(&peers[0], 10) == RING_OK && *dropped == 1, "what fits is refused");
+    check(attempt(do_cancel, &peers[1].h, &call) == RING_OK, "the loan can't be ended");
+    settle();
+    unmake();
+}
+
 /* A lock that somebody wrote a living peer into. */
 static void
 test_a_lock_that_nobody_holds(void)
@@ -204,6 +237,7 @@ main(int argc, char **argv)
     test_a_role_is_seen();
     test_the_dead_are_noticed_without_a_wait();
     test_a_lock_that_nobody_holds();
+    test_what_fits_once_messages_are_dropped();
     for (long round = 0; round < rounds; round++) {
         fprintf(stderr, "seed %ld\r", seed + round);
         play((uint64_t)(seed + round));

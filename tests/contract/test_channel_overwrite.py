@@ -103,6 +103,34 @@ def test_a_loan_in_the_way_costs_no_message() -> None:
         assert channel.stats().dropped == 0
 
 
+def test_a_try_that_finds_no_room_costs_no_message() -> None:
+    with Channel.anonymous(capacity=4, size=40_000, overwrite=True) as channel:
+        channel.send(bytes(15_000))
+        with channel.receive_view():
+            for number in range(4):
+                channel.send(numbered(number, 2000))
+            for _ in range(5):
+                with pytest.raises(WouldBlock):
+                    channel.send(bytes(20_000), timeout=0)
+            assert channel.stats().dropped == 0
+            channel.send(numbered(4, 2000), timeout=0)  # this one takes the place of the oldest
+        assert [number_of(channel.receive()) for _ in range(4)] == [1, 2, 3, 4]
+
+
+@pytest.mark.timeout(20)
+def test_many_messages_beside_a_loan_take_no_time() -> None:
+    with Channel.anonymous(capacity=300_000, size=20_000_000, overwrite=True) as channel:
+        while channel.stats().dropped == 0:
+            for _ in range(1000):
+                channel.send(bytes(100))
+        channel.receive()
+        with channel.loan(8):
+            channel.send(bytes(3_000_000), timeout=0)
+            for _ in range(1000):
+                channel.send(bytes(100), timeout=0)
+        assert channel.receive() == bytes(100)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_each_is_received_or_counted(seed: int) -> None:
     dice = random.Random(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -281,6 +282,37 @@ def test_a_signal_that_another_thread_was_given_ends_a_wait(
     with Channel.create(ns.name(), capacity=1) as channel:
         child = spawn(code, channel.name)
         assert child.result == [True] * 4
+
+
+def test_a_fork_in_a_handler_makes_another_receiver(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
+    code = """
+        import os, signal
+        from ipckit import Channel
+
+        def fork(*_):
+            global forked
+            forked = os.fork() == 0
+
+        signal.signal(signal.SIGALRM, fork)
+        channel = Channel.open(args[0])
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        result = channel.receive(timeout=60)
+        if forked:
+            os._exit(0)
+        os.wait()
+    """
+    with Channel.create(ns.name()) as channel:
+        child = spawn(code, channel.name)
+        deadline = time.monotonic() + 30
+        while len(channel.peers()) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        channel.send(b"one")
+        channel.send(b"two")
+        assert child.result in {b"one", b"two"}
+        assert len(channel) == 0
 
 
 def test_many_senders_and_receivers(ns: Namespace, spawn: Callable[..., Child]) -> None:
