@@ -10,8 +10,11 @@
 /* Zeros are none. */
 typedef struct {
     PyObject *objects[SPARE_BYTES];
+    char *data[SPARE_BYTES]; /* theirs */
     uint64_t lengths[SPARE_BYTES];
-    uint32_t next; /* the one to forget first */
+    uint32_t next;   /* the one to forget first */
+    uint32_t missed; /* how often in a row none could be used */
+    uint32_t rest;   /* so many are made without a look: who keeps them all has no spare ones */
 } spare_bytes;
 
 /* A copy of so many bytes as a bytes object: a new reference, or NULL with an exception set. */
