@@ -270,18 +270,17 @@ def test_a_signal_that_another_thread_was_given_ends_a_wait(
             ]
             for wait in waits:
                 threading.Thread(target=bell, daemon=True).start()
-                begin = time.monotonic()
                 try:
                     wait()
                     result.append("it got through")
                 except Rung:
-                    result.append(time.monotonic() - begin < 5)
+                    result.append("rung")
                 if len(result) == 2:
                     channel.receive()
     """
     with Channel.create(ns.name(), capacity=1) as channel:
         child = spawn(code, channel.name)
-        assert child.result == [True] * 4
+        assert child.result == ["rung"] * 4
 
 
 def test_a_fork_in_a_handler_makes_another_receiver(
