@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _SEND: Final = "send"
 _RECEIVE: Final = "receive"
-_LOOK: Final = 0.08  # seconds between two looks at who lives; a process that is killed tells nobody
 
 
 class ChannelFace(Face[Channel[T]], Generic[T]):
@@ -31,9 +30,9 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
 
     def __init__(self, handle: Channel[T]) -> None:
         super().__init__(handle, waiters_of(handle))
-        longest = None if handle._options[0] == "wait" else _LOOK
-        self._some = Way(handle.fileno, longest=longest)
-        self._room = Way(handle.space_fileno, longest=longest)
+        # The descriptors also become readable when a peer dies.
+        self._some = Way(handle.fileno)
+        self._room = Way(handle.space_fileno)
 
     def _attempt(self, do: Callable[[], R], *, sending: bool, patient: bool) -> Callable[[], R]:
         """One try; a call that waits also finds out that there is nobody to wait for."""

@@ -6,7 +6,7 @@ import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ipckit._channel_errors import GONE, OK, TOO_LONG
+from ipckit import _native
 from ipckit._channel_facts import RECEIVER, SENDER, ChannelStats, peer_of
 from ipckit._channel_object import ChannelObject
 from ipckit._channel_slots import Loan, View
@@ -109,7 +109,7 @@ class Channel(ChannelObject[T]):
             return 0
         item = self._layout.dtype.itemsize
         sent, result = self._send_batch(records.reshape(-1).view(np.uint8).data, item, timeout)
-        if result != OK:
+        if result != _native.RING_OK:
             error: Any = self._explain_ring(result, "send_many", timeout)
             error.sent = sent
             raise error
@@ -169,7 +169,7 @@ class Channel(ChannelObject[T]):
             if received:
                 records = records[:received]
                 return records if 2 * received >= room else records.copy()
-            if result != TOO_LONG or self._layout.struct is not None:
+            if result != _native.RING_TOO_LONG or self._layout.struct is not None:
                 raise self._explain_ring(result, "receive_many", timeout)
             with suppress(WouldBlock):  # somebody else was quicker
                 return cast("npt.NDArray[Any]", self.receive(timeout=0))
@@ -238,7 +238,7 @@ class Channel(ChannelObject[T]):
         return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
 
     def _peer_gone(self, *, sending: bool) -> IpcError:
-        return self._explain_ring(GONE, "send" if sending else "receive", None)
+        return self._explain_ring(_native.RING_GONE, "send" if sending else "receive", None)
 
     def stats(self) -> ChannelStats:
         """What is in the channel now.

@@ -5,31 +5,30 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
+from ipckit import _native
 from ipckit._deadline import checked_timeout
 from ipckit._handle import closed_handle
+from ipckit._shm_file import name_descriptors
 from ipckit.errors import (
     Corrupt,
     InvalidArgument,
+    LimitReached,
     MessageTooLong,
     PeerGone,
     Timeout,
     WouldBlock,
+    from_errno,
 )
 
 if TYPE_CHECKING:
     from ipckit.errors import IpcError
 
-# native/ring.h: ring_result
-OK: Final = 0
-EMPTY: Final = 1
-FULL: Final = 2
-TOO_LONG: Final = 4
-TIMEOUT: Final = 6
-GONE: Final = 8
-CLOSED: Final = 9
+_PLACES: Final = "256 processes have used the channel and are alive, and it has no more places"
 
 
-def ring_error(result: int, op: str, target: str, timeout: float | None, longest: int) -> IpcError:
+def ring_error(
+    result: int, op: str, target: str, timeout: float | None, longest: int, holder: int = 0
+) -> IpcError:
     """The error for what an operation on a ring gave.
 
     Args:
@@ -38,35 +37,67 @@ def ring_error(result: int, op: str, target: str, timeout: float | None, longest
         target: the channel, for the message.
         timeout: what the caller said.
         longest: bytes that a message may have.
+        holder: the process that has the lock that the call needs; 0 if it is not known.
     """
-    if result == CLOSED:
+    if result == _native.RING_CLOSED:
         return closed_handle(op, target)
-    if result == OK:
+    if result == _native.RING_OK:
         checked_timeout(timeout)
         message = f"timeout is {timeout!r}; it takes seconds, or None to wait for ever"
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=target)
-    if result == TOO_LONG:
+    if result == _native.RING_TOO_LONG:
         message = f"a message may have {longest:,} bytes at most"
         hint = "create the channel with a larger size; a message may take half of it"
         return MessageTooLong(message, errno=errno.EMSGSIZE, op=op, target=target, hint=hint)
     waited = _waited(result, op, target, timeout)
     if waited is not None:
         return waited
-    message = "somebody overwrote the shared memory, or was stopped in the middle of a call"
+    if result == _native.RING_BUSY:
+        return _lock_taken(op, target, timeout, holder)
+    if result == _native.RING_NO_PLACE:
+        return LimitReached(_PLACES, errno=errno.EUSERS, op=op, target=target)
+    message = "the shared memory was overwritten, or its file was cut short"
     return Corrupt(message, errno=errno.EUCLEAN, op=op, target=target)
+
+
+def _lock_taken(op: str, target: str, timeout: float | None, holder: int) -> IpcError:
+    """The error of a call that needed a lock that another process kept."""
+    process = f"process {holder}" if holder else "another process"
+    hint = "a process that is stopped in the middle of a call keeps it until it continues (SIGCONT)"
+    if timeout == 0:
+        message = f"{process} has the channel's lock"
+        return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
+    message = f"{process} had the channel's lock for {timeout} s"
+    return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
+
+
+def errno_error(code: int, op: str, target: str) -> IpcError:
+    """The error for an errno of taking a place among the peers, or of making a descriptor."""
+    if code == errno.EUSERS:
+        return LimitReached(_PLACES, errno=code, op=op, target=target)
+    if code == errno.EAGAIN:
+        message = "no thread can be started for the descriptor; see RLIMIT_NPROC and pids.max"
+        return LimitReached(message, errno=code, op=op, target=target)
+    if code == errno.EUCLEAN:
+        message = "the channel's file was cut short, or holds no channel of this version"
+        return Corrupt(message, errno=code, op=op, target=target)
+    if code == errno.ENOENT:
+        message = "/proc is not mounted, and a channel is opened through /proc/self/fd"
+        return from_errno(code, op=op, target=target, message=message)
+    return name_descriptors(from_errno(code, op=op, target=target))
 
 
 def _waited(result: int, op: str, target: str, timeout: float | None) -> IpcError | None:
     """The error of a call that waited for the other side in vain."""
     sending = not op.startswith("receive")
-    if result in {EMPTY, FULL}:
+    if result in {_native.RING_EMPTY, _native.RING_FULL}:
         message = "the channel is full" if sending else "no message waits"
         return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
-    if result == TIMEOUT:
+    if result == _native.RING_TIMEOUT:
         full = f"the channel was full for {timeout} s"
         message = full if sending else f"no message came within {timeout} s"
         return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)
-    if result == GONE:
+    if result == _native.RING_GONE:
         full = "it is full, and the last receiver is gone"
         message = full if sending else "it is empty, and the last sender is gone"
         hint = 'peer_gone="wait" waits for somebody new'

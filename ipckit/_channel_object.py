@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
-from ipckit import _native
-from ipckit._channel_errors import CLOSED, ring_error
+from ipckit import _native, _process
+from ipckit._channel_errors import errno_error, ring_error
 from ipckit._channel_file import (
     checked_name,
     describe,
@@ -32,10 +32,8 @@ from ipckit.codec import BytesCodec, codec_for
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
-    LimitReached,
     NotFound,
     Timeout,
-    from_errno,
 )
 from ipckit.keys import Name
 
@@ -89,11 +87,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
             self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
         except OSError as exc:
-            code = exc.errno or errno.EIO
-            if code == errno.EUSERS:
-                message = "as many have the channel open as it has places for (256)"
-                raise LimitReached(message, errno=code, op="open", target=self._target) from None
-            raise from_errno(code, op="open", target=self._target) from None
+            raise errno_error(exc.errno or errno.EIO, "open", self._target) from None
         finally:
             mapping.close()  # what is attached keeps it mapped
         Handle.__init__(self, owner=owner)
@@ -453,9 +447,17 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
     def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
         """Called by a native operation that failed."""
         if self._closed:
-            result = CLOSED
+            result = _native.RING_CLOSED
         longest = 0 if self._closed else self.longest
-        return ring_error(result, op, self._target, timeout, longest)
+        holder = 0
+        if result == _native.RING_BUSY:
+            pid, token = self._lock_holder(1 if op.startswith("receive") else 2)
+            holder = _process.pid_of(token) or pid
+        return ring_error(result, op, self._target, timeout, longest, holder)
+
+    def _explain_errno(self, code: int, op: str) -> IpcError:
+        """Called by a native operation that got no place among the peers, or no descriptor."""
+        return errno_error(code, op, self._target)
 
     def _release(self) -> None:
         self._detach()

@@ -25,7 +25,7 @@ let_go(channel_object *self)
     if (core != NULL) {
         ring_wake_all(&core->r.shared->items); /* threads that wait look whether it is closed */
         ring_wake_all(&core->r.shared->space);
-        ipckit_core_drop(core);
+        ipckit_core_close(core);
     }
 }
 
@@ -89,19 +89,8 @@ channel_poll_fd(channel_object *self, PyObject *arg)
     if (core == NULL) {
         return NULL;
     }
-    int *fd = &core->poll_fd[which - 1];
-    if (*fd < 0) {
-        *fd = poll_open(&core->r, (uint32_t)which);
-        if (*fd < 0) {
-            return ipckit_oserror();
-        }
-        /* Room may be there already; who finds none has it told when there is. */
-        poll_arm(&core->r, (uint32_t)which);
-        if (which == POLL_SPACE || ring_has_items(&core->r)) {
-            poll_tell(&core->r, core->r.me, (uint32_t)which);
-        }
-    }
-    return PyLong_FromLong(*fd);
+    int fd = ipckit_core_descriptor(core, (uint32_t)which);
+    return fd < 0 ? ipckit_channel_oserror(self, "fileno") : PyLong_FromLong(fd);
 }
 
 PyDoc_STRVAR(side_doc, "_side($self, role, /)\n--\n\n"
@@ -114,7 +103,7 @@ channel_side(channel_object *self, PyObject *arg)
     if (ipckit_long_arg(arg, "role", ROLE_SENDER, ROLE_RECEIVER, &role) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "peers");
+    channel_core *core = ipckit_channel_seen(self, "peers");
     if (core == NULL) {
         return NULL;
     }
@@ -127,7 +116,7 @@ PyDoc_STRVAR(peers_doc, "_peers($self, /)\n--\n\n"
 static PyObject *
 channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
-    channel_core *core = ipckit_channel_core(self, "peers");
+    channel_core *core = ipckit_channel_seen(self, "peers");
     PyObject *result = core == NULL ? NULL : PyList_New(0);
     for (uint32_t index = 0; result != NULL && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &core->r.peers[index];
@@ -147,13 +136,36 @@ channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
+PyDoc_STRVAR(holder_doc, "_lock_holder($self, which, /)\n--\n\n"
+                         "(pid, token) of the peer that has the lock of receivers (1) or senders (2);\n"
+                         "zeros if none has.");
+
+static PyObject *
+channel_lock_holder(channel_object *self, PyObject *arg)
+{
+    long which;
+    if (ipckit_long_arg(arg, "which", POLL_ITEMS, POLL_SPACE, &which) < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_seen(self, "peers");
+    if (core == NULL) {
+        return NULL;
+    }
+    channel_header *shared = core->r.shared;
+    channel_lock *lock = which == POLL_ITEMS ? &shared->receive_lock : &shared->send_lock;
+    uint32_t index = owner_index(__atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE));
+    bool known = index < CHANNEL_PEERS;
+    return Py_BuildValue("IK", known ? core->r.peers[index].pid : 0,
+                         known ? (unsigned long long)core->r.peers[index].token : 0);
+}
+
 PyDoc_STRVAR(counts_doc, "_counts($self, /)\n--\n\n"
                          "(messages waiting, bytes in use, bytes of the arena, messages dropped).");
 
 static PyObject *
 channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
-    channel_core *core = ipckit_channel_core(self, "stats");
+    channel_core *core = ipckit_channel_seen(self, "stats");
     if (core == NULL) {
         return NULL;
     }
@@ -174,7 +186,7 @@ channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
 static Py_ssize_t
 channel_length(channel_object *self)
 {
-    channel_core *core = ipckit_channel_core(self, "len");
+    channel_core *core = ipckit_channel_seen(self, "len");
     if (core == NULL) {
         return -1;
     }
@@ -186,7 +198,7 @@ channel_length(channel_object *self)
 static PyObject *
 channel_longest(channel_object *self, void *Py_UNUSED(closure))
 {
-    channel_core *core = ipckit_channel_core(self, "longest");
+    channel_core *core = ipckit_channel_open(self, "longest");
     return core == NULL ? NULL : PyLong_FromUnsignedLongLong(core->r.longest);
 }
 
@@ -238,6 +250,7 @@ static PyMethodDef channel_methods[] = {
     {"_poll_fd", (PyCFunction)channel_poll_fd, METH_O, poll_fd_doc},
     {"_side", (PyCFunction)channel_side, METH_O, side_doc},
     {"_peers", (PyCFunction)channel_peers, METH_NOARGS, peers_doc},
+    {"_lock_holder", (PyCFunction)channel_lock_holder, METH_O, holder_doc},
     {"_counts", (PyCFunction)channel_counts, METH_NOARGS, counts_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -245,7 +258,7 @@ static PyMethodDef channel_methods[] = {
 static PyObject *
 channel_capacity(channel_object *self, void *Py_UNUSED(closure))
 {
-    channel_core *core = ipckit_channel_core(self, "capacity");
+    channel_core *core = ipckit_channel_open(self, "capacity");
     return core == NULL ? NULL : PyLong_FromUnsignedLongLong(core->r.capacity);
 }
 

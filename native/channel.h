@@ -3,6 +3,7 @@
 #define IPCKIT_CHANNEL_H
 
 #include "mapping.h"
+#include "ring_descriptor.h"
 #include "ring_open.h"
 #include "spare_bytes.h"
 
@@ -13,16 +14,22 @@
 /* Pauses at most for which a receiver of a stream holds still. */
 #define LULL_MOST 32
 
-/* A channel as this process has it open; handles, views and loans hold it together. */
+/* A channel as this process has it open. All counts are changed under the GIL.
+
+   `refs` keeps the memory mapped: the handle, views, loans and calls. `users` keeps the place among the
+   peers: the same, but only those of this process. After a fork the parent's views, loans and calls
+   still have their references in the child, and no use of the channel there. */
 typedef struct channel_core {
     ring r;
     int memory_fd; /* the handle's; r.fd is for the locks alone */
     mapping_object *mapping;
     long refs;
+    long users;
     long forks;     /* how often this process came out of a fork since it was opened */
-    bool joined;    /* false in a forked child until it is first used */
+    bool held;      /* by a handle */
+    bool joined;    /* false in a forked child until it sends or receives */
     bool creator;
-    int poll_fd[2]; /* for POLL_ITEMS and POLL_SPACE, or -1 */
+    ring_descriptors *descriptors; /* NULL until one is asked for */
     struct channel_core *next, *previous;
 } channel_core;
 
@@ -75,12 +82,25 @@ HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, ui
 
 /* Takes over fd; NULL with an exception set, and fd is the caller's. */
 HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
-HIDDEN channel_core *ipckit_core_hold(channel_core *core);
-HIDDEN void ipckit_core_drop(channel_core *core);
-/* Takes a place among the peers where there is none yet: 0, or -1 with an exception set. */
+/* Another user; returns the forks that its end is to name. */
+HIDDEN long ipckit_core_hold(channel_core *core);
+HIDDEN void ipckit_core_drop(channel_core *core, long forks);
+/* The handle's own use ends. */
+HIDDEN void ipckit_core_close(channel_core *core);
+/* Takes a place among the peers if there is none yet: 0, or -1 and errno. */
 HIDDEN int ipckit_core_join(channel_core *core);
+/* The open channel, for what never changes: NULL with an exception set. */
+HIDDEN channel_core *ipckit_channel_open(channel_object *self, const char *op);
 /* The open channel, joined: NULL with an exception set. */
 HIDDEN channel_core *ipckit_channel_core(channel_object *self, const char *op);
+/* The open channel, to look at: a process that only looks is no peer. NULL with an exception set, also
+   if the file was cut short. */
+HIDDEN channel_core *ipckit_channel_seen(channel_object *self, const char *op);
+/* A descriptor of a joined channel: -1 and errno. */
+HIDDEN int ipckit_core_descriptor(channel_core *core, uint32_t which);
+
+/* Raises what an errno of opening or joining means, as Python's _explain_errno has it; always NULL. */
+HIDDEN PyObject *ipckit_channel_oserror(channel_object *self, const char *op);
 
 /* Raises what a result means, as Python's _explain_ring has it; always NULL. */
 HIDDEN PyObject *ipckit_ring_error(channel_object *self, ring_result result, const char *op,
@@ -114,13 +134,8 @@ HIDDEN ring_result ipckit_call_on(channel_core *core, ring_call *call);
 
 /* After a receive, and after a send that found no room: makes a descriptor that is polled tell the
    truth. `before`: what was to be seen before the send. */
-HIDDEN void ipckit_settle_items(channel_core *core);
-HIDDEN void ipckit_settle_space(channel_core *core, ring_sight before);
-
-/* A loan is given up. */
-HIDDEN void ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner);
-/* A view is over. */
-HIDDEN void ipckit_end_view(ring *r, uint64_t at, uint32_t owner);
+HIDDEN void ipckit_settle_items(channel_core *core, ring_result result);
+HIDDEN void ipckit_settle_space(channel_core *core, ring_result result, ring_sight before);
 
 /* Sends bytes as `send` does: 0, or -1 with an exception set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,

@@ -38,7 +38,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
     ipckit_channel_is_sender(core);
     call.length = (uint64_t)item;
     ring_sight before = ring_see(&core->r, POLL_SPACE);
-    ipckit_core_hold(core);
+    long forks = ipckit_core_hold(core);
     Py_ssize_t done = 0;
     ring_result result = RING_OK;
     while (done < records.len && result == RING_OK) {
@@ -48,8 +48,8 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         done += result == RING_OK ? (Py_ssize_t)call.at * item : 0;
     }
     PyBuffer_Release(&records);
-    ipckit_settle_space(core, before);
-    ipckit_core_drop(core);
+    ipckit_settle_space(core, result, before);
+    ipckit_core_drop(core, forks);
     if (result == RING_INTERRUPTED) {
         return NULL;
     }
@@ -106,7 +106,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
     }
     ring_take_role(&core->r, ROLE_RECEIVER);
     call.length = (uint64_t)item;
-    ipckit_core_hold(core);
+    long forks = ipckit_core_hold(core);
     Py_ssize_t done = 0, room = records.len / item;
     ring_result result = RING_OK;
     while (done < room && result == RING_OK) {
@@ -117,8 +117,8 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
         call.deadline = 0; /* what is there now, and no waiting for more */
     }
     PyBuffer_Release(&records);
-    ipckit_settle_items(core);
-    ipckit_core_drop(core);
+    ipckit_settle_items(core, result);
+    ipckit_core_drop(core, forks);
     if (result == RING_INTERRUPTED) {
         return NULL;
     }

@@ -12,6 +12,14 @@ ipckit_ring_error(channel_object *self, ring_result result, const char *op, PyOb
     return ipckit_raise(meant);
 }
 
+PyObject *
+ipckit_channel_oserror(channel_object *self, const char *op)
+{
+    PyObject *meant =
+        PyObject_CallMethod((PyObject *)self, "_explain_errno", "is", errno, op);
+    return ipckit_raise(meant);
+}
+
 /* A timeout that is none: TypeError as it is set, or InvalidArgument; always -1. */
 static int
 bad_timeout(channel_object *self, const char *op, PyObject *timeout)
@@ -101,9 +109,12 @@ ipckit_call(channel_core *core, ring_call *call)
         Py_BEGIN_ALLOW_THREADS
         result = ring_do(r, call);
         Py_END_ALLOW_THREADS
+        if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
+            return result;
+        }
         /* A signal's handler may fork, and the child is another peer. */
-    } while (result == RING_INTERRUPTED && PyErr_CheckSignals() == 0 && ipckit_core_join(core) == 0);
-    return result;
+    } while (ipckit_core_join(core) == 0);
+    return RING_NO_PLACE;
 }
 
 ring_result
@@ -160,52 +171,29 @@ ipckit_op_view(ring *r, ring_call *call)
 }
 
 void
-ipckit_cancel_loan(ring *r, uint64_t at, uint32_t owner)
+ipckit_settle_items(channel_core *core, ring_result result)
 {
-    ring_result locked;
-    int64_t deadline = lock_deadline(0);
-    do {
-        locked = ring_lock_both(r, deadline);
-    } while (locked == RING_INTERRUPTED);
-    if (locked != RING_OK) {
-        return; /* somebody overwrote the locks; there is no ring to give anything back to */
+    ring_descriptors *descriptors = core->descriptors;
+    if (descriptors == NULL || descriptors->fd[POLL_ITEMS - 1] < 0) {
+        return;
     }
-    ring_space space;
-    if (ring_release(r, at, RECORD_LOAN, owner) == RING_OK
-        && ring_look_for_space(r, true, &space) == RING_OK) {
-        ring_end_loan(r, &space, space.alloc);
-    }
-    ring_unlock_both(r);
-    ring_notify(r, POLL_SPACE);
-}
-
-void
-ipckit_end_view(ring *r, uint64_t at, uint32_t owner)
-{
-    ring_result result;
-    int64_t deadline = lock_deadline(0);
-    do {
-        result = ring_lock(r, &r->shared->receive_lock, deadline);
-    } while (result == RING_INTERRUPTED);
-    if (result == RING_OK) {
-        ring_release(r, at, RECORD_VIEW, owner);
-        ring_unlock(r, &r->shared->receive_lock);
-        ring_notify(r, POLL_SPACE);
+    if (result == RING_BUSY) {
+        descriptor_settle_busy(descriptors, POLL_ITEMS);
+    } else {
+        descriptor_settle_items(descriptors);
     }
 }
 
 void
-ipckit_settle_items(channel_core *core)
+ipckit_settle_space(channel_core *core, ring_result result, ring_sight before)
 {
-    if (core->poll_fd[0] >= 0) {
-        poll_settle_items(&core->r, core->poll_fd[0]);
+    ring_descriptors *descriptors = core->descriptors;
+    if (descriptors == NULL || descriptors->fd[POLL_SPACE - 1] < 0) {
+        return;
     }
-}
-
-void
-ipckit_settle_space(channel_core *core, ring_sight before)
-{
-    if (core->poll_fd[1] >= 0) {
-        poll_settle_space(&core->r, core->poll_fd[1], before);
+    if (result == RING_BUSY) {
+        descriptor_settle_busy(descriptors, POLL_SPACE);
+    } else {
+        descriptor_settle_space(descriptors, before);
     }
 }

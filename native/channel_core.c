@@ -1,27 +1,11 @@
-/* A channel as a process has it open: its place among the peers, its forks, and calls that wait. */
+/* A channel as a process has it open: its place among the peers, and its forks. */
 #include "channel.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <stdio.h>
 
 /* All that this process has open, so that a forked child finds them. Under the GIL. */
 static channel_core *cores = NULL;
-
-static int
-join(channel_core *core)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (core->r.fd < 0
-        || !ring_join(&core->r, (uint32_t)getpid(), ipckit_own_token(), (uint64_t)now.tv_sec,
-                      core->creator)) {
-        errno = core->r.fd < 0 ? EBADF : EUSERS;
-        ipckit_oserror();
-        return -1;
-    }
-    core->joined = true;
-    return 0;
-}
 
 static void
 close_fd(int *fd)
@@ -42,6 +26,40 @@ reopen(int fd)
     return open(path, O_RDWR | O_CLOEXEC);
 }
 
+/* The description of its own, made when a forked child first needs it: 0, or -1 and errno. */
+static int
+ensure_fd(channel_core *core)
+{
+    if (core->r.fd < 0) {
+        core->r.fd = reopen(core->memory_fd);
+    }
+    return core->r.fd < 0 ? -1 : 0;
+}
+
+int
+ipckit_core_join(channel_core *core)
+{
+    struct timespec now;
+    if (core->joined) {
+        return 0;
+    }
+    if (ensure_fd(core) < 0) {
+        return -1;
+    }
+    if (!ring_is_whole(&core->r)) {
+        errno = EUCLEAN;
+        return -1;
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!ring_join(&core->r, (uint32_t)getpid(), ipckit_own_token(), (uint64_t)now.tv_sec,
+                   core->creator)) {
+        errno = EUSERS;
+        return -1;
+    }
+    core->joined = true;
+    return 0;
+}
+
 channel_core *
 ipckit_core_new(PyObject *mapping, int fd, bool creator)
 {
@@ -51,20 +69,22 @@ ipckit_core_new(PyObject *mapping, int fd, bool creator)
         return NULL;
     }
     core->mapping = (mapping_object *)mapping;
-    core->refs = 1;
+    core->refs = core->users = 1;
+    core->held = true;
     core->creator = creator;
-    core->poll_fd[0] = core->poll_fd[1] = -1;
+    core->memory_fd = fd;
     int own = reopen(fd);
-    if (own < 0 || !ring_open(&core->r, core->mapping->data, (uint64_t)core->mapping->size, own)) {
-        errno = own < 0 ? errno : EUCLEAN;
-        ipckit_oserror();
+    bool good = own >= 0;
+    if (good && !ring_open(&core->r, core->mapping->data, (uint64_t)core->mapping->size, own)) {
+        errno = EUCLEAN;
+        good = false;
     }
-    if (PyErr_Occurred() || join(core) < 0) {
+    if (!good || ipckit_core_join(core) < 0) {
+        ipckit_oserror();
         close_fd(&own);
         PyMem_Free(core);
         return NULL;
     }
-    core->memory_fd = fd;
     Py_INCREF(mapping);
     core->mapping->exports++;
     core->next = cores;
@@ -75,27 +95,28 @@ ipckit_core_new(PyObject *mapping, int fd, bool creator)
     return core;
 }
 
-channel_core *
-ipckit_core_hold(channel_core *core)
+/* Gives up the place among the peers and every descriptor. */
+static void
+leave(channel_core *core)
 {
-    core->refs++;
-    return core;
+    if (core->descriptors != NULL) {
+        descriptors_free(core->descriptors);
+        core->descriptors = NULL;
+    }
+    if (core->joined) {
+        ring_leave(&core->r);
+        core->joined = false;
+    }
+    close_fd(&core->r.fd);
+    close_fd(&core->memory_fd);
 }
 
-void
-ipckit_core_drop(channel_core *core)
+static void
+let_go_of_memory(channel_core *core)
 {
     if (--core->refs > 0) {
         return;
     }
-    if (core->joined) {
-        ring_leave(&core->r);
-    }
-    close_fd(&core->r.fd);
-    close_fd(&core->memory_fd);
-    close_fd(&core->r.tell_fd);
-    close_fd(&core->poll_fd[0]);
-    close_fd(&core->poll_fd[1]);
     if (core->previous != NULL) {
         core->previous->next = core->next;
     } else {
@@ -109,35 +130,98 @@ ipckit_core_drop(channel_core *core)
     PyMem_Free(core);
 }
 
-int
-ipckit_core_join(channel_core *core)
+long
+ipckit_core_hold(channel_core *core)
 {
-    return core->joined ? 0 : join(core);
+    core->refs++;
+    core->users++;
+    return core->forks;
+}
+
+void
+ipckit_core_drop(channel_core *core, long forks)
+{
+    if (forks == core->forks && --core->users == 0) {
+        leave(core);
+    }
+    let_go_of_memory(core);
+}
+
+void
+ipckit_core_close(channel_core *core)
+{
+    core->held = false;
+    ipckit_core_drop(core, core->forks);
+}
+
+int
+ipckit_core_descriptor(channel_core *core, uint32_t which)
+{
+    if (core->descriptors == NULL) {
+        core->descriptors = descriptors_new(&core->r);
+    }
+    return core->descriptors == NULL ? -1 : descriptor_get(core->descriptors, which);
+}
+
+channel_core *
+ipckit_channel_open(channel_object *self, const char *op)
+{
+    if (self->core == NULL) {
+        ipckit_ring_error(self, RING_CLOSED, op, NULL);
+    }
+    return self->core;
 }
 
 channel_core *
 ipckit_channel_core(channel_object *self, const char *op)
 {
-    if (self->core == NULL) {
-        ipckit_ring_error(self, RING_CLOSED, op, NULL);
+    channel_core *core = ipckit_channel_open(self, op);
+    if (core != NULL && !core->joined && ipckit_core_join(core) < 0) {
+        ipckit_channel_oserror(self, op);
         return NULL;
     }
-    return ipckit_core_join(self->core) < 0 ? NULL : self->core;
+    return core;
+}
+
+channel_core *
+ipckit_channel_seen(channel_object *self, const char *op)
+{
+    channel_core *core = ipckit_channel_open(self, op);
+    if (core == NULL) {
+        return NULL;
+    }
+    if (ensure_fd(core) < 0) {
+        ipckit_channel_oserror(self, op);
+        return NULL;
+    }
+    if (!ring_is_whole(&core->r)) {
+        ipckit_ring_error(self, RING_CORRUPT, op, NULL);
+        return NULL;
+    }
+    return core;
 }
 
 /* The parent's place among the peers is locked through a file description that the child has
-   inherited: it would seem to live for as long as the child does. */
+   inherited: it would seem to live for as long as the child does. The thread behind the descriptors is
+   not in the child. */
 static void
 forked(channel_core *core)
 {
     close_fd(&core->r.fd);
-    core->r.fd = reopen(core->memory_fd);
-    close_fd(&core->poll_fd[0]);
-    close_fd(&core->poll_fd[1]);
+    if (core->descriptors != NULL) {
+        descriptors_forget(core->descriptors);
+        core->descriptors = NULL;
+    }
     core->joined = false;
     core->creator = false;
     core->r.me = 0;
+    core->r.index = CHANNEL_PEERS;
+    core->r.striking = 0;
     core->forks++;
+    core->users = core->held ? 1 : 0;
+    if (core->users == 0) {
+        close_fd(&core->memory_fd);
+    }
 }
 
 PyDoc_STRVAR(forked_doc, "channels_forked()\n--\n\nCalled in a child after a fork.");

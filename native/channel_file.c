@@ -60,9 +60,26 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* What a call on a ring gives (ring.h), for the Python that explains it. */
+static const struct {
+    const char *name;
+    ring_result value;
+} results[] = {
+    {"RING_OK", RING_OK},           {"RING_EMPTY", RING_EMPTY},
+    {"RING_FULL", RING_FULL},       {"RING_BUSY", RING_BUSY},
+    {"RING_TOO_LONG", RING_TOO_LONG}, {"RING_TIMEOUT", RING_TIMEOUT},
+    {"RING_GONE", RING_GONE},       {"RING_CLOSED", RING_CLOSED},
+    {"RING_NO_PLACE", RING_NO_PLACE},
+};
+
 int
 ipckit_add_channel_file(PyObject *module)
 {
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+        if (PyModule_AddIntConstant(module, results[i].name, results[i].value) < 0) {
+            return -1;
+        }
+    }
     if (PyModule_AddIntConstant(module, "CHANNEL_ARENA_START", CHANNEL_ARENA_START) < 0
         || PyModule_AddIntConstant(module, "CHANNEL_TYPE_SIZE", CHANNEL_TYPE_SIZE) < 0) {
         return -1;

@@ -39,20 +39,20 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
     ipckit_channel_is_sender(core);
     call.length = (uint64_t)length;
     ring_sight before = ring_see(&core->r, POLL_SPACE);
-    ipckit_core_hold(core);
+    long forks = ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
     if (result == RING_OK) {
         lease_object *lease = ipckit_lease_new(state, core, call.at, call.length, true);
         if (lease == NULL) {
-            ipckit_cancel_loan(&core->r, call.at, core->r.me);
+            ring_cancel_loan(&core->r, call.at, core->r.me);
         }
         holder = ipckit_holder_new(type, self, lease);
     } else {
-        ipckit_settle_space(core, before);
+        ipckit_settle_space(core, result, before);
         ipckit_ring_error(self, result, "loan", timeout);
     }
-    ipckit_core_drop(core);
+    ipckit_core_drop(core, forks);
     return holder;
 }
 
@@ -172,16 +172,16 @@ ipckit_channel_receive_view(channel_object *self, PyObject *const *args, Py_ssiz
     ring_take_role(&core->r, ROLE_RECEIVER);
     call.data = small;
     call.length = 0; /* leave it in place; what can't be is copied to `small` */
-    ipckit_core_hold(core);
+    long forks = ipckit_core_hold(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
     if (result == RING_OK) {
         holder = ipckit_holder_of_view(self, state, self->view_type, core, &call, small);
     }
-    ipckit_settle_items(core);
+    ipckit_settle_items(core, result);
     if (result != RING_OK) {
         ipckit_ring_error(self, result, "receive_view", timeout);
     }
-    ipckit_core_drop(core);
+    ipckit_core_drop(core, forks);
     return holder;
 }

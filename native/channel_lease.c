@@ -9,8 +9,8 @@ ipckit_lease_new(native_state *state, channel_core *core, uint64_t at, uint64_t 
     if (self == NULL) {
         return NULL;
     }
-    self->core = ipckit_core_hold(core);
-    self->forks = core->forks;
+    self->core = core;
+    self->forks = ipckit_core_hold(core);
     self->at = at;
     self->owner = core->r.me;
     self->loan = loan;
@@ -57,12 +57,12 @@ lease_end(lease_object *self)
     }
     if (self->forks == core->forks) {
         if (self->loan) {
-            ipckit_cancel_loan(&core->r, self->at, self->owner);
+            ring_cancel_loan(&core->r, self->at, self->owner);
         } else {
-            ipckit_end_view(&core->r, self->at, self->owner);
+            ring_end_view(&core->r, self->at, self->owner);
         }
     }
-    ipckit_core_drop(core);
+    ipckit_core_drop(core, self->forks);
 }
 
 static void

@@ -42,7 +42,7 @@ copy_view(channel_object *self, channel_core *core, const ring_call *call)
             Py_END_ALLOW_THREADS
         }
     }
-    ipckit_end_view(&core->r, message->at, owner);
+    ring_end_view(&core->r, message->at, owner);
     return value;
 }
 
@@ -68,7 +68,7 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObjec
         value = type == NULL ? copy_view(self, core, &call)
                              : ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
-    ipckit_settle_items(core);
+    ipckit_settle_items(core, result);
     if (result == RING_OK || (result == RING_GONE && ends)) {
         return value;
     }
@@ -185,8 +185,8 @@ receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_
             value = receive_soon(self, r, result);
         }
     }
-    if (*result == RING_OK && core->poll_fd[0] >= 0) {
-        ipckit_settle_items(core);
+    if (*result == RING_OK && core->descriptors != NULL) {
+        ipckit_settle_items(core, RING_OK);
     }
     return value;
 }
@@ -196,12 +196,12 @@ static PyObject *
 receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout, bool ends)
 {
     ring_result result;
-    ipckit_core_hold(core);
+    long forks = ipckit_core_hold(core);
     PyObject *value = receive_small(self, core, timeout, &result);
     if (value == NULL && result != RING_OK) {
         value = receive_slowly(self, core, type, timeout, ends);
     }
-    ipckit_core_drop(core);
+    ipckit_core_drop(core, forks);
     return value;
 }
 

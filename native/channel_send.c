@@ -75,7 +75,7 @@ send_large(channel_core *core, ring_call *call)
     call->items = r->me;
     result = ipckit_call(core, call);
     if (result != RING_OK) {
-        ipckit_cancel_loan(r, call->at, r->me);
+        ring_cancel_loan(r, call->at, r->me);
     }
     return result;
 }
@@ -85,9 +85,9 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
                   PyObject *timeout)
 {
     ring_call call;
-    ipckit_core_hold(core); /* before any code of the timeout's runs */
+    long forks = ipckit_core_hold(core); /* before any code of the timeout's runs */
     if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, "send") < 0) {
-        ipckit_core_drop(core);
+        ipckit_core_drop(core, forks);
         return -1;
     }
     call.data = data;
@@ -96,10 +96,10 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
     ring_result result = length > GIL_FREE_BYTES && !core->r.overwrite ? send_large(core, &call)
                                                                       : ipckit_call(core, &call);
     if (result != RING_OK) {
-        ipckit_settle_space(core, before);
+        ipckit_settle_space(core, result, before);
         ipckit_ring_error(self, result, "send", timeout);
     }
-    ipckit_core_drop(core);
+    ipckit_core_drop(core, forks);
     return result == RING_OK ? 0 : -1;
 }
 

@@ -60,7 +60,7 @@ ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
     }
     lease_object *lease = ipckit_lease_new(state, core, message->at, message->length, false);
     if (lease == NULL) {
-        ipckit_end_view(&core->r, message->at, (uint32_t)call->items);
+        ring_end_view(&core->r, message->at, (uint32_t)call->items);
     }
     return ipckit_holder_new(type, self, lease);
 }
@@ -192,9 +192,10 @@ holder_send(holder_object *self, PyObject *timeout)
         return ipckit_ring_error(channel, result, "send", timeout);
     }
     channel_core *held = lease->core;
+    long forks = lease->forks;
     lease->core = NULL;
     Py_DECREF((PyObject *)lease);
-    ipckit_core_drop(held);
+    ipckit_core_drop(held, forks);
     Py_RETURN_NONE;
 }
 

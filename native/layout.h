@@ -34,7 +34,8 @@
 
 /* The words that sides sleep on: flags below a count of the times they were cleared. */
 #define WORD_SLEEPERS 1u
-#define WORD_POLLERS 2u
+#define WORD_POLLERS 2u /* of `items` and `space`: a descriptor waits for it */
+#define WORD_CHORES 2u  /* of a lock: its holder left something undone for another peer */
 #define WORD_STEP 4u
 
 typedef struct {
@@ -57,13 +58,14 @@ typedef struct {
     uint64_t capacity;  /* messages */
     uint64_t item_size; /* bytes of each message, or 0 */
     uint64_t created;   /* seconds of the clock of the day */
-    uint8_t id[16];     /* random; names the sockets of those who poll */
+    uint8_t id[16];     /* random */
     uint32_t roles_seen;
     uint32_t reap_wanted; /* somebody died and may have left something */
     uint32_t peers_high;  /* no peer beyond this one has ever been */
     uint32_t own_barriers; /* somebody can't have the kernel put barriers into the others */
     uint64_t longest;     /* bytes of a message at most */
-    uint8_t unused7[24];
+    uint64_t checked_at;  /* when a sleeper last checked whether the peers live: monotonic ns */
+    uint8_t unused7[16];
 
     /* Senders only. */
     channel_lock send_lock;
@@ -82,7 +84,10 @@ typedef struct {
     uint64_t small[5];
     /* On a line of its own: senders look at it each time, and have just lost that of the tail. */
     uint32_t items; /* receivers sleep on it */
-    uint8_t unused3[60];
+    uint32_t polled; /* the threads behind descriptors sleep on it */
+    uint32_t items_polled; /* how often descriptors for items became readable */
+    uint32_t space_polled; /* and those for space */
+    uint8_t unused3[48];
 
     /* Receivers only. */
     channel_lock receive_lock;
@@ -116,7 +121,7 @@ typedef struct {
     uint32_t joined;
     uint32_t roles;
     uint32_t creator;
-    uint32_t armed; /* POLL_...: what its descriptors wait for */
+    uint32_t unused1;
     uint32_t pid;
     uint64_t token; /* of the process, as ipckit._process makes it */
     uint64_t since; /* seconds of the clock of the day */

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Where a fault build kills the process. */
 #ifndef RING_POINT
@@ -24,13 +25,14 @@ typedef enum {
     RING_OK,
     RING_EMPTY,
     RING_FULL,
-    RING_BUSY, /* somebody has the lock */
+    RING_BUSY, /* another peer has the lock */
     RING_TOO_LONG,
     RING_CORRUPT,
     RING_TIMEOUT,
     RING_INTERRUPTED,
     RING_GONE,
     RING_CLOSED,
+    RING_NO_PLACE, /* among the peers, or no descriptor for one */
 } ring_result;
 
 typedef struct {
@@ -43,12 +45,20 @@ typedef struct {
     uint64_t longest; /* bytes of one message */
     bool overwrite;
     uint8_t id[16];
+    uint64_t file_size; /* bytes that the file had when it was opened */
     int fd;           /* of the file, with this peer's lock on it */
-    int tell_fd;      /* a socket to tell pollers with, or -1 until one is needed */
     uint32_t index;   /* this peer's place */
     uint32_t me;      /* this peer in locks and records */
-    int64_t glance_at; /* when to look again whether all live, for who never waits */
+    uint32_t striking; /* a thread of this process strikes a peer */
 } ring;
+
+/* Whether the file still has all its bytes; memory behind its end is SIGBUS. One system call. */
+static inline bool
+ring_is_whole(const ring *r)
+{
+    struct stat file;
+    return fstat(r->fd, &file) == 0 && (uint64_t)file.st_size >= r->file_size;
+}
 
 static inline uint64_t
 load_word(const uint64_t *word)
@@ -240,6 +250,39 @@ ring_remember(ring *r, const channel_peer *peer)
     __atomic_fetch_or(&r->shared->roles_seen, roles, __ATOMIC_RELEASE);
 }
 
+/* Strikes a peer from the table if it is there; the caller has the lock of its place, so it is dead.
+   Returns whether it was there: then the caller announces the death. */
+static inline bool
+ring_strike_peer(ring *r, channel_peer *peer)
+{
+    if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    ring_remember(r, peer);
+    __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+    RING_POINT(striking);
+    return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
+}
+
+/* The same without that lock, which it takes; `*dead`: whether it could, so that the place is empty.
+   The threads of a process share the lock, so one of them at a time. */
+static inline bool
+ring_strike_dead(ring *r, uint32_t index, bool *dead)
+{
+    *dead = false;
+    if (__atomic_exchange_n(&r->striking, 1, __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    bool died = false;
+    if (peer_lock(r->fd, index)) {
+        *dead = true;
+        died = ring_strike_peer(r, &r->peers[index]);
+        peer_unlock(r->fd, index);
+    }
+    __atomic_store_n(&r->striking, 0, __ATOMIC_RELEASE);
+    return died;
+}
+
 /* -- barriers ---------------------------------------------------------------------------------- */
 
 /* Who sends or takes writes something and then looks whether anybody sleeps; who wants to sleep says
@@ -266,6 +309,9 @@ ring_barrier_before_sleep(const ring *r, uint32_t *word)
     full_barrier(word);
 }
 
+/* Has all sleepers check the peers once more: one of those left or died (ring_poll.h). */
+static inline void ring_announce(ring *r);
+
 /* Takes a place among the peers: false where there is none left. */
 static inline bool
 ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
@@ -275,16 +321,11 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
             continue;
         }
         channel_peer *peer = &r->peers[index];
-        if (__atomic_load_n(&peer->joined, __ATOMIC_RELAXED)) {
-            ring_remember(r, peer);
-            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
-        }
+        bool died = ring_strike_peer(r, peer);
         uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED) + 1;
-        __atomic_store_n(&peer->joined, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->generation, generation, __ATOMIC_RELEASE);
         __atomic_store_n(&peer->roles, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->creator, creator, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->armed, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->pid, pid, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->token, token, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->since, now, __ATOMIC_RELAXED);
@@ -301,6 +342,9 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         r->me = owner_of(index, generation);
         if (!barrier_join()) {
             __atomic_store_n(&r->shared->own_barriers, 1, __ATOMIC_SEQ_CST);
+        }
+        if (died) {
+            ring_announce(r);
         }
         return true;
     }

@@ -4,16 +4,17 @@
 
 #include "ring.h"
 
-/* How often who sleeps looks whether the others live. Tests have it shorter. */
+/* A process that is killed tells no other, so the peers are checked once in such a time, by one of
+   those that sleep. Tests have it shorter. */
 #ifndef LOOK_NS
 #define LOOK_NS (INT64_C(40) * NS_PER_MS)
 #endif
 
-/* A lock is held for microseconds. One that a living peer seems to hold over so many looks (10 s),
-   and that nobody has opened meanwhile, was not taken by any: somebody overwrote it. (Or its holder
-   was stopped; then it is right to give up too.) */
-#ifndef STUCK_LOOKS
-#define STUCK_LOOKS 250
+/* A lock is held for microseconds, by a holder that runs. A call that must not wait gives a holder
+   that lost its processor such a time to run again. Beyond it the call gives up: the holder may be
+   stopped (SIGSTOP, a debugger, a frozen cgroup), for as long as its user likes. */
+#ifndef LOCK_GRACE_NS
+#define LOCK_GRACE_NS (INT64_C(10) * NS_PER_MS)
 #endif
 
 static inline int64_t
@@ -87,15 +88,32 @@ ring_try_lock(const ring *r, channel_lock *lock)
     return false;
 }
 
+/* Does the chores of a lock that is free (ring_poll.h). */
+static inline void ring_do_chores(ring *r, channel_lock *lock);
+
 /* Gives a lock up. What was done under it comes before any look at who sleeps, here and by
    ring_notify afterwards; whoever is about to sleep says so first and then looks once more. */
 static inline void
-ring_unlock(const ring *r, channel_lock *lock)
+ring_unlock(ring *r, channel_lock *lock)
 {
     RING_POINT(unlocking);
     __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
     ring_barrier_before_look(r, &lock->word);
-    ring_wake_one(&lock->word);
+    if (__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & (WORD_CHORES | WORD_SLEEPERS)) {
+        ring_do_chores(r, lock);
+        ring_wake_one(&lock->word);
+    }
+}
+
+/* Leaves something to do to the peer that has the lock: it looks when it gives the lock up. Either
+   it sees the flag then, or this sees that the lock is free, since ring_prepare has a barrier. */
+static inline void
+ring_leave_chores(ring *r, channel_lock *lock)
+{
+    ring_prepare(r, &lock->word, WORD_CHORES);
+    if (__atomic_load_n(&lock->owner, __ATOMIC_SEQ_CST) == 0) {
+        ring_do_chores(r, lock);
+    }
 }
 
 /* One try to take the lock from a holder that is dead, given whom it was found to be. */
@@ -118,15 +136,17 @@ ring_take_over(ring *r, channel_lock *lock, uint32_t found)
     return RING_OK;
 }
 
-/* Takes a lock, sleeping: RING_OK, RING_TIMEOUT, RING_INTERRUPTED by a signal, or RING_CORRUPT. */
+/* Takes a lock, sleeping until a deadline; with a deadline of 0 for LOCK_GRACE_NS at most. RING_OK,
+   RING_BUSY when another peer still has it then, RING_CORRUPT, or, with a deadline, RING_INTERRUPTED by
+   a signal or after LOOK_NS, so that the caller can look for signals. */
 static inline ring_result
 ring_lock(ring *r, channel_lock *lock, int64_t deadline)
 {
     if (ring_try_lock(r, lock)) {
         return RING_OK;
     }
-    uint32_t same = 0;
-    for (int looks = 0; looks < STUCK_LOOKS;) {
+    int64_t until = deadline == 0 ? monotonic_ns() + LOCK_GRACE_NS : deadline;
+    for (;;) {
         uint32_t ticket = ring_prepare(r, &lock->word, WORD_SLEEPERS);
         uint32_t found = 0;
         if (__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_SEQ_CST,
@@ -138,18 +158,19 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
         if (result != RING_BUSY) {
             return result;
         }
-        int error = futex_wait(&lock->word, ticket, earlier(deadline, monotonic_ns() + LOOK_NS));
-        if (error == EINTR) {
+        int64_t now = monotonic_ns();
+        if (now >= until) {
+            ring_wake_one(&lock->word); /* a sleeper that was woken and goes wakes the next */
+            return RING_BUSY;
+        }
+        int error = futex_wait(&lock->word, ticket, earlier(until, now + LOOK_NS));
+        if (error == EFAULT) {
+            return RING_CORRUPT; /* the file was cut short */
+        }
+        if (deadline != 0 && (error == EINTR || error == ETIMEDOUT)) {
             return RING_INTERRUPTED;
         }
-        looks = error == ETIMEDOUT && found == same ? looks + 1 : 0;
-        same = found;
-        if (monotonic_ns() >= deadline) {
-            ring_wake_one(&lock->word); /* who is woken and goes has somebody else woken */
-            return RING_TIMEOUT;
-        }
     }
-    return RING_CORRUPT;
 }
 
 /* Takes both locks, in the one order. */
@@ -173,14 +194,6 @@ ring_unlock_both(ring *r)
     ring_unlock(r, &r->shared->send_lock);
 }
 
-/* Until when to wait for a lock: it is held for microseconds, so a call that does not wait for
-   messages waits for that all the same, but not for ever. */
-static inline int64_t
-lock_deadline(int64_t deadline)
-{
-    return deadline == 0 ? monotonic_ns() + STUCK_LOOKS * LOOK_NS : deadline;
-}
-
 /* -- who is there ------------------------------------------------------------------------------ */
 
 typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
@@ -188,12 +201,12 @@ typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 /* Whether anybody lives who has the role, or may yet take one: who opened the channel and did not
    use it yet, but for its creator. This peer counts by its role: another thread may use it.
 
-   That somebody died is noted, since it may have left something. */
+   Strikes the peers that died, and announces that. A role of 0 does nothing else. */
 static inline side_state
 ring_side(ring *r, uint32_t role)
 {
     uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
-    bool present = false;
+    bool present = false, died = false;
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         channel_peer *peer = &r->peers[index];
         if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
@@ -201,14 +214,17 @@ ring_side(ring *r, uint32_t role)
         }
         uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
         bool idle = roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED);
+        bool dead = false;
         if (index == r->index) {
-            present |= (roles & role) != 0;
-        } else if (!peer_lock_is_free(r->fd, index)) {
-            present |= idle || (roles & role) != 0;
-        } else {
-            ring_remember(r, peer);
-            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+            idle = false;
+        } else if (peer_lock_is_free(r->fd, index)) {
+            /* Not dead here when another thread strikes it, or a new peer takes the place. */
+            died |= ring_strike_dead(r, index, &dead);
         }
+        present |= !dead && (idle || (roles & role) != 0);
+    }
+    if (died) {
+        ring_announce(r);
     }
     if (present) {
         return SIDE_PRESENT;

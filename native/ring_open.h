@@ -2,7 +2,7 @@
 #ifndef IPCKIT_RING_OPEN_H
 #define IPCKIT_RING_OPEN_H
 
-#include "ring_wait.h"
+#include "ring_descriptor.h"
 
 /* Fills fresh memory of zeros. The arena takes what the size leaves. */
 static inline void
@@ -41,8 +41,9 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         .capacity = __atomic_load_n(&header->capacity, __ATOMIC_RELAXED),
         .item_size = __atomic_load_n(&header->item_size, __ATOMIC_RELAXED),
         .overwrite = __atomic_load_n(&header->flags, __ATOMIC_RELAXED) & CHANNEL_OVERWRITE,
+        .file_size = size,
         .fd = fd,
-        .tell_fd = -1,
+        .index = CHANNEL_PEERS, /* no place yet */
     };
     if (r->units < 64) {
         return false;
@@ -57,18 +58,15 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         && r->item_size <= ring_longest(r);
 }
 
-/* Gives the place up: nobody is told that this peer died. */
+/* Gives the place up. */
 static inline void
 ring_leave(ring *r)
 {
     channel_peer *peer = &r->peers[r->index];
-    __atomic_store_n(&peer->armed, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&peer->joined, 0, __ATOMIC_RELEASE);
     RING_POINT(leaving);
     peer_unlock(r->fd, r->index);
-    /* Who sleeps may be alone now. */
-    ring_wake_all(&r->shared->items);
-    ring_wake_all(&r->shared->space);
+    ring_announce(r);
 }
 
 #endif

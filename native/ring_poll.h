@@ -1,68 +1,11 @@
-/* Telling those who wait for a channel with select, poll or epoll: each has a datagram socket of
-   its own, in the abstract name space, and is sent an empty datagram. No Python.h here. */
+/* Waking the other side, and the threads behind descriptors. A process that asks for a descriptor has a
+   thread (channel_poll.c) that sleeps on the word `polled`, which only peers can reach, and makes the
+   descriptor readable. No Python.h here. */
 #ifndef IPCKIT_RING_POLL_H
 #define IPCKIT_RING_POLL_H
 
 #include "ring_lock.h"
-
-#include <stdio.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
-/* The name of a peer's socket: the channel's random number, the place and what it waits for. */
-static inline socklen_t
-poll_address(const ring *r, uint32_t owner, uint32_t which, struct sockaddr_un *address)
-{
-    memset(address, 0, sizeof *address);
-    address->sun_family = AF_UNIX;
-    char *text = address->sun_path + 1;
-    size_t room = sizeof address->sun_path - 1;
-    int length = snprintf(text, room, "ipckit-channel-");
-    for (size_t byte = 0; byte < sizeof r->id; byte++) {
-        length += snprintf(text + length, room - (size_t)length, "%02x", r->id[byte]);
-    }
-    length += snprintf(text + length, room - (size_t)length, "-%x-%c", owner,
-                       which == POLL_ITEMS ? 'r' : 's');
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-}
-
-/* A socket that is readable once the other side has done something: a descriptor, or -1. */
-static inline int
-poll_open(const ring *r, uint32_t which)
-{
-    struct sockaddr_un address;
-    socklen_t length = poll_address(r, r->me, which, &address);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&address, length) < 0) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-}
-
-static inline void
-poll_tell(ring *r, uint32_t owner, uint32_t which)
-{
-    int fd = __atomic_load_n(&r->tell_fd, __ATOMIC_ACQUIRE);
-    if (fd < 0) {
-        int found = -1;
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0) {
-            return; /* no descriptor left; who polls also looks from time to time */
-        }
-        if (!__atomic_compare_exchange_n(&r->tell_fd, &found, fd, false, __ATOMIC_ACQ_REL,
-                                         __ATOMIC_ACQUIRE)) {
-            close(fd);
-            fd = found;
-        }
-    }
-    struct sockaddr_un address;
-    socklen_t length = poll_address(r, owner, which, &address);
-    /* Where its queue is full it is readable already; where it is gone nobody waits. */
-    sendto(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, length);
-}
+#include "ring_receive.h"
 
 static inline uint32_t *
 poll_word(ring *r, uint32_t which)
@@ -70,33 +13,29 @@ poll_word(ring *r, uint32_t which)
     return which == POLL_ITEMS ? &r->shared->items : &r->shared->space;
 }
 
-/* Asks to be told of the next change. What is waited for must be looked at once more afterwards. */
-static inline void
-poll_arm(ring *r, uint32_t which)
+static inline uint32_t *
+poll_counter(ring *r, uint32_t which)
 {
-    __atomic_fetch_or(&r->peers[r->index].armed, which, __ATOMIC_SEQ_CST);
-    ring_prepare(r, poll_word(r, which), WORD_POLLERS);
+    return which == POLL_ITEMS ? &r->shared->items_polled : &r->shared->space_polled;
 }
 
-/* Tells all who asked. The flag goes first: who arms meanwhile sets it again, and looks again. */
+/* Has every descriptor for it become readable. */
 static inline void
 poll_tell_all(ring *r, uint32_t which)
 {
-    __atomic_fetch_and(poll_word(r, which), ~WORD_POLLERS, __ATOMIC_SEQ_CST);
-    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
-    for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
-        channel_peer *peer = &r->peers[index];
-        if (!(__atomic_load_n(&peer->armed, __ATOMIC_SEQ_CST) & which)) {
-            continue;
-        }
-        uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_ACQUIRE);
-        if (__atomic_fetch_and(&peer->armed, ~which, __ATOMIC_SEQ_CST) & which) {
-            poll_tell(r, owner_of(index, generation), which);
-        }
-    }
+    __atomic_fetch_add(poll_counter(r, which), 1, __ATOMIC_SEQ_CST);
+    ring_wake_all(&r->shared->polled);
 }
 
-/* After something was sent (POLL_ITEMS) or taken (POLL_SPACE): wakes who waits for it. */
+/* Asks for the next change to be told. The caller looks once more for what it waits for afterwards. */
+static inline void
+poll_arm(ring *r, uint32_t which)
+{
+    ring_prepare(r, poll_word(r, which), WORD_POLLERS);
+}
+
+/* After a send (POLL_ITEMS) or a receive (POLL_SPACE): wakes a sleeper, and tells the descriptors. The
+   flag goes first: a process that arms its descriptor meanwhile sets it again, and looks again. */
 static inline void
 ring_notify(ring *r, uint32_t which)
 {
@@ -106,17 +45,45 @@ ring_notify(ring *r, uint32_t which)
         ring_wake_one(word);
     }
     if (found & WORD_POLLERS) {
+        __atomic_fetch_and(word, ~WORD_POLLERS, __ATOMIC_SEQ_CST);
         poll_tell_all(r, which);
     }
 }
 
-/* Forgets a socket's datagrams. */
+/* Declared in ring.h. */
 static inline void
-poll_drain(int fd)
+ring_announce(ring *r)
 {
-    char byte;
-    /* Its queue is shorter; what a flood leaves makes it readable once too often. */
-    for (int most = 0; most < 1024 && recv(fd, &byte, 1, MSG_DONTWAIT) >= 0; most++) {
+    ring_wake_all(&r->shared->items);
+    ring_wake_all(&r->shared->space);
+    poll_tell_all(r, POLL_ITEMS);
+    poll_tell_all(r, POLL_SPACE);
+}
+
+#define CHORES_AT_MOST 16 /* rounds; a scribbler sets the flag for ever */
+
+/* Declared in ring_lock.h. The chores: hold may stand at a view that has ended, and descriptors whose
+   owners met the lock wait for it. A holder that comes in between does them instead. */
+static inline void
+ring_do_chores(ring *r, channel_lock *lock)
+{
+    for (int round = 0; round < CHORES_AT_MOST; round++) {
+        uint32_t found = 0;
+        if (!(__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & WORD_CHORES)
+            || !__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_ACQUIRE,
+                                            __ATOMIC_RELAXED)) {
+            return;
+        }
+        __atomic_fetch_and(&lock->word, ~WORD_CHORES, __ATOMIC_SEQ_CST);
+        if (lock == &r->shared->receive_lock) {
+            ring_move_hold(r);
+        }
+        RING_POINT(chores);
+        __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
+        ring_barrier_before_look(r, &lock->word);
+        ring_wake_one(&lock->word);
+        ring_notify(r, POLL_ITEMS);
+        ring_notify(r, POLL_SPACE);
     }
 }
 

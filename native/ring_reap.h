@@ -74,25 +74,6 @@ ring_bury(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
     return valid;
 }
 
-/* Strikes the dead from the table of peers. */
-static inline void
-ring_strike(ring *r)
-{
-    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
-    for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
-        channel_peer *peer = &r->peers[index];
-        /* With the place's lock, so that who comes meanwhile keeps it. */
-        if (index != r->index && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)
-            && peer_lock(r->fd, index)) {
-            if (__atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL)) {
-                ring_remember(r, peer);
-            }
-            RING_POINT(striking);
-            peer_unlock(r->fd, index);
-        }
-    }
-}
-
 /* Frees the records of all who died. */
 static inline ring_result
 ring_reap(ring *r)
@@ -100,7 +81,7 @@ ring_reap(ring *r)
     channel_header *shared = r->shared;
     __atomic_store_n(&shared->reap_wanted, 0, __ATOMIC_RELEASE);
     RING_POINT(reaping);
-    ring_strike(r);
+    ring_side(r, 0);
     RING_POINT(struck);
     ring_space space;
     ring_result result = ring_look_for_space(r, true, &space);

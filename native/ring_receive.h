@@ -246,18 +246,15 @@ ring_take_view(ring *r, const ring_message *message)
     ring_move_head(r, message, 1);
 }
 
-/* A view or a loan is over; RING_CORRUPT where the record is not the owner's. */
-static inline ring_result
-ring_release(ring *r, uint64_t at, record_kind kind, uint32_t owner)
+/* Marks a record as free when a view or a loan ends, with or without the lock; false when the record
+   is not the owner's. */
+static inline bool
+ring_set_free(ring *r, uint64_t at, record_kind kind, uint32_t owner)
 {
     uint32_t expected = state_of(kind, owner);
-    if (!__atomic_compare_exchange_n(&ring_record(r, at)->state, &expected,
-                                     state_of(RECORD_FREE, owner), false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED)) {
-        return RING_CORRUPT;
-    }
-    RING_POINT(freed);
-    return load_word(&r->shared->hold) == (at << 1 | 1) ? ring_move_hold(r) : RING_OK;
+    return __atomic_compare_exchange_n(&ring_record(r, at)->state, &expected,
+                                       state_of(RECORD_FREE, owner), false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "ring_poll.h"
 #include "ring_reap.h"
+#include "ring_return.h"
 
 typedef struct ring_call ring_call;
 
@@ -21,6 +22,11 @@ struct ring_call {
     const bool *closed;   /* set by another thread that closes the handle */
     uint32_t *spin;       /* looks before it sleeps; adapted */
     uint32_t spin_most;
+    /* Of the sleep before, for the next. */
+    uint32_t ticket;
+    bool timed_out;
+    int64_t pause;        /* ns to sleep before another check of the peers is due */
+    int64_t checked_at;   /* monotonic; when this call checked them itself */
     /* For the operation. */
     const char *data;
     uint64_t length;
@@ -39,9 +45,9 @@ call_lock(ring *r, const ring_call *call)
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
-    ring_result result = ring_lock_both(r, lock_deadline(call->deadline));
+    ring_result result = ring_lock_both(r, call->deadline);
     if (result != RING_OK) {
-        return result == RING_TIMEOUT && call->deadline == 0 ? RING_CORRUPT : result;
+        return result;
     }
     result = call->operation(r, call);
     if (result == RING_FULL && (call->lent || ring_drop_makes_room(r, call->length, call->lends))) {
@@ -62,9 +68,9 @@ static inline ring_result
 ring_once(ring *r, ring_call *call)
 {
     channel_lock *lock = call_lock(r, call);
-    ring_result result = ring_lock(r, lock, lock_deadline(call->deadline));
+    ring_result result = ring_lock(r, lock, call->deadline);
     if (result != RING_OK) {
-        return result == RING_TIMEOUT && call->deadline == 0 ? RING_CORRUPT : result;
+        return result;
     }
     result = call->operation(r, call);
     ring_unlock(r, lock);
@@ -74,14 +80,17 @@ ring_once(ring *r, ring_call *call)
     return result;
 }
 
-/* Frees what the dead have left, where somebody died. */
+/* Frees what dead peers have left, if one died. When a lock is not to be had, it is left for later. */
 static inline ring_result
-ring_clear_away(ring *r, int64_t deadline)
+ring_clear_away(ring *r)
 {
     if (!__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
         return RING_OK;
     }
-    ring_result result = ring_lock_both(r, lock_deadline(deadline));
+    ring_result result = ring_lock_both(r, 0);
+    if (result == RING_BUSY) {
+        return RING_OK;
+    }
     if (result == RING_OK) {
         result = ring_reap(r);
         ring_unlock_both(r);
@@ -120,37 +129,6 @@ ring_has_items(const ring *r)
 {
     uint64_t tail = load_word(&r->shared->tail);
     return position_of(tail) != position_of(load_word(&r->shared->head));
-}
-
-/* After a receive: makes the descriptor that is polled tell the truth. */
-static inline void
-poll_settle_items(ring *r, int fd)
-{
-    if (ring_has_items(r)) {
-        /* It is readable, unless who sent them has yet to tell, or died before. */
-        uint32_t *armed = &r->peers[r->index].armed;
-        if (__atomic_fetch_and(armed, ~POLL_ITEMS, __ATOMIC_SEQ_CST) & POLL_ITEMS) {
-            poll_tell(r, r->me, POLL_ITEMS);
-        }
-        return;
-    }
-    poll_drain(fd);
-    poll_arm(r, POLL_ITEMS);
-    if (ring_has_items(r)) {
-        poll_tell(r, r->me, POLL_ITEMS);
-    }
-}
-
-/* After a send that found no room; `before` is from before it looked. */
-static inline void
-poll_settle_space(ring *r, int fd, ring_sight before)
-{
-    poll_drain(fd);
-    poll_arm(r, POLL_SPACE);
-    ring_sight now = ring_see(r, POLL_SPACE);
-    if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
-        poll_tell(r, r->me, POLL_SPACE);
-    }
 }
 
 /* Looks so many times whether the other side did something. */
@@ -208,24 +186,68 @@ ring_adapt(ring_call *call, bool worth_it)
     __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
-/* Whether nobody is left to wait for; and clears up after the dead. */
+/* -- whether the peers live ---------------------------------------------------------------------
+
+   A check costs a system call for each peer, so sleepers share the duty. Each wakes after a pause. If
+   another has checked within LOOK_NS, this one sleeps on, twice as long, up to PAUSE_MOST; else it
+   checks, and its next pause is LOOK_NS. So one of them checks and the others hardly wake. If that one
+   goes, the next to wake takes its place. A sleeper that finds a dead peer wakes them all. */
+
+#define PAUSE_MOST (4 * LOOK_NS)
+#define CHECK_MOST (250 * LOOK_NS) /* each sleeper checks for itself in such a time, whatever others do */
+
+/* Whether another peer has checked lately. Time differs between time namespaces: then it has not. */
+static inline bool
+ring_was_checked(const ring *r, int64_t now)
+{
+    uint64_t at = __atomic_load_n(&r->shared->checked_at, __ATOMIC_RELAXED);
+    return (uint64_t)now - at < (uint64_t)LOOK_NS;
+}
+
+/* Checks the peers and notes when: SIDE_GONE if no peer is left that has the role. */
+static inline side_state
+ring_check_peers(ring *r, uint32_t role, int64_t now)
+{
+    store_word(&r->shared->checked_at, (uint64_t)now);
+    return ring_side(r, role);
+}
+
+/* The pause after one of `pause` that passed quietly; it differs between sleepers that began together. */
+static inline int64_t
+ring_longer_pause(int64_t pause, int64_t now)
+{
+    pause = 2 * pause < PAUSE_MOST ? 2 * pause : PAUSE_MOST;
+    return pause - now % (pause / 4);
+}
+
+/* Before a sleep, with the ticket for it: RING_GONE if no peer is left to wait for. A sleep that passed
+   with no change of the word's count is the only one after which the check may be left to others. */
 static inline ring_result
-ring_look_around(ring *r, const ring_call *call)
+ring_look_around(ring *r, ring_call *call, uint32_t ticket)
 {
     uint32_t role = call->which == POLL_ITEMS ? ROLE_SENDER : ROLE_RECEIVER;
-    bool gone = ring_side(r, role) == SIDE_GONE && !call->wait_for_peers;
-    ring_result result = ring_clear_away(r, call->deadline);
+    int64_t now = monotonic_ns();
+    bool quiet = call->timed_out && ticket / WORD_STEP == call->ticket / WORD_STEP;
+    bool gone = false;
+    if (quiet && ring_was_checked(r, now) && now - call->checked_at < CHECK_MOST) {
+        call->pause = ring_longer_pause(call->pause, now);
+    } else {
+        gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
+        call->checked_at = now;
+        call->pause = LOOK_NS;
+    }
+    call->ticket = ticket;
+    ring_result result = ring_clear_away(r);
     return result == RING_OK && gone ? RING_GONE : result;
 }
 
-/* Who never waits notices here that a receiver died, and not each time: that takes system calls. */
+/* A sender that never waits notices here that a receiver died, and not each time. */
 static inline void
 ring_glance(ring *r)
 {
     int64_t now = monotonic_ns();
-    if (now >= __atomic_load_n(&r->glance_at, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&r->glance_at, now + LOOK_NS, __ATOMIC_RELAXED);
-        ring_side(r, ROLE_RECEIVER);
+    if (!ring_was_checked(r, now)) {
+        ring_check_peers(r, ROLE_RECEIVER, now);
     }
 }
 
@@ -252,7 +274,8 @@ ring_pass_on(ring *r, const ring_call *call)
 }
 
 /* Does the operation when it can be done. RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED
-   by a signal, or what the operation gives. Without a wait: RING_EMPTY or RING_FULL. */
+   by a signal, RING_BUSY if another peer had the lock until the deadline, or what the operation gives.
+   Without a wait: RING_EMPTY, RING_FULL or RING_BUSY. */
 static inline ring_result
 ring_do(ring *r, ring_call *call)
 {
@@ -261,6 +284,9 @@ ring_do(ring *r, ring_call *call)
     for (int turn = 0;; turn++) {
         if (turn == TURNS_AT_MOST) {
             return RING_INTERRUPTED; /* others are always quicker; signals must not wait for that */
+        }
+        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+            return RING_CLOSED;
         }
         ring_sight before = ring_see(r, call->which);
         ring_result result = ring_once(r, call);
@@ -275,7 +301,7 @@ ring_do(ring *r, ring_call *call)
                 ring_glance(r);
             }
             if (__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_RELAXED)
-                && ring_clear_away(r, 0) == RING_OK) {
+                && ring_clear_away(r) == RING_OK) {
                 result = ring_once(r, call);
             }
             return ring_done(r, call, result);
@@ -287,11 +313,11 @@ ring_do(ring *r, ring_call *call)
                 continue;
             }
         }
-        ring_result others = ring_look_around(r, call);
+        uint32_t ticket = ring_prepare(r, word, WORD_SLEEPERS);
+        ring_result others = ring_look_around(r, call, ticket);
         if (others != RING_OK && others != RING_GONE) {
             return others;
         }
-        uint32_t ticket = ring_prepare(r, word, WORD_SLEEPERS);
         result = ring_once(r, call);
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_done(r, call, result);
@@ -306,16 +332,20 @@ ring_do(ring *r, ring_call *call)
         if (now >= call->deadline) {
             return RING_TIMEOUT;
         }
-        int error = futex_wait(word, ticket, earlier(call->deadline, now + LOOK_NS));
+        int error = futex_wait(word, ticket, earlier(call->deadline, now + call->pause));
+        call->timed_out = error == ETIMEDOUT;
         if (error == EINTR) {
             return RING_INTERRUPTED;
+        }
+        if (error == EFAULT || (call->timed_out && !ring_is_whole(r))) {
+            return RING_CORRUPT;
         }
         slept = true;
         ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
         }
-        if (error == ETIMEDOUT) {
+        if (call->timed_out) {
             return RING_INTERRUPTED; /* a signal may have come before it slept, or to another thread */
         }
     }

@@ -6,8 +6,8 @@
 #ifndef LOOK_NS
 #define LOOK_NS (2 * NS_PER_MS)
 #endif
-#ifndef STUCK_LOOKS
-#define STUCK_LOOKS 20
+#ifndef LOCK_GRACE_NS
+#define LOCK_GRACE_NS (20 * NS_PER_MS)
 #endif
 #ifndef WARM_BYTES
 #define WARM_BYTES (16 * UNIT) /* the rings of these tests are small */
@@ -119,9 +119,6 @@ static inline void
 handle_die(handle *opened)
 {
     close(opened->r.fd);
-    if (opened->r.tell_fd >= 0) {
-        close(opened->r.tell_fd);
-    }
 }
 
 static inline void
@@ -228,30 +225,13 @@ call_do(handle *by, ring_call *call)
 static inline ring_result
 cancel(handle *by, uint64_t at)
 {
-    ring *r = &by->r;
-    ring_space space;
-    ring_result result = ring_lock_both(r, INT64_MAX);
-    if (result == RING_OK) {
-        result = ring_release(r, at, RECORD_LOAN, r->me);
-        if (result == RING_OK && ring_look_for_space(r, true, &space) == RING_OK) {
-            ring_end_loan(r, &space, space.alloc);
-        }
-        ring_unlock_both(r);
-        ring_notify(r, POLL_SPACE);
-    }
-    return result;
+    return ring_cancel_loan(&by->r, at, by->r.me);
 }
 
 static inline ring_result
 release(handle *by, uint64_t at)
 {
-    ring_result result = ring_lock(&by->r, &by->r.shared->receive_lock, INT64_MAX);
-    if (result == RING_OK) {
-        result = ring_release(&by->r, at, RECORD_VIEW, by->r.me);
-        ring_unlock(&by->r, &by->r.shared->receive_lock);
-        ring_notify(&by->r, POLL_SPACE);
-    }
-    return result;
+    return ring_end_view(&by->r, at, by->r.me);
 }
 
 /* -- messages whose every byte follows from their number ----------------------------------------- */

@@ -23,7 +23,7 @@ do_release(handle *by, ring_call *call)
 static ring_result
 do_look(handle *by, ring_call *call)
 {
-    return ring_look_around(&by->r, call);
+    return ring_look_around(&by->r, call, 0);
 }
 
 static ring_result

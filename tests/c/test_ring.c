@@ -85,7 +85,8 @@ send_some(worker *w, uint64_t sequence, uint64_t left, bool patient)
         message_fill(block + i * call.length, call.length, number_of(w, sequence + i));
     }
     ring_result result = call_do(w->h, &call);
-    check(result == RING_OK || (result == RING_TIMEOUT && !patient), "a message can't be sent");
+    check(result == RING_OK || ((result == RING_TIMEOUT || result == RING_BUSY) && !patient),
+          "a message can't be sent");
     return result == RING_OK ? call.items : 0;
 }
 
@@ -100,7 +101,9 @@ send_all(void *of)
             ring_call call = call_of(w->h, op_lend, loans.count == 0 ? INT64_MAX : soon());
             call.length = LEAST + below(200);
             ring_result result = call_do(w->h, &call);
-            check(result == RING_OK || (result == RING_TIMEOUT && loans.count > 0), "no loan");
+            check(result == RING_OK
+                      || ((result == RING_TIMEOUT || result == RING_BUSY) && loans.count > 0),
+                  "no loan");
             if (result == RING_OK) {
                 loans.at[loans.count] = call.at;
                 loans.length[loans.count++] = call.length;
@@ -151,11 +154,13 @@ give_back(worker *w, held *views, uint64_t numbers[HELD])
 /* As a program with poll(2) does it: until there is a message, or nobody
    is left who sends. */
 static bool
-wait_by_poll(ring *r, int fd)
+wait_by_poll(ring_descriptors *d)
 {
+    ring *r = d->r;
+    int fd = d->fd[0];
     struct pollfd one = {.fd = fd, .events = POLLIN};
     for (;;) {
-        poll_settle_items(r, fd);
+        descriptor_settle_items(d);
         bool over = __atomic_load_n(&counted->senders_left, __ATOMIC_SEQ_CST) == 0;
         if (poll(&one, 1, over ? 0 : 20) > 0) {
             return true;
@@ -177,13 +182,11 @@ receive_all(void *of)
     uint64_t numbers[HELD], last[SENDERS];
     memset(last, 0xff, sizeof last);
     seed_chance(w->id + 20);
-    int fd = w->polls ? poll_open(&w->h->r, POLL_ITEMS) : -1;
-    check(fd >= 0 || !w->polls, "no socket to poll");
-    if (w->polls) {
-        poll_arm(&w->h->r, POLL_ITEMS);
-    }
+    ring_descriptors *polled = w->polls ? descriptors_new(&w->h->r) : NULL;
+    check(!w->polls || (polled != NULL && descriptor_get(polled, POLL_ITEMS) >= 0),
+          "no descriptor to poll");
     for (;;) {
-        if (w->polls && views.count == 0 && !wait_by_poll(&w->h->r, fd)) {
+        if (w->polls && views.count == 0 && !wait_by_poll(polled)) {
             break;
         }
         bool view = views.count < HELD && below(2) == 0;
@@ -207,7 +210,8 @@ receive_all(void *of)
         } else if (views.count == 0 && result == RING_GONE) {
             break;
         } else {
-            check(result == RING_TIMEOUT || result == RING_EMPTY || result == RING_GONE,
+            check(result == RING_TIMEOUT || result == RING_EMPTY || result == RING_GONE
+                      || result == RING_BUSY,
                   "a message can't be received");
             while (views.count > 0) {
                 give_back(w, &views, numbers);
@@ -217,8 +221,8 @@ receive_all(void *of)
             give_back(w, &views, numbers);
         }
     }
-    if (fd >= 0) {
-        close(fd);
+    if (polled != NULL) {
+        descriptors_free(polled);
     }
     return NULL;
 }

@@ -137,7 +137,7 @@ test_a_role_is_seen(void)
         dies_at("role_taken", call_do, &peers[1], call_of(&peers[1].h, op_send, 0));
         if (reaped == 1) {
             peers[0].h.r.shared->reap_wanted = 1;
-            check(ring_clear_away(&peers[0].h.r, 0) == RING_OK, "not cleared away");
+            check(ring_clear_away(&peers[0].h.r) == RING_OK, "not cleared away");
         } else if (reaped == 2) {
             revive(&peers[1]);
             handle_close(&peers[1].h);
@@ -209,22 +209,50 @@ test_what_fits_once_messages_are_dropped(void)
     unmake();
 }
 
-/* A lock that somebody wrote a living peer into. */
+/* A living peer that has a lock and does not run holds up only what needs the lock, and what others
+   return meanwhile is there once it goes on. */
 static void
-test_a_lock_that_nobody_holds(void)
+test_a_stopped_peer(void)
 {
     make(64, 20, false);
-    ring *r = &peers[0].h.r;
-    r->shared->send_lock.owner = peers[1].h.r.me;
+    ring *r = &peers[0].h.r, *stopped = &peers[1].h.r;
+    check(step_send(&peers[0]) == RING_OK && step_view(&peers[0]) == RING_OK, "no view");
+    check(ring_try_lock(stopped, &r->shared->send_lock), "no lock");
     ring_call call = call_of(&peers[0].h, op_send, 0);
     call.data = buffer;
     call.length = 8;
-    check(attempt(call_do, &peers[0].h, &call) == RING_CORRUPT, "it does not give up");
+    check(attempt(call_do, &peers[0].h, &call) == RING_BUSY, "it does not give up");
     call.deadline = monotonic_ns() + 1;
-    check(attempt(call_do, &peers[0].h, &call) == RING_TIMEOUT, "it does not keep to its deadline");
+    check(attempt(call_do, &peers[0].h, &call) == RING_BUSY, "it does not keep to its deadline");
     r->shared->reap_wanted = 1;
     call = call_of(&peers[0].h, op_copy, monotonic_ns() + 1);
-    check(attempt(call_do, &peers[0].h, &call) == RING_TIMEOUT, "clearing away has no deadline");
+    check(attempt(call_do, &peers[0].h, &call) == RING_TIMEOUT, "receivers wait for a sender");
+    check(ring_try_lock(stopped, &r->shared->receive_lock), "no lock");
+    check(r->shared->hold & 1, "a view holds nothing");
+    check(step_release(&peers[0]) == RING_OK, "a view can't be returned");
+    check(r->shared->hold & 1, "hold moved without the lock");
+    ring_unlock(stopped, &r->shared->receive_lock);
+    check(!(r->shared->hold & 1), "the view that was returned meanwhile is not returned");
+    ring_unlock(stopped, &r->shared->send_lock);
+    settle();
+    unmake();
+}
+
+/* A loan that is cancelled while another peer has the locks is free after the next reap. */
+static void
+test_a_loan_is_cancelled_beside_a_stopped_peer(void)
+{
+    make(64, 20, false);
+    ring *r = &peers[0].h.r, *stopped = &peers[1].h.r;
+    ring_call call = call_of(&peers[0].h, op_lend, 0);
+    call.length = 8;
+    check(attempt(call_do, &peers[0].h, &call) == RING_OK, "no loan");
+    check(ring_try_lock(stopped, &r->shared->send_lock), "no lock");
+    check(attempt(do_cancel, &peers[0].h, &call) == RING_OK, "the loan can't be ended");
+    check(count_of(r->shared->reserve) == 1, "counted without the lock");
+    ring_unlock(stopped, &r->shared->send_lock);
+    check(ring_clear_away(r) == RING_OK && count_of(r->shared->reserve) == 0, "it stays lent");
+    settle();
     unmake();
 }
 
@@ -236,7 +264,8 @@ main(int argc, char **argv)
     test_reserve_is_left_behind();
     test_a_role_is_seen();
     test_the_dead_are_noticed_without_a_wait();
-    test_a_lock_that_nobody_holds();
+    test_a_stopped_peer();
+    test_a_loan_is_cancelled_beside_a_stopped_peer();
     test_what_fits_once_messages_are_dropped();
     for (long round = 0; round < rounds; round++) {
         fprintf(stderr, "seed %ld\r", seed + round);
