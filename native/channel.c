@@ -23,8 +23,10 @@ let_go(channel_object *self)
     self->core = NULL;
     ipckit_spare_bytes_clear(&self->spare);
     if (core != NULL) {
-        ring_wake_all(&core->r.shared->items); /* threads that wait look whether it is closed */
-        ring_wake_all(&core->r.shared->space);
+        if (ring_is_whole(&core->r)) { /* threads that wait look whether it is closed */
+            ring_wake_all(&core->r.shared->items);
+            ring_wake_all(&core->r.shared->space);
+        }
         ipckit_core_close(core);
     }
 }

@@ -103,10 +103,10 @@ leave(channel_core *core)
         descriptors_free(core->descriptors);
         core->descriptors = NULL;
     }
-    if (core->joined) {
-        ring_leave(&core->r);
-        core->joined = false;
+    if (core->joined && ring_is_whole(&core->r)) {
+        ring_leave(&core->r); /* otherwise the kernel does with the descriptor what is left to do */
     }
+    core->joined = false;
     close_fd(&core->r.fd);
     close_fd(&core->memory_fd);
 }

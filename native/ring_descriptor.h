@@ -123,7 +123,9 @@ static inline void
 descriptors_free(ring_descriptors *d)
 {
     __atomic_store_n(&d->stop, 1, __ATOMIC_RELEASE);
-    ring_wake_all(&d->r->shared->polled);
+    if (ring_is_whole(d->r)) {
+        ring_wake_all(&d->r->shared->polled);
+    }
     pthread_join(d->thread, NULL);
     pthread_mutex_destroy(&d->mutex);
     descriptors_forget(d);

@@ -44,6 +44,7 @@ POINTS = frozenset(
         "buried",
         "counted",
         "dropping",
+        "chores",
         "joining",
         "leaving",
         "role_taken",

@@ -256,6 +256,39 @@ test_a_loan_is_cancelled_beside_a_stopped_peer(void)
     unmake();
 }
 
+/* A sleeper leaves the check of the peers to one that has just checked, and checks when none has, when
+   it was woken, and at the latest after CHECK_MOST. */
+static void
+test_sleepers_share_the_check(void)
+{
+    make(64, 20, false);
+    ring *r = &peers[0].h.r;
+    ring_call call = call_of(&peers[0].h, op_copy, INT64_MAX);
+    call.timed_out = true;
+    call.checked_at = monotonic_ns();
+    call.pause = LOOK_NS;
+    uint64_t soon = (uint64_t)call.checked_at + 3600 * NS_PER_SECOND; /* no check of this test */
+    uint64_t now = (uint64_t)monotonic_ns();
+    store_word(&r->shared->checked_at, soon);
+    check(ring_look_around(r, &call, 0) == RING_OK && r->shared->checked_at != soon,
+          "a time to come keeps it from checking");
+    check(call.pause == LOOK_NS, "the next pause is not the shortest");
+    do {
+        now = (uint64_t)monotonic_ns();
+        store_word(&r->shared->checked_at, now);
+        ring_look_around(r, &call, 0);
+    } while (monotonic_ns() - (int64_t)now > LOOK_NS / 2); /* descheduled in between */
+    check(r->shared->checked_at == now && call.pause > LOOK_NS, "it does what was done just now");
+    ring_look_around(r, &call, WORD_STEP);
+    check(r->shared->checked_at != now, "it was woken, and does not look why");
+    call.checked_at = monotonic_ns() - CHECK_MOST;
+    now = (uint64_t)monotonic_ns();
+    store_word(&r->shared->checked_at, now);
+    ring_look_around(r, &call, WORD_STEP);
+    check(r->shared->checked_at != now, "it leaves it to others for ever");
+    unmake();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -267,6 +300,7 @@ main(int argc, char **argv)
     test_a_stopped_peer();
     test_a_loan_is_cancelled_beside_a_stopped_peer();
     test_what_fits_once_messages_are_dropped();
+    test_sleepers_share_the_check();
     for (long round = 0; round < rounds; round++) {
         fprintf(stderr, "seed %ld\r", seed + round);
         play((uint64_t)(seed + round));

@@ -1,0 +1,383 @@
+"""A peer of a channel that is stopped, or forked, in the middle of a call: what the others see."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ipckit import Channel, Corrupt, LimitReached, Timeout, WouldBlock, aio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ipckit.testing import Child, Namespace
+
+    Spawn = Callable[..., Child]
+
+RECEIVERS, SENDERS = 1, 2  # whose lock
+TRIES = 20_000
+PLACES = 256
+
+
+@pytest.fixture
+def name(ns: Namespace) -> str:
+    return ns.name()
+
+
+class Busy:
+    """A forked child that does something with a channel over and over, until it is stopped."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                while True:
+                    act()
+            finally:
+                os._exit(1)
+
+    def stop_with_the_lock(self, channel: Channel[bytes], which: int) -> None:
+        """Stop the child at a moment when it has a lock."""
+        for _ in range(TRIES):
+            os.kill(self.pid, signal.SIGSTOP)
+            os.waitpid(self.pid, os.WUNTRACED)
+            if channel._lock_holder(which)[0] == self.pid:
+                return
+            self.go_on()
+            for _ in range(random.randrange(2000)):  # so that it is stopped at another place
+                pass
+        pytest.fail("it never has the lock when it is stopped")
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def wait_in_futex(thread: threading.Thread) -> None:
+    """Wait until a thread sleeps in a call on a channel."""
+    while "futex" not in Path(f"/proc/self/task/{thread.native_id}/wchan").read_text():
+        pass
+
+
+def quietly(act: Callable[[], object]) -> Callable[[], None]:
+    def attempt() -> None:
+        with suppress(WouldBlock):
+            act()
+
+    return attempt
+
+
+@pytest.fixture
+def busy() -> Iterator[Callable[[Callable[[], object]], Busy]]:
+    children: list[Busy] = []
+
+    def start(act: Callable[[], object]) -> Busy:
+        children.append(Busy(quietly(act)))
+        return children[-1]
+
+    yield start
+    for child in children:
+        with suppress(ProcessLookupError, ChildProcessError):
+            child.kill()
+
+
+def sends_and_receives(channel: Channel[bytes]) -> Callable[[], None]:
+    def act() -> None:
+        channel.send(b"of the child", timeout=0)
+        channel.receive(timeout=0)
+
+    return act
+
+
+# -- stopped ---------------------------------------------------------------------------------------
+
+
+def test_a_stopped_sender_holds_up_senders_for_as_long_as_they_like(
+    name: str, busy: Callable[[Callable[[], object]], Busy]
+) -> None:
+    with Channel.create(name, capacity=64) as channel, Channel.open(name) as other:
+        child = busy(sends_and_receives(channel))
+        child.stop_with_the_lock(other, SENDERS)
+        with pytest.raises(WouldBlock, match=f"process {child.pid} has the channel's lock") as once:
+            other.send(b"x", timeout=0)
+        assert "SIGCONT" in str(once.value)
+        with pytest.raises(Timeout, match=f"process {child.pid} had the channel's lock for 0.05 s"):
+            other.send(b"x", timeout=0.05)
+        with pytest.raises(Timeout, match="no message came|had the channel's lock"):
+            while True:
+                other.receive(timeout=0.05)  # what the child had sent; receivers go on
+        child.go_on()
+        other.send(b"after", timeout=60)
+
+
+def test_a_view_that_is_released_beside_a_stopped_receiver_is_given_back(
+    name: str, busy: Callable[[Callable[[], object]], Busy]
+) -> None:
+    item = np.dtype((np.uint8, (4096,)))
+    with Channel.create(name, item, capacity=8) as channel, Channel.open(name, item) as other:
+        for number in range(4):
+            channel.send(np.full(4096, number, np.uint8))
+        view = other.receive_view()
+        frame = np.zeros(4096, np.uint8)
+
+        def act() -> None:
+            channel.receive(timeout=0)
+            channel.send(frame, timeout=0)
+
+        child = busy(act)
+        child.stop_with_the_lock(other, RECEIVERS)
+        view.release()  # does not wait
+        child.go_on()
+        child.stop_with_the_lock(other, RECEIVERS)  # it was out of the lock in between
+        child.go_on()
+        child.kill()
+        for _ in range(8):  # as many as the capacity: the view holds nothing any more
+            with suppress(WouldBlock):
+                other.receive(timeout=0)
+        for _ in range(8):
+            other.send(frame, timeout=60)
+
+
+def test_a_loan_that_is_cancelled_beside_a_stopped_sender_is_given_back(
+    name: str, busy: Callable[[Callable[[], object]], Busy]
+) -> None:
+    with Channel.create(name, capacity=2, size=1 << 16) as channel, Channel.open(name) as other:
+        loan = other.loan(1000)
+        child = busy(sends_and_receives(channel))
+        child.stop_with_the_lock(other, SENDERS)
+        loan.cancel()
+        child.go_on()
+        child.kill()
+        for _ in range(2):
+            with suppress(WouldBlock):
+                other.receive(timeout=0)
+        other.send(b"1", timeout=60)
+        other.send(b"2", timeout=60)  # as many as the capacity
+
+
+def test_an_event_loop_goes_on_beside_a_stopped_sender(
+    name: str, busy: Callable[[Callable[[], object]], Busy]
+) -> None:
+    async def main() -> None:
+        face = aio.wrap(other)
+        with pytest.raises(Timeout):
+            await face.send(b"x", timeout=0.05)
+        waiting = asyncio.create_task(face.send(b"when it goes on"))
+        await asyncio.sleep(0)
+        child.go_on()
+        await waiting
+
+    with Channel.create(name, capacity=64) as channel, Channel.open(name) as other:
+        child = busy(sends_and_receives(channel))
+        child.stop_with_the_lock(other, SENDERS)
+        asyncio.run(main())
+
+
+# -- forked ----------------------------------------------------------------------------------------
+
+
+def in_child(act: Callable[[], None]) -> int:
+    """Do something in a forked child: its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        act()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def ended_well(pid: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_child_that_closes_its_copy_is_no_peer_though_a_thread_of_the_parent_was_in_a_call(
+    name: str, meanwhile_in_receive: Callable[[Channel[bytes]], threading.Thread]
+) -> None:
+    with Channel.create(name) as channel, Channel.open(name) as other:
+        kept = channel.loan(10)  # the parent's; the child's copy of it is nothing to the channel
+        thread = meanwhile_in_receive(channel)
+        reader, writer = os.pipe()
+        stop_reader, stop_writer = os.pipe()
+
+        def act() -> None:
+            os.close(stop_writer)
+            other.close()
+            channel.send(b"of the child")
+            channel.close()
+            for fd in os.listdir("/proc/self/fd"):
+                with suppress(FileNotFoundError):  # that of the listing
+                    assert "ipckit." not in os.readlink(f"/proc/self/fd/{fd}")
+            os.write(writer, b"closed")
+            os.read(stop_reader, 1)
+
+        pid = in_child(act)
+        os.close(stop_reader)
+        os.close(writer)
+        assert os.read(reader, 6) == b"closed"
+        assert pid not in {peer.pid for peer in other.peers()}
+        os.close(stop_writer)
+        os.close(reader)
+        assert ended_well(pid)
+        thread.join()
+        kept.cancel()
+
+
+@pytest.fixture
+def meanwhile_in_receive() -> Callable[[Channel[bytes]], threading.Thread]:
+    def start(channel: Channel[bytes]) -> threading.Thread:
+        thread = threading.Thread(target=channel.receive)
+        thread.start()
+        wait_in_futex(thread)
+        return thread
+
+    return start
+
+
+def test_a_child_that_only_looks_is_no_peer(name: str) -> None:
+    with Channel.create(name) as channel:
+        channel.send(b"x")
+
+        def act() -> None:
+            assert len(channel) == 1
+            assert channel.stats().messages == 1
+            assert "1 of 1024" in repr(channel)
+            assert channel.capacity == 1024
+            assert len(channel.peers()) == 1  # the parent
+            assert not channel.peers()[0].self
+            channel.receive()
+            assert len(channel.peers()) == 2
+
+        assert ended_well(in_child(act))
+
+
+def test_a_child_for_which_there_is_no_place_is_told_so(name: str) -> None:
+    with Channel.create(name) as channel:
+        others = [Channel.open(name) for _ in range(PLACES - 1)]
+
+        def act() -> None:
+            for call in (channel.receive, lambda: channel.send(b"x"), channel.fileno):
+                with pytest.raises(LimitReached, match="256"):
+                    call()
+
+        assert ended_well(in_child(act))
+        with pytest.raises(LimitReached, match="256"):
+            Channel.open(name)
+        for each in others:
+            each.close()
+
+
+def test_without_descriptors_it_is_the_limit_that_is_told(name: str) -> None:
+    with Channel.create(name) as channel:
+
+        def act() -> None:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            for call in (channel.receive, channel.fileno, channel.peers):
+                with pytest.raises(LimitReached, match="RLIMIT_NOFILE"):
+                    call()
+
+        assert ended_well(in_child(act))
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+TELLS = """
+from ipckit import Channel
+with Channel.open(sys.argv[1]) as channel:
+    channel.send(b"from another network namespace")
+"""
+
+
+def test_a_descriptor_is_told_across_network_namespaces(name: str, root: None) -> None:
+    with Channel.create(name) as channel:
+        assert not select.select([channel.fileno()], [], [], 0)[0]
+        subprocess.run(
+            ["unshare", "--net", sys.executable, "-c", "import sys" + TELLS, name], check=True
+        )
+        assert select.select([channel.fileno()], [], [], 60)[0]
+        assert channel.receive(timeout=0) == b"from another network namespace"
+
+
+def test_no_other_user_sees_or_reaches_a_descriptor(name: str) -> None:
+    with Channel.create(name) as channel:
+        channel.fileno()
+        assert "ipckit-channel" not in Path("/proc/net/unix").read_text()
+        assert os.readlink(f"/proc/self/fd/{channel.fileno()}") == "anon_inode:[eventfd]"
+
+
+def test_a_descriptor_is_readable_when_a_peer_died(name: str) -> None:
+    with Channel.create(name) as channel:
+        reader, writer = os.pipe()
+
+        def act() -> None:
+            channel.send(b"x")
+            os.write(writer, b"sent")
+            signal.pause()
+
+        pid = in_child(act)
+        assert os.read(reader, 4) == b"sent"
+        assert channel.receive() == b"x"
+        assert not channel._check_peers(sending=False)
+        with pytest.raises(WouldBlock):
+            channel.fileno(), channel.receive(timeout=0)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        assert select.select([channel.fileno()], [], [], 60)[0]
+        assert channel._check_peers(sending=False)
+        os.close(reader)
+        os.close(writer)
+
+
+# -- cut short -------------------------------------------------------------------------------------
+
+
+def test_looking_at_a_file_that_was_cut_is_corrupt_and_no_crash(name: str) -> None:
+    channel = Channel.create(name)
+    path = Path(f"/dev/shm/ipckit.{name[1:]}")  # noqa: S108 - where channels live
+    os.truncate(path, 0)
+    for look in (lambda: len(channel), channel.stats, channel.peers):
+        with pytest.raises(Corrupt, match="cut short"):
+            look()
+    assert "Corrupt" in repr(channel)
+    channel.close()
+    path.unlink()
+
+
+def test_waiting_for_a_file_that_is_cut_is_corrupt_and_no_crash(name: str) -> None:
+    found: list[Corrupt] = []
+    channel = Channel.create(name)
+    path = Path(f"/dev/shm/ipckit.{name[1:]}")  # noqa: S108 - where channels live
+
+    def wait() -> None:
+        try:
+            channel.receive()
+        except Corrupt as exc:
+            found.append(exc)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    wait_in_futex(thread)
+    os.truncate(path, 0)
+    thread.join()
+    assert found
+    channel.close()
+    path.unlink()
