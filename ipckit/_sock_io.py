@@ -28,6 +28,7 @@ NO_WAIT: Final = int(socket.MSG_DONTWAIT) | NO_SIGNAL
 READABLE: Final = select.POLLIN
 WRITABLE: Final = select.POLLOUT
 _LONGEST_MS: Final = 2**31 - 1
+_REFUSED_MOST: Final = 64  # things of peers that are not allowed, in a call that does not wait
 
 
 class HasSocket(Protocol):
@@ -123,6 +124,27 @@ def repeat(
             pass
         if not waited or not wait(sock, events, deadline):
             raise late(deadline, op=op, target=target or describe(sock), waited=waited) from None
+
+
+def admitted(take: Callable[[], T | None], deadline: Deadline, *, op: str, target: str) -> T:
+    """Take things until one is not None, as it is for a peer that is not allowed.
+
+    Peers that are not allowed could keep this busy for ever: each has the next thing ready. So
+    the deadline counts for those too, and without time to wait only so many are looked at.
+
+    Raises:
+        Timeout: only such things came until the deadline.
+        WouldBlock: only such things were there, and the deadline had no time.
+        OSError: what else `take` raises.
+    """
+    waited = not deadline.expired
+    refused = 0
+    while (taken := take()) is None:
+        refused += 1
+        if deadline.expired and (waited or refused >= _REFUSED_MOST):
+            message = "only peers came that are not allowed"
+            raise late(deadline, op=op, target=target, waited=waited, message=message)
+    return taken
 
 
 def receive_into(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:

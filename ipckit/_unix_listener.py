@@ -14,7 +14,7 @@ from ipckit import _unix_records as records
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._shm_file import name_descriptors
-from ipckit._sock_io import READABLE, repeat
+from ipckit._sock_io import READABLE, admitted, repeat
 from ipckit._unix_address import (
     Abstract,
     Address,
@@ -92,10 +92,9 @@ class UnixListener(Endpoint):
         See accept(2).
         """
         deadline = Deadline(timeout)
-        while True:
-            made = self._accept_one(deadline)
-            if made is not None:
-                return made
+        return admitted(
+            lambda: self._accept_one(deadline), deadline, op="accept", target=self._target
+        )
 
     def _accept_one(self, deadline: Deadline) -> UnixSocket | None:
         """One connection; None for one that is not allowed."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
 from ipckit._deadline import Deadline
-from ipckit._sock_io import NO_WAIT, READABLE, WRITABLE, late, partly, repeat, wait
+from ipckit._sock_io import NO_WAIT, READABLE, WRITABLE, admitted, late, partly, repeat, wait
 from ipckit._unix_address import checked_address, for_kernel, shown
 from ipckit._unix_base import Endpoint
 from ipckit._unix_control import (
@@ -156,10 +156,12 @@ class Messages(_native.UnixSocketBase, Endpoint):
     def _receive_slowly(self, max_bytes: int, max_fds: int, timeout: float | None) -> Packet:
         self._check_open("recvmsg")
         deadline = Deadline(timeout)
-        while True:
-            packet = self._receive_message(max_bytes, max_fds, deadline)
-            if packet is not None:
-                return packet
+        return admitted(
+            lambda: self._receive_message(max_bytes, max_fds, deadline),
+            deadline,
+            op="recv",
+            target=self._target,
+        )
 
     def _receive_message(self, max_bytes: int, max_fds: int, deadline: Deadline) -> Packet | None:
         """One packet; None for one whose sender is not allowed."""
