@@ -2,15 +2,19 @@
 
 Whether a socket blocks is a property that all processes share who have it, so nothing here
 changes it: each call says by MSG_DONTWAIT that it shall not wait, and poll waits.
+
+The calls are native and take the descriptor. The methods of a socket that gevent or eventlet has
+patched wait by themselves, without an end, and `select.poll` is gone under eventlet.
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
-import select
 import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock, from_errno
 
@@ -22,12 +26,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Plain numbers: each operation on an enumeration's costs as much as a system call.
-NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)  # SIGPIPE may have its default action again
-NO_WAIT: Final = int(socket.MSG_DONTWAIT) | NO_SIGNAL
-READABLE: Final = select.POLLIN
-WRITABLE: Final = select.POLLOUT
-_LONGEST_MS: Final = 2**31 - 1
+READABLE: Final = 0x1  # POLLIN; eventlet takes parts of the module select away
+WRITABLE: Final = 0x4  # POLLOUT
 _REFUSED_MOST: Final = 64  # things of peers that are not allowed, in a call that does not wait
 
 
@@ -46,11 +46,17 @@ def plain(sock: socket.socket | HasSocket) -> socket.socket:
     Raises:
         TypeError: it is neither.
     """
-    found: Any = sock if isinstance(sock, socket.socket) else getattr(sock, "socket", None)
-    if not isinstance(found, socket.socket):
+    # A patched module has another class `socket` than the sockets that were made before.
+    kinds = (socket.socket, _socket.socket)
+    found: Any = sock if isinstance(sock, kinds) else getattr(sock, "socket", None)
+    if not isinstance(found, kinds):
         message = f"sock is a UnixSocket or a socket.socket, not {type(sock).__name__}"
         raise TypeError(message)
-    return found
+    if hasattr(found, "do_handshake"):
+        message = "sock speaks TLS, and framing works on the bytes below it; "
+        message += "feed what its recv gives to a Framing"
+        raise TypeError(message)
+    return found  # type: ignore[return-value]
 
 
 def describe(sock: socket.socket) -> str:
@@ -88,16 +94,7 @@ def wait(sock: socket.socket, events: int, deadline: Deadline) -> bool:
     number = sock.fileno()
     if number < 0:
         raise from_errno(errno.EBADF, op="poll", message="the socket is closed")
-    poller = select.poll()
-    poller.register(number, events)
-    while True:
-        left = deadline.remaining
-        # Rounded up: a wait that is cut short would be one more turn, or an early Timeout.
-        pause = None if left is None else min(_LONGEST_MS, int(left * 1000) + 1)
-        if poller.poll(pause):
-            return True
-        if deadline.expired:
-            return False
+    return _native.socket_poll(number, events, deadline.remaining)
 
 
 def repeat(
@@ -156,10 +153,28 @@ def receive_into(sock: socket.socket, view: memoryview, deadline: Deadline) -> i
     return failing_as(
         "recv",
         sock,
-        lambda: repeat(
-            sock, READABLE, deadline, lambda: sock.recv_into(view, 0, NO_WAIT), op="recv"
-        ),
+        lambda: repeat(sock, READABLE, deadline, lambda: receive_now(sock, view), op="recv"),
     )
+
+
+def receive_now(sock: socket.socket, view: Buffer, flags: int = 0) -> int:
+    """Receive what is there; 0 at the end of the stream.
+
+    Raises:
+        BlockingIOError: nothing is there.
+        OSError: as the kernel has it.
+    """
+    return _native.socket_recv(sock.fileno(), view, flags)
+
+
+def send_now(sock: socket.socket, data: Buffer) -> int:
+    """Send what there is room for, without SIGPIPE, which may have its default action again.
+
+    Raises:
+        BlockingIOError: there is no room.
+        OSError: as the kernel has it.
+    """
+    return _native.socket_send(sock.fileno(), data, 0)
 
 
 def failing_as(op: str, sock: socket.socket, act: Callable[[], T]) -> T:
@@ -191,7 +206,7 @@ def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
                 "send",
                 sock,
                 lambda rest=rest: repeat(  # type: ignore[misc]
-                    sock, WRITABLE, deadline, lambda: sock.send(rest, NO_WAIT), op="send"
+                    sock, WRITABLE, deadline, lambda: send_now(sock, rest), op="send"
                 ),
             )
         except (Timeout, WouldBlock) as exc:

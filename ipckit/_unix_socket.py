@@ -141,9 +141,9 @@ class UnixSocket(Messages):
         Args:
             expected: the class that is due; by default any.
             timeout: seconds to wait.
-            options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``. For a
-                PosixSharedMemory or a Channel also ``owner_uid=``, a user whose memory is accepted
-                although that user could cut it.
+            options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``. For
+                a PosixSharedMemory or a Channel also ``owner_uid=``, a user whose memory is
+                accepted although that user could cut it.
 
         Raises:
             LayoutMismatch: another class came.
