@@ -3,8 +3,9 @@
 Whether a socket blocks is a property that all processes share who have it, so nothing here
 changes it: each call says by MSG_DONTWAIT that it shall not wait, and poll waits.
 
-The calls are native and take the descriptor. The methods of a socket that gevent or eventlet has
-patched wait by themselves, without an end, and `select.poll` is gone under eventlet.
+The methods of a socket that gevent or eventlet has patched wait by themselves, without an end, and
+`select.poll` is gone under eventlet. So poll is native, and what a patched socket (it is not a
+`_socket.socket`) shall do is done natively on its descriptor.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+# Plain numbers: each operation on an enumeration's costs as much as a system call.
+_NO_WAIT: Final = int(socket.MSG_DONTWAIT) | int(socket.MSG_NOSIGNAL)
 READABLE: Final = 0x1  # POLLIN; eventlet takes parts of the module select away
 WRITABLE: Final = 0x4  # POLLOUT
 _REFUSED_MOST: Final = 64  # things of peers that are not allowed, in a call that does not wait
@@ -164,6 +167,8 @@ def receive_now(sock: socket.socket, view: Buffer, flags: int = 0) -> int:
         BlockingIOError: nothing is there.
         OSError: as the kernel has it.
     """
+    if isinstance(sock, _socket.socket):  # a subclass may have its own
+        return sock.recv_into(view, 0, flags | _NO_WAIT)
     return _native.socket_recv(sock.fileno(), view, flags)
 
 
@@ -174,6 +179,8 @@ def send_now(sock: socket.socket, data: Buffer) -> int:
         BlockingIOError: there is no room.
         OSError: as the kernel has it.
     """
+    if isinstance(sock, _socket.socket):
+        return sock.send(data, _NO_WAIT)
     return _native.socket_send(sock.fileno(), data, 0)
 
 
