@@ -425,6 +425,7 @@ def socket_poll(fd: int, events: int, timeout: float | None, /) -> bool: ...
 @disjoint_base
 class UnixSocketBase:
     _plain: bool
+    _handed_out: bool
 
     def send(
         self,

@@ -46,8 +46,7 @@ class Messages(_native.UnixSocketBase, Endpoint):
         self._allow_uids = None if allow_uids is None else frozenset(allow_uids)
         self._stream = self._kind == "stream"
         self._attach(sock.fileno, Packet, Descriptors, self._stream)
-        named = self._kind == "dgram" and bool(sock.getsockname())
-        self._plain = not named and allow_uids is None
+        self._set_plain()
 
     # -- sending and receiving: what the native base leaves to Python ------------------------------
 
@@ -245,3 +244,19 @@ class Messages(_native.UnixSocketBase, Endpoint):
     def pass_credentials(self, value: bool) -> None:
         self._check_open("setsockopt")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, int(value))
+        self._set_plain()
+
+    def _set_plain(self) -> None:
+        named = self._kind == "dgram" and bool(self._socket.getsockname())
+        self._plain = not self.pass_credentials and not named and self._allow_uids is None
+
+    @property
+    def socket(self) -> socket.socket:
+        """The standard library's socket inside, which stays the handle's.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        inside = super().socket
+        self._handed_out = True
+        return inside

@@ -183,7 +183,9 @@ unix_dealloc(unix_object *self)
 
 static PyMemberDef unix_members[] = {
     {"_plain", T_BOOL, offsetof(unix_object, plain), 0,
-     PyDoc_STR("whether no sender's address or user id is wanted with the bytes")},
+     PyDoc_STR("whether no sender's address or credentials are wanted with the bytes")},
+    {"_handed_out", T_BOOL, offsetof(unix_object, handed_out), 0,
+     PyDoc_STR("whether the caller has the socket inside")},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -38,7 +38,8 @@ typedef struct {
     PyTypeObject *packet_type;
     PyTypeObject *descriptors_type;
     Py_ssize_t last_size; /* of what was received; a guess at the next one's */
-    char plain;           /* no sender's address or user id is wanted with the bytes */
+    char plain;           /* no sender's address or credentials are wanted with the bytes */
+    char handed_out;      /* the caller has the socket inside, and may set its options by hand */
     char stream;
 } unix_object;
 
