@@ -9,7 +9,7 @@ from ipckit._aio_face import Face, waiters_of
 from ipckit._aio_line import LOOKING, Again, Way
 from ipckit._deadline import Deadline
 from ipckit._handle import Handle
-from ipckit._sock_io import NO_WAIT, partly
+from ipckit._sock_io import partly, send_now
 from ipckit._unix_address import checked_address, for_kernel
 from ipckit._unix_control import checked_max_fds
 from ipckit._unix_listener import UnixListener
@@ -76,7 +76,7 @@ class _StreamSend:
 
     def _piece(self, view: memoryview) -> int:
         try:
-            return self._sock.send(view, NO_WAIT)
+            return send_now(self._sock, view)
         except BlockingIOError as exc:
             raise WouldBlock(
                 "there is no room", errno=exc.errno or 0, op="send", target=self._waiters.target()
@@ -139,20 +139,20 @@ class Socket(Face[UnixSocket]):
         See sendmsg(2) and unix(7).
         """
         handle = self._handle
-        view, numbers, extra = handle._prepared(data, fds, credentials=credentials)
+        view, numbers = handle._prepared(data, fds, credentials=credentials)
         if to is not None:
             where = checked_address(to)
 
             def send_to() -> int:
                 with for_kernel(where) as name:
-                    return handle._attempt(view, numbers, _NOW, extra, name)
+                    return handle._attempt(view, numbers, _NOW, name, credentials=credentials)
 
             # No descriptor tells that a socket has room which this one is not connected to.
             await self._waiters.call((_SEND, where), send_to, timeout, LOOKING)
             return
 
         def send() -> int:
-            return handle._attempt(view, numbers, _NOW, extra)
+            return handle._attempt(view, numbers, _NOW, credentials=credentials)
 
         if handle.kind == "stream":
             await _StreamSend(self._waiters, handle.socket, view, send).run(timeout, self._writing)

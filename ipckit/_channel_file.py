@@ -10,6 +10,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit import _native
+from ipckit._fd_rights import check_access, check_seal
 from ipckit._shm_file import (
     READ_WRITE,
     SHARED,
@@ -273,6 +274,32 @@ def open_file(name: Name) -> int:
         raise Corrupt("what has that name is no channel", errno=code, op="open", target=target)
     hint = "a channel takes the right to read and to write" if code == errno.EACCES else ""
     raise name_descriptors(from_errno(code, op="open", target=target, hint=hint))
+
+
+def reopened(fd: int) -> tuple[int, Name | None]:
+    """A second file description of a channel's memory, and the channel's name.
+
+    The kernel keeps the locks of a peer by file description, so each handle needs its own. This
+    gives no right that `fd` does not have, and does not wait for a lease on the file.
+
+    Raises:
+        InvalidArgument: `fd` is no file in memory that can be opened, or is a memfd that can be
+            cut.
+        AccessDenied: `fd` was not opened for reading and writing.
+    """
+    target = f"the channel of descriptor {fd}"
+    check_access(fd, write=True, target=target)
+    check_seal(fd, target)
+    shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+    try:
+        fresh = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except BlockingIOError as exc:
+        message = "another process holds a lease on the file"
+        raise InvalidArgument(message, errno=exc.errno or 0, op="open", target=target) from None
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+        raise name_descriptors(from_errno(code, op="open", target=target)) from None
+    return fresh, name_of_path(shown)
 
 
 def is_file(name: Name, file: tuple[int, int]) -> bool:

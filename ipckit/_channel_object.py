@@ -16,9 +16,9 @@ from ipckit._channel_file import (
     make_anonymous,
     make_file,
     map_channel,
-    name_of_path,
     open_file,
     path_of,
+    reopened,
     shape_for,
     unlink_file,
 )
@@ -403,18 +403,13 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             spin: see `create`.
 
         Raises:
-            InvalidArgument: `fd` is closed.
+            InvalidArgument: `fd` is closed, is not a regular file, is a memfd without the seal
+                SHRINK, or another process holds a lease on the file.
+            AccessDenied: `fd` was opened for reading only, or for writing only.
             IpcError: as `open`.
         """
         check_options(peer_gone, spin)
-        try:
-            # A file description of its own: the kernel keeps who lives by those.
-            fresh = os.open(f"/proc/self/fd/{checked_fd(fd)}", os.O_RDWR | os.O_CLOEXEC)
-            shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
-        except OSError as exc:
-            message = f"descriptor {fd}: {exc.strerror}"
-            raise InvalidArgument(message, errno=exc.errno or errno.EBADF) from None
-        name = name_of_path(shown)
+        fresh, name = reopened(checked_fd(fd))
         channel = cls._opened(fresh, name, type, owner=False, peer_gone=peer_gone, spin=spin)
         os.close(fd)
         return channel

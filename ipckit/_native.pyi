@@ -427,9 +427,15 @@ class PacketBase:
 
 # native/unix_socket.c
 
+def socket_recv(fd: int, buffer: Buffer, flags: int, /) -> int: ...
+def socket_send(fd: int, data: Buffer, flags: int, /) -> int: ...
+def socket_accept(fd: int, /) -> int: ...
+def socket_poll(fd: int, events: int, timeout: float | None, /) -> bool: ...
+
 @disjoint_base
 class UnixSocketBase:
     _plain: bool
+    _handed_out: bool
 
     def send(
         self,
@@ -443,7 +449,10 @@ class UnixSocketBase:
     def receive(
         self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
     ) -> Packet: ...
-    def _recvmsg(self, size: int, room: int, /) -> Received: ...
+    def _recvmsg(self, size: int, /) -> Received: ...
+    def _sendmsg(
+        self, data: Buffer, fds: list[int], credentials: bool, address: bytes | None, /
+    ) -> int: ...
     def _attach(
         self,
         fileno: Callable[[], int],

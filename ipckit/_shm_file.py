@@ -154,9 +154,25 @@ def name_descriptors(error: IpcError) -> IpcError:
 
 
 def map_file(
-    fd: int, size: int, protection: int, flags: int, target: str, *, offset: int = 0
+    fd: int,
+    size: int,
+    protection: int,
+    flags: int,
+    target: str,
+    *,
+    offset: int = 0,
+    hint: str = "readonly=True asks for less",
 ) -> _native.Mapping:
     """A mapping of a file's bytes, all of which the file has at this moment.
+
+    Args:
+        fd: the file; -1 for none.
+        size: bytes.
+        protection: PROT_READ and PROT_WRITE.
+        flags: MAP_SHARED or MAP_PRIVATE.
+        target: the object, for messages.
+        offset: bytes from the start of the file.
+        hint: how the caller of the public method can ask for fewer rights.
 
     Raises:
         InvalidArgument: the file is shorter.
@@ -174,7 +190,7 @@ def map_file(
         raise InvalidArgument(str(exc), errno=errno.EINVAL, op="mmap", target=target) from None
     except OSError as exc:
         code = exc.errno or errno.EIO
-    message = hint = ""
+    message = ""
     if code == errno.EFBIG:
         length = os.fstat(fd).st_size
         message = f"{size:,} bytes from {offset:,} on reach past the end of the file ({length:,})"
@@ -184,8 +200,8 @@ def map_file(
         message = f"no address space for {size:,} bytes, or the process has {limit} mappings"
     elif code in {errno.EACCES, errno.EPERM}:
         message = "the descriptor's mode or a seal forbids such a mapping"
-        hint = "readonly=True asks for less"
-    raise from_errno(code, op="mmap", target=target, message=message, hint=hint)
+    refused = code in {errno.EACCES, errno.EPERM}
+    raise from_errno(code, op="mmap", target=target, message=message, hint=hint if refused else "")
 
 
 def populate(mapping: _native.Mapping) -> None:

@@ -28,6 +28,12 @@ Mode = Literal["r", "r+", "private"]
 Protection = Literal["none", "r", "r+"]
 
 _PROTECTIONS: Final = {"none": 0, "r": READ, "r+": READ_WRITE}
+# What asks for fewer rights than each mode.
+_LESS: Final[dict[str, str]] = {
+    "r": 'mode="private", readonly=True maps it for this process alone',
+    "r+": 'mode="r" reads it, and mode="private" writes a copy of it',
+    "private": "readonly=True asks for less",
+}
 _MS_ASYNC: Final = 1
 _MS_INVALIDATE: Final = 2
 _MS_SYNC: Final = 4
@@ -103,6 +109,7 @@ class MappedFile(Memory):
         path: str | os.PathLike[str],
         *,
         mode: Mode = "r",
+        readonly: bool = False,
         offset: int = 0,
         size: int | None = None,
     ) -> Self:
@@ -113,17 +120,26 @@ class MappedFile(Memory):
                 not be a symbolic link.
             mode: ``"r"`` to read; ``"r+"`` to write the file too; ``"private"`` to write a copy
                 that nobody else sees.
+            readonly: map it for reading only. With ``"private"`` that is a read-only private
+                mapping; ``"r"`` is read-only in any case, and ``"r+"`` contradicts it.
             offset: bytes from the start of the file, on a page border or not.
             size: bytes; by default all to the end of the file.
 
         Raises:
             NotFound: there is no such file.
-            AccessDenied: its mode forbids it.
-            InvalidArgument: it is empty, no regular file, or too short; or an argument is out of
-                range.
+            AccessDenied: its mode, or a seal, forbids it.
+            TypeError: `readonly` is not a bool.
+            InvalidArgument: it is empty, no regular file, or too short; an argument is out of
+                range; or `readonly` is true with mode ``"r+"``.
         """
         if mode not in {"r", "r+", "private"}:
             message = f"mode is {mode!r}; it takes 'r', 'r+' or 'private'"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
+        if not isinstance(readonly, bool):
+            message = f"readonly is a bool, not {type(readonly).__name__}"
+            raise TypeError(message)
+        if readonly and mode == "r+":
+            message = "mode 'r+' writes the file, and readonly=True forbids it"
             raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
         if offset < 0 or (size is not None and size < 1):
             message = f"offset is {offset} and size {size}; they take 0 or more, and 1 or more"
@@ -138,9 +154,11 @@ class MappedFile(Memory):
                 raise InvalidArgument(
                     message, errno=errno.EINVAL, op="mmap", target=_describe(text)
                 )
-            protection = READ if mode == "r" else READ_WRITE
+            protection = READ if readonly or mode == "r" else READ_WRITE
             flags = PRIVATE if mode == "private" else SHARED
-            mapping = map_file(fd, wanted, protection, flags, _describe(text), offset=offset)
+            mapping = map_file(
+                fd, wanted, protection, flags, _describe(text), offset=offset, hint=_LESS[mode]
+            )
             return cls(mapping, text, mode, offset, identity(fd), owner=False)
         finally:
             os.close(fd)
@@ -391,7 +409,8 @@ def _open(path: str, flags: int) -> int:
     try:
         fd = os.open(path, flags, 0o600)
     except OSError as exc:
-        raise _open_error(exc.errno or errno.EIO, path) from None
+        writing = flags & os.O_ACCMODE == os.O_RDWR and not flags & os.O_CREAT
+        raise _open_error(exc.errno or errno.EIO, path, writing=writing) from None
     except ValueError as exc:  # a NUL inside
         raise InvalidArgument(str(exc), errno=errno.EINVAL, op="open") from None
     if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -401,10 +420,12 @@ def _open(path: str, flags: int) -> int:
     raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=_describe(path))
 
 
-def _open_error(code: int, path: str) -> IpcError:
+def _open_error(code: int, path: str, *, writing: bool) -> IpcError:
     message = hint = ""
     if code == errno.ENOENT:
         hint = f"make it with MappedFile.create({path!r}, size), if its directory is there"
+    elif writing and code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}:
+        hint = _LESS["r+"]
     elif code == errno.ELOOP:
         message = "it is a symbolic link in a directory that anybody may write"
         return InvalidArgument(message, errno=code, op="open", target=_describe(path))

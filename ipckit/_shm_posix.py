@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import posix_ipc
 
 from ipckit._deadline import Deadline
+from ipckit._fd_rights import check_access, check_seal
 from ipckit._handle import checked_mode
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._shm_base import Memory, checked_size
@@ -170,24 +171,24 @@ class PosixSharedMemory(Memory):
         """Map memory whose descriptor came from elsewhere; never owns the object.
 
         The handle takes the descriptor over and closes it. Where this fails, the descriptor is
-        still the caller's. For a memfd take `MemFd.from_fd`, which looks at its seals first.
+        still the caller's. The sender of a descriptor can cut what has no seal; `receive_handle`
+        looks at whose it is, and this method trusts the caller. For a memfd take `MemFd.from_fd`.
 
         Args:
             fd: a descriptor of shared memory.
             readonly: map it for reading only.
 
         Raises:
-            InvalidArgument: `fd` is closed, or has no size.
-            AccessDenied: the descriptor is read-only, and `readonly` is False.
+            InvalidArgument: `fd` is closed, is not a regular file, has no size, or is a memfd
+                without the seal SHRINK.
+            AccessDenied: the descriptor is read-only and `readonly` is False, or it is write-only.
         """
         name: Name | None = None
-        checked_fd(fd)
-        try:
-            size = os.fstat(fd).st_size
-            shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
-        except OSError as exc:
-            message = f"descriptor {fd}: {exc.strerror}"
-            raise InvalidArgument(message, errno=exc.errno or errno.EBADF) from None
+        target = f"the shared memory of descriptor {checked_fd(fd)}"
+        check_access(fd, write=not readonly, target=target)
+        check_seal(fd, target)
+        size = os.fstat(fd).st_size
+        shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
         if shown.startswith("/dev/shm/") and not shown.endswith(" (deleted)"):  # noqa: S108
             name = Name(shown.removeprefix("/dev/shm"))  # noqa: S108
         if size == 0:

@@ -2,15 +2,20 @@
 
 Whether a socket blocks is a property that all processes share who have it, so nothing here
 changes it: each call says by MSG_DONTWAIT that it shall not wait, and poll waits.
+
+The methods of a socket that gevent or eventlet has patched wait by themselves, without an end, and
+`select.poll` is gone under eventlet. So poll is native, and what a patched socket (it is not a
+`_socket.socket`) shall do is done natively on its descriptor.
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
-import select
 import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock, from_errno
 
@@ -23,11 +28,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 # Plain numbers: each operation on an enumeration's costs as much as a system call.
-NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)  # SIGPIPE may have its default action again
-NO_WAIT: Final = int(socket.MSG_DONTWAIT) | NO_SIGNAL
-READABLE: Final = select.POLLIN
-WRITABLE: Final = select.POLLOUT
-_LONGEST_MS: Final = 2**31 - 1
+_NO_WAIT: Final = int(socket.MSG_DONTWAIT) | int(socket.MSG_NOSIGNAL)
+READABLE: Final = 0x1  # POLLIN; eventlet takes parts of the module select away
+WRITABLE: Final = 0x4  # POLLOUT
+_REFUSED_MOST: Final = 64  # things of peers that are not allowed, in a call that does not wait
 
 
 class HasSocket(Protocol):
@@ -45,11 +49,17 @@ def plain(sock: socket.socket | HasSocket) -> socket.socket:
     Raises:
         TypeError: it is neither.
     """
-    found: Any = sock if isinstance(sock, socket.socket) else getattr(sock, "socket", None)
-    if not isinstance(found, socket.socket):
+    # A patched module has another class `socket` than the sockets that were made before.
+    kinds = (socket.socket, _socket.socket)
+    found: Any = sock if isinstance(sock, kinds) else getattr(sock, "socket", None)
+    if not isinstance(found, kinds):
         message = f"sock is a UnixSocket or a socket.socket, not {type(sock).__name__}"
         raise TypeError(message)
-    return found
+    if hasattr(found, "do_handshake"):
+        message = "sock speaks TLS, and framing works on the bytes below it; "
+        message += "feed what its recv gives to a Framing"
+        raise TypeError(message)
+    return found  # type: ignore[return-value]
 
 
 def describe(sock: socket.socket) -> str:
@@ -87,16 +97,7 @@ def wait(sock: socket.socket, events: int, deadline: Deadline) -> bool:
     number = sock.fileno()
     if number < 0:
         raise from_errno(errno.EBADF, op="poll", message="the socket is closed")
-    poller = select.poll()
-    poller.register(number, events)
-    while True:
-        left = deadline.remaining
-        # Rounded up: a wait that is cut short would be one more turn, or an early Timeout.
-        pause = None if left is None else min(_LONGEST_MS, int(left * 1000) + 1)
-        if poller.poll(pause):
-            return True
-        if deadline.expired:
-            return False
+    return _native.socket_poll(number, events, deadline.remaining)
 
 
 def repeat(
@@ -125,6 +126,27 @@ def repeat(
             raise late(deadline, op=op, target=target or describe(sock), waited=waited) from None
 
 
+def admitted(take: Callable[[], T | None], deadline: Deadline, *, op: str, target: str) -> T:
+    """Take things until one is not None, as it is for a peer that is not allowed.
+
+    Peers that are not allowed could keep this busy for ever: each has the next thing ready. So
+    the deadline counts for those too, and without time to wait only so many are looked at.
+
+    Raises:
+        Timeout: only such things came until the deadline.
+        WouldBlock: only such things were there, and the deadline had no time.
+        OSError: what else `take` raises.
+    """
+    waited = not deadline.expired
+    refused = 0
+    while (taken := take()) is None:
+        refused += 1
+        if deadline.expired and (waited or refused >= _REFUSED_MOST):
+            message = "only peers came that are not allowed"
+            raise late(deadline, op=op, target=target, waited=waited, message=message)
+    return taken
+
+
 def receive_into(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
     """Receive what is there, at least one byte; 0 at the end of the stream.
 
@@ -134,10 +156,32 @@ def receive_into(sock: socket.socket, view: memoryview, deadline: Deadline) -> i
     return failing_as(
         "recv",
         sock,
-        lambda: repeat(
-            sock, READABLE, deadline, lambda: sock.recv_into(view, 0, NO_WAIT), op="recv"
-        ),
+        lambda: repeat(sock, READABLE, deadline, lambda: receive_now(sock, view), op="recv"),
     )
+
+
+def receive_now(sock: socket.socket, view: Buffer, flags: int = 0) -> int:
+    """Receive what is there; 0 at the end of the stream.
+
+    Raises:
+        BlockingIOError: nothing is there.
+        OSError: as the kernel has it.
+    """
+    if isinstance(sock, _socket.socket):  # a subclass may have its own
+        return sock.recv_into(view, 0, flags | _NO_WAIT)
+    return _native.socket_recv(sock.fileno(), view, flags)
+
+
+def send_now(sock: socket.socket, data: Buffer) -> int:
+    """Send what there is room for, without SIGPIPE, which may have its default action again.
+
+    Raises:
+        BlockingIOError: there is no room.
+        OSError: as the kernel has it.
+    """
+    if isinstance(sock, _socket.socket):
+        return sock.send(data, _NO_WAIT)
+    return _native.socket_send(sock.fileno(), data, 0)
 
 
 def failing_as(op: str, sock: socket.socket, act: Callable[[], T]) -> T:
@@ -169,7 +213,7 @@ def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
                 "send",
                 sock,
                 lambda rest=rest: repeat(  # type: ignore[misc]
-                    sock, WRITABLE, deadline, lambda: sock.send(rest, NO_WAIT), op="send"
+                    sock, WRITABLE, deadline, lambda: send_now(sock, rest), op="send"
                 ),
             )
         except (Timeout, WouldBlock) as exc:

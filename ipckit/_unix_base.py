@@ -56,6 +56,18 @@ def adopt_socket(fd: int) -> socket.socket:
     return made
 
 
+def wrapped(fd: int, number: int) -> socket.socket:
+    """A socket object that blocks, over a new UNIX socket of a type, which it takes over."""
+    try:
+        made = socket.socket(socket.AF_UNIX, number, 0, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    if made.gettimeout() is not None:  # socket.setdefaulttimeout is not for us
+        made.settimeout(None)
+    return made
+
+
 def is_listening(sock: socket.socket) -> bool:
     """Whether a socket accepts connections."""
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import array
 import errno
 import os
 import resource
-import socket
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,15 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SCM_MAX_FD: Final = 253  # the kernel's own limit for one message
-_SO_PASSSEC: Final = 34
-_SO_PASSPIDFD: Final = 76
-_UCRED: Final = struct.Struct("iII")
-_SECURITY_MAX: Final = 256
-_FD_SIZE: Final = 4
+CROWDED: Final = 2  # control messages left no room for a descriptor
 
-# What the native recvmsg gives: bytes, descriptors, (pid, uid, gid), flags, whether control
-# messages came, address.
-Received = tuple[bytes, Descriptors, tuple[int, int, int] | None, int, bool, str | bytes | None]
+# What the native recvmsg gives: bytes, descriptors, (pid, uid, gid), flags, which control messages
+# came (0 for none, 1 for some, CROWDED), address.
+Received = tuple[bytes, Descriptors, tuple[int, int, int] | None, int, int, str | bytes | None]
 
 
 def numbers_of(fds: Iterable[Any]) -> list[int]:
@@ -55,17 +48,6 @@ def numbers_of(fds: Iterable[Any]) -> list[int]:
     return found
 
 
-def controls(numbers: Sequence[int], *, credentials: bool) -> list[tuple[int, int, Any]]:
-    """The control messages that carry descriptors, and this process's credentials."""
-    made: list[tuple[int, int, Any]] = []
-    if numbers:
-        made.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", numbers)))
-    if credentials:
-        own = _UCRED.pack(os.getpid(), os.getuid(), os.getgid())
-        made.append((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, own))
-    return made
-
-
 def send_error(exc: OSError, target: str, *, size: int, numbers: Sequence[int]) -> IpcError:
     """The error for a message that could not be sent, with the limit that was met."""
     code = exc.errno or errno.EIO
@@ -91,24 +73,6 @@ def send_error(exc: OSError, target: str, *, size: int, numbers: Sequence[int]) 
     return from_errno(code, op="send", target=target, message=message, hint=hint)
 
 
-def room_for(sock: socket.socket, max_fds: int) -> int:
-    """The control buffer for so many descriptors, and all else that the socket asks for.
-
-    Who set an option by hand, or systemd for us, gets that control message too; without room
-    for it the kernel would cut off the descriptors, which come last.
-    """
-    room = socket.CMSG_SPACE(max_fds * _FD_SIZE) if max_fds else 0
-    for option, size in (
-        (socket.SO_PASSCRED, _UCRED.size),
-        (_SO_PASSSEC, _SECURITY_MAX),
-        (_SO_PASSPIDFD, _FD_SIZE),
-    ):
-        with suppress(OSError):  # an older kernel
-            if sock.getsockopt(socket.SOL_SOCKET, option):
-                room += socket.CMSG_SPACE(size)
-    return room
-
-
 def checked_max_fds(max_fds: int) -> int:
     """How many descriptors are welcome.
 
@@ -132,29 +96,31 @@ def close_all(numbers: Iterable[int]) -> None:
             os.close(number)
 
 
-def check_fds(fds: Descriptors, *, max_fds: int, cut: bool, target: str) -> None:
+def check_fds(
+    fds: Descriptors, *, max_fds: int, cut: bool, crowded: bool = False, target: str
+) -> None:
     """Close descriptors that are not welcome, and say why.
 
     Args:
         fds: what came.
         max_fds: how many are welcome; with 0, those that come are closed and nothing is said.
         cut: whether the kernel had to leave some out (MSG_CTRUNC).
+        crowded: whether other control messages took the room.
         target: the socket, for messages.
 
     Raises:
         MessageTooLong: more came than are welcome.
-        LimitReached: the process has no room for them.
+        LimitReached: the kernel left some out; the message has the cause.
     """
     count = len(fds)
     if count <= max_fds and not (cut and max_fds):
         return
-    limit = soft_limit(resource.RLIMIT_NOFILE)
-    full = max_fds > count and descriptors_exhausted()
-    used = limit if full else "fewer"
+    # The number is free again once they are closed.
+    exhausted = cut and descriptors_exhausted()
     fds.close()
     if max_fds == 0:
         return
-    if count >= max_fds:
+    if count > max_fds:
         message = f"it came with more descriptors than max_fds ({max_fds}); all of them are closed"
         raise MessageTooLong(
             message,
@@ -163,14 +129,22 @@ def check_fds(fds: Descriptors, *, max_fds: int, cut: bool, target: str) -> None
             target=target,
             hint=f"receive with a larger max_fds, up to {SCM_MAX_FD}",
         )
-    message = f"only {count} of its descriptors found room: the process has {used} open "
-    message += (
-        f"of the {limit} that RLIMIT_NOFILE allows; those that came are closed, the message is gone"
-    )
-    raise LimitReached(
-        message,
-        errno=errno.EMFILE,
-        op="recvmsg",
-        target=target,
-        hint="close some, or raise it with ulimit -n",
-    )
+    code, cause, hint = _why_cut(exhausted=exhausted, crowded=crowded)
+    message = f"only {count} of its descriptors found room: {cause}; those that came are closed, "
+    message += "the message is gone"
+    raise LimitReached(message, errno=code, op="recvmsg", target=target, hint=hint)
+
+
+def _why_cut(*, exhausted: bool, crowded: bool) -> tuple[int, str, str]:
+    """Why the kernel left descriptors out: an errno, the cause, and what to do."""
+    if exhausted:
+        limit = soft_limit(resource.RLIMIT_NOFILE)
+        cause = f"the process has {limit} open of the {limit} that RLIMIT_NOFILE allows"
+        return errno.EMFILE, cause, "close some, or raise it with ulimit -n"
+    if crowded:
+        cause = "other control messages, which the socket's options ask for, took the room"
+        hint = "unset options of the socket, such as SO_PASSSEC or SO_TIMESTAMP"
+        return errno.ENOBUFS, cause, hint
+    cause = "the kernel refused the others, though the process has descriptors free"
+    hint = "a security module (SELinux, AppArmor) may forbid them; see its audit log"
+    return errno.EACCES, cause, hint

@@ -10,12 +10,14 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from ipckit import _native
 from ipckit import _unix_records as records
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._shm_file import name_descriptors
-from ipckit._sock_io import READABLE, repeat
+from ipckit._sock_io import READABLE, admitted, repeat
 from ipckit._unix_address import (
+    TYPES,
     Abstract,
     Address,
     Kind,
@@ -24,7 +26,7 @@ from ipckit._unix_address import (
     describe,
     for_kernel,
 )
-from ipckit._unix_base import Endpoint, file_at, is_listening
+from ipckit._unix_base import Endpoint, file_at, is_listening, wrapped
 from ipckit._unix_socket import UnixSocket, peer_of
 from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, from_errno
 
@@ -92,20 +94,19 @@ class UnixListener(Endpoint):
         See accept(2).
         """
         deadline = Deadline(timeout)
-        while True:
-            made = self._accept_one(deadline)
-            if made is not None:
-                return made
+        return admitted(
+            lambda: self._accept_one(deadline), deadline, op="accept", target=self._target
+        )
 
     def _accept_one(self, deadline: Deadline) -> UnixSocket | None:
         """One connection; None for one that is not allowed."""
         self._check_open("accept")
         try:
-            sock, _ = repeat(
+            number = repeat(
                 self._socket,
                 READABLE,
                 deadline,
-                self._socket.accept,
+                lambda: _native.socket_accept(self._socket.fileno()),
                 op="accept",
                 target=self._target,
             )
@@ -116,6 +117,7 @@ class UnixListener(Endpoint):
             raise name_descriptors(
                 from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
             ) from None
+        sock = wrapped(number, TYPES[self._kind])
         try:
             if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
                 made = UnixSocket(sock)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
 from ipckit._deadline import Deadline
-from ipckit._sock_io import NO_WAIT, READABLE, WRITABLE, late, partly, repeat, wait
+from ipckit._sock_io import READABLE, WRITABLE, admitted, late, partly, repeat, wait
 from ipckit._unix_address import checked_address, for_kernel, shown
 from ipckit._unix_base import Endpoint
-from ipckit._unix_control import (
-    check_fds,
-    checked_max_fds,
-    controls,
-    numbers_of,
-    room_for,
-    send_error,
-)
+from ipckit._unix_control import CROWDED, check_fds, checked_max_fds, numbers_of, send_error
 from ipckit._unix_packet import Credentials, Descriptors, Packet
 from ipckit.errors import InvalidArgument, IpcError, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -49,13 +43,10 @@ class Messages(_native.UnixSocketBase, Endpoint):
         allow_uids: Collection[int] | None = None,
     ) -> None:
         super().__init__(sock, owner=owner, path=path)
-        self._rooms: dict[int, int] = {}  # of control buffers, by how many descriptors
         self._allow_uids = None if allow_uids is None else frozenset(allow_uids)
         self._stream = self._kind == "stream"
         self._attach(sock.fileno, Packet, Descriptors, self._stream)
-        credentials = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED))
-        named = self._kind == "dgram" and bool(sock.getsockname())
-        self._plain = not credentials and not named and allow_uids is None
+        self._set_plain()
 
     # -- sending and receiving: what the native base leaves to Python ------------------------------
 
@@ -70,29 +61,29 @@ class Messages(_native.UnixSocketBase, Endpoint):
     ) -> None:
         """`send`, after the first `sent` bytes, and the descriptors with them."""
         deadline = Deadline(timeout)
-        view, numbers, extra = self._prepared(data, fds, credentials=credentials)
+        view, numbers = self._prepared(data, fds, credentials=credentials)
         if to is not None:
             with for_kernel(checked_address(to)) as name:
-                self._attempt(view, numbers, deadline, extra, name)
+                self._attempt(view, numbers, deadline, name, credentials=credentials)
             return
         if sent:
-            extra = []
+            numbers, credentials = [], False
         waited = not deadline.expired
         while True:
             try:
-                sent += self._attempt(view[sent:], numbers, deadline, extra)
+                sent += self._attempt(view[sent:], numbers, deadline, credentials=credentials)
             except (Timeout, WouldBlock) as exc:
                 if sent:
                     raise partly(sent, len(view), exc, waited=waited) from None
                 raise
             if sent >= len(view):
                 return
-            extra, numbers = [], []  # they went with the first bytes
+            numbers, credentials = [], False  # they went with the first bytes
 
     def _prepared(
         self, data: Buffer, fds: Iterable[Any], *, credentials: bool
-    ) -> tuple[memoryview, list[int], list[Any]]:
-        """What is to be sent: the bytes, the descriptors, and their control messages."""
+    ) -> tuple[memoryview, list[int]]:
+        """What is to be sent: the bytes and the descriptors."""
         self._check_open("send")
         view = memoryview(data)
         if not view.c_contiguous:
@@ -103,40 +94,37 @@ class Messages(_native.UnixSocketBase, Endpoint):
         if self._stream and not view and (numbers or credentials):
             message = "on a stream, descriptors and credentials need a byte to go with"
             raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
-        return view, numbers, controls(numbers, credentials=credentials)
+        return view, numbers
 
     def _attempt(
         self,
         view: memoryview,
         numbers: list[int],
         deadline: Deadline,
-        extra: list[Any],
         name: str | bytes | None = None,
+        *,
+        credentials: bool,
     ) -> int:
+        to = None if name is None else os.fsencode(name)
+
+        def attempt() -> int:
+            return self._sendmsg(view, numbers, credentials, to)
+
         try:
-            if name is not None:
-                return self._send_to(view, extra, name, deadline)
-            return repeat(
-                self._socket,
-                WRITABLE,
-                deadline,
-                lambda: self._socket.sendmsg([view], extra, NO_WAIT),
-                op="send",
-                target=self._target,
-            )
+            if to is not None:
+                return self._send_to(attempt, deadline)
+            return repeat(self._socket, WRITABLE, deadline, attempt, op="send", target=self._target)
         except IpcError:
             raise
         except OSError as exc:
             raise self._send_error(exc, len(view), numbers) from None
 
-    def _send_to(
-        self, view: memoryview, extra: list[Any], name: str | bytes, deadline: Deadline
-    ) -> int:
+    def _send_to(self, attempt: Callable[[], int], deadline: Deadline) -> int:
         waited = not deadline.expired
         # poll tells nothing of a receiver that the socket is not connected to.
         for _ in deadline.looks():
             try:
-                return self._socket.sendmsg([view], extra, NO_WAIT, name)
+                return attempt()
             except BlockingIOError:
                 pass
         message = "the receiver's queue is full (net.unix.max_dgram_qlen)"
@@ -156,29 +144,27 @@ class Messages(_native.UnixSocketBase, Endpoint):
     def _receive_slowly(self, max_bytes: int, max_fds: int, timeout: float | None) -> Packet:
         self._check_open("recvmsg")
         deadline = Deadline(timeout)
-        while True:
-            packet = self._receive_message(max_bytes, max_fds, deadline)
-            if packet is not None:
-                return packet
+        return admitted(
+            lambda: self._receive_message(max_bytes, max_fds, deadline),
+            deadline,
+            op="recv",
+            target=self._target,
+        )
 
     def _receive_message(self, max_bytes: int, max_fds: int, deadline: Deadline) -> Packet | None:
         """One packet; None for one whose sender is not allowed."""
         if not 0 <= max_bytes < 2**31:
             raise self._size_error(max_bytes)
-        room = self._rooms.get(max_fds)
-        if room is None:
-            # The sum is what a buffer for each needs: the kernel pads the last one too.
-            room = room_for(self._socket, checked_max_fds(max_fds))
-            self._rooms[max_fds] = room
+        checked_max_fds(max_fds)
         try:
             try:
-                found = self._recvmsg(max_bytes, room)
+                found = self._recvmsg(max_bytes)
             except BlockingIOError:
                 found = repeat(
                     self._socket,
                     READABLE,
                     deadline,
-                    lambda: self._recvmsg(max_bytes, room),
+                    lambda: self._recvmsg(max_bytes),
                     op="recv",
                     target=self._target,
                 )
@@ -197,8 +183,9 @@ class Messages(_native.UnixSocketBase, Endpoint):
         return packet
 
     def _sorted(self, found: Received, max_bytes: int, max_fds: int) -> Packet:
-        data, fds, sender, told, controlled, address = found
-        check_fds(fds, max_fds=max_fds, cut=bool(told & MSG_CTRUNC), target=self._target)
+        data, fds, sender, told, control, address = found
+        cut = bool(told & MSG_CTRUNC)
+        check_fds(fds, max_fds=max_fds, cut=cut, crowded=control == CROWDED, target=self._target)
         packet = Packet(
             data,
             fds,
@@ -206,16 +193,11 @@ class Messages(_native.UnixSocketBase, Endpoint):
             truncated=bool(told & MSG_TRUNC),
             address=shown(address),
         )
-        if not data and not controlled and not (max_bytes == 0 and self._stream):
+        if not data and not control and not (max_bytes == 0 and self._stream):
             # Where each message says who sent it, one that says nothing is none.
-            tells = self._kind == "seqpacket" and bool(self._room_beside_fds())
+            tells = self._kind == "seqpacket" and self.pass_credentials
             packet.eof = not packet.truncated if tells else self._is_end()
         return packet
-
-    def _room_beside_fds(self) -> int:
-        if 0 not in self._rooms:
-            self._rooms[0] = room_for(self._socket, 0)
-        return self._rooms[0]
 
     def _size_error(self, max_bytes: int) -> InvalidArgument:
         message = f"max_bytes is {max_bytes}; it takes 0 to 2**31 - 1, and what memory has"
@@ -262,6 +244,19 @@ class Messages(_native.UnixSocketBase, Endpoint):
     def pass_credentials(self, value: bool) -> None:
         self._check_open("setsockopt")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, int(value))
-        self._rooms.clear()
+        self._set_plain()
+
+    def _set_plain(self) -> None:
         named = self._kind == "dgram" and bool(self._socket.getsockname())
-        self._plain = not value and not named and self._allow_uids is None
+        self._plain = not self.pass_credentials and not named and self._allow_uids is None
+
+    @property
+    def socket(self) -> socket.socket:
+        """The standard library's socket inside, which stays the handle's.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        inside = super().socket
+        self._handed_out = True
+        return inside

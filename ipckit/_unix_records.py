@@ -12,6 +12,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ipckit._fd_rights import check_sender_cannot_cut, checked_uid
 from ipckit._lazy import np
 from ipckit._shm_memfd import MemFd, Seal
 from ipckit._sock_io import gone
@@ -32,6 +33,7 @@ PREFIX: Final = struct.Struct("<8sI")
 ARRAY: Final = b"ipckitA1"
 HANDLE: Final = b"ipckitH1"
 TEXT_MAX: Final = 32768
+_FDS_MOST: Final = 1  # a record has one descriptor, or none
 _SEALS: Final = Seal.SHRINK | Seal.GROW | Seal.WRITE
 _PLAIN_DTYPE: Final = re.compile(r"[<>|=](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d*[A-Za-z]{1,7}\])?)")
 _KINDS: Final = frozenset("?biufcSUVmM")
@@ -42,6 +44,8 @@ _DTYPE_MAX: Final = 2**31
 
 # How a handle of each class is made from its descriptor: the classes' own modules enter them.
 MAKERS: Final[dict[str, type[Any]]] = {}
+# Those whose memory may be a named file, which no seal keeps from being cut.
+_NAMED_MEMORY: Final = frozenset({"PosixSharedMemory", "Channel"})
 
 
 def encode(magic: bytes, facts: dict[str, Any]) -> bytes:
@@ -76,7 +80,8 @@ class Partial:
 
     def __init__(self) -> None:
         self.fds = Descriptors()
-        self._data = b""
+        self._came = 0
+        self._data = bytearray()
 
     def __bool__(self) -> bool:
         return bool(self._data)
@@ -89,7 +94,7 @@ class Partial:
         """
         if len(self._data) < PREFIX.size:
             return PREFIX.size - len(self._data)
-        size = text_size(self._data[: PREFIX.size], magic)
+        size = text_size(bytes(self._data[: PREFIX.size]), magic)
         return PREFIX.size + size - len(self._data)
 
     def add(self, packet: Packet, size: int, target: str) -> None:
@@ -98,15 +103,28 @@ class Partial:
         Raises:
             PeerGone: the stream ended.
         """
-        self.fds.extend(packet.fds)
+        self._came += len(packet.fds)
+        if self._came > _FDS_MOST:
+            # Closed at once: a sender could give one with each byte, until this process has no
+            # number left. The rest of the record is read, so that the stream stays in step.
+            packet.close()
+            self.fds.close()
+        else:
+            self.fds.extend(packet.fds)
         if packet.eof:
             message = f"the stream ended with {size} bytes of a record missing"
             raise gone(message, op="recv", target=target)
         self._data += packet.data
 
     def packet(self) -> Packet:
-        """The record's JSON and descriptors."""
-        return Packet(self._data[PREFIX.size :], self.fds)
+        """The record's JSON and descriptors.
+
+        Raises:
+            Corrupt: more descriptors came than a record may have; all of them are closed.
+        """
+        if self._came > _FDS_MOST:
+            raise corrupt(f"{self._came} descriptors with one record; all of them are closed")
+        return Packet(bytes(self._data[PREFIX.size :]), self.fds)
 
 
 def decode(text: bytes) -> dict[str, Any]:
@@ -341,8 +359,10 @@ def handle_in(
     """The handle that a record and its descriptor are; the descriptor is taken where this works.
 
     Raises:
-        Corrupt: the descriptor is no such thing.
+        Corrupt: the descriptor is no such thing, or memory that its sender could cut.
         LayoutMismatch: it is of another class than expected.
+        AccessDenied: the descriptor gives less than the class needs, or the memory is another
+            user's.
     """
     name = facts.get("class")
     if not isinstance(name, str) or name not in MAKERS or len(fds) != 1:
@@ -351,9 +371,13 @@ def handle_in(
     if not issubclass(maker, expected):
         message = f"a {name} came where {expected.__name__} was expected"
         raise LayoutMismatch(message, errno=errno.EBADMSG, op="receive_handle")
+    options = dict(options)
     if hasattr(maker, "readonly") and facts.get("readonly") is True:
-        options = {"readonly": True, **options}
+        options.setdefault("readonly", True)
     try:
+        if name in _NAMED_MEMORY:
+            trusted = checked_uid(options.pop("owner_uid", None))
+            check_sender_cannot_cut(fds[0], f"the {name} that came", trusted)
         handle = maker.from_fd(fds[0], **options)
     except InvalidArgument as exc:
         raise corrupt(f"a descriptor that is no {name}, or not a safe one: {exc}") from None

@@ -141,11 +141,16 @@ class UnixSocket(Messages):
         Args:
             expected: the class that is due; by default any.
             timeout: seconds to wait.
-            options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``.
+            options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``. For
+                a PosixSharedMemory or a Channel also ``owner_uid=``, a user whose memory is
+                accepted although that user could cut it.
 
         Raises:
             LayoutMismatch: another class came.
-            Corrupt: what came is no handle, or not what it says.
+            Corrupt: what came is no handle, or not what it says, or is memory that the sender
+                could cut.
+            AccessDenied: the descriptor gives fewer rights than the class needs, or the memory
+                belongs to another user or can be written by other users.
             PeerGone: the stream ended.
             IpcError: as `receive`, and as `from_fd`.
         """
@@ -171,9 +176,13 @@ class UnixSocket(Messages):
                 raise
             return packet
         deadline = Deadline(timeout)
+        waited = not deadline.expired
         partial = records.Partial()
         try:
             while size := partial.missing(magic):
+                if waited and deadline.expired:
+                    # A sender that drips has a byte ready for each turn.
+                    raise late(deadline, op="recv", target=self._target, waited=True)  # noqa: TRY301
                 got = bool(partial)
                 try:
                     packet = self.receive(size, max_fds=1, timeout=deadline.remaining)

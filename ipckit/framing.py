@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from ipckit._framing_rules import DelimitedFrames, FixedFrames, Framing, LengthPrefixed
 from ipckit._sock_io import (
+    READABLE,
     deadline_of,
     describe,
     gone,
     partly,
     plain,
     receive_into,
+    receive_now,
     repeat,
     send_all,
 )
@@ -212,12 +214,15 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
     waited = not deadline.expired
-    buffer = bytearray(n)
-    view = memoryview(buffer)
+    buffer = bytearray(min(n, _CHUNK))
     got = 0
     while got < n:
+        if got == len(buffer):
+            # A peer that announces more than it sends costs no memory: room grows as bytes come.
+            buffer.extend(bytes(min(n - got, got)))
         try:
-            count = receive_into(found, view[got:], deadline)
+            with memoryview(buffer) as view, view[got:] as rest:
+                count = receive_into(found, rest, deadline)
         except (Timeout, WouldBlock) as exc:
             if got:
                 raise partly(got, n, exc, waited=waited) from None
@@ -286,9 +291,10 @@ def read_line(
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
     line = bytearray()
+    room = memoryview(bytearray(min(_CHUNK, max_size)))
     while True:
         try:
-            seen = _peek(found, min(_CHUNK, max_size - len(line)), deadline)
+            seen = _peek(found, room[: max_size - len(line)], deadline)
         except (Timeout, WouldBlock) as exc:
             if line:
                 exc.strerror = f"the deadline passed after {len(line):,} bytes of a line"
@@ -301,20 +307,18 @@ def read_line(
             raise gone(f"{message}and its end was missing", op="recv", target=describe(found))
         end = seen.find(delimiter) + 1
         # What was seen is there, so this does not wait.
-        line += found.recv(end or len(seen))
+        line += room[: receive_now(found, room[: end or len(seen)])]
         if end:
             return bytes(line)
         if len(line) >= max_size:
             _too_long(sock, max_size)
 
 
-def _peek(sock: socket.socket, size: int, deadline: Deadline) -> bytes:
-    flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
-    return _failing_as(
-        "recv",
-        sock,
-        lambda: repeat(sock, 1, deadline, lambda: sock.recv(size, flags), op="recv"),
-    )
+def _peek(sock: socket.socket, room: memoryview, deadline: Deadline) -> bytes:
+    def peek() -> bytes:
+        return bytes(room[: receive_now(sock, room, socket.MSG_PEEK)])
+
+    return _failing_as("recv", sock, lambda: repeat(sock, READABLE, deadline, peek, op="recv"))
 
 
 def _too_long(sock: Any, max_size: int) -> NoReturn:

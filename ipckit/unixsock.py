@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import io
 import os
@@ -25,7 +26,7 @@ from ipckit._unix_address import (
     describe,
     for_kernel,
 )
-from ipckit._unix_base import is_listening
+from ipckit._unix_base import is_listening, wrapped
 from ipckit._unix_listener import UnixListener
 from ipckit._unix_packet import Credentials, Descriptors, Packet
 from ipckit._unix_socket import Peer, UnixSocket
@@ -102,13 +103,20 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
     where, number = checked_address(address), checked_type(kind)
     deadline = Deadline(timeout)
     try:
-        sock = socket.socket(socket.AF_UNIX, number)
+        # The class that gevent and eventlet leave alone: theirs waits for a full backlog by itself,
+        # without an end.
+        raw = _socket.socket(socket.AF_UNIX, number)
     except OSError as exc:
         raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
     try:
-        _unlimited(sock)
+        raw.settimeout(None)  # socket.setdefaulttimeout is not for us
         with for_kernel(where) as name:
-            _connect(sock, name, where, deadline)
+            _connect(raw, name, where, deadline)
+    except BaseException:
+        raw.close()
+        raise
+    sock = wrapped(raw.detach(), number)
+    try:
         made = UnixSocket(sock)
     except BaseException:
         sock.close()
@@ -123,7 +131,7 @@ def _unlimited(sock: socket.socket) -> None:
 
 
 def _connect(
-    sock: socket.socket, name: str | bytes, where: Path | Abstract, deadline: Deadline
+    sock: _socket.socket, name: str | bytes, where: Path | Abstract, deadline: Deadline
 ) -> None:
     waited = not deadline.expired
     while True:
@@ -144,7 +152,7 @@ def _connect(
             return
 
 
-def _connect_once(sock: socket.socket, name: str | bytes, deadline: Deadline) -> None:
+def _connect_once(sock: _socket.socket, name: str | bytes, deadline: Deadline) -> None:
     """Connect, waiting in the kernel: no poll tells when a UNIX listener's backlog has room."""
     remaining = deadline.remaining
     if remaining == 0:
@@ -164,7 +172,7 @@ def _connect_once(sock: socket.socket, name: str | bytes, deadline: Deadline) ->
         _limit_sending(sock, 0)
 
 
-def _limit_sending(sock: socket.socket, seconds: float) -> None:
+def _limit_sending(sock: _socket.socket, seconds: float) -> None:
     import struct  # noqa: PLC0415
 
     whole = min(int(seconds), 2**31)

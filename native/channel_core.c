@@ -23,7 +23,7 @@ reopen(int fd)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC);
+    return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* a lease must not make it wait */
 }
 
 /* The description of its own, made when a forked child first needs it: 0, or -1 and errno. */

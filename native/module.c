@@ -14,7 +14,8 @@ module_exec(PyObject *module)
         ipckit_add_channel_core, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_channel_slot, ipckit_add_channel_file, ipckit_add_channel_iterate,
         ipckit_add_spare_bytes, ipckit_add_chunks,
-        ipckit_add_unix_descriptors, ipckit_add_unix_packet, ipckit_add_unix_socket,
+        ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
+        ipckit_add_unix_socket,
     };
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
         if (add[i](module) < 0) {

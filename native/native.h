@@ -54,6 +54,7 @@ HIDDEN int ipckit_add_channel_iterate(PyObject *module);
 HIDDEN int ipckit_add_spare_bytes(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);
 HIDDEN int ipckit_add_unix_descriptors(PyObject *module);
+HIDDEN int ipckit_add_unix_io(PyObject *module);
 HIDDEN int ipckit_add_unix_packet(PyObject *module);
 HIDDEN int ipckit_add_unix_socket(PyObject *module);
 

@@ -9,10 +9,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CONTROL_MAX 4096
-/* For what somebody may have asked the socket for: credentials, a security label, a pidfd. Without
-   room for it the kernel would cut off the descriptors, which come last. */
-#define OTHERS_ROOM 512
+/* Room for the control messages that the options of a socket bring beside descriptors: timestamps
+   (144 bytes at most), credentials, a security label (SELinux has long ones), a pidfd, and what later
+   kernels add. The kernel writes the timestamps first and the descriptors after most others. It cuts
+   off what finds no room, so that a smaller buffer would lose credentials or descriptors. The
+   options belong to every process that has the socket, and can change at any time: the room does
+   not depend on them. */
+#define OTHERS_ROOM 4096
+#define CONTROL_MAX (OTHERS_ROOM + CMSG_SPACE(SCM_MAX_FD * sizeof(int)))
 #ifndef SCM_PIDFD
 #define SCM_PIDFD 0x04
 #endif
@@ -159,10 +163,10 @@ take_over(unix_object *self, reception *got, unix_buffer *buffer, ssize_t size)
     return -1;
 }
 
-/* Receives up to `size` bytes and what `room` holds; 0, or -1 with errno, EAGAIN where nothing is
-   there, or with an exception set and errno 0. */
+/* Receives up to `size` bytes and all that comes beside them; 0, or -1 with errno, EAGAIN where
+   nothing is there, or with an exception set and errno 0. */
 static int
-receive(unix_object *self, int fd, long size, long room, reception *got)
+receive(unix_object *self, int fd, long size, reception *got)
 {
     bool staged = size <= STAGE_BYTES && self->last_size <= GIL_FREE_BYTES;
     unix_buffer buffer;
@@ -175,8 +179,8 @@ receive(unix_object *self, int fd, long size, long room, reception *got)
                                    .msg_namelen = sizeof got->name,
                                    .msg_iov = &got->vector,
                                    .msg_iovlen = 1,
-                                   .msg_control = room > 0 ? got->control : NULL,
-                                   .msg_controllen = (size_t)room};
+                                   .msg_control = got->control,
+                                   .msg_controllen = sizeof got->control};
     ssize_t came = receive_now(fd, &got->message, staged);
     int error = errno == EINTR ? EAGAIN : errno;
     if (came >= 0) {
@@ -189,6 +193,14 @@ receive(unix_object *self, int fd, long size, long room, reception *got)
     return -1;
 }
 
+/* Which control messages came: 0 for none, 1 for some, 2 if they left no room for a descriptor. */
+static int
+control_of(const reception *got)
+{
+    size_t used = got->message.msg_controllen;
+    return !got->seen.any ? 0 : used + CMSG_SPACE(sizeof(int)) <= sizeof got->control ? 1 : 2;
+}
+
 /* All that came, for Python; ends it. */
 static PyObject *
 tuple_of(reception *got)
@@ -197,8 +209,8 @@ tuple_of(reception *got)
     PyObject *address = sender == NULL ? NULL : address_of(&got->name, got->message.msg_namelen);
     PyObject *result = NULL;
     if (address != NULL) {
-        result = Py_BuildValue("OOOiOO", got->data, got->owner, sender, got->message.msg_flags,
-                               got->seen.any ? Py_True : Py_False, address);
+        result = Py_BuildValue("OOOiiO", got->data, got->owner, sender, got->message.msg_flags,
+                               control_of(got), address);
     }
     Py_XDECREF(address);
     Py_XDECREF(sender);
@@ -208,23 +220,22 @@ tuple_of(reception *got)
 }
 
 const char ipckit_unix_recvmsg_doc[] =
-    "_recvmsg($self, size, room, /)\n--\n\n"
-    "recvmsg(2) into `size` bytes and a control buffer of `room`, without waiting, as (data, owner\n"
-    "of the descriptors, (pid, uid, gid) or None, flags, whether control messages came, address).\n"
+    "_recvmsg($self, size, /)\n--\n\n"
+    "recvmsg(2) into `size` bytes, without waiting, as (data, owner of the descriptors, (pid, uid,\n"
+    "gid) or None, flags, control messages, address). The fifth is 0 if no control message came, 1\n"
+    "if some did, and 2 if they left no room for a descriptor.\n"
     "OSError: EAGAIN where nothing is there, else as the kernel gives it.";
 
 PyObject *
-ipckit_unix_recvmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs)
+ipckit_unix_recvmsg(unix_object *self, PyObject *arg)
 {
-    long size, room;
-    if (ipckit_check_nargs("_recvmsg", nargs, 2) < 0
-        || ipckit_long_arg(args[0], "size", 0, INT_MAX, &size) < 0
-        || ipckit_long_arg(args[1], "room", 0, CONTROL_MAX, &room) < 0) {
+    long size;
+    if (ipckit_long_arg(arg, "size", 0, INT_MAX, &size) < 0) {
         return NULL;
     }
     int fd = ipckit_unix_fd(self);
     reception got;
-    if (fd < 0 || receive(self, fd, size, room, &got) < 0) {
+    if (fd < 0 || receive(self, fd, size, &got) < 0) {
         return errno == 0 ? NULL : ipckit_oserror();
     }
     return tuple_of(&got);
@@ -234,8 +245,7 @@ PyObject *
 ipckit_unix_receive_fds(unix_object *self, int fd, long size, long max_fds, bool *slow)
 {
     reception got;
-    long room = (long)CMSG_SPACE((size_t)max_fds * sizeof(int)) + OTHERS_ROOM;
-    if (receive(self, fd, size, room, &got) < 0) {
+    if (receive(self, fd, size, &got) < 0) {
         int error = errno;
         *slow = error == EAGAIN;
         return error == 0 || *slow

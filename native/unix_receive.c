@@ -120,6 +120,16 @@ const char ipckit_unix_receive_doc[] =
     "    ClosedHandle: the handle is closed.\n\n"
     "See recvmsg(2), MSG_CMSG_CLOEXEC, and unix(7).";
 
+/* Whether the kernel tells who sent each message. A call of its own costs a sixth of a receive, so
+   that only sockets are asked whose options the caller can set by hand. */
+static bool
+tells_sender(int fd)
+{
+    int value = 0;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, SO_PASSCRED, &value, &size) == 0 && value != 0;
+}
+
 /* A number of bytes or descriptors; -1 for what Python shall look at. */
 static long
 small_int(PyObject *object, long otherwise)
@@ -145,7 +155,7 @@ ipckit_unix_receive(unix_object *self, PyObject *const *args, Py_ssize_t nargs, 
     bool usual = self->plain && size > 0 && max_fds >= 0 && max_fds <= SCM_MAX_FD
                  && ipckit_unix_wait(given[RECEIVE_TIMEOUT].value, &wait_ns);
     int fd = usual ? ipckit_unix_fd(self) : -1;
-    if (fd >= 0) {
+    if (fd >= 0 && (max_fds > 0 || !self->handed_out || !tells_sender(fd))) {
         bool slow = false;
         PyObject *packet = max_fds == 0 ? receive_plain(self, fd, size, wait_ns, &slow)
                                         : ipckit_unix_receive_fds(self, fd, size, max_fds, &slow);

@@ -2,6 +2,10 @@
 #include "unix_socket.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 /* One sendmsg; the GIL is kept for a short one that does not sleep. */
 static ssize_t
@@ -131,4 +135,92 @@ ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyO
         Py_DECREF(context);
     }
     return NULL;
+}
+
+/* Puts this process's pid, real uid and real gid behind what the message carries already. */
+static void
+add_credentials(unix_rights *rights, struct msghdr *message)
+{
+    size_t used = message->msg_control == NULL ? 0 : message->msg_controllen;
+    struct ucred own = {.pid = getpid(), .uid = getuid(), .gid = getgid()};
+    struct cmsghdr header = {.cmsg_level = SOL_SOCKET,
+                             .cmsg_type = SCM_CREDENTIALS,
+                             .cmsg_len = CMSG_LEN(sizeof own)};
+    memcpy(rights->memory + used, &header, sizeof header);
+    memcpy(rights->memory + used + CMSG_LEN(0), &own, sizeof own);
+    message->msg_control = rights->memory;
+    message->msg_controllen = used + CMSG_SPACE(sizeof own);
+}
+
+/* A receiver's address from the bytes of its path, or of an abstract name with its NUL in front: 0, or
+   -1 with an exception set. */
+static int
+put_address(PyObject *object, struct sockaddr_un *name, struct msghdr *message)
+{
+    if (object == Py_None) {
+        return 0;
+    }
+    char *text;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(object, &text, &size) < 0) {
+        return -1;
+    }
+    if (size < 1 || (size_t)size > sizeof name->sun_path) {
+        PyErr_SetString(PyExc_ValueError, "an address has 1 to 108 bytes");
+        return -1;
+    }
+    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(name->sun_path, text, (size_t)size);
+    message->msg_name = name;
+    message->msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)size);
+    return 0;
+}
+
+const char ipckit_unix_sendmsg_doc[] =
+    "_sendmsg($self, data, fds, credentials, address, /)\n--\n\n"
+    "sendmsg(2) without waiting, and without SIGPIPE: how many bytes were sent. `fds` is a list of\n"
+    "numbers, `address` None or bytes.\n"
+    "OSError: EAGAIN if there is no room, otherwise as the kernel gives it.";
+
+PyObject *
+ipckit_unix_sendmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    unix_rights rights = {0};
+    struct sockaddr_un name;
+    struct iovec vector;
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    Py_buffer data;
+    if (ipckit_check_nargs("_sendmsg", nargs, 4) < 0) {
+        return NULL;
+    }
+    int credentials = PyObject_IsTrue(args[2]);
+    if (credentials < 0 || put_address(args[3], &name, &message) < 0) {
+        return NULL;
+    }
+    if (ipckit_unix_rights(args[1], &rights, &message) < 0) {
+        PyErr_SetString(PyExc_ValueError, "descriptors are a list of up to 253 numbers");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    if (credentials) {
+        add_credentials(&rights, &message);
+    }
+    vector = (struct iovec){.iov_base = data.buf, .iov_len = (size_t)data.len};
+    int fd = ipckit_unix_fd(self);
+    ssize_t sent = -1;
+    int error = EBADF;
+    if (fd >= 0) {
+        Py_BEGIN_ALLOW_THREADS
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        error = errno;
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&data);
+    if (sent < 0) {
+        errno = error == EINTR ? EAGAIN : error;
+        return ipckit_oserror();
+    }
+    return PyLong_FromSsize_t(sent);
 }

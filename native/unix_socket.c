@@ -183,7 +183,9 @@ unix_dealloc(unix_object *self)
 
 static PyMemberDef unix_members[] = {
     {"_plain", T_BOOL, offsetof(unix_object, plain), 0,
-     PyDoc_STR("whether nothing but bytes comes, and descriptors that nobody asks for")},
+     PyDoc_STR("whether no sender's address or credentials are wanted with the bytes")},
+    {"_handed_out", T_BOOL, offsetof(unix_object, handed_out), 0,
+     PyDoc_STR("whether the caller has the socket inside")},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -192,8 +194,9 @@ static PyMethodDef unix_methods[] = {
      ipckit_unix_send_doc},
     {"receive", (PyCFunction)(void (*)(void))ipckit_unix_receive, METH_FASTCALL | METH_KEYWORDS,
      ipckit_unix_receive_doc},
-    {"_recvmsg", (PyCFunction)(void (*)(void))ipckit_unix_recvmsg, METH_FASTCALL,
-     ipckit_unix_recvmsg_doc},
+    {"_recvmsg", (PyCFunction)ipckit_unix_recvmsg, METH_O, ipckit_unix_recvmsg_doc},
+    {"_sendmsg", (PyCFunction)(void (*)(void))ipckit_unix_sendmsg, METH_FASTCALL,
+     ipckit_unix_sendmsg_doc},
     {"_attach", (PyCFunction)(void (*)(void))unix_attach,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, attach_doc},
     {NULL, NULL, 0, NULL},

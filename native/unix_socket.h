@@ -38,7 +38,8 @@ typedef struct {
     PyTypeObject *packet_type;
     PyTypeObject *descriptors_type;
     Py_ssize_t last_size; /* of what was received; a guess at the next one's */
-    char plain;           /* nothing but bytes comes, except descriptors that somebody asks for */
+    char plain;           /* no sender's address or credentials are wanted with the bytes */
+    char handed_out;      /* the caller has the socket inside, and may set its options by hand */
     char stream;
 } unix_object;
 
@@ -62,10 +63,10 @@ HIDDEN void ipckit_unix_buffer_drop(unix_buffer *buffer);
 /* The first `got` bytes as an object; ends the buffer, also where it fails. */
 HIDDEN PyObject *ipckit_unix_buffer_take(unix_buffer *buffer, Py_ssize_t got);
 
-/* A control message of descriptors, with the memory for it. */
+/* Control messages of descriptors and credentials, with the memory for them. */
 typedef union {
     struct cmsghdr header;
-    char memory[CMSG_SPACE(SCM_MAX_FD * sizeof(int))];
+    char memory[CMSG_SPACE(SCM_MAX_FD * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 } unix_rights;
 
 /* Puts descriptors into the message: 0, or -1 where they are not a list or tuple of up to 253 numbers
@@ -94,6 +95,7 @@ HIDDEN PyObject *ipckit_unix_explain(unix_object *self, int error, const char *m
 extern HIDDEN const char ipckit_unix_send_doc[];
 extern HIDDEN const char ipckit_unix_receive_doc[];
 extern HIDDEN const char ipckit_unix_recvmsg_doc[];
+extern HIDDEN const char ipckit_unix_sendmsg_doc[];
 HIDDEN PyObject *ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs,
                                   PyObject *kwnames);
 HIDDEN PyObject *ipckit_unix_receive(unix_object *self, PyObject *const *args, Py_ssize_t nargs,
@@ -102,6 +104,7 @@ HIDDEN PyObject *ipckit_unix_receive(unix_object *self, PyObject *const *args, P
    there at the moment. */
 HIDDEN PyObject *ipckit_unix_receive_fds(unix_object *self, int fd, long size, long max_fds,
                                          bool *slow);
-HIDDEN PyObject *ipckit_unix_recvmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_unix_recvmsg(unix_object *self, PyObject *arg);
+HIDDEN PyObject *ipckit_unix_sendmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs);
 
 #endif

@@ -179,6 +179,76 @@ def test_nobody_judges_from_an_unknown_namespace(monkeypatch: pytest.MonkeyPatch
     assert not _process.is_dead(_token(pid=4_000_000, namespace=0))
 
 
+@pytest.mark.parametrize("offset", [100_000, 1])
+def test_a_process_of_another_time_namespace_is_judged_as_any(memory: MemFd, offset: int) -> None:
+    unshare = ["unshare", "--time", "--boottime", str(offset), "--fork"]
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this run may not make time namespaces")
+    code = """
+import sys
+from ipckit import _process
+print(_process.token(), _process.is_dead(int(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+    shared = memory.shared(Stu)
+    shared.store(Stu("amy", 20))
+    with subprocess.Popen(
+        [*unshare, sys.executable, "-c", code, str(_process.token())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        token, dead = other.stdout.readline().split()
+        assert dead == b"False", "this process lives, seen from there"
+        forge(memory, int(token))
+        with pytest.raises(WouldBlock, match="is storing"):
+            shared.store(Stu("bob", 21))
+        assert word(memory, WRITER) == int(token)
+        other.stdin.close()
+        other.wait()
+    shared.store(Stu("bob", 21))
+    assert shared.load() == Stu("bob", 21)
+
+
+@pytest.mark.parametrize(
+    ("apart", "same", "offset", "dead"),
+    [
+        (0, True, 0, False),
+        (1, True, 0, True),
+        (-1, True, 0, True),
+        (1, False, 0, False),
+        (-1, False, 0, False),
+        (2, False, 0, True),
+        (0, False, 500, True),
+        (500, False, 500, False),
+        (500, True, 0, True),
+        (500, True, None, False),
+    ],
+)
+def test_starts_are_compared_as_the_initial_namespace_counts(
+    monkeypatch: pytest.MonkeyPatch, apart: int, *, same: bool, offset: int | None, dead: bool
+) -> None:
+    token = _process.token()
+    seen = _process._state_and_start(os.getpid())
+    assert seen is not None
+    monkeypatch.setattr(_process, "_state_and_start", lambda _: ("S", seen[1] + apart))
+    monkeypatch.setattr(_process, "_time_offset", lambda: offset)
+    names = iter(["time:[1]", "time:[1]" if same else "time:[2]"])
+    monkeypatch.setattr(_process, "_time_namespace", lambda *_: next(names))
+    assert _process.is_dead(token) is dead
+
+
+def test_a_process_that_does_not_know_its_offset_is_never_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_process, "_time_offset", lambda: None)
+    token = _process.token()
+    monkeypatch.undo()
+    assert not _process.is_dead(token ^ 1)
+    assert _process.pid_of(token) == os.getpid()
+
+
 @pytest.mark.usefixtures("root")
 def test_a_process_that_proc_hides_is_not_dead(spawn: Callable[..., Child]) -> None:
     child = spawn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from itertools import pairwise
@@ -243,3 +244,22 @@ def test_frames_need_a_stream() -> None:
     first, second = pair("seqpacket")
     with first, second, pytest.raises(InvalidArgument, match="stream"):
         Framed(first, FixedFrames(1))
+
+
+def test_an_announced_size_takes_no_memory_before_its_bytes_come() -> None:
+    first, second = pair()
+    with first, second:
+        first.send(b"abc")
+        first.close()
+        with pytest.raises(PeerGone, match="missing"):
+            read_exactly(second, 2**62, timeout=5)
+
+
+def test_bytes_below_tls_are_no_frames() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    near, far = socket.socketpair()
+    with far, context.wrap_socket(near, do_handshake_on_connect=False) as secure:
+        for call in (lambda: Framed(secure, FixedFrames(1)), lambda: read_exactly(secure, 1)):
+            with pytest.raises(TypeError, match="TLS"):
+                call()

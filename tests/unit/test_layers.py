@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"codec"}),
     frozenset({"_typing", "_limits", "_peers", "_process"}),
     frozenset({"_sysv"}),
-    frozenset({"_shared_struct", "_shm_file", "_shm_stat"}),
+    frozenset({"_fd_rights", "_shared_struct", "_shm_file", "_shm_stat"}),
     frozenset({"_shm_base", "_sem_stat", "_sem_posix", "_sem_order"}),
     frozenset({"_sem_errors"}),
     frozenset({"_sem_init"}),

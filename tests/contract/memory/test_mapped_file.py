@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +15,9 @@ from ipckit import AccessDenied, InvalidArgument, IpcError, NotFound
 from ipckit.shm import MappedFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from ipckit.testing import Namespace
+    from ipckit.testing import Child, Namespace
 
 PAGE = mmap.PAGESIZE
 TEXT = bytes(i % 251 for i in range(3 * PAGE + 100))
@@ -226,3 +228,65 @@ def test_another_file_of_the_path_is_left_alone(ns: Namespace) -> None:
             memory.resize(2 * PAGE)
         assert memory.owner
     assert path.read_bytes() == b"another"
+
+
+# -- rights ----------------------------------------------------------------------------------------
+
+
+def test_a_read_only_private_mapping(path: Path) -> None:
+    path.write_bytes(b"text" * 100)
+    path.chmod(0o400)
+    with MappedFile.open(path, mode="private", readonly=True) as memory:
+        assert (memory.mode, memory.readonly, memory.read(4)) == ("private", True, b"text")
+        with pytest.raises(AccessDenied, match="read-only"):
+            memory.write(b"x")
+        assert not memory.array("u1").flags.writeable
+        maps = Path("/proc/self/maps").read_text()
+        (line,) = [each for each in maps.splitlines() if each.endswith(str(path))]
+        assert line.split()[1] == "r--p"
+    with MappedFile.open(path, readonly=True) as memory:
+        assert (memory.mode, memory.readonly) == ("r", True)
+    with MappedFile.open(path, mode="private") as memory:
+        assert not memory.readonly
+    with pytest.raises(InvalidArgument, match="readonly=True"):
+        MappedFile.open(path, mode="r+", readonly=True)
+    with pytest.raises(TypeError, match="readonly is a bool"):
+        MappedFile.open(path, readonly=1)  # type: ignore[arg-type]
+
+
+def test_a_hint_names_only_what_open_takes() -> None:
+    fd = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, 4096)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+        with pytest.raises(AccessDenied, match='mode="r" reads it') as caught:
+            MappedFile.open(f"/proc/self/fd/{fd}", mode="r+")
+        assert "readonly=True asks" not in caught.value.hint
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_file_that_may_only_be_read(path: Path, spawn: Callable[..., Child]) -> None:
+    path.write_bytes(b"text" * 100)
+    path.chmod(0o444)
+    shared = Path("/dev/shm") / path.name  # noqa: S108 - another user can't reach the test's own
+    shared.write_bytes(b"text")
+    shared.chmod(0o444)
+    code = """
+        from ipckit import AccessDenied, MappedFile
+        (path,) = args
+        with MappedFile.open(path, mode="private", readonly=True) as memory:
+            result = [memory.read(4)]
+        try:
+            MappedFile.open(path, mode="r+")
+        except AccessDenied as exc:
+            result.append(exc.hint)
+    """
+    try:
+        child = spawn(code, str(shared), user="nobody", imports=["ipckit"])
+        text, hint = child.result
+    finally:
+        shared.unlink()
+    assert text == b"text"
+    assert 'mode="r"' in hint
