@@ -116,18 +116,12 @@ def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
 
 
 @contextmanager
-def alone(directory: int, file: str) -> Generator[bool | None]:
-    """Whether nobody else has a file open or mapped, which stays so for the length of the block.
-
-    A write lease is had on just that condition, whatever namespaces the others live in; whoever
-    opens the file meanwhile waits for the end of the block. See fcntl(2).
+def opened(directory: int, file: str) -> Generator[int | None]:
+    """A descriptor of a file for the length of the block; None if it may not be opened.
 
     Args:
         directory: a descriptor of the directory.
         file: the file's name in it.
-
-    Yields:
-        None where that can't be told: the file is another user's, or may not be opened.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -141,14 +135,24 @@ def alone(directory: int, file: str) -> Generator[bool | None]:
         yield None
         return
     try:
-        yield _lease(fd)
+        yield fd
     finally:
-        os.close(fd)  # which ends the lease
+        os.close(fd)
 
 
-def _lease(fd: int) -> bool | None:
+def is_alone(fd: int | None) -> bool | None:
+    """Whether no other process has a file open or mapped, which stays so until it is closed.
+
+    The kernel grants a write lease under just that condition, whatever namespaces the others live
+    in. A process that opens the file meanwhile waits until `fd` is closed. See fcntl(2).
+
+    Returns:
+        None if that can't be told: the file may not be opened, or belongs to another user.
+    """
+    if fd is None:
+        return None
     try:
-        # Whoever opens the file has the kernel send SIGIO, which would end this process.
+        # The kernel sends SIGIO when another process opens the file, which would end this process.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except BlockingIOError:
@@ -225,9 +229,10 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         holders = processes.having((status.st_dev, status.st_ino))
         doubts, held = [], ""
         if not holders:
-            with alone(entry.directory, entry.file) as is_alone:
-                held = "open or mapped" if is_alone is False else ""
-                if is_alone is None and not processes.complete:
+            with opened(entry.directory, entry.file) as fd:
+                alone = is_alone(fd)
+                held = "open or mapped" if alone is False else ""
+                if alone is None and not processes.complete:
                     doubts = ["who has it open: it is another user's"]
         verdict = judge(
             holders, (), doubts=doubts, held=held, orphaned="nobody has it open or mapped"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_lazy", "_native"}),
     frozenset({"errors"}),
-    frozenset({"_deadline", "_handle", "keys"}),
+    frozenset({"_deadline", "_entry", "_handle", "keys"}),
     frozenset({"_ctype"}),
     frozenset({"_fields"}),
     frozenset({"_plan"}),
