@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
-from ipckit._inventory_judge import NOT_ASKED, group_of, judge, user_of
+from ipckit._inventory_judge import NOT_ASKED, Verdict, group_of, judge, user_of
+from ipckit._inventory_known import is_object
 from ipckit._inventory_model import IpcObject, Process, Use
 from ipckit._inventory_proc import SHM, Processes, read
 
@@ -31,6 +32,11 @@ _SEM_T_BYTES: Final = 32
 _QUEUE_BYTES: Final = 80  # a POSIX queue's file is as long as the line that it shows
 NOT_MOUNTED: Final = (
     "POSIX queues: no mqueue file system is mounted; as root they are seen without it"
+)
+_NOT_OURS: Final = Verdict(
+    "unknown",
+    "not ours to judge: a file that nobody has open, and nothing shows that it is an IPC object",
+    ("whether it is an IPC object",),
 )
 
 
@@ -224,12 +230,13 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
     times = {"modified": status.st_mtime}
     if entry.kind != "posix-queue":  # the others of a queue change as it is looked at
         times["changed"] = status.st_ctime
-    verdict, holders = NOT_ASKED, tuple[Process, ...]()
+    verdict, holders, known = NOT_ASKED, tuple[Process, ...](), True
     if processes is not None:
         holders = processes.having((status.st_dev, status.st_ino))
         doubts, held = [], ""
-        if not holders:
-            with opened(entry.directory, entry.file) as fd:
+        with opened(entry.directory, entry.file) as fd:
+            known = entry.kind == "posix-queue" or is_object(entry.file, fd)
+            if not holders:
                 alone = is_alone(fd)
                 held = "open or mapped" if alone is False else ""
                 if alone is None and not processes.complete:
@@ -237,6 +244,8 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         verdict = judge(
             holders, (), doubts=doubts, held=held, orphaned="nobody has it open or mapped"
         )
+        if verdict.state == "orphaned" and not known:
+            verdict = _NOT_OURS
     return IpcObject(
         kind=entry.kind,
         name=entry.name,
@@ -257,6 +266,7 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         unseen=verdict.unseen,
         details=details,
         identity=(status.st_dev, status.st_ino),
+        recognized=known,
     )
 
 

@@ -18,6 +18,7 @@ from ipckit import _inventory_files as files
 from ipckit import _inventory_sockets as sockets
 from ipckit import _inventory_sysv as sysv
 from ipckit import _native
+from ipckit._inventory_known import is_object
 from ipckit._inventory_proc import Processes
 from ipckit._msgq_descriptor import file_of
 from ipckit._msgq_stat import QUEUES
@@ -66,14 +67,21 @@ class Remover:
     Args:
         force: also what a live process holds.
         orphans: nothing but what is orphaned for certain.
+        unknown: with `orphans`, also an IPC object whose state can't be told.
         ignored: processes that hold nothing, whatever it looks like.
     """
 
     def __init__(
-        self, *, force: bool = False, orphans: bool = False, ignored: frozenset[int] = frozenset()
+        self,
+        *,
+        force: bool = False,
+        orphans: bool = False,
+        unknown: bool = False,
+        ignored: frozenset[int] = frozenset(),
     ) -> None:
         self._force = force
         self._orphans = orphans
+        self._takes_unknown = unknown or not orphans
         self._ignored = ignored
         self._processes: Processes | None = None
 
@@ -113,7 +121,7 @@ class Remover:
 
     def _refuse(self, item: IpcObject, state: str, reason: str) -> None:
         """Raise InUse for an object that is not to be removed in this state."""
-        if self._force or state == "orphaned" or (state == "unknown" and not self._orphans):
+        if self._force or state == "orphaned" or (state == "unknown" and self._takes_unknown):
             return
         verb = "held" if state == "held" else "in use" if state == "used" else "not known unused"
         raise InUse(
@@ -133,6 +141,8 @@ class Remover:
         if now.identity != item.identity:
             raise _changed(item)
         self._refuse(item, now.state, now.reason)
+        if self._orphans and now.times != item.times:
+            raise InUse("it was used since", errno=errno.EBUSY, target=item.address)
         # Another object can't get this id meanwhile: the kernel counts an id's upper half up for
         # each new object in its slot. Only root can choose an id, by kernel.msg_next_id and so on.
         try:
@@ -170,6 +180,7 @@ class Remover:
                 with files.opened(directory, name) as fd:
                     if fd is not None and not same(os.fstat(fd)):
                         raise _changed(item)
+                    self._refuse_stranger(item, name, fd)
                     self._refuse_file(item, is_alone=files.is_alone(fd))
                     if not entry.unlink_same(directory, name, same):
                         raise _changed(item)
@@ -177,6 +188,13 @@ class Remover:
                 if isinstance(exc, (InUse, NotFound)):
                     raise
                 raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+
+    def _refuse_stranger(self, item: IpcObject, name: str, fd: int | None) -> None:
+        """Raise InUse for a file that nothing shows to be an IPC object, unless it was named."""
+        if self._orphans and item.kind != "posix-queue" and not is_object(name, fd):
+            message = "not ours to judge: nothing shows that this file is an IPC object"
+            hint = "ipckit rm removes a file that is named"
+            raise InUse(message, errno=errno.EBUSY, target=item.address, hint=hint)
 
     def _refuse_file(self, item: IpcObject, *, is_alone: bool | None) -> None:
         if self._force or is_alone:
