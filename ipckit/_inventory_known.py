@@ -21,16 +21,15 @@ _MADE_UP: Final = re.compile(
     r"|torch_\d+_\d+_\d+"  # torch.multiprocessing: pid, random number, counter
 )
 _CHANNEL: Final = re.compile(rb"\0IPCHNL[0-9A-Za-z]")
-_POSTGRESQL: Final = re.compile(r"PostgreSQL\.(\d{1,10})")
+_POSTGRESQL: Final = re.compile(r"PostgreSQL\.\d{1,10}")
 _START: Final = 32
 _SEM_T_BYTES: Final = 32
 _SEM_VALUE_MAX: Final = 0x7FFFFFFF
 _SHARED: Final = 128  # what glibc writes into a semaphore that processes share
-# The first word of PostgreSQL's dynamic memory: the control segment; a parallel query's; and an
-# area's, where it is combined with the segment's number.
+# PostgreSQL's dynamic memory: the control segment begins with this word. Each other one that was
+# looked at, of areas and of parallel queries, has the file's size in the bytes from 16 to 24.
 _PG_CONTROL: Final = 0x9A503D32
-_PG_PARALLEL: Final = 0x50477C7C
-_PG_AREA: Final = 0x0CE26608
+_PG_SIZE: Final = slice(16, 24)
 
 
 def is_object(file: str, fd: int | None) -> bool:
@@ -45,15 +44,16 @@ def is_object(file: str, fd: int | None) -> bool:
     if fd is None:
         return False
     try:
-        start = os.pread(fd, _START, 0)
-        if file.startswith("ipckit."):
-            return _CHANNEL.match(start) is not None
-        if file.startswith("sem."):
-            return os.fstat(fd).st_size == _SEM_T_BYTES and _is_semaphore(start)
+        start, size = os.pread(fd, _START, 0), os.fstat(fd).st_size
     except OSError:
         return False
-    found = _POSTGRESQL.fullmatch(file)
-    return is_marked(fd, file) or (found is not None and _is_postgresql(start, int(found[1])))
+    if file.startswith("ipckit."):
+        return _CHANNEL.match(start) is not None
+    if file.startswith("sem."):
+        return size == _SEM_T_BYTES and _is_semaphore(start)
+    if _POSTGRESQL.fullmatch(file):
+        return _is_postgresql(start, size)
+    return is_marked(fd, file)
 
 
 def _is_semaphore(data: bytes) -> bool:
@@ -63,14 +63,10 @@ def _is_semaphore(data: bytes) -> bool:
     return max(value, waiters) <= _SEM_VALUE_MAX and shared == _SHARED and not any(rest)
 
 
-def _is_postgresql(start: bytes, number: int) -> bool:
+def _is_postgresql(start: bytes, size: int) -> bool:
     """Whether memory with PostgreSQL's name begins as PostgreSQL lets it."""
-    words = _words(start)
-    return (
-        words[:1] == [_PG_CONTROL]
-        or words[:2] == [_PG_PARALLEL, 0]
-        or (words[:1] == [_PG_AREA ^ (number & 0xFFFFFFFF)])
-    )
+    told = int.from_bytes(start[_PG_SIZE], sys.byteorder)
+    return len(start) == _START and (_words(start)[0] == _PG_CONTROL or told == size)
 
 
 def _words(data: bytes) -> list[int]:

@@ -47,7 +47,8 @@ def known(tmp_path: Path, name: str, content: bytes) -> bool:
         ("sem.mp-ab_c1d2e", SEM),
         ("sem.loky-4711-x8a", SEM),
         ("sem.anything", struct.pack("=IIII16x", 0x7FFFFFFF, 2, 128, 0)),
-        ("PostgreSQL.1804289383", struct.pack("=III", 0x9A503D32, 0, 64)),
+        ("PostgreSQL.1804289383", struct.pack("=III", 0x9A503D32, 0, 64) + bytes(100)),
+        ("PostgreSQL.121714832", struct.pack("=IIQQ", 0x0CE26609, 0, 0xFF, 4096) + bytes(4072)),
     ],
 )
 def test_an_object_of_ipc(tmp_path: Path, name: str, content: bytes) -> None:
@@ -79,7 +80,8 @@ def test_an_object_of_ipc(tmp_path: Path, name: str, content: bytes) -> None:
         ("sem.tail", SEM[:-1] + b"x"),
         ("sem.below", struct.pack("=IIII16x", 0x80000000, 0, 128, 0)),
         ("PostgreSQL.123", b"x"),
-        ("PostgreSQL.conf", struct.pack("=III", 0x9A503D32, 0, 64)),
+        ("PostgreSQL.124", bytes(4096)),
+        ("PostgreSQL.conf", struct.pack("=III", 0x9A503D32, 0, 64) + bytes(100)),
     ],
 )
 def test_a_person_s_file(tmp_path: Path, name: str, content: bytes) -> None:
