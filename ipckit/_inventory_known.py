@@ -47,13 +47,16 @@ def is_object(file: str, fd: int | None) -> bool:
         start, size = os.pread(fd, _START, 0), os.fstat(fd).st_size
     except OSError:
         return False
+    return is_marked(fd, file) or _has_content(file, start, size)
+
+
+def _has_content(file: str, start: bytes, size: int) -> bool:
+    """Whether a file has the content that belongs to its name."""
     if file.startswith("ipckit."):
         return _CHANNEL.match(start) is not None
     if file.startswith("sem."):
         return size == _SEM_T_BYTES and _is_semaphore(start)
-    if _POSTGRESQL.fullmatch(file):
-        return _is_postgresql(start, size)
-    return is_marked(fd, file)
+    return _POSTGRESQL.fullmatch(file) is not None and _is_postgresql(start, size)
 
 
 def _is_semaphore(data: bytes) -> bool:
