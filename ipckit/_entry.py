@@ -52,7 +52,8 @@ def directory_of(path: str | os.PathLike[str], *, strict: bool = False) -> Gener
         UntrustedLinkError: `strict` refused a link.
         OSError: a directory is missing, or may not be searched.
     """
-    parent = os.path.dirname(os.fspath(path)) or "."  # noqa: PTH120 - it may end with a slash
+    text = str(os.fspath(path))
+    parent = text.rpartition("/")[0] or ("/" if text.startswith("/") else ".")
     held = _walk(parent) if strict else os.open(parent, _DIRECTORY)
     try:
         yield held
@@ -129,6 +130,6 @@ def unlink_same(directory: int, name: str, same: Callable[[os.stat_result], bool
 
 def unlink_path(path: str | os.PathLike[str], same: Callable[[os.stat_result], bool]) -> bool:
     """Remove the file at a path that the caller was given; see `unlink_same`."""
-    name = os.path.basename(os.fspath(path))  # noqa: PTH119 - the same text as above
+    name = str(os.fspath(path)).rpartition("/")[2]
     with directory_of(path) as directory:
         return unlink_same(directory, name, same)

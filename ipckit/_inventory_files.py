@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
 from ipckit._inventory_judge import NOT_ASKED, Verdict, group_of, judge, user_of
-from ipckit._inventory_known import is_object
+from ipckit._inventory_known import has_object_name, is_object
 from ipckit._inventory_model import IpcObject, Process, Use
 from ipckit._inventory_proc import SHM, Processes, read
 
@@ -235,7 +235,9 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         holders = processes.having((status.st_dev, status.st_ino))
         doubts, held = [], ""
         with opened(entry.directory, entry.file) as fd:
-            known = entry.kind == "posix-queue" or is_object(entry.file, fd)
+            sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
+            # Another user's semaphore that may not be read is not called a person's file.
+            known = sure or (fd is None and has_object_name(entry.file))
             if not holders:
                 alone = is_alone(fd)
                 held = "open or mapped" if alone is False else ""
@@ -244,7 +246,7 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         verdict = judge(
             holders, (), doubts=doubts, held=held, orphaned="nobody has it open or mapped"
         )
-        if verdict.state == "orphaned" and not known:
+        if verdict.state == "orphaned" and not sure:
             verdict = _NOT_OURS
     return IpcObject(
         kind=entry.kind,

@@ -50,6 +50,11 @@ def is_object(file: str, fd: int | None) -> bool:
     return is_marked(fd, file) or _has_content(file, start, size)
 
 
+def has_object_name(file: str) -> bool:
+    """Whether a file has a name of which only its content tells if it is an IPC object."""
+    return file.startswith(("ipckit.", "sem.")) or _POSTGRESQL.fullmatch(file) is not None
+
+
 def _has_content(file: str, start: bytes, size: int) -> bool:
     """Whether a file has the content that belongs to its name."""
     if file.startswith("ipckit."):

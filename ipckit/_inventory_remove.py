@@ -131,6 +131,11 @@ class Remover:
             hint="" if self._orphans else "--force removes it all the same",
         )
 
+    def _refuse_used(self, item: IpcObject, *, used: bool) -> None:
+        """Raise InUse for an object that was used since it was chosen for its state or age."""
+        if self._orphans and used:
+            raise InUse("it was used since", errno=errno.EBUSY, target=item.address)
+
     def _remove_sysv(self, item: IpcObject) -> None:
         table, judged, rmid = _SYSV[item.kind]
         processes = self._looked()
@@ -141,8 +146,7 @@ class Remover:
         if now.identity != item.identity:
             raise _changed(item)
         self._refuse(item, now.state, now.reason)
-        if self._orphans and now.times != item.times:
-            raise InUse("it was used since", errno=errno.EBUSY, target=item.address)
+        self._refuse_used(item, used=now.times != item.times)
         # Another object can't get this id meanwhile: the kernel counts an id's upper half up for
         # each new object in its slot. Only root can choose an id, by kernel.msg_next_id and so on.
         try:
@@ -182,6 +186,8 @@ class Remover:
                         raise _changed(item)
                     self._refuse_stranger(item, name, fd)
                     self._refuse_file(item, is_alone=files.is_alone(fd))
+                    now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    self._refuse_used(item, used=now.st_mtime != item.times.get("modified"))
                     if not entry.unlink_same(directory, name, same):
                         raise _changed(item)
             except OSError as exc:

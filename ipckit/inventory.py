@@ -133,7 +133,8 @@ def remove(item: IpcObject, *, force: bool = False) -> None:
 
     Raises:
         InUse: a live process holds it, waits on it, made it or used it last.
-        NotFound: it is gone, or another one has its name by now.
+        NotFound: it is gone, or another one has its name by now; or a symbolic link that another
+            user can change leads to a socket's file, and is not followed.
         AccessDenied: it is another user's.
         InvalidArgument: it has no name, and goes with its last holder: a memfd, an abstract socket.
 

@@ -11,6 +11,7 @@ import pytest
 from ipckit import (
     Channel,
     InUse,
+    PosixMessageQueue,
     PosixSharedMemory,
     SysVMessageQueue,
     SysVSharedMemory,
@@ -109,6 +110,33 @@ def test_memory_of_any_name_that_ipckit_made_goes(ipckit_run: Run) -> None:
     path.unlink(missing_ok=True)
 
 
+AS_NOBODY = """
+from ipckit import inventory
+os_kinds = ["posix-semaphore", "posix-segment", "channel"]
+found = inventory.survey(os_kinds).objects
+chosen = inventory.select(found, unknown=True, older_than=1e-9)
+result = [{each.name: each.recognized for each in found},
+          [type(error).__name__ for _, error in inventory.collect(chosen, unknown=True)]]
+"""
+
+
+@pytest.mark.usefixtures("root")
+def test_another_user_s_object_is_not_called_a_person_s_file(
+    files: dict[str, Path], ns: Namespace, spawn: Callable[..., Any]
+) -> None:
+    files["results.csv"].chmod(0o600)
+    name = ns.name()
+    Channel.create(name, capacity=2, size=1000).disown().close()
+    child = spawn(AS_NOBODY, user="nobody", imports=["ipckit.inventory"])
+    child.wait()
+    seen, errors = child.result
+    assert seen[name[1:]] is True  # its content may not be read
+    assert seen["/results.csv"] is False
+    assert set(errors) <= {"AccessDenied", "InUse"}
+    with Channel.open(name) as channel:
+        channel.unlink()
+
+
 UNKNOWN = """
 import os
 from ipckit import SysVMessageQueue, SysVSharedMemory
@@ -187,3 +215,25 @@ def test_what_was_used_since_the_look_stays(ns: Namespace) -> None:
         ((_, error),) = inventory.collect([item], unknown=True, ignore_self=True)
         assert isinstance(error, InUse)
         assert queue.stat().qnum == 1
+
+
+@pytest.mark.parametrize("make", ["memory", "queue"])
+def test_a_file_that_was_used_since_the_look_stays(ns: Namespace, make: str) -> None:
+    name = ns.name()
+    kind: inventory.Kind = "posix-segment" if make == "memory" else "posix-queue"
+    made: Any
+    if make == "memory":
+        made = PosixSharedMemory.create(name, 100)
+    else:
+        made = PosixMessageQueue.create(name, max_messages=2, max_size=10)
+    made.disown().close()
+    (item,) = [each for each in inventory.survey([kind]).objects if each.name == name]
+    assert item.orphaned
+    with type(made).open(name) as again:
+        if make == "memory":
+            os.utime(SHM / name[1:], ns=(0, 1))
+        else:
+            again.send(b"text")
+    ((_, error),) = inventory.collect([item])
+    assert isinstance(error, InUse)
+    inventory.remove(item)
