@@ -464,7 +464,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         unlink_file(self._name)
 
     def _still_ours(self) -> bool:
-        return self._name is not None and is_file(self._name, self._file)
+        return self._name is None or is_file(self._name, self._file)
 
     @property
     def _target(self) -> str:

@@ -34,6 +34,8 @@ Examples:
   ipckit gc                            what would go
   ipckit gc --delete                   remove it, after asking
   ipckit gc --mine --older-than 1h --delete --yes   for cron
+  ipckit gc --unknown --older-than 1h               what can't be judged, too
+  ipckit gc --unknown --creator-pid 4711 --delete   what a killed program left
 """
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -71,58 +73,121 @@ def _total(items: Sequence[IpcObject]) -> str:
     "--older-than",
     "least_age",
     type=_Age(),
-    default=0.0,
-    metavar="TIME",
+    metavar="AGE",
     help="Only what was not changed or used for so long: 90s, 10m, 1h, 2d.",
+)
+@click.option(
+    "--creator-pid",
+    type=click.IntRange(min=1),
+    metavar="PID",
+    help="Only what this process made, or used last if no creator is on record.",
+)
+@click.option(
+    "--unknown",
+    is_flag=True,
+    help="Also what can't be judged; takes --creator-pid or --older-than with it.",
 )
 @click.option("--delete", is_flag=True, help="Remove it; without this nothing is.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(
-    kind_names: tuple[str, ...], *, mine: bool, least_age: float, delete: bool, yes: bool
+    kind_names: tuple[str, ...],
+    *,
+    mine: bool,
+    least_age: float | None,
+    creator_pid: int | None,
+    unknown: bool,
+    delete: bool,
+    yes: bool,
 ) -> int:
     """List what is orphaned, and with --delete remove it.
 
     An object is orphaned where nobody alive holds it, waits on it, or is on record as its creator
-    or last user. Each is looked at again just before it is removed; what can't be judged stays.
+    or last user. Each is looked at again just before; what can't be judged stays, unless --unknown
+    asks for it. A file in /dev/shm that nothing shows to be an IPC object is listed and never
+    removed: name it to ipckit rm.
+
+    The kernel knows who made a System V segment. Of a queue or semaphore set it knows who used it
+    last, if it was used; of POSIX objects and sockets it knows neither. For those, --creator-pid
+    finds nothing: take --older-than.
     """
+    if unknown and creator_pid is None and not least_age:
+        message = (
+            "--unknown needs --creator-pid PID or --older-than AGE with it, because a live "
+            "process may use what can't be judged"
+        )
+        raise click.UsageError(message)
     found = inventory.survey(kinds_of(kind_names), ignore_self=True)
-    chosen = [
-        item
-        for item in found.objects
-        if (not mine or item.uid == os.geteuid()) and (item.age or 0.0) >= least_age
-    ]
-    items = [item for item in chosen if item.orphaned]
-    unknown = sum(item.state == "unknown" for item in chosen)
+    mines = [item for item in found.objects if not mine or item.uid == os.geteuid()]
+    items = inventory.select(mines, unknown=unknown, creator_pid=creator_pid, older_than=least_age)
     tell_unseen(found.unseen)
-    if unknown:
-        told = show.counted(unknown, "object")
-        say(f"ipckit: {told} could not be judged and will stay; see ipckit ls", error=True)
-    if not delete:
-        _list(items)
+    chosen = [item for item in mines if (item.age or 0.0) >= (least_age or 0.0)]
+    _tell_rest(chosen, items, creator_pid=creator_pid, unknown=unknown)
+    if delete and items and yes:
+        return _remove(items, unknown=unknown)
+    _list(items, unknown=unknown)
+    if not (delete and items):
         return DONE
-    if not items:
-        say("nothing is orphaned")
-        return DONE
-    if not yes:
-        _list(items)
     confirm(f"Remove these {_total(items)}?", yes=yes)
-    return _remove(items)
+    return _remove(items, unknown=unknown)
 
 
-def _list(items: Sequence[IpcObject]) -> None:
+def _tell_rest(
+    chosen: Sequence[IpcObject],
+    items: Sequence[IpcObject],
+    *,
+    creator_pid: int | None,
+    unknown: bool,
+) -> None:
+    """Tell what stays although no process is known to hold it."""
+    files = [item for item in chosen if item.state == "unknown" and not item.recognized]
+    if files and creator_pid is None:
+        rows = [[item.address, item.owner, show.used(item), duration(item.age)] for item in files]
+        print_table(["FILE", "OWNER", "USED", "AGE"], rows, right="AGE")
+        told = show.counted(len(files), "file")
+        say(f"not ours to judge: {told} in /dev/shm; ipckit rm removes one that is named\n")
+    taken = {item.address for item in items}
+    doubtful = [item for item in chosen if item.state == "unknown" and item.recognized]
+    left = [item for item in doubtful if item.address not in taken]
+    if not left:
+        return
+    told = show.counted(len(left), "object")
+    nameless = sum(not item.creator_pids for item in left)
+    if unknown and creator_pid is not None and nameless:
+        told = show.counted(nameless, "object")
+        say(
+            f"ipckit: {told} could not be judged and will stay: no process is on record for "
+            "them, so that --creator-pid can't choose them; --older-than alone can",
+            error=True,
+        )
+    elif not unknown:
+        say(f"ipckit: {told} could not be judged and will stay; see ipckit ls", error=True)
+
+
+def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
+    noun = "orphaned or unknown" if unknown else "orphaned"
+    if not items:
+        say(f"nothing is {noun}")
+        return
+    titles = ["OBJECT", "OWNER", "USED", "AGE", *(["STATE"] if unknown else []), "WHY"]
     rows = [
-        [item.address, item.owner, show.used(item), duration(item.age), item.reason]
+        [
+            item.address,
+            item.owner,
+            show.used(item),
+            duration(item.age),
+            *([item.state] if unknown else []),
+            item.reason,
+        ]
         for item in items
     ]
-    if rows:
-        print_table(["OBJECT", "OWNER", "USED", "AGE", "WHY"], rows, right="AGE")
-    say(f"orphaned: {_total(items)}" if items else "nothing is orphaned")
+    print_table(titles, rows, right="AGE")
+    say(f"{noun}: {_total(items)}")
 
 
-def _remove(items: Sequence[IpcObject]) -> int:
+def _remove(items: Sequence[IpcObject], *, unknown: bool) -> int:
     removed: list[IpcObject] = []
     status = DONE
-    for item, error in inventory.collect(items, ignore_self=True):
+    for item, error in inventory.collect(items, ignore_self=True, unknown=unknown):
         if error is None:
             removed.append(item)
             say(f"removed {show.summary(item)}")

@@ -146,16 +146,23 @@ class Handle(ABC):
             missing_ok: say nothing where it is gone already.
 
         Raises:
-            NotFound: it is gone already.
+            NotFound: it is gone already, also if another object has its name by now.
             AccessDenied: the caller is not its owner or creator.
         """
         try:
+            self._check_name()
             self._remove()
         except NotFound:
             self._owned = False
             if not missing_ok:
                 raise
         self._owned = False
+
+    def _check_name(self) -> None:
+        """Raise NotFound if another object has the name of this one."""
+        if not self._still_ours():
+            message = "it is gone already, and another object has its name"
+            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
     def _check_open(self, op: str) -> None:
         if self._closed:

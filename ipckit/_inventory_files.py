@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
-from ipckit._inventory_judge import NOT_ASKED, group_of, judge, user_of
+from ipckit._inventory_judge import NOT_ASKED, Verdict, group_of, judge, user_of
+from ipckit._inventory_known import has_object_name, is_object
 from ipckit._inventory_model import IpcObject, Process, Use
 from ipckit._inventory_proc import SHM, Processes, read
 
@@ -31,6 +32,11 @@ _SEM_T_BYTES: Final = 32
 _QUEUE_BYTES: Final = 80  # a POSIX queue's file is as long as the line that it shows
 NOT_MOUNTED: Final = (
     "POSIX queues: no mqueue file system is mounted; as root they are seen without it"
+)
+_NOT_OURS: Final = Verdict(
+    "unknown",
+    "not ours to judge: a file that nobody has open, and nothing shows that it is an IPC object",
+    ("whether it is an IPC object",),
 )
 
 
@@ -116,18 +122,12 @@ def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
 
 
 @contextmanager
-def alone(directory: int, file: str) -> Generator[bool | None]:
-    """Whether nobody else has a file open or mapped, which stays so for the length of the block.
-
-    A write lease is had on just that condition, whatever namespaces the others live in; whoever
-    opens the file meanwhile waits for the end of the block. See fcntl(2).
+def opened(directory: int, file: str) -> Generator[int | None]:
+    """A descriptor of a file for the length of the block; None if it may not be opened.
 
     Args:
         directory: a descriptor of the directory.
         file: the file's name in it.
-
-    Yields:
-        None where that can't be told: the file is another user's, or may not be opened.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -141,14 +141,24 @@ def alone(directory: int, file: str) -> Generator[bool | None]:
         yield None
         return
     try:
-        yield _lease(fd)
+        yield fd
     finally:
-        os.close(fd)  # which ends the lease
+        os.close(fd)
 
 
-def _lease(fd: int) -> bool | None:
+def is_alone(fd: int | None) -> bool | None:
+    """Whether no other process has a file open or mapped, which stays so until it is closed.
+
+    The kernel grants a write lease under just that condition, whatever namespaces the others live
+    in. A process that opens the file meanwhile waits until `fd` is closed. See fcntl(2).
+
+    Returns:
+        None if that can't be told: the file may not be opened, or belongs to another user.
+    """
+    if fd is None:
+        return None
     try:
-        # Whoever opens the file has the kernel send SIGIO, which would end this process.
+        # The kernel sends SIGIO when another process opens the file, which would end this process.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except BlockingIOError:
@@ -220,18 +230,24 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
     times = {"modified": status.st_mtime}
     if entry.kind != "posix-queue":  # the others of a queue change as it is looked at
         times["changed"] = status.st_ctime
-    verdict, holders = NOT_ASKED, tuple[Process, ...]()
+    verdict, holders, known = NOT_ASKED, tuple[Process, ...](), True
     if processes is not None:
         holders = processes.having((status.st_dev, status.st_ino))
         doubts, held = [], ""
-        if not holders:
-            with alone(entry.directory, entry.file) as is_alone:
-                held = "open or mapped" if is_alone is False else ""
-                if is_alone is None and not processes.complete:
+        with opened(entry.directory, entry.file) as fd:
+            sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
+            # Another user's semaphore that may not be read is not called a person's file.
+            known = sure or (fd is None and has_object_name(entry.file))
+            if not holders:
+                alone = is_alone(fd)
+                held = "open or mapped" if alone is False else ""
+                if alone is None and not processes.complete:
                     doubts = ["who has it open: it is another user's"]
         verdict = judge(
             holders, (), doubts=doubts, held=held, orphaned="nobody has it open or mapped"
         )
+        if verdict.state == "orphaned" and not sure:
+            verdict = _NOT_OURS
     return IpcObject(
         kind=entry.kind,
         name=entry.name,
@@ -252,6 +268,7 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         unseen=verdict.unseen,
         details=details,
         identity=(status.st_dev, status.st_ino),
+        recognized=known,
     )
 
 

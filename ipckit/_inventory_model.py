@@ -108,6 +108,8 @@ class IpcObject:
             ``"unknown"`` where that can't be seen.
         reason: why it is said to be in that state.
         unseen: what could not be seen of it.
+        recognized: whether it is an IPC object for certain; false for a file of /dev/shm that
+            neither its content nor its name shows to be one, and that `collect` never removes.
         details: what else the kernel tells, by the kernel's names.
         identity: what tells it from another object of the same name or id made later.
     """
@@ -133,6 +135,7 @@ class IpcObject:
     unseen: tuple[str, ...] = ()
     details: dict[str, int | str] = field(default_factory=dict[str, int | str])
     identity: tuple[int, ...] = ()
+    recognized: bool = True
 
     @property
     def orphaned(self) -> bool:
@@ -145,6 +148,13 @@ class IpcObject:
         if self.kind == "socket":
             return self.name.startswith("/")
         return self.kind != "memfd" and "unlinked" not in self.details
+
+    @property
+    def creator_pids(self) -> frozenset[int]:
+        """The pid of the creator; if only the last users are on record, theirs; else none."""
+        if self.creator is not None:
+            return frozenset({self.creator.pid})
+        return frozenset(each.pid for each in self.users)
 
     @property
     def address(self) -> str:

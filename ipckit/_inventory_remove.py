@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import posix_ipc
 import sysv_ipc
 
+from ipckit import _entry as entry
 from ipckit import _inventory_files as files
 from ipckit import _inventory_sockets as sockets
 from ipckit import _inventory_sysv as sysv
 from ipckit import _native
+from ipckit._inventory_known import is_object
 from ipckit._inventory_proc import Processes
+from ipckit._msgq_descriptor import file_of
 from ipckit._msgq_stat import QUEUES
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._sem_stat import SETS
@@ -63,14 +67,21 @@ class Remover:
     Args:
         force: also what a live process holds.
         orphans: nothing but what is orphaned for certain.
+        unknown: with `orphans`, also an IPC object whose state can't be told.
         ignored: processes that hold nothing, whatever it looks like.
     """
 
     def __init__(
-        self, *, force: bool = False, orphans: bool = False, ignored: frozenset[int] = frozenset()
+        self,
+        *,
+        force: bool = False,
+        orphans: bool = False,
+        unknown: bool = False,
+        ignored: frozenset[int] = frozenset(),
     ) -> None:
         self._force = force
         self._orphans = orphans
+        self._takes_unknown = unknown or not orphans
         self._ignored = ignored
         self._processes: Processes | None = None
 
@@ -110,7 +121,7 @@ class Remover:
 
     def _refuse(self, item: IpcObject, state: str, reason: str) -> None:
         """Raise InUse for an object that is not to be removed in this state."""
-        if self._force or state == "orphaned" or (state == "unknown" and not self._orphans):
+        if self._force or state == "orphaned" or (state == "unknown" and self._takes_unknown):
             return
         verb = "held" if state == "held" else "in use" if state == "used" else "not known unused"
         raise InUse(
@@ -119,6 +130,11 @@ class Remover:
             target=item.address,
             hint="" if self._orphans else "--force removes it all the same",
         )
+
+    def _refuse_used(self, item: IpcObject, *, used: bool) -> None:
+        """Raise InUse for an object that was used since it was chosen for its state or age."""
+        if self._orphans and used:
+            raise InUse("it was used since", errno=errno.EBUSY, target=item.address)
 
     def _remove_sysv(self, item: IpcObject) -> None:
         table, judged, rmid = _SYSV[item.kind]
@@ -130,6 +146,9 @@ class Remover:
         if now.identity != item.identity:
             raise _changed(item)
         self._refuse(item, now.state, now.reason)
+        self._refuse_used(item, used=now.times != item.times)
+        # Another object can't get this id meanwhile: the kernel counts an id's upper half up for
+        # each new object in its slot. Only root can choose an id, by kernel.msg_next_id and so on.
         try:
             rmid(item.id)
         except PEER_ERRORS as exc:
@@ -155,17 +174,33 @@ class Remover:
                 self._unlink_unseen_queue(item)
                 return
             name = files.file_name(item.kind, item.name)
+
+            def same(status: os.stat_result) -> bool:
+                file = status.st_dev, status.st_ino
+                return file == item.identity and stat.S_ISREG(status.st_mode)
+
             try:
-                with files.alone(directory, name) as is_alone:
-                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                    if (status.st_dev, status.st_ino) != item.identity:
+                # While it is open its inode number is not used again.
+                with files.opened(directory, name) as fd:
+                    if fd is not None and not same(os.fstat(fd)):
                         raise _changed(item)
-                    self._refuse_file(item, is_alone=is_alone)
-                    os.unlink(name, dir_fd=directory)
+                    self._refuse_stranger(item, name, fd)
+                    self._refuse_file(item, is_alone=files.is_alone(fd))
+                    now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    self._refuse_used(item, used=now.st_mtime != item.times.get("modified"))
+                    if not entry.unlink_same(directory, name, same):
+                        raise _changed(item)
             except OSError as exc:
                 if isinstance(exc, (InUse, NotFound)):
                     raise
                 raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+
+    def _refuse_stranger(self, item: IpcObject, name: str, fd: int | None) -> None:
+        """Raise InUse for a file that nothing shows to be an IPC object, unless it was named."""
+        if self._orphans and item.kind != "posix-queue" and not is_object(name, fd):
+            message = "not ours to judge: nothing shows that this file is an IPC object"
+            hint = "ipckit rm removes a file that is named"
+            raise InUse(message, errno=errno.EBUSY, target=item.address, hint=hint)
 
     def _refuse_file(self, item: IpcObject, *, is_alone: bool | None) -> None:
         if self._force or is_alone:
@@ -181,31 +216,78 @@ class Remover:
             self._refuse(item, "unknown", "who has it open can't be seen")
 
     def _unlink_unseen_queue(self, item: IpcObject) -> None:
-        """Unlink a queue that was seen only since a process has it open."""
+        """Unlink a queue that was seen only because a process has it open."""
         self._refuse(item, item.state, item.reason)
         try:
+            # If its mode forbids to open it, its name is all that there is to go by.
+            with suppress(posix_ipc.PermissionsError):
+                queue = posix_ipc.MessageQueue(item.name, 0, write=False)
+                try:
+                    if file_of(queue.mqd) != item.identity:
+                        raise _changed(item)
+                finally:
+                    queue.close()
             posix_ipc.unlink_message_queue(item.name)
+        except NotFound:
+            raise
         except PEER_ERRORS as exc:
             raise from_peer(exc, op="mq_unlink", target=item.address) from None
 
     def _remove_socket(self, item: IpcObject) -> None:
-        path = Path(item.name)
+        name = item.name.rpartition("/")[2]
         try:
-            status = path.lstat()
-            if (status.st_dev, status.st_ino) != item.identity:
-                raise _changed(item)
-            if not self._force:
-                bound = any(row.name == item.name and not row.connected for row in sockets.rows())
-                answered = True if bound else sockets.answers(path)
-                if answered:
-                    self._refuse(item, "held", item.reason or "somebody answers")
-                elif answered is None:
-                    self._refuse(item, "unknown", "it may not be connected to")
-            path.unlink()
+            with (
+                entry.directory_of(item.name, strict=True) as directory,
+                _pinned(directory, name) as fd,
+            ):
+                judged = os.fstat(fd)
+                if not _is_socket(judged, item.identity):
+                    raise _changed(item)
+                if not self._force:
+                    self._refuse_socket(item, fd)
+                if not entry.unlink_same(
+                    directory, name, lambda status: _is_socket(status, item.identity)
+                ):
+                    raise _changed(item)
+        except entry.UntrustedLinkError as exc:
+            raise NotFound(
+                f"{exc.strerror}: it is not followed",
+                errno=errno.ELOOP,
+                op="unlink",
+                target=item.address,
+                hint="look again, or name it by a path without that link",
+            ) from None
         except OSError as exc:
             if isinstance(exc, (InUse, NotFound)):
                 raise
             raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+
+    def _refuse_socket(self, item: IpcObject, fd: int) -> None:
+        """Raise InUse for a socket's file that a process is behind; `fd` is of O_PATH."""
+        bound = any(row.name == item.name and not row.connected for row in sockets.rows())
+        # By the descriptor the probe reaches the file that was judged, whatever has its path now.
+        answered = True if bound else sockets.answers(Path(f"/proc/self/fd/{fd}"))
+        if answered:
+            self._refuse(item, "held", item.reason or "a process answers")
+        elif answered is None:
+            self._refuse(item, "unknown", "it may not be connected to")
+
+
+@contextmanager
+def _pinned(directory: int, name: str) -> Generator[int]:
+    """Hold an entry of a directory without opening the file: its inode number stays its own."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_socket(status: os.stat_result, identity: tuple[int, ...]) -> bool:
+    """Whether a file is the socket's file that was judged."""
+    # On ext4 the next file that is made gets the inode number of the one that was removed last.
+    file = status.st_dev, status.st_ino, status.st_mtime_ns
+    return file == identity and stat.S_ISSOCK(status.st_mode)
 
 
 def _changed(item: IpcObject) -> NotFound:

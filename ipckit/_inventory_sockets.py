@@ -100,7 +100,7 @@ def _object(
         reason=verdict.reason,
         unseen=verdict.unseen,
         details=details,
-        identity=(status.st_dev, status.st_ino) if status else (inode,),
+        identity=(status.st_dev, status.st_ino, status.st_mtime_ns) if status else (inode,),
     )
 
 

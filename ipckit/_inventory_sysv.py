@@ -66,7 +66,7 @@ def _object(
         reason=verdict.reason,
         unseen=verdict.unseen,
         details={name: getattr(stat, name) for name in stat.__slots__},
-        identity=(stat.id, stat.ctime, stat.key),
+        identity=(stat.id, stat.ctime, stat.key, stat.cuid, stat.cgid, getattr(stat, "cpid", 0)),
     )
 
 

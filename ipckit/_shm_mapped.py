@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from ipckit import _native
+from ipckit._entry import unlink_path
 from ipckit._handle import checked_mode
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
@@ -98,7 +99,8 @@ class MappedFile(Memory):
                 mapping = map_file(fd, wanted, READ_WRITE, SHARED, _describe(text))
                 return cls(mapping, text, "r+", 0, identity(fd), owner=True)
             except BaseException:
-                Path(text).unlink()
+                made = identity(fd)
+                unlink_path(text, lambda status: (status.st_dev, status.st_ino) == made)
                 raise
         finally:
             os.close(fd)
@@ -362,16 +364,24 @@ class MappedFile(Memory):
         if self._path is None:
             raise NotFound("it is no file", errno=errno.ENOENT, op="unlink", target=self._target)
         try:
-            os.unlink(self._path)  # noqa: PTH108 - a str, as it was given
+            if unlink_path(self._path, self._is_file):
+                return
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="unlink", target=self._target) from None
+        message = "its file is gone, and another one has its name"
+        raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
+
+    def _is_file(self, status: os.stat_result) -> bool:
+        """Whether what has the path is the file, or a symbolic link that leads to it."""
+        if stat.S_ISLNK(status.st_mode):
+            status = os.stat(self._path or "")  # noqa: PTH116 - a str, as it was given
+        return (status.st_dev, status.st_ino) == self._file
 
     def _still_ours(self) -> bool:
         try:
-            status = os.lstat(self._path or "")
+            return self._is_file(os.lstat(self._path or ""))
         except OSError:
             return True
-        return (status.st_dev, status.st_ino) == self._file
 
     @property
     def _target(self) -> str:

@@ -27,6 +27,7 @@ from ipckit._shm_file import (
     name_descriptors,
     populate,
 )
+from ipckit._shm_mark import mark
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -92,6 +93,7 @@ class PosixSharedMemory(Memory):
             raise _open_error(exc, wanted, creating=True) from None
         try:
             # Who opens it meanwhile waits for it to have a size, which comes last and at once.
+            mark(memory.fd, wanted[1:])
             os.fchmod(memory.fd, mode)
             allocate(memory.fd, wanted_size, _describe(wanted), _FULL)
             return cls(memory.fd, wanted, owner=True, readonly=False)

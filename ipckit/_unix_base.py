@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ipckit._entry import unlink_path
 from ipckit._handle import Capabilities, Handle
 from ipckit._shm_file import checked_fd, duplicate_for_child
 from ipckit._unix_address import KINDS, Kind, describe, shown
@@ -27,9 +28,13 @@ Identity = tuple[int, int, int]
 def file_at(path: Path) -> Identity | None:
     """What tells the socket file at a path from any later one; None where there is none."""
     try:
-        status = path.lstat()
+        return identity_of(path.lstat())
     except OSError:
         return None
+
+
+def identity_of(status: os.stat_result) -> Identity | None:
+    """What tells a socket's file from any later one; None if the file is no socket."""
     # An inode number is used again at once on some file systems, with another time.
     identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
     return identity if stat.S_ISSOCK(status.st_mode) else None
@@ -151,13 +156,15 @@ class Endpoint(Handle):
         if self._path is None or self._file is None:
             message = "it has no file to unlink"
             raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
-        if not self._still_ours():
-            message = "its file is gone, or another socket's by now"
-            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
         try:
-            self._path.unlink()
+            if unlink_path(self._path, lambda status: identity_of(status) == self._file):
+                return
         except OSError as exc:
-            raise from_errno(exc.errno or errno.EIO, op="unlink", target=self._target) from None
+            if exc.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                code = exc.errno or errno.EIO
+                raise from_errno(code, op="unlink", target=self._target) from None
+        message = "its file is gone, or another socket's by now"
+        raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
     @property
     def _target(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from ipckit import _native
 from ipckit import _unix_records as records
 from ipckit._deadline import Deadline
+from ipckit._entry import directory_of, unlink_path
 from ipckit._handle import checked_mode
 from ipckit._shm_file import name_descriptors
 from ipckit._sock_io import READABLE, admitted, repeat
@@ -26,7 +27,14 @@ from ipckit._unix_address import (
     describe,
     for_kernel,
 )
-from ipckit._unix_base import Endpoint, file_at, is_listening, wrapped
+from ipckit._unix_base import (
+    Endpoint,
+    Identity,
+    file_at,
+    identity_of,
+    is_listening,
+    wrapped,
+)
 from ipckit._unix_socket import UnixSocket, peer_of
 from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, from_errno
 
@@ -207,13 +215,33 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
             _bind(sock, name, path)
         made = file_at(path)
         try:
-            if made is not None and path.lstat().st_mode & 0o777 != mode:
-                path.chmod(mode)
+            if made is not None:
+                _give_mode(path, made, mode)
             _begin(sock, kind, backlog)
         except BaseException:
             with suppress(OSError):
-                path.unlink()
+                if made is not None:
+                    unlink_path(path, lambda status: identity_of(status) == made)
             raise
+
+
+def _give_mode(path: Path, made: Identity, mode: int) -> None:
+    """Set the mode of a socket's file, if the path leads to that file still."""
+    try:
+        with directory_of(path) as directory:
+            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+            held = os.open(path.name, flags, dir_fd=directory)
+    except OSError:
+        return  # it was removed: there is nothing to protect
+    try:
+        status = os.fstat(held)
+        if identity_of(status) == made and status.st_mode & 0o777 != mode:
+            # chmod(2) of the path would follow a link that was put there meanwhile.
+            os.chmod(f"/proc/self/fd/{held}", mode)  # noqa: PTH101 - no path of a file
+    except OSError as exc:
+        raise from_errno(exc.errno or errno.EIO, op="chmod", target=describe(path)) from None
+    finally:
+        os.close(held)
 
 
 @contextmanager
@@ -257,10 +285,12 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
         AlreadyExists: somebody does, or it is no socket.
     """
     found = file_at(path)
-    if found is None and os.path.lexists(path):
-        message = "there is a file that is no socket"
-        raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
-    age = 0.0 if found is None else time.time() - found[2] / 1e9
+    if found is None:
+        if os.path.lexists(path):
+            message = "there is a file that is no socket"
+            raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
+        return
+    age = time.time() - found[2] / 1e9
     for _ in Deadline(min(max(0.0, patience - age), patience)).looks():
         if not _refused(path, kind):
             message = "somebody listens there already"
@@ -268,9 +298,8 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
             raise AlreadyExists(
                 message, errno=errno.EADDRINUSE, op="bind", target=describe(path), hint=hint
             )
-    if file_at(path) == found:
-        with suppress(FileNotFoundError):
-            path.unlink()
+    with suppress(FileNotFoundError):
+        unlink_path(path, lambda status: identity_of(status) == found)
 
 
 def _refused(path: Path, kind: Kind) -> bool:

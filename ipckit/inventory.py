@@ -6,6 +6,8 @@ nobody alive holds it. Nothing here takes root; what could not be seen is said.
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import time
 from contextlib import ExitStack, suppress
@@ -17,6 +19,7 @@ from ipckit import _inventory_sysv as sysv
 from ipckit._inventory_model import KINDS, PREFIXES, IpcObject, Kind, Process, State, Survey, Use
 from ipckit._inventory_proc import Processes
 from ipckit._inventory_remove import Remover
+from ipckit.errors import InvalidArgument
 from ipckit.msgq import list_queues
 from ipckit.sem import list_sets
 from ipckit.shm import list_segments
@@ -37,6 +40,7 @@ __all__ = [
     "Use",
     "collect",
     "remove",
+    "select",
     "survey",
 ]
 
@@ -129,7 +133,8 @@ def remove(item: IpcObject, *, force: bool = False) -> None:
 
     Raises:
         InUse: a live process holds it, waits on it, made it or used it last.
-        NotFound: it is gone, or another one has its name by now.
+        NotFound: it is gone, or another one has its name by now; or a symbolic link that another
+            user can change leads to a socket's file, and is not followed.
         AccessDenied: it is another user's.
         InvalidArgument: it has no name, and goes with its last holder: a memfd, an abstract socket.
 
@@ -138,22 +143,91 @@ def remove(item: IpcObject, *, force: bool = False) -> None:
     Remover(force=force).remove(item)
 
 
+def select(
+    items: Iterable[IpcObject],
+    *,
+    unknown: bool = False,
+    creator_pid: int | None = None,
+    older_than: float | None = None,
+) -> list[IpcObject]:
+    """Choose what `collect` can remove: what is orphaned, and on request what can't be judged.
+
+    The kernel has the creator's pid on record for System V segments only. For queues and semaphore
+    sets the processes that used them last stand in for it. For other kinds, and for a queue or
+    set that was never used, no process is on record, so that `creator_pid` chooses none of them.
+
+    Args:
+        items: as `survey` gave them.
+        unknown: also choose objects in the state ``"unknown"``. A live process may use one of
+            them, so one of the other two arguments must narrow the choice. A file that is not
+            `recognized` as an IPC object is never chosen.
+        creator_pid: only what the process with this pid made; 1 or more.
+        older_than: only what was not changed or used for so many seconds; 0 or more.
+
+    Returns:
+        The objects, in the order of `items`.
+
+    Raises:
+        TypeError: `creator_pid` is not an int, or `older_than` not a number.
+        InvalidArgument: an argument is out of range, or `unknown` comes without one that narrows
+            the choice; an `older_than` of 0 does not.
+
+    Example:
+        >>> queues = survey(["sysv-queue"]).objects
+        >>> stale = select(queues, unknown=True, older_than=3600)
+
+        ``collect(stale, unknown=True)`` removes them.
+    """
+    if creator_pid is not None and (
+        isinstance(creator_pid, bool) or not isinstance(creator_pid, int)
+    ):
+        message = f"creator_pid is an int, not {type(creator_pid).__name__}"
+        raise TypeError(message)
+    if creator_pid is not None and creator_pid < 1:
+        message = f"creator_pid is {creator_pid}; it takes 1 or more"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    if older_than is not None and (
+        isinstance(older_than, bool) or not isinstance(older_than, int | float)
+    ):
+        message = f"older_than is a number of seconds, not {type(older_than).__name__}"
+        raise TypeError(message)
+    if older_than is not None and not 0 <= older_than < math.inf:
+        message = f"older_than is {older_than}; it takes 0 or more seconds"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    if unknown and creator_pid is None and not older_than:
+        message = "unknown takes creator_pid or an older_than above 0 with it"
+        hint = "a live process may use an object that can't be judged"
+        raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
+    states = {"orphaned", "unknown"} if unknown else {"orphaned"}
+    return [
+        item
+        for item in items
+        if item.state in states
+        and item.recognized
+        and item.removable
+        and (creator_pid is None or creator_pid in item.creator_pids)
+        and (not older_than or (item.age or 0.0) >= older_than)
+    ]
+
+
 def collect(
-    items: Iterable[IpcObject], *, ignore_self: bool = False
+    items: Iterable[IpcObject], *, ignore_self: bool = False, unknown: bool = False
 ) -> Iterator[tuple[IpcObject, IpcError | None]]:
-    """Remove what is orphaned for certain, and nothing else.
+    """Remove what is orphaned, and on request what can't be judged, and nothing else.
 
     Each object is looked at again just before it is removed.
 
     Args:
-        items: as `survey` gave them.
+        items: as `survey` or `select` gave them.
         ignore_self: this process holds no objects, whatever it looks like.
+        unknown: also remove those in the state ``"unknown"``; give only what `select` chose. A
+            file that is not `recognized` as an IPC object stays.
 
     Yields:
-        Each object, with None once it was removed, or with why it was not: `InUse` where somebody
-        holds it by now or that can't be seen, `NotFound`, `AccessDenied`.
+        Each object, with None once it was removed, or with why it was not: `InUse` if a process
+        holds it by now, used it since, or that can't be seen; `NotFound`, `AccessDenied`.
     """
     ignored = frozenset({os.getpid()} if ignore_self else ())
-    remover = Remover(orphans=True, ignored=ignored)
+    remover = Remover(orphans=True, unknown=unknown, ignored=ignored)
     for item in items:
         yield item, remover.attempt(item)

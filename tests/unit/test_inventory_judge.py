@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ipckit._inventory_files import alone
+from ipckit._inventory_files import is_alone, opened
 from ipckit._inventory_judge import judge
 from ipckit._inventory_model import IpcObject, Process
 from ipckit._inventory_proc import Processes
@@ -122,14 +122,15 @@ def test_a_file_is_known_to_be_open_whoever_has_it(tmp_path: Path) -> None:
     path.touch()
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
-        with alone(directory, "file") as nobody_else:
-            assert nobody_else is True
-        with path.open(), alone(directory, "file") as nobody_else:
-            assert nobody_else is False
-        with pytest.raises(FileNotFoundError), alone(directory, "missing"):
+        with opened(directory, "file") as fd:
+            assert is_alone(fd) is True
+        with path.open(), opened(directory, "file") as fd:
+            assert is_alone(fd) is False
+        with pytest.raises(FileNotFoundError), opened(directory, "missing"):
             pass
         (tmp_path / "link").symlink_to(path)
-        with alone(directory, "link") as nobody_else:
-            assert nobody_else is None
+        with opened(directory, "link") as fd:
+            assert fd is None
+            assert is_alone(fd) is None
     finally:
         os.close(directory)

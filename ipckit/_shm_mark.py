@@ -1,0 +1,37 @@
+"""A mark on the file of POSIX shared memory that ipckit made, by which `ipckit gc` knows it.
+
+Shared memory is a file of any name and any content. Nothing else tells it from a file that a
+person keeps in /dev/shm. The mark is an extended attribute, which tmpfs keeps since Linux 6.6.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Final
+
+_ATTRIBUTE: Final = "user.ipckit.memory"
+
+
+def mark(fd: int, name: str) -> None:
+    """Mark a file as shared memory, if its file system can keep the mark.
+
+    Args:
+        fd: a descriptor of the file.
+        name: the file's name in /dev/shm.
+    """
+    with suppress(OSError):
+        os.setxattr(fd, _ATTRIBUTE, _value(fd, name))
+
+
+def is_marked(fd: int, name: str) -> bool:
+    """Whether a file has the mark that it was given under this name."""
+    try:
+        return os.getxattr(fd, _ATTRIBUTE) == _value(fd, name)
+    except OSError:
+        return False
+
+
+def _value(fd: int, name: str) -> bytes:
+    # `cp -a` copies the attribute, and `mv` keeps it: neither result is an object of ours.
+    return b"%d %s" % (os.fstat(fd).st_ino, os.fsencode(name))

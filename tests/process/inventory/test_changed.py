@@ -1,0 +1,187 @@
+"""What changes between the look and the removal stays: another file, another object of the id."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import (
+    NotFound,
+    PosixMessageQueue,
+    PosixSharedMemory,
+    SysVMessageQueue,
+    SysVSharedMemory,
+    inventory,
+)
+from ipckit import _inventory_files as files
+from ipckit import _inventory_sockets as sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit.inventory import IpcObject, Kind
+    from ipckit.testing import Namespace
+
+NEXT_ID = Path("/proc/sys/kernel/msg_next_id")
+
+
+def look(kind: Kind, address: str) -> IpcObject:
+    (found,) = [each for each in inventory.survey([kind]).objects if each.address == address]
+    return found
+
+
+@pytest.fixture
+def dead(ns: Namespace) -> Path:
+    """A socket's file that no process is behind, in a directory of its own."""
+    ns.directory.chmod(0o755)
+    path = ns.directory / "d" / "s"
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.fspath(path))
+    return path
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_directory_that_became_a_link_leads_to_no_removal(dead: Path, *, force: bool) -> None:
+    item = look("socket", f"socket:{dead}")
+    protected = dead.parent.parent / "protected"
+    protected.mkdir()
+    (protected / "s").write_text("another user's")
+    dead.parent.rename(dead.parent.parent / "moved")
+    dead.parent.symlink_to(protected)
+    with pytest.raises(NotFound):
+        inventory.remove(item, force=force)
+    assert (protected / "s").read_text() == "another user's"
+
+
+def test_a_directory_that_becomes_a_link_during_the_look_is_not_followed(
+    dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = look("socket", f"socket:{dead}")
+    base = dead.parent.parent
+    protected = base / "protected"
+    protected.mkdir()
+    (protected / "s").write_text("another user's")
+    answers = sockets.answers
+
+    def swap(path: Path) -> bool | None:
+        told = answers(path)
+        dead.parent.rename(base / "moved")
+        dead.parent.symlink_to(protected)
+        return told
+
+    monkeypatch.setattr(sockets, "answers", swap)
+    inventory.remove(item)
+    assert (protected / "s").read_text() == "another user's"
+    assert not (base / "moved" / "s").exists()  # which is what was judged
+
+
+@pytest.mark.usefixtures("root")
+def test_a_link_of_another_user_is_not_followed_to_the_same_file(dead: Path) -> None:
+    item = look("socket", f"socket:{dead}")
+    dead.parent.rename(dead.parent.parent / "moved")
+    dead.parent.symlink_to(dead.parent.parent / "moved")
+    os.lchown(dead.parent, 65534, 65534)
+    with pytest.raises(NotFound, match="symbolic link"):
+        inventory.remove(item)
+    assert dead.exists()
+
+
+def test_another_file_put_there_during_the_look_stays(
+    dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = look("socket", f"socket:{dead}")
+
+    def swap(path: Path) -> bool | None:
+        del path
+        dead.rename(dead.with_name("old"))
+        dead.write_text("precious")
+        return False
+
+    monkeypatch.setattr(sockets, "answers", swap)
+    with pytest.raises(NotFound):
+        inventory.remove(item)
+    assert dead.read_text() == "precious"
+
+
+def test_a_later_socket_with_the_same_inode_number_stays(dead: Path) -> None:
+    # A disk's file system gives the number of the file that was removed last to the next one.
+    item = look("socket", f"socket:{dead}")
+    os.utime(dead, ns=(0, dead.stat().st_mtime_ns + 1))
+    with pytest.raises(NotFound):
+        inventory.remove(item)
+    assert dead.exists()
+
+
+@pytest.mark.parametrize("make", [PosixSharedMemory, PosixMessageQueue])
+def test_another_object_of_the_name_stays(
+    ns: Namespace, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    memory = make is PosixSharedMemory
+    sizes = {"size": 100} if memory else {"max_messages": 1, "max_size": 10}
+    name = ns.name()
+    make.create(name, **sizes).disown().close()
+    kind: Kind = "posix-segment" if memory else "posix-queue"
+    item = look(kind, f"{inventory.PREFIXES[kind]}:{name}")
+    is_alone = files.is_alone
+
+    def remove() -> None:
+        with make.open(name) as found:
+            found.unlink()
+
+    def swap(fd: int | None) -> bool | None:
+        remove()
+        make.create(name, **sizes).disown().close()
+        return is_alone(fd)
+
+    monkeypatch.setattr(files, "is_alone", swap)
+    with pytest.raises(NotFound):
+        inventory.remove(item)
+    monkeypatch.undo()
+    remove()
+
+
+def again_as_nobody(make: Callable[[], Any]) -> None:
+    """Make an object in a child that is another user."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setuid(65534)
+            make().disown().close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.usefixtures("root")
+def test_another_queue_of_the_id_stays(ns: Namespace) -> None:
+    if "IPCKIT_TEST_UNSHARED" not in os.environ or not NEXT_ID.exists():
+        pytest.skip("takes an IPC namespace of its own, and CONFIG_CHECKPOINT_RESTORE")
+    key = ns.key()
+    queue = SysVMessageQueue.create(key)
+    ident = queue.id
+    queue.close()
+    item = look("sysv-queue", f"q:{ident}")
+    queue.unlink()
+    NEXT_ID.write_text(str(ident))
+    # The same id and key, most often in the same second: only its maker is another one.
+    again_as_nobody(lambda: SysVMessageQueue.create(key))
+    with pytest.raises(NotFound):
+        inventory.remove(item, force=True)
+    with SysVMessageQueue.from_id(ident) as other:
+        other.unlink()
+
+
+def test_what_a_segment_is_known_by_includes_its_maker(ns: Namespace) -> None:
+    with SysVSharedMemory.create(ns.key(), 100) as segment:
+        item = look("sysv-segment", f"m:{segment.id}")
+        assert os.getpid() in item.identity
+        with pytest.raises(NotFound):
+            inventory.remove(replace(item, identity=(*item.identity[:-1], 1)), force=True)
