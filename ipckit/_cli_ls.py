@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +12,12 @@ from ipckit import inventory
 from ipckit._cli_common import (
     duration,
     human,
+    json_of,
     kinds_of,
     kinds_option,
     print_table,
-    say,
     tell_unseen,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ Examples:
 
 def _print_json(items: list[IpcObject], found: Survey) -> None:
     """One object a line: thousands of them are printed in a moment, and grep finds one."""
-    lines = ",\n".join(json.dumps(item.as_dict(), ensure_ascii=False) for item in items)
-    rest = json.dumps({"unseen": found.unseen, "taken": found.taken}, ensure_ascii=False)
-    say(f'{{"objects": [\n{lines}\n],\n{rest[1:]}')
+    lines = ",\n".join(json_of(item.as_dict()) for item in items)
+    rest = json_of({"unseen": found.unseen, "taken": found.taken})
+    write(f'{{"objects": [\n{lines}\n],\n{rest[1:]}\n'.encode())
 
 
 @click.command(epilog=_EXAMPLES)

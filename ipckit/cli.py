@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli_common import DONE, ERROR, USAGE, say
+from ipckit._cli_common import DONE, ERROR, USAGE, say, say_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = main.main(list(arguments), prog_name="ipckit", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as exc:
-        say(exc.format_message(), error=True)
+        say_lines(exc.format_message(), error=True)
         status = USAGE
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "ipckit"

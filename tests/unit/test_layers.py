@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # From the ground up. The modules of one row know nothing of each other; a module that grew a
 # private helper has the helper on the row below its own.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_lazy", "_native"}),
+    frozenset({"_lazy", "_native", "_text"}),
     frozenset({"errors"}),
     frozenset({"_deadline", "_handle", "keys"}),
     frozenset({"_ctype"}),
