@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Final, TextIO
 
-_EXTRA: Final = frozenset({"click", "rich", "textual"})
+_EXTRA: Final = ("click", "rich", "textual")
 
 
 def _usable(stream: TextIO | None) -> TextIO:
@@ -40,7 +40,7 @@ def main() -> int:
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.stderr.write(f"ipckit: {exc.name} is missing; pip install 'ipckit[cli]'\n")
+        sys.stderr.write(f"ipckit: {exc.name} is missing; pip install {' '.join(_EXTRA)}\n")
         return 1
     # Whoever reads this may have seen enough: end then as other programs in a pipe do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

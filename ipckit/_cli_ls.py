@@ -19,6 +19,7 @@ from ipckit._cli_common import (
     tell_unseen,
     write,
 )
+from ipckit._text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ Columns = dict[str, "Callable[[IpcObject], str]"]
 
 
 def _address(item: IpcObject) -> str:
-    text = item.address
+    text = one_line(item.address)
     return text if len(text) <= _ADDRESS_SHOWN else f"{text[: _ADDRESS_SHOWN - 3]}..."
 
 

@@ -66,7 +66,7 @@ def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
             continue
         try:
             soft, _ = process_limits(pid).get("Max open files", (None, None))
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
         except OSError:
             continue  # it ended meanwhile
         if soft and used >= soft * _NEARLY:

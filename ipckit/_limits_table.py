@@ -180,7 +180,9 @@ def open_files(pid: int) -> int | None:
 
 def _locked_bytes(pid: int) -> int | None:
     try:
-        match = re.search(r"^VmLck:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+        # The name that a process gave itself stands there too, and need not be UTF-8.
+        status = Path(f"/proc/{pid}/status").read_bytes()
+        match = re.search(rb"^VmLck:\s+(\d+) kB", status, re.MULTILINE)
     except OSError:
         return None
     return int(match[1]) * 1024 if match else None

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "header": "Turn a Struct into a C header, or the other way.",
     "completion": "Print the shell's code that completes these commands.",
 }
+_DISTRIBUTION: Final = "ipckit-linux"  # on the public index ipckit is another project
 _BY_SIGNAL: Final = 128  # what a shell shows for a program that a signal ended
 
 
@@ -59,8 +60,29 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    del param
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib import metadata  # noqa: PLC0415 - it takes long to import
+
+    try:
+        version = f"version {metadata.version(_DISTRIBUTION)}"
+    except metadata.PackageNotFoundError:
+        version = f"a checkout: {_DISTRIBUTION} is not installed"
+    say(f"ipckit, {version}")
+    ctx.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ipckit")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Show and tend the IPC objects of this system.
 

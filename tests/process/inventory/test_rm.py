@@ -213,7 +213,7 @@ def test_without_its_extra_it_says_what_to_install() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "ipckit: click is missing; pip install 'ipckit[cli]'\n"
+    assert done.stderr == "ipckit: click is missing; pip install click rich textual\n"
 
 
 @pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
