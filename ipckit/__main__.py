@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -20,8 +19,9 @@ def _usable(stream: TextIO | None) -> TextIO:
     """
     if stream is None:
         stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:  # it is a text file of Python's, and not what a test put there
+        reconfigure(errors="backslashreplace")
     return stream
 
 
