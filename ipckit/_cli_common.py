@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -261,19 +262,25 @@ def write(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def json_of(value: Any, *, indent: int | None = None) -> str:
+def json_of(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """A value as JSON that a terminal shows as it is, and that is UTF-8 whatever is in it.
 
     A lone surrogate, which is what Python has for a byte that is not UTF-8, becomes its escape.
     """
     import json  # noqa: PLC0415 - few commands need it
 
-    return in_json(json.dumps(value, indent=indent, ensure_ascii=False))
+    return in_json(json.dumps(value, indent=indent, ensure_ascii=ascii_only))
+
+
+def ascii_output() -> bool:
+    """Whether standard output has an encoding in which JSON may only be ASCII: not UTF-8."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return codecs.lookup(encoding).name != "utf-8"
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, indented; always in UTF-8, as JSON is."""
-    write(json_of(value, indent=2).encode() + b"\n")
+    """Print a value as JSON, indented."""
+    click.echo(json_of(value, indent=2, ascii_only=ascii_output()))
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: str = "") -> None:

@@ -10,6 +10,7 @@ import click
 from ipckit import _cli_show as show
 from ipckit import inventory
 from ipckit._cli_common import (
+    ascii_output,
     duration,
     human,
     json_of,
@@ -17,7 +18,6 @@ from ipckit._cli_common import (
     kinds_option,
     print_table,
     tell_unseen,
-    write,
 )
 from ipckit._text import one_line
 
@@ -76,9 +76,10 @@ Examples:
 
 def _print_json(items: list[IpcObject], found: Survey) -> None:
     """One object a line: thousands of them are printed in a moment, and grep finds one."""
-    lines = ",\n".join(json_of(item.as_dict()) for item in items)
-    rest = json_of({"unseen": found.unseen, "taken": found.taken})
-    write(f'{{"objects": [\n{lines}\n],\n{rest[1:]}\n'.encode())
+    ascii_only = ascii_output()
+    lines = ",\n".join(json_of(item.as_dict(), ascii_only=ascii_only) for item in items)
+    rest = json_of({"unseen": found.unseen, "taken": found.taken}, ascii_only=ascii_only)
+    click.echo(f'{{"objects": [\n{lines}\n],\n{rest[1:]}')
 
 
 @click.command(epilog=_EXAMPLES)
