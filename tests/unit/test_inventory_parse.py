@@ -264,6 +264,47 @@ def test_what_cannot_be_read_may_call_anything(image: bytes) -> None:
     assert elf.may_call(image, "msgget")
 
 
+def test_a_file_that_its_owner_cuts_meanwhile_ends_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "library"
+    path.write_bytes(linked(b"\0printf\0"))
+    with path.open("r+b") as file:
+        image = elf._FileImage(file.fileno())
+        assert elf.dynamic_names(image) == b"\0printf\0"
+        assert not elf.may_call(image, "msgget")
+        file.truncate(80)
+        assert elf.may_call(image, "msgget")
+
+
+def test_a_file_may_say_that_it_has_more_names_than_there_is_memory() -> None:
+    image = bytearray(linked(b"\0printf\0"))
+    at = image.index(struct.pack("<Q", len(b"\0printf\0")), 64)
+    image[at : at + 8] = struct.pack("<Q", 1 << 62)
+    assert elf.dynamic_names(bytes(image)) is None
+
+
+def test_a_call_is_found_across_the_pieces_that_a_file_is_read_in() -> None:
+    plain = linked(b"\0")
+    plain = plain.replace(struct.pack("<I", 6), struct.pack("<I", 1))  # no SHT_DYNAMIC
+    assert elf.dynamic_names(plain) == b""
+    call = b"\xb8\x44\0\0\0\x90\x90\x0f\x05"
+    for before in range(1, len(call)):
+        image = plain.ljust(elf._PIECE - before, b"\0") + call + bytes(elf._PIECE)
+        assert elf.may_call(image, "msgget")
+
+
+def test_what_a_path_leads_to_by_now_is_not_opened_if_it_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, flags = os.open, list[int]()
+    monkeypatch.setattr(os, "open", lambda path, how: flags.append(how) or real(path, how))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/lib.so").symlink_to("/dev/null")  # some devices act when they are opened
+    maps = b"7f0000000000-7f0000001000 r-xp 00000000 fe:00 7       /lib.so\n"
+    assert elf.Imports().any_of(os.fspath(tmp_path), maps, "msgget")
+    assert flags
+    assert all(how & os.O_PATH for how in flags)
+
+
 def test_this_process_can_make_queues_and_a_shell_can_not() -> None:
     maps = Path("/proc/self/maps").read_bytes()
     assert b"sysv_ipc" in maps
