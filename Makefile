@@ -45,7 +45,10 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ipckit needs Python 3.11 or later; name one: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
+# The distribution was called ipckit once. Both names have the same files, and so the old one goes
+# first: to remove it later would take the command away.
 $(VENV)/.installed: $(VENV)/bin/pip $(PACKAGE)
+	@$(PIP) --quiet uninstall --yes ipckit
 	$(PIP) install --editable .
 	@touch $@
 

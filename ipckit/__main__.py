@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import Final
+from typing import Final, TextIO
 
-_EXTRA: Final = frozenset({"click", "rich", "textual"})
+_EXTRA: Final = ("click", "rich", "textual")
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """A standard stream that can be used, whatever the caller left of it.
+
+    The stream writes an escape for a character that the terminal's encoding lacks. If the caller
+    closed its descriptor, /dev/null takes the number: otherwise a file that is opened later gets
+    the number, and the output.
+    """
+    if stream is None:
+        stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:  # it is a text file of Python's, and not what a test put there
+        reconfigure(errors="backslashreplace")
+    return stream
 
 
 def main() -> int:
@@ -15,12 +31,16 @@ def main() -> int:
     Raises:
         ModuleNotFoundError: ipckit itself is not whole.
     """
+    # In this order, because a new descriptor gets the lowest number that is free.
+    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    sys.stdout = _usable(sys.stdout)
+    sys.stderr = _usable(sys.stderr)
     try:
         from ipckit import cli  # noqa: PLC0415 - it may be missing what it stands on
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.stderr.write(f"ipckit: {exc.name} is missing; pip install 'ipckit[cli]'\n")
+        sys.stderr.write(f"ipckit: {exc.name} is missing; pip install {' '.join(_EXTRA)}\n")
         return 1
     # Whoever reads this may have seen enough: end then as other programs in a pipe do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipckit import inventory
+from ipckit._text import in_json, one_line
 from ipckit.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -50,6 +52,11 @@ _PREFIXES: Final[dict[str, tuple[Kind, ...]]] = {
 }
 _ADDRESS: Final = re.compile(rf"({'|'.join(_PREFIXES)}):(.+)", re.DOTALL)
 _MOST_CHOICES: Final = 8
+# What a shell offers for completion may end up on its command line as it stands, and another user
+# chose the name. These characters mean nothing to bash, zsh and fish, inside a word: no quotes,
+# no substitution, no pattern, no separator. The comma and the line end also separate what click's
+# completion scripts read.
+_SAFE_ADDRESS: Final = re.compile(r"[a-z]+:[A-Za-z0-9@%+./:_-]+")
 _STYLES: Final = {"orphaned": "yellow", "held": "green", "unknown": "magenta"}
 
 
@@ -84,9 +91,11 @@ def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
         return not bare and each.id == int(rest)
     if each.kind in {"memfd", "channel"} and bare:
         return False
+    # What is shown of a name names it too: a shell makes nothing else of a control character.
+    names = {each.name, one_line(each.name)}
     if each.kind in _NAMED and not bare:
-        return each.name.removeprefix("/") == rest.removeprefix("/")
-    return each.name == rest
+        return rest.removeprefix("/") in {name.removeprefix("/") for name in names}
+    return rest in names
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,6 +120,9 @@ def kinds_of(names: Sequence[str]) -> list[Kind]:
 class ObjectType(click.ParamType[str]):
     """An address of an object; a shell completes it from what exists.
 
+    A shell is offered only the addresses that need no quotes, so that no name can make it run a
+    command.
+
     Args:
         kinds: which kinds the command can work on; all by default.
     """
@@ -126,7 +138,11 @@ class ObjectType(click.ParamType[str]):
         del ctx, param
         found = inventory.survey(self._kinds, holders=False).objects
         addresses = [each.address for each in found]
-        return [CompletionItem(each) for each in addresses if each.startswith(incomplete)]
+        return [
+            CompletionItem(each)
+            for each in addresses
+            if each.startswith(incomplete) and _SAFE_ADDRESS.fullmatch(each)
+        ]
 
 
 OBJECT: Final = ObjectType()
@@ -212,7 +228,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         message = "nothing was removed: there is no terminal to ask on; --yes says it beforehand"
         raise Refused(message)
-    if not click.confirm(question, err=True):
+    if not click.confirm(one_line(question), err=True):
         message = "nothing was removed"
         raise Refused(message)
 
@@ -222,16 +238,49 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def say(text: str, *, error: bool = False) -> None:
-    """Print a line as it is, to standard output or error."""
-    click.echo(text, err=error)
+# What a command prints goes through one of the next four functions, or as a `rich.text.Text` of
+# `one_line`: much of it was written by other users.
 
 
-def printable(text: str) -> str:
-    """A name as one line without control characters: it comes from whoever made the object."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def say(line: str, *, error: bool = False) -> None:
+    """Print one line to standard output or error, with everything escaped that is no plain text."""
+    click.echo(one_line(line), err=error)
+
+
+def say_lines(text: str, *, error: bool = False) -> None:
+    """Print a text of several lines, each as `say` does."""
+    click.echo("\n".join(map(one_line, text.split("\n"))), err=error)
+
+
+def write(data: bytes) -> None:
+    """Write bytes as they are to standard output, at once.
+
+    A message that was taken from a queue is nowhere else.
+    """
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def json_of(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """A value as JSON that a terminal shows as it is, and that is UTF-8 whatever is in it.
+
+    A lone surrogate, which is what Python has for a byte that is not UTF-8, becomes its escape.
+    """
+    import json  # noqa: PLC0415 - few commands need it
+
+    return in_json(json.dumps(value, indent=indent, ensure_ascii=ascii_only))
+
+
+def ascii_output() -> bool:
+    """Whether standard output has an encoding in which JSON may only be ASCII: not UTF-8."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return codecs.lookup(encoding).name != "utf-8"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
+    click.echo(json_of(value, indent=2, ascii_only=ascii_output()))
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: str = "") -> None:
@@ -242,7 +291,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
         rows: the cells, as many as titles each.
         right: the titles of numbers, which stand to the right, with blanks between.
     """
-    cells = [[printable(cell) or "-" for cell in row] for row in rows]
+    cells = [[one_line(cell) or "-" for cell in row] for row in rows]
     rights = [title in right.split() for title in titles]
     if sys.stdout.isatty():
         table = Table(box=None, pad_edge=False, header_style="bold cyan")
@@ -270,17 +319,10 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
         say("  ".join(padded).rstrip())
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON, indented."""
-    import json  # noqa: PLC0415 - few commands need it
-
-    say(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 def tell_unseen(unseen: Iterable[str]) -> None:
     """Say on standard error what could not be seen."""
     for line in unseen:
-        say(f"ipckit: not seen: {printable(line)}", error=True)
+        say(f"ipckit: not seen: {line}", error=True)
 
 
 def duration(seconds: float | None) -> str:

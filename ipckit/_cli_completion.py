@@ -7,7 +7,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from ipckit._cli_common import say
+from ipckit._cli_common import say_lines
 
 _SHELLS: Final = ("bash", "zsh", "fish")
 # bash takes the colon of q:5 for the end of a word, and would complete what stands behind it.
@@ -44,4 +44,4 @@ def command(shell: str) -> None:
         raise click.ClickException(message)
     root = click.get_current_context().find_root().command
     source = found(root, {}, "ipckit", "_IPCKIT_COMPLETE").source()
-    say(source + (_BASH_COLONS if shell == "bash" else ""))
+    say_lines(source + (_BASH_COLONS if shell == "bash" else ""))

@@ -7,9 +7,10 @@ from typing import Final
 import click
 from rich.text import Text
 
-from ipckit._cli_common import DONE, ERROR, console, print_json, printable, say
+from ipckit._cli_common import DONE, ERROR, console, print_json, say
 from ipckit._cli_options import Seconds
 from ipckit._doctor import examine
+from ipckit._text import one_line
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -49,10 +50,10 @@ def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
     for each in found:
         style = "bold red" if each.level == "problem" else "bold"
         title = Text(f"{each.level} {each.check}", style=style)
-        title.append(f"  {printable(each.subject)}", style="not bold default")
+        title.append(f"  {one_line(each.subject)}", style="not bold default")
         out.print(title, soft_wrap=True)
-        out.print(Text(f"    {printable(each.what)}"), soft_wrap=True)
-        out.print(Text(f"    cure: {printable(each.cure)}"), soft_wrap=True)
+        out.print(Text(f"    {one_line(each.what)}"), soft_wrap=True)
+        out.print(Text(f"    cure: {one_line(each.cure)}"), soft_wrap=True)
     if status == DONE:
         say("no problem found")
     return status

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from ipckit._cli_common import DONE, ERROR, say
+from ipckit._cli_common import DONE, ERROR, say, say_lines, write
 from ipckit._cli_hexdump import hexdump
 from ipckit._cli_memory import open_object, open_path, pieces
 from ipckit._cli_options import chosen, object_argument, struct_given, struct_options, usage
-from ipckit._cli_payload import decoded, json_line, plain, write
+from ipckit._cli_payload import decoded, json_line, plain
 
 if TYPE_CHECKING:
     from ipckit._cli_memory import Source
@@ -68,10 +68,10 @@ def _print_hexdump(source: Source, offset: int, size: int) -> None:
     for line in hexdump(pieces(source, offset, size), start=offset):
         lines.append(line)
         if len(lines) == _PER_WRITE:
-            say("\n".join(lines))
+            say_lines("\n".join(lines))
             lines.clear()
     if lines:
-        say("\n".join(lines))
+        say_lines("\n".join(lines))
 
 
 def _print_structs(
@@ -203,7 +203,7 @@ def command(
         elif dtype is not None:
             array = _array(source, span, dtype, shape)
             if output is None:
-                say(repr(array))
+                say_lines(repr(array))
                 return DONE
             import numpy as np  # noqa: PLC0415 - only for arrays
 

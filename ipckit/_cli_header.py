@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ipckit._cli_common import say
+from ipckit._cli_common import say_lines
 from ipckit._cli_options import usage
 from ipckit._cli_payload import c_text, struct_named
 from ipckit._header import c_header, python_source
@@ -43,4 +43,4 @@ def command(reference: str | None, *, source: str | None, name: str | None) -> N
             path = str(source)
             read = sys.stdin.read() if path == "-" else c_text(f"@{path}")
             text = python_source(read, name, "" if path == "-" else path)
-    say(text.rstrip("\n"))
+    say_lines(text.rstrip("\n"))

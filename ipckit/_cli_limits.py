@@ -8,7 +8,8 @@ from typing import Final
 import click
 
 from ipckit._cli_common import print_json, print_table
-from ipckit._limits_table import table
+from ipckit._limits_table import process_limits, table
+from ipckit.errors import AccessDenied, NotFound
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -22,6 +23,20 @@ def _shown(value: int | None, *, none: str) -> str:
     return none if value is None else str(value)
 
 
+def _shell() -> int:
+    """The process whose limits people ask about: the parent, if its limits can be read.
+
+    The init of a container has no parent. If /proc hides the parent, which is another user's, this
+    process shows the same limits, because it inherited them.
+    """
+    parent = os.getppid()
+    try:
+        process_limits(parent)
+    except (NotFound, AccessDenied):
+        return os.getpid()
+    return parent
+
+
 @click.command(epilog=_EXAMPLES)
 @click.option("--pid", type=click.IntRange(min=1), help="Whose RLIMIT_*; by default the shell's.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array; share 1 is all used.")
@@ -32,8 +47,7 @@ def command(*, pid: int | None, as_json: bool) -> None:
     "sysctl -w", to a file in /etc/sysctl.d to keep it. In Docker a container's kernel.* and
     fs.mqueue.* are set by docker run --sysctl.
     """
-    # The parent is the shell; the init of a container has none.
-    rows = table(pid or os.getppid() or os.getpid())
+    rows = table(pid or _shell())
     if as_json:
         print_json([each.as_dict() for each in rows])
         return

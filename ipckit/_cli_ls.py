@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -11,14 +10,16 @@ import click
 from ipckit import _cli_show as show
 from ipckit import inventory
 from ipckit._cli_common import (
+    ascii_output,
     duration,
     human,
+    json_of,
     kinds_of,
     kinds_option,
     print_table,
-    say,
     tell_unseen,
 )
+from ipckit._text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ Columns = dict[str, "Callable[[IpcObject], str]"]
 
 
 def _address(item: IpcObject) -> str:
-    text = item.address
+    text = one_line(item.address)
     return text if len(text) <= _ADDRESS_SHOWN else f"{text[: _ADDRESS_SHOWN - 3]}..."
 
 
@@ -75,9 +76,10 @@ Examples:
 
 def _print_json(items: list[IpcObject], found: Survey) -> None:
     """One object a line: thousands of them are printed in a moment, and grep finds one."""
-    lines = ",\n".join(json.dumps(item.as_dict(), ensure_ascii=False) for item in items)
-    rest = json.dumps({"unseen": found.unseen, "taken": found.taken}, ensure_ascii=False)
-    say(f'{{"objects": [\n{lines}\n],\n{rest[1:]}')
+    ascii_only = ascii_output()
+    lines = ",\n".join(json_of(item.as_dict(), ascii_only=ascii_only) for item in items)
+    rest = json_of({"unseen": found.unseen, "taken": found.taken}, ascii_only=ascii_only)
+    click.echo(f'{{"objects": [\n{lines}\n],\n{rest[1:]}')
 
 
 @click.command(epilog=_EXAMPLES)

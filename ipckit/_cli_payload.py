@@ -8,13 +8,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
+from ipckit._cli_common import json_of
 from ipckit._cli_hexdump import printable
+from ipckit._text import one_line
 from ipckit.errors import InvalidArgument, LayoutMismatch
 from ipckit.structs import ArrayView, Struct, StructType
-
-_ESCAPES: Final = str.maketrans({chr(code): f"\\x{code:02x}" for code in (*range(32), 127)})
 
 
 def _invalid(message: str, hint: str = "") -> InvalidArgument:
@@ -111,8 +111,7 @@ def json_line(value: object) -> bytes:
 
     Text that is not UTF-8 stands there as Python has it, with the escapes of lone surrogates.
     """
-    text = json.dumps(value, ensure_ascii=False)
-    return text.encode(errors="backslashreplace") + b"\n"
+    return json_of(value).encode() + b"\n"
 
 
 def text_of(data: bytes) -> str | None:
@@ -123,13 +122,10 @@ def text_of(data: bytes) -> str | None:
         return None
 
 
-def one_line(data: bytes) -> str:
+def line_of(data: bytes) -> str:
     """The bytes as one line that does nothing to a terminal; their ASCII where they are no text."""
     text = text_of(data)
-    if text is None:
-        return printable(data)
-    shown = text.translate(_ESCAPES)
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in shown)
+    return printable(data) if text is None else one_line(text)
 
 
 def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, Any], str]:
@@ -144,13 +140,6 @@ def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, 
         if value is not None:
             return {"size": len(data), "value": plain(value)}, ""
     return {"size": len(data), "hex": data.hex(), "text": text_of(data)}, why
-
-
-def write(data: bytes) -> None:
-    """Bytes to standard output, at once: what was taken from a queue is nowhere else."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
 
 
 # -- in --------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ipckit._cli_common import DONE, ERROR, Refused, say
+from ipckit._cli_common import DONE, ERROR, Refused, say, write
 from ipckit._cli_hexdump import hexdump
 from ipckit._cli_options import chosen, object_argument, struct_given, struct_options
-from ipckit._cli_payload import decoded, json_line, message_fields, write
+from ipckit._cli_payload import decoded, json_line, message_fields
 from ipckit.errors import WouldBlock
 from ipckit.msgq import Message, SysVMessageQueue
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipckit._cli_common import DONE, ERROR, say
+from ipckit._cli_common import DONE, ERROR, say, write
 from ipckit._cli_options import Seconds, chosen, object_argument, struct_given, struct_options
-from ipckit._cli_payload import decoded, json_line, message_fields, one_line, write
+from ipckit._cli_payload import decoded, json_line, line_of, message_fields
+from ipckit._text import one_line
 from ipckit.errors import WouldBlock
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
 
@@ -46,14 +47,14 @@ def _print(
         return why
     if struct is not None:
         value, why = decoded(struct, data)
-        write((data.hex() if value is None else repr(value)).encode() + b"\n")
+        write((data.hex() if value is None else one_line(repr(value))).encode() + b"\n")
         return why
     if form == "hex":
         write(data.hex().encode() + b"\n")
     elif form == "raw":
         write(data)
     elif sys.stdout.isatty():
-        write(one_line(data).encode() + b"\n")
+        write(line_of(data).encode() + b"\n")
     else:
         write(data.rstrip(b"\0") + b"\n")
     return ""

@@ -70,7 +70,12 @@ def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) 
     if isinstance(fields.get("hex"), str):
         return _Outgoing(_from_hex(fields["hex"], what), own)
     if isinstance(fields.get("text"), str):
-        return _Outgoing(fields["text"].encode(), own)
+        # A lone surrogate is a byte that is not UTF-8, or else no text that could be sent.
+        try:
+            return _Outgoing(fields["text"].encode(errors="surrogateescape"), own)
+        except UnicodeEncodeError:
+            message = f"{what}: text has a lone surrogate, which is no character; give hex"
+            raise click.UsageError(message, click.get_current_context()) from None
     needs = "needs --struct or --c to go with value" if "value" in fields else "has none of them"
     message = f"{what}: a message is a JSON object with value, hex or text, and this {needs}"
     raise click.UsageError(message, click.get_current_context())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import _cli_show as show
-from ipckit._cli_common import OBJECT, duration, print_json, printable, resolve, say
+from ipckit._cli_common import OBJECT, duration, print_json, resolve, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,4 +62,4 @@ def command(object_: str, *, as_json: bool) -> None:
         return
     for name, value in _lines(item):
         if value:
-            say(f"{name + ':':<16} {printable(value)}")
+            say(f"{name + ':':<16} {value}")

@@ -9,7 +9,7 @@ from textual.app import App
 from textual.binding import Binding
 from textual.widgets import DataTable, Footer, Input, Static
 
-from ipckit._cli_common import printable
+from ipckit._text import one_line
 from ipckit._top_model import LOOKS, NUMBERS, ORDERS, TITLES, Sampler, arranged, cells
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class TopApp(App[None]):
         for row in shown:
             objects.add_row(
                 *(
-                    Text(printable(cell), justify="right" if title in _RIGHT else "left")
+                    Text(one_line(cell), justify="right" if title in _RIGHT else "left")
                     for title, cell in zip(TITLES, cells(row), strict=True)
                 ),
                 key=row.address,

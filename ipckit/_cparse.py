@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 try:
     from pycparser import c_ast, c_parser
 except ImportError as error:
-    message = "Struct.from_c needs pycparser: pip install ipckit[c]"
+    message = "Struct.from_c needs pycparser: pip install pycparser"
     raise ImportError(message, name=error.name) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit._doctor_model import Finding
-from ipckit._limits_table import open_files, process_limits, table
+from ipckit._limits_table import is_hidden, open_files, process_limits, table
 from ipckit.errors import NotFound
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
             continue
         try:
             soft, _ = process_limits(pid).get("Max open files", (None, None))
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
         except OSError:
             continue  # it ended meanwhile
         if soft and used >= soft * _NEARLY:
@@ -139,6 +139,10 @@ def peer(pid: int) -> Iterator[Finding]:
         NotFound: there is no such process.
     """
     subject = f"pid {pid}"
+    if is_hidden(pid):
+        text = "it is another user's, and /proc hides it"
+        yield Finding("unseen", subject, text, "run it as root", "note")
+        return
     if not Path(f"/proc/{pid}").is_dir():
         message = "no such process"
         raise NotFound(message, errno=errno.ESRCH, target=subject)

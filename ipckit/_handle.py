@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from ipckit._text import one_line
 from ipckit.errors import ClosedHandle, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Handle(ABC):
     def __repr__(self) -> str:
         facts = [type(self).__name__]
         try:
-            facts[0] += f" {self._target}"
+            facts[0] += f" {one_line(self._target)}"
             facts += ["closed"] if self.closed else [self._size_text(), "open"]
             if self.owner:
                 facts.append("owner")

@@ -6,11 +6,14 @@ its libraries names msgget, or makes the system call itself.
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
+import stat
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The C library itself has every call.
 _C_LIBRARY: Final = re.compile(rb"/(libc[.-]|ld-|ld\.|libpthread)[^/]*$")
@@ -24,9 +27,45 @@ _SECTIONS_AT: Final = 0x28  # e_shoff in the file's header
 _SECTION_COUNT_AT: Final = 0x3A  # e_shentsize stands before it
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _DYNAMIC: Final = 6  # SHT_DYNAMIC
+# The files are other users', and say how large their parts are: from here on it can't be told.
+_MOST_NAMES: Final = 1 << 26
+_MOST_CODE: Final = 1 << 30
+_PIECE: Final = 1 << 20
+_LONGEST_CALL: Final = 64  # bytes that a pattern of `_X86_64` takes at most
 
 
-def dynamic_names(image: bytes | mmap.mmap) -> bytes | None:
+class Image(Protocol):
+    """The bytes of a file."""
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+    def __len__(self) -> int: ...
+
+
+class _FileImage:
+    """A file's bytes, by pread.
+
+    A mapping would end this process with SIGBUS if the file's owner cuts it meanwhile.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        return os.pread(self._fd, max(0, stop - start), start)
+
+
+def _pieces(image: Image) -> Iterator[bytes]:
+    """A file's bytes in pieces, each with the end of the one before, where a call may begin."""
+    for start in range(0, len(image), _PIECE):
+        yield image[max(0, start - _LONGEST_CALL) : start + _PIECE]
+
+
+def dynamic_names(image: Image) -> bytes | None:
     """The names that an ELF file of 64 bits imports and exports; None where that can't be told.
 
     Empty for a file that is not linked dynamically.
@@ -34,23 +73,25 @@ def dynamic_names(image: bytes | mmap.mmap) -> bytes | None:
     try:
         if image[: len(_ELF_64)] != _ELF_64:
             return None
-        (offset,) = struct.unpack_from("<Q", image, _SECTIONS_AT)
-        size, count = struct.unpack_from("<HH", image, _SECTION_COUNT_AT)
+        (offset,) = struct.unpack("<Q", image[_SECTIONS_AT : _SECTIONS_AT + 8])
+        size, count = struct.unpack("<HH", image[_SECTION_COUNT_AT : _SECTION_COUNT_AT + 4])
         if offset == 0 or size != _SECTION.size:
             return None
-        sections: list[tuple[int, ...]] = [
-            _SECTION.unpack_from(image, offset + i * size) for i in range(count)
-        ]
+        table = image[offset : offset + count * size]
+        if len(table) != count * size:
+            return None
+        sections: list[tuple[int, ...]] = list(_SECTION.iter_unpack(table))
         for section in sections:
             if section[1] == _DYNAMIC:
-                names = sections[section[6]]
-                return bytes(image[names[4] : names[4] + names[5]])
+                start, length = sections[section[6]][4:6]
+                names = image[start : start + min(length, _MOST_NAMES)]
+                return names if len(names) == length else None
     except (struct.error, IndexError):
         return None
     return b""
 
 
-def may_call(image: bytes | mmap.mmap, name: str) -> bool:
+def may_call(image: Image, name: str) -> bool:
     """Whether the code of an ELF file can call ``"msgget"``, ``"msgrcv"`` or ``"semget"``.
 
     A file that is linked dynamically has to name the function; one that is not makes the system
@@ -59,8 +100,9 @@ def may_call(image: bytes | mmap.mmap, name: str) -> bool:
     names = dynamic_names(image)
     if names:
         return b"\0%b\0" % name.encode() in names
-    code = _X86_64[name]
-    return names is None or os.uname().machine != "x86_64" or code.search(image) is not None
+    if names is None or os.uname().machine != "x86_64" or len(image) > _MOST_CODE:
+        return True
+    return any(_X86_64[name].search(piece) for piece in _pieces(image))
 
 
 class Imports:
@@ -98,14 +140,17 @@ class Imports:
 
 
 def _read(path: str, name: str) -> bool:
+    held = fd = -1
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return True
-    try:
-        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as image:
-            return may_call(image, name)
-    except (OSError, ValueError):
+        # The path may lead to something else by now: to open a device can do harm.
+        held = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            return True
+        fd = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return may_call(_FileImage(fd), name)
+    except (OSError, ValueError, OverflowError):
         return True
     finally:
-        os.close(fd)
+        for each in (held, fd):
+            if each >= 0:
+                os.close(each)

@@ -16,6 +16,7 @@ from ipckit import _native
 from ipckit._inventory_judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory_known import has_object_name, is_object
 from ipckit._inventory_model import IpcObject, Process, Use
+from ipckit._inventory_parse import mounts
 from ipckit._inventory_proc import SHM, Processes, read
 
 if TYPE_CHECKING:
@@ -96,11 +97,10 @@ def queue_directory() -> Generator[int | None]:
     try:
         fd = _native.mqueue_directory()
     except OSError:
-        for line in os.fsdecode(read("/proc/self/mountinfo")).splitlines():
-            where, _, what = line.partition(" - ")
-            if what.startswith("mqueue "):
+        for mount in mounts(read("/proc/self/mountinfo")):
+            if mount.type == b"mqueue":
                 with suppress(OSError):
-                    fd = os.open(where.split()[4], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    fd = os.open(mount.point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                     break
     try:
         yield fd

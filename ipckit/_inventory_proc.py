@@ -80,6 +80,17 @@ def link(path: str) -> str:
         return ""
 
 
+def hides_processes() -> bool:
+    """Whether /proc is mounted so that it hides other users' processes; see proc(5)."""
+    found = [each for each in parse.mounts(read("/proc/self/mountinfo")) if each.point == b"/proc"]
+    # A later mount covers an earlier one. A kernel before 5.8 shows a number.
+    options = found[-1].options if found else frozenset[bytes]()
+    return any(
+        each.startswith(b"hidepid=") and each not in {b"hidepid=0", b"hidepid=off"}
+        for each in options
+    )
+
+
 def _about_blind(pids: list[int]) -> str:
     more = "" if os.geteuid() == 0 else "; root sees more"
     if len(pids) == 1:
@@ -151,11 +162,7 @@ class Processes:
         if link("/proc/self") != str(os.getpid()):
             self.whole = False
             self.unseen.append("any process: /proc is of another pid namespace")
-        elif any(
-            " - proc " in line and "hidepid=" in line and "hidepid=0" not in line
-            for line in os.fsdecode(read("/proc/self/mountinfo")).splitlines()
-            if line.split()[4] == "/proc"
-        ):
+        elif hides_processes():
             self.whole = os.geteuid() == 0
             if not self.whole:
                 self.unseen.append("other users' processes: /proc is mounted with hidepid")

@@ -1,4 +1,4 @@
-"""UNIX sockets that have a name: those of /proc/net/unix, and files that nobody is behind."""
+"""UNIX sockets that have a name: those that are bound, and files that nobody is behind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipckit._inventory_diag import unix_sockets
 from ipckit._inventory_judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory_model import IpcObject, Process, Use
 from ipckit._inventory_parse import UnixRow, unix_rows
@@ -29,9 +30,29 @@ _DEPTH: Final = 3
 _MOST_ENTRIES: Final = 20_000
 
 
-def rows() -> list[UnixRow]:
-    """The sockets of the network namespace that are bound to a name."""
-    return [row for row in unix_rows(read("/proc/net/unix")) if row.name]
+_FORGEABLE: Final = (
+    "UNIX sockets' names as they are: this kernel does not answer sock_diag, and in /proc/net/unix "
+    "a name can look like another socket"
+)
+
+
+def rows(unseen: list[str] | None = None) -> list[UnixRow]:
+    """The sockets of the network namespace that are bound to a name.
+
+    Args:
+        unseen: gets a line for what can't be seen.
+    """
+    told: list[str] = [] if unseen is None else unseen
+    try:
+        found = unix_sockets()
+    except OSError:
+        try:
+            found = list(unix_rows(read("/proc/net/unix")))
+            told.append(_FORGEABLE)
+        except OSError as exc:
+            found = []
+            told.append(f"UNIX sockets that are bound: /proc/net/unix: {exc.strerror}")
+    return [row for row in found if row.name]
 
 
 def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iterator[IpcObject]:
@@ -44,10 +65,11 @@ def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iter
     for row in found:
         if row.connected and row.type != "dgram":
             connections[row.name] += 1
-        else:
+        elif row.inode:  # 0 is of a connection that ended before it was accepted
             bound.append(row)
     for row in bound:
-        status = None if row.name.startswith("@") else _status(row.name)
+        # A relative path is one from a directory that is not known.
+        status = _status(row.name) if row.name.startswith("/") else None
         verdict, holders = NOT_ASKED, tuple[Process, ...]()
         if processes is not None:
             pids = processes.sockets.get(row.inode, {})
@@ -114,7 +136,7 @@ def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObje
     """
     known: set[tuple[int, int]] = set()
     for row in found:
-        status = _status(row.name)
+        status = _status(row.name) if row.name.startswith("/") else None
         if status:
             known.add((status.st_dev, status.st_ino))
     places = [*_DIRECTORIES, os.environ.get("XDG_RUNTIME_DIR", "")]

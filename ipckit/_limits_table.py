@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
 from ipckit._limits import mqueue_charge, sysctl
-from ipckit.errors import NotFound
+from ipckit.errors import AccessDenied, NotFound
 from ipckit.msgq import limits, list_queues, usage
 from ipckit.sem import list_sets, semaphore_limits, semaphore_usage
 from ipckit.shm import list_segments, memory_limits, memory_usage
@@ -150,15 +150,35 @@ def _mqueue(queues: int | None) -> Iterator[Limit]:
         yield _sysctl(name, sysctl(name), used, unit, meaning)
 
 
+def is_hidden(pid: int) -> bool:
+    """Whether a process exists that /proc does not show.
+
+    That is so with the option hidepid=invisible, if the process is another user's; see proc(5).
+    """
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 def process_limits(pid: int) -> dict[str, tuple[int | None, int | None]]:
     """The soft and the hard limits of a process by their names in ``/proc/PID/limits``.
 
     Raises:
         NotFound: there is no such process.
+        AccessDenied: it is another user's, and /proc hides it.
     """
     try:
         lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as exc:
+        if isinstance(exc, PermissionError) or is_hidden(pid):
+            message = "it is another user's, and /proc hides its limits"
+            raise AccessDenied(
+                message, errno=errno.EACCES, target=f"pid {pid}", hint="run it as root"
+            ) from None
         message = "no such process"
         raise NotFound(message, errno=errno.ESRCH, target=f"pid {pid}") from None
     found: dict[str, tuple[int | None, int | None]] = {}
@@ -180,7 +200,9 @@ def open_files(pid: int) -> int | None:
 
 def _locked_bytes(pid: int) -> int | None:
     try:
-        match = re.search(r"^VmLck:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+        # The name that a process gave itself stands there too, and need not be UTF-8.
+        status = Path(f"/proc/{pid}/status").read_bytes()
+        match = re.search(rb"^VmLck:\s+(\d+) kB", status, re.MULTILINE)
     except OSError:
         return None
     return int(match[1]) * 1024 if match else None
@@ -244,6 +266,7 @@ def table(pid: int | None = None) -> list[Limit]:
 
     Raises:
         NotFound: there is no process `pid`.
+        AccessDenied: it is another user's, and /proc hides it.
     """
     pid = os.getpid() if pid is None else pid
     queues, charged = _charged(_owner(pid))

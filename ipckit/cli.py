@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli_common import DONE, ERROR, USAGE, say
+from ipckit._cli_common import DONE, ERROR, USAGE, say, say_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "header": "Turn a Struct into a C header, or the other way.",
     "completion": "Print the shell's code that completes these commands.",
 }
+_DISTRIBUTION: Final = "ipckit-linux"  # on the public index ipckit is another project
 _BY_SIGNAL: Final = 128  # what a shell shows for a program that a signal ended
 
 
@@ -59,8 +60,29 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    del param
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib import metadata  # noqa: PLC0415 - it takes long to import
+
+    try:
+        version = f"version {metadata.version(_DISTRIBUTION)}"
+    except metadata.PackageNotFoundError:
+        version = f"a checkout: {_DISTRIBUTION} is not installed"
+    say(f"ipckit, {version}")
+    ctx.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ipckit")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Show and tend the IPC objects of this system.
 
@@ -92,7 +114,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = main.main(list(arguments), prog_name="ipckit", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as exc:
-        say(exc.format_message(), error=True)
+        say_lines(exc.format_message(), error=True)
         status = USAGE
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "ipckit"

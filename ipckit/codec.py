@@ -273,7 +273,7 @@ class Msgpack(_OneType[MsgspecT]):
     """A `msgspec.Struct` as MessagePack.
 
     Raises:
-        ImportError: msgspec is missing; ``pip install ipckit[msgpack]``.
+        ImportError: msgspec is missing; ``pip install msgspec``.
     """
 
     def __init__(self, payload: type[MsgspecT]) -> None:
@@ -281,7 +281,7 @@ class Msgpack(_OneType[MsgspecT]):
         try:
             import msgspec  # noqa: PLC0415 - optional
         except ImportError as error:
-            message = "MessagePack payloads need msgspec: pip install ipckit[msgpack]"
+            message = "MessagePack payloads need msgspec: pip install msgspec"
             raise ImportError(message, name="msgspec") from error
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(payload)

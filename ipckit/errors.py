@@ -11,6 +11,8 @@ import errno as _errno
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._text import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -43,7 +45,8 @@ class IpcError(OSError):
     def __str__(self) -> str:
         where = " on ".join(part for part in (self.op, self.target) if part)
         text = f"{where}: {self.strerror}" if where else str(self.strerror)
-        return f"{text}; {self.hint}" if self.hint else text
+        # A traceback shows this text, and another user may have chosen the target.
+        return one_line(f"{text}; {self.hint}" if self.hint else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError would call cls(errno, message); this class takes its facts by name.

@@ -77,7 +77,7 @@ def survey(
         if "posix-queue" in wanted:
             queue_files = stack.enter_context(files.queue_directory())
         entries = list(_entries(wanted, stack, queue_files, unseen))
-        rows = sockets.rows() if "socket" in wanted else []
+        rows = sockets.rows(unseen) if "socket" in wanted else []
         processes = Processes() if holders else None
         if processes is not None:
             unseen += processes.unseen

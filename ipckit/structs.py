@@ -237,7 +237,7 @@ class StructType(type):
             as it is in use. It pickles by its declaration.
 
         Raises:
-            ImportError: pycparser is missing; ``pip install ipckit[c]``.
+            ImportError: pycparser is missing; ``pip install pycparser``.
             InvalidArgument: the text is not C, declares no such struct, or has
                 what a Struct cannot have: pointers, unions, bit-fields, flexible
                 arrays. The message names the field and the line.

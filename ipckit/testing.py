@@ -25,6 +25,7 @@ from ipckit._testing_children import Child, ChildFailed
 from ipckit._testing_sandbox import Sandbox, as_user, require, run_in_namespace
 from ipckit._testing_step import drop_privileges, step
 from ipckit._testing_syscalls import wait_blocked
+from ipckit._text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,11 +107,12 @@ class _Queues:
 
     @staticmethod
     def _open_mounted() -> int | None:
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            where, _, what = line.partition(" - ")
-            if what.startswith("mqueue "):
+        # Bytes, because a path that a user mounted something on need not be UTF-8.
+        for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+            where, _, what = line.partition(b" - ")
+            if what.startswith(b"mqueue "):
                 with contextlib.suppress(OSError):
-                    return os.open(where.split()[4], os.O_RDONLY | os.O_DIRECTORY)
+                    return os.open(where.split(b" ")[4], os.O_RDONLY | os.O_DIRECTORY)
         return None
 
 
@@ -127,7 +129,8 @@ class Snapshot:
     def __init__(
         self, entries: Mapping[tuple[str, object], str], unseen: tuple[str, ...] = ()
     ) -> None:
-        self.entries = dict(entries)
+        # A line for each: others choose the names, and a test's report goes to a terminal.
+        self.entries = {identity: one_line(text) for identity, text in entries.items()}
         self.unseen = unseen
 
     def diff(self, later: Snapshot) -> list[str]:
@@ -166,7 +169,7 @@ def _children(entries: dict[tuple[str, object], str]) -> None:
             continue  # the thread ended meanwhile
         for pid in children:
             try:
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             entries["child", pid] = f"child process {pid}, {name}"
@@ -271,7 +274,7 @@ class Namespace:
             found.extend(str(path) for path in paths if os.path.lexists(path))
         if self._directory is not None:
             found.extend(str(path) for path in self._directory.rglob("*"))
-        return sorted(found)
+        return sorted(map(one_line, found))
 
     @staticmethod
     def _queue_exists(name: str) -> bool:

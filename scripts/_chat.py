@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Final
 
-from _common import say
+from _common import say, shown
 from _loop import READ, WRITE, Loop, Member
 
 from ipckit import MessageTooLong
@@ -21,8 +21,7 @@ _CHUNK: Final = 65536
 
 def text_of(line: bytes) -> str:
     """What a terminal may show of a line from elsewhere: no control characters."""
-    text = line.decode(errors="replace")
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return shown(line.decode(errors="replace"))
 
 
 def person(name: str) -> str:

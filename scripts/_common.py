@@ -77,16 +77,27 @@ def inputs(args: argparse.Namespace) -> Iterator[bytes]:
         yield from (line.rstrip(b"\n") for line in sys.stdin.buffer)
 
 
+def shown(text: str) -> str:
+    """What a terminal may show of another process's text: no control characters."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
 def show(number: int, value: bytes | Stu) -> None:
-    """Print one message as ``number<TAB>payload``, at once, and bytes as they came."""
+    """Print one message as ``number<TAB>payload``, at once; bytes as they came if to a pipe."""
     payload = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+    if sys.stdout.isatty():
+        payload = shown(payload.decode(errors="replace")).encode()
     sys.stdout.buffer.write(b"%d\t%s\n" % (number, payload))
     sys.stdout.buffer.flush()
 
 
 def say(value: object) -> None:
-    """Print one line at once, as UTF-8."""
-    sys.stdout.buffer.write(str(value).encode(errors="surrogateescape") + b"\n")
+    """Print lines at once, as UTF-8; without control characters on a terminal."""
+    text = str(value)
+    if sys.stdout.isatty():
+        # Line ends and tabs are the scripts' own, or do no harm.
+        text = "".join(each if each in "\n\t" else shown(each) for each in text)
+    sys.stdout.buffer.write(text.encode(errors="surrogateescape") + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -162,5 +173,5 @@ def plain_errors() -> Generator[None]:
         if isinstance(exc, LayoutMismatch) and exc.raw is not None:
             exc.hint = f"the message is taken, and was {exc.raw!r}"
         # A name or path may hold line breaks.
-        print("error:", " ".join(str(exc).splitlines()), file=sys.stderr)
+        print("error:", shown(" ".join(str(exc).splitlines())), file=sys.stderr)
         sys.exit(1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from _common import key_argument, plain_errors
+from _common import key_argument, plain_errors, shown
 from _process_table import MESSAGES, KernelThread, Process, Summary
 
 from ipckit import SysVMessageQueue
@@ -39,11 +39,12 @@ def main() -> None:
         processes.sort(key=lambda each: each.resident, reverse=True)
         for each in processes[:_SHOWN]:
             size = each.resident // 1024
-            print(f"{each.pid:>7}  {each.comm:<16} {each.state:<2} {each.cpu:>9.2f}  {size:>12,}")
+            comm = shown(each.comm)  # a process can call itself anything
+            print(f"{each.pid:>7}  {comm:<16} {each.state:<2} {each.cpu:>9.2f}  {size:>12,}")
         busiest = max(threads, key=lambda each: each.cpu, default=None)
         print(f"and {len(processes) - len(processes[:_SHOWN])} smaller processes, ", end="")
         print(f"{len(threads)} kernel threads", end="")
-        print(f" (most cpu: {busiest.comm}, {busiest.cpu:.2f} s)" if busiest else "")
+        print(f" (most cpu: {shown(busiest.comm)}, {busiest.cpu:.2f} s)" if busiest else "")
         print(f"consumer {os.getpid()}: received {len(processes) + len(threads)} of ", end="")
         print(f"{summary.processes + summary.threads} records, {summary.uptime:,.0f} s after boot")
 

@@ -134,7 +134,7 @@ def _finish(
         for path in plots.draw(results, plots_to):
             print(f"wrote {path}")
     except ImportError as error:
-        print(f"no plots: {error}; pip install 'ipckit[bench]'")
+        print(f"no plots: {error}; pip install matplotlib")
 
 
 def _below() -> bool:

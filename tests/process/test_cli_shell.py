@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,6 @@ from ipckit.cli import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ipckit.testing import Namespace
 
@@ -76,6 +77,69 @@ def test_bash_completes_commands_options_and_objects(bin_directory: Path, ns: Na
         # bash has taken the colon for the end of a word: what stands before it is there already.
         assert str(queue.id) in rest.split()
         assert f"q:{queue.id}" in whole.split()
+
+
+# Each would have a shell run a command, or make another word of it, if it stood there unquoted.
+HOSTILE = (
+    *("$(touch${IFS}pwned)", "`touch${IFS}pwned`", ";touch pwned", "|touch pwned", "&touch pwned"),
+    *(">pwned", "\ntouch pwned\n", "a b", "'", '"', "\\", "*", "?", "[x]", "{x,y}", "~root", "!!"),
+    *("#", "=ls", "a,b", "^x", "<x", "\t", "\x1b]0;owned\x07", "\x9b31m", "\udcff", "größe", "(x)"),
+    "\nplain,forged",
+)
+# What each shell would put on the command line, a word a line.
+OFFERED = {
+    "bash": """
+        source <(ipckit completion bash)
+        COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=()
+        _ipckit_objects ipckit
+        printf '%s\\n' "${COMPREPLY[@]/#/shm:}"
+    """,
+    "zsh": """
+        compdef() { }
+        compadd() { print -rl -- "${(@P)argv[-1]}" }
+        _describe() { print -rl -- described "${(@P)argv[-2]}" }
+        eval "$(ipckit completion zsh)"
+        words=(${(z)1}) CURRENT=${#words}
+        _ipckit_completion
+    """,
+    "fish": """
+        ipckit completion fish | source
+        complete -C $argv[1]
+    """,
+}
+
+
+@pytest.mark.parametrize("shell", OFFERED)
+def test_no_name_makes_a_shell_run_a_command(
+    shell: str, bin_directory: Path, ns: Namespace
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    # A name of the kind that is offered, and with it as a prefix those that are not.
+    good = ns.name()
+    memory = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+    paths = [memory / f"{good[1:]}{each}" for each in ("", *HOSTILE)]
+    try:
+        for path in paths:
+            path.touch()
+        name = [] if shell == "fish" else [shell]  # fish has no $0
+        done = subprocess.run(
+            [shell, "-c", OFFERED[shell], *name, f"ipckit rm shm:{good}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ns.directory,
+            env={
+                **os.environ,
+                "PATH": f"{bin_directory}:{os.environ['PATH']}",
+                "HOME": str(ns.directory),
+            },
+        )
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    assert done.stdout.split("\n") == [f"shm:{good}", ""], done
+    assert not (ns.directory / "pwned").exists()
 
 
 def test_completing_imports_no_module(bin_directory: Path) -> None:

@@ -79,8 +79,13 @@ def test_pip_install_from_a_clean_clone(clone: Path, tmp_path: Path) -> None:
     # Neither pycparser nor msgspec, which are extras, nor anything of the tests.
     listed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path)
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split()}
-    assert names <= {"ipckit", "numpy", "sysv_ipc", "posix_ipc", "pip", "setuptools"}
-    assert "ipckit" in names
+    assert names <= {"ipckit_linux", "numpy", "sysv_ipc", "posix_ipc", "pip", "setuptools"}
+    assert "ipckit_linux" in names
+    # The command is there, and names its extra's packages, which are on the public index.
+    command = python.parent / "ipckit"
+    done = subprocess.run([command, "ls"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "ipckit: click is missing; pip install click rich textual\n"
 
 
 def test_one_wheel_serves_every_python_at_hand(clone: Path, tmp_path: Path) -> None:
@@ -88,7 +93,7 @@ def test_one_wheel_serves_every_python_at_hand(clone: Path, tmp_path: Path) -> N
     builder = new_environment(Path(sys.executable).resolve(), tmp_path / "build")
     run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, clone, cwd=tmp_path)
     (wheel,) = wheels.iterdir()
-    assert re.fullmatch(r"ipckit-[\d.]+-cp311-abi3-linux_\w+\.whl", wheel.name)
+    assert re.fullmatch(r"ipckit_linux-[\d.]+-cp311-abi3-linux_\w+\.whl", wheel.name)
     served = []
     for version, python in sorted(pythons().items()):
         env = new_environment(python, tmp_path / f"env-{version}")
@@ -108,3 +113,21 @@ def test_make_demo_in_a_clean_clone(clone: Path) -> None:
     assert "received" in run("make", "demo", f"PYTHON={python}", cwd=clone)
     # What it made is not for git.
     assert run("git", "status", "--porcelain", cwd=clone) == ""
+
+
+def test_an_environment_of_the_old_name_goes_on_working(clone: Path) -> None:
+    """The distribution was called ipckit; its editable install and the new one share a command."""
+    python = new_environment(Path(sys.executable).resolve(), clone / ".venv")
+    project = clone / "pyproject.toml"
+    now = project.read_text()
+    project.write_text(
+        re.sub(r'^name = "ipckit-linux"', 'name = "ipckit"', now, flags=re.MULTILINE)
+    )
+    run(python, "-m", "pip", "install", "--quiet", "--editable", ".[cli]", cwd=clone)
+    project.write_text(now)
+    shown = run("make", "demo", cwd=clone)
+    assert re.search(r"received (\d+) of \1 records", shown)
+    listed = run(python, "-m", "pip", "list", "--format=freeze", cwd=clone)
+    assert re.findall(r"^ipckit[^= ]*", listed, re.MULTILINE) == ["ipckit-linux"]
+    version = run(python.parent / "ipckit", "--version", cwd=clone)
+    assert version.startswith("ipckit, version ")

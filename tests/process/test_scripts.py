@@ -6,8 +6,10 @@ import ast
 import contextlib
 import errno
 import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -522,3 +524,23 @@ def test_an_interrupted_demonstration_leaves_nothing(scripts: Scripts, number: i
     assert b"made <SysVMessageQueue" in out
     assert gone(producer)
     assert gone(consumer)
+
+
+def test_another_s_message_does_nothing_to_the_terminal(ns: Namespace) -> None:
+    """A pipe gets the bytes as they came; a terminal gets what can be shown."""
+    with SysVMessageQueue.create(ns.key()) as queue:
+        for _ in range(2):
+            queue.send(b"\x1b]0;owned\x07\xff")
+        command = [sys.executable, SCRIPTS / "msgq_recv.py", "--key", str(int(queue.key))]
+        ours, theirs = pty.openpty()
+        try:
+            subprocess.run(
+                [*command, "--count", "1"], stdout=theirs, stdin=subprocess.DEVNULL, check=True
+            )
+            shown = os.read(ours, 4096)
+        finally:
+            os.close(theirs)
+            os.close(ours)
+        assert shown == "1\t\ufffd]0;owned\ufffd\ufffd\r\n".encode()
+        piped = subprocess.run([*command, "--count", "1"], stdout=subprocess.PIPE, check=True)
+        assert piped.stdout == b"1\t\x1b]0;owned\x07\xff\n"

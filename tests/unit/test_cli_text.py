@@ -15,8 +15,8 @@ from ipckit._cli_hexdump import hexdump
 from ipckit._cli_payload import (
     decoded,
     json_line,
+    line_of,
     message_fields,
-    one_line,
     plain,
     struct_from_json,
 )
@@ -150,10 +150,10 @@ def test_text_that_is_not_utf8_comes_back_from_its_json() -> None:
     [
         (b"plain\0\0", "plain"),
         ("wört".encode(), "wört"),
-        (b"a\x1b[31m\nb", "a\\x1b[31m\\x0ab"),
+        (b"a\x1b[31m\nb", "a\\x1b[31m\\nb"),
         ("a\u202eb".encode(), "a\\u202eb"),
         (b"\xff\xfea", "..a"),
     ],
 )
 def test_a_line_does_nothing_to_a_terminal(data: bytes, line: str) -> None:
-    assert one_line(data) == line
+    assert line_of(data) == line

@@ -6,6 +6,7 @@ import pytest
 
 from ipckit import _cli_common as cli
 from ipckit._cli_gc import _Age
+from ipckit._text import one_line
 from ipckit.errors import InvalidArgument, NotFound
 from ipckit.inventory import KINDS, IpcObject, Kind
 
@@ -114,7 +115,16 @@ def test_ages_on_the_command_line(text: str, seconds: float) -> None:
     assert _Age().convert(text, None, None) == seconds
 
 
-def test_a_name_cannot_drive_the_terminal() -> None:
-    assert cli.printable("a\x1b[31mb\nc") == "a\\x1b[31mb\\nc"
-    assert cli.printable("größe") == "größe"
-    assert cli.printable("a\udcffb") == "a\\udcffb"
+@pytest.mark.parametrize("name", ["/a\x1b[31m\nb", "/\udcff", "/a\u202eb", "/\x9b"])
+def test_what_is_shown_of_a_name_names_it(name: str) -> None:
+    objects = [item("posix-segment", 1, name=name), item("posix-segment", 2, name="/a")]
+    assert cli.choose(f"shm:{name}", objects, KINDS) is objects[0]
+    assert cli.choose(one_line(f"shm:{name}"), objects, KINDS) is objects[0]
+    assert cli.choose(one_line(name), objects, KINDS) is objects[0]
+
+
+def test_a_name_that_looks_like_another_s_escape_is_not_taken_for_it() -> None:
+    objects = [item("posix-segment", 1, name="/a\nb"), item("posix-segment", 2, name="/a\\nb")]
+    with pytest.raises(InvalidArgument, match="any of"):
+        cli.choose("shm:/a\\nb", objects, KINDS)
+    assert cli.choose("shm:/a\nb", objects, KINDS) is objects[0]

@@ -194,7 +194,7 @@ def test_optional_packages_are_not_imported_and_are_named_when_missing() -> None
         "assert 'pycparser' not in sys.modules\n"
         "assert 'pickle' not in ipckit.codec.__dict__\n"
         "try: ipckit.codec.Msgpack(object)\n"
-        "except ImportError as error: assert 'pip install ipckit[msgpack]' in str(error)\n"
+        "except ImportError as error: assert 'pip install msgspec' in str(error)\n"
         "else: raise SystemExit('no error')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -80,6 +80,23 @@ def test_the_objects_in_a_process_s_maps() -> None:
     assert devices == {os.makedev(0, 1), os.makedev(0, 0x1B)}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/home/x 00:01 32769       /SYSV000004d2",
+        b"/home/x ffffffffffffffffffffffffffff:1 1 /SYSV000004d2",
+        b"/home/x 00:1b 17          /dev/shm/frames",
+        b"/home/x\\0127f0000000000-7f0000001000 rw-s 00000000 00:01 9 /SYSV000004d2",
+    ],
+)
+def test_a_path_in_a_process_s_maps_may_look_like_the_rest_of_a_line(path: bytes) -> None:
+    line = b"7f0000006000-7f0000007000 r-xp 00001000 fe:00 77       " + path + b"\n"
+    for pattern in (parse.maps_pattern(None), parse.maps_pattern(os.makedev(0, 0x1B))):
+        expected = list(parse.mapped_files(MAPS, pattern))
+        assert list(parse.mapped_files(line + MAPS, pattern)) == expected
+        assert list(parse.mapped_files(MAPS + line, pattern)) == expected
+
+
 def test_shared_memory_is_known_by_its_device_wherever_it_is_mounted() -> None:
     pattern = parse.maps_pattern(os.makedev(0, 0x2A))
     assert "/mnt/shm/elsewhere" in [each.path for each in parse.mapped_files(MAPS, pattern)]
@@ -132,6 +149,77 @@ lines
 """
 
 
+PENDING = b"""\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000012345678: 00000002 00000000 00010000 0001 01   900 @pend
+0000000012345679: 00000002 00000000 00000000 0001 02     0 @pend
+000000001234567a: 00000002 00000000 00000000 0001 04     0 @pend
+"""
+
+
+def test_a_connection_that_waits_to_be_accepted_is_connected() -> None:
+    found = [(row.inode, row.connected) for row in parse.unix_rows(PENDING)]
+    assert found == [(900, False), (0, True), (0, False)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"@x\n0000000012345679: 00000002 zz",
+        b"@x\n0000000012345679: 00000002 00000000 0001 01 12",
+        b"@x\n0000000012345679: 00000002 00000000 00010000 0001 01 " + b"9" * 40,
+        b"@x\n0000000012345679: 00000002 00000000 00010000 0001 01 -1 a",
+        b"@\xff\n\n \t",
+        b"@a\n0000000012345678: ",
+        b"/run/ blank ",
+    ],
+)
+def test_a_socket_s_name_may_look_like_part_of_a_line(name: bytes) -> None:
+    text = UNIX.splitlines(keepends=True)
+    line = b"000000001234567e: 00000002 00000000 00010000 0001 01   906 " + name + b"\n"
+    for before, after in ((text, []), (text[:1], text[1:])):
+        rows = list(parse.unix_rows(b"".join([*before, line, *after])))
+        assert len(rows) == 7
+        [found] = [row for row in rows if row.inode == 906]
+        assert os.fsencode(found.name) == name
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        *((b"/run/a\0", "/run/a"), (b"/run/a", "/run/a"), (b"", ""), (b"a\nb\0", "a\nb")),
+        *((b"\0a", "@a"), (b"\0a\0b\xff\0", "@a\0b\udcff\0"), (b"\0", "@"), (b"@a\0", "./@a")),
+    ],
+)
+def test_the_name_in_a_socket_s_address(address: bytes, name: str) -> None:
+    assert parse.socket_name(address) == name
+
+
+MOUNTS = b"""\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+23 22 0:22 / /proc rw,nosuid - proc proc rw,hidepid=invisible
+24 22 0:23 / /dev/my\\040queues rw shared:2 master:3 - mqueue mqueue rw
+25 22 0:24 / /home/x\x0c\x85\x1c/\xe2\x80\xa8 rw - fuse.x -\\040proc ro,user_id=7
+26 22 0:25 / /home/y - rw
+27 22 0:26 / /home/z rw - - proc hidepid=2
+"""
+
+
+def test_the_mounts_of_a_process() -> None:
+    found = [(each.point, each.type) for each in parse.mounts(MOUNTS)]
+    assert found == [
+        (b"/", b"ext4"),
+        (b"/proc", b"proc"),
+        (b"/dev/my queues", b"mqueue"),
+        (b"/home/x\x0c\x85\x1c/\xe2\x80\xa8", b"fuse.x"),
+        (b"/home/z", b"-"),
+    ]
+    assert [b"hidepid=invisible" in each.options for each in parse.mounts(MOUNTS)][:2] == [
+        False,
+        True,
+    ]
+
+
 def test_the_sockets_of_a_network_namespace() -> None:
     assert list(parse.unix_rows(UNIX)) == [
         UnixRow(900, "stream", listening=True, connected=False, name="/run/a.sock"),
@@ -174,6 +262,47 @@ def test_a_file_that_is_not_linked_makes_the_call_itself() -> None:
 @pytest.mark.parametrize("image", [b"", b"\x7fELF", b"#!/bin/sh\n", linked(b"x")[:70]])
 def test_what_cannot_be_read_may_call_anything(image: bytes) -> None:
     assert elf.may_call(image, "msgget")
+
+
+def test_a_file_that_its_owner_cuts_meanwhile_ends_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "library"
+    path.write_bytes(linked(b"\0printf\0"))
+    with path.open("r+b") as file:
+        image = elf._FileImage(file.fileno())
+        assert elf.dynamic_names(image) == b"\0printf\0"
+        assert not elf.may_call(image, "msgget")
+        file.truncate(80)
+        assert elf.may_call(image, "msgget")
+
+
+def test_a_file_may_say_that_it_has_more_names_than_there_is_memory() -> None:
+    image = bytearray(linked(b"\0printf\0"))
+    at = image.index(struct.pack("<Q", len(b"\0printf\0")), 64)
+    image[at : at + 8] = struct.pack("<Q", 1 << 62)
+    assert elf.dynamic_names(bytes(image)) is None
+
+
+def test_a_call_is_found_across_the_pieces_that_a_file_is_read_in() -> None:
+    plain = linked(b"\0")
+    plain = plain.replace(struct.pack("<I", 6), struct.pack("<I", 1))  # no SHT_DYNAMIC
+    assert elf.dynamic_names(plain) == b""
+    call = b"\xb8\x44\0\0\0\x90\x90\x0f\x05"
+    for before in range(1, len(call)):
+        image = plain.ljust(elf._PIECE - before, b"\0") + call + bytes(elf._PIECE)
+        assert elf.may_call(image, "msgget")
+
+
+def test_what_a_path_leads_to_by_now_is_not_opened_if_it_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, flags = os.open, list[int]()
+    monkeypatch.setattr(os, "open", lambda path, how: flags.append(how) or real(path, how))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/lib.so").symlink_to("/dev/null")  # some devices act when they are opened
+    maps = b"7f0000000000-7f0000001000 r-xp 00000000 fe:00 7       /lib.so\n"
+    assert elf.Imports().any_of(os.fspath(tmp_path), maps, "msgget")
+    assert flags
+    assert all(how & os.O_PATH for how in flags)
 
 
 def test_this_process_can_make_queues_and_a_shell_can_not() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ipckit import _inventory_proc
 from ipckit._inventory_proc import Processes
 
 if TYPE_CHECKING:
@@ -134,3 +135,26 @@ def test_who_runs_whenever_it_is_looked_at_may_wait_all_the_same(proc: Path) -> 
     found = Processes(proc)
     assert found.busy == {11}  # the other calls nothing that waits on a queue
     assert found.may_wait(frozenset({0}), 0o600) == [11]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "hidden"),
+    [
+        ("23 22 0:22 / /proc rw - proc proc rw\n", False),
+        ("23 22 0:22 / /proc rw - proc proc rw,hidepid=0\n", False),
+        ("23 22 0:22 / /proc rw - proc proc rw,hidepid=off\n", False),
+        ("23 22 0:22 / /proc rw - proc proc rw,hidepid=2\n", True),
+        ("23 22 0:22 / /proc rw - proc proc rw,hidepid=invisible,subset=pid\n", True),
+        (
+            "23 22 0:22 / /proc rw - proc proc rw,hidepid=2\n24 23 0:9 / /proc rw - proc a rw\n",
+            False,
+        ),
+        ("24 22 0:24 / /a\x0cb - proc hidepid=2 rw - fuse x rw\n", False),
+        ("", False),
+    ],
+)
+def test_whether_proc_hides_processes(
+    mounts: str, *, hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_inventory_proc, "read", lambda _path: mounts.encode())
+    assert _inventory_proc.hides_processes() is hidden

@@ -213,7 +213,7 @@ def test_without_its_extra_it_says_what_to_install() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "ipckit: click is missing; pip install 'ipckit[cli]'\n"
+    assert done.stderr == "ipckit: click is missing; pip install click rich textual\n"
 
 
 @pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
@@ -318,5 +318,13 @@ def test_somebody_else_can_tidy_up_after_himself(
     child.wait()
     ((status, told),) = child.result
     assert status == 0
-    assert told.count("removed ") == 3, told
-    assert ns.leftovers() == []
+    if "hidepid" in told or "outside this pid namespace" in told:
+        # A process out of sight may use the two System V objects. Of a file the kernel itself
+        # tells whether a process has it open.
+        assert told.count("removed ") == 1, told
+        assert "2 objects could not be judged and will stay" in told
+        assert len(ns.leftovers()) == 2
+        ns.clear()
+    else:
+        assert told.count("removed ") == 3, told
+        assert ns.leftovers() == []

@@ -1,0 +1,126 @@
+"""The sockets that the kernel tells of, whatever they are called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ipckit import _inventory_diag as diag
+from ipckit import _inventory_sockets as sockets
+from ipckit import inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LINE = b"\n0000000000000000: 00000002 00000000 00010000 0001 01 4294967290 /run/forged.sock"
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def listening(stack: ExitStack, address: bytes | str) -> socket.socket:
+    found = stack.enter_context(socket.socket(socket.AF_UNIX))
+    found.bind(address)
+    found.listen()
+    return found
+
+
+def inode(found: socket.socket) -> int:
+    return os.fstat(found.fileno()).st_ino
+
+
+def test_no_name_hides_a_socket_or_forges_one(stack: ExitStack) -> None:
+    names = [os.urandom(4).hex().encode() + each for each in (LINE, b"\0\xff ", b"\n00: 1 zz", b"")]
+    bound = [listening(stack, b"\0" + name) for name in names]
+    unseen: list[str] = []
+    found = {row.inode: row for row in sockets.rows(unseen)}
+    assert unseen == []
+    for name, each in zip(names, bound, strict=True):
+        assert os.fsencode(found[inode(each)].name) == b"@" + name
+        assert found[inode(each)].listening
+    assert "/run/forged.sock" not in {row.name for row in found.values()}
+
+
+def test_without_sock_diag_proc_is_read_and_that_is_said(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> list[object]:
+        raise OSError(errno.ENOENT, "no unix_diag")
+
+    name = os.urandom(4).hex().encode()
+    bound = [
+        listening(stack, b"\0" + name + each) for each in (b"", b"\n0000000000000000: 00000002 zz")
+    ]
+    monkeypatch.setattr(sockets, "unix_sockets", refuse)
+    found = {row.inode: row.name for row in sockets.rows()}
+    assert found[inode(bound[0])] == f"@{name.decode()}"
+    assert found[inode(bound[1])] == f"@{name.decode()}\n0000000000000000: 00000002 zz"
+    survey = inventory.survey(["socket"], holders=False)
+    assert any("sock_diag" in line for line in survey.unseen)
+    assert inode(bound[0]) in {each.id for each in survey.objects}
+
+    def gone(path: str) -> bytes:
+        raise FileNotFoundError(errno.ENOENT, "gone", path)
+
+    monkeypatch.setattr(sockets, "read", gone)
+    survey = inventory.survey(["socket"], holders=False)
+    assert any("/proc/net/unix" in line for line in survey.unseen)
+
+
+def test_both_ways_tell_the_same(stack: ExitStack, tmp_path: Path) -> None:
+    name = b"\0" + secrets.token_hex(4).encode()
+    path = f"{tmp_path}/{secrets.token_hex(4)}.sock"
+    bound = [listening(stack, name), listening(stack, path)]
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        each = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
+        each.bind(name + b"%d" % kind)
+        bound.append(each)
+    client = stack.enter_context(socket.socket(socket.AF_UNIX))
+    client.connect(name)
+    accepted = stack.enter_context(bound[0].accept()[0])
+    ours = {inode(each) for each in (*bound, client, accepted)}
+    from_proc = {
+        row for row in sockets.unix_rows(sockets.read("/proc/net/unix")) if row.inode in ours
+    }
+    assert {row for row in diag.unix_sockets() if row.inode in ours} == from_proc
+    assert len(from_proc) == 6
+
+
+def test_a_connection_that_nobody_accepted_is_no_socket_of_that_name(stack: ExitStack) -> None:
+    name = b"\0" + secrets.token_hex(4).encode()
+    server = listening(stack, name)
+    with socket.socket(socket.AF_UNIX) as ended, socket.socket(socket.AF_UNIX) as waits:
+        ended.connect(name)
+        ended.close()
+        waits.connect(name)
+        found = inventory.survey(["socket"], holders=False).objects
+        assert [each.id for each in found if each.name == f"@{name[1:].decode()}"] == [
+            inode(server)
+        ]
+
+
+def test_a_relative_path_is_not_looked_for_here(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [secrets.token_hex(4), f"@{secrets.token_hex(4)}"]
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    bound = [listening(stack, name) for name in names]
+    monkeypatch.chdir(tmp_path)
+    for name in names:  # other files of the same names
+        listening(stack, name)
+    found = {each.id: each for each in inventory.survey(["socket"], holders=False).objects}
+    plain, at = (found[inode(each)] for each in bound)
+    assert (plain.name, plain.mode, plain.removable) == (names[0], None, False)
+    # Without the dot it would be taken for an abstract name.
+    assert (at.name, at.mode, at.removable) == (f"./{names[1]}", None, False)
