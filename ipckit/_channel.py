@@ -6,11 +6,13 @@ import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ipckit._arguments import int_argument
 from ipckit._channel_errors import GONE, OK, TOO_LONG
 from ipckit._channel_facts import RECEIVER, SENDER, ChannelStats, peer_of
 from ipckit._channel_object import ChannelObject
 from ipckit._channel_slots import Loan, View
 from ipckit._deadline import Deadline
+from ipckit._dtypes import check_array, same_dtype
 from ipckit._lazy import is_array, np
 from ipckit._typing import T
 from ipckit.errors import InvalidArgument, LayoutMismatch, PeerGone, WouldBlock
@@ -97,8 +99,10 @@ class Channel(ChannelObject[T]):
 
     def _records(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An array whose elements are messages, contiguous."""
+        check_array(values)
         dtype = self._layout.dtype
-        if values.dtype != dtype.base or values.shape[1:] != dtype.shape or not values.ndim:
+        wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
+        if wrong_shape or not same_dtype(values.dtype, dtype.base):
             message = f"an array of {values.dtype} of shape {values.shape} is no row of messages; "
             message += f"each is {self._layout.text}"
             raise TypeError(message)
@@ -132,9 +136,8 @@ class Channel(ChannelObject[T]):
             LayoutMismatch: a message could not be decoded; ``.received`` has those before it.
             IpcError: as `receive`.
         """
-        if max is not None and (isinstance(max, bool) or not isinstance(max, int)):
-            message = f"max is an int, not {type(max).__name__}"
-            raise TypeError(message)
+        if max is not None:
+            max = int_argument("max", max)  # noqa: A001 - the parameter's name is public
         if max is not None and max < 1:
             message = f"max is {max}; it takes 1 or more"
             raise InvalidArgument(message, errno=errno.EINVAL, op="receive_many")

@@ -55,6 +55,10 @@ class Record:
 def record_from_bytes(cls: type[_T], data: Buffer, /) -> _T: ...
 def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ...
 
+# native/foreign.c
+
+def check_array(value: object, /) -> None: ...
+
 # native/message.c
 
 @final

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
 from ipckit._deadline import Deadline
+from ipckit._dtypes import check_array
 from ipckit._sock_io import NO_WAIT, READABLE, WRITABLE, late, partly, repeat, wait
 from ipckit._unix_address import checked_address, for_kernel, shown
 from ipckit._unix_base import Endpoint
@@ -94,6 +95,7 @@ class Messages(_native.UnixSocketBase, Endpoint):
     ) -> tuple[memoryview, list[int], list[Any]]:
         """What is to be sent: the bytes, the descriptors, and their control messages."""
         self._check_open("send")
+        check_array(data)
         view = memoryview(data)
         if not view.c_contiguous:
             message = "data is a contiguous buffer; bytes(data) makes one"

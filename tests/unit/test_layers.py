@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # private helper has the helper on the row below its own.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_lazy", "_native"}),
-    frozenset({"errors"}),
+    frozenset({"errors", "_arguments", "_dtypes", "_meaning"}),
     frozenset({"_deadline", "_handle", "keys"}),
     frozenset({"_ctype"}),
     frozenset({"_fields"}),
