@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 from ipckit import _native
-from ipckit._channel_errors import CLOSED, ring_error
+from ipckit._channel_errors import CLOSED, ring_error, undecodable
 from ipckit._channel_file import (
     checked_name,
     describe,
@@ -456,6 +456,10 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             result = CLOSED
         longest = 0 if self._closed else self.longest
         return ring_error(result, op, self._target, timeout, longest)
+
+    def _undecodable(self, exc: BaseException, raw: object) -> BaseException:
+        """Called by a native receive whose codec failed."""
+        return undecodable(exc, raw, self._target)
 
     def _release(self) -> None:
         self._detach()
