@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import resource
 import signal
@@ -45,7 +46,7 @@ class Fragile(Codec[bytes]):
         return data
 
 
-class Late(Exception):
+class LateError(Exception):
     pass
 
 
@@ -65,6 +66,7 @@ def calls(channel: Channel[bytes]) -> list[Callable[[], Any]]:
 
 @pytest.mark.parametrize("error", OWN)
 def test_a_codecs_own_exception_is_a_mismatch_that_has_the_bytes(error: Exception) -> None:
+    error = copy.copy(error)  # one that lives on keeps the frames that it passed, and their handles
     with Channel.create(None, Fragile(error)) as channel:
         for call in calls(channel):
             channel.send(b"bad")
@@ -169,7 +171,7 @@ def test_received_is_right_between_a_native_call_and_the_next_line(
         assert len(caught.value.received) + len(channel) == 3  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("error", [Late(), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [LateError(), KeyboardInterrupt()])
 @pytest.mark.parametrize("rows", [False, True])
 def test_sent_is_right_if_a_signal_ends_the_wait_for_room(
     error: BaseException,
