@@ -7,6 +7,9 @@
 /* numpy.ndarray, once numpy is imported; kept for as long as the process lives. */
 static PyTypeObject *array_type;
 
+/* Interned: the lookups are on the way of every array that is sent. */
+static PyObject *dtype_name, *hasobject_name;
+
 static bool
 is_array(PyObject *value)
 {
@@ -29,8 +32,8 @@ is_array(PyObject *value)
 static int
 has_objects(PyObject *array)
 {
-    PyObject *dtype = PyObject_GetAttrString(array, "dtype");
-    PyObject *found = dtype == NULL ? NULL : PyObject_GetAttrString(dtype, "hasobject");
+    PyObject *dtype = PyObject_GetAttr(array, dtype_name);
+    PyObject *found = dtype == NULL ? NULL : PyObject_GetAttr(dtype, hasobject_name);
     int result = found == NULL ? -1 : PyObject_IsTrue(found);
     Py_XDECREF(found);
     Py_XDECREF(dtype);
@@ -140,5 +143,9 @@ static PyMethodDef methods[] = {
 int
 ipckit_add_foreign(PyObject *module)
 {
-    return PyModule_AddFunctions(module, methods);
+    if (hasobject_name == NULL) {
+        dtype_name = PyUnicode_InternFromString("dtype");
+        hasobject_name = dtype_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
+    }
+    return hasobject_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }
