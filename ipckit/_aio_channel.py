@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self
 from ipckit._aio_face import Face, waiters_of
 from ipckit._aio_line import Again, Way
 from ipckit._channel import Channel
+from ipckit._channel_errors import attach
 from ipckit._lazy import is_array
 from ipckit._typing import T
 from ipckit.errors import PeerGone, WouldBlock
@@ -114,18 +115,15 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         Raises:
             IpcError: as `Channel.send_many`; how many were sent is the exception's ``sent``.
         """
-        left: Any = values if is_array(values) else list(values)
-        done = 0
+        given: Any = values if is_array(values) else list(values)
+        progress = [0]
 
         def send_some() -> None:
-            nonlocal left, done
+            before = progress[0]
             try:
-                self._handle.send_many(left, timeout=0)
-            except WouldBlock as exc:
-                error: Any = exc
-                sent: int = error.sent
-                left, done = left[sent:], done + sent
-                if sent:
+                self._handle._send_rest(given, progress, 0)
+            except WouldBlock:
+                if progress[0] > before:
                     raise Again from None
                 raise
 
@@ -136,9 +134,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
                 timeout,
                 self._room._replace(parts=True),
             )
-        except Exception as exc:
-            problem: Any = exc
-            problem.sent = done + getattr(exc, "sent", 0)
+        except BaseException as exc:  # a cancellation too
+            attach(exc, "sent", progress[0])
             raise
 
     async def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:

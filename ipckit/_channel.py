@@ -7,10 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit import _native
+from ipckit._arguments import int_argument
+from ipckit._channel_errors import attach
 from ipckit._channel_facts import RECEIVER, SENDER, ChannelStats, peer_of
 from ipckit._channel_object import ChannelObject
 from ipckit._channel_slots import Loan, View
 from ipckit._deadline import Deadline
+from ipckit._dtypes import check_array, same_dtype
 from ipckit._lazy import is_array, np
 from ipckit._typing import T
 from ipckit.errors import InvalidArgument, LayoutMismatch, PeerGone, WouldBlock
@@ -28,6 +31,30 @@ _BATCH_ITEM: Final = 16384  # bytes; larger records are taken in place, one by o
 _ITEMS: Final = 1  # native/layout.h: POLL_ITEMS, POLL_SPACE
 _SPACE: Final = 2
 _GONE: Final = 2  # native/ring_lock.h: SIDE_GONE
+
+
+def _keep(exc: BaseException, received: Any) -> None:
+    """Give an exception what a call had received before it; a Timeout says nothing of that."""
+    if len(received) or isinstance(exc, LayoutMismatch):
+        attach(exc, "received", received)
+
+
+def _rows(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Room for so many records; for one, where there is no memory for all."""
+    try:
+        return np.empty(count, dtype)
+    except MemoryError:
+        return np.empty(1, dtype)
+
+
+def _grown(records: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """The records with room for more, or as they are if there is no memory for that."""
+    try:
+        larger = np.empty((count, *records.shape[1:]), records.dtype)
+    except MemoryError:
+        return records
+    larger[: len(records)] = records
+    return larger
 
 
 class Channel(ChannelObject[T]):
@@ -75,45 +102,59 @@ class Channel(ChannelObject[T]):
             timeout: seconds to wait in all.
 
         Raises:
-            IpcError: as `send`; how many were sent before is the exception's ``sent``.
+            IpcError: as `send`.
             TypeError: a value is not of the payload type; none after it was sent.
+
+        How many were sent before is the ``sent`` of whatever exception ends the call, also of
+        KeyboardInterrupt and of what a signal handler raises.
         """
-        deadline = Deadline(timeout)
-        sent = 0
+        progress = [0]
         try:
-            if is_array(values) and self._layout.has_dtype:
-                rows = self._records(cast("npt.NDArray[Any]", values))
-                if self._layout.dtype.itemsize <= _BATCH_ITEM:
-                    sent = self._send_records(rows, timeout)
-                    return
-                values = map(self._layout.record, rows)
-            for value in values:
-                self.send(value, timeout=deadline.remaining)
-                sent += 1
-        except Exception as exc:
-            if not hasattr(exc, "sent"):
-                cast("Any", exc).sent = sent
+            self._send_rest(values, progress, timeout)
+        except BaseException as exc:
+            attach(exc, "sent", progress[0])
             raise
+
+    def _send_rest(self, values: Any, progress: list[int], timeout: float | None) -> None:
+        """Send the values after the first ``progress[0]``, which grows with each that is sent.
+
+        The native calls count: between one of them and the next line of Python a signal handler
+        may raise.
+        """
+        start = progress[0]
+        if is_array(values) and self._layout.has_dtype:
+            rows = self._records(cast("npt.NDArray[Any]", values))[start:]
+            if self._layout.dtype.itemsize <= _BATCH_ITEM:
+                self._send_records(rows, progress, timeout)
+                return
+            values = map(self._layout.record, rows)
+        elif start:
+            values = values[start:]
+        deadline = Deadline(timeout)
+        for value in values:
+            self._send_one(value, deadline.remaining, progress)
 
     def _records(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An array whose elements are messages, contiguous."""
+        check_array(values)
         dtype = self._layout.dtype
-        if values.dtype != dtype.base or values.shape[1:] != dtype.shape or not values.ndim:
+        wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
+        if wrong_shape or not same_dtype(values.dtype, dtype.base):
             message = f"an array of {values.dtype} of shape {values.shape} is no row of messages; "
             message += f"each is {self._layout.text}"
             raise TypeError(message)
         return np.ascontiguousarray(values)
 
-    def _send_records(self, records: npt.NDArray[Any], timeout: float | None) -> int:
+    def _send_records(
+        self, records: npt.NDArray[Any], progress: list[int], timeout: float | None
+    ) -> None:
         if not records.size:
-            return 0
+            return
         item = self._layout.dtype.itemsize
-        sent, result = self._send_batch(records.reshape(-1).view(np.uint8).data, item, timeout)
+        data = records.reshape(-1).view(np.uint8).data
+        result = self._send_batch(data, item, timeout, progress)
         if result != _native.RING_OK:
-            error: Any = self._explain_ring(result, "send_many", timeout)
-            error.sent = sent
-            raise error
-        return sent
+            raise self._explain_ring(result, "send_many", timeout)
 
     def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:
         """Take the messages that wait, at least one.
@@ -129,12 +170,14 @@ class Channel(ChannelObject[T]):
 
         Raises:
             TypeError: `max` is not an integer.
-            LayoutMismatch: a message could not be decoded; ``.received`` has those before it.
+            LayoutMismatch: a message could not be decoded; ``.raw`` has its bytes.
+            MemoryError: there is no room for a message, which still waits or is the ``raw``.
             IpcError: as `receive`.
+
+        What was taken before is the ``received`` of whatever exception ends the call.
         """
-        if max is not None and (isinstance(max, bool) or not isinstance(max, int)):
-            message = f"max is an int, not {type(max).__name__}"
-            raise TypeError(message)
+        if max is not None:
+            max = int_argument("max", max)  # noqa: A001 - the parameter's name is public
         if max is not None and max < 1:
             message = f"max is {max}; it takes 1 or more"
             raise InvalidArgument(message, errno=errno.EINVAL, op="receive_many")
@@ -145,15 +188,16 @@ class Channel(ChannelObject[T]):
         return self._receive_rows(max, timeout)
 
     def _receive_list(self, most: int | None, timeout: float | None) -> list[T]:
-        found: list[T] = [self.receive(timeout=timeout)]
-        # As many as wait now, so that a busy sender can't keep it going.
-        waiting = len(self) + 1
+        found: list[T] = []
         try:
+            self._receive_to(found, timeout)
+            # As many as wait now, so that a busy sender can't keep it going.
+            waiting = len(self) + 1
             with suppress(WouldBlock, PeerGone):  # the next call meets it again
                 while len(found) < (waiting if most is None else min(most, waiting)):
-                    found.append(self.receive(timeout=0))
-        except LayoutMismatch as exc:
-            exc.received = tuple(cast("list[Any]", found))
+                    self._receive_to(found, 0)
+        except BaseException as exc:
+            _keep(exc, tuple(found))
             raise
         return found
 
@@ -164,35 +208,57 @@ class Channel(ChannelObject[T]):
         room = waiting if most is None else min(waiting, most)
         records = np.empty(room, dtype)
         data = records.reshape(-1).view(np.uint8).data
-        while True:
-            received, result = self._receive_batch(data, dtype.itemsize, deadline.remaining)
-            if received:
-                records = records[:received]
-                return records if 2 * received >= room else records.copy()
-            if result != _native.RING_TOO_LONG or self._layout.struct is not None:
-                raise self._explain_ring(result, "receive_many", timeout)
-            with suppress(WouldBlock):  # somebody else was quicker
-                return cast("npt.NDArray[Any]", self.receive(timeout=0))
+        progress = [0]
+        try:
+            while True:
+                result = self._receive_batch(data, dtype.itemsize, deadline.remaining, progress)
+                if received := progress[0]:
+                    found = records[:received]
+                    return found if 2 * received >= room else found.copy()
+                if result != _native.RING_TOO_LONG or self._layout.struct is not None:
+                    raise self._explain_ring(result, "receive_many", timeout)  # noqa: TRY301
+                with suppress(WouldBlock):  # somebody else was quicker
+                    return cast("npt.NDArray[Any]", self.receive(timeout=0))
+        except BaseException as exc:
+            _keep(exc, records[: progress[0]])
+            raise
 
     def _receive_rows(self, most: int | None, timeout: float | None) -> npt.NDArray[Any]:
         """Records that are too large to be copied while others wait for the lock."""
         dtype = self._layout.dtype
+        # Room before the first is taken, so that a message for which there is none still waits.
+        waiting = len(self)
+        records = _rows(min(waiting or 1, most or waiting or 1), dtype)
         view = self.receive_view(timeout=timeout)
-        waiting = len(self) + 1
-        records = np.empty(waiting if most is None else min(waiting, most), dtype)
-        taken = 0
-        with suppress(WouldBlock, PeerGone):
-            while True:
-                with view:
+        held = True
+        taken = before = 0
+        try:
+            with suppress(WouldBlock, PeerGone):
+                while True:
                     found = view.array
                     if not dtype.shape and len(found) != 1:
-                        return np.concatenate([records[:taken], found])
-                    records[taken] = found if dtype.shape else found[0]
+                        records = np.concatenate([records[:taken], found])
+                        taken = len(records)
+                    else:
+                        records[taken] = found if dtype.shape else found[0]
+                        taken += 1
+                    alone = len(found) != 1 and not dtype.shape
                     del found
-                taken += 1
-                if taken == len(records):
-                    break
-                view = self.receive_view(timeout=0)
+                    view.release()
+                    held = False
+                    if taken == len(records) and not waiting and not alone:
+                        waiting = taken + len(self)  # they came while this call waited
+                        records = _grown(records, waiting if most is None else min(waiting, most))
+                    if taken == len(records) or alone:
+                        break
+                    before = taken
+                    view = self.receive_view(timeout=0)
+                    held = True
+        except BaseException as exc:
+            if held and taken == before:
+                attach(exc, "raw", view.buf)  # in place: there may be no memory for a copy
+            _keep(exc, records[:taken])
+            raise
         return records[:taken]
 
     def __iter__(self) -> Iterator[T]:

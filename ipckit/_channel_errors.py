@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
@@ -13,6 +14,7 @@ from ipckit.errors import (
     Corrupt,
     InvalidArgument,
     LimitReached,
+    LayoutMismatch,
     MessageTooLong,
     PeerGone,
     Timeout,
@@ -85,6 +87,27 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
         message = "/proc is not mounted, and a channel is opened through /proc/self/fd"
         return from_errno(code, op=op, target=target, message=message)
     return name_descriptors(from_errno(code, op=op, target=target))
+def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
+    """What to raise for what a codec raised, with the message's bytes as its ``raw``.
+
+    A codec's own exception becomes the cause of a LayoutMismatch. MemoryError, and what is no
+    Exception, such as KeyboardInterrupt, stay what they are.
+    """
+    if isinstance(exc, Exception) and not isinstance(exc, (LayoutMismatch, MemoryError)):
+        error = LayoutMismatch(
+            f"{type(exc).__name__}: {exc}", errno=errno.EBADMSG, op="receive", target=target
+        )
+        error.hint = "the message is taken; its bytes are in this exception's .raw"
+        error.__cause__ = exc
+        exc = error
+    attach(exc, "raw", raw)
+    return exc
+
+
+def attach(exc: BaseException, name: str, value: object) -> None:
+    """Give an exception a fact, unless its class refuses attributes."""
+    with suppress(Exception):
+        setattr(exc, name, value)
 
 
 def _waited(result: int, op: str, target: str, timeout: float | None) -> IpcError | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import inspect
 import os
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit import _native
 from ipckit._fd_rights import check_access, check_seal
+from ipckit._arguments import int_argument
+from ipckit._meaning import ctypes_fields
 from ipckit._shm_file import (
     READ_WRITE,
     SHARED,
@@ -84,12 +87,11 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
     for name, value, most in (("capacity", capacity, _CAPACITY_MAX), ("size", size, _SIZE_MAX)):
         if value is None and name == "size":
             continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            message = f"{name} is an int, not {type(value).__name__}"
-            raise TypeError(message)
-        if not 1 <= value <= most:
+        if not 1 <= int_argument(name, value) <= most:
             message = f"{name} is {value}; it takes 1 to {most}"
             raise InvalidArgument(message, errno=errno.EINVAL)
+    capacity = int_argument("capacity", capacity)
+    size = None if size is None else int_argument("size", size)
     item = codec.size or 0
     if size is None and item:
         units, longest = capacity * (_units(item) + 2) + _units(item), item
@@ -148,11 +150,13 @@ def text_of(codec: Codec[Any]) -> str:
     if isinstance(codec, StructCodec):
         return " ".join(kind.c_declaration().split())
     if isinstance(codec, CtypesCodec):
-        fields = ", ".join(f"{name}: {hint.__name__}" for name, hint, *_ in kind._fields_)
+        fields = ", ".join(f"{name}: {hint.__name__}" for name, hint, *_ in ctypes_fields(kind))
         return f"{codec.name}({fields}) of {codec.size} bytes"
     if isinstance(codec, Msgpack):
-        hints: dict[str, Any] = kind.__annotations__
-        fields = ", ".join(f"{name}: {_plain(hint)}" for name, hint in hints.items())
+        hints: dict[str, Any] = {}
+        for base in reversed(kind.__mro__):
+            hints.update(inspect.get_annotations(base))
+        fields = ", ".join(f"{name}: {_plain(hints[name])}" for name in kind.__struct_fields__)
         return f"{codec.name}({fields}) as MessagePack"
     return f"{codec.name}" + (f" of {codec.size} bytes" if codec.size else "")
 
@@ -358,5 +362,5 @@ def _check_type(mapping: _native.Mapping, codec: Codec[Any], target: str) -> Non
     wanted = text_of(codec)
     message = f"the channel's messages are {text}, and {wanted} is wanted"
     if text == wanted[: len(text)]:
-        message += "; they look alike, and differ in bytes"
+        message += "; they look alike, and differ in bytes or in what the bytes mean"
     raise LayoutMismatch(message, errno=errno.EBADMSG, op="open", target=target)

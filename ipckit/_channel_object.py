@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 from ipckit import _native, _process
-from ipckit._channel_errors import errno_error, ring_error
+from ipckit._channel_errors import errno_error, ring_error, undecodable
 from ipckit._channel_file import (
     checked_name,
     describe,
@@ -453,6 +453,10 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
     def _explain_errno(self, code: int, op: str) -> IpcError:
         """Called by a native operation that got no place among the peers, or no descriptor."""
         return errno_error(code, op, self._target)
+
+    def _undecodable(self, exc: BaseException, raw: object) -> BaseException:
+        """Called by a native receive whose codec failed."""
+        return undecodable(exc, raw, self._target)
 
     def _release(self) -> None:
         self._detach()

@@ -9,6 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ipckit import _native
+from ipckit._channel_errors import undecodable
 from ipckit._lazy import np
 from ipckit.codec import ArrayCodec, StructCodec
 from ipckit.errors import ClosedHandle, InvalidArgument
@@ -60,11 +61,18 @@ class Layout:
             return row
         return self.struct.from_bytes(row.tobytes())
 
-    def decode(self, memory: Any) -> Any:
+    def decode(self, memory: Any, target: str) -> Any:
         """The message in some memory: a Struct in place, else a value of its own."""
         if self.struct is not None:
             return self.struct.from_buffer(memory, 0)
-        return self._codec.decode(bytes(memory))
+        raw = bytes(memory)
+        try:
+            return self._codec.decode(raw)
+        except BaseException as exc:
+            error = undecodable(exc, raw, target)
+            if error is exc:
+                raise
+            raise error from exc
 
     @property
     def plain_unit(self) -> int:
@@ -252,10 +260,10 @@ class View(_InPlace):
         """The message as the channel's type; a `Struct` reads its fields in place.
 
         Raises:
-            LayoutMismatch: the bytes are no such payload.
+            LayoutMismatch: the bytes are no such payload, which the view still has.
             ClosedHandle: it was released.
         """
-        return self._layout.decode(self._memory)
+        return self._layout.decode(self._memory, self._channel._target)
 
     def release(self) -> None:
         """Give the memory back to the channel, or have it given back with the last array of it."""

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import errno
-import operator
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ipckit import _fields
+from ipckit import _cexpr, _fields
+from ipckit._cexpr import Number
+from ipckit._cpp import expanded, refuse
 from ipckit._ctype import ArrayOf, CType, Nested, Raw, Scalar, Text
 from ipckit._fields import checked_count
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ipckit.structs import StructType
 
@@ -66,107 +67,108 @@ _SYNONYMS: Final = {
 }
 _SCALARS: Final = _scalars()
 _TYPEDEFS: Final = [name for name in _SCALARS if name.endswith("_t")] + ["bool"]
-_PRELUDE: Final = "".join(f"typedef int {name};\n" for name in _TYPEDEFS) + '#line 1 "C text"\n'
+_FILE: Final = "C text"
+_PRELUDE: Final = "".join(f"typedef int {name};\n" for name in _TYPEDEFS) + f'#line 1 "{_FILE}"\n'
 _CHAR: Final = Text(1)
-_ENUM: Final = _SCALARS["int"]
+_INT: Final = _SCALARS["int"]
+_ENUM_TYPES: Final = [
+    _SCALARS[words] for words in ("int", "int unsigned", "long", "long unsigned", "long long")
+]
 
-_COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_DIRECTIVE: Final = re.compile(r"^[ \t]*#[ \t]*(\w*)((?:\\\n|[^\n])*)", re.MULTILINE)
-# What a header says to C++ alone, such as extern "C".
-_FOR_CPP: Final = re.compile(
-    r"""^[ \t]*\#[ \t]*if(?:def|[ \t]+defined)[ \t]*\(?[ \t]*__cplusplus[ \t]*\)?[ \t]*\n
-    (?:(?![ \t]*\#[ \t]*(?:if|el|endif))[^\n]*\n)*
-    [ \t]*\#[ \t]*endif[^\n]*""",
-    re.MULTILINE | re.VERBOSE,
-)
-_DEFINE: Final = re.compile(r"\s*([A-Za-z_]\w*)\s+(.+)", re.DOTALL)
 _PACKED: Final = r"__attribute__\s*\(\(\s*(?:__)?packed(?:__)?\s*\)\)"
 _PACKED_BEFORE: Final = re.compile(rf"\bstruct\s+{_PACKED}\s*(\w*)\s*\{{")
 _PACKED_AFTER: Final = re.compile(rf"\}}\s*{_PACKED}")
 _MARK: Final = "__ipckit_packed"  # pycparser knows no attributes: a member stands for this one
-
-_OPERATORS: Final[Mapping[str, Callable[[int, int], int]]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "&": operator.and_,
-    "|": operator.or_,
-    "^": operator.xor,
-}
-
-
-def _refuse(what: str, line: object) -> NoReturn:
-    message = f"line {line}: {what}"
-    raise InvalidArgument(message, errno=errno.EINVAL)
+# Words by which compilers change a layout, and which pycparser reads past or takes for names.
+_UNKNOWN_WORDS: Final = re.compile(r"\b(__attribute(?:__)?|_Pragma|__pragma|__declspec|alignas)\b")
+# An unknown macro after a struct's brace looks like a variable of that name.
+_MACRO_LIKE: Final = re.compile(r"__.*|.*(?:pack|align).*", re.IGNORECASE)
 
 
 def _line(node: Any) -> object:
     return getattr(node.coord, "line", "?")
 
 
-def _blank(match: re.Match[str]) -> str:
-    """As many lines, so that the parser's line numbers are the user's."""
-    return " " + "\n" * match.group().count("\n")
-
-
-def _is_guard(text: str) -> bool:
-    first = _DIRECTIVE.search(text)
-    return first is not None and first[1] == "ifndef"
-
-
-def _prepared(text: str) -> tuple[str, dict[str, str]]:
-    """The text without comments and directives, and the macros that it defines."""
-    text = _FOR_CPP.sub(_blank, _COMMENT.sub(_blank, text))
-    macros: dict[str, str] = {}
-    guarded = _is_guard(text)
-
-    def take(match: re.Match[str]) -> str:
-        name, rest = match[1], match[2]
-        line = text.count("\n", 0, match.start()) + 1
-        if name == "define" and (macro := _DEFINE.match(rest)):
-            macros[macro[1]] = macro[2].replace("\\\n", " ").strip()
-        elif name.startswith(("if", "el")) and not (guarded and name == "ifndef"):
-            _refuse(f"#{name} needs a preprocessor: pass the text through gcc -E first", line)
-        elif name == "pragma":
-            _refuse("#pragma is not understood; __attribute__((packed)) is", line)
-        return _blank(match)
-
-    text = _DIRECTIVE.sub(take, text)
+def _prepared(text: str) -> str:
+    """The text as pycparser takes it."""
+    text = expanded(text)
     text = _PACKED_BEFORE.sub(rf"struct \1 {{ int {_MARK};", text)
     text = _PACKED_AFTER.sub(f"int {_MARK}; }}", text)
-    if (at := text.find("__attribute__")) >= 0:
-        _refuse("no attribute but packed is understood", text.count("\n", 0, at) + 1)
-    return text, macros
+    if found := _UNKNOWN_WORDS.search(text):
+        what = f"{found[1]} is not understood"
+        if found[1].startswith("__attribute"):
+            what = "no attribute but packed is understood"
+        refuse(what, text.count("\n", 0, found.start()) + 1)
+    return text
+
+
+def _checked(node: Any) -> None:
+    """Refuse what gives a declaration a layout of its own."""
+    if getattr(node, "align", None):
+        what = "_Alignas, which a Struct cannot have"
+        raise InvalidArgument(what, errno=errno.EINVAL)
+    if "_Atomic" in (getattr(node, "quals", None) or ()):
+        what = "_Atomic, whose layout is the compiler's own"
+        raise InvalidArgument(what, errno=errno.EINVAL)
 
 
 class _Translator:
     """Walks one parsed text and makes a class of each struct in it, in order."""
 
-    def __init__(self, make: _Make, macros: Mapping[str, str]) -> None:
+    def __init__(self, make: _Make) -> None:
         self._make = make
-        self._macros = macros
-        self._constants: dict[str, int] = {}
-        self._types: dict[str, Any] = {}  # typedef name -> its node
+        self._constants: dict[str, Number] = {}
+        self._types: dict[str, CType | InvalidArgument] = {}  # by typedef name, or why it is none
+        self._enums: dict[str, Scalar] = {}  # by tag
         self._tags: dict[str, StructType] = {}
         self._made: dict[int, StructType] = {}  # by the identity of the node
+        self._made_enums: dict[int, Scalar] = {}
         self.named: dict[str, StructType] = {}
         self.last: StructType | None = None
 
     def declare(self, node: Any) -> None:
         """Take in one declaration of the text."""
-        if isinstance(node, c_ast.Typedef) and node.name not in _SCALARS:
-            self._types[node.name] = node.type
-            inner = node.type.type if isinstance(node.type, c_ast.TypeDecl) else None
-            if isinstance(inner, c_ast.Struct) and (inner.decls or inner.name):
-                if inner.decls or inner.name in self._tags:
-                    self.last = self.named[node.name] = self._struct(inner, node.name)
-            elif isinstance(inner, c_ast.Enum):
-                self._enum(inner)
-        elif isinstance(node, c_ast.Decl) and isinstance(node.type, c_ast.Struct):
-            if node.type.decls:
-                self.last = self._struct(node.type, node.type.name)
-        elif isinstance(node, c_ast.Decl) and isinstance(node.type, c_ast.Enum):
-            self._enum(node.type)
+        if isinstance(node, c_ast.Typedef):
+            self._typedef(node)
+        elif isinstance(node, c_ast.Decl):
+            self._declare(node)
+
+    def _typedef(self, node: Any) -> None:
+        inner = node.type.type if isinstance(node.type, c_ast.TypeDecl) else None
+        if isinstance(inner, c_ast.Struct) and (inner.decls or inner.name in self._tags):
+            self._check_top(node)
+            self.last = self.named[node.name] = self._struct(inner, node.name)
+        found: CType | InvalidArgument
+        try:
+            found = self._ctype(node.type, node.name)
+        except InvalidArgument as error:
+            # Pointers and the like may be declared, but not used.
+            if isinstance(inner, c_ast.Enum):
+                raise
+            found = error
+        known = self._types.setdefault(node.name, found)
+        if _differ(known, found):
+            refuse(f"{node.name} is declared twice, as different types", _line(node))
+
+    def _declare(self, node: Any) -> None:
+        inner = node.type
+        variable = isinstance(inner, c_ast.TypeDecl)
+        if variable and isinstance(inner.type, (c_ast.Struct, c_ast.Enum)):
+            if _MACRO_LIKE.fullmatch(str(node.name)):
+                refuse(f"{node.name} looks like a macro that is not defined here", _line(node))
+            inner = inner.type
+        if isinstance(inner, c_ast.Struct) and inner.decls and inner.name:
+            self._check_top(node)
+            self.last = self._struct(inner, inner.name)
+        elif isinstance(inner, c_ast.Enum):
+            self._enum(inner)
+
+    def _check_top(self, node: Any) -> None:
+        try:
+            _checked(node)
+            _checked(node.type)
+        except InvalidArgument as error:
+            refuse(f"{node.name}: {error.strerror}", _line(node))
 
     def _struct(self, node: Any, name: str) -> StructType:
         if id(node) in self._made:
@@ -174,21 +176,23 @@ class _Translator:
         if not node.decls:
             found = self._tags.get(node.name)
             if found is None:
-                _refuse(f"struct {node.name} is not declared", _line(node))
+                refuse(f"struct {node.name} is not declared", _line(node))
             return found
         types: dict[str, CType] = {}
         packed = False
         for member in node.decls:
+            if isinstance(member, c_ast.StaticAssert):
+                continue
             if getattr(member, "name", None) == _MARK:
                 packed = True
                 continue
             if self._member_name(member) in types:
-                _refuse(f"two fields are named {member.name!r}", _line(member))
+                refuse(f"two fields are named {member.name!r}", _line(member))
             types[member.name] = self._member(member, f"{name}_{member.name}")
         if not types:
-            _refuse(f"struct {name} has no fields", _line(node))
+            refuse(f"struct {name} has no fields", _line(node))
         if name in self.named or node.name in self._tags:
-            _refuse(f"two structs are named {name}", _line(node))
+            refuse(f"two structs are named {name}", _line(node))
         made = self._made[id(node)] = self._make(name, types, packed)
         if node.name:
             self._tags[node.name] = made
@@ -198,37 +202,38 @@ class _Translator:
 
     def _member_name(self, member: Any) -> str:
         if not isinstance(member, c_ast.Decl):
-            _refuse("only fields can stand in a struct", _line(member))
+            refuse("only fields can stand in a struct", _line(member))
         if member.name is None:
-            _refuse("a member without a name has no place in a Struct", _line(member))
+            refuse("a member without a name has no place in a Struct", _line(member))
         if member.bitsize is not None:
-            _refuse(
+            refuse(
                 f"field {member.name!r} is a bit-field, whose place C leaves open", _line(member)
             )
         return str(member.name)
 
     def _member(self, member: Any, inner_name: str) -> CType:
         try:
+            _checked(member)
             return self._ctype(member.type, inner_name)
         except InvalidArgument as error:
             if str(error.strerror).startswith("line "):
                 raise
-            _refuse(f"field {member.name!r}: {error.strerror}", _line(member))
+            refuse(f"field {member.name!r}: {error.strerror}", _line(member))
 
     def _ctype(self, node: Any, inner_name: str) -> CType:
         """The type that a node of the syntax tree stands for."""
+        _checked(node)
         match node:
             case c_ast.ArrayDecl():
                 return self._array(node, inner_name)
             case c_ast.TypeDecl() | c_ast.Typename():
                 return self._ctype(node.type, inner_name)
             case c_ast.IdentifierType():
-                return self._named(node.names, inner_name)
+                return self._named(node.names)
             case c_ast.Struct():
                 return Nested(self._struct(node, node.name or inner_name))
             case c_ast.Enum():
-                self._enum(node)
-                return _ENUM
+                return self._enum(node)
             case c_ast.PtrDecl():
                 what = "a pointer, which means nothing in another process"
             case c_ast.Union():
@@ -237,10 +242,13 @@ class _Translator:
                 what = f"a {type(node).__name__}, which has no size"
         raise InvalidArgument(what, errno=errno.EINVAL)
 
-    def _named(self, words: list[str], inner_name: str) -> CType:
+    def _named(self, words: list[str]) -> CType:
         name = " ".join(sorted(words))
-        if name in self._types:
-            return self._ctype(self._types[name], inner_name)
+        found = self._types.get(name)
+        if isinstance(found, InvalidArgument):
+            raise InvalidArgument(str(found.strerror), errno=errno.EINVAL)
+        if found is not None:
+            return found
         if name == "char":
             return _CHAR
         if name not in _SCALARS:
@@ -252,7 +260,7 @@ class _Translator:
         if node.dim is None:
             what = "an array without a size"
             raise InvalidArgument(what, errno=errno.EINVAL)
-        count = checked_count("an array", self._value(node.dim))
+        count = checked_count("an array", self._value(node.dim).value)
         if isinstance(node.type, c_ast.TypeDecl):
             names = getattr(node.type.type, "names", [])
             if names == ["char"]:
@@ -261,61 +269,96 @@ class _Translator:
                 return Raw(count)
         return ArrayOf(self._ctype(node.type, inner_name), count)
 
-    def _enum(self, node: Any) -> None:
-        following = 0
-        for item in node.values.enumerators if node.values else ():
-            following = following if item.value is None else self._value(item.value)
-            self._constants[item.name] = following
-            following += 1
+    def _enum(self, node: Any) -> Scalar:
+        """The integer type of an enum, as gcc has it; its constants are known from then on."""
+        if node.values is None:
+            if node.name not in self._enums:
+                refuse(f"enum {node.name} is not declared", _line(node))
+            return self._enums[node.name]
+        if id(node) in self._made_enums:
+            return self._made_enums[id(node)]
+        names: list[str] = []
+        following: Number | None = Number(0)
+        for item in node.values.enumerators:
+            given = None if item.value is None else self._value(item.value)
+            constant = following if given is None else _cexpr.smallest(given.value)
+            if constant is None:
+                refuse(f"{item.name} is out of the range of its type", _line(item))
+            if item.name in self._constants:
+                refuse(f"{item.name} is declared twice", _line(item))
+            self._constants[item.name] = constant
+            following = _cexpr.binary("+", constant, Number(1))
+            if following is not None and following.value == 0 and not constant.signed:
+                following = None  # it wrapped
+            names.append(item.name)
+        kind = self._enum_type([self._constants[name].value for name in names], node)
+        if kind is not _INT:
+            for name in names:
+                value = self._constants[name].value
+                self._constants[name] = Number(value, 8 * kind.size, signed=kind.code == "i")
+        if node.name in self._enums:
+            refuse(f"two enums are named {node.name}", _line(node))
+        if node.name:
+            self._enums[node.name] = kind
+        self._made_enums[id(node)] = kind
+        return kind
 
-    def _value(self, node: Any) -> int:  # noqa: PLR0911 - one a kind of expression
+    def _enum_type(self, values: list[int], node: Any) -> Scalar:
+        """int, or the next larger type that has all the values."""
+        for kind in _ENUM_TYPES:
+            signed = kind.code == "i"
+            if all(_cexpr.fits(value, 8 * kind.size, signed=signed) for value in values):
+                return kind
+        return refuse("no type holds all the values of the enum", _line(node))
+
+    def _value(self, node: Any) -> Number:
         """What an integer constant expression comes to."""
+        found = self._worked_out(node)
+        if found is None:
+            refuse("not an integer constant that can be worked out here", _line(node))
+        return found
+
+    def _worked_out(self, node: Any) -> Number | None:  # noqa: PLR0911 - one a kind of expression
         match node:
             case c_ast.Constant() if "int" in node.type:
-                digits = node.value.rstrip("uUlL")
-                octal = digits.startswith("0") and digits.isdigit() and len(digits) > 1
-                return int(digits, 8 if octal else 0)
-            case c_ast.Constant(type="char") if len(node.value) == len("'a'"):
-                return ord(node.value[1])
+                return _cexpr.integer(node.value)
+            case c_ast.Constant(type="char"):
+                return _cexpr.character(node.value)
             case c_ast.ID():
-                return self._constant(node)
+                if node.name not in self._constants:
+                    refuse(f"{node.name} is not defined", _line(node))
+                return self._constants[node.name]
             case c_ast.UnaryOp(op="sizeof"):
-                return self._ctype(node.expr, "").size
-            case c_ast.UnaryOp(op="-"):
-                return -self._value(node.expr)
-            case c_ast.UnaryOp(op="+"):
-                return self._value(node.expr)
-            case c_ast.UnaryOp(op="~"):
-                return ~self._value(node.expr)
+                return Number(self._ctype(node.expr, "").size, *_SIZE_T)
+            case c_ast.UnaryOp():
+                return _cexpr.unary(node.op, self._value(node.expr))
+            case c_ast.BinaryOp(op="&&" | "||"):
+                left = self._value(node.left).value != 0
+                decided = left == (node.op == "||")
+                return Number(int(left if decided else self._value(node.right).value != 0))
             case c_ast.BinaryOp():
-                return self._binary(node)
+                return _cexpr.binary(node.op, self._value(node.left), self._value(node.right))
+            case c_ast.TernaryOp():
+                yes, no = self._value(node.iftrue), self._value(node.iffalse)
+                return _cexpr.common(yes, no)[0 if self._value(node.cond).value else 1]
             case c_ast.Cast():
-                return self._value(node.expr)
+                kind = self._ctype(node.to_type, "")
+                number = self._value(node.expr)
+                return _cexpr.cast(number, kind) if isinstance(kind, Scalar) else None
             case _:
-                _refuse("not an integer constant that can be worked out here", _line(node))
+                return None
 
-    def _binary(self, node: Any) -> int:
-        left, right = self._value(node.left), self._value(node.right)
-        if node.op in _OPERATORS:
-            return _OPERATORS[node.op](left, right)
-        if node.op in ("<<", ">>") and 0 <= right < 64:  # noqa: PLR2004 - bits in C's widest int
-            return left << right if node.op == "<<" else left >> right
-        if node.op in ("/", "%") and right:
-            quotient = abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
-            return quotient if node.op == "/" else left - right * quotient
-        _refuse(f"{node.op} cannot be worked out here", _line(node))
 
-    def _constant(self, node: Any) -> int:
-        name = node.name
-        if name not in self._constants:
-            if name not in self._macros:
-                _refuse(f"{name} is not defined", _line(node))
-            parsed = _parse(f"int x[{self._macros[name]}];", f"macro {name}")
-            macro = self._macros
-            self._macros = {other: text for other, text in macro.items() if other != name}
-            self._constants[name] = self._value(parsed.ext[-1].type.dim)
-            self._macros = macro
-        return self._constants[name]
+_SIZE_T: Final = (8 * _SCALARS["size_t"].size, False)
+
+
+def _differ(one: CType | InvalidArgument, other: CType | InvalidArgument) -> bool:
+    """Whether two typedefs of one name contradict each other."""
+    if isinstance(one, Nested) and isinstance(other, Nested):
+        return one.struct is not other.struct
+    if isinstance(one, InvalidArgument) or isinstance(other, InvalidArgument):
+        return type(one) is not type(other)
+    return one != other
 
 
 def _parse(text: str, what: str) -> Any:
@@ -337,10 +380,13 @@ def parse(declaration: str, name: str | None, make: _Make) -> StructType:
     Raises:
         InvalidArgument: as `StructType.from_c` says.
     """
-    text, macros = _prepared(declaration)
-    translator = _Translator(make, macros)
-    for node in _parse(text, "the declaration").ext:
-        translator.declare(node)
+    translator = _Translator(make)
+    for node in _parse(_prepared(declaration), "the declaration").ext:
+        # The names of the prelude are known already.
+        if isinstance(node, c_ast.Pragma):
+            refuse("#pragma is not understood", _line(node))
+        if getattr(node.coord, "file", None) == _FILE:
+            translator.declare(node)
     found = translator.last if name is None else translator.named.get(name)
     if found is None:
         message = f"the text declares no struct {name}" if name else "the text declares no struct"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from ipckit._dtypes import check_arrays
 from ipckit._lazy import np
 from ipckit._native import Field
 from ipckit.errors import InvalidArgument
@@ -196,6 +197,7 @@ class NumberArray(_ArrayField):
 
     def assign(self, record: Struct, value: object) -> None:
         """Write the whole array, or raise and write nothing."""
+        check_arrays(value)
         given = np.asarray(value)
         if given.shape != self.shape:
             message = f"field {self.name!r} takes shape {self.shape}, not {given.shape}"

@@ -10,6 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, overload
 
+from ipckit._arguments import int_argument
 from ipckit._ctype import MAX_SIZE, ArrayOf, CType, Nested, Raw, Scalar, Text
 from ipckit.errors import InvalidArgument
 
@@ -38,9 +39,11 @@ def ctype_of(annotation: object) -> CType:
 
 
 def checked_count(what: str, count: object) -> int:
-    if not isinstance(count, int) or isinstance(count, bool):
+    try:
+        count = int_argument(what, count)
+    except TypeError:
         message = f"{what} takes a number of items, not {count!r}"
-        raise TypeError(message)
+        raise TypeError(message) from None
     if not 1 <= count <= MAX_SIZE:
         message = f"{what} takes 1 to {MAX_SIZE} items, not {count}"
         raise InvalidArgument(message, errno=errno.EINVAL)

@@ -8,6 +8,7 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from ipckit._dtypes import check_array
 from ipckit.errors import InvalidArgument, MessageTooLong, PeerGone
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Framing(ABC):
         self._too_long = f"a frame of {size} bytes exceeds max_size ({self._max_size:,})"
 
     def _checked(self, frame: Buffer) -> bytes:
+        check_array(frame)
         data = frame if isinstance(frame, bytes) else bytes(memoryview(frame))
         if len(data) > self._max_size:
             message = f"a frame of {len(data):,} bytes exceeds max_size ({self._max_size:,})"

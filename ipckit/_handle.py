@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from ipckit._arguments import int_argument
 from ipckit._text import one_line
 from ipckit.errors import ClosedHandle, InvalidArgument, NotFound
 
@@ -227,9 +228,7 @@ def checked_mode(mode: int) -> int:
         TypeError: not an integer.
         InvalidArgument: not within 0 to 0o777.
     """
-    if isinstance(mode, bool) or not isinstance(mode, int):
-        message = f"mode is an int such as 0o600, not {type(mode).__name__}"
-        raise TypeError(message)
+    mode = int_argument("mode", mode, "an int such as 0o600")
     if not 0 <= mode <= _MODE_MAX:
         message = f"mode is {mode:#o}; it takes 0 to {_MODE_MAX:#o}"
         raise InvalidArgument(message, errno=errno.EINVAL)

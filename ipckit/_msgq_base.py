@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from ipckit import _native
@@ -68,8 +69,9 @@ class MessageQueue(Handle, Generic[T]):
         except (WouldBlock, Removed) as exc:
             if not taken and isinstance(exc, Removed):
                 raise
-        except LayoutMismatch as exc:
-            exc.received = tuple(taken)
+        except BaseException as exc:
+            if taken or isinstance(exc, LayoutMismatch):
+                _keep(exc, "received", tuple(taken))
             raise
         return taken
 
@@ -86,7 +88,13 @@ class MessageQueue(Handle, Generic[T]):
         try:
             value = codec.decode(raw.value)
         except Exception as exc:  # a codec may fail in its own way; the bytes must not be lost
+            if isinstance(exc, MemoryError):
+                _keep(exc, "raw", raw.value)
+                raise
             self._mismatch(raw, exc)
+        except BaseException as exc:
+            _keep(exc, "raw", raw.value)
+            raise
         return _native.message(value, raw.mtype, raw.priority, raw.truncated)
 
     def _mismatch(self, raw: _native.Message[bytes], exc: Exception) -> NoReturn:
@@ -100,6 +108,12 @@ class MessageQueue(Handle, Generic[T]):
         )
         error.raw, error.mtype, error.priority = raw.value, raw.mtype, raw.priority
         raise error from exc
+
+
+def _keep(exc: BaseException, name: str, value: object) -> None:
+    """Give an exception what was taken, unless its class refuses attributes."""
+    with suppress(Exception):
+        setattr(exc, name, value)
 
 
 def raised_elsewhere(exc: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import errno
 import fcntl
 import os
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 import posix_ipc
 
 from ipckit import _native
+from ipckit._arguments import int_argument
 from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, checked_mode
 from ipckit._limits import sysctl
@@ -149,10 +149,9 @@ class PosixQueueObject(MessageQueue[T]):
         checked_mode(mode)
         if max_size is None:
             max_size = codec.size or _default_size()
+        max_messages = int_argument("max_messages", max_messages)
+        max_size = int_argument("max_size", max_size)
         for what, value in (("max_messages", max_messages), ("max_size", max_size)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                message = f"{what} is an int, not {builtins.type(value).__name__}"
-                raise TypeError(message)
             if value < 1 or value >= 2**63:
                 message = f"{what} is {value}; it takes 1 or more"
                 raise InvalidArgument(message, errno=errno.EINVAL)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
+from ipckit._arguments import int_argument
 from ipckit._native import SemOp
 from ipckit._sem_errors import op_error
 from ipckit._sem_stat import SETS, semaphore_limits
@@ -25,17 +26,15 @@ def checked_values(values: Sequence[int]) -> list[int]:
         message = f"values is a sequence of ints, not {type(values).__name__}"
         raise TypeError(message)
     highest = semaphore_limits().semvmx
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int):
-            message = f"a semaphore's value is an int, not {type(value).__name__}"
-            raise TypeError(message)
+    checked = [int_argument("a semaphore's value", value) for value in values]
+    for value in checked:
         if not 0 <= value <= highest:
             message = f"value {value} is out of range; a semaphore takes 0 to {highest}"
             raise InvalidArgument(message, errno=errno.ERANGE)
-    if not values:
+    if not checked:
         message = "a set has 1 semaphore or more"
         raise InvalidArgument(message, errno=errno.EINVAL)
-    return list(values)
+    return checked
 
 
 def initialise(set_id: int, values: list[int]) -> None:

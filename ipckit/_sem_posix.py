@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import posix_ipc
 
 from ipckit import _native
+from ipckit._arguments import int_argument
 from ipckit._deadline import Deadline, checked_timeout
 from ipckit._handle import Capabilities, Handle, checked_mode, closed_handle
 from ipckit._peers import PEER_ERRORS, from_peer
@@ -88,9 +89,7 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
         See sem_open(3).
         """
         checked_mode(mode)
-        if isinstance(value, bool) or not isinstance(value, int):
-            message = f"value is an int, not {type(value).__name__}"
-            raise TypeError(message)
+        value = int_argument("value", value)
         if not 0 <= value <= _VALUE_MAX:
             message = f"value is {value}; it takes 0 to {_VALUE_MAX}"
             raise InvalidArgument(message, errno=errno.EINVAL)

@@ -10,6 +10,8 @@ from abc import abstractmethod
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
+from ipckit._arguments import int_argument
+from ipckit._dtypes import check_array, check_dtype
 from ipckit._handle import Capabilities, Handle, closed_handle
 from ipckit._lazy import np
 from ipckit._shared_struct import SharedStruct, checked_struct
@@ -124,9 +126,7 @@ class Memory(Handle):
         self._check_open("array")
         self._check_readable("array")
         element = _dtype_of(dtype)
-        if element.hasobject or element.itemsize == 0:
-            message = f"{element!r} has no bytes that another process could read"
-            raise TypeError(message)
+        check_dtype(element)
         dimensions = self._shape(element, shape, offset)
         if (self._mapping.address + offset) % element.alignment:
             message = f"offset {offset} is no multiple of {element}'s alignment, "
@@ -215,12 +215,13 @@ class Memory(Handle):
             The number of bytes written.
 
         Raises:
-            TypeError: `data` is not bytes-like.
+            TypeError: `data` is not bytes-like, or it is a masked array.
             AccessDenied: the memory is read-only.
             InvalidArgument: they do not fit.
             ClosedHandle: the handle is closed.
         """
         self._check_open("write")
+        check_array(data)
         size = memoryview(data).nbytes
         self._check_range("write", offset, size)
         if self.readonly:
@@ -307,9 +308,7 @@ def checked_size(size: int | None) -> int:
         TypeError: not given, or not an integer.
         InvalidArgument: below 1, or above what an address can hold.
     """
-    if isinstance(size, bool) or not isinstance(size, int):
-        message = f"size is an int, the bytes wanted, not {type(size).__name__}"
-        raise TypeError(message)
+    size = int_argument("size", size, "an int, the bytes wanted")
     if not 1 <= size < 2**63 - 2**20:
         message = f"size is {size}; it takes 1 byte or more"
         raise InvalidArgument(message, errno=errno.EINVAL)

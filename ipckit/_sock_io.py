@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ipckit import _native
 from ipckit._deadline import Deadline
+from ipckit._dtypes import check_array
 from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
         Timeout: the deadline passed; the message says how many bytes were sent by then.
         IpcError: by errno.
     """
+    check_array(data)
     view = memoryview(data).cast("B")
     sent = 0
     waited = not deadline.expired

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import _native
 from ipckit._deadline import Deadline
+from ipckit._dtypes import check_array
 from ipckit._sock_io import READABLE, WRITABLE, admitted, late, partly, repeat, wait
 from ipckit._unix_address import checked_address, for_kernel, shown
 from ipckit._unix_base import Endpoint
@@ -85,6 +86,7 @@ class Messages(_native.UnixSocketBase, Endpoint):
     ) -> tuple[memoryview, list[int]]:
         """What is to be sent: the bytes and the descriptors."""
         self._check_open("send")
+        check_array(data)
         view = memoryview(data)
         if not view.c_contiguous:
             message = "data is a contiguous buffer; bytes(data) makes one"

@@ -13,6 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._fd_rights import check_sender_cannot_cut, checked_uid
+from ipckit._dtypes import check_arrays, is_own_dtype
 from ipckit._lazy import np
 from ipckit._shm_memfd import MemFd, Seal
 from ipckit._sock_io import gone
@@ -36,7 +37,7 @@ TEXT_MAX: Final = 32768
 _FDS_MOST: Final = 1  # a record has one descriptor, or none
 _SEALS: Final = Seal.SHRINK | Seal.GROW | Seal.WRITE
 _PLAIN_DTYPE: Final = re.compile(r"[<>|=](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d*[A-Za-z]{1,7}\])?)")
-_KINDS: Final = frozenset("?biufcSUVmM")
+_KINDS: Final = frozenset("biufcSUVmM")
 _DIMENSIONS_MAX: Final = 32
 _NESTING_MAX: Final = 32
 _SIZE_MAX: Final = 2**62
@@ -168,7 +169,7 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
             "offsets": [field[1] for field in fields],
             "itemsize": dtype.itemsize,
         }
-    if dtype.hasobject or (dtype.kind not in _KINDS and dtype.kind != "b"):
+    if dtype.hasobject or dtype.kind not in _KINDS or not is_own_dtype(dtype):
         message = f"{dtype!r} has no bytes that another process could read"
         raise TypeError(message)
     return dtype.str
@@ -246,9 +247,10 @@ def array_out(array: npt.ArrayLike) -> tuple[bytes, MemFd | None]:
     An array of no bytes needs no memfd.
 
     Raises:
-        TypeError: its dtype has no plain bytes.
+        TypeError: its dtype has no plain bytes, or it is a masked array.
         LimitReached: no memory or descriptor is left.
     """
+    check_arrays(array)
     source = np.asarray(array)
     dtype = dtype_to_json(source.dtype)
     order: Order = "F" if source.flags.f_contiguous and not source.flags.c_contiguous else "C"

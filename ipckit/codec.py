@@ -11,10 +11,13 @@ import errno
 import hashlib
 import json
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, overload
 
+from ipckit._dtypes import check_array, check_dtype, describe_dtype, same_dtype
 from ipckit._lazy import is_dtype, is_scalar_type, np
+from ipckit._meaning import describe_ctypes, describe_msgspec
 from ipckit._native import record_from_bytes
 from ipckit.errors import LayoutMismatch
 from ipckit.structs import Struct
@@ -67,7 +70,14 @@ class Codec(ABC, Generic[T]):
         """
 
     def _refuse(self, value: object) -> NoReturn:
-        message = f"the payload is a {type(value).__name__}, and {self.name} is wanted"
+        cls = type(value)
+        given, wanted = cls.__name__, self.name
+        if given == wanted:
+            given = f"{cls.__module__}.{cls.__qualname__}"
+            wanted = f"{self.accepts.__module__}.{self.accepts.__qualname__}"
+        if given == wanted:
+            wanted = f"another class of that name, with fingerprint {self.fingerprint},"
+        message = f"the payload is a {given}, and {wanted} is wanted"
         raise TypeError(message)
 
     def _mismatch(self, data: bytes, why: str) -> LayoutMismatch:
@@ -81,6 +91,30 @@ class _OneType(Codec[T]):
 
     def __init__(self, payload: Any) -> None:
         self._payload = payload
+        self._same: weakref.WeakSet[type] = weakref.WeakSet()  # classes that are the same type
+
+    def _check_class(self, value: object) -> None:
+        """Refuse an instance of a class that is not the same type.
+
+        Two classes with one fingerprint are the same type: a class that was defined again, or one
+        that only adds methods. A subclass with fields of its own is another type.
+
+        Raises:
+            TypeError: the value is of another type.
+        """
+        cls = type(value)
+        if cls is self.accepts or cls in self._same:
+            return
+        if not self._is_same(cls):
+            self._refuse(value)
+        self._same.add(cls)
+
+    def _is_same(self, cls: type[Any]) -> bool:
+        try:
+            codec: Codec[Any] = codec_for(cls)
+        except TypeError:
+            return False
+        return type(codec) is type(self) and codec.fingerprint == self.fingerprint
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self._payload,))
@@ -100,9 +134,10 @@ class BytesCodec(_Plain[bytes]):
     name = "bytes"
 
     def encode(self, value: Buffer) -> Buffer:
-        """The value itself."""
+        """The value itself; TypeError for a masked array or one of Python objects."""
         if isinstance(value, bytes):
             return value
+        check_array(value)
         try:
             view = memoryview(value)
         except TypeError:
@@ -151,8 +186,7 @@ class StructCodec(_OneType[StructT]):
 
     def encode(self, value: StructT) -> StructT:
         """The value itself."""
-        if not isinstance(value, self.accepts):
-            self._refuse(value)
+        self._check_class(value)
         return value
 
     def decode(self, data: bytes) -> StructT:
@@ -162,22 +196,6 @@ class StructCodec(_OneType[StructT]):
 
 def _hash(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _ctypes_shape(payload: Any, where: str) -> object:
-    """What the bytes of a ctypes type mean, or TypeError for an address."""
-    if issubclass(payload, (ctypes.Structure, ctypes.Union)):
-        return [
-            (name, getattr(payload, name).offset, bits, _ctypes_shape(kind, f"{where}.{name}"))
-            for name, kind, *bits in getattr(payload, "_fields_", ())
-        ]
-    if issubclass(payload, ctypes.Array):
-        return (payload._length_, _ctypes_shape(payload._type_, where))
-    code = getattr(payload, "_type_", None)
-    if not isinstance(code, str) or code in "PzZO":
-        message = f"{where} is an address, which means nothing in another process"
-        raise TypeError(message)
-    return (code, ctypes.sizeof(payload), payload.__name__)
 
 
 class CtypesCodec(_OneType[CtypesT]):
@@ -193,12 +211,11 @@ class CtypesCodec(_OneType[CtypesT]):
         self.size = ctypes.sizeof(payload)
         self.accepts = payload
         self.name = payload.__name__
-        self.fingerprint = _hash(_ctypes_shape(payload, self.name), self.size)
+        self.fingerprint = _hash(describe_ctypes(payload, self.name), self.size)
 
     def encode(self, value: CtypesT) -> CtypesT:
         """The value itself."""
-        if not isinstance(value, self.accepts):
-            self._refuse(value)
+        self._check_class(value)
         return value
 
     def decode(self, data: bytes) -> CtypesT:
@@ -225,22 +242,21 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
     def __init__(self, payload: np.dtype[Any]) -> None:
         super().__init__(payload)
         self.dtype = payload
-        if payload.hasobject or not payload.itemsize:
-            message = f"{payload!r} has no bytes that another process could read"
-            raise TypeError(message)
+        check_dtype(payload)
         self.size = payload.itemsize if payload.shape else None
         self.accepts = np.ndarray
         self.name = f"array of {payload}"
-        self.fingerprint = _hash(_dtype_shape(payload))
+        self.fingerprint = _hash(describe_dtype(payload))
 
     def encode(self, value: Any) -> Buffer:
-        """The array's bytes, without a copy where it is contiguous."""
+        """The array's bytes, without a copy where it is contiguous; a masked array is refused."""
         if not isinstance(value, (np.ndarray, np.generic)):
             self._refuse(value)
         value = cast("NDArray[Any]", value)
+        check_array(value)
         shape, dtype = self._payload.shape, self._payload.base
         wrong = value.shape != shape if shape else value.ndim > 1
-        if value.dtype != dtype or wrong:
+        if wrong or not same_dtype(value.dtype, dtype):
             message = (
                 f"the payload has {value.ndim} dimensions of {value.dtype}; wanted: {self.name}"
             )
@@ -257,16 +273,6 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
             raise self._mismatch(data, why)
         found = np.frombuffer(data, dtype.base).copy()
         return found.reshape(dtype.shape) if dtype.shape else found
-
-
-def _dtype_shape(dtype: np.dtype[Any]) -> object:
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return (shape, _dtype_shape(base))
-    if dtype.fields is not None:
-        fields = sorted(dtype.fields.items(), key=lambda item: item[1][1])
-        return (dtype.itemsize, [(name, at, _dtype_shape(kind)) for name, (kind, at, *_) in fields])
-    return dtype.str
 
 
 class Msgpack(_OneType[MsgspecT]):
@@ -290,13 +296,28 @@ class Msgpack(_OneType[MsgspecT]):
         self.accepts = payload
         self.name = payload.__name__
         schema = msgspec.json.schema(payload, schema_hook=lambda kind: {"type": kind.__qualname__})
-        self.fingerprint = _hash(json.dumps(schema, sort_keys=True, default=repr))
+        text = json.dumps(schema, sort_keys=True, default=repr)
+        beside = describe_msgspec(payload)
+        self.fingerprint = _hash(text, beside) if beside else _hash(text)
 
     def encode(self, value: MsgspecT) -> bytes:
         """The value as MessagePack."""
-        if not isinstance(value, self.accepts):
-            self._refuse(value)
+        self._check_class(value)
         return self._encoder.encode(value)
+
+    def _is_same(self, cls: type[Any]) -> bool:
+        if not issubclass(cls, self.accepts):
+            return super()._is_same(cls)
+        # A schema has the class's name in it, which a subclass does not share.
+        from msgspec import structs  # noqa: PLC0415 - optional
+
+        base: Any = self.accepts
+        derived: Any = cls
+        own, its = base.__struct_config__, derived.__struct_config__
+        if (own.tag, own.tag_field, own.array_like) != (its.tag, its.tag_field, its.array_like):
+            return False
+        same: bool = structs.fields(derived) == structs.fields(base)
+        return same
 
     def decode(self, data: bytes) -> MsgspecT:
         """The value, checked against the types that its class declares."""

@@ -120,7 +120,7 @@ class LayoutMismatch(IpcError, TypeError):
         raw: the bytes that could not be decoded, or None.
         mtype: the System V message type that came with them, or 0.
         priority: the POSIX priority that came with them, or 0.
-        received: what one call (`drain`) had taken before it met these bytes.
+        received: what one call (`drain`, `receive_many`) had taken before it met these bytes.
     """
 
     raw: bytes | None = None

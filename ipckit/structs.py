@@ -226,8 +226,9 @@ class StructType(type):
 
         Args:
             declaration: C text that declares one struct or more. Comments,
-                ``#include`` lines and include guards are passed over; a
-                ``#define`` of an integer may be used as a size.
+                ``#include`` lines and include guards are passed over; macros
+                without arguments are expanded. What is taken is laid out as
+                gcc does on this machine.
             name: the typedef name or the tag of the struct to take; by default
                 the last one. The class has the typedef name, if there is one.
             endian: the byte order of all numbers.
@@ -239,8 +240,10 @@ class StructType(type):
         Raises:
             ImportError: pycparser is missing; ``pip install pycparser``.
             InvalidArgument: the text is not C, declares no such struct, or has
-                what a Struct cannot have: pointers, unions, bit-fields, flexible
-                arrays. The message names the field and the line.
+                what a Struct cannot have or `from_c` does not understand:
+                pointers, unions, bit-fields, flexible arrays, ``_Alignas``,
+                attributes other than ``packed``, macros with arguments. The
+                message names the line.
         """
         if cls is not Struct:
             message = "from_c makes a new class: call Struct.from_c"

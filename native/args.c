@@ -59,6 +59,9 @@ ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result)
 int
 ipckit_bytes_arg(PyObject *object, Py_buffer *result)
 {
+    if (ipckit_check_array(object) < 0) {
+        return -1;
+    }
     if (PyObject_GetBuffer(object, result, PyBUF_SIMPLE) == 0) {
         return 0;
     }

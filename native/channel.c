@@ -238,6 +238,8 @@ static PyMethodDef channel_methods[] = {
     {"send", FAST(ipckit_channel_send), METH_FASTCALL | METH_KEYWORDS, ipckit_channel_send_doc},
     {"receive", FAST(ipckit_channel_receive), METH_FASTCALL | METH_KEYWORDS,
      ipckit_channel_receive_doc},
+    {"_send_one", FAST(ipckit_channel_send_one), METH_FASTCALL, NULL},
+    {"_receive_to", FAST(ipckit_channel_receive_to), METH_FASTCALL, NULL},
     {"_send_batch", FAST(ipckit_channel_send_batch), METH_FASTCALL, NULL},
     {"_receive_batch", FAST(ipckit_channel_receive_batch), METH_FASTCALL, NULL},
     {"loan", FAST(ipckit_channel_loan), METH_FASTCALL | METH_KEYWORDS, ipckit_channel_loan_doc},

@@ -166,6 +166,12 @@ HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args
                                      PyObject *kwnames);
 HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *args,
                                         Py_ssize_t nargs, PyObject *kwnames);
+/* For calls that are interrupted between two messages: what is done by then is in a list. */
+HIDDEN int ipckit_add_progress(PyObject *progress, Py_ssize_t more);
+HIDDEN PyObject *ipckit_channel_send_one(channel_object *self, PyObject *const *args,
+                                         Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_receive_to(channel_object *self, PyObject *const *args,
+                                           Py_ssize_t nargs);
 HIDDEN PyObject *ipckit_channel_send_batch(channel_object *self, PyObject *const *args,
                                            Py_ssize_t nargs);
 HIDDEN PyObject *ipckit_channel_receive_batch(channel_object *self, PyObject *const *args,

@@ -14,14 +14,32 @@ op_send_batch(ring *r, ring_call *call)
     return result;
 }
 
-/* (buffer, bytes of a record, timeout): how many records were sent, and why it ended. */
+/* Adds to the number in a list of one, whatever exception is set: 0, or -1 with an exception set. A
+   number that Python keeps is right even if a signal handler raises before the call's result is. */
+int
+ipckit_add_progress(PyObject *progress, Py_ssize_t more)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyObject *before = PyList_GetItem(progress, 0);
+    Py_ssize_t count = before == NULL ? -1 : PyLong_AsSsize_t(before);
+    PyObject *sum = PyErr_Occurred() ? NULL : PyLong_FromSsize_t(count + more);
+    int result = sum == NULL ? -1 : PyList_SetItem(progress, 0, sum);
+    if (type != NULL) {
+        PyErr_Restore(type, exception, traceback);
+    }
+    return result;
+}
+
+/* (buffer, bytes of a record, timeout, progress): why it ended; how many records were sent is added to
+   the number in the list `progress`. */
 PyObject *
 ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Py_ssize_t item;
     ring_call call;
     Py_buffer records;
-    if (ipckit_check_nargs("_send_batch", nargs, 3) < 0
+    if (ipckit_check_nargs("_send_batch", nargs, 4) < 0
         || ipckit_size_arg(args[1], "item", &item) < 0
         || ipckit_call_init(self, &call, POLL_SPACE, op_send_batch, args[2], "send_many") < 0
         || ipckit_bytes_arg(args[0], &records) < 0) {
@@ -50,10 +68,10 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
     PyBuffer_Release(&records);
     ipckit_settle_space(core, result, before);
     ipckit_core_drop(core, forks);
-    if (result == RING_INTERRUPTED) {
+    if (ipckit_add_progress(args[3], done / item) < 0 || result == RING_INTERRUPTED) {
         return NULL;
     }
-    return Py_BuildValue("ni", done / item, (int)result);
+    return PyLong_FromLong((long)result);
 }
 
 /* Copies messages of one size until the buffer is full, the channel empty, or a message of another
@@ -82,15 +100,15 @@ op_receive_batch(ring *r, ring_call *call)
     return RING_OK;
 }
 
-/* (buffer, bytes of a record, timeout): how many records were copied, and why it ended. Waits for the
-   first only. */
+/* (buffer, bytes of a record, timeout, progress): why it ended; how many records were copied is added to
+   the number in the list `progress`. Waits for the first only. */
 PyObject *
 ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Py_ssize_t item;
     ring_call call;
     Py_buffer records;
-    if (ipckit_check_nargs("_receive_batch", nargs, 3) < 0
+    if (ipckit_check_nargs("_receive_batch", nargs, 4) < 0
         || ipckit_size_arg(args[1], "item", &item) < 0
         || ipckit_call_init(self, &call, POLL_ITEMS, op_receive_batch, args[2], "receive_many") < 0
         || ipckit_hold_buffer(args[0], &records) < 0) {
@@ -119,8 +137,8 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
     PyBuffer_Release(&records);
     ipckit_settle_items(core, result);
     ipckit_core_drop(core, forks);
-    if (result == RING_INTERRUPTED) {
+    if (ipckit_add_progress(args[3], done) < 0 || result == RING_INTERRUPTED) {
         return NULL;
     }
-    return Py_BuildValue("ni", done, (int)result);
+    return PyLong_FromLong((long)result);
 }

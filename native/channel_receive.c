@@ -12,6 +12,23 @@ value_of(channel_object *self, const char *data, uint64_t length)
     return ipckit_spare_bytes(&self->spare, data, length);
 }
 
+/* What the codec raised for these bytes, as `_undecodable` has it: the message is taken, and its bytes
+   must not be lost. */
+static void
+keep_raw(channel_object *self, PyObject *bytes)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    ipckit_raise(PyObject_CallMethod((PyObject *)self, "_undecodable", "OO", exception, bytes));
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+}
+
 /* As the codec has it; steals `bytes`. */
 static PyObject *
 decoded(channel_object *self, PyObject *bytes)
@@ -20,30 +37,67 @@ decoded(channel_object *self, PyObject *bytes)
         return bytes;
     }
     PyObject *value = PyObject_CallFunctionObjArgs(self->decode, bytes, NULL);
+    if (value == NULL) {
+        keep_raw(self, bytes);
+    }
     Py_DECREF(bytes);
     return value;
 }
 
-/* A copy of a large message, which was left in place; ends the view. */
+/* Memory for a message of that length, made before the message is taken: a new reference, or NULL with
+   an exception set. `to` is where its bytes belong. */
 static PyObject *
-copy_view(channel_object *self, channel_core *core, const ring_call *call)
+room_for(channel_object *self, uint64_t length, char **to)
 {
-    const ring_message *message = &call->message;
-    uint32_t owner = (uint32_t)call->items;
-    PyObject *value = NULL;
     if (self->record_type != NULL) {
-        value = value_of(self, message->data, message->length);
-    } else {
-        value = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)message->length);
-        if (value != NULL) {
-            char *to = PyBytes_AsString(value);
-            Py_BEGIN_ALLOW_THREADS
-            memcpy(to, message->data, message->length);
-            Py_END_ALLOW_THREADS
+        Layout *layout = ipckit_layout_of((PyTypeObject *)self->record_type);
+        bool fits = layout != NULL && (uint64_t)layout->size == length;
+        Record *record =
+            fits ? ipckit_record_new((PyTypeObject *)self->record_type, layout) : NULL;
+        *to = record == NULL ? NULL : record->data;
+        Py_XDECREF((PyObject *)layout);
+        if (layout == NULL || fits) {
+            return (PyObject *)record;
         }
     }
-    ring_end_view(&core->r, message->at, owner);
-    return value;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    *to = bytes == NULL ? NULL : PyBytes_AsString(bytes);
+    return bytes;
+}
+
+/* As ipckit_op_view, but what is not small is taken only if `at` is its length, for which there is room
+   then. RING_TOO_LONG: it waits, and is of message.length. */
+static ring_result
+op_copy(ring *r, ring_call *call)
+{
+    ring_message *message = &call->message;
+    ring_result result = ring_peek(r, message);
+    if (result == RING_OK && message->length > call->length && message->items == 1
+        && message->length != call->at) {
+        return RING_TOO_LONG;
+    }
+    return result == RING_OK ? ipckit_op_view(r, call) : result;
+}
+
+/* Waits for the next message and takes it, with room for it made before: RING_OK, or what it met;
+   RING_INTERRUPTED with an exception set. */
+static ring_result
+copy_next(channel_object *self, channel_core *core, ring_call *call, PyObject **room, char **to)
+{
+    call->operation = op_copy;
+    for (;;) {
+        ring_result result = ipckit_call(core, call);
+        if (result != RING_TOO_LONG) {
+            return result;
+        }
+        Py_CLEAR(*room);
+        *room = room_for(self, call->message.length, to);
+        if (*room == NULL) {
+            ring_notify(&core->r, POLL_ITEMS); /* the message is another receiver's to take */
+            return RING_INTERRUPTED;
+        }
+        call->at = call->message.length;
+    }
 }
 
 /* The next message, waiting for it: a new reference, or NULL with an exception set. What is not small
@@ -60,17 +114,29 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObjec
     }
     call.data = small;
     call.length = sizeof small;
-    ring_result result = ipckit_call(core, &call);
     PyObject *value = NULL;
+    char *to = NULL;
+    ring_result result = type == NULL ? copy_next(self, core, &call, &value, &to)
+                                      : ipckit_call(core, &call);
+    const ring_message *message = &call.message;
     if (result == RING_OK && call.items == 0) {
-        value = value_of(self, small, call.message.length);
+        Py_CLEAR(value);
+        value = value_of(self, small, message->length);
+    } else if (result == RING_OK && type == NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        memcpy(to, message->data, message->length);
+        Py_END_ALLOW_THREADS
+        ring_end_view(&core->r, message->at, (uint32_t)call.items);
     } else if (result == RING_OK) {
-        value = type == NULL ? copy_view(self, core, &call)
-                             : ipckit_holder_of_view(self, self->state, type, core, &call, small);
+        value = ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
     ipckit_settle_items(core, result);
-    if (result == RING_OK || (result == RING_GONE && ends)) {
+    if (result == RING_OK) {
         return value;
+    }
+    Py_CLEAR(value);
+    if (result == RING_GONE && ends) {
+        return NULL;
     }
     return ipckit_ring_error(self, result, "receive", timeout);
 }
@@ -217,6 +283,27 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
         return NULL;
     }
     return decoded(self, receive_any(self, core, NULL, timeout, false));
+}
+
+/* (list, timeout): appends the next message. What a signal handler raises after this took a message
+   finds it in the list. */
+PyObject *
+ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (ipckit_check_nargs("_receive_to", nargs, 2) < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "receive");
+    if (core == NULL) {
+        return NULL;
+    }
+    PyObject *value = decoded(self, receive_any(self, core, NULL, args[1], false));
+    int appended = value == NULL ? -1 : PyList_Append(args[0], value);
+    Py_XDECREF(value);
+    if (appended < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyObject *

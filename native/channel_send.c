@@ -119,20 +119,19 @@ const char ipckit_channel_send_doc[] = (
              "    InvalidArgument: `timeout` is out of range.\n"
              "    ClosedHandle: the handle is closed.");
 
-PyObject *
-ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+/* Sends a value: 0, or -1 with an exception set. */
+static int
+send_value(channel_object *self, PyObject *object, PyObject *timeout)
 {
-    PyObject *timeout;
     payload value;
-    if (ipckit_timeout_of(self, "send", args, nargs, 1, kwnames, &timeout) < 0
-        || ipckit_channel_core(self, "send") == NULL || payload_get(self, args[0], &value) < 0) {
-        return NULL;
+    if (ipckit_channel_core(self, "send") == NULL || payload_get(self, object, &value) < 0) {
+        return -1;
     }
     /* Once more: encoding may have run code that closed the handle. */
     channel_core *core = ipckit_channel_core(self, "send");
     if (core == NULL) {
         payload_release(&value);
-        return NULL;
+        return -1;
     }
     ring *r = &core->r;
     ipckit_channel_is_sender(core);
@@ -142,14 +141,32 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
         if (result == RING_OK) {
             ring_notify(r, POLL_ITEMS);
             payload_release(&value);
-            Py_RETURN_NONE;
+            return 0;
         }
     }
     int sent = ipckit_send_bytes(self, core, value.data, value.length, timeout);
     payload_release(&value);
-    if (sent < 0) {
+    return sent;
+}
+
+PyObject *
+ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *timeout;
+    if (ipckit_timeout_of(self, "send", args, nargs, 1, kwnames, &timeout) < 0
+        || send_value(self, args[0], timeout) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
+/* (value, timeout, progress): sends one message, and adds 1 to the number in the list `progress`. */
+PyObject *
+ipckit_channel_send_one(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (ipckit_check_nargs("_send_one", nargs, 3) < 0
+        || send_value(self, args[0], args[1]) < 0 || ipckit_add_progress(args[2], 1) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}

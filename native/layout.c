@@ -26,6 +26,25 @@ ipckit_layout_of(PyTypeObject *type)
     return NULL;
 }
 
+int
+ipckit_same_struct(PyTypeObject *one, PyTypeObject *other)
+{
+    if (!PyType_IsSubtype(one, ipckit_record_type) || !PyType_IsSubtype(other, ipckit_record_type)) {
+        return 0;
+    }
+    PyObject *first = PyObject_GetAttrString((PyObject *)one, "fingerprint");
+    PyObject *second =
+        first == NULL ? NULL : PyObject_GetAttrString((PyObject *)other, "fingerprint");
+    int same = second == NULL ? -1 : PyObject_RichCompareBool(first, second, Py_EQ);
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    if (same < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear(); /* Struct itself has no fields */
+        return 0;
+    }
+    return same;
+}
+
 static PyObject *
 new_error(const char *name, PyObject *message, int error)
 {

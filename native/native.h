@@ -30,6 +30,7 @@ typedef struct {
 HIDDEN int ipckit_add_layout(PyObject *module);
 HIDDEN int ipckit_add_field(PyObject *module);
 HIDDEN int ipckit_add_record(PyObject *module);
+HIDDEN int ipckit_add_foreign(PyObject *module);
 HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
@@ -78,6 +79,15 @@ HIDDEN int ipckit_long_arg(PyObject *object, const char *name, long min, long ma
 HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result);
 /* The bytes of a payload; the caller releases them. */
 HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
+
+/* foreign.c: 0, or -1 with TypeError set for a numpy array whose bytes are not its values. */
+HIDDEN int ipckit_check_array(PyObject *value);
+/* Whether a value is a bool, Python's or numpy's. */
+HIDDEN bool ipckit_is_bool(PyObject *value);
+/* Whether `float(value)`, if it succeeds, is the number that the value is. */
+HIDDEN bool ipckit_is_real(PyObject *value);
+/* A type's name, after its module's unless that is builtins: a new reference, or NULL. */
+HIDDEN PyObject *ipckit_type_text(PyTypeObject *type);
 
 /* A buffer of an exporter, writable if it can be: 0, or -1 with an exception set. */
 HIDDEN int ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer);

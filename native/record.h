@@ -58,6 +58,16 @@ HIDDEN int ipckit_field_set(Field *field, PyObject *record, PyObject *value);
 HIDDEN PyObject *ipckit_value_get(Field *field, PyObject *record, const char *data);
 HIDDEN int ipckit_value_set(Field *field, PyObject *record, char *data, PyObject *value);
 
+/* number.c: the same for a field of code i, u, f or ?. */
+HIDDEN PyObject *ipckit_number_get(const Field *field, const char *data);
+HIDDEN int ipckit_number_set(Field *field, char *data, PyObject *value);
+/* TypeError for a value of the wrong type; always -1. */
+HIDDEN int ipckit_wrong_type(Field *field, const char *wanted, PyObject *value);
+
+/* Whether two types are Structs of one fingerprint, which makes them the same type: 1, 0, or -1 with
+   an exception set. */
+HIDDEN int ipckit_same_struct(PyTypeObject *one, PyTypeObject *other);
+
 /* Raises InvalidArgument, Corrupt or LayoutMismatch of ipckit.errors; steals `message`; always -1. */
 HIDDEN int ipckit_raise_invalid(PyObject *message);
 /* Turns a ValueError that is set into InvalidArgument, and leaves any other; always NULL. */

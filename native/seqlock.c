@@ -179,9 +179,15 @@ PyDoc_STRVAR(store_doc, "store($self, value, /)\n--\n\n"
 static PyObject *
 shared_struct_store(shared_struct *self, PyObject *value)
 {
-    /* The exact class's bytes are where a record keeps them; no code of the user's runs. */
-    if (!Py_IS_TYPE(value, self->type)) {
-        PyErr_Format(PyExc_TypeError, "the value is no %R", (PyObject *)self->type);
+    /* The class itself, or one that was defined again. `load` would make another of a subclass. */
+    int same = Py_IS_TYPE(value, self->type);
+    if (!same && !PyType_IsSubtype(Py_TYPE(value), self->type)) {
+        same = ipckit_same_struct(Py_TYPE(value), self->type);
+    }
+    if (same <= 0) {
+        if (same == 0) {
+            PyErr_Format(PyExc_TypeError, "the value is no %R", (PyObject *)self->type);
+        }
         return NULL;
     }
     if (self->memory.readonly) {

@@ -109,7 +109,8 @@ ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyO
                  && ipckit_unix_wait(given[SEND_TIMEOUT].value, &wait_ns)
                  && (fds == NULL || ipckit_unix_rights(fds, &rights, &message) == 0);
     Py_buffer data;
-    if (!usual || PyObject_GetBuffer(given[SEND_DATA].value, &data, PyBUF_SIMPLE) < 0) {
+    if (!usual || ipckit_check_array(given[SEND_DATA].value) < 0
+        || PyObject_GetBuffer(given[SEND_DATA].value, &data, PyBUF_SIMPLE) < 0) {
         return ipckit_unix_pass_over() ? send_slowly(self, given, 0) : NULL;
     }
     vector = (struct iovec){.iov_base = data.buf, .iov_len = (size_t)data.len};

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 # private helper has the helper on the row below its own.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_lazy", "_native", "_text"}),
-    frozenset({"errors"}),
+    frozenset({"errors", "_arguments", "_dtypes", "_meaning"}),
     frozenset({"_deadline", "_entry", "_handle", "keys"}),
-    frozenset({"_ctype"}),
-    frozenset({"_fields"}),
+    frozenset({"_ctype", "_cpp"}),
+    frozenset({"_fields", "_cexpr"}),
     frozenset({"_plan"}),
     frozenset({"_cparse"}),
     frozenset({"structs"}),

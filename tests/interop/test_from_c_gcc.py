@@ -1,0 +1,287 @@
+# ruff: noqa: E501 - the texts are one a line
+"""What `Struct.from_c` reads is what gcc compiles; what it does not understand it refuses.
+
+Each accepted text is compiled with assertions of the sizes and offsets that ipckit found.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import Struct
+from ipckit._ctype import Scalar
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# One text a line; " ~ " stands for a line's end. The struct is always s.
+ACCEPTED = r"""
+#define PK __attribute__((packed)) ~ struct PK s { char a; int b; };
+#define PK __attribute__((packed)) ~ struct s { char a; int b; } PK;
+typedef struct s { char a; int b; } __attribute__((packed)) s;
+typedef struct s { char a; int b; } __attribute__((__packed__)) s;
+typedef int bool; struct s { bool a; char c; };
+typedef enum { false, true } bool; struct s { bool a; char c; };
+#define bool int ~ struct s { bool a; char c; };
+typedef unsigned short uint32_t; struct s { char c; uint32_t a; uint32_t b[3]; };
+typedef unsigned char size_t; struct s { char c; size_t a; int x[sizeof(size_t)]; };
+typedef unsigned short myint; typedef myint other; struct s { other a; char b; other c[3]; };
+typedef char name_t[13]; struct s { char a; name_t n; short c; name_t m[2]; };
+typedef enum { X1 } en; struct s { char c; en e; };
+enum e { A = -1, B = 5 }; struct s { char c; enum e x; };
+enum e { A = 0x80000000 }; struct s { char c; enum e x; };
+enum e { A = 0x80000101, B = 1 }; struct s { enum e x; };
+enum e { A = -1, B = 0x80000000 }; struct s { char c; enum e x; };
+enum e { A = 0xffffffffffffffff }; struct s { char c; enum e x; };
+enum e { A = 1, Z = 0x100000000 }; struct s { enum e x; int y; };
+enum e { A = 1 << 31 }; struct s { char c; enum e x; char y[A < 0 ? 3 : 5]; };
+enum e { A = 1u << 31 }; struct s { char c; enum e x; char y[A < 0 ? 3 : 5]; };
+enum e { A = sizeof(long), B = A * 2, C = (signed char)300, D = (unsigned char)-1, E = ~0u >> 28 }; struct s { char a[A], b[B], c[C], d[D], e[E]; };
+enum e { A = 'a', B = '\n', C = '\\' }; struct s { char a[A], b[B], c[C]; };
+enum e { A = 010, B = 0x10, C = 0b11 }; struct s { char a[A], b[B], c[C]; };
+enum e { A = -1 > 0u }; struct s { char a[A + 1]; };
+enum e { A = 3 && 0 || 1, B = !5, C = 7 % -3, D = -7 / 2 }; struct s { char a[A + 1], b[B + 1], c[C + 1], d[D + 10]; };
+enum e { A = 5 } ; enum f { B = A + 1, C }; struct s { char a[C]; };
+struct s { enum in { P, Q = 70000000000 } x; char c; };
+#define N 1 + 1 ~ struct s { char a[N * 2]; };
+#define N (1 + 1) ~ #define M N ~ struct s { char a[M * 2]; };
+#define N 3 // three ~ struct s { char a[N]; };
+#define N 3 /* three ~ and more */ ~ struct s { char a[N]; };
+struct s { int a; ~ #define GLOB "/tmp/*" ~ int b; /* the second */ ~ int c; };
+#define S "// no /* comment" ~ struct s { char a; int b; /* x */ int c; };
+#define Q '"' ~ struct s { int a; /* " */ int b; };
+#define Q '\'' ~ struct s { int a; // ' ~ int b; };
+const char *text = "/* \" //"; struct s { int a; /* " */ int b; };
+struct s { int a; // continued \ ~ int hidden; ~ int b; };
+#define LONG 1 \ ~ + 3 ~ struct s { char a[LONG]; };
+#define int long ~ struct s { int a; char b; };
+#define F(x) x ~ struct s { char F; int b;};
+#define N 8 ~ #ifndef N ~ #define N 4 ~ #endif ~ struct s { char a[N]; };
+#ifndef N ~ #define N 4 ~ #endif ~ struct s { char a[N]; };
+#ifndef __H_H__ ~ #define __H_H__ ~ #define N 9 ~ #ifndef N ~ #define N 4 ~ #endif ~ struct s { char a[N]; }; ~ #endif
+#define X ~ #ifdef X ~ struct s { char a; int b; }; ~ #else ~ struct s { int c; }; ~ #endif
+#if !defined(X) ~ struct s { char a; int b; }; ~ #else ~ #error no ~ #endif
+#ifdef __cplusplus ~ extern "C" { ~ #endif ~ struct s { char a; int b; }; ~ #ifdef __cplusplus ~ } ~ #endif
+#define N 3 ~ struct t { char a[N]; }; ~ #undef N ~ #define N 5 ~ struct s { char a[N]; struct t x; };
+#pragma once ~ struct s { char a; int b; };
+struct s { const volatile short x; volatile const char c[3]; unsigned const long y; };
+struct s { int a; _Static_assert(sizeof(int) == 4, "x"); char b; };
+struct s { signed char a; unsigned char b; char c; unsigned char d[3]; signed char e[2]; };
+struct s { short int a; unsigned short int b; long int c; long long int d; unsigned e; signed f; long long unsigned int g; int unsigned long h; };
+struct p { char a; double d; }; struct s { char x; struct p y[2][3]; short z; };
+struct p { int x; } origin; struct s { struct p a; char b; };
+typedef struct p { int x; } P, *PP; struct s { P a; char b; };
+struct s { int a; struct q { char c; short d; } x, y[2]; struct q z; };
+struct s { char a[sizeof(int) * 2 + sizeof(struct { char c; int d; })]; };
+struct s { char a[(_Bool)7], b[1 ? 2 : 3], c[10u - 11u > 5 ? 2 : 3], d[5l], e[5uLL]; };
+struct s { _Bool a; char b; };
+struct s { int (a); char (b)[3]; };
+int f(void) { struct s { char a; }; return 0; } struct s { int a; };
+typedef const int ci; struct s { char x; ci a; };
+struct s; struct s { char a; int b; };
+"""
+
+REFUSED = r"""
+struct s { int a; _Alignas(64) int b; }; ~ _Alignas
+struct s { _Alignas(double) char b; char c; }; ~ _Alignas
+struct s { alignas(64) int b; }; ~ alignas
+#define ALIGNED _Alignas(8) ~ struct s { char a; ALIGNED char b; }; ~ _Alignas
+#pragma pack(1) ~ struct s { char a; int b; }; ~ #pragma
+#pragma pack(push, 1) ~ struct s { char a; int b; }; ~ #pragma
+/* x */ # pragma pack(1) ~ struct s { char a; int b; }; ~ #pragma
+%:pragma pack(1) ~ struct s { char a; int b; }; ~ not C
+_Pragma("pack(1)") struct s { char a; int b; }; ~ _Pragma
+#define PK _Pragma("pack(1)") ~ PK struct s { char a; int b; }; ~ _Pragma
+struct s { char a; int b; } __packed; ~ looks like a macro
+struct s { char a; int b; } PACKED; ~ looks like a macro
+typedef struct { char a; int b; } s __attribute__((packed)); ~ no attribute but packed
+struct s { char a; int b __attribute__((packed)); }; ~ no attribute but packed
+struct s { char a; __attribute__((aligned(16))) int b; }; ~ no attribute but packed
+struct __attribute__((aligned(16))) s { char a; int b; }; ~ no attribute but packed
+struct s { char a; int b; } __attribute__((packed, aligned(2))); ~ no attribute but packed
+struct s { char a; int b; } __attribute__((packed)) __attribute__((aligned(2))); ~ no attribute
+struct s { int a __attribute__((mode(DI))); }; ~ no attribute but packed
+typedef int v4 __attribute__((vector_size(16))); struct s { v4 x; }; ~ no attribute but packed
+struct s { int a __attribute((packed)); }; ~ no attribute but packed
+enum __attribute__((packed)) e { A }; struct s { char c; enum e x; }; ~ no attribute but packed
+enum e { A } __attribute__((packed)); struct s { char c; enum e x; }; ~ not C
+enum e : unsigned char { A }; struct s { char c; enum e x; }; ~ not C
+enum e { A = 0xffffffff, B }; struct s { char c; enum e x; }; ~ B is out of the range
+enum e { A = -1, B = 0xffffffffffffffff }; struct s { enum e x; }; ~ no type holds
+enum e { A, A }; struct s { enum e x; }; ~ A is declared twice
+enum e { A = '\x41' }; struct s { char a[A]; }; ~ worked out
+struct s { char a[0x7fffffff + 1 > 0 ? 1 : 2]; }; ~ worked out
+struct s { char a['ab']; }; ~ worked out
+struct s { char a[(int)3.7]; }; ~ worked out
+#define F(x) x ~ struct s { char a[F(3)]; }; ~ macro F takes arguments
+#ifdef __linux__ ~ struct s { char a; int b; }; ~ #endif ~ #ifdef __linux__ needs a preprocessor
+#ifndef __LP64__ ~ struct s { char a; int b; }; ~ #endif ~ #ifndef __LP64__ needs a preprocessor
+#if 0 ~ #endif ~ struct s { char a; int b; }; ~ #if needs a preprocessor
+#ifndef X ~ struct s { int a; }; ~ no #endif
+#error no ~ struct s { int a; }; ~ #error needs a preprocessor
+struct s { int a; /* struct t { int b; }; ~ a comment does not end
+struct s { int a:3; int b:5; }; ~ bit-field
+struct s { int a; int :0; int b; }; ~ without a name
+struct s { _Bool a:1; char c; }; ~ bit-field
+struct s { int n; char x[]; }; ~ without a size
+struct s { long double x; }; ~ long double
+struct s { __int128 x; }; ~ __int128
+struct s { double _Complex x; }; ~ _Complex
+struct s { _Atomic int x; }; ~ _Atomic
+struct s { _Atomic(int) x; }; ~ _Atomic
+typedef _Atomic int ai; struct s { ai x; }; ~ _Atomic
+struct s { const char *p; }; ~ a pointer
+struct s { struct { int a; }; }; ~ without a name
+struct s { void (*f)(int); }; ~ a pointer
+typedef int *ip; struct s { ip p; }; ~ a pointer
+struct s { wchar_t w; }; ~ not C
+typedef int u; typedef unsigned u; struct s { u a; }; ~ declared twice
+enum e; struct s { enum e x; }; ~ not declared
+"""
+
+
+def texts(block: str) -> list[str]:
+    return block.strip().splitlines()
+
+
+def c_text(line: str) -> str:
+    return line.replace(" ~ ", "\n")
+
+
+def asserted(struct: Any) -> list[str]:
+    """Statements that hold if gcc lays the struct out as ipckit does."""
+    facts = [(f"sizeof(struct {struct.__name__})", struct.size)]
+    facts.append((f"_Alignof(struct {struct.__name__})", struct.alignment))
+    for name, ctype, offset in struct.__plan__.members:
+        member = f"((struct {struct.__name__} *)0)->{name}"
+        facts.append((f"(unsigned long)&{member}", offset))
+        facts.append((f"sizeof({member})", ctype.size))
+        # gcc makes an enum without negative values unsigned; ipckit has it as int while that will do.
+        if isinstance(ctype, Scalar) and ctype.code == "u" and ctype.size >= 4:
+            facts.append((f"(__typeof__({member}))-1 > 0", 1))
+    return [f'_Static_assert({fact} == {value}, "{fact}");' for fact, value in facts]
+
+
+def compile_all(sources: list[Path]) -> None:
+    command = ["gcc", "-std=gnu17", "-w", "-fsyntax-only", *map(str, sources)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_gcc_lays_out_every_text_that_is_accepted_alike(tmp_path: Path) -> None:
+    sources: list[Path] = []
+    for number, line in enumerate(texts(ACCEPTED)):
+        struct = Struct.from_c(c_text(line), "s")
+        sources.append(tmp_path / f"accepted{number}.c")
+        # The text's own macros end where the assertions begin.
+        ends = "\n".join(f"#undef {name}" for name in ("int", "bool", "N", "X"))
+        sources[-1].write_text("\n".join([c_text(line), ends, *asserted(struct)]))
+    compile_all(sources)
+
+
+@pytest.mark.parametrize("line", texts(REFUSED))
+def test_what_is_not_understood_is_refused(line: str) -> None:
+    text, _, says = line.rpartition(" ~ ")
+    with pytest.raises(InvalidArgument) as caught:
+        Struct.from_c(c_text(text))
+    assert says in str(caught.value)
+
+
+def test_a_directive_behind_a_form_feed_and_a_bare_carriage_return_are_seen() -> None:
+    for text in (
+        "\f#pragma pack(1)\nstruct s { char a; int b; };",
+        "struct s { int a; //\rint b; };",
+    ):
+        with pytest.raises(InvalidArgument, match="is not understood"):
+            Struct.from_c(text)
+    assert Struct.from_c("struct s {\r\n int a; // one\r\n int b;\r\n};").size == 8
+
+
+def test_macros_that_double_each_other_come_to_an_end() -> None:
+    lines = [f"#define A{n} A{n + 1} A{n + 1}" for n in range(40)]
+    with pytest.raises(InvalidArgument, match="grow too long"):
+        Struct.from_c("\n".join([*lines, "struct s { int a[A0]; };"]))
+
+
+def test_a_large_enum_reads_and_writes_its_values() -> None:
+    made = Struct.from_c("typedef enum { BUSY = 0x80000101, OK = 1 } err; struct s { err e; };")
+    assert made(0x80000101).e == 0x80000101
+    assert made.from_bytes(b"\xff" * 4).e == 0xFFFFFFFF
+    signed = Struct.from_c("enum e { A = -1, B = 1 }; struct s { enum e e; };")
+    assert signed.from_bytes(b"\xff" * 4).e == -1
+
+
+# -- generated -------------------------------------------------------------------------------------
+
+LIMITS = [0, 1, 2, 127, 128, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1]
+SPELLINGS = [
+    "char", "signed char", "unsigned char", "short", "unsigned short int", "int", "unsigned",
+    "long", "long unsigned int", "long long", "unsigned long long int", "float", "double", "_Bool",
+    "const int", "volatile short",
+]  # fmt: skip
+
+
+def expression(rng: random.Random, names: list[str], depth: int = 3) -> str:
+    """An expression that no C compiler calls undefined."""
+    if depth == 0 or rng.random() < 0.2:
+        number = rng.choice([1, 2, 3, 7, 8, 0x10, 100, 255])
+        suffix = rng.choice(["", "u", "l", "UL"])
+        return rng.choice([*names, f"{number}{suffix}", f"{number:#x}{suffix}", "'a'"])
+    left, right = (expression(rng, names, depth - 1) for _ in range(2))
+    form = rng.choice(
+        ["({l} + {r})", "({l} | {r})", "({l} ^ {r})", "({l} & {r})", "({l} / ({r} | 1))",
+         "({l} % ({r} | 1))", "({l} > {r})", "({l} ? {r} : {l})", "({l} && {r})", "(~{l})", "(-{l})",
+         "((unsigned char){l})", "((short){l})", "((unsigned){l} - {r})", "({l} >> ({r} & 7))",
+         "((unsigned){l} << ({r} & 7))", "(!{l})", "({l} == {r})", "sizeof(long)", "({l} <= {r})"]
+    )  # fmt: skip
+    return str(form.format(l=left, r=right))
+
+
+def generated(rng: random.Random, tag: str) -> str:
+    """Text with macros, enums, typedefs and a struct whose names begin with the tag."""
+    lines, names, types = [], [], list(SPELLINGS)
+    for n in range(rng.randint(0, 2)):
+        lines.append(f"#define {tag}_M{n} {expression(rng, names, 1)} /* of {tag} */")
+        names.append(f"{tag}_M{n}")
+    for n in range(rng.randint(1, 2)):
+        values = [rng.choice(LIMITS) * rng.choice([1, 1, -1]) for _ in range(rng.randint(1, 3))]
+        if min(values) < 0:
+            values = [value for value in values if value < 2**63 - 1 and value > -(2**63)]
+        body = ", ".join(f"{tag}_E{n}{i} = {value}" for i, value in enumerate(values))
+        lines.append(f"enum {tag}_e{n} {{ {body or f'{tag}_E{n}0'} }};")
+        types.append(f"enum {tag}_e{n}")
+        lines.append(f"typedef {rng.choice(types)} {tag}_t{n};")
+        types.append(f"{tag}_t{n}")
+    members = []
+    for n in range(rng.randint(1, 6)):
+        size = rng.choice(["", "", f"[({expression(rng, names)}) % 5 * 0 + 3]", "[2][3]"])
+        size = size or rng.choice(["", f"[1 + ((unsigned char)({expression(rng, names)}) & 7)]"])
+        members.append(f"    {rng.choice(types)} f{n}{size};")
+    packed = rng.choice(["", "", "__attribute__((packed)) "])
+    return "\n".join([*lines, f"struct {packed}{tag} {{", *members, "};"])
+
+
+def test_gcc_lays_generated_texts_out_alike(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    parts: list[str] = []
+    taken = 0
+    for number in range(150):
+        text = generated(rng, f"g{number}")
+        try:
+            struct = Struct.from_c(text, f"g{number}")
+        except InvalidArgument as error:
+            # Signed arithmetic went out of its range, which has no value in C.
+            assert "worked out" in str(error), (seed, text)  # noqa: PT017 - the text is needed
+            continue
+        taken += 1
+        parts += [text, *asserted(struct)]
+    assert taken > 100
+    source = tmp_path / f"generated-{seed}.c"
+    source.write_text("\n".join(parts))
+    compile_all([source])
