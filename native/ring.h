@@ -48,6 +48,9 @@ typedef struct {
     uint32_t index;   /* this peer's place */
     uint32_t me;      /* this peer in locks and records */
     int64_t glance_at; /* when to look again whether all live, for who never waits */
+    /* Called with receive_lock held before a message is taken, with its bytes; or NULL. */
+    void (*on_take)(void *data, const char *message, uint64_t length);
+    void *on_take_data;
 } ring;
 
 static inline uint64_t
