@@ -8,13 +8,16 @@ process that exited are freed when a piece is wanted.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import resource
 from typing import TYPE_CHECKING, Final
 
 from ipckit import _native
 from ipckit._channel import Channel
 from ipckit._handle import closed_handle
+from ipckit._limits import soft_limit
 from ipckit._process import is_dead
 from ipckit._shm_file import check_memory, name_descriptors
 from ipckit._shm_memfd import Seal, new_memfd
@@ -99,4 +102,8 @@ def _explained(exc: OSError, op: str) -> OSError:
     """The `IpcError` for an error of the kernel; what a signal handler raised stays as it is."""
     if type(exc) is not OSError or exc.errno is None:
         return exc
+    if exc.errno == errno.EFBIG:
+        limit = soft_limit(resource.RLIMIT_FSIZE)
+        message = f"the file of large objects would exceed RLIMIT_FSIZE ({limit})"
+        return from_errno(errno.ENOSPC, op=op, target=_TARGET, message=message)
     return name_descriptors(from_errno(exc.errno, op=op, target=_TARGET))
