@@ -114,7 +114,7 @@ class Feeder:
             self.lost += 1
         if not isinstance(error, IpcError):
             error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
-        error.strerror = f"{error.strerror}; {self.lost:,} objects that were put are lost"
+        error.strerror = f"{error.strerror}; lost: {self.lost:,} of the objects that were put"
         self.error, self._told = error, False
         if self._closing and not self._joining:
             self.warn()
