@@ -24,6 +24,8 @@ from ipckit.errors import IpcError, Timeout, WouldBlock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Buffer
+
     from ipckit._channel import Channel
     from ipckit._channel_options import PeerGonePolicy
     from ipckit._queue_pickle import Parts
@@ -106,8 +108,8 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
 
         Raises:
             queue.Full: there was no room.
-            PeerGone: with ``peer_gone="raise"``: there is no room, and all who got are gone. Objects
-                that waited in this process are lost then; the message says how many.
+            PeerGone: with ``peer_gone="raise"``: there is no room, and all who got are gone.
+                Objects that waited in this process are lost then; the message says how many.
             Corrupt: another process overwrote the shared memory; objects are lost as above.
             LimitReached: there is no memory for it.
             ValueError: the queue is closed.
@@ -154,12 +156,12 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
                 raise Empty from None
             if message is not None:  # None: a process that was killed had the object in its hands
                 break
-        if type(message) is bytes:
+        if isinstance(message, bytes):
             if message[:1] == PICKLE:  # as small ones are
                 return loads(message)  # type: ignore[no-any-return] # noqa: S301 - the class warns
             return cast("ObjectT", decode(message, bytearray))
         if isinstance(message, _native.Piece):
-            return cast("ObjectT", decode(message, None))
+            return cast("ObjectT", decode(cast("Buffer", message), None))
         with message:
             return cast("ObjectT", decode(message.buf, bytearray))
 
@@ -193,7 +195,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
 
     def full(self) -> bool:
         """Whether `maxsize` objects wait; never, where there is none. After `close`, as `qsize`."""
-        return 0 < self._maxsize and self._capacity <= self.qsize()
+        return self._maxsize > 0 and self.qsize() >= self._capacity
 
     def close(self) -> None:
         """Say that this process is done with the queue; what it put is still sent. Idempotent.
@@ -311,7 +313,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             with suppress(IpcError):
                 self.qsize()
 
-    def __getstate__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> Any:
         from multiprocessing.context import assert_spawning  # noqa: PLC0415 - few pickle one
 
         self._check_open()
@@ -322,7 +324,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             self._maxsize,
         )
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: Any) -> None:
         channel, fd, maxsize = state
         self._start(channel, Spill(channel, fd.detach()), maxsize)
 

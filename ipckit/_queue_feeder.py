@@ -86,9 +86,9 @@ class Feeder:
             try:
                 with self._sending:
                     self._send_all()
-            except Exception as exc:  # noqa: BLE001 - whatever it is, what waits is lost
+            except Exception as exc:  # whatever it is, what waits is lost
                 self._give_up(exc)
-            # First it says that it ends, and then it looks again: `add` does it the other way round.
+            # First it says that it ends, then it looks again; `add` does it the other way round.
             if self._thread is threading.current_thread():
                 self._thread = None
         if self._closing:

@@ -84,10 +84,9 @@ class Spill:
         check_memory(size, _TARGET)
         try:
             piece = file.claim(size, False)  # noqa: FBT003
-            if piece is None:
+            while piece is None:
                 file.reclaim({each for each in file.owners() if is_dead(each)})
                 piece = file.claim(size, True)  # noqa: FBT003
-            assert piece is not None
             piece.write(parts)
         except OSError as exc:
             raise _explained(exc, "put") from None

@@ -164,7 +164,7 @@ claim(spill_object *self, uint64_t size, bool *sweep)
 }
 
 PyDoc_STRVAR(claim_doc,
-             "claim(size, force, /)\n--\n\n"
+             "claim($self, size, force, /)\n--\n\n"
              "A Piece of so many bytes; None if the pieces of dead processes should be looked for\n"
              "first (`owners`, `reclaim`), unless `force`. OSError: ENOSPC the table is full.");
 
@@ -193,7 +193,7 @@ spill_claim(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
 }
 
 PyDoc_STRVAR(take_doc,
-             "take(holder, timeout, /)\n--\n\n"
+             "take($self, holder, timeout, /)\n--\n\n"
              "ChannelBase._take; but for a message that refers to a piece, the Piece, or None if a\n"
              "process that was killed had it in its hands.");
 
@@ -213,7 +213,7 @@ spill_take(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
     return ipckit_piece_received(self, &reference);
 }
 
-PyDoc_STRVAR(owners_doc, "owners()\n--\n\nThe tokens of all other processes that have pieces.");
+PyDoc_STRVAR(owners_doc, "owners($self)\n--\n\nThe tokens of all other processes that have pieces.");
 
 static PyObject *
 spill_owners(spill_object *self, PyObject *Py_UNUSED(ignored))
@@ -247,7 +247,7 @@ has_token(PyObject *tokens, uint64_t word)
 }
 
 PyDoc_STRVAR(reclaim_doc,
-             "reclaim(tokens, /)\n--\n\n"
+             "reclaim($self, tokens, /)\n--\n\n"
              "Free the pieces of dead processes, given a set of their tokens, and those that no\n"
              "message refers to.");
 

@@ -82,7 +82,7 @@ write_part(const piece_object *self, char *place, uint64_t at, PyObject *part, u
 }
 
 const char ipckit_piece_write_doc[] = (
-             "write(parts, /)\n--\n\n"
+             "write($self, parts, /)\n--\n\n"
              "Copy a list of bytes-like objects into the piece, one behind the other.");
 
 PyObject *
@@ -147,7 +147,7 @@ send_reference(ring *r, ring_call *call)
 }
 
 const char ipckit_piece_send_doc[] = (
-             "send(timeout, /)\n--\n\n"
+             "send($self, timeout, /)\n--\n\n"
              "Send the piece, which is the receiver's then: Channel.send. Without an exception it\n"
              "was sent, with one it was not. False if it is the parent's, in a forked child.");
 

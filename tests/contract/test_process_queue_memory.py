@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ QUEUED = 1 << 24
 PACKAGE = str(Path(ipckit.__file__).parent)
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - no error
     """What a signal's handler raises."""
 
 
@@ -118,7 +119,7 @@ def in_time(call: Callable[[], Any]) -> None:
     def run() -> None:
         try:
             call()
-        except BaseException as exc:  # noqa: BLE001 - the test raises it
+        except BaseException as exc:  # the test raises it
             failed.append(exc)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -217,7 +218,7 @@ def test_a_handler_can_put_during_a_put(make: Any, size: int) -> None:
                 while True:
                     found._channel.send(pickle.dumps(bytes(filler)), timeout=0)
 
-        def put(step: int = step) -> None:
+        def put(step: int = step, steps: list[int] = steps) -> None:
             with at_step(step, lambda: found.put(array(2, size))) as seen:
                 found.put(array(1, size))
             steps[:] = seen
@@ -254,7 +255,7 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
 
         with at_step(step, fork, "_queue_spill") as steps:
             found.put(array(1))
-        in_time(lambda: found.put(array(2)))
+        in_time(partial(found.put, array(2)))
         assert drained(found) == [1, 2]
         os.close(writer)
         os.close(reader)
@@ -302,17 +303,17 @@ def test_a_fork_in_a_handler_of_a_waiting_put_makes_two_puts(make: Any) -> None:
 def test_a_child_keeps_the_objects_that_it_inherits(make: Any) -> None:
     found = make()
     found.put(array(1))
-    kept = found.get()
+    kept = [found.get()]
     reader, writer = os.pipe()
 
     def check() -> None:
         os.close(writer)
         os.read(reader, 1)
-        assert np.all(kept == 1)
+        assert np.all(kept[0] == 1)
 
     pid = forked(check)
     os.close(reader)
-    del kept
+    kept.clear()
     found.put(array(2))  # in the same memory
     assert words(found)[0] != 0
     os.close(writer)
@@ -417,6 +418,7 @@ def test_what_a_sender_left_without_a_message_is_found(make: Any) -> None:
 
 def test_pieces_are_used_again(make: Any) -> None:
     found = make(1000)
+    before = 0
     for turn in range(3):
         for value in range(40):
             found.put(array(value))
@@ -467,7 +469,7 @@ def test_a_size_that_no_piece_has_is_refused(make: Any) -> None:
         type(file)(5, 0, True)  # noqa: FBT003
 
 
-def test_no_room_for_an_object_is_said(make: Any) -> None:
+def test_no_room_for_an_object_is_said() -> None:
     def run() -> None:
         found: Any = ProcessQueue()
         found.put(array(1))
