@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import struct
 import weakref
 from contextlib import suppress
+from multiprocessing.queues import Queue
 from pickle import dumps, loads
 from queue import Empty, Full
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, cast
 
+from ipckit import _native
 from ipckit._channel_slots import View
 from ipckit._deadline import Deadline
+from ipckit._handle import closed_handle
 from ipckit._queue_feeder import Feeder
 from ipckit._queue_pickle import PICKLE, PLAIN, decode, encode
 from ipckit._queue_spill import QuietChannel, Spill
@@ -20,6 +22,10 @@ from ipckit._typing import ObjectT
 from ipckit.errors import IpcError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
     from ipckit._channel import Channel
     from ipckit._channel_options import PeerGonePolicy
     from ipckit._queue_pickle import Parts
@@ -28,15 +34,14 @@ _SIZE: Final = 1 << 22
 _WAITING: Final = 1 << 14  # of a queue without a maxsize; more wait in the sender's memory
 _CAPACITY_MAX: Final = (1 << 23) - 1
 _APART: Final = 1 << 20  # bytes from which on a message has memory of its own
-_SPILL: Final = b"\x02ipckitQ"
-_SPILLED: Final = struct.Struct("=8sQQ")
 
 
-class ProcessQueue(Generic[ObjectT]):
+class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no such at run time
     """A queue of any objects between processes: a multiprocessing.Queue that is faster.
 
     It takes its place: the same methods and exceptions (`queue.Full` and `queue.Empty`), to be
-    inherited by a fork or given to a Process as an argument. What differs:
+    inherited by a fork or given to a Process as an argument. It is a subclass, so that what accepts
+    a multiprocessing.Queue, such as `logging.config`, accepts it. What differs:
 
     - `put` pickles at once, so that what can't be pickled raises there.
     - No lock that a dead process held stops anybody. What a killed process had taken is gone.
@@ -72,19 +77,22 @@ class ProcessQueue(Generic[ObjectT]):
         ctx: object = None,
         peer_gone: PeerGonePolicy = "wait",
     ) -> None:
+        # Not Queue's own: the pipe, the locks and the thread that it makes are not needed.
         del ctx
         capacity = min(maxsize, _CAPACITY_MAX) if maxsize > 0 else _WAITING
         channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )
-        self._start(channel, Spill(), maxsize)
+        self._start(channel, Spill(channel), maxsize)
 
     def _start(self, channel: Channel[bytes], spill: Spill, maxsize: int) -> None:
         self._channel, self._spill, self._maxsize = channel, spill, maxsize
         self._send = channel.send
-        self._take = channel._take  # noqa: SLF001 - as Channel's own methods do
+        self._take: Callable[..., bytes | View | _native.Piece | None] = spill.file.take
         self._inline = min(channel.longest, _APART)
         self._feeder = Feeder(channel)
+        self._capacity = channel.capacity
+        self._used, self._left = False, 0
         self._closed = False
         _QUEUES.add(self)
 
@@ -101,6 +109,8 @@ class ProcessQueue(Generic[ObjectT]):
         Raises:
             queue.Full: there was no room.
             PeerGone: with ``peer_gone="raise"``: there is no room, and all who got are gone.
+                Objects that waited in this process are lost then; the message says how many.
+            Corrupt: another process overwrote the shared memory; objects are lost as above.
             LimitReached: there is no memory for it.
             ValueError: the queue is closed.
             Exception: whatever pickling it raises.
@@ -137,20 +147,23 @@ class ProcessQueue(Generic[ObjectT]):
         """
         if self._closed:
             self._check_open()
-        try:
-            wait = None if block and timeout is None else _seconds(block, timeout)
-            message = self._take(View, wait)
-        except (WouldBlock, Timeout):
-            raise Empty from None
-        if not isinstance(message, bytes):
-            with message:
-                return cast("ObjectT", decode(message.buf, bytearray))
-        if message[:1] == PICKLE:  # as small ones are
-            return loads(message)  # type: ignore[no-any-return] # noqa: S301 - the class warns
-        if message.startswith(_SPILL):
-            _, at, size = _SPILLED.unpack(message)
-            return cast("ObjectT", decode(self._spill.take(at, size), None))
-        return cast("ObjectT", decode(message, bytearray))
+        wait = None if block and timeout is None else _seconds(block, timeout)
+        deadline = Deadline(wait) if wait else None
+        while True:
+            try:
+                message = self._take(View, wait if deadline is None else deadline.remaining)
+            except (WouldBlock, Timeout):
+                raise Empty from None
+            if message is not None:  # None: a process that was killed had the object in its hands
+                break
+        if isinstance(message, bytes):
+            if message[:1] == PICKLE:  # as small ones are
+                return loads(message)  # type: ignore[no-any-return] # noqa: S301 - the class warns
+            return cast("ObjectT", decode(message, bytearray))
+        if isinstance(message, _native.Piece):
+            return cast("ObjectT", decode(cast("Buffer", message), None))
+        with message:
+            return cast("ObjectT", decode(message.buf, bytearray))
 
     def put_nowait(self, obj: ObjectT) -> None:
         """`put` without waiting."""
@@ -161,22 +174,47 @@ class ProcessQueue(Generic[ObjectT]):
         return self.get(block=False)
 
     def qsize(self) -> int:
-        """How many objects wait: in shared memory, and in this process's own."""
+        """How many objects wait: in shared memory, and in this process's own.
+
+        After `close`, as many as waited then.
+        """
+        if self._closed:
+            return self._left
         return len(self._channel) + len(self._feeder.waiting)
 
     def empty(self) -> bool:
-        """Whether no object waits."""
+        """Whether no object waits.
+
+        Raises:
+            ClosedHandle: the queue is closed, and this process had put something into it. If it had
+                not, this says whether objects waited when it was closed.
+        """
+        if self._closed and self._used:
+            raise closed_handle("empty", "ProcessQueue")
         return self.qsize() == 0
 
     def full(self) -> bool:
-        """Whether `maxsize` objects wait; never, where there is none."""
-        return self._maxsize > 0 and len(self._channel) >= self._channel.capacity
+        """Whether `maxsize` objects wait; never, where there is none. After `close`, as `qsize`."""
+        return self._maxsize > 0 and self.qsize() >= self._capacity
 
     def close(self) -> None:
-        """Say that this process is done with the queue; what it put is still sent. Idempotent."""
-        if not self._closed:
-            self._closed = True
+        """Say that this process is done with the queue; what it put is still sent. Idempotent.
+
+        It warns (RuntimeWarning) if objects that were put are lost, because the shared memory is
+        corrupt or, with ``peer_gone="raise"``, because all processes that got are gone.
+        """
+        if self._closed:
+            return
+        with suppress(OSError):  # of a forked child that finds no place among the processes
+            self._left = self.qsize()
+            self._used = self._used or any(
+                each.self and each.sent for each in self._channel.peers()
+            )
+        self._closed = True
+        try:
             self._feeder.close()
+        finally:
+            self._take = _refuse
             self._spill.close()
 
     def join_thread(self) -> None:
@@ -186,6 +224,8 @@ class ProcessQueue(Generic[ObjectT]):
 
         Raises:
             ValueError: the queue is not closed.
+            IpcError: objects that were put are lost, as the message says: `Corrupt`, or `PeerGone`
+                with ``peer_gone="raise"``.
         """
         if not self._closed:
             message = "the queue is not closed"
@@ -204,16 +244,22 @@ class ProcessQueue(Generic[ObjectT]):
         except (WouldBlock, Timeout):
             raise Full from None
 
-    def _put_somewhere(self, message: bytes) -> None:
-        """Into the channel, or behind what waits until that has room."""
+    def _put_somewhere(self, message: bytes | _native.Piece) -> bool:
+        """Into the channel, or behind what waits until that has room.
+
+        Returns:
+            False if the message is a piece of the process that this one was forked from.
+        """
         feeder = self._feeder
         if not feeder.waiting:
-            if feeder.gone is not None:
-                raise feeder.gone
+            feeder.check()
             with suppress(WouldBlock):
+                if isinstance(message, _native.Piece):
+                    return message.send(0)
                 self._send(message, timeout=0)
-                return
+                return True
         feeder.add(message)
+        return True
 
     def _put_large(self, message: bytes | Parts, block: bool, timeout: float | None) -> None:  # noqa: FBT001
         parts: Parts = [message] if isinstance(message, bytes) else message
@@ -221,16 +267,18 @@ class ProcessQueue(Generic[ObjectT]):
         if size <= self._inline:
             self._put_parts(parts, size, block, timeout)
             return
-        at, size = self._spill.put(parts)
+        # The piece goes back with the last reference to it, unless it was sent. A forked child that
+        # comes out of a signal's handler in here has the parent's piece, and needs one of its own.
+        while not self._put_piece(self._spill.put(parts), block, timeout):
+            pass
+
+    def _put_piece(self, piece: _native.Piece, block: bool, timeout: float | None) -> bool:  # noqa: FBT001
+        if self._maxsize <= 0:
+            return self._put_somewhere(piece)
         try:
-            message = _SPILLED.pack(_SPILL, at, size)
-            if self._maxsize > 0:
-                self._put_bounded(message, block, timeout)
-            else:
-                self._put_somewhere(message)
-        except BaseException:
-            self._spill.drop(at, size)
-            raise
+            return piece.send(_seconds(block, timeout))
+        except (WouldBlock, Timeout):
+            raise Full from None
 
     def _put_parts(self, parts: Parts, size: int, block: bool, timeout: float | None) -> None:  # noqa: FBT001
         unbounded = self._maxsize <= 0
@@ -260,13 +308,12 @@ class ProcessQueue(Generic[ObjectT]):
 
     def _forked(self) -> None:
         self._feeder.forked()
-        self._spill.forked()
         if not self._closed:
             # Now, not when it is first used: whoever has put waits for it until then.
             with suppress(IpcError):
                 self.qsize()
 
-    def __getstate__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> Any:
         from multiprocessing.context import assert_spawning  # noqa: PLC0415 - few pickle one
 
         self._check_open()
@@ -274,17 +321,22 @@ class ProcessQueue(Generic[ObjectT]):
         return (
             self._channel,
             duplicate_for_child(self._spill.file.fd),
-            self._spill.pieces,
             self._maxsize,
         )
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        channel, fd, pieces, maxsize = state
-        self._start(channel, Spill(fd.detach(), pieces), maxsize)
+    def __setstate__(self, state: Any) -> None:
+        channel, fd, maxsize = state
+        self._start(channel, Spill(channel, fd.detach()), maxsize)
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             self.close()
+
+
+def _refuse(*_: object) -> NoReturn:
+    """What takes the place of a closed queue's memory, for a thread that was about to use it."""
+    message = "the ProcessQueue is closed"
+    raise ValueError(message)
 
 
 def _seconds(block: bool, timeout: float | None) -> float | None:  # noqa: FBT001

@@ -3,90 +3,167 @@
 from __future__ import annotations
 
 import threading
+import time
+import warnings
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ipckit.errors import IpcError, PeerGone
+from ipckit._native import Piece
+from ipckit.errors import IpcError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from ipckit._channel import Channel
 
 _LOOK: float = 0.1  # seconds between two looks whether anybody is left to take anything
+_PAUSE: float = 0.01  # before a message is tried again that a stopped process held up
 
 
 class Feeder:
     """Messages in this process's memory, and the thread that sends them when there is room.
+
+    A signal's handler or a finalizer can interrupt `add` and call it: no lock is held while Python
+    code runs that could be interrupted so. Only the threads that send take one.
 
     Args:
         channel: where they go; the feeder closes it.
 
     Attributes:
         waiting: the messages.
-        gone: what ended the thread, or None.
+        error: why the thread gave up, or None.
+        lost: how many messages it had then.
     """
 
     def __init__(self, channel: Channel[bytes]) -> None:
-        self.waiting: deque[bytes] = deque()
-        self.gone: PeerGone | None = None
+        self.waiting: deque[bytes | Piece] = deque()
+        self.error: IpcError | None = None
+        self.lost = 0
+        self._told = self._joining = self._closing = self._finalized = False
         self._channel = channel
-        self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closing = False
         self._join = True
 
-    def add(self, message: bytes) -> None:
-        """Send a message once there is room, after all that wait."""
-        with self._lock:
-            self.waiting.append(message)
-            if self._thread is not None:
-                return
-            self._thread = threading.Thread(target=self._feed, name="ipckit-queue", daemon=True)
-            self._thread.start()
-        if self._join:
+    def add(self, message: bytes | Piece) -> None:
+        """Send a message once there is room, after all that wait.
+
+        Raises:
+            RuntimeError: the interpreter is ending, and starts no thread.
+        """
+        self.waiting.append(message)
+        try:
+            self._start()
+        except RuntimeError:
+            self.waiting.pop()
+            raise
+        if not self._finalized and self._join:
+            self._finalized = True
             # Here, because importing it costs time, and few come here.
             from multiprocessing.util import Finalize  # noqa: PLC0415
 
             # As early as multiprocessing.Queue: when children were joined.
             Finalize(None, _join, [weakref.ref(self)], exitpriority=-5)
 
-    def _feed(self) -> None:
+    def _start(self) -> None:
+        """Have a thread send what waits, unless one will look at it anyway.
+
+        A signal's handler can start a second one. They take turns, and the second finds nothing.
+        """
+        thread = self._thread
+        if not self.waiting or (thread is not None and thread.is_alive()):
+            return
         try:
-            while True:
-                self._channel.send(self.waiting[0])
-                with self._lock:
-                    self.waiting.popleft()
-                    if not self.waiting:
-                        self._thread = None
-                        break
-        except IpcError as exc:
-            # Nobody will ever take it, or the handle was closed at the exit.
-            with self._lock:
-                self.gone = exc if isinstance(exc, PeerGone) else None
-                self.waiting.clear()
+            thread = threading.Thread(target=self._feed, name="ipckit-queue", daemon=True)
+            self._thread = thread
+            thread.start()
+        except BaseException:
+            self._thread = None
+            raise
+
+    def _feed(self) -> None:
+        while self.waiting:
+            try:
+                with self._sending:
+                    self._send_all()
+            except Exception as exc:  # whatever it is, what waits is lost
+                self._give_up(exc)
+            # First it says that it ends, then it looks again; `add` does it the other way round.
+            if self._thread is threading.current_thread():
                 self._thread = None
         if self._closing:
             self._channel.close()
 
+    def _send_all(self) -> None:
+        while self.waiting:
+            message = self.waiting[0]
+            try:
+                if isinstance(message, Piece):
+                    message.send(None)
+                else:
+                    self._channel.send(message)
+            except (WouldBlock, Timeout):
+                time.sleep(_PAUSE)  # a stopped process holds up the channel
+            else:
+                self.waiting.popleft()
+
+    def _give_up(self, error: Exception) -> None:
+        """Nothing of what waits will ever be sent."""
+        while self.waiting:
+            self.waiting.popleft()
+            self.lost += 1
+        if not isinstance(error, IpcError):
+            error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
+        error.strerror = f"{error.strerror}; lost: {self.lost:,} of the objects that were put"
+        self.error, self._told = error, False
+        if self._closing and not self._joining:
+            self.warn()
+
+    def check(self) -> None:
+        """Raise what ended the thread.
+
+        Raises:
+            IpcError: objects that were put are lost.
+        """
+        if self.error is not None:
+            self._told = True
+            raise self.error.with_traceback(None)
+
+    def warn(self) -> None:
+        """Warn of what ended the thread, if no call has raised it."""
+        if self.error is not None and self._join and not self._told:
+            self._told = True
+            warnings.warn(f"ProcessQueue: {self.error}", RuntimeWarning, stacklevel=3)
+
     def close(self) -> None:
-        """Close the channel, once what waits was sent."""
-        with self._lock:
-            self._closing = True
-            busy = self._thread is not None
-        if not busy:
+        """Close the channel once what waits was sent; warn if some of it is lost."""
+        self._closing = True
+        if self.waiting or self._sending.locked():
+            self._start()  # the thread closes the channel
+        else:
             self._channel.close()
+        self.warn()
 
     def join(self) -> None:
-        """Wait until what waits was sent, as long as anybody else has the channel open."""
-        thread = self._thread
-        while self._join and thread is not None and thread.is_alive():
-            thread.join(_LOOK)
+        """Wait until what waits was sent, as long as anybody else has the channel open.
+
+        Raises:
+            IpcError: objects that were put are lost.
+        """
+        self._joining = True
+        while self._join and (self.waiting or self._sending.locked()):
+            self._start()
+            thread = self._thread
+            if thread is not None:
+                thread.join(_LOOK)
             try:
                 alone = len(self._channel.peers()) <= 1
             except IpcError:
-                return  # closed: all was sent
-            if alone and thread.is_alive():
+                break  # closed: all was sent
+            if alone and self.waiting:
                 return
+        if self._join:
+            self.check()
 
     def cancel_join(self) -> None:
         """Let the process end without waiting for what was not sent."""
@@ -95,11 +172,16 @@ class Feeder:
     def forked(self) -> None:
         """In a forked child: what the parent put is the parent's to send."""
         self.waiting.clear()
-        self._lock = threading.Lock()
-        self._thread, self._join = None, True
+        self._sending = threading.Lock()
+        self._thread, self._join, self._finalized = None, True, False
+        self.error, self.lost = None, 0
 
 
 def _join(reference: weakref.ref[Feeder]) -> None:
     feeder = reference()
     if feeder is not None:
-        feeder.join()
+        with suppress(IpcError):
+            feeder.join()
+            return
+        feeder._told = False  # noqa: SLF001 - its own module
+        feeder.warn()

@@ -47,12 +47,13 @@ class _Encoder(NamedTuple):
     forget: Callable[[], None]  # what it pickled; it would refer to that again
     take: Callable[[], bytes]  # what it wrote
     apart: Parts
-    known: int  # how many reducers it has
+    extra: dict[type[Any], Any]  # the reducers that it has: copies of _EXTRA and _TABLE
+    table: dict[type[Any], Any]
 
 
 def _encoder() -> _Encoder:
     chunks, apart = Chunks(), cast("Parts", [])
-    known = len(_EXTRA) + len(_TABLE)  # first: what is registered from here on is another number
+    extra, table = dict(_EXTRA), dict(_TABLE)
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         """Whether the buffer goes into the pickle."""
@@ -66,8 +67,8 @@ def _encoder() -> _Encoder:
         return False
 
     pickler = pickle.Pickler(cast("Any", chunks), _PROTOCOL, buffer_callback=cast("Any", keep))
-    pickler.dispatch_table = {**_TABLE, **_EXTRA}
-    return _Encoder(pickler.dump, pickler.clear_memo, chunks.take, apart, known)
+    pickler.dispatch_table = {**table, **extra}
+    return _Encoder(pickler.dump, pickler.clear_memo, chunks.take, apart, extra, table)
 
 
 _ENCODERS: Final[list[_Encoder]] = []  # that no thread uses just now
@@ -83,9 +84,9 @@ def encode(value: Any) -> bytes | Parts:
         encoder = _ENCODERS.pop()
     except IndexError:
         encoder = _encoder()
-    dump, forget, take, apart, known = encoder
-    if known != len(_EXTRA) + len(_TABLE):  # somebody registered another type since
-        encoder = dump, forget, take, apart, known = _encoder()
+    dump, forget, take, apart, extra, table = encoder
+    if extra != _EXTRA or table != _TABLE:  # a reducer was registered or replaced since
+        encoder = dump, forget, take, apart, _, _ = _encoder()
     dump(value)  # an encoder that failed is not used again
     forget()
     text = take()

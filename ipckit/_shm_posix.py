@@ -301,11 +301,10 @@ class PosixSharedMemory(Memory):
         return _describe(self._name)
 
     def _reopen_args(self) -> tuple[Any, ...]:
-        if is_spawning():
+        # A name that leads nowhere would fail in the process that unpickles it, and break a pool.
+        unlinked = self._name is None or os.fstat(self._fd).st_nlink == 0
+        if is_spawning() or unlinked:
             return (duplicate_for_child(self._fd), self.readonly)
-        if self._name is None:
-            message = "unlinked memory pickles only into a child that multiprocessing starts"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
         return (str(self._name), self.readonly)
 
     @classmethod

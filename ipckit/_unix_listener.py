@@ -261,6 +261,10 @@ def _locked(path: Path) -> Generator[bool]:
     try:
         yield any(_got_lock(held) for _ in Deadline(_LOCK_SECONDS).looks())
     finally:
+        # Closing alone would leave it locked if another thread has forked meanwhile: the child has
+        # the same file description, for as long as it lives.
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_UN)
         os.close(held)
 
 

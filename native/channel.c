@@ -295,11 +295,7 @@ static PyType_Spec channel_spec = {
 int
 ipckit_add_channel(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &channel_spec, NULL);
-    if (type == NULL) {
-        return -1;
-    }
-    int added = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type);
-    return added;
+    native_state *state = PyModule_GetState(module);
+    state->channel_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &channel_spec, NULL);
+    return state->channel_type == NULL ? -1 : PyModule_AddType(module, state->channel_type);
 }

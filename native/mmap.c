@@ -2,7 +2,6 @@
 #include "mapping.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -233,33 +232,7 @@ native_mprotect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(punch_doc, "punch(fd, offset, size, /)\n--\n\n"
-                        "Give a part of a file's memory back; it reads as zeros, and the file is as\n"
-                        "long as before. See fallocate(2), FALLOC_FL_PUNCH_HOLE.");
-
-static PyObject *
-native_punch(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    int fd, result, error;
-    Py_ssize_t offset, size;
-    if (ipckit_check_nargs("punch", nargs, 3) < 0 || ipckit_int_arg(args[0], "fd", &fd) < 0
-        || ipckit_size_arg(args[1], "offset", &offset) < 0
-        || ipckit_size_arg(args[2], "size", &size) < 0) {
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    errno = error;
-    if (result < 0) {
-        return ipckit_oserror();
-    }
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef functions[] = {
-    {"punch", (PyCFunction)(void (*)(void))native_punch, METH_FASTCALL, punch_doc},
     {"mmap", (PyCFunction)(void (*)(void))native_mmap, METH_FASTCALL, mmap_doc},
     {"msync", (PyCFunction)(void (*)(void))native_msync, METH_FASTCALL, msync_doc},
     {"madvise", (PyCFunction)(void (*)(void))native_madvise, METH_FASTCALL, madvise_doc},

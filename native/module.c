@@ -14,7 +14,7 @@ module_exec(PyObject *module)
         ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
         ipckit_add_channel_core, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_channel_slot, ipckit_add_channel_file, ipckit_add_channel_iterate,
-        ipckit_add_spare_bytes, ipckit_add_chunks,
+        ipckit_add_spare_bytes, ipckit_add_chunks, ipckit_add_spill, ipckit_add_spill_piece,
         ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
         ipckit_add_unix_socket,
     };
@@ -35,6 +35,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->mapping_type);
         Py_VISIT(state->view_type);
         Py_VISIT(state->semop_type);
+        Py_VISIT(state->channel_type);
+        Py_VISIT(state->piece_type);
         Py_VISIT(state->lease_type);
         Py_VISIT(state->channel_iterator_type);
         Py_VISIT(state->lease_holder_type);
@@ -53,6 +55,8 @@ module_clear(PyObject *module)
         Py_CLEAR(state->mapping_type);
         Py_CLEAR(state->view_type);
         Py_CLEAR(state->semop_type);
+        Py_CLEAR(state->channel_type);
+        Py_CLEAR(state->piece_type);
         Py_CLEAR(state->lease_type);
         Py_CLEAR(state->channel_iterator_type);
         Py_CLEAR(state->lease_holder_type);

@@ -18,6 +18,8 @@ typedef struct {
     PyTypeObject *mapping_type;
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
+    PyTypeObject *channel_type;
+    PyTypeObject *piece_type;
     PyTypeObject *lease_type;
     PyTypeObject *channel_iterator_type;
     PyTypeObject *lease_holder_type;
@@ -54,6 +56,8 @@ HIDDEN int ipckit_add_channel_file(PyObject *module);
 HIDDEN int ipckit_add_channel_iterate(PyObject *module);
 HIDDEN int ipckit_add_spare_bytes(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);
+HIDDEN int ipckit_add_spill(PyObject *module);
+HIDDEN int ipckit_add_spill_piece(PyObject *module);
 HIDDEN int ipckit_add_unix_descriptors(PyObject *module);
 HIDDEN int ipckit_add_unix_io(PyObject *module);
 HIDDEN int ipckit_add_unix_packet(PyObject *module);

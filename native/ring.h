@@ -50,6 +50,9 @@ typedef struct {
     uint32_t index;   /* this peer's place */
     uint32_t me;      /* this peer in locks and records */
     uint32_t striking; /* a thread of this process strikes a peer */
+    /* Called with receive_lock held before a message is taken, with its bytes; or NULL. */
+    void (*on_take)(void *data, const char *message, uint64_t length);
+    void *on_take_data;
 } ring;
 
 /* Whether the file still has all its bytes; memory behind its end is SIGBUS. One system call. */

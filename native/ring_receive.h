@@ -213,6 +213,9 @@ ring_free(ring *r, uint64_t at)
 static inline ring_result
 ring_take(ring *r, const ring_message *message, uint64_t items)
 {
+    if (r->on_take != NULL) {
+        r->on_take(r->on_take_data, message->data, message->length);
+    }
     ring_move_head(r, message, items);
     return message->elsewhere ? ring_free(r, message->at) : RING_OK;
 }
