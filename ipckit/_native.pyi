@@ -269,6 +269,46 @@ class SemaphoreRow:
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
     def __len__(self) -> int: ...
 
+# native/hold.c, hold_type.c
+
+@disjoint_base
+class Hold:
+    def _bind(
+        self,
+        row: SemaphoreRow,
+        take: tuple[SemOp, ...],
+        leave: tuple[SemOp, ...],
+        done: tuple[SemOp, ...] | None,
+        mark: int,
+        timeout: float | None,
+        checked: bool,
+        /,
+    ) -> None: ...
+    def acquire(self, *, timeout: float | None = None, report_death: bool = False) -> None: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+# native/barrier.c
+
+def barrier_wait(row: SemaphoreRow, timeout: float | None, /) -> bool: ...
+
+# native/ordered.c
+
+@disjoint_base
+class Ordered:
+    def __new__(
+        cls,
+        order: Any,
+        lock: Any,
+        name: str,
+        options: dict[str, Any],
+        undo: dict[str, Any],
+        /,
+    ) -> Self: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exc: object) -> None: ...
+
 # native/posix_sem.c
 
 SEM_T_SIZE: Final[int]

@@ -11,6 +11,7 @@ module_exec(PyObject *module)
         ipckit_add_sysv_shm,
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
+        ipckit_add_hold, ipckit_add_barrier, ipckit_add_ordered,
         ipckit_add_channel_core, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_channel_slot, ipckit_add_channel_file, ipckit_add_channel_iterate,
         ipckit_add_spare_bytes, ipckit_add_chunks,
@@ -33,6 +34,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->mapping_type);
         Py_VISIT(state->view_type);
         Py_VISIT(state->semop_type);
+        Py_VISIT(state->semaphore_row_type);
         Py_VISIT(state->lease_type);
         Py_VISIT(state->channel_iterator_type);
         Py_VISIT(state->lease_holder_type);
@@ -51,6 +53,7 @@ module_clear(PyObject *module)
         Py_CLEAR(state->mapping_type);
         Py_CLEAR(state->view_type);
         Py_CLEAR(state->semop_type);
+        Py_CLEAR(state->semaphore_row_type);
         Py_CLEAR(state->lease_type);
         Py_CLEAR(state->channel_iterator_type);
         Py_CLEAR(state->lease_holder_type);

@@ -18,6 +18,7 @@ typedef struct {
     PyTypeObject *mapping_type;
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
+    PyTypeObject *semaphore_row_type;
     PyTypeObject *lease_type;
     PyTypeObject *channel_iterator_type;
     PyTypeObject *lease_holder_type;
@@ -44,6 +45,9 @@ HIDDEN int ipckit_add_sysv_sem(PyObject *module);
 HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
 HIDDEN int ipckit_add_semaphore(PyObject *module);
 HIDDEN int ipckit_add_semaphore_row(PyObject *module);
+HIDDEN int ipckit_add_hold(PyObject *module);
+HIDDEN int ipckit_add_barrier(PyObject *module);
+HIDDEN int ipckit_add_ordered(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
 HIDDEN int ipckit_add_channel_core(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);

@@ -1,5 +1,6 @@
 /* Semaphore, one of a set: taking and giving back without a Python frame in between. What else there
    is to do, and what an error means, the set's handle says in Python. */
+#include "holdings.h"
 #include "native.h"
 #include "sysv_sem.h"
 
@@ -186,9 +187,14 @@ semaphore_enter(semaphore_object *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef((PyObject *)self);
 }
 
+/* In a forked child that leaves the block of its parent nothing is the child's to release. */
 static PyObject *
 semaphore_exit(semaphore_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
+    holdings held = ipckit_holdings(((row_object *)self->row)->id, self->index);
+    if (held.own < 1 && held.inherited > 0) {
+        Py_RETURN_NONE;
+    }
     return operate(self, 1, NULL, true);
 }
 
