@@ -14,7 +14,6 @@ from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit.errors import (
     AccessDenied,
     InvalidArgument,
-    IpcError,
     LimitReached,
     OwnerDied,
     WouldBlock,
@@ -77,11 +76,11 @@ class Held(_native.Hold):
         self, exc: OSError | ValueError, leave: tuple[SemOp, ...]
     ) -> BaseException | None:
         """What a failed release means."""
-        if exc.errno != errno.EPERM:
+        if getattr(exc, "errno", 0) != errno.EPERM:
             return self._semaphores._meaning(exc, leave, 0)  # noqa: SLF001
         told = next(op for op in self._take if op.undo)
         semaphore = self._semaphores[told.index]
-        target = self._semaphores._target  # noqa: SLF001
+        target = self._semaphores._target
         if (semaphore.value == 0) is not (told.delta < 0):
             message = "it is not held"
             return WouldBlock(message, errno=errno.EAGAIN, op="release", target=target)

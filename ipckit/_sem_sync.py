@@ -289,7 +289,7 @@ class Barrier(Primitive):
             # What a signal handler raised comes with its frame, a call's own error without.
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
                 raise
-            error = self.semaphores._meaning(exc, _COME, timeout)
+            error = self.semaphores._meaning(exc, _COME, timeout)  # noqa: SLF001 - of ours
         if isinstance(error, WouldBlock):
             error.strerror = "others are missing"
         elif isinstance(error, Timeout):

@@ -5,7 +5,8 @@
 typedef struct {
     PyObject_HEAD
     PyObject *lock;
-    PyObject *order;   /* its _account gives the list of what this thread holds, or says why not */
+    PyObject *order;   /* its _account and _noted give the list of what this thread holds, or raise */
+    PyObject *held;    /* that list, from entering on: leaving runs no Python code of the order's */
     PyObject *name;
     PyObject *options; /* of acquire */
     PyObject *undo;    /* options of release */
@@ -26,39 +27,62 @@ call_lock(ordered_object *self, const char *method, PyObject *options)
     return result;
 }
 
-/* Names are compared by identity: no Python code runs. An exception may be set. */
-static void
-strike_out(PyObject *held, PyObject *name)
+/* Names are compared by identity: no Python code runs. -1 if it is not there. */
+static Py_ssize_t
+place_of(PyObject *held, PyObject *name)
 {
     for (Py_ssize_t i = PyList_Size(held); i-- > 0;) {
         if (PyList_GetItem(held, i) == name) {
-            PyObject *type, *value, *traceback;
-            PyErr_Fetch(&type, &value, &traceback);
-            PyList_SetSlice(held, i, i + 1, NULL);
-            PyErr_Restore(type, value, traceback);
-            return;
+            return i;
         }
     }
+    return -1;
+}
+
+/* An exception may be set. */
+static void
+strike_out(PyObject *held, PyObject *name)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_ssize_t place = place_of(held, name);
+    if (place >= 0) {
+        PyList_SetSlice(held, place, place + 1, NULL);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+/* A list of the order's; NULL with an exception. */
+static PyObject *
+ask_order(ordered_object *self, const char *method)
+{
+    PyObject *held = PyObject_CallMethod(self->order, method, "O", self->name);
+    if (held != NULL && !PyList_Check(held)) {
+        PyErr_Format(PyExc_TypeError, "%s gives a list", method);
+        Py_CLEAR(held);
+    }
+    return held;
 }
 
 static PyObject *
 ordered_enter(ordered_object *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *held = PyObject_CallMethod(self->order, "_account", "O", self->name);
+    PyObject *held = ask_order(self, "_account");
     PyObject *taken = held == NULL ? NULL : call_lock(self, "acquire", self->options);
     if (taken == NULL) {
         Py_XDECREF(held);
         return NULL;
     }
     Py_DECREF(taken);
-    int noted = PyList_Append(held, self->name);
-    Py_DECREF(held);
-    if (noted < 0) {
+    if (PyList_Append(held, self->name) < 0) {
+        Py_DECREF(held);
         PyObject *exception = ipckit_take_exception();
         Py_XDECREF(call_lock(self, "release", self->undo));
         PyErr_Clear();
         return ipckit_raise(exception);
     }
+    Py_XDECREF(self->held);
+    self->held = held;
     self->process = ipckit_own_token();
     return Py_NewRef(self->lock);
 }
@@ -70,7 +94,8 @@ ordered_exit(ordered_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t 
     if (self->process != 0 && self->process != ipckit_own_token()) {
         Py_RETURN_NONE;
     }
-    PyObject *held = PyObject_CallMethod(self->order, "_noted", "O", self->name);
+    bool noted = self->held != NULL && place_of(self->held, self->name) >= 0;
+    PyObject *held = noted ? Py_NewRef(self->held) : ask_order(self, "_noted");
     if (held == NULL) {
         return NULL;
     }
@@ -109,6 +134,7 @@ ordered_traverse(ordered_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
     Py_VISIT(self->order);
+    Py_VISIT(self->held);
     Py_VISIT(self->lock);
     Py_VISIT(self->options);
     Py_VISIT(self->undo);
@@ -121,6 +147,7 @@ ordered_dealloc(ordered_object *self)
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->order);
+    Py_CLEAR(self->held);
     Py_CLEAR(self->lock);
     Py_CLEAR(self->name);
     Py_CLEAR(self->options);
