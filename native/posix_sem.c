@@ -230,7 +230,6 @@ sem_exit(sem_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSE
 {
     settle(self);
     if (self->own == 0 && self->inherited > 0) {
-        self->inherited--;
         Py_RETURN_NONE;
     }
     return sem_release(self, NULL);
