@@ -7,6 +7,7 @@ module_exec(PyObject *module)
     static int (*const add[])(PyObject *) = {
         ipckit_add_layout,   ipckit_add_field,       ipckit_add_record, ipckit_add_message,
         ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
+        ipckit_add_mq_descriptor, ipckit_add_mq_notify,
         ipckit_add_mqueue_fs, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
         ipckit_add_sysv_shm,
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
@@ -35,6 +36,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->view_type);
         Py_VISIT(state->semop_type);
         Py_VISIT(state->semaphore_row_type);
+        Py_VISIT(state->queue_descriptor_type);
         Py_VISIT(state->lease_type);
         Py_VISIT(state->channel_iterator_type);
         Py_VISIT(state->lease_holder_type);
@@ -54,6 +56,7 @@ module_clear(PyObject *module)
         Py_CLEAR(state->view_type);
         Py_CLEAR(state->semop_type);
         Py_CLEAR(state->semaphore_row_type);
+        Py_CLEAR(state->queue_descriptor_type);
         Py_CLEAR(state->lease_type);
         Py_CLEAR(state->channel_iterator_type);
         Py_CLEAR(state->lease_holder_type);

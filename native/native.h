@@ -19,6 +19,7 @@ typedef struct {
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
     PyTypeObject *semaphore_row_type;
+    PyTypeObject *queue_descriptor_type;
     PyTypeObject *lease_type;
     PyTypeObject *channel_iterator_type;
     PyTypeObject *lease_holder_type;
@@ -35,6 +36,8 @@ HIDDEN int ipckit_add_message(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
+HIDDEN int ipckit_add_mq_descriptor(PyObject *module);
+HIDDEN int ipckit_add_mq_notify(PyObject *module);
 HIDDEN int ipckit_add_mqueue_fs(PyObject *module);
 HIDDEN int ipckit_add_mapping(PyObject *module);
 HIDDEN int ipckit_add_view(PyObject *module);

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Block = Callable[[], object]
 
 
-class Alarm(Exception):
+class Alarm(Exception):  # noqa: N818 - an alarm is no error
     """What the signal handler raises."""
 
 
@@ -179,7 +179,7 @@ def test_an_alarm_at_a_random_moment_leaves_nothing_held(kinds: Kinds, way: str)
         for _ in range(25):
             try:
                 armed = True
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4))  # noqa: S311
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4))
                 while True:
                     block()
             except Alarm:
@@ -198,7 +198,7 @@ def test_a_handler_that_raises_in_a_wait_leaves_nothing_held(kinds: Kinds) -> No
     kinds.shared.acquire_read()
     handler = signal.signal(signal.SIGALRM, ring)
     waits: list[Block] = [
-        lambda: kinds.barrier.wait(),
+        kinds.barrier.wait,
         lambda: kinds.barrier.wait(timeout=600),
         kinds.shared.acquire_write,
         lambda: kinds.shared.acquire_write(timeout=600),
