@@ -44,6 +44,7 @@ class Held(_native.Hold):
         mark: int = -1,
         timeout: float | None = None,
         checked: bool = False,
+        block: bool = True,
     ) -> None:
         """Say what is taken and left.
 
@@ -55,9 +56,10 @@ class Held(_native.Hold):
             mark: the semaphore that counts those who wait, or -1.
             timeout: seconds for which a block waits.
             checked: a block calls `_check` once it has taken.
+            block: entering gives None, and not the lock itself.
         """
         self._semaphores, self._take = semaphores, take
-        self._bind(semaphores, take, leave, done, mark, timeout, checked)
+        self._bind(semaphores, take, leave, done, mark, timeout, checked, block)
 
     def _check(self) -> tuple[int, int] | None:
         """Look at what was taken; what to add to semaphores 0 and 1 if it is not there after all.
@@ -183,6 +185,7 @@ class Primitive(ABC):
 _LOCK: Final = (SemOp(0, -1, undo=True), SemOp(1, +1))
 # Semaphore 0 must be 0: a free lock can't be released.
 _UNLOCK: Final = (SemOp(0, 0, nowait=True), SemOp(0, +1, undo=True))
+_LOCK_FREE: Final = (*_UNLOCK, SemOp(1, -1, nowait=True))
 
 
 class _LockHeld(Held):
@@ -206,12 +209,17 @@ class _LockHeld(Held):
 class _Recovery(_LockHeld, Block):
     """The block of `Lock.recover`."""
 
+    def __init__(self, semaphores: SysVSemaphoreSet, timeout: float | None) -> None:
+        self._timeout = timeout
+        super().__init__(semaphores, _LOCK, _LOCK_FREE, timeout=timeout, checked=True)
+
     def _check(self) -> None:
         # The count stays as it is while the lock is held.
         deaths = self._semaphores[1].value - 1
-        leave = (*_UNLOCK, SemOp(1, -1, nowait=True))
         done = (*_UNLOCK, SemOp(1, -1 - max(0, deaths), nowait=True))
-        self._hold(self._semaphores, _LOCK, leave, done=done)
+        self._hold(
+            self._semaphores, _LOCK, _LOCK_FREE, done=done, timeout=self._timeout, checked=True
+        )
 
 
 class Lock(_LockHeld, Primitive):
@@ -233,7 +241,11 @@ class Lock(_LockHeld, Primitive):
 
     def __init__(self, semaphores: SysVSemaphoreSet) -> None:
         Primitive.__init__(self, semaphores)
-        self._hold(semaphores, _LOCK, (*_UNLOCK, SemOp(1, -1, nowait=True)))
+        self._hold(semaphores, _LOCK, _LOCK_FREE, block=False)
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Self: ...
 
     @classmethod
     def _count(cls) -> int:
@@ -266,7 +278,7 @@ class Lock(_LockHeld, Primitive):
         """Whether somebody holds it now."""
         return self.semaphores[0].value == 0
 
-    def recover(self, *, timeout: float | None = None) -> AbstractContextManager[object]:
+    def recover(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
         """Take the lock to repair what a dead holder left; done when the block ends well.
 
         Args:
@@ -275,8 +287,7 @@ class Lock(_LockHeld, Primitive):
         Raises:
             IpcError: as `acquire`, when the block is entered.
         """
-        leave = (*_UNLOCK, SemOp(1, -1, nowait=True))
-        return _Recovery(self.semaphores, _LOCK, leave, timeout=timeout, checked=True)
+        return _Recovery(self.semaphores, timeout)
 
 
 _READ: Final = (SemOp(1, 0), SemOp(2, 0), SemOp(0, +1, undo=True))
@@ -340,11 +351,11 @@ class ReadWriteLock(Primitive):
         """
         self._writing(None).release()
 
-    def reading(self, *, timeout: float | None = None) -> AbstractContextManager[object]:
+    def reading(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
         """Hold it to read during a ``with`` block; errors as `acquire_read`."""
         return self._reading(timeout)
 
-    def writing(self, *, timeout: float | None = None) -> AbstractContextManager[object]:
+    def writing(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
         """Hold it to write during a ``with`` block; errors as `acquire_write`."""
         return self._writing(timeout)
 

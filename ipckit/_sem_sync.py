@@ -89,7 +89,7 @@ class BoundedBuffer(Primitive):
 
     def producing(
         self, record: Record | None = None, *, timeout: float | None = None
-    ) -> AbstractContextManager[object]:
+    ) -> AbstractContextManager[None]:
         """Put one item into the buffer during a ``with`` block.
 
         Args:
@@ -107,7 +107,7 @@ class BoundedBuffer(Primitive):
 
     def consuming(
         self, record: Record | None = None, *, timeout: float | None = None
-    ) -> AbstractContextManager[object]:
+    ) -> AbstractContextManager[None]:
         """Take one item out of the buffer during a ``with`` block.
 
         Args:

@@ -162,15 +162,16 @@ ipckit_hold_take(hold_object *self, PyObject *timeout, bool checked)
 int
 ipckit_hold_leave(hold_object *self, const hold_vector *vector)
 {
-    int result = -1;
     if (ipckit_hold_held(self).own < 1) {
         errno = EPERM;
-    } else {
-        result = operate(self, vector->ops, vector->count, 0);
+    } else if (operate(self, vector->ops, vector->count, 0) == 0) {
+        return 0;
+    } else if (vector != &self->leave) {
+        int error = errno; /* then at least nothing stays held */
+        operate(self, self->leave.ops, self->leave.count, 0);
+        errno = error;
     }
-    if (result < 0) {
-        ipckit_oserror();
-        explain(self, "_explain_leave", vector->given);
-    }
-    return result;
+    ipckit_oserror();
+    explain(self, "_explain_leave", vector->given);
+    return -1;
 }

@@ -24,6 +24,7 @@ typedef struct {
     hold_vector done; /* instead of `leave` at the end of a block that raised nothing */
     int mark;         /* the semaphore that counts those who wait, or -1 */
     bool checked;     /* entering a block calls _check */
+    bool block;       /* entering gives None, and not the lock itself */
 } hold_object;
 
 /* What tells whether the lock is held; above 0 for readers too. */

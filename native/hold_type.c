@@ -48,7 +48,10 @@ static PyObject *
 hold_enter(hold_object *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *timeout = self->timeout == NULL ? Py_None : self->timeout;
-    return ipckit_hold_take(self, timeout, self->checked) < 0 ? NULL : Py_NewRef((PyObject *)self);
+    if (ipckit_hold_take(self, timeout, self->checked) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(self->block ? Py_None : (PyObject *)self);
 }
 
 /* In a forked child that leaves the block of its parent nothing is the child's to release. */
@@ -87,10 +90,11 @@ vector_arg(const native_state *state, PyObject *given, hold_vector *vector)
 }
 
 PyDoc_STRVAR(bind_doc,
-             "_bind($self, row, take, leave, done, mark, timeout, checked, /)\n--\n\n"
+             "_bind($self, row, take, leave, done, mark, timeout, checked, block, /)\n--\n\n"
              "Say what is taken and left: tuples of SemOp on a set's handle. `done` instead of `leave`\n"
              "ends a block that raised nothing (or None), `mark` is the semaphore that counts those\n"
-             "who wait (or -1); a block waits for `timeout`, and calls _check if it is `checked`.");
+             "who wait (or -1); a block waits for `timeout`, and calls _check if it is `checked`.\n"
+             "With `block`, entering gives None and not the lock itself.");
 
 static PyObject *
 hold_bind(hold_object *self, PyTypeObject *defining_class, PyObject *const *args, Py_ssize_t nargs,
@@ -98,7 +102,7 @@ hold_bind(hold_object *self, PyTypeObject *defining_class, PyObject *const *args
 {
     const native_state *state = PyType_GetModuleState(defining_class);
     long mark;
-    if (ipckit_check_nargs("_bind", nargs, 7) < 0
+    if (ipckit_check_nargs("_bind", nargs, 8) < 0
         || ipckit_long_arg(args[4], "mark", -1, USHRT_MAX, &mark) < 0) {
         return NULL;
     }
@@ -106,8 +110,8 @@ hold_bind(hold_object *self, PyTypeObject *defining_class, PyObject *const *args
         PyErr_SetString(PyExc_TypeError, "a semaphore set's handle is wanted");
         return NULL;
     }
-    int checked = PyObject_IsTrue(args[6]);
-    if (checked < 0 || vector_arg(state, args[1], &self->take) < 0
+    int checked = PyObject_IsTrue(args[6]), block = PyObject_IsTrue(args[7]);
+    if (checked < 0 || block < 0 || vector_arg(state, args[1], &self->take) < 0
         || vector_arg(state, args[2], &self->leave) < 0
         || vector_arg(state, args[3], &self->done) < 0) {
         return NULL;
@@ -117,6 +121,7 @@ hold_bind(hold_object *self, PyTypeObject *defining_class, PyObject *const *args
     self->timeout = Py_NewRef(args[5]);
     self->mark = (int)mark;
     self->checked = checked;
+    self->block = block;
     Py_XDECREF(old_row);
     Py_XDECREF(old_timeout);
     Py_RETURN_NONE;

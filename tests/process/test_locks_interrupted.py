@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipckit
-from ipckit import PosixSemaphore, SysVSemaphoreSet
+from ipckit import PosixSemaphore, SemOp, SysVSemaphoreSet
 from ipckit.sem import Barrier, BoundedBuffer, Lock, LockOrder, ReadWriteLock
 
 if TYPE_CHECKING:
@@ -241,4 +241,23 @@ def test_blocks_can_be_decorators(kinds: Kinds) -> None:
     work()
     work()
     assert seen == [True, True]
+    with kinds.shared.reading() as nothing, kinds.lock as lock:
+        assert nothing is None
+        assert lock is kinds.lock
     assert not kinds.shared.writing_now
+
+
+def test_a_block_that_cannot_end_well_leaves_nothing_held(kinds: Kinds) -> None:
+    # Another program takes the count of items that the block would raise to its end.
+    with pytest.raises(ipckit.LimitReached), kinds.buffer.producing():
+        kinds.buffer.semaphores.op([SemOp(1, 32767)], 0)
+    assert kinds.buffer.semaphores.values == [4, 32767, 1]
+
+
+def test_a_recovery_can_be_entered_again(kinds: Kinds) -> None:
+    recovery = kinds.lock.recover(timeout=0)
+    for deaths in (2, 0, 1):
+        kinds.lock.semaphores[1].value = deaths
+        with recovery:
+            assert kinds.lock.locked
+        assert kinds.lock.semaphores.values == [1, 0]
