@@ -72,7 +72,8 @@ static int
 explain(hold_object *self, const char *method, PyObject *detail)
 {
     PyObject *exception = ipckit_take_exception();
-    PyObject *meant = PyObject_CallMethod((PyObject *)self, method, "OO", exception, detail);
+    PyObject *meant = PyObject_CallMethod((PyObject *)self, method, "OO", exception,
+                                          detail == NULL ? Py_None : detail);
     Py_DECREF(exception);
     if (meant == Py_None) {
         Py_DECREF(meant);
