@@ -74,9 +74,7 @@ class Held(_native.Hold):
         """What a failed take means; None to try again."""
         return self._semaphores._meaning(exc, self._take, timeout)  # noqa: SLF001 - of ours
 
-    def _explain_leave(
-        self, exc: OSError | ValueError, leave: tuple[SemOp, ...]
-    ) -> BaseException | None:
+    def _explain_leave(self, exc: OSError | ValueError, leave: tuple[SemOp, ...]) -> BaseException:
         """What a failed release means."""
         if getattr(exc, "errno", 0) != errno.EPERM:
             return self._semaphores._meaning(exc, leave, 0)  # noqa: SLF001
