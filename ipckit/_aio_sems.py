@@ -123,7 +123,9 @@ class SysVSemaphore(Face[Semaphore]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release(undo=True)
+        # A forked child that leaves the block of its parent releases nothing.
+        self._handle.__exit__(exc_type, exc, traceback)
+        self._tell()
 
 
 class SemaphoreSet(Face[SysVSemaphoreSet]):
@@ -235,4 +237,6 @@ class NamedSemaphore(Face[PosixSemaphore]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release()
+        # A forked child that leaves the block of its parent releases nothing.
+        self._handle.__exit__(exc_type, exc, traceback)
+        self._waiters.wake()

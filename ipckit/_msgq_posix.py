@@ -66,22 +66,11 @@ class PosixMessageQueue(PosixQueueObject[T]):
         if timeout is not None:
             checked_timeout(timeout)
         try:
-            mq_send(self._fd, data, priority, 0)
+            mq_send(self._descriptor, data, priority, timeout)
         except (OSError, ValueError) as exc:
             if raised_elsewhere(exc):
                 raise
-            if timeout == 0 or not isinstance(exc, BlockingIOError):
-                raise self._error("mq_send", exc, timeout, data) from None
-        else:
-            return
-        with self._descriptor.kept_open() as fd:
-            self._check_open("mq_send")
-            try:
-                mq_send(fd, data, priority, timeout)
-            except OSError as exc:
-                if raised_elsewhere(exc):
-                    raise
-                raise self._error("mq_send", exc, timeout, data) from None
+            raise self._error("mq_send", exc, timeout, data) from None
 
     def receive(self, *, timeout: float | None = None) -> _native.Message[T]:
         """Take the oldest message of the highest priority.
@@ -106,31 +95,19 @@ class PosixMessageQueue(PosixQueueObject[T]):
         if timeout is not None:
             checked_timeout(timeout)
         try:
-            raw = mq_receive(self._fd, self._max_size, 0, self._record)
+            raw = mq_receive(self._descriptor, self._max_size, timeout, self._record)
         except OSError as exc:
             if raised_elsewhere(exc):
                 raise
-            if timeout == 0 or not isinstance(exc, BlockingIOError):
-                raise self._error("mq_receive", exc, timeout) from None
-            raw = self._receive_later(timeout)
+            raise self._error("mq_receive", exc, timeout) from None
         if raw.value.__class__ is self._direct:
             return raw
         return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
 
-    def _receive_later(self, timeout: float | None) -> _native.Message[Any]:
-        with self._descriptor.kept_open() as fd:
-            self._check_open("mq_receive")
-            try:
-                return mq_receive(fd, self._max_size, timeout, self._record)
-            except OSError as exc:
-                if raised_elsewhere(exc):
-                    raise
-                raise self._error("mq_receive", exc, timeout) from None
-
     def _take(self) -> _native.Message[T] | None:
         """`receive` without waiting; None where it can't be done, and `receive` would say why."""
         try:
-            raw = mq_receive(self._fd, self._max_size, 0, self._record)
+            raw = mq_receive(self._descriptor, self._max_size, 0, self._record)
         except OSError as exc:
             if raised_elsewhere(exc):
                 raise

@@ -16,7 +16,7 @@ from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, checked_mode
 from ipckit._limits import sysctl
 from ipckit._msgq_base import MessageQueue
-from ipckit._msgq_descriptor import Descriptor, file_of, name_of
+from ipckit._msgq_descriptor import file_of, name_of
 from ipckit._msgq_posix_errors import create_error, describe, open_error
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._typing import BYTES, T, V
@@ -77,7 +77,7 @@ class PosixQueueObject(MessageQueue[T]):
         super().__init__(payload, owner=owner)
         self._fd = fd
         self._notifier: Notifier | None = None
-        self._descriptor = Descriptor(fd)
+        self._descriptor = _native.QueueDescriptor(fd)
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
         self._file = file_of(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE

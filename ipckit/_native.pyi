@@ -110,10 +110,26 @@ def msg_info(command: int, /) -> tuple[int, ...]: ...
 
 # native/mq.c
 
-def mq_send(fd: int, data: Buffer, priority: int, timeout: float | None, /) -> None: ...
+def mq_send(
+    fd: int | QueueDescriptor, data: Buffer, priority: int, timeout: float | None, /
+) -> None: ...
 def mq_receive(
-    fd: int, size: int, timeout: float | None, record_type: type[Record] | None, /
+    fd: int | QueueDescriptor,
+    size: int,
+    timeout: float | None,
+    record_type: type[Record] | None,
+    /,
 ) -> Message[Any]: ...
+
+# native/mq_descriptor.c
+
+@final
+class QueueDescriptor:
+    def __new__(cls, fd: int, /) -> Self: ...
+    def close(self) -> None: ...
+
+# native/mq_notify.c
+
 def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
@@ -271,6 +287,47 @@ class SemaphoreRow:
     _count: int
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
     def __len__(self) -> int: ...
+
+# native/hold.c, hold_type.c
+
+@disjoint_base
+class Hold:
+    def _bind(
+        self,
+        row: SemaphoreRow,
+        take: tuple[SemOp, ...],
+        leave: tuple[SemOp, ...],
+        done: tuple[SemOp, ...] | None,
+        mark: int,
+        timeout: float | None,
+        checked: bool,
+        block: bool,
+        /,
+    ) -> None: ...
+    def acquire(self, *, timeout: float | None = None, report_death: bool = False) -> None: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+# native/barrier.c
+
+def barrier_wait(row: SemaphoreRow, timeout: float | None, /) -> bool: ...
+
+# native/ordered.c
+
+@disjoint_base
+class Ordered:
+    def __new__(
+        cls,
+        order: Any,
+        lock: Any,
+        name: str,
+        options: dict[str, Any],
+        undo: dict[str, Any],
+        /,
+    ) -> Self: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 # native/posix_sem.c
 

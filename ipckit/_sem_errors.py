@@ -66,7 +66,10 @@ def op_error(
     if code == errno.EACCES:
         return SETS.denied(set_id, target, op="semop")
     message = hint = ""
-    if code in {errno.EIDRM, errno.EINVAL}:
+    if code == errno.EPERM:
+        message = f"{_shown(ops)} releases what only a parent of this process took"
+        hint = "only the process that took it can release it"
+    elif code in {errno.EIDRM, errno.EINVAL}:
         code, message = errno.EIDRM, "the set was removed"
         if not ops:
             code, message = errno.EINVAL, "the vector has no operations"

@@ -4,18 +4,102 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from contextlib import ContextDecorator, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
+from ipckit import _native
 from ipckit._native import SemOp
 from ipckit._sem_stat import semaphore_limits
 from ipckit._sem_sysv import SysVSemaphoreSet
-from ipckit.errors import InvalidArgument, LimitReached, OwnerDied, WouldBlock
+from ipckit.errors import (
+    AccessDenied,
+    InvalidArgument,
+    LimitReached,
+    OwnerDied,
+    WouldBlock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from contextlib import AbstractContextManager
 
     from ipckit.keys import Key
+
+
+class Held(_native.Hold):
+    """What is held by vectors of operations on a semaphore set: a lock, or a block that holds one.
+
+    `acquire`, `release` and ``with`` are native; here stands what they can't tell.
+    """
+
+    _semaphores: SysVSemaphoreSet
+
+    def _hold(
+        self,
+        semaphores: SysVSemaphoreSet,
+        take: tuple[SemOp, ...],
+        leave: tuple[SemOp, ...],
+        *,
+        done: tuple[SemOp, ...] | None = None,
+        mark: int = -1,
+        timeout: float | None = None,
+        checked: bool = False,
+        block: bool = True,
+    ) -> None:
+        """Say what is taken and left.
+
+        Args:
+            semaphores: the set.
+            take: taken all at once; the first operation with undo tells whether it is held.
+            leave: releases it.
+            done: releases it at the end of a block that raised nothing, if that differs.
+            mark: the semaphore that counts those who wait, or -1.
+            timeout: seconds for which a block waits.
+            checked: a block calls `_check` once it has taken.
+            block: entering gives None, and not the lock itself.
+        """
+        self._semaphores, self._take = semaphores, take
+        self._bind(semaphores, take, leave, done, mark, timeout, checked, block)
+
+    def _check(self) -> tuple[int, int] | None:
+        """Look at what was taken; what to add to semaphores 0 and 1 if it is not there after all.
+
+        An exception releases it.
+        """
+        return None
+
+    def _explain_take(
+        self, exc: OSError | ValueError, timeout: float | None
+    ) -> BaseException | None:
+        """What a failed take means; None to try again."""
+        return self._semaphores._meaning(exc, self._take, timeout)  # noqa: SLF001 - of ours
+
+    def _explain_leave(self, exc: OSError | ValueError, leave: tuple[SemOp, ...]) -> BaseException:
+        """What a failed release means."""
+        if getattr(exc, "errno", 0) != errno.EPERM:
+            return self._semaphores._meaning(exc, leave, 0)  # noqa: SLF001
+        told = next(op for op in self._take if op.undo)
+        semaphore = self._semaphores[told.index]
+        target = self._semaphores._target
+        if (semaphore.value == 0) is not (told.delta < 0):
+            message = "it is not held"
+            return WouldBlock(message, errno=errno.EAGAIN, op="release", target=target)
+        message = f"this process does not hold it (process {semaphore.pid} changed it last)"
+        hint = "only the process that took it can release it"
+        return AccessDenied(message, errno=errno.EPERM, op="release", target=target, hint=hint)
+
+
+class Block(Held, ContextDecorator):
+    """A ``with`` block that holds a lock."""
+
+    def __init__(
+        self,
+        semaphores: SysVSemaphoreSet,
+        take: tuple[SemOp, ...],
+        leave: tuple[SemOp, ...],
+        **options: Any,
+    ) -> None:
+        self._hold(semaphores, take, leave, **options)
 
 
 class Primitive(ABC):
@@ -96,11 +180,52 @@ class Primitive(ABC):
         return (type(self), (self.semaphores,))
 
 
-class Lock(Primitive):
+_LOCK: Final = (SemOp(0, -1, undo=True), SemOp(1, +1))
+# Semaphore 0 must be 0: a free lock can't be released.
+_UNLOCK: Final = (SemOp(0, 0, nowait=True), SemOp(0, +1, undo=True))
+_LOCK_FREE: Final = (*_UNLOCK, SemOp(1, -1, nowait=True))
+
+
+class _LockHeld(Held):
+    """What `Lock` and its `recover` have in common."""
+
+    def _explain_take(
+        self, exc: OSError | ValueError, timeout: float | None
+    ) -> BaseException | None:
+        meaning = super()._explain_take(exc, timeout)
+        if not isinstance(meaning, LimitReached):
+            return meaning
+        counted = self._semaphores[1].value
+        if counted < semaphore_limits().semvmx:
+            return meaning  # the undo count's: other processes released it than took it
+        # As many have died as the count can hold; one is as good as all of them.
+        with suppress(WouldBlock):
+            self._semaphores.op([SemOp(1, 1 - counted, nowait=True)], 0)
+        return None
+
+
+class _Recovery(_LockHeld, Block):
+    """The block of `Lock.recover`."""
+
+    def __init__(self, semaphores: SysVSemaphoreSet, timeout: float | None) -> None:
+        self._timeout = timeout
+        super().__init__(semaphores, _LOCK, _LOCK_FREE, timeout=timeout, checked=True)
+
+    def _check(self) -> None:
+        # The count stays as it is while the lock is held.
+        deaths = self._semaphores[1].value - 1
+        done = (*_UNLOCK, SemOp(1, -1 - max(0, deaths), nowait=True))
+        self._hold(
+            self._semaphores, _LOCK, _LOCK_FREE, done=done, timeout=self._timeout, checked=True
+        )
+
+
+class Lock(_LockHeld, Primitive):
     """A lock between processes: one holds it, and one that dies lets go.
 
-    ``with lock:`` takes it and gives it back. It is not re-entrant, and belongs to the process,
-    not to a thread of it.
+    ``with lock:`` takes it and releases it. It is not re-entrant, and belongs to the process, not
+    to a thread of it: only the process that took it releases it. A forked child that leaves the
+    ``with`` block of its parent releases nothing.
 
     Who wants to know whether the last holder died with it, so that what it guards may be half
     done, asks with ``acquire(report_death=True)``: that raises `OwnerDied`, without taking the
@@ -111,6 +236,14 @@ class Lock(Primitive):
     """
 
     kind = "a lock"
+
+    def __init__(self, semaphores: SysVSemaphoreSet) -> None:
+        Primitive.__init__(self, semaphores)
+        self._hold(semaphores, _LOCK, _LOCK_FREE, block=False)
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Self: ...
 
     @classmethod
     def _count(cls) -> int:
@@ -126,31 +259,9 @@ class Lock(Primitive):
         """Find a lock, or make it."""
         return cls._made(key, [1, 0], mode, open_too=True)
 
-    def acquire(self, *, timeout: float | None = None, report_death: bool = False) -> None:
-        """Take the lock.
-
-        Args:
-            timeout: seconds to wait; 0 does not wait, None waits for ever.
-            report_death: raise where a holder died and nobody has recovered since.
-
-        Raises:
-            OwnerDied: a holder died; the lock is not taken.
-            WouldBlock: it is held, and `timeout` is 0.
-            Timeout: it was held until the deadline.
-            Removed: it was removed, before or meanwhile.
-        """
-        take = [SemOp(0, -1, undo=True), SemOp(1, +1)]
-        try:
-            self.semaphores.op(take, timeout)
-        except LimitReached:
-            counted = self.semaphores[1].value
-            if counted < semaphore_limits().semvmx:
-                raise  # the undo count's: it was given back by other processes than took it
-            # As many have died as the count can hold; one is as good as all of them.
-            self.semaphores.op([SemOp(1, 1 - counted, nowait=True)], 0)
-            self.semaphores.op(take, timeout)
-        if report_death and self.semaphores[1].value > 1:
-            self.release()
+    def _check(self) -> None:
+        """Called by ``acquire(report_death=True)`` once it has taken the lock."""
+        if self.semaphores[1].value > 1:
             message = "a holder died with the lock, and what it guards may be half done"
             raise OwnerDied(
                 message,
@@ -160,48 +271,36 @@ class Lock(Primitive):
                 hint="repair it inside `with lock.recover():`",
             )
 
-    def release(self) -> None:
-        """Give the lock back.
-
-        Raises:
-            WouldBlock: it is not held.
-            Removed: it was removed.
-        """
-        self._give(deaths=0)
-
-    def _give(self, *, deaths: int) -> None:
-        # Semaphore 0 must be 0: a free lock can't be given back.
-        give = [SemOp(0, 0, nowait=True), SemOp(0, +1, undo=True)]
-        self.semaphores.op([*give, SemOp(1, -1 - deaths, nowait=True)], 0)
-
     @property
     def locked(self) -> bool:
         """Whether somebody holds it now."""
         return self.semaphores[0].value == 0
 
-    @contextmanager
-    def recover(self, *, timeout: float | None = None) -> Generator[None]:
-        """Take the lock to repair what a dead holder left; done when the block ends well."""
-        self.acquire(timeout=timeout)
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
-        self._give(deaths=max(0, self.semaphores[1].value - 1))
+    def recover(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
+        """Take the lock to repair what a dead holder left; done when the block ends well.
 
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
+        Args:
+            timeout: seconds to wait for the lock; 0 does not wait, None waits for ever.
 
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+        Raises:
+            IpcError: as `acquire`, when the block is entered.
+        """
+        return _Recovery(self.semaphores, timeout)
+
+
+_READ: Final = (SemOp(1, 0), SemOp(2, 0), SemOp(0, +1, undo=True))
+_READ_NO_MORE: Final = (SemOp(0, -1, undo=True, nowait=True),)
+_WRITE: Final = (SemOp(0, 0), SemOp(1, 0), SemOp(1, +1, undo=True))
+_WRITE_NO_MORE: Final = (SemOp(1, -1, undo=True, nowait=True),)
+_WRITER_WAITS: Final = 2
 
 
 class ReadWriteLock(Primitive):
     """A lock that many hold to read, or one to write; who dies lets go.
 
     ``with lock.reading():`` and ``with lock.writing():``. A waiting writer goes before new readers.
+    Only a process that holds it releases it: a forked child that leaves the ``with`` block of its
+    parent releases nothing.
 
     Semaphore 0 counts the readers, 1 the writer, 2 the waiting writers; all with undo.
     """
@@ -224,51 +323,45 @@ class ReadWriteLock(Primitive):
 
     def acquire_read(self, *, timeout: float | None = None) -> None:
         """Take it to read, with others who do; errors as `Lock.acquire`."""
-        self.semaphores.op([SemOp(1, 0), SemOp(2, 0), SemOp(0, +1, undo=True)], timeout)
+        self._reading(None).acquire(timeout=timeout)
 
     def release_read(self) -> None:
-        """Give it back; WouldBlock where nobody reads."""
-        self.semaphores.op([SemOp(0, -1, undo=True, nowait=True)], 0)
+        """Stop reading.
+
+        Raises:
+            WouldBlock: no process reads.
+            AccessDenied: this process does not read, but others do.
+            Removed: the lock was removed.
+        """
+        self._reading(None).release()
 
     def acquire_write(self, *, timeout: float | None = None) -> None:
         """Take it to write, alone; errors as `Lock.acquire`."""
-        free = [SemOp(0, 0), SemOp(1, 0)]
-        try:
-            self.semaphores.op([*free, SemOp(1, +1, undo=True)], 0)
-        except WouldBlock:
-            if timeout == 0:
-                raise
-        else:
-            return
-        self.semaphores.op([SemOp(2, +1, undo=True)], 0)
-        take = [*free, SemOp(1, +1, undo=True), SemOp(2, -1, undo=True)]
-        try:
-            self.semaphores.op(take, timeout)
-        except BaseException:
-            self.semaphores.op([SemOp(2, -1, undo=True, nowait=True)], 0)
-            raise
+        self._writing(None).acquire(timeout=timeout)
 
     def release_write(self) -> None:
-        """Give it back; WouldBlock where nobody writes."""
-        self.semaphores.op([SemOp(1, -1, undo=True, nowait=True)], 0)
+        """Stop writing.
 
-    @contextmanager
-    def reading(self, *, timeout: float | None = None) -> Generator[None]:
-        """Hold it to read during a ``with`` block."""
-        self.acquire_read(timeout=timeout)
-        try:
-            yield
-        finally:
-            self.release_read()
+        Raises:
+            WouldBlock: no process writes.
+            AccessDenied: another process writes.
+            Removed: the lock was removed.
+        """
+        self._writing(None).release()
 
-    @contextmanager
-    def writing(self, *, timeout: float | None = None) -> Generator[None]:
-        """Hold it to write during a ``with`` block."""
-        self.acquire_write(timeout=timeout)
-        try:
-            yield
-        finally:
-            self.release_write()
+    def reading(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
+        """Hold it to read during a ``with`` block; errors as `acquire_read`."""
+        return self._reading(timeout)
+
+    def writing(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
+        """Hold it to write during a ``with`` block; errors as `acquire_write`."""
+        return self._writing(timeout)
+
+    def _reading(self, timeout: float | None) -> Block:
+        return Block(self.semaphores, _READ, _READ_NO_MORE, timeout=timeout)
+
+    def _writing(self, timeout: float | None) -> Block:
+        return Block(self.semaphores, _WRITE, _WRITE_NO_MORE, timeout=timeout, mark=_WRITER_WAITS)
 
     @property
     def readers(self) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from ipckit import _native
 from ipckit.errors import DeadlockRisk, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 
 class Lockable(Protocol):
@@ -24,6 +27,10 @@ class Lockable(Protocol):
 
 
 L = TypeVar("L", bound=Lockable)
+
+
+class _Ordered(_native.Ordered, ContextDecorator):
+    """A block that holds a lock of an order."""
 
 
 class LockOrder(Generic[L]):
@@ -50,6 +57,7 @@ class LockOrder(Generic[L]):
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._locks = dict(locks)
         self._rank = {name: rank for rank, name in enumerate(self._locks)}
+        self._names = {name: name for name in self._locks}
         self._local = threading.local()
 
     @property
@@ -58,9 +66,11 @@ class LockOrder(Generic[L]):
         return tuple(self._held())
 
     def _held(self) -> list[str]:
-        held: list[str] | None = getattr(self._local, "held", None)
-        if held is None:
-            held = self._local.held = []
+        # A forked child holds nothing of what its parent holds.
+        process = os.getpid()
+        if getattr(self._local, "process", None) != process:
+            self._local.held, self._local.process = list[str](), process
+        held: list[str] = self._local.held
         return held
 
     def acquire(self, name: str, **options: Any) -> None:
@@ -74,7 +84,39 @@ class LockOrder(Generic[L]):
             DeadlockRisk: this thread holds that lock, or one that comes later.
             InvalidArgument: there is no lock of that name.
         """
-        lock = self._lock(name)
+        self._ordered(name, options, {}).__enter__()
+
+    def release(self, name: str, **options: Any) -> None:
+        """Give a lock back, in any order.
+
+        Raises:
+            InvalidArgument: this thread does not hold it.
+        """
+        self._ordered(name, {}, options).__exit__()
+
+    def hold(self, name: str, **options: Any) -> AbstractContextManager[L]:
+        """Hold a lock during a ``with`` block.
+
+        A forked child that leaves the block of its parent releases nothing.
+
+        Args:
+            name: the lock's name.
+            options: for the lock's own `acquire`, such as ``timeout=``; ``undo=True`` goes to its
+                `release` too.
+
+        Raises:
+            DeadlockRisk: as `acquire`, when the block is entered.
+            InvalidArgument: there is no lock of that name.
+        """
+        block = self._ordered(name, options, {"undo": True} if options.get("undo") else {})
+        return cast("AbstractContextManager[L]", block)
+
+    def _ordered(self, name: str, options: dict[str, Any], undo: dict[str, Any]) -> _Ordered:
+        # The order's own string: the account is searched by identity.
+        return _Ordered(self, self._lock(name), self._names[name], options, undo)
+
+    def _account(self, name: str) -> list[str]:
+        """The list to note a name in once its lock is taken."""
         held = self._held()
         later = [each for each in held if self._rank[each] >= self._rank[name]]
         if later:
@@ -83,32 +125,15 @@ class LockOrder(Generic[L]):
             message = f"taking {name} while {holding} can close a circle; the order is {order}"
             hint = "take them in that order, or all at once by one op of a semaphore set"
             raise DeadlockRisk(message, errno=errno.EDEADLK, op="acquire", target=name, hint=hint)
-        lock.acquire(**options)
-        held.append(name)
+        return held
 
-    def release(self, name: str, **options: Any) -> None:
-        """Give a lock back, in any order.
-
-        Raises:
-            InvalidArgument: this thread does not hold it.
-        """
-        lock = self._lock(name)
+    def _noted(self, name: str) -> list[str]:
+        """The list that has the name of a lock that is held."""
         held = self._held()
         if name not in held:
             message = f"{name} is not held by this thread"
             raise InvalidArgument(message, errno=errno.EPERM, op="release", target=name)
-        lock.release(**options)
-        held.remove(name)
-
-    @contextmanager
-    def hold(self, name: str, **options: Any) -> Generator[L]:
-        """Hold a lock during a ``with`` block."""
-        undo = {"undo": True} if options.get("undo") else {}
-        self.acquire(name, **options)
-        try:
-            yield self._locks[name]
-        finally:
-            self.release(name, **undo)
+        return held
 
     def _lock(self, name: str) -> L:
         if name not in self._locks:

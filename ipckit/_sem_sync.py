@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
-from ipckit._deadline import Deadline
+from ipckit import _native
 from ipckit._native import SemOp
 from ipckit._sem_init import checked_values
-from ipckit._sem_lock import Primitive
+from ipckit._sem_lock import Block, Primitive
 from ipckit._sem_stat import semaphore_limits
 from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit.errors import InvalidArgument, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from typing import TypeAlias
 
     # Free places and items, as a buffer's own record has them.
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 _FREE: Final = 0
 _ITEMS: Final = 1
 _MUTEX: Final = 2
-
-
-def _left(deadline: Deadline, timeout: float | None) -> float | None:
-    """What is left of a timeout; not 0 unless it was, which would mean not to wait."""
-    remaining = deadline.remaining
-    return remaining if remaining is None or timeout == 0 else max(remaining, 1e-9)
+_COME: Final = (SemOp(0, -1, undo=True),)  # the first of a barrier's operations, for messages
 
 
 class BoundedBuffer(Primitive):
@@ -92,10 +87,9 @@ class BoundedBuffer(Primitive):
         """How many items there are."""
         return self.semaphores[1].value
 
-    @contextmanager
     def producing(
         self, record: Record | None = None, *, timeout: float | None = None
-    ) -> Generator[None]:
+    ) -> AbstractContextManager[None]:
         """Put one item into the buffer during a ``with`` block.
 
         Args:
@@ -109,13 +103,11 @@ class BoundedBuffer(Primitive):
             Removed: the counters were removed, before or meanwhile.
             InvalidArgument: the record tells numbers that can't be.
         """
-        with self._moving(_FREE, _ITEMS, record, timeout):
-            yield
+        return _Move(self.semaphores, _FREE, _ITEMS, record, timeout)
 
-    @contextmanager
     def consuming(
         self, record: Record | None = None, *, timeout: float | None = None
-    ) -> Generator[None]:
+    ) -> AbstractContextManager[None]:
         """Take one item out of the buffer during a ``with`` block.
 
         Args:
@@ -128,13 +120,20 @@ class BoundedBuffer(Primitive):
             Removed: the counters were removed, before or meanwhile.
             InvalidArgument: the record tells numbers that can't be.
         """
-        with self._moving(_ITEMS, _FREE, record, timeout):
-            yield
+        return _Move(self.semaphores, _ITEMS, _FREE, record, timeout)
 
-    @contextmanager
-    def _moving(
-        self, source: int, target: int, record: Record | None, timeout: float | None
-    ) -> Generator[None]:
+
+class _Move(Block):
+    """A block that moves one from a buffer's free places to its items, or back."""
+
+    def __init__(
+        self,
+        semaphores: SysVSemaphoreSet,
+        source: int,
+        target: int,
+        record: Record | None,
+        timeout: float | None,
+    ) -> None:
         # What is undone for the dead gives back the place, or item, that they took. Where there is
         # a record it adds one to the other counter too: so one of either side comes in, whoever
         # is there, and lets both counters follow the record.
@@ -143,48 +142,42 @@ class BoundedBuffer(Primitive):
         if record is not None:
             take += [SemOp(target, +1), SemOp(target, -1, undo=True)]
             leave += [SemOp(target, +1, undo=True), SemOp(target, -1)]
-        deadline = Deadline(timeout)
-        self._take(take, timeout, deadline)
-        while record is not None and not self._follow(record, source, leave):
-            self._take(take, timeout, deadline)
-        try:
-            yield
-        except BaseException:
-            self.semaphores.op(leave, 0)
-            raise
-        # To leave clears the undo counts of what was really moved.
-        self.semaphores.op([*leave, SemOp(source, -1, nowait=True), SemOp(target, +1)], 0)
+        self._source, self._record = source, record
+        super().__init__(
+            semaphores,
+            tuple(take),
+            tuple(leave),
+            # To leave clears the undo counts of what was really moved.
+            done=(*leave, SemOp(source, -1, nowait=True), SemOp(target, +1)),
+            timeout=timeout,
+            checked=record is not None,
+        )
 
-    def _take(self, take: list[SemOp], timeout: float | None, deadline: Deadline) -> None:
-        state = "full" if take[0].index == _FREE else "empty"
-        try:
-            self.semaphores.op(take, deadline.remaining)
-        except (Timeout, WouldBlock) as exc:
-            if timeout == 0:
-                exc.strerror = f"the buffer is {state}, or somebody is in it"
-                raise
-            message = f"the buffer was {state} for {timeout} s"
-            raise Timeout(message, errno=errno.ETIMEDOUT, op=exc.op, target=exc.target) from None
-
-    def _follow(self, record: Record, source: int, leave: list[SemOp]) -> bool:
-        """Let the counters follow the record; False where what was taken is not there by it.
-
-        Then the buffer is left again.
-        """
-        try:
-            wanted = checked_values(record())
-            there = wanted[source] > 0
-            wanted[source] -= 1  # which this process has taken
-            now = self.semaphores.values
-            drift = [SemOp(i, wanted[i] - now[i]) for i in (_FREE, _ITEMS) if wanted[i] != now[i]]
-            if there and drift:
-                self.semaphores.op(drift, 0)
-        except BaseException:
-            self.semaphores.op(leave, 0)
-            raise
+    def _check(self) -> tuple[int, int] | None:
+        """Let the counters follow the record; or say how they are to, if nothing is there by it."""
+        if self._record is None:
+            return None
+        wanted = checked_values(self._record())
+        there = wanted[self._source] > 0
+        wanted[self._source] -= 1  # which this process has taken
+        now = self._semaphores.values
+        drift = wanted[_FREE] - now[_FREE], wanted[_ITEMS] - now[_ITEMS]
         if not there:
-            self.semaphores.op([*leave, *drift], 0)
-        return there
+            return drift
+        if any(drift):
+            self._semaphores.op([SemOp(i, delta) for i, delta in enumerate(drift) if delta], 0)
+        return None
+
+    def _explain_take(
+        self, exc: OSError | ValueError, timeout: float | None
+    ) -> BaseException | None:
+        meaning = super()._explain_take(exc, timeout)
+        state = "full" if self._source == _FREE else "empty"
+        if isinstance(meaning, WouldBlock):
+            meaning.strerror = f"the buffer is {state}, or somebody is in it"
+        elif isinstance(meaning, Timeout):
+            meaning.strerror = f"the buffer was {state} for {timeout} s"
+        return meaning
 
 
 class Event(Primitive):
@@ -290,44 +283,15 @@ class Barrier(Primitive):
             Timeout: others were missing until the deadline; this process has not come then.
             Removed: it was removed, before or meanwhile.
         """
-        deadline = Deadline(timeout)
-        leave = SemOp(0, +1, undo=True)
-        while True:
-            self.semaphores[0].acquire(timeout=_left(deadline, timeout), undo=True)
-            values = self.semaphores.values
-            turn, parties = values[1], values[6]
-            there, ticket = 2 + turn, 4 + turn
-            if values[there] + 1 < parties or not values[3 - turn]:
-                break
-            # Of the round before somebody is still on the way out, with a ticket of its own.
-            self.semaphores[0].release(undo=True)
-            self.semaphores[3 - turn].wait_zero(timeout=_left(deadline, timeout))
-        if values[there] + 1 >= parties:
-            # All at once: tickets for the others, the other round, and away with what a process
-            # that died on its way out has left there.
-            opened = [SemOp(ticket, values[there]), SemOp(1, 1 - 2 * turn), leave]
-            stale = values[4 + (1 - turn)]
-            opened += [SemOp(4 + (1 - turn), -stale)] if stale else []
-            self.semaphores.op([op for op in opened if op.delta], 0)
-            return True
-        self.semaphores.op([SemOp(there, +1, undo=True), leave], 0)
-        out = [SemOp(ticket, -1), SemOp(there, -1, undo=True)]
         try:
-            self.semaphores.op(out, _left(deadline, timeout))
-        except (Timeout, WouldBlock):
-            if not self._withdraw(out, there):
+            return _native.barrier_wait(self.semaphores, timeout)
+        except (OSError, ValueError) as exc:
+            # What a signal handler raised comes with its frame, a call's own error without.
+            if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
                 raise
-        except BaseException:
-            self._withdraw(out, there)
-            raise
-        return False
-
-    def _withdraw(self, out: list[SemOp], there: int) -> bool:
-        """Be gone again; whether all had come just then, so that this one has come too."""
-        with self.semaphores[0]:
-            try:
-                self.semaphores.op(out, 0)
-            except WouldBlock:
-                self.semaphores[there].acquire(timeout=0, undo=True)
-                return False
-            return True
+            error = self.semaphores._meaning(exc, _COME, timeout)  # noqa: SLF001 - of ours
+        if isinstance(error, WouldBlock):
+            error.strerror = "others are missing"
+        elif isinstance(error, Timeout):
+            error.strerror = f"others were missing for {timeout} s"
+        raise error

@@ -246,7 +246,8 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
                 range; the message says which.
             InvalidArgument: no operations, or one names a semaphore that the set has not got.
             Removed: the set was removed, before or meanwhile.
-            AccessDenied: no right to alter it (or to read, for waits for zero alone).
+            AccessDenied: no right to alter it (or to read, for waits for zero alone); or this is a
+                forked child, and an operation releases with undo what only its parent took.
             ClosedHandle: the handle is closed.
 
         See semop(2).
@@ -258,16 +259,19 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
             # What a signal handler raised comes with its frame, a call's own error without.
             if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
                 raise
-            raise op_error(
-                self._ident, self._target, exc, vector, timeout, closed=self._closed
-            ) from None
+            raise self._meaning(exc, vector, timeout) from None
 
     def _explain_op(
         self, exc: OSError | ValueError, index: int, delta: int, timeout: float | None
     ) -> IpcError:
         """Called by a semaphore whose operation failed."""
-        op = [SemOp(index, delta)]
-        return op_error(self._ident, self._target, exc, op, timeout, closed=self._closed)
+        return self._meaning(exc, [SemOp(index, delta)], timeout)
+
+    def _meaning(
+        self, exc: OSError | ValueError, ops: Sequence[SemOp], timeout: float | None
+    ) -> IpcError:
+        """What a failed operation means."""
+        return op_error(self._ident, self._target, exc, ops, timeout, closed=self._closed)
 
     def __iter__(self) -> Iterator[Semaphore]:
         """Each semaphore, in order."""

@@ -1,14 +1,12 @@
-/* POSIX message queues: sending, receiving and notification on an open descriptor. */
+/* POSIX message queues: sending and receiving on an open descriptor. */
 #include "clock.h"
-#include "native.h"
+#include "mq.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <mqueue.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define STAGE_BYTES 8192
@@ -19,12 +17,15 @@
    one then, so that it looks this often. */
 #define LONGEST_SLEEP_NS (100 * NS_PER_MS)
 
-/* The kernel's own length of the cookie behind SIGEV_THREAD. */
-#define NOTIFY_COOKIE_BYTES 32
+/* After a receive that found nothing, so many go to sleep without looking first. To look costs as much as the call,
+   and a switch of processes where both have one processor; but if something is there it is had without another
+   thread's running meanwhile. */
+#define STRAIGHT_RECEIVES 100
 
 /* One mq_send or mq_receive. */
 typedef struct {
     mqd_t queue;
+    queue_descriptor *descriptor; /* NULL if the caller keeps the queue open */
     char *text;
     size_t size;
     unsigned priority;
@@ -112,40 +113,81 @@ wait_for(queue_call *call, int64_t wait_ns)
     return result;
 }
 
-/* The caller keeps the descriptor open: while the GIL is held nobody can close it, and the handle
-   counts those who wait. */
+static ssize_t
+look_first(queue_call *call, int64_t wait_ns)
+{
+    if (wait_ns == 0 || call->size <= GIL_FREE_BYTES) {
+        return attempt_now(call);
+    }
+    ssize_t result;
+    int error;
+    Py_BEGIN_ALLOW_THREADS
+    result = attempt_now(call);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    errno = error;
+    return result;
+}
+
+/* Whether a receive goes to sleep at once, because the ones before it had to wait. */
+static bool
+goes_straight(const queue_call *call, int64_t wait_ns)
+{
+    queue_descriptor *descriptor = call->descriptor;
+    if (!call->receive || wait_ns == 0 || descriptor == NULL || descriptor->straight == 0) {
+        return false;
+    }
+    descriptor->straight--;
+    return true;
+}
+
+static ssize_t
+perform_kept(queue_call *call, int64_t wait_ns)
+{
+    if (goes_straight(call, wait_ns)) {
+        return wait_for(call, wait_ns);
+    }
+    ssize_t result = look_first(call, wait_ns);
+    if (result >= 0 || (errno != EAGAIN && errno != EINTR) || wait_ns == 0) {
+        return result;
+    }
+    if (call->descriptor != NULL) {
+        call->descriptor->straight = STRAIGHT_RECEIVES;
+    }
+    return wait_for(call, wait_ns);
+}
+
 static ssize_t
 perform(queue_call *call, int64_t wait_ns)
 {
-    ssize_t result;
-    if (wait_ns != 0 && call->size > GIL_FREE_BYTES) {
-        int error;
-        Py_BEGIN_ALLOW_THREADS
-        result = attempt_now(call);
-        error = errno;
-        Py_END_ALLOW_THREADS
-        errno = error;
-    } else {
-        result = attempt_now(call);
+    if (call->descriptor != NULL) {
+        call->queue = ipckit_queue_keep(call->descriptor);
     }
-    bool again = result < 0 && (errno == EAGAIN || errno == EINTR);
-    return again && wait_ns != 0 ? wait_for(call, wait_ns) : result;
+    ssize_t result = perform_kept(call, wait_ns);
+    if (call->descriptor != NULL) {
+        int error = errno;
+        ipckit_queue_let_go(call->descriptor);
+        errno = error;
+    }
+    return result;
 }
 
 PyDoc_STRVAR(mq_send_doc,
              "mq_send(fd, data, priority, timeout, /)\n--\n\n"
-             "mq_send(3), waiting up to `timeout` seconds (None: for ever). OSError: EAGAIN when\n"
-             "full and `timeout` is 0, ETIMEDOUT at the deadline, else as the kernel gives it.");
+             "mq_send(3) on an int or a QueueDescriptor, waiting up to `timeout` seconds (None: for\n"
+             "ever). OSError: EAGAIN when full and `timeout` is 0, ETIMEDOUT at the deadline, else as\n"
+             "the kernel gives it.");
 
 static PyObject *
-native_mq_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+native_mq_send(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    const native_state *state = PyModule_GetState(module);
     queue_call call = {.receive = false};
     int64_t wait_ns;
     long priority;
     Py_buffer data;
     if (ipckit_check_nargs("mq_send", nargs, 4) < 0
-        || ipckit_int_arg(args[0], "fd", &call.queue) < 0
+        || ipckit_queue_arg(state, args[0], &call.queue, &call.descriptor) < 0
         || ipckit_long_arg(args[2], "priority", 0, PRIORITY_MAX, &priority) < 0
         || ipckit_wait_arg(args[3], &wait_ns) < 0
         || ipckit_bytes_arg(args[1], &data) < 0) {
@@ -188,26 +230,26 @@ received(PyObject *module, const queue_call *call, PyObject *whole, PyObject *re
 
 PyDoc_STRVAR(mq_receive_doc,
              "mq_receive(fd, size, timeout, record_type, /)\n--\n\n"
-             "mq_receive(3) into `size` bytes, which is at least the queue's message size, waiting\n"
-             "up to `timeout` seconds (None: for ever), as a Message. Its value is a `record_type`\n"
+             "mq_receive(3) on an int or a QueueDescriptor, into `size` bytes, which is at least the\n"
+             "queue's message size, waiting up to `timeout` seconds (None: for ever), as a Message. Its value is a `record_type`\n"
              "where the size is that type's, else bytes. OSError: EAGAIN when empty and `timeout`\n"
              "is 0, ETIMEDOUT at the deadline, else as the kernel gives it.");
 
 static PyObject *
 native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    native_state *state = PyModule_GetState(module);
     queue_call call = {.receive = true};
     Py_ssize_t size;
     int64_t wait_ns;
     PyObject *record_type;
     if (ipckit_check_nargs("mq_receive", nargs, 4) < 0
-        || ipckit_int_arg(args[0], "fd", &call.queue) < 0
+        || ipckit_queue_arg(state, args[0], &call.queue, &call.descriptor) < 0
         || ipckit_size_arg(args[1], "size", &size) < 0
         || ipckit_wait_arg(args[2], &wait_ns) < 0
         || ipckit_record_type_arg(args[3], &record_type) < 0) {
         return NULL;
     }
-    native_state *state = PyModule_GetState(module);
     char stage[STAGE_BYTES];
     PyObject *whole = NULL;
     call.text = stage;
@@ -233,84 +275,9 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return result;
 }
 
-PyDoc_STRVAR(mq_getattr_doc,
-             "mq_getattr(fd, /)\n--\n\n"
-             "mq_getattr(3): (mq_flags, mq_maxmsg, mq_msgsize, mq_curmsgs).");
-
-static PyObject *
-native_mq_getattr(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    int fd;
-    if (ipckit_int_arg(arg, "fd", &fd) < 0) {
-        return NULL;
-    }
-    struct mq_attr attr;
-    if (mq_getattr(fd, &attr) < 0) {
-        return ipckit_oserror();
-    }
-    return Py_BuildValue("llll", attr.mq_flags, attr.mq_maxmsg, attr.mq_msgsize, attr.mq_curmsgs);
-}
-
-static PyObject *
-set_notification(int fd, const struct sigevent *event)
-{
-    if (mq_notify(fd, event) < 0) {
-        return ipckit_oserror();
-    }
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(mq_notify_signal_doc,
-             "mq_notify_signal(fd, signal, /)\n--\n\n"
-             "mq_notify(3): register for one signal, or give the registration up for signal 0.");
-
-static PyObject *
-native_mq_notify_signal(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    int fd;
-    long number;
-    if (ipckit_check_nargs("mq_notify_signal", nargs, 2) < 0
-        || ipckit_int_arg(args[0], "fd", &fd) < 0
-        || ipckit_long_arg(args[1], "signal", 0, SIGRTMAX, &number) < 0) {
-        return NULL;
-    }
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = (int)number};
-    return set_notification(fd, number ? &event : NULL);
-}
-
-PyDoc_STRVAR(mq_notify_socket_doc,
-             "mq_notify_socket(fd, socket, /)\n--\n\n"
-             "mq_notify(2) as the C library uses it for SIGEV_THREAD: the kernel writes 32 bytes to\n"
-             "a netlink socket, the last being 1 when a message came and 2 when the registration\n"
-             "ended.");
-
-static PyObject *
-native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    int fd, socket;
-    if (ipckit_check_nargs("mq_notify_socket", nargs, 2) < 0
-        || ipckit_int_arg(args[0], "fd", &fd) < 0
-        || ipckit_int_arg(args[1], "socket", &socket) < 0) {
-        return NULL;
-    }
-    static char cookie[NOTIFY_COOKIE_BYTES]; /* the kernel copies it during the call */
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_signo = socket};
-    event.sigev_value.sival_ptr = cookie;
-    /* The C library's mq_notify would start its own thread. */
-    if (syscall(SYS_mq_notify, fd, &event) < 0) {
-        return ipckit_oserror();
-    }
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef functions[] = {
     {"mq_send", (PyCFunction)(void (*)(void))native_mq_send, METH_FASTCALL, mq_send_doc},
     {"mq_receive", (PyCFunction)(void (*)(void))native_mq_receive, METH_FASTCALL, mq_receive_doc},
-    {"mq_getattr", native_mq_getattr, METH_O, mq_getattr_doc},
-    {"mq_notify_signal", (PyCFunction)(void (*)(void))native_mq_notify_signal, METH_FASTCALL,
-     mq_notify_signal_doc},
-    {"mq_notify_socket", (PyCFunction)(void (*)(void))native_mq_notify_socket, METH_FASTCALL,
-     mq_notify_socket_doc},
     {NULL, NULL, 0, NULL},
 };
 

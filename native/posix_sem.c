@@ -25,7 +25,30 @@
 typedef struct {
     PyObject_HEAD
     mapping_object *mapping; /* NULL when closed */
+    uint64_t process;        /* whose `own` is */
+    long own;                /* taken through this handle, and not given back yet */
+    long inherited;          /* by parents when they forked */
 } sem_object;
+
+/* In a forked child, what was the process's own is its parent's. */
+static void
+settle(sem_object *self)
+{
+    uint64_t process = ipckit_own_token();
+    if (self->process != process) {
+        self->inherited += self->own;
+        self->own = 0;
+        self->process = process;
+    }
+}
+
+static PyObject *
+taken(sem_object *self)
+{
+    settle(self);
+    self->own++;
+    Py_RETURN_NONE;
+}
 
 static PyObject *
 sem_object_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
@@ -114,7 +137,7 @@ wait_for(sem_object *self, sem_t *semaphore, int64_t wait_ns, PyObject *timeout)
     ipckit_mapping_end_export(mapping);
     Py_DECREF((PyObject *)mapping);
     if (result == 0) {
-        Py_RETURN_NONE;
+        return taken(self);
     }
     if (raised) {
         return NULL; /* what a signal handler raised is nobody's to explain */
@@ -134,7 +157,7 @@ acquire(sem_object *self, PyObject *timeout)
     sem_t *semaphore = semaphore_of(self);
     if (semaphore != NULL) {
         if (sem_trywait(semaphore) == 0) {
-            Py_RETURN_NONE;
+            return taken(self);
         }
         if ((errno == EAGAIN || errno == EINTR) && wait_ns != 0) {
             return wait_for(self, semaphore, wait_ns, timeout);
@@ -185,6 +208,8 @@ sem_release(sem_object *self, PyObject *Py_UNUSED(ignored))
         ipckit_oserror();
         return explain(self, "sem_post", NULL);
     }
+    settle(self);
+    self->own -= self->own > 0;
     Py_RETURN_NONE;
 }
 
@@ -199,9 +224,14 @@ sem_enter(sem_object *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef((PyObject *)self);
 }
 
+/* In a forked child that leaves the block of its parent nothing is the child's to release. */
 static PyObject *
 sem_exit(sem_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
+    settle(self);
+    if (self->own == 0 && self->inherited > 0) {
+        Py_RETURN_NONE;
+    }
     return sem_release(self, NULL);
 }
 

@@ -1,5 +1,6 @@
 /* Semaphore, one of a set: taking and giving back without a Python frame in between. What else there
    is to do, and what an error means, the set's handle says in Python. */
+#include "holdings.h"
 #include "native.h"
 #include "sysv_sem.h"
 
@@ -13,57 +14,6 @@ typedef struct {
     PyObject *row; /* the handle, which stays open as long as this is in use */
     int index;
 } semaphore_object;
-
-/* The arguments of acquire, release and wait_zero. */
-typedef struct {
-    long n;
-    PyObject *timeout;
-    int undo;
-} call_args;
-
-static int
-keyword_arg(const char *function, PyObject *name, PyObject *value, call_args *call)
-{
-    if (call->timeout != NULL && PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
-        call->timeout = value;
-        return 0;
-    }
-    if (call->undo >= 0 && PyUnicode_CompareWithASCIIString(name, "undo") == 0) {
-        call->undo = PyObject_IsTrue(value);
-        return call->undo < 0 ? -1 : 0;
-    }
-    if (call->n != 0 && PyUnicode_CompareWithASCIIString(name, "n") == 0) {
-        return ipckit_long_arg(value, "n", 1, SHRT_MAX, &call->n);
-    }
-    PyErr_Format(PyExc_TypeError, "%s() has no argument %R", function, name);
-    return -1;
-}
-
-/* What `call` has at the start says what may be given: n is not 0, timeout not NULL, undo not < 0. */
-static int
-parse_call(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-           call_args *call)
-{
-    if (nargs > (call->n != 0)) {
-        PyErr_Format(PyExc_TypeError, "%s() takes %d positional arguments, not %zd", function,
-                     call->n != 0, nargs);
-        return -1;
-    }
-    if (nargs == 1 && ipckit_long_arg(args[0], "n", 1, SHRT_MAX, &call->n) < 0) {
-        return -1;
-    }
-    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
-    for (Py_ssize_t i = 0; i < named; i++) {
-        if (nargs == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, i), "n") == 0) {
-            PyErr_Format(PyExc_TypeError, "%s() takes n once", function);
-            return -1;
-        }
-        if (keyword_arg(function, PyTuple_GetItem(kwnames, i), args[nargs + i], call) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
 
 /* The handle turns the exception that is set into ipckit's; always NULL. */
 static PyObject *
@@ -124,8 +74,8 @@ static PyObject *
 semaphore_acquire(semaphore_object *self, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    call_args call = {.n = 1, .timeout = Py_None, .undo = 0};
-    if (parse_call("acquire", args, nargs, kwnames, &call) < 0) {
+    semaphore_args call = {.n = 1, .timeout = Py_None, .undo = 0};
+    if (ipckit_semaphore_args("acquire", args, nargs, kwnames, &call) < 0) {
         return PyErr_ExceptionMatches(PyExc_ValueError) ? explain(self, 0, NULL) : NULL;
     }
     return operate(self, -call.n, call.timeout, call.undo);
@@ -139,15 +89,17 @@ PyDoc_STRVAR(release_doc,
              "    undo: as `acquire` had it.\n\n"
              "Raises:\n"
              "    LimitReached: the value would exceed 32767, or this process's undo count.\n"
-             "    Removed, AccessDenied, InvalidArgument, ClosedHandle: as `acquire`.\n\n"
+             "    AccessDenied: no right to alter it; or `undo`, and this is a forked child whose\n"
+             "        parent took what it would release.\n"
+             "    Removed, InvalidArgument, ClosedHandle: as `acquire`.\n\n"
              "See semop(2).");
 
 static PyObject *
 semaphore_release(semaphore_object *self, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    call_args call = {.n = 1, .timeout = NULL, .undo = 0};
-    if (parse_call("release", args, nargs, kwnames, &call) < 0) {
+    semaphore_args call = {.n = 1, .timeout = NULL, .undo = 0};
+    if (ipckit_semaphore_args("release", args, nargs, kwnames, &call) < 0) {
         return PyErr_ExceptionMatches(PyExc_ValueError) ? explain(self, 0, NULL) : NULL;
     }
     return operate(self, call.n, call.timeout, call.undo);
@@ -168,8 +120,8 @@ static PyObject *
 semaphore_wait_zero(semaphore_object *self, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames)
 {
-    call_args call = {.n = 0, .timeout = Py_None, .undo = -1};
-    if (parse_call("wait_zero", args, nargs, kwnames, &call) < 0) {
+    semaphore_args call = {.n = 0, .timeout = Py_None, .undo = -1};
+    if (ipckit_semaphore_args("wait_zero", args, nargs, kwnames, &call) < 0) {
         return NULL;
     }
     return operate(self, 0, call.timeout, false);
@@ -186,9 +138,14 @@ semaphore_enter(semaphore_object *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef((PyObject *)self);
 }
 
+/* In a forked child that leaves the block of its parent nothing is the child's to release. */
 static PyObject *
 semaphore_exit(semaphore_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
+    holdings held = ipckit_holdings(((row_object *)self->row)->id, self->index);
+    if (held.own < 1 && held.inherited > 0) {
+        Py_RETURN_NONE;
+    }
     return operate(self, 1, NULL, true);
 }
 

@@ -73,7 +73,7 @@ ipckit_add_semaphore_row(PyObject *module)
     if (type == NULL) {
         return -1;
     }
-    int added = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type);
-    return added;
+    native_state *state = PyModule_GetState(module);
+    state->semaphore_row_type = (PyTypeObject *)type;
+    return PyModule_AddType(module, state->semaphore_row_type);
 }

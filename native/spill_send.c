@@ -170,16 +170,16 @@ ipckit_piece_send(piece_object *self, PyObject *timeout)
     call.data = (const char *)&what;
     call.length = sizeof(spill_reference);
     ipckit_channel_is_sender(core);
-    ipckit_core_hold(core);
+    long forks = ipckit_core_hold(core);
     ring_sight before = ring_see(&core->r, POLL_SPACE);
     ring_result result = ipckit_call(core, &call);
     if (result == RING_OK) {
         self->index = -1;
     } else if (what.ours) {
-        ipckit_settle_space(core, before);
+        ipckit_settle_space(core, result, before);
         ipckit_ring_error(channel, result, "send", timeout);
     }
-    ipckit_core_drop(core);
+    ipckit_core_drop(core, forks);
     if (result != RING_OK && what.ours) {
         return NULL;
     }

@@ -1,5 +1,6 @@
 /* System V semaphores: semop on vectors, with a deadline, and SemOp, which is one entry of one. */
 #include "clock.h"
+#include "holdings.h"
 #include "native.h"
 #include "record.h"
 #include "sysv_sem.h"
@@ -203,8 +204,8 @@ wait_for(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
     }
 }
 
-int
-ipckit_semop(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
+static int
+operate(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 {
     /* At once needs no other thread to run meanwhile. */
     int result;
@@ -226,6 +227,36 @@ ipckit_semop(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
         errno = EAGAIN;
     }
     return result;
+}
+
+int
+ipckit_semop(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
+{
+    if (ipckit_holdings_begin(id, ops, count) < 0) {
+        return -1;
+    }
+    int result = operate(id, ops, count, wait_ns);
+    int error = errno;
+    ipckit_holdings_end(id, ops, count, result == 0);
+    if (result == -1 && (error == EIDRM || error == EINVAL)) {
+        ipckit_holdings_cleared(id, -1); /* the set was removed, and what was held of it is gone */
+    }
+    errno = error;
+    return result;
+}
+
+int
+ipckit_sembufs(const native_state *state, PyObject *tuple, struct sembuf *ops)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(tuple); i++) {
+        PyObject *op = PyTuple_GetItem(tuple, i);
+        if (!Py_IS_TYPE(op, state->semop_type)) {
+            PyErr_Format(PyExc_TypeError, "operation %zd is no SemOp", i);
+            return -1;
+        }
+        ops[i] = ((semop_object *)op)->op;
+    }
+    return 0;
 }
 
 static PyObject *
@@ -269,16 +300,9 @@ native_sem_ops(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
     }
     PyObject *result = NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *op = PyTuple_GetItem(ops, i);
-        if (!Py_IS_TYPE(op, state->semop_type)) {
-            PyErr_Format(PyExc_TypeError, "operation %zd is no SemOp", i);
-            goto done;
-        }
-        vector[i] = ((semop_object *)op)->op;
+    if (ipckit_sembufs(state, ops, vector) == 0) {
+        result = perform(id, vector, (size_t)count, wait_ns);
     }
-    result = perform(id, vector, (size_t)count, wait_ns);
-done:
     if (vector != staged) {
         PyMem_Free(vector);
     }

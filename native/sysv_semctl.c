@@ -1,4 +1,5 @@
 /* System V semaphores: semget and semctl. */
+#include "holdings.h"
 #include "native.h"
 
 #include <errno.h>
@@ -53,7 +54,13 @@ native_sem_get(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
         return NULL;
     }
     int result = semctl(id, index, command);
-    return result < 0 ? ipckit_oserror() : PyLong_FromLong(result);
+    if (result < 0) {
+        return ipckit_oserror();
+    }
+    if (command == IPC_RMID) {
+        ipckit_holdings_cleared(id, -1);
+    }
+    return PyLong_FromLong(result);
 }
 
 PyDoc_STRVAR(sem_setval_doc, "sem_setval(id, index, value, /)\n--\n\nsemctl(2) with SETVAL.");
@@ -70,6 +77,7 @@ native_sem_setval(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     if (semctl(id, index, SETVAL, (union semun){.val = value}) < 0) {
         return ipckit_oserror();
     }
+    ipckit_holdings_cleared(id, index);
     Py_RETURN_NONE;
 }
 
@@ -163,6 +171,7 @@ native_sem_setall(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
         ipckit_oserror();
         goto done;
     }
+    ipckit_holdings_cleared(id, -1);
     result = Py_NewRef(Py_None);
 done:
     PyMem_Free(values);

@@ -30,6 +30,8 @@ from ipckit import (
     Struct,
     Timeout,
     WouldBlock,
+    _msgq_posix,
+    _native,
 )
 from ipckit.msgq import PosixMessageQueueAttributes
 from ipckit.testing import Sandbox
@@ -430,32 +432,87 @@ def test_the_descriptor_of_a_closed_handle_goes_with_the_last_call_on_it(
         os.fstat(fd)
 
 
-def test_a_handler_may_close_the_handle_while_its_lock_is_held(
-    queue: PosixMessageQueue[bytes], signals: Any
+def test_an_argument_that_closes_the_handle_meets_a_closed_one(
+    queue: PosixMessageQueue[bytes],
 ) -> None:
-    """A signal's handler runs between any two steps of its own thread's call."""
-    handle = again(queue)
-    descriptor = handle._descriptor
+    class Closing(float):
+        def __float__(self) -> float:
+            handle.close()
+            return 60.0
 
-    class Lock:
-        def __init__(self, lock: Any) -> None:
-            self.lock = lock
+    for call in ("receive", "send"):
+        handle = again(queue)
+        fd = handle.fileno()
+        args = (b"x",) if call == "send" else ()
+        with pytest.raises(ClosedHandle):
+            getattr(handle, call)(*args, timeout=Closing(60.0))
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(fd)
+    assert len(queue) == 0
 
-        def __enter__(self) -> None:
-            self.lock.acquire()
-            if not handle.closed:
-                signals.send()
 
-        def __exit__(self, *_: object) -> None:
-            self.lock.release()
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_wait_is_one_native_call(
+    queue: PosixMessageQueue[bytes],
+    timeout: float | None,
+    meanwhile: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It looks, and goes to sleep, without Python code and an exception in between."""
+    calls: list[str] = []
+    received, sent = _native.mq_receive, _native.mq_send
+    for name in ("mq_receive", "mq_send"):
 
-    fd = handle.fileno()
-    descriptor._lock = Lock(descriptor._lock)  # type: ignore[assignment]
-    with signals.handled(lambda *_: handle.close()), pytest.raises(ClosedHandle):
-        handle.receive()
-    assert handle.closed
+        def counted(*args: Any, name: str = name) -> Any:
+            calls.append(name)
+            return getattr(_native, name)(*args)
+
+        monkeypatch.setattr(_msgq_posix, name, counted)
+    other = os.dup(queue.fileno())
+    for _ in range(2):  # the second goes to sleep without looking
+        with meanwhile(("mq_timedreceive", "poll"), lambda: sent(other, b"x", 0, 0)):
+            assert queue.receive(timeout=timeout).value == b"x"
+    assert calls == ["mq_receive"] * 2
+    for _ in range(queue.max_messages):
+        sent(other, b"x", 0, 0)
+    with meanwhile(("mq_timedsend", "poll"), lambda: received(other, 8, 0, None)):
+        queue.send(b"y", timeout=timeout)
+    assert calls == ["mq_receive"] * 2 + ["mq_send"]
+    os.close(other)
+
+
+def test_receives_sleep_and_look_as_messages_come(
+    queue: PosixMessageQueue[bytes], meanwhile: Callable[..., Any]
+) -> None:
+    """Whatever came before: an O_NONBLOCK of another program, messages that wait, none."""
+    flags = fcntl.fcntl(queue.fileno(), fcntl.F_GETFL)
+    for nonblocking in (0, os.O_NONBLOCK, 0):
+        fcntl.fcntl(queue.fileno(), fcntl.F_SETFL, flags | nonblocking)
+        for _ in range(3):
+            with meanwhile(("mq_timedreceive", "poll"), lambda: queue.send(b"later")):
+                assert queue.receive().value == b"later"
+            queue.send(b"now")
+            assert queue.receive().value == b"now"
+            with pytest.raises(WouldBlock):
+                queue.receive(timeout=0)
+            with pytest.raises(Timeout):
+                queue.receive(timeout=0.001)
+
+
+def test_a_bare_descriptor_is_not_closed_with_its_object() -> None:
+    reader, writer = os.pipe()
+    descriptor = _native.QueueDescriptor(reader)
+    with pytest.raises(OSError, match="descriptor") as caught:
+        _native.mq_receive(descriptor, 8, 0, None)  # which is no queue
+    assert caught.value.errno == errno.EBADF
+    del descriptor
+    os.fstat(reader)
+    descriptor = _native.QueueDescriptor(reader)
+    descriptor.close()
+    descriptor.close()
     with pytest.raises(OSError, match="descriptor"):
-        os.fstat(fd)
+        os.fstat(reader)
+    os.close(writer)
 
 
 # -- unlinking -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -228,19 +229,28 @@ def test_a_timeout_withdraws_and_is_not_counted(barrier: Barrier) -> None:
     assert not thread.is_alive()
 
 
-def test_one_who_times_out_just_as_all_have_come_has_come(
-    barrier: Barrier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_who_times_out_just_as_all_have_come_has_come(barrier: Barrier) -> None:
     # Between its timeout and its taking the mutex, the other comes.
-    withdraw, came = Barrier._withdraw, list[bool]()
+    mutex, came = barrier.semaphores[0], list[bool]()
 
-    def late(self: Barrier, *args: Any) -> bool:
-        came.append(barrier.wait(timeout=0))
-        return withdraw(self, *args)
+    def come() -> None:
+        with suppress(ipckit.Timeout):
+            came.append(barrier.wait(timeout=0.1))
 
-    monkeypatch.setattr(Barrier, "_withdraw", late)
-    assert barrier.wait(timeout=0) is False
-    assert came == [True]
+    opened = False
+    while not opened:
+        thread = threading.Thread(target=come)
+        thread.start()
+        while barrier.waiting == 0 and thread.is_alive():
+            os.sched_yield()
+        with mutex:
+            if barrier.waiting == 1:  # else it has withdrawn already
+                while mutex.waiting == 0:
+                    os.sched_yield()
+                barrier.semaphores.op([SemOp(4, +1), SemOp(1, +1)], 0)  # as the last to come does
+                opened = True
+        thread.join(60)
+    assert came == [False]
     assert barrier.semaphores.values == [1, 1, 0, 0, 0, 0, 2]
 
 
