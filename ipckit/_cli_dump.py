@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
@@ -207,7 +208,9 @@ def command(
                 return DONE
             import numpy as np  # noqa: PLC0415 - only for arrays
 
-            np.lib.format.write_array(_binary(stack, output), array, allow_pickle=False)
+            # To a file itself numpy writes at the file's position, and a pipe has none.
+            stream = SimpleNamespace(write=_binary(stack, output).write)
+            np.lib.format.write_array(stream, array, allow_pickle=False)
         elif struct is not None:
             length = struct.__plan__.size
             most = span[1] if count is None else min(span[1], count * length)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import quick_python
 
 from ipckit.testing import Child, Namespace, snapshot
 
@@ -70,11 +71,13 @@ def _leave_out_of_collections() -> None:
 
 def pytest_collection_finish() -> None:
     _leave_out_of_collections()
+    quick_python.install()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
     """Let pytest's own last collection find what became garbage after it was left out."""
+    quick_python.remove()
     gc.unfreeze()
 
 
@@ -143,6 +146,13 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
     if failed:
         for child in children:
             request.node.add_report_section("teardown", f"child {child.pid}", child.report())
+
+
+@pytest.fixture
+def exec_only() -> Iterator[None]:
+    """Start Python by an exec, for a test that is about that, or about what it then imports."""
+    with quick_python.exec_only():
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import posix_ipc
 import pytest
+from quick_python import EXEC
 
 from ipckit.testing import snapshot
 
@@ -41,7 +42,7 @@ def run(
     return subprocess.run(
         [sys.executable, "-B", "-m", "pytest", *options, "test_inner.py"],
         cwd=ns.directory,
-        env={**inherited, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        env={**inherited, EXEC: "1", "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         capture_output=True,
         text=True,
         check=False,
