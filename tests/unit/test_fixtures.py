@@ -39,10 +39,12 @@ def run(
     (ns.directory / "test_inner.py").write_text(HEAD + body)
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(ns.directory)]
     inherited = {name: text for name, text in os.environ.items() if name != UNSHARED}
+    # A zygote and plugins, which half a second goes to, are of no use here.
+    inherited |= {EXEC: "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [sys.executable, "-B", "-m", "pytest", *options, "test_inner.py"],
         cwd=ns.directory,
-        env={**inherited, EXEC: "1", "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        env={**inherited, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         capture_output=True,
         text=True,
         check=False,
