@@ -28,7 +28,7 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
 soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of messages
-	PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)
+	IPCKIT_TEST_EXEC=1 PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)
 
 bench: $(VENV)/.bench ## ipckit beside its peers, in one run; ARGS="channel --quick" for some of it
 	$(BIN)/python bench/run.py $(ARGS)

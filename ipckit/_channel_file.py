@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import inspect
 import os
-import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit import _native
@@ -183,7 +182,7 @@ def format_memory(
             shape.longest,
             fingerprint_of(codec),
             int(overwrite),
-            secrets.token_bytes(16),
+            os.urandom(16),
             text_of(codec)
             .encode("utf-8", "replace")[: _native.CHANNEL_TYPE_SIZE - 1]
             .decode("utf-8", "ignore"),

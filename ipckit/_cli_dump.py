@@ -130,6 +130,17 @@ def _binary(stack: ExitStack, output: str | None) -> BinaryIO:
     return sys.stdout.buffer
 
 
+class _Stream:
+    """A file that numpy takes for no file: it asks a file for its position, and a pipe has none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes, /) -> int:
+        """Write to the file."""
+        return self._file.write(data)
+
+
 def _check(struct: type[Struct] | None, given: dict[str, Any]) -> None:
     """Refuse options that say two different things."""
     forms = [name for name in ("--raw", "--dtype") if given[name]]
@@ -207,7 +218,8 @@ def command(
                 return DONE
             import numpy as np  # noqa: PLC0415 - only for arrays
 
-            np.lib.format.write_array(_binary(stack, output), array, allow_pickle=False)
+            stream = _Stream(_binary(stack, output))
+            np.lib.format.write_array(stream, array, allow_pickle=False)
         elif struct is not None:
             length = struct.__plan__.size
             most = span[1] if count is None else min(span[1], count * length)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
 from typing import Final, Self
 
 from ipckit.errors import InvalidArgument, NotFound, from_errno
@@ -90,7 +89,7 @@ class Key(int):
     @classmethod
     def random(cls) -> Self:
         """A key that is probably free, from 1 to 2**31 - 1."""
-        return cls(secrets.randbelow(2**31 - 1) + 1)
+        return cls(int.from_bytes(os.urandom(4), "little") % (2**31 - 1) + 1)
 
     def __repr__(self) -> str:
         return f"Key({self:#010x})"
@@ -150,7 +149,7 @@ class Name(str):
     @classmethod
     def random(cls, prefix: str = "ipckit") -> Self:
         """A name that is free but for a chance of one in 2**64."""
-        return cls(f"/{prefix}-{secrets.token_hex(8)}")
+        return cls(f"/{prefix}-{os.urandom(8).hex()}")
 
 
 def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | str) -> Key:

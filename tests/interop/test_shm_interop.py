@@ -353,6 +353,7 @@ assert "multiprocessing.resource_tracker" not in sys.modules
 """
 
 
+@pytest.mark.usefixtures("exec_only")
 def test_a_second_ipckit_process_that_exits_leaves_theirs_alone(ns: Namespace) -> None:
     name = ns.name()
     with Child(THEIR_SEGMENT, name[1:]) as theirs:

@@ -119,8 +119,14 @@ def test_arrays_go_to_npy(
     assert read.tobytes() == segment.read()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert results[1][1] == f"{np.frombuffer(b'amy' + bytes(3), 'u1').reshape(2, 3)!r}\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_arrays_go_to_a_pipe(segment: SysVSharedMemory, unbuffered: str) -> None:
+    name = f"m:{segment.id}"
     code = [sys.executable, "-m", "ipckit", "dump", name, "--dtype", "u1", "--output", "-"]
-    piped = subprocess.run(code, capture_output=True, check=True).stdout
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    piped = subprocess.run(code, capture_output=True, check=True, env=env).stdout
     assert np.load(io.BytesIO(piped)).tobytes() == segment.read()
 
 

@@ -187,6 +187,7 @@ def test_fingerprints_tell_layouts_apart() -> None:
     assert codec_for(renamed).fingerprint != codec_for(RECORD).fingerprint
 
 
+@pytest.mark.usefixtures("exec_only")
 def test_optional_packages_are_not_imported_and_are_named_when_missing() -> None:
     program = (
         "import sys; sys.modules['msgspec'] = None\n"

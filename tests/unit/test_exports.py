@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,11 @@ def test_each_error_can_be_had_from_the_package() -> None:
         if isinstance(value, type) and issubclass(value, errors.IpcError)
     }
     assert kinds <= set(package.__all__)
+
+
+@pytest.mark.usefixtures("exec_only")
+def test_importing_the_package_imports_nothing_that_few_need() -> None:
+    names = "numpy secrets random tempfile subprocess multiprocessing click msgspec pycparser"
+    code = f"import ipckit, sys; print(*(set({names!r}.split()) & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import posix_ipc
 import pytest
+from quick_python import EXEC
 
 from ipckit.testing import snapshot
 
@@ -38,6 +39,8 @@ def run(
     (ns.directory / "test_inner.py").write_text(HEAD + body)
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(ns.directory)]
     inherited = {name: text for name, text in os.environ.items() if name != UNSHARED}
+    # A zygote and plugins, which half a second goes to, are of no use here.
+    inherited |= {EXEC: "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [sys.executable, "-B", "-m", "pytest", *options, "test_inner.py"],
         cwd=ns.directory,

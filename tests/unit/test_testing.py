@@ -35,6 +35,9 @@ from ipckit.testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# `Child` promises a new interpreter.
+pytestmark = pytest.mark.usefixtures("exec_only")
+
 SHM = "/dev/shm"  # noqa: S108 - where Linux keeps them
 
 WAITS = """

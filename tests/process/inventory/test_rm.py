@@ -204,6 +204,7 @@ def test_who_reads_no_further_hears_no_complaint() -> None:
     assert b"Broken" not in told
 
 
+@pytest.mark.usefixtures("exec_only")
 def test_without_its_extra_it_says_what_to_install() -> None:
     hide = "import sys; sys.modules['click'] = None; import runpy; runpy.run_module('ipckit', "
     done = subprocess.run(
