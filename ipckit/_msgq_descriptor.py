@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
+from ipckit._descriptor import Descriptor
+from ipckit._files import path_of_fd
 from ipckit.errors import InvalidArgument
 from ipckit.keys import Name
 
@@ -16,25 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-class Descriptor:
-    """An open descriptor, closed once that was asked for and no call waits on it.
+class WaitedDescriptor(Descriptor):
+    """A descriptor that is closed once that was asked for and no call waits on it.
 
     Without the count, another thread could close it under a call that waits, and its number
     could come to mean another queue.
-
-    Args:
-        number: the descriptor, which this object takes over.
     """
 
-    __slots__ = ("__weakref__", "_closing", "_lock", "_number", "_users")
+    __slots__ = ("_closing", "_lock", "_users")
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, number: int, *, owned: bool = True) -> None:
         # Reentrant, because a signal's handler may close the handle while its thread is in here.
         self._lock = threading.RLock()
         self._users = 0
         self._closing = False
+        super().__init__(number, owned=owned)
         _OPEN.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, also while a call still waits."""
+        return self._closing
 
     @contextmanager
     def kept_open(self) -> Generator[int]:
@@ -55,9 +59,8 @@ class Descriptor:
             self._close_unused()
 
     def _close_unused(self) -> None:
-        if self._closing and self._users <= 0 and self._number >= 0:
-            number, self._number = self._number, -1
-            os.close(number)
+        if self._closing and self._users <= 0:
+            super().close()
 
     def _forked(self) -> None:
         # The threads that waited, or held the lock, are not in this process.
@@ -65,7 +68,7 @@ class Descriptor:
         self._users = 0
 
 
-_OPEN: Final[WeakSet[Descriptor]] = WeakSet()
+_OPEN: Final[WeakSet[WaitedDescriptor]] = WeakSet()
 
 
 def _forked() -> None:
@@ -88,6 +91,6 @@ def name_of(fd: int) -> Name | None:
         return None
     try:
         # A path where mqueue is mounted, if somebody opened it there.
-        return Name(Path(f"/proc/self/fd/{fd}").readlink().name)
+        return Name(Path(path_of_fd(fd)).name)
     except InvalidArgument:
         return None  # C programs can make names that are not text

@@ -125,13 +125,6 @@ def checked_max_fds(max_fds: int) -> int:
     return max_fds
 
 
-def close_all(numbers: Iterable[int]) -> None:
-    """Close descriptors, whatever becomes of the others."""
-    for number in numbers:
-        with suppress(OSError):
-            os.close(number)
-
-
 def check_fds(fds: Descriptors, *, max_fds: int, cut: bool, target: str) -> None:
     """Close descriptors that are not welcome, and say why.
 

@@ -16,7 +16,7 @@
 /* A channel as this process has it open; handles, views and loans hold it together. */
 typedef struct channel_core {
     ring r;
-    int memory_fd; /* the handle's; r.fd is for the locks alone */
+    int memory_fd; /* the handle's, -1 once that is closed; r.fd is for the locks alone */
     mapping_object *mapping;
     long refs;
     long forks;     /* how often this process came out of a fork since it was opened */
@@ -73,7 +73,8 @@ HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, u
                                       uint64_t length, bool loan);
 HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
 
-/* Takes over fd; NULL with an exception set, and fd is the caller's. */
+/* fd stays the caller's, who keeps it open for as long as memory_fd names it; NULL with an exception
+   set. */
 HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
 HIDDEN channel_core *ipckit_core_hold(channel_core *core);
 HIDDEN void ipckit_core_drop(channel_core *core);

@@ -92,7 +92,6 @@ ipckit_core_drop(channel_core *core)
         ring_leave(&core->r);
     }
     close_fd(&core->r.fd);
-    close_fd(&core->memory_fd);
     close_fd(&core->r.tell_fd);
     close_fd(&core->poll_fd[0]);
     close_fd(&core->poll_fd[1]);
