@@ -31,6 +31,7 @@ from ipckit import (
 )
 from ipckit._descriptor import Descriptor, handed_over
 from ipckit._msgq_descriptor import WaitedDescriptor
+from ipckit._shm_file import map_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     Make = Callable[[], Any]
 
 PACKAGE = str(Path(ipckit.__file__).parent)
+LOCKING = {map_file.__code__, WaitedDescriptor.close.__code__}
 OWNERS = {inspect.getfile(Descriptor), inspect.getfile(WaitedDescriptor)}
 
 
@@ -56,12 +58,15 @@ def identity(fd: int) -> tuple[int, int]:
 def left_alone(frame: FrameType) -> bool:
     """Whether a frame is where an exception would be lost, or is not ipckit's.
 
-    Between the kernel's call and the constructor of the owner a signal can cost one descriptor.
+    Between the kernel's call and the constructor of the owner a signal can cost one descriptor. Where
+    a lock is held, a traced exception can come before `__exit__`, and a signal's can not.
     """
     code = frame.f_code
     if not code.co_filename.startswith(PACKAGE):
         return True
     if code.co_name == "__init__" and code.co_filename in OWNERS:
+        return True
+    if code in LOCKING:
         return True
     caller: FrameType | None = frame
     while caller is not None:
