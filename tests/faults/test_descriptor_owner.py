@@ -58,8 +58,8 @@ def identity(fd: int) -> tuple[int, int]:
 def left_alone(frame: FrameType) -> bool:
     """Whether a frame is where an exception would be lost, or is not ipckit's.
 
-    Between the kernel's call and the constructor of the owner a signal can cost one descriptor. Where
-    a lock is held, a traced exception can come before `__exit__`, and a signal's can not.
+    Between the kernel's call and the constructor of the owner a signal can cost one descriptor.
+    Where a lock is held, a traced exception can come before `__exit__`, and a signal's can not.
     """
     code = frame.f_code
     if not code.co_filename.startswith(PACKAGE):
