@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from ipckit._aio_loop import Loop, Ticket, running
 from ipckit._deadline import checked_timeout
+from ipckit._descriptor import Descriptor
 from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ LOOKING: Final = Way(None, longest=_LONGEST_PAUSE)
 class Line:
     """The calls of one event loop that wait for the same, the longest waiting first."""
 
-    __slots__ = ("_fd", "loop", "tickets")
+    __slots__ = ("_duplicate", "loop", "tickets")
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.tickets: deque[Ticket] = deque()
-        self._fd = -1
+        self._duplicate: Descriptor | None = None
 
     def wake(self) -> None:
         """Have its head look again; in the loop's thread."""
@@ -79,19 +80,19 @@ class Line:
         """What its head waits on: a duplicate, which no other thread closes or waits on."""
         if way.fileno is None:
             return -1
-        if self._fd < 0:
+        if self._duplicate is None:
             number = way.fileno()
             try:
-                self._fd = os.dup(number)
+                self._duplicate = Descriptor(os.dup(number))
             except OSError as exc:
                 raise from_errno(exc.errno or errno.EIO, op="dup") from None
-        return self._fd
+        return self._duplicate.number
 
     def close(self) -> None:
         """Close the duplicate."""
-        if self._fd >= 0:
-            number, self._fd = self._fd, -1
-            os.close(number)
+        if self._duplicate is not None:
+            self._duplicate.close()
+            self._duplicate = None
 
 
 class Waiters:

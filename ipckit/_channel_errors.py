@@ -13,8 +13,8 @@ from ipckit._shm_file import name_descriptors
 from ipckit.errors import (
     Corrupt,
     InvalidArgument,
-    LimitReached,
     LayoutMismatch,
+    LimitReached,
     MessageTooLong,
     PeerGone,
     Timeout,
@@ -29,7 +29,7 @@ _PLACES: Final = "256 processes have used the channel and are alive, and it has 
 
 
 def ring_error(
-    result: int, op: str, target: str, timeout: float | None, longest: int, holder: int = 0
+    result: int, op: str, target: str, timeout: float | None, *, longest: int, holder: int
 ) -> IpcError:
     """The error for what an operation on a ring gave.
 
@@ -51,15 +51,11 @@ def ring_error(
         message = f"a message may have {longest:,} bytes at most"
         hint = "create the channel with a larger size; a message may take half of it"
         return MessageTooLong(message, errno=errno.EMSGSIZE, op=op, target=target, hint=hint)
-    waited = _waited(result, op, target, timeout)
-    if waited is not None:
-        return waited
     if result == _native.RING_BUSY:
         return _lock_taken(op, target, timeout, holder)
     if result == _native.RING_NO_PLACE:
         return LimitReached(_PLACES, errno=errno.EUSERS, op=op, target=target)
-    message = "the shared memory was overwritten, or its file was cut short"
-    return Corrupt(message, errno=errno.EUCLEAN, op=op, target=target)
+    return _waited(result, op, target, timeout)
 
 
 def _lock_taken(op: str, target: str, timeout: float | None, holder: int) -> IpcError:
@@ -87,6 +83,8 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
         message = "/proc is not mounted, and a channel is opened through /proc/self/fd"
         return from_errno(code, op=op, target=target, message=message)
     return name_descriptors(from_errno(code, op=op, target=target))
+
+
 def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
     """What to raise for what a codec raised, with the message's bytes as its ``raw``.
 
@@ -110,8 +108,8 @@ def attach(exc: BaseException, name: str, value: object) -> None:
         setattr(exc, name, value)
 
 
-def _waited(result: int, op: str, target: str, timeout: float | None) -> IpcError | None:
-    """The error of a call that waited for the other side in vain."""
+def _waited(result: int, op: str, target: str, timeout: float | None) -> IpcError:
+    """The error of a call that waited for the other side in vain, or met what no peer writes."""
     sending = not op.startswith("receive")
     if result in {_native.RING_EMPTY, _native.RING_FULL}:
         message = "the channel is full" if sending else "no message waits"
@@ -125,4 +123,5 @@ def _waited(result: int, op: str, target: str, timeout: float | None) -> IpcErro
         message = full if sending else "it is empty, and the last sender is gone"
         hint = 'peer_gone="wait" waits for somebody new'
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
-    return None
+    message = "the shared memory was overwritten, or its file was cut short"
+    return Corrupt(message, errno=errno.EUCLEAN, op=op, target=target)

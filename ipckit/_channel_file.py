@@ -7,11 +7,14 @@ import fcntl
 import hashlib
 import inspect
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit import _native
-from ipckit._fd_rights import check_access, check_seal
 from ipckit._arguments import int_argument
+from ipckit._descriptor import Descriptor, checked_fd
+from ipckit._fd_rights import check_access, check_seal
+from ipckit._files import LEASED, SHM, no_proc, open_file, path_of_fd, proc_missing, shm_error
 from ipckit._meaning import ctypes_fields
 from ipckit._shm_file import (
     READ_WRITE,
@@ -36,14 +39,17 @@ from ipckit.errors import (
 from ipckit.keys import Name
 
 if TYPE_CHECKING:
+    from ipckit._trust import Trust
     from ipckit.codec import Codec
 
-_DIRECTORY: Final = "/dev/shm"  # noqa: S108 - where POSIX shared memory lives
 _PREFIX: Final = "ipckit."
 _FULL: Final = (
     "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
     "Memory in Kubernetes; Channel.anonymous does not count there"
 )
+_INSTEAD: Final = "Channel.anonymous needs none"
+# What open(2) says of O_TMPFILE where the file system, or the kernel, does not know it.
+_NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 _UNIT: Final = 32
 _HEADER: Final = 16
 _LARGE: Final = 1024
@@ -112,7 +118,7 @@ def describe(name: Name | None) -> str:
 
 def path_of(name: Name) -> str:
     """The file of a named channel."""
-    return f"{_DIRECTORY}/{_PREFIX}{name[1:]}"
+    return f"{SHM}/{_PREFIX}{name[1:]}"
 
 
 def name_of_path(path: str) -> Name | None:
@@ -191,118 +197,183 @@ def format_memory(
         mapping.close()
 
 
-def _link(fd: int, path: str) -> None:
-    """Give a file without a name one."""
-    directory = os.open(_DIRECTORY, os.O_PATH | os.O_CLOEXEC)
+def _new_file(name: Name) -> tuple[Descriptor, str | None]:
+    """A new file in /dev/shm that no process can find, and its path if it has one."""
+    target = describe(name)
+    try:
+        # Without a name at first: nobody ever sees half a channel, nor is one left by a crash.
+        fd = os.open(SHM, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+    else:
+        return Descriptor(fd), None
+    error = shm_error(
+        code, path_of(name), op="open", target=target, creating=True, instead=_INSTEAD
+    )
+    if error is None and code in _NO_TMPFILE:
+        # Some file systems can't make a file without a name: this one gets a random name first.
+        path = f"{SHM}/.{_PREFIX}{os.urandom(8).hex()}"
+        try:
+            return Descriptor(open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)), path
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+    raise error or name_descriptors(from_errno(code, op="open", target=target))
+
+
+def _link(fd: int, hidden: str | None, path: str) -> None:
+    """Give a file its name, which no other file may have."""
+    if hidden is not None:
+        os.link(hidden, path, follow_symlinks=False)
+        return
+    directory = Descriptor(os.open(SHM, os.O_PATH | os.O_CLOEXEC))
     try:
         # With a directory, because without one Python calls link(2), which follows no link.
-        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=directory, follow_symlinks=True)
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=directory.number, follow_symlinks=True)
     finally:
-        os.close(directory)
+        directory.close()
 
 
-def make_file(name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool) -> int:
-    """A new named channel's file, which appears under its name complete; its descriptor.
+def make_file(
+    name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool
+) -> Descriptor:
+    """A new named channel's file, which appears under its name complete.
 
     Raises:
         AlreadyExists: there is a channel of that name.
         LimitReached: /dev/shm has no room, or RLIMIT_NOFILE is used up.
+        NotFound: there is no /dev/shm.
     """
     target = describe(name)
+    made, hidden = _new_file(name)
     try:
-        # Without a name at first: nobody ever sees half a channel, nor is one left by a crash.
-        fd = os.open(_DIRECTORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        code = exc.errno or errno.EIO
-        raise name_descriptors(from_errno(code, op="open", target=target)) from None
-    try:
-        os.fchmod(fd, mode)
-        format_memory(fd, shape, codec, overwrite=overwrite, target=target)
-        _link(fd, path_of(name))
+        os.fchmod(made.number, mode)
+        format_memory(made.number, shape, codec, overwrite=overwrite, target=target)
+        _link(made.number, hidden, path_of(name))
     except FileExistsError:
-        os.close(fd)
+        made.close()
         message = "the channel exists already"
         hint = f'find it with Channel.open("{name[1:]}", …), or use open_or_create'
         raise AlreadyExists(
             message, errno=errno.EEXIST, op="link", target=target, hint=hint
         ) from None
     except BaseException as exc:
-        os.close(fd)
+        made.close()
         if isinstance(exc, OSError) and not isinstance(exc, IpcError):
-            raise from_errno(exc.errno or errno.EIO, op="link", target=target) from None
+            raise _link_error(exc.errno or errno.EIO, path_of(name), target) from None
         raise
-    return _by_name(fd, name)
+    finally:
+        if hidden is not None:
+            with suppress(OSError):
+                os.unlink(hidden)  # noqa: PTH108 - a name, as the other calls take
+    return _by_name(made, name)
 
 
-def _by_name(fd: int, name: Name) -> int:
-    """The file's descriptor, opened by the name that it got: only by such does /proc show it."""
+def _link_error(code: int, path: str, target: str) -> IpcError:
+    if code == errno.ENOENT and proc_missing():
+        return no_proc(op="link", target=target)
+    error = shm_error(code, path, op="link", target=target, creating=True, instead=_INSTEAD)
+    return error or name_descriptors(from_errno(code, op="link", target=target))
+
+
+def _by_name(made: Descriptor, name: Name) -> Descriptor:
+    """The file, opened by the name that it got: only by such does /proc show it."""
     try:
-        found = os.open(path_of(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = Descriptor(open_file(path_of(name), os.O_RDWR | os.O_NOFOLLOW))
     except OSError:
-        return fd  # the mode does not allow it, or the name is gone already
-    wrong = fd if identity(fd) == identity(found) else found
-    os.close(wrong)
-    return found if wrong == fd else fd
+        return made  # the mode does not allow it, or the name is gone already
+    same = identity(made.number) == identity(found.number)
+    wrong, right = (made, found) if same else (found, made)
+    wrong.close()
+    return right
 
 
-def make_anonymous(shape: Shape, codec: Codec[Any], *, overwrite: bool) -> int:
+def make_anonymous(shape: Shape, codec: Codec[Any], *, overwrite: bool) -> Descriptor:
     """A new anonymous channel's memfd, sealed against being cut."""
-    fd = new_memfd("ipckit-channel")
+    made = Descriptor(new_memfd("ipckit-channel"))
     try:
-        format_memory(fd, shape, codec, overwrite=overwrite, target=describe(None))
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, int(Seal.SHRINK | Seal.GROW | Seal.SEAL))
+        format_memory(made.number, shape, codec, overwrite=overwrite, target=describe(None))
+        seals = int(Seal.SHRINK | Seal.GROW | Seal.SEAL)
+        fcntl.fcntl(made.number, fcntl.F_ADD_SEALS, seals)
     except BaseException:
-        os.close(fd)
+        made.close()
         raise
-    return fd
+    return made
 
 
-def open_file(name: Name) -> int:
-    """The descriptor of a named channel.
+def find_file(name: Name, trust: Trust) -> Descriptor:
+    """The file of a named channel.
+
+    Args:
+        name: the channel's name.
+        trust: whose channels are accepted.
 
     Raises:
         NotFound: there is none.
-        AccessDenied: its mode forbids it.
+        AccessDenied: its mode forbids it, or it is not to be trusted.
+        WouldBlock: another process holds a lease on it for seconds.
         Corrupt: what has that name is no channel.
     """
     target = describe(name)
     try:
-        return os.open(path_of(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = Descriptor(open_file(path_of(name), os.O_RDWR | os.O_NOFOLLOW))
     except OSError as exc:
         code = exc.errno or errno.EIO
+    else:
+        try:
+            trust.check_file(found.number, op="open", target=target)
+        except BaseException:
+            found.close()
+            raise
+        return found
+    path = path_of(name)
+    error = shm_error(code, path, op="open", target=target, creating=False, instead=_INSTEAD)
+    if error is not None:
+        raise error
     if code == errno.ENOENT:
         hint = f'make it with Channel.create("{name[1:]}", …)'
         raise NotFound("no such channel", errno=code, op="open", target=target, hint=hint)
     if code in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
         raise Corrupt("what has that name is no channel", errno=code, op="open", target=target)
+    message = LEASED if code == errno.EAGAIN else ""
     hint = "a channel takes the right to read and to write" if code == errno.EACCES else ""
-    raise name_descriptors(from_errno(code, op="open", target=target, hint=hint))
+    raise name_descriptors(from_errno(code, op="open", target=target, message=message, hint=hint))
 
 
-def reopened(fd: int) -> tuple[int, Name | None]:
-    """A second file description of a channel's memory, and the channel's name.
-
-    The kernel keeps the locks of a peer by file description, so each handle needs its own. This
-    gives no right that `fd` does not have, and does not wait for a lease on the file.
+def check_lent(fd: int) -> Name | None:
+    """Check a descriptor that came from elsewhere; the name that finds its channel, if one does.
 
     Raises:
-        InvalidArgument: `fd` is no file in memory that can be opened, or is a memfd that can be
-            cut.
-        AccessDenied: `fd` was not opened for reading and writing.
+        TypeError: it is not an integer.
+        InvalidArgument: it is not open, is open on something else than a file, gives no right to
+            the memory (O_PATH), or is a memfd that can be cut.
+        AccessDenied: it was not opened to read and to write.
     """
-    target = f"the channel of descriptor {fd}"
+    target = f"the channel of descriptor {checked_fd(fd)}"
     check_access(fd, write=True, target=target)
     check_seal(fd, target)
-    shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+    return name_of_path(path_of_fd(fd))
+
+
+def duplicate_file(fd: int) -> Descriptor:
+    """The file of a descriptor with a file description of its own, by which the kernel keeps locks.
+
+    This gives no right that `fd` does not have, and does not wait for a lease on the file.
+
+    Raises:
+        InvalidArgument: another process holds a lease on the file.
+        IpcError: /proc is not mounted, or RLIMIT_NOFILE is used up.
+    """
+    target = f"the channel of descriptor {fd}"
     try:
-        fresh = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        return Descriptor(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
     except BlockingIOError as exc:
         message = "another process holds a lease on the file"
         raise InvalidArgument(message, errno=exc.errno or 0, op="open", target=target) from None
     except OSError as exc:
         code = exc.errno or errno.EIO
-        raise name_descriptors(from_errno(code, op="open", target=target)) from None
-    return fresh, name_of_path(shown)
+    if code == errno.ENOENT and proc_missing():
+        raise no_proc(op="open", target=target)
+    raise name_descriptors(from_errno(code, op="open", target=target))
 
 
 def is_file(name: Name, file: tuple[int, int]) -> bool:

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast, overload
 
 from ipckit import _native, _process
 from ipckit._channel_errors import errno_error, ring_error, undecodable
 from ipckit._channel_file import (
+    check_lent,
     checked_name,
     describe,
+    duplicate_file,
+    find_file,
     is_file,
     make_anonymous,
     make_file,
     map_channel,
-    open_file,
     path_of,
-    reopened,
     shape_for,
     unlink_file,
 )
 from ipckit._channel_options import SPIN, check_options
 from ipckit._channel_slots import Layout, Loan, View
 from ipckit._deadline import Deadline
+from ipckit._descriptor import Descriptor, handed_over, reopened
+from ipckit._files import no_proc, proc_missing, unlink_own
 from ipckit._handle import Capabilities, Handle, checked_mode
-from ipckit._shm_file import checked_fd, duplicate_for_child, identity, is_spawning
+from ipckit._making import PATIENCE, find_or_make
+from ipckit._shm_file import duplicate_for_child, identity, is_spawning
+from ipckit._trust import Trust
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import BytesCodec, codec_for
-from ipckit.errors import (
-    AlreadyExists,
-    InvalidArgument,
-    NotFound,
-    Timeout,
-)
+from ipckit.errors import InvalidArgument, NotFound
 from ipckit.keys import Name
 
 if TYPE_CHECKING:
@@ -42,7 +41,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ipckit._channel import Channel
-    from ipckit._channel_options import PeerGonePolicy
+    from ipckit._channel_options import (
+        CreateOptions,
+        OpenOptions,
+        OpenOrCreateOptions,
+        PeerGonePolicy,
+    )
     from ipckit._typing import PayloadType
     from ipckit.codec import Codec
     from ipckit.errors import IpcError
@@ -53,6 +57,7 @@ os.register_at_fork(after_in_child=_native.channels_forked)
 class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
     """A channel as an object: made, found, described and removed."""
 
+    _descriptor: Descriptor
     caps = Capabilities(
         pollable=True,
         timed=True,
@@ -63,16 +68,18 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
 
     def __init__(
         self,
-        fd: int,
+        memory: Descriptor,
         name: Name | None,
         payload: Any,
         *,
         owner: bool,
         peer_gone: PeerGonePolicy,
         spin: int,
+        owner_uid: int | None = None,
     ) -> None:
-        self._name, self._payload, self._fd = name, payload, fd
-        self._options = (peer_gone, spin)
+        self._name, self._payload, self._descriptor = name, payload, memory
+        self._options = (peer_gone, spin, owner_uid)
+        fd = memory.number
         codec: Codec[Any] = codec_for(payload)
         self._codec: Codec[T] = codec
         self._layout = Layout(codec)
@@ -87,7 +94,10 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
             self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
         except OSError as exc:
-            raise errno_error(exc.errno or errno.EIO, "open", self._target) from None
+            code = exc.errno or errno.EIO
+            if code == errno.ENOENT and proc_missing():
+                raise no_proc(op="open", target=self._target) from None
+            raise errno_error(code, "open", self._target) from None
         finally:
             mapping.close()  # what is attached keeps it mapped
         Handle.__init__(self, owner=owner)
@@ -100,13 +110,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         cls,
         name: str | None,
         type: np.dtype[Any],
-        *,
-        capacity: int = ...,
-        size: int | None = ...,
-        mode: int = ...,
-        overwrite: bool = ...,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[CreateOptions],
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
@@ -114,13 +118,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         cls,
         name: str | None = ...,
         type: PayloadType[V] = ...,
-        *,
-        capacity: int = ...,
-        size: int | None = ...,
-        mode: int = ...,
-        overwrite: bool = ...,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[CreateOptions],
     ) -> Channel[V]: ...
     @classmethod
     def create(
@@ -156,6 +154,8 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         Raises:
             AlreadyExists: there is a channel of that name.
             LimitReached: /dev/shm has no room for it, or RLIMIT_NOFILE is used up.
+            NotFound: the system has no /dev/shm.
+            AccessDenied: /dev/shm does not let this process write.
             InvalidArgument: an argument is out of range.
             TypeError: `type` is no payload type.
         """
@@ -164,12 +164,12 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         codec: Codec[Any] = codec_for(type)
         shape = shape_for(codec, capacity, size)
         wanted = Name.random("channel") if name is None else checked_name(name)
-        fd = make_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
+        made = make_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
+        file = identity(made.number)
         try:
-            return cls._opened(fd, wanted, type, owner=True, peer_gone=peer_gone, spin=spin)
+            return cls._opened(made, wanted, type, owner=True, peer_gone=peer_gone, spin=spin)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(path_of(wanted))  # noqa: PTH108 - a name, as the other calls take
+            unlink_own(path_of(wanted), file)
             raise
 
     @overload
@@ -178,9 +178,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         cls,
         name: str,
         type: np.dtype[Any],
-        *,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[OpenOptions],
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
@@ -188,9 +186,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         cls,
         name: str,
         type: PayloadType[V] = ...,
-        *,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[OpenOptions],
     ) -> Channel[V]: ...
     @classmethod
     def open(
@@ -200,6 +196,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         *,
         peer_gone: PeerGonePolicy = "raise",
         spin: int = SPIN,
+        owner_uid: int | None = None,
     ) -> Channel[Any]:
         """Find a channel by its name; never makes one, never owns it.
 
@@ -208,19 +205,24 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             type: what the messages are; the same as its maker said.
             peer_gone: as in `create`, for this handle.
             spin: as in `create`, for this handle.
+            owner_uid: a user whose channel is accepted beside this user's and root's.
 
         Raises:
             NotFound: there is no channel of that name.
             LayoutMismatch: its messages are of another type; the message shows both.
-            AccessDenied: the mode does not allow both reading and writing.
+            AccessDenied: the mode does not allow both reading and writing, or the channel belongs
+                to another user, who could have put anything into it.
             Corrupt: what has that name is no channel.
             LimitReached: RLIMIT_NOFILE is used up, or 256 have it open.
             InvalidArgument: an argument is out of range.
         """
         check_options(peer_gone, spin)
-        wanted = checked_name(name)
-        fd = open_file(wanted)
-        return cls._opened(fd, wanted, type, owner=False, peer_gone=peer_gone, spin=spin)
+        options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
+        return cls._found(checked_name(name), type, Trust(owner_uid), options)
+
+    @classmethod
+    def _found(cls, name: Name, type: Any, trust: Trust, options: OpenOptions) -> Channel[Any]:
+        return cls._opened(find_file(name, trust), name, type, owner=False, **options)
 
     @overload
     @classmethod
@@ -228,14 +230,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         cls,
         name: str,
         type: np.dtype[Any],
-        *,
-        capacity: int = ...,
-        size: int | None = ...,
-        mode: int = ...,
-        overwrite: bool = ...,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
-        timeout: float | None = ...,
+        **options: Unpack[OpenOrCreateOptions],
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
@@ -243,14 +238,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         cls,
         name: str,
         type: PayloadType[V] = ...,
-        *,
-        capacity: int = ...,
-        size: int | None = ...,
-        mode: int = ...,
-        overwrite: bool = ...,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
-        timeout: float | None = ...,
+        **options: Unpack[OpenOrCreateOptions],
     ) -> Channel[V]: ...
     @classmethod
     def open_or_create(
@@ -264,7 +252,8 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         overwrite: bool = False,
         peer_gone: PeerGonePolicy = "raise",
         spin: int = SPIN,
-        timeout: float | None = 1.0,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> Channel[Any]:
         """Find a channel, or make it; the handle owns it only if it made it.
 
@@ -273,22 +262,32 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             type: what the messages are.
             capacity: of a channel that is made, as `size`, `mode` and `overwrite`.
             size: see `create`.
-            mode: see `create`.
+            mode: see `create`; also the widest mode of a channel that is found.
             overwrite: see `create`.
             peer_gone: see `create`.
             spin: see `create`.
             timeout: seconds to keep trying while others make and unlink it meanwhile.
+            owner_uid: as in `open`.
 
         Raises:
             Timeout: others made and unlinked it until the deadline.
+            AccessDenied: also when the channel that is there lets other users do more than `mode`.
             IpcError: as `create` and `open`.
         """
         deadline = Deadline(timeout)
+        wanted, trust = checked_name(name), Trust(owner_uid, checked_mode(mode))
+        check_options(peer_gone, spin)
         shape_for(codec_for(type), capacity, size)  # wrong is wrong, whether it is there or not
-        while True:
-            with suppress(NotFound):
-                return cls.open(name, type, peer_gone=peer_gone, spin=spin)
+        options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
+
+        def find() -> Channel[Any]:
+            return cls._found(wanted, type, trust, options)
+
+        def make() -> Channel[Any]:
+            # Making one costs its memory: look first.
             try:
+                return find()
+            except NotFound:
                 return cls.create(
                     name,
                     type,
@@ -299,12 +298,8 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
                     peer_gone=peer_gone,
                     spin=spin,
                 )
-            except AlreadyExists:
-                if not deadline.expired:
-                    continue
-            message = "it keeps being made and unlinked"
-            target = describe(checked_name(name))
-            raise Timeout(message, errno=errno.ETIMEDOUT, op="open", target=target)
+
+        return find_or_make(make, find, deadline, op="open", target=describe(wanted))
 
     @overload
     @classmethod
@@ -359,8 +354,8 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         """
         check_options(peer_gone, spin)
         codec: Codec[Any] = codec_for(type)
-        fd = make_anonymous(shape_for(codec, capacity, size), codec, overwrite=overwrite)
-        return cls._opened(fd, None, type, owner=True, peer_gone=peer_gone, spin=spin)
+        memory = make_anonymous(shape_for(codec, capacity, size), codec, overwrite=overwrite)
+        return cls._opened(memory, None, type, owner=True, peer_gone=peer_gone, spin=spin)
 
     @overload
     @classmethod
@@ -409,17 +404,21 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             IpcError: as `open`.
         """
         check_options(peer_gone, spin)
-        fresh, name = reopened(checked_fd(fd))
-        channel = cls._opened(fresh, name, type, owner=False, peer_gone=peer_gone, spin=spin)
-        os.close(fd)
-        return channel
+        name = check_lent(fd)
+
+        def make(lent: Descriptor) -> Channel[Any]:
+            memory = duplicate_file(lent.number)
+            return cls._opened(memory, name, type, owner=False, peer_gone=peer_gone, spin=spin)
+
+        # The caller's goes with the `Descriptor`, which is dropped once it is not the caller's.
+        return handed_over(Descriptor(fd, owned=False), make)
 
     @classmethod
-    def _opened(cls, fd: int, *args: Any, **options: Any) -> Channel[Any]:
+    def _opened(cls, memory: Descriptor, *args: Any, **options: Any) -> Channel[Any]:
         try:
-            return cast("Channel[Any]", cls(fd, *args, **options))
+            return cast("Channel[Any]", cls(memory, *args, **options))
         except BaseException:
-            os.close(fd)
+            memory.close()
             raise
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -437,7 +436,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
             ClosedHandle: the handle is closed.
         """
         self._check_open("memory_fd")
-        return self._fd
+        return self._descriptor.number
 
     def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
         """Called by a native operation that failed."""
@@ -448,7 +447,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
         if result == _native.RING_BUSY:
             pid, token = self._lock_holder(1 if op.startswith("receive") else 2)
             holder = _process.pid_of(token) or pid
-        return ring_error(result, op, self._target, timeout, longest, holder)
+        return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
 
     def _explain_errno(self, code: int, op: str) -> IpcError:
         """Called by a native operation that got no place among the peers, or no descriptor."""
@@ -460,6 +459,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
 
     def _release(self) -> None:
         self._detach()
+        self._descriptor.close()
 
     def _remove(self) -> None:
         if self._name is None:
@@ -479,7 +479,7 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
 
     def _reopen_args(self) -> tuple[Any, ...]:
         if is_spawning():
-            return (duplicate_for_child(self._fd), self._payload, *self._options)
+            return (duplicate_for_child(self._descriptor.number), self._payload, *self._options)
         if self._name is None:
             message = "an anonymous channel pickles only into a child that multiprocessing starts"
             raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
@@ -487,7 +487,12 @@ class ChannelObject(_native.ChannelBase, Handle, Generic[T]):
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
-        found, payload, peer_gone, spin = args
+        found, payload, peer_gone, spin, owner_uid = args
         if isinstance(found, str):
-            return cast("Self", cls.open(found, payload, peer_gone=peer_gone, spin=spin))
-        return cast("Self", cls.from_fd(found.detach(), payload, peer_gone=peer_gone, spin=spin))
+            opened = cls.open(found, payload, peer_gone=peer_gone, spin=spin, owner_uid=owner_uid)
+            return cast("Self", opened)
+
+        def make(fd: int) -> Channel[Any]:
+            return cls.from_fd(fd, payload, peer_gone=peer_gone, spin=spin)
+
+        return cast("Self", reopened(found.detach(), make))

@@ -1,9 +1,9 @@
-"""What a handle of a channel can be told about waiting."""
+"""The options of a channel, and of a handle of one."""
 
 from __future__ import annotations
 
 import errno
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 from ipckit.errors import InvalidArgument
 
@@ -11,6 +11,32 @@ PeerGonePolicy = Literal["raise", "wait"]
 
 SPIN: Final = 8000
 _SPIN_MOST: Final = 1_000_000
+
+
+class OpenOptions(TypedDict, total=False):
+    """What `Channel.open` takes by keyword."""
+
+    peer_gone: PeerGonePolicy
+    spin: int
+    owner_uid: int | None
+
+
+class CreateOptions(TypedDict, total=False):
+    """What `Channel.create` takes by keyword."""
+
+    capacity: int
+    size: int | None
+    mode: int
+    overwrite: bool
+    peer_gone: PeerGonePolicy
+    spin: int
+
+
+class OpenOrCreateOptions(CreateOptions, total=False):
+    """What `Channel.open_or_create` takes by keyword."""
+
+    timeout: float | None
+    owner_uid: int | None
 
 
 def check_options(peer_gone: str, spin: int) -> None:

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ipckit._files import path_of_fd
 from ipckit._limits import user_name
 from ipckit.errors import InvalidArgument, from_errno
 
@@ -146,4 +147,4 @@ def _seals(fd: int) -> int | None:
 def _is_memfd(fd: int) -> bool:
     # Named objects are in a file system that is mounted somewhere. A memfd is in none, and its
     # text is not a path, whatever its label.
-    return os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:")  # noqa: PTH115 - text
+    return path_of_fd(fd).startswith("/memfd:")

@@ -20,6 +20,8 @@ from ipckit.errors import ClosedHandle, InvalidArgument, NotFound
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ipckit._descriptor import Descriptor
+
 _MODE_MAX = 0o777
 
 
@@ -75,9 +77,11 @@ class Handle(ABC):
     _awaiting: Waiting | None = None
 
     def __init__(self, *, owner: bool) -> None:
-        self._closed = False
         self._owned = owner
         self._born = _Forks.count
+        # Last: `__del__` leaves alone what has not come so far. What `_release` needs, a subclass
+        # sets before it calls this.
+        self._closed = False
 
     @abstractmethod
     def _release(self) -> None:
@@ -86,6 +90,11 @@ class Handle(ABC):
     @abstractmethod
     def _remove(self) -> None:
         """Remove the object from the system, or raise NotFound."""
+
+    def _failed(self) -> bool:
+        """Whether making the handle failed: its descriptor is closed, or the caller's again."""
+        held: Descriptor | None = getattr(self, "_descriptor", None)
+        return held is not None and (held.closed or not held.owned)
 
     def _still_ours(self) -> bool:
         """Whether the name still leads to this object, and not to a later one."""
@@ -191,7 +200,7 @@ class Handle(ABC):
             return  # closed, or a constructor that failed
         try:
             # A copy that a fork made was opened by the parent, whose mistake this is not.
-            if self._born == _Forks.count:
+            if self._born == _Forks.count and not self._failed():
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         finally:
             self.close()

@@ -5,8 +5,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ipckit import _native
+from ipckit._descriptor import Descriptor
+from ipckit._files import path_of_fd
 from ipckit.errors import InvalidArgument
 from ipckit.keys import Name
+
+
+class WaitedDescriptor(Descriptor):
+    """A queue's descriptor, which is closed once that was asked for and no call waits on it.
+
+    Attributes:
+        calls: what native calls take; it counts those that are being made.
+    """
+
+    __slots__ = ("calls",)
+
+    def __init__(self, number: int, *, owned: bool = True) -> None:
+        self.calls = _native.QueueDescriptor(number)
+        super().__init__(number, owned=owned)
+
+    def close(self) -> None:
+        """Close it, now or when the last call that waits is done."""
+        number, self._number = self._number, -1
+        if self.owned and number >= 0:
+            self.calls.close()
 
 
 def file_of(fd: int) -> tuple[int, int]:
@@ -21,6 +44,6 @@ def name_of(fd: int) -> Name | None:
         return None
     try:
         # A path where mqueue is mounted, if somebody opened it there.
-        return Name(Path(f"/proc/self/fd/{fd}").readlink().name)
+        return Name(Path(path_of_fd(fd)).name)
     except InvalidArgument:
         return None  # C programs can make names that are not text

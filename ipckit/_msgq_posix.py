@@ -66,7 +66,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
         if timeout is not None:
             checked_timeout(timeout)
         try:
-            mq_send(self._descriptor, data, priority, timeout)
+            mq_send(self._calls, data, priority, timeout)
         except (OSError, ValueError) as exc:
             if raised_elsewhere(exc):
                 raise
@@ -95,7 +95,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
         if timeout is not None:
             checked_timeout(timeout)
         try:
-            raw = mq_receive(self._descriptor, self._max_size, timeout, self._record)
+            raw = mq_receive(self._calls, self._max_size, timeout, self._record)
         except OSError as exc:
             if raised_elsewhere(exc):
                 raise
@@ -107,7 +107,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
     def _take(self) -> _native.Message[T] | None:
         """`receive` without waiting; None where it can't be done, and `receive` would say why."""
         try:
-            raw = mq_receive(self._descriptor, self._max_size, 0, self._record)
+            raw = mq_receive(self._calls, self._max_size, 0, self._record)
         except OSError as exc:
             if raised_elsewhere(exc):
                 raise

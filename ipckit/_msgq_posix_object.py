@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
@@ -13,22 +14,23 @@ import posix_ipc
 from ipckit import _native
 from ipckit._arguments import int_argument
 from ipckit._deadline import Deadline
+from ipckit._descriptor import handed_over
 from ipckit._handle import Capabilities, checked_mode
 from ipckit._limits import sysctl
+from ipckit._making import PATIENCE, find_or_make
 from ipckit._msgq_base import MessageQueue
-from ipckit._msgq_descriptor import file_of, name_of
+from ipckit._msgq_descriptor import WaitedDescriptor, file_of, name_of
 from ipckit._msgq_posix_errors import create_error, describe, open_error
 from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._trust import Trust, unpickles
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
 from ipckit.errors import (
     AccessDenied,
-    AlreadyExists,
     InvalidArgument,
     IpcError,
     LayoutMismatch,
     NotFound,
-    Timeout,
 )
 from ipckit.keys import Name
 
@@ -72,19 +74,30 @@ class PosixQueueObject(MessageQueue[T]):
         unlink_destroys_now=False,
     )
 
-    def __init__(self, fd: int, name: Name | None, payload: AnyPayload, *, owner: bool) -> None:
+    _descriptor: WaitedDescriptor
+
+    def __init__(
+        self,
+        descriptor: WaitedDescriptor,
+        name: Name | None,
+        payload: AnyPayload,
+        *,
+        owner: bool,
+        owner_uid: int | None = None,
+    ) -> None:
         self._name = name
-        super().__init__(payload, owner=owner)
-        self._fd = fd
+        self._descriptor = descriptor
         self._notifier: Notifier | None = None
-        self._descriptor = _native.QueueDescriptor(fd)
+        self._calls = descriptor.calls
+        self._owner_uid = owner_uid
+        fd = self._fd = descriptor.number
+        super().__init__(payload, owner=owner)
         _, self._max_messages, self._max_size, _ = _native.mq_getattr(fd)
         self._file = file_of(fd)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         self._access = {os.O_RDONLY: "readonly", os.O_WRONLY: "writeonly"}.get(access, "")
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
         if codec.size is not None and codec.size > self._max_size:
-            self._closed = True  # the caller closes the descriptor
             message = (
                 f"{codec.name} takes {codec.size} bytes, "
                 f"and the queue's messages hold {self._max_size}"
@@ -160,25 +173,39 @@ class PosixQueueObject(MessageQueue[T]):
             queue = posix_ipc.MessageQueue(
                 str(wanted), posix_ipc.O_CREX, mode, max_messages, max_size
             )
+            made = WaitedDescriptor(queue.mqd)
         except PEER_ERRORS as exc:
             raise create_error(exc, wanted, max_messages, max_size) from None
         try:
-            os.fchmod(queue.mqd, mode)
-            return _public(cls(queue.mqd, wanted, type, owner=True))
+            os.fchmod(made.number, mode)
+            return _public(cls(made, wanted, type, owner=True))
         except BaseException:
-            queue.close()
-            posix_ipc.unlink_message_queue(str(wanted))
+            made.close()
+            with suppress(*PEER_ERRORS):  # another process may have unlinked it
+                posix_ipc.unlink_message_queue(str(wanted))
             raise
 
     @overload
     @classmethod
     def open(
-        cls, name: str, type: np.dtype[Any], *, readonly: bool = ..., writeonly: bool = ...
+        cls,
+        name: str,
+        type: np.dtype[Any],
+        *,
+        readonly: bool = ...,
+        writeonly: bool = ...,
+        owner_uid: int | None = ...,
     ) -> PosixMessageQueue[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def open(
-        cls, name: str, type: PayloadType[V] = ..., *, readonly: bool = ..., writeonly: bool = ...
+        cls,
+        name: str,
+        type: PayloadType[V] = ...,
+        *,
+        readonly: bool = ...,
+        writeonly: bool = ...,
+        owner_uid: int | None = ...,
     ) -> PosixMessageQueue[V]: ...
     @classmethod
     def open(
@@ -188,6 +215,7 @@ class PosixQueueObject(MessageQueue[T]):
         *,
         readonly: bool = False,
         writeonly: bool = False,
+        owner_uid: int | None = None,
     ) -> PosixMessageQueue[Any]:
         """Find a queue by its name; never makes one, never owns it.
 
@@ -196,10 +224,13 @@ class PosixQueueObject(MessageQueue[T]):
             type: the payload type.
             readonly: only receive; takes only the right to read.
             writeonly: only send; takes only the right to write.
+            owner_uid: with `codec.Pickle`, a user whose queue is accepted beside this user's and
+                root's. A queue of other payloads is opened whosoever it is.
 
         Raises:
             NotFound: there is no queue of that name.
-            AccessDenied: the queue's mode forbids it.
+            AccessDenied: the queue's mode forbids it; or with `codec.Pickle`, it belongs to another
+                user, whose code would run in this process.
             LayoutMismatch: `type` has a fixed size above the queue's.
             LimitReached: RLIMIT_NOFILE is used up.
             InvalidArgument: `name` can't be one, or both `readonly` and `writeonly`.
@@ -207,15 +238,17 @@ class PosixQueueObject(MessageQueue[T]):
         See mq_open(3).
         """
         codec_for(type)
-        wanted = Name(name)
+        wanted, trust = Name(name), Trust(owner_uid)
         if readonly and writeonly:
             message = "a queue opens readonly or writeonly, not both"
             raise InvalidArgument(message, errno=errno.EINVAL)
-        fd = _open(wanted, readonly=readonly, writeonly=writeonly)
+        found = _open(wanted, readonly=readonly, writeonly=writeonly)
         try:
-            return _public(cls(fd, wanted, type, owner=False))
+            if unpickles(type):
+                trust.check_file(found.number, op="mq_open", target=describe(wanted))
+            return _public(cls(found, wanted, type, owner=False, owner_uid=owner_uid))
         except BaseException:
-            os.close(fd)
+            found.close()
             raise
 
     @overload
@@ -229,6 +262,7 @@ class PosixQueueObject(MessageQueue[T]):
         max_size: int | None = ...,
         mode: int = ...,
         timeout: float | None = ...,
+        owner_uid: int | None = ...,
     ) -> PosixMessageQueue[npt.NDArray[Any]]: ...
     @overload
     @classmethod
@@ -241,6 +275,7 @@ class PosixQueueObject(MessageQueue[T]):
         max_size: int | None = ...,
         mode: int = ...,
         timeout: float | None = ...,
+        owner_uid: int | None = ...,
     ) -> PosixMessageQueue[V]: ...
     @classmethod
     def open_or_create(
@@ -251,7 +286,8 @@ class PosixQueueObject(MessageQueue[T]):
         max_messages: int = 10,
         max_size: int | None = None,
         mode: int = 0o600,
-        timeout: float | None = None,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> PosixMessageQueue[Any]:
         """Find a queue, or make it; the handle owns it only if it made it.
 
@@ -260,30 +296,33 @@ class PosixQueueObject(MessageQueue[T]):
             type: the payload type.
             max_messages: as in `create`, for a queue that is made.
             max_size: as in `create`, for a queue that is made.
-            mode: as in `create`, for a queue that is made.
+            mode: as in `create`, for a queue that is made; the widest mode of one that is found.
             timeout: seconds to keep trying while others make and unlink it meanwhile.
+            owner_uid: a user whose queue is accepted beside this user's and root's.
 
         Raises:
+            AccessDenied: the queue that is there belongs to another user, or lets other users do
+                more than `mode`; also as `create` and `open`.
             Timeout: others made and unlinked it until the deadline.
             IpcError: as `create` and `open`.
         """
         deadline = Deadline(timeout)
-        while True:
+        target, trust = describe(Name(name)), Trust(owner_uid, checked_mode(mode))
+        allowed: dict[str, Any] = {} if owner_uid is None else {"owner_uid": owner_uid}
+
+        def make() -> PosixMessageQueue[Any]:
+            return cls.create(name, type, max_messages=max_messages, max_size=max_size, mode=mode)
+
+        def find() -> PosixMessageQueue[Any]:
+            found: PosixMessageQueue[Any] = cls.open(name, type, **allowed)
             try:
-                return cls.create(
-                    name, type, max_messages=max_messages, max_size=max_size, mode=mode
-                )
-            except AlreadyExists:
-                try:
-                    return cls.open(name, type)
-                except NotFound:
-                    if deadline.expired:
-                        raise Timeout(
-                            "it keeps being made and unlinked",
-                            errno=errno.ETIMEDOUT,
-                            op="mq_open",
-                            target=describe(Name(name)),
-                        ) from None
+                trust.check_file(found.fileno(), op="mq_open", target=target)
+            except BaseException:
+                found.close()
+                raise
+            return found
+
+        return find_or_make(make, find, deadline, op="mq_open", target=target)
 
     @overload
     @classmethod
@@ -312,7 +351,11 @@ class PosixQueueObject(MessageQueue[T]):
         except (OSError, ValueError) as exc:
             message = f"descriptor {fd} is no POSIX message queue"
             raise InvalidArgument(message, errno=getattr(exc, "errno", errno.EBADF)) from None
-        return _public(cls(fd, name_of(fd), type, owner=False))
+        name = name_of(fd)
+        return handed_over(
+            WaitedDescriptor(fd, owned=False),
+            lambda queue: _public(cls(queue, name, type, owner=False)),
+        )
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -376,13 +419,13 @@ class PosixQueueObject(MessageQueue[T]):
 
     def _still_ours(self) -> bool:
         try:
-            fd = _open(self._name or Name("-"), readonly=True)
+            found = _open(self._name or Name("-"), readonly=True)
         except IpcError:
             return True
         try:
-            return file_of(fd) == self._file
+            return file_of(found.number) == self._file
         finally:
-            os.close(fd)
+            found.close()
 
     @property
     def _target(self) -> str:
@@ -395,13 +438,17 @@ class PosixQueueObject(MessageQueue[T]):
         if self._name is None:
             message = "an unlinked queue can't be pickled; pass its descriptor over a UNIX socket"
             raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
-        return (str(self._name), self._payload, self._access)
+        return (str(self._name), self._payload, self._access, self._owner_uid)
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
-        name, payload, access = args
+        name, payload, access, owner_uid = args
         handle: Any = cls.open(
-            name, payload, readonly=access == "readonly", writeonly=access == "writeonly"
+            name,
+            payload,
+            readonly=access == "readonly",
+            writeonly=access == "writeonly",
+            owner_uid=owner_uid,
         )
         return handle  # type: ignore[no-any-return] # the payload's type is not known here
 
@@ -412,12 +459,12 @@ def _default_size() -> int:
     return min((value for value in values if value), default=_DEFAULT_SIZE)
 
 
-def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> int:
+def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> WaitedDescriptor:
+    access = {"read": not writeonly, "write": not readonly}
     try:
-        queue = posix_ipc.MessageQueue(str(name), 0, read=not writeonly, write=not readonly)
+        return WaitedDescriptor(posix_ipc.MessageQueue(str(name), 0, **access).mqd)
     except PEER_ERRORS as exc:
         raise open_error(exc, name) from None
-    return int(queue.mqd)
 
 
 def _public(handle: Any) -> PosixMessageQueue[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import sysv_ipc
@@ -12,6 +13,7 @@ from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, checked_mode
 from ipckit._limits import described, sysctl
+from ipckit._making import PATIENCE, find_or_make
 from ipckit._msgq_base import MessageQueue
 from ipckit._msgq_stat import QUEUES, SysVMessageQueueStat
 from ipckit._msgq_sysv_errors import (
@@ -20,14 +22,14 @@ from ipckit._msgq_sysv_errors import (
 )
 from ipckit._peers import PEER_ERRORS, errno_of
 from ipckit._sysv import SysVObject
+from ipckit._trust import Trust, unpickles
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
 from ipckit.errors import (
     AccessDenied,
     AlreadyExists,
     InvalidArgument,
-    NotFound,
-    Timeout,
+    Removed,
     from_errno,
 )
 from ipckit.keys import Key
@@ -56,9 +58,18 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         unlink_destroys_now=True,
     )
 
-    def __init__(self, queue_id: int, key: Key | None, payload: AnyPayload, *, owner: bool) -> None:
+    def __init__(
+        self,
+        queue_id: int,
+        key: Key | None,
+        payload: AnyPayload,
+        *,
+        owner: bool,
+        owner_uid: int | None = None,
+    ) -> None:
         self._ident = queue_id
         self._key = key
+        self._owner_uid = owner_uid
         super().__init__(payload, owner=owner)
         self._id = queue_id
         self._room = sysctl("kernel.msgmax") or _DEFAULT_MSGMAX
@@ -112,15 +123,18 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         checked_payload(type)
         checked_mode(mode)
         queue, wanted = cls._make(None if key is None else Key(key), mode)
-        self = _public(cls(queue, wanted, type, owner=True))
-        if max_bytes is not None:
-            try:
+        self: Any = None
+        try:
+            self = cls(queue, wanted, type, owner=True)
+            if max_bytes is not None:
                 self.max_bytes = max_bytes
-            except BaseException:
-                self.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(*PEER_ERRORS):  # another process has removed it
+                sysv_ipc.remove_message_queue(queue)
+            if self is not None:
                 self.close()
-                raise
-        return self
+            raise
+        return _public(self)
 
     @staticmethod
     def _make(key: Key | None, mode: int) -> tuple[int, Key]:
@@ -134,12 +148,18 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
 
     @overload
     @classmethod
-    def open(cls, key: int, type: np.dtype[Any]) -> SysVMessageQueue[npt.NDArray[Any]]: ...
+    def open(
+        cls, key: int, type: np.dtype[Any], *, owner_uid: int | None = ...
+    ) -> SysVMessageQueue[npt.NDArray[Any]]: ...
     @overload
     @classmethod
-    def open(cls, key: int, type: PayloadType[V] | TypeMap[V] = ...) -> SysVMessageQueue[V]: ...
+    def open(
+        cls, key: int, type: PayloadType[V] | TypeMap[V] = ..., *, owner_uid: int | None = ...
+    ) -> SysVMessageQueue[V]: ...
     @classmethod
-    def open(cls, key: int, type: Any = BYTES) -> SysVMessageQueue[Any]:
+    def open(
+        cls, key: int, type: Any = BYTES, *, owner_uid: int | None = None
+    ) -> SysVMessageQueue[Any]:
         """Find a queue by its key; never makes one, never owns it.
 
         A queue that the caller may only send to, or only receive from, opens.
@@ -147,24 +167,35 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         Args:
             key: the queue's key.
             type: the payload type, or a mapping from message type to payload type.
+            owner_uid: with `codec.Pickle`, a user whose queue is accepted beside this user's and
+                root's. A queue of other payloads is opened whosoever it is.
 
         Raises:
             NotFound: there is no queue of that key.
-            AccessDenied: the caller may neither send to it nor receive from it.
+            AccessDenied: the caller may neither send to it nor receive from it; or with
+                `codec.Pickle`, it belongs to another user or was made by one, whose code would run
+                in this process.
             InvalidArgument: `key` or a message type is out of range.
 
         See msgget(2).
         """
         checked_payload(type)
-        wanted = Key(key)
-        queue = get_queue(wanted, 0, 0)
-        try:
-            QUEUES.look(queue, "")
-        except AccessDenied:
-            if not any(permitted(wanted, right) for right in _EITHER_RIGHT):
-                target = QUEUES.named(queue, wanted)
-                raise QUEUES.denied(queue, target, op="msgget") from None
-        return _public(cls(queue, wanted, type, owner=False))
+        wanted, trust = Key(key), Trust(owner_uid)
+        while True:
+            queue = get_queue(wanted, 0, 0)
+            target = QUEUES.named(queue, wanted)
+            try:
+                if unpickles(type):
+                    trust.check_sysv(QUEUES.present(queue, wanted), op="msgget", target=target)
+                QUEUES.look(queue, "")
+            except Removed:
+                continue  # between two calls; the key leads to another one, or to none
+            except AccessDenied as exc:
+                if exc.op == "msgget":
+                    raise
+                if not any(permitted(wanted, right) for right in _EITHER_RIGHT):
+                    raise QUEUES.denied(queue, target, op="msgget") from None
+            return _public(cls(queue, wanted, type, owner=False, owner_uid=owner_uid))
 
     @overload
     @classmethod
@@ -176,6 +207,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         mode: int = ...,
         max_bytes: int | None = ...,
         timeout: float | None = ...,
+        owner_uid: int | None = ...,
     ) -> SysVMessageQueue[npt.NDArray[Any]]: ...
     @overload
     @classmethod
@@ -187,6 +219,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         mode: int = ...,
         max_bytes: int | None = ...,
         timeout: float | None = ...,
+        owner_uid: int | None = ...,
     ) -> SysVMessageQueue[V]: ...
     @classmethod
     def open_or_create(
@@ -196,58 +229,77 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         *,
         mode: int = 0o600,
         max_bytes: int | None = None,
-        timeout: float | None = None,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> SysVMessageQueue[Any]:
         """Find a queue, or make it; the handle owns it only if it made it.
 
         Args:
             key: the queue's key.
             type: the payload type, or a mapping from message type to payload type.
-            mode: permission bits of a queue that is made.
+            mode: permission bits of a queue that is made, and the widest of one that is found.
             max_bytes: as in `create`, for a queue that is made.
             timeout: seconds to keep trying while others make and remove it meanwhile.
+            owner_uid: a user whose queue is accepted beside this user's and root's.
 
         Raises:
+            AccessDenied: the queue that is there belongs to another user or was made by one, or
+                lets other users do more than `mode`; also as `create` and `open`.
             Timeout: others made and removed it until the deadline.
             IpcError: as `create` and `open`.
         """
         deadline = Deadline(timeout)
-        while True:
+        wanted, trust = Key(key), Trust(owner_uid, checked_mode(mode))
+        allowed: dict[str, Any] = {} if owner_uid is None else {"owner_uid": owner_uid}
+
+        def make() -> SysVMessageQueue[Any]:
+            return cls.create(key, type, mode=mode, max_bytes=max_bytes)
+
+        def find() -> SysVMessageQueue[Any]:
+            found: SysVMessageQueue[Any] = cls.open(key, type, **allowed)
             try:
-                return cls.create(key, type, mode=mode, max_bytes=max_bytes)
-            except AlreadyExists:
-                try:
-                    return cls.open(key, type)
-                except NotFound:
-                    if deadline.expired:
-                        raise Timeout(
-                            "it keeps being made and removed",
-                            errno=errno.ETIMEDOUT,
-                            op="msgget",
-                            target=QUEUES.named(None, Key(key)),
-                        ) from None
+                status = QUEUES.present(found.id, wanted)
+                trust.check_sysv(status, op="msgget", target=found._target)
+            except BaseException:
+                found.close()
+                raise
+            return found
+
+        target = QUEUES.named(None, wanted)
+        return find_or_make(make, find, deadline, op="msgget", target=target, removed="removed")
 
     @overload
     @classmethod
-    def from_id(cls, id: int, type: np.dtype[Any]) -> SysVMessageQueue[npt.NDArray[Any]]: ...
+    def from_id(
+        cls, id: int, type: np.dtype[Any], *, owner_uid: int | None = ...
+    ) -> SysVMessageQueue[npt.NDArray[Any]]: ...
     @overload
     @classmethod
-    def from_id(cls, id: int, type: PayloadType[V] | TypeMap[V] = ...) -> SysVMessageQueue[V]: ...
+    def from_id(
+        cls, id: int, type: PayloadType[V] | TypeMap[V] = ..., *, owner_uid: int | None = ...
+    ) -> SysVMessageQueue[V]: ...
     @classmethod
-    def from_id(cls, id: int, type: Any = BYTES) -> SysVMessageQueue[Any]:
+    def from_id(
+        cls, id: int, type: Any = BYTES, *, owner_uid: int | None = None
+    ) -> SysVMessageQueue[Any]:
         """Use a queue whose identifier came from elsewhere; never owns it.
 
         Args:
             id: what msgget gave, in this process or another.
             type: the payload type, or a mapping from message type to payload type.
+            owner_uid: as in `open`.
 
         Raises:
             NotFound: there is no queue of that id.
+            AccessDenied: with `codec.Pickle`, it belongs to another user or was made by one.
             InvalidArgument: `id` is negative or above 2**31 - 1.
         """
         checked_payload(type)
-        _, key = QUEUES.given(id)
-        return _public(cls(id, key, type, owner=False))
+        trust = Trust(owner_uid)
+        found, key = QUEUES.given(id)
+        if unpickles(type):
+            trust.check_sysv(found, op="msgctl", target=QUEUES.named(id, key))
+        return _public(cls(id, key, type, owner=False, owner_uid=owner_uid))
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -315,11 +367,13 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         return f"{now.qnum} messages, {now.cbytes} of {now.qbytes} bytes"
 
     def _reopen_args(self) -> tuple[Any, ...]:
-        return (self._ident, self._payload)
+        return (self._ident, self._payload, self._owner_uid)
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
-        return cls.from_id(*args)  # type: ignore[return-value] # the payload's type is not known here
+        ident, payload, owner_uid = args
+        handle: Any = cls.from_id(ident, payload, owner_uid=owner_uid)
+        return handle  # type: ignore[no-any-return] # the payload's type is not known here
 
 
 def checked_payload(payload: AnyPayload) -> None:

@@ -8,6 +8,7 @@ from contextlib import ContextDecorator, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from ipckit import _native
+from ipckit._making import PATIENCE
 from ipckit._native import SemOp
 from ipckit._sem_stat import semaphore_limits
 from ipckit._sem_sysv import SysVSemaphoreSet
@@ -120,10 +121,31 @@ class Primitive(ABC):
         """How many semaphores it is made of."""
 
     @classmethod
-    def _made(cls, key: int | None, values: Sequence[int], mode: int, *, open_too: bool) -> Self:
-        if open_too and key is not None:
-            return cls(SysVSemaphoreSet.open_or_create(key, values, mode=mode))
-        return cls(SysVSemaphoreSet.create(key, values, mode=mode))
+    def _made(cls, key: int | None, values: Sequence[int], mode: int) -> Self:
+        return cls._held(SysVSemaphoreSet.create(key, values, mode=mode))
+
+    @classmethod
+    def _found_or_made(
+        cls,
+        key: int,
+        values: Sequence[int],
+        mode: int,
+        timeout: float | None,
+        owner_uid: int | None,
+    ) -> Self:
+        return cls._held(
+            SysVSemaphoreSet.open_or_create(
+                key, values, mode=mode, timeout=timeout, owner_uid=owner_uid
+            )
+        )
+
+    @classmethod
+    def _held(cls, semaphores: SysVSemaphoreSet) -> Self:
+        try:
+            return cls(semaphores)
+        except BaseException:
+            with semaphores:  # which unlinks it if it was made here
+                raise
 
     @classmethod
     def open(cls, key: int) -> Self:
@@ -252,12 +274,22 @@ class Lock(_LockHeld, Primitive):
     @classmethod
     def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
         """Make a new, free lock; arguments and errors are `SysVSemaphoreSet.create`'s."""
-        return cls._made(key, [1, 0], mode, open_too=False)
+        return cls._made(key, [1, 0], mode)
 
     @classmethod
-    def open_or_create(cls, key: int, *, mode: int = 0o600) -> Self:
-        """Find a lock, or make it."""
-        return cls._made(key, [1, 0], mode, open_too=True)
+    def open_or_create(
+        cls,
+        key: int,
+        *,
+        mode: int = 0o600,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
+    ) -> Self:
+        """Find a lock, or make it.
+
+        Arguments and errors are `SysVSemaphoreSet.open_or_create`'s.
+        """
+        return cls._found_or_made(key, [1, 0], mode, timeout, owner_uid)
 
     def _check(self) -> None:
         """Called by ``acquire(report_death=True)`` once it has taken the lock."""
@@ -314,12 +346,22 @@ class ReadWriteLock(Primitive):
     @classmethod
     def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
         """Make a new, free lock; arguments and errors are `SysVSemaphoreSet.create`'s."""
-        return cls._made(key, [0, 0, 0], mode, open_too=False)
+        return cls._made(key, [0, 0, 0], mode)
 
     @classmethod
-    def open_or_create(cls, key: int, *, mode: int = 0o600) -> Self:
-        """Find a lock, or make it."""
-        return cls._made(key, [0, 0, 0], mode, open_too=True)
+    def open_or_create(
+        cls,
+        key: int,
+        *,
+        mode: int = 0o600,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
+    ) -> Self:
+        """Find a lock, or make it.
+
+        Arguments and errors are `SysVSemaphoreSet.open_or_create`'s.
+        """
+        return cls._found_or_made(key, [0, 0, 0], mode, timeout, owner_uid)
 
     def acquire_read(self, *, timeout: float | None = None) -> None:
         """Take it to read, with others who do; errors as `Lock.acquire`."""

@@ -13,15 +13,19 @@ import posix_ipc
 from ipckit import _native
 from ipckit._arguments import int_argument
 from ipckit._deadline import Deadline, checked_timeout
+from ipckit._descriptor import Descriptor
+from ipckit._files import LEASED, SHM, open_file, shm_error
 from ipckit._handle import Capabilities, Handle, checked_mode, closed_handle
+from ipckit._making import PATIENCE, find_or_make
 from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._shm_file import name_descriptors
+from ipckit._trust import Trust
 from ipckit.errors import (
     AlreadyExists,
     Corrupt,
     InvalidArgument,
     IpcError,
     NotFound,
-    Timeout,
     from_errno,
 )
 from ipckit.keys import Name
@@ -33,6 +37,7 @@ _VALUE_MAX: Final = 2**31 - 1
 _NAME_MAX: Final = 251  # the C library puts "sem." before it
 _PROT_READ_WRITE: Final = 3
 _MAP_SHARED: Final = 1
+_INSTEAD: Final = "System V semaphores need none"
 
 
 class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
@@ -64,9 +69,9 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
     def __init__(self, mapping: _native.Mapping, name: Name, inode: int, *, owner: bool) -> None:
         self._name = name
         self._inode = inode
-        Handle.__init__(self, owner=owner)
         self._mapping = mapping
         self._attach(mapping)
+        Handle.__init__(self, owner=owner)
 
     # -- making and finding ------------------------------------------------------------------------
 
@@ -82,18 +87,25 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
 
         Raises:
             AlreadyExists: there is a semaphore of that name.
-            NotFound: another process has unlinked it already.
+            NotFound: another process has unlinked it already, or the system has no /dev/shm.
+            AccessDenied: /dev/shm does not let this process write.
             LimitReached: /dev/shm has no room, or RLIMIT_NOFILE is used up.
             InvalidArgument: `name`, `value` or `mode` is out of range.
 
         See sem_open(3).
         """
         checked_mode(mode)
-        value = int_argument("value", value)
-        if not 0 <= value <= _VALUE_MAX:
-            message = f"value is {value}; it takes 0 to {_VALUE_MAX}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
+        value = _checked_value(value)
         wanted = Name.random() if name is None else _checked_name(name)
+        made = cls._made(wanted, value, mode)
+        if made is None:
+            message = "another process has unlinked it already"
+            raise NotFound(message, errno=errno.ENOENT, op="sem_open", target=_describe(wanted))
+        return made
+
+    @classmethod
+    def _made(cls, wanted: Name, value: int, mode: int) -> Self | None:
+        """A new semaphore; None where another process has unlinked it already."""
         try:
             semaphore = posix_ipc.Semaphore(str(wanted), posix_ipc.O_CREX, 0o600, value)
         except PEER_ERRORS as exc:
@@ -106,9 +118,10 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
                 os.chmod(_path(wanted), 0o600)  # noqa: PTH101 - a name, as the other calls take
             return cls._mapped(wanted, owner=True, mode=mode)
         except NotFound:
-            raise  # unlinked meanwhile, so there is nothing to remove
+            return None  # unlinked meanwhile, so there is nothing to remove
         except BaseException:
-            posix_ipc.unlink_semaphore(str(wanted))
+            with suppress(*PEER_ERRORS):  # unlinked meanwhile
+                posix_ipc.unlink_semaphore(str(wanted))
             raise
 
     @classmethod
@@ -135,39 +148,45 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
         value: int = 1,
         *,
         mode: int = 0o600,
-        timeout: float | None = None,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> Self:
         """Find a semaphore, or make it; the handle owns it only if it made it.
 
         Args:
             name: the semaphore's name.
             value: what one that is made begins with.
-            mode: permission bits of one that is made.
+            mode: permission bits of one that is made, and the widest of one that is found.
             timeout: seconds to keep trying while others make and unlink it meanwhile.
+            owner_uid: a user whose semaphore is accepted beside this user's and root's.
 
         Raises:
+            AccessDenied: the semaphore that is there belongs to another user, or lets other users
+                do more than `mode`; also as `create` and `open`.
             Timeout: others made and unlinked it until the deadline.
             IpcError: as `create` and `open`.
         """
         deadline = Deadline(timeout)
-        while True:
-            try:
-                return cls.create(name, value, mode=mode)
-            except (AlreadyExists, NotFound):
-                try:
-                    return cls.open(name)
-                except NotFound:
-                    if deadline.expired:
-                        message = "it keeps being made and unlinked"
-                        target = _describe(Name(name))
-                        raise Timeout(
-                            message, errno=errno.ETIMEDOUT, op="sem_open", target=target
-                        ) from None
+        value = _checked_value(value)
+        wanted, trust = _checked_name(name), Trust(owner_uid, checked_mode(mode))
+        return find_or_make(
+            lambda: cls._made(wanted, value, mode),
+            lambda: cls._mapped(wanted, owner=False, trust=trust),
+            deadline,
+            op="sem_open",
+            target=_describe(wanted),
+        )
 
     @classmethod
-    def _mapped(cls, name: Name, *, owner: bool, mode: int | None = None) -> Self:
-        fd = _open_file(name)
+    def _mapped(
+        cls, name: Name, *, owner: bool, mode: int | None = None, trust: Trust | None = None
+    ) -> Self:
+        found = _open_file(name)
+        fd = found.number
         try:
+            if trust is not None:
+                # Another user could cut the file while it is looked at.
+                Trust(trust.owner_uid).check_file(fd, op="sem_open", target=_describe(name))
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size != _native.SEM_T_SIZE:
                 message = (
@@ -178,14 +197,21 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
             if mode is not None:
                 os.fchmod(fd, mode)
             mapping = _native.mmap(fd, 0, status.st_size, _PROT_READ_WRITE, _MAP_SHARED)
-        finally:
-            os.close(fd)
-        self = cls(mapping, name, status.st_ino, owner=owner)
-        try:
-            _ = self.value  # Corrupt for 32 bytes that are no semaphore's
-        except Corrupt:
-            self.close()
+            self = cls(mapping, name, status.st_ino, owner=owner)
+            try:
+                _ = self.value  # Corrupt for 32 bytes that are no semaphore's
+                if trust is not None:
+                    trust.check_file(fd, op="sem_open", target=_describe(name))
+            except BaseException:
+                self.close()
+                raise
+        except IpcError:
             raise
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+            raise from_errno(code, op="sem_open", target=_describe(name)) from None
+        finally:
+            found.close()
         return self
 
     # -- facts -------------------------------------------------------------------------------------
@@ -260,12 +286,20 @@ class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
         return cls.open(*args)
 
 
+def _checked_value(value: int) -> int:
+    value = int_argument("value", value)
+    if not 0 <= value <= _VALUE_MAX:
+        message = f"value is {value}; it takes 0 to {_VALUE_MAX}"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    return value
+
+
 def _describe(name: Name) -> str:
     return f"semaphore {name}"
 
 
 def _path(name: Name) -> str:
-    return f"/dev/shm/sem.{name[1:]}"  # noqa: S108 - where the C library keeps them
+    return f"{SHM}/sem.{name[1:]}"
 
 
 def _checked_name(name: str) -> Name:
@@ -277,13 +311,19 @@ def _checked_name(name: str) -> Name:
     return wanted
 
 
-def _open_file(name: Name) -> int:
+def _open_file(name: Name) -> Descriptor:
     """The semaphore's file; the C library's sem_open would not look at its size."""
     try:
-        return os.open(_path(name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        return Descriptor(open_file(_path(name), os.O_RDWR | os.O_NOFOLLOW))
     except OSError as exc:
         code = exc.errno or errno.EIO
-    error = from_errno(code, op="sem_open", target=_describe(name))
+    target = _describe(name)
+    path = _path(name)
+    error = shm_error(code, path, op="sem_open", target=target, creating=False, instead=_INSTEAD)
+    if error is not None:
+        raise error
+    message = LEASED if code == errno.EAGAIN else ""
+    error = name_descriptors(from_errno(code, op="sem_open", target=target, message=message))
     if code == errno.ENOENT:
         error.strerror = "no such semaphore"
         error.hint = f'make it with PosixSemaphore.create("{name}")'
@@ -296,7 +336,13 @@ def _open_file(name: Name) -> int:
 
 
 def _open_error(exc: BaseException, name: Name, *, creating: bool) -> IpcError:
-    error = from_peer(exc, op="sem_open", target=_describe(name), creating=creating)
+    target = _describe(name)
+    error = from_peer(exc, op="sem_open", target=target, creating=creating)
+    code = error.errno or errno.EIO
+    path = _path(name)
+    place = shm_error(code, path, op="sem_open", target=target, creating=creating, instead=_INSTEAD)
+    if place is not None:
+        return place
     if isinstance(error, AlreadyExists):
         error.strerror = "the semaphore exists already"
         error.hint = f'find it with PosixSemaphore.open("{name}"), or use open_or_create'

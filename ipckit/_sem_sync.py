@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final, Self
 
 from ipckit import _native
+from ipckit._making import PATIENCE
 from ipckit._native import SemOp
 from ipckit._sem_init import checked_values
 from ipckit._sem_lock import Block, Primitive
@@ -62,12 +63,30 @@ class BoundedBuffer(Primitive):
             capacity: how many items the buffer holds, 1 to 32767.
             mode: permission bits.
         """
-        return cls._made(key, [cls._checked(capacity), 0, 1], mode, open_too=False)
+        return cls._made(key, [cls._checked(capacity), 0, 1], mode)
 
     @classmethod
-    def open_or_create(cls, key: int, capacity: int, *, mode: int = 0o600) -> Self:
-        """Find the counters, or make those of an empty buffer."""
-        return cls._made(key, [cls._checked(capacity), 0, 1], mode, open_too=True)
+    def open_or_create(
+        cls,
+        key: int,
+        capacity: int,
+        *,
+        mode: int = 0o600,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
+    ) -> Self:
+        """Find the counters, or make those of an empty buffer.
+
+        The other arguments and the errors are `SysVSemaphoreSet.open_or_create`'s.
+
+        Args:
+            key: the key to find them by.
+            capacity: how many items the buffer holds, of counters that are made.
+            mode: permission bits of counters that are made, and the widest of those found.
+            timeout: seconds to keep trying while others make and remove them.
+            owner_uid: a user whose counters are accepted beside this user's and root's.
+        """
+        return cls._found_or_made(key, [cls._checked(capacity), 0, 1], mode, timeout, owner_uid)
 
     @staticmethod
     def _checked(capacity: int) -> int:
@@ -195,12 +214,22 @@ class Event(Primitive):
     @classmethod
     def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
         """Make an event that has not happened."""
-        return cls._made(key, [1], mode, open_too=False)
+        return cls._made(key, [1], mode)
 
     @classmethod
-    def open_or_create(cls, key: int, *, mode: int = 0o600) -> Self:
-        """Find an event, or make one that has not happened."""
-        return cls._made(key, [1], mode, open_too=True)
+    def open_or_create(
+        cls,
+        key: int,
+        *,
+        mode: int = 0o600,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
+    ) -> Self:
+        """Find an event, or make one that has not happened.
+
+        Arguments and errors are `SysVSemaphoreSet.open_or_create`'s.
+        """
+        return cls._found_or_made(key, [1], mode, timeout, owner_uid)
 
     def set(self) -> None:
         """Let it happen: all who wait go on."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, Handle, checked_mode
+from ipckit._making import PATIENCE, find_or_make
 from ipckit._native import Semaphore, SemOp
 from ipckit._sem_errors import get_set, op_error
 from ipckit._sem_init import (
@@ -19,11 +21,11 @@ from ipckit._sem_init import (
 )
 from ipckit._sem_stat import SETS, SysVSemaphoreSetStat
 from ipckit._sysv import SysVObject
+from ipckit._trust import Trust
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
     IpcError,
-    NotFound,
     Removed,
     Timeout,
     from_errno,
@@ -79,6 +81,7 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
 
         Raises:
             AlreadyExists: there is a set of that key.
+            Removed: another process has removed it already.
             LimitReached: more semaphores than a set can have, or all that the system allows exist.
             InvalidArgument: `key`, a value or `mode` is out of range, or there are no values.
 
@@ -97,17 +100,17 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
                     raise
                 continue
             break
-        self = cls(set_id, len(wanted_values), wanted, owner=True)
+        self: Self | None = None
         try:
+            self = cls(set_id, len(wanted_values), wanted, owner=True)
             initialise(set_id, wanted_values)
             if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
                 self.chmod(mode)
-        except Removed:
-            self.close()
-            raise
         except BaseException:
-            self.unlink(missing_ok=True)
-            self.close()
+            with suppress(OSError):  # another process has removed it
+                _native.sem_get(set_id, 0, _native.IPC_RMID)
+            if self is not None:
+                self.close()
             raise
         return self
 
@@ -127,14 +130,15 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
 
         See semget(2).
         """
-        wanted = Key(key)
-        self = cls._found(get_set(wanted, 0, 0), wanted)
-        try:
-            await_initialised(self._id, Deadline(timeout))
-        except BaseException:
-            self.close()
-            raise
-        return self
+        wanted, deadline = Key(key), Deadline(timeout)
+        while True:
+            set_id = get_set(wanted, 0, 0)
+            try:
+                count = SETS.present(set_id, wanted).nsems
+                await_initialised(set_id, deadline)
+            except Removed:
+                continue  # between two calls; the key leads to another one, or to none
+            return cls(set_id, count, wanted, owner=False)
 
     @classmethod
     def open_or_create(
@@ -143,7 +147,8 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
         values: Sequence[int] = (1,),
         *,
         mode: int = 0o600,
-        timeout: float | None = None,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> Self:
         """Find a set, or make it; the handle owns it only if it made it.
 
@@ -154,47 +159,50 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
             key: the set's key.
             values: what the semaphores of a set that is made begin with; one that is found must
                 have as many.
-            mode: permission bits of a set that is made.
+            mode: permission bits of a set that is made, and the widest of one that is found.
             timeout: seconds to keep trying while others make and remove it meanwhile, or have
                 not initialised it.
+            owner_uid: a user whose set is accepted beside this user's and root's.
 
         Raises:
             InvalidArgument: the set that is there has another number of semaphores.
-            AccessDenied: also where its maker died, and was another user.
+            AccessDenied: the set that is there belongs to another user or was made by one, or lets
+                other users do more than `mode`. Also where its maker died, and was another user.
             Timeout: others made and removed it, or did not initialise it, until the deadline.
             IpcError: as `create` and `open`.
         """
         wanted_values = checked_values(values)
         deadline = Deadline(timeout)
-        while True:
-            try:
-                return cls.create(key, wanted_values, mode=mode)
-            except (AlreadyExists, Removed):
-                try:
-                    return cls._found_initialised(Key(key), wanted_values, deadline)
-                except (NotFound, Removed):
-                    if deadline.expired:
-                        message = "it keeps being made and removed"
-                        target = SETS.named(None, Key(key))
-                        raise Timeout(
-                            message, errno=errno.ETIMEDOUT, op="semget", target=target
-                        ) from None
+        # With less time than a maker that lives may need, no maker is taken for dead.
+        patient = deadline.remaining is None or float(timeout or 0) >= MAKER_GRACE
+        wanted, trust = Key(key), Trust(owner_uid, checked_mode(mode))
+        return find_or_make(
+            lambda: cls.create(key, wanted_values, mode=mode),
+            lambda: cls._found(
+                wanted, wanted_values, trust, MAKER_GRACE if patient else deadline.remaining
+            ),
+            deadline,
+            op="semget",
+            target=SETS.named(None, wanted),
+            removed="removed",
+        )
 
     @classmethod
-    def _found_initialised(cls, key: Key, values: list[int], deadline: Deadline) -> Self:
+    def _found(cls, key: Key, values: list[int], trust: Trust, grace: float | None) -> Self:
         """An existing set; Removed where its maker died before it was initialised."""
-        self = cls._found(get_set(key, 0, 0), key)
+        set_id = get_set(key, 0, 0)
+        found = SETS.present(set_id, key)
+        trust.check_sysv(found, op="semget", target=SETS.named(set_id, key))
+        self = cls(set_id, found.nsems, key, owner=False)
         try:
             if len(self) != len(values):
                 message = f"the set has {len(self)} semaphores, and {len(values)} are wanted"
                 raise InvalidArgument(message, errno=errno.EINVAL, target=self._target)  # noqa: TRY301
             if not any(values):
                 initialise(self._id, values)
-            remaining = deadline.remaining
-            grace = MAKER_GRACE if remaining is None else min(MAKER_GRACE, remaining)
             await_initialised(self._id, Deadline(grace))
             if not is_initialised(self._id):
-                if deadline.expired:
+                if grace != MAKER_GRACE:
                     message = "its maker has not initialised it"
                     raise Timeout(  # noqa: TRY301
                         message, errno=errno.ETIMEDOUT, op="semget", target=self._target
@@ -219,13 +227,6 @@ class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
         """
         found, key = SETS.given(id)
         return cls(id, found.nsems, key, owner=False)
-
-    @classmethod
-    def _found(cls, set_id: int, key: Key) -> Self:
-        found = SETS.find(set_id)
-        if found is None:
-            raise SETS.gone(SETS.named(set_id, key))
-        return cls(set_id, found.nsems, key, owner=False)
 
     # -- operations --------------------------------------------------------------------------------
 

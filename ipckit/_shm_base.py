@@ -48,8 +48,8 @@ class Memory(Handle):
     caps = MEMORY_CAPS
 
     def __init__(self, mapping: _native.Mapping, *, owner: bool) -> None:
-        super().__init__(owner=owner)
         self._mapping = mapping
+        super().__init__(owner=owner)
 
     @property
     def closed(self) -> bool:

@@ -63,22 +63,6 @@ def reach(file: tuple[int, int]) -> int:
     )
 
 
-def checked_fd(fd: int) -> int:
-    """A number that can be a descriptor.
-
-    Raises:
-        TypeError: not an integer.
-        InvalidArgument: out of range.
-    """
-    if isinstance(fd, bool) or not isinstance(fd, int):
-        message = f"fd is an int, not {type(fd).__name__}"
-        raise TypeError(message)
-    if not 0 <= fd < 2**31:
-        message = f"descriptor {fd} can't be one"
-        raise InvalidArgument(message, errno=errno.EBADF)
-    return fd
-
-
 def identity(fd: int) -> tuple[int, int]:
     """The device and inode behind a descriptor."""
     status = os.fstat(fd)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from ipckit import _native
+from ipckit._descriptor import Descriptor
 from ipckit._entry import unlink_path
+from ipckit._files import LEASED, absolute, open_file
 from ipckit._handle import checked_mode
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
@@ -90,20 +92,20 @@ class MappedFile(Memory):
         """
         wanted = checked_size(size)
         checked_mode(mode)
-        text = os.fspath(path)
-        fd = _open(text, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        text = absolute(os.fspath(path), op="open")
+        made = _open(text, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        fd = made.number
+        file = identity(fd)
         try:
-            try:
-                os.fchmod(fd, mode)
-                allocate(fd, wanted, _describe(text))
-                mapping = map_file(fd, wanted, READ_WRITE, SHARED, _describe(text))
-                return cls(mapping, text, "r+", 0, identity(fd), owner=True)
-            except BaseException:
-                made = identity(fd)
-                unlink_path(text, lambda status: (status.st_dev, status.st_ino) == made)
-                raise
+            os.fchmod(fd, mode)
+            allocate(fd, wanted, _describe(text))
+            mapping = map_file(fd, wanted, READ_WRITE, SHARED, _describe(text))
+            return cls(mapping, text, "r+", 0, file, owner=True)
+        except BaseException:
+            unlink_path(text, lambda status: (status.st_dev, status.st_ino) == file)
+            raise
         finally:
-            os.close(fd)
+            made.close()
 
     @classmethod
     def open(
@@ -146,8 +148,9 @@ class MappedFile(Memory):
         if offset < 0 or (size is not None and size < 1):
             message = f"offset is {offset} and size {size}; they take 0 or more, and 1 or more"
             raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
-        text = os.fspath(path)
-        fd = _open(text, os.O_RDWR if mode == "r+" else os.O_RDONLY)
+        text = absolute(os.fspath(path), op="open")
+        found = _open(text, os.O_RDWR if mode == "r+" else os.O_RDONLY)
+        fd = found.number
         try:
             length = os.fstat(fd).st_size
             wanted = max(0, length - offset) if size is None else size
@@ -163,7 +166,7 @@ class MappedFile(Memory):
             )
             return cls(mapping, text, mode, offset, identity(fd), owner=False)
         finally:
-            os.close(fd)
+            found.close()
 
     @classmethod
     def anonymous(cls, size: int) -> Self:
@@ -184,7 +187,7 @@ class MappedFile(Memory):
 
     @property
     def path(self) -> str | None:
-        """The file's path, as it was given; None for memory of no file."""
+        """The file's absolute path, whatever the current directory; None for memory of no file."""
         return self._path
 
     @property
@@ -207,7 +210,7 @@ class MappedFile(Memory):
         if self._path is None:
             return False
         try:
-            status = os.stat(self._path)  # noqa: PTH116 - a str, as it was given
+            status = os.stat(self._path)  # noqa: PTH116 - a str, as the other calls take
         except OSError:
             return False
         same = (status.st_dev, status.st_ino) == self._file
@@ -334,11 +337,11 @@ class MappedFile(Memory):
             raise InvalidArgument(
                 message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
             )
-        fd = _open(self._path, os.O_RDWR)
+        found = _open(self._path, os.O_RDWR)
         try:
-            self._resize(fd, wanted, shrink=shrink)
+            self._resize(found.number, wanted, shrink=shrink)
         finally:
-            os.close(fd)
+            found.close()
 
     def _resize(self, fd: int, size: int, *, shrink: bool) -> None:
         if identity(fd) != self._file:
@@ -391,7 +394,7 @@ class MappedFile(Memory):
         if self._path is None or self._mode == "private":
             message = "private memory and memory of no file can't be pickled: only a fork shares it"
             raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
-        return (str(Path(self._path).absolute()), self._mode, self._offset, self.size)
+        return (self._path, self._mode, self._offset, self.size)
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
@@ -412,20 +415,19 @@ def _in_shared_directory(path: str) -> bool:
     return bool(mode & stat.S_ISVTX and mode & stat.S_IWOTH)
 
 
-def _open(path: str, flags: int) -> int:
-    # O_NONBLOCK: opening a FIFO must not wait; it is no regular file and refused below.
-    flags |= os.O_CLOEXEC | os.O_NONBLOCK
+def _open(path: str, flags: int) -> Descriptor:
     flags |= os.O_NOFOLLOW if _in_shared_directory(path) else 0
     try:
-        fd = os.open(path, flags, 0o600)
+        # Opening a FIFO does not wait; it is no regular file and refused below.
+        opened = Descriptor(open_file(path, flags))
     except OSError as exc:
         writing = flags & os.O_ACCMODE == os.O_RDWR and not flags & os.O_CREAT
         raise _open_error(exc.errno or errno.EIO, path, writing=writing) from None
     except ValueError as exc:  # a NUL inside
         raise InvalidArgument(str(exc), errno=errno.EINVAL, op="open") from None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
+    if stat.S_ISREG(os.fstat(opened.number).st_mode):
+        return opened
+    opened.close()
     message = "it is no regular file"
     raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=_describe(path))
 
@@ -442,5 +444,7 @@ def _open_error(code: int, path: str, *, writing: bool) -> IpcError:
     elif code in {errno.EISDIR, errno.ENXIO, errno.ENODEV}:
         message = "it is no regular file"
         return InvalidArgument(message, errno=code, op="open", target=_describe(path))
+    elif code == errno.EAGAIN:
+        message = LEASED
     error = from_errno(code, op="open", target=_describe(path), message=message, hint=hint)
     return name_descriptors(error)

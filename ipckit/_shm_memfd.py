@@ -6,9 +6,10 @@ import enum
 import errno
 import fcntl
 import os
-from contextlib import suppress
 from typing import Any, Final, Self
 
+from ipckit._descriptor import Descriptor, checked_fd, handed_over, reopened
+from ipckit._files import path_of_fd
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
@@ -16,7 +17,6 @@ from ipckit._shm_file import (
     SHARED,
     allocate,
     check_memory,
-    checked_fd,
     duplicate_for_child,
     map_file,
     name_descriptors,
@@ -54,15 +54,20 @@ class MemFd(Memory):
     See memfd_create(2).
     """
 
-    def __init__(self, fd: int, label: str, *, readonly: bool, fresh: bool = False) -> None:
+    _descriptor: Descriptor
+
+    def __init__(
+        self, descriptor: Descriptor, label: str, *, readonly: bool, fresh: bool = False
+    ) -> None:
         self._label = label
+        self._descriptor = descriptor
+        fd = descriptor.number
         size = os.fstat(fd).st_size
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, size, protection, SHARED, _describe(label))
         if fresh:
             populate(mapping)
         super().__init__(mapping, owner=False)
-        self._fd = fd
 
     @classmethod
     def create(cls, label: str, size: int, *, seal: Seal | int = Seal.SHRINK | Seal.GROW) -> Self:
@@ -86,19 +91,15 @@ class MemFd(Memory):
             message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
         check_memory(wanted, _describe(label))
-        fd = new_memfd(label)
+        made = Descriptor(new_memfd(label))
         try:
-            allocate(fd, wanted, _describe(label))
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals & ~_LATE)
-            self = cls(fd, label, readonly=False, fresh=True)
-        except BaseException:
-            os.close(fd)
-            raise
-        try:
+            allocate(made.number, wanted, _describe(label))
+            fcntl.fcntl(made.number, fcntl.F_ADD_SEALS, seals & ~_LATE)
+            self = cls(made, label, readonly=False, fresh=True)
             if seals & _LATE:
                 self.seal(seals & _LATE)
         except BaseException:
-            self.close()
+            made.close()
             raise
         return self
 
@@ -127,7 +128,7 @@ class MemFd(Memory):
         checked_fd(fd)
         try:
             found = Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
-            label = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+            label = path_of_fd(fd)
         except OSError as exc:
             message = f"descriptor {fd} is no memfd"
             raise InvalidArgument(message, errno=exc.errno or errno.EBADF, op="fcntl") from None
@@ -145,7 +146,8 @@ class MemFd(Memory):
         if readonly is None:
             access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
             readonly = bool(found & _UNWRITABLE) or access == os.O_RDONLY
-        return cls(fd, label, readonly=readonly)
+        lent = Descriptor(fd, owned=False)
+        return handed_over(lent, lambda memory: cls(memory, label, readonly=readonly))
 
     @property
     def label(self) -> str:
@@ -159,7 +161,7 @@ class MemFd(Memory):
             ClosedHandle: the handle is closed.
         """
         self._check_open("fileno")
-        return self._fd
+        return self._descriptor.number
 
     @property
     def seals(self) -> Seal:
@@ -172,7 +174,7 @@ class MemFd(Memory):
         return self._present()
 
     def _present(self) -> Seal:
-        return Seal(fcntl.fcntl(self._fd, fcntl.F_GET_SEALS))
+        return Seal(fcntl.fcntl(self._descriptor.number, fcntl.F_GET_SEALS))
 
     def seal(self, seals: Seal | int) -> None:
         """Rule something out for ever.
@@ -210,11 +212,12 @@ class MemFd(Memory):
                 protection = READ_WRITE
             raise
         finally:
-            self._mapping = map_file(self._fd, size, protection, SHARED, self._target)
+            fd = self._descriptor.number
+            self._mapping = map_file(fd, size, protection, SHARED, self._target)
 
     def _add(self, seals: Seal) -> None:
         try:
-            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, int(seals))
+            fcntl.fcntl(self._descriptor.number, fcntl.F_ADD_SEALS, int(seals))
         except OSError as exc:
             message = ""
             if exc.errno == errno.EBUSY:
@@ -227,9 +230,7 @@ class MemFd(Memory):
 
     def _release(self) -> None:
         super()._release()
-        fd, self._fd = self._fd, -1
-        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
-            os.close(fd)
+        self._descriptor.close()
 
     def _remove(self) -> None:
         message = "a memfd has no name to unlink; it goes with its last holder"
@@ -240,12 +241,16 @@ class MemFd(Memory):
         return _describe(self._label)
 
     def _reopen_args(self) -> tuple[Any, ...]:
-        return (duplicate_for_child(self._fd), int(self.seals), self.readonly)
+        fd = self._descriptor.number
+        return (duplicate_for_child(fd), int(self.seals), self.readonly)
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
         duplicate, seals, readonly = args
-        return cls.from_fd(duplicate.detach(), require_seals=seals, readonly=readonly)
+        return reopened(
+            duplicate.detach(),
+            lambda fd: cls.from_fd(fd, require_seals=seals, readonly=readonly),
+        )
 
 
 def _describe(label: str) -> str:

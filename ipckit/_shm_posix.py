@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from typing import Any, Final, Self
 
 import posix_ipc
 
 from ipckit._deadline import Deadline
+from ipckit._descriptor import Descriptor, checked_fd, handed_over, reopened
 from ipckit._fd_rights import check_access, check_seal
+from ipckit._files import LEASED, SHM, open_file, path_of_fd, shm_error, unlink_own
 from ipckit._handle import checked_mode
+from ipckit._making import PATIENCE, find_or_make
 from ipckit._peers import PEER_ERRORS, from_peer
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
@@ -19,7 +21,6 @@ from ipckit._shm_file import (
     READ_WRITE,
     SHARED,
     allocate,
-    checked_fd,
     duplicate_for_child,
     identity,
     is_spawning,
@@ -28,6 +29,7 @@ from ipckit._shm_file import (
     populate,
 )
 from ipckit._shm_mark import mark
+from ipckit._trust import Trust
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -42,6 +44,7 @@ _FULL: Final = (
     "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
     "Memory in Kubernetes; MemFd does not count there"
 )
+_INSTEAD: Final = "MemFd needs none"
 
 
 class PosixSharedMemory(Memory):
@@ -55,8 +58,14 @@ class PosixSharedMemory(Memory):
     See shm_overview(7).
     """
 
-    def __init__(self, fd: int, name: Name | None, *, owner: bool, readonly: bool) -> None:
+    _descriptor: Descriptor
+
+    def __init__(
+        self, descriptor: Descriptor, name: Name | None, *, owner: bool, readonly: bool
+    ) -> None:
         self._name = name
+        self._descriptor = descriptor
+        fd = descriptor.number
         status = os.fstat(fd)
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, status.st_size, protection, SHARED, _describe(name))
@@ -64,7 +73,6 @@ class PosixSharedMemory(Memory):
             populate(mapping)
         self._file = status.st_dev, status.st_ino
         super().__init__(mapping, owner=owner)
-        self._fd = fd
 
     # -- making and finding ------------------------------------------------------------------------
 
@@ -80,6 +88,8 @@ class PosixSharedMemory(Memory):
         Raises:
             AlreadyExists: there is an object of that name.
             LimitReached: /dev/shm has no room for it, or RLIMIT_NOFILE is used up.
+            NotFound: the system has no /dev/shm.
+            AccessDenied: /dev/shm does not let this process write.
             InvalidArgument: `name`, `size` or `mode` is out of range.
 
         See shm_open(3) and posix_fallocate(3).
@@ -88,18 +98,19 @@ class PosixSharedMemory(Memory):
         checked_mode(mode)
         wanted = Name.random() if name is None else Name(name)
         try:
-            memory = posix_ipc.SharedMemory(str(wanted), posix_ipc.O_CREX, 0o600)
+            made = Descriptor(posix_ipc.SharedMemory(str(wanted), posix_ipc.O_CREX, 0o600).fd)
         except PEER_ERRORS as exc:
             raise _open_error(exc, wanted, creating=True) from None
+        file = identity(made.number)
         try:
             # Who opens it meanwhile waits for it to have a size, which comes last and at once.
-            mark(memory.fd, wanted[1:])
-            os.fchmod(memory.fd, mode)
-            allocate(memory.fd, wanted_size, _describe(wanted), _FULL)
-            return cls(memory.fd, wanted, owner=True, readonly=False)
+            mark(made.number, wanted[1:])
+            os.fchmod(made.number, mode)
+            allocate(made.number, wanted_size, _describe(wanted), _FULL)
+            return cls(made, wanted, owner=True, readonly=False)
         except BaseException:
-            memory.close_fd()
-            posix_ipc.unlink_shared_memory(str(wanted))
+            made.close()
+            unlink_own(SHM + wanted, file)
             raise
 
     @classmethod
@@ -120,53 +131,62 @@ class PosixSharedMemory(Memory):
 
         See shm_open(3).
         """
-        wanted = Name(name)
-        deadline = Deadline(timeout)
-        fd = _open(wanted, readonly=readonly)
+        return cls._found(Name(name), Deadline(timeout), readonly=readonly)
+
+    @classmethod
+    def _found(
+        cls, name: Name, deadline: Deadline, *, readonly: bool = False, trust: Trust | None = None
+    ) -> Self:
+        found = _open(name, readonly=readonly)
         try:
-            _await_size(fd, wanted, deadline)
-            return cls(fd, wanted, owner=False, readonly=readonly)
+            if trust is not None:
+                trust.check_file(found.number, op="shm_open", target=_describe(name))
+            _await_size(found.number, name, deadline)
+            return cls(found, name, owner=False, readonly=readonly)
         except BaseException:
-            os.close(fd)
+            found.close()
             raise
 
     @classmethod
     def open_or_create(
-        cls, name: str, size: int, *, mode: int = 0o600, timeout: float | None = 1.0
+        cls,
+        name: str,
+        size: int,
+        *,
+        mode: int = 0o600,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> Self:
         """Find memory, or make it; the handle owns it only if it made it.
 
         Args:
             name: the object's name.
             size: bytes of an object that is made, and the least of one that is found.
-            mode: permission bits of an object that is made.
+            mode: permission bits of an object that is made, and the widest of one that is found.
             timeout: seconds to wait for somebody else who is making it.
+            owner_uid: a user whose object is accepted beside this user's and root's.
 
         Raises:
             InvalidArgument: the object that is there is smaller than `size`.
+            AccessDenied: the object that is there belongs to another user, or lets other users do
+                more than `mode`; also as `create` and `open`.
             Timeout: somebody else began it and did not finish until the deadline.
             IpcError: as `create` and `open`.
         """
         deadline = Deadline(timeout)
-        while True:
-            try:
-                return cls.create(name, size, mode=mode)
-            except AlreadyExists:
-                try:
-                    found = cls.open(name, timeout=deadline.remaining)
-                except NotFound:
-                    if deadline.expired:
-                        message = "it keeps being made and unlinked"
-                        target = _describe(Name(name))
-                        raise Timeout(
-                            message, errno=errno.ETIMEDOUT, op="shm_open", target=target
-                        ) from None
-                    continue
-            if found.size < size:
-                found.close()
-                message = f"the object has {found.size:,} bytes, and {size:,} are wanted"
-                raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
-            return found
+        wanted, trust = Name(name), Trust(owner_uid, checked_mode(mode))
+        found = find_or_make(
+            lambda: cls.create(name, size, mode=mode),
+            lambda: cls._found(wanted, deadline, trust=trust),
+            deadline,
+            op="shm_open",
+            target=_describe(wanted),
+        )
+        if found.size < size:
+            found.close()
+            message = f"the object has {found.size:,} bytes, and {size:,} are wanted"
+            raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
+        return found
 
     @classmethod
     def from_fd(cls, fd: int, *, readonly: bool = False) -> Self:
@@ -190,13 +210,16 @@ class PosixSharedMemory(Memory):
         check_access(fd, write=not readonly, target=target)
         check_seal(fd, target)
         size = os.fstat(fd).st_size
-        shown = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - text, not a path to follow
+        shown = path_of_fd(fd)
         if shown.startswith("/dev/shm/") and not shown.endswith(" (deleted)"):  # noqa: S108
             name = Name(shown.removeprefix("/dev/shm"))  # noqa: S108
         if size == 0:
             message = f"descriptor {fd} has no bytes to map"
             raise InvalidArgument(message, errno=errno.EINVAL, target=_describe(name))
-        return cls(fd, name, owner=False, readonly=readonly)
+        return handed_over(
+            Descriptor(fd, owned=False),
+            lambda memory: cls(memory, name, owner=False, readonly=readonly),
+        )
 
     # -- facts and changes -------------------------------------------------------------------------
 
@@ -212,7 +235,7 @@ class PosixSharedMemory(Memory):
             ClosedHandle: the handle is closed.
         """
         self._check_open("fileno")
-        return self._fd
+        return self._descriptor.number
 
     def resize(self, size: int, *, shrink: bool = False) -> None:
         """Change the object's size, and map it anew.
@@ -238,7 +261,8 @@ class PosixSharedMemory(Memory):
         if self.readonly:
             message = "the handle is readonly"
             raise from_errno(errno.EACCES, op="resize", target=self._target, message=message)
-        now = os.fstat(self._fd).st_size
+        fd = self._descriptor.number
+        now = os.fstat(fd).st_size
         if wanted < now:
             if not shrink:
                 message = f"{wanted:,} bytes are fewer than the {now:,} it has"
@@ -247,10 +271,10 @@ class PosixSharedMemory(Memory):
                     message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
                 )
             before = min(self.size, now)
-            self._cut(self._fd, wanted, lambda: self._map(wanted), lambda: self._map(before))
+            self._cut(fd, wanted, lambda: self._map(wanted), lambda: self._map(before))
             return
         if wanted > now:
-            allocate(self._fd, wanted, self._target, _FULL)
+            allocate(fd, wanted, self._target, _FULL)
         self.refresh()
 
     def refresh(self) -> None:
@@ -260,13 +284,13 @@ class PosixSharedMemory(Memory):
             ClosedHandle: the handle is closed.
         """
         self._check_open("refresh")
-        size = os.fstat(self._fd).st_size
+        size = os.fstat(self._descriptor.number).st_size
         if size != self.size:
             self._map(size)
 
     def _map(self, size: int) -> None:
         protection = READ if self.readonly else READ_WRITE
-        mapping = map_file(self._fd, size, protection, SHARED, self._target)
+        mapping = map_file(self._descriptor.number, size, protection, SHARED, self._target)
         old, self._mapping = self._mapping, mapping
         old.close()
 
@@ -274,9 +298,7 @@ class PosixSharedMemory(Memory):
 
     def _release(self) -> None:
         super()._release()
-        fd, self._fd = self._fd, -1
-        with suppress(OSError):  # somebody else closed it: nothing is left to let go of
-            os.close(fd)
+        self._descriptor.close()
 
     def _remove(self) -> None:
         if self._name is None:
@@ -288,13 +310,13 @@ class PosixSharedMemory(Memory):
 
     def _still_ours(self) -> bool:
         try:
-            fd = _open(self._name or Name("-"), readonly=True)
+            found = _open(self._name or Name("-"), readonly=True)
         except IpcError:
             return True
         try:
-            return identity(fd) == self._file  # our own descriptor may be closed by now
+            return identity(found.number) == self._file  # our own may be closed by now
         finally:
-            os.close(fd)
+            found.close()
 
     @property
     def _target(self) -> str:
@@ -302,9 +324,10 @@ class PosixSharedMemory(Memory):
 
     def _reopen_args(self) -> tuple[Any, ...]:
         # A name that leads nowhere would fail in the process that unpickles it, and break a pool.
-        unlinked = self._name is None or os.fstat(self._fd).st_nlink == 0
+        number = self._descriptor.number
+        unlinked = self._name is None or os.fstat(number).st_nlink == 0
         if is_spawning() or unlinked:
-            return (duplicate_for_child(self._fd), self.readonly)
+            return (duplicate_for_child(number), self.readonly)
         return (str(self._name), self.readonly)
 
     @classmethod
@@ -312,7 +335,7 @@ class PosixSharedMemory(Memory):
         found, readonly = args
         if isinstance(found, str):
             return cls.open(found, readonly=readonly)
-        return cls.from_fd(found.detach(), readonly=readonly)
+        return reopened(found.detach(), lambda fd: cls.from_fd(fd, readonly=readonly))
 
 
 def _describe(name: Name | None) -> str:
@@ -320,22 +343,31 @@ def _describe(name: Name | None) -> str:
 
 
 def _open_error(exc: BaseException, name: Name, *, creating: bool = False) -> IpcError:
-    error = from_peer(exc, op="shm_open", target=_describe(name), creating=creating)
+    target = _describe(name)
+    error = from_peer(exc, op="shm_open", target=target, creating=creating)
+    code, path = error.errno or errno.EIO, SHM + name
+    place = shm_error(code, path, op="shm_open", target=target, creating=creating, instead=_INSTEAD)
+    if place is not None:
+        return place
     if isinstance(error, NotFound):
         error.strerror = "no such shared memory"
         error.hint = f'make it with PosixSharedMemory.create("{name}", size)'
     elif isinstance(error, AlreadyExists):
         error.strerror = "it exists already"
         error.hint = f'find it with PosixSharedMemory.open("{name}"), or use open_or_create'
+    elif error.errno == errno.EAGAIN:
+        error.strerror = LEASED
     elif error.errno == errno.EACCES:
         error.hint = "the owner can allow it with a wider mode; readonly=True asks for less"
     return name_descriptors(error)
 
 
-def _open(name: Name, *, readonly: bool) -> int:
+def _open(name: Name, *, readonly: bool) -> Descriptor:
     try:
-        return int(posix_ipc.SharedMemory(str(name), 0, read_only=readonly).fd)
-    except PEER_ERRORS as exc:
+        # As shm_open does; but posix_ipc waits for the end of a lease while it keeps the GIL.
+        flags = os.O_RDONLY if readonly else os.O_RDWR
+        return Descriptor(open_file(SHM + name, flags | os.O_NOFOLLOW))
+    except OSError as exc:
         raise _open_error(exc, name) from None
 
 

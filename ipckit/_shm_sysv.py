@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import errno
 import resource
+from contextlib import suppress
 from typing import Any, Self
 
 from ipckit import _native
 from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._limits import described, soft_limit, sysctl
+from ipckit._making import PATIENCE, find_or_make
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import mapping_at
 from ipckit._shm_stat import SEGMENTS, SysVSharedMemoryStat
 from ipckit._sysv import SysVObject
+from ipckit._trust import Trust
 from ipckit.errors import (
     AlreadyExists,
     InvalidArgument,
     IpcError,
     LimitReached,
-    NotFound,
-    Timeout,
+    Removed,
     from_errno,
 )
 from ipckit.keys import Key
@@ -68,6 +70,7 @@ class SysVSharedMemory(SysVObject, Memory):
 
         Raises:
             AlreadyExists: there is a segment of that key.
+            Removed: another process has removed it already.
             LimitReached: `size` is above kernel.shmmax, or kernel.shmmni, kernel.shmall or memory
                 is used up.
             InvalidArgument: `key`, `size` or `mode` is out of range.
@@ -76,34 +79,40 @@ class SysVSharedMemory(SysVObject, Memory):
         """
         wanted_size = checked_size(size)
         checked_mode(mode)
+        segment, wanted = cls._make(key, wanted_size, mode)
+        target = SEGMENTS.named(segment, wanted)
+        try:
+            # A mode that keeps the creator out is for those who come later.
+            narrow = mode & 0o600 != 0o600  # noqa: PLR2004 - read and write of the owner
+            if narrow:
+                _native.shm_set(segment, *_owner_of(segment), 0o600)
+            mapping = _attach(segment, target)
+            if narrow:
+                _native.shm_set(segment, *_owner_of(segment), mode)
+            if unlink_after_attach:
+                _remove_segment(segment)
+            return cls(
+                segment,
+                None if unlink_after_attach else wanted,
+                mapping,
+                owner=not unlink_after_attach,
+            )
+        except BaseException as exc:
+            _remove_segment(segment)
+            if isinstance(exc, OSError) and not isinstance(exc, IpcError):
+                raise SEGMENTS.error(exc, segment, target) from None
+            raise
+
+    @staticmethod
+    def _make(key: int | None, size: int, mode: int) -> tuple[int, Key]:
         flags = _native.IPC_CREAT | _native.IPC_EXCL | mode
         while True:
             wanted = Key.random() if key is None else Key(key)
             try:
-                segment = _get(wanted, wanted_size, flags)
+                return _get(wanted, size, flags), wanted
             except AlreadyExists:
                 if key is not None:
                     raise
-                continue
-            break
-        try:
-            # A mode that keeps the creator out is for those who come later.
-            if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
-                _native.shm_set(segment, *_owner_of(segment), 0o600)
-            mapping = _attach(segment, SEGMENTS.named(segment, wanted))
-            if mode & 0o600 != 0o600:  # noqa: PLR2004
-                _native.shm_set(segment, *_owner_of(segment), mode)
-            if unlink_after_attach:
-                _native.shm_control(segment, _native.IPC_RMID)
-        except BaseException:
-            _native.shm_control(segment, _native.IPC_RMID)
-            raise
-        return cls(
-            segment,
-            None if unlink_after_attach else wanted,
-            mapping,
-            owner=not unlink_after_attach,
-        )
 
     @classmethod
     def open(
@@ -136,54 +145,70 @@ class SysVSharedMemory(SysVObject, Memory):
         See shmop(2).
         """
         wanted = Key(key)
-        segment = _get(wanted, 0, 0)
-        mapping = _attach(
-            segment,
-            SEGMENTS.named(segment, wanted),
-            readonly=readonly,
-            address=address,
-            round_down=round_down,
-            remap=remap,
-        )
-        return cls(segment, wanted, mapping, owner=False)
+        while True:
+            segment = _get(wanted, 0, 0)
+            try:
+                mapping = _attach(
+                    segment,
+                    SEGMENTS.named(segment, wanted),
+                    readonly=readonly,
+                    address=address,
+                    round_down=round_down,
+                    remap=remap,
+                )
+            except Removed:
+                continue  # between the two calls; the key leads to another one, or to none
+            return cls(segment, wanted, mapping, owner=False)
 
     @classmethod
     def open_or_create(
-        cls, key: int, size: int, *, mode: int = 0o600, timeout: float | None = None
+        cls,
+        key: int,
+        size: int,
+        *,
+        mode: int = 0o600,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
     ) -> Self:
         """Find a segment, or make it; the handle owns it only if it made it.
 
         Args:
             key: the segment's key.
             size: bytes of a segment that is made, and the least of one that is found.
-            mode: permission bits of a segment that is made.
+            mode: permission bits of a segment that is made, and the widest of one that is found.
             timeout: seconds to keep trying while others make and remove it meanwhile.
+            owner_uid: a user whose segment is accepted beside this user's and root's.
 
         Raises:
             InvalidArgument: the segment that is there is smaller than `size`.
+            AccessDenied: the segment that is there belongs to another user or was made by one, or
+                lets other users do more than `mode`; also as `create` and `open`.
             Timeout: others made and removed it until the deadline.
             IpcError: as `create` and `open`.
         """
         deadline = Deadline(timeout)
-        while True:
-            try:
-                return cls.create(key, size, mode=mode)
-            except AlreadyExists:
-                try:
-                    found = cls.open(key)
-                except NotFound:
-                    if deadline.expired:
-                        message = "it keeps being made and removed"
-                        target = SEGMENTS.named(None, Key(key))
-                        raise Timeout(
-                            message, errno=errno.ETIMEDOUT, op="shmget", target=target
-                        ) from None
-                    continue
-            if found.size < size:
-                found.close()
-                message = f"the segment has {found.size:,} bytes, and {size:,} are wanted"
-                raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
-            return found
+        wanted, trust = Key(key), Trust(owner_uid, checked_mode(mode))
+
+        found = find_or_make(
+            lambda: cls.create(key, size, mode=mode),
+            lambda: cls._trusted(wanted, trust),
+            deadline,
+            op="shmget",
+            target=SEGMENTS.named(None, wanted),
+            removed="removed",
+        )
+        if found.size < size:
+            found.close()
+            message = f"the segment has {found.size:,} bytes, and {size:,} are wanted"
+            raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
+        return found
+
+    @classmethod
+    def _trusted(cls, key: Key, trust: Trust) -> Self:
+        segment = _get(key, 0, 0)
+        target = SEGMENTS.named(segment, key)
+        trust.check_sysv(SEGMENTS.present(segment, key), op="shmget", target=target)
+        return cls(segment, key, _attach(segment, target), owner=False)
 
     @classmethod
     def from_id(
@@ -303,6 +328,11 @@ def _owner_of(segment: int) -> tuple[int, int]:
     if found is None:
         raise from_errno(errno.EIDRM, op="shmctl", target=SEGMENTS.named(segment, None))
     return found.uid, found.gid
+
+
+def _remove_segment(segment: int) -> None:
+    with suppress(OSError):  # another process has removed it
+        _native.shm_control(segment, _native.IPC_RMID)
 
 
 def _get(key: Key, size: int, flags: int) -> int:

@@ -32,6 +32,8 @@ class Status(Protocol):
     @property
     def gid(self) -> int: ...
     @property
+    def cuid(self) -> int: ...
+    @property
     def mode(self) -> int: ...
 
 
@@ -121,6 +123,17 @@ class Table(Generic[S]):
         if found is None:
             raise self.missing(ident, None)
         return found, Key(found.key) if found.key else None
+
+    def present(self, ident: int, key: Key) -> S:
+        """An object that a key has led to just now.
+
+        Raises:
+            Removed: it was removed meanwhile.
+        """
+        found = self.find(ident)
+        if found is None:
+            raise self.gone(self.named(ident, key))
+        return found
 
     def missing(self, ident: int | None, key: Key | None, code: int = errno.EINVAL) -> NotFound:
         """The error for an object that is not there."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from ipckit._files import absolute, no_proc, proc_missing
 from ipckit.errors import InvalidArgument, from_errno
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def checked_address(address: Address) -> Path | Abstract:
     if not text or "\0" in text:
         message = "a path has 1 character or more, and no NUL; Abstract(name) is the other kind"
         raise InvalidArgument(message, errno=errno.EINVAL)
-    return Path(text).absolute()
+    return Path(absolute(text, op="bind"))
 
 
 def shown(address: object) -> str | Abstract | None:
@@ -130,6 +131,8 @@ def for_kernel(address: Path | Abstract, *, binding: bool = False) -> Generator[
     except OSError as exc:
         raise from_errno(exc.errno or errno.EIO, op="open", target=describe(address)) from None
     try:
+        if proc_missing():
+            raise no_proc(op="bind" if binding else "connect", target=describe(address))
         short = f"/proc/self/fd/{held}" + (f"/{address.name}" if binding else "")
         if len(os.fsencode(short)) > PATH_MAX:
             size = len(os.fsencode(address.name))

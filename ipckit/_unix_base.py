@@ -9,9 +9,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ipckit._descriptor import checked_fd, reopened
 from ipckit._entry import unlink_path
 from ipckit._handle import Capabilities, Handle
-from ipckit._shm_file import checked_fd, duplicate_for_child
+from ipckit._shm_file import duplicate_for_child
 from ipckit._unix_address import KINDS, Kind, describe, shown
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 
@@ -48,17 +49,27 @@ def adopt_socket(fd: int) -> socket.socket:
             still the caller's.
     """
     checked_fd(fd)
+    made: socket.socket | None = None
     try:
-        made = socket.socket(fileno=fd)
+        made = _socket_of(fd)
+        if made.family != socket.AF_UNIX or int(made.type) not in KINDS:
+            message = f"descriptor {fd} is a socket of {made.family!r} and {made.type!r}, "
+            message += "not of UNIX"
+            raise InvalidArgument(message, errno=errno.EAFNOSUPPORT, op="from_fd")  # noqa: TRY301
+        os.set_inheritable(fd, False)  # noqa: FBT003 - the library's signature
+        return made  # noqa: TRY300 - an exception here too leaves the caller the descriptor
+    except BaseException:
+        if made is not None:
+            made.detach()
+        raise
+
+
+def _socket_of(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=fd)
     except OSError as exc:
         message = f"descriptor {fd} is no socket"
         raise InvalidArgument(message, errno=exc.errno or errno.ENOTSOCK, op="from_fd") from None
-    if made.family != socket.AF_UNIX or int(made.type) not in KINDS:
-        message = f"descriptor {fd} is a socket of {made.family!r} and {made.type!r}, not of UNIX"
-        made.detach()
-        raise InvalidArgument(message, errno=errno.EAFNOSUPPORT, op="from_fd")
-    os.set_inheritable(fd, False)  # noqa: FBT003 - the library's signature
-    return made
 
 
 def wrapped(fd: int, number: int) -> socket.socket:
@@ -149,6 +160,9 @@ class Endpoint(Handle):
         except OSError:  # somebody else closed it: nothing is left to let go of
             self._socket.detach()
 
+    def _failed(self) -> bool:
+        return self._socket.fileno() < 0  # closed, or the caller's again
+
     def _still_ours(self) -> bool:
         return self._path is None or self._file == file_at(self._path)
 
@@ -178,12 +192,7 @@ class Endpoint(Handle):
 
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
-        fd = args[0].detach()
-        try:
-            return cls.from_fd(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+        return reopened(args[0].detach(), cls.from_fd)
 
     @classmethod
     def from_fd(cls, fd: int) -> Self:
@@ -197,9 +206,11 @@ class Endpoint(Handle):
         Raises:
             InvalidArgument: it is something else.
         """
-        sock = adopt_socket(fd)
+        sock: socket.socket | None = None
         try:
+            sock = adopt_socket(fd)
             return cls._adopted(sock)
         except BaseException:
-            sock.detach()
+            if sock is not None:
+                sock.detach()
             raise

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._limits import descriptors_exhausted, soft_limit, sysctl
@@ -87,13 +85,6 @@ def checked_max_fds(max_fds: int) -> int:
         message = f"max_fds is {max_fds}; it takes 0 to {SCM_MAX_FD}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recvmsg")
     return max_fds
-
-
-def close_all(numbers: Iterable[int]) -> None:
-    """Close descriptors, whatever becomes of the others."""
-    for number in numbers:
-        with suppress(OSError):
-            os.close(number)
 
 
 def check_fds(

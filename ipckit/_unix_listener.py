@@ -178,11 +178,18 @@ def listen(
         else:
             _bind_file(sock, where, kind, backlog, mode)
             path = where
+        file = None if path is None else file_at(path)
+        try:
+            made = UnixSocket if kind == "dgram" else UnixListener
+            return made(sock, owner=path is not None, path=path, allow_uids=allowed)
+        except BaseException:
+            if path is not None and file is not None and file == file_at(path):
+                with suppress(OSError):
+                    path.unlink()
+            raise
     except BaseException:
         sock.close()
         raise
-    made = UnixSocket if kind == "dgram" else UnixListener
-    return made(sock, owner=path is not None, path=path, allow_uids=allowed)
 
 
 def _begin(sock: socket.socket, kind: Kind, backlog: int) -> None:

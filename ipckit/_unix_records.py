@@ -12,8 +12,8 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ipckit._fd_rights import check_sender_cannot_cut, checked_uid
 from ipckit._dtypes import check_arrays, is_own_dtype
+from ipckit._fd_rights import check_sender_cannot_cut, checked_uid
 from ipckit._lazy import np
 from ipckit._shm_memfd import MemFd, Seal
 from ipckit._sock_io import gone

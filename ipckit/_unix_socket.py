@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from ipckit import _unix_records as records
 from ipckit._deadline import Deadline
+from ipckit._descriptor import Descriptor
 from ipckit._handle import Handle
 from ipckit._sock_io import gone, late
-from ipckit._unix_control import (
-    close_all,
-)
 from ipckit._unix_messages import Messages
 from ipckit._unix_packet import Credentials, Packet
 from ipckit.errors import InvalidArgument, IpcError, WouldBlock, from_errno
@@ -69,7 +67,7 @@ class UnixSocket(Messages):
         path: Path | None = None,
         allow_uids: Collection[int] | None = None,
     ) -> None:
-        self._pidfd: int | None = None
+        self._pidfd: Descriptor | None = None
         super().__init__(sock, owner=owner, path=path, allow_uids=allow_uids)
 
     # -- arrays and handles ------------------------------------------------------------------------
@@ -209,8 +207,9 @@ class UnixSocket(Messages):
         self._check_open("getsockopt")
         pid, uid, gid = peer_of(self._socket)
         if self._pidfd is None:
-            self._pidfd = _pidfd_of(self._socket)
-        return Peer(pid, uid, gid, None if self._pidfd < 0 else self._pidfd)
+            self._pidfd = Descriptor(_pidfd_of(self._socket))
+        number = self._pidfd.number
+        return Peer(pid, uid, gid, None if number < 0 else number)
 
     def shutdown(self, how: Literal["read", "write", "both"] = "both") -> None:
         """End one direction or both, for every process that has this socket.
@@ -243,9 +242,8 @@ class UnixSocket(Messages):
 
     def _release(self) -> None:
         super()._release()
-        if self._pidfd is not None and self._pidfd >= 0:
-            close_all([self._pidfd])
-            self._pidfd = -1
+        if self._pidfd is not None:
+            self._pidfd.close()
 
 
 def peer_of(sock: socket.socket) -> Credentials:

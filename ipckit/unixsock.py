@@ -76,9 +76,14 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
         first, second = socket.socketpair(socket.AF_UNIX, number)
     except OSError as exc:
         raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socketpair")) from None
-    for sock in (first, second):
-        _unlimited(sock)
-    return UnixSocket(first), UnixSocket(second)
+    try:
+        for sock in (first, second):
+            _unlimited(sock)
+        return UnixSocket(first), UnixSocket(second)
+    except BaseException:
+        first.close()
+        second.close()
+        raise
 
 
 def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = None) -> UnixSocket:
@@ -118,11 +123,11 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
     sock = wrapped(raw.detach(), number)
     try:
         made = UnixSocket(sock)
+        made._label = f"connection to {describe(where)}"  # noqa: SLF001 - its own kind
+        return made  # noqa: TRY300 - an exception here too closes the socket
     except BaseException:
         sock.close()
         raise
-    made._label = f"connection to {describe(where)}"  # noqa: SLF001 - its own kind
-    return made
 
 
 def _unlimited(sock: socket.socket) -> None:

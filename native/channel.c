@@ -21,6 +21,9 @@ let_go(channel_object *self)
     channel_core *core = self->core;
     __atomic_store_n(&self->closed, true, __ATOMIC_RELEASE);
     self->core = NULL;
+    if (core != NULL) {
+        core->memory_fd = -1; /* the handle closes it now; views may keep the core for longer */
+    }
     ipckit_spare_bytes_clear(&self->spare);
     if (core != NULL) {
         if (ring_is_whole(&core->r)) { /* threads that wait look whether it is closed */
@@ -33,8 +36,8 @@ let_go(channel_object *self)
 
 PyDoc_STRVAR(attach_doc,
              "_attach($self, mapping, fd, creator, record_type, encode, decode, spin, wait, /)\n--\n\n"
-             "Open the channel in a Mapping, and take its descriptor over. OSError: EUCLEAN it is no\n"
-             "channel, EUSERS it has no place left.");
+             "Open the channel in a Mapping. Its descriptor stays the caller's, who keeps it open until\n"
+             "_detach. OSError: EUCLEAN it is no channel, EUSERS it has no place left.");
 
 static PyObject *
 channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *const *args,

@@ -21,7 +21,7 @@
    still have their references in the child, and no use of the channel there. */
 typedef struct channel_core {
     ring r;
-    int memory_fd; /* the handle's; r.fd is for the locks alone */
+    int memory_fd; /* the handle's, -1 once that is closed; r.fd is for the locks alone */
     mapping_object *mapping;
     long refs;
     long users;
@@ -80,7 +80,8 @@ HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, u
                                       uint64_t length, bool loan);
 HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
 
-/* Takes over fd; NULL with an exception set, and fd is the caller's. */
+/* fd stays the caller's, who keeps it open for as long as memory_fd names it; NULL with an exception
+   set. */
 HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
 /* Another user; returns the forks that its end is to name. */
 HIDDEN long ipckit_core_hold(channel_core *core);

@@ -95,7 +95,7 @@ ipckit_core_new(PyObject *mapping, int fd, bool creator)
     return core;
 }
 
-/* Gives up the place among the peers and every descriptor. */
+/* Gives up the place among the peers and every descriptor; the memory's is the handle's to close. */
 static void
 leave(channel_core *core)
 {
@@ -108,7 +108,6 @@ leave(channel_core *core)
     }
     core->joined = false;
     close_fd(&core->r.fd);
-    close_fd(&core->memory_fd);
 }
 
 static void
@@ -219,9 +218,6 @@ forked(channel_core *core)
     core->r.striking = 0;
     core->forks++;
     core->users = core->held ? 1 : 0;
-    if (core->users == 0) {
-        close_fd(&core->memory_fd);
-    }
 }
 
 PyDoc_STRVAR(forked_doc, "channels_forked()\n--\n\nCalled in a child after a fork.");

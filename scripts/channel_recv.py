@@ -50,13 +50,14 @@ def main() -> None:
     parser.add_argument("--timeout", type=seconds, help="seconds to wait for each")
     parser.add_argument("--wait", action="store_true", help="wait for senders yet to come")
     parser.add_argument("--remove", action="store_true", help="remove the channel at the end")
+    parser.add_argument("--owner-uid", type=int, help="accept a channel of this user's too")
     parser.add_argument("--rate", action="store_true", help="show how fast it went")
     args = parser.parse_args()
     rate = Rate()
     with plain_errors():
         payload: Any = Frame if args.frames else Stu if args.struct else bytes
         wait = "wait" if args.wait else "raise"
-        channel = Channel.open(args.name, payload, peer_gone=wait)
+        channel = Channel.open(args.name, payload, peer_gone=wait, owner_uid=args.owner_uid)
         if args.remove:
             channel.adopt()
         with channel, suppress(PeerGone):  # and all that they sent was taken

@@ -34,6 +34,7 @@ def main() -> None:
     add_input_options(parser)
     parser.add_argument("--frames", type=int, metavar="N", help="send N frames of 1080p instead")
     parser.add_argument("--capacity", type=int, default=0, help="with --create: how many can wait")
+    parser.add_argument("--owner-uid", type=int, help="accept a channel of this user's too")
     parser.add_argument("--rate", action="store_true", help="show how fast it went")
     args = parser.parse_args()
     rate = Rate()
@@ -41,9 +42,11 @@ def main() -> None:
         payload: Any = Frame if args.frames is not None else Stu if args.struct else bytes
         if args.create:
             capacity = args.capacity or (4 if payload is Frame else 1024)
-            channel = Channel.open_or_create(args.name, payload, capacity=capacity).disown()
+            channel = Channel.open_or_create(
+                args.name, payload, capacity=capacity, owner_uid=args.owner_uid
+            ).disown()
         else:
-            channel = Channel.open(args.name, payload)
+            channel = Channel.open(args.name, payload, owner_uid=args.owner_uid)
         with channel:
             if args.frames is not None:
                 film(channel, args.frames, rate, args.timeout)

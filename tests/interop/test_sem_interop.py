@@ -69,7 +69,7 @@ def test_a_set_that_ipcmk_made_and_nobody_initialised_is_made_anew_by_open_or_cr
     said = run(require("ipcmk", package="util-linux"), "-S", 2)
     with SysVSemaphoreSet.from_id(int(said.split()[-1])) as semaphores:
         assert semaphores.key is not None
-        with SysVSemaphoreSet.open_or_create(semaphores.key, [4, 1]) as made:
+        with SysVSemaphoreSet.open_or_create(semaphores.key, [4, 1], mode=0o644) as made:
             assert made.owner
             assert made.values == [4, 1]
             with pytest.raises(Removed):
@@ -80,7 +80,7 @@ def test_a_set_of_zeros_that_ipcmk_made_is_kept_by_open_or_create() -> None:
     said = run(require("ipcmk", package="util-linux"), "-S", 2)
     with SysVSemaphoreSet.from_id(int(said.split()[-1])).adopt() as semaphores:
         assert semaphores.key is not None
-        with SysVSemaphoreSet.open_or_create(semaphores.key, [0, 0]) as found:
+        with SysVSemaphoreSet.open_or_create(semaphores.key, [0, 0], mode=0o644) as found:
             assert not found.owner
             assert found.id == semaphores.id
 
