@@ -14,12 +14,12 @@ from ipckit import _native
 from ipckit._channel_slots import View
 from ipckit._deadline import Deadline
 from ipckit._handle import closed_handle
-from ipckit._queue_feeder import Feeder
+from ipckit._queue_feeder import Feeder, Holders
 from ipckit._queue_pickle import PICKLE, PLAIN, decode, encode
 from ipckit._queue_spill import QuietChannel, Spill
 from ipckit._shm_file import duplicate_for_child
 from ipckit._typing import ObjectT
-from ipckit.errors import IpcError, Timeout, WouldBlock
+from ipckit.errors import Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,14 +83,15 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )
-        self._start(channel, Spill(channel), maxsize)
+        self._start(channel, Spill(channel), maxsize, Holders())
 
-    def _start(self, channel: Channel[bytes], spill: Spill, maxsize: int) -> None:
+    def _start(self, channel: Channel[bytes], spill: Spill, maxsize: int, holders: Holders) -> None:
         self._channel, self._spill, self._maxsize = channel, spill, maxsize
         self._send = channel.send
         self._take: Callable[..., bytes | View | _native.Piece | None] = spill.file.take
         self._inline = min(channel.longest, _APART)
-        self._feeder = Feeder(channel)
+        self._holders = holders
+        self._feeder = Feeder(channel, holders)
         self._capacity = channel.capacity
         self._used, self._left = False, 0
         self._closed = False
@@ -220,7 +221,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
     def join_thread(self) -> None:
         """Wait until all that this process put is in shared memory; only after `close`.
 
-        That does not wait for ever: when nobody else has the queue open, nobody can come.
+        That does not wait for ever: once no other process has the queue, what waits is dropped.
 
         Raises:
             ValueError: the queue is not closed.
@@ -308,10 +309,6 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
 
     def _forked(self) -> None:
         self._feeder.forked()
-        if not self._closed:
-            # Now, not when it is first used: whoever has put waits for it until then.
-            with suppress(IpcError):
-                self.qsize()
 
     def __getstate__(self) -> Any:
         from multiprocessing.context import assert_spawning  # noqa: PLC0415 - few pickle one
@@ -322,11 +319,13 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             self._channel,
             duplicate_for_child(self._spill.file.fd),
             self._maxsize,
+            [duplicate_for_child(each) for each in self._holders.ends()],
         )
 
     def __setstate__(self, state: Any) -> None:
-        channel, fd, maxsize = state
-        self._start(channel, Spill(channel, fd.detach()), maxsize)
+        channel, fd, maxsize, (read, write) = state
+        holders = Holders((read.detach(), write.detach()))
+        self._start(channel, Spill(channel, fd.detach()), maxsize, holders)
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 import warnings
@@ -10,14 +12,59 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ipckit._descriptor import Descriptor
 from ipckit._native import Piece
-from ipckit.errors import IpcError, Timeout, WouldBlock
+from ipckit._shm_file import name_descriptors
+from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
     from ipckit._channel import Channel
 
 _LOOK: float = 0.1  # seconds between two looks whether anybody is left to take anything
 _PAUSE: float = 0.01  # before a message is tried again that a stopped process held up
+
+
+class Holders:
+    """Whether another process has the queue, also one that was forked and has not used it yet.
+
+    Every process that has the queue holds a pipe open for writing, so that its end tells a process
+    which lets go of its own copy that no other has one.
+
+    Args:
+        ends: descriptors of the pipe to read and to write, which this takes over; by default those
+            of a new one.
+    """
+
+    def __init__(self, ends: tuple[int, int] | None = None) -> None:
+        try:
+            read, write = os.pipe() if ends is None else ends
+        except OSError as exc:
+            error = from_errno(exc.errno or errno.EIO, op="pipe", target="ProcessQueue")
+            raise name_descriptors(error) from None
+        self._read, self._write = Descriptor(read), Descriptor(write)
+        os.set_blocking(read, False)
+
+    def ends(self) -> tuple[int, int]:
+        """The descriptors, for a child that multiprocessing starts."""
+        return self._read.number, self._write.number
+
+    def leave(self) -> None:
+        """Let go of this process's copy; idempotent."""
+        self._write.close()
+
+    def close(self) -> None:
+        """Let go of both ends; idempotent."""
+        self._write.close()
+        self._read.close()
+
+    def others(self) -> bool:
+        """Whether another process has one, once `leave` was called."""
+        if self._read.closed:
+            return False
+        try:
+            return os.read(self._read.number, 1) != b""
+        except BlockingIOError:
+            return True
 
 
 class Feeder:
@@ -28,6 +75,7 @@ class Feeder:
 
     Args:
         channel: where they go; the feeder closes it.
+        holders: the processes that have the queue; this process leaves them when it closes.
 
     Attributes:
         waiting: the messages.
@@ -35,12 +83,12 @@ class Feeder:
         lost: how many messages it had then.
     """
 
-    def __init__(self, channel: Channel[bytes]) -> None:
+    def __init__(self, channel: Channel[bytes], holders: Holders) -> None:
         self.waiting: deque[bytes | Piece] = deque()
         self.error: IpcError | None = None
         self.lost = 0
         self._told = self._joining = self._closing = self._finalized = False
-        self._channel = channel
+        self._channel, self._holders = channel, holders
         self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
         self._join = True
@@ -92,7 +140,11 @@ class Feeder:
             if self._thread is threading.current_thread():
                 self._thread = None
         if self._closing:
-            self._channel.close()
+            self._end()
+
+    def _end(self) -> None:
+        self._channel.close()
+        self._holders.close()
 
     def _send_all(self) -> None:
         while self.waiting:
@@ -138,29 +190,34 @@ class Feeder:
     def close(self) -> None:
         """Close the channel once what waits was sent; warn if some of it is lost."""
         self._closing = True
+        self._holders.leave()
         if self.waiting or self._sending.locked():
             self._start()  # the thread closes the channel
         else:
-            self._channel.close()
+            self._end()
         self.warn()
 
     def join(self) -> None:
-        """Wait until what waits was sent, as long as anybody else has the channel open.
+        """Wait until what waits was sent, as long as another process has the queue.
 
         Raises:
             IpcError: objects that were put are lost.
         """
         self._joining = True
+        self._holders.leave()
         while self._join and (self.waiting or self._sending.locked()):
             self._start()
             thread = self._thread
             if thread is not None:
                 thread.join(_LOOK)
             try:
-                alone = len(self._channel.peers()) <= 1
+                alone = len(self._channel.peers()) <= 1 and not self._holders.others()
             except IpcError:
                 break  # closed: all was sent
             if alone and self.waiting:
+                if self._closing:
+                    self.waiting.clear()
+                    self._end()  # which ends the thread's wait
                 return
         if self._join:
             self.check()
