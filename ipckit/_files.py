@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ipckit._deadline import Deadline
+from ipckit._entry import unlink_path
 from ipckit._limits import user_name
 from ipckit.errors import AccessDenied, IpcError, NotFound, from_errno
 
@@ -130,6 +131,4 @@ def unlink_own(path: str, file: tuple[int, int]) -> None:
         file: its device and inode.
     """
     with suppress(OSError):  # the caller raises what it failed with
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino) == file:
-            os.unlink(path)  # noqa: PTH108 - a name, as the other calls take
+        unlink_path(path, lambda status: (status.st_dev, status.st_ino) == file)

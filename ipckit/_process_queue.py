@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import deque
 from contextlib import suppress
 from multiprocessing.queues import Queue
 from pickle import dumps, loads
@@ -93,6 +94,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         self._holders = holders
         self._feeder = Feeder(channel, holders)
         self._capacity = channel.capacity
+        self._kept: deque[bytes | View | _native.Piece] = deque()
         self._used, self._left = False, 0
         self._closed = False
         _QUEUES.add(self)
@@ -144,10 +146,14 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             queue.Empty: there was none.
             PeerGone: with ``peer_gone="raise"``: there is none, and all who put are gone.
             ValueError: the queue is closed.
+            MemoryError: there is no memory for it; this process's next `get` returns it.
             Exception: whatever unpickling it raises; the object is gone.
         """
         if self._closed:
             self._check_open()
+        if self._kept:
+            with suppress(IndexError):  # another thread was quicker
+                return self._object(self._kept.popleft())
         wait = None if block and timeout is None else _seconds(block, timeout)
         deadline = Deadline(wait) if wait else None
         while True:
@@ -156,15 +162,26 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             except (WouldBlock, Timeout):
                 raise Empty from None
             if message is not None:  # None: a process that was killed had the object in its hands
-                break
-        if isinstance(message, bytes):
-            if message[:1] == PICKLE:  # as small ones are
-                return loads(message)  # type: ignore[no-any-return] # noqa: S301 - the class warns
-            return cast("ObjectT", decode(message, bytearray))
-        if isinstance(message, _native.Piece):
-            return cast("ObjectT", decode(cast("Buffer", message), None))
-        with message:
-            return cast("ObjectT", decode(message.buf, bytearray))
+                return self._object(message)
+
+    def _object(self, message: bytes | View | _native.Piece) -> ObjectT:
+        """The object in a message, which is kept if there is no memory for it."""
+        try:
+            if isinstance(message, bytes):
+                if message[:1] == PICKLE:  # as small ones are
+                    return loads(message)  # type: ignore[no-any-return] # noqa: S301 - see the class
+                return cast("ObjectT", decode(message, bytearray))
+            if isinstance(message, _native.Piece):
+                return cast("ObjectT", decode(cast("Buffer", message), None))
+            value = cast("ObjectT", decode(message.buf, bytearray))
+        except BaseException as exc:
+            if isinstance(exc, MemoryError):
+                self._kept.appendleft(message)
+            elif isinstance(message, View):
+                message.release()
+            raise
+        message.release()
+        return value
 
     def put_nowait(self, obj: ObjectT) -> None:
         """`put` without waiting."""
@@ -181,7 +198,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         """
         if self._closed:
             return self._left
-        return len(self._channel) + len(self._feeder.waiting)
+        return len(self._channel) + len(self._feeder.waiting) + len(self._kept)
 
     def empty(self) -> bool:
         """Whether no object waits.
@@ -215,6 +232,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         try:
             self._feeder.close()
         finally:
+            self._kept.clear()
             self._take = _refuse
             self._spill.close()
 
@@ -309,6 +327,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
 
     def _forked(self) -> None:
         self._feeder.forked()
+        self._kept.clear()
 
     def __getstate__(self) -> Any:
         from multiprocessing.context import assert_spawning  # noqa: PLC0415 - few pickle one

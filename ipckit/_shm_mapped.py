@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 from ipckit import _native
 from ipckit._descriptor import Descriptor
 from ipckit._entry import unlink_path
-from ipckit._files import LEASED, absolute, open_file
+from ipckit._files import LEASED, absolute, open_file, unlink_own
 from ipckit._handle import checked_mode
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
@@ -102,7 +102,7 @@ class MappedFile(Memory):
             mapping = map_file(fd, wanted, READ_WRITE, SHARED, _describe(text))
             return cls(mapping, text, "r+", 0, file, owner=True)
         except BaseException:
-            unlink_path(text, lambda status: (status.st_dev, status.st_ino) == file)
+            unlink_own(text, file)
             raise
         finally:
             made.close()

@@ -121,7 +121,11 @@ PyDoc_STRVAR(peers_doc, "_peers($self, /)\n--\n\n"
 static PyObject *
 channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
+    /* A process that asks who is there is there itself: this is how a forked child joins early. */
     channel_core *core = ipckit_channel_seen(self, "peers");
+    if (core != NULL) {
+        core = ipckit_channel_core(self, "peers");
+    }
     PyObject *result = core == NULL ? NULL : PyList_New(0);
     for (uint32_t index = 0; result != NULL && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &core->r.peers[index];

@@ -26,6 +26,7 @@ typedef struct piece_object {
     uint64_t size;   /* bytes of the object */
     char *mapped;    /* a received object's memory, or NULL */
     char *copied;    /* the same if it can't be mapped */
+    bool received;   /* without either, there was no memory for it yet */
     struct piece_object *next, *previous; /* of all that are mapped */
 } piece_object;
 

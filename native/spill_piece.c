@@ -106,7 +106,14 @@ ipckit_piece_received(spill_object *spill, const spill_reference *reference)
         Py_RETURN_NONE;
     }
     piece_object *self = ipckit_piece_new(spill, (uint32_t)reference->index, reference->size);
-    if (self != NULL && map_piece(self) < 0) {
+    if (self == NULL) {
+        return NULL;
+    }
+    self->received = true;
+    if (map_piece(self) < 0 && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear(); /* the object is not lost: getbuffer tries again, and says so */
+    }
+    if (PyErr_Occurred()) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -115,6 +122,11 @@ ipckit_piece_received(spill_object *spill, const spill_reference *reference)
 static int
 piece_getbuffer(piece_object *self, Py_buffer *view, int flags)
 {
+    view->obj = NULL;
+    if (self->received && self->mapped == NULL && self->copied == NULL
+        && ipckit_piece_is_ours(self) && map_piece(self) < 0) {
+        return -1;
+    }
     char *data = self->mapped != NULL ? self->mapped : self->copied;
     if (data == NULL) {
         view->obj = NULL;

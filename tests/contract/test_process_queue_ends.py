@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from ipckit import Corrupt, PeerGone, PosixSharedMemory, Timeout, WouldBlock
-from ipckit._queue_feeder import Feeder
+from ipckit._queue_feeder import Feeder, Holders
 from ipckit.channel import ProcessQueue
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Stopped:
 
 def test_a_stopped_process_loses_no_object() -> None:
     channel: Any = Stopped(WouldBlock("busy"), Timeout("busy"), WouldBlock("busy"))
-    feeder = Feeder(channel)
+    feeder = Feeder(channel, Holders())
     for number in range(3):
         feeder.add(bytes([number]))
     feeder.close()
@@ -137,7 +137,7 @@ def test_a_stopped_process_loses_no_object() -> None:
 
 def test_no_error_of_any_kind_is_silent() -> None:
     channel: Any = Stopped(OSError(errno.EUSERS, "no place"))
-    feeder = Feeder(channel)
+    feeder = Feeder(channel, Holders())
     feeder.add(b"1")
     with pytest.raises(OSError, match=r"no place.*lost: 1 of the objects"):
         feeder.join()
@@ -293,3 +293,44 @@ def test_objects_in_all_places_are_counted(make: Any) -> None:
             found.get(timeout=0.2 if got >= waiting else 30)
             got += 1
     assert got == waiting
+
+
+# -- no memory -------------------------------------------------------------------------------------
+
+
+class Greedy:
+    """An object for which there is no memory at first."""
+
+    attempts = 0
+
+    def __init__(self, size: int) -> None:
+        self.data = bytes(size)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Greedy.made, (self.data,))
+
+    @classmethod
+    def made(cls, data: bytes) -> str:
+        cls.attempts += 1
+        if cls.attempts == 1:
+            raise MemoryError
+        return f"{len(data)} bytes at attempt {cls.attempts}"
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 2_000_000])
+def test_an_object_without_memory_for_it_waits_for_the_next_get(size: int) -> None:
+    queue: ProcessQueue[object] = ProcessQueue()
+    Greedy.attempts = 0
+    queue.put(Greedy(size))
+    queue.put("the next")
+    with pytest.raises(MemoryError):
+        queue.get()
+    assert queue.qsize() == 2
+    pid = os.fork()
+    if pid == 0:  # it is the parent's, in whose hands it is
+        os._exit(queue.get() != "the next")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not queue.empty()
+    assert queue.get() == f"{size} bytes at attempt 2"
+    assert queue.empty()
+    queue.close()

@@ -267,7 +267,7 @@ def test_unlink_leaves_another_file_that_has_the_path(ns: Namespace) -> None:
     with MappedFile.create(path, 16) as made:
         path.unlink()
         path.write_bytes(b"another's")
-        with pytest.raises(NotFound, match="another file has its path"):
+        with pytest.raises(NotFound, match="another object has its name"):
             made.unlink()
         made.unlink(missing_ok=True)
         made.adopt()

@@ -252,21 +252,27 @@ def meanwhile_in_receive() -> Callable[[Channel[bytes]], threading.Thread]:
     return start
 
 
-def test_a_child_that_only_looks_is_no_peer(name: str) -> None:
+def test_a_child_that_only_looks_at_it_is_no_peer(name: str) -> None:
     with Channel.create(name) as channel:
         channel.send(b"x")
 
         def act() -> None:
             assert len(channel) == 1
-            assert channel.stats().messages == 1
             assert "1 of 1024" in repr(channel)
             assert channel.capacity == 1024
-            assert len(channel.peers()) == 1  # the parent
-            assert not channel.peers()[0].self
-            channel.receive()
-            assert len(channel.peers()) == 2
+            os.write(writer, b"looked")
+            os.read(stop_reader, 1)
+            assert [peer.self for peer in channel.peers()] == [False, True]
 
-        assert ended_well(in_child(act))
+        reader, writer = os.pipe()
+        stop_reader, stop_writer = os.pipe()
+        pid = in_child(act)
+        assert os.read(reader, 6) == b"looked"
+        assert len(channel.peers()) == 1
+        os.write(stop_writer, b"x")
+        assert ended_well(pid)
+        for each in (reader, writer, stop_reader, stop_writer):
+            os.close(each)
 
 
 def test_a_child_for_which_there_is_no_place_is_told_so(name: str) -> None:
