@@ -49,9 +49,9 @@ class MappedFile(Memory):
     the other processes at once and the disk in time, or at `flush`. The file can be closed,
     renamed or unlinked; the memory stays.
 
-    If somebody cuts the file, touching what was cut off kills the process with SIGBUS: nothing in
-    user space can catch that safely. `stale` tells whether it has happened. Let writers only ever
-    grow a mapped file, or share a `MemFd` with Seal.SHRINK, which nobody can cut.
+    If another process cuts the file, touching what was cut off kills this process with SIGBUS.
+    `stale` tells whether it has happened. Let writers only ever grow a mapped file, or share a
+    `MemFd` with Seal.SHRINK, which cannot be cut.
 
     See mmap(2).
     """
