@@ -19,7 +19,7 @@ CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-p
 # keeps to the end is no leak. A segmentation fault is faulthandler's to show: some tests' children
 # die of one on purpose. The reports go to files, because pytest captures what a test prints.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
-ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=0:log_path="$copy/report"
+ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=0:allocator_may_return_null=1:log_path="$copy/report"
 UBSAN_OPTIONS=print_stacktrace=1:log_path="$copy/report"
 PYTHONMALLOC=malloc
 PYTHONPATH=$copy
