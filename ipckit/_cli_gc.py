@@ -144,7 +144,8 @@ def _tell_rest(
         rows = [[item.address, item.owner, show.used(item), duration(item.age)] for item in files]
         print_table(["FILE", "OWNER", "USED", "AGE"], rows, right="AGE")
         told = show.counted(len(files), "file")
-        say(f"not ours to judge: {told} in /dev/shm; ipckit rm removes one that is named\n")
+        say(f"not ours to judge: {told} in /dev/shm; ipckit rm removes one that is named")
+        say("")
     taken = {item.address for item in items}
     doubtful = [item for item in chosen if item.state == "unknown" and item.recognized]
     left = [item for item in doubtful if item.address not in taken]

@@ -27,7 +27,17 @@ _DEFINE: Final = re.compile(r"\s*([A-Za-z_]\w*)(\()?(.*)")
 _NAME: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*")
 _DEFINED: Final = re.compile(r"\s*(!?)\s*defined\s*(?:\(\s*(\w+)\s*\)|\s(\w+))\s*")
 _HARMLESS: Final = re.compile(r"\s*(?:once|GCC\s+(?:diagnostic|system_header)\b.*)\s*")
-_PASSED_OVER: Final = frozenset({"", "include", "include_next", "line", "warning", "ident"})
+_PASSED_OVER: Final = frozenset({"", "line", "warning", "ident"})
+# The headers of C, POSIX and Linux: what they define is known, or refused where it is used. Another
+# header may define macros and types that change a layout.
+_KNOWN_HEADER: Final = re.compile(
+    r"""\s*<(?:(?:sys|linux|asm|arpa|netinet|net)/[\w/.-]+
+    |(?:aio|assert|complex|ctype|errno|fcntl|fenv|float|inttypes|iso646|limits|locale|math|mqueue
+    |netdb|poll|pthread|sched|semaphore|setjmp|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef
+    |stdint|stdio|stdlib|stdnoreturn|string|strings|tgmath|threads|time|uchar|unistd|utime|wchar
+    |wctype)\.h)>\s*""",
+    re.VERBOSE,
+)
 _CONDITIONS: Final = frozenset({"if", "ifdef", "ifndef"})
 _NEEDS: Final = "needs a preprocessor: pass the text through gcc -E first"
 _LONGEST: Final = 1 << 22  # characters of a line: macros that double each other grow without end
@@ -132,6 +142,9 @@ class _Preprocessor:
         elif name == "pragma":
             if not _HARMLESS.fullmatch(rest):
                 self._refuse("#pragma is not understood; __attribute__((packed)) is")
+        elif name == "include":
+            if not _KNOWN_HEADER.fullmatch(rest):
+                self._refuse(f"#include {rest.strip()} is not a standard header, and {_NEEDS}")
         elif name not in _PASSED_OVER and not name.isdigit():
             self._refuse(f"#{name} {_NEEDS}")
 

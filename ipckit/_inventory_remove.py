@@ -267,10 +267,12 @@ class Remover:
         bound = any(row.name == item.name and not row.connected for row in sockets.rows())
         # By the descriptor the probe reaches the file that was judged, whatever has its path now.
         answered = True if bound else sockets.answers(Path(f"/proc/self/fd/{fd}"))
+        if answered is False:
+            answered = sockets.bound_elsewhere(Path(item.name).name, os.fstat(fd).st_uid)
         if answered:
             self._refuse(item, "held", item.reason or "a process answers")
         elif answered is None:
-            self._refuse(item, "unknown", "it may not be connected to")
+            self._refuse(item, "unknown", "a process that can't be seen may be behind it")
 
 
 @contextmanager

@@ -134,31 +134,82 @@ def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObje
         now: seconds since the epoch.
         judged: whether to ask, by trying to connect, if anybody is behind a file all the same.
     """
-    known: set[tuple[int, int]] = set()
-    for row in found:
-        status = _status(row.name) if row.name.startswith("/") else None
-        if status:
-            known.add((status.st_dev, status.st_ino))
+    known = _files_of(found)
     places = [*_DIRECTORIES, os.environ.get("XDG_RUNTIME_DIR", "")]
-    looked: set[tuple[int, int]] = set()
+    lone: dict[tuple[int, int], tuple[Path, os.stat_result]] = {}
     budget = [_MOST_ENTRIES]
     for place in filter(None, places):
         for path in _socket_files(Path(place), _DEPTH, budget):
             status = _status(os.fspath(path))
-            if status is None or (status.st_dev, status.st_ino) in known | looked:
-                continue
-            looked.add((status.st_dev, status.st_ino))
-            verdict = NOT_ASKED
-            if judged:
-                answered = answers(path)
-                verdict = {
-                    True: Verdict("held", "somebody answers, of another network namespace"),
-                    False: Verdict("orphaned", "nobody answers at that path"),
-                    None: Verdict("unknown", "it may not be connected to", ("who is behind it",)),
-                }[answered]
-            yield _object(
-                os.fspath(path), status.st_ino, status, verdict, {"file": "only"}, now=now
-            )
+            if status is not None and (status.st_dev, status.st_ino) not in known:
+                lone.setdefault((status.st_dev, status.st_ino), (path, status))
+    if judged and lone:
+        # A listener that came after `found` was read is not to get a connection: it may take that
+        # for a client, and multiprocessing's fork server ends when such a client says nothing.
+        known = _files_of(rows())
+    for file, (path, status) in lone.items():
+        if file in known:
+            continue
+        verdict = _verdict(path, status.st_uid) if judged else NOT_ASKED
+        yield _object(os.fspath(path), status.st_ino, status, verdict, {"file": "only"}, now=now)
+
+
+def _verdict(path: Path, owner: int) -> Verdict:
+    answered = answers(path)
+    if answered is None:
+        return Verdict("unknown", "it may not be connected to", ("who is behind it",))
+    if answered:
+        return Verdict("held", "a process answers, of another network namespace")
+    # A refusal says that no process listens, not that none is bound.
+    bound = bound_elsewhere(path.name, owner)
+    if bound is None:
+        unseen = ("sockets of other network namespaces",)
+        return Verdict("unknown", "a process that can't be seen may be behind it", unseen)
+    if bound:
+        return Verdict("held", "a process of another network namespace has such a socket")
+    return Verdict("orphaned", "no process answers at that path")
+
+
+def bound_elsewhere(name: str, owner: int) -> bool | None:
+    """Whether a socket of another network namespace may be bound to a file; None if not known.
+
+    Args:
+        name: the file's name without its directory, which another process may call otherwise.
+        owner: the file's owner, whose processes can have made it.
+    """
+    wanted = os.fsencode(name)
+    seen = {_network_of(Path("/proc/self"))}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        uid = -1
+        try:
+            uid = process.stat().st_uid
+            namespace = _network_of(process)
+            if namespace not in seen and wanted in (process / "net/unix").read_bytes():
+                return True
+            if namespace is not None:
+                seen.add(namespace)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            if uid == owner:
+                return None
+    return False
+
+
+def _network_of(process: Path) -> str | None:
+    """A process's network namespace; None if only its tracers may know, who are fewer."""
+    try:
+        return os.readlink(process / "ns/net")  # noqa: PTH115 - text, not a path to follow
+    except PermissionError:
+        return None
+
+
+def _files_of(found: list[UnixRow]) -> set[tuple[int, int]]:
+    """The device and inode of each file that a socket is bound to."""
+    statuses = (_status(row.name) for row in found if row.name.startswith("/"))
+    return {(status.st_dev, status.st_ino) for status in statuses if status}
 
 
 def _socket_files(directory: Path, depth: int, budget: list[int]) -> Iterator[Path]:

@@ -285,3 +285,16 @@ def test_gcc_lays_generated_texts_out_alike(tmp_path: Path) -> None:
     source = tmp_path / f"generated-{seed}.c"
     source.write_text("\n".join(parts))
     compile_all([source])
+
+
+@pytest.mark.parametrize(
+    "header", ['"config.h"', "<mylib/config.h>", '"stdint.h"', "<pshpack1.h>", "CONFIG"]
+)
+def test_an_included_file_that_may_change_a_layout_is_refused(header: str) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(f"line 1: #include {header} is not")):
+        Struct.from_c(f"#include {header}\nstruct s {{ char a; int b; }};")
+
+
+def test_standard_headers_are_passed_over() -> None:
+    text = "#include <stdint.h>\n#include <sys/msg.h> // both\nstruct s { uint8_t a; int b; };"
+    assert Struct.from_c(text).size == 8

@@ -16,8 +16,10 @@ from ipckit import _inventory_sockets as sockets
 from ipckit import inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ipckit.testing import Child
 
 LINE = b"\n0000000000000000: 00000002 00000000 00010000 0001 01 4294967290 /run/forged.sock"
 
@@ -124,3 +126,33 @@ def test_a_relative_path_is_not_looked_for_here(
     assert (plain.name, plain.mode, plain.removable) == (names[0], None, False)
     # Without the dot it would be taken for an abstract name.
     assert (at.name, at.mode, at.removable) == (f"./{names[1]}", None, False)
+
+
+def test_a_socket_that_does_not_listen_is_seen_in_another_network_namespace(
+    tmp_path: Path, spawn: Callable[..., Child]
+) -> None:
+    """As root: a refused connection says only that no process listens."""
+    if os.geteuid() != 0:
+        pytest.skip("it takes root to make a network namespace")
+    path = tmp_path / f"client-{os.getpid()}.sock"
+    holder = spawn(
+        """
+        import ctypes, socket
+        from ipckit.testing import step
+        if ctypes.CDLL(None).unshare(0x40000000):  # CLONE_NEWNET
+            step.tell("denied")
+        else:
+            bound = socket.socket(socket.AF_UNIX)
+            bound.bind(args[0])
+            step.tell("bound")
+        step.hear()
+        """,
+        str(path),
+    )
+    if holder.hear() == "denied":
+        pytest.skip("no network namespace can be made here")
+    owner = path.stat().st_uid
+    assert sockets.answers(path) is False
+    assert sockets.bound_elsewhere(path.name, owner) is True
+    holder.kill()
+    assert sockets.bound_elsewhere(path.name, owner) is not True

@@ -69,6 +69,7 @@ def test_a_person_s_file_is_listed_and_stays(
 
     preview = ipckit_run("gc")
     assert f"not ours to judge: {len(files)} files in /dev/shm" in preview.stdout
+    assert "\\" not in preview.stdout
     for more in ([], ["--unknown", "--older-than", "0.001"]):
         done = ipckit_run("gc", *more, "--delete", "--yes")
         assert done.returncode == 0, done.stderr
