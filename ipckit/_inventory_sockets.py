@@ -177,7 +177,8 @@ def bound_elsewhere(name: str, owner: int) -> bool | None:
         name: the file's name without its directory, which another process may call otherwise.
         owner: the file's owner, whose processes can have made it.
     """
-    wanted = os.fsencode(name)
+    # The end of a line: of a path, or of a relative one alone.
+    wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
     seen = {_network_of(Path("/proc/self"))}
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
@@ -186,10 +187,12 @@ def bound_elsewhere(name: str, owner: int) -> bool | None:
         try:
             uid = process.stat().st_uid
             namespace = _network_of(process)
-            if namespace not in seen and wanted in (process / "net/unix").read_bytes():
-                return True
-            if namespace is not None:
-                seen.add(namespace)
+            if namespace not in seen:
+                told = (process / "net/unix").read_bytes()
+                if any(end in told for end in wanted):
+                    return True
+                if namespace is not None:
+                    seen.add(namespace)
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:

@@ -7,6 +7,7 @@ Each accepted text is compiled with assertions of the sizes and offsets that ipc
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
