@@ -95,6 +95,9 @@ ipckit_call(channel_core *core, ring_call *call)
 {
     ring *r = &core->r;
     ring_result result = RING_BUSY;
+    if (ipckit_core_join(core) < 0) { /* the code of an argument may have forked */
+        return RING_NO_PLACE;
+    }
     if (call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES) {
         result = try_quickly(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
@@ -144,6 +147,9 @@ ipckit_op_lend(ring *r, ring_call *call)
 ring_result
 ipckit_op_send_loan(ring *r, ring_call *call)
 {
+    if ((uint32_t)call->items != r->me) {
+        return RING_CLOSED; /* a signal's handler has forked: the loan is the parent's */
+    }
     return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
 }
 
@@ -190,6 +196,10 @@ ipckit_settle_space(channel_core *core, ring_result result, ring_sight before)
     ring_descriptors *descriptors = core->descriptors;
     if (descriptors == NULL || descriptors->fd[POLL_SPACE - 1] < 0) {
         return;
+    }
+    if (result != RING_FULL && result != RING_TIMEOUT && result != RING_BUSY
+        && result != RING_GONE) {
+        return; /* it met no full channel */
     }
     if (result == RING_BUSY) {
         descriptor_settle_busy(descriptors, POLL_SPACE);

@@ -72,10 +72,11 @@ send_large(channel_core *core, ring_call *call)
     call->operation = ipckit_op_send_loan;
     call->lends = false;
     call->lent = true;
-    call->items = r->me;
+    uint32_t owner = r->me;
+    call->items = owner;
     result = ipckit_call(core, call);
-    if (result != RING_OK) {
-        ring_cancel_loan(r, call->at, r->me);
+    if (result != RING_OK && owner == r->me) {
+        ring_cancel_loan(r, call->at, owner);
     }
     return result;
 }

@@ -281,6 +281,9 @@ ring_strike_dead(ring *r, uint32_t index, bool *dead)
         *dead = true;
         died = ring_strike_peer(r, &r->peers[index]);
         peer_unlock(r->fd, index);
+        if (died) { /* a reap that came before took the peer for alive: its place was locked */
+            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+        }
     }
     __atomic_store_n(&r->striking, 0, __ATOMIC_RELEASE);
     return died;
@@ -347,6 +350,8 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
             __atomic_store_n(&r->shared->own_barriers, 1, __ATOMIC_SEQ_CST);
         }
         if (died) {
+            /* Again: until the generation was new, the place's lock let the dead seem alive. */
+            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
             ring_announce(r);
         }
         return true;

@@ -49,7 +49,7 @@ descriptor_run(void *argument)
     ring_descriptors *d = argument;
     ring *r = d->r;
     uint32_t told[2] = {0, 0};
-    int64_t pause = LOOK_NS;
+    int64_t pause = LOOK_NS, told_at = monotonic_ns();
     while (!__atomic_load_n(&d->stop, __ATOMIC_ACQUIRE)) {
         uint32_t ticket = __atomic_load_n(&r->shared->polled, __ATOMIC_SEQ_CST);
         for (uint32_t which = POLL_ITEMS; which <= POLL_SPACE; which++) {
@@ -67,6 +67,11 @@ descriptor_run(void *argument)
             break;
         }
         now = monotonic_ns();
+        if (now - told_at >= CHECK_MOST) { /* a peer that struck a dead one may have died too */
+            told_at = now;
+            descriptor_tell(d, POLL_ITEMS);
+            descriptor_tell(d, POLL_SPACE);
+        }
         if (error == ETIMEDOUT && ring_was_checked(r, now)) {
             pause = ring_longer_pause(pause, now);
         } else if (error == ETIMEDOUT) {
@@ -172,7 +177,8 @@ descriptor_settle_space(ring_descriptors *d, ring_sight before)
     descriptor_drain(d, POLL_SPACE);
     poll_arm(d->r, POLL_SPACE);
     ring_sight now = ring_see(d->r, POLL_SPACE);
-    if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
+    if (now.first != before.first || now.second != before.second || now.loans != before.loans
+        || __atomic_load_n(&d->r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
         descriptor_tell(d, POLL_SPACE);
     }
 }

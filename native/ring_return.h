@@ -51,6 +51,7 @@ ring_cancel_loan(ring *r, uint64_t at, uint32_t owner)
     RING_POINT(freed);
     if (!locked) {
         __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+        ring_barrier_before_look(r, &r->shared->space);
         ring_notify(r, POLL_SPACE);
         return result;
     }

@@ -99,7 +99,7 @@ def busy() -> Iterator[Callable[[Callable[[], object]], Busy]]:
 
 def sends_and_receives(channel: Channel[bytes]) -> Callable[[], None]:
     def act() -> None:
-        channel.send(b"of the child", timeout=0)
+        channel.send(bytes(12_000), timeout=0)  # copied under the lock
         channel.receive(timeout=0)
 
     return act
@@ -129,29 +129,27 @@ def test_a_stopped_sender_holds_up_senders_for_as_long_as_they_like(
 def test_a_view_that_is_released_beside_a_stopped_receiver_is_given_back(
     name: str, busy: Callable[[Callable[[], object]], Busy]
 ) -> None:
-    item = np.dtype((np.uint8, (4096,)))
-    with Channel.create(name, item, capacity=8) as channel, Channel.open(name, item) as other:
-        for number in range(4):
-            channel.send(np.full(4096, number, np.uint8))
+    item = np.dtype((np.uint8, (16384,)))
+    frames = np.zeros((60, 16384), np.uint8)  # copied under one lock, so that it is held for long
+    with Channel.create(name, item, capacity=64) as channel, Channel.open(name, item) as other:
+        channel.send(frames[0])
         view = other.receive_view()
-        frame = np.zeros(4096, np.uint8)
 
         def act() -> None:
-            channel.receive(timeout=0)
-            channel.send(frame, timeout=0)
+            with suppress(WouldBlock):
+                channel.send_many(frames, timeout=0)
+            channel.receive_many(timeout=0)
 
         child = busy(act)
         child.stop_with_the_lock(other, RECEIVERS)
         view.release()  # does not wait
         child.go_on()
-        child.stop_with_the_lock(other, RECEIVERS)  # it was out of the lock in between
-        child.go_on()
         child.kill()
-        for _ in range(8):  # as many as the capacity: the view holds nothing any more
-            with suppress(WouldBlock):
+        with suppress(WouldBlock):
+            while True:
                 other.receive(timeout=0)
-        for _ in range(8):
-            other.send(frame, timeout=60)
+        for _ in range(64):  # as many as the capacity: the view holds nothing any more
+            other.send(frames[0], timeout=60)
 
 
 def test_a_loan_that_is_cancelled_beside_a_stopped_sender_is_given_back(
