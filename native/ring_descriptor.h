@@ -170,15 +170,39 @@ descriptor_settle_items(ring_descriptors *d)
     }
 }
 
+/* Frees what dead peers and cancelled loans have left, if both locks are free. Otherwise the peer that
+   has one of them tells the descriptor when it gives that up: to try all the time would keep an event
+   loop busy beside a stopped peer. */
+static inline void
+descriptor_reap(ring_descriptors *d)
+{
+    ring *r = d->r;
+    if (ring_try_lock_both(r)) {
+        ring_reap(r);
+        ring_unlock_both(r);
+        return;
+    }
+    channel_lock *locks[] = {&r->shared->send_lock, &r->shared->receive_lock};
+    for (int i = 0; i < 2; i++) {
+        if (__atomic_load_n(&locks[i]->owner, __ATOMIC_SEQ_CST) != 0) {
+            ring_leave_chores(r, locks[i]);
+            return;
+        }
+    }
+    descriptor_tell(d, POLL_SPACE); /* both are free by now */
+}
+
 /* After a send that found no room; `before` is from before it looked. */
 static inline void
 descriptor_settle_space(ring_descriptors *d, ring_sight before)
 {
     descriptor_drain(d, POLL_SPACE);
     poll_arm(d->r, POLL_SPACE);
+    if (__atomic_load_n(&d->r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
+        descriptor_reap(d);
+    }
     ring_sight now = ring_see(d->r, POLL_SPACE);
-    if (now.first != before.first || now.second != before.second || now.loans != before.loans
-        || __atomic_load_n(&d->r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
+    if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
         descriptor_tell(d, POLL_SPACE);
     }
 }

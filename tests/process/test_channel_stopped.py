@@ -169,6 +169,37 @@ def test_a_loan_that_is_cancelled_beside_a_stopped_sender_is_given_back(
         other.send(b"2", timeout=60)  # as many as the capacity
 
 
+def test_a_polling_sender_rests_beside_a_stopped_receiver(
+    name: str, busy: Callable[[Callable[[], object]], Busy]
+) -> None:
+    item = np.dtype((np.uint8, (16384,)))
+    frames = np.zeros((60, 16384), np.uint8)
+    with Channel.create(name, item, capacity=64) as channel, Channel.open(name, item) as other:
+        room = other.space_fileno()
+        loan = other.loan()
+
+        def act() -> None:
+            with suppress(WouldBlock):
+                channel.send_many(frames, timeout=0)
+            channel.receive_many(timeout=0)
+
+        child = busy(act)
+        child.stop_with_the_lock(other, RECEIVERS)
+        loan.cancel()  # a reap is due, which needs the lock
+        with suppress(WouldBlock):
+            while True:
+                other.send(frames[0], timeout=0)
+        for _ in range(50):
+            if not select.select([room], [], [], 0.1)[0]:
+                break
+            with pytest.raises(WouldBlock):
+                other.send(frames[0], timeout=0)
+        else:
+            pytest.fail("the descriptor is readable all the time")
+        child.go_on()
+        assert select.select([room], [], [], 60)[0]
+
+
 def test_an_event_loop_goes_on_beside_a_stopped_sender(
     name: str, busy: Callable[[Callable[[], object]], Busy]
 ) -> None:
