@@ -12,6 +12,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from ipckit._arguments import int_argument
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -117,9 +118,7 @@ def checked_fd(fd: int) -> int:
         TypeError: not an integer.
         InvalidArgument: out of range.
     """
-    if isinstance(fd, bool) or not isinstance(fd, int):
-        message = f"fd is an int, not {type(fd).__name__}"
-        raise TypeError(message)
+    fd = int_argument("fd", fd)
     if not 0 <= fd < _FD_END:
         message = f"descriptor {fd} can't be one"
         raise InvalidArgument(message, errno=errno.EBADF)

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ipckit._arguments import int_argument
 from ipckit._files import path_of_fd
 from ipckit._limits import user_name
 from ipckit.errors import InvalidArgument, from_errno
@@ -37,10 +38,7 @@ def checked_uid(uid: int | None) -> int | None:
     Raises:
         TypeError: it is not an integer.
     """
-    if uid is not None and (isinstance(uid, bool) or not isinstance(uid, int)):
-        message = f"owner_uid is an int or None, not {type(uid).__name__}"
-        raise TypeError(message)
-    return uid
+    return None if uid is None else int_argument("owner_uid", uid, "an int or None")
 
 
 def check_access(fd: int, *, write: bool, target: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import resource
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._arguments import int_argument
 from ipckit._limits import descriptors_exhausted, soft_limit, sysctl
 from ipckit._unix_packet import Descriptors
 from ipckit.errors import InvalidArgument, IpcError, LimitReached, MessageTooLong, from_errno
@@ -78,9 +79,7 @@ def checked_max_fds(max_fds: int) -> int:
         TypeError: not an integer.
         InvalidArgument: out of range.
     """
-    if isinstance(max_fds, bool) or not isinstance(max_fds, int):
-        message = f"max_fds is an int, not {type(max_fds).__name__}"
-        raise TypeError(message)
+    max_fds = int_argument("max_fds", max_fds)
     if not 0 <= max_fds <= SCM_MAX_FD:
         message = f"max_fds is {max_fds}; it takes 0 to {SCM_MAX_FD}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recvmsg")

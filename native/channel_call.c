@@ -90,34 +90,70 @@ try_quickly(ring *r, ring_call *call)
     return ring_done(r, call, result);
 }
 
+/* Code of the caller's, such as a signal handler, may fork in the middle of a call. The child is another
+   peer, and goes on with the call as a user of its own: `*held`, -1 before that, is for
+   ipckit_core_drop. RING_OK, or why the call can't go on. */
+static ring_result
+become_peer(channel_core *core, const ring_call *call, long *held)
+{
+    if (core->joined) {
+        return RING_OK;
+    }
+    if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+        return RING_CLOSED;
+    }
+    if (ipckit_core_join(core) < 0) {
+        return RING_NO_PLACE;
+    }
+    if (*held >= 0) {
+        ipckit_core_drop(core, *held);
+    }
+    *held = ipckit_core_hold(core);
+    ring_take_role(&core->r, call->which == POLL_ITEMS ? ROLE_RECEIVER : ROLE_SENDER);
+    return RING_OK;
+}
+
+static ring_result
+wait_in_turns(channel_core *core, ring_call *call, long *held)
+{
+    for (;;) {
+        ring_result result;
+        Py_BEGIN_ALLOW_THREADS
+        result = ring_do(&core->r, call);
+        Py_END_ALLOW_THREADS
+        if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
+            return result;
+        }
+        result = become_peer(core, call, held);
+        if (result != RING_OK) {
+            return result;
+        }
+    }
+}
+
 ring_result
 ipckit_call(channel_core *core, ring_call *call)
 {
     ring *r = &core->r;
-    ring_result result = RING_BUSY;
-    if (ipckit_core_join(core) < 0) { /* the code of an argument may have forked */
-        return RING_NO_PLACE;
-    }
-    if (call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES) {
+    long held = -1;
+    ring_result result = become_peer(core, call, &held);
+    bool quick = call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES;
+    if (result == RING_OK && quick) {
         result = try_quickly(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
             && ring_spin(r, call->which, ring_empty_sight(r), QUICK_LOOKS)) {
             result = try_quickly(r, call);
         }
+    } else if (result == RING_OK) {
+        result = RING_BUSY;
     }
-    if (result != RING_BUSY && result != RING_EMPTY && result != RING_FULL) {
-        return result;
+    if (result == RING_BUSY || result == RING_EMPTY || result == RING_FULL) {
+        result = wait_in_turns(core, call, &held);
     }
-    do {
-        Py_BEGIN_ALLOW_THREADS
-        result = ring_do(r, call);
-        Py_END_ALLOW_THREADS
-        if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
-            return result;
-        }
-        /* A signal's handler may fork, and the child is another peer. */
-    } while (ipckit_core_join(core) == 0);
-    return RING_NO_PLACE;
+    if (held >= 0) {
+        ipckit_core_drop(core, held);
+    }
+    return result;
 }
 
 ring_result

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import Channel, Corrupt, LimitReached, Timeout, WouldBlock, aio
+from ipckit import Channel, Corrupt, LimitReached, MessageTooLong, Timeout, WouldBlock, aio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -312,6 +312,72 @@ def meanwhile_in_receive() -> Callable[[Channel[bytes]], threading.Thread]:
     return start
 
 
+class Forking:
+    """A timeout that forks when it is looked at, at a certain look."""
+
+    def __init__(self, look: int) -> None:
+        self.pid = -1
+        self._looks = look
+
+    def __float__(self) -> float:
+        self._looks -= 1
+        if self._looks == 0:
+            self.pid = os.fork()
+        return 60.0
+
+
+@pytest.mark.parametrize("look", [1, 2])
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_timeout_that_forks_makes_two_receives(name: str, look: int, size: int) -> None:
+    with Channel.create(name) as channel:
+        for number in range(2):
+            channel.send(bytes([number]) * size)
+        timeout: Any = Forking(look)
+        found = status = None
+        try:
+            found = channel.receive(timeout=timeout)
+            status = 0 if found in {b"\0" * size, b"\1" * size} else 2
+        finally:
+            if timeout.pid == 0:
+                os._exit(3 if status is None else status)
+        assert status == 0
+        assert timeout.pid == -1 or ended_well(timeout.pid)
+
+
+def test_a_child_of_a_handler_goes_on_with_the_call_as_a_peer_with_a_role(name: str) -> None:
+    pids: list[int] = []
+
+    def fork(*_: object) -> None:
+        pids.append(os.fork())
+
+    with Channel.create(name) as channel, Channel.open(name) as other:
+        before = signal.signal(signal.SIGALRM, fork)
+
+        def help_on() -> None:
+            """Send once the child shows that it receives, while it is still in its first call."""
+            while not any(peer.pid != os.getpid() and peer.receiver for peer in other.peers()):
+                os.sched_yield()
+            other.send(b"1")
+            other.send(b"2")
+
+        thread = threading.Thread(target=help_on)
+        thread.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        found = b""
+        try:
+            found = channel.receive()
+        finally:
+            if pids == [0]:
+                mine = [peer for peer in channel.peers() if peer.self]
+                good = found in {b"1", b"2"} and mine[0].receiver and not mine[0].sender
+                os._exit(not good)
+        signal.signal(signal.SIGALRM, before)
+        thread.join()
+        assert found in {b"1", b"2"}
+        assert ended_well(pids[0])
+        assert not len(channel)
+
+
 def test_a_child_that_only_looks_at_it_is_no_peer(name: str) -> None:
     with Channel.create(name) as channel:
         channel.send(b"x")
@@ -413,6 +479,15 @@ def test_a_descriptor_is_readable_when_a_peer_died(name: str) -> None:
         assert channel._check_peers(sending=False)
         os.close(reader)
         os.close(writer)
+
+
+def test_a_message_that_is_too_long_leaves_the_descriptor_for_room_readable(name: str) -> None:
+    with Channel.create(name, capacity=8) as channel:
+        room = channel.space_fileno()
+        assert select.select([room], [], [], 0)[0]
+        with pytest.raises(MessageTooLong):
+            channel.send(bytes(channel.longest + 1), timeout=0)
+        assert select.select([room], [], [], 0)[0]
 
 
 # -- cut short -------------------------------------------------------------------------------------
