@@ -47,9 +47,13 @@ def _echo(sock: socket.socket) -> None:
             sock.sendall(data)
 
 
-def _echo_datagrams(sock: socket.socket) -> None:
+def _echo_datagrams(sock: socket.socket, look: float | None = _LOOK) -> None:
+    sock.settimeout(look)  # as in `_accepted`, in a thread that gets signals
     while True:
-        data, sender = sock.recvfrom(CHUNK)
+        try:
+            data, sender = sock.recvfrom(CHUNK)
+        except TimeoutError:
+            continue
         if sender is None:
             return  # shut down, and no empty datagram, which has a sender
         with contextlib.suppress(OSError):  # an address that takes no answer, such as port 0
@@ -100,7 +104,10 @@ def _thread(sock: socket.socket) -> None:
 
     def work(client: socket.socket) -> None:
         try:
-            (_echo_datagrams if client is sock else _echo)(client)
+            if client is sock:
+                _echo_datagrams(client, look=None)  # shutdown ends its wait
+            else:
+                _echo(client)
         finally:
             running.pop(threading.current_thread(), None)
 

@@ -22,6 +22,9 @@ WRITE: Final = selectors.EVENT_WRITE
 TURN: Final = 16  # chunks or clients, then it is the next one's turn
 FD_SETSIZE: Final = 1024
 NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Seconds. A signal that comes when Python is about to wait does not wake it, and is dealt with when
+# it has waited.
+_LOOK: Final = 0.5
 
 
 class Member:
@@ -181,9 +184,10 @@ class Loop:
         """Serve until no member is left, or `stop`, or no client is there for `idle` seconds."""
         try:
             while self.members and not self._stopped:
-                if not self._once(idle) and all(
-                    isinstance(each, Acceptor) for each in self.members
-                ):
+                worked = self._once(_LOOK if idle is None else idle)
+                if worked or idle is None:
+                    continue
+                if all(isinstance(each, Acceptor) for each in self.members):
                     return
         finally:
             for member in self.members:
