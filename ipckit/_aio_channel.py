@@ -9,6 +9,7 @@ from ipckit._aio_line import Again, Way
 from ipckit._channel import Channel
 from ipckit._channel_errors import attach
 from ipckit._lazy import is_array
+from ipckit._public import public
 from ipckit._typing import T
 from ipckit.errors import PeerGone, WouldBlock
 
@@ -24,6 +25,7 @@ _SEND: Final = "send"
 _RECEIVE: Final = "receive"
 
 
+@public("ipckit.aio")
 class ChannelFace(Face[Channel[T]], Generic[T]):
     """A `Channel` in an event loop, which waits on its descriptors."""
 

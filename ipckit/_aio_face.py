@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from weakref import ref
 
 from ipckit._aio_line import Waiters
+from ipckit._public import public
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +23,7 @@ def waiters_of(handle: Any) -> Waiters:
     return waiters
 
 
+@public("ipckit.aio")
 class Face(Generic[H]):
     """A handle, with the calls that can wait as coroutines.
 

@@ -9,6 +9,7 @@ from ipckit._aio_line import LOOKING, Way
 from ipckit._deadline import checked_timeout
 from ipckit._msgq_posix import PosixMessageQueue
 from ipckit._msgq_sysv import SysVMessageQueue
+from ipckit._public import public
 from ipckit._typing import T
 from ipckit.errors import Removed, WouldBlock
 
@@ -19,6 +20,7 @@ _SEND: Final = "send"
 _RECEIVE: Final = "receive"
 
 
+@public("ipckit.aio")
 class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
     """A `PosixMessageQueue` in an event loop, which waits on its descriptor."""
 
@@ -90,6 +92,7 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
         return await self.receive()
 
 
+@public("ipckit.aio")
 class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
     """A `SysVMessageQueue` in an event loop.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 from ipckit._aio_face import Face, waiters_of
 from ipckit._aio_line import LOOKING
 from ipckit._native import Semaphore, SemOp
+from ipckit._public import public
 from ipckit._sem_posix import PosixSemaphore
 from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit.errors import AccessDenied, WouldBlock
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _ACQUIRE: Final = "acquire"
 
 
+@public("ipckit.aio")
 class SysVSemaphore(Face[Semaphore]):
     """One semaphore of a `SysVSemaphoreSet` in an event loop.
 
@@ -128,6 +130,7 @@ class SysVSemaphore(Face[Semaphore]):
         self._tell()
 
 
+@public("ipckit.aio")
 class SemaphoreSet(Face[SysVSemaphoreSet]):
     """A `SysVSemaphoreSet` in an event loop; ``face[i]`` is one of its semaphores."""
 
@@ -191,6 +194,7 @@ def _must_not_wait(handle: SysVSemaphoreSet, vector: tuple[SemOp, ...]) -> bool:
     return False
 
 
+@public("ipckit.aio")
 class NamedSemaphore(Face[PosixSemaphore]):
     """A `PosixSemaphore` in an event loop; ``async with`` takes 1 and gives it back."""
 

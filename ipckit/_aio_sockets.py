@@ -9,6 +9,7 @@ from ipckit._aio_face import Face, waiters_of
 from ipckit._aio_line import LOOKING, Again, Way
 from ipckit._deadline import Deadline
 from ipckit._handle import Handle
+from ipckit._public import public
 from ipckit._sock_io import partly, send_now
 from ipckit._unix_address import checked_address, for_kernel
 from ipckit._unix_control import checked_max_fds
@@ -97,6 +98,7 @@ class _StreamSend:
             raise error from None
 
 
+@public("ipckit.aio")
 class Socket(Face[UnixSocket]):
     """A `UnixSocket` in an event loop.
 
@@ -301,6 +303,7 @@ class Socket(Face[UnixSocket]):
         return packet
 
 
+@public("ipckit.aio")
 class Listener(Face[UnixListener]):
     """A `UnixListener` in an event loop; iterating over it accepts for ever."""
 
@@ -340,6 +343,7 @@ class Listener(Face[UnixListener]):
         return await self.accept()
 
 
+@public("ipckit.aio")
 class Frames(Face[Framed]):
     """A `Framed` stream in an event loop.
 

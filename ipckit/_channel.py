@@ -15,6 +15,7 @@ from ipckit._channel_slots import Loan, View
 from ipckit._deadline import Deadline
 from ipckit._dtypes import check_array, same_dtype
 from ipckit._lazy import is_array, np
+from ipckit._public import public
 from ipckit._typing import T
 from ipckit.errors import InvalidArgument, LayoutMismatch, PeerGone, WouldBlock
 
@@ -57,6 +58,7 @@ def _grown(records: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     return larger
 
 
+@public("ipckit.channel")
 class Channel(ChannelObject[T]):
     """A bounded queue in shared memory: many senders, many receivers, each message to one of them.
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ipckit import _process
+from ipckit._public import public
 
 SENDER: Final = 1
 RECEIVER: Final = 2
 
 
+@public("ipckit.channel")
 @dataclass(frozen=True, slots=True)
 class ChannelStats:
     """A channel at one moment.
@@ -34,6 +36,7 @@ class ChannelStats:
     received: int
 
 
+@public("ipckit.channel")
 @dataclass(frozen=True, slots=True)
 class ChannelPeer:
     """One who has a channel open.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from ipckit import _native
 from ipckit._channel_errors import undecodable
 from ipckit._lazy import np
+from ipckit._public import public
 from ipckit.codec import ArrayCodec, StructCodec
 from ipckit.errors import ClosedHandle, InvalidArgument
 
@@ -183,6 +184,7 @@ class _InPlace(_native.LeaseHolder):
         self._drop()
 
 
+@public("ipckit.channel")
 class Loan(_InPlace):
     """Room in the channel for one message, to be written in place and then sent.
 
@@ -248,6 +250,7 @@ class Loan(_InPlace):
         self._drop()
 
 
+@public("ipckit.channel")
 class View(_InPlace):
     """One message, read where it lies.
 

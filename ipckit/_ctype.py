@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from ipckit._dtypes import check_arrays
 from ipckit._lazy import np
 from ipckit._native import Field
+from ipckit._public import public
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class ItemArray(_ArrayField):
         return item.field(f"{self.name}[{index}]", self.offset + index * item.size, swap=self.swap)
 
 
+@public("ipckit.structs")
 class ArrayView(Sequence[Any]):
     """An array field of text, bytes or structs: a sequence of fixed length over its record.
 

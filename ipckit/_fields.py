@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, ov
 
 from ipckit._arguments import int_argument
 from ipckit._ctype import MAX_SIZE, ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit._public import public
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ else:
     Float = Float32 = _scalar("f", "f", "float")
     Double = Float64 = _scalar("f", "d", "double")
 
+    @public("ipckit.structs")
     class Char:
         """`Char[n]`: text in n bytes of UTF-8, padded with NULs; ``char name[n]`` in C.
 
@@ -151,12 +153,14 @@ else:
         def __class_getitem__(cls, size: int) -> Text:
             return Text(checked_count("Char", size))
 
+    @public("ipckit.structs")
     class Bytes:
         """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C. Fewer are padded with NULs."""
 
         def __class_getitem__(cls, size: int) -> Raw:
             return Raw(checked_count("Bytes", size))
 
+    @public("ipckit.structs")
     class Array:
         """`Array[Int, 4]`, `Array[Int, 2, 3]`: a fixed array; ``int x[4]``, ``int x[2][3]`` in C.
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from ipckit._dtypes import check_array
+from ipckit._public import public
 from ipckit.errors import InvalidArgument, MessageTooLong, PeerGone
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ DEFAULT_MAX: Final = 2**20
 _INTEGER: Final = re.compile(r"[@=<>!]?[bBhHiIlLqQnN]")
 
 
+@public("ipckit.framing")
 class Framing(ABC):
     """A rule where one frame ends and the next begins, and the bytes of a frame not yet whole.
 
@@ -118,6 +120,7 @@ class Framing(ABC):
         return data
 
 
+@public("ipckit.framing")
 class FixedFrames(Framing):
     """Frames of one size, such as a struct each.
 
@@ -150,6 +153,7 @@ class FixedFrames(Framing):
         return f"{self._max_size - have:,} of {self._max_size:,} bytes were missing"
 
 
+@public("ipckit.framing")
 class DelimitedFrames(Framing):
     """Frames that end with some bytes, such as lines; an empty frame is one too.
 
@@ -206,6 +210,7 @@ class DelimitedFrames(Framing):
         self._seen = 0
 
 
+@public("ipckit.framing")
 class LengthPrefixed(Framing):
     """Frames that begin with their length.
 

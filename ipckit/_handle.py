@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ipckit._arguments import int_argument
+from ipckit._public import public
 from ipckit._text import one_line
 from ipckit.errors import ClosedHandle, InvalidArgument, NotFound
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _MODE_MAX = 0o777
 
 
+@public("ipckit")
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What one kind of object can do, where the kinds differ.
@@ -65,6 +67,7 @@ class Waiting(Protocol):
         """Have them look again; from any thread."""
 
 
+@public("ipckit")
 class Handle(ABC):
     """What all handles share: ownership, `with`, closing, unlinking, pickling.
 

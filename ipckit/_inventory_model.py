@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
+from ipckit._public import public
+
 Kind = Literal[
     "sysv-queue",
     "sysv-segment",
@@ -42,6 +44,7 @@ PREFIXES: Final[dict[Kind, str]] = {
 }
 
 
+@public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process, and what it has to do with an object.
@@ -62,6 +65,7 @@ class Process:
     alive: bool
 
 
+@public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Use:
     """What is in an object; None where the kind has no such thing or it can't be seen.
@@ -79,6 +83,7 @@ class Use:
     values: tuple[int, ...] | None = None
 
 
+@public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class IpcObject:
     """One IPC object. The names of the fields are stable, also in JSON.
@@ -179,6 +184,7 @@ class IpcObject:
         return {**found, "orphaned": self.orphaned}
 
 
+@public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What exists, at one time.

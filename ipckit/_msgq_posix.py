@@ -13,6 +13,7 @@ from ipckit._msgq_base import raised_elsewhere
 from ipckit._msgq_notify import Notifier
 from ipckit._msgq_posix_object import PosixMessageQueueAttributes, PosixQueueObject
 from ipckit._native import mq_receive, mq_send
+from ipckit._public import public
 from ipckit._typing import T
 from ipckit.errors import (
     AccessDenied,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["PosixMessageQueue", "PosixMessageQueueAttributes"]
 
 
+@public("ipckit.msgq")
 class PosixMessageQueue(PosixQueueObject[T]):
     """A POSIX message queue: the kernel hands out messages by priority, then by age.
 

@@ -22,6 +22,7 @@ from ipckit._msgq_base import MessageQueue
 from ipckit._msgq_descriptor import WaitedDescriptor, file_of, name_of
 from ipckit._msgq_posix_errors import create_error, describe, open_error
 from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._public import public
 from ipckit._trust import Trust, unpickles
 from ipckit._typing import BYTES, T, V
 from ipckit.codec import codec_for
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _DEFAULT_SIZE: Final = 8192
 
 
+@public("ipckit.msgq")
 @dataclass(frozen=True, slots=True)
 class PosixMessageQueueAttributes:
     """What mq_getattr(3) tells.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ipckit import _native
+from ipckit._public import public
 from ipckit._sysv import Table
 
 
+@public("ipckit.msgq")
 @dataclass(frozen=True, slots=True)
 class SysVMessageQueueStat:
     """Every field of msqid_ds.
@@ -57,6 +59,7 @@ class SysVMessageQueueStat:
         return os.geteuid() in {0, self.uid, self.cuid}
 
 
+@public("ipckit.msgq")
 @dataclass(frozen=True, slots=True)
 class SysVMessageLimits:
     """The kernel's limits on System V message queues (IPC_INFO).
@@ -72,6 +75,7 @@ class SysVMessageLimits:
     msgmni: int
 
 
+@public("ipckit.msgq")
 @dataclass(frozen=True, slots=True)
 class SysVMessageUsage:
     """What all System V message queues of the namespace hold together (MSG_INFO).
@@ -98,17 +102,20 @@ QUEUES: Final = Table(
 )
 
 
+@public("ipckit.msgq")
 def list_queues() -> list[SysVMessageQueueStat]:
     """All queues of the IPC namespace, also those that the caller may not read (MSG_STAT_ANY)."""
     return QUEUES.all()
 
 
+@public("ipckit.msgq")
 def limits() -> SysVMessageLimits:
     """The kernel's limits on System V message queues; see msgctl(2), IPC_INFO."""
     fields = _native.msg_info(_native.IPC_INFO)
     return SysVMessageLimits(msgmax=fields[3], msgmnb=fields[4], msgmni=fields[5])
 
 
+@public("ipckit.msgq")
 def usage() -> SysVMessageUsage:
     """What all queues hold together; see msgctl(2), MSG_INFO."""
     fields = _native.msg_info(_native.MSG_INFO)

@@ -17,6 +17,7 @@ from ipckit._msgq_sysv_errors import (
 )
 from ipckit._msgq_sysv_object import SysVQueueObject
 from ipckit._native import msgrcv, msgsnd
+from ipckit._public import public
 from ipckit._typing import T
 from ipckit.errors import InvalidArgument, Removed
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _MOST_BYTES: Final = 2**31  # kernel.msgmax is an int
 
 
+@public("ipckit.msgq")
 class SysVMessageQueue(SysVQueueObject[T]):
     """A System V message queue: the kernel keeps typed messages until somebody takes them.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from ipckit._ctype import MAX_SIZE, ArrayOf, CType, Nested, Scalar
 from ipckit._lazy import np
+from ipckit._public import public
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _C_KEYWORDS: Final = re.compile(
 _C_NAME: Final = re.compile("[A-Za-z_][A-Za-z_0-9]*")
 
 
+@public("ipckit.structs")
 class FieldInfo(NamedTuple):
     """One field of a struct.
 

@@ -15,6 +15,7 @@ from ipckit import _native
 from ipckit._channel_slots import View
 from ipckit._deadline import Deadline
 from ipckit._handle import closed_handle
+from ipckit._public import public
 from ipckit._queue_feeder import Feeder, Holders
 from ipckit._queue_pickle import PICKLE, PLAIN, decode, encode
 from ipckit._queue_spill import QuietChannel, Spill
@@ -37,6 +38,7 @@ _CAPACITY_MAX: Final = (1 << 23) - 1
 _APART: Final = 1 << 20  # bytes from which on a message has memory of its own
 
 
+@public("ipckit.channel")
 class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no such at run time
     """A queue of any objects between processes: a multiprocessing.Queue that is faster.
 

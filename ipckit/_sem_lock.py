@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from ipckit import _native
 from ipckit._making import PATIENCE
 from ipckit._native import SemOp
+from ipckit._public import public
 from ipckit._sem_stat import semaphore_limits
 from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit.errors import (
@@ -103,6 +104,7 @@ class Block(Held, ContextDecorator):
         self._hold(semaphores, take, leave, **options)
 
 
+@public("ipckit.sem")
 class Primitive(ABC):
     """What is built from one semaphore set: making and finding it, and letting go of it.
 
@@ -242,6 +244,7 @@ class _Recovery(_LockHeld, Block):
         )
 
 
+@public("ipckit.sem")
 class Lock(_LockHeld, Primitive):
     """A lock between processes: one holds it, and one that dies lets go.
 
@@ -327,6 +330,7 @@ _WRITE_NO_MORE: Final = (SemOp(1, -1, undo=True, nowait=True),)
 _WRITER_WAITS: Final = 2
 
 
+@public("ipckit.sem")
 class ReadWriteLock(Primitive):
     """A lock that many hold to read, or one to write; who dies lets go.
 

@@ -9,6 +9,7 @@ from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from ipckit import _native
+from ipckit._public import public
 from ipckit.errors import DeadlockRisk, InvalidArgument
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class _Ordered(_native.Ordered, ContextDecorator):
     """A block that holds a lock of an order."""
 
 
+@public("ipckit.sem")
 class LockOrder(Generic[L]):
     """Locks that are taken in one order only, by everybody who uses this.
 

@@ -18,6 +18,7 @@ from ipckit._files import LEASED, SHM, open_file, shm_error
 from ipckit._handle import Capabilities, Handle, checked_mode, closed_handle
 from ipckit._making import PATIENCE, find_or_make
 from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._public import public
 from ipckit._shm_file import name_descriptors
 from ipckit._trust import Trust
 from ipckit.errors import (
@@ -40,6 +41,7 @@ _MAP_SHARED: Final = 1
 _INSTEAD: Final = "System V semaphores need none"
 
 
+@public("ipckit.sem")
 class PosixSemaphore(_native.PosixSemaphoreBase, Handle):
     """A POSIX named semaphore: a number that processes take from and give to.
 

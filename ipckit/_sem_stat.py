@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ipckit import _native
+from ipckit._public import public
 from ipckit._sysv import Table
 
 
+@public("ipckit.sem")
 @dataclass(frozen=True, slots=True)
 class SysVSemaphoreSetStat:
     """Every field of semid_ds.
@@ -43,6 +45,7 @@ class SysVSemaphoreSetStat:
         return cls(set_id, *fields[1:])
 
 
+@public("ipckit.sem")
 @dataclass(frozen=True, slots=True)
 class SysVSemaphoreLimits:
     """The kernel's limits on System V semaphores (IPC_INFO).
@@ -64,6 +67,7 @@ class SysVSemaphoreLimits:
     semaem: int
 
 
+@public("ipckit.sem")
 @dataclass(frozen=True, slots=True)
 class SysVSemaphoreUsage:
     """What exists in the namespace now (SEM_INFO).
@@ -88,11 +92,13 @@ SETS: Final = Table(
 )
 
 
+@public("ipckit.sem")
 def list_sets() -> list[SysVSemaphoreSetStat]:
     """All sets of the IPC namespace, also those that the caller may not read (SEM_STAT_ANY)."""
     return SETS.all()
 
 
+@public("ipckit.sem")
 def semaphore_limits() -> SysVSemaphoreLimits:
     """The kernel's limits on System V semaphores; see semctl(2), IPC_INFO."""
     _, _, semmni, semmns, _, semmsl, semopm, _, _, semvmx, semaem = _native.sem_info(
@@ -101,6 +107,7 @@ def semaphore_limits() -> SysVSemaphoreLimits:
     return SysVSemaphoreLimits(semmsl, semmns, semopm, semmni, semvmx, semaem)
 
 
+@public("ipckit.sem")
 def semaphore_usage() -> SysVSemaphoreUsage:
     """What exists now; see semctl(2), SEM_INFO."""
     fields = _native.sem_info(_native.SEM_INFO)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 from ipckit import _native
 from ipckit._making import PATIENCE
 from ipckit._native import SemOp
+from ipckit._public import public
 from ipckit._sem_init import checked_values
 from ipckit._sem_lock import Block, Primitive
 from ipckit._sem_stat import semaphore_limits
@@ -28,6 +29,7 @@ _MUTEX: Final = 2
 _COME: Final = (SemOp(0, -1, undo=True),)  # the first of a barrier's operations, for messages
 
 
+@public("ipckit.sem")
 class BoundedBuffer(Primitive):
     """The counters of the textbook's producer and consumer: empty, full and mutex.
 
@@ -199,6 +201,7 @@ class _Move(Block):
         return meaning
 
 
+@public("ipckit.sem")
 class Event(Primitive):
     """Something that has happened or not, for which any number of processes can wait.
 
@@ -257,6 +260,7 @@ class Event(Primitive):
         self.semaphores[0].wait_zero(timeout=timeout)
 
 
+@public("ipckit.sem")
 class Barrier(Primitive):
     """A place where a number of processes wait until all are there; again and again.
 

@@ -11,6 +11,7 @@ from ipckit._deadline import Deadline
 from ipckit._handle import Capabilities, Handle, checked_mode
 from ipckit._making import PATIENCE, find_or_make
 from ipckit._native import Semaphore, SemOp
+from ipckit._public import public
 from ipckit._sem_errors import get_set, op_error
 from ipckit._sem_init import (
     MAKER_GRACE,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+@public("ipckit.sem")
 class SysVSemaphoreSet(_native.SemaphoreRow, SysVObject):
     """A set of System V semaphores, operated on together, all or nothing.
 

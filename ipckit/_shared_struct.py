@@ -8,6 +8,7 @@ import struct as struct_module
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from ipckit import _native, _process
+from ipckit._public import public
 from ipckit.errors import InvalidArgument, LayoutMismatch, WouldBlock
 from ipckit.structs import Struct
 
@@ -37,6 +38,7 @@ _name_this_process()
 os.register_at_fork(after_in_child=_name_this_process)
 
 
+@public("ipckit.shm")
 class SharedStruct(_native.SharedStruct, Generic[S]):
     """A struct in shared memory, of which every process sees one store whole, never a mixture.
 

@@ -14,6 +14,7 @@ from ipckit._arguments import int_argument
 from ipckit._dtypes import check_array, check_dtype
 from ipckit._handle import Capabilities, Handle, closed_handle
 from ipckit._lazy import np
+from ipckit._public import public
 from ipckit._shared_struct import SharedStruct, checked_struct
 from ipckit._shm_file import GUARD, identity, reach
 from ipckit.errors import InvalidArgument, IpcError, from_errno
@@ -37,6 +38,7 @@ MEMORY_CAPS: Final = Capabilities(
 )
 
 
+@public("ipckit.shm")
 class Memory(Handle):
     """Memory that processes share, as bytes, numpy arrays and structs.
 

@@ -14,6 +14,7 @@ from ipckit._descriptor import Descriptor
 from ipckit._entry import unlink_path
 from ipckit._files import LEASED, absolute, open_file, unlink_own
 from ipckit._handle import checked_mode
+from ipckit._public import public
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     PRIVATE,
@@ -42,6 +43,7 @@ _MS_INVALIDATE: Final = 2
 _MS_SYNC: Final = 4
 
 
+@public("ipckit.shm")
 class MappedFile(Memory):
     """A file's bytes in memory, shared with whoever maps the same file, or private to this process.
 

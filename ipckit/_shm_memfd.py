@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from ipckit._descriptor import Descriptor, checked_fd, handed_over, reopened
 from ipckit._files import path_of_fd
+from ipckit._public import public
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
@@ -28,6 +29,7 @@ _MFD_NOEXEC_SEAL: Final = 0x8  # Linux 6.3; Python has no name for it yet
 _LABEL_MAX: Final = 249
 
 
+@public("ipckit.shm")
 class Seal(enum.IntFlag):
     """What can no longer be done to a memfd, by anybody, for ever; see fcntl(2)."""
 
@@ -43,6 +45,7 @@ _UNWRITABLE: Final = Seal.WRITE | Seal.FUTURE_WRITE
 _LATE: Final = _UNWRITABLE | Seal.SEAL  # once it is mapped, and all at once
 
 
+@public("ipckit.shm")
 class MemFd(Memory):
     """Anonymous memory with a descriptor, which goes with its last holder.
 

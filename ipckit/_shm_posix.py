@@ -15,6 +15,7 @@ from ipckit._files import LEASED, SHM, open_file, path_of_fd, shm_error, unlink_
 from ipckit._handle import checked_mode
 from ipckit._making import PATIENCE, find_or_make
 from ipckit._peers import PEER_ERRORS, from_peer
+from ipckit._public import public
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import (
     READ,
@@ -47,6 +48,7 @@ _FULL: Final = (
 _INSTEAD: Final = "MemFd needs none"
 
 
+@public("ipckit.shm")
 class PosixSharedMemory(Memory):
     """A POSIX shared memory object, mapped into this process.
 

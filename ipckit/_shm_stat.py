@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ipckit import _native
+from ipckit._public import public
 from ipckit._sysv import Table
 
 _DESTROYED: Final = 0o1000  # SHM_DEST
@@ -13,6 +14,7 @@ _LOCKED: Final = 0o2000  # SHM_LOCKED
 _PERMISSIONS: Final = 0o777
 
 
+@public("ipckit.shm")
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryStat:
     """Every field of shmid_ds.
@@ -60,6 +62,7 @@ class SysVSharedMemoryStat:
         return cls(segment, key, uid, gid, cuid, cgid, *flags, *rest)
 
 
+@public("ipckit.shm")
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryLimits:
     """The kernel's limits on System V shared memory (IPC_INFO).
@@ -75,6 +78,7 @@ class SysVSharedMemoryLimits:
     shmall: int
 
 
+@public("ipckit.shm")
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryUsage:
     """What all segments of the namespace take together (SHM_INFO).
@@ -104,17 +108,20 @@ SEGMENTS: Final = Table(
 )
 
 
+@public("ipckit.shm")
 def list_segments() -> list[SysVSharedMemoryStat]:
     """All segments of the IPC namespace, also those that the caller may not read (SHM_STAT_ANY)."""
     return SEGMENTS.all()
 
 
+@public("ipckit.shm")
 def memory_limits() -> SysVSharedMemoryLimits:
     """The kernel's limits on System V shared memory; see shmctl(2), IPC_INFO."""
     _, shmmax, _, shmmni, _, shmall = _native.shm_info(_native.IPC_INFO)
     return SysVSharedMemoryLimits(shmmax=shmmax, shmmni=shmmni, shmall=shmall)
 
 
+@public("ipckit.shm")
 def memory_usage() -> SysVSharedMemoryUsage:
     """What all segments take together; see shmctl(2), SHM_INFO."""
     _, segments, pages, resident, swapped = _native.shm_info(_native.SHM_INFO)

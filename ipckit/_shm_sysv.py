@@ -12,6 +12,7 @@ from ipckit._deadline import Deadline
 from ipckit._handle import checked_mode
 from ipckit._limits import described, soft_limit, sysctl
 from ipckit._making import PATIENCE, find_or_make
+from ipckit._public import public
 from ipckit._shm_base import Memory, checked_size
 from ipckit._shm_file import mapping_at
 from ipckit._shm_stat import SEGMENTS, SysVSharedMemoryStat
@@ -28,6 +29,7 @@ from ipckit.errors import (
 from ipckit.keys import Key
 
 
+@public("ipckit.shm")
 class SysVSharedMemory(SysVObject, Memory):
     """A System V shared memory segment, attached to this process.
 

@@ -15,6 +15,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from ipckit._public import public
 from ipckit._testing_step import Task
 from ipckit._testing_syscalls import wait_blocked
 
@@ -34,6 +35,7 @@ _BOOT: Final = (
 _GRACE: Final = 5.0
 
 
+@public("ipckit.testing")
 class ChildFailed(AssertionError):  # noqa: N818 - named like ipckit's other errors
     """A child did not do what the test asked; the message shows its output and status."""
 
@@ -57,6 +59,7 @@ def status_text(status: int | None) -> str:
         return f"killed by signal {-status}"
 
 
+@public("ipckit.testing")
 class Child:
     """Python code in a fresh interpreter, never a fork of this one.
 

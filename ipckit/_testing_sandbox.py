@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ipckit._public import public
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -29,6 +31,7 @@ exec "$@"
 """
 
 
+@public("ipckit.testing")
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """Namespaces of a process's own; see namespaces(7). It takes root.
@@ -86,6 +89,7 @@ class Sandbox:
         return ["unshare", *flags, "sh", "-c", _SETUP, "sh", *setup, *argv]
 
 
+@public("ipckit.testing")
 def run_in_namespace(
     argv: Sequence[str],
     *,
@@ -126,6 +130,7 @@ def run_in_namespace(
     )
 
 
+@public("ipckit.testing")
 def as_user(user: str, argv: Sequence[str]) -> list[str]:
     """The command line that runs a program as another user, by setpriv(1).
 
@@ -151,6 +156,7 @@ def as_user(user: str, argv: Sequence[str]) -> list[str]:
     return ["setpriv", *ids, "--", *argv]
 
 
+@public("ipckit.testing")
 def require(program: str, *, package: str) -> str:
     """The path of a program that a test needs, or the end of that test.
 

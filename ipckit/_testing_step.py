@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._public import public
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -114,6 +116,7 @@ class Steps:
 step: Final = Steps()
 
 
+@public("ipckit.testing")
 def drop_privileges(user: str = "nobody") -> None:
     """Become another user for good, in this process; stands on setresuid(2).
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipckit._public import public
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -156,6 +158,7 @@ def where(pid: int) -> str:
     return "\n".join(lines)
 
 
+@public("ipckit.testing")
 def wait_blocked(pid: int, *names: str, timeout: float = 30.0) -> None:
     """Wait until a thread of a process sleeps inside one of some system calls.
 

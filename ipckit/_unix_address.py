@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ipckit._files import absolute, no_proc, proc_missing
+from ipckit._public import public
 from ipckit.errors import InvalidArgument, from_errno
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ KINDS: Final[dict[int, Kind]] = {
 }
 
 
+@public("ipckit.unixsock")
 @dataclass(frozen=True, slots=True)
 class Abstract:
     """A name of a UNIX socket that is in no file system: it goes with the socket.

@@ -15,6 +15,7 @@ from ipckit import _unix_records as records
 from ipckit._deadline import Deadline
 from ipckit._entry import directory_of, unlink_path
 from ipckit._handle import checked_mode
+from ipckit._public import public
 from ipckit._shm_file import name_descriptors
 from ipckit._sock_io import READABLE, admitted, repeat
 from ipckit._unix_address import (
@@ -46,6 +47,7 @@ _LOCK_SECONDS: Final = 0.25  # a listener holds it for a millisecond or so
 _PATIENCE: Final = 1.0  # seconds: who has bound listens by then, on a busy machine too
 
 
+@public("ipckit.unixsock")
 class UnixListener(Endpoint):
     """A UNIX socket that others connect to.
 

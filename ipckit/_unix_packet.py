@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ipckit import _native
+from ipckit._public import public
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ipckit._unix_address import Abstract
 
 
+@public("ipckit.unixsock")
 class Credentials(NamedTuple):
     """Who sent a message, as the kernel checked it; see unix(7), SCM_CREDENTIALS.
 
@@ -29,6 +31,7 @@ class Credentials(NamedTuple):
     gid: int
 
 
+@public("ipckit.unixsock")
 class Descriptors(_native.DescriptorsBase, Sequence[int]):
     """Descriptors that came with a message, closed with this list unless they are taken.
 
@@ -68,6 +71,7 @@ class Descriptors(_native.DescriptorsBase, Sequence[int]):
         return f"Descriptors({list(self)})"
 
 
+@public("ipckit.unixsock")
 class Packet(_native.PacketBase):
     """One message, or on a stream what had come.
 

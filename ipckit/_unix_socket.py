@@ -11,6 +11,7 @@ from ipckit import _unix_records as records
 from ipckit._deadline import Deadline
 from ipckit._descriptor import Descriptor
 from ipckit._handle import Handle
+from ipckit._public import public
 from ipckit._sock_io import gone, late
 from ipckit._unix_messages import Messages
 from ipckit._unix_packet import Credentials, Packet
@@ -31,6 +32,7 @@ _NOBODY: Final = 0xFFFFFFFF
 _HOW: Final = {"read": socket.SHUT_RD, "write": socket.SHUT_WR, "both": socket.SHUT_RDWR}
 
 
+@public("ipckit.unixsock")
 class Peer(NamedTuple):
     """Who made the other end of a connection; see unix(7), SO_PEERCRED.
 
@@ -52,6 +54,7 @@ class Peer(NamedTuple):
     pidfd: int | None
 
 
+@public("ipckit.unixsock")
 class UnixSocket(Messages):
     """One end of a UNIX socket, connected or for datagrams.
 

@@ -22,6 +22,7 @@ from ipckit._channel import Channel
 from ipckit._msgq_posix import PosixMessageQueue
 from ipckit._msgq_sysv import SysVMessageQueue
 from ipckit._native import Semaphore
+from ipckit._public import public
 from ipckit._sem_posix import PosixSemaphore
 from ipckit._sem_sysv import SysVSemaphoreSet
 from ipckit._unix_listener import UnixListener
@@ -76,6 +77,7 @@ def wrap(handle: UnixListener) -> Listener: ...
 def wrap(handle: Framed) -> Frames: ...
 @overload
 def wrap(handle: Channel[V]) -> ChannelFace[V]: ...
+@public("ipckit.aio")
 def wrap(handle: Any) -> Face[Any]:
     """A handle's face in an event loop.
 

@@ -19,6 +19,7 @@ from ipckit._dtypes import check_array, check_dtype, describe_dtype, same_dtype
 from ipckit._lazy import is_dtype, is_scalar_type, np
 from ipckit._meaning import describe_ctypes, describe_msgspec
 from ipckit._native import record_from_bytes
+from ipckit._public import public
 from ipckit.errors import LayoutMismatch
 from ipckit.structs import Struct
 
@@ -34,6 +35,7 @@ MsgspecT = TypeVar("MsgspecT", bound="msgspec.Struct")
 ScalarT = TypeVar("ScalarT", bound="np.generic")
 
 
+@public("ipckit.codec")
 class Codec(ABC, Generic[T]):
     """Turns values of one type into bytes and back.
 
@@ -125,6 +127,7 @@ class _Plain(Codec[T]):
         return (type(self), ())
 
 
+@public("ipckit.codec")
 class BytesCodec(_Plain[bytes]):
     """Bytes as they are; `encode` takes any C-contiguous bytes-like object."""
 
@@ -152,6 +155,7 @@ class BytesCodec(_Plain[bytes]):
         return bytes(data)
 
 
+@public("ipckit.codec")
 class StrCodec(_Plain[str]):
     """Text as UTF-8."""
 
@@ -174,6 +178,7 @@ class StrCodec(_Plain[str]):
             raise self._mismatch(data, f"{len(data)} bytes are not UTF-8 ({error})") from None
 
 
+@public("ipckit.codec")
 class StructCodec(_OneType[StructT]):
     """A `Struct`, which needs no encoding: it exports its own bytes."""
 
@@ -198,6 +203,7 @@ def _hash(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+@public("ipckit.codec")
 class CtypesCodec(_OneType[CtypesT]):
     """A ctypes Structure or Union without addresses in it.
 
@@ -225,6 +231,7 @@ class CtypesCodec(_OneType[CtypesT]):
         return cast("CtypesT", self._payload.from_buffer_copy(data))
 
 
+@public("ipckit.codec")
 class ArrayCodec(_OneType["NDArray[Any]"]):
     """One-dimensional numpy arrays of one dtype, of any length; or of the dtype's own shape.
 
@@ -275,6 +282,7 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         return found.reshape(dtype.shape) if dtype.shape else found
 
 
+@public("ipckit.codec")
 class Msgpack(_OneType[MsgspecT]):
     """A `msgspec.Struct` as MessagePack.
 
@@ -327,6 +335,7 @@ class Msgpack(_OneType[MsgspecT]):
             raise self._mismatch(data, f"{len(data)} bytes do not decode ({error})") from None
 
 
+@public("ipckit.codec")
 class Pickle(_Plain[Any]):
     """Any Python object, by `pickle`.
 
@@ -381,6 +390,7 @@ def codec_for(type: np.dtype[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
 def codec_for(type: type[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
 @overload
 def codec_for(type: type[MsgspecT]) -> Codec[MsgspecT]: ...
+@public("ipckit.codec")
 def codec_for(type: Any) -> Codec[Any]:
     """The codec of a payload type.
 

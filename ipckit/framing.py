@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from ipckit._framing_rules import DelimitedFrames, FixedFrames, Framing, LengthPrefixed
+from ipckit._public import public
 from ipckit._sock_io import (
     READABLE,
     deadline_of,
@@ -50,6 +51,7 @@ __all__ = [
 _CHUNK: Final = 65536
 
 
+@public("ipckit.framing")
 class Framed:
     """Frames over a blocking stream socket, of UNIX or TCP.
 
@@ -190,6 +192,7 @@ def _stream(sock: socket.socket | HasSocket) -> socket.socket:
     return found
 
 
+@public("ipckit.framing")
 def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | None = None) -> bytes:
     """Read so many bytes off a stream, neither more nor fewer.
 
@@ -234,6 +237,7 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
     return bytes(buffer)
 
 
+@public("ipckit.framing")
 def write_all(
     sock: socket.socket | HasSocket, data: Buffer, *, timeout: float | None = None
 ) -> None:
@@ -256,6 +260,7 @@ def write_all(
     send_all(found, data, deadline_of(found, timeout))
 
 
+@public("ipckit.framing")
 def read_line(
     sock: socket.socket | HasSocket,
     *,

@@ -19,6 +19,7 @@ from ipckit import _inventory_sysv as sysv
 from ipckit._inventory_model import KINDS, PREFIXES, IpcObject, Kind, Process, State, Survey, Use
 from ipckit._inventory_proc import Processes
 from ipckit._inventory_remove import Remover
+from ipckit._public import public
 from ipckit.errors import InvalidArgument
 from ipckit.msgq import list_queues
 from ipckit.sem import list_sets
@@ -49,6 +50,7 @@ _IN_SHM = frozenset[Kind]({"posix-segment", "posix-semaphore", "channel"})
 _OPEN_ONLY = frozenset[Kind]({*_IN_SHM, "posix-queue", "memfd"})
 
 
+@public("ipckit.inventory")
 def survey(
     kinds: Iterable[Kind] | None = None, *, holders: bool = True, ignore_self: bool = False
 ) -> Survey:
@@ -122,6 +124,7 @@ def _entries(
             yield from files.entries(queue_files, queues=True)
 
 
+@public("ipckit.inventory")
 def remove(item: IpcObject, *, force: bool = False) -> None:
     """Remove one object, unless a live process holds it.
 
@@ -143,6 +146,7 @@ def remove(item: IpcObject, *, force: bool = False) -> None:
     Remover(force=force).remove(item)
 
 
+@public("ipckit.inventory")
 def select(
     items: Iterable[IpcObject],
     *,
@@ -210,6 +214,7 @@ def select(
     ]
 
 
+@public("ipckit.inventory")
 def collect(
     items: Iterable[IpcObject], *, ignore_self: bool = False, unknown: bool = False
 ) -> Iterator[tuple[IpcObject, IpcError | None]]:

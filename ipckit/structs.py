@@ -75,6 +75,7 @@ from ipckit._fields import (
 from ipckit._lazy import is_array, np
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._plan import Endian, FieldInfo, Plan
+from ipckit._public import public
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ _FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], Struc
 )
 
 
+@public("ipckit.structs")
 class StructType(type):
     """The class of `Struct` classes: what is true of the type stands here.
 
@@ -366,6 +368,7 @@ def _shown(value: object) -> str:
     return repr(_plain(value) if is_array(value) else value)
 
 
+@public("ipckit.structs")
 @dataclass_transform()
 class Struct(Record, metaclass=StructType):
     """A C struct: subclass it, and declare its fields by annotation.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import posix_ipc as _untyped_posix_ipc
 import sysv_ipc as _untyped_sysv_ipc
 
+from ipckit._public import public
 from ipckit._testing_children import Child, ChildFailed
 from ipckit._testing_sandbox import Sandbox, as_user, require, run_in_namespace
 from ipckit._testing_step import drop_privileges, step
@@ -116,6 +117,7 @@ class _Queues:
         return None
 
 
+@public("ipckit.testing")
 class Snapshot:
     """The IPC objects, descriptors and children that this process saw at one moment.
 
@@ -175,6 +177,7 @@ def _children(entries: dict[tuple[str, object], str]) -> None:
             entries["child", pid] = f"child process {pid}, {name}"
 
 
+@public("ipckit.testing")
 def snapshot() -> Snapshot:
     """Everything that a test can leave behind, as this process sees it now.
 
@@ -207,6 +210,7 @@ def snapshot() -> Snapshot:
     return Snapshot(entries, tuple(unseen))
 
 
+@public("ipckit.testing")
 class Namespace:
     """Keys, names and paths that are nobody else's, and whose objects go with it.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, overload
 from ipckit import _unix_listener, _unix_records
 from ipckit._deadline import Deadline
 from ipckit._msgq_posix import PosixMessageQueue
+from ipckit._public import public
 from ipckit._shm_file import name_descriptors
 from ipckit._shm_memfd import MemFd
 from ipckit._shm_posix import PosixSharedMemory
@@ -58,6 +59,7 @@ for _cls in (PosixMessageQueue, PosixSharedMemory, MemFd):
     _unix_records.MAKERS[_cls.__name__] = _cls
 
 
+@public("ipckit.unixsock")
 def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
     """Two sockets connected to each other, for a parent and its child, or to hand one on.
 
@@ -86,6 +88,7 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
         raise
 
 
+@public("ipckit.unixsock")
 def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = None) -> UnixSocket:
     """Connect to a listener, or to a bound datagram socket.
 
@@ -231,6 +234,7 @@ def listen(
     mode: int = ...,
     allow_uids: Collection[int] | None = ...,
 ) -> UnixListener | UnixSocket: ...
+@public("ipckit.unixsock")
 def listen(
     address: Address,
     kind: Kind = "stream",
@@ -269,6 +273,7 @@ def listen(
     return _unix_listener.listen(address, kind, backlog=backlog, mode=mode, allow_uids=allow_uids)
 
 
+@public("ipckit.unixsock")
 class Inherited(NamedTuple):
     """A descriptor that whoever started this process left open for it.
 
@@ -283,6 +288,7 @@ class Inherited(NamedTuple):
     handle: UnixListener | UnixSocket | socket.socket | PosixMessageQueue[bytes] | io.FileIO
 
 
+@public("ipckit.unixsock")
 def inherited(*, unset: bool = True) -> list[Inherited]:
     """Take over the descriptors that systemd, or who does as it does, passed to this process.
 
