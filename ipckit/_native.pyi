@@ -7,9 +7,9 @@ from typing import Any, Final, Generic, Self, SupportsIndex, final, overload
 
 from typing_extensions import Buffer, TypeVar, disjoint_base
 
-from ipckit._unix_address import Abstract, Address
-from ipckit._unix_control import Received
-from ipckit._unix_packet import Credentials, Descriptors, Packet
+from ipckit._sockets.address import Abstract, Address
+from ipckit._sockets.control import Received
+from ipckit._sockets.packet import Credentials, Descriptors, Packet
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
