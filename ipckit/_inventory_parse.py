@@ -129,7 +129,7 @@ _CALLS: Final = {
 # A 32-bit program on a 64-bit x86 makes all of these through one call, whose number is that of a
 # 64-bit call that never sleeps. The first argument says which, the second is the id.
 _MULTIPLEXED: Final = {1: "semop", 4: "semop", 11: "msgsnd", 12: "msgrcv"}
-# native/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
+# native/queues/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
 _WAIT_MARK: Final = 0x6B637069
 _RECEIVES: Final = 1 << 31
 _ID_MASK: Final = (1 << 31) - 1

@@ -1,7 +1,7 @@
 /* Arguments of native functions, checked one by one. */
-#include "clock.h"
 #include "native.h"
-#include "record.h"
+#include "records/record.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -91,7 +91,7 @@ HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *resul
 /* The bytes of a payload; the caller releases them. */
 HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
 
-/* foreign.c: 0, or -1 with TypeError set for a numpy array whose bytes are not its values. */
+/* records/foreign.c: 0, or -1 with TypeError set for a numpy array whose bytes are not its values. */
 HIDDEN int ipckit_check_array(PyObject *value);
 /* Whether a value is a bool, Python's or numpy's. */
 HIDDEN bool ipckit_is_bool(PyObject *value);

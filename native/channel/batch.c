@@ -1,5 +1,5 @@
 /* Records of one size, many in a call: from an array into the ring, and from the ring into one. */
-#include "channel.h"
+#include "channel/channel.h"
 
 /* Bytes that one turn of a lock copies at most, so that others get theirs. */
 #define TURN_BYTES (1 << 20)

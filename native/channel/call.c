@@ -1,5 +1,5 @@
 /* Calls on a channel that wait, and what comes of them. */
-#include "channel.h"
+#include "channel/channel.h"
 
 PyObject *
 ipckit_ring_error(channel_object *self, ring_result result, const char *op, PyObject *timeout)

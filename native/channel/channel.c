@@ -1,5 +1,5 @@
 /* ChannelBase: what is native of ipckit.Channel. */
-#include "channel.h"
+#include "channel/channel.h"
 
 #include <errno.h>
 #include <structmember.h>

@@ -2,10 +2,10 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
-#include "mapping.h"
-#include "ring_descriptor.h"
-#include "ring_open.h"
-#include "spare_bytes.h"
+#include "channel/spare_bytes.h"
+#include "memory/mapping.h"
+#include "ring/descriptor.h"
+#include "ring/open.h"
 
 /* Looks while the interpreter is still held: the other side is often just about to answer. */
 #define QUICK_LOOKS 64

@@ -1,5 +1,5 @@
 /* A channel as a process has it open: its place among the peers, and its forks. */
-#include "channel.h"
+#include "channel/channel.h"
 
 #include <errno.h>
 #include <stdio.h>

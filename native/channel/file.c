@@ -1,5 +1,5 @@
 /* A channel's file, before anybody has it open: made, and asked for its type. */
-#include "channel.h"
+#include "channel/channel.h"
 
 PyDoc_STRVAR(format_doc,
              "channel_format(mapping, capacity, item_size, longest, fingerprint, flags, id, type, /)\n"
@@ -60,7 +60,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* What a call on a ring gives (ring.h), for the Python that explains it. */
+/* What a call on a ring gives (ring/ring.h), for the Python that explains it. */
 static const struct {
     const char *name;
     ring_result value;

@@ -2,8 +2,8 @@
 
    A Lease is what numpy arrays have as their base: the record in the ring stays theirs until the
    last of them is gone. A LeaseHolder is what the user has in hand, and holds one. */
-#include "channel.h"
-#include "copy.h"
+#include "channel/channel.h"
+#include "ring/copy.h"
 
 typedef struct {
     PyObject_HEAD

@@ -1,5 +1,5 @@
 /* Iterating over a channel: a generator would take as long as a receive. */
-#include "channel.h"
+#include "channel/channel.h"
 
 typedef struct {
     PyObject_HEAD

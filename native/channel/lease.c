@@ -1,5 +1,5 @@
 /* Lease: a record of a channel that is in use in place, or a copy of a message. */
-#include "channel.h"
+#include "channel/channel.h"
 
 lease_object *
 ipckit_lease_new(native_state *state, channel_core *core, uint64_t at, uint64_t length, bool loan)

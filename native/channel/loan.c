@@ -1,5 +1,5 @@
 /* ChannelBase's loan and receive_view, without a Python frame in between. */
-#include "channel.h"
+#include "channel/channel.h"
 
 PyObject *
 ipckit_channel_set_in_place(channel_object *self, PyObject *const *args, Py_ssize_t nargs)

@@ -1,6 +1,6 @@
 /* ChannelBase's receive, without a Python frame in between. */
-#include "channel.h"
-#include "record.h"
+#include "channel/channel.h"
+#include "records/record.h"
 
 /* What a receive gives for a message's bytes. */
 static PyObject *

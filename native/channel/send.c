@@ -1,6 +1,6 @@
 /* ChannelBase's send, without a Python frame in between. */
-#include "channel.h"
-#include "record.h"
+#include "channel/channel.h"
+#include "records/record.h"
 
 uint32_t ipckit_channel_sends = 0;
 

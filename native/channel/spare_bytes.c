@@ -2,7 +2,7 @@
    on, which are too large for Python's own allocator and for the cache of malloc's. Who receives them in
    a loop drops one with each that comes, so a few are remembered, and one of which nobody else has a
    reference is filled anew. */
-#include "spare_bytes.h"
+#include "channel/spare_bytes.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 
    A Mapping counts its exports: the buffers that consumers hold (memoryview, a struct's view) and
    the Views. It is unmapped when it was closed and the last of them is gone. */
-#include "mapping.h"
+#include "memory/mapping.h"
 
 #include <stddef.h>
 #include <string.h>

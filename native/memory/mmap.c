@@ -1,5 +1,5 @@
 /* mmap and what may be done to its memory: msync, mprotect, madvise. */
-#include "mapping.h"
+#include "memory/mapping.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,6 +1,6 @@
 /* SharedStruct: a struct in shared memory that is loaded and stored whole. */
-#include "record.h"
-#include "seqlock.h"
+#include "records/record.h"
+#include "ring/seqlock.h"
 
 #include <errno.h>
 #include <stddef.h>

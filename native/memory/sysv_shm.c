@@ -1,5 +1,5 @@
 /* System V shared memory: shmget, shmat behind a Mapping, and shmctl. */
-#include "mapping.h"
+#include "memory/mapping.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,6 +1,6 @@
 /* View: what a numpy array has as its base. It holds an export of its Mapping for as long as it
    lives, and nobody can take that from it, whereas a memoryview can be released by its user. */
-#include "mapping.h"
+#include "memory/mapping.h"
 
 typedef struct {
     PyObject_HEAD

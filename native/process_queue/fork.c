@@ -1,5 +1,5 @@
 /* What a fork does to the large objects that a process has received from a ProcessQueue. */
-#include "spill.h"
+#include "process_queue/spill.h"
 
 #include <pthread.h>
 #include <sys/mman.h>

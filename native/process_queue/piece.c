@@ -1,6 +1,6 @@
 /* Piece: the memory of one large object of a ProcessQueue, as long as a process has it. When the last
    reference is gone it goes back, in C: no Python code runs in between that a signal could end. */
-#include "spill.h"
+#include "process_queue/spill.h"
 
 #include <sys/mman.h>
 

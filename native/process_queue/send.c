@@ -1,6 +1,6 @@
 /* Writing a large object of a ProcessQueue into its piece, and sending it. */
-#include "copy.h"
-#include "spill.h"
+#include "process_queue/spill.h"
+#include "ring/copy.h"
 
 #include <sys/mman.h>
 

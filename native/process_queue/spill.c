@@ -1,5 +1,5 @@
 /* SpillFile: the memory of a ProcessQueue's large objects. Its table says who has which piece. */
-#include "spill.h"
+#include "process_queue/spill.h"
 
 #include <fcntl.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 #ifndef IPCKIT_SPILL_H
 #define IPCKIT_SPILL_H
 
-#include "channel.h"
-#include "spill_table.h"
+#include "channel/channel.h"
+#include "ring/spill_table.h"
 
 /* The file of the pieces, in one process. Its Pieces hold a reference to it. */
 typedef struct {

@@ -1,6 +1,6 @@
 /* Message: what a receive gives. In C because a receive makes one each time. */
 #include "native.h"
-#include "record.h"
+#include "records/record.h"
 
 #include <stddef.h>
 #include <string.h>

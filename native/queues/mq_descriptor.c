@@ -1,7 +1,7 @@
 /* QueueDescriptor: an open descriptor of a POSIX queue, closed once that was asked for and no call is made on it.
    Without the count another thread, or a signal handler, could close it under a call that waits, and its number
    could come to mean another queue. */
-#include "mq.h"
+#include "queues/posix_mq.h"
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 /* POSIX message queues: sending and receiving on an open descriptor. */
-#include "clock.h"
-#include "mq.h"
+#include "queues/posix_mq.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,6 +1,6 @@
 /* System V message queues: msgsnd and msgrcv, with a deadline. */
-#include "clock.h"
 #include "native.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,5 +1,5 @@
 /* Field: the descriptor that reads and writes one field of a Record in place. */
-#include "record.h"
+#include "records/record.h"
 
 #include <string.h>
 #include <structmember.h>

@@ -1,5 +1,5 @@
 /* The numbers and truth values of a record: between their bytes and Python's objects. */
-#include "record.h"
+#include "records/record.h"
 
 #include <math.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* Record: the base of Struct. It holds bytes, its own or another object's, and exports them. */
-#include "record.h"
+#include "records/record.h"
 
 #include <string.h>
 

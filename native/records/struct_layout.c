@@ -1,5 +1,5 @@
 /* Layout: the size, the fields and the defaults of one Struct class. */
-#include "record.h"
+#include "records/record.h"
 
 #include <errno.h>
 #include <structmember.h>

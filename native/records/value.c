@@ -1,5 +1,5 @@
 /* Between the bytes of a field and the Python object that stands for them. */
-#include "record.h"
+#include "records/record.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
 #ifndef IPCKIT_RING_DESCRIPTOR_H
 #define IPCKIT_RING_DESCRIPTOR_H
 
-#include "ring_wait.h"
+#include "ring/wait.h"
 
 #include <pthread.h>
 #include <signal.h>

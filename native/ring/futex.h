@@ -2,7 +2,7 @@
 #ifndef IPCKIT_FUTEX_H
 #define IPCKIT_FUTEX_H
 
-#include "clock.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -2,7 +2,7 @@
 #ifndef IPCKIT_RING_LOCK_H
 #define IPCKIT_RING_LOCK_H
 
-#include "ring.h"
+#include "ring/ring.h"
 
 /* A process that is killed tells no other, so the peers are checked once in such a time, by one of
    those that sleep. Tests have it shorter. */
@@ -88,7 +88,7 @@ ring_try_lock(const ring *r, channel_lock *lock)
     return false;
 }
 
-/* Does the chores of a lock that is free (ring_poll.h). */
+/* Does the chores of a lock that is free (ring/poll.h). */
 static inline void ring_do_chores(ring *r, channel_lock *lock);
 
 /* Gives a lock up. What was done under it comes before any look at who sleeps, here and by

@@ -2,7 +2,7 @@
 #ifndef IPCKIT_RING_OPEN_H
 #define IPCKIT_RING_OPEN_H
 
-#include "ring_descriptor.h"
+#include "ring/descriptor.h"
 
 /* Fills fresh memory of zeros. The arena takes what the size leaves. */
 static inline void

@@ -1,11 +1,11 @@
 /* Waking the other side, and the threads behind descriptors. A process that asks for a descriptor has a
-   thread (channel_poll.c) that sleeps on the word `polled`, which only peers can reach, and makes the
+   thread (ring/descriptor.h) that sleeps on the word `polled`, which only peers can reach, and makes the
    descriptor readable. No Python.h here. */
 #ifndef IPCKIT_RING_POLL_H
 #define IPCKIT_RING_POLL_H
 
-#include "ring_lock.h"
-#include "ring_receive.h"
+#include "ring/lock.h"
+#include "ring/receive.h"
 
 static inline uint32_t *
 poll_word(ring *r, uint32_t which)
@@ -50,7 +50,7 @@ ring_notify(ring *r, uint32_t which)
     }
 }
 
-/* Declared in ring.h. */
+/* Declared in ring/ring.h. */
 static inline void
 ring_announce(ring *r)
 {
@@ -62,7 +62,7 @@ ring_announce(ring *r)
 
 #define CHORES_AT_MOST 16 /* rounds; a scribbler sets the flag for ever */
 
-/* Declared in ring_lock.h. The chores: hold may stand at a view that has ended, and descriptors whose
+/* Declared in ring/lock.h. The chores: hold may stand at a view that has ended, and descriptors whose
    owners met the lock wait for it. A holder that comes in between does them instead. */
 static inline void
 ring_do_chores(ring *r, channel_lock *lock)

@@ -3,8 +3,8 @@
 #ifndef IPCKIT_RING_REAP_H
 #define IPCKIT_RING_REAP_H
 
-#include "ring_receive.h"
-#include "ring_send.h"
+#include "ring/receive.h"
+#include "ring/send.h"
 
 /* Calls a function for each record between two positions; RING_CORRUPT ends it. */
 typedef bool (*ring_visitor)(ring *r, uint64_t position, const record_info *info, uint64_t *data);

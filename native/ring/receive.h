@@ -3,7 +3,7 @@
 #ifndef IPCKIT_RING_RECEIVE_H
 #define IPCKIT_RING_RECEIVE_H
 
-#include "ring_lock.h"
+#include "ring/lock.h"
 
 /* The next message, which is still there. */
 typedef struct {

@@ -4,8 +4,8 @@
 #ifndef IPCKIT_RING_RETURN_H
 #define IPCKIT_RING_RETURN_H
 
-#include "ring_poll.h"
-#include "ring_send.h"
+#include "ring/poll.h"
+#include "ring/send.h"
 
 /* Ends a view. The record is free at once; that hold moves on needs receive_lock. */
 static inline ring_result

@@ -7,9 +7,9 @@
 #ifndef IPCKIT_RING_H
 #define IPCKIT_RING_H
 
-#include "futex.h"
-#include "layout.h"
-#include "seqlock.h"
+#include "ring/channel_layout.h"
+#include "ring/futex.h"
+#include "ring/seqlock.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -315,7 +315,7 @@ ring_barrier_before_sleep(const ring *r, uint32_t *word)
     full_barrier(word);
 }
 
-/* Has all sleepers check the peers once more: one of those left or died (ring_poll.h). */
+/* Has all sleepers check the peers once more: one of those left or died (ring/poll.h). */
 static inline void ring_announce(ring *r);
 
 /* Takes a place among the peers: false where there is none left. */

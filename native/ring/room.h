@@ -2,7 +2,7 @@
 #ifndef IPCKIT_RING_ROOM_H
 #define IPCKIT_RING_ROOM_H
 
-#include "ring_lock.h"
+#include "ring/lock.h"
 
 /* Where the next record goes. */
 typedef struct {

@@ -3,7 +3,7 @@
 #ifndef IPCKIT_RING_SEND_H
 #define IPCKIT_RING_SEND_H
 
-#include "ring_room.h"
+#include "ring/room.h"
 
 /* A loan that is sent in place is a message before tail has passed it: who was killed in between
    left one that nobody counts. Frees those, where tail is about to pass what lies up to alloc. */

@@ -6,7 +6,7 @@
    it stood: the next writer but one is the first that could have touched that slot, and it comes
    after the counter has moved.
 
-   There is one writer at a time: `writer` holds its token, or 0. No Python.h here, so that tests/c
+   There is one writer at a time: `writer` holds its token, or 0. No Python.h here, so that tests/ring
    can run it under the sanitizers. docs/layout.md has the layout byte by byte. */
 #ifndef IPCKIT_SEQLOCK_H
 #define IPCKIT_SEQLOCK_H

@@ -10,7 +10,7 @@
 #ifndef IPCKIT_SPILL_TABLE_H
 #define IPCKIT_SPILL_TABLE_H
 
-#include "ring.h"
+#include "ring/ring.h"
 
 #include <errno.h>
 

@@ -3,9 +3,9 @@
 #ifndef IPCKIT_RING_WAIT_H
 #define IPCKIT_RING_WAIT_H
 
-#include "ring_poll.h"
-#include "ring_reap.h"
-#include "ring_return.h"
+#include "ring/poll.h"
+#include "ring/reap.h"
+#include "ring/return.h"
 
 typedef struct ring_call ring_call;
 

@@ -1,5 +1,5 @@
 /* The arguments of a semaphore's calls. */
-#include "sysv_sem.h"
+#include "semaphores/semop.h"
 
 #include <limits.h>
 

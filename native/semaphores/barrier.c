@@ -1,7 +1,7 @@
 /* Waiting at a barrier, in one native call: a signal handler's exception never comes between taking the barrier's
    mutex and releasing it, nor while the process is counted as there. */
-#include "clock.h"
-#include "sysv_sem.h"
+#include "ring/clock.h"
+#include "semaphores/semop.h"
 
 #include <errno.h>
 

@@ -1,9 +1,9 @@
 /* Holding a lock that is a vector of operations on a semaphore set. A signal handler's exception comes between two
    instructions of Python: so taking the lock and entering the block are one native call, and so is releasing it.
    What an error means, and what a lock looks at once it is taken, is said in Python. */
-#include "clock.h"
-#include "hold.h"
-#include "holdings.h"
+#include "ring/clock.h"
+#include "semaphores/hold.h"
+#include "semaphores/holdings.h"
 
 #include <errno.h>
 

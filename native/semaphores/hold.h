@@ -3,8 +3,8 @@
 #ifndef IPCKIT_HOLD_H
 #define IPCKIT_HOLD_H
 
-#include "holdings.h"
-#include "sysv_sem.h"
+#include "semaphores/holdings.h"
+#include "semaphores/semop.h"
 
 /* A lock's vector has at most so many operations. */
 #define HOLD_OPS 8

@@ -1,5 +1,5 @@
 /* Hold, the native base of a lock and of a block that holds one: its methods and its type. */
-#include "hold.h"
+#include "semaphores/hold.h"
 
 #include <limits.h>
 

@@ -1,8 +1,8 @@
 /* POSIX semaphores in mapped memory: taking and giving back without a Python frame in between. The
    memory is a Mapping of the semaphore's file, whose size was looked at when it was mapped, so that
    a short file is an error and not a SIGBUS, as sem_open would make it. */
-#include "clock.h"
-#include "mapping.h"
+#include "memory/mapping.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,8 +1,8 @@
 /* Semaphore, one of a set: taking and giving back without a Python frame in between. What else there
    is to do, and what an error means, the set's handle says in Python. */
-#include "holdings.h"
 #include "native.h"
-#include "sysv_sem.h"
+#include "semaphores/holdings.h"
+#include "semaphores/semop.h"
 
 #include <errno.h>
 #include <limits.h>

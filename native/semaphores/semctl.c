@@ -1,6 +1,6 @@
 /* System V semaphores: semget and semctl. */
-#include "holdings.h"
 #include "native.h"
+#include "semaphores/holdings.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,9 +1,9 @@
 /* System V semaphores: semop on vectors, with a deadline, and SemOp, which is one entry of one. */
-#include "clock.h"
-#include "holdings.h"
 #include "native.h"
-#include "record.h"
-#include "sysv_sem.h"
+#include "records/record.h"
+#include "ring/clock.h"
+#include "semaphores/holdings.h"
+#include "semaphores/semop.h"
 
 #include <errno.h>
 #include <limits.h>

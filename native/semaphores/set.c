@@ -1,6 +1,6 @@
 /* SemaphoreRow, the native base of a semaphore set's handle: ``set[i]`` without a Python frame. */
 #include "native.h"
-#include "sysv_sem.h"
+#include "semaphores/semop.h"
 
 #include <stddef.h>
 #include <structmember.h>

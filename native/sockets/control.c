@@ -1,6 +1,6 @@
 /* Descriptors and credentials beside the bytes of a UNIX socket. Descriptors that came have an owner
    before Python code runs again: a signal's handler that raises can't make them leak. */
-#include "unix_socket.h"
+#include "sockets/socket.h"
 
 #include <errno.h>
 #include <limits.h>

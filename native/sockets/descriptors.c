@@ -1,6 +1,6 @@
 /* DescriptorsBase: descriptors that came with a message, and nobody has taken. In C, so that no
    signal's handler that raises comes between a number and its owner, or in the middle of closing. */
-#include "unix_socket.h"
+#include "sockets/socket.h"
 
 #include <limits.h>
 #include <string.h>

@@ -2,9 +2,8 @@
 
    They take a descriptor and not a socket object: gevent and eventlet replace the methods of those by
    ones that wait without an end, and take select.poll away. */
-#include "unix_socket.h"
-
-#include "clock.h"
+#include "ring/clock.h"
+#include "sockets/socket.h"
 
 #include <errno.h>
 #include <limits.h>

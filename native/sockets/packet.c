@@ -1,5 +1,5 @@
 /* PacketBase: what comes out of a UNIX socket. In C because a receive makes one each time. */
-#include "unix_socket.h"
+#include "sockets/socket.h"
 
 #include <stddef.h>
 #include <structmember.h>

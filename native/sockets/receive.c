@@ -1,5 +1,5 @@
 /* Receiving on a UNIX socket what has nothing but bytes. */
-#include "unix_socket.h"
+#include "sockets/socket.h"
 
 #include <errno.h>
 #include <limits.h>

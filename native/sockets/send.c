@@ -1,5 +1,5 @@
 /* Sending on a UNIX socket. */
-#include "unix_socket.h"
+#include "sockets/socket.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* UnixSocketBase: sending and receiving on a UNIX socket without a Python frame in between. What has
    to wait with a deadline, carries more than bytes, or fails goes to the handle's methods in
    Python. */
-#include "unix_socket.h"
+#include "sockets/socket.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,4 +1,4 @@
-/* A channel's ring without Python, for the tests of native/ring*.h: several handles on one memory,
+/* A channel's ring without Python, for the tests of native/ring: several handles on one memory,
    each with a file description of its own, as processes have them. */
 #ifndef RING_HARNESS_H
 #define RING_HARNESS_H
@@ -12,7 +12,7 @@
 #ifndef WARM_BYTES
 #define WARM_BYTES (16 * UNIT) /* the rings of these tests are small */
 #endif
-#include "../../native/ring_open.h"
+#include "ring/open.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -128,7 +128,7 @@ handle_close(handle *opened)
     handle_die(opened);
 }
 
-/* -- operations, as native/channel_*.c has them -------------------------------------------------- */
+/* -- operations, as native/channel has them -------------------------------------------------- */
 
 static inline ring_result
 op_send(ring *r, ring_call *call)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A C header that knows nothing of Python, under the sanitizers:
-#     tests/c/run.sh TEST "SANITIZERS" [ARGUMENTS]
+#     tests/ring/run.sh TEST "SANITIZERS" [ARGUMENTS]
 # builds TEST.c once for each of the sanitizers (gcc's names; "none" for as it is shipped, "barriers" as
 # where membarrier(2) can't be had) and runs it.
 set -eu
@@ -17,6 +17,7 @@ for sanitizer in $sanitizers; do
     barriers) options="-O2 -DOWN_BARRIERS" ;;
     esac
     # shellcheck disable=SC2086
-    ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror $options -pthread -o "$here/test" "$test.c"
+    ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror $options -I../../native \
+        -pthread -o "$here/test" "$test.c"
     "$here/test" "$@"
 done

@@ -1,4 +1,4 @@
-"""native/ring*.h without Python: under ASan and UBSan, under TSan, with deaths and garbage."""
+"""native/ring without Python: under ASan and UBSan, under TSan, with deaths and garbage."""
 
 from __future__ import annotations
 

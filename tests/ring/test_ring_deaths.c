@@ -1,4 +1,4 @@
-/* Death at each named point of native/ring*.h, one step after the other in one process.
+/* Death at each named point of native/ring, one step after the other in one process.
 
    A peer that dies is thrown out of its call by longjmp, and its descriptor closed: memory and locks
    are then as SIGKILL leaves them at that point. A model knows which messages must come, in which

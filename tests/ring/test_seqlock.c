@@ -1,7 +1,7 @@
-/* native/seqlock.h under the sanitizers: torn reads, writers killed in their turn, a hostile peer.
+/* native/ring/seqlock.h under the sanitizers: torn reads, writers killed in their turn, a hostile peer.
 
    test_seqlock SCALE: how many thousand stores. Exits 0, or says what was wrong and exits 1. */
-#include "../../native/seqlock.h"
+#include "ring/seqlock.h"
 
 #include <pthread.h>
 #include <signal.h>

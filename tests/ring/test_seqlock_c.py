@@ -1,4 +1,4 @@
-"""native/seqlock.h without Python, under ASan and UBSan, under TSan, and as it is shipped."""
+"""native/ring/seqlock.h without Python, under ASan and UBSan, under TSan, and as it is shipped."""
 
 from __future__ import annotations
 
