@@ -44,7 +44,7 @@ class Field:
     def __set__(self, instance: Any, value: Any, /) -> None: ...
     def __delete__(self, instance: Any, /) -> None: ...
 
-# native/records/record.c
+# native/records/struct_base.c
 
 @disjoint_base
 class Record:

@@ -48,8 +48,15 @@ extern HIDDEN PyTypeObject *ipckit_field_type;
 HIDDEN Layout *ipckit_layout_of(PyTypeObject *type);
 /* A record of `type` with bytes of its own, all 0; `layout` is the type's. */
 HIDDEN Record *ipckit_record_new(PyTypeObject *type, Layout *layout);
+/* The same, with the layout looked up: NULL with TypeError if the type has none. */
+HIDDEN Record *ipckit_record_zeroed(PyTypeObject *type);
 /* A record of `type` over the bytes of `exporter` from `offset` on. */
 HIDDEN PyObject *ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset);
+
+/* record.c: slots of the Record type, which struct_base.c makes. */
+HIDDEN void ipckit_record_dealloc(PyObject *record);
+HIDDEN int ipckit_record_traverse(PyObject *record, visitproc visit, void *arg);
+HIDDEN int ipckit_record_getbuffer(PyObject *record, Py_buffer *view, int flags);
 
 /* As `record.field = value`: 0, or -1 with an exception set. */
 HIDDEN int ipckit_field_set(Field *field, PyObject *record, PyObject *value);
@@ -67,13 +74,6 @@ HIDDEN int ipckit_wrong_type(Field *field, const char *wanted, PyObject *value);
 /* Whether two types are Structs of one fingerprint, which makes them the same type: 1, 0, or -1 with
    an exception set. */
 HIDDEN int ipckit_same_struct(PyTypeObject *one, PyTypeObject *other);
-
-/* Raises InvalidArgument, Corrupt or LayoutMismatch of ipckit.errors; steals `message`; always -1. */
-HIDDEN int ipckit_raise_invalid(PyObject *message);
-/* Turns a ValueError that is set into InvalidArgument, and leaves any other; always NULL. */
-HIDDEN PyObject *ipckit_as_invalid_argument(void);
-HIDDEN int ipckit_raise_corrupt(PyObject *message);
-HIDDEN int ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size);
 
 /* tp_traverse's visit of what a held buffer belongs to. Not of a memoryview: the garbage collector
    would clear it under its exported buffer, and its deallocation then follows a null pointer. */

@@ -1,7 +1,6 @@
 /* Layout: the size, the fields and the defaults of one Struct class. */
 #include "records/record.h"
 
-#include <errno.h>
 #include <structmember.h>
 
 PyTypeObject *ipckit_layout_type;
@@ -24,100 +23,6 @@ ipckit_layout_of(PyTypeObject *type)
     PyErr_Format(PyExc_TypeError, "%R has no fields: a struct is a subclass that declares some",
                  (PyObject *)type);
     return NULL;
-}
-
-int
-ipckit_same_struct(PyTypeObject *one, PyTypeObject *other)
-{
-    if (!PyType_IsSubtype(one, ipckit_record_type) || !PyType_IsSubtype(other, ipckit_record_type)) {
-        return 0;
-    }
-    PyObject *first = PyObject_GetAttrString((PyObject *)one, "fingerprint");
-    PyObject *second =
-        first == NULL ? NULL : PyObject_GetAttrString((PyObject *)other, "fingerprint");
-    int same = second == NULL ? -1 : PyObject_RichCompareBool(first, second, Py_EQ);
-    Py_XDECREF(first);
-    Py_XDECREF(second);
-    if (same < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Clear(); /* Struct itself has no fields */
-        return 0;
-    }
-    return same;
-}
-
-static PyObject *
-new_error(const char *name, PyObject *message, int error)
-{
-    PyObject *module = PyImport_ImportModule("ipckit.errors");
-    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, name);
-    PyObject *args = cls == NULL ? NULL : PyTuple_Pack(1, message);
-    PyObject *kwargs = args == NULL ? NULL : Py_BuildValue("{s:i}", "errno", error);
-    PyObject *result = kwargs == NULL ? NULL : PyObject_Call(cls, args, kwargs);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(args);
-    Py_XDECREF(cls);
-    Py_XDECREF(module);
-    return result;
-}
-
-static int
-raise_error(PyObject *exception)
-{
-    ipckit_raise(exception);
-    return -1;
-}
-
-int
-ipckit_raise_invalid(PyObject *message)
-{
-    if (message == NULL) {
-        return -1;
-    }
-    PyObject *exception = new_error("InvalidArgument", message, EINVAL);
-    Py_DECREF(message);
-    return raise_error(exception);
-}
-
-PyObject *
-ipckit_as_invalid_argument(void)
-{
-    if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
-        return NULL;
-    }
-    PyObject *exception = ipckit_take_exception();
-    PyObject *message = PyObject_Str(exception);
-    Py_DECREF(exception);
-    ipckit_raise_invalid(message);
-    return NULL;
-}
-
-int
-ipckit_raise_corrupt(PyObject *message)
-{
-    if (message == NULL) {
-        return -1;
-    }
-    PyObject *exception = new_error("Corrupt", message, EUCLEAN);
-    Py_DECREF(message);
-    return raise_error(exception);
-}
-
-int
-ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size)
-{
-    if (message == NULL) {
-        return -1;
-    }
-    PyObject *exception = new_error("LayoutMismatch", message, EBADMSG);
-    Py_DECREF(message);
-    PyObject *bytes = exception == NULL ? NULL : PyBytes_FromStringAndSize(raw, size);
-    if (bytes == NULL || PyObject_SetAttrString(exception, "raw", bytes) < 0) {
-        Py_XDECREF(bytes);
-        Py_XDECREF(exception);
-        return -1;
-    }
-    Py_DECREF(bytes);
-    return raise_error(exception);
 }
 
 static int

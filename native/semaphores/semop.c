@@ -1,6 +1,5 @@
 /* System V semaphores: semop on vectors, with a deadline, and SemOp, which is one entry of one. */
 #include "native.h"
-#include "records/record.h"
 #include "ring/clock.h"
 #include "semaphores/holdings.h"
 #include "semaphores/semop.h"
