@@ -20,6 +20,44 @@ ipckit_channel_oserror(channel_object *self, const char *op)
     return ipckit_raise(meant);
 }
 
+channel_core *
+ipckit_channel_open(channel_object *self, const char *op)
+{
+    if (self->core == NULL) {
+        ipckit_ring_error(self, RING_CLOSED, op, NULL);
+    }
+    return self->core;
+}
+
+channel_core *
+ipckit_channel_core(channel_object *self, const char *op)
+{
+    channel_core *core = ipckit_channel_open(self, op);
+    if (core != NULL && !core->joined && ipckit_core_join(core) < 0) {
+        ipckit_channel_oserror(self, op);
+        return NULL;
+    }
+    return core;
+}
+
+channel_core *
+ipckit_channel_seen(channel_object *self, const char *op)
+{
+    channel_core *core = ipckit_channel_open(self, op);
+    if (core == NULL) {
+        return NULL;
+    }
+    if (ipckit_core_ensure_fd(core) < 0) {
+        ipckit_channel_oserror(self, op);
+        return NULL;
+    }
+    if (!ring_is_whole(&core->r)) {
+        ipckit_ring_error(self, RING_CORRUPT, op, NULL);
+        return NULL;
+    }
+    return core;
+}
+
 /* A timeout that is none: TypeError as it is set, or InvalidArgument; always -1. */
 static int
 bad_timeout(channel_object *self, const char *op, PyObject *timeout)

@@ -88,6 +88,8 @@ HIDDEN long ipckit_core_hold(channel_core *core);
 HIDDEN void ipckit_core_drop(channel_core *core, long forks);
 /* The handle's own use ends. */
 HIDDEN void ipckit_core_close(channel_core *core);
+/* Opens the core's own file description if it has none, as in a forked child: 0, or -1 and errno. */
+HIDDEN int ipckit_core_ensure_fd(channel_core *core);
 /* Takes a place among the peers if there is none yet: 0, or -1 and errno. */
 HIDDEN int ipckit_core_join(channel_core *core);
 /* The open channel, for what never changes: NULL with an exception set. */

@@ -26,9 +26,8 @@ reopen(int fd)
     return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* a lease must not make it wait */
 }
 
-/* The description of its own, made when a forked child first needs it: 0, or -1 and errno. */
-static int
-ensure_fd(channel_core *core)
+int
+ipckit_core_ensure_fd(channel_core *core)
 {
     if (core->r.fd < 0) {
         core->r.fd = reopen(core->memory_fd);
@@ -43,7 +42,7 @@ ipckit_core_join(channel_core *core)
     if (core->joined) {
         return 0;
     }
-    if (ensure_fd(core) < 0) {
+    if (ipckit_core_ensure_fd(core) < 0) {
         return -1;
     }
     if (!ring_is_whole(&core->r)) {
@@ -160,44 +159,6 @@ ipckit_core_descriptor(channel_core *core, uint32_t which)
         core->descriptors = descriptors_new(&core->r);
     }
     return core->descriptors == NULL ? -1 : descriptor_get(core->descriptors, which);
-}
-
-channel_core *
-ipckit_channel_open(channel_object *self, const char *op)
-{
-    if (self->core == NULL) {
-        ipckit_ring_error(self, RING_CLOSED, op, NULL);
-    }
-    return self->core;
-}
-
-channel_core *
-ipckit_channel_core(channel_object *self, const char *op)
-{
-    channel_core *core = ipckit_channel_open(self, op);
-    if (core != NULL && !core->joined && ipckit_core_join(core) < 0) {
-        ipckit_channel_oserror(self, op);
-        return NULL;
-    }
-    return core;
-}
-
-channel_core *
-ipckit_channel_seen(channel_object *self, const char *op)
-{
-    channel_core *core = ipckit_channel_open(self, op);
-    if (core == NULL) {
-        return NULL;
-    }
-    if (ensure_fd(core) < 0) {
-        ipckit_channel_oserror(self, op);
-        return NULL;
-    }
-    if (!ring_is_whole(&core->r)) {
-        ipckit_ring_error(self, RING_CORRUPT, op, NULL);
-        return NULL;
-    }
-    return core;
 }
 
 /* The parent's place among the peers is locked through a file description that the child has
