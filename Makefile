@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-NATIVE := $(wildcard native/*.c native/*.h)
+NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
 PACKAGE := pyproject.toml setup.py $(NATIVE)
 
 .DEFAULT_GOAL := help
@@ -34,7 +34,7 @@ bench: $(VENV)/.bench ## ipckit beside its peers, in one run; ARGS="channel --qu
 	$(BIN)/python bench/run.py $(ARGS)
 
 sanitize: $(VENV)/.test ## the unit and contract tests over a build with ASan and UBSan
-	BIN=$(abspath $(BIN)) sh tests/c/sanitize.sh
+	BIN=$(abspath $(BIN)) sh tests/ring/sanitize.sh
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info ipckit/*.so

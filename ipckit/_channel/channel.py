@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 256  # records that a receiver makes room for before it knows how many come
 _BATCH_ITEM: Final = 16384  # bytes; larger records are taken in place, one by one
-_ITEMS: Final = 1  # native/layout.h: POLL_ITEMS, POLL_SPACE
+_ITEMS: Final = 1  # native/ring/channel_layout.h: POLL_ITEMS, POLL_SPACE
 _SPACE: Final = 2
-_GONE: Final = 2  # native/ring_lock.h: SIDE_GONE
+_GONE: Final = 2  # native/ring/lock.h: SIDE_GONE
 
 
 def _keep(exc: BaseException, received: Any) -> None:

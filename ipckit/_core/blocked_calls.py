@@ -30,7 +30,7 @@ _CALLS: Final = {
 _MULTIPLEXED: Final = {1: "semop", 4: "semop", 11: "msgsnd", 12: "msgrcv"}
 
 
-# native/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
+# native/queues/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
 _WAIT_MARK: Final = 0x6B637069
 
 

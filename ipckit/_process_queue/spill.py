@@ -2,8 +2,8 @@
 
 A file without a name: each message has a piece of it, which is freed when the receiver is done with
 the object. So no process waits for another, and a receiver reads in place for as long as it likes.
-A table in the file says which process has which piece (native/spill_table.h); the pieces of a
-process that exited are freed when a piece is wanted.
+A table in the file says which process has which piece (native/ring/spill_table.h); the pieces of
+a process that exited are freed when a piece is wanted.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_bytes_of_any_length_and_shape() -> None:
         assert text.receive_view().value == "grüße"
 
 
-PAST_CACHE = 8 << 20  # native/copy.h: so many bytes are copied in another way
+PAST_CACHE = 8 << 20  # native/ring/copy.h: larger copies take another way
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from ipckit.channel import ProcessQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TAIL = 256  # native/layout.h
+TAIL = 256  # native/ring/channel_layout.h
 SENT_TAIL = 160
 
 

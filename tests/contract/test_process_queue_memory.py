@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LARGE = 1_100_000  # bytes, which go into a piece of memory
-HEADER, ENTRY, WARM = 1024, 32, 16  # native/spill_table.h
+HEADER, ENTRY, WARM = 1024, 32, 16  # native/ring/spill_table.h
 QUEUED = 1 << 24
 PACKAGE = str(Path(ipckit.__file__).parent)
 
