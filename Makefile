@@ -25,7 +25,7 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+	$(BIN)/python -m pytest -q tests/house/test_layers.py
 
 soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of messages
 	IPCKIT_TEST_EXEC=1 PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)
@@ -33,7 +33,7 @@ soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of
 bench: $(VENV)/.bench ## ipckit beside its peers, in one run; ARGS="channel --quick" for some of it
 	$(BIN)/python bench/run.py $(ARGS)
 
-sanitize: $(VENV)/.test ## the unit and contract tests over a build with ASan and UBSan
+sanitize: $(VENV)/.test ## the tests of calls in one process, over a build with ASan and UBSan
 	BIN=$(abspath $(BIN)) sh tests/ring/sanitize.sh
 
 clean: ## remove what the other targets made

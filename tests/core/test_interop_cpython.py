@@ -17,7 +17,7 @@ import pytest
 
 from ipckit.channel import ProcessQueue
 from ipckit.testing import Child
-from tests.interop.cpython_run import FAILED, PASSED, SKIPPED
+from tests.core.cpython_run import FAILED, PASSED, SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -198,7 +198,7 @@ def test_cpythons_own_tests(name: str, spawn: Callable[..., Child], tmp_path: Pa
     version = sys.version_info[:2]
     child = spawn(
         Child.call(
-            f"tests.interop.{suite.shim}:outcomes",
+            f"tests.core.{suite.shim}:outcomes",
             tuple(due(suite.cut, version)),
             *suite.args,
             cwd=tmp_path,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from test import _test_multiprocessing as original
 
 from ipckit.channel import ProcessQueue
-from tests.interop.cpython_run import every_test, run
+from tests.core.cpython_run import every_test, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from ipckit.testing import Child
 
-Kind = Any  # tests/contract/conftest.py has it; conftest modules are not imported
+Kind = Any  # tests/msgq/conftest.py has it; conftest modules are not imported
 
 
 class Stu(Struct):

@@ -12,7 +12,7 @@ from unittest import mock
 from test import test_logging as original
 
 from ipckit.channel import ProcessQueue
-from tests.interop.cpython_run import every_test, name_of, run
+from tests.core.cpython_run import every_test, name_of, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection

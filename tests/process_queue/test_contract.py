@@ -20,7 +20,7 @@ from ipckit import InvalidArgument, PeerGone
 from ipckit._process_queue import ProcessQueue as Original
 from ipckit.channel import ProcessQueue
 from ipckit.testing import wait_blocked
-from tests.contract.queue_workers import work
+from tests.process_queue.queue_workers import work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

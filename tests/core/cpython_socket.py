@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from test import test_socket as original
 
 from ipckit import UnixSocket
-from tests.interop.cpython_run import every_test, run
+from tests.core.cpython_run import every_test, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -42,7 +42,7 @@ def test_nothing_says_to_install_another_project(repository: Path) -> None:
     )
     if listed.returncode != 0:
         pytest.skip("no git checkout")
-    own = {"tests/unit/test_distribution.py", "CHANGELOG.md"}
+    own = {"tests/house/test_distribution.py", "CHANGELOG.md"}
     found = [
         f"{name}: {match[0]}"
         for name in listed.stdout.split("\0")

@@ -297,9 +297,7 @@ def test_two_classes_of_one_name_are_told_apart_in_the_message() -> None:
     holder = type(Struct)("Holder", (Struct,), {"__annotations__": {"inner": Stu}})
     with pytest.raises(TypeError, match=r"takes a Stu, not elsewhere\.Stu"):
         holder(other(1))
-    with pytest.raises(
-        TypeError, match=r"elsewhere\.Stu, and .*test_payload_meaning\.Stu is wanted"
-    ):
+    with pytest.raises(TypeError, match=r"elsewhere\.Stu, and .*test_meaning\.Stu is wanted"):
         codec_for(Stu).encode(other(1))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ipckit.testing import Child
 
-Kind = Any  # tests/contract/conftest.py has it
+Kind = Any  # tests/msgq/conftest.py has it
 SIDES = pytest.mark.parametrize("side", ["receive", "send"])
 TIMEOUTS = pytest.mark.parametrize("timeout", [None, 60.0], ids=["for ever", "with a deadline"])
 

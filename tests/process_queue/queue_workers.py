@@ -1,4 +1,4 @@
-"""What children of multiprocessing run in test_process_queue.py; it starts fast."""
+"""What children of multiprocessing run in test_contract.py; it starts fast."""
 
 from __future__ import annotations
 

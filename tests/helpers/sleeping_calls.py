@@ -1,4 +1,4 @@
-"""A second thread for the call that sleeps, and a signal for the one that this thread sleeps in."""
+"""Calls that sleep in the kernel: how a test starts one, acts beside it, or interrupts it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
 
 class Call:
-    """A call in a thread of its own."""
+    """A call that runs in another thread."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
         self._outcome: list[Any] = []
@@ -49,14 +47,39 @@ class Call:
         return value
 
 
-@pytest.fixture
-def begin() -> Callable[..., Call]:
-    """Start a call in another thread."""
-    return Call
+class Beside:
+    """A thread that runs beside a ``with`` block.
+
+    The end of the block waits for the thread and raises the exception that the thread raised.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self._act()
+        except BaseException as exc:
+            self._error = exc
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 class Signals:
-    """SIGUSR1, told to this thread while it sleeps in a system call."""
+    """Signals to this process, and how it handles them.
+
+    Attributes:
+        seen: how many signals `handle` has handled.
+        action: what `handle` calls.
+    """
 
     def __init__(self) -> None:
         self.seen = 0
@@ -66,9 +89,24 @@ class Signals:
         self.seen += 1
         self.action()
 
+    @staticmethod
+    @contextmanager
+    def handled(handler: Any, number: int = signal.SIGUSR1) -> Generator[None]:
+        """Handle a signal during a block."""
+        before = signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            signal.signal(number, before)
+
+    @staticmethod
+    def send(number: int = signal.SIGUSR1) -> None:
+        """Send a signal to the main thread, which runs the tests."""
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
     @contextmanager
     def during(self, *names: str) -> Generator[None]:
-        """Send one signal once this thread sleeps in one of the calls."""
+        """Send one SIGUSR1 when this thread sleeps in one of the named system calls."""
         here = threading.get_ident()
 
         def send() -> None:
@@ -78,12 +116,3 @@ class Signals:
         sender = Call(send)
         yield
         sender.result()
-
-
-@pytest.fixture
-def signals() -> Iterator[Signals]:
-    """A handler for SIGUSR1, and a way to meet a sleeping call with one."""
-    told = Signals()
-    before = signal.signal(signal.SIGUSR1, told.handle)
-    yield told
-    signal.signal(signal.SIGUSR1, before)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from test import test_selectors as original
 
 import ipckit
-from tests.interop.cpython_run import every_test, run
+from tests.core.cpython_run import every_test, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sleeping_calls import Beside
 
 from ipckit import NotFound, PosixMessageQueue, SysVMessageQueue, WouldBlock
 from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from ipckit.testing import Namespace
 
@@ -93,62 +91,15 @@ def kind(request: pytest.FixtureRequest, ns: Namespace) -> Kind:
     return Kind(request.param, ns)
 
 
-class Helper:
-    """A thread beside a block; what it raises, leaving the block raises."""
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        self._act = act
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self._act()
-        except BaseException as exc:
-            self._error = exc
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-
 @pytest.fixture
-def meanwhile() -> Callable[..., Helper]:
-    """``with meanwhile(calls, act):`` acts once a thread of this process sleeps in such a call."""
+def meanwhile() -> Callable[..., Beside]:
+    """``with meanwhile(calls, act):`` acts when a thread of this process sleeps in such a call."""
 
-    def make(calls: tuple[str, ...], act: Callable[[], object]) -> Helper:
+    def make(calls: tuple[str, ...], act: Callable[[], object]) -> Beside:
         def run() -> None:
             wait_blocked(os.getpid(), *calls)
             act()
 
-        return Helper(run)
+        return Beside(run)
 
     return make
-
-
-class Signals:
-    """A signal's handler for a block, and the signal."""
-
-    @staticmethod
-    @contextmanager
-    def handled(handler: Any, number: int = signal.SIGUSR1) -> Generator[None]:
-        before = signal.signal(number, handler)
-        try:
-            yield
-        finally:
-            signal.signal(number, before)
-
-    @staticmethod
-    def send(number: int = signal.SIGUSR1) -> None:
-        """To the main thread, where tests run."""
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-
-
-@pytest.fixture
-def signals() -> Signals:
-    """Signals to this process and what it does with them."""
-    return Signals()
