@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipckit import Array, Bytes, Char, Double, Int, InvalidArgument, Short, Struct
-from ipckit._cli_hexdump import hexdump
-from ipckit._cli_payload import (
+from ipckit._cli.hexdump import hexdump
+from ipckit._cli.payload import (
     decoded,
     json_line,
     line_of,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from own_machine import OWN_MACHINE
 
-from ipckit._doctor_host import remove_ipc
+from ipckit._cli.doctor.host import remove_ipc
 from ipckit.inventory import IpcObject
 from ipckit.testing import Child, Sandbox
 

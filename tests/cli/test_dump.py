@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from ipckit import Char, Int, MemFd, PosixSharedMemory, Struct, SysVSharedMemory
-from ipckit._cli_hexdump import hexdump
-from ipckit._inventory_files import file_name
-from ipckit._inventory_proc import hides_processes
+from ipckit._cli.hexdump import hexdump
+from ipckit._inventory.files import file_name
+from ipckit._inventory.processes import hides_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ SCRIPT = """
 import importlib, io, json, os, sys, traceback
 from ipckit import cli
 for name in cli.COMMANDS:
-    importlib.import_module(f"ipckit._cli_{name}")
+    importlib.import_module(f"ipckit._cli.commands.{name}")
 import locale, numpy
 lines = json.loads(sys.argv[1].replace("PARENT", str(os.getpid())))
 reader, writer = os.pipe()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipckit import PosixMessageQueue, SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory
-from ipckit._limits_table import Limit, process_limits, table
+from ipckit._cli.limits_table import Limit, process_limits, table
 from ipckit.testing import Sandbox
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_another_process_has_limits_of_its_own() -> None:
 
 SYSCTLS = """
 import subprocess
-from ipckit._limits_table import table
+from ipckit._cli.limits_table import table
 of_ipc = ("kernel.", "fs.mqueue.")  # the others are the machine's
 wanted = [row for row in table() if row.change and row.name.startswith(of_ipc)]
 result = []

@@ -16,8 +16,8 @@ import pytest
 from textual.widgets import DataTable, Static
 
 from ipckit import PosixMessageQueue, SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory
-from ipckit._cli_top_app import TopApp
-from ipckit._top_model import Row, Sampler, arranged, cells
+from ipckit._cli.top.app import TopApp
+from ipckit._cli.top.model import Row, Sampler, arranged, cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from ipckit import _cli_common as cli
-from ipckit._cli_gc import _Age
 from ipckit._text import one_line
+
+from ipckit._cli import output as cli
+from ipckit._cli.commands.gc import _Age
 from ipckit.errors import InvalidArgument, NotFound
 from ipckit.inventory import KINDS, IpcObject, Kind
 

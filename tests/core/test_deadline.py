@@ -1,4 +1,4 @@
-"""ipckit._deadline: which timeouts there are, and what is left of them."""
+"""ipckit._core.deadline: which timeouts there are, and what is left of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipckit._deadline import Deadline, checked_timeout
+from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("ipckit._deadline.time.monotonic", clock)
+    monkeypatch.setattr("ipckit._core.deadline.time.monotonic", clock)
     return clock
 
 

@@ -29,9 +29,9 @@ from ipckit import (
     UnixSocket,
     unixsock,
 )
-from ipckit._descriptor import Descriptor, handed_over
-from ipckit._msgq_descriptor import WaitedDescriptor
-from ipckit._shm_file import map_file
+from ipckit._core.descriptors import Descriptor, handed_over
+from ipckit._core.mqueue_files import WaitedDescriptor
+from ipckit._shm.mapping import map_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

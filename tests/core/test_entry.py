@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit._entry import UntrustedLinkError, directory_of, unlink_path, unlink_same
+from ipckit._core.directory_entry import UntrustedLinkError, directory_of, unlink_path, unlink_same
 
 if TYPE_CHECKING:
     from pathlib import Path

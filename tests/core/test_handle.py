@@ -1,4 +1,4 @@
-"""ipckit._handle: the one lifecycle, on a handle that only notes what is done to it."""
+"""ipckit._core.handle: the one lifecycle, on a handle that only notes what is done to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pytest
 
-from ipckit._handle import Capabilities, Handle, checked_mode, closed_handle
+from ipckit._core.handle import Capabilities, Handle, checked_mode, closed_handle
 from ipckit.errors import AccessDenied, ClosedHandle, InvalidArgument, NotFound, Removed
 from ipckit.testing import Child
 
@@ -240,7 +240,7 @@ class TestDropped:
 
 FORKED = """
 import gc, os, warnings
-from ipckit._handle import Handle
+from ipckit._core.handle import Handle
 
 class Fake(Handle):
     done = []

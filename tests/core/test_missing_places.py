@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipckit
-from ipckit import Channel, MappedFile, PosixSemaphore, PosixSharedMemory, WouldBlock, _files
+from ipckit import Channel, MappedFile, PosixSemaphore, PosixSharedMemory, WouldBlock
+from ipckit._core import files
 from ipckit.testing import Sandbox
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _wanted(end: Callable[[], None]) -> bool:
 def test_a_lease_that_does_not_end_is_an_error_that_says_so(
     ns: Namespace, leased: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_files, "_LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(files, "_LEASE_SECONDS", 0.0)
     for create, path, call in kinds(ns):
         made = create()
         made.close()

@@ -17,7 +17,7 @@ from ipckit import (
     PosixSharedMemory,
     listen,
 )
-from ipckit import _unix_listener as unix_listener
+from ipckit._sockets import listener as unix_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable

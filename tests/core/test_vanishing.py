@@ -33,7 +33,7 @@ from ipckit import (
     _shm_posix,
     _shm_sysv,
 )
-from ipckit._sysv import Table
+from ipckit._core.sysv import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

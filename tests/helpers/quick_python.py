@@ -32,7 +32,7 @@ EXEC = "IPCKIT_TEST_EXEC"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PRELOADED = (
-    *("ipckit", "ipckit._testing_step", "ipckit.testing", "numpy", "argparse", "runpy"),
+    *("ipckit", "ipckit._testing.step", "ipckit.testing", "numpy", "argparse", "runpy"),
     *("multiprocessing.connection", "multiprocessing.context", "ipckit.cli", "click", "rich.table"),
 )
 # What an interpreter or the C library takes in at its start, and a fork can't take in later.

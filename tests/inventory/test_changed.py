@@ -18,8 +18,7 @@ from ipckit import (
     SysVSharedMemory,
     inventory,
 )
-from ipckit import _inventory_files as files
-from ipckit import _inventory_sockets as sockets
+from ipckit._inventory import files, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable

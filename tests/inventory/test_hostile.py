@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit import _cli_common as cli
-from ipckit import _doctor_host, _limits_table, _text
+from ipckit import _text
+from ipckit._cli import limits_table
+from ipckit._cli import output as cli
+from ipckit._cli.doctor import host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,10 +94,10 @@ def test_a_process_s_own_name_need_not_be_utf8(
     renamed: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renamed(b"\xff\x1b]0;a\x07) R 1")
-    monkeypatch.setattr(_doctor_host, "open_files", lambda _pid: 10**9)
-    [found] = _doctor_host.descriptors([os.getpid()])
+    monkeypatch.setattr(host, "open_files", lambda _pid: 10**9)
+    [found] = host.descriptors([os.getpid()])
     assert found.what.startswith("\udcff\x1b]0;a\x07) R 1 has ")
-    used = {each.name: each.used for each in _limits_table.table(os.getpid())}
+    used = {each.name: each.used for each in limits_table.table(os.getpid())}
     assert used["RLIMIT_MEMLOCK"] is not None
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ipckit._inventory_files import is_alone, opened
-from ipckit._inventory_judge import judge
-from ipckit._inventory_model import IpcObject, Process
-from ipckit._inventory_proc import Processes
-from ipckit._inventory_sysv import together
+from ipckit._inventory.files import is_alone, opened
+from ipckit._inventory.judge import judge
+from ipckit._inventory.model import IpcObject, Process
+from ipckit._inventory.processes import Processes
+from ipckit._inventory.sysv import together
 
 ALIVE = Process(7, "server", "created", alive=True)
 DEAD = Process(8, "", "sent", alive=False)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ipckit import PosixSemaphore, inventory
-from ipckit._inventory_known import is_object
-from ipckit._inventory_model import IpcObject, Process
-from ipckit._shm_mark import is_marked, mark
+from ipckit._core.creator_mark import is_marked, mark
+from ipckit._inventory.model import IpcObject, Process
+from ipckit._inventory.recognize import is_object
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:

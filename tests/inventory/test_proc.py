@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit import _inventory_proc
-from ipckit._inventory_proc import Processes
+from ipckit._inventory import processes
+from ipckit._inventory.processes import Processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def test_who_may_have_made_a_queue(proc: Path) -> None:
 def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process(proc, 11)
     process(proc, 12, syscall="0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n")
-    from ipckit import _inventory_proc as module  # noqa: PLC0415 - the module itself is changed
+    from ipckit._inventory import processes as module  # noqa: PLC0415 - the module itself is changed
 
     real = module.read
 
@@ -156,5 +156,5 @@ def test_who_runs_whenever_it_is_looked_at_may_wait_all_the_same(proc: Path) -> 
 def test_whether_proc_hides_processes(
     mounts: str, *, hidden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_inventory_proc, "read", lambda _path: mounts.encode())
-    assert _inventory_proc.hides_processes() is hidden
+    monkeypatch.setattr(processes, "read", lambda _path: mounts.encode())
+    assert processes.hides_processes() is hidden

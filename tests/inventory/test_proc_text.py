@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ipckit import _inventory_elf as elf
-from ipckit import _inventory_parse as parse
-from ipckit._inventory_parse import UnixRow, Wait
+from ipckit._inventory import elf
+from ipckit._inventory import proc_text as parse
+from ipckit._inventory.proc_text import UnixRow, Wait
 
 STAT = (
     "{pid} ({name}) {state} 1 7 7 0 -1 {flags} 10 0 0 0 1 2 0 0 20 0 {threads} 0 {start} "

@@ -247,7 +247,7 @@ def test_colours_are_for_terminals_that_want_them(
 
 
 # Imported before it becomes somebody who can't reach where Python lives.
-MODULES = [f"ipckit._cli_{name}" for name in ("ls", "stat", "rm", "gc")]
+MODULES = [f"ipckit._cli.commands.{name}" for name in ("ls", "stat", "rm", "gc")]
 MODULES += ["ipckit.cli", "click.shell_completion", "rich.table"]
 AS_NOBODY = """
 import contextlib, io

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit import _inventory_diag as diag
-from ipckit import _inventory_sockets as sockets
 from ipckit import inventory
+from ipckit._inventory import sock_diag as diag
+from ipckit._inventory import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

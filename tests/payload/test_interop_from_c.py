@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipckit import Struct
-from ipckit._ctype import Scalar
+from ipckit._payload.c_types import Scalar
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ipckit import structs
-from ipckit._ctype import Scalar
+from ipckit._payload.c_types import Scalar
 from ipckit.structs import Array, Bytes, Char, Struct, StructType
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from numpy._core._rational_tests import rational  # type: ignore[import-not-found,unused-ignore]
 
 from ipckit import MemFd, SysVMessageQueue, pair
-from ipckit._dtypes import describe_dtype
+from ipckit._payload.dtypes import describe_dtype
 from ipckit.channel import Channel
 from ipckit.codec import BytesCodec, codec_for
 from ipckit.errors import InvalidArgument, LayoutMismatch

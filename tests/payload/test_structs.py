@@ -683,9 +683,9 @@ def test_from_c_says_what_it_refuses(text: str, says: str) -> None:
 
 
 def test_from_c_without_pycparser_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ipckit._cparse", raising=False)
-    monkeypatch.setattr("ipckit._cparse", None, raising=False)
-    monkeypatch.delattr("ipckit._cparse", raising=False)
+    monkeypatch.delitem(sys.modules, "ipckit._payload.c_parser", raising=False)
+    monkeypatch.setattr("ipckit._payload.c_parser", None, raising=False)
+    monkeypatch.delattr("ipckit._payload.c_parser", raising=False)
     monkeypatch.setitem(sys.modules, "pycparser", None)
     with pytest.raises(ImportError, match="pip install pycparser"):
         Struct.from_c("struct never_seen { int x; };")

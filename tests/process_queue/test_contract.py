@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ipckit import InvalidArgument, PeerGone
-from ipckit._process_queue import ProcessQueue as Original
+from ipckit._process_queue.queue import ProcessQueue as Original
 from ipckit.channel import ProcessQueue
 from ipckit.testing import wait_blocked
 from tests.process_queue.queue_workers import work

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from ipckit import Corrupt, PeerGone, PosixSharedMemory, Timeout, WouldBlock
-from ipckit._queue_feeder import Feeder, Holders
+from ipckit._process_queue.feeder import Feeder, Holders
 from ipckit.channel import ProcessQueue
 
 if TYPE_CHECKING:

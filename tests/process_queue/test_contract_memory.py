@@ -384,7 +384,7 @@ def test_a_message_whose_object_died_with_its_receiver_is_skipped(make: Any) -> 
     found.put(array(1))
     found.put(array(2))
     pid = forked(lambda: None)
-    token = ipckit._process.token() % (1 << 42) | pid << 42
+    token = ipckit._core.processes.token() % (1 << 42) | pid << 42
     assert reap(pid) == 0
     set_word(found, 0, token)
     assert drained(found) == [2]

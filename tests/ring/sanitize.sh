@@ -28,7 +28,7 @@ export LD_PRELOAD ASAN_OPTIONS UBSAN_OPTIONS PYTHONMALLOC PYTHONPATH
 "$BIN/python" -c 'import ipckit._native as n, os; assert n.__file__.startswith(os.getcwd() + "/")'
 # Left out: what runs mypy or whole test runs of its own, and nothing of the extension.
 status=0
-"$BIN/python" -m pytest -q -p no:cacheprovider -m "not soak" --ignore tests/unit/test_stubs.py \
+"$BIN/python" -m pytest -q -p no:cacheprovider -m "not soak" --ignore tests/house/test_stubs.py \
     --ignore tests/unit/test_fixtures.py ${@:-tests/unit tests/contract} || status=$?
 for report in "$copy"/report.*; do
     [ -e "$report" ] || continue

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipckit
-from ipckit import SemOp, SysVSemaphoreSet, _native, _sem_sysv
-from ipckit._sem_init import initialise
+from ipckit import SemOp, SysVSemaphoreSet, _native
+from ipckit._sem import sysv
+from ipckit._sem.initialise import initialise
 from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
@@ -103,12 +104,12 @@ def test_a_maker_that_was_only_slow_gives_no_value_twice(
     others: list[SysVSemaphoreSet] = []
 
     def slow(number: int, values: list[int]) -> None:
-        monkeypatch.setattr(_sem_sysv, "initialise", initialise)
+        monkeypatch.setattr(sysv, "initialise", initialise)
         others.append(SysVSemaphoreSet.open_or_create(key, [1]))
         others[0][0].acquire(timeout=0)
         initialise(number, values)
 
-    monkeypatch.setattr(_sem_sysv, "initialise", slow)
+    monkeypatch.setattr(sysv, "initialise", slow)
     if verb == "create":
         with pytest.raises(ipckit.Removed):
             SysVSemaphoreSet.create(key, [1])

@@ -14,7 +14,7 @@ from ipckit import (
     InvalidArgument,
     NotFound,
 )
-from ipckit._handle import Capabilities
+from ipckit._core.handle import Capabilities
 from ipckit.structs import Char, Int, Struct
 
 SIZE = 5000

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ipckit import InvalidArgument, LayoutMismatch, WouldBlock, _process
+from ipckit import InvalidArgument, LayoutMismatch, WouldBlock
+from ipckit._core import processes
 from ipckit.shm import MappedFile, MemFd, Memory, PosixSharedMemory, SharedStruct
 from ipckit.structs import Bytes, Char, Int, Struct, UInt64
 from ipckit.testing import Sandbox
@@ -104,10 +105,10 @@ def test_no_load_is_torn_while_others_store(ns: Namespace, spawn: Callable[..., 
 
 
 HOLD = """
-    from ipckit import _process
+    from ipckit._core import processes
     from ipckit.testing import step
 
-    step.tell(_process.token())
+    step.tell(processes.token())
     step.hear()
 """
 
@@ -150,33 +151,33 @@ def test_what_a_killed_writer_began_is_never_seen(memory: MemFd) -> None:
 
 
 def _token(*, pid: int, namespace: int | None = None) -> int:
-    own = _process.token()
+    own = processes.token()
     space = own >> 26 & 0xFFFF if namespace is None else namespace
     return pid << 42 | space << 26 | own & 0x3FFFFFF
 
 
 def test_a_pid_that_is_used_again_is_another_process(memory: MemFd) -> None:
     shared = memory.shared(Stu)
-    forge(memory, _process.token() ^ 1)  # this pid, another start
+    forge(memory, processes.token() ^ 1)  # this pid, another start
     shared.store(Stu("amy", 20))
     assert shared.load() == Stu("amy", 20)
 
 
 def test_a_process_of_another_pid_namespace_is_never_taken_for_dead(memory: MemFd) -> None:
     shared = memory.shared(Stu)
-    own = _process.token() >> 26 & 0xFFFF
+    own = processes.token() >> 26 & 0xFFFF
     for namespace in {own ^ 1, 0}:
         token = _token(pid=4_000_000, namespace=namespace)
-        assert not _process.is_dead(token)
+        assert not processes.is_dead(token)
         forge(memory, token)
         with pytest.raises(WouldBlock, match="process 4000000 is storing"):
             shared.store(Stu("amy", 20))
-    assert _process.is_dead(_token(pid=4_000_000))
+    assert processes.is_dead(_token(pid=4_000_000))
 
 
 def test_nobody_judges_from_an_unknown_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_process, "_namespace", lambda: 0)
-    assert not _process.is_dead(_token(pid=4_000_000, namespace=0))
+    monkeypatch.setattr(processes, "_namespace", lambda: 0)
+    assert not processes.is_dead(_token(pid=4_000_000, namespace=0))
 
 
 @pytest.mark.parametrize("offset", [100_000, 1])
@@ -186,14 +187,14 @@ def test_a_process_of_another_time_namespace_is_judged_as_any(memory: MemFd, off
         pytest.skip("this run may not make time namespaces")
     code = """
 import sys
-from ipckit import _process
-print(_process.token(), _process.is_dead(int(sys.argv[1])), flush=True)
+from ipckit._core import processes
+print(processes.token(), processes.is_dead(int(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
     shared = memory.shared(Stu)
     shared.store(Stu("amy", 20))
     with subprocess.Popen(
-        [*unshare, sys.executable, "-c", code, str(_process.token())],
+        [*unshare, sys.executable, "-c", code, str(processes.token())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as other:
@@ -229,24 +230,24 @@ sys.stdin.read()
 def test_starts_are_compared_as_the_initial_namespace_counts(
     monkeypatch: pytest.MonkeyPatch, apart: int, *, same: bool, offset: int | None, dead: bool
 ) -> None:
-    token = _process.token()
-    seen = _process._state_and_start(os.getpid())
+    token = processes.token()
+    seen = processes._state_and_start(os.getpid())
     assert seen is not None
-    monkeypatch.setattr(_process, "_state_and_start", lambda _: ("S", seen[1] + apart))
-    monkeypatch.setattr(_process, "_time_offset", lambda: offset)
+    monkeypatch.setattr(processes, "_state_and_start", lambda _: ("S", seen[1] + apart))
+    monkeypatch.setattr(processes, "_time_offset", lambda: offset)
     names = iter(["time:[1]", "time:[1]" if same else "time:[2]"])
-    monkeypatch.setattr(_process, "_time_namespace", lambda *_: next(names))
-    assert _process.is_dead(token) is dead
+    monkeypatch.setattr(processes, "_time_namespace", lambda *_: next(names))
+    assert processes.is_dead(token) is dead
 
 
 def test_a_process_that_does_not_know_its_offset_is_never_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_process, "_time_offset", lambda: None)
-    token = _process.token()
+    monkeypatch.setattr(processes, "_time_offset", lambda: None)
+    token = processes.token()
     monkeypatch.undo()
-    assert not _process.is_dead(token ^ 1)
-    assert _process.pid_of(token) == os.getpid()
+    assert not processes.is_dead(token ^ 1)
+    assert processes.pid_of(token) == os.getpid()
 
 
 @pytest.mark.usefixtures("root")
@@ -254,7 +255,7 @@ def test_a_process_that_proc_hides_is_not_dead(spawn: Callable[..., Child]) -> N
     child = spawn(
         """
         import ctypes, os, subprocess
-        from ipckit import _process
+        from ipckit._core import processes
         from ipckit.testing import drop_privileges
 
         subprocess.run(["mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"], check=True)
@@ -262,17 +263,17 @@ def test_a_process_that_proc_hides_is_not_dead(spawn: Callable[..., Child]) -> N
         other = os.fork()
         if other == 0:
             os.close(ends[1])
-            os.write(tokens[1], str(_process.token()).encode())
+            os.write(tokens[1], str(processes.token()).encode())
             os.read(ends[0], 1)
             os._exit(0)
         token = int(os.read(tokens[0], 100))
         drop_privileges()
         ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: /proc/self is its own again
         hidden = not os.path.exists(f"/proc/{other}")
-        alive = _process.is_dead(token)
+        alive = processes.is_dead(token)
         os.close(ends[1])
         os.waitpid(other, 0)
-        result = hidden, alive, _process.is_dead(token)
+        result = hidden, alive, processes.is_dead(token)
         """,
         sandbox=Sandbox(ipc=False),
     )
@@ -283,8 +284,8 @@ def test_a_process_whose_main_thread_ended_is_not_dead() -> None:
     number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
     code = f"""
 import ctypes, os, sys, threading
-from ipckit import _process
-print(_process.token(), flush=True)
+from ipckit._core import processes
+print(processes.token(), flush=True)
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0))).start()
 ctypes.CDLL(None).syscall({number}, 0)
 """
@@ -297,17 +298,18 @@ ctypes.CDLL(None).syscall({number}, 0)
         stat = Path(f"/proc/{other.pid}/stat")
         while ") Z " not in stat.read_text():
             os.sched_yield()
-        assert not _process.is_dead(token)
+        assert not processes.is_dead(token)
         other.stdin.close()
         other.wait()
-    assert _process.is_dead(token)
+    assert processes.is_dead(token)
 
 
 def test_a_forked_child_is_a_writer_of_its_own(spawn: Callable[..., Child]) -> None:
     child = spawn(
         """
         import os
-        from ipckit import _native, _process
+        from ipckit import _native
+        from ipckit._core import processes
         from ipckit.shm import MappedFile
         from ipckit.structs import Int, Struct
 
@@ -320,12 +322,12 @@ def test_a_forked_child_is_a_writer_of_its_own(spawn: Callable[..., Child]) -> N
             def _contended(self, holder):
                 raise KeyError(holder)
         told = Told(memory.buf, One)
-        os.environ["PARENT"] = str(_process.token())
+        os.environ["PARENT"] = str(processes.token())
         pid = os.fork()
         if pid == 0:
             shared.store(One(5))
-            good = _process.token() != int(os.environ["PARENT"])
-            good &= _process.pid_of(_process.token()) == os.getpid()
+            good = processes.token() != int(os.environ["PARENT"])
+            good &= processes.pid_of(processes.token()) == os.getpid()
             # The parent is alive: its turn is not taken over by its child.
             memory.write(int(os.environ["PARENT"]).to_bytes(8, "little"), 16)
             try:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipckit import LimitReached, MessageTooLong, Timeout, UnixSocket, connect, listen, pair
-from ipckit._unix_control import check_fds
-from ipckit._unix_packet import Descriptors
+from ipckit._sockets.control import check_fds
+from ipckit._sockets.packet import Descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

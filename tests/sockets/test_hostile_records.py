@@ -35,9 +35,9 @@ from ipckit import (
     listen,
     pair,
 )
-from ipckit import _fd_rights as rights
-from ipckit._deadline import Deadline
-from ipckit._sock_io import admitted
+from ipckit._core import fd_access as rights
+from ipckit._core.deadline import Deadline
+from ipckit._sockets.waiting import admitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

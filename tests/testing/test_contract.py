@@ -374,7 +374,7 @@ class TestChild:
         assert child.status == "exit status 5"
 
     def test_close_kills_what_will_not_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("ipckit._testing_children._GRACE", 0.05)
+        monkeypatch.setattr("ipckit._testing.child._GRACE", 0.05)
         code = """
             import signal
             from ipckit.testing import step
