@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-NATIVE := $(wildcard native/*.c native/*.h)
+NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
 PACKAGE := pyproject.toml setup.py $(NATIVE)
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+	$(BIN)/python -m pytest -q tests/house/test_layers.py
 
 soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of messages
 	IPCKIT_TEST_EXEC=1 PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)
@@ -33,8 +33,8 @@ soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of
 bench: $(VENV)/.bench ## ipckit beside its peers, in one run; ARGS="channel --quick" for some of it
 	$(BIN)/python bench/run.py $(ARGS)
 
-sanitize: $(VENV)/.test ## the unit and contract tests over a build with ASan and UBSan
-	BIN=$(abspath $(BIN)) sh tests/c/sanitize.sh
+sanitize: $(VENV)/.test ## the tests of calls in one process, over a build with ASan and UBSan
+	BIN=$(abspath $(BIN)) sh tests/ring/sanitize.sh
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info ipckit/*.so

@@ -10,8 +10,9 @@ setup(
     ext_modules=[
         Extension(
             "ipckit._native",
-            sources=sorted(str(path) for path in Path("native").glob("*.c")),
-            depends=sorted(str(path) for path in Path("native").glob("*.h")),
+            sources=sorted(str(path) for path in Path("native").rglob("*.c")),
+            depends=sorted(str(path) for path in Path("native").rglob("*.h")),  # the sdist's too
+            include_dirs=["native"],
             define_macros=[("Py_LIMITED_API", LIMITED_API), ("_GNU_SOURCE", None)],
             # -fvisibility: nothing but PyInit__native is anybody's to call.
             extra_compile_args=[

@@ -8,7 +8,7 @@ The layers, lowest first; a module imports only from layers below its own:
 4. tools, to be imported by name: `inventory`, `cli`, `testing`
 """
 
-from ipckit._handle import Capabilities, Handle
+from ipckit._core.handle import Capabilities, Handle
 from ipckit.channel import Channel, Loan, View
 from ipckit.codec import Codec
 from ipckit.errors import (

@@ -7,15 +7,15 @@ from typing import Any, Final, Generic, Self, SupportsIndex, final, overload
 
 from typing_extensions import Buffer, TypeVar, disjoint_base
 
-from ipckit._unix_address import Abstract, Address
-from ipckit._unix_control import Received
-from ipckit._unix_packet import Credentials, Descriptors, Packet
+from ipckit._sockets.address import Abstract, Address
+from ipckit._sockets.control import Received
+from ipckit._sockets.packet import Credentials, Descriptors, Packet
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 _HolderT = TypeVar("_HolderT", bound=LeaseHolder)
 
-# native/layout.c
+# native/records/struct_layout.c
 
 @final
 class Layout:
@@ -27,7 +27,7 @@ class Layout:
     @property
     def defaults(self) -> tuple[Any, ...]: ...
 
-# native/field.c
+# native/records/field.c
 
 @final
 class Field:
@@ -44,7 +44,7 @@ class Field:
     def __set__(self, instance: Any, value: Any, /) -> None: ...
     def __delete__(self, instance: Any, /) -> None: ...
 
-# native/record.c
+# native/records/struct_base.c
 
 @disjoint_base
 class Record:
@@ -55,11 +55,11 @@ class Record:
 def record_from_bytes(cls: type[_T], data: Buffer, /) -> _T: ...
 def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ...
 
-# native/foreign.c
+# native/records/foreign.c
 
 def check_array(value: object, /) -> None: ...
 
-# native/message.c
+# native/queues/message.c
 
 @final
 class Message(Generic[_T_co]):
@@ -82,7 +82,7 @@ class Message(Generic[_T_co]):
 
 def message(value: _T, mtype: int, priority: int, truncated: bool, /) -> Message[_T]: ...
 
-# native/sysv_msg.c
+# native/queues/sysv_msg.c
 
 IPC_STAT: Final[int]
 IPC_INFO: Final[int]
@@ -108,7 +108,7 @@ def msg_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def msg_set(id: int, uid: int, gid: int, mode: int, qbytes: int, /) -> None: ...
 def msg_info(command: int, /) -> tuple[int, ...]: ...
 
-# native/mq.c
+# native/queues/posix_mq.c
 
 def mq_send(
     fd: int | QueueDescriptor, data: Buffer, priority: int, timeout: float | None, /
@@ -121,24 +121,24 @@ def mq_receive(
     /,
 ) -> Message[Any]: ...
 
-# native/mq_descriptor.c
+# native/queues/mq_descriptor.c
 
 @final
 class QueueDescriptor:
     def __new__(cls, fd: int, /) -> Self: ...
     def close(self) -> None: ...
 
-# native/mq_notify.c
+# native/queues/mq_notify.c
 
 def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
 
-# native/mqueue_fs.c
+# native/queues/mqueue_fs.c
 
 def mqueue_directory() -> int: ...
 
-# native/mapping.c
+# native/memory/mapping.c
 
 @final
 class Mapping:
@@ -160,21 +160,21 @@ class Mapping:
         def __buffer__(self, flags: int, /) -> memoryview: ...
         def __release_buffer__(self, buffer: memoryview, /) -> None: ...
 
-# native/view.c
+# native/memory/view.c
 
 @final
 class View:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
-# native/mmap.c
+# native/memory/mmap.c
 
 def mmap(fd: int, offset: int, size: int, protection: int, flags: int, /) -> Mapping: ...
 def msync(mapping: Mapping, offset: int, size: int, flags: int, /) -> None: ...
 def madvise(mapping: Mapping, offset: int, size: int, advice: int, /) -> None: ...
 def mprotect(mapping: Mapping, protection: int, /) -> None: ...
 
-# native/sysv_shm.c
+# native/memory/sysv_shm.c
 
 IPC_CREAT: Final[int]
 IPC_EXCL: Final[int]
@@ -196,7 +196,7 @@ def shm_set(id: int, uid: int, gid: int, mode: int, /) -> None: ...
 def shm_control(id: int, command: int, /) -> None: ...
 def shm_info(command: int, /) -> tuple[int, ...]: ...
 
-# native/seqlock.c
+# native/memory/shared_struct.c
 
 @disjoint_base
 class SharedStruct:
@@ -212,7 +212,7 @@ class SharedStruct:
 def set_writer_token(token: int, /) -> None: ...
 def shared_struct_size(size: int, /) -> int: ...
 
-# native/sysv_sem.c
+# native/semaphores/semop.c
 
 @final
 class SemOp:
@@ -235,7 +235,7 @@ class SemOp:
 def sem_ops(id: int, ops: Iterable[SemOp], timeout: float | None, /) -> None: ...
 def sem_op_of(index: int, delta: int, flags: int, /) -> SemOp: ...
 
-# native/sysv_semctl.c
+# native/semaphores/semctl.c
 
 GETVAL: Final[int]
 GETPID: Final[int]
@@ -255,7 +255,7 @@ def sem_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def sem_set(id: int, uid: int, gid: int, mode: int, /) -> None: ...
 def sem_info(command: int, /) -> tuple[int, ...]: ...
 
-# native/semaphore.c
+# native/semaphores/semaphore.c
 
 @final
 class Semaphore:
@@ -288,7 +288,7 @@ class SemaphoreRow:
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
     def __len__(self) -> int: ...
 
-# native/hold.c, hold_type.c
+# native/semaphores/hold.c, semaphores/hold_type.c
 
 @disjoint_base
 class Hold:
@@ -309,11 +309,11 @@ class Hold:
     def __enter__(self) -> Any: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/barrier.c
+# native/semaphores/barrier.c
 
 def barrier_wait(row: SemaphoreRow, timeout: float | None, /) -> bool: ...
 
-# native/ordered.c
+# native/semaphores/ordered.c
 
 @disjoint_base
 class Ordered:
@@ -329,7 +329,7 @@ class Ordered:
     def __enter__(self) -> Any: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/posix_sem.c
+# native/semaphores/posix_sem.c
 
 SEM_T_SIZE: Final[int]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
@@ -344,7 +344,7 @@ class PosixSemaphoreBase:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/channel_file.c
+# native/channel/file.c
 
 CHANNEL_ARENA_START: Final[int]
 CHANNEL_TYPE_SIZE: Final[int]
@@ -371,11 +371,11 @@ def channel_format(
     /,
 ) -> None: ...
 
-# native/channel_core.c
+# native/channel/core.c
 
 def channels_forked() -> None: ...
 
-# native/channel.c, channel_send.c, channel_receive.c, channel_batch.c, channel_slot.c
+# native/channel/channel.c, channel/send.c, channel/receive.c, channel/batch.c, channel/holder.c
 
 @disjoint_base
 class ChannelBase:
@@ -423,21 +423,21 @@ class ChannelBase:
     def _counts(self, /) -> tuple[int, int, int, int]: ...
     def __len__(self) -> int: ...
 
-# native/channel_iterate.c
+# native/channel/iterate.c
 
 @final
 class ChannelIterator:
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
 
-# native/channel_lease.c
+# native/channel/lease.c
 
 @final
 class Lease:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
-# native/channel_slot.c
+# native/channel/holder.c
 
 @disjoint_base
 class LeaseHolder:
@@ -453,14 +453,14 @@ class LeaseHolder:
     def _send(self, timeout: float | None, /) -> None: ...
     def _write(self, data: Buffer, offset: int, /) -> bool: ...
 
-# native/chunks.c
+# native/process_queue/chunks.c
 
 @final
 class Chunks:
     def write(self, chunk: Buffer, /) -> None: ...
     def take(self) -> bytes: ...
 
-# native/spill.c
+# native/process_queue/spill.c
 
 @final
 class SpillFile:
@@ -474,7 +474,7 @@ class SpillFile:
     def owners(self) -> set[int]: ...
     def reclaim(self, tokens: set[int], /) -> None: ...
 
-# native/spill_piece.c
+# native/process_queue/piece.c
 
 @final
 class Piece:
@@ -483,7 +483,7 @@ class Piece:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
-# native/unix_descriptors.c
+# native/sockets/descriptors.c
 
 @disjoint_base
 class DescriptorsBase:
@@ -499,7 +499,7 @@ class DescriptorsBase:
     def extend(self, others: DescriptorsBase, /) -> None: ...
     def close(self) -> None: ...
 
-# native/unix_packet.c
+# native/sockets/packet.c
 
 @disjoint_base
 class PacketBase:
@@ -510,7 +510,7 @@ class PacketBase:
     eof: bool
     address: str | Abstract | None
 
-# native/unix_socket.c
+# native/sockets/socket.c
 
 def socket_recv(fd: int, buffer: Buffer, flags: int, /) -> int: ...
 def socket_send(fd: int, data: Buffer, flags: int, /) -> int: ...

@@ -2,17 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ipckit._channel import Channel
-from ipckit._channel_facts import ChannelPeer, ChannelStats
-from ipckit._channel_slots import Loan, View
-from ipckit._unix_records import MAKERS
+from ipckit._channel.channel import Channel
+from ipckit._channel.facts import ChannelPeer, ChannelStats
+from ipckit._channel.in_place import Loan, View
 
 if TYPE_CHECKING:
-    from ipckit._process_queue import ProcessQueue
+    from ipckit._process_queue.queue import ProcessQueue
 
 __all__ = ["Channel", "ChannelPeer", "ChannelStats", "Loan", "ProcessQueue", "View"]
-
-MAKERS["Channel"] = Channel  # what `receive_handle` makes of a descriptor
 
 
 def __getattr__(name: str) -> Any:
@@ -20,7 +17,7 @@ def __getattr__(name: str) -> Any:
     if name != "ProcessQueue":
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from ipckit._process_queue import ProcessQueue  # noqa: PLC0415
+    from ipckit._process_queue.queue import ProcessQueue  # noqa: PLC0415
 
     globals()[name] = ProcessQueue
     return ProcessQueue

@@ -11,8 +11,6 @@ import errno as _errno
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from ipckit._text import one_line
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -193,3 +191,59 @@ def from_errno(
     """
     cls = _BY_CALL.get((op, errno)) or _BY_ERRNO.get(errno, IpcError)
     return cls(message or os.strerror(errno), errno=errno, op=op, target=target, hint=hint)
+
+
+# Python calls these printable, and a terminal shows nothing or a blank for them: the code points
+# that Unicode calls ignorable, and the blank pattern of Braille.
+_UNSEEN: Final = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ),
+    )
+)
+
+
+_BYTE: Final = 0x100
+
+
+_BASIC: Final = 0x10000
+
+
+_NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def is_plain(char: str) -> bool:
+    """Whether a terminal shows a character as itself, and in a shape of its own."""
+    return char.isprintable() and char not in _UNSEEN
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if char in _NAMED:
+        return _NAMED[char]
+    if code < _BYTE:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < _BASIC else f"\\U{code:08x}"
+
+
+def one_line(text: str) -> str:
+    r"""A text as one line that does nothing to a terminal.
+
+    Line ends, control characters, bidirectional controls, characters without width and bytes that
+    are not UTF-8 become escapes: ``\n``, ``\x1b``, ``\u202e``, ``\udcff``. A text that went
+    through this comes out of it unchanged.
+
+    Args:
+        text: may hold anything, also the lone surrogates of `os.fsdecode`.
+
+    Returns:
+        The text, in which each character that is left has a shape of its own.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if is_plain(char) else _escaped(char) for char in text)

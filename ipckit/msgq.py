@@ -1,8 +1,8 @@
 """Message queues: System V's, with typed messages, and POSIX's, with priorities."""
 
-from ipckit._msgq_posix import PosixMessageQueue
-from ipckit._msgq_posix_object import PosixMessageQueueAttributes
-from ipckit._msgq_stat import (
+from ipckit._msgq.posix import PosixMessageQueue
+from ipckit._msgq.posix_object import PosixMessageQueueAttributes
+from ipckit._msgq.stat import (
     SysVMessageLimits,
     SysVMessageQueueStat,
     SysVMessageUsage,
@@ -10,7 +10,7 @@ from ipckit._msgq_stat import (
     list_queues,
     usage,
 )
-from ipckit._msgq_sysv import SysVMessageQueue
+from ipckit._msgq.sysv import SysVMessageQueue
 from ipckit._native import Message
 
 __all__ = [

@@ -30,7 +30,7 @@ def _bytes(context: AnalyzeTypeContext) -> Type:
     return context.api.named_type("builtins.bytes", [])
 
 
-_HOOKS: Final = {"ipckit._fields.Char": _str, "ipckit._fields.Bytes": _bytes}
+_HOOKS: Final = {"ipckit._payload.fields.Char": _str, "ipckit._payload.fields.Bytes": _bytes}
 
 
 class _FieldsPlugin(Plugin):

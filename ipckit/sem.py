@@ -1,10 +1,10 @@
 """Semaphores: System V sets and POSIX; and what is built from sets."""
 
 from ipckit._native import Semaphore, SemOp
-from ipckit._sem_lock import Lock, Primitive, ReadWriteLock
-from ipckit._sem_order import LockOrder
-from ipckit._sem_posix import PosixSemaphore
-from ipckit._sem_stat import (
+from ipckit._sem.locks import Lock, Primitive, ReadWriteLock
+from ipckit._sem.order import LockOrder
+from ipckit._sem.posix import PosixSemaphore
+from ipckit._sem.stat import (
     SysVSemaphoreLimits,
     SysVSemaphoreSetStat,
     SysVSemaphoreUsage,
@@ -12,8 +12,8 @@ from ipckit._sem_stat import (
     semaphore_limits,
     semaphore_usage,
 )
-from ipckit._sem_sync import Barrier, BoundedBuffer, Event
-from ipckit._sem_sysv import SysVSemaphoreSet
+from ipckit._sem.sysv import SysVSemaphoreSet
+from ipckit._sem.waiting import Barrier, BoundedBuffer, Event
 
 __all__ = [
     "Barrier",

@@ -1,11 +1,11 @@
 """Shared memory: System V, POSIX, memfd, and mapped files; numpy arrays and structs live in it."""
 
-from ipckit._shared_struct import SharedStruct
-from ipckit._shm_base import Memory
-from ipckit._shm_mapped import MappedFile
-from ipckit._shm_memfd import MemFd, Seal
-from ipckit._shm_posix import PosixSharedMemory
-from ipckit._shm_stat import (
+from ipckit._shm.mapped_file import MappedFile
+from ipckit._shm.memfd import MemFd, Seal
+from ipckit._shm.memory import Memory
+from ipckit._shm.posix import PosixSharedMemory
+from ipckit._shm.shared_struct import SharedStruct
+from ipckit._shm.stat import (
     SysVSharedMemoryLimits,
     SysVSharedMemoryStat,
     SysVSharedMemoryUsage,
@@ -13,7 +13,7 @@ from ipckit._shm_stat import (
     memory_limits,
     memory_usage,
 )
-from ipckit._shm_sysv import SysVSharedMemory
+from ipckit._shm.sysv import SysVSharedMemory
 
 __all__ = [
     "MappedFile",

@@ -1,9 +1,8 @@
 /* Arguments of native functions, checked one by one. */
-#include "clock.h"
 #include "native.h"
-#include "record.h"
+#include "records/record.h"
+#include "ring/clock.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <math.h>
 
@@ -150,31 +149,4 @@ ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer)
     }
     PyErr_Clear();
     return PyObject_GetBuffer(exporter, buffer, PyBUF_SIMPLE);
-}
-
-PyObject *
-ipckit_take_exception(void)
-{
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return exception;
-}
-
-PyObject *
-ipckit_raise(PyObject *exception)
-{
-    if (exception != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        Py_DECREF(exception);
-    }
-    return NULL;
-}
-
-PyObject *
-ipckit_oserror(void)
-{
-    return PyErr_SetFromErrno(PyExc_OSError);
 }

@@ -91,7 +91,7 @@ HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *resul
 /* The bytes of a payload; the caller releases them. */
 HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
 
-/* foreign.c: 0, or -1 with TypeError set for a numpy array whose bytes are not its values. */
+/* records/foreign.c: 0, or -1 with TypeError set for a numpy array whose bytes are not its values. */
 HIDDEN int ipckit_check_array(PyObject *value);
 /* Whether a value is a bool, Python's or numpy's. */
 HIDDEN bool ipckit_is_bool(PyObject *value);
@@ -110,11 +110,18 @@ HIDDEN int ipckit_wait_arg(PyObject *object, int64_t *wait_ns);
 /* Who this process is, as ipckit._process has it; set anew in a forked child. */
 HIDDEN uint64_t ipckit_own_token(void);
 
-/* The exception that is set, an instance and the caller's; none is set then. */
+/* errors.c: takes the exception that is set and clears it. An instance, owned by the caller. */
 HIDDEN PyObject *ipckit_take_exception(void);
 /* Sets an exception and takes it from the caller; leaves things as they are for NULL; always NULL. */
 HIDDEN PyObject *ipckit_raise(PyObject *exception);
 /* OSError from errno; always NULL. */
 HIDDEN PyObject *ipckit_oserror(void);
+/* Raises InvalidArgument, Corrupt or LayoutMismatch of ipckit.errors. Steals `message`, which may be
+   NULL with an exception set; always -1. */
+HIDDEN int ipckit_raise_invalid(PyObject *message);
+HIDDEN int ipckit_raise_corrupt(PyObject *message);
+HIDDEN int ipckit_raise_mismatch(PyObject *message, const char *raw, Py_ssize_t size);
+/* Turns a ValueError that is set into InvalidArgument, and leaves any other; always NULL. */
+HIDDEN PyObject *ipckit_as_invalid_argument(void);
 
 #endif

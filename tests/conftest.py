@@ -1,4 +1,4 @@
-"""What every test has: names of its own, children that are reaped, and a check for leftovers."""
+"""What tests of several packages use: names, children, scripts, signals; a check for leftovers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import quick_python
+from command_line import run_commands
+from script_runs import Scripts
+from sleeping_calls import Call, Signals
 
 from ipckit.testing import Child, Namespace, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from command_line import Result
 
 # Set once this run is in namespaces of its own, or by hand for a run that shall stay outside.
 UNSHARED = "IPCKIT_TEST_UNSHARED"
@@ -146,6 +151,38 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
     if failed:
         for child in children:
             request.node.add_report_section("teardown", f"child {child.pid}", child.report())
+
+
+@pytest.fixture
+def begin() -> Callable[..., Call]:
+    """Start a call in another thread."""
+    return Call
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    """Handle SIGUSR1 during the test, and send it to a call that sleeps."""
+    told = Signals()
+    with told.handled(told.handle):
+        yield told
+
+
+@pytest.fixture
+def commands(spawn: Callable[..., Child]) -> Callable[..., list[Result]]:
+    """Run several command lines in one new process; see `run_commands`."""
+
+    def run(*lines: Sequence[object], **options: Any) -> list[Result]:
+        return run_commands(spawn, lines, **options)
+
+    return run
+
+
+@pytest.fixture
+def scripts(ns: Namespace) -> Iterator[Scripts]:
+    """Run the scripts from a directory of the test's own."""
+    runner = Scripts(ns.directory)
+    yield runner
+    runner.close()
 
 
 @pytest.fixture

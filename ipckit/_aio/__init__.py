@@ -1,0 +1,1 @@
+"""Handles in an event loop: asyncio's or trio's."""

@@ -1,0 +1,190 @@
+"""Message queues in an event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
+
+from ipckit._aio.face import Face, waiters_of
+from ipckit._aio.line import LOOKING, Way
+from ipckit._core.deadline import checked_timeout
+from ipckit._core.public import public
+from ipckit._msgq.posix import PosixMessageQueue
+from ipckit._msgq.sysv import SysVMessageQueue
+from ipckit._payload.types import T
+from ipckit.errors import Removed, WouldBlock
+
+if TYPE_CHECKING:
+    from ipckit._native import Message
+
+_SEND: Final = "send"
+_RECEIVE: Final = "receive"
+
+
+@public("ipckit.aio")
+class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
+    """A `PosixMessageQueue` in an event loop, which waits on its descriptor."""
+
+    __slots__ = ("_receive", "_receiving", "_send", "_sending", "_take")
+
+    def __init__(self, handle: PosixMessageQueue[T]) -> None:
+        super().__init__(handle, waiters_of(handle))
+        self._receive = handle.receive
+        self._take = handle._take
+        self._send = handle.send
+        self._receiving = Way(handle.fileno)
+        self._sending = Way(handle.fileno, writing=True)
+
+    async def send(self, value: T, priority: int = 0, *, timeout: float | None = None) -> None:
+        """Put one message into the queue, as `PosixMessageQueue.send`.
+
+        Args:
+            value: the payload.
+            priority: 0 to 32767; the highest leaves first.
+            timeout: seconds to wait while the queue is full; 0 does not wait, None waits for ever.
+
+        Raises:
+            Timeout: full until the deadline.
+            IpcError: as `PosixMessageQueue.send`.
+
+        See mq_send(3).
+        """
+        waiters = self._waiters
+        if timeout is None and waiters.turns > 0 and not waiters.lines:
+            waiters.turns -= 1
+            try:
+                self._send(value, priority, timeout=0)
+            except WouldBlock:
+                pass
+            else:
+                return
+        await waiters.call(
+            _SEND, lambda: self._send(value, priority, timeout=0), timeout, self._sending
+        )
+
+    async def receive(self, *, timeout: float | None = None) -> Message[T]:
+        """Take the oldest message of the highest priority, as `PosixMessageQueue.receive`.
+
+        Args:
+            timeout: seconds to wait while the queue is empty; 0 does not wait, None waits for
+                ever.
+
+        Raises:
+            Timeout: empty until the deadline.
+            IpcError: as `PosixMessageQueue.receive`.
+
+        See mq_receive(3).
+        """
+        waiters = self._waiters
+        if timeout is None and waiters.turns > 0 and not waiters.lines:
+            waiters.turns -= 1
+            message = self._take()
+            if message is not None:
+                return message
+        return await waiters.call(
+            _RECEIVE, lambda: self._receive(timeout=0), timeout, self._receiving
+        )
+
+    def __aiter__(self) -> Self:
+        """Take message after message, waiting for each."""
+        return self
+
+    async def __anext__(self) -> Message[T]:
+        return await self.receive()
+
+
+@public("ipckit.aio")
+class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
+    """A `SysVMessageQueue` in an event loop.
+
+    The kernel tells nobody that such a queue changed: who waits looks again and again, first
+    every millisecond, at last every 20. Awaited calls of one process tell each other at once.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, handle: SysVMessageQueue[T]) -> None:
+        super().__init__(handle, waiters_of(handle))
+
+    async def send(
+        self, value: T, mtype: int | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Put one message at the end of the queue, as `SysVMessageQueue.send`.
+
+        Args:
+            value: the payload.
+            mtype: the message type; by default 1, or the one that the value's class stands under.
+            timeout: seconds to wait while the queue is full; 0 does not wait, None waits for ever.
+
+        Raises:
+            Timeout: full until the deadline.
+            Removed: the queue was removed, before or meanwhile.
+            IpcError: as `SysVMessageQueue.send`.
+
+        See msgop(2).
+        """
+        waiters, send = self._waiters, self._handle.send
+        checked_timeout(timeout)
+        if not waiters.lines and waiters.turns > 0:
+            waiters.turns -= 1
+            try:
+                send(value, mtype, timeout=0)
+            except WouldBlock:
+                if timeout == 0:
+                    raise
+            else:
+                return
+        # A small message may find room where a large one does not, and may be what the receiver
+        # waits for before it makes room: each size has a line of its own.
+        size = memoryview(self._handle._encoded(value, mtype)[0]).nbytes
+        await waiters.call((_SEND, size), lambda: send(value, mtype, timeout=0), timeout, LOOKING)
+        waiters.wake()
+
+    async def receive(
+        self,
+        select: int | type[Any] = 0,
+        *,
+        exclude: bool = False,
+        truncate: bool = False,
+        max_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Message[T]:
+        """Take one message, as `SysVMessageQueue.receive`.
+
+        Those who wait with the same arguments are served in order.
+
+        Args:
+            select: which one: 0 the first; n > 0 the first of type n; n < 0 the first of the
+                lowest type that is at most abs(n); a payload class of the queue's mapping.
+            exclude: with ``select`` n > 0, the first of any type but n.
+            truncate: cut a message that is longer than `max_size`, and say so.
+            max_size: the most bytes to take.
+            timeout: seconds to wait while no such message is there; 0 does not wait, None waits
+                for ever.
+
+        Raises:
+            Timeout: no such message until the deadline.
+            Removed: the queue was removed, before or meanwhile.
+            IpcError: as `SysVMessageQueue.receive`.
+
+        See msgop(2).
+        """
+        waiters, receive = self._waiters, self._handle.receive
+
+        def attempt() -> Message[T]:
+            return receive(select, exclude=exclude, truncate=truncate, max_size=max_size, timeout=0)
+
+        what = (_RECEIVE, select, exclude, truncate, max_size)
+        message = await waiters.call(what, attempt, timeout, LOOKING)
+        if waiters.lines:
+            waiters.wake()  # there is room
+        return message
+
+    def __aiter__(self) -> Self:
+        """Take message after message, waiting for each, until the queue is removed."""
+        return self
+
+    async def __anext__(self) -> Message[T]:
+        try:
+            return await self.receive()
+        except Removed:
+            raise StopAsyncIteration from None

@@ -1,0 +1,425 @@
+"""UNIX sockets and framed streams in an event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ipckit._aio.face import Face, waiters_of
+from ipckit._aio.line import LOOKING, Again, Way
+from ipckit._core.deadline import Deadline
+from ipckit._core.handle import Handle
+from ipckit._core.public import public
+from ipckit._sockets import records
+from ipckit._sockets.address import checked_address, for_kernel
+from ipckit._sockets.control import checked_max_fds
+from ipckit._sockets.framed import Framed
+from ipckit._sockets.listener import UnixListener
+from ipckit._sockets.socket import UnixSocket
+from ipckit._sockets.waiting import partly, send_now
+from ipckit.errors import Timeout, WouldBlock
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    import numpy.typing as npt
+    from typing_extensions import Buffer
+
+    from ipckit._aio.line import Waiters
+    from ipckit._sockets.address import Address
+    from ipckit._sockets.packet import Packet
+
+    H = TypeVar("H", bound=Handle)
+
+_NOW: Final = Deadline(0)
+_PIECES: Final = 8  # of some 100 KiB: so many at once, then the loop gets a turn
+_SEND: Final = "send"
+_RECEIVE: Final = "receive"
+
+
+class _StreamSend:
+    """The bytes of one send on a stream, and how far they got.
+
+    Args:
+        waiters: the stream's, with what a cancelled send left.
+        sock: the stream.
+        view: the bytes.
+        first: sends the first of them, where something goes along.
+    """
+
+    def __init__(
+        self,
+        waiters: Waiters,
+        sock: socket.socket,
+        view: memoryview,
+        first: Callable[[], int] | None = None,
+    ) -> None:
+        self._waiters = waiters
+        self._sock = sock
+        self._view = view
+        self._first = first
+        self._sent = 0
+
+    def __call__(self) -> None:
+        for _ in range(_PIECES):
+            unsent = self._waiters.unsent
+            if unsent:
+                self._waiters.unsent = unsent[self._piece(unsent) :]
+            elif self._first is not None:
+                self._sent = self._first()
+                self._first = None
+            elif self._sent < len(self._view):
+                self._sent += self._piece(self._view[self._sent :])
+            if self._first is None and self._sent >= len(self._view):
+                return
+        raise Again
+
+    def _piece(self, view: memoryview) -> int:
+        try:
+            return send_now(self._sock, view)
+        except BlockingIOError as exc:
+            raise WouldBlock(
+                "there is no room", errno=exc.errno or 0, op="send", target=self._waiters.target()
+            ) from None
+
+    async def run(self, timeout: float | None, way: Way) -> None:
+        """Send all of it; what is begun and can't be ended goes before the next send."""
+        try:
+            await self._waiters.call(_SEND, self, timeout, way)
+        except BaseException as exc:
+            if not 0 < self._sent < len(self._view):
+                raise
+            self._waiters.unsent = memoryview(bytes(self._view[self._sent :]))
+            if not isinstance(exc, (Timeout, WouldBlock)):
+                raise
+            error = partly(self._sent, len(self._view), exc, waited=isinstance(exc, Timeout))
+            error.hint = "the rest goes before what is sent next"
+            raise error from None
+
+
+@public("ipckit.aio")
+class Socket(Face[UnixSocket]):
+    """A `UnixSocket` in an event loop.
+
+    What a send on a stream could not end, because it was cancelled or its deadline passed, goes
+    before what the next call sends: nothing is ever cut in the middle.
+    """
+
+    __slots__ = ("_reading", "_writing")
+
+    def __init__(self, handle: UnixSocket) -> None:
+        super().__init__(handle, waiters_of(handle))
+        stream = handle.kind == "stream"
+        self._reading = Way(handle.fileno, parts=stream)
+        self._writing = Way(handle.fileno, writing=True, parts=stream)
+
+    async def send(
+        self,
+        data: Buffer,
+        *,
+        fds: Iterable[Any] = (),
+        credentials: bool = False,
+        to: Address | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Send bytes, and descriptors with them, as `UnixSocket.send`.
+
+        Args:
+            data: bytes, or any contiguous buffer, which must not change meanwhile.
+            fds: up to 253 descriptors: numbers, or whatever has `fileno`; open until this is done.
+            credentials: send this process's pid, real uid and gid along.
+            to: a datagram's receiver, where the socket is not connected.
+            timeout: seconds to wait for room; None waits for ever, 0 not at all.
+
+        Raises:
+            PeerGone: the other side is closed.
+            Timeout: there was no room until the deadline. Where part of a stream's bytes had been
+                sent by then, the message says how many.
+            IpcError: as `UnixSocket.send`.
+
+        See sendmsg(2) and unix(7).
+        """
+        handle = self._handle
+        view, numbers = handle._prepared(data, fds, credentials=credentials)
+        if to is not None:
+            where = checked_address(to)
+
+            def send_to() -> int:
+                with for_kernel(where) as name:
+                    return handle._attempt(view, numbers, _NOW, name, credentials=credentials)
+
+            # No descriptor tells that a socket has room which this one is not connected to.
+            await self._waiters.call((_SEND, where), send_to, timeout, LOOKING)
+            return
+
+        def send() -> int:
+            return handle._attempt(view, numbers, _NOW, credentials=credentials)
+
+        if handle.kind == "stream":
+            await _StreamSend(self._waiters, handle.socket, view, send).run(timeout, self._writing)
+        else:
+            await self._waiters.call(_SEND, send, timeout, self._writing)
+
+    async def receive(
+        self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
+    ) -> Packet:
+        """Receive a message; on a stream, what has come. As `UnixSocket.receive`.
+
+        Args:
+            max_bytes: the most bytes to take, 1 or more.
+            max_fds: how many descriptors are welcome, up to 253.
+            timeout: seconds to wait; None waits for ever, 0 not at all.
+
+        Returns:
+            The packet, which owns the descriptors that came; `eof` says that it is the end.
+
+        Raises:
+            Timeout: nothing came until the deadline.
+            WouldBlock: nothing is there, with a timeout of 0.
+            IpcError: as `UnixSocket.receive`.
+
+        See recvmsg(2) and unix(7).
+        """
+        handle = self._handle
+        checked_max_fds(max_fds)
+
+        def attempt() -> Packet:
+            handle._check_open("recvmsg")
+            packet = handle._receive_message(max_bytes, max_fds, _NOW)
+            if packet is None:
+                raise Again
+            return packet
+
+        return await self._waiters.call(_RECEIVE, attempt, timeout, self._reading)
+
+    async def send_array(self, array: npt.ArrayLike, *, timeout: float | None = None) -> None:
+        """Send a numpy array as sealed memory, as `UnixSocket.send_array`.
+
+        The copy into that memory is made at once, and the loop waits for it: 64 MiB take some 20
+        ms. For what is larger take ``asyncio.to_thread(sock.handle.send_array, array)``.
+
+        Args:
+            array: of any shape and layout, and any dtype without Python objects.
+            timeout: seconds to wait for room.
+
+        Raises:
+            IpcError: as `UnixSocket.send_array`.
+        """
+        self._handle._check_open("send_array")
+        record, memory = records.array_out(array)
+        if memory is None:
+            await self.send(record, timeout=timeout)
+            return
+        with memory:
+            await self.send(record, fds=(memory.fileno(),), timeout=timeout)
+
+    async def receive_array(self, *, timeout: float | None = None) -> npt.NDArray[Any]:
+        """Receive an array that `send_array` sent, as `UnixSocket.receive_array`.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            IpcError: as `UnixSocket.receive_array`.
+        """
+        with await self._record(records.ARRAY, timeout) as packet:
+            return records.array_in(records.decode(packet.data), packet.fds)
+
+    async def send_handle(self, handle: Handle, *, timeout: float | None = None) -> None:
+        """Send a handle's object to the other side, as `UnixSocket.send_handle`.
+
+        Args:
+            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, UnixSocket or UnixListener.
+            timeout: seconds to wait for room.
+
+        Raises:
+            IpcError: as `UnixSocket.send_handle`.
+        """
+        self._handle._check_open("send_handle")
+        record, fd = records.handle_out(handle)
+        await self.send(record, fds=(fd,), timeout=timeout)
+
+    async def receive_handle(
+        self,
+        expected: type[H] = Handle,  # type: ignore[assignment]
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> H:
+        """Receive a handle that `send_handle` sent, as `UnixSocket.receive_handle`.
+
+        Args:
+            expected: the class that is due; by default any.
+            timeout: seconds to wait.
+            options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``.
+
+        Returns:
+            The handle itself: `wrap` makes a face of it.
+
+        Raises:
+            IpcError: as `UnixSocket.receive_handle`.
+        """
+        with await self._record(records.HANDLE, timeout) as packet:
+            facts = records.decode(packet.data)
+            made: H = records.handle_in(facts, expected, packet.fds, options)
+            return made
+
+    async def _record(self, magic: bytes, timeout: float | None) -> Packet:
+        handle, waiters = self._handle, self._waiters
+
+        def whole() -> Packet:
+            return handle._receive_record(magic, 0)
+
+        def parts() -> Packet:
+            handle._check_open("recvmsg")
+            # What a cancelled call had of a record is the beginning of this one's.
+            partial = waiters.partial = waiters.partial or records.Partial()
+            try:
+                while size := partial.missing(magic):
+                    packet = handle._receive_message(size, 1, _NOW)
+                    if packet is not None:
+                        partial.add(packet, size, handle._target)
+            except WouldBlock:
+                raise
+            except BaseException:
+                waiters.partial = None
+                partial.fds.close()
+                raise
+            waiters.partial = None
+            return partial.packet()
+
+        attempt = parts if handle.kind == "stream" else whole
+        return await waiters.call(_RECEIVE, attempt, timeout, self._reading)
+
+    def __aiter__(self) -> Self:
+        """Receive until the end, which is not given."""
+        return self
+
+    async def __anext__(self) -> Packet:
+        packet = await self.receive()
+        if packet.eof:
+            raise StopAsyncIteration
+        return packet
+
+
+@public("ipckit.aio")
+class Listener(Face[UnixListener]):
+    """A `UnixListener` in an event loop; iterating over it accepts for ever."""
+
+    __slots__ = ("_way",)
+
+    def __init__(self, handle: UnixListener) -> None:
+        super().__init__(handle, waiters_of(handle))
+        self._way = Way(handle.fileno)
+
+    async def accept(self, *, timeout: float | None = None) -> Socket:
+        """The next connection, as `UnixListener.accept`, in an event loop too.
+
+        Args:
+            timeout: seconds to wait; None waits for ever, 0 not at all.
+
+        Raises:
+            Timeout: nobody connected until the deadline.
+            WouldBlock: nobody waits, with a timeout of 0.
+            IpcError: as `UnixListener.accept`.
+
+        See accept(2).
+        """
+        handle = self._handle
+
+        def attempt() -> UnixSocket:
+            made = handle._accept_one(_NOW)
+            if made is None:
+                raise Again
+            return made
+
+        return Socket(await self._waiters.call("accept", attempt, timeout, self._way))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Socket:
+        return await self.accept()
+
+
+@public("ipckit.aio")
+class Frames(Face[Framed]):
+    """A `Framed` stream in an event loop.
+
+    A frame that was begun is always ended: what a cancelled send left goes before the next, and
+    what a cancelled receive had got is kept for the next.
+    """
+
+    __slots__ = ("_reading", "_writing")
+
+    def __init__(self, handle: Framed) -> None:
+        given = handle._given
+        super().__init__(handle, waiters_of(given if isinstance(given, Handle) else handle))
+        self._reading = Way(handle.fileno, parts=True)
+        self._writing = Way(handle.fileno, writing=True, parts=True)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket was closed."""
+        return self._handle.fileno() < 0
+
+    async def send(self, frame: Buffer, *, timeout: float | None = None) -> None:
+        """Send one frame, as `Framed.send`.
+
+        Args:
+            frame: its bytes.
+            timeout: seconds to wait for room.
+
+        Raises:
+            Timeout: there was no room until the deadline; the message says how much was sent, and
+                the rest goes before the next frame.
+            IpcError: as `Framed.send`.
+        """
+        handle = self._handle
+        view = memoryview(handle.framing.encode(frame))
+        sock = handle._socket
+        await _StreamSend(self._waiters, sock, view).run(timeout, self._writing)
+
+    async def receive(self, *, timeout: float | None = None) -> bytes:
+        """The next frame, as `Framed.receive`.
+
+        Args:
+            timeout: seconds to wait for all of it. What came of it by then is kept for the next
+                call.
+
+        Raises:
+            PeerGone: the stream ended.
+            Timeout: it was not whole until the deadline.
+            IpcError: as `Framed.receive`.
+        """
+        frame = await self._next(timeout)
+        if frame is None:
+            raise self._handle._ended()
+        return frame
+
+    async def _next(self, timeout: float | None) -> bytes | None:
+        handle = self._handle
+
+        def attempt() -> bytes | None:
+            frames = handle._frames
+            if not frames:
+                handle._feed(b"")
+            for _ in range(_PIECES):
+                if frames:
+                    return frames.popleft()
+                if not handle._fill(_NOW):
+                    return None
+            raise Again
+
+        return await self._waiters.call(_RECEIVE, attempt, timeout, self._reading)
+
+    def __aiter__(self) -> Self:
+        """The frames until the stream ends; PeerGone where it ends inside one."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        frame = await self._next(None)
+        if frame is None:
+            raise StopAsyncIteration
+        return frame

@@ -1,0 +1,47 @@
+"""``ipckit completion``: the shell's code that completes commands, options and objects."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+from click.shell_completion import get_completion_class
+
+from ipckit._cli.output import say_lines
+
+_SHELLS: Final = ("bash", "zsh", "fish")
+# bash takes the colon of q:5 for the end of a word, and would complete what stands behind it.
+_BASH_COLONS: Final = """
+_ipckit_objects() {
+    local before=${COMP_LINE:0:$COMP_POINT} COMP_CWORD word
+    local -a COMP_WORDS
+    read -ra COMP_WORDS <<< "$before"
+    [[ $before == *[[:space:]] ]] && COMP_WORDS+=("")
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    word=${COMP_WORDS[COMP_CWORD]}
+    _ipckit_completion "$@"
+    if [[ $COMP_WORDBREAKS == *:* && $word == *:* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
+    fi
+}
+complete -o nosort -F _ipckit_objects ipckit
+"""
+_EXAMPLES: Final = """\b
+Examples:
+  eval "$(ipckit completion bash)"        in ~/.bashrc
+  eval "$(ipckit completion zsh)"         in ~/.zshrc
+  ipckit completion fish > ~/.config/fish/completions/ipckit.fish
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("shell", type=click.Choice(_SHELLS))
+def command(shell: str) -> None:
+    """Print what makes the shell complete commands, options, and the names of objects."""
+    found = get_completion_class(shell)
+    if found is None:
+        message = f"there is no completion for {shell}"
+        raise click.ClickException(message)
+    root = click.get_current_context().find_root().command
+    source = found(root, {}, "ipckit", "_IPCKIT_COMPLETE").source()
+    say_lines(source + (_BASH_COLONS if shell == "bash" else ""))

@@ -1,0 +1,67 @@
+"""``ipckit limits``: the limits that IPC meets, and how to change them."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import click
+
+from ipckit._cli.limits_table import process_limits, table
+from ipckit._cli.output import print_json, print_table
+from ipckit.errors import AccessDenied, NotFound
+
+_EXAMPLES: Final = """\b
+Examples:
+  ipckit limits
+  ipckit limits --pid 1234
+  ipckit limits --json | jq -r '.[] | select(.share > 0.8) | .change'
+"""
+
+
+def _shown(value: int | None, *, none: str) -> str:
+    return none if value is None else str(value)
+
+
+def _shell() -> int:
+    """The process whose limits people ask about: the parent, if its limits can be read.
+
+    The init of a container has no parent. If /proc hides the parent, which is another user's, this
+    process shows the same limits, because it inherited them.
+    """
+    parent = os.getppid()
+    try:
+        process_limits(parent)
+    except (NotFound, AccessDenied):
+        return os.getpid()
+    return parent
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--pid", type=click.IntRange(min=1), help="Whose RLIMIT_*; by default the shell's.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array; share 1 is all used.")
+def command(*, pid: int | None, as_json: bool) -> None:
+    """Show every limit that IPC meets: its value, what is used, what raises it.
+
+    The command that is shown doubles the limit until the next boot; write the same line, without
+    "sysctl -w", to a file in /etc/sysctl.d to keep it. In Docker a container's kernel.* and
+    fs.mqueue.* are set by docker run --sysctl.
+    """
+    rows = table(pid or _shell())
+    if as_json:
+        print_json([each.as_dict() for each in rows])
+        return
+    cells = [
+        [
+            each.name,
+            _shown(each.value, none="unlimited" if each.used is not None else ""),
+            _shown(each.used, none=""),
+            "" if each.share is None else f"{each.share:.0%}",
+            each.unit,
+            each.meaning,
+            each.change,
+        ]
+        for each in rows
+    ]
+    titles = ["LIMIT", "VALUE", "USED", "USE%", "UNIT", "OF WHAT", "CHANGE"]
+    print_table(titles, cells, right="VALUE USED USE%")

@@ -1,0 +1,112 @@
+"""``ipckit ls``: what exists, who holds it, and whether it is left over."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ipckit import inventory
+from ipckit._cli import words as show
+from ipckit._cli.output import (
+    ascii_output,
+    duration,
+    human,
+    json_of,
+    kinds_of,
+    kinds_option,
+    print_table,
+    tell_unseen,
+)
+from ipckit.errors import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit.inventory import IpcObject, Survey
+
+_ADDRESS_SHOWN: Final = 48
+
+Columns = dict[str, "Callable[[IpcObject], str]"]
+
+
+def _address(item: IpcObject) -> str:
+    text = one_line(item.address)
+    return text if len(text) <= _ADDRESS_SHOWN else f"{text[: _ADDRESS_SHOWN - 3]}..."
+
+
+_COLUMNS: Final[Columns] = {
+    "OBJECT": _address,
+    "KEY": show.key,
+    "OWNER": lambda item: item.owner,
+    "MODE": show.mode,
+    "SIZE": lambda item: "" if item.size is None else human(item.size),
+    "USED": show.used,
+    "AGE": lambda item: duration(item.age),
+    "STATE": lambda item: item.state,
+    "WHY": lambda item: item.reason,
+}
+_WIDE: Final[Columns] = {
+    "OBJECT": lambda item: item.address,
+    "KIND": lambda item: item.kind,
+    "KEY": show.key,
+    "ID": lambda item: str(item.id),
+    "NAME": lambda item: item.name,
+    "OWNER": lambda item: item.owner,
+    "GROUP": lambda item: item.group,
+    "MODE": show.mode,
+    "SIZE": lambda item: "" if item.size is None else str(item.size),
+    "USED": show.used,
+    "AGE": lambda item: duration(item.age),
+    "CREATOR": lambda item: show.processes([item.creator] if item.creator else []),
+    "LAST USERS": lambda item: show.processes(item.users),
+    "HOLDERS": lambda item: show.processes(item.holders),
+    "STATE": lambda item: item.state,
+    "WHY": lambda item: item.reason,
+}
+_EXAMPLES: Final = """\b
+Examples:
+  ipckit ls                       what exists
+  ipckit ls --kind queue --mine   my queues, System V and POSIX
+  ipckit ls --orphans --wide      what nobody alive holds, in full
+  ipckit ls --json | jq -r '.objects[] | select(.orphaned) | .address'
+"""
+
+
+def _print_json(items: list[IpcObject], found: Survey) -> None:
+    """One object a line: thousands of them are printed in a moment, and grep finds one."""
+    ascii_only = ascii_output()
+    lines = ",\n".join(json_of(item.as_dict(), ascii_only=ascii_only) for item in items)
+    rest = json_of({"unseen": found.unseen, "taken": found.taken}, ascii_only=ascii_only)
+    click.echo(f'{{"objects": [\n{lines}\n],\n{rest[1:]}')
+
+
+@click.command(epilog=_EXAMPLES)
+@kinds_option
+@click.option("--mine", is_flag=True, help="Only what belongs to the user who runs this.")
+@click.option("--orphans", is_flag=True, help="Only what nobody alive holds or uses.")
+@click.option("--wide", is_flag=True, help="All columns, and names in full.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, whose names do not change.")
+def command(
+    kind_names: tuple[str, ...], *, mine: bool, orphans: bool, wide: bool, as_json: bool
+) -> None:
+    """List the IPC objects that exist.
+
+    STATE is held (a live process has it, or waits on it), used (its creator or last user runs
+    still), orphaned (neither), or unknown, where that can't be seen. AGE is the time since it was
+    last changed or used. What could not be seen is told on standard error.
+    """
+    found = inventory.survey(kinds_of(kind_names), ignore_self=True)
+    items = [
+        item
+        for item in found.objects
+        if (not mine or item.uid == os.geteuid()) and (not orphans or item.orphaned)
+    ]
+    if as_json:
+        _print_json(items, found)
+        return
+    columns = _WIDE if wide else _COLUMNS
+    rows = [[cell(item) for cell in columns.values()] for item in items]
+    print_table(list(columns), rows, right="SIZE AGE ID")
+    tell_unseen(found.unseen)

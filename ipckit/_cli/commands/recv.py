@@ -1,0 +1,148 @@
+"""``ipckit recv``: take messages from a queue and print them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ipckit._cli.options import Seconds, chosen, object_argument, struct_given, struct_options
+from ipckit._cli.output import DONE, ERROR, say, write
+from ipckit._cli.payload import decoded, json_line, line_of, message_fields
+from ipckit.errors import WouldBlock, one_line
+from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit.inventory import IpcObject
+    from ipckit.structs import Struct
+
+    Queue = SysVMessageQueue[bytes] | PosixMessageQueue[bytes]
+
+_HIGHEST_MTYPE: Final = 2**63 - 1
+_EXAMPLES: Final = """\b
+Examples:
+  ipckit recv q:5                     one message; waits for it
+  ipckit recv mq:/jobs --all --json   what is there now
+  ipckit recv q:5 --mtype 2 --timeout 10 --struct records:Stu
+  ipckit recv q:5 --follow --hex
+  ipckit recv q:5 --all --json | ipckit send q:6 --json
+"""
+
+
+def _print(
+    message: Message[bytes], found: IpcObject, struct: type[Struct] | None, form: str
+) -> str:
+    """Print one message; gives what is wrong with it."""
+    data = message.value
+    if form == "json":
+        extra = {"mtype": message.mtype}
+        if found.kind == "posix-queue":
+            extra = {"priority": message.priority}
+        fields, why = message_fields(data, struct)
+        write(json_line({**extra, **fields}))
+        return why
+    if struct is not None:
+        value, why = decoded(struct, data)
+        write((data.hex() if value is None else one_line(repr(value))).encode() + b"\n")
+        return why
+    if form == "hex":
+        write(data.hex().encode() + b"\n")
+    elif form == "raw":
+        write(data)
+    elif sys.stdout.isatty():
+        write(line_of(data).encode() + b"\n")
+    else:
+        write(data.rstrip(b"\0") + b"\n")
+    return ""
+
+
+def _opened(found: IpcObject) -> Queue:
+    if found.kind == "posix-queue":
+        return PosixMessageQueue.open(found.name, readonly=True)
+    return SysVMessageQueue.from_id(found.id)
+
+
+def _taker(
+    queue: Queue,
+    mtype: int | None,
+    exclude: bool,  # noqa: FBT001 - `receive` takes it by keyword
+) -> Callable[[float | None], Message[bytes]]:
+    if isinstance(queue, PosixMessageQueue):
+        if mtype is not None or exclude:
+            message = "a POSIX queue has no message types: no --mtype and no --exclude"
+            raise click.UsageError(message, click.get_current_context())
+        return lambda timeout: queue.receive(timeout=timeout)
+    if exclude and (mtype or 0) <= 0:
+        message = "--exclude goes with --mtype N above 0"
+        raise click.UsageError(message, click.get_current_context())
+    return lambda timeout: queue.receive(mtype or 0, exclude=exclude, timeout=timeout)
+
+
+@click.command(epilog=_EXAMPLES)
+@object_argument("sysv-queue", "posix-queue")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), metavar="N", help="Take so many; by default 1."
+)
+@click.option("--all", "everything", is_flag=True, help="Take what is there, and don't wait.")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option(
+    "--mtype",
+    type=click.IntRange(-_HIGHEST_MTYPE, _HIGHEST_MTYPE),
+    metavar="N",
+    help="The type: 0 any, N that one, -N the lowest up to N.",
+)
+@click.option("--exclude", is_flag=True, help="Any type but --mtype.")
+@click.option(
+    "--timeout",
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="Wait so long for each; for ever by default.",
+)
+@struct_options
+@click.option("--json", "form", flag_value="json", help="One JSON object a line.")
+@click.option("--hex", "form", flag_value="hex", help="The bytes as hexadecimal digits.")
+@click.option("--raw", "form", flag_value="raw", help="The bytes and nothing else.")
+def command(
+    text: str,
+    *,
+    count: int | None,
+    everything: bool,
+    follow: bool,
+    mtype: int | None,
+    exclude: bool,
+    timeout: float | None,
+    form: str | None,
+) -> int:
+    """Take messages from a System V or POSIX queue, and print each on a line.
+
+    Each is printed before the next is taken. A message that is not the struct asked for is
+    printed in hexadecimal digits, so that it is not lost, and the exit status is 1.
+    """
+    if sum((count is not None, everything, follow)) > 1:
+        message = "-n, --all and --follow: give one of them"
+        raise click.UsageError(message, click.get_current_context())
+    struct: Any = struct_given()
+    if struct is not None and form in {"hex", "raw"}:
+        message = f"--{form} shows the bytes: no --struct and no --c then"
+        raise click.UsageError(message, click.get_current_context())
+    found = chosen(text, ("sysv-queue", "posix-queue"))
+    status = DONE
+    with _opened(found) as queue:
+        take = _taker(queue, mtype, exclude)
+        taken = 0
+        while follow or everything or taken < (count or 1):
+            try:
+                taken_now = take(0 if everything else timeout)
+            except WouldBlock:
+                if everything:
+                    break
+                raise
+            why = _print(taken_now, found, struct, form or "")
+            if why:
+                say(f"ipckit: {why}", error=True)
+                status = ERROR
+            taken += 1
+    return status

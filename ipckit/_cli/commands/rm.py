@@ -1,0 +1,61 @@
+"""``ipckit rm``: remove objects that are named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ipckit import inventory
+from ipckit._cli import words as show
+from ipckit._cli.output import DONE, ERROR, OBJECT, REFUSED, asked_kinds, choose, confirm, say
+from ipckit.errors import InUse, IpcError
+
+if TYPE_CHECKING:
+    from ipckit.inventory import IpcObject, Kind
+
+_EXAMPLES: Final = """\b
+Examples:
+  ipckit rm q:5              asks first
+  ipckit rm --yes q:5 m:7    does not ask, for scripts
+  ipckit rm --force shm:/a   even while a process has it mapped
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("objects", metavar="OBJECT...", nargs=-1, required=True, type=OBJECT)
+@click.option("--force", is_flag=True, help="Also what a live process holds or uses.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
+    """Remove objects.
+
+    What a live process holds, waits on, made or used last is refused (exit status 3) unless it is
+    forced. Without a terminal to ask on, --yes is needed. Nothing is removed where one of the
+    names is wrong.
+    """
+    kinds: set[Kind] = {kind for text in objects for kind in asked_kinds(text, inventory.KINDS)}
+    found = inventory.survey(kinds, ignore_self=True).objects
+    named = (choose(text, found, inventory.KINDS) for text in objects)
+    items = {item.address: item for item in named}
+    refused = [
+        item
+        for item in items.values()
+        if item.state in {"held", "used"} and item.removable and not force
+    ]
+    for item in refused:
+        say(f"ipckit: {item.address}: {item.reason}; --force removes it all the same", error=True)
+    left = [item for item in items.values() if item not in refused]
+    if left:
+        confirm(f"Remove {', '.join(map(show.summary, left))}?", yes=yes)
+    results = [_remove(item, force=force) for item in left]
+    return ERROR if ERROR in results else REFUSED if refused or REFUSED in results else DONE
+
+
+def _remove(item: IpcObject, *, force: bool) -> int:
+    try:
+        inventory.remove(item, force=force)
+    except IpcError as exc:
+        say(f"ipckit: {exc}", error=True)
+        return REFUSED if isinstance(exc, InUse) else ERROR
+    say(f"removed {show.summary(item)}")
+    return DONE

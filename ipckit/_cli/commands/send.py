@@ -1,0 +1,178 @@
+"""``ipckit send``: put messages into a queue, from the command line or standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+import click
+
+from ipckit._cli.options import (
+    Seconds,
+    chosen,
+    object_argument,
+    struct_given,
+    struct_options,
+    usage,
+)
+from ipckit._cli.payload import struct_from_json
+from ipckit.msgq import PosixMessageQueue, SysVMessageQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipckit.structs import Struct
+
+_EXAMPLES: Final = """\b
+Examples:
+  ipckit send q:5 hello --mtype 3
+  ipckit send mq:/jobs 'first' 'second' --priority 9 --timeout 2
+  ipckit send q:5 --struct records:Stu '{"name": "amy", "age": 20}'
+  generate-lines | ipckit send mq:/jobs
+  ipckit recv q:5 --all --json | ipckit send q:6 --json
+"""
+_HIGHEST_MTYPE: Final = 2**63 - 1
+_HIGHEST_PRIORITY: Final = 32767
+
+
+class _Outgoing(NamedTuple):
+    data: bytes
+    order: int | None  # its mtype or priority, where it has one of its own
+
+
+def _from_hex(text: str, what: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        message = f"{what}: {text[:40]!r} are no hexadecimal digits"
+        raise click.UsageError(message, click.get_current_context()) from None
+
+
+def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) -> _Outgoing:
+    """A message as ``recv --json`` writes it."""
+    try:
+        record: Any = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        message = f"{what}: not JSON: {exc}"
+        raise click.UsageError(message, click.get_current_context()) from None
+    fields = cast("dict[str, Any]", record) if isinstance(record, dict) else None
+    if fields is None:
+        message = f"{what}: a message is a JSON object with value, hex or text"
+        raise click.UsageError(message, click.get_current_context())
+    own = fields.get(order)
+    if own is not None and (isinstance(own, bool) or not isinstance(own, int)):
+        message = f"{what}: {order} is {own!r}; it takes a number"
+        raise click.UsageError(message, click.get_current_context())
+    if struct is not None and "value" in fields:
+        with usage():
+            return _Outgoing(bytes(struct_from_json(struct, json.dumps(fields["value"]))), own)
+    if isinstance(fields.get("hex"), str):
+        return _Outgoing(_from_hex(fields["hex"], what), own)
+    if isinstance(fields.get("text"), str):
+        # A lone surrogate is a byte that is not UTF-8, or else no text that could be sent.
+        try:
+            return _Outgoing(fields["text"].encode(errors="surrogateescape"), own)
+        except UnicodeEncodeError:
+            message = f"{what}: text has a lone surrogate, which is no character; give hex"
+            raise click.UsageError(message, click.get_current_context()) from None
+    needs = "needs --struct or --c to go with value" if "value" in fields else "has none of them"
+    message = f"{what}: a message is a JSON object with value, hex or text, and this {needs}"
+    raise click.UsageError(message, click.get_current_context())
+
+
+def _pieces(words: tuple[str, ...], form: str) -> Iterator[tuple[str, bytes]]:
+    """Where each message comes from, for complaints, and what stands there."""
+    if words:
+        for number, word in enumerate(words, 1):
+            yield f"message {number}", word.encode(errors="surrogateescape")
+    elif form == "raw":
+        yield "standard input", sys.stdin.buffer.read()
+    else:
+        for number, line in enumerate(sys.stdin.buffer, 1):
+            yield f"line {number}", line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _outgoing(
+    words: tuple[str, ...], form: str, struct: type[Struct] | None, order: str
+) -> Iterator[_Outgoing]:
+    for what, piece in _pieces(words, form):
+        if struct is None and form in {"", "raw"}:
+            yield _Outgoing(piece, None)
+            continue
+        text = piece.decode(errors="replace")
+        if not text.strip() and not words:
+            continue  # an empty line says nothing in these forms
+        if form == "json":
+            yield _from_record(text, what, struct, order)
+        elif form == "hex":
+            yield _Outgoing(_from_hex(text, what), None)
+        elif struct is not None:
+            with usage():
+                yield _Outgoing(bytes(struct_from_json(struct, text)), None)
+
+
+@click.command(epilog=_EXAMPLES)
+@object_argument("sysv-queue", "posix-queue")
+@click.argument("words", nargs=-1, metavar="[MESSAGE]...")
+@click.option(
+    "--mtype",
+    type=click.IntRange(1, _HIGHEST_MTYPE),
+    metavar="N",
+    help="The type, on a System V queue; by default 1.",
+)
+@click.option(
+    "--priority",
+    type=click.IntRange(0, _HIGHEST_PRIORITY),
+    metavar="N",
+    help="The priority, on a POSIX queue; by default 0.",
+)
+@click.option(
+    "--timeout",
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="Wait so long while the queue is full; for ever by default.",
+)
+@struct_options
+@click.option("--json", "form", flag_value="json", help="Messages are as `recv --json` prints.")
+@click.option("--hex", "form", flag_value="hex", help="Messages are hexadecimal digits.")
+@click.option("--raw", "form", flag_value="raw", help="All of standard input is one message.")
+def command(
+    text: str,
+    words: tuple[str, ...],
+    *,
+    mtype: int | None,
+    priority: int | None,
+    timeout: float | None,
+    form: str | None,
+) -> None:
+    """Put messages into a System V or POSIX queue.
+
+    Each MESSAGE is one; without any, each line of standard input. With --struct or --c a message
+    is a JSON object of the struct's fields, or an array of them in order; bytes are hexadecimal
+    digits. The messages before a wrong one are sent.
+    """
+    struct = struct_given()
+    if struct is not None and form in {"hex", "raw"}:
+        message = f"--{form} is the bytes themselves: no --struct and no --c then"
+        raise click.UsageError(message, click.get_current_context())
+    if words and form == "raw":
+        message = "--raw reads standard input: no MESSAGE then"
+        raise click.UsageError(message, click.get_current_context())
+    found = chosen(text, ("sysv-queue", "posix-queue"))
+    posix = found.kind == "posix-queue"
+    if (mtype if posix else priority) is not None:
+        message = "--mtype is for System V queues, and --priority for POSIX queues"
+        raise click.UsageError(message, click.get_current_context())
+    order = "priority" if posix else "mtype"
+    with usage():
+        if posix:
+            with PosixMessageQueue.open(found.name, writeonly=True) as queue:
+                for each in _outgoing(words, form or "", struct, order):
+                    own = priority if each.order is None else each.order
+                    queue.send(each.data, own or 0, timeout=timeout)
+        else:
+            with SysVMessageQueue.from_id(found.id) as queue:
+                for each in _outgoing(words, form or "", struct, order):
+                    own = mtype if each.order is None else each.order
+                    queue.send(each.data, 1 if own is None else own, timeout=timeout)

@@ -1,0 +1,65 @@
+"""``ipckit stat``: everything that is known of one object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ipckit._cli import words as show
+from ipckit._cli.output import OBJECT, duration, print_json, resolve, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipckit.inventory import IpcObject
+
+_EXAMPLES: Final = """\b
+Examples:
+  ipckit stat q:5            a System V queue
+  ipckit stat shm:/frames    POSIX shared memory
+  ipckit stat --json 0x4d2   whatever has that key
+"""
+
+
+def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
+    yield "object", item.address
+    yield "kind", item.kind
+    yield "name", item.name
+    yield "key", show.key(item)
+    yield "id", str(item.id)
+    yield "owner", f"{item.owner} (uid {item.uid})" if item.owner else ""
+    yield "group", f"{item.group} (gid {item.gid})" if item.group else ""
+    yield "mode", show.mode(item)
+    yield "size", "" if item.size is None else str(item.size)
+    yield "used", show.used(item)
+    if item.used.values is not None:
+        yield "values", " ".join(map(str, item.used.values))
+    yield "creator", "" if item.creator is None else show.process(item.creator)
+    for user in item.users:
+        yield "last user", show.process(user)
+    for holder in item.holders:
+        yield "holder", show.process(holder)
+    for name, when in item.times.items():
+        yield name, show.clock(when)
+    yield "age", duration(item.age)
+    yield "state", item.state
+    yield "why", item.reason
+    for line in item.unseen:
+        yield "not seen", line
+    for name, value in item.details.items():
+        yield f"kernel {name}", str(value)
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("object_", metavar="OBJECT", type=OBJECT)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, whose names do not change.")
+def command(object_: str, *, as_json: bool) -> None:
+    """Show everything that is known of an object."""
+    item = resolve(object_, holders=True)
+    if as_json:
+        print_json(item.as_dict())
+        return
+    for name, value in _lines(item):
+        if value:
+            say(f"{name + ':':<16} {value}")

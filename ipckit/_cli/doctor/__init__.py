@@ -1,0 +1,1 @@
+"""What `ipckit doctor` examines."""

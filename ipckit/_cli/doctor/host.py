@@ -1,0 +1,172 @@
+"""What of the machine, its namespaces and its limits is likely to bite."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipckit._cli.doctor.model import Finding
+from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
+from ipckit.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ipckit._cli.limits_table import Limit
+    from ipckit.inventory import IpcObject
+
+_ROOT: Final = Path("/")
+_SHM: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
+_SMALL_SHM: Final = 64 * 2**20
+_NEARLY: Final = 0.8
+_FIRST_USER: Final = 1000  # systemd leaves the users below alone
+_LAST_USER: Final = 60000
+_SETTING: Final = re.compile(r"^\s*RemoveIPC\s*=\s*(\S+)", re.MULTILINE)
+_NAMESPACES: Final = {
+    "ipc": "System V objects and POSIX queues",
+    "net": "abstract UNIX sockets",
+    "pid": "process numbers, such as who sent last,",
+}
+
+
+# -- limits and /dev/shm ---------------------------------------------------------------------------
+
+
+def _near(limit: Limit) -> Finding | None:
+    share = limit.share
+    if share is None or share < _NEARLY:
+        return None
+    what = f"{limit.used:,} of {limit.value:,} {limit.unit} are used ({share:.0%}): {limit.meaning}"
+    check = "shm-full" if limit.name.startswith(_SHM) else "limit"
+    return Finding(check, limit.name, what, limit.change or "remove what is left: ipckit gc")
+
+
+def limits() -> Iterator[Finding]:
+    """Limits that are nearly used up, and a /dev/shm that is small or nearly full."""
+    for limit in table():
+        if limit.name in {"RLIMIT_NOFILE", "RLIMIT_MEMLOCK"}:
+            continue  # of this process, of which nobody asks
+        if limit.name == f"{_SHM} size" and limit.value and limit.value <= _SMALL_SHM:
+            what = f"{_SHM} holds {limit.value // 2**20} MiB, Docker's default, and no more"
+            cure = "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
+            yield Finding("shm-small", _SHM, what, cure)
+        found = _near(limit)
+        if found is not None:
+            yield found
+
+
+def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
+    """Processes that have nearly as many files open as they may."""
+    for pid in pids:
+        used = open_files(pid)
+        if not used:
+            continue
+        try:
+            soft, _ = process_limits(pid).get("Max open files", (None, None))
+            name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
+        except OSError:
+            continue  # it ended meanwhile
+        if soft and used >= soft * _NEARLY:
+            what = f"{name} has {used:,} of {soft:,} descriptors open"
+            cure = f"see which: ls -l /proc/{pid}/fd; prlimit --pid {pid} --nofile={soft * 2}:"
+            yield Finding("descriptors", f"pid {pid}", what, cure)
+
+
+def neighbours() -> list[int]:
+    """The processes that share this one's IPC namespace, as far as that can be seen."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+    own = _namespace("self", "ipc")
+    return [pid for pid in pids if _namespace(pid, "ipc") == own]
+
+
+# -- systemd ---------------------------------------------------------------------------------------
+
+
+def _removes_ipc(root: Path) -> bool:
+    """Whether logind removes the objects of a user who logs out: it does by default."""
+    files: dict[str, Path] = {}
+    for directory in ("usr/lib", "run", "etc"):  # a later file of one name takes an earlier's place
+        folder = root / directory / "systemd/logind.conf.d"
+        files.update({path.name: path for path in folder.glob("*.conf")})
+    setting = "yes"
+    for path in [root / "etc/systemd/logind.conf", *(files[name] for name in sorted(files))]:
+        try:
+            found = _SETTING.findall(path.read_text())
+        except (OSError, UnicodeDecodeError):
+            continue
+        setting = found[-1] if found else setting
+    return setting.lower() in {"yes", "true", "on", "1", "y", "t"}
+
+
+def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Finding]:
+    """systemd-logind, which takes a user's objects away when the last session ends."""
+    if not (root / "run/systemd/system").is_dir() or not _removes_ipc(root):
+        return
+    removable = {"sysv-queue", "sysv-segment", "sysv-semaphores"}
+    owners = {
+        each.owner
+        for each in objects
+        if (each.kind in removable or each.kind.startswith("posix"))
+        and _FIRST_USER <= (each.uid or 0) <= _LAST_USER
+    }
+    if owners:
+        names = ", ".join(sorted(owners))
+        what = f"systemd removes all IPC objects of {names} when the user's last session ends"
+        cure = (
+            "RemoveIPC=no in /etc/systemd/logind.conf and systemctl restart systemd-logind; or "
+            f"loginctl enable-linger {min(owners)}"
+        )
+        yield Finding("remove-ipc", "/etc/systemd/logind.conf", what, cure)
+
+
+# -- another process's namespaces ------------------------------------------------------------------
+
+
+def _namespace(pid: int | str, name: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{name}")  # noqa: PTH115 - text, not a path
+    except OSError:
+        return None  # it is another user's, or ended
+
+
+def peer(pid: int) -> Iterator[Finding]:
+    """Namespaces in which a process does not see what this one sees.
+
+    Raises:
+        NotFound: there is no such process.
+    """
+    subject = f"pid {pid}"
+    if is_hidden(pid):
+        text = "it is another user's, and /proc hides it"
+        yield Finding("unseen", subject, text, "run it as root", "note")
+        return
+    if not Path(f"/proc/{pid}").is_dir():
+        message = "no such process"
+        raise NotFound(message, errno=errno.ESRCH, target=subject)
+    enter = f"nsenter --target {pid} --{{}} COMMAND; in Docker start one with --{{}}=container:NAME"
+    for name, what in _NAMESPACES.items():
+        other = _namespace(pid, name)
+        if other is None:
+            text = f"its {name} namespace can't be read"
+            yield Finding("unseen", subject, text, "run it as root", "note")
+        elif other != _namespace("self", name):
+            text = f"it has another {name} namespace: {what} are not the same there as here"
+            option = {"net": "network"}.get(name, name)
+            cure = enter.format(name, option)
+            yield Finding("peer-namespace", subject, text, cure)
+    try:
+        there = Path(f"/proc/{pid}/root/dev/shm").stat()
+        here = Path(_SHM).stat()
+    except PermissionError:
+        text = "its /dev/shm can't be read"
+        yield Finding("unseen", subject, text, "run it as root", "note")
+    except OSError:
+        text = "it has no /dev/shm, and so no POSIX segments and semaphores"
+        yield Finding("peer-namespace", subject, text, "mount -t tmpfs tmpfs /dev/shm there")
+    else:
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            text = "it has another /dev/shm: POSIX segments and semaphores are not the same there"
+            yield Finding("peer-namespace", subject, text, enter.format("mount", "ipc"))

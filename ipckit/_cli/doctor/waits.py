@@ -1,0 +1,233 @@
+"""Who waits on a System V semaphore or queue without end, and for whom."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipckit._cli.doctor.model import Finding
+from ipckit._core.blocked_calls import waits
+from ipckit.errors import IpcError
+from ipckit.msgq import list_queues
+from ipckit.sem import SysVSemaphoreSet, list_sets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ipckit.inventory import IpcObject, Process
+    from ipckit.msgq import SysVMessageQueueStat
+
+_RELEASE: Final = (
+    "python3 -c 'from ipckit import *; SysVSemaphoreSet.from_id({id})[{index}].release()'"
+)
+_SEMBUF: Final = struct.Struct("=Hhh")  # sem_num, sem_op, sem_flg
+_MOST_OPERATIONS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One semaphore on which somebody waits."""
+
+    each: IpcObject
+    index: int
+    value: int
+    pid: int  # who changed it last; 0 where that is not known
+    waiting: int
+    waiters: list[Process]
+    since: float  # when the set last changed
+
+    @property
+    def title(self) -> str:
+        return f"semaphore {self.index} of {self.each.address}"
+
+
+def _gone(pid: int, each: IpcObject) -> bool:
+    """Whether a process that an object has on record is dead; a later one of that pid is not it."""
+    if any(user.pid == pid and not user.alive for user in each.users):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _waits(each: IpcObject) -> list[Process]:
+    return [holder for holder in each.holders if holder.how.startswith("waits in")]
+
+
+def _asked_for(pid: int, ident: int) -> set[int] | None:
+    """Which semaphores of a set a process waits to lower; None where that can't be seen.
+
+    The kernel tells only the call and its arguments; the operations are in the caller's memory.
+    """
+    found: set[int] = set()
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names are all it takes
+            text = Path(f"/proc/{pid}/task/{task}/syscall").read_text()
+            wait = waits(text, os.uname().machine)
+            if wait is None or wait.call != "semop" or wait.id != ident:
+                continue
+            address, count = (int(part, 16) for part in text.split()[2:4])
+            with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+                memory.seek(address)
+                data = memory.read(min(count, _MOST_OPERATIONS) * _SEMBUF.size)
+            found |= {index for index, delta, _ in _SEMBUF.iter_unpack(data) if delta < 0}
+    except (OSError, ValueError, OverflowError, struct.error):
+        return None
+    return found or None
+
+
+def _waiting(processes: list[Process], count: int = 0) -> str:
+    """Who waits: ``pid 5 (a) waits``, ``pid 5 (a), pid 6 (b) wait``, ``2 threads wait``."""
+    if not processes:
+        return f"{count} threads wait" if count > 1 else "somebody waits"
+    return _named(processes) + (" waits" if len(processes) == 1 else " wait")
+
+
+def _named(processes: Iterable[Process]) -> str:
+    shown = [f"pid {each.pid} ({each.command[:40]})" for each in processes]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")  # noqa: PLR2004
+
+
+def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
+    """The semaphores on which somebody waits, and a note for each set that can't be read."""
+    stats = {stat.id: stat for stat in list_sets()}
+    for each in objects:
+        if each.kind != "sysv-semaphores" or each.id not in stats:
+            continue
+        since = max(stats[each.id].otime, stats[each.id].ctime)
+        asked = [(waiter, _asked_for(waiter.pid, each.id)) for waiter in _waits(each)]
+        try:
+            with SysVSemaphoreSet.from_id(each.id) as found:
+                everyone = range(len(found))
+                for semaphore in found:
+                    if semaphore.waiting:
+                        yield _Row(
+                            each,
+                            semaphore.index,
+                            semaphore.value,
+                            semaphore.pid,
+                            semaphore.waiting,
+                            [who for who, which in asked if semaphore.index in (which or everyone)],
+                            since,
+                        )
+        except PermissionError:
+            what = "who waits on it can't be read: the mode forbids it"
+            yield Finding("unseen", each.address, what, "run it as root", "note")
+        except IpcError:
+            continue  # removed meanwhile
+
+
+def _cycle(edges: dict[int, set[int]], start: int) -> list[int]:
+    """A way from a process over those it waits for back to itself; empty where there is none."""
+    paths = [[start]]
+    seen: set[int] = set()
+    while paths:
+        path = paths.pop()
+        for following in sorted(edges.get(path[-1], ())):
+            if following == start:
+                return path
+            if following not in seen:
+                seen.add(following)
+                paths.append([*path, following])
+    return []
+
+
+def _deadlocks(rows: list[_Row]) -> Iterator[Finding]:
+    edges: dict[int, set[int]] = {}
+    names: dict[int, str] = {}
+    for row in rows:
+        for waiter in row.waiters:
+            names[waiter.pid] = waiter.command[:40]
+            if row.pid not in {0, waiter.pid}:
+                edges.setdefault(waiter.pid, set()).add(row.pid)
+    told: set[frozenset[int]] = set()
+    for start in sorted(edges):
+        cycle = _cycle(edges, start)
+        if not cycle or frozenset(cycle) in told:
+            continue
+        told.add(frozenset(cycle))
+        chain = " waits for ".join(f"pid {pid} ({names[pid]})" for pid in [*cycle, start])
+        subject = ", ".join(sorted({row.each.address for row in rows if row.pid in cycle}))
+        cure = f"end one of them: kill {cycle[-1]}; then take locks in one order (ipckit.LockOrder)"
+        yield Finding("deadlock", subject, f"a circle: {chain}", cure)
+
+
+def _held(row: _Row, stuck_after: float) -> Finding | None:
+    who = _waiting(row.waiters, row.waiting)
+    release = _RELEASE.format(id=row.each.id, index=row.index)
+    if row.pid and _gone(row.pid, row.each):
+        what = (
+            f"{row.title} is {row.value}, {who}, and pid {row.pid}, which changed it last, "
+            "is dead: it took it without undo, or would have had to release it"
+        )
+        cure = f"{release}; and in the program acquire(undo=True)"
+        return Finding("dead-holder", row.each.address, what, cure)
+    if row.pid == 0 or any(waiter.pid == row.pid for waiter in row.waiters):
+        return None  # an idle consumer was the last itself
+    idle = time.time() - row.since
+    if idle < stuck_after:
+        return None
+    what = f"{row.title} is {row.value}; {who} for pid {row.pid}, since {idle:.0f} s at least"
+    cure = f"see what pid {row.pid} does: cat /proc/{row.pid}/stack; or end it"
+    return Finding("stuck-waiter", row.each.address, what, cure)
+
+
+def semaphores(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding]:
+    """Semaphores that a dead process holds, circles, and waits that last too long."""
+    rows: list[_Row] = []
+    for row in _rows(objects):
+        if isinstance(row, Finding):
+            yield row
+        else:
+            rows.append(row)
+    deadlocks = list(_deadlocks(rows))
+    yield from deadlocks
+    told = {address for each in deadlocks for address in each.subject.split(", ")}
+    for row in rows:
+        found = _held(row, stuck_after)
+        if found is not None and not (found.check == "stuck-waiter" and found.subject in told):
+            yield found
+
+
+def _stuck_sender(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: float) -> str:
+    """Why nobody makes room in a full queue, or ``""``."""
+    if stat.lrpid == 0:
+        return "nobody ever received from it"
+    if _gone(stat.lrpid, each):
+        return f"pid {stat.lrpid}, which received last, is dead"
+    idle = time.time() - max(stat.rtime, stat.stime)
+    if idle >= stuck_after:
+        return f"pid {stat.lrpid} has not received for {idle:.0f} s"
+    return ""
+
+
+def queues(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding]:
+    """Senders that nobody makes room for, and receivers that nobody sends what they want."""
+    stats = {stat.id: stat for stat in list_queues()}
+    for each in objects:
+        stat = stats.get(each.id)
+        if each.kind != "sysv-queue" or stat is None:
+            continue
+        found = _waits(each)
+        senders = [waiter for waiter in found if waiter.how == "waits in msgsnd"]
+        receivers = [waiter for waiter in found if waiter.how == "waits in msgrcv"]
+        why = _stuck_sender(each, stat, stuck_after) if senders and not receivers else ""
+        if why:
+            what = f"the queue is full, {_waiting(senders)} to send, and {why}"
+            cure = f"start the receiver; to see what is in it: ipckit peek {each.address} -n 3"
+            yield Finding("stuck-sender", each.address, what, cure)
+        elif receivers and stat.qnum:
+            what = (
+                f"{_waiting(receivers)} to receive while {stat.qnum} messages are there: "
+                "of types that they don't ask for"
+            )
+            cure = f"see their types: ipckit peek {each.address}"
+            yield Finding("wrong-type", each.address, what, cure, "note")

@@ -1,0 +1,281 @@
+"""Every limit of the kernel and of a process that IPC meets: its value, what is used, the cure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit import inventory
+from ipckit._core.limits import mqueue_charge, sysctl
+from ipckit.errors import AccessDenied, NotFound
+from ipckit.msgq import limits, list_queues, usage
+from ipckit.sem import list_sets, semaphore_limits, semaphore_usage
+from ipckit.shm import list_segments, memory_limits, memory_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipckit.sem import SysVSemaphoreLimits
+
+# From here on a limit is as good as none: shmmax and shmall are near 2**64 by default.
+_BOUNDLESS: Final = 2**60
+_SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+# What the kernel accepts at most, where that is little; see ipc/util.h, ipc_namespace.h.
+_CEILINGS: Final = {
+    "kernel.msgmni": 32768,
+    "kernel.shmmni": 32768,
+    "kernel.msgmax": 2**31 - 1,
+    "kernel.msgmnb": 2**31 - 1,
+    "fs.mqueue.msg_max": 65536,
+    "fs.mqueue.msgsize_max": 2**24,
+    "fs.mqueue.msg_default": 65536,
+    "fs.mqueue.msgsize_default": 2**24,
+}
+_SEM_CEILINGS: Final = (65535, 2**31 - 1, 1000, 32768)
+_LIMIT_LINE: Final = re.compile(r"(Max .*?)\s{2,}(\S+)\s+(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit.
+
+    Attributes:
+        name: the sysctl, such as ``"kernel.msgmax"``, with the field of ``kernel.sem`` behind it;
+            ``"RLIMIT_NOFILE"``; or ``"/dev/shm size"``.
+        value: how much; None for no limit.
+        used: how much of that is used now, by the object nearest to it or all together; None
+            where there is no such thing, or it can't be seen.
+        unit: of both, such as ``"bytes"``.
+        meaning: what it limits.
+        change: the command that changes it; "" where there is none.
+    """
+
+    name: str
+    value: int | None
+    used: int | None
+    unit: str
+    meaning: str
+    change: str
+
+    @property
+    def share(self) -> float | None:
+        """How much of the limit is used, 1.0 for all; None where that can't be said."""
+        if self.value is None or self.used is None or self.value == 0:
+            return None
+        return self.used / self.value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        share = self.share
+        return {**asdict(self), "share": None if share is None else round(share, 4)}
+
+
+def _doubled(name: str, value: int) -> str:
+    """The command that doubles a sysctl, or "" where it is at its highest."""
+    ceiling = _CEILINGS.get(name, _BOUNDLESS)
+    return "" if value >= ceiling else f"sysctl -w {name}={min(max(1, value * 2), ceiling)}"
+
+
+def _sysctl(name: str, value: int | None, used: int | None, unit: str, meaning: str) -> Limit:
+    if value is not None and value >= _BOUNDLESS:
+        return Limit(name, None, used, unit, meaning, "")
+    return Limit(name, value, used, unit, meaning, "" if value is None else _doubled(name, value))
+
+
+def _messages() -> Iterator[Limit]:
+    most, now, queues = limits(), usage(), list_queues()
+    longest = max((each.cbytes for each in queues), default=0)
+    yield _sysctl("kernel.msgmax", most.msgmax, None, "bytes", "one System V message")
+    meaning = "the messages in one new System V queue; used: by the fullest"
+    yield _sysctl("kernel.msgmnb", most.msgmnb, longest, "bytes", meaning)
+    yield _sysctl("kernel.msgmni", most.msgmni, now.queues, "queues", "System V queues")
+
+
+def _sem_change(most: SysVSemaphoreLimits, field: int) -> str:
+    values = [most.semmsl, most.semmns, most.semopm, most.semmni]
+    if values[field] >= _SEM_CEILINGS[field]:
+        return ""
+    values[field] = min(values[field] * 2, _SEM_CEILINGS[field])
+    return f'sysctl -w kernel.sem="{" ".join(map(str, values))}"'
+
+
+def _semaphores() -> Iterator[Limit]:
+    most, now = semaphore_limits(), semaphore_usage()
+    largest = max((each.nsems for each in list_sets()), default=0)
+    for field, name, value, used, unit, meaning in (
+        (0, "SEMMSL", most.semmsl, largest, "semaphores", "one System V set; used: by the largest"),
+        (1, "SEMMNS", most.semmns, now.semaphores, "semaphores", "all System V sets together"),
+        (2, "SEMOPM", most.semopm, None, "operations", "one semop call"),
+        (3, "SEMMNI", most.semmni, now.sets, "sets", "System V semaphore sets"),
+    ):
+        change = _sem_change(most, field)
+        yield Limit(f"kernel.sem {name}", value, used, unit, meaning, change)
+
+
+def _memory() -> Iterator[Limit]:
+    most, now = memory_limits(), memory_usage()
+    largest = max((each.segsz for each in list_segments()), default=0)
+    meaning = "one System V segment; used: by the largest"
+    yield _sysctl("kernel.shmmax", most.shmmax, largest, "bytes", meaning)
+    yield _sysctl("kernel.shmall", most.shmall, now.pages, "pages", "all System V segments")
+    yield _sysctl("kernel.shmmni", most.shmmni, now.segments, "segments", "System V segments")
+
+
+def _charged(uid: int | None) -> tuple[int | None, int | None]:
+    """How many POSIX queues there are, and what a user's are charged; None if not to be seen."""
+    found = inventory.survey(["posix-queue"], holders=False)
+    if found.unseen and not found.objects:
+        return None, None
+    total = 0
+    for each in found.objects:
+        if each.uid == uid:
+            most, longest = (int(each.details.get(name, 0)) for name in ("maxmsg", "msgsize"))
+            total += mqueue_charge(most, longest)
+    return len(found.objects), total
+
+
+def _mqueue(queues: int | None) -> Iterator[Limit]:
+    for field, used, unit, meaning in (
+        ("queues_max", queues, "queues", "POSIX queues"),
+        ("msg_max", None, "messages", "one POSIX queue, without CAP_SYS_RESOURCE"),
+        ("msgsize_max", None, "bytes", "one message of a POSIX queue, likewise"),
+        ("msg_default", None, "messages", "one POSIX queue made without saying"),
+        ("msgsize_default", None, "bytes", "one message of a queue made without saying"),
+    ):
+        name = f"fs.mqueue.{field}"
+        yield _sysctl(name, sysctl(name), used, unit, meaning)
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether a process exists that /proc does not show.
+
+    That is so with the option hidepid=invisible, if the process is another user's; see proc(5).
+    """
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def process_limits(pid: int) -> dict[str, tuple[int | None, int | None]]:
+    """The soft and the hard limits of a process by their names in ``/proc/PID/limits``.
+
+    Raises:
+        NotFound: there is no such process.
+        AccessDenied: it is another user's, and /proc hides it.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as exc:
+        if isinstance(exc, PermissionError) or is_hidden(pid):
+            message = "it is another user's, and /proc hides its limits"
+            raise AccessDenied(
+                message, errno=errno.EACCES, target=f"pid {pid}", hint="run it as root"
+            ) from None
+        message = "no such process"
+        raise NotFound(message, errno=errno.ESRCH, target=f"pid {pid}") from None
+    found: dict[str, tuple[int | None, int | None]] = {}
+    for line in lines:
+        match = _LIMIT_LINE.match(line)
+        if match:
+            soft, hard = (int(part) if part.isdecimal() else None for part in match.groups()[1:])
+            found[match[1]] = (soft, hard)
+    return found
+
+
+def open_files(pid: int) -> int | None:
+    """How many descriptors a process has open; None where that can't be seen."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only how many
+    except OSError:
+        return None
+
+
+def _locked_bytes(pid: int) -> int | None:
+    try:
+        # The name that a process gave itself stands there too, and need not be UTF-8.
+        status = Path(f"/proc/{pid}/status").read_bytes()
+        match = re.search(rb"^VmLck:\s+(\d+) kB", status, re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
+
+
+def _owner(pid: int) -> int | None:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
+
+
+def _process(pid: int, charged: int | None) -> Iterator[Limit]:
+    found = process_limits(pid)
+    for name, title, option, used, unit, meaning in (
+        ("MSGQUEUE", "Max msgqueue size", "msgqueue", charged, "bytes", "a user's POSIX queues"),
+        ("MEMLOCK", "Max locked memory", "memlock", _locked_bytes(pid), "bytes", "locked memory"),
+        ("NOFILE", "Max open files", "nofile", open_files(pid), "files", "descriptors"),
+    ):
+        soft, hard = found.get(title, (None, None))
+        wanted = "unlimited" if soft is None else str(soft * 2)
+        highest = wanted if hard is not None and soft is not None and soft * 2 > hard else ""
+        change = f"prlimit --pid {pid} --{option}={wanted}:{highest}" if soft is not None else ""
+        yield Limit(f"RLIMIT_{name}", soft, used, unit, meaning, change)
+
+
+def _shm() -> Iterator[Limit]:
+    try:
+        at = os.statvfs(_SHM)
+    except OSError:
+        return
+    size, used = at.f_blocks * at.f_frsize, (at.f_blocks - at.f_bfree) * at.f_frsize
+    change = f"mount -o remount,size={max(size * 2, 2**30)} {_SHM}"
+    meaning = "POSIX segments and semaphores; in Docker --shm-size"
+    yield Limit(f"{_SHM} size", size or None, used, "bytes", meaning, change if size else "")
+    files = f"mount -o remount,nr_inodes={at.f_files * 2} {_SHM}"
+    count = at.f_files - at.f_ffree
+    meaning = "how many of them"
+    yield Limit(
+        f"{_SHM} files", at.f_files or None, count, "files", meaning, files * bool(at.f_files)
+    )
+
+
+def _sockets() -> Iterator[Limit]:
+    for name, unit, meaning in (
+        ("net.unix.max_dgram_qlen", "datagrams", "what one UNIX datagram socket has unread"),
+        ("net.core.somaxconn", "connections", "what waits for accept on one listener"),
+        ("net.core.wmem_max", "bytes", "SO_SNDBUF, and so one datagram, without privilege"),
+        ("vm.max_map_count", "mappings", "the mappings of one process"),
+    ):
+        value = sysctl(name)
+        if value is not None:  # another network namespace may not have it
+            yield _sysctl(name, value, None, unit, meaning)
+
+
+def table(pid: int | None = None) -> list[Limit]:
+    """Every limit that IPC meets here, with what is used of it.
+
+    Args:
+        pid: whose RLIMIT_* are shown; by default this process's.
+
+    Raises:
+        NotFound: there is no process `pid`.
+        AccessDenied: it is another user's, and /proc hides it.
+    """
+    pid = os.getpid() if pid is None else pid
+    queues, charged = _charged(_owner(pid))
+    return [
+        *_messages(),
+        *_semaphores(),
+        *_memory(),
+        *_mqueue(queues),
+        *_process(pid, charged),
+        *_shm(),
+        *_sockets(),
+    ]

@@ -1,0 +1,205 @@
+"""What the bytes of a message or a segment are, as the command line says it; and JSON of it."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from ipckit._cli.hexdump import printable
+from ipckit._cli.output import json_of
+from ipckit.errors import InvalidArgument, LayoutMismatch, one_line
+from ipckit.structs import ArrayView, Struct, StructType
+
+
+def _invalid(message: str, hint: str = "") -> InvalidArgument:
+    return InvalidArgument(message, errno=errno.EINVAL, hint=hint)
+
+
+def struct_named(reference: str) -> StructType:
+    """The Struct class that ``module:Class`` names; modules of the working directory are found.
+
+    Raises:
+        InvalidArgument: the text is not of that form, the module can't be imported, or what it
+            names is no Struct with fields.
+    """
+    module_name, colon, path = reference.partition(":")
+    if not (module_name and colon and path):
+        message = f"{reference!r} does not name a struct"
+        raise _invalid(message, "write module:Class, such as records:Stu")
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - text is wanted
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as exc:
+        message = f"module {module_name} can't be imported: {type(exc).__name__}: {exc}"
+        raise _invalid(message) from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            message = f"module {module_name} has no {path}"
+            raise _invalid(message)
+        found = getattr(found, part)
+    if not isinstance(found, StructType) or not hasattr(found, "__plan__"):
+        message = f"{reference} is no Struct with fields"
+        raise _invalid(message)
+    return found
+
+
+def c_text(source: str) -> str:
+    """C source: the text itself, or what the file holds that ``@path`` names.
+
+    Raises:
+        InvalidArgument: the file can't be read.
+    """
+    if not source.startswith("@"):
+        return source
+    try:
+        return Path(source[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        message = f"{source[1:]} can't be read: {exc}"
+        raise _invalid(message) from None
+
+
+def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] | None:
+    """The Struct that ``--struct`` or ``--c`` asks for; None where neither was given.
+
+    Raises:
+        InvalidArgument: what was given makes no Struct.
+    """
+    found: Any = None
+    if reference is not None:
+        found = struct_named(reference)
+    elif source is not None:
+        try:
+            found = Struct.from_c(c_text(source))
+        except ImportError as exc:
+            raise _invalid(str(exc)) from None
+    return found  # type: ignore[no-any-return] # a StructType is a type[Struct]
+
+
+# -- out -------------------------------------------------------------------------------------------
+
+
+def decoded(struct: type[Struct], data: bytes) -> tuple[Struct | None, str]:
+    """The struct that some bytes are, or None and why they are none."""
+    try:
+        return struct.from_bytes(data), ""
+    except LayoutMismatch as exc:
+        return None, str(exc.strerror)
+
+
+def plain(value: object) -> Any:
+    """A value as JSON can say it: structs as objects, bytes as hexadecimal digits."""
+    if isinstance(value, Struct):
+        return plain(Struct.asdict(value))
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [plain(each) for each in cast("list[object]", value)]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value
+
+
+def json_line(value: object) -> bytes:
+    """A value as JSON on one line.
+
+    Text that is not UTF-8 stands there as Python has it, with the escapes of lone surrogates.
+    """
+    return json_of(value).encode() + b"\n"
+
+
+def text_of(data: bytes) -> str | None:
+    """The bytes as UTF-8 text, without NULs at the end; None where they are no such text."""
+    try:
+        return data.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def line_of(data: bytes) -> str:
+    """The bytes as one line that does nothing to a terminal; their ASCII where they are no text."""
+    text = text_of(data)
+    return printable(data) if text is None else one_line(text)
+
+
+def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, Any], str]:
+    """What JSON says of a message's bytes, and what is wrong with them or ``""``.
+
+    With a struct ``value`` is its fields; without one, and where the bytes are no such struct,
+    ``hex`` has the bytes and ``text`` the same as UTF-8 or null.
+    """
+    why = ""
+    if struct is not None:
+        value, why = decoded(struct, data)
+        if value is not None:
+            return {"size": len(data), "value": plain(value)}, ""
+    return {"size": len(data), "hex": data.hex(), "text": text_of(data)}, why
+
+
+# -- in --------------------------------------------------------------------------------------------
+
+
+def _fitted(template: object, value: object) -> Any:
+    """A value from JSON as the field takes it of which the template is the zero."""
+    if isinstance(template, Struct):
+        return _built(type(template), value)
+    if isinstance(template, bytes) and isinstance(value, str):
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            message = f"{value!r} are no hexadecimal digits, which stand for bytes"
+            raise _invalid(message) from None
+    if isinstance(template, ArrayView) and isinstance(value, list):
+        items = cast("list[object]", value)
+        if len(items) != len(template):
+            message = f"an array has {len(template)} items, not {len(items)}"
+            raise _invalid(message)
+        return [_fitted(each, item) for each, item in zip(template, items, strict=True)]
+    return value
+
+
+def _built(struct: type[Struct], value: object) -> Struct:
+    zero = StructType.zeroed(struct)
+    names = [field.name for field in struct.__plan__.fields]
+    if isinstance(value, list):
+        given = cast("list[object]", value)
+        if len(given) > len(names):
+            message = f"{struct.__name__} has {len(names)} fields, not {len(given)}"
+            raise _invalid(message)
+        return struct(*(_fitted(getattr(zero, n), v) for n, v in zip(names, given, strict=False)))
+    if not isinstance(value, dict):
+        message = f"{struct.__name__} is written as a JSON object or array, not {value!r}"
+        raise _invalid(message)
+    fields = cast("dict[str, object]", value)
+    unknown = [name for name in fields if name not in names]
+    if unknown:
+        message = f"{struct.__name__} has no field {unknown[0]!r}"
+        raise _invalid(message, f"its fields: {', '.join(names)}")
+    return struct(**{name: _fitted(getattr(zero, name), each) for name, each in fields.items()})
+
+
+def struct_from_json(struct: type[Struct], text: str) -> Struct:
+    """A struct from a JSON object of its fields, or an array of them in order.
+
+    Bytes are given as hexadecimal digits, a nested struct as an object or array of its own.
+
+    Raises:
+        InvalidArgument: the text is not JSON, or the fields are not those of the struct.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        message = f"not JSON: {exc}"
+        hint = f'write {struct.__name__} as {{"field": value, …}} or [value, …]'
+        raise _invalid(message, hint) from None
+    try:
+        return _built(struct, value)
+    except InvalidArgument:
+        raise
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise _invalid(str(exc)) from None

@@ -1,0 +1,1 @@
+"""What all mechanisms share: handles, descriptors, deadlines, the kernel's limits."""

@@ -1,0 +1,157 @@
+"""One owner for each descriptor, so that its number is closed once and by nobody else.
+
+A number that is closed twice may by then be another file's, of another thread. So each factory
+puts the descriptor that it opens into a `Descriptor`, and gives that to the handle. Whatever fails
+and wherever, the factory and the handle close the same `Descriptor`, and only the first of them
+reaches the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ipckit._core.arguments import int_argument
+from ipckit._core.limits import soft_limit
+from ipckit.errors import InvalidArgument, IpcError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FD_END = 2**31
+
+
+class Descriptor:
+    """An open descriptor, closed once: by `close`, or with the last reference to this object.
+
+    Args:
+        number: the descriptor.
+        owned: whether it is this object's to close. A descriptor that a caller lends is not, and
+            stays open here whatever happens.
+
+    Attributes:
+        owned: settable.
+    """
+
+    __slots__ = ("__weakref__", "_number", "owned")
+
+    def __init__(self, number: int, *, owned: bool = True) -> None:
+        self._number = number
+        self.owned = owned
+
+    @property
+    def number(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._number
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._number < 0
+
+    def close(self) -> None:
+        """Close the descriptor, if it is this object's; idempotent, never raises."""
+        # The number goes first: an exception of a signal's handler in between costs a descriptor,
+        # whereas a second close could hit another file.
+        number, self._number = self._number, -1
+        if self.owned and number >= 0:
+            close_quietly(number)
+
+    def __del__(self) -> None:
+        # A constructor that a signal's handler interrupted may have set nothing.
+        if getattr(self, "owned", False):
+            self.close()
+
+
+D = TypeVar("D", bound=Descriptor)
+H = TypeVar("H")
+
+
+def handed_over(lent: D, make: Callable[[D], H]) -> H:
+    """What is made over a caller's descriptor, which is its own as soon as that has worked.
+
+    Args:
+        lent: the caller's descriptor, as not owned. Where this fails it is still the caller's, and
+            still open.
+        make: makes the handle.
+    """
+    number = lent.number
+    try:
+        made = make(lent)
+        if lent.closed:
+            close_quietly(number)  # a subclass's constructor closed its handle
+        else:
+            os.set_inheritable(number, False)  # noqa: FBT003 - the library's signature
+            lent.owned = True
+        return made  # noqa: TRY300 - an exception here too closes the socket
+    except BaseException:
+        lent.owned = False
+        raise
+
+
+def reopened(duplicate: int, make: Callable[[int], H]) -> H:
+    """What is made of a pickle's descriptor, which is closed where this fails.
+
+    Args:
+        duplicate: a descriptor that no one else knows of.
+        make: a class's `from_fd`.
+    """
+    try:
+        return make(duplicate)
+    except BaseException:
+        close_quietly(duplicate)
+        raise
+
+
+def close_quietly(number: int) -> None:
+    """Close a descriptor; say nothing if it is closed already: nothing is left to let go of."""
+    try:  # noqa: SIM105 - contextlib.suppress may be gone when the interpreter ends
+        os.close(number)
+    except OSError:
+        pass
+
+
+def checked_fd(fd: int) -> int:
+    """A number that can be a descriptor.
+
+    Raises:
+        TypeError: not an integer.
+        InvalidArgument: out of range.
+    """
+    fd = int_argument("fd", fd)
+    if not 0 <= fd < _FD_END:
+        message = f"descriptor {fd} can't be one"
+        raise InvalidArgument(message, errno=errno.EBADF)
+    return fd
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """The device and inode behind a descriptor."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def name_descriptors(error: IpcError) -> IpcError:
+    """Say which limit it was that let no more file be opened."""
+    if error.errno == errno.EMFILE:
+        limit = soft_limit(resource.RLIMIT_NOFILE)
+        error.strerror = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
+        error.hint = "close some, or raise it with ulimit -n"
+    return error
+
+
+def duplicate_for_child(fd: int) -> Any:
+    """Something that pickles and gives a duplicate of a descriptor in the process it goes to."""
+    # Here, because importing it costs more than all of ipckit, and few pickle a descriptor.
+    from multiprocessing import reduction  # noqa: PLC0415
+
+    return reduction.DupFd(fd)
+
+
+def is_spawning() -> bool:
+    """Whether a handle is being pickled for a child that multiprocessing is about to start."""
+    from multiprocessing.context import get_spawning_popen  # noqa: PLC0415
+
+    return get_spawning_popen() is not None

@@ -1,0 +1,148 @@
+"""What a descriptor that came from elsewhere allows, and what its sender can still do to it.
+
+A receiver uses such a descriptor as it is. It never opens the file again through
+/proc/self/fd to gain a right that the sender did not have.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from ipckit._core.arguments import int_argument
+from ipckit._core.files import path_of_fd
+from ipckit._core.limits import user_name
+from ipckit.errors import InvalidArgument, from_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_F_SEAL_SHRINK: Final = 0x2
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_KINDS: Final = {
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+def checked_uid(uid: int | None) -> int | None:
+    """A user id, or None for no user.
+
+    Raises:
+        TypeError: it is not an integer.
+    """
+    return None if uid is None else int_argument("owner_uid", uid, "an int or None")
+
+
+def check_access(fd: int, *, write: bool, target: str) -> None:
+    """Refuse a descriptor that does not give the right to read, or to write.
+
+    Args:
+        fd: the descriptor.
+        write: whether the right to write is wanted too.
+        target: the object, for messages.
+
+    Raises:
+        InvalidArgument: `fd` is not open, was opened with O_PATH, or is not a regular file.
+        AccessDenied: it was opened without one of the rights.
+
+    See fcntl(2), F_GETFL.
+    """
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        mode = os.fstat(fd).st_mode
+    except OSError as exc:
+        message = f"descriptor {fd}: {exc.strerror}"
+        raise InvalidArgument(message, errno=exc.errno or errno.EBADF, target=target) from None
+    message = ""
+    if flags & os.O_PATH:
+        message = f"descriptor {fd} was opened with O_PATH, which gives no right to the memory"
+    elif not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "another kind of file")
+        message = f"descriptor {fd} is not a shared-memory file (it is {kind})"
+    if message:
+        raise InvalidArgument(message, errno=errno.EBADF, target=target)
+    access = flags & os.O_ACCMODE
+    if access == os.O_WRONLY or (write and access != os.O_RDWR):
+        opened, lacks = ("reading", "write") if access == os.O_RDONLY else ("writing", "read")
+        message = f"descriptor {fd} was opened for {opened} only, and the caller wants to {lacks}"
+        raise from_errno(errno.EACCES, op="from_fd", target=target, message=message)
+
+
+def check_seal(fd: int, target: str) -> None:
+    """Refuse a memfd that another process can cut: a touch beyond its end is fatal (SIGBUS).
+
+    Raises:
+        InvalidArgument: `fd` is a memfd without F_SEAL_SHRINK.
+
+    See fcntl(2), F_GET_SEALS.
+    """
+    seals = _seals(fd)
+    if seals is None or seals & _F_SEAL_SHRINK or not _is_memfd(fd):
+        return
+    message = "it is a memfd without the seal SHRINK: its sender could cut it under this process"
+    hint = "the sender seals it with MemFd.seal; MemFd.from_fd(fd, require_seals=0) trusts it"
+    raise InvalidArgument(message, errno=errno.EPERM, op="fcntl", target=target, hint=hint)
+
+
+def check_sender_cannot_cut(fd: int, target: str, trusted_uid: int | None) -> None:
+    """Refuse memory that the process which sent its descriptor could cut.
+
+    A memfd needs the seal SHRINK. The kernel gives a named object of /dev/shm no such seal, so it
+    must belong to this user or to root, and other users must not be able to write it. What is in
+    another file system can be cut, or can stop a reader for ever (FUSE), and is refused.
+
+    Args:
+        fd: the descriptor.
+        target: the object, for messages.
+        trusted_uid: a user whose objects are accepted, whatever their mode; None for no such
+            user.
+
+    Raises:
+        InvalidArgument: it is a memfd without SHRINK, or not a file in memory.
+        AccessDenied: it can't be read, belongs to another user, or others can write it.
+    """
+    check_access(fd, write=False, target=target)
+    check_seal(fd, target)
+    if _seals(fd) is None:
+        message = f"descriptor {fd} is not a shared-memory file (its file system is not in memory)"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="fcntl", target=target)
+    if _is_memfd(fd):
+        return
+    status = os.fstat(fd)
+    message = _distrust(status.st_uid, status.st_mode, {0, os.geteuid()}, trusted_uid)
+    if message:
+        hint = f"owner_uid={status.st_uid} trusts its owner"
+        raise from_errno(errno.EACCES, op="receive", target=target, message=message, hint=hint)
+
+
+def _distrust(owner: int, mode: int, own: Collection[int], trusted_uid: int | None) -> str:
+    """Why a file can be cut by a process that this one does not trust; "" if it can't be."""
+    if owner == trusted_uid:
+        return ""
+    if owner not in own:
+        return f"it belongs to {user_name(owner)}, who could cut it under this process"
+    if mode & _OTHERS_WRITE:
+        return f"its mode {stat.S_IMODE(mode):#o} lets other users cut it under this process"
+    return ""
+
+
+def _seals(fd: int) -> int | None:
+    """The seals of a file in memory; None for a file of another file system."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return None
+
+
+def _is_memfd(fd: int) -> bool:
+    # Named objects are in a file system that is mounted somewhere. A memfd is in none, and its
+    # text is not a path, whatever its label.
+    return path_of_fd(fd).startswith("/memfd:")

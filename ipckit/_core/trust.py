@@ -1,0 +1,85 @@
+"""Whose object it is: what another user made is not used unless the caller allows that user.
+
+A name or a key is open to all users. One that creates it first, with a mode that lets others in,
+keeps the right to change what is in it. A process that expects its own object would read what
+another user wrote, and with pickle run that user's code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ipckit._core.limits import user_name
+from ipckit.errors import AccessDenied, InvalidArgument
+
+if TYPE_CHECKING:
+    from ipckit._core.sysv import Status
+
+_UID_END: Final = 2**32 - 1  # which stands for no user
+# The owner is trusted, so that only what others may do counts.
+_OTHERS: Final = 0o077
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which objects a call accepts.
+
+    Args:
+        owner_uid: a user whose objects are accepted beside those of the caller's effective user
+            and of root.
+        mode: the widest mode that is accepted for group and others; None for any.
+
+    Raises:
+        TypeError: `owner_uid` is not an int.
+        InvalidArgument: `owner_uid` is out of range.
+    """
+
+    owner_uid: int | None = None
+    mode: int | None = None
+
+    def __post_init__(self) -> None:
+        uid = self.owner_uid
+        if uid is None:
+            return
+        if isinstance(uid, bool) or not isinstance(uid, int):
+            message = f"owner_uid is an int or None, not {type(uid).__name__}"
+            raise TypeError(message)
+        if not 0 <= uid < _UID_END:
+            message = f"owner_uid is {uid}; it takes 0 to {_UID_END - 1}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+
+    def check_file(self, fd: int, *, op: str, target: str) -> None:
+        """Check what a descriptor is open on.
+
+        Raises:
+            AccessDenied: it is another user's, or its mode is wider.
+        """
+        found = os.fstat(fd)
+        self._check((found.st_uid,), found.st_mode, op, target)
+
+    def check_sysv(self, found: Status, *, op: str, target: str) -> None:
+        """Check a System V object.
+
+        Raises:
+            AccessDenied: it is another user's, or its mode is wider.
+        """
+        # The creator keeps the owner's rights after IPC_SET has given the object to another user.
+        self._check((found.uid, found.cuid), found.mode, op, target)
+
+    def _check(self, uids: tuple[int, ...], mode: int, op: str, target: str) -> None:
+        own = os.geteuid()
+        mode &= 0o777
+        for who, uid in zip(("owner", "creator"), uids, strict=False):
+            if uid not in {own, 0, self.owner_uid}:
+                message = f"the {who} is {user_name(uid)}, the mode {mode:04o}, and this process "
+                message += f"runs as {user_name(own)}"
+                hint = f"owner_uid={uid} accepts it, if that user may decide what is in it"
+                raise AccessDenied(message, errno=errno.EACCES, op=op, target=target, hint=hint)
+        if self.mode is not None and mode & ~self.mode & _OTHERS:
+            message = f"the owner is {user_name(uids[0])}, the mode {mode:04o}, which is wider "
+            message += f"than the {self.mode:04o} that was asked for"
+            hint = f"mode=0o{mode:o} accepts it, with what that lets other users read or change"
+            raise AccessDenied(message, errno=errno.EACCES, op=op, target=target, hint=hint)

@@ -1,0 +1,1 @@
+"""The IPC objects that exist, and the processes that hold them."""

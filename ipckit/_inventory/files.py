@@ -1,0 +1,319 @@
+"""What lives in a file: POSIX segments, semaphores and queues, channels, and memfds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import ipckit._native as native
+from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
+from ipckit._inventory.model import CHANNEL_PREFIX, SEMAPHORE_PREFIX, IpcObject, Process, Use
+from ipckit._inventory.proc_text import mounts
+from ipckit._inventory.processes import SHM, Processes, read
+from ipckit._inventory.recognize import has_object_name, is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from ipckit._inventory.model import Kind
+    from ipckit._inventory.processes import Found
+
+_BLOCK: Final = 512  # st_blocks counts these
+_VALUE_BYTES: Final = 4
+_SEM_T_BYTES: Final = 32
+_QUEUE_BYTES: Final = 80  # a POSIX queue's file is as long as the line that it shows
+NOT_MOUNTED: Final = (
+    "POSIX queues: no mqueue file system is mounted; as root they are seen without it"
+)
+_NOT_OURS: Final = Verdict(
+    "unknown",
+    "not ours to judge: a file that nobody has open, and nothing shows that it is an IPC object",
+    ("whether it is an IPC object",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file that stands for an object, as its directory showed it.
+
+    Attributes:
+        kind: what it stands for.
+        name: what the object is called.
+        file: the file's own name.
+        directory: an open descriptor of the directory it is in.
+        status: fstat's.
+    """
+
+    kind: Kind
+    name: str
+    file: str
+    directory: int
+    status: os.stat_result
+
+
+def _kind(file: str) -> tuple[Kind, str]:
+    """What a file of /dev/shm stands for, and its name as an object."""
+    if file.startswith(CHANNEL_PREFIX):
+        return "channel", file.removeprefix(CHANNEL_PREFIX)
+    if file.startswith(SEMAPHORE_PREFIX):
+        return "posix-semaphore", f"/{file.removeprefix(SEMAPHORE_PREFIX)}"
+    return "posix-segment", f"/{file}"
+
+
+@contextmanager
+def memory_directory() -> Generator[int]:
+    """A descriptor of /dev/shm, for the length of the block; may raise OSError."""
+    fd = os.open(SHM, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def queue_directory() -> Generator[int | None]:
+    """A descriptor of the directory of POSIX queues; None where there is no way to it.
+
+    A mount may be of another IPC namespace, so where a directory of our own can be had it goes
+    first.
+    """
+    fd = None
+    try:
+        fd = native.mqueue_directory()
+    except OSError:
+        for mount in mounts(read("/proc/self/mountinfo")):
+            if mount.type == b"mqueue":
+                with suppress(OSError):
+                    fd = os.open(mount.point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    break
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
+    """The objects of a directory: of POSIX queues, or of /dev/shm."""
+    for file in sorted(os.listdir(directory)):
+        with suppress(FileNotFoundError):
+            status = os.stat(file, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                kind, name = _kind(file)
+                if queues:
+                    kind, name = "posix-queue", f"/{file}"
+                yield Entry(kind, name, file, directory, status)
+
+
+@contextmanager
+def opened(directory: int, file: str) -> Generator[int | None]:
+    """A descriptor of a file for the length of the block; None if it may not be opened.
+
+    Args:
+        directory: a descriptor of the directory.
+        file: the file's name in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(file, flags, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def is_alone(fd: int | None) -> bool | None:
+    """Whether no other process has a file open or mapped, which stays so until it is closed.
+
+    The kernel grants a write lease under just that condition, whatever namespaces the others live
+    in. A process that opens the file meanwhile waits until `fd` is closed. See fcntl(2).
+
+    Returns:
+        None if that can't be told: the file may not be opened, or belongs to another user.
+    """
+    if fd is None:
+        return None
+    try:
+        # The kernel sends SIGIO when another process opens the file, which would end this process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
+    if entry.kind == "posix-queue":
+        return _queue(entry)
+    used = Use(bytes=entry.status.st_blocks * _BLOCK)
+    details: dict[str, int | str] = {"inode": entry.status.st_ino}
+    if entry.kind == "posix-semaphore":
+        data = _start(entry, _SEM_T_BYTES)
+        if len(data) == _SEM_T_BYTES:
+            # glibc on 64 bits: the value, then how many wait, in one word.
+            value, waiting = (
+                int.from_bytes(data[at : at + _VALUE_BYTES], sys.byteorder)
+                for at in (0, _VALUE_BYTES)
+            )
+            used = Use(bytes=used.bytes, values=(value,))
+            details["waiting"] = waiting
+    return entry.status.st_size, used, details
+
+
+def _start(entry: Entry, size: int) -> bytes:
+    """The first bytes of an entry's file; b"" where it may not be read."""
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(entry.file, flags, dir_fd=entry.directory)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)
+
+
+def _queue(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
+    details: dict[str, int | str] = {"inode": entry.status.st_ino}
+    try:
+        fd = os.open(entry.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=entry.directory)
+    except OSError:
+        return 0, Use(), details
+    try:
+        fields = dict(
+            part.split(":", 1) for part in os.read(fd, 256).decode().split() if ":" in part
+        )
+        _, most, longest, queued = native.mq_getattr(fd)
+    finally:
+        os.close(fd)
+    details |= {"maxmsg": most, "msgsize": longest}
+    details |= {
+        name.lower(): int(value) for name, value in fields.items() if name != "QSIZE" and value
+    }
+    return most * longest, Use(messages=queued, bytes=int(fields["QSIZE"])), details
+
+
+def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
+    """The object of an entry.
+
+    Raises:
+        FileNotFoundError: it was removed meanwhile.
+    """
+    status = entry.status
+    size, used, details = _size_and_use(entry)
+    times = {"modified": status.st_mtime}
+    if entry.kind != "posix-queue":  # the others of a queue change as it is looked at
+        times["changed"] = status.st_ctime
+    verdict, holders, known = NOT_ASKED, tuple[Process, ...](), True
+    if processes is not None:
+        holders = processes.having((status.st_dev, status.st_ino))
+        doubts, held = [], ""
+        with opened(entry.directory, entry.file) as fd:
+            sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
+            # Another user's semaphore that may not be read is not called a person's file.
+            known = sure or (fd is None and has_object_name(entry.file))
+            if not holders:
+                alone = is_alone(fd)
+                held = "open or mapped" if alone is False else ""
+                if alone is None and not processes.complete:
+                    doubts = ["who has it open: it is another user's"]
+        verdict = judge(
+            holders, (), doubts=doubts, held=held, orphaned="nobody has it open or mapped"
+        )
+        if verdict.state == "orphaned" and not sure:
+            verdict = _NOT_OURS
+    return IpcObject(
+        kind=entry.kind,
+        name=entry.name,
+        key=None,
+        id=status.st_ino,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        owner=user_of(status.st_uid),
+        group=group_of(status.st_gid),
+        mode=stat.S_IMODE(status.st_mode),
+        size=size,
+        used=used,
+        holders=holders,
+        times=times,
+        age=max(0.0, now - max(times.values())),
+        state=verdict.state,
+        reason=verdict.reason,
+        unseen=verdict.unseen,
+        details=details,
+        identity=(status.st_dev, status.st_ino),
+        recognized=known,
+    )
+
+
+def unlinked(
+    processes: Processes, seen: set[tuple[int, int]], queues: int | None
+) -> Iterator[IpcObject]:
+    """What has no name any more, or never had one: memfds, and segments and queues in use still.
+
+    Args:
+        processes: who has what open.
+        seen: the device and inode of what has a name.
+        queues: the device of POSIX queues; None where they could not be listed: those that some
+            process has open are given then, with a name or without.
+    """
+    for file, found in processes.files.items():
+        kind = None if file in seen else _kind_of_found(processes, file, found, queues)
+        if kind is None:
+            continue
+        holders = processes.having(file)
+        verdict = judge(holders, (), held="open", orphaned="")
+        path = found.path.removeprefix(os.fspath(SHM))
+        name = _kind(path[1:])[1] if kind in {"channel", "posix-semaphore"} else path
+        details: dict[str, int | str] = {"inode": file[1]}
+        if found.deleted and kind != "memfd":
+            details["unlinked"] = 1
+        yield IpcObject(
+            kind=kind,
+            name=name.removeprefix("/memfd:"),
+            key=None,
+            id=file[1],
+            uid=found.uid,
+            gid=found.gid,
+            owner="" if found.uid is None else user_of(found.uid),
+            group="" if found.gid is None else group_of(found.gid),
+            mode=found.mode,
+            size=found.size,
+            holders=holders,
+            state=verdict.state,
+            reason=verdict.reason,
+            unseen=() if found.size is not None else ("its size: nobody has it open",),
+            details=details,
+            identity=file,
+        )
+
+
+def _kind_of_found(
+    processes: Processes, file: tuple[int, int], found: Found, queues: int | None
+) -> Kind | None:
+    if found.path.startswith("/memfd:"):
+        return "memfd"
+    if file[0] == processes.shm_device and found.deleted:
+        return _kind(Path(found.path).name)[0]
+    if queues is not None:
+        return "posix-queue" if found.deleted and file[0] == queues else None
+    # Only a queue's file is one of this length in the root of a device without a disk.
+    is_queue = found.size == _QUEUE_BYTES and os.major(file[0]) == 0 and "/" not in found.path[1:]
+    return "posix-queue" if is_queue and not found.foreign else None

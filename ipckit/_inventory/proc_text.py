@@ -1,0 +1,206 @@
+"""The texts of /proc that the inventory reads; see proc(5)."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD
+_FLAGS_FIELD: Final = 6  # of those behind the name; proc(5) counts three more
+_THREADS_FIELD: Final = 17
+_START_FIELD: Final = 19
+_DEAD_STATES: Final = frozenset(b"ZXx")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What /proc/PID/stat tells.
+
+    Attributes:
+        name: the program's name, of 15 bytes at most.
+        runs: it is no zombie: some thread of it still runs.
+        kernel: it is a thread of the kernel, which has no memory and no descriptors.
+        start: when it started, in clock ticks since boot.
+    """
+
+    name: str
+    runs: bool
+    kernel: bool
+    start: int
+
+
+def process_stat(text: bytes) -> ProcessStat:
+    """Read /proc/PID/stat."""
+    # The name stands in parentheses and may itself hold some.
+    end = text.rindex(b")")
+    fields = text[end + 2 :].split()
+    return ProcessStat(
+        name=os.fsdecode(text[text.index(b"(") + 1 : end]),
+        # A main thread can end, and be a zombie, while others go on.
+        runs=fields[0][0] not in _DEAD_STATES or int(fields[_THREADS_FIELD]) > 1,
+        kernel=bool(int(fields[_FLAGS_FIELD]) & _KERNEL_THREAD),
+        start=int(fields[_START_FIELD]),
+    )
+
+
+def command_line(text: bytes) -> str:
+    """/proc/PID/cmdline as one line."""
+    return os.fsdecode(text.rstrip(b"\0").replace(b"\0", b" "))
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """One mapping that is of interest.
+
+    Attributes:
+        device: the file's device, as st_dev has it.
+        inode: the file's inode; for a System V segment its id.
+        path: what the kernel calls it, without its mark for a file that was unlinked.
+        deleted: it had that mark.
+    """
+
+    device: int
+    inode: int
+    path: str
+    deleted: bool
+
+
+_DELETED: Final = " (deleted)"
+# From the start of a line, because a path may hold blanks, and behind them what looks like the rest
+# of a line: the addresses, the permissions, the offset, the device, the inode.
+_LINE: Final = rb"\n[0-9a-f]+-[0-9a-f]+ [-r][-w][-x][ps] [0-9a-f]+ "
+_MAPPED: Final = rb"([0-9a-f]+):([0-9a-f]+) (\d+) +(/(?:SYSV|memfd:|dev/shm/)[^\n]*)"
+_MARKS: Final = (b" /SYSV", b" /memfd:", b" /dev/shm/")
+_PLAIN: Final = re.compile(_LINE + _MAPPED)
+
+
+def maps_pattern(device: int | None) -> re.Pattern[bytes]:
+    """What finds IPC objects in /proc/PID/maps.
+
+    Args:
+        device: that of /dev/shm, which other processes may have mounted elsewhere; None where
+            there is none.
+    """
+    if device is None:
+        return _PLAIN
+    major, minor = os.major(device), os.minor(device)
+    other = rb"(%02x):(%02x) (\d+) +(/[^\n]*)" % (major, minor)
+    return re.compile(_LINE + b"(?:" + other + b"|" + _MAPPED + b")")
+
+
+def mapped_files(text: bytes, pattern: re.Pattern[bytes] = _PLAIN) -> Iterator[MappedFile]:
+    """The IPC objects in /proc/PID/maps."""
+    # Most processes have none, and a search for a mark says so sooner than the pattern.
+    if pattern is _PLAIN and not any(mark in text for mark in _MARKS):
+        return
+    for match in pattern.finditer(b"\n" + text):
+        major, minor, inode, path = (group for group in match.groups() if group is not None)
+        name = os.fsdecode(path)
+        yield MappedFile(
+            os.makedev(int(major, 16), int(minor, 16)),
+            int(inode),
+            name.removesuffix(_DELETED),
+            name.endswith(_DELETED),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UnixRow:
+    """One UNIX socket of a network namespace.
+
+    Attributes:
+        inode: the socket's inode; 0 for a connection that was not accepted yet.
+        type: ``"stream"``, ``"dgram"``, ``"seqpacket"`` or ``"other"``.
+        listening: it accepts connections.
+        connected: it is connected.
+        name: its path, or ``@name``; "" for none.
+    """
+
+    inode: int
+    type: str
+    listening: bool
+    connected: bool
+    name: str
+
+
+SOCKET_TYPES: Final = {1: "stream", 2: "dgram", 5: "seqpacket"}
+_ACCEPTS: Final = 0x10000
+_CONNECTED: Final = (2, 3)  # SS_CONNECTING is a connection that was not accepted yet
+# An address, which may be hidden, the count of references, the protocol; then what is wanted.
+_UNIX_ROW: Final = re.compile(
+    rb"\n[0-9a-f]{8,16}: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +"
+    rb"([0-9]{1,20})(?=[ \n]|\Z)"
+)
+
+
+def socket_name(address: bytes) -> str:
+    """The name of a socket, from its sun_path; "" for none."""
+    if address[:1] == b"\0":
+        return "@" + os.fsdecode(address[1:])
+    path = os.fsdecode(address.partition(b"\0")[0])
+    # A relative path that begins with @ is no abstract name.
+    return f"./{path}" if path.startswith("@") else path
+
+
+def unix_rows(text: bytes) -> Iterator[UnixRow]:
+    """Read /proc/net/unix.
+
+    A name may hold anything, also line ends and a whole line as the kernel writes it. Such a line
+    can't be told from a real one: ask `_inventory_diag` first.
+    """
+    matches = list(_UNIX_ROW.finditer(text))
+    ends = [match.start() for match in matches[1:]] + [len(text)]
+    for match, end in zip(matches, ends, strict=True):
+        flags, kind, state = (int(group, 16) for group in match.groups()[:3])
+        name = text[match.end() : end]
+        yield UnixRow(
+            inode=int(match[4]),
+            type=SOCKET_TYPES.get(kind, "other"),
+            listening=bool(flags & _ACCEPTS),
+            connected=state in _CONNECTED,
+            # One blank is the kernel's, and after the last name a line end.
+            name=os.fsdecode(name.removesuffix(b"\n")[1:] if end == len(text) else name[1:]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of /proc/PID/mountinfo.
+
+    Attributes:
+        point: where it is mounted.
+        type: the file system's type, such as ``"proc"``.
+        options: the file system's own, such as ``"hidepid=invisible"``.
+    """
+
+    point: bytes
+    type: bytes
+    options: frozenset[bytes]
+
+
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_POINT_FIELD: Final = 4
+_FIRST_OPTIONAL: Final = 6  # any number of optional fields, and then a dash
+_BEHIND_DASH: Final = 4  # the dash, the type, the source, the options
+
+
+def mounts(text: bytes) -> Iterator[Mount]:
+    """Read /proc/PID/mountinfo; see proc(5).
+
+    The kernel escapes blanks, tabs, line ends and backslashes of paths, and nothing else: other
+    characters that Python takes for line ends may stand in a path that a user chose.
+    """
+    for line in text.split(b"\n"):
+        fields = line.split(b" ")
+        if b"-" not in fields[_FIRST_OPTIONAL:]:
+            continue
+        dash = fields.index(b"-", _FIRST_OPTIONAL)
+        if len(fields) < dash + _BEHIND_DASH:
+            continue
+        point = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[_POINT_FIELD])
+        yield Mount(point, fields[dash + 1], frozenset(fields[dash + 3].split(b",")))

@@ -1,0 +1,263 @@
+"""System V queues, segments and semaphore sets: who uses them, as far as the kernel tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import ipckit._native as native
+from ipckit._inventory.judge import (
+    NOT_ASKED,
+    Verdict,
+    few,
+    gone,
+    group_of,
+    judge,
+    shown,
+    user_of,
+)
+from ipckit._inventory.model import IpcObject, Process, Use
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipckit._inventory.model import Kind
+    from ipckit._inventory.processes import Processes
+    from ipckit.msgq import SysVMessageQueueStat
+    from ipckit.sem import SysVSemaphoreSetStat
+    from ipckit.shm import SysVSharedMemoryStat
+
+_OUTSIDE: Final = "a process of another pid namespace"
+_KEY_MASK: Final = 0xFFFFFFFF
+
+
+def _object(
+    kind: Kind,
+    stat: Any,
+    *,
+    size: int,
+    used: Use,
+    verdict: Verdict,
+    times: dict[str, int],
+    now: float,
+    creator: Process | None = None,
+    users: Sequence[Process] = (),
+    holders: Sequence[Process] = (),
+) -> IpcObject:
+    set_times: dict[str, float] = {name: time for name, time in times.items() if time}
+    return IpcObject(
+        kind=kind,
+        name="",
+        key=stat.key & _KEY_MASK,
+        id=stat.id,
+        uid=stat.uid,
+        gid=stat.gid,
+        owner=user_of(stat.uid),
+        group=group_of(stat.gid),
+        mode=stat.mode & 0o777,
+        size=size,
+        used=used,
+        creator=creator,
+        users=tuple(users),
+        holders=tuple(holders),
+        times=set_times,
+        age=max(0.0, now - max(set_times.values(), default=now)),
+        state=verdict.state,
+        reason=verdict.reason,
+        unseen=verdict.unseen,
+        details={name: getattr(stat, name) for name in stat.__slots__},
+        identity=(stat.id, stat.ctime, stat.key, stat.cuid, stat.cgid, getattr(stat, "cpid", 0)),
+    )
+
+
+def _hidden(processes: Processes) -> list[str]:
+    return [] if processes.whole else list(processes.unseen[:1])
+
+
+def _recorded(
+    processes: Processes, records: Sequence[tuple[int, str, int]]
+) -> tuple[list[Process], list[str]]:
+    """The processes on record, each with what it did and when; and what hides one."""
+    users = [processes.on_record(pid, how, when) for pid, how, when in records if pid]
+    # The kernel shows 0 for a process that has no number in this pid namespace.
+    return users, [_OUTSIDE] if any(when and not pid for pid, _, when in records) else []
+
+
+def _unused(
+    processes: Processes, stat: Any, call: str, ignored: frozenset[int]
+) -> tuple[str, list[str]]:
+    """Of an object that no process is on record for: why it is orphaned, and what speaks against.
+
+    The kernel keeps no creator of it. Whoever made it ran by then, as that user, and can make the
+    call; where no such process is left, nobody has it.
+    """
+    makers = [pid for pid in processes.makers(stat.cuid, stat.ctime, call) if pid not in ignored]
+    user = user_of(stat.cuid)
+    if not processes.first:
+        return "", ["who made it, for it was never used: perhaps one of another pid namespace"]
+    if makers:
+        commands = [processes.command(pid) for pid in makers]
+        return "", [f"who made it, for it was never used; {few(commands)} may have"]
+    return f"never used, and no process of {user} that may have made it runs still", []
+
+
+def queue(
+    stat: SysVMessageQueueStat,
+    processes: Processes | None,
+    now: float,
+    ignored: frozenset[int] = frozenset(),
+) -> IpcObject:
+    """A queue."""
+    verdict, holders, users = NOT_ASKED, tuple[Process, ...](), list[Process]()
+    if processes is not None:
+        holders = processes.waiting("sysv-queue", stat.id)
+        records = [(stat.lspid, "sent", stat.stime), (stat.lrpid, "received", stat.rtime)]
+        users, doubts = _recorded(processes, records)
+        why = gone(users)
+        if not (holders or users or doubts):
+            why, doubts = _unused(processes, stat, "msgget", ignored)
+        doubts += _hidden(processes)
+        dark = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
+        if dark:
+            commands = [processes.command(pid) for pid in dark]
+            doubts.append(f"whether others wait on it; {few(commands)} can't be looked into")
+        verdict = judge(holders, users, doubts=doubts, orphaned=f"nobody waits on it; {why}")
+    return _object(
+        "sysv-queue",
+        stat,
+        size=stat.qbytes,
+        used=Use(messages=stat.qnum, bytes=stat.cbytes),
+        verdict=verdict,
+        times={"changed": stat.ctime, "sent": stat.stime, "received": stat.rtime},
+        now=now,
+        users=users,
+        holders=holders,
+    )
+
+
+def segment(
+    stat: SysVSharedMemoryStat,
+    processes: Processes | None,
+    now: float,
+    ignored: frozenset[int] = frozenset(),
+) -> IpcObject:
+    """A segment."""
+    del ignored
+    verdict, holders = NOT_ASKED, tuple[Process, ...]()
+    users: list[Process] = []
+    creator = None
+    if processes is not None:
+        holders = processes.attached(stat.id) if stat.nattch else ()
+        # Both were alive when it was made, or attached or detached.
+        creator = processes.on_record(stat.cpid, "created", stat.ctime) if stat.cpid else None
+        last = max(stat.atime, stat.dtime)
+        how = "detached" if stat.dtime > stat.atime else "attached"
+        users, doubts = _recorded(processes, [(stat.lpid, how, last)])
+        doubts += [] if stat.cpid else [_OUTSIDE]
+        verdict = judge(
+            holders,
+            [each for each in (creator, *users) if each],
+            doubts=[*dict.fromkeys(doubts), *_hidden(processes)],
+            held=f"attached {stat.nattch} times" if stat.nattch else "",
+            orphaned=f"not attached; {gone([each for each in (creator, *users) if each])}",
+        )
+    return _object(
+        "sysv-segment",
+        stat,
+        size=stat.segsz,
+        used=Use(attached=stat.nattch),
+        verdict=verdict,
+        times={"changed": stat.ctime, "attached": stat.atime, "detached": stat.dtime},
+        now=now,
+        creator=creator,
+        users=users,
+        holders=holders,
+    )
+
+
+def semaphores(
+    stat: SysVSemaphoreSetStat,
+    processes: Processes | None,
+    now: float,
+    ignored: frozenset[int] = frozenset(),
+) -> IpcObject:
+    """A semaphore set."""
+    values, pids, waiting = _look_into(stat)
+    verdict, holders, users = NOT_ASKED, tuple[Process, ...](), list[Process]()
+    if processes is not None:
+        holders = processes.waiting("sysv-semaphores", stat.id)
+        when = max(stat.otime, stat.ctime)
+        # A semaphore that was never touched has no pid, and needs none.
+        users, doubts = _recorded(processes, [(pid, "operated", when) for pid in pids or ()])
+        why = gone(users)
+        if values is None:
+            mode = stat.mode & 0o777
+            doubts = [f"its semaphores: the owner is {user_of(stat.uid)}, the mode {mode:04o}"]
+        elif stat.otime and not any(pids or ()):
+            doubts = [_OUTSIDE]
+        elif not (holders or users):
+            why, doubts = _unused(processes, stat, "semget", ignored)
+        verdict = judge(
+            holders,
+            users,
+            doubts=[*dict.fromkeys(doubts), *_hidden(processes)],
+            held=f"{waiting} waiting" if waiting else "",
+            orphaned=f"nobody waits on it; {why}",
+        )
+    return _object(
+        "sysv-semaphores",
+        stat,
+        size=stat.nsems,
+        used=Use(values=values),
+        verdict=verdict,
+        times={"changed": stat.ctime, "operated": stat.otime},
+        now=now,
+        users=users,
+        holders=holders,
+    )
+
+
+def together(objects: list[IpcObject], processes: Processes) -> list[IpcObject]:
+    """Call in use what was made at the same moment as an object that is, by the same user.
+
+    A program that has several often leaves no trace in some: fakeroot's daemon waits on its queue,
+    while its semaphores only have its dead clients on record.
+    """
+    known: dict[tuple[int, int], tuple[IpcObject, Process]] = {}
+    for each in objects:
+        for process in (*each.holders, *each.users):
+            moment = int(each.details["cuid"]), int(each.details["ctime"])
+            if process.alive and processes.ran_at(process.pid, moment[1]):
+                known.setdefault(moment, (each, process))
+    doubtful = {"orphaned", "unknown"}
+    return [_with_others(each, known) if each.state in doubtful else each for each in objects]
+
+
+def _with_others(
+    item: IpcObject, known: dict[tuple[int, int], tuple[IpcObject, Process]]
+) -> IpcObject:
+    cuid, ctime = int(item.details["cuid"]), int(item.details["ctime"])
+    for moment in (ctime, ctime - 1, ctime + 1):
+        if (cuid, moment) in known:
+            other, process = known[cuid, moment]
+            reason = f"made at the same moment as {other.address}; {shown(process)} {process.how}"
+            return replace(item, state="used", reason=reason)
+    return item
+
+
+def _look_into(
+    stat: SysVSemaphoreSetStat,
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None, int]:
+    """A set's values, who last changed each, and how many wait; None where that is forbidden."""
+    try:
+        values = tuple(native.sem_getall(stat.id))
+        indexes = range(len(values))
+        pids = dict.fromkeys(native.sem_get(stat.id, i, native.GETPID) for i in indexes)
+        waiting = sum(
+            native.sem_get(stat.id, i, command)
+            for i in indexes
+            for command in (native.GETNCNT, native.GETZCNT)
+        )
+    except OSError:
+        return None, None, 0
+    return values, tuple(pids), waiting

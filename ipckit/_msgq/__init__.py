@@ -1,0 +1,1 @@
+"""Message queues, System V's and POSIX's."""

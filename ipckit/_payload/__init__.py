@@ -1,0 +1,1 @@
+"""What the bytes of a payload mean: C types, structs, codecs."""

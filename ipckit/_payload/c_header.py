@@ -1,0 +1,149 @@
+"""A Struct as a C header that checks itself, and a C header as Struct classes in Python."""
+
+from __future__ import annotations
+
+import errno
+import keyword
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._payload import fields
+from ipckit._payload.c_types import ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit._payload.structs import Struct, StructType
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ipckit._payload.plan import Plan
+
+# Where Python has two names for what C calls one type, the first: Float and not Float32.
+_PYTHON_NAMES: Final[dict[Scalar, str]] = {
+    scalar: name
+    for name, scalar in reversed(list(vars(fields).items()))
+    if isinstance(scalar, Scalar)
+}
+_LONGEST_LINE: Final = 99
+
+
+# -- to C ------------------------------------------------------------------------------------------
+
+
+def _asserts(plan: Plan) -> str:
+    name = plan.name
+    lines = [f'_Static_assert(sizeof({name}) == {plan.size}, "{name} has {plan.size} bytes");']
+    for field in plan.fields:
+        place = f"offsetof({name}, {field.name}) == {field.offset}"
+        size = f"sizeof((({name} *)0)->{field.name}) == {field.size}"
+        lines.append(f'_Static_assert({place}, "{name}.{field.name} is at {field.offset}");')
+        lines.append(f'_Static_assert({size}, "{name}.{field.name} has {field.size} bytes");')
+    return "\n".join(lines) + "\n"
+
+
+def c_header(struct: StructType, origin: str = "") -> str:
+    """A header for C11, C++11 and later that declares a struct and those within it.
+
+    It does not compile where the compiler lays a field out elsewhere than ipckit does.
+
+    Args:
+        struct: a Struct class with fields.
+        origin: where the class is, for the comment at the top; such as ``records:Stu``.
+
+    Raises:
+        InvalidArgument: a name is not possible in C, or two structs share one.
+    """
+    plan = struct.__plan__
+    guard = re.sub(r"\W", "_", plan.name).upper() + "_H"
+    includes: list[str] = []
+    declarations: list[str] = []
+    for line in struct.c_declaration().splitlines():
+        (includes if line.startswith("#include") else declarations).append(line)
+    includes = sorted({*includes, "#include <stddef.h>"})
+    parts = [
+        f"/* {plan.name}, {plan.size} bytes: the layout of {origin or plan.name}. */",
+        f"/* Fingerprint {plan.fingerprint}; written by `ipckit header`. */\n",
+        f"#ifndef {guard}\n#define {guard}\n",
+        "\n".join(includes) + "\n",
+        "#ifdef __cplusplus\n#define _Static_assert static_assert\n#endif\n",
+        "\n".join(declarations).strip() + "\n",
+    ]
+    seen: dict[str, Plan] = {each.name: each for each in plan.inner_first()}
+    parts.extend(_asserts(each) for each in seen.values())
+    return "\n".join([*parts, f"#endif /* {guard} */\n"])
+
+
+# -- to Python -------------------------------------------------------------------------------------
+
+
+def _annotation(ctype: CType, used: set[str]) -> str:
+    """The annotation of a field, and the names that it takes from ipckit."""
+    if isinstance(ctype, Text | Raw):
+        name = "Char" if isinstance(ctype, Text) else "Bytes"
+        used.add(name)
+        return f"{name}[{ctype.size}]"
+    if isinstance(ctype, ArrayOf):
+        used.add("Array")
+        return f"Array[{_annotation(ctype.item, used)}, {ctype.count}]"
+    if isinstance(ctype, Nested):
+        return ctype.struct.__name__
+    assert isinstance(ctype, Scalar)  # noqa: S101 - there is no other kind
+    name = _PYTHON_NAMES[ctype]
+    used.add(name)
+    return name
+
+
+def _class(plan: Plan, used: set[str]) -> str:
+    packed = ", packed=True" if plan.packed else ""
+    lines = [f"class {plan.name}(Struct{packed}):  # {plan.size} bytes"]
+    for name, ctype, _ in plan.members:
+        # A class body would take __x for _Class__x.
+        if keyword.iskeyword(name) or (name.startswith("__") and not name.endswith("__")):
+            message = f"{plan.name}.{name}: Python cannot have a field of that name"
+            hint = "Struct.from_c takes it; getattr and setattr reach it"
+            raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
+        lines.append(f"    {name}: {_annotation(ctype, used)}")
+    return "\n".join(lines) + "\n"
+
+
+def _import(names: set[str]) -> str:
+    line = f"from ipckit import {', '.join(sorted(names))}"
+    if len(line) <= _LONGEST_LINE:
+        return line + "\n"
+    return "from ipckit import (\n" + "".join(f"    {name},\n" for name in sorted(names)) + ")\n"
+
+
+def _all_structs(source: str, name: str | None) -> list[Plan]:
+    """The plans of the structs that C text declares, in order; of one and those within it."""
+    try:
+        from ipckit._payload import c_parser  # noqa: PLC0415
+    except ImportError as exc:
+        raise InvalidArgument(str(exc), errno=errno.EINVAL) from None
+    made: list[Plan] = []
+
+    def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
+        namespace: dict[str, Any] = {"__annotations__": dict(types), "__module__": __name__}
+        struct = StructType(class_name, (Struct,), namespace, packed=packed)
+        made.append(struct.__plan__)
+        return struct
+
+    last = c_parser.parse(source, name, make)
+    return made if name is None else list(dict.fromkeys(last.__plan__.inner_first()))
+
+
+def python_source(source: str, name: str | None = None, origin: str = "") -> str:
+    """Python text that declares the structs of some C text as Struct classes.
+
+    Args:
+        source: C text, as `Struct.from_c` takes it.
+        name: take this struct, and those within it; by default all.
+        origin: where the text is, for the docstring; such as ``stu.h``.
+
+    Raises:
+        InvalidArgument: the text is not C, declares no such struct, or has what a Struct cannot
+            have; or pycparser is missing.
+    """
+    used = {"Struct"}
+    classes = [_class(plan, used) for plan in _all_structs(source, name)]
+    title = f"The structs of {origin}" if origin else "Structs of C"
+    head = f'"""{title}; written by ``ipckit header``."""\n'
+    return "\n\n".join(["\n".join([head, _import(used)]), *classes])

@@ -1,0 +1,296 @@
+"""The C types of fields: their size, their descriptor, and their names in numpy and in C."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from ipckit._core.lazy_numpy import np
+from ipckit._core.public import public
+from ipckit._native import Field
+from ipckit._payload.dtypes import check_arrays
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipckit._payload.structs import Struct, StructType
+
+MAX_SIZE: Final = sys.maxsize // 4
+
+
+class CType(ABC):
+    """A C type: its size and alignment in bytes on this machine."""
+
+    size: int
+    alignment: int
+
+    @abstractmethod
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        """The descriptor that reads and writes such a field at an offset of a record."""
+
+    @abstractmethod
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:
+        """The numpy dtype of the same bytes."""
+
+    @abstractmethod
+    def canonical(self, *, swap: bool) -> str:
+        """What the bytes mean, the same text on every machine that reads them the same way."""
+
+    @abstractmethod
+    def declare(self, name: str) -> str:
+        """The C declaration of a variable of this type, without the semicolon."""
+
+
+@dataclass(frozen=True)
+class Scalar(CType):
+    """A number or a truth value."""
+
+    code: str
+    size: int
+    alignment: int
+    c_name: str
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return Field(name, self.code, offset, self.size, swap)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:
+        native = np.dtype("?" if self.code == "?" else f"{self.code}{self.size}")
+        return native.newbyteorder("S") if swap else native
+
+    def canonical(self, *, swap: bool) -> str:
+        big = (sys.byteorder == "big") != swap
+        order = "" if self.size == 1 else ">" if big else "<"
+        return f"{order}{self.code}{self.size}"
+
+    def declare(self, name: str) -> str:
+        return f"{self.c_name} {name}"
+
+
+@dataclass(frozen=True)
+class Text(CType):
+    """UTF-8 text in a fixed number of bytes, up to the first NUL."""
+
+    size: int
+    alignment = 1
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return Field(name, "c", offset, self.size, swap)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - it has an order of its own
+        return np.dtype(f"S{self.size}")
+
+    def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
+        return f"c{self.size}"
+
+    def declare(self, name: str) -> str:
+        return f"char {name}[{self.size}]"
+
+
+@dataclass(frozen=True)
+class Raw(CType):
+    """A fixed number of bytes."""
+
+    size: int
+    alignment = 1
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return Field(name, "s", offset, self.size, swap)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - it has an order of its own
+        return np.dtype(f"V{self.size}")
+
+    def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
+        return f"s{self.size}"
+
+    def declare(self, name: str) -> str:
+        return f"unsigned char {name}[{self.size}]"
+
+
+class Nested(CType):
+    """A struct inside a struct."""
+
+    def __init__(self, struct: StructType) -> None:
+        self.struct = struct
+        self.size = struct.size
+        self.alignment = struct.alignment
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return Field(name, "r", offset, self.size, swap, self.struct)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - it has an order of its own
+        return self.struct.dtype
+
+    def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
+        return f"{{{self.struct.fingerprint}}}"
+
+    def declare(self, name: str) -> str:
+        return f"{self.struct.__name__} {name}"
+
+
+@dataclass(frozen=True)
+class ArrayOf(CType):
+    """So many values of one type, one after the other."""
+
+    item: CType
+    count: int
+
+    @property
+    def size(self) -> int:  # type: ignore[override] # derived here, stored in the others
+        """Bytes of the whole array."""
+        return self.item.size * self.count
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment of its items, in bytes."""
+        return self.item.alignment
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        kind = NumberArray if self.innermost.__class__ is Scalar else ItemArray
+        return Field(name, "o", offset, self.size, swap, kind(self, name, offset, swap=swap))
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:
+        return np.dtype((self.innermost.dtype(swap=swap), self.shape))
+
+    def canonical(self, *, swap: bool) -> str:
+        return f"{self.count}*{self.item.canonical(swap=swap)}"
+
+    def declare(self, name: str) -> str:
+        return self.item.declare(f"{name}[{self.count}]")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of items along each dimension, the outermost first."""
+        inner = self.item.shape if isinstance(self.item, ArrayOf) else ()
+        return (self.count, *inner)
+
+    @property
+    def innermost(self) -> CType:
+        """The type of the items of its items of its items."""
+        return self.item.innermost if isinstance(self.item, ArrayOf) else self.item
+
+
+class _ArrayField:
+    """What the Field of an array asks: for a view of the array, and to assign all of it."""
+
+    def __init__(self, array: ArrayOf, name: str, offset: int, *, swap: bool) -> None:
+        self.array = array
+        self.name = name
+        self.offset = offset
+        self.swap = swap
+
+
+class NumberArray(_ArrayField):
+    """Arrays of numbers are numpy arrays over the record's memory."""
+
+    def __init__(self, array: ArrayOf, name: str, offset: int, *, swap: bool) -> None:
+        super().__init__(array, name, offset, swap=swap)
+        self.shape = array.shape
+        self.dtype = array.innermost.dtype(swap=swap)
+
+    def view(self, record: Struct) -> np.ndarray[Any, Any]:
+        """The array, alive: what is written to it is written to the record."""
+        return np.ndarray(self.shape, self.dtype, buffer=memoryview(record), offset=self.offset)
+
+    def assign(self, record: Struct, value: object) -> None:
+        """Write the whole array, or raise and write nothing."""
+        check_arrays(value)
+        given = np.asarray(value)
+        if given.shape != self.shape:
+            message = f"field {self.name!r} takes shape {self.shape}, not {given.shape}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        self._check(given)
+        self.view(record)[...] = given.astype(self.dtype)
+
+    def _check(self, given: np.ndarray[Any, Any]) -> None:
+        """Refuse what numpy would silently wrap, cut or reinterpret."""
+        wanted = self.dtype
+        huge = given.dtype.kind == "O" and all(isinstance(item, int) for item in given.flat)
+        if wanted.kind == "f" and given.dtype.kind in "iuf":
+            largest = np.finfo(wanted).max
+            fits = not np.any(np.abs(given[np.isfinite(given)]) > largest)
+        elif wanted.kind in "iu" and given.dtype.kind in "iu":
+            limits = np.iinfo(wanted)
+            fits = int(given.min()) >= limits.min and int(given.max()) <= limits.max
+        elif wanted.kind == given.dtype.kind == "b":
+            fits = True
+        elif huge and wanted.kind in "iuf":
+            fits = False
+        else:
+            message = f"field {self.name!r} takes {wanted.name} values, not {given.dtype.name}"
+            raise TypeError(message)
+        if not fits:
+            message = f"field {self.name!r} takes {wanted.name} values, and some are out of range"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+
+
+class ItemArray(_ArrayField):
+    """Arrays of text, bytes and structs are sequences over the record's memory."""
+
+    def view(self, record: Struct) -> ArrayView:
+        """The array, alive: what is written to it is written to the record."""
+        return ArrayView(self, record)
+
+    def assign(self, record: Struct, value: Sequence[Any]) -> None:
+        """Write the whole array; the items before a bad one are written."""
+        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            message = f"field {self.name!r} takes a sequence of items, not {type(value).__name__}"
+            raise TypeError(message)
+        if len(value) != self.array.count:
+            message = f"field {self.name!r} takes {self.array.count} items, not {len(value)}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        for index, item in enumerate(value):
+            self.at(index).__set__(record, item)
+
+    def at(self, index: int) -> Field:
+        """The descriptor of one item."""
+        item = self.array.item
+        return item.field(f"{self.name}[{index}]", self.offset + index * item.size, swap=self.swap)
+
+
+@public("ipckit.structs")
+class ArrayView(Sequence[Any]):
+    """An array field of text, bytes or structs: a sequence of fixed length over its record.
+
+    Items are read from and written to the record's memory; an item that is a
+    struct is itself a view. A slice is a list.
+    """
+
+    __slots__ = ("_array", "_record")
+
+    def __init__(self, array: ItemArray, record: Struct) -> None:
+        self._array = array
+        self._record = record
+
+    def __len__(self) -> int:
+        return self._array.array.count
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return self._array.at(range(len(self))[index]).__get__(self._record)
+
+    def __setitem__(self, index: int, value: object) -> None:
+        self._array.at(range(len(self))[index]).__set__(self._record, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        items: Any = other
+        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
+            return NotImplemented
+        return list(self) == list(items)
+
+    __hash__ = None  # type: ignore[assignment] # its items change
+
+    def __repr__(self) -> str:
+        return repr(list(self))

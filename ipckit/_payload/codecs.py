@@ -1,0 +1,449 @@
+"""Codec: how a value becomes the bytes of a message, and they become a value again.
+
+`codec_for` finds the codec of a payload type. None of those it finds runs code
+that came with a message; `Pickle` does, and so must be asked for by name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import sys
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, overload
+
+from ipckit._core.lazy_numpy import is_dtype, is_scalar_type, np
+from ipckit._core.public import public
+from ipckit._native import record_from_bytes
+from ipckit._payload.dtypes import check_array, check_dtype, describe_dtype, same_dtype
+from ipckit._payload.meaning import describe_ctypes, describe_msgspec
+from ipckit._payload.structs import Struct
+from ipckit.errors import LayoutMismatch
+
+if TYPE_CHECKING:
+    import msgspec
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+StructT = TypeVar("StructT", bound=Struct)
+CtypesT = TypeVar("CtypesT", bound=ctypes.Structure | ctypes.Union)
+MsgspecT = TypeVar("MsgspecT", bound="msgspec.Struct")
+ScalarT = TypeVar("ScalarT", bound="np.generic")
+
+
+@public("ipckit.codec")
+class Codec(ABC, Generic[T]):
+    """Turns values of one type into bytes and back.
+
+    Attributes:
+        size: the bytes of every encoded value, or None where values differ.
+        accepts: the class whose instances `encode` takes.
+        fingerprint: short text that two programs share if they agree on the bytes.
+        name: the payload type's name, for messages.
+    """
+
+    size: int | None
+    accepts: type
+    fingerprint: str
+    name: str
+
+    @abstractmethod
+    def encode(self, value: T) -> Buffer:
+        """The bytes of a value.
+
+        Returns:
+            An object with the buffer protocol, C-contiguous; it may share the
+            value's memory. Its length is ``memoryview(result).nbytes``.
+
+        Raises:
+            TypeError: the value is not of this codec's type.
+        """
+
+    @abstractmethod
+    def decode(self, data: bytes) -> T:
+        """The value of some bytes; it shares no memory with them unless it is them.
+
+        Raises:
+            LayoutMismatch: the bytes are no such value; its ``raw`` is the bytes.
+        """
+
+    def _refuse(self, value: object) -> NoReturn:
+        cls = type(value)
+        given, wanted = cls.__name__, self.name
+        if given == wanted:
+            given = f"{cls.__module__}.{cls.__qualname__}"
+            wanted = f"{self.accepts.__module__}.{self.accepts.__qualname__}"
+        if given == wanted:
+            wanted = f"another class of that name, with fingerprint {self.fingerprint},"
+        message = f"the payload is a {given}, and {wanted} is wanted"
+        raise TypeError(message)
+
+    def _mismatch(self, data: bytes, why: str) -> LayoutMismatch:
+        error = LayoutMismatch(f"{why}, so they are no {self.name}", errno=errno.EBADMSG)
+        error.raw = bytes(data)
+        return error
+
+
+class _OneType(Codec[T]):
+    """A codec made from a type, by which it pickles."""
+
+    def __init__(self, payload: Any) -> None:
+        self._payload = payload
+        self._same: weakref.WeakSet[type] = weakref.WeakSet()  # classes that are the same type
+
+    def _check_class(self, value: object) -> None:
+        """Refuse an instance of a class that is not the same type.
+
+        Two classes with one fingerprint are the same type: a class that was defined again, or one
+        that only adds methods. A subclass with fields of its own is another type.
+
+        Raises:
+            TypeError: the value is of another type.
+        """
+        cls = type(value)
+        if cls is self.accepts or cls in self._same:
+            return
+        if not self._is_same(cls):
+            self._refuse(value)
+        self._same.add(cls)
+
+    def _is_same(self, cls: type[Any]) -> bool:
+        try:
+            codec: Codec[Any] = codec_for(cls)
+        except TypeError:
+            return False
+        return type(codec) is type(self) and codec.fingerprint == self.fingerprint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self._payload,))
+
+
+class _Plain(Codec[T]):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), ())
+
+
+@public("ipckit.codec")
+class BytesCodec(_Plain[bytes]):
+    """Bytes as they are; `encode` takes any C-contiguous bytes-like object."""
+
+    size = None
+    accepts = bytes
+    fingerprint = "bytes"
+    name = "bytes"
+
+    def encode(self, value: Buffer) -> Buffer:
+        """The value itself; TypeError for a masked array or one of Python objects."""
+        if isinstance(value, bytes):
+            return value
+        check_array(value)
+        try:
+            view = memoryview(value)
+        except TypeError:
+            self._refuse(value)
+        if not view.c_contiguous:
+            message = "the payload is not C-contiguous; copy it first"
+            raise TypeError(message)
+        return view
+
+    def decode(self, data: bytes) -> bytes:
+        """The bytes themselves."""
+        return bytes(data)
+
+
+@public("ipckit.codec")
+class StrCodec(_Plain[str]):
+    """Text as UTF-8."""
+
+    size = None
+    accepts = str
+    fingerprint = "utf-8"
+    name = "str"
+
+    def encode(self, value: str) -> bytes:
+        """The text in UTF-8; UnicodeEncodeError (a ValueError) for lone surrogates."""
+        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            self._refuse(value)
+        return value.encode()
+
+    def decode(self, data: bytes) -> str:
+        """The text; LayoutMismatch where it is not UTF-8."""
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self._mismatch(data, f"{len(data)} bytes are not UTF-8 ({error})") from None
+
+
+@public("ipckit.codec")
+class StructCodec(_OneType[StructT]):
+    """A `Struct`, which needs no encoding: it exports its own bytes."""
+
+    def __init__(self, payload: type[StructT]) -> None:
+        super().__init__(payload)
+        self.size = payload.size
+        self.accepts = payload
+        self.fingerprint = payload.fingerprint
+        self.name = payload.__name__
+
+    def encode(self, value: StructT) -> StructT:
+        """The value itself."""
+        self._check_class(value)
+        return value
+
+    def decode(self, data: bytes) -> StructT:
+        """An instance that owns a copy of the bytes."""
+        return record_from_bytes(cast("type[StructT]", self.accepts), data)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@public("ipckit.codec")
+class CtypesCodec(_OneType[CtypesT]):
+    """A ctypes Structure or Union without addresses in it.
+
+    Raises:
+        TypeError: a field is a pointer, a function or a Python object. To read
+            one that somebody else wrote is to follow it.
+    """
+
+    def __init__(self, payload: type[CtypesT]) -> None:
+        super().__init__(payload)
+        self.size = ctypes.sizeof(payload)
+        self.accepts = payload
+        self.name = payload.__name__
+        self.fingerprint = _hash(describe_ctypes(payload, self.name), self.size)
+
+    def encode(self, value: CtypesT) -> CtypesT:
+        """The value itself."""
+        self._check_class(value)
+        return value
+
+    def decode(self, data: bytes) -> CtypesT:
+        """An instance that owns a copy of the bytes."""
+        if len(data) != self.size:
+            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+        return cast("CtypesT", self._payload.from_buffer_copy(data))
+
+
+@public("ipckit.codec")
+class ArrayCodec(_OneType["NDArray[Any]"]):
+    """One-dimensional numpy arrays of one dtype, of any length; or of the dtype's own shape.
+
+    `encode` takes a single record (a numpy scalar) too. Nothing is cast: an
+    array of another dtype is a TypeError. A dtype with a shape of its own, such as
+    ``np.dtype((np.uint8, (1080, 1920, 3)))``, is for arrays of just that shape.
+
+    Attributes:
+        dtype: what was given.
+
+    Raises:
+        TypeError: the dtype holds Python objects, or has no size.
+    """
+
+    def __init__(self, payload: np.dtype[Any]) -> None:
+        super().__init__(payload)
+        self.dtype = payload
+        check_dtype(payload)
+        self.size = payload.itemsize if payload.shape else None
+        self.accepts = np.ndarray
+        self.name = f"array of {payload}"
+        self.fingerprint = _hash(describe_dtype(payload))
+
+    def encode(self, value: Any) -> Buffer:
+        """The array's bytes, without a copy where it is contiguous; a masked array is refused."""
+        if not isinstance(value, (np.ndarray, np.generic)):
+            self._refuse(value)
+        value = cast("NDArray[Any]", value)
+        check_array(value)
+        shape, dtype = self._payload.shape, self._payload.base
+        wrong = value.shape != shape if shape else value.ndim > 1
+        if wrong or not same_dtype(value.dtype, dtype):
+            message = (
+                f"the payload has {value.ndim} dimensions of {value.dtype}; wanted: {self.name}"
+            )
+            raise TypeError(message)
+        return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """A writable array that owns a copy of the bytes."""
+        dtype = self._payload
+        if self.size not in {None, len(data)}:
+            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+        if len(data) % dtype.itemsize:
+            why = f"{len(data)} bytes are no multiple of {dtype.itemsize}"
+            raise self._mismatch(data, why)
+        found = np.frombuffer(data, dtype.base).copy()
+        return found.reshape(dtype.shape) if dtype.shape else found
+
+
+@public("ipckit.codec")
+class Msgpack(_OneType[MsgspecT]):
+    """A `msgspec.Struct` as MessagePack.
+
+    Raises:
+        ImportError: msgspec is missing; ``pip install msgspec``.
+    """
+
+    def __init__(self, payload: type[MsgspecT]) -> None:
+        super().__init__(payload)
+        try:
+            import msgspec  # noqa: PLC0415 - optional
+        except ImportError as error:
+            message = "MessagePack payloads need msgspec: pip install msgspec"
+            raise ImportError(message, name="msgspec") from error
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(payload)
+        self._failures = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+        self.size = None
+        self.accepts = payload
+        self.name = payload.__name__
+        schema = msgspec.json.schema(payload, schema_hook=lambda kind: {"type": kind.__qualname__})
+        text = json.dumps(schema, sort_keys=True, default=repr)
+        beside = describe_msgspec(payload)
+        self.fingerprint = _hash(text, beside) if beside else _hash(text)
+
+    def encode(self, value: MsgspecT) -> bytes:
+        """The value as MessagePack."""
+        self._check_class(value)
+        return self._encoder.encode(value)
+
+    def _is_same(self, cls: type[Any]) -> bool:
+        if not issubclass(cls, self.accepts):
+            return super()._is_same(cls)
+        # A schema has the class's name in it, which a subclass does not share.
+        from msgspec import structs  # noqa: PLC0415 - optional
+
+        base: Any = self.accepts
+        derived: Any = cls
+        own, its = base.__struct_config__, derived.__struct_config__
+        if (own.tag, own.tag_field, own.array_like) != (its.tag, its.tag_field, its.array_like):
+            return False
+        same: bool = structs.fields(derived) == structs.fields(base)
+        return same
+
+    def decode(self, data: bytes) -> MsgspecT:
+        """The value, checked against the types that its class declares."""
+        try:
+            return self._decoder.decode(data)
+        except self._failures as error:
+            raise self._mismatch(data, f"{len(data)} bytes do not decode ({error})") from None
+
+
+@public("ipckit.codec")
+class Pickle(_Plain[Any]):
+    """Any Python object, by `pickle`.
+
+    Never a default, and asked for by name: whoever can write to the queue or
+    the channel runs code of his own in the process that receives. Use it only
+    where every process that has write permission is trusted as this one is.
+    """
+
+    size = None
+    accepts = object
+    fingerprint = "pickle"
+    name = "pickle"
+
+    def encode(self, value: Any) -> bytes:
+        """The value, pickled; what `pickle.dumps` raises where it cannot be."""
+        import pickle  # noqa: PLC0415
+
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, data: bytes) -> Any:
+        """The value that the sender pickled. This runs the sender's code."""
+        import pickle  # noqa: PLC0415
+
+        try:
+            return pickle.loads(data)  # noqa: S301 - asked for by name; the class says why not
+        except Exception as error:
+            why = f"{len(data)} bytes do not unpickle ({type(error).__name__}: {error})"
+            raise self._mismatch(data, why) from error
+
+
+_ACCEPTED: Final = (
+    "bytes, str, a Struct, a ctypes Structure or Union, a numpy dtype, a msgspec.Struct, "
+    "or a Codec (codec.Pickle is one)"
+)
+
+
+@overload
+def codec_for(type: Codec[T]) -> Codec[T]: ...
+@overload
+def codec_for(type: type[Codec[T]]) -> Codec[T]: ...
+@overload
+def codec_for(type: type[bytes]) -> Codec[bytes]: ...
+@overload
+def codec_for(type: type[str]) -> Codec[str]: ...
+@overload
+def codec_for(type: type[StructT]) -> Codec[StructT]: ...
+@overload
+def codec_for(type: type[CtypesT]) -> Codec[CtypesT]: ...
+@overload
+def codec_for(type: np.dtype[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
+@overload
+def codec_for(type: type[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
+@overload
+def codec_for(type: type[MsgspecT]) -> Codec[MsgspecT]: ...
+@public("ipckit.codec")
+def codec_for(type: Any) -> Codec[Any]:
+    """The codec of a payload type.
+
+    Args:
+        type: bytes, str, a `Struct` subclass, a ctypes Structure or Union
+            subclass, a numpy dtype or numpy scalar type (for arrays of it), a
+            `msgspec.Struct` subclass, or a `Codec`, instance or class.
+
+    Raises:
+        TypeError: anything else, or a type whose bytes mean nothing elsewhere.
+    """
+    payload: Any = type
+    if isinstance(type, Codec):
+        codec: Codec[Any] = payload
+        return codec
+    if is_dtype(type):
+        return ArrayCodec(payload)
+    if isinstance(type, _CLASS):
+        return _codec_of_class(payload)
+    message = f"{type!r} is no payload type; a payload type is {_ACCEPTED}"
+    raise TypeError(message)
+
+
+_CLASS: Final = type  # `codec_for` has a parameter of that name
+
+
+def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
+    payload: Any = cls
+    if payload is bytes:
+        return BytesCodec()
+    if payload is str:
+        return StrCodec()
+    if issubclass(cls, Codec):
+        codec: Codec[Any] = payload()
+        return codec
+    if issubclass(cls, Struct):
+        return StructCodec(payload)
+    if issubclass(cls, (ctypes.Structure, ctypes.Union)):
+        return CtypesCodec(payload)
+    if is_scalar_type(cls):
+        return ArrayCodec(np.dtype(payload))
+    # Who has a msgspec.Struct has imported msgspec; nobody else should have to.
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        return Msgpack(payload)
+    message = f"{payload.__name__} is no payload type; a payload type is {_ACCEPTED}"
+    raise TypeError(message)
+
+
+def unpickles(payload: Any) -> bool:
+    """Whether receiving a payload runs code that its sender chose."""
+    if isinstance(payload, Mapping):
+        kinds = cast("Mapping[int, Any]", payload)
+        return any(isinstance(codec_for(each), Pickle) for each in kinds.values())
+    return isinstance(codec_for(payload), Pickle)

@@ -1,0 +1,179 @@
+"""The names that a struct's fields are declared with.
+
+A type checker sees ``Int`` as ``int`` and so on, since that is what a field of
+that type reads and takes. At run time each is a `CType`, which knows its size.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, overload
+
+from ipckit._core.arguments import int_argument
+from ipckit._core.public import public
+from ipckit._payload.c_types import MAX_SIZE, ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ipckit._payload.structs import StructType
+
+
+def ctype_of(annotation: object) -> CType:
+    """The C type that an annotation stands for.
+
+    Raises:
+        TypeError: it stands for none.
+    """
+    if isinstance(annotation, CType):
+        return annotation
+    if hasattr(annotation, "__plan__"):
+        return Nested(cast("StructType", annotation))
+    if get_origin(annotation) is Annotated:
+        for part in get_args(annotation)[1:]:
+            if isinstance(part, CType):
+                return part
+        return ctype_of(get_args(annotation)[0])
+    text = annotation.__name__ if isinstance(annotation, type) else repr(annotation)
+    message = f"{text} has no size in C; a field is Int, Double, Char[32], another Struct, …"
+    raise TypeError(message)
+
+
+def checked_count(what: str, count: object) -> int:
+    try:
+        count = int_argument(what, count)
+    except TypeError:
+        message = f"{what} takes a number of items, not {count!r}"
+        raise TypeError(message) from None
+    if not 1 <= count <= MAX_SIZE:
+        message = f"{what} takes 1 to {MAX_SIZE} items, not {count}"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    return count
+
+
+def _scalar(code: str, char: str, c_name: str) -> Scalar:
+    size = struct.calcsize(char)
+    return Scalar(code, size, struct.calcsize(f"b{char}") - size, c_name)
+
+
+if TYPE_CHECKING:
+    from typing import Self, TypeAlias
+
+    Bool: TypeAlias = bool
+    Int8: TypeAlias = int
+    Int16: TypeAlias = int
+    Int32: TypeAlias = int
+    Int64: TypeAlias = int
+    UInt8: TypeAlias = int
+    UInt16: TypeAlias = int
+    UInt32: TypeAlias = int
+    UInt64: TypeAlias = int
+    SChar: TypeAlias = int
+    UChar: TypeAlias = int
+    Short: TypeAlias = int
+    UShort: TypeAlias = int
+    Int: TypeAlias = int
+    UInt: TypeAlias = int
+    Long: TypeAlias = int
+    ULong: TypeAlias = int
+    LongLong: TypeAlias = int
+    ULongLong: TypeAlias = int
+    SizeT: TypeAlias = int
+    SSizeT: TypeAlias = int
+    Float: TypeAlias = float
+    Double: TypeAlias = float
+    Float32: TypeAlias = float
+    Float64: TypeAlias = float
+
+    MYPY = False  # mypy alone takes this for true
+    if MYPY:
+        # mypy refuses a number between brackets, save after a name of type Any. The plugin
+        # ipckit.mypy_plugin says what these are; without it mypy takes such fields as Any.
+        Char: Any  # pyright: ignore[reportRedeclaration]
+        Bytes: Any  # pyright: ignore[reportRedeclaration]
+        Array: Any  # pyright: ignore[reportRedeclaration]
+    else:
+
+        class Char:
+            def __class_getitem__(cls, size: int) -> Self: ...
+            @overload
+            def __get__(self, record: None, owner: Any) -> Self: ...
+            @overload
+            def __get__(self, record: object, owner: Any) -> str: ...
+            def __get__(self, record: object, owner: Any) -> Any: ...
+            def __set__(self, record: object, value: str) -> None: ...
+
+        class Bytes:
+            def __class_getitem__(cls, size: int) -> Self: ...
+            @overload
+            def __get__(self, record: None, owner: Any) -> Self: ...
+            @overload
+            def __get__(self, record: object, owner: Any) -> bytes: ...
+            def __get__(self, record: object, owner: Any) -> Any: ...
+            def __set__(self, record: object, value: bytes) -> None: ...
+
+        class Array:
+            def __class_getitem__(cls, item: Any) -> Self: ...
+            def __get__(self, record: object, owner: Any) -> Any: ...
+            def __set__(self, record: object, value: Any) -> None: ...
+
+else:
+    Bool = _scalar("?", "?", "bool")
+    Int8 = SChar = _scalar("i", "b", "int8_t")
+    Int16 = _scalar("i", "h", "int16_t")
+    Int32 = _scalar("i", "i", "int32_t")
+    Int64 = Scalar("i", 8, _scalar("i", "q", "").alignment, "int64_t")
+    UInt8 = UChar = _scalar("u", "B", "uint8_t")
+    UInt16 = _scalar("u", "H", "uint16_t")
+    UInt32 = _scalar("u", "I", "uint32_t")
+    UInt64 = Scalar("u", 8, _scalar("u", "Q", "").alignment, "uint64_t")
+    Short = _scalar("i", "h", "short")
+    UShort = _scalar("u", "H", "unsigned short")
+    Int = _scalar("i", "i", "int")
+    UInt = _scalar("u", "I", "unsigned int")
+    Long = _scalar("i", "l", "long")
+    ULong = _scalar("u", "L", "unsigned long")
+    LongLong = _scalar("i", "q", "long long")
+    ULongLong = _scalar("u", "Q", "unsigned long long")
+    SizeT = _scalar("u", "N", "size_t")
+    SSizeT = _scalar("i", "n", "ssize_t")
+    Float = Float32 = _scalar("f", "f", "float")
+    Double = Float64 = _scalar("f", "d", "double")
+
+    @public("ipckit.structs")
+    class Char:
+        """`Char[n]`: text in n bytes of UTF-8, padded with NULs; ``char name[n]`` in C.
+
+        Text of up to n bytes fits; text of exactly n bytes leaves no room for
+        the NUL that a C program may look for. Too long text, and text with a NUL
+        inside, is an error. Bytes that are not UTF-8 read as surrogates
+        (``errors="surrogateescape"``) and are written back as they were.
+        """
+
+        def __class_getitem__(cls, size: int) -> Text:
+            return Text(checked_count("Char", size))
+
+    @public("ipckit.structs")
+    class Bytes:
+        """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C. Fewer are padded with NULs."""
+
+        def __class_getitem__(cls, size: int) -> Raw:
+            return Raw(checked_count("Bytes", size))
+
+    @public("ipckit.structs")
+    class Array:
+        """`Array[Int, 4]`, `Array[Int, 2, 3]`: a fixed array; ``int x[4]``, ``int x[2][3]`` in C.
+
+        An array of numbers reads as a numpy array over the record's own memory;
+        an array of text, bytes or structs as an `ArrayView` over it. Assigning
+        replaces all items; their number must be right.
+        """
+
+        def __class_getitem__(cls, item: tuple[Any, ...]) -> ArrayOf:
+            if not isinstance(item, tuple) or len(item) < 2:  # noqa: PLR2004 - a type and a size
+                message = "Array takes a type and a number of items, as in Array[Int, 4]"
+                raise TypeError(message)
+            ctype = ctype_of(item[0])
+            for count in reversed(item[1:]):
+                ctype = ArrayOf(ctype, checked_count("Array", count))
+            return ctype

@@ -1,0 +1,30 @@
+"""The payload types that queues and channels take, as type checkers see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from typing_extensions import TypeVar
+
+    from ipckit._payload.codecs import Codec
+
+    T = TypeVar("T", default=bytes)
+    V = TypeVar("V", default=bytes)
+    ObjectT = TypeVar("ObjectT", default=Any)
+
+    PayloadType: TypeAlias = type[V] | Codec[V]
+    TypeMap: TypeAlias = Mapping[int, type[V]]
+    AnyPayload: TypeAlias = PayloadType[Any] | np.dtype[Any] | TypeMap[Any]
+else:
+    # The default of a type variable is for type checkers; it comes to Python itself with 3.13.
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    V = TypeVar("V")
+    ObjectT = TypeVar("ObjectT")
+
+BYTES: Final[Any] = bytes

@@ -1,0 +1,1 @@
+"""ProcessQueue, a multiprocessing.Queue over a channel."""

@@ -1,0 +1,1 @@
+"""Semaphores, and the locks that are built on them."""

@@ -1,0 +1,1 @@
+"""Shared memory: System V's, POSIX's, memfds and mapped files."""

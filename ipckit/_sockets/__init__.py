@@ -1,0 +1,1 @@
+"""UNIX domain sockets, and frames on a byte stream."""

@@ -1,0 +1,175 @@
+"""A snapshot of what a process has open and of the IPC objects that exist."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ipckit._core.public import public
+from ipckit.errors import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+
+
+SYSV_KINDS: Final[Mapping[str, str]] = {
+    "msg": "System V queue",
+    "sem": "System V semaphore set",
+    "shm": "System V segment",
+}
+
+
+def sysv_table(table: str) -> dict[int, int]:
+    """Each object's id, with its key, of one table of sysvipc(7)."""
+    rows = Path(f"/proc/sysvipc/{table}").read_text().splitlines()[1:]
+    fields = (row.split(None, 2) for row in rows)
+    return {int(number): int(key) for key, number, _ in fields}
+
+
+class Queues:
+    """The directory of POSIX queues, opened once for each IPC namespace.
+
+    Many machines mount no mqueue file system, and a mount that is there may show
+    another IPC namespace's queues. Root can mount one in a mount namespace that
+    lives no longer than it takes to open the directory: the descriptor goes on.
+    """
+
+    directory: int | None = None
+    namespace: str = ""
+
+    @classmethod
+    def names(cls) -> list[str] | None:
+        """The names of all queues, or None where they cannot be listed."""
+        namespace = os.readlink("/proc/self/ns/ipc")  # noqa: PTH115
+        if cls.namespace != namespace:
+            if cls.directory is not None:
+                os.close(cls.directory)
+            cls.directory = cls._open_private() if os.geteuid() == 0 else None
+            if cls.directory is None:
+                cls.directory = cls._open_mounted()
+            cls.namespace = namespace
+        return None if cls.directory is None else os.listdir(cls.directory)  # noqa: PTH208
+
+    @staticmethod
+    def _open_private() -> int | None:
+        here = tempfile.gettempdir()
+        script = 'mount -t mqueue none "$1" && echo ok && read -r _'
+        helper = subprocess.Popen(  # noqa: S603
+            ["unshare", "--mount", "sh", "-c", script, "sh", here],  # noqa: S607
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with helper:
+            if helper.stdout is None or helper.stdout.readline() != b"ok\n":
+                return None
+            return os.open(f"/proc/{helper.pid}/root{here}", os.O_RDONLY | os.O_DIRECTORY)
+
+    @staticmethod
+    def _open_mounted() -> int | None:
+        # Bytes, because a path that a user mounted something on need not be UTF-8.
+        for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+            where, _, what = line.partition(b" - ")
+            if what.startswith(b"mqueue "):
+                with contextlib.suppress(OSError):
+                    return os.open(where.split(b" ")[4], os.O_RDONLY | os.O_DIRECTORY)
+        return None
+
+
+@public("ipckit.testing")
+class Snapshot:
+    """The IPC objects, descriptors and children that this process saw at one moment.
+
+    Attributes:
+        entries: a line of text for each object, by what identifies it.
+        unseen: what could not be listed here, and why; a line each.
+    """
+
+    __slots__ = ("entries", "unseen")
+
+    def __init__(
+        self, entries: Mapping[tuple[str, object], str], unseen: tuple[str, ...] = ()
+    ) -> None:
+        # A line for each: others choose the names, and a test's report goes to a terminal.
+        self.entries = {identity: one_line(text) for identity, text in entries.items()}
+        self.unseen = unseen
+
+    def diff(self, later: Snapshot) -> list[str]:
+        """What a later snapshot has that this one has not.
+
+        Args:
+            later: taken after this one, in the same process.
+
+        Returns:
+            A line for each new object, such as ``"System V queue 3, key 0x000004d2"``; sorted.
+        """
+        return sorted(
+            text for identity, text in later.entries.items() if identity not in self.entries
+        )
+
+    def __repr__(self) -> str:
+        return f"<Snapshot, {len(self.entries)} entries>"
+
+
+def _descriptors(entries: dict[tuple[str, object], str]) -> None:
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - faster, and text is wanted
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+        # A file that was open before and deleted since is not a new descriptor.
+        target = target.removesuffix(" (deleted)")
+        entries["descriptor", (number, target)] = f"descriptor {number}, {target}"
+
+
+def _children(entries: dict[tuple[str, object], str]) -> None:
+    for task in os.listdir("/proc/self/task"):  # noqa: PTH208
+        try:
+            children = Path(f"/proc/self/task/{task}/children").read_text().split()
+        except ProcessLookupError:
+            continue  # the thread ended meanwhile
+        for pid in children:
+            try:
+                name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            entries["child", pid] = f"child process {pid}, {name}"
+
+
+@public("ipckit.testing")
+def snapshot() -> Snapshot:
+    """Everything that a test can leave behind, as this process sees it now.
+
+    System V objects, POSIX queues, shared memory and semaphores of this process's
+    namespaces, whoever made them; and its own descriptors and children, those not
+    yet waited for included. Cheap, but for the first call in a process, which
+    opens one descriptor that stays.
+
+    Returns:
+        The snapshot; what this machine does not let this process list stands in `Snapshot.unseen`.
+    """
+    entries: dict[tuple[str, object], str] = {}
+    unseen: list[str] = []
+    # First, because it may open the descriptor that it keeps.
+    queues = Queues.names()
+    if queues is None:
+        unseen.append("POSIX queues: no mqueue file system is mounted, and mounting it takes root")
+    for name in queues or ():
+        entries["POSIX queue", name] = f"POSIX queue /{name}"
+    for table, kind in SYSV_KINDS.items():
+        for number, key in sysv_table(table).items():
+            entries[kind, number] = f"{kind} {number}, key {key & 0xFFFFFFFF:#010x}"
+    for name in os.listdir(SHM):  # noqa: PTH208
+        entries["shm", name] = f"{SHM}/{name}"
+    for what, look in (("descriptors", _descriptors), ("children", _children)):
+        try:
+            look(entries)
+        except OSError as exc:
+            unseen.append(f"{what}: {exc.strerror}")
+    return Snapshot(entries, tuple(unseen))

@@ -1,0 +1,144 @@
+/* Records of one size, many in a call: from an array into the ring, and from the ring into one. */
+#include "channel/channel.h"
+
+/* Bytes that one turn of a lock copies at most, so that others get theirs. */
+#define TURN_BYTES (1 << 20)
+
+static ring_result
+op_send_batch(ring *r, ring_call *call)
+{
+    uint64_t item = call->length, most = TURN_BYTES / item;
+    uint64_t items = call->items < most ? call->items : most > 0 ? most : 1;
+    ring_result result = ring_send_batch(r, call->data, item, &items);
+    call->at = result == RING_OK ? items : 0;
+    return result;
+}
+
+/* Adds to the number in a list of one, whatever exception is set: 0, or -1 with an exception set. A
+   number that Python keeps is right even if a signal handler raises before the call's result is. */
+int
+ipckit_add_progress(PyObject *progress, Py_ssize_t more)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyObject *before = PyList_GetItem(progress, 0);
+    Py_ssize_t count = before == NULL ? -1 : PyLong_AsSsize_t(before);
+    PyObject *sum = PyErr_Occurred() ? NULL : PyLong_FromSsize_t(count + more);
+    int result = sum == NULL ? -1 : PyList_SetItem(progress, 0, sum);
+    if (type != NULL) {
+        PyErr_Restore(type, exception, traceback);
+    }
+    return result;
+}
+
+/* (buffer, bytes of a record, timeout, progress): why it ended; how many records were sent is added to
+   the number in the list `progress`. */
+PyObject *
+ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t item;
+    ring_call call;
+    Py_buffer records;
+    if (ipckit_check_nargs("_send_batch", nargs, 4) < 0
+        || ipckit_size_arg(args[1], "item", &item) < 0
+        || ipckit_call_init(self, &call, POLL_SPACE, op_send_batch, args[2], "send_many") < 0
+        || ipckit_bytes_arg(args[0], &records) < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "send_many");
+    if (core == NULL || item == 0 || item > GIL_FREE_BYTES || records.len % item != 0) {
+        if (core != NULL) {
+            PyErr_SetString(PyExc_ValueError, "whole records of 1 to 16384 bytes are wanted");
+        }
+        PyBuffer_Release(&records);
+        return NULL;
+    }
+    ipckit_channel_is_sender(core);
+    call.length = (uint64_t)item;
+    ring_sight before = ring_see(&core->r, POLL_SPACE);
+    long forks = ipckit_core_hold(core);
+    Py_ssize_t done = 0;
+    ring_result result = RING_OK;
+    while (done < records.len && result == RING_OK) {
+        call.data = (char *)records.buf + done;
+        call.items = (uint64_t)(records.len - done) / (uint64_t)item;
+        result = ipckit_call(core, &call);
+        done += result == RING_OK ? (Py_ssize_t)call.at * item : 0;
+    }
+    PyBuffer_Release(&records);
+    ipckit_settle_space(core, result, before);
+    ipckit_core_drop(core, forks);
+    if (ipckit_add_progress(args[3], done / item) < 0 || result == RING_INTERRUPTED) {
+        return NULL;
+    }
+    return PyLong_FromLong((long)result);
+}
+
+/* Copies messages of one size until the buffer is full, the channel empty, or a message of another
+   size comes. `items` is how many there is room for, `at` how many were copied. */
+static ring_result
+op_receive_batch(ring *r, ring_call *call)
+{
+    uint64_t item = call->length, bytes = 0;
+    call->at = 0;
+    while (call->at < call->items && bytes < TURN_BYTES) {
+        ring_message *message = &call->message;
+        ring_result result = ring_peek(r, message);
+        if (result != RING_OK || message->length != item) {
+            return call->at != 0 ? RING_OK : result == RING_OK ? RING_TOO_LONG : result;
+        }
+        uint64_t count = message->items - message->index;
+        count = count < call->items - call->at ? count : call->items - call->at;
+        memcpy((char *)call->data + call->at * item, message->data, count * item);
+        result = ring_take(r, message, count);
+        call->at += count;
+        bytes += count * item;
+        if (result != RING_OK) {
+            return result;
+        }
+    }
+    return RING_OK;
+}
+
+/* (buffer, bytes of a record, timeout, progress): why it ended; how many records were copied is added to
+   the number in the list `progress`. Waits for the first only. */
+PyObject *
+ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t item;
+    ring_call call;
+    Py_buffer records;
+    if (ipckit_check_nargs("_receive_batch", nargs, 4) < 0
+        || ipckit_size_arg(args[1], "item", &item) < 0
+        || ipckit_call_init(self, &call, POLL_ITEMS, op_receive_batch, args[2], "receive_many") < 0
+        || ipckit_hold_buffer(args[0], &records) < 0) {
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(self, "receive_many");
+    if (core == NULL || item == 0 || records.readonly || records.len < item) {
+        if (core != NULL) {
+            PyErr_SetString(PyExc_ValueError, "a writable buffer for one record or more is wanted");
+        }
+        PyBuffer_Release(&records);
+        return NULL;
+    }
+    ring_take_role(&core->r, ROLE_RECEIVER);
+    call.length = (uint64_t)item;
+    long forks = ipckit_core_hold(core);
+    Py_ssize_t done = 0, room = records.len / item;
+    ring_result result = RING_OK;
+    while (done < room && result == RING_OK) {
+        call.data = (char *)records.buf + done * item;
+        call.items = (uint64_t)(room - done);
+        result = done == 0 ? ipckit_call(core, &call) : ipckit_call_on(core, &call);
+        done += result == RING_OK ? (Py_ssize_t)call.at : 0;
+        call.deadline = 0; /* what is there now, and no waiting for more */
+    }
+    PyBuffer_Release(&records);
+    ipckit_settle_items(core, result);
+    ipckit_core_drop(core, forks);
+    if (ipckit_add_progress(args[3], done) < 0 || result == RING_INTERRUPTED) {
+        return NULL;
+    }
+    return PyLong_FromLong((long)result);
+}

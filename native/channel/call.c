@@ -1,0 +1,283 @@
+/* Calls on a channel that wait, and what comes of them. */
+#include "channel/channel.h"
+
+PyObject *
+ipckit_ring_error(channel_object *self, ring_result result, const char *op, PyObject *timeout)
+{
+    if (result == RING_INTERRUPTED) {
+        return NULL; /* what a signal handler raised is nobody's to explain */
+    }
+    PyObject *meant = PyObject_CallMethod((PyObject *)self, "_explain_ring", "isO", (int)result, op,
+                                          timeout == NULL ? Py_None : timeout);
+    return ipckit_raise(meant);
+}
+
+PyObject *
+ipckit_channel_oserror(channel_object *self, const char *op)
+{
+    PyObject *meant =
+        PyObject_CallMethod((PyObject *)self, "_explain_errno", "is", errno, op);
+    return ipckit_raise(meant);
+}
+
+channel_core *
+ipckit_channel_open(channel_object *self, const char *op)
+{
+    if (self->core == NULL) {
+        ipckit_ring_error(self, RING_CLOSED, op, NULL);
+    }
+    return self->core;
+}
+
+channel_core *
+ipckit_channel_core(channel_object *self, const char *op)
+{
+    channel_core *core = ipckit_channel_open(self, op);
+    if (core != NULL && !core->joined && ipckit_core_join(core) < 0) {
+        ipckit_channel_oserror(self, op);
+        return NULL;
+    }
+    return core;
+}
+
+channel_core *
+ipckit_channel_seen(channel_object *self, const char *op)
+{
+    channel_core *core = ipckit_channel_open(self, op);
+    if (core == NULL) {
+        return NULL;
+    }
+    if (ipckit_core_ensure_fd(core) < 0) {
+        ipckit_channel_oserror(self, op);
+        return NULL;
+    }
+    if (!ring_is_whole(&core->r)) {
+        ipckit_ring_error(self, RING_CORRUPT, op, NULL);
+        return NULL;
+    }
+    return core;
+}
+
+/* A timeout that is none: TypeError as it is set, or InvalidArgument; always -1. */
+static int
+bad_timeout(channel_object *self, const char *op, PyObject *timeout)
+{
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        ipckit_ring_error(self, RING_OK, op, timeout);
+    }
+    return -1;
+}
+
+/* A call's timeout argument, where that is the only one by name. */
+int
+ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *args,
+                   Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames, PyObject **timeout)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    *timeout = Py_None;
+    if (nargs != wanted || named > 1
+        || (named == 1
+            && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "timeout") != 0)) {
+        PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments, and timeout=", function,
+                     wanted);
+        return -1;
+    }
+    int64_t wait_ns;
+    if (named == 1) {
+        *timeout = args[nargs];
+        if (ipckit_wait_arg(*timeout, &wait_ns) < 0) {
+            return bad_timeout(self, function, *timeout);
+        }
+    }
+    return 0;
+}
+
+int
+ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_operation operation,
+                 PyObject *timeout, const char *op)
+{
+    int64_t wait_ns;
+    if (ipckit_wait_arg(timeout, &wait_ns) < 0) {
+        return bad_timeout(self, op, timeout);
+    }
+    *call = (ring_call){
+        .operation = operation,
+        .which = which,
+        .lends = operation == ipckit_op_lend,
+        .lent = operation == ipckit_op_send_loan,
+        .deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : wait_ns == 0 ? 0 : deadline_after(wait_ns),
+        .wait_for_peers = self->wait_for_peers,
+        .closed = &self->closed,
+        .spin = &self->spin,
+        .spin_most = self->spin_most,
+    };
+    return 0;
+}
+
+/* One try with the interpreter held, if the lock is free. */
+static ring_result
+try_quickly(ring *r, ring_call *call)
+{
+    channel_lock *lock = call_lock(r, call);
+    if (!ring_try_lock(r, lock)) {
+        return RING_BUSY;
+    }
+    ring_result result = call->operation(r, call);
+    ring_unlock(r, lock);
+    return ring_done(r, call, result);
+}
+
+/* Code of the caller's, such as a signal handler, may fork in the middle of a call. The child is another
+   peer, and goes on with the call as a user of its own: `*held`, -1 before that, is for
+   ipckit_core_drop. RING_OK, or why the call can't go on. */
+static ring_result
+become_peer(channel_core *core, const ring_call *call, long *held)
+{
+    if (core->joined) {
+        return RING_OK;
+    }
+    if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+        return RING_CLOSED;
+    }
+    if (ipckit_core_join(core) < 0) {
+        return RING_NO_PLACE;
+    }
+    if (*held >= 0) {
+        ipckit_core_drop(core, *held);
+    }
+    *held = ipckit_core_hold(core);
+    ring_take_role(&core->r, call->which == POLL_ITEMS ? ROLE_RECEIVER : ROLE_SENDER);
+    return RING_OK;
+}
+
+static ring_result
+wait_in_turns(channel_core *core, ring_call *call, long *held)
+{
+    for (;;) {
+        ring_result result;
+        Py_BEGIN_ALLOW_THREADS
+        result = ring_do(&core->r, call);
+        Py_END_ALLOW_THREADS
+        if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
+            return result;
+        }
+        result = become_peer(core, call, held);
+        if (result != RING_OK) {
+            return result;
+        }
+    }
+}
+
+ring_result
+ipckit_call(channel_core *core, ring_call *call)
+{
+    ring *r = &core->r;
+    long held = -1;
+    ring_result result = become_peer(core, call, &held);
+    bool quick = call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES;
+    if (result == RING_OK && quick) {
+        result = try_quickly(r, call);
+        if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
+            && ring_spin(r, call->which, ring_empty_sight(r), QUICK_LOOKS)) {
+            result = try_quickly(r, call);
+        }
+    } else if (result == RING_OK) {
+        result = RING_BUSY;
+    }
+    if (result == RING_BUSY || result == RING_EMPTY || result == RING_FULL) {
+        result = wait_in_turns(core, call, &held);
+    }
+    if (held >= 0) {
+        ipckit_core_drop(core, held);
+    }
+    return result;
+}
+
+ring_result
+ipckit_call_on(channel_core *core, ring_call *call)
+{
+    ring_result result = RING_BUSY;
+    Py_BEGIN_ALLOW_THREADS
+    do {
+        result = ring_do(&core->r, call);
+    } while (result == RING_INTERRUPTED);
+    Py_END_ALLOW_THREADS
+    return result;
+}
+
+ring_result
+ipckit_op_send(ring *r, ring_call *call)
+{
+    return ring_send(r, call->data, call->length);
+}
+
+ring_result
+ipckit_op_lend(ring *r, ring_call *call)
+{
+    return ring_lend(r, call->length, &call->at);
+}
+
+ring_result
+ipckit_op_send_loan(ring *r, ring_call *call)
+{
+    if ((uint32_t)call->items != r->me) {
+        return RING_CLOSED; /* a signal's handler has forked: the loan is the parent's */
+    }
+    return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
+}
+
+/* Takes the next message: its bytes copied to `data` where `length` has room for them, else left in
+   place. */
+ring_result
+ipckit_op_view(ring *r, ring_call *call)
+{
+    ring_message *message = &call->message;
+    ring_result result = ring_peek(r, message);
+    if (result != RING_OK) {
+        return result;
+    }
+    if (message->length <= call->length || message->items > 1) {
+        if (message->length > GIL_FREE_BYTES) {
+            return RING_CORRUPT; /* no sender puts several so large ones into one record */
+        }
+        memcpy((char *)call->data, message->data, message->length);
+        call->items = 0;
+        return ring_take(r, message, 1);
+    }
+    ring_take_view(r, message);
+    call->items = r->me;
+    return RING_OK;
+}
+
+void
+ipckit_settle_items(channel_core *core, ring_result result)
+{
+    ring_descriptors *descriptors = core->descriptors;
+    if (descriptors == NULL || descriptors->fd[POLL_ITEMS - 1] < 0) {
+        return;
+    }
+    if (result == RING_BUSY) {
+        descriptor_settle_busy(descriptors, POLL_ITEMS);
+    } else {
+        descriptor_settle_items(descriptors);
+    }
+}
+
+void
+ipckit_settle_space(channel_core *core, ring_result result, ring_sight before)
+{
+    ring_descriptors *descriptors = core->descriptors;
+    if (descriptors == NULL || descriptors->fd[POLL_SPACE - 1] < 0) {
+        return;
+    }
+    if (result != RING_FULL && result != RING_TIMEOUT && result != RING_BUSY
+        && result != RING_GONE) {
+        return; /* it met no full channel */
+    }
+    if (result == RING_BUSY) {
+        descriptor_settle_busy(descriptors, POLL_SPACE);
+    } else {
+        descriptor_settle_space(descriptors, before);
+    }
+}

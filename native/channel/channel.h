@@ -1,0 +1,194 @@
+/* What the C files of channels share. */
+#ifndef IPCKIT_CHANNEL_H
+#define IPCKIT_CHANNEL_H
+
+#include "channel/spare_bytes.h"
+#include "memory/mapping.h"
+#include "ring/descriptor.h"
+#include "ring/open.h"
+
+/* Looks while the interpreter is still held: the other side is often just about to answer. */
+#define QUICK_LOOKS 64
+/* A message that comes within so many looks is one of a stream. */
+#define STREAM_LOOKS 3
+/* Pauses at most for which a receiver of a stream holds still. */
+#define LULL_MOST 32
+
+/* A channel as this process has it open. All counts are changed under the GIL.
+
+   `refs` keeps the memory mapped: the handle, views, loans and calls. `users` keeps the place among the
+   peers: the same, but only those of this process. After a fork the parent's views, loans and calls
+   still have their references in the child, and no use of the channel there. */
+typedef struct channel_core {
+    ring r;
+    int memory_fd; /* the handle's, -1 once that is closed; r.fd is for the locks alone */
+    mapping_object *mapping;
+    long refs;
+    long users;
+    long forks;     /* how often this process came out of a fork since it was opened */
+    bool held;      /* by a handle */
+    bool joined;    /* false in a forked child until it sends or receives */
+    bool creator;
+    ring_descriptors *descriptors; /* NULL until one is asked for */
+    struct channel_core *next, *previous;
+} channel_core;
+
+/* The native base of ipckit.Channel. */
+typedef struct {
+    PyObject_HEAD
+    channel_core *core;  /* NULL when closed */
+    native_state *state; /* the module's; NULL until the channel is opened */
+    bool closed;
+    bool plain;            /* payloads are bytes */
+    bool wait_for_peers;
+    uint32_t spin, spin_most;
+    uint32_t lull;         /* pauses before a receiver that met an empty ring looks again */
+    uint32_t sends_seen;   /* ipckit_channel_sends when it last was in a hurry */
+    PyObject *record_type; /* a Struct class, or NULL */
+    PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
+    PyObject *decode;
+    PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
+    spare_bytes spare;     /* what was received, to be used again */
+    Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
+} channel_object;
+
+typedef struct {
+    PyObject_HEAD
+    channel_core *core; /* NULL where nothing has to be given back */
+    long forks;
+    uint64_t at;
+    uint32_t owner;
+    bool loan;
+    char *data;
+    Py_ssize_t size;
+    char *own; /* bytes of its own, or NULL */
+} lease_object;
+
+/* How often this process has sent, by any channel. Under the GIL. */
+extern HIDDEN uint32_t ipckit_channel_sends;
+
+/* Notes that this process sends. */
+static inline void
+ipckit_channel_is_sender(channel_core *core)
+{
+    ring_take_role(&core->r, ROLE_SENDER);
+    ipckit_channel_sends++;
+}
+
+/* The lease of a record that is this process's, and one of bytes of its own. */
+HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, uint64_t at,
+                                      uint64_t length, bool loan);
+HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
+
+/* fd stays the caller's, who keeps it open for as long as memory_fd names it; NULL with an exception
+   set. */
+HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
+/* Another user; returns the forks that its end is to name. */
+HIDDEN long ipckit_core_hold(channel_core *core);
+HIDDEN void ipckit_core_drop(channel_core *core, long forks);
+/* The handle's own use ends. */
+HIDDEN void ipckit_core_close(channel_core *core);
+/* Opens the core's own file description if it has none, as in a forked child: 0, or -1 and errno. */
+HIDDEN int ipckit_core_ensure_fd(channel_core *core);
+/* Takes a place among the peers if there is none yet: 0, or -1 and errno. */
+HIDDEN int ipckit_core_join(channel_core *core);
+/* The open channel, for what never changes: NULL with an exception set. */
+HIDDEN channel_core *ipckit_channel_open(channel_object *self, const char *op);
+/* The open channel, joined: NULL with an exception set. */
+HIDDEN channel_core *ipckit_channel_core(channel_object *self, const char *op);
+/* The open channel, to look at: a process that only looks is no peer. NULL with an exception set, also
+   if the file was cut short. */
+HIDDEN channel_core *ipckit_channel_seen(channel_object *self, const char *op);
+/* A descriptor of a joined channel: -1 and errno. */
+HIDDEN int ipckit_core_descriptor(channel_core *core, uint32_t which);
+
+/* Raises what an errno of opening or joining means, as Python's _explain_errno has it; always NULL. */
+HIDDEN PyObject *ipckit_channel_oserror(channel_object *self, const char *op);
+
+/* Raises what a result means, as Python's _explain_ring has it; always NULL. */
+HIDDEN PyObject *ipckit_ring_error(channel_object *self, ring_result result, const char *op,
+                                   PyObject *timeout);
+
+/* The timeout of a call that takes so many arguments by position, and that one by name. */
+HIDDEN int ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *args,
+                              Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames,
+                              PyObject **timeout);
+
+/* The same, quicker where there is none. */
+static inline int
+ipckit_timeout_of(channel_object *self, const char *function, PyObject *const *args,
+                  Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames, PyObject **timeout)
+{
+    *timeout = Py_None;
+    return kwnames == NULL && nargs == wanted
+        ? 0
+        : ipckit_timeout_arg(self, function, args, nargs, wanted, kwnames, timeout);
+}
+
+/* A call that waits as `timeout` says: 0, or -1 with an exception set. */
+HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t which,
+                            ring_operation operation, PyObject *timeout, const char *op);
+/* ring_do without the interpreter, with Python's signal handlers run: RING_INTERRUPTED where one of
+   them raised. The caller holds a reference to the core. */
+HIDDEN ring_result ipckit_call(channel_core *core, ring_call *call);
+/* A call that waits for no message, and leaves signals to who is called next: what an earlier one took
+   must not get lost. */
+HIDDEN ring_result ipckit_call_on(channel_core *core, ring_call *call);
+
+/* After a receive, and after a send that found no room: makes a descriptor that is polled tell the
+   truth. `before`: what was to be seen before the send. */
+HIDDEN void ipckit_settle_items(channel_core *core, ring_result result);
+HIDDEN void ipckit_settle_space(channel_core *core, ring_result result, ring_sight before);
+
+/* Sends bytes as `send` does: 0, or -1 with an exception set. */
+HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
+                             uint64_t length, PyObject *timeout);
+
+HIDDEN ring_result ipckit_op_send(ring *r, ring_call *call);
+HIDDEN ring_result ipckit_op_lend(ring *r, ring_call *call);
+HIDDEN ring_result ipckit_op_send_loan(ring *r, ring_call *call);
+HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
+
+/* The module's state: NULL and an exception for a channel that was never opened. */
+HIDDEN native_state *ipckit_channel_state(channel_object *self);
+/* 0 for a subclass of LeaseHolder, else -1 and TypeError. */
+HIDDEN int ipckit_holder_type_arg(PyObject *object, native_state *state);
+/* Steals the lease; NULL with an exception set, also where the lease is NULL. */
+HIDDEN PyObject *ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease);
+HIDDEN PyObject *ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
+                                       channel_core *core, const ring_call *call,
+                                       const char *small);
+
+/* The next message, waiting for it: NULL with an exception set, or without one where all who sent are
+   gone. */
+HIDDEN PyObject *ipckit_channel_next(channel_object *self);
+
+/* Methods of ChannelBase. */
+extern HIDDEN const char ipckit_channel_send_doc[], ipckit_channel_receive_doc[];
+HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
+                                     PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *args,
+                                        Py_ssize_t nargs, PyObject *kwnames);
+/* For calls that are interrupted between two messages: what is done by then is in a list. */
+HIDDEN int ipckit_add_progress(PyObject *progress, Py_ssize_t more);
+HIDDEN PyObject *ipckit_channel_send_one(channel_object *self, PyObject *const *args,
+                                         Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_receive_to(channel_object *self, PyObject *const *args,
+                                           Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_send_batch(channel_object *self, PyObject *const *args,
+                                           Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_receive_batch(channel_object *self, PyObject *const *args,
+                                              Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_set_in_place(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs);
+extern HIDDEN const char ipckit_channel_loan_doc[], ipckit_channel_receive_view_doc[];
+HIDDEN PyObject *ipckit_channel_loan(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
+                                     PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_receive_view(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs, PyObject *kwnames);
+HIDDEN PyObject *ipckit_channel_iterate(channel_object *self, PyObject *ignored);
+HIDDEN PyObject *ipckit_channel_take(channel_object *self, PyObject *const *args,
+                                     Py_ssize_t nargs);
+
+#endif

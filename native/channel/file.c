@@ -1,0 +1,88 @@
+/* A channel's file, before anybody has it open: made, and asked for its type. */
+#include "channel/channel.h"
+
+PyDoc_STRVAR(format_doc,
+             "channel_format(mapping, capacity, item_size, longest, fingerprint, flags, id, type, /)\n"
+             "--\n\nMake a Mapping of zeros a channel.");
+
+static PyObject *
+native_format(PyObject *module, PyObject *args)
+{
+    native_state *state = PyModule_GetState(module);
+    PyObject *mapping;
+    unsigned long long capacity, item_size, longest, fingerprint;
+    unsigned int flags;
+    const char *id, *type;
+    Py_ssize_t id_size;
+    if (!PyArg_ParseTuple(args, "OKKKKIy#s", &mapping, &capacity, &item_size, &longest,
+                          &fingerprint, &flags, &id, &id_size, &type)) {
+        return NULL;
+    }
+    mapping_object *memory = (mapping_object *)mapping;
+    if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed
+        || memory->size < CHANNEL_ARENA_START + 64 * UNIT || id_size != 16) {
+        PyErr_SetString(PyExc_ValueError, "an open Mapping that is large enough is wanted");
+        return NULL;
+    }
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    ring_format((channel_header *)memory->data, (uint64_t)memory->size, capacity, item_size, longest,
+                fingerprint, flags, (uint64_t)now.tv_sec, (const uint8_t *)id, type);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(type_doc, "channel_type(mapping, /)\n--\n\n"
+                       "Fingerprint and text of the payload type; (None, \"\") for no channel.");
+
+static PyObject *
+native_type(PyObject *module, PyObject *mapping)
+{
+    native_state *state = PyModule_GetState(module);
+    ring r;
+    char text[CHANNEL_TYPE_SIZE];
+    mapping_object *memory = (mapping_object *)mapping;
+    if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed) {
+        PyErr_SetString(PyExc_TypeError, "an open Mapping is wanted");
+        return NULL;
+    }
+    if (!ring_open(&r, memory->data, (uint64_t)memory->size, -1)) {
+        return Py_BuildValue("Os", Py_None, "");
+    }
+    memcpy(text, r.shared->type, sizeof text);
+    text[sizeof text - 1] = '\0';
+    PyObject *shown = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    return Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, shown);
+}
+
+static PyMethodDef functions[] = {
+    {"channel_type", native_type, METH_O, type_doc},
+    {"channel_format", native_format, METH_VARARGS, format_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* What a call on a ring gives (ring/ring.h), for the Python that explains it. */
+static const struct {
+    const char *name;
+    ring_result value;
+} results[] = {
+    {"RING_OK", RING_OK},           {"RING_EMPTY", RING_EMPTY},
+    {"RING_FULL", RING_FULL},       {"RING_BUSY", RING_BUSY},
+    {"RING_TOO_LONG", RING_TOO_LONG}, {"RING_TIMEOUT", RING_TIMEOUT},
+    {"RING_GONE", RING_GONE},       {"RING_CLOSED", RING_CLOSED},
+    {"RING_NO_PLACE", RING_NO_PLACE},
+};
+
+int
+ipckit_add_channel_file(PyObject *module)
+{
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+        if (PyModule_AddIntConstant(module, results[i].name, results[i].value) < 0) {
+            return -1;
+        }
+    }
+    if (PyModule_AddIntConstant(module, "CHANNEL_ARENA_START", CHANNEL_ARENA_START) < 0
+        || PyModule_AddIntConstant(module, "CHANNEL_TYPE_SIZE", CHANNEL_TYPE_SIZE) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, functions);
+}

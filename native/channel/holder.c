@@ -1,0 +1,263 @@
+/* Messages in place: a loan that a sender writes in, a view that a receiver reads in.
+
+   A Lease is what numpy arrays have as their base: the record in the ring stays theirs until the
+   last of them is gone. A LeaseHolder is what the user has in hand, and holds one. */
+#include "channel/channel.h"
+#include "ring/copy.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *channel;
+    lease_object *lease; /* NULL once it was sent, cancelled or released */
+} holder_object;
+
+PyObject *
+ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease)
+{
+    if (lease == NULL) {
+        return NULL;
+    }
+    allocfunc alloc = (allocfunc)PyType_GetSlot((PyTypeObject *)type, Py_tp_alloc);
+    holder_object *self = (holder_object *)alloc((PyTypeObject *)type, 0);
+    if (self == NULL) {
+        Py_DECREF((PyObject *)lease);
+        return NULL;
+    }
+    self->channel = Py_NewRef((PyObject *)channel);
+    self->lease = lease;
+    return (PyObject *)self;
+}
+
+/* The class that a holder is to be of, a subclass of LeaseHolder. */
+int
+ipckit_holder_type_arg(PyObject *object, native_state *state)
+{
+    if (PyType_Check(object)
+        && PyType_IsSubtype((PyTypeObject *)object, state->lease_holder_type)) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_TypeError, "a subclass of LeaseHolder is wanted");
+    return -1;
+}
+
+native_state *
+ipckit_channel_state(channel_object *self)
+{
+    if (self->state == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the channel was never opened");
+    }
+    return self->state;
+}
+
+/* The holder of a message that ipckit_op_view took: of its record, or of a copy in `small`. */
+PyObject *
+ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type, channel_core *core,
+                      const ring_call *call, const char *small)
+{
+    const ring_message *message = &call->message;
+    if (call->items == 0) {
+        return ipckit_holder_new(type, self, ipckit_lease_copy(state, small, message->length));
+    }
+    lease_object *lease = ipckit_lease_new(state, core, message->at, message->length, false);
+    if (lease == NULL) {
+        ring_end_view(&core->r, message->at, (uint32_t)call->items);
+    }
+    return ipckit_holder_new(type, self, lease);
+}
+
+static PyObject *
+holder_lease(holder_object *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->lease == NULL ? Py_None : (PyObject *)self->lease);
+}
+
+static PyObject *
+holder_buf(holder_object *self, void *Py_UNUSED(closure))
+{
+    if (self->lease != NULL) {
+        return PyMemoryView_FromObject((PyObject *)self->lease);
+    }
+    PyObject *lease = PyObject_GetAttrString((PyObject *)self, "_memory"); /* raises what to say */
+    PyObject *view = lease == NULL ? NULL : PyMemoryView_FromObject(lease);
+    Py_XDECREF(lease);
+    return view;
+}
+
+PyDoc_STRVAR(buf_doc, "The message's bytes.\n\n"
+                      "Raises:\n"
+                      "    ClosedHandle: the message was sent, cancelled or released.");
+
+static PyObject *
+holder_channel(holder_object *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->channel);
+}
+
+static PyObject *
+holder_nbytes(holder_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSsize_t(self->lease == NULL ? 0 : self->lease->size);
+}
+
+static PyObject *
+holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_CLEAR(self->lease);
+    Py_RETURN_NONE;
+}
+
+/* Whether it is a loan that this process may still write in, not its parent. */
+static bool
+holder_is_lent(const holder_object *self)
+{
+    const lease_object *lease = self->lease;
+    return lease != NULL && lease->loan && lease->core != NULL && lease->forks == lease->core->forks;
+}
+
+/* (bytes, offset): copies them into a loan, without the interpreter where they are many. False where
+   it is none, or not any more. */
+static PyObject *
+holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t offset;
+    Py_buffer data;
+    /* Both may run any code, which may send the loan. */
+    if (ipckit_check_nargs("_write", nargs, 2) < 0
+        || ipckit_size_arg(args[1], "offset", &offset) < 0
+        || ipckit_bytes_arg(args[0], &data) < 0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    lease_object *lease = self->lease;
+    if (!holder_is_lent(self)) {
+        result = PyBool_FromLong(false);
+    } else if (offset > lease->size || data.len > lease->size - offset) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes from %zd on, of %zd", data.len, offset,
+                     lease->size);
+    } else {
+        Py_INCREF((PyObject *)lease); /* whoever sends or drops it meanwhile leaves the memory */
+        char *to = lease->data + offset;
+        const char *from = data.buf;
+        size_t bytes = (size_t)data.len;
+        if (bytes <= GIL_FREE_BYTES) {
+            memmove(to, from, bytes);
+        } else {
+            Py_BEGIN_ALLOW_THREADS
+            copy_much(to, from, bytes);
+            Py_END_ALLOW_THREADS
+        }
+        Py_DECREF((PyObject *)lease);
+        result = PyBool_FromLong(true);
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
+/* Sends the loan as it lies there; a copy of it where an array of the sender's may still write in
+   it, since what was sent must not change. */
+static PyObject *
+holder_send(holder_object *self, PyObject *timeout)
+{
+    ring_call call;
+    channel_object *channel = (channel_object *)self->channel;
+    /* First, since it may run any code. */
+    if (ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_loan, timeout, "send") < 0) {
+        return NULL;
+    }
+    lease_object *lease = self->lease;
+    if (lease == NULL || !lease->loan || lease->core == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the loan was sent or cancelled before");
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core(channel, "send");
+    if (core == NULL) {
+        return NULL;
+    }
+    if (Py_REFCNT((PyObject *)lease) > 1 || lease->forks != core->forks) {
+        Py_INCREF((PyObject *)lease);
+        int sent = ipckit_send_bytes(channel, core, lease->data, (uint64_t)lease->size, timeout);
+        if (sent == 0 && self->lease == lease) {
+            Py_CLEAR(self->lease);
+        }
+        Py_DECREF((PyObject *)lease);
+        return sent < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    call.at = lease->at;
+    call.length = (uint64_t)lease->size;
+    call.items = lease->owner;
+    self->lease = NULL; /* nobody else gets at it while others run */
+    ring_result result = ipckit_call(lease->core, &call);
+    if (result != RING_OK) {
+        self->lease = lease;
+        return ipckit_ring_error(channel, result, "send", timeout);
+    }
+    channel_core *held = lease->core;
+    long forks = lease->forks;
+    lease->core = NULL;
+    Py_DECREF((PyObject *)lease);
+    ipckit_core_drop(held, forks);
+    Py_RETURN_NONE;
+}
+
+static int
+holder_traverse(holder_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->channel);
+    return 0;
+}
+
+static void
+holder_dealloc(holder_object *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->lease);
+    Py_CLEAR(self->channel);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef holder_methods[] = {
+    {"_drop", (PyCFunction)holder_drop, METH_NOARGS, NULL},
+    {"_send", (PyCFunction)holder_send, METH_O, NULL},
+    {"_write", (PyCFunction)(void (*)(void))holder_write, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef holder_getset[] = {
+    {"buf", (getter)holder_buf, NULL, buf_doc, NULL},
+    {"_lease", (getter)holder_lease, NULL, PyDoc_STR("the Lease, or None"), NULL},
+    {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("bytes of the message, 0 without one"), NULL},
+    {"_channel", (getter)holder_channel, NULL, PyDoc_STR("the channel"), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(holder_doc, "The native base of loans and views.");
+
+static PyType_Slot holder_slots[] = {
+    {Py_tp_doc, (void *)holder_doc},
+    {Py_tp_traverse, holder_traverse},
+    {Py_tp_dealloc, holder_dealloc},
+    {Py_tp_methods, holder_methods},
+    {Py_tp_getset, holder_getset},
+    {0, NULL},
+};
+
+static PyType_Spec holder_spec = {
+    .name = "ipckit._native.LeaseHolder",
+    .basicsize = sizeof(holder_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE
+        | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = holder_slots,
+};
+
+int
+ipckit_add_channel_slot(PyObject *module)
+{
+    native_state *state = PyModule_GetState(module);
+    state->lease_holder_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &holder_spec, NULL);
+    return state->lease_holder_type == NULL ? -1
+                                            : PyModule_AddType(module, state->lease_holder_type);
+}

@@ -1,0 +1,173 @@
+/* ChannelBase's send, without a Python frame in between. */
+#include "channel/channel.h"
+#include "records/record.h"
+
+uint32_t ipckit_channel_sends = 0;
+
+/* A payload's bytes, and what keeps them: a buffer, or nothing. */
+typedef struct {
+    const char *data;
+    uint64_t length;
+    Py_buffer buffer; /* buffer.obj is NULL where it is not held */
+    PyObject *encoded;
+} payload;
+
+static int
+payload_get(channel_object *self, PyObject *value, payload *result)
+{
+    result->buffer.obj = NULL;
+    result->encoded = NULL;
+    if (self->plain && PyBytes_CheckExact(value)) {
+        result->data = PyBytes_AsString(value);
+        result->length = (uint64_t)PyBytes_Size(value);
+        return 0;
+    }
+    if (self->record_type != NULL && Py_IS_TYPE(value, (PyTypeObject *)self->record_type)) {
+        const Record *record = (const Record *)value;
+        result->data = record->data;
+        result->length = (uint64_t)record->size;
+        return 0;
+    }
+    if (!self->plain || !PyObject_CheckBuffer(value)) {
+        result->encoded = PyObject_CallFunctionObjArgs(self->encode, value, NULL);
+        if (result->encoded == NULL) {
+            return -1;
+        }
+        value = result->encoded;
+    }
+    if (ipckit_bytes_arg(value, &result->buffer) < 0) {
+        Py_CLEAR(result->encoded);
+        result->buffer.obj = NULL;
+        return -1;
+    }
+    result->data = result->buffer.buf;
+    result->length = (uint64_t)result->buffer.len;
+    return 0;
+}
+
+static void
+payload_release(payload *result)
+{
+    if (result->buffer.obj != NULL) {
+        PyBuffer_Release(&result->buffer);
+    }
+    Py_CLEAR(result->encoded);
+}
+
+/* Copies a large payload into a loan, which needs no lock meanwhile. */
+static ring_result
+send_large(channel_core *core, ring_call *call)
+{
+    ring *r = &core->r;
+    call->operation = ipckit_op_lend;
+    call->lends = true;
+    ring_result result = ipckit_call(core, call);
+    if (result != RING_OK) {
+        return result;
+    }
+    char *to = ring_payload(r, call->at, call->length);
+    Py_BEGIN_ALLOW_THREADS
+    memcpy(to, call->data, call->length);
+    Py_END_ALLOW_THREADS
+    call->operation = ipckit_op_send_loan;
+    call->lends = false;
+    call->lent = true;
+    uint32_t owner = r->me;
+    call->items = owner;
+    result = ipckit_call(core, call);
+    if (result != RING_OK && owner == r->me) {
+        ring_cancel_loan(r, call->at, owner);
+    }
+    return result;
+}
+
+int
+ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, uint64_t length,
+                  PyObject *timeout)
+{
+    ring_call call;
+    long forks = ipckit_core_hold(core); /* before any code of the timeout's runs */
+    if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, "send") < 0) {
+        ipckit_core_drop(core, forks);
+        return -1;
+    }
+    call.data = data;
+    call.length = length;
+    ring_sight before = ring_see(&core->r, POLL_SPACE);
+    ring_result result = length > GIL_FREE_BYTES && !core->r.overwrite ? send_large(core, &call)
+                                                                      : ipckit_call(core, &call);
+    if (result != RING_OK) {
+        ipckit_settle_space(core, result, before);
+        ipckit_ring_error(self, result, "send", timeout);
+    }
+    ipckit_core_drop(core, forks);
+    return result == RING_OK ? 0 : -1;
+}
+
+const char ipckit_channel_send_doc[] = (
+             "send($self, value, /, *, timeout=None)\n--\n\n"
+             "Send one message, waiting while the channel is full.\n\n"
+             "Args:\n"
+             "    value: of the payload type; a channel of bytes takes any bytes-like object.\n"
+             "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n\n"
+             "Raises:\n"
+             "    WouldBlock: it is full, and `timeout` is 0.\n"
+             "    Timeout: it was full until the deadline.\n"
+             "    PeerGone: it is full, and the last who received is gone.\n"
+             "    MessageTooLong: the channel can never hold such a message.\n"
+             "    Corrupt: somebody overwrote the shared memory.\n"
+             "    TypeError: the value is not of the payload type.\n"
+             "    InvalidArgument: `timeout` is out of range.\n"
+             "    ClosedHandle: the handle is closed.");
+
+/* Sends a value: 0, or -1 with an exception set. */
+static int
+send_value(channel_object *self, PyObject *object, PyObject *timeout)
+{
+    payload value;
+    if (ipckit_channel_core(self, "send") == NULL || payload_get(self, object, &value) < 0) {
+        return -1;
+    }
+    /* Once more: encoding may have run code that closed the handle. */
+    channel_core *core = ipckit_channel_core(self, "send");
+    if (core == NULL) {
+        payload_release(&value);
+        return -1;
+    }
+    ring *r = &core->r;
+    ipckit_channel_is_sender(core);
+    if (value.length <= GIL_FREE_BYTES && ring_try_lock(r, &r->shared->send_lock)) {
+        ring_result result = ring_send(r, value.data, value.length);
+        ring_unlock(r, &r->shared->send_lock);
+        if (result == RING_OK) {
+            ring_notify(r, POLL_ITEMS);
+            payload_release(&value);
+            return 0;
+        }
+    }
+    int sent = ipckit_send_bytes(self, core, value.data, value.length, timeout);
+    payload_release(&value);
+    return sent;
+}
+
+PyObject *
+ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *timeout;
+    if (ipckit_timeout_of(self, "send", args, nargs, 1, kwnames, &timeout) < 0
+        || send_value(self, args[0], timeout) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* (value, timeout, progress): sends one message, and adds 1 to the number in the list `progress`. */
+PyObject *
+ipckit_channel_send_one(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (ipckit_check_nargs("_send_one", nargs, 3) < 0
+        || send_value(self, args[0], args[1]) < 0 || ipckit_add_progress(args[2], 1) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,316 @@
+/* SharedStruct: a struct in shared memory that is loaded and stored whole. */
+#include "records/record.h"
+#include "ring/seqlock.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <structmember.h>
+
+/* A reader is overtaken only by a writer that stores in its few nanoseconds; so often in a row
+   means that somebody turns the counter who is no writer. */
+#define LOADS_AT_MOST 1000000
+
+/* A writer is at it for some nanoseconds; who waited so many turns meets a dead one, or a stopped. */
+#define STORE_TURNS 10000
+
+typedef struct {
+    PyObject_HEAD
+    PyTypeObject *type;
+    Layout *layout;
+    Py_buffer memory;
+    seqlock_header *lock;
+    uint64_t fingerprint;
+} shared_struct;
+
+/* Who this process is as a writer; set anew in a forked child. */
+static uint64_t own_token = 0;
+
+uint64_t
+ipckit_own_token(void)
+{
+    return own_token;
+}
+
+static int
+open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
+{
+    if (ipckit_hold_buffer(exporter, &self->memory) < 0) {
+        return -1;
+    }
+    size_t wanted = seqlock_total_size((size_t)self->layout->size);
+    if (offset > self->memory.len || wanted > (size_t)(self->memory.len - offset)) {
+        PyErr_Format(PyExc_IndexError, "%zu bytes from %zd on are not inside %zd bytes", wanted,
+                     offset, self->memory.len);
+        return -1;
+    }
+    char *start = (char *)self->memory.buf + offset;
+    if ((uintptr_t)start % SEQLOCK_ALIGNMENT != 0) {
+        PyErr_Format(PyExc_ValueError, "offset %zd is no multiple of %d", offset,
+                     SEQLOCK_ALIGNMENT);
+        return -1;
+    }
+    self->lock = (seqlock_header *)start;
+    return 0;
+}
+
+/* Whether the memory is for this layout; memory that nobody has stored to is for any. */
+static int
+check_layout(shared_struct *self)
+{
+    bool ours;
+    if (self->memory.readonly) {
+        uint64_t found = __atomic_load_n(&self->lock->fingerprint, __ATOMIC_ACQUIRE);
+        ours = found == 0 || found == self->fingerprint;
+    } else {
+        ours = seqlock_claim(self->lock, self->fingerprint, (size_t)self->layout->size);
+    }
+    if (!ours) {
+        errno = EBADMSG;
+        ipckit_oserror();
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(shared_struct_doc,
+             "SharedStruct(memory, offset, record_type, fingerprint, /)\n--\n\n"
+             "OSError EBADMSG: the memory holds another layout.");
+
+static PyObject *
+shared_struct_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *memory, *record_type;
+    Py_ssize_t offset;
+    unsigned long long fingerprint;
+    if (!PyArg_ParseTuple(args, "OnOK:SharedStruct", &memory, &offset, &record_type, &fingerprint)
+        || ipckit_record_type_arg(record_type, &record_type) < 0) {
+        return NULL;
+    }
+    if (record_type == NULL || offset < 0 || fingerprint == 0) {
+        PyErr_SetString(PyExc_ValueError, "a Struct class, an offset and a fingerprint are wanted");
+        return NULL;
+    }
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    shared_struct *self = (shared_struct *)alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->type = (PyTypeObject *)Py_NewRef(record_type);
+    self->fingerprint = fingerprint;
+    self->layout = ipckit_layout_of(self->type);
+    if (self->layout == NULL || open_memory(self, memory, offset) < 0 || check_layout(self) < 0) {
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+shared_struct_traverse(shared_struct *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->type);
+    return ipckit_visit_exporter(self->memory.obj, visit, arg);
+}
+
+static void
+shared_struct_dealloc(shared_struct *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    PyBuffer_Release(&self->memory);
+    Py_CLEAR(self->type);
+    Py_XDECREF((PyObject *)self->layout);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static int
+load_into(shared_struct *self, char *to)
+{
+    size_t size = (size_t)self->layout->size;
+    for (int turn = 0; turn < LOADS_AT_MOST; turn++) {
+        if (seqlock_try_load(self->lock, to, size)) {
+            return 0;
+        }
+    }
+    return ipckit_raise_corrupt(
+        PyUnicode_FromString("the counter of a shared struct never stands still"));
+}
+
+PyDoc_STRVAR(load_doc, "load($self)\n--\n\nA whole struct, as one store left it.");
+
+static PyObject *
+shared_struct_load(shared_struct *self, PyObject *Py_UNUSED(ignored))
+{
+    Record *record = ipckit_record_new(self->type, self->layout);
+    if (record != NULL && load_into(self, record->data) < 0) {
+        Py_DECREF((PyObject *)record);
+        return NULL;
+    }
+    return (PyObject *)record;
+}
+
+/* Becomes the writer within some microseconds: 0, or -1 with an exception set. Python's
+   _contended(holder) raises, or frees the place of a dead one. */
+static int
+begin_store(shared_struct *self)
+{
+    for (;;) {
+        uint64_t holder = 0;
+        for (int turn = 0; turn < STORE_TURNS; turn++) {
+            if (seqlock_begin_store(self->lock, own_token, &holder)) {
+                return 0;
+            }
+        }
+        PyObject *freed = PyObject_CallMethod((PyObject *)self, "_contended", "K",
+                                              (unsigned long long)holder);
+        if (freed == NULL) {
+            return -1;
+        }
+        Py_DECREF(freed);
+    }
+}
+
+PyDoc_STRVAR(store_doc, "store($self, value, /)\n--\n\n"
+                        "Replace the struct by another, whole.");
+
+static PyObject *
+shared_struct_store(shared_struct *self, PyObject *value)
+{
+    /* The class itself, or one that was defined again. `load` would make another of a subclass. */
+    int same = Py_IS_TYPE(value, self->type);
+    if (!same && !PyType_IsSubtype(Py_TYPE(value), self->type)) {
+        same = ipckit_same_struct(Py_TYPE(value), self->type);
+    }
+    if (same <= 0) {
+        if (same == 0) {
+            PyErr_Format(PyExc_TypeError, "the value is no %R", (PyObject *)self->type);
+        }
+        return NULL;
+    }
+    if (self->memory.readonly) {
+        PyErr_SetString(PyExc_TypeError, "the memory is read-only");
+        return NULL;
+    }
+    const Record *record = (const Record *)value;
+    if (record->data == NULL || record->size != self->layout->size) {
+        PyErr_SetString(PyExc_TypeError, "the value has no bytes");
+        return NULL;
+    }
+    if (own_token == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "set_writer_token was not called");
+        return NULL;
+    }
+    if (begin_store(self) < 0) {
+        return NULL;
+    }
+    /* _contended may have run Python code; a record's bytes stay where they are all its life. */
+    seqlock_store(self->lock, record->data, (size_t)record->size);
+    seqlock_end_store(self->lock, own_token);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(take_over_doc, "take_over($self, dead, /)\n--\n\n"
+                            "Free the place of a writer that is known to be dead: whether it was.");
+
+static PyObject *
+shared_struct_take_over(shared_struct *self, PyObject *arg)
+{
+    unsigned long long dead = PyLong_AsUnsignedLongLong(arg);
+    if (dead == (unsigned long long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (self->memory.readonly || dead == 0) {
+        Py_RETURN_FALSE;
+    }
+    return PyBool_FromLong(seqlock_take_over(self->lock, dead, 0));
+}
+
+static PyObject *
+shared_struct_count(shared_struct *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(__atomic_load_n(&self->lock->count, __ATOMIC_ACQUIRE));
+}
+
+static PyGetSetDef shared_struct_getset[] = {
+    {"count", (getter)shared_struct_count, NULL, PyDoc_STR("stores so far, by all"), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef shared_struct_methods[] = {
+    {"load", (PyCFunction)shared_struct_load, METH_NOARGS, load_doc},
+    {"store", (PyCFunction)shared_struct_store, METH_O, store_doc},
+    {"take_over", (PyCFunction)shared_struct_take_over, METH_O, take_over_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot shared_struct_slots[] = {
+    {Py_tp_doc, (void *)shared_struct_doc},
+    {Py_tp_new, shared_struct_new},
+    {Py_tp_traverse, shared_struct_traverse},
+    {Py_tp_dealloc, shared_struct_dealloc},
+    {Py_tp_methods, shared_struct_methods},
+    {Py_tp_getset, shared_struct_getset},
+    {0, NULL},
+};
+
+static PyType_Spec shared_struct_spec = {
+    .name = "ipckit._native.SharedStruct",
+    .basicsize = sizeof(shared_struct),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = shared_struct_slots,
+};
+
+PyDoc_STRVAR(total_size_doc, "shared_struct_size(size, /)\n--\n\n"
+                             "The bytes that a SharedStruct takes for a struct of `size` bytes.");
+
+static PyObject *
+native_total_size(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    Py_ssize_t size;
+    if (ipckit_size_arg(arg, "size", &size) < 0) {
+        return NULL;
+    }
+    if (size > RECORD_SIZE_MAX) {
+        return PyErr_NoMemory();
+    }
+    return PyLong_FromSize_t(seqlock_total_size((size_t)size));
+}
+
+PyDoc_STRVAR(set_token_doc, "set_writer_token(token, /)\n--\n\n"
+                            "Name this process as a writer; not 0.");
+
+static PyObject *
+native_set_token(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    unsigned long long token = PyLong_AsUnsignedLongLong(arg);
+    if (token == (unsigned long long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (token == 0) {
+        PyErr_SetString(PyExc_ValueError, "a token is not 0");
+        return NULL;
+    }
+    own_token = token;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"set_writer_token", native_set_token, METH_O, set_token_doc},
+    {"shared_struct_size", native_total_size, METH_O, total_size_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+ipckit_add_seqlock(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &shared_struct_spec, NULL);
+    if (type == NULL) {
+        return -1;
+    }
+    int added = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return added < 0 ? -1 : PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,326 @@
+/* SpillFile: the memory of a ProcessQueue's large objects. Its table says who has which piece. */
+#include "process_queue/spill.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <structmember.h>
+#include <sys/mman.h>
+
+#define SWEEP_NS (INT64_C(100) * NS_PER_MS)
+
+static void
+on_take(void *table, const char *data, uint64_t length)
+{
+    spill_take_from_queue(table, data, length, ipckit_own_token());
+}
+
+/* Maps the table of the file. Returns 0, or -1 with errno set. */
+static int
+map_table(spill_object *self, bool fresh)
+{
+    if (fresh && ftruncate(self->fd, SPILL_DATA_START) < 0) {
+        return -1;
+    }
+    off_t size = lseek(self->fd, 0, SEEK_END);
+    if (size < (off_t)SPILL_DATA_START) {
+        errno = size < 0 ? errno : EUCLEAN;
+        return -1;
+    }
+    void *table = mmap(NULL, SPILL_DATA_START, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
+    if (table == MAP_FAILED) {
+        return -1;
+    }
+    self->table = table;
+    if (fresh) {
+        spill_format(self->table);
+    }
+    return 0;
+}
+
+static PyObject *
+spill_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *channel;
+    int fd, fresh;
+    native_state *state = PyType_GetModuleState(type);
+    if (kwargs != NULL && PyDict_Size(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "SpillFile takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O!ip:SpillFile", state->channel_type, &channel, &fd, &fresh)) {
+        return NULL;
+    }
+    if (!SPILL_IS_TOKEN(ipckit_own_token())) {
+        PyErr_SetString(PyExc_RuntimeError, "this process has no token");
+        return NULL;
+    }
+    channel_core *core = ipckit_channel_core((channel_object *)channel, "open");
+    if (core == NULL) {
+        return NULL;
+    }
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    spill_object *self = (spill_object *)alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (self->fd < 0 || map_table(self, fresh) < 0) {
+        ipckit_oserror();
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    self->state = state;
+    self->channel = (channel_object *)Py_NewRef(channel);
+    core->r.on_take_data = self->table;
+    core->r.on_take = on_take;
+    return (PyObject *)self;
+}
+
+static void
+spill_dealloc(spill_object *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    if (self->channel != NULL) {
+        if (self->channel->core != NULL) {
+            self->channel->core->r.on_take = NULL;
+        }
+        Py_DECREF((PyObject *)self->channel);
+    }
+    for (uint32_t index = 0; index < SPILL_WARM; index++) {
+        if (self->warm[index] != NULL) {
+            munmap(self->warm[index], SPILL_WARM_SIZE);
+        }
+    }
+    if (self->table != NULL) {
+        munmap(self->table, SPILL_DATA_START);
+    }
+    if (self->fd >= 0) {
+        close(self->fd);
+    }
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+void
+ipckit_spill_release(const spill_object *self, uint32_t index, uint64_t token)
+{
+    spill_table *table = self->table;
+    spill_entry *entry = &table->entries[index];
+    if (spill_load(&entry->word) != token) {
+        return;
+    }
+    uint64_t span = spill_span(table, index);
+    if (index >= SPILL_WARM && span != 0) {
+        /* If that fails it costs memory until the piece is used again, and nothing else. */
+        (void)fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        (off_t)spill_offset(table, index), (off_t)span);
+    }
+    __atomic_store_n(&entry->taken, 0, __ATOMIC_RELAXED);
+    if (spill_change(entry, token, SPILL_FREE)) {
+        spill_hint(table, index);
+    }
+}
+
+static uint32_t
+log2_for(uint64_t size)
+{
+    uint32_t log2 = SPILL_LEAST_CLASS;
+    while (log2 < SPILL_CLASSES && UINT64_C(1) << log2 < size) {
+        log2++;
+    }
+    return log2;
+}
+
+/* The index of a piece that is now this process's; SPILL_ENTRIES if the table is full, or, with
+   `*sweep` set, if pieces of dead processes should be looked for first. */
+static uint32_t
+claim(spill_object *self, uint64_t size, bool *sweep)
+{
+    spill_table *table = self->table;
+    uint64_t token = ipckit_own_token();
+    uint32_t index = SPILL_ENTRIES, log2 = log2_for(size);
+    bool force = !*sweep;
+    *sweep = false;
+    if (size <= SPILL_WARM_SIZE) {
+        index = spill_claim_warm(table, token);
+        if (index == SPILL_ENTRIES && !force && monotonic_ns() >= self->sweep_after) {
+            *sweep = true;
+            return SPILL_ENTRIES;
+        }
+    }
+    if (index == SPILL_ENTRIES && log2 < SPILL_CLASSES) {
+        index = spill_claim_used(table, log2, token);
+        if (index == SPILL_ENTRIES && !force
+            && spill_high(table) >= __atomic_load_n(&table->sweep_at, __ATOMIC_RELAXED)) {
+            *sweep = true;
+            return SPILL_ENTRIES;
+        }
+        if (index == SPILL_ENTRIES) {
+            index = spill_claim_new(table, log2, token);
+        }
+    }
+    return index;
+}
+
+PyDoc_STRVAR(claim_doc,
+             "claim($self, size, force, /)\n--\n\n"
+             "A Piece of so many bytes; None if the pieces of dead processes should be looked for\n"
+             "first (`owners`, `reclaim`), unless `force`. OSError: ENOSPC the table is full.");
+
+static PyObject *
+spill_claim(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t size;
+    if (ipckit_check_nargs("claim", nargs, 2) < 0
+        || ipckit_size_arg(args[0], "size", &size) < 0) {
+        return NULL;
+    }
+    int force = PyObject_IsTrue(args[1]);
+    if (force < 0) {
+        return NULL;
+    }
+    bool sweep = !force;
+    uint32_t index = claim(self, (uint64_t)size, &sweep);
+    if (sweep) {
+        Py_RETURN_NONE;
+    }
+    if (index == SPILL_ENTRIES) {
+        errno = ENOSPC;
+        return ipckit_oserror();
+    }
+    return (PyObject *)ipckit_piece_new(self, index, (uint64_t)size);
+}
+
+PyDoc_STRVAR(take_doc,
+             "take($self, holder, timeout, /)\n--\n\n"
+             "ChannelBase._take; but for a message that refers to a piece, the Piece, or None if a\n"
+             "process that was killed had it in its hands.");
+
+static PyObject *
+spill_take(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *value = ipckit_channel_take(self->channel, args, nargs);
+    spill_reference reference;
+    if (value == NULL || !PyBytes_CheckExact(value) || PyBytes_Size(value) != sizeof reference) {
+        return value;
+    }
+    memcpy(&reference, PyBytes_AsString(value), sizeof reference);
+    if (reference.magic != SPILL_MAGIC) {
+        return value;
+    }
+    Py_DECREF(value);
+    return ipckit_piece_received(self, &reference);
+}
+
+PyDoc_STRVAR(owners_doc, "owners($self)\n--\n\nThe tokens of all other processes that have pieces.");
+
+static PyObject *
+spill_owners(spill_object *self, PyObject *Py_UNUSED(ignored))
+{
+    uint32_t high = spill_high(self->table);
+    uint64_t last = ipckit_own_token(), own = last;
+    PyObject *found = PySet_New(NULL);
+    for (uint32_t index = 0; found != NULL && index < high; index++) {
+        uint64_t word = spill_load(&self->table->entries[index].word);
+        if (!SPILL_IS_TOKEN(word) || word == last || word == own) {
+            continue;
+        }
+        last = word;
+        PyObject *token = PyLong_FromUnsignedLongLong(word);
+        if (token == NULL || PySet_Add(found, token) < 0) {
+            Py_CLEAR(found);
+        }
+        Py_XDECREF(token);
+    }
+    return found;
+}
+
+/* Whether a set of integers has a token: -1 with an exception set. */
+static int
+has_token(PyObject *tokens, uint64_t word)
+{
+    PyObject *token = PyLong_FromUnsignedLongLong(word);
+    int found = token == NULL ? -1 : PySet_Contains(tokens, token);
+    Py_XDECREF(token);
+    return found;
+}
+
+PyDoc_STRVAR(reclaim_doc,
+             "reclaim($self, tokens, /)\n--\n\n"
+             "Free the pieces of dead processes, given a set of their tokens, and those that no\n"
+             "message refers to.");
+
+static PyObject *
+spill_reclaim(spill_object *self, PyObject *dead)
+{
+    channel_core *core = ipckit_channel_core(self->channel, "put");
+    if (core == NULL) {
+        return NULL;
+    }
+    uint64_t own = ipckit_own_token();
+    uint32_t high = spill_high(self->table), held = 0;
+    for (uint32_t index = 0; index < high; index++) {
+        spill_entry *entry = &self->table->entries[index];
+        uint64_t word = spill_load(&entry->word);
+        if (word == SPILL_FREE) {
+            spill_hint(self->table, index); /* a process can die before it has done so */
+            continue;
+        }
+        int gone = SPILL_IS_TOKEN(word) && word != own ? has_token(dead, word) : 0;
+        if (gone < 0) {
+            return NULL;
+        }
+        if ((gone || spill_is_orphan(&core->r, word)) && spill_change(entry, word, own)) {
+            ipckit_spill_release(self, index, own);
+        } else {
+            held++;
+        }
+    }
+    uint32_t least = held > SPILL_WARM ? held : SPILL_WARM;
+    __atomic_store_n(&self->table->sweep_at, high + least, __ATOMIC_RELAXED);
+    self->sweep_after = monotonic_ns() + SWEEP_NS;
+    Py_RETURN_NONE;
+}
+
+static PyMemberDef spill_members[] = {
+    {"fd", T_INT, offsetof(spill_object, fd), READONLY, PyDoc_STR("the file's descriptor")},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef spill_methods[] = {
+    {"claim", (PyCFunction)(void (*)(void))spill_claim, METH_FASTCALL, claim_doc},
+    {"take", (PyCFunction)(void (*)(void))spill_take, METH_FASTCALL, take_doc},
+    {"owners", (PyCFunction)spill_owners, METH_NOARGS, owners_doc},
+    {"reclaim", (PyCFunction)spill_reclaim, METH_O, reclaim_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(spill_doc,
+             "SpillFile(channel, fd, fresh, /)\n--\n\n"
+             "The file of a ProcessQueue's large objects; duplicates its descriptor.");
+
+static PyType_Slot spill_slots[] = {
+    {Py_tp_doc, (void *)spill_doc},
+    {Py_tp_new, spill_new},
+    {Py_tp_dealloc, spill_dealloc},
+    {Py_tp_methods, spill_methods},
+    {Py_tp_members, spill_members},
+    {0, NULL},
+};
+
+static PyType_Spec spill_spec = {
+    .name = "ipckit._native.SpillFile",
+    .basicsize = sizeof(spill_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = spill_slots,
+};
+
+int
+ipckit_add_spill(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &spill_spec, NULL);
+    int added = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+    Py_XDECREF(type);
+    return added;
+}

@@ -1,0 +1,207 @@
+/* Field: the descriptor that reads and writes one field of a Record in place. */
+#include "records/record.h"
+
+#include <string.h>
+#include <structmember.h>
+
+PyTypeObject *ipckit_field_type;
+
+/* Where the field's bytes are in a record, or NULL. A field may meet the record of another class. */
+static char *
+locate(Field *field, PyObject *op)
+{
+    if (!PyObject_TypeCheck(op, ipckit_record_type)) {
+        PyErr_Format(PyExc_TypeError, "field %R belongs to a struct, not to %R", field->name,
+                     (PyObject *)Py_TYPE(op));
+        return NULL;
+    }
+    Record *record = (Record *)op;
+    if (field->offset > record->size - field->size) {
+        PyErr_Format(PyExc_TypeError, "field %R does not belong to this struct", field->name);
+        return NULL;
+    }
+    return record->data + field->offset;
+}
+
+static PyObject *
+field_get(PyObject *op, PyObject *record, PyObject *owner)
+{
+    Field *self = (Field *)op;
+    (void)owner;
+    if (record == NULL || record == Py_None) {
+        return Py_NewRef(op);
+    }
+    const char *data = locate(self, record);
+    return data == NULL ? NULL : ipckit_value_get(self, record, data);
+}
+
+int
+ipckit_field_set(Field *field, PyObject *record, PyObject *value)
+{
+    char *data = locate(field, record);
+    if (data == NULL) {
+        return -1;
+    }
+    if (value == NULL) {
+        PyErr_Format(PyExc_AttributeError, "field %R cannot be deleted", field->name);
+        return -1;
+    }
+    if (((Record *)record)->readonly) {
+        PyErr_Format(PyExc_TypeError, "field %R is a view of read-only memory", field->name);
+        return -1;
+    }
+    return ipckit_value_set(field, record, data, value);
+}
+
+static int
+field_descr_set(PyObject *op, PyObject *record, PyObject *value)
+{
+    return ipckit_field_set((Field *)op, record, value);
+}
+
+static int
+check_record_type(PyObject *type, Py_ssize_t size)
+{
+    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, ipckit_record_type)) {
+        PyErr_SetString(PyExc_TypeError, "a field of code 'r' has a Record type");
+        return -1;
+    }
+    Layout *layout = ipckit_layout_of((PyTypeObject *)type);
+    if (layout == NULL) {
+        return -1;
+    }
+    bool same = layout->size == size;
+    Py_DECREF((PyObject *)layout);
+    if (!same) {
+        PyErr_SetString(PyExc_ValueError, "size is not the size of the field's type");
+        return -1;
+    }
+    return 0;
+}
+
+/* Whether `code` can have `size`; any type a code needs is checked by itself. */
+static bool
+size_fits_code(int code, Py_ssize_t size)
+{
+    switch (code) {
+    case 'i':
+    case 'u':
+        return size == 1 || size == 2 || size == 4 || size == 8;
+    case 'f':
+        return size == 4 || size == 8;
+    case '?':
+        return size == 1;
+    case 'c':
+    case 's':
+    case 'r':
+    case 'o':
+        return size >= 0;
+    default:
+        return false;
+    }
+}
+
+static PyObject *
+field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"name", "code", "offset", "size", "swap", "type", NULL};
+    PyObject *name;
+    PyObject *field_type = Py_None;
+    int code;
+    int swap = 0;
+    Py_ssize_t offset;
+    Py_ssize_t size;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|pO:Field", names, &name, &code, &offset,
+                                     &size, &swap, &field_type)) {
+        return NULL;
+    }
+    if (offset < 0 || offset > RECORD_SIZE_MAX || size > RECORD_SIZE_MAX ||
+        !size_fits_code(code, size)) {
+        PyErr_SetString(PyExc_ValueError, "no field has this code, offset and size");
+        return NULL;
+    }
+    if (code == 'r' && check_record_type(field_type, size) < 0) {
+        return NULL;
+    }
+    Field *self = (Field *)PyType_GenericAlloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->name = Py_NewRef(name);
+    self->type = Py_NewRef(field_type);
+    self->offset = offset;
+    self->size = size;
+    self->code = code;
+    self->swap = swap != 0;
+    return (PyObject *)self;
+}
+
+static void
+field_dealloc(PyObject *op)
+{
+    Field *self = (Field *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_XDECREF(self->name);
+    Py_XDECREF(self->type);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+static int
+field_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Field *self = (Field *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->type);
+    return 0;
+}
+
+static PyObject *
+field_repr(PyObject *op)
+{
+    Field *self = (Field *)op;
+    return PyUnicode_FromFormat("<Field %R, code %c, offset %zd, size %zd>", self->name, self->code,
+                                self->offset, self->size);
+}
+
+static PyMemberDef field_members[] = {
+    {"name", T_OBJECT, offsetof(Field, name), READONLY, "the field's name"},
+    {"offset", T_PYSSIZET, offsetof(Field, offset), READONLY, "bytes from the record's start"},
+    {"size", T_PYSSIZET, offsetof(Field, size), READONLY, "bytes of the field"},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(field_doc,
+             "Field(name, code, offset, size, swap=False, type=None)\n--\n\n"
+             "Reads and writes one field of a Record in place.\n\n"
+             "code: i signed, u unsigned, f float, ? bool, c UTF-8 text, s bytes, r a record of\n"
+             "`type`, o whatever `type.view(record)` gives and `type.assign(record, value)` takes.");
+
+static PyType_Slot field_slots[] = {
+    {Py_tp_doc, (void *)field_doc},
+    {Py_tp_new, field_new},
+    {Py_tp_dealloc, field_dealloc},
+    {Py_tp_traverse, field_traverse},
+    {Py_tp_repr, field_repr},
+    {Py_tp_members, field_members},
+    {Py_tp_descr_get, field_get},
+    {Py_tp_descr_set, field_descr_set},
+    {0, NULL},
+};
+
+static PyType_Spec field_spec = {
+    .name = "ipckit._native.Field",
+    .basicsize = sizeof(Field),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = field_slots,
+};
+
+int
+ipckit_add_field(PyObject *module)
+{
+    if (ipckit_field_type == NULL) {
+        ipckit_field_type = (PyTypeObject *)PyType_FromSpec(&field_spec);
+    }
+    return ipckit_field_type == NULL ? -1 : PyModule_AddType(module, ipckit_field_type);
+}

@@ -1,0 +1,261 @@
+/* The numbers and truth values of a record: between their bytes and Python's objects. */
+#include "records/record.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+static uint64_t
+load(const Field *field, const char *data)
+{
+    uint16_t half;
+    uint32_t word;
+    uint64_t wide;
+    switch (field->size) {
+    case 1:
+        return (uint8_t)data[0];
+    case 2:
+        memcpy(&half, data, sizeof half);
+        return field->swap ? __builtin_bswap16(half) : half;
+    case 4:
+        memcpy(&word, data, sizeof word);
+        return field->swap ? __builtin_bswap32(word) : word;
+    default:
+        memcpy(&wide, data, sizeof wide);
+        return field->swap ? __builtin_bswap64(wide) : wide;
+    }
+}
+
+static void
+store(const Field *field, char *data, uint64_t value)
+{
+    uint16_t half = (uint16_t)value;
+    uint32_t word = (uint32_t)value;
+    switch (field->size) {
+    case 1:
+        data[0] = (char)value;
+        break;
+    case 2:
+        half = field->swap ? __builtin_bswap16(half) : half;
+        memcpy(data, &half, sizeof half);
+        break;
+    case 4:
+        word = field->swap ? __builtin_bswap32(word) : word;
+        memcpy(data, &word, sizeof word);
+        break;
+    default:
+        value = field->swap ? __builtin_bswap64(value) : value;
+        memcpy(data, &value, sizeof value);
+    }
+}
+
+static PyObject *
+get_int(const Field *field, const char *data)
+{
+    int unused = 64 - 8 * (int)field->size;
+    int64_t value = (int64_t)(load(field, data) << unused) >> unused;
+    /* PyLong_FromLong is the faster one, where a long is wide enough. */
+    return sizeof(long) == 8 ? PyLong_FromLong((long)value) : PyLong_FromLongLong(value);
+}
+
+static PyObject *
+get_float(const Field *field, const char *data)
+{
+    uint64_t bits = load(field, data);
+    if (field->size == 8) {
+        double value;
+        memcpy(&value, &bits, sizeof value);
+        return PyFloat_FromDouble(value);
+    }
+    uint32_t word = (uint32_t)bits;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return PyFloat_FromDouble(value);
+}
+
+PyObject *
+ipckit_number_get(const Field *field, const char *data)
+{
+    switch (field->code) {
+    case 'i':
+        return get_int(field, data);
+    case 'u':
+        return PyLong_FromUnsignedLongLong(load(field, data));
+    case 'f':
+        return get_float(field, data);
+    default:
+        return PyBool_FromLong(data[0] != 0);
+    }
+}
+
+int
+ipckit_wrong_type(Field *field, const char *wanted, PyObject *value)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(value));
+    const char *text = name == NULL ? NULL : PyUnicode_AsUTF8AndSize(name, NULL);
+    const char *last = wanted == NULL ? NULL : strrchr(wanted, ' ');
+    if (text != NULL && last != NULL && strcmp(last + 1, text) == 0) {
+        /* A class of the same name: only with its module does the message say which. */
+        Py_DECREF(name);
+        name = ipckit_type_text(Py_TYPE(value));
+    }
+    if (text != NULL && name != NULL && wanted != NULL) {
+        PyErr_Format(PyExc_TypeError, "field %R takes %s, not %U", field->name, wanted, name);
+    }
+    Py_XDECREF(name);
+    return -1;
+}
+
+static int
+out_of_range(Field *field, PyObject *value)
+{
+    int bits = 8 * (int)field->size;
+    PyObject *text = PyObject_Repr(value);
+    if (text == NULL) { /* thousands of digits: Python refuses to print them */
+        PyErr_Clear();
+        text = PyUnicode_FromString("a huge int");
+    }
+    if (text == NULL) {
+        return -1;
+    }
+    PyObject *message;
+    if (field->code == 'i') {
+        int64_t max = (int64_t)(UINT64_MAX >> (65 - bits));
+        message = PyUnicode_FromFormat("field %R is %U; it takes %lld to %lld", field->name, text,
+                                       (long long)(-max - 1), (long long)max);
+    } else {
+        message = PyUnicode_FromFormat("field %R is %U; it takes 0 to %llu", field->name, text,
+                                       (unsigned long long)(UINT64_MAX >> (64 - bits)));
+    }
+    Py_DECREF(text);
+    return ipckit_raise_invalid(message);
+}
+
+static bool
+fits(const Field *field, PyObject *number, uint64_t *result)
+{
+    int bits = 8 * (int)field->size;
+    if (field->code == 'i') {
+        int overflow;
+        int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow);
+        int64_t max = (int64_t)(UINT64_MAX >> (65 - bits));
+        *result = (uint64_t)value;
+        return !overflow && value <= max && value >= -max - 1;
+    }
+    *result = PyLong_AsUnsignedLongLong(number);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return false;
+    }
+    return *result <= UINT64_MAX >> (64 - bits);
+}
+
+static int
+too_large(Field *field)
+{
+    return ipckit_raise_invalid(
+        PyUnicode_FromFormat("field %R is too large for a double", field->name));
+}
+
+/* What a conversion raised, as the field's error; always -1. */
+static int
+wrong_number(Field *field, const char *wanted, PyObject *value)
+{
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        return ipckit_wrong_type(field, wanted, value);
+    }
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        return too_large(field);
+    }
+    return -1;
+}
+
+/* Whether a number that became an infinite float is infinite itself, and not a wider type's. */
+static bool
+is_infinite(PyObject *value, double wide)
+{
+    PyObject *number = PyFloat_FromDouble(wide);
+    int same = number == NULL ? -1 : PyObject_RichCompareBool(value, number, Py_EQ);
+    PyErr_Clear();
+    Py_XDECREF(number);
+    return same == 1;
+}
+
+static int
+set_int(Field *field, char *data, PyObject *value)
+{
+    if (!PyLong_Check(value) && ipckit_check_array(value) < 0) {
+        return -1;
+    }
+    PyObject *number = PyNumber_Index(value);
+    if (number == NULL) {
+        return wrong_number(field, "an int", value);
+    }
+    uint64_t bits;
+    int result = 0;
+    if (fits(field, number, &bits)) {
+        store(field, data, bits);
+    } else {
+        result = out_of_range(field, number);
+    }
+    Py_DECREF(number);
+    return result;
+}
+
+static int
+set_float(Field *field, char *data, PyObject *value)
+{
+    if (!PyFloat_Check(value) && ipckit_check_array(value) < 0) {
+        return -1;
+    }
+    if (!ipckit_is_real(value)) {
+        return ipckit_wrong_type(field, "a float", value);
+    }
+    double wide = PyFloat_AsDouble(value);
+    if (wide == -1.0 && PyErr_Occurred()) {
+        return wrong_number(field, "a float", value);
+    }
+    if (isinf(wide) && !PyFloat_Check(value) && !is_infinite(value, wide)) {
+        return too_large(field);
+    }
+    uint64_t bits = 0;
+    if (field->size == 8) {
+        memcpy(&bits, &wide, sizeof wide);
+    } else {
+        float narrow = (float)wide;
+        if (isinf(narrow) && !isinf(wide)) {
+            return ipckit_raise_invalid(
+                PyUnicode_FromFormat("field %R is %R; a float reaches 3.4028235e38", field->name,
+                                     value));
+        }
+        memcpy(&bits, &narrow, sizeof narrow);
+    }
+    store(field, data, bits);
+    return 0;
+}
+
+static int
+set_bool(Field *field, char *data, PyObject *value)
+{
+    int truth = ipckit_is_bool(value) ? PyObject_IsTrue(value) : ipckit_wrong_type(field, "a bool", value);
+    if (truth >= 0) {
+        data[0] = (char)truth;
+    }
+    return truth < 0 ? -1 : 0;
+}
+
+int
+ipckit_number_set(Field *field, char *data, PyObject *value)
+{
+    switch (field->code) {
+    case 'i':
+    case 'u':
+        return set_int(field, data, value);
+    case 'f':
+        return set_float(field, data, value);
+    default:
+        return set_bool(field, data, value);
+    }
+}

@@ -1,0 +1,134 @@
+/* Layout: the size, the fields and the defaults of one Struct class. */
+#include "records/record.h"
+
+#include <structmember.h>
+
+PyTypeObject *ipckit_layout_type;
+
+/* Interned: the lookup is on the way of every decoded message. */
+static PyObject *layout_name;
+
+Layout *
+ipckit_layout_of(PyTypeObject *type)
+{
+    PyObject *layout = PyObject_GetAttr((PyObject *)type, layout_name);
+    if (layout != NULL && Py_IS_TYPE(layout, ipckit_layout_type)) {
+        return (Layout *)layout;
+    }
+    if (layout == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return NULL;
+    }
+    PyErr_Clear();
+    Py_XDECREF(layout);
+    PyErr_Format(PyExc_TypeError, "%R has no fields: a struct is a subclass that declares some",
+                 (PyObject *)type);
+    return NULL;
+}
+
+static int
+check_fields(PyObject *fields, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(fields); i++) {
+        Field *field = (Field *)PyTuple_GetItem(fields, i);
+        if (!Py_IS_TYPE((PyObject *)field, ipckit_field_type)) {
+            PyErr_SetString(PyExc_TypeError, "fields is a tuple of Field");
+            return -1;
+        }
+        if (field->offset > size - field->size) {
+            PyErr_Format(PyExc_ValueError, "field %R reaches beyond the %zd bytes of the layout",
+                         field->name, size);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+layout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"size", "fields", "defaults", NULL};
+    Py_ssize_t size;
+    PyObject *fields;
+    PyObject *defaults;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!:Layout", names, &size, &PyTuple_Type,
+                                     &fields, &PyTuple_Type, &defaults)) {
+        return NULL;
+    }
+    if (size < 0 || size > RECORD_SIZE_MAX || PyTuple_Size(defaults) > PyTuple_Size(fields)) {
+        PyErr_SetString(PyExc_ValueError, "size is out of range, or more defaults than fields");
+        return NULL;
+    }
+    if (check_fields(fields, size) < 0) {
+        return NULL;
+    }
+    Layout *self = (Layout *)PyType_GenericAlloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->size = size;
+    self->fields = Py_NewRef(fields);
+    self->defaults = Py_NewRef(defaults);
+    return (PyObject *)self;
+}
+
+static void
+layout_dealloc(PyObject *op)
+{
+    Layout *self = (Layout *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Py_XDECREF(self->fields);
+    Py_XDECREF(self->defaults);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+/* No tp_clear here nor in Field and Record: they cannot be changed, as a tuple cannot, so that a
+   cycle through them always passes through something that can be cleared. */
+static int
+layout_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Layout *self = (Layout *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->fields);
+    Py_VISIT(self->defaults);
+    return 0;
+}
+
+static PyMemberDef layout_members[] = {
+    {"size", T_PYSSIZET, offsetof(Layout, size), READONLY, "bytes of one record"},
+    {"fields", T_OBJECT, offsetof(Layout, fields), READONLY, "the fields, in order"},
+    {"defaults", T_OBJECT, offsetof(Layout, defaults), READONLY, "values of the last fields"},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot layout_slots[] = {
+    {Py_tp_doc, "Layout(size, fields, defaults)\n--\n\nWhat one Struct class says of its bytes."},
+    {Py_tp_new, layout_new},
+    {Py_tp_dealloc, layout_dealloc},
+    {Py_tp_traverse, layout_traverse},
+    {Py_tp_members, layout_members},
+    {0, NULL},
+};
+
+static PyType_Spec layout_spec = {
+    .name = "ipckit._native.Layout",
+    .basicsize = sizeof(Layout),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = layout_slots,
+};
+
+int
+ipckit_add_layout(PyObject *module)
+{
+    if (layout_name == NULL) {
+        layout_name = PyUnicode_InternFromString("__layout__");
+    }
+    if (layout_name == NULL) {
+        return -1;
+    }
+    if (ipckit_layout_type == NULL) {
+        ipckit_layout_type = (PyTypeObject *)PyType_FromSpec(&layout_spec);
+    }
+    return ipckit_layout_type == NULL ? -1 : PyModule_AddType(module, ipckit_layout_type);
+}

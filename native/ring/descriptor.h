@@ -1,0 +1,221 @@
+/* Descriptors that are readable when there are messages, or room: eventfds, and a thread that sleeps on
+   the channel's memory and writes to them. Nothing outside of that memory can reach them. No Python.h
+   here. */
+#ifndef IPCKIT_RING_DESCRIPTOR_H
+#define IPCKIT_RING_DESCRIPTOR_H
+
+#include "ring/wait.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+typedef struct {
+    ring *r;
+    int fd[2];             /* for POLL_ITEMS and POLL_SPACE; -1 until it is asked for */
+    bool readable[2];      /* changed with the descriptor, under the mutex */
+    uint32_t stop;
+    pthread_mutex_t mutex;
+    pthread_t thread;
+} ring_descriptors;
+
+/* Makes a descriptor readable, if there is one. */
+static inline void
+descriptor_tell(ring_descriptors *d, uint32_t which)
+{
+    pthread_mutex_lock(&d->mutex);
+    int fd = d->fd[which - 1];
+    if (fd >= 0 && !d->readable[which - 1]) {
+        d->readable[which - 1] = eventfd_write(fd, 1) == 0;
+    }
+    pthread_mutex_unlock(&d->mutex);
+}
+
+static inline void
+descriptor_drain(ring_descriptors *d, uint32_t which)
+{
+    eventfd_t count;
+    pthread_mutex_lock(&d->mutex);
+    eventfd_read(d->fd[which - 1], &count);
+    d->readable[which - 1] = false;
+    pthread_mutex_unlock(&d->mutex);
+}
+
+/* The thread: tells the descriptors whenever a peer asked for that, and takes part in the checks. */
+static inline void *
+descriptor_run(void *argument)
+{
+    ring_descriptors *d = argument;
+    ring *r = d->r;
+    uint32_t told[2] = {0, 0};
+    int64_t pause = LOOK_NS, told_at = monotonic_ns();
+    while (!__atomic_load_n(&d->stop, __ATOMIC_ACQUIRE)) {
+        uint32_t ticket = __atomic_load_n(&r->shared->polled, __ATOMIC_SEQ_CST);
+        for (uint32_t which = POLL_ITEMS; which <= POLL_SPACE; which++) {
+            uint32_t count = __atomic_load_n(poll_counter(r, which), __ATOMIC_SEQ_CST);
+            if (count != told[which - 1]) {
+                told[which - 1] = count;
+                descriptor_tell(d, which);
+            }
+        }
+        int64_t now = monotonic_ns();
+        int error = futex_wait(&r->shared->polled, ticket, now + pause);
+        if (error == EFAULT || (error == ETIMEDOUT && !ring_is_whole(r))) {
+            descriptor_tell(d, POLL_ITEMS); /* the file was cut: the call that follows says so */
+            descriptor_tell(d, POLL_SPACE);
+            break;
+        }
+        now = monotonic_ns();
+        if (now - told_at >= CHECK_MOST) { /* a peer that struck a dead one may have died too */
+            told_at = now;
+            descriptor_tell(d, POLL_ITEMS);
+            descriptor_tell(d, POLL_SPACE);
+        }
+        if (error == ETIMEDOUT && ring_was_checked(r, now)) {
+            pause = ring_longer_pause(pause, now);
+        } else if (error == ETIMEDOUT) {
+            ring_check_peers(r, 0, now);
+            pause = LOOK_NS;
+        }
+    }
+    return NULL;
+}
+
+/* Starts the thread: NULL and errno when there is none to be had. The ring must stay where it is. */
+static inline ring_descriptors *
+descriptors_new(ring *r)
+{
+    ring_descriptors *d = calloc(1, sizeof *d);
+    if (d == NULL) {
+        return NULL;
+    }
+    d->r = r;
+    d->fd[0] = d->fd[1] = -1;
+    pthread_mutex_init(&d->mutex, NULL);
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the interpreter's */
+    int error = pthread_create(&d->thread, &attributes, descriptor_run, d);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error != 0) {
+        pthread_mutex_destroy(&d->mutex);
+        free(d);
+        errno = error;
+        return NULL;
+    }
+    return d;
+}
+
+/* Closes the descriptors, in a forked child too, where the thread is not. */
+static inline void
+descriptors_forget(ring_descriptors *d)
+{
+    for (int i = 0; i < 2; i++) {
+        if (d->fd[i] >= 0) {
+            close(d->fd[i]);
+        }
+    }
+    free(d);
+}
+
+/* Ends the thread. */
+static inline void
+descriptors_free(ring_descriptors *d)
+{
+    __atomic_store_n(&d->stop, 1, __ATOMIC_RELEASE);
+    if (ring_is_whole(d->r)) {
+        ring_wake_all(&d->r->shared->polled);
+    }
+    pthread_join(d->thread, NULL);
+    pthread_mutex_destroy(&d->mutex);
+    descriptors_forget(d);
+}
+
+/* The descriptor, made when it is first asked for: -1 and errno when there is none to be had. Room may
+   be there already; a sender that finds none has it told when there is. */
+static inline int
+descriptor_get(ring_descriptors *d, uint32_t which)
+{
+    if (d->fd[which - 1] < 0) {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fd < 0) {
+            return -1;
+        }
+        pthread_mutex_lock(&d->mutex);
+        d->fd[which - 1] = fd;
+        pthread_mutex_unlock(&d->mutex);
+        poll_arm(d->r, which);
+        if (which == POLL_SPACE || ring_has_items(d->r)) {
+            descriptor_tell(d, which);
+        }
+    }
+    return d->fd[which - 1];
+}
+
+/* After a receive: makes the descriptor tell the truth. */
+static inline void
+descriptor_settle_items(ring_descriptors *d)
+{
+    if (!ring_has_items(d->r)) {
+        descriptor_drain(d, POLL_ITEMS);
+        poll_arm(d->r, POLL_ITEMS);
+    }
+    if (ring_has_items(d->r)) {
+        descriptor_tell(d, POLL_ITEMS);
+    }
+}
+
+/* Frees what dead peers and cancelled loans have left, if both locks are free. Otherwise the peer that
+   has one of them tells the descriptor when it gives that up: to try all the time would keep an event
+   loop busy beside a stopped peer. */
+static inline void
+descriptor_reap(ring_descriptors *d)
+{
+    ring *r = d->r;
+    if (ring_try_lock_both(r)) {
+        ring_reap(r);
+        ring_unlock_both(r);
+        return;
+    }
+    channel_lock *locks[] = {&r->shared->send_lock, &r->shared->receive_lock};
+    for (int i = 0; i < 2; i++) {
+        if (__atomic_load_n(&locks[i]->owner, __ATOMIC_SEQ_CST) != 0) {
+            ring_leave_chores(r, locks[i]);
+            return;
+        }
+    }
+    descriptor_tell(d, POLL_SPACE); /* both are free by now */
+}
+
+/* After a send that found no room; `before` is from before it looked. */
+static inline void
+descriptor_settle_space(ring_descriptors *d, ring_sight before)
+{
+    descriptor_drain(d, POLL_SPACE);
+    poll_arm(d->r, POLL_SPACE);
+    if (__atomic_load_n(&d->r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
+        descriptor_reap(d);
+    }
+    ring_sight now = ring_see(d->r, POLL_SPACE);
+    if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
+        descriptor_tell(d, POLL_SPACE);
+    }
+}
+
+/* After a call that found its lock taken: the peer that has it tells the descriptor. */
+static inline void
+descriptor_settle_busy(ring_descriptors *d, uint32_t which)
+{
+    ring *r = d->r;
+    channel_lock *lock = which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
+    descriptor_drain(d, which);
+    poll_arm(r, which);
+    ring_leave_chores(r, lock);
+}
+
+#endif

@@ -1,0 +1,263 @@
+/* Taking messages out of a ring: by copy, and by a view that is read in place. Each function wants
+   receive_lock. No Python.h here. */
+#ifndef IPCKIT_RING_RECEIVE_H
+#define IPCKIT_RING_RECEIVE_H
+
+#include "ring/lock.h"
+
+/* The next message, which is still there. */
+typedef struct {
+    uint64_t head;    /* word */
+    uint64_t at;      /* of the record that holds its bytes */
+    uint64_t end;     /* position behind the record that stands at head */
+    bool elsewhere;   /* the record at head only leads to it */
+    uint64_t items;   /* messages in the record */
+    uint64_t index;   /* of this one among them */
+    const char *data;
+    uint64_t length;  /* bytes of this one */
+} ring_message;
+
+/* hold: a position, and whether there is one, in bit 0. */
+static inline void
+ring_hold(ring *r, uint64_t position)
+{
+    if (!(load_word(&r->shared->hold) & 1)) {
+        store_word(&r->shared->hold, position << 1 | 1);
+    }
+}
+
+/* Moves hold on to the first record before head that is still in use. */
+static inline ring_result
+ring_move_hold(ring *r)
+{
+    uint64_t hold = load_word(&r->shared->hold);
+    uint64_t head = position_of(load_word(&r->shared->head));
+    uint64_t position = hold >> 1;
+    if (!(hold & 1)) {
+        return RING_OK;
+    }
+    if (!ring_valid(r, position) || !ring_valid(r, head)
+        || ring_distance(r, position, head) > r->units) {
+        return RING_CORRUPT;
+    }
+    while (position != head) {
+        record_info info;
+        if (!ring_read(r, position, ring_distance(r, position, head), &info)) {
+            return RING_CORRUPT;
+        }
+        if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
+            || info.kind == RECORD_MARK) {
+            RING_POINT(before_hold);
+            store_word(&r->shared->hold, position << 1 | 1);
+            return RING_OK;
+        }
+        position = ring_add(r, position, info.units);
+    }
+    RING_POINT(before_hold);
+    store_word(&r->shared->hold, head << 1);
+    return RING_OK;
+}
+
+/* The record that a RECORD_REF leads to: sent, or in the hands of one who died before taking it. */
+static inline bool
+ring_follow(const ring *r, uint64_t position, ring_message *message, record_info *info)
+{
+    message->at = info->length;
+    if (!ring_valid(r, message->at) || ring_distance(r, message->at, position) > r->units
+        || !ring_read(r, message->at, ring_distance(r, message->at, position), info)) {
+        return false;
+    }
+    return (info->kind == RECORD_SENT || info->kind == RECORD_MARK || info->kind == RECORD_VIEW)
+        && info->items == 1;
+}
+
+/* Moves head over a record that is no message; one in use is held. */
+static inline void
+ring_pass(ring *r, uint64_t head, const record_info *info)
+{
+    uint64_t position = position_of(head);
+    if (info->kind != RECORD_PAD && info->kind != RECORD_FREE) {
+        ring_hold(r, position);
+    }
+    RING_POINT(before_pass);
+    store_word(&r->shared->head, word_of(ring_add(r, position, info->units), count_of(head)));
+}
+
+static inline ring_result
+ring_describe(const ring *r, const record_info *info, ring_message *message)
+{
+    message->items = info->items;
+    message->index = 0;
+    message->length = info->length;
+    message->data = ring_payload(r, message->at, info->length);
+    if (r->item_size != 0 && info->length != r->item_size * info->items) {
+        return RING_CORRUPT;
+    }
+    if (info->items > 1) { /* what is elsewhere is one */
+        message->index = (count_of(message->head) - info->first) & COUNT_MASK;
+        if (message->index >= info->items) {
+            return RING_CORRUPT;
+        }
+        message->length = info->length / info->items;
+        message->data += message->index * message->length;
+    }
+    return RING_OK;
+}
+
+/* Whether there is nothing to receive, as far as can be told without the lock. */
+static inline bool
+ring_looks_empty(const ring *r)
+{
+    uint64_t head = load_word(&r->shared->head);
+    return load_word(&r->shared->seen_tail) == head && load_word(&r->shared->tail) == head;
+}
+
+/* Looks at the next message: RING_OK, RING_EMPTY or RING_CORRUPT. */
+static inline ring_result
+ring_peek(ring *r, ring_message *message)
+{
+    channel_header *shared = r->shared;
+    /* A message comes after so many records at the latest. */
+    for (uint64_t passed = 0; passed <= r->units; passed++) {
+        message->head = load_word(&shared->head);
+        uint64_t position = position_of(message->head);
+        uint64_t tail = load_word(&shared->seen_tail);
+        if (position == position_of(tail)) {
+            tail = load_word(&shared->tail);
+            if (position == position_of(tail)) {
+                return RING_EMPTY;
+            }
+            store_word(&shared->seen_tail, tail);
+        }
+        if (!ring_valid(r, position) || !ring_valid(r, position_of(tail))) {
+            return RING_CORRUPT;
+        }
+        uint64_t limit = ring_distance(r, position, position_of(tail));
+        record_info info;
+        if (limit > r->units || !ring_read(r, position, limit, &info)) {
+            return RING_CORRUPT;
+        }
+        message->at = position;
+        message->end = ring_add(r, position, info.units);
+        message->elsewhere = info.kind == RECORD_REF;
+        if (message->elsewhere && !ring_follow(r, position, message, &info)) {
+            return RING_CORRUPT;
+        }
+        /* A view that still stands at head was never taken: who began it died. */
+        if (message->elsewhere || info.kind == RECORD_DATA || info.kind == RECORD_VIEW) {
+            return ring_describe(r, &info, message);
+        }
+        ring_pass(r, message->head, &info);
+    }
+    return RING_CORRUPT;
+}
+
+/* Looks at the next message where it is the only one and is repeated beside the tail: a copy of it is
+   then in `copy`, of SMALL_MOST bytes, and its record was not touched. False for ring_peek. */
+static inline bool
+ring_peek_small(ring *r, ring_message *message, char *copy)
+{
+    channel_header *shared = r->shared;
+    uint64_t head = load_word(&shared->head);
+    if (position_of(head) != position_of(load_word(&shared->seen_tail))) {
+        return false; /* several were sent, and a look at the tail would take it from the senders */
+    }
+    uint64_t tail = load_word(&shared->tail);
+    uint32_t number = __atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE);
+    uint64_t length = load_word(&shared->small_length);
+    if (((count_of(tail) - count_of(head)) & COUNT_MASK) != 1 || number != count_of(head)
+        || length > SMALL_MOST || (r->item_size != 0 && length != r->item_size)) {
+        return false;
+    }
+    seqlock_copy_out(copy, shared->small, length);
+    uint64_t position = position_of(head), end = position_of(tail);
+    if (__atomic_load_n(&shared->small_number, __ATOMIC_RELAXED) != number
+        || !ring_valid(r, position) || !ring_valid(r, end)
+        || ring_distance(r, position, end) != units_for(length)) {
+        return false;
+    }
+    store_word(&shared->seen_tail, tail);
+    *message = (ring_message){.head = head,
+                              .at = position,
+                              .end = end,
+                              .items = 1,
+                              .data = copy,
+                              .length = length};
+    return true;
+}
+
+/* Moves head behind so many messages of the record. */
+static inline void
+ring_move_head(ring *r, const ring_message *message, uint64_t items)
+{
+    bool all = message->index + items == message->items;
+    uint64_t position = all ? message->end : position_of(message->head);
+    RING_POINT(before_head);
+    store_word(&r->shared->head, word_of(position, count_of(message->head) + items));
+    RING_POINT(after_head);
+    channel_peer *peer = &r->peers[r->index];
+    __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);
+}
+
+/* A record behind head is not used any more. */
+static inline ring_result
+ring_free(ring *r, uint64_t at)
+{
+    ring_set_state(r, at, RECORD_FREE, r->me);
+    RING_POINT(freed);
+    uint64_t hold = load_word(&r->shared->hold);
+    return hold == (at << 1 | 1) ? ring_move_hold(r) : RING_OK;
+}
+
+/* The message is the caller's: so many of its record, from it on. */
+static inline ring_result
+ring_take(ring *r, const ring_message *message, uint64_t items)
+{
+    if (r->on_take != NULL) {
+        r->on_take(r->on_take_data, message->data, message->length);
+    }
+    ring_move_head(r, message, items);
+    return message->elsewhere ? ring_free(r, message->at) : RING_OK;
+}
+
+/* Has the record behind that of a message which was taken brought here, if it was sent: it comes while
+   the caller does something with this one. */
+static inline void
+ring_expect_message(const ring *r, const ring_message *message)
+{
+    if (message->end != position_of(load_word(&r->shared->seen_tail))
+        && message->index + 1 == message->items) {
+        const char *record = (const char *)ring_record(r, message->end);
+        uint64_t bytes = ring_near(r, message->end, message->length);
+        for (uint64_t at = 0; at < bytes; at += 64) {
+            __builtin_prefetch(record + at);
+        }
+    }
+}
+
+/* The message is the caller's, and its bytes stay where they are until ring_release. Only for a
+   record of one message. */
+static inline void
+ring_take_view(ring *r, const ring_message *message)
+{
+    ring_set_state(r, message->at, RECORD_VIEW, r->me);
+    RING_POINT(viewed);
+    if (!message->elsewhere) {
+        ring_hold(r, message->at);
+        RING_POINT(held);
+    }
+    ring_move_head(r, message, 1);
+}
+
+/* Marks a record as free when a view or a loan ends, with or without the lock; false when the record
+   is not the owner's. */
+static inline bool
+ring_set_free(ring *r, uint64_t at, record_kind kind, uint32_t owner)
+{
+    uint32_t expected = state_of(kind, owner);
+    return __atomic_compare_exchange_n(&ring_record(r, at)->state, &expected,
+                                       state_of(RECORD_FREE, owner), false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+#endif

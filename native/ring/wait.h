@@ -1,0 +1,354 @@
+/* An operation on a ring, done when it can be: under its lock, after a spin, after a sleep. All of
+   it runs without the interpreter. No Python.h here. */
+#ifndef IPCKIT_RING_WAIT_H
+#define IPCKIT_RING_WAIT_H
+
+#include "ring/poll.h"
+#include "ring/reap.h"
+#include "ring/return.h"
+
+typedef struct ring_call ring_call;
+
+/* One try, with the lock held. */
+typedef ring_result (*ring_operation)(ring *r, ring_call *call);
+
+struct ring_call {
+    ring_operation operation;
+    uint32_t which;       /* what it waits for: POLL_ITEMS to receive, POLL_SPACE to send */
+    int64_t deadline;     /* monotonic; 0 does not wait, INT64_MAX waits for ever */
+    bool lends;           /* the operation wants a unit to spare, */
+    bool lent;            /* or no room, but only a place in the count */
+    bool wait_for_peers;  /* also when the last peer on the other side is gone */
+    const bool *closed;   /* set by another thread that closes the handle */
+    uint32_t *spin;       /* looks before it sleeps; adapted */
+    uint32_t spin_most;
+    /* Of the sleep before, for the next. */
+    uint32_t ticket;
+    bool timed_out;
+    int64_t pause;        /* ns to sleep before another check of the peers is due */
+    int64_t checked_at;   /* monotonic; when this call checked them itself */
+    /* For the operation. */
+    const char *data;
+    uint64_t length;
+    uint64_t items;
+    uint64_t at;
+    ring_message message;
+};
+
+static inline channel_lock *
+call_lock(ring *r, const ring_call *call)
+{
+    return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
+}
+
+/* Drops the oldest messages until the operation has room. */
+static inline ring_result
+ring_overwrite(ring *r, ring_call *call)
+{
+    ring_result result = ring_lock_both(r, call->deadline);
+    if (result != RING_OK) {
+        return result;
+    }
+    result = call->operation(r, call);
+    if (result == RING_FULL && (call->lent || ring_drop_makes_room(r, call->length, call->lends))) {
+        /* Each drop is one message: more than there can be means that somebody adds to them. */
+        for (uint64_t drops = 0; drops <= r->capacity && result == RING_FULL; drops++) {
+            if (ring_drop_oldest(r) != RING_OK) {
+                break;
+            }
+            result = call->operation(r, call);
+        }
+    }
+    ring_unlock_both(r);
+    return result;
+}
+
+/* One try. */
+static inline ring_result
+ring_once(ring *r, ring_call *call)
+{
+    channel_lock *lock = call_lock(r, call);
+    ring_result result = ring_lock(r, lock, call->deadline);
+    if (result != RING_OK) {
+        return result;
+    }
+    result = call->operation(r, call);
+    ring_unlock(r, lock);
+    if (result == RING_FULL && r->overwrite) {
+        result = ring_overwrite(r, call);
+    }
+    return result;
+}
+
+/* Frees what dead peers have left, if one died. When a lock is not to be had, it is left for later. */
+static inline ring_result
+ring_clear_away(ring *r)
+{
+    if (!__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
+        return RING_OK;
+    }
+    ring_result result = ring_lock_both(r, 0);
+    if (result == RING_BUSY) {
+        return RING_OK;
+    }
+    if (result == RING_OK) {
+        result = ring_reap(r);
+        ring_unlock_both(r);
+        ring_notify(r, POLL_SPACE);
+    }
+    return result;
+}
+
+typedef struct {
+    uint64_t first, second;
+    uint64_t loans; /* another sender that gives a loan back makes room too */
+} ring_sight;
+
+/* What the other side changes when it does something. Who arms a descriptor, for which there is a
+   barrier, and then sees nothing new here is told of what comes. */
+static inline ring_sight
+ring_see(const ring *r, uint32_t which)
+{
+    if (which == POLL_ITEMS) {
+        return (ring_sight){.first = load_word(&r->shared->tail)};
+    }
+    return (ring_sight){load_word(&r->shared->head), load_word(&r->shared->hold),
+                        load_word(&r->shared->reserve)};
+}
+
+/* What ring_see gives of a ring that was found empty: what is sent ends where what is received does.
+   Receivers know that without a look at the senders' memory, which would cost each message time. */
+static inline ring_sight
+ring_empty_sight(const ring *r)
+{
+    return (ring_sight){.first = load_word(&r->shared->head)};
+}
+
+static inline bool
+ring_has_items(const ring *r)
+{
+    uint64_t tail = load_word(&r->shared->tail);
+    return position_of(tail) != position_of(load_word(&r->shared->head));
+}
+
+/* Looks so many times whether the other side did something. */
+static inline bool
+ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
+{
+    for (uint32_t look = 0; look < looks; look++) {
+        ring_sight now = ring_see(r, which);
+        if (now.first != before.first || now.second != before.second) {
+            return true;
+        }
+        cpu_relax();
+    }
+    return false;
+}
+
+#define HOLD_STILL_PAUSES 64
+#define HOLD_STILL_ROUNDS 32
+
+/* A sender that met a full ring lets the receivers make room for many messages before it goes on, as
+   long as they do: each look takes their memory away from them, and so does each record written close
+   behind them. Nobody waits for that message: a ring full of others comes before it. */
+static inline void
+ring_hold_still(const ring *r, uint32_t which)
+{
+    if (which != POLL_SPACE || r->capacity < HOLD_STILL_PAUSES) {
+        return;
+    }
+    uint64_t first = count_of(load_word(&r->shared->head)), taken = 0;
+    for (int round = 0; round < HOLD_STILL_ROUNDS; round++) {
+        for (int pause = 0; pause < HOLD_STILL_PAUSES; pause++) {
+            cpu_relax();
+        }
+        uint64_t now = (count_of(load_word(&r->shared->head)) - first) & COUNT_MASK;
+        if (now == taken || now >= r->capacity / 8) {
+            return;
+        }
+        taken = now;
+    }
+}
+
+#define SPIN_LEAST 32
+/* Who was woken so soon would have done better to spin; waking a sleeper alone takes half of it. */
+#define SHORT_SLEEP_NS (INT64_C(100) * 1000)
+#define TURNS_AT_MOST 10000
+
+/* Threads of a process share the number, and may each miss what another made of it. */
+static inline void
+ring_adapt(ring_call *call, bool worth_it)
+{
+    uint32_t before = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+    uint32_t spin = worth_it ? before * 2 : before / 2;
+    spin = spin > SPIN_LEAST ? spin : SPIN_LEAST;
+    spin = spin < call->spin_most ? spin : call->spin_most;
+    __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
+}
+
+/* -- whether the peers live ---------------------------------------------------------------------
+
+   A check costs a system call for each peer, so sleepers share the duty. Each wakes after a pause. If
+   another has checked within LOOK_NS, this one sleeps on, twice as long, up to PAUSE_MOST; else it
+   checks, and its next pause is LOOK_NS. So one of them checks and the others hardly wake. If that one
+   goes, the next to wake takes its place. A sleeper that finds a dead peer wakes them all. */
+
+#define PAUSE_MOST (4 * LOOK_NS)
+#define CHECK_MOST (250 * LOOK_NS) /* each sleeper checks for itself in such a time, whatever others do */
+
+/* Whether another peer has checked lately. Time differs between time namespaces: then it has not. */
+static inline bool
+ring_was_checked(const ring *r, int64_t now)
+{
+    uint64_t at = __atomic_load_n(&r->shared->checked_at, __ATOMIC_RELAXED);
+    return (uint64_t)now - at < (uint64_t)LOOK_NS;
+}
+
+/* Checks the peers and notes when: SIDE_GONE if no peer is left that has the role. */
+static inline side_state
+ring_check_peers(ring *r, uint32_t role, int64_t now)
+{
+    store_word(&r->shared->checked_at, (uint64_t)now);
+    return ring_side(r, role);
+}
+
+/* The pause after one of `pause` that passed quietly; it differs between sleepers that began together. */
+static inline int64_t
+ring_longer_pause(int64_t pause, int64_t now)
+{
+    pause = 2 * pause < PAUSE_MOST ? 2 * pause : PAUSE_MOST;
+    return pause - now % (pause / 4);
+}
+
+/* Before a sleep, with the ticket for it: RING_GONE if no peer is left to wait for. A sleep that passed
+   with no change of the word's count is the only one after which the check may be left to others. */
+static inline ring_result
+ring_look_around(ring *r, ring_call *call, uint32_t ticket)
+{
+    uint32_t role = call->which == POLL_ITEMS ? ROLE_SENDER : ROLE_RECEIVER;
+    int64_t now = monotonic_ns();
+    bool quiet = call->timed_out && ticket / WORD_STEP == call->ticket / WORD_STEP;
+    bool gone = false;
+    if (quiet && ring_was_checked(r, now) && now - call->checked_at < CHECK_MOST) {
+        call->pause = ring_longer_pause(call->pause, now);
+    } else {
+        gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
+        call->checked_at = now;
+        call->pause = LOOK_NS;
+    }
+    call->ticket = ticket;
+    ring_result result = ring_clear_away(r);
+    return result == RING_OK && gone ? RING_GONE : result;
+}
+
+/* A sender that never waits notices here that a receiver died, and not each time. */
+static inline void
+ring_glance(ring *r)
+{
+    int64_t now = monotonic_ns();
+    if (!ring_was_checked(r, now)) {
+        ring_check_peers(r, ROLE_RECEIVER, now);
+    }
+}
+
+/* Wakes the other side after an operation that went well. */
+static inline ring_result
+ring_done(ring *r, const ring_call *call, ring_result result)
+{
+    if (result == RING_OK) {
+        ring_notify(r, call->which == POLL_ITEMS ? POLL_SPACE : POLL_ITEMS);
+    }
+    return result;
+}
+
+/* Who was woken wakes the next of its side where there is more to do: a batch that was sent, or a
+   large message that was taken, is one reason to wake, and work for several. */
+static inline void
+ring_pass_on(ring *r, const ring_call *call)
+{
+    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
+    if (call->which == POLL_ITEMS ? waiting != 0 : waiting < r->capacity) {
+        ring_wake_one(poll_word(r, call->which));
+    }
+}
+
+/* Does the operation when it can be done. RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED
+   by a signal, RING_BUSY if another peer had the lock until the deadline, or what the operation gives.
+   Without a wait: RING_EMPTY, RING_FULL or RING_BUSY. */
+static inline ring_result
+ring_do(ring *r, ring_call *call)
+{
+    uint32_t *word = poll_word(r, call->which);
+    bool slept = false;
+    for (int turn = 0;; turn++) {
+        if (turn == TURNS_AT_MOST) {
+            return RING_INTERRUPTED; /* others are always quicker; signals must not wait for that */
+        }
+        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+            return RING_CLOSED;
+        }
+        ring_sight before = ring_see(r, call->which);
+        ring_result result = ring_once(r, call);
+        if (result != RING_EMPTY && result != RING_FULL) {
+            if (slept) {
+                ring_pass_on(r, call);
+            }
+            return ring_done(r, call, result);
+        }
+        if (call->deadline == 0) {
+            if (result == RING_FULL) {
+                ring_glance(r);
+            }
+            if (__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_RELAXED)
+                && ring_clear_away(r) == RING_OK) {
+                result = ring_once(r, call);
+            }
+            return ring_done(r, call, result);
+        }
+        uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        if (looks != 0) {
+            ring_hold_still(r, call->which);
+            if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
+                continue;
+            }
+        }
+        uint32_t ticket = ring_prepare(r, word, WORD_SLEEPERS);
+        ring_result others = ring_look_around(r, call, ticket);
+        if (others != RING_OK && others != RING_GONE) {
+            return others;
+        }
+        result = ring_once(r, call);
+        if (result != RING_EMPTY && result != RING_FULL) {
+            return ring_done(r, call, result);
+        }
+        if (others == RING_GONE) {
+            return others;
+        }
+        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+            return RING_CLOSED;
+        }
+        int64_t now = monotonic_ns();
+        if (now >= call->deadline) {
+            return RING_TIMEOUT;
+        }
+        int error = futex_wait(word, ticket, earlier(call->deadline, now + call->pause));
+        call->timed_out = error == ETIMEDOUT;
+        if (error == EINTR) {
+            return RING_INTERRUPTED;
+        }
+        if (error == EFAULT || (call->timed_out && !ring_is_whole(r))) {
+            return RING_CORRUPT;
+        }
+        slept = true;
+        ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
+        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+            return RING_CLOSED;
+        }
+        if (call->timed_out) {
+            return RING_INTERRUPTED; /* a signal may have come before it slept, or to another thread */
+        }
+    }
+}
+
+#endif

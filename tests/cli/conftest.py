@@ -1,0 +1,41 @@
+"""The command line in a process of its own, as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def ipckit() -> Callable[..., Done]:
+    """Run ``python -m ipckit`` to its end, and check its exit status."""
+
+    def run(
+        *words: object,
+        status: int = 0,
+        text: str = "",
+        cwd: Path | None = None,
+        under: Sequence[str] = (),
+    ) -> Done:
+        done = subprocess.run(
+            [*under, sys.executable, "-W", "error", "-m", "ipckit", *map(str, words)],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=cwd,
+        )
+        assert done.returncode == status, done
+        return done
+
+    return run

@@ -1,0 +1,23 @@
+#!/bin/sh
+# A C header that knows nothing of Python, under the sanitizers:
+#     tests/ring/run.sh TEST "SANITIZERS" [ARGUMENTS]
+# builds TEST.c once for each of the sanitizers (gcc's names; "none" for as it is shipped, "barriers" as
+# where membarrier(2) can't be had) and runs it.
+set -eu
+cd "$(dirname "$0")"
+test=$1 sanitizers=$2
+shift 2
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+export UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+for sanitizer in $sanitizers; do
+    options="-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$sanitizer"
+    case $sanitizer in
+    none) options=-O2 ;;
+    barriers) options="-O2 -DOWN_BARRIERS" ;;
+    esac
+    # shellcheck disable=SC2086
+    ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror $options -I../../native \
+        -pthread -o "$here/test" "$test.c"
+    "$here/test" "$@"
+done
