@@ -1,4 +1,4 @@
-"""A broker and its workers: processes started in advance, which receive clients as descriptors."""
+"""A broker and its workers, which start in advance and receive clients as descriptors."""
 
 from __future__ import annotations
 

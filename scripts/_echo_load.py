@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 262_144
 _PERIOD: Final = 1_048_573  # a prime, so that a lost or moved piece is detected
 _DATAGRAM: Final = 8192
-_WINDOW: Final = 8  # datagrams in flight: every socket buffer holds so many
+_WINDOW: Final = 8  # datagrams in flight, a number that every socket buffer holds
 
 
 def _pattern() -> memoryview:

@@ -41,7 +41,7 @@ class Client(Member):
         if self._ended and not self._out:
             loop.drop(self)
         elif not loop.poller.edge:
-            # With nothing to write, the poller does not report; a failed write does.
+            # Without output the poller does not watch for room: assume it until a write fails.
             self.writable = not self._out
 
     def _receive(self) -> None:

@@ -1,4 +1,4 @@
-"""An echo server that systemd starts, and passes listening sockets to, for the first client.
+"""An echo server that systemd starts for the first client, with sockets that already listen.
 
     $ systemd-socket-activate --listen /tmp/echo.sock --listen 8899 --fdname unix:web \
           python scripts/activated_server.py --idle 10
