@@ -1,4 +1,4 @@
-"""Awaiting messages beside asyncio's streams, and beside the blocking call in an executor."""
+"""Await messages: ipckit beside asyncio's streams, and beside the blocking call in an executor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipckit import Channel, PosixMessageQueue, PosixSemaphore, SysVMessageQueue,
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-BURST = 10  # what a POSIX queue holds where nobody raised fs.mqueue.msg_max
+BURST = 10  # what a POSIX queue holds with the default fs.mqueue.msg_max
 BURSTS = 50
 DATA = bytes(64)
 
@@ -24,7 +24,7 @@ def _bursts(
     send: Callable[[bytes], object],
     receive: Callable[[], Awaitable[object]],
 ) -> Callable[[], None]:
-    """A function that sends bursts without waiting, and takes each with one await a message."""
+    """Return a function that sends bursts without waiting, and awaits each message."""
 
     async def main() -> None:
         for _ in range(BURSTS):
@@ -37,7 +37,7 @@ def _bursts(
 
 
 def rows() -> Iterator[Row]:
-    """Bursts of 64 bytes each."""
+    """Yield the comparisons: bursts of 64-byte messages."""
     loop = asyncio.new_event_loop()
     first, second = socket.socketpair()
     reader, writer = loop.run_until_complete(asyncio.open_unix_connection(sock=second))
@@ -63,7 +63,7 @@ def rows() -> Iterator[Row]:
 
 
 def waiting_costs() -> Iterator[tuple[str, float]]:
-    """The share of one core that a task uses while nothing comes."""
+    """Yield the share of one core that an idle task uses."""
 
     async def share(call: Awaitable[Any], seconds: float) -> float:
         task = asyncio.ensure_future(call)

@@ -1,4 +1,4 @@
-"""The epoll echo server beside asyncio's streams: 100 connections, each asking when it may."""
+"""The epoll echo server beside asyncio's streams: 100 connections, one request at a time each."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ asyncio.run(main())
 @contextmanager
 def _server(*argv: str) -> Generator[None]:
     process = subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE)
-    assert process.stdout is not None  # noqa: S101 - asked for above
+    assert process.stdout is not None  # noqa: S101 - requested above
     try:
-        process.stdout.readline()  # it says when it listens
+        process.stdout.readline()  # the line that says that it listens
         yield
     finally:
         process.kill()
@@ -50,7 +50,7 @@ def _server(*argv: str) -> Generator[None]:
 
 
 def _client(path: str, stack: ExitStack) -> Callable[[], None]:
-    """A function that has the server answer so many requests over all its connections."""
+    """Return a function that sends REQUESTS requests over all connections."""
     poller = stack.enter_context(select.epoll())
     sockets: dict[int, socket.socket] = {}
     for _ in range(CONNECTIONS):
@@ -77,7 +77,7 @@ def _client(path: str, stack: ExitStack) -> Callable[[], None]:
 
 
 def rows() -> Iterator[Row]:
-    """The time for the same number of requests; 0.8 of the peer's rate is 1.25 of its time."""
+    """Yield the times for equal numbers of requests; 0.8 of the peer's rate is 1.25 of its time."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         ours, peer = f"{directory}/epoll", f"{directory}/asyncio"
         options = ("--transport", "unix", "--model", "epoll", "--path", ours)

@@ -1,8 +1,8 @@
-"""Side-by-side timing: ours and a peer's in turn, in one run, as a ratio.
+"""Side-by-side timing: a peer and ipckit in turn, in one run, as a ratio.
 
-Machines are noisy and drift; two figures of one machine at one moment do not. So
-each repetition times the peer and then ipckit, and what counts is the median of
-the ratios, with their quartiles as the spread.
+Machines are noisy and drift, but two measurements at the same moment are
+comparable. Each repetition times the peer and then ipckit. The result is the
+median of the ratios, with their quartiles as the spread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Row:
     at_most: float
 
     def text(self) -> str:
-        """The row as a line of the table."""
+        """Return the row as a line of the table."""
         verdict = "ok" if self.ratio <= self.at_most else "MISSED"
         return (
             f"{self.what:<34} {self.peer:<26} {self.peer_ns:>9.0f} {self.ours_ns:>9.0f}   "
@@ -44,7 +44,7 @@ class Row:
         )
 
     def as_json(self) -> dict[str, object]:
-        """The row for the JSON file."""
+        """Return the row for the JSON file."""
         return asdict(self)
 
 
@@ -68,7 +68,7 @@ def _row(
     figures: tuple[Callable[[], float], Callable[[], float]],
     at_most: float,
 ) -> Row:
-    """Take both figures, theirs and ours, in turn, with the garbage collector off."""
+    """Measure both, the peer and ipckit, in turn, with the garbage collector off."""
     theirs, ours = figures
     ratios: list[float] = []
     peer_ns: list[float] = []
@@ -102,7 +102,7 @@ def compare(
     ours: Callable[[], object],
     at_most: float,
 ) -> Row:
-    """Time two functions in turn; each is called often enough to fill its slice of time."""
+    """Time two fast functions in turn, each with enough calls to fill its time slice."""
     calls = max(10, int(SLICE_SECONDS * 1e9 / max(_timed(theirs, 100), _timed(ours, 100))))
     figures = (lambda: _timed(theirs, calls), lambda: _timed(ours, calls))
     return _row(what, peer, figures, at_most)
@@ -115,7 +115,7 @@ def compare_slow(
     ours: Callable[[], object],
     at_most: float,
 ) -> Row:
-    """Time two functions of some milliseconds or more, one call of each in turn."""
+    """Time two functions that take milliseconds or more, one call of each in turn."""
     theirs(), ours()
     figures = (lambda: _timed(theirs, 1), lambda: _timed(ours, 1))
     return _row(what, peer, figures, at_most)
@@ -124,15 +124,15 @@ def compare_slow(
 def compare_expressions(
     what: str, peer: str, theirs: str, ours: str, at_most: float, *, names: dict[str, object]
 ) -> Row:
-    """Time two expressions of some nanoseconds, in a row, so that the loop counts for little.
+    """Time two expressions that take nanoseconds, repeated so that the loop costs little.
 
     Args:
-        what: ours, in a word or two.
-        peer: theirs.
-        theirs: an expression that uses the names.
-        ours: another.
-        at_most: the ratio that is the goal.
-        names: what the names in the expressions stand for; they are local variables.
+        what: a short name of the operation.
+        peer: the peer's name.
+        theirs: the peer's expression, which uses the names.
+        ours: ipckit's expression.
+        at_most: the goal for the ratio.
+        names: the values of the names in the expressions; they become local variables.
     """
     setup = "; ".join(f"{name} = given[{name!r}]" for name in names)
     timers = [

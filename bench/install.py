@@ -1,4 +1,4 @@
-"""Install what the extra `bench` lists, a package that cannot be had costing only its own rows.
+"""Install the packages of the extra `bench`. A missing package costs only its own rows.
 
 $ python bench/install.py
 """
@@ -15,14 +15,14 @@ PIP = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version
 
 
 def main() -> None:
-    """Install them all at once, or else one after the other."""
+    """Install all packages at once; if that fails, install them one by one."""
     extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
     peers = [each for each in extras["bench"] if not each.startswith("ipckit")]
     if subprocess.run([*PIP, *peers], check=False, capture_output=True).returncode == 0:
         return
     for peer in peers:
         if subprocess.run([*PIP, peer], check=False).returncode != 0:
-            print(f"cannot be installed, and will be named as missing: {peer}", flush=True)
+            print(f"not installed, so its rows will be missing: {peer}", flush=True)
 
 
 if __name__ == "__main__":

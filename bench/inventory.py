@@ -1,4 +1,4 @@
-"""How long `ipckit ls` takes with 5,000 objects and 500 processes. Takes root.
+"""Time `ipckit ls` with 5,000 objects and 500 processes. Requires root.
 
 $ python bench/inventory.py
 """
@@ -24,8 +24,8 @@ REPETITIONS = 3
 
 
 def make_objects() -> None:
-    """Fill this namespace; it goes with the last process in it."""
-    import posix_ipc  # noqa: PLC0415 - inside the namespace only
+    """Create objects in this namespace, which ends with its last process."""
+    import posix_ipc  # noqa: PLC0415 - only inside the namespace
     import sysv_ipc  # noqa: PLC0415
 
     for _ in range(COUNTS["queues"]):
@@ -43,7 +43,7 @@ def make_objects() -> None:
 
 
 def start_processes() -> list[int]:
-    """Forks of this interpreter: each has some hundred mappings, as real programs do."""
+    """Fork this interpreter: each process has some hundred mappings, as real programs do."""
     pids: list[int] = []
     for _ in range(PROCESSES):
         pid = os.fork()
@@ -55,7 +55,7 @@ def start_processes() -> list[int]:
 
 
 def measure() -> None:
-    """Make all of it, look at it some times, and print how long that took."""
+    """Create objects and processes, list them some times, and print the times."""
     make_objects()
     pids = start_processes()
     try:
@@ -84,7 +84,7 @@ def measure() -> None:
 
 
 def main() -> None:
-    """Run this script again in namespaces of its own."""
+    """Run this script again in its own namespaces."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     if parser.parse_args().inside:

@@ -21,21 +21,21 @@ SIZES = (8, 64, 1024, 8192)
 
 
 class Stu(Struct):
-    """The struct of the notes, 36 bytes."""
+    """A struct of 36 bytes."""
 
     name: Char[32]
     age: Int
 
 
 def sysv_bytes() -> Iterator[Row]:
-    """Bytes through a System V queue."""
+    """Yield the rows for bytes through a System V queue."""
     with SysVMessageQueue.create() as queue:
         peer = sysv_ipc.MessageQueue(queue.key, max_message_size=8192)
         for size in SIZES:
             data = bytes(size)
 
             def theirs(data: bytes = data) -> None:
-                peer.send(data, True, type=1)  # noqa: FBT003 - its signature
+                peer.send(data, True, type=1)  # noqa: FBT003 - the peer's signature
                 peer.receive()
 
             def ours(data: bytes = data) -> None:
@@ -46,13 +46,13 @@ def sysv_bytes() -> Iterator[Row]:
 
 
 def sysv_struct() -> Iterator[Row]:
-    """A struct through a System V queue, and its fields read at the other end."""
+    """Yield the row for a struct through a System V queue, with its fields read at the end."""
     layout = struct.Struct("32si")
     with SysVMessageQueue.create() as raw, SysVMessageQueue.create(type=Stu) as queue:
         peer = sysv_ipc.MessageQueue(raw.key, max_message_size=8192)
 
         def theirs() -> tuple[str, int]:
-            peer.send(layout.pack(b"amy", 20), True, type=1)  # noqa: FBT003 - its signature
+            peer.send(layout.pack(b"amy", 20), True, type=1)  # noqa: FBT003 - the peer's signature
             name, age = layout.unpack(peer.receive()[0])
             return name.rstrip(b"\0").decode(), age
 
@@ -65,7 +65,7 @@ def sysv_struct() -> Iterator[Row]:
 
 
 def posix_bytes() -> Iterator[Row]:
-    """Bytes through a POSIX queue."""
+    """Yield the rows for bytes through a POSIX queue."""
     with PosixMessageQueue.create() as queue:
         peer = posix_ipc.MessageQueue(str(queue.name))
         for size in SIZES:
@@ -84,7 +84,7 @@ def posix_bytes() -> Iterator[Row]:
 
 
 def rows() -> Iterator[Row]:
-    """Every comparison, as it is measured."""
+    """Yield each comparison as soon as it is measured."""
     yield from sysv_bytes()
     yield from sysv_struct()
     yield from posix_bytes()
@@ -100,7 +100,7 @@ with SysVMessageQueue.open(int(sys.argv[1])) as queue:
 
 
 def waiting_costs() -> Iterator[tuple[str, float]]:
-    """The share of one core that a waiting receive uses."""
+    """Yield the share of one core that a waiting receive uses."""
     seconds = 3.0
     for what, timeout in (("receive(), blocked", None), ("receive(timeout=60)", 60.0)):
         with SysVMessageQueue.create() as queue:

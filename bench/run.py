@@ -1,10 +1,10 @@
 """Measure ipckit beside its peers, print tables, and write bench/results/*.json.
 
-$ make bench                          # everything, some 8 minutes
-$ make bench ARGS="msgq sem"          # some of it
+$ make bench                          # everything, about 8 minutes
+$ make bench ARGS="msgq sem"          # two suites
 $ make bench ARGS="channel --quick"   # the channel, in a minute or less
 
-The processes that the channel's bench starts import this file too, so it imports little.
+The processes of the channel's bench import this file too, so it imports little.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(SUITES)}")
     parser.add_argument("--quick", action="store_true", help="the channel in less than a minute")
-    parser.add_argument("--only", action="append", help="one section of the channel's, by name")
+    parser.add_argument("--only", action="append", help="only this section of the channel suite")
     parser.add_argument(
         "--plots",
         type=Path,
-        help="where the channel's plots go: by default docs/, of a full run only",
+        help="directory for the channel's plots; by default docs/, after a full run only",
     )
     arguments = parser.parse_args(argv)
     unknown = [suite for suite in arguments.suites if suite not in SUITES]
@@ -35,7 +35,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure what is asked for."""
+    """Run the chosen suites."""
     arguments = _arguments(sys.argv[1:])
     chosen = [suite for suite in SUITES if suite in (arguments.suites or SUITES)]
     import machine  # noqa: PLC0415 - see above

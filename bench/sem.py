@@ -1,4 +1,4 @@
-"""Semaphores beside sysv_ipc and posix_ipc: taking and giving back, uncontended, in one process."""
+"""Semaphores beside sysv_ipc and posix_ipc: uncontended acquire and release in one process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def sysv() -> Iterator[Row]:
-    """One semaphore of a set beside sysv_ipc; and three at once beside one."""
+    """Yield the rows for one semaphore of a set beside sysv_ipc, and for three beside one."""
     with SysVSemaphoreSet.create(values=[1]) as semaphores:
         peer = sysv_ipc.Semaphore(semaphores.key)
         one = semaphores[0]
@@ -50,7 +50,7 @@ def sysv() -> Iterator[Row]:
 
 
 def posix() -> Iterator[Row]:
-    """A POSIX semaphore that nobody else wants."""
+    """Yield the row for an uncontended POSIX semaphore."""
     semaphore = PosixSemaphore.create()
     with semaphore.lifetime():
         peer = posix_ipc.Semaphore(str(semaphore.name))
@@ -68,6 +68,6 @@ def posix() -> Iterator[Row]:
 
 
 def rows() -> Iterator[Row]:
-    """Every comparison, as it is measured."""
+    """Yield each comparison as soon as it is measured."""
     yield from sysv()
     yield from posix()

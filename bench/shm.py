@@ -1,4 +1,4 @@
-"""Shared memory beside multiprocessing and ctypes, and what a reader's memory grows by."""
+"""Shared memory beside multiprocessing and ctypes, and the growth of a reader's memory."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ SIZE = 64 * 2**20
 
 
 class Stu(Struct):
-    """The struct of the notes, 36 bytes."""
+    """A struct of 36 bytes."""
 
     name: Char[32]
     age: Int
 
 
 class CtypesStu(ctypes.Structure):
-    """The same for ctypes."""
+    """The same struct for ctypes."""
 
     _fields_ = (("name", ctypes.c_char * 32), ("age", ctypes.c_int))
 
 
 def same(found: object, wanted: object) -> None:
-    """Both sides are timed doing it right."""
+    """Check a result, so that only correct code is timed."""
     if found != wanted:
-        message = f"{found} where {wanted} was due"
+        message = f"expected {wanted}, got {found}"
         raise ValueError(message)
 
 
 def large_array() -> Iterator[Row]:
-    """A 64 MiB array made and filled by one handle, attached and read by a second."""
+    """Yield the rows for a 64 MiB array that one handle fills and another reads."""
     source = np.arange(SIZE // 8, dtype=np.float64)
     total = source.sum()
 
@@ -82,7 +82,7 @@ def large_array() -> Iterator[Row]:
 
 
 def structs() -> Iterator[Row]:
-    """Whole structs beside an empty C call, and fields in place beside ctypes' own."""
+    """Yield the rows for whole structs beside an empty C call, and fields beside ctypes'."""
     with SysVSharedMemory.create(size=4096) as segment:
         shared = segment.shared(Stu, offset=64)
         amy = Stu("amy", 20)
@@ -115,7 +115,7 @@ def structs() -> Iterator[Row]:
 
 
 def rows() -> Iterator[Row]:
-    """Every comparison, as it is measured."""
+    """Yield each comparison as soon as it is measured."""
     yield from large_array()
     yield from structs()
 
@@ -132,7 +132,7 @@ def grown():
     return size("Rss") - size("Anonymous"), size("Anonymous")
 
 name = sys.argv[1]
-with PosixSharedMemory.open(name) as memory:  # so that all code is loaded by now
+with PosixSharedMemory.open(name) as memory:  # loads all code before the measurement
     memory.array(np.uint8)[::4096].sum()
     memory.array(np.uint8)[:4096] = 1
 grown()
@@ -161,12 +161,12 @@ for what in ("nothing", "the first 16 MiB, reading", "all, reading", "1,000 page
 
 
 def memory_costs() -> Iterator[tuple[str, int, int, int]]:
-    """What another process's resident size grows by when it attaches 64 MiB and touches some.
+    """Measure the growth of another process's resident size when it reads shared memory.
 
     Yields:
-        What it touches; and in KiB, how much that is, how much of the shared pages it has mapped
-        then, and how much memory of its own it has taken. Where a page is read, Linux maps those
-        around it too, up to 64 KiB, if they are in memory anyway; that takes no memory.
+        A description of the pages that it touches, and in KiB: the size of these pages, the shared
+        pages mapped then, and its own memory. When a page is read, Linux also maps the pages around
+        it, up to 64 KiB, if they are already in memory; that uses no memory.
     """
     with PosixSharedMemory.create(size=SIZE) as memory:
         memory.array(np.uint8)[:] = 1

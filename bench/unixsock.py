@@ -1,4 +1,4 @@
-"""UNIX sockets beside the standard library's, and arrays beside a multiprocessing.Pipe."""
+"""UNIX sockets beside the standard library's, and arrays beside multiprocessing.Pipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = 64 * 2**20
 
 
 def messages() -> Iterator[Row]:
-    """One message there, over seqpacket."""
+    """Yield the rows for one message over seqpacket."""
     first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with first, second:
         ours_first, ours_second = pair("seqpacket")
@@ -40,7 +40,7 @@ def messages() -> Iterator[Row]:
 
 
 def descriptors() -> Iterator[Row]:
-    """One descriptor there, and closed."""
+    """Yield the row for one descriptor, passed and closed."""
     first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     passed = os.open("/dev/null", os.O_RDONLY)
     with first, second:
@@ -60,7 +60,7 @@ def descriptors() -> Iterator[Row]:
 
 
 def arrays() -> Iterator[Row]:
-    """64 MiB there, and read."""
+    """Yield the row for an array of 64 MiB, passed and read."""
     source = np.arange(SIZE // 8, dtype=np.float64)
     total = source.sum()
 
@@ -68,7 +68,7 @@ def arrays() -> Iterator[Row]:
         sender = threading.Thread(target=send)
         sender.start()
         if receive().sum() != total:
-            message = "the array came garbled"
+            message = "the received array is garbled"
             raise ValueError(message)
         sender.join()
 
@@ -85,7 +85,7 @@ def arrays() -> Iterator[Row]:
 
 
 def rows() -> Iterator[Row]:
-    """Every comparison, as it is measured."""
+    """Yield each comparison as soon as it is measured."""
     yield from messages()
     yield from descriptors()
     yield from arrays()

@@ -1,4 +1,4 @@
-"""The wrappers of one kernel mechanism each, beside the packages and the standard library."""
+"""Run the suites of the kernel mechanisms, beside other packages and the standard library."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WAITING = ("msgq", "aio")
 
 
 def run(suites: Sequence[str]) -> None:
-    """Measure some suites, show each row as it comes, and write bench/results/latest.json.
+    """Run some suites, print each row at once, and write bench/results/latest.json.
 
     Args:
-        suites: of SUITES.
+        suites: names from SUITES.
     """
     print(HEADING, flush=True)
     rows: list[dict[str, object]] = []
@@ -40,7 +40,7 @@ def run(suites: Sequence[str]) -> None:
 
 
 def _waiting(suites: Sequence[str]) -> dict[str, float]:
-    print("share of one core while nothing comes:", flush=True)
+    print("share of one core while idle:", flush=True)
     waits: dict[str, float] = {}
     for suite in suites:
         for what, share in importlib.import_module(suite).waiting_costs():
@@ -50,7 +50,7 @@ def _waiting(suites: Sequence[str]) -> dict[str, float]:
 
 
 def _memory() -> dict[str, dict[str, int]]:
-    print("what a second process's memory grows by, in KiB:", flush=True)
+    print("growth of a second process's memory, in KiB:", flush=True)
     grown: dict[str, dict[str, int]] = {}
     for what, touched, resident, own in importlib.import_module("shm").memory_costs():
         print(f"  {what:<46} touched {touched:>6}, mapped {resident:>6}, own {own:>4}", flush=True)

@@ -1,4 +1,4 @@
-"""A broker's workers: processes that are there before the clients, and get them as descriptors."""
+"""A broker and its workers, which start in advance and receive clients as descriptors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Inbox(Member):
-    """A worker's end: each message is a client."""
+    """The worker's end of the connection to the broker: each message is a client."""
 
     def __init__(self, connection: UnixSocket) -> None:
         super().__init__(connection.socket)
@@ -31,7 +31,7 @@ class Inbox(Member):
         self._connection.close()
 
     def turn(self, loop: Loop) -> None:
-        """Take a client; without a broker, serve those that are here to their end."""
+        """Take a client. If the broker has exited, serve the present clients to their end."""
         try:
             packet = self._connection.receive(64, max_fds=1, timeout=0)
         except BlockingIOError:
@@ -44,10 +44,10 @@ class Inbox(Member):
 
 
 class Worker(Member):
-    """The broker's end of a worker."""
+    """A worker, as the broker sees it."""
 
     def __init__(self, broker: Broker) -> None:
-        # The broker keeps both ends: what a worker that dies had not taken yet is not lost.
+        # The broker keeps both ends, so that clients that a dead worker had not taken are not lost.
         mine, its = unixsock.pair("seqpacket")
         self.pid = in_child(partial(self._work, [*broker.inherited(), mine], its))
         super().__init__(mine.socket)
@@ -56,12 +56,12 @@ class Worker(Member):
         self._broker = broker
 
     def fileno(self) -> int:
-        """Readable once the worker has ended."""
+        """Return the pidfd, which is readable once the worker has exited."""
         return self._pidfd
 
     @staticmethod
     def _work(inherited: Iterable[Member | UnixSocket], connection: UnixSocket) -> None:
-        # A broker that dies must be an end for every worker: no other may hold its sockets.
+        # Every worker must see the end when the broker dies, so no other worker keeps its sockets.
         for each in inherited:
             each.close()
         loop = Loop(POLLERS["epoll"]())
@@ -74,12 +74,12 @@ class Worker(Member):
         self._queue.close()
         os.close(self._pidfd)
 
-    def turn(self, loop: Loop) -> None:  # noqa: ARG002 - the broker has it
-        """It is gone, and another takes its place."""
+    def turn(self, loop: Loop) -> None:  # noqa: ARG002 - the broker has the loop
+        """Replace the worker, which has exited."""
         self._broker.replace(self)
 
     def untaken(self) -> Iterator[socket.socket]:
-        """The clients that it was given and had not taken when it ended."""
+        """Yield the clients that were passed to the worker, and not taken before it exited."""
         while True:
             try:
                 packet = self._queue.receive(64, max_fds=1, timeout=0)
@@ -89,7 +89,7 @@ class Worker(Member):
                 yield socket.socket(fileno=packet.fds.take())
 
     def give(self, client: socket.socket, *, timeout: float | None) -> bool:
-        """Pass a client on; False where the worker is gone, or has no room in time."""
+        """Pass a client to the worker; False if the worker has exited, or has no room in time."""
         try:
             self._connection.send(b"client", fds=[client], timeout=timeout)
         except (IpcError, OSError):
@@ -98,23 +98,23 @@ class Worker(Member):
 
 
 class Door(Acceptor):
-    """Accepts clients, and keeps none."""
+    """Accepts clients, and passes each to a worker."""
 
     def __init__(self, sock: socket.socket, broker: Broker) -> None:
         super().__init__(sock, Client)
         self._broker = broker
 
-    def take(self, loop: Loop, sock: socket.socket) -> None:  # noqa: ARG002 - it stays nobody's
-        """Give a client away; this process's copy of the connection is then closed."""
+    def take(self, loop: Loop, sock: socket.socket) -> None:  # noqa: ARG002 - not added to the loop
+        """Pass a client to a worker, and close this process's copy of the connection."""
         with sock:
             self._broker.give(sock)
 
 
 class Broker:
-    """Accepts on several listeners, and hands each client to the next worker."""
+    """Accepts on several listeners, and passes each client to the next worker."""
 
     def __init__(self, listeners: Iterable[socket.socket], workers: int) -> None:
-        # No epoll here: a child would share it.
+        # Not epoll: a forked child would share it.
         self.loop = Loop(POLLERS["poll"]())
         self.workers: list[Worker] = []
         self._doors = [Door(each, self) for each in listeners]
@@ -124,7 +124,7 @@ class Broker:
             self.loop.add(door)
 
     def inherited(self) -> list[Member]:
-        """What a new worker has of the broker's, and must close."""
+        """Return what a new worker inherits from the broker and must close."""
         return [*self._doors, *self.workers]
 
     def _hire(self) -> None:
@@ -133,7 +133,7 @@ class Broker:
         self.loop.add(worker)
 
     def replace(self, worker: Worker) -> None:
-        """Reap a worker that is gone, start another, and give away what the first left behind."""
+        """Reap a dead worker, start another, and pass on the clients that it had not taken."""
         if worker.closed:
             return
         self.loop.release(worker)
@@ -146,11 +146,11 @@ class Broker:
         self.loop.drop(worker)
 
     def give(self, client: socket.socket) -> None:
-        """Hand a client to the worker whose turn it is, or else to one that takes it."""
+        """Pass a client to the next worker in turn, or to another that has room."""
         self.workers.append(self.workers.pop(0))
         if any(worker.give(client, timeout=0) for worker in reversed(self.workers)):
             return
-        # All have more than they take at the moment, or are gone: wait for one.
+        # All workers are full, or have exited: wait for one.
         while not self.workers[-1].give(client, timeout=0.1):
             self.workers.append(self.workers.pop(0))
             for worker in list(self.workers):

@@ -1,4 +1,4 @@
-"""The chat server's room: who is in it, and what each is told."""
+"""The chat server's room: its members, and the lines that each receives."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ipckit.framing import DelimitedFrames
 
 MAX_LINE: Final = 4096  # bytes
 _MAX_NAME: Final = 32  # characters
-_UNREAD_BOUND: Final = 1 << 20  # bytes: who leaves more unread is put out
+_UNREAD_BOUND: Final = 1 << 20  # bytes: a member who leaves more unread is removed
 _CHUNK: Final = 65536
 
 
 def text_of(line: bytes) -> str:
-    """What a terminal may show of a line from elsewhere: no control characters."""
+    """Decode a received line, without control characters, so that a terminal can show it."""
     return shown(line.decode(errors="replace"))
 
 
 def person(name: str) -> str:
-    """A name on the command line or from a client; ValueError where it is none."""
+    """Check a name from the command line or a client; ValueError if it is invalid."""
     if not name or len(name) > _MAX_NAME or not name.isprintable() or name[0] in "*!":
-        message = f"{name!r} is no name: 1 to {_MAX_NAME} characters, and not * or ! first"
+        message = f"invalid name {name!r}: 1 to {_MAX_NAME} characters, and not * or ! first"
         raise ValueError(message)
     return name
 
 
 def typed(sock: socket.socket, *, last: bytes) -> bytes:
-    """Send what was typed, and return it; at the end of it leave, and return nothing."""
+    """Send the typed text and return it. At the end of input, leave and return b''."""
     data = os.read(sys.stdin.fileno(), 4096)
     if data:
         sock.sendall(data)
@@ -45,16 +45,16 @@ def typed(sock: socket.socket, *, last: bytes) -> bytes:
 
 
 class Room:
-    """Everybody who has said a name."""
+    """All members who have given a name."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self._members: dict[str, Visitor | Host] = {}
 
     def enter(self, name: str, member: Visitor | Host) -> None:
-        """Take somebody in, and tell the others; ValueError where the name will not do."""
+        """Add a member and tell the others; ValueError if the name is invalid or taken."""
         if person(name) in self._members:
-            message = f"there is a {name} here already"
+            message = f"the name {name} is already taken"
             raise ValueError(message)
         self.tell(f"* {name} is here")
         self._members[name] = member
@@ -62,20 +62,20 @@ class Room:
             member.tell(f"* here: {', '.join(sorted(self._members))}")
 
     def leave(self, name: str, how: str) -> None:
-        """Let somebody go, and tell the others."""
+        """Remove a member, and tell the others."""
         if self._members.pop(name, None) is not None:
             self.tell(f"* {name} {how}")
 
     def tell(self, line: str, besides: Member | None = None) -> None:
-        """Say a line to all, or to all the others."""
+        """Send a line to all members, or to all except one."""
         for member in list(self._members.values()):
-            # One who was put out while this went on hears nothing more.
+            # A member may have been removed during this loop.
             if member is not besides and not member.closed:
                 member.tell(line)
 
 
 class Visitor(Member):
-    """Somebody at the other end of a socket."""
+    """A member at the other end of a socket."""
 
     def __init__(self, sock: socket.socket, room: Room) -> None:
         super().__init__(sock)
@@ -85,11 +85,11 @@ class Visitor(Member):
         self._out = bytearray()
 
     def wants(self) -> int:
-        """To read always; to write what could not be sent at once."""
+        """Always read; write if unsent data remains."""
         return READ | (WRITE if self._out else 0)
 
     def turn(self, loop: Loop) -> None:
-        """Hear what is said, and say what waits."""
+        """Send what is queued, and read what the member said."""
         try:
             if self._out and self.writable:
                 self._flush()
@@ -101,7 +101,7 @@ class Visitor(Member):
             loop.poller.update(self)
 
     def tell(self, line: str) -> None:
-        """Send a line; who does not read for long is put out, and not waited for."""
+        """Send a line. A member who does not read for long is removed; the room does not wait."""
         self._out += self._frames.encode(line.encode())
         try:
             self._flush()
@@ -109,7 +109,7 @@ class Visitor(Member):
             self._go("has left")
             return
         if len(self._out) > _UNREAD_BOUND:
-            self._go("does not read, and is put out")
+            self._go("does not read, and is removed")
         else:
             self._room.loop.poller.update(self)
 
@@ -133,7 +133,9 @@ class Visitor(Member):
                 if self.closed:
                     return
         except MessageTooLong:
-            self._refuse(f"a line has at most {MAX_LINE} bytes", "said too much, and is put out")
+            self._refuse(
+                f"a line has at most {MAX_LINE} bytes", "sent too long a line, and is removed"
+            )
 
     def _said(self, line: str) -> None:
         if self._name:
@@ -157,7 +159,7 @@ class Visitor(Member):
 
 
 class Host(Member):
-    """Whoever sits at the server's own terminal; with them the room ends."""
+    """The member at the server's own terminal. The room ends when this member leaves."""
 
     def __init__(self, name: str, room: Room) -> None:  # pyright: ignore[reportMissingSuperCall]
         self.readable = self.writable = self.closed = False
@@ -168,14 +170,14 @@ class Host(Member):
         room.enter(name, self)
 
     def fileno(self) -> int:
-        """Standard input."""
+        """Return standard input's descriptor."""
         return sys.stdin.fileno()
 
     def close(self) -> None:
-        """Leave standard input alone."""
+        """Do not close standard input."""
 
     def turn(self, loop: Loop) -> None:
-        """Hear what is typed."""
+        """Read what is typed."""
         data = os.read(self.fileno(), _CHUNK)
         for line in self._frames.feed(data):
             self._room.tell(f"{self._name}: {text_of(line)}", self)
@@ -183,5 +185,5 @@ class Host(Member):
             loop.stop()
 
     def tell(self, line: str) -> None:
-        """Show a line."""
+        """Print a line."""
         say(line)

@@ -1,4 +1,4 @@
-"""Processes that a server makes of itself, which end with it and leave no zombie."""
+"""Fork child processes for a server; they end with it and leave no zombies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Fork, and do the work in the child, which ends with it; the child's process id."""
-    # A signal's handler belongs to the parent: it must not run in the child.
+    """Fork a child that does the work and then exits. Return its process id."""
+    # The signal handlers belong to the parent and must not run in the child.
     old = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         pid = os.fork()
@@ -34,12 +34,12 @@ def _end_after(work: Callable[[], object]) -> NoReturn:
         work()
         status = 0
     finally:
-        # Whatever happened: the rest of the program is the parent's.
+        # Exit in any case: the rest of the program is for the parent only.
         os._exit(status)
 
 
 def end_children(children: Iterable[int]) -> None:
-    """End and reap them."""
+    """Terminate the children, and reap them."""
     for pid in children:
         os.kill(pid, signal.SIGTERM)
     for pid in children:

@@ -1,4 +1,4 @@
-"""The echo client's two ways to talk: text as it comes, and a load that is checked byte by byte."""
+"""The echo client's exchanges: single texts, and a load that is checked byte by byte."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from _net import Address
 
 _CHUNK: Final = 262_144
-_PERIOD: Final = 1_048_573  # a prime, so that a piece that is lost or moved shows
+_PERIOD: Final = 1_048_573  # a prime, so that a lost or moved piece is detected
 _DATAGRAM: Final = 8192
-_WINDOW: Final = 8  # datagrams under way: what a socket's buffer surely takes
+_WINDOW: Final = 8  # datagrams in flight, a number that every socket buffer holds
 
 
 def _pattern() -> memoryview:
-    block = random.Random(1).randbytes(_PERIOD)  # noqa: S311 - only to be recognised
+    block = random.Random(1).randbytes(_PERIOD)  # noqa: S311 - a test pattern
     return memoryview(block + block[:_CHUNK])
 
 
 def _check(pattern: memoryview, at: int, data: memoryview) -> None:
     start = at % _PERIOD
     if data != pattern[start : start + len(data)]:
-        message = f"what came back differs from what was sent, in the {len(data)} bytes from {at}"
+        message = f"the reply differs from what was sent, in the {len(data)} bytes from {at}"
         raise ValueError(message)
 
 
 def exchange(sock: socket.socket, address: Address, data: bytes) -> bytes:
-    """Send, and receive as much, at the same time: neither side's buffers need to hold it all."""
+    """Send data and receive as much, at the same time, so that no buffer must hold all of it."""
     left = memoryview(data)
     got = bytearray()
     sock.settimeout(0)
@@ -66,7 +66,7 @@ def stream_load(sock: socket.socket, address: Address, total: int) -> None:
                 start = sent % _PERIOD
                 sent += sock.send(pattern[start : start + min(_CHUNK, total - sent)])
                 if sent == total:
-                    # The server still owes what is under way, and then its own end.
+                    # The server still sends what is in flight, and then closes.
                     sock.shutdown(socket.SHUT_WR)
                     selector.modify(sock, selectors.EVENT_READ)
             if events & selectors.EVENT_READ:
@@ -81,7 +81,7 @@ def stream_load(sock: socket.socket, address: Address, total: int) -> None:
 
 
 def datagram_load(sock: socket.socket, address: Address, total: int, timeout: float) -> None:
-    """Send numbered datagrams, a few ahead of the answers, and check that each comes back."""
+    """Send numbered datagrams, a few ahead of the replies, and check that each comes back."""
     pattern = _pattern()
     count = -(-total // _DATAGRAM)
     sent = 0
@@ -99,7 +99,7 @@ def datagram_load(sock: socket.socket, address: Address, total: int, timeout: fl
                 message = f"{len(under_way)} datagrams did not come back within {timeout:g} s"
                 raise ConnectionResetError(message) from None
             number = int.from_bytes(data[:4])
-            # Several threads or processes may answer: the order is nobody's promise.
+            # Several threads or processes may reply, so the order is not fixed.
             if number not in under_way or data != _datagram(pattern, number, total):
                 message = f"datagram {number} came back changed, or twice"
                 raise ValueError(message)

@@ -1,4 +1,4 @@
-"""What the echo servers keep in their event loop: clients that are echoed, or datagrams."""
+"""The echo servers' members of the event loop: clients of a stream, or datagrams."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Final
 from _loop import FD_SETSIZE, POLLERS, READ, TURN, WRITE, Acceptor, Loop, Member
 
 CHUNK: Final = 65536
-OUTPUT_BOUND: Final = 4 * CHUNK  # a client that leaves more than this unread is not read
+OUTPUT_BOUND: Final = 4 * CHUNK  # while a client leaves more than this unread, it is not read
 
 
 class Client(Member):
-    """Echoes a stream, and keeps at most `OUTPUT_BOUND` and a chunk of it."""
+    """Echoes a stream, and buffers at most `OUTPUT_BOUND` and one chunk."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -20,12 +20,12 @@ class Client(Member):
         self._ended = False
 
     def wants(self) -> int:
-        """To read until the end, but not while much waits to be written."""
+        """Read until the end, except while much output waits."""
         read = not self._ended and len(self._out) < OUTPUT_BOUND
         return (READ if read else 0) | (WRITE if self._out else 0)
 
     def turn(self, loop: Loop) -> None:
-        """Echo up to a number of chunks."""
+        """Echo a limited number of chunks."""
         try:
             for _ in range(TURN if loop.poller.edge else 1):
                 if self._out and self.writable:
@@ -35,13 +35,13 @@ class Client(Member):
                 if not self.can_go():
                     break
         except OSError:
-            # The client is gone, and nobody is there to read what is left.
+            # The client has gone: the rest of the output has no reader.
             loop.drop(self)
             return
         if self._ended and not self._out:
             loop.drop(self)
         elif not loop.poller.edge:
-            # With nothing to write the poller does not tell; a write that fails does.
+            # Without output the poller does not watch for room: assume it until a write fails.
             self.writable = not self._out
 
     def _receive(self) -> None:
@@ -70,14 +70,14 @@ class Client(Member):
 
 
 class Datagrams(Member):
-    """Echoes datagrams; while one cannot be sent, none is read."""
+    """Echoes datagrams. While one cannot be sent, it reads no more."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self._waiting: tuple[bytes, Any] | None = None
 
     def wants(self) -> int:
-        """To write the one that waits, else to read."""
+        """Write the waiting datagram, or else read."""
         return READ if self._waiting is None else WRITE
 
     def turn(self, loop: Loop) -> None:
@@ -95,15 +95,15 @@ class Datagrams(Member):
                 self.writable = False
                 return
             except OSError:
-                pass  # an address that takes no answer, such as port 0
+                pass  # an address that cannot receive, such as port 0
             self._waiting = None
 
 
 def serve(model: str, sock: socket.socket) -> None:
-    """Echo on a socket that listens, or is bound for datagrams, for ever."""
+    """Echo for ever on a listening socket, or on a bound datagram socket."""
     poller = POLLERS[model]()
     if sock.fileno() >= poller.limit:
-        message = f"select takes no descriptor above {FD_SETSIZE - 1}; use --model poll or epoll"
+        message = f"select accepts no descriptor above {FD_SETSIZE - 1}; use --model poll or epoll"
         raise ValueError(message)
     loop = Loop(poller)
     loop.add(Datagrams(sock) if sock.type == socket.SOCK_DGRAM else Acceptor(sock, Client))

@@ -1,4 +1,4 @@
-"""The echo server's models: how one program serves many clients at once."""
+"""The echo server's models: ways in which one program serves many clients at once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _LOOK: Final = 0.5  # seconds
 
 
 def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
-    # A signal that comes when Python is about to wait does not wake it, and is dealt with when it
-    # has waited: so each wait is short.
+    # A signal just before the wait does not interrupt it, and Python handles it only after the
+    # wait. So each wait is short.
     listener.settimeout(_LOOK)
     while True:
         try:
@@ -36,27 +36,27 @@ def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
         except OSError as exc:
             if exc.errno not in NO_DESCRIPTORS:
                 raise
-            # Who comes waits in the queue of the listener meanwhile.
+            # Until then, new clients wait in the listener's backlog.
             time.sleep(0.05)
 
 
 def _echo(sock: socket.socket) -> None:
-    # A client that goes without reading everything is no error of the server.
+    # A client that leaves without reading everything is not an error of the server.
     with sock, contextlib.suppress(OSError):
         while data := sock.recv(CHUNK):
             sock.sendall(data)
 
 
 def _echo_datagrams(sock: socket.socket, look: float | None = _LOOK) -> None:
-    sock.settimeout(look)  # as in `_accepted`, in a thread that gets signals
+    sock.settimeout(look)  # as in `_accepted`; None in threads, which get no signals
     while True:
         try:
             data, sender = sock.recvfrom(CHUNK)
         except TimeoutError:
             continue
         if sender is None:
-            return  # shut down, and no empty datagram, which has a sender
-        with contextlib.suppress(OSError):  # an address that takes no answer, such as port 0
+            return  # the socket was shut down; an empty datagram has a sender
+        with contextlib.suppress(OSError):  # an address that cannot receive, such as port 0
             sock.sendto(data, sender)
 
 
@@ -72,8 +72,8 @@ def _fork(sock: socket.socket) -> None:
             end_children(children)
 
     def reap(*_: object) -> None:
-        # Several may have ended since the last signal: signals do not queue. And the next signal
-        # may come while this one is dealt with, and take some of them.
+        # Signals do not queue, so several children may have exited since the last one. A nested
+        # call of this handler may have reaped some of them.
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 children.discard(pid)
@@ -85,7 +85,7 @@ def _fork(sock: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, reap)
     try:
         for client in _accepted(sock):
-            # Held back until the new child is in the set.
+            # Blocked until the new child is in the set.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
             try:
                 with client:
@@ -105,7 +105,7 @@ def _thread(sock: socket.socket) -> None:
     def work(client: socket.socket) -> None:
         try:
             if client is sock:
-                _echo_datagrams(client, look=None)  # shutdown ends its wait
+                _echo_datagrams(client, look=None)  # shutdown ends the wait
             else:
                 _echo(client)
         finally:
@@ -126,7 +126,7 @@ def _thread(sock: socket.socket) -> None:
             start(client)
     finally:
         for thread, client in list(running.items()):
-            # It wakes who waits there, of UDP too, of which it says that it is not connected.
+            # This wakes the waiting thread. It does so for UDP too, although it raises ENOTCONN.
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
             thread.join()
@@ -140,9 +140,9 @@ async def _serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         writer.close()
         await writer.wait_closed()
     except OSError:
-        pass  # the client is gone
+        pass  # the client has gone
     except asyncio.CancelledError:
-        pass  # the server ends; asyncio's streams would complain of a task that was cancelled
+        pass  # the server ends; asyncio's streams would report a cancelled task
     finally:
         if not writer.transport.is_closing():
             writer.transport.abort()
@@ -161,7 +161,7 @@ async def _serve(sock: socket.socket) -> None:
     )
     server = await start(_serve_client, sock=sock, backlog=BACKLOG)
     try:
-        # Not serve_forever: cancelled, it waits from Python 3.12 on until each client has gone.
+        # Not serve_forever: from Python 3.12 on, its cancellation waits until all clients leave.
         await asyncio.get_running_loop().create_future()
     finally:
         server.close()

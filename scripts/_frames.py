@@ -1,4 +1,4 @@
-"""Frames of a video, as the channel's scripts send them: each is of one colour, its number's."""
+"""Video frames for the channel scripts: each has one colour, which is derived from its number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1920, 1080
 
 
 class Frame(Struct):
-    """A picture of 1080p, three bytes a pixel, and its number: 6.2 MB."""
+    """A 1080p picture, three bytes per pixel, and its number: 6.2 MB."""
 
     number: Int64
     pixels: Array[UInt8, HEIGHT, WIDTH, 3]
@@ -31,19 +31,19 @@ def film(channel: Channel[Any], count: int, rate: Rate, timeout: float | None) -
         with channel.loan(timeout=timeout) as slot:
             frame = slot.array[0]
             frame["number"], frame["pixels"] = number, number % 256
-            del frame  # who could still write in it would have a copy sent
+            del frame  # while a writable array exists, `send` sends a copy
             slot.send(timeout=timeout)
         rate.add(Frame.size)
 
 
 def is_whole(frame: npt.NDArray[Any], colour: int) -> bool:
-    """Whether a frame is of one colour all over: half of another would show."""
+    """Whether the whole frame has one colour; a torn frame has two."""
     pixels = frame["pixels"]
     return bool(pixels.min() == pixels.max() == colour)
 
 
 def views(channel: Channel[Frame]) -> Iterator[View]:
-    """Frame after frame where it lies, until all who sent are gone."""
+    """Yield a view of each frame, without a copy, until all senders have left."""
     while True:
         try:
             view = channel.receive_view()
@@ -54,20 +54,20 @@ def views(channel: Channel[Frame]) -> Iterator[View]:
 
 
 class Rate:
-    """Counts messages and bytes from the first on, and tells how fast they went."""
+    """Counts messages and bytes, and computes the rate since the first."""
 
     def __init__(self) -> None:
         self.messages = self.bytes = 0
         self._begun = 0.0
 
     def add(self, size: int) -> None:
-        """One message more."""
+        """Count one message."""
         self._begun = self._begun or time.monotonic()
         self.messages += 1
         self.bytes += size
 
     def show(self) -> None:
-        """Print it to standard error, apart from the messages."""
+        """Print the rate to standard error, apart from the messages."""
         took = max(time.monotonic() - self._begun, 1e-9) if self.messages else 1.0
         a_second = f"{self.messages / took:,.0f} messages/s, {self.bytes / took / 1e6:,.1f} MB/s"
         print(f"{self.messages} messages: {a_second}", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""How a server hands its listener to the next one while its clients are served.
+"""Hand a server's listener to a new server while clients are served.
 
-The old server sends both listeners, the clients' and its own control socket, as descriptors. From
-then on both servers may accept; once the new one says that it does, the old one closes its copies.
-The queue of connections belongs to neither, so that nobody in it is lost; and if the new server
-dies before it has said so, the old one goes on as if nothing had been.
+The old server sends two listeners as descriptors: the one for clients and its own control socket.
+From then on both servers may accept. When the new server reports that it is serving, the old one
+closes its copies. The backlog belongs to the socket, so no waiting client is lost. If the new
+server dies before it reports, the old one continues unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ipckit.unixsock import UnixListener, UnixSocket
 
 SERVING: Final = b"serving"
-_PATIENCE: Final = 30.0  # seconds for the old server's answer
+_PATIENCE: Final = 30.0  # seconds to wait for the old server
 
 
 class Server:
-    """Echoes, until another process has taken its place and its last client has left."""
+    """Echoes until a new server has taken over and the last client has left."""
 
     def __init__(self, listener: socket.socket, control: UnixListener) -> None:
         self.loop = Loop(POLLERS["epoll"]())
@@ -35,17 +35,17 @@ class Server:
         self.loop.add(self.control)
 
     def step_back(self) -> None:
-        """Accept no more: another one does."""
+        """Stop accepting, because the new server accepts now."""
         if self.acceptor.closed:
             return
-        self.control.listener.disown()  # its file serves the next one
+        self.control.listener.disown()  # the new server uses the file
         self.loop.drop(self.acceptor)
         self.loop.drop(self.control)
         say("handed over")
 
 
 class Control(Member):
-    """Where the next server asks for the listeners."""
+    """The control socket, where the new server asks for the listeners."""
 
     def __init__(self, listener: UnixListener, server: Server) -> None:
         super().__init__(listener.socket)
@@ -57,7 +57,7 @@ class Control(Member):
         self.listener.close()
 
     def turn(self, loop: Loop) -> None:
-        """Send the listeners to one that asks."""
+        """Send the listeners to a server that asks."""
         try:
             successor = self.listener.accept(timeout=0)
         except BlockingIOError:
@@ -72,7 +72,7 @@ class Control(Member):
 
 
 class Successor(Member):
-    """The next server, until it has said that it serves, or has died."""
+    """The connection to the new server, until it reports SERVING or dies."""
 
     def __init__(self, connection: UnixSocket, server: Server) -> None:
         super().__init__(connection.socket)
@@ -84,7 +84,7 @@ class Successor(Member):
         self._connection.close()
 
     def turn(self, loop: Loop) -> None:
-        """Step back if it serves."""
+        """Step back if the new server reports SERVING."""
         try:
             said = self._connection.receive(64, timeout=0).data
         except BlockingIOError:
@@ -97,13 +97,13 @@ class Successor(Member):
 
 
 def take_over(path: str) -> tuple[socket.socket, UnixListener, UnixSocket]:
-    """The listeners of the server at a control path, and the connection on which to say SERVING."""
+    """Get the listeners of the server at a control path, and the connection to it."""
     connection = unixsock.connect(path, "seqpacket", timeout=_PATIENCE)
     try:
         with connection.receive(64, max_fds=2, timeout=_PATIENCE) as packet:
             if len(packet.fds) != 2:  # noqa: PLR2004
                 message = f"{path} handed over {len(packet.fds)} descriptors, not 2"
-                raise ValueError(message)  # noqa: TRY301 - all that fails here closes the connection
+                raise ValueError(message)  # noqa: TRY301 - any failure here closes the connection
             control = unixsock.UnixListener.from_fd(packet.fds[1])
             packet.fds.take(1)
             control.adopt()

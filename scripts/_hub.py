@@ -1,4 +1,4 @@
-"""What prints the messages of many sources in one event loop, for `aio_hub.py`."""
+"""Print the messages of many sources in one event loop, for `aio_hub.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Hub:
-    """Prints what comes from everywhere, and ends the readers when it is enough."""
+    """Prints the messages of all sources, and ends the readers after a number of messages."""
 
     def __init__(self, count: int | None) -> None:
         self.left = count
@@ -22,13 +22,13 @@ class Hub:
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def start(self, reader: Coroutine[Any, Any, None], *, essential: bool = True) -> None:
-        """Run a reader; the hub ends with the first that fails, or that is essential and ends."""
+        """Run a reader. The hub ends when a reader fails, or an essential one ends."""
         task = asyncio.create_task(reader)
         self.readers.add(task)
         task.add_done_callback(lambda task: self.ended(task, essential=essential))
 
     def ended(self, task: asyncio.Task[None], *, essential: bool) -> None:
-        """End as a reader did."""
+        """Handle the end of a reader."""
         self.readers.discard(task)
         problem = None if task.cancelled() else task.exception()
         if problem is not None and not self.status.done():
@@ -37,14 +37,14 @@ class Hub:
             self.end(0)
 
     def end(self, status: int) -> None:
-        """Let nobody take another message."""
+        """Stop all readers, so that none takes another message."""
         for task in self.readers:
             task.cancel()
         if not self.status.done():
             self.status.set_result(status)
 
     async def show(self, source: str, messages: AsyncIterator[Any]) -> None:
-        """Print each, until it is enough."""
+        """Print each message, until enough are printed."""
         async for message in messages:
             line = message if isinstance(message, bytes) else message.value
             say(f"{source}\t{line.decode(errors='surrogateescape')}")
@@ -53,7 +53,7 @@ class Hub:
                 self.end(0)
 
     async def serve(self, listener: aio.Listener) -> None:
-        """Print the lines of all who connect."""
+        """Print the lines of every client."""
         async for client in listener:
             self.start(self.show_lines(client), essential=False)
 

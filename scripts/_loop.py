@@ -1,7 +1,7 @@
-"""The event loop of the socket servers: one over select, poll, epoll and edge-triggered epoll.
+"""The socket servers' event loop, over select, poll, epoll and edge-triggered epoll.
 
-A member is whatever has a socket in the loop. It keeps what it knows of its socket in `readable`
-and `writable`, says in `wants` what it waits for, and does a bounded piece of work in `turn`.
+A member has a socket in the loop. `readable` and `writable` are the known state of the socket,
+`wants` returns the events that it waits for, and `turn` does a bounded amount of work.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
-TURN: Final = 16  # chunks or clients, then it is the next one's turn
+TURN: Final = 16  # chunks or clients per turn
 FD_SETSIZE: Final = 1024
 NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# Seconds. A signal that comes when Python is about to wait does not wake it, and is dealt with when
-# it has waited.
+# Seconds. A signal just before a wait does not interrupt it, and Python handles it only after the
+# wait.
 _LOOK: Final = 0.5
 
 
@@ -36,10 +36,10 @@ class Member:
         self.readable = False
         self.writable = True
         self.closed = False
-        self.mask = 0  # what the poller watches now
+        self.mask = 0  # the events that the poller watches now
 
     def fileno(self) -> int:
-        """The descriptor that the poller watches."""
+        """Return the descriptor that the poller watches."""
         return self.sock.fileno()
 
     def close(self) -> None:
@@ -47,24 +47,24 @@ class Member:
         self.sock.close()
 
     def wants(self) -> int:
-        """READ, WRITE, both or neither."""
+        """Return READ, WRITE, both or neither."""
         return READ
 
     def turn(self, loop: Loop) -> None:
-        """Do some of what can be done now, and clear `readable` or `writable` on EAGAIN."""
+        """Do a bounded amount of work, and clear `readable` or `writable` on EAGAIN."""
         raise NotImplementedError
 
     def can_go(self) -> bool:
-        """Whether a turn would find something to do without waiting."""
+        """Whether a turn could do something without waiting."""
         wants = self.wants()
         return bool((wants & READ and self.readable) or (wants & WRITE and self.writable))
 
 
 class Poller(Protocol):
-    """Says which members are ready, as an event mask each."""
+    """Reports the ready members, each with an event mask."""
 
     edge: bool
-    limit: int  # descriptors from here on it cannot watch
+    limit: int  # it cannot watch descriptors from this number on
 
     def wait(self, timeout: float | None) -> list[tuple[Member, int]]: ...
     def update(self, member: Member) -> None: ...
@@ -73,7 +73,7 @@ class Poller(Protocol):
 
 
 class LevelPoller:
-    """A selector of the standard library: it tells again what was not dealt with."""
+    """A selector of the standard library. It reports an event again until it is handled."""
 
     edge = False
 
@@ -83,11 +83,11 @@ class LevelPoller:
         self.close = selector.close
 
     def wait(self, timeout: float | None) -> list[tuple[Member, int]]:
-        """The members that are ready; EINTR is dealt with by Python."""
+        """Return the ready members. Python handles EINTR."""
         return [(key.data, events) for key, events in self._selector.select(timeout)]
 
     def update(self, member: Member) -> None:
-        """Watch for what the member wants now."""
+        """Watch for the events that the member wants now."""
         wants = member.wants()
         if wants == member.mask:
             return
@@ -107,7 +107,7 @@ class LevelPoller:
 
 
 class EdgePoller:
-    """Edge-triggered epoll: it tells once, so that the member must go on until EAGAIN."""
+    """Edge-triggered epoll. It reports an event once, so the member must continue until EAGAIN."""
 
     edge = True
     limit = sys.maxsize
@@ -119,17 +119,17 @@ class EdgePoller:
         self.close = self._epoll.close
 
     def wait(self, timeout: float | None) -> list[tuple[Member, int]]:
-        """The members whose sockets changed."""
+        """Return the members whose sockets changed."""
         found: list[tuple[Member, int]] = []
         for number, events in self._epoll.poll(timeout, max(1, len(self._members))):
-            # An error or a hang-up shows in both: the next read or write says what it is.
+            # An error or hang-up counts as both; the next read or write reports it.
             read = READ if events & ~select.EPOLLOUT else 0
             write = WRITE if events & ~(select.EPOLLIN | select.EPOLLRDHUP) else 0
             found.append((self._members[number], read | write))
         return found
 
     def update(self, member: Member) -> None:
-        """Watch for everything, from the first time on."""
+        """Watch for all events, from the first call on."""
         if not member.mask:
             member.mask = READ | WRITE
             self._members[member.fileno()] = member
@@ -144,7 +144,7 @@ class EdgePoller:
 
 
 class Loop:
-    """The members, and whose turn it is."""
+    """The members, and the order of their turns."""
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
@@ -153,20 +153,20 @@ class Loop:
         self._stopped = False
 
     def stop(self) -> None:
-        """Let `run` end after this turn, whoever is left."""
+        """Make `run` return after this round, even if members are left."""
         self._stopped = True
 
     def add(self, member: Member) -> None:
-        """Take a member in; it has its turn when its socket is ready."""
+        """Add a member. It gets a turn when its socket is ready."""
         self.poller.update(member)
         self.members.add(member)
 
     def wake(self, member: Member) -> None:
-        """Give a member a turn although its socket told nothing."""
+        """Give a member a turn without an event."""
         self._ready.append(member)
 
     def drop(self, member: Member) -> None:
-        """Forget a member, and close its socket."""
+        """Remove a member, and close its socket."""
         self.release(member)
         member.close()
         for other in self.members:
@@ -175,13 +175,13 @@ class Loop:
                 self.wake(other)
 
     def release(self, member: Member) -> None:
-        """Forget a member whose socket lives on."""
+        """Remove a member, and leave its socket open."""
         member.closed = True
         self.poller.forget(member)
         self.members.discard(member)
 
     def run(self, idle: float | None = None) -> None:
-        """Serve until no member is left, or `stop`, or no client is there for `idle` seconds."""
+        """Serve until no member is left, `stop` is called, or no client came for `idle` seconds."""
         try:
             while self.members and not self._stopped:
                 worked = self._once(_LOOK if idle is None else idle)
@@ -202,7 +202,7 @@ class Loop:
             member.writable |= bool(events & WRITE)
             if member not in queued:
                 ready.append(member)
-        # Those who are not done stand in the queue again, behind the others.
+        # Members with more to do go to the end of the queue.
         count = len(ready)
         for _ in range(count):
             member = ready.popleft()
@@ -220,7 +220,7 @@ class Loop:
 
 
 class Acceptor(Member):
-    """A socket that listens: each connection becomes a member."""
+    """A listening socket. Each connection becomes a member."""
 
     def __init__(self, sock: socket.socket, make: Callable[[socket.socket], Member]) -> None:
         super().__init__(sock)
@@ -229,11 +229,11 @@ class Acceptor(Member):
         self.paused = False
 
     def wants(self) -> int:
-        """Connections, unless there is no descriptor for one."""
+        """Accept connections, unless the process has no descriptor for one."""
         return 0 if self.paused else READ
 
     def turn(self, loop: Loop) -> None:
-        """Accept some."""
+        """Accept a limited number of connections."""
         for _ in range(TURN):
             try:
                 sock, _ = self.sock.accept()
@@ -243,7 +243,7 @@ class Acceptor(Member):
             except ConnectionAbortedError:
                 continue
             except OSError as exc:
-                # Until one leaves, who comes waits in the queue of the listener.
+                # Until a client leaves, new ones wait in the listener's backlog.
                 if exc.errno not in NO_DESCRIPTORS or not loop.members - {self}:
                     raise
                 self.paused = True
@@ -255,7 +255,7 @@ class Acceptor(Member):
                 if not self._refused:
                     print(
                         f"error: a client is refused: its descriptor is {sock.fileno()}, and "
-                        f"select takes none above {FD_SETSIZE - 1} (FD_SETSIZE); "
+                        f"select accepts none above {FD_SETSIZE - 1} (FD_SETSIZE); "
                         "use --model poll or epoll",
                         file=sys.stderr,
                         flush=True,
@@ -263,7 +263,7 @@ class Acceptor(Member):
                 self._refused = True
 
     def take(self, loop: Loop, sock: socket.socket) -> None:
-        """Make a member of a connection."""
+        """Create a member for a connection."""
         loop.add(self._make(sock))
 
 

@@ -1,4 +1,4 @@
-"""Where the socket scripts listen and connect: one set of options, one wording of addresses."""
+"""Addresses of the socket scripts: shared options, and one text form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LAST_PORT: Final = 65535
 
 
 def port(text: str) -> int:
-    """A port on the command line; 0 lets the kernel choose."""
+    """Parse a port from the command line; 0 lets the kernel choose."""
     number = int(text)
     if not 0 <= number <= _LAST_PORT:
         message = f"port {number} is not in 0 to {_LAST_PORT}"
@@ -29,7 +29,7 @@ def port(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """A count on the command line."""
+    """Parse a count from the command line."""
     number = int(text)
     if number < 1:
         message = f"{number} is less than 1"
@@ -39,7 +39,7 @@ def positive(text: str) -> int:
 
 @dataclass(frozen=True)
 class Address:
-    """What the options say, and how it reads: ``tcp 127.0.0.1:8899``, ``unix /tmp/s``."""
+    """An address from the options. Its text form is ``tcp 127.0.0.1:8899`` or ``unix /tmp/s``."""
 
     transport: str
     host: str = ""
@@ -51,7 +51,7 @@ class Address:
         return f"{self.transport} {self.path or f'{where}:{self.port}'}"
 
     def resolve(self) -> tuple[socket.AddressFamily, socket.SocketKind, Any]:
-        """Family, kind and the address as socket(2) wants it."""
+        """Return the family, the kind, and the address for socket(2)."""
         if self.transport == "unix":
             return socket.AF_UNIX, socket.SOCK_STREAM, self.path
         kind = socket.SOCK_DGRAM if self.transport == "udp" else socket.SOCK_STREAM
@@ -75,12 +75,12 @@ def add_inet_options(parser: argparse.ArgumentParser) -> None:
 
 
 def address_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Address:
-    """The address that the options name; bad usage where they do not fit together."""
+    """Return the address that the options name; a usage error if they contradict each other."""
     if args.transport == "unix":
         if not args.path:
             parser.error("--transport unix needs --path")
         if args.host is not None or args.port is not None:
-            parser.error("--transport unix has a --path, and no --host or --port")
+            parser.error("--transport unix takes --path, not --host or --port")
         return Address("unix", path=args.path)
     if args.path is not None:
         parser.error("--path goes with --transport unix")
@@ -88,21 +88,21 @@ def address_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Add
 
 
 def inet_address(args: argparse.Namespace, transport: str) -> Address:
-    """The address that ``--host`` and ``--port`` name."""
+    """Return the address that ``--host`` and ``--port`` name."""
     return Address(transport, args.host or "127.0.0.1", 8899 if args.port is None else args.port)
 
 
 @contextmanager
 def named(address: Address) -> Generator[None]:
-    """Let an error of a socket say which address it was about."""
+    """Add the address to errors of the socket."""
     try:
         yield
     except ConnectionRefusedError as exc:
         icmp = " (the ICMP message: port unreachable)" if address.transport == "udp" else ""
-        message = f"nobody listens on {address}{icmp}"
+        message = f"no process listens on {address}{icmp}"
         raise ConnectionRefusedError(exc.errno, message) from exc
     except BrokenPipeError as exc:
-        # Not the one of standard output, which ends a script without a word.
+        # Another type, because a broken pipe of standard output ends a script silently.
         message = f"the other side of {address} has closed the connection"
         raise ConnectionResetError(exc.errno, message) from exc
     except OSError as exc:
@@ -113,9 +113,9 @@ def named(address: Address) -> Generator[None]:
 
 @contextmanager
 def bound(address: Address) -> Generator[socket.socket]:
-    """Yield a socket that listens, or for UDP is bound."""
+    """Yield a listening socket, or a bound one for UDP."""
     if address.transport == "unix":
-        # It replaces a socket file that nobody listens on, and removes its own at the end.
+        # `listen` replaces a stale socket file, and removes its own at the end.
         with unixsock.listen(address.path, "stream", backlog=BACKLOG) as listener:
             listener.socket.settimeout(None)
             yield listener.socket
@@ -133,21 +133,21 @@ def bound(address: Address) -> Generator[socket.socket]:
 
 @contextmanager
 def listening(address: Address) -> Generator[socket.socket]:
-    """Yield a socket as `bound` does, and say where once it is ready."""
+    """Yield a socket as `bound` does, after printing that it is ready."""
     with bound(address) as sock:
         announce(address, sock)
         yield sock
 
 
 def announce(address: Address, sock: socket.socket) -> None:
-    """Print the line that says a server is ready, with the port that the kernel chose."""
+    """Print that a server is ready, with the port that the kernel chose."""
     if address.transport != "unix":
         address = Address(address.transport, *sock.getsockname()[:2])
     print(f"listening on {address}", flush=True)
 
 
 def connected(address: Address) -> socket.socket:
-    """A socket connected to the address; of UDP too, so that it sees ICMP errors."""
+    """Return a connected socket. UDP is connected too, so that it reports ICMP errors."""
     family, kind, where = address.resolve()
     sock = socket.socket(family, kind)
     try:
@@ -160,5 +160,5 @@ def connected(address: Address) -> socket.socket:
 
 
 def end_on_sigterm() -> None:
-    """Let ``kill`` end a server as Ctrl-C does, with its socket file removed."""
+    """Make SIGTERM end a server as Ctrl-C does, and so remove its socket file."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

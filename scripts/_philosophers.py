@@ -1,4 +1,4 @@
-"""A table for five philosophers, how one of them eats, and how a circle of them is found."""
+"""A table for five philosophers, the work of one philosopher, and deadlock detection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NONE: Final = -1
 
 
 class State(Struct):
-    """What a philosopher says of himself: the fork that he holds, and the one he waits for."""
+    """A philosopher's published state: the fork that it holds, and the fork that it waits for."""
 
     holds: Int
     waits: Int
@@ -31,7 +31,7 @@ _STATE: Final = SharedStruct.bytes_for(State)
 
 @dataclass
 class Table:
-    """What the five share; it pickles, as its handles do."""
+    """The objects that the five share. It can be pickled, like its handles."""
 
     forks: SysVSemaphoreSet
     everybody: Barrier
@@ -39,7 +39,7 @@ class Table:
 
     @classmethod
     def laid(cls, stack: ExitStack) -> Table:
-        """A new table, which goes with the stack."""
+        """Create a table that the stack removes."""
         memory = SysVSharedMemory.create(size=COUNT * _STATE, unlink_after_attach=True)
         stack.enter_context(memory)
         forks = stack.enter_context(SysVSemaphoreSet.create(values=[1] * COUNT))
@@ -51,13 +51,13 @@ class Table:
         return table
 
     def state(self, number: int) -> SharedStruct[State]:
-        """The place where one philosopher says what he does."""
+        """Return the shared struct with one philosopher's state."""
         return self.memory.shared(State, offset=number * _STATE)
 
 
 def eat(table: Table, number: int, mode: str, rounds: int, seconds: float) -> None:
-    """Be one philosopher, for some rounds; this is a process of its own."""
-    # The watcher hears of Ctrl-C, and ends us all.
+    """Run one philosopher for some rounds, in its own process."""
+    # The parent handles Ctrl-C, and ends all philosophers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     with table.memory, table.forks, table.everybody.lifetime():
@@ -83,19 +83,19 @@ def _eat(table: Table, number: int, mode: str, rounds: int, seconds: float) -> N
         with fork(first):
             state.store(State(first, NONE))
             if mode == "circle":
-                table.everybody.wait()  # so that each has his left fork, by no chance
+                table.everybody.wait()  # so that each certainly holds its left fork
             state.store(State(first, second))
             with fork(second):
                 state.store(State(first, NONE))
                 time.sleep(seconds)
-                state.store(State(NONE, NONE))  # before the forks are given back
+                state.store(State(NONE, NONE))  # before the forks are released
 
 
 def find_circle(table: Table) -> list[State]:
-    """What each says, if each waits for a fork that the next one holds; else nothing.
+    """Return all states if each philosopher waits for a fork that the next one holds, else [].
 
-    Each says that he holds a fork only while he does. So where nobody has said anything new
-    between two looks, all of it was true at once; and who waits in a circle waits for ever.
+    Each publishes that it holds a fork only while it does. If no state changes between two reads,
+    all states were therefore true at the same time, and a circle of waiters never ends.
     """
     states = [table.state(number) for number in range(COUNT)]
     before = [state.count for state in states]
@@ -107,5 +107,5 @@ def find_circle(table: Table) -> list[State]:
         if said[at].waits not in holder:
             return []
         at = holder[said[at].waits]
-    # In this house a circle has all five: who is behind waits for a fork of his neighbour's.
+    # A circle always has all five, because each waits only for its neighbour's fork.
     return said if before == [state.count for state in states] and len(seen) == COUNT else []

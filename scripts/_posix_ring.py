@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PosixCounters:
-    """Lets one process at a time into the ring, when there is something for it to do."""
+    """Admits one process at a time to the ring, when it has something to do there."""
 
     def __init__(self, empty: PosixSemaphore, full: PosixSemaphore, mutex: PosixSemaphore) -> None:
         self._empty, self._full, self._mutex = empty, full, mutex
@@ -36,17 +36,17 @@ class PosixCounters:
             raise
         target.release()  # V(full), or V(empty)
 
-    # The record could tell what a dead process left, but not whether anybody died: it is not asked.
+    # The record shows what a dead process left, but not whether one died, so it is not used here.
 
     @contextmanager
     def producing(self, _: object, /, *, timeout: float | None) -> Generator[None]:
-        """Wait for a free place, and be alone in the ring."""
+        """Wait for a free place, and hold the ring exclusively."""
         with self._moving(self._empty, self._full, timeout):
             yield
 
     @contextmanager
     def consuming(self, _: object, /, *, timeout: float | None) -> Generator[None]:
-        """Wait for a line, and be alone in the ring."""
+        """Wait for a line, and hold the ring exclusively."""
         with self._moving(self._full, self._empty, timeout):
             yield
 
@@ -58,7 +58,7 @@ def add_name_option(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def posix_ring(args: argparse.Namespace) -> Generator[tuple[Ring, PosixCounters]]:
-    """The ring that the options ask for, and its semaphores."""
+    """Yield the ring that the options name, and its semaphores."""
     with (
         ring_of(
             lambda size: PosixSharedMemory.create(args.name, size),

@@ -1,4 +1,4 @@
-r"""Take what comes from a System V and a POSIX queue, a socket and a channel, in one event loop.
+r"""Receive from a System V queue, a POSIX queue, a socket and a channel in one event loop.
 
     $ python scripts/aio_hub.py --key 1234 --name /notes --path /tmp/hub.sock --channel c --count 4
     waiting
@@ -7,10 +7,10 @@ r"""Take what comes from a System V and a POSIX queue, a socket and a channel, i
     socket	hello
     channel	hello
 
-Each message, and each line from each client of the socket, is printed as ``source<TAB>payload`` in
-order of arrival. What does not exist is made, and removed at the end. `msgq_send.py`, `mq_send.py`,
-``nc -U`` and `channel_send.py` send. It goes on until --count, Ctrl-C, or until somebody removes
-the System V queue; a message that it has not printed then is still in its queue.
+It prints each message, and each line from each client of the socket, as ``source<TAB>payload`` in
+order of arrival. It creates the objects that do not exist, and removes those at the end. Send with
+`msgq_send.py`, `mq_send.py`, ``nc -U`` and `channel_send.py`. It continues until --count or Ctrl-C,
+or until the System V queue is removed. A message that it has not printed stays in its queue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from _common import plain_errors, say
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import asyncio
 import signal
@@ -31,7 +31,7 @@ from ipckit import Channel, Key, PosixMessageQueue, SysVMessageQueue, aio, liste
 
 
 async def main(args: argparse.Namespace) -> int:
-    """Take from all four until enough has come, or SIGTERM; the exit status."""
+    """Receive from all four until enough has come, or SIGTERM. Return the exit status."""
     hub = Hub(args.count)
     async with (
         aio.wrap(SysVMessageQueue.open_or_create(args.key)) as sysv,
@@ -55,8 +55,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--key", type=Key.parse, required=True, help="the System V queue's key")
     parser.add_argument("--name", required=True, help="the POSIX queue's name, such as /notes")
-    parser.add_argument("--path", required=True, help="the socket's file")
+    parser.add_argument("--path", required=True, help="the socket file")
     parser.add_argument("--channel", required=True, help="the channel's name")
-    parser.add_argument("--count", type=positive, help="stop after so many messages")
+    parser.add_argument("--count", type=positive, help="stop after this many messages")
     with plain_errors():
         sys.exit(asyncio.run(main(parser.parse_args())))

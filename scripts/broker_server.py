@@ -1,13 +1,13 @@
-"""An echo server of several processes: a broker accepts, and workers that wait get the clients.
+"""An echo server of several processes: a broker accepts clients and passes them to workers.
 
     $ python scripts/broker_server.py --port 8899 --path /run/echo --workers 4
     listening on tcp 127.0.0.1:8899
     listening on unix /run/echo
     workers 4711 4712 4713 4714
 
-Each connection, of TCP or UNIX, crosses to a worker as a descriptor. A worker that dies takes the
-clients along that it serves; those that it had not taken yet go to the others, and it is replaced.
-`echo_client.py` is the client.
+Each connection, TCP or UNIX, is passed to a worker as a descriptor. When a worker dies, the clients
+that it served are lost. Clients that it had not taken yet go to the other workers, and the worker
+is replaced. `echo_client.py` is the client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from _common import plain_errors, say
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 
 from _broker import Broker
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_inet_options(parser)
     parser.add_argument("--path", required=True, help="the socket file")
-    parser.add_argument("--workers", type=positive, default=4, help="how many processes")
+    parser.add_argument("--workers", type=positive, default=4, help="number of processes")
     args = parser.parse_args()
     end_on_sigterm()
     with (

@@ -1,13 +1,13 @@
-r"""A camera, two workers and a collector share frames of 1080p in place; one worker is killed.
+r"""A camera, two workers and a collector share 1080p frames in place; one worker is killed.
 
     $ python scripts/camera_pipeline.py --frames 60
     worker 4712 was killed with -9 after 20 frames
     59 of 60 frames: 0 torn, 0 twice, lost: [19]
     59 messages: 356 messages/s, 2,215.9 MB/s
 
-The camera paints each frame in the channel's memory; a worker reads it there and writes its
-negative into the next channel's; the collector checks it there. What a worker has in hand when it
-dies is lost, one frame at most; nobody waits for the dead, nor sees what they left half done.
+The camera paints each frame in the first channel's memory. A worker reads it there and writes its
+negative into the second channel's memory, where the collector checks it. When a worker dies, at
+most the one frame that it processes is lost. No process waits for it, or sees its unfinished frame.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ipckit import Channel
 
 
 def work(raw: Channel[Frame], done: Channel[Frame]) -> None:
-    """Make negatives until the camera is gone."""
-    done.peers()  # this counts as one from now on, and not from its first frame on
+    """Make negatives until the camera has exited."""
+    done.peers()  # registers this process as a peer now, before its first frame
     for view in views(raw):
         with done.loan() as slot:
             slot.array[0]["number"] = view.array[0]["number"]
@@ -37,7 +37,7 @@ def work(raw: Channel[Frame], done: Channel[Frame]) -> None:
 
 
 def collect(done: Channel[Frame], count: int, workers: list[int], rate: Rate) -> bool:
-    """Check what comes, and kill a worker on the way; whether all was well."""
+    """Check each frame, and kill a worker in between. Return whether all was well."""
     seen = Counter[int]()
     torn = 0
     for view in views(done):
@@ -57,7 +57,7 @@ def collect(done: Channel[Frame], count: int, workers: list[int], rate: Rate) ->
 def main() -> None:
     """Read the command line, start the others and collect."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--frames", type=int, default=60, help="how many are filmed")
+    parser.add_argument("--frames", type=int, default=60, help="number of frames")
     count: int = parser.parse_args().frames
     rate = Rate()
     with plain_errors():

@@ -1,4 +1,4 @@
-r"""Print what comes out of a channel.
+r"""Print the messages from a channel.
 
     $ python scripts/channel_recv.py --name people --struct --remove
     Stu(name='amy', age=20)
@@ -8,8 +8,8 @@ r"""Print what comes out of a channel.
     ...
     300 messages: 412 messages/s, 2,563.1 MB/s
 
-It ends when all who sent are gone and nothing waits; with --wait it waits for others then. Frames
-are looked at where they lie in the channel, and nothing is copied.
+It ends when all senders have left and the channel is empty; with --wait it then waits for new
+senders. It checks frames in the channel's memory, without a copy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ipckit import Channel, PeerGone
 
 
 def take(args: argparse.Namespace, channel: Channel[Any]) -> int:
-    """Take one message and print it; its size."""
+    """Receive one message and print it. Return its size."""
     with channel.receive_view(timeout=args.timeout) as view:
         if not args.frames:
             value = view.value
@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="the channel's name")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--struct", action="store_true", help="messages are structs")
-    kind.add_argument("--frames", action="store_true", help="messages are frames of 1080p")
-    parser.add_argument("--count", type=int, default=-1, help="end after so many messages")
+    kind.add_argument("--frames", action="store_true", help="messages are 1080p frames")
+    parser.add_argument("--count", type=int, default=-1, help="end after this many messages")
     parser.add_argument("--timeout", type=seconds, help="seconds to wait for each")
-    parser.add_argument("--wait", action="store_true", help="wait for senders yet to come")
+    parser.add_argument("--wait", action="store_true", help="wait for new senders")
     parser.add_argument("--remove", action="store_true", help="remove the channel at the end")
-    parser.add_argument("--owner-uid", type=int, help="accept a channel of this user's too")
-    parser.add_argument("--rate", action="store_true", help="show how fast it went")
+    parser.add_argument("--owner-uid", type=int, help="also accept a channel of this user")
+    parser.add_argument("--rate", action="store_true", help="print the rate at the end")
     args = parser.parse_args()
     rate = Rate()
     with plain_errors():
@@ -60,7 +60,7 @@ def main() -> None:
         channel = Channel.open(args.name, payload, peer_gone=wait, owner_uid=args.owner_uid)
         if args.remove:
             channel.adopt()
-        with channel, suppress(PeerGone):  # and all that they sent was taken
+        with channel, suppress(PeerGone):  # all senders have left, and the channel is empty
             while rate.messages != args.count:
                 rate.add(take(args, channel))
         if args.rate:

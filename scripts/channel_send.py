@@ -5,8 +5,8 @@ r"""Send lines, structs or frames into a channel.
     $ python scripts/channel_send.py --name people --create --struct amy,20 bob,31
     $ python scripts/channel_send.py --name video --create --frames 300 --rate
 
-Nothing but the rate is printed; `channel_recv.py` prints what comes. What it sent stays in the
-channel until somebody takes it, also after this has ended.
+It prints only the rate; `channel_recv.py` prints the messages. Messages stay in the channel until
+they are received, even after this script has ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ipckit import Channel
 
 
 def send_lines(args: argparse.Namespace, channel: Channel[Any], rate: Rate) -> None:
-    """Send lines, as they are or as structs."""
+    """Send lines, unchanged or as structs."""
     for line in inputs(args):
         channel.send(stu_from_csv(line) if args.struct else line, timeout=args.timeout)
         rate.add(Stu.size if args.struct else len(line))
@@ -32,10 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--name", required=True, help="the channel's name")
     add_input_options(parser)
-    parser.add_argument("--frames", type=int, metavar="N", help="send N frames of 1080p instead")
-    parser.add_argument("--capacity", type=int, default=0, help="with --create: how many can wait")
-    parser.add_argument("--owner-uid", type=int, help="accept a channel of this user's too")
-    parser.add_argument("--rate", action="store_true", help="show how fast it went")
+    parser.add_argument("--frames", type=int, metavar="N", help="send N 1080p frames instead")
+    parser.add_argument(
+        "--capacity", type=int, default=0, help="with --create: messages that it holds"
+    )
+    parser.add_argument("--owner-uid", type=int, help="also accept a channel of this user")
+    parser.add_argument("--rate", action="store_true", help="print the rate at the end")
     args = parser.parse_args()
     rate = Rate()
     with plain_errors():

@@ -1,12 +1,12 @@
-"""Take part in a chat: what you type goes to everybody there, and what they type is shown.
+"""Join a chat: send what you type to all members, and show what they type.
 
     $ python scripts/chat_client.py --port 8899 --name bob
     * here: ann, bob
     ann: hello bob
     * ann has left
 
-Both sides may type at any time: the client waits for its input and its socket at once. It leaves
-when its input ends, and says so when the room does. `chat_server.py` is the other side.
+Both sides may type at any time, because the client waits for its input and its socket together. It
+leaves when its input ends, and says so if the room closes. `chat_server.py` is the other side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from _common import plain_errors, say
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import selectors
 import sys
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def shown(line: bytes) -> None:
-    """Print what the room says; its refusal is an error."""
+    """Print a line from the room; a refusal is an error."""
     text = text_of(line)
     if text.startswith("! "):
         raise ValueError(text[2:])
@@ -38,10 +38,10 @@ def shown(line: bytes) -> None:
 
 
 def talk(sock: socket.socket) -> None:
-    """Take lines both ways until one side ends."""
+    """Pass lines in both directions until one side ends."""
     frames = DelimitedFrames(b"\n", max_size=2 * MAX_LINE)
     last = b"\n"
-    # select and poll take a file as standard input, which epoll does not.
+    # Standard input may be a file, which select and poll accept and epoll does not.
     with selectors.SelectSelector() as selector:
         selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
         selector.register(sock, selectors.EVENT_READ)
@@ -61,10 +61,10 @@ def talk(sock: socket.socket) -> None:
 
 
 def main() -> None:
-    """Read the command line and take part."""
+    """Read the command line and join."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_address_options(parser, ["tcp", "unix"])
-    parser.add_argument("--name", type=person, required=True, help="what the others call you")
+    parser.add_argument("--name", type=person, required=True, help="your name in the chat")
     args = parser.parse_args()
     address = address_of(args, parser)
     with plain_errors(), connected(address) as sock, named(address):

@@ -1,4 +1,4 @@
-"""A room where everybody hears what each one types; or with --name, a talk at this terminal.
+"""A chat room: each line goes to all other members. With --name, this terminal is a member too.
 
     $ python scripts/chat_server.py --port 8899
     listening on tcp 127.0.0.1:8899
@@ -7,8 +7,8 @@
     * bob is here
     bob: hello ann
 
-Lines of text cross: a name first, then what is said. Who leaves is missed by name; who does not
-read is put out, and the room goes on. The room ends with Ctrl-C, or when ann's input ends.
+Clients send lines of text: first a name, then messages. When a member leaves, the others are told.
+A member who does not read is removed. The room ends with Ctrl-C, or when ann's input ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from _common import plain_errors
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 from typing import TYPE_CHECKING
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Read the command line and keep the room."""
+    """Read the command line and run the room."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_address_options(parser, ["tcp", "unix"])
-    parser.add_argument("--name", type=person, help="take part from this terminal, as this person")
+    parser.add_argument("--name", type=person, help="join from this terminal under this name")
     args = parser.parse_args()
     address = address_of(args, parser)
     end_on_sigterm()
     with plain_errors(), listening(address) as listener:
-        # poll, because standard input may be a file, which epoll does not take.
+        # poll, because standard input may be a file, which epoll does not accept.
         loop = Loop(POLLERS["poll"]())
         room = Room(loop)
 

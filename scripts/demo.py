@@ -1,9 +1,9 @@
-"""The main job, seen: two interpreters exchange typed messages over a System V queue.
+"""The main demonstration: two interpreters exchange typed messages over a System V queue.
 
-    $ python scripts/demo.py                      # what `make demo` runs
+    $ python scripts/demo.py                      # `make demo` runs this
 
-It makes a queue, starts `demo_producer.py` and `demo_consumer.py` on it, removes the queue
-when both are done, and lets ipcs(1) show that nothing is left.
+It creates a queue, starts `demo_producer.py` and `demo_consumer.py` on it, removes the queue
+when both have ended, and runs ipcs(1) to show that nothing is left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SCRIPTS = Path(__file__).parent
 
 
 def run() -> int:
-    """Run both sides to their end; the worse of their exit statuses."""
+    """Run both sides to their end. Return 1 if one of them failed."""
     with SysVMessageQueue.create() as queue:
         print(f"made {queue}", flush=True)
         sides = [
@@ -30,7 +30,7 @@ def run() -> int:
             for side in ("consumer", "producer")
         ]
         try:
-            # When one side fails, the other would wait for it in vain.
+            # If one side fails, the other would wait for ever.
             while None in (codes := [side.poll() for side in sides]) and not any(codes):
                 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         finally:
@@ -42,8 +42,8 @@ def run() -> int:
 
 
 def main() -> None:
-    """Run the demonstration, then ask the system what is left."""
-    # So that the queue and the two sides go, as they do on Ctrl-C.
+    """Run the demonstration, then show the queues that are left."""
+    # SIGTERM must end both sides and remove the queue, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with plain_errors():
         status = run()

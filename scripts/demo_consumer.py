@@ -1,6 +1,6 @@
-"""Take a process table out of a System V queue by message type, and print it.
+"""Receive a process table from a System V queue by message type, and print it.
 
-$ python scripts/demo_consumer.py 1234        # `make demo` makes the queue and runs it
+$ python scripts/demo_consumer.py 1234        # `make demo` creates the queue and runs this
     PID  COMMAND          ST   CPU s  RESIDENT KiB
    4711  python           R     0.05         12345
 ...
@@ -20,14 +20,14 @@ _SHOWN: Final = 15
 
 
 def main() -> None:
-    """Take processes first, then kernel threads, then the summary that ends the table."""
+    """Receive processes first, then kernel threads, then the summary that ends the table."""
     processes: list[Process] = []
     threads: list[KernelThread] = []
     key = key_argument((__doc__ or "").partition("\n")[0])
     with plain_errors(), SysVMessageQueue.open(key, MESSAGES) as queue:
         while True:
-            # The lowest type that waits. The summary has the highest and was sent last, so that
-            # nothing is left behind it.
+            # Receive the lowest type first. The summary has the highest type and is sent last, so
+            # nothing follows it.
             match queue.receive(-max(MESSAGES)).value:
                 case Process() as process:
                     processes.append(process)
@@ -39,7 +39,7 @@ def main() -> None:
         processes.sort(key=lambda each: each.resident, reverse=True)
         for each in processes[:_SHOWN]:
             size = each.resident // 1024
-            comm = shown(each.comm)  # a process can call itself anything
+            comm = shown(each.comm)  # a process can choose any name
             print(f"{each.pid:>7}  {comm:<16} {each.state:<2} {each.cpu:>9.2f}  {size:>12,}")
         busiest = max(threads, key=lambda each: each.cpu, default=None)
         print(f"and {len(processes) - len(processes[:_SHOWN])} smaller processes, ", end="")

@@ -1,6 +1,6 @@
-"""Send this machine's process table into a System V queue, a message type for each record.
+"""Send this machine's process table to a System V queue, with one message type for each record.
 
-$ python scripts/demo_producer.py 1234        # `make demo` makes the queue and runs it
+$ python scripts/demo_producer.py 1234        # `make demo` creates the queue and runs this
 producer 4711: sent 23 processes and 71 kernel threads
 """
 
@@ -17,7 +17,7 @@ from ipckit import SysVMessageQueue
 
 
 def main() -> None:
-    """Send one record after the other, waiting where the queue is full, and a summary last."""
+    """Send each record, waiting while the queue is full, and a summary last."""
     key = key_argument((__doc__ or "").partition("\n")[0])
     with plain_errors(), SysVMessageQueue.open(key, MESSAGES) as queue:
         processes = threads = 0

@@ -1,11 +1,11 @@
-"""Send text to an echo server and print what comes back; or send much, and check that it does.
+"""Send text to an echo server and print the replies, or send a large load and check them.
 
     $ python scripts/echo_client.py --transport tcp --port 8899 hello
     hello
     $ python scripts/echo_client.py --transport unix --path /run/echo --bytes 100000000
     100000000 bytes came back as they were sent
 
-Without text, lines of standard input are sent as they come. `echo_server.py` is the other side.
+Without text, it sends each line of standard input as it comes. `echo_server.py` is the other side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from _common import plain_errors, say, seconds
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import os
 import sys
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def talk(sock: socket.socket, address: Address, texts: Iterable[bytes], timeout: float) -> None:
-    """Send each text, and print what comes back for it."""
+    """Send each text, and print the reply."""
     for text in texts:
         if address.transport != "udp":
             back = exchange(sock, address, text + b"\n")
@@ -45,14 +45,16 @@ def main() -> None:
     """Read the command line and talk."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_address_options(parser)
-    parser.add_argument("--bytes", type=positive, help="send this many, and check what comes back")
+    parser.add_argument("--bytes", type=positive, help="send this many bytes, and check the reply")
     parser.add_argument(
         "--timeout", type=seconds, default=10, help="seconds to wait for a datagram"
     )
-    parser.add_argument("text", nargs="*", help="what to send; else lines are read")
+    parser.add_argument(
+        "text", nargs="*", help="what to send; by default, lines from standard input"
+    )
     args = parser.parse_args()
     if args.bytes is not None and args.text:
-        parser.error("--bytes makes up what it sends")
+        parser.error("--bytes generates its data: give no text")
     address = address_of(args, parser)
     with plain_errors(), connected(address) as sock:
         if args.bytes is None:

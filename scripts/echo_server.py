@@ -1,11 +1,11 @@
-"""Send back whatever a client sends: one server, seven ways to serve many clients at once.
+"""Echo what clients send: one server with seven ways to serve many clients at once.
 
     $ python scripts/echo_server.py --transport tcp --model epoll --port 8899
     listening on tcp 127.0.0.1:8899
 
 `fork` and `thread` give each client a process or a thread; `select`, `poll`, `epoll`, `epoll-et`
-(edge-triggered) and `asyncio` serve all from one thread. A client that sends and does not read is
-not read either. Ctrl-C ends the server. `echo_client.py` is the other side.
+(edge-triggered) and `asyncio` serve all from one thread. If a client sends without reading, the
+server stops reading from it. Ctrl-C ends the server. `echo_client.py` is the other side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from _common import plain_errors
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 
 from _echo_models import MODELS

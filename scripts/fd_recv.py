@@ -1,4 +1,4 @@
-"""Receive descriptors of files that another process has opened, and print what is in them.
+"""Receive descriptors of files that another process has opened, and print the files.
 
     $ python scripts/fd_recv.py --socket /run/files --count 2
     listening on unix /run/files
@@ -7,8 +7,8 @@
     == notes.txt
     buy milk
 
-What the sender may read can be read through its descriptor, whoever receives it. `fd_send.py` is
-the other side; without --count one sender is served, to its end.
+A receiver can read a file through the sender's descriptor even if it may not open the file itself.
+`fd_send.py` is the other side. Without --count it serves one sender, to its end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from _common import plain_errors, say
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import os
 import sys
@@ -37,8 +37,8 @@ def show(fd: int) -> None:
 def main() -> None:
     """Read the command line and receive."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--socket", required=True, help="where to listen")
-    parser.add_argument("--count", type=positive, help="end after so many files")
+    parser.add_argument("--socket", required=True, help="the socket file to listen on")
+    parser.add_argument("--count", type=positive, help="end after this many files")
     args = parser.parse_args()
     end_on_sigterm()
     with plain_errors(), unixsock.listen(args.socket, "seqpacket") as listener:
@@ -55,7 +55,7 @@ def main() -> None:
                         say(f"== {os.fsdecode(packet.data)}")
                         show(packet.fds.take())
                     left -= 1
-            # One that brings nothing only asked whether anybody is here.
+            # A connection without a file is another listener's probe.
             if args.count is None and left < before:
                 return
 

@@ -1,9 +1,9 @@
-"""Open files, and pass their descriptors to another process: it needs no permission of its own.
+"""Open files, and pass their descriptors to a process that needs no permission of its own.
 
     $ python scripts/fd_send.py --socket /run/files /etc/shadow notes.txt
 
-It prints nothing. One message a file crosses, with its name as the data. All are opened before the
-first is passed. `fd_recv.py` is the other side, and is started first.
+It prints nothing. Each file is one message, with the file's name as data. All files are opened
+before the first is passed. `fd_recv.py` is the other side; start it first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from _common import plain_errors
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import os
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ def main() -> None:
     """Read the command line and pass the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--socket", required=True, help="where fd_recv.py listens")
-    parser.add_argument("file", nargs="+", help="what to open, for reading")
+    parser.add_argument("file", nargs="+", help="a file to open for reading")
     args = parser.parse_args()
     with plain_errors(), ExitStack() as stack:
         files = [stack.enter_context(Path(each).open("rb", buffering=0)) for each in args.file]

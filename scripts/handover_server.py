@@ -1,13 +1,13 @@
-"""An echo server that another process replaces while clients come and go: none is refused.
+"""An echo server that a new process can replace while clients connect, without refusing any.
 
     $ python scripts/handover_server.py --port 8899 --control /run/echo.control
     listening on tcp 127.0.0.1:8899
     $ python scripts/handover_server.py --take-over --control /run/echo.control
     listening on tcp 127.0.0.1:8899
 
-The second one, perhaps a newer version, gets the listening socket itself from the first as a
-descriptor. The first then prints `handed over`, serves the clients that it has, and ends when the
-last has left. `echo_client.py` is the client.
+The second server, perhaps a newer version, receives the listening socket from the first as a
+descriptor. The first then prints `handed over`, serves its present clients, and ends when the last
+one has left. `echo_client.py` is the client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from _common import plain_errors
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 from contextlib import ExitStack
 
@@ -29,11 +29,11 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_inet_options(parser)
-    parser.add_argument("--control", required=True, help="the socket file where servers meet")
+    parser.add_argument("--control", required=True, help="the socket file for the handover")
     parser.add_argument("--take-over", action="store_true", help="replace the server there")
     args = parser.parse_args()
     if args.take_over and (args.host is not None or args.port is not None):
-        parser.error("--take-over listens where the server before it does")
+        parser.error("--take-over uses the old server's address: give no --host or --port")
     end_on_sigterm()
     with plain_errors(), ExitStack() as stack:
         if args.take_over:

@@ -4,8 +4,9 @@ r"""Print the struct records of a mapped file, each as ``number<TAB>record``.
     0	Stu(name='amy', age=20)
     1	Stu(name='bob', age=31)
 
---watch then prints each record that another process changes, until Ctrl-C or until the file is
-removed or replaced. A file that somebody cuts ends it with an error, if it can look in time.
+With --watch it then prints each record that another process changes, until Ctrl-C or until the file
+is removed or replaced. If another process truncates the file, it ends with an error, provided that
+it notices in time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ipckit import MappedFile
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Which file is at a path now."""
+    """Return the device and inode of the file at a path."""
     try:
         status = Path(path).stat()
     except FileNotFoundError:
@@ -33,7 +34,7 @@ def watch(file: MappedFile, path: str, *, once: bool) -> None:
     before = b""
     for _ in looks():
         if file.stale:
-            message = f"{path} was cut by somebody"
+            message = f"{path} was truncated by another process"
             raise ValueError(message)
         now = file.read()
         for at in range(0, len(now) if now != before else 0, Stu.size):
@@ -48,12 +49,12 @@ def watch(file: MappedFile, path: str, *, once: bool) -> None:
 def main() -> None:
     """Read the command line and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("file", help="what mmap_write.py made")
-    parser.add_argument("--watch", action="store_true", help="print records that change, too")
+    parser.add_argument("file", help="a file from mmap_write.py")
+    parser.add_argument("--watch", action="store_true", help="also print records that change")
     args = parser.parse_args()
     with plain_errors(), MappedFile.open(args.file) as file:
         if file.size % Stu.size:
-            message = f"{args.file} has {file.size:,} bytes: no whole number of records"
+            message = f"{args.file} has {file.size:,} bytes, not a whole number of records"
             raise ValueError(message)
         watch(file, args.file, once=not args.watch)
 

@@ -6,7 +6,7 @@ r"""Receive messages from a POSIX queue, and print each as ``priority<TAB>payloa
     0	Stu(name='amy', age=20)
     0	Stu(name='bob', age=31)
 
-It takes message after message, the highest priority first, until --count or Ctrl-C.
+It receives messages, the highest priority first, until --count or Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     """Read the command line and receive."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--name", required=True, help="the queue's name, such as /notes")
-    parser.add_argument("--count", type=int, help="stop after so many messages")
+    parser.add_argument("--count", type=int, help="stop after this many messages")
     parser.add_argument("--timeout", type=seconds, help="seconds to wait for each message")
     parser.add_argument("--struct", action="store_true", help="messages are struct stu")
     parser.add_argument("--remove", action="store_true", help="unlink the queue at the end")

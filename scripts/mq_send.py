@@ -4,7 +4,7 @@ r"""Send messages to a POSIX queue.
     $ printf 'amy,20\nbob,31\n' | python scripts/mq_send.py --name /people --create --struct
 
 Without text it sends each line of standard input, or of --file. It prints nothing;
-`mq_recv.py` prints what it receives.
+`mq_recv.py` prints the messages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--name", required=True, help="the queue's name, such as /notes")
     add_input_options(parser)
-    parser.add_argument("--priority", type=int, default=0, help="0 to 32767; the highest is first")
+    parser.add_argument(
+        "--priority", type=int, default=0, help="0 to 32767; the highest is received first"
+    )
     args = parser.parse_args()
     if args.text and args.file is not None:
         parser.error("text and --file exclude each other")
@@ -30,7 +32,7 @@ def main() -> None:
     with plain_errors():
         find = PosixMessageQueue.open_or_create if args.create else PosixMessageQueue.open
         if args.struct:
-            # The queue stays for those who receive, whoever made it.
+            # The queue must stay for the receivers, even if this script created it.
             with find(args.name, Stu).disown() as records:
                 for line in inputs(args):
                     records.send(stu_from_csv(line), args.priority, timeout=args.timeout)

@@ -6,7 +6,7 @@ r"""Receive messages from a System V queue, and print each as ``type<TAB>payload
     1	Stu(name='amy', age=20)
     1	Stu(name='bob', age=31)
 
-It takes message after message until --count, Ctrl-C, or until somebody removes the queue.
+It receives messages until --count or Ctrl-C, or until the queue is removed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ def main() -> None:
         "--type",
         type=int,
         default=0,
-        help="n: of type n; -n: the lowest type up to n; 0, the default: any",
+        help="n: only type n; -n: the lowest type up to n; 0 (the default): any type",
     )
-    parser.add_argument("--except", action="store_true", dest="exclude", help="any type but --type")
-    parser.add_argument("--count", type=int, help="stop after so many messages")
+    parser.add_argument(
+        "--except", action="store_true", dest="exclude", help="any type except --type"
+    )
+    parser.add_argument("--count", type=int, help="stop after this many messages")
     parser.add_argument("--timeout", type=seconds, help="seconds to wait for each message")
     parser.add_argument("--struct", action="store_true", help="messages are struct stu")
     parser.add_argument("--remove", action="store_true", help="remove the queue at the end")

@@ -5,7 +5,7 @@ r"""Send messages to a System V queue.
     $ python scripts/msgq_send.py --path /etc/hostname --proj A --create --file notes.txt
 
 Without text it sends each line of standard input, or of --file. It prints nothing;
-`msgq_recv.py` prints what it receives.
+`msgq_recv.py` prints the messages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
         key = key_of(args, parser)
         find = SysVMessageQueue.open_or_create if args.create else SysVMessageQueue.open
         if args.struct:
-            # The queue stays for those who receive, whoever made it.
+            # The queue must stay for the receivers, even if this script created it.
             with find(key, Stu).disown() as records:
                 for line in inputs(args):
                     records.send(stu_from_csv(line), args.type, timeout=args.timeout)

@@ -1,4 +1,4 @@
-r"""Five philosophers and five forks: a deadlock that is found, and two ways that have none.
+r"""Five philosophers and five forks: a deadlock that is detected, and two ways without one.
 
     $ python scripts/philosophers.py --mode circle      # left fork, then right; exit status 3
     philosopher 0 (process 41) holds fork 0 and waits for fork 1
@@ -12,7 +12,7 @@ r"""Five philosophers and five forks: a deadlock that is found, and two ways tha
     $ python scripts/philosophers.py --mode atomic --rounds 100     # both forks by one operation
     all 5 have eaten 100 times
 
-The forks are a System V set of five. Who is killed gives his forks back, and the others go on.
+The forks are a System V set. If a philosopher is killed, its forks are released; the others go on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from _philosophers import COUNT, MODES, Table, eat, find_circle
 
 
 def dine(args: argparse.Namespace) -> int:
-    """Let five processes eat, and watch them; the exit status."""
+    """Start five processes and watch them. Return the exit status."""
     context = multiprocessing.get_context("spawn")
     signals = {signal.SIGINT, signal.SIGTERM}
     with ExitStack() as stack:
@@ -38,7 +38,7 @@ def dine(args: argparse.Namespace) -> int:
             context.Process(target=eat, args=(table, number, args.mode, args.rounds, args.eat))
             for number in range(COUNT)
         ]
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until all are there
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until all have started
         for diner in diners:
             diner.start()
             stack.callback(diner.join)
@@ -55,17 +55,17 @@ def dine(args: argparse.Namespace) -> int:
             wait(running, 0.02)
         dead = [number for number, diner in enumerate(diners) if diner.exitcode]
     if dead:
-        message = f"philosopher {', '.join(map(str, dead))} did not come to the end"
+        message = f"philosopher {', '.join(map(str, dead))} did not finish"
         raise ValueError(message)
     print(f"all {COUNT} have eaten {args.rounds} times")
     return 0
 
 
 def main() -> None:
-    """Read the command line and lay the table."""
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--mode", choices=MODES, required=True, help="how they take their forks")
-    parser.add_argument("--rounds", type=int, default=10, help="how often each eats")
+    parser.add_argument("--mode", choices=MODES, required=True, help="how they take the forks")
+    parser.add_argument("--rounds", type=int, default=10, help="number of meals each")
     parser.add_argument("--eat", type=seconds, default=0.0, help="seconds for each meal")
     args = parser.parse_args()
     if args.rounds < 1:

@@ -2,8 +2,8 @@ r"""Put a numpy array from a .npy file into POSIX shared memory.
 
     $ python scripts/posix_shm_write.py --name /frames array.npy
 
-It prints nothing; `posix_shm_read.py` shows what is there, in another process and with no copy.
-The memory holds what the file does: a .npy header with dtype and shape, then the data.
+It prints nothing; `posix_shm_read.py` shows the array in another process, with no copy. The memory
+has the file's contents: a .npy header with dtype and shape, then the data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from _common import plain_errors
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet, and numpy takes long to import.
+# After `_common`, which makes Ctrl-C quiet from here on: numpy is slow to import.
 import argparse
 import io
 from typing import Any
@@ -22,7 +22,7 @@ from ipckit import PosixSharedMemory
 
 
 def header_of(array: np.ndarray[Any, np.dtype[Any]]) -> bytes:
-    """The .npy header of an array, padded so that the data after it is aligned."""
+    """Return the .npy header of an array, padded so that the data after it is aligned."""
     header = io.BytesIO()
     facts = np.lib.format.header_data_from_array_1_0(array)
     np.lib.format.write_array_header_2_0(header, facts)
@@ -36,14 +36,14 @@ def main() -> None:
     parser.add_argument("file", help="a .npy file")
     args = parser.parse_args()
     with plain_errors():
-        # Mapped, so that the data is copied once: from the disk's cache to the shared memory.
+        # Mapped, so that the data is copied once: from the page cache to the shared memory.
         array = np.lib.format.open_memmap(args.file, mode="r")
-        # Data in Fortran's order is that of the transposed array in C's.
+        # Data in Fortran order is the transposed array's data in C order.
         data = array if array.flags.c_contiguous else array.T
         header = header_of(array)
         with PosixSharedMemory.create(args.name, len(header) + array.nbytes) as memory:
             memory.array(data.dtype, data.shape, offset=len(header))[...] = data
-            # Last, so that who comes early finds no array, and not half of one.
+            # The header is last, so that an early reader finds no array rather than half of one.
             memory.write(header)
             memory.disown()
 

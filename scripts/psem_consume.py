@@ -1,20 +1,21 @@
-r"""Take lines out of a bounded buffer in shared memory, guarded by three POSIX semaphores.
+r"""Take lines from a bounded buffer in shared memory, guarded by three POSIX semaphores.
 
     $ python scripts/psem_consume.py --name /lines --count 3
     1
     2
     3
 
-It takes line after line until --count or Ctrl-C. Any number of producers and consumers may run.
+It takes lines until --count or Ctrl-C. Any number of producers and consumers may run.
 
-POSIX semaphores have no undo. Who is killed with -9 inside the buffer leaves the mutex taken, so
-that all others wait for ever, or until their --timeout; who is killed between two semaphores
-leaves a place that nobody uses again, or a line that nobody comes for. Nobody can tell that from
-a process that takes its time. When all are gone, clean up and begin anew:
+POSIX semaphores have no undo. If a process is killed with -9 inside the buffer, the mutex stays
+taken, and all others wait for ever, or until their --timeout. If it is killed between two
+semaphores, a place is never used again, or a line is never taken. The other processes cannot
+distinguish this from a slow process. When all processes have exited, remove the buffer and start
+again:
 
     $ python scripts/psem_consume.py --name /lines --create --count 0 --remove
 
-Where processes may be killed, use `sem_produce.py` and `sem_consume.py`.
+If processes may be killed, use `sem_produce.py` and `sem_consume.py` instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Take lines out of a bounded buffer in shared memory, guarded by a System V set of three.
+r"""Take lines from a bounded buffer in shared memory, guarded by a System V set of three.
 
     $ python scripts/sem_consume.py --key 1234 --count 3
     1
@@ -6,9 +6,9 @@ r"""Take lines out of a bounded buffer in shared memory, guarded by a System V s
     3
     $ python scripts/sem_consume.py --key 1234 --count 0 --remove      # takes and prints nothing
 
-It takes line after line until --count, Ctrl-C, or somebody removes the buffer. Any number of
-producers and consumers may run. Kill any of them with -9 at any moment: the others go on, and
-nothing is lost but the line that it held.
+It takes lines until --count or Ctrl-C, or until the buffer is removed. Any number of producers and
+consumers may run. Kill any of them with -9 at any moment: the others continue, and only the line
+that the killed process held is lost.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@ r"""Put lines into a bounded buffer in shared memory, guarded by a System V set 
 
     $ seq 100 | python scripts/sem_produce.py --key 1234 --create --capacity 4
 
-It prints nothing; `sem_consume.py` prints what it takes. Any number of both may run. Kill any of
-them with -9 at any moment: the others go on, and nothing is lost but the line that it held.
-The shared memory has the key that the semaphores have.
+It prints nothing; `sem_consume.py` prints the lines. Any number of both may run. Kill any of them
+with -9 at any moment: the others continue, and only the line that the killed process held is lost.
+The shared memory and the semaphores have the same key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_key_options(parser)
     add_ring_options(parser)
-    parser.add_argument("--file", help="take this file's lines, not standard input's")
+    parser.add_argument("--file", help="read lines from this file, not standard input")
     args = parsed(parser)
     with plain_errors():
         key = key_of(args, parser)

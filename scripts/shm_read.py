@@ -1,4 +1,4 @@
-r"""Print the struct that a System V segment holds.
+r"""Print the struct in a System V segment.
 
     $ python scripts/shm_read.py --key 1234
     Stu(name='amy', age=20)
@@ -6,9 +6,9 @@ r"""Print the struct that a System V segment holds.
     Stu(name='amy', age=20)
     Stu(name='amy', age=21)
 
---watch prints it again whenever it has changed, until Ctrl-C or until somebody removes the
-segment. It may see one field written and the next not yet; `SysVSharedMemory.shared` is for
-structs that must be seen whole.
+With --watch it prints the struct again after each change, until Ctrl-C or until the segment is
+removed. It may see one field changed and the next field not yet. For structs that readers must see
+whole, use `SysVSharedMemory.shared`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ipckit import Removed, SysVSharedMemory
 
 
 def show(segment: SysVSharedMemory, *, watch: bool) -> None:
-    """Print the struct, once or whenever it has changed."""
+    """Print the struct, once or after each change."""
     stu = segment.view(Stu)
     shown: Stu | None = None
     for _ in looks():

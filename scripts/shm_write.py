@@ -1,10 +1,10 @@
-r"""Write a struct into a System V segment, where it is: ``typedef struct stu { … } STU;``.
+r"""Write a struct into a System V segment, in place: ``typedef struct stu { … } STU;``.
 
     $ python scripts/shm_write.py --key 1234 --name amy --age 20 --create
     $ python scripts/shm_write.py --key 1234 --age 21
 
-It prints nothing; `shm_read.py` shows what is there, and so does a C program that attaches the
-segment. A field that is not given stays as it is.
+It prints nothing; `shm_read.py` shows the struct, and so can a C program that attaches the segment.
+A field that is not given does not change.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ def main() -> None:
     add_key_options(parser)
     parser.add_argument("--name", help="up to 32 bytes")
     parser.add_argument("--age", type=int, help="a C int")
-    parser.add_argument("--create", action="store_true", help="make the segment if there is none")
+    parser.add_argument(
+        "--create", action="store_true", help="create the segment if it does not exist"
+    )
     args = parser.parse_args()
     if args.name is None and args.age is None:
         parser.error("give --name, --age or both")
     with plain_errors():
         key = key_of(args, parser)
-        # What does not fit a field is an error before anything is made or written.
+        # A value that does not fit raises before anything is created or written.
         wanted = Stu(args.name or "", args.age or 0)
         if args.create:
             segment = SysVSharedMemory.open_or_create(key, Stu.size)
         else:
             segment = SysVSharedMemory.open(key)
-        # The segment stays for those who read it, whoever made it.
+        # The segment must stay for the readers, even if this script created it.
         with segment.disown():
             stu = segment.view(Stu)
             if args.name is not None:

@@ -1,4 +1,4 @@
-"""A parent and its child talk over a pair of sockets, both ways, and one half closes first.
+"""A parent and its child talk in both directions over a socket pair, with a half-close.
 
     $ python scripts/socketpair_demo.py hello world
     parent sent hello
@@ -9,8 +9,8 @@
     child saw the end after 2 messages
     parent saw the end
 
-After `shutdown("write")` the child sees an end, and what it says still reaches the parent; after
-`close` it would not.
+After `shutdown("write")` the child sees the end, and its replies still reach the parent. After
+`close` they would not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from _common import plain_errors, say
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import os
 from functools import partial
@@ -29,8 +29,8 @@ from ipckit import unixsock
 
 
 def child(parent_end: unixsock.UnixSocket, sock: unixsock.UnixSocket) -> None:
-    """Answer each message, and after the end say how many there were."""
-    # While this copy is open, the parent's close would be no end.
+    """Answer each message, and after the end report the number of messages."""
+    # While this copy is open, the child does not see an end when the parent closes.
     parent_end.close()
     count = 0
     with sock:
@@ -41,9 +41,9 @@ def child(parent_end: unixsock.UnixSocket, sock: unixsock.UnixSocket) -> None:
 
 
 def main() -> None:
-    """Read the command line, and be the parent."""
+    """Read the command line and run the parent."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("text", nargs="+", help="what the parent says")
+    parser.add_argument("text", nargs="+", help="a message from the parent")
     args = parser.parse_args()
     with plain_errors():
         sock, other = unixsock.pair("seqpacket")

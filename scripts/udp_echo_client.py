@@ -1,13 +1,13 @@
-"""Send each text, or each line, as one UDP datagram, and print what comes back.
+"""Send each text, or each line, as one UDP datagram, and print the replies.
 
     $ python scripts/udp_echo_client.py --port 8899 hello ''
     5 bytes: hello
-    0 bytes: an empty datagram, which is no end
+    0 bytes: an empty datagram, not an end
     $ python scripts/udp_echo_client.py --port 9 hello
-    error: [Errno 111] nobody listens on udp 127.0.0.1:9 (the ICMP message: port unreachable)
+    error: [Errno 111] no process listens on udp 127.0.0.1:9 (the ICMP message: port unreachable)
 
-The socket is connected: nobody else's datagrams reach it, and the kernel tells it that a port is
-unreachable, at the call after the one that sent. A datagram that is lost ends the run.
+The socket is connected, so it receives datagrams only from the server. If the port is unreachable,
+the kernel reports it at the next call after the send. A lost datagram ends the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from _common import plain_errors, say, seconds
 
 # isort: split
-# After it, because from there on Ctrl-C is quiet.
+# After `_common`, which makes Ctrl-C quiet from here on.
 import argparse
 import os
 import socket
@@ -29,9 +29,11 @@ def main() -> None:
     """Read the command line and send."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_inet_options(parser)
-    parser.add_argument("--size", type=positive, default=65536, help="bytes of the buffer")
+    parser.add_argument("--size", type=positive, default=65536, help="buffer size in bytes")
     parser.add_argument("--timeout", type=seconds, default=10, help="seconds to wait for each")
-    parser.add_argument("text", nargs="*", help="one datagram each; else lines are read")
+    parser.add_argument(
+        "text", nargs="*", help="one datagram each; by default, lines from standard input"
+    )
     args = parser.parse_args()
     address = inet_address(args, "udp")
     buffer = memoryview(bytearray(args.size))

@@ -1,1 +1,1 @@
-"""The channel beside its peers: two processes on two cores, bracketed by a probe of the machine."""
+"""The channel beside its peers: two processes on two cores, between probes of the machine."""

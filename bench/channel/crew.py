@@ -1,8 +1,8 @@
-"""The processes of one peer: started fresh, told by a pipe what to do, and never waited for long.
+"""The processes of one peer: new interpreters, which receive commands over a pipe.
 
-Two guards end whatever hangs: the bench kills a crew that is late, and each process has a timer of
-the kernel's, whose signal ends it even where it spins with the interpreter's lock held and the
-bench is gone.
+Two guards end a process that hangs. The bench kills a crew that is late. Each process also has a
+kernel timer, whose signal ends it even if it spins with the interpreter's lock held and the bench
+has exited.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _LEAVE_SECONDS = 2.0
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
-class CrewFailed(Exception):  # noqa: N818 - it says what happened
-    """A process hung, died, or raised; the message says which. The crew is gone."""
+class CrewFailed(Exception):  # noqa: N818 - the name says what happened
+    """A process hung, died, or raised; the message says which. The crew has been killed."""
 
 
 class Member(NamedTuple):
-    """A process to be: its part, and the cores that it may use."""
+    """A process to start: its role, and the cores that it may use."""
 
     role: Role
     cores: frozenset[int]
 
 
 def serve(connection: Connection[Any, Any], member: Member) -> None:
-    """Do what the pipe says, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the bench ends it
+    """Execute the commands from the pipe until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the bench ends this process
     os.sched_setaffinity(0, member.cores)
     gc.collect()
     gc.freeze()
@@ -58,17 +58,17 @@ def serve(connection: Connection[Any, Any], member: Member) -> None:
                 connection.send((None, result))
             signal.setitimer(signal.ITIMER_REAL, 0)
     member.role.leave()
-    os._exit(0)  # a queue's thread or a library's context would wait for what nobody takes
+    os._exit(0)  # a queue's thread or a library's context could wait for ever at exit
 
 
 class Crew:
-    """Some processes, each with its part.
+    """Some processes, each with its role.
 
     Args:
-        members: the parts.
+        members: the processes to start.
 
     Raises:
-        CrewFailed: one did not start.
+        CrewFailed: a process did not start.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -84,10 +84,10 @@ class Crew:
                 theirs.close()
         except Exception as error:
             self.kill()
-            raise CrewFailed(f"does not start: {type(error).__name__}: {error}") from error
+            raise CrewFailed(f"did not start: {type(error).__name__}: {error}") from error
 
     def tell(self, index: int, *command: Any) -> None:
-        """Have one process do something, without waiting for it."""
+        """Send a command to one process, without waiting for it."""
         try:
             self._pipes[index].send(command)
         except OSError as error:
@@ -98,7 +98,7 @@ class Crew:
         """Wait for the results of some processes.
 
         Raises:
-            CrewFailed: one is late, or dead, or raised.
+            CrewFailed: a process is late, died, or raised.
         """
         deadline = time.monotonic() + seconds
         waiting = {self._pipes[index]: index for index in indexes}
@@ -107,7 +107,7 @@ class Crew:
             ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
             if not ready:
                 self.kill()
-                raise CrewFailed(f"hung: nothing for {seconds:.0f} s")
+                raise CrewFailed(f"hung: no result for {seconds:.0f} s")
             for pipe in ready:
                 index = waiting.pop(pipe)  # type: ignore[call-overload]
                 try:
@@ -120,14 +120,14 @@ class Crew:
         return results
 
     def everyone(self, *command: Any, seconds: float = LIMIT_SECONDS) -> dict[int, Any]:
-        """Have all do the same, the last first, and wait for them."""
+        """Send the same command to all, the last process first, and wait for the results."""
         indexes = range(len(self._pipes))
         for index in reversed(indexes):
             self.tell(index, *command)
         return self.gather(indexes, seconds)
 
     def leave(self) -> None:
-        """Let them end by themselves; kill those that do not."""
+        """Wait a moment until the processes exit; kill those that do not."""
         for pipe in self._pipes:
             pipe.close()
         deadline = time.monotonic() + _LEAVE_SECONDS
@@ -136,7 +136,7 @@ class Crew:
         self.kill()
 
     def kill(self) -> None:
-        """End those that are left, at once."""
+        """Kill the processes that are left."""
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:

@@ -1,4 +1,4 @@
-"""What is measured of one peer: a job starts its crew, and gives one figure a repetition."""
+"""Jobs: each starts the processes of one peer, and measures one figure a repetition."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ class Job(ABC):
     """One peer in one section.
 
     Args:
-        name: of the peer, as the tables have it.
+        name: the peer's name in the tables.
     """
 
-    scale: ClassVar[float | None] = None  # from its figure to the row's unit, if not the row's
+    scale: ClassVar[float | None] = None  # factor to the row's unit; None: the row's scale
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.fairness: list[float] = []  # of each repetition, where many share a queue
+        self.fairness: list[float] = []  # one value a repetition, if many share a queue
 
     def takes(self, size: int) -> bool:
-        """Whether it can do messages of this size."""
+        """Whether it supports messages of this size."""
         del size
         return True
 
-    def start(self) -> None:  # noqa: B027 - not all need anything
-        """Start what it needs."""
+    def start(self) -> None:  # noqa: B027 - optional
+        """Start the processes, if any."""
 
     def open(self, size: int) -> None:
-        """Get ready for messages of a size."""
+        """Prepare for messages of a size."""
         del size
 
     @abstractmethod
     def once(self) -> float:
-        """One repetition's figure.
+        """Run one repetition, and return its figure.
 
         Raises:
-            CrewFailed: it hung or failed.
+            CrewFailed: a process hung or failed.
         """
 
     def calibrate(self, seconds: float) -> None:
-        """Choose how many messages a repetition has, so that it takes so long; warms up too."""
+        """Choose the number of messages so that a repetition takes `seconds`; also warm up."""
         del seconds
 
-    def stop(self) -> None:  # noqa: B027 - not all have anything
-        """End what it started."""
+    def stop(self) -> None:  # noqa: B027 - optional
+        """End the processes, if any."""
 
 
 class CopySpeed(Job):
-    """memcpy of as many bytes, the limit; in messages a second."""
+    """memcpy of the same number of bytes, as the upper limit; in messages a second."""
 
     NAME = "memcpy"
 
@@ -75,18 +75,18 @@ class CopySpeed(Job):
         self._probe = probe
 
     def open(self, size: int) -> None:
-        """Remember the size."""
+        """Set the size."""
         self._size = size
 
     def once(self) -> float:
-        """How many copies a second."""
+        """Return the copies a second."""
         return self._probe.copy_speed(self._size) * 1e9 / self._size
 
 
 class _Crewed(Job):
     """A job with processes and lanes."""
 
-    _first = _FIRST_COUNT  # how many messages at first; few would tell of the start only
+    _first = _FIRST_COUNT  # messages at first; fewer would measure only the start
 
     def __init__(self, kind: type[Lane], sizes: Sequence[int], cores: Cores) -> None:
         super().__init__(kind.name)
@@ -98,7 +98,7 @@ class _Crewed(Job):
         self._count = 1
 
     def takes(self, size: int) -> bool:
-        """Whether the lane does."""
+        """Whether the lane supports messages of this size."""
         return size in self._sizes
 
     def _lanes(self) -> dict[int, Lane]:
@@ -110,11 +110,11 @@ class _Crewed(Job):
 
     @abstractmethod
     def _members(self) -> list[Member]:
-        """The processes, the sending ones first."""
+        """Return the processes, the senders first."""
 
     @abstractmethod
     def _run(self, count: int) -> tuple[float, float]:
-        """One repetition: its figure, and the seconds that it took."""
+        """Run one repetition; return its figure, and the seconds that it took."""
 
     def _first_count(self, size: int) -> int:
         return max(2, min(self._first, _FIRST_BYTES // size))
@@ -124,14 +124,14 @@ class _Crewed(Job):
         """The processes.
 
         Raises:
-            CrewFailed: they are gone.
+            CrewFailed: they have ended.
         """
         if self._crew is None:
-            raise CrewFailed("its processes are gone")
+            raise CrewFailed("its processes have ended")
         return self._crew
 
     def start(self) -> None:
-        """Make the lanes, start the processes."""
+        """Create the lanes and start the processes."""
         try:
             self._crew = Crew(self._members())
         except CrewFailed:
@@ -139,18 +139,18 @@ class _Crewed(Job):
             raise
         except Exception as error:
             self.stop()
-            raise CrewFailed(f"does not start: {type(error).__name__}: {error}") from error
+            raise CrewFailed(f"did not start: {type(error).__name__}: {error}") from error
 
     def open(self, size: int) -> None:
-        """Have all open the lane, the receiving ones first."""
+        """Open the lane in all processes, the receivers first."""
         self._count = self._first_count(size)
         self.crew.everyone("open", size, seconds=START_SECONDS)
 
     def calibrate(self, seconds: float) -> None:
-        """Take more and more until that takes most of the time, twice in a row."""
+        """Increase the number of messages until two runs in a row fill most of the time."""
         for _ in range(_MOST_ATTEMPTS):
             took = self._run(self._count)[1]
-            if took > seconds * _ENOUGH:  # an interruption makes it seem slow
+            if took > seconds * _ENOUGH:  # an interruption makes a run seem slow
                 took = min(took, self._run(self._count)[1])
             if took > seconds * _ENOUGH:
                 break
@@ -159,16 +159,16 @@ class _Crewed(Job):
         self.fairness.clear()
 
     def once(self) -> float:
-        """One repetition's figure."""
+        """Run one repetition, and return its figure."""
         return self._run(self._count)[0]
 
     def stop(self) -> None:
-        """End the processes, remove the lanes."""
+        """End the processes and remove the lanes."""
         if self._crew is not None:
             self._crew.leave()
             self._crew = None
         while self._made:
-            with suppress(Exception):  # a peer that was killed may have nothing left to remove
+            with suppress(Exception):  # a killed peer may have nothing to remove
                 self._made.pop().close()
 
 
@@ -186,7 +186,7 @@ class OneWay(_Crewed):
         self._payload: roles.Payload = payload
 
     def _first_count(self, size: int) -> int:
-        # Once around any ring: its pages are there before anything counts.
+        # Once around any ring, so that its pages exist before the measurement.
         return max(super()._first_count(size), depth(size) + 4)
 
     def _members(self) -> list[Member]:
@@ -204,7 +204,7 @@ class OneWay(_Crewed):
 
 
 class EightBytes(OneWay):
-    """Single messages of 8 bytes, whatever the row's size: what batches are held against."""
+    """Single messages of 8 bytes, for any row size: the figure that batches are compared with."""
 
     NAME = "ipckit, one message of 8 B"
     scale = 1.0
@@ -214,18 +214,18 @@ class EightBytes(OneWay):
         self.name = self.NAME
 
     def takes(self, size: int) -> bool:
-        """Every row's."""
+        """Whether it supports the size: yes, for every row."""
         del size
         return True
 
     def open(self, size: int) -> None:
-        """Open its own lane."""
+        """Open the lane for 8 bytes."""
         del size
         super().open(8)
 
 
 class RoundTrip(_Crewed):
-    """There and back; nanoseconds, the median of a repetition."""
+    """Round trips; the median of a repetition in nanoseconds."""
 
     _first = _FIRST_COUNT // 8
 
@@ -245,14 +245,14 @@ class RoundTrip(_Crewed):
 class Many(_Crewed):
     """Four senders and four receivers, all on both cores; in messages a second.
 
-    `fairness` gets, for each repetition, the rate of the receiver served least over that of the one
-    served most, or the same of the senders, where that is less.
+    `fairness` gets one value for each repetition: the lowest rate of a receiver divided by the
+    highest, or the same ratio of the senders if it is lower.
     """
 
     _first = 16 * _FIRST_COUNT
 
     def calibrate(self, seconds: float) -> None:
-        """Take longer than others: to wake eight processes takes its time too."""
+        """Use longer repetitions, because waking eight processes takes time too."""
         super().calibrate(4 * seconds)
 
     def _members(self) -> list[Member]:
@@ -277,8 +277,8 @@ class Many(_Crewed):
 
 
 def _check(got: list[dict[int, int]], each: int) -> None:
-    """Every sender's messages came, each once."""
+    """Check that every message of each sender came once."""
     for who in range(_PAIRS):
         came = sum(one.get(who, 0) for one in got)
         if came != each:
-            raise CrewFailed(f"{came} of {each} messages of one sender came")
+            raise CrewFailed(f"received {came} of {each} messages of one sender")

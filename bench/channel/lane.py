@@ -1,8 +1,8 @@
-"""A lane: one way from one process to another, whatever it is made of.
+"""A lane: a connection in one direction between processes, over any mechanism.
 
-A lane is made in the bench's own process, and pickled into the two (or eight) processes that use
-it, each a fresh interpreter. What a lane's `sender` and `receiver` return is called in a tight
-loop, so it is the peer's own method wherever that will do.
+The bench's own process creates a lane, and pickles it into the two (or eight) processes that use
+it, each a new interpreter. The functions that `sender` and `receiver` return are called in a tight
+loop, so they are the peer's own methods if possible.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ DEEPEST = 4096
 
 
 def depth(size: int) -> int:
-    """How many messages of a size a queue is made for: deep, in 16 MiB where it can be."""
+    """Return the number of messages that a queue should hold: many, within 16 MiB if possible."""
     return max(2, min(DEEPEST, MOST_MEMORY // size))
 
 
 def fresh_name() -> str:
-    """A name that nothing else has, without a slash."""
+    """Return a unique name without a slash."""
     return f"ipckit-bench-{uuid.uuid4().hex[:12]}"
 
 
 class Lane(ABC):
-    """One way to bring messages from one process to another.
+    """A way to pass messages from one process to another.
 
     Args:
-        size: of each message, in bytes.
+        size: bytes of each message.
     """
 
     name: ClassVar[str]
-    module: ClassVar[str | None] = None  # what must be importable
-    attribute: ClassVar[str | None] = None  # what that must have
+    module: ClassVar[str | None] = None  # the module that must be importable
+    attribute: ClassVar[str | None] = None  # the attribute that it must have
     package: ClassVar[str | None] = None  # its name for pip; None: the standard library
     in_place: ClassVar[bool] = False  # received messages are views
-    batched: ClassVar[bool] = False  # sender takes a list, receiver returns one
-    shared: ClassVar[bool] = False  # many senders, many receivers, nothing lost or torn
+    batched: ClassVar[bool] = False  # `sender` takes a list, `receiver` returns one
+    shared: ClassVar[bool] = False  # works with many senders and receivers
     largest: ClassVar[int | None] = None  # bytes
 
     def __init__(self, size: int) -> None:
@@ -51,25 +51,25 @@ class Lane(ABC):
 
     @abstractmethod
     def sender(self) -> Callable[[Any], object]:
-        """In the sending process: what sends one message (batched: a list of them)."""
+        """In the sending process: return a function that sends a message (batched: a list)."""
 
     @abstractmethod
     def receiver(self) -> Callable[[], Any]:
-        """In a receiving process: what waits for one message (batched: a list of some)."""
+        """In a receiving process: return a function that waits for a message (batched: a list)."""
 
     def prebuilt(self, message: bytes) -> Any:
-        """In the sending process: the message as what `sender` returned takes it."""
+        """In the sending process: convert a message for the function from `sender`."""
         return message
 
-    def leave(self) -> None:  # noqa: B027 - most leave nothing
-        """In a using process, before it ends: let go of what would otherwise stay behind."""
+    def leave(self) -> None:  # noqa: B027 - optional
+        """In a using process, before it exits: release what would otherwise stay behind."""
 
-    def close(self) -> None:  # noqa: B027 - some leave nothing
-        """In the bench's process: remove what the lane left in the system."""
+    def close(self) -> None:  # noqa: B027 - optional
+        """In the bench's process: remove the lane's objects from the system."""
 
     @classmethod
     def missing(cls) -> str | None:
-        """Why this lane cannot be used here; None if it can."""
+        """Return the reason why this lane cannot be used here; None if it can."""
         if cls.module is None:
             return None
         try:
@@ -82,12 +82,12 @@ class Lane(ABC):
 
     @classmethod
     def version(cls) -> str | None:
-        """The version of the package; None for the standard library's."""
+        """Return the version of the package; None for the standard library."""
         if cls.package is None or cls.missing() is not None:
             return None
         return importlib.metadata.version(cls.package)
 
     @classmethod
     def takes(cls, size: int) -> bool:
-        """Whether a message of this size goes through."""
+        """Whether it supports messages of this size."""
         return cls.largest is None or size <= cls.largest

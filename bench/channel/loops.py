@@ -1,8 +1,8 @@
-"""What the processes of a repetition do in their tight loops, each message checked.
+"""The tight loops of the processes, which check each message.
 
-A message carries its number, modulo some, in its first and last byte. Each receiver checks the
-first, in place also the last; a message lost makes it wait for ever, which the bench's limit ends.
-Times are of the clock that all processes share, in nanoseconds.
+The first and last byte of a message have its number, modulo the number of prebuilt messages. Each
+receiver checks the first byte, and in place also the last. After a lost message it waits for ever,
+until the bench's time limit ends it. Times are in nanoseconds, on a clock that all processes share.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     Receive = Callable[[], Any]
     Span = tuple[int, int]
 
-# A process imports numpy only where its part needs it: there are many processes.
+# A process imports numpy only if its role needs it, because there are many processes.
 # ruff: noqa: PLC0415
 
 _BATCH = 64
-_BATCH_BYTES = 2**20  # a batch goes into the queue with room for more
-STOP = 255  # the first byte of the message that ends a receiver; no number is so large
+_BATCH_BYTES = 2**20  # the queue has room for more than one batch
+STOP = 255  # first byte of the message that ends a receiver; above any number
 _MOST_PREBUILT = 250
 _PREBUILT_BYTES = 4 * 2**20
 _GROUP = 8
 
 
-class Garbled(Exception):  # noqa: N818 - it says what a message is
-    """A message came that was not the next one, or was torn."""
+class Garbled(Exception):  # noqa: N818 - the name says what is wrong
+    """A message was not the expected one, or was torn."""
 
 
 def _garbled(got: object, expected: object) -> Garbled:
-    return Garbled(f"message {expected} should have come, and {got} came")
+    return Garbled(f"expected message {expected}, got {got}")
 
 
 def numbers(size: int) -> int:
-    """How many different messages of a size are prebuilt."""
+    """Return the number of different prebuilt messages of a size."""
     return max(2, min(_MOST_PREBUILT, _PREBUILT_BYTES // size))
 
 
 def messages(size: int) -> list[bytes]:
-    """The prebuilt messages of a size, of 8 bytes or more."""
+    """Return the prebuilt messages of a size, which is 8 bytes or more."""
     edges = [bytes([number]) for number in range(numbers(size))]
     return [edge + bytes(size - 2) + edge for edge in edges]
 
 
 def send_all(send: Send, prebuilt: list[Any], count: int) -> Span:
-    """Send so many messages."""
+    """Send `count` messages."""
     start = monotonic_ns()
     for message in islice(cycle(prebuilt), count):
         send(message)
@@ -60,7 +60,7 @@ def send_all(send: Send, prebuilt: list[Any], count: int) -> Span:
 
 
 def send_batches(send: Send, prebuilt: list[Any], count: int) -> Span:
-    """Send so many messages in batches."""
+    """Send `count` messages in batches."""
     endless = islice(cycle(prebuilt), count)
     size = max(1, min(_BATCH, _BATCH_BYTES // len(prebuilt[0])))
     batches: list[list[Any]] = []
@@ -73,7 +73,7 @@ def send_batches(send: Send, prebuilt: list[Any], count: int) -> Span:
 
 
 def receive_bytes(receive: Receive, kinds: int, count: int) -> Span:
-    """Receive so many messages as bytes, and check the number of each."""
+    """Receive `count` messages as bytes, and check the number of each."""
     start = monotonic_ns()
     for expected in islice(cycle(range(kinds)), count):
         data = receive()
@@ -83,7 +83,7 @@ def receive_bytes(receive: Receive, kinds: int, count: int) -> Span:
 
 
 def receive_batches(receive: Receive, kinds: int, count: int) -> Span:
-    """Receive so many messages as they come in batches, and check the number of each."""
+    """Receive `count` messages in batches, and check the number of each."""
     expecting = islice(cycle(range(kinds)), count)
     start = monotonic_ns()
     left = count
@@ -98,7 +98,7 @@ def receive_batches(receive: Receive, kinds: int, count: int) -> Span:
 
 
 def receive_views(receive: Receive, kinds: int, count: int) -> Span:
-    """Receive so many messages in place, and check the number at both ends of each."""
+    """Receive `count` messages in place, and check the number at both ends of each."""
     start = monotonic_ns()
     for expected in islice(cycle(range(kinds)), count):
         view = receive()
@@ -109,7 +109,7 @@ def receive_views(receive: Receive, kinds: int, count: int) -> Span:
 
 
 def receive_arrays(receive: Receive, kinds: int, count: int) -> Span:
-    """Receive so many messages as arrays, check the ends, and read every byte."""
+    """Receive `count` messages as arrays, check the ends, and read every byte."""
     import numpy as np
 
     start = monotonic_ns()
@@ -123,7 +123,7 @@ def receive_arrays(receive: Receive, kinds: int, count: int) -> Span:
 
 
 def receive_records(receive: Receive, dtype: np.dtype[Any], batch: int, count: int) -> Span:
-    """Receive so many batches of records, whole or in parts, and check the first of each part."""
+    """Receive `count` batches of records, whole or in parts; check the first of each part."""
     import numpy as np
 
     left = count * batch
@@ -140,7 +140,7 @@ def receive_records(receive: Receive, dtype: np.dtype[Any], batch: int, count: i
 
 
 def receive_objects(receive: Receive, kinds: int, count: int) -> Span:
-    """Receive so many dicts, and check the number in each."""
+    """Receive `count` dicts, and check the number in each."""
     start = monotonic_ns()
     for expected in islice(cycle(range(kinds)), count):
         got = receive()["number"]
@@ -150,7 +150,7 @@ def receive_objects(receive: Receive, kinds: int, count: int) -> Span:
 
 
 def ask(send: Send, receive: Receive, prebuilt: list[Any], count: int) -> float:
-    """Send and wait for the answer, so many times; the median, in nanoseconds."""
+    """Send and wait for the answer `count` times. Return the median in nanoseconds."""
     took: list[int] = []
     endless = cycle(enumerate(prebuilt))
     last = perf_counter_ns()
@@ -166,7 +166,7 @@ def ask(send: Send, receive: Receive, prebuilt: list[Any], count: int) -> float:
 
 
 def answer(send: Send, receive: Receive, count: int) -> None:
-    """Send back what comes, as often as `ask` asks."""
+    """Send back each message, as often as `ask` asks."""
     for _ in range(_groups(count) * _GROUP):
         send(receive())
 
@@ -176,7 +176,7 @@ def _groups(count: int) -> int:
 
 
 def receive_until_stopped(receive: Receive) -> tuple[int, int, dict[int, int]]:
-    """Receive until a stop comes; how many there were of each sender, whose number is first."""
+    """Receive until a stop comes. Return the times, and the messages by sender (the first byte)."""
     served = [0] * 256
     start = monotonic_ns()
     while (who := receive()[0]) != STOP:

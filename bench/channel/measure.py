@@ -1,4 +1,4 @@
-"""The run: all peers of a row in turn, repetition by repetition, with the probe in between."""
+"""Measure the rows: all peers in turn, repetition by repetition, with probes in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Cell:
-    """One peer's repetitions in one row; or why there are none."""
+    """One peer's repetitions in one row, or the reason why there are none."""
 
     name: str
     repetitions: list[Repetition] = field(default_factory=list)
@@ -31,30 +31,30 @@ class Cell:
 
     @property
     def summaries(self) -> dict[Place, Summary]:
-        """What the kept ones say."""
+        """The summaries of the kept repetitions, near and far."""
         return by_place(self.repetitions)
 
     @property
     def disturbed(self) -> bool:
-        """Whether other programs ran in all of them."""
+        """Whether other programs ran during all repetitions."""
         return not any(repetition.alone for repetition in self.repetitions)
 
     @property
     def dropped(self) -> int:
-        """How many were not kept."""
+        """The number of repetitions that were not kept."""
         return dropped(self.repetitions)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How much is measured.
+    """The amount of measuring.
 
     Attributes:
         repetitions: of each peer in each row.
-        seconds: of each repetition, about.
-        slowest: a row takes no new round of its peers after so many seconds.
+        seconds: of each repetition, approximately.
+        slowest: a row starts no new round of its peers after this many seconds.
         patience: seconds to wait before each repetition until no other program runs.
-        total: seconds for all of it, about; where the machine is slow, rows get less each.
+        total: seconds for the whole run, approximately; on a slow machine each row gets less.
     """
 
     repetitions: int
@@ -64,7 +64,7 @@ class Pace:
     total: float
 
     def with_left(self, seconds: float, rows: int) -> Pace:
-        """The pace for the rows that are left, when so many seconds are."""
+        """Return the pace for the remaining rows and seconds."""
         return replace(self, slowest=min(self.slowest, max(1.0, seconds / max(1, rows))))
 
 
@@ -73,7 +73,7 @@ FULL = Pace(15, 0.05, 25.0, 0.2, 440.0)
 
 
 def _end(cell: Cell, job: Job, error: CrewFailed) -> None:
-    """Say in the cell why there is no more of it, and end the job."""
+    """Record the failure in the cell, and end the job."""
     cell.failure = str(error)
     job.stop()
 
@@ -100,7 +100,7 @@ def _measure_row(
         if turn > 0 and time.monotonic() - begin > pace.slowest:
             break
         before = probe.round_trip()
-        # Each goes first in its turn, so that none always follows the same other.
+        # Rotate the order, so that no peer always follows the same one.
         first = turn % max(1, len(jobs))
         for job in jobs[first:] + jobs[:first]:
             cell = cells[job.name]
@@ -149,7 +149,7 @@ def measure(
             cells = _measure_row(
                 row, [job for job in fit if job.name not in dead], probe, pace, progress
             )
-            # What failed here may do better with the next size, in new processes.
+            # A job that failed here may work with the next size, in new processes.
             started -= {cell.name for cell in cells if cell.failure is not None}
             yield row, [*cells, *dead.values()]
     finally:

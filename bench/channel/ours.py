@@ -1,4 +1,4 @@
-"""ipckit's own lanes: the channel, as it is used."""
+"""ipckit's own lanes: the channel and ProcessQueue."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-# The rest of the bench runs where there is no channel, and names it as missing; and most
-# processes do without numpy.
+# Imports are late: without the channel, the rest of the bench still runs and lists it as missing,
+# and most processes do not need numpy.
 # ruff: noqa: PLC0415
 
 BATCH_OF_RECORDS = 1024
@@ -21,14 +21,14 @@ LEAST = 2**16
 
 
 def record() -> np.dtype[Any]:
-    """A name and a number, packed."""
+    """Return the dtype of a record: a name and a number, packed."""
     import numpy as np
 
     return np.dtype([("name", "S32"), ("number", "i4")])
 
 
 class Channel(Lane):
-    """Channel: bytes, one message a call; it spins a little before it sleeps, as by default."""
+    """Channel: bytes, one message a call; it spins before it sleeps, which is the default."""
 
     name = "ipckit"
     module = "ipckit.channel"
@@ -43,14 +43,14 @@ class Channel(Lane):
         super().__init__(size)
         self._name = fresh_name()
         capacity = min(depth(size), self.deepest)
-        room = max(LEAST, (size + 64) * (capacity + 2))  # two more are lent, one to each side
+        room = max(LEAST, (size + 64) * (capacity + 2))  # two more slots are lent, one to each side
         self._owner: Any = Channel.create(
             self._name, bytes, capacity=capacity, size=room, **self.options
         )
         self._kept: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_owner": None}  # the others open it by its name
+        return {**self.__dict__, "_owner": None}  # other processes open it by name
 
     def _open(self) -> Any:
         from ipckit.channel import Channel
@@ -59,11 +59,11 @@ class Channel(Lane):
         return self._kept[-1]
 
     def sender(self) -> Callable[[Any], object]:
-        """Its own method."""
+        """Return the channel's own method."""
         return self._open().send  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], Any]:
-        """Its own method."""
+        """Return the channel's own method."""
         return self._open().receive  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Channel(Lane):
 
 
 class ChannelAsleep(Channel):
-    """Channel that never spins: whoever waits sleeps."""
+    """Channel that never spins: a waiting process sleeps."""
 
     name = "ipckit, spin=0"
     options = {"spin": 0}  # noqa: RUF012 - never changed
@@ -87,24 +87,24 @@ class ChannelBatched(Channel):
     shared = False
 
     def sender(self) -> Callable[[Any], object]:
-        """Its own method."""
+        """Return the channel's own method."""
         return self._open().send_many  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], Any]:
-        """Its own method."""
+        """Return the channel's own method."""
         return self._open().receive_many  # type: ignore[no-any-return]
 
 
 class ChannelInPlace(Channel):
-    """Channel: a loaned slot is written and sent, a received one read."""
+    """Channel: the sender writes into a loan, the receiver reads a view."""
 
     name = "ipckit, in place"
     in_place = True
-    deepest = 4  # memory that is used again soon is still in the processor's cache
+    deepest = 4  # soon reused memory is still in the processor's cache
     shared = False
 
     def sender(self) -> Callable[[Any], object]:
-        """Loan, copy the message in, send."""
+        """Return a function that takes a loan, copies the message in, and sends it."""
         loan = self._open().loan
         size = self.size
 
@@ -116,13 +116,13 @@ class ChannelInPlace(Channel):
         return send
 
     def receiver(self) -> Callable[[], Any]:
-        """The message where it lies; its memory is the receiver's until the view is gone."""
+        """Return a function that receives a message in place, as a view."""
         receive = self._open().receive_view
         return lambda: receive().buf
 
 
 class ChannelRecords(Channel):
-    """Channel of records: a numpy array of them in one call."""
+    """Channel of records: one call passes a numpy array of them."""
 
     name = "ipckit, records"
     shared = False
@@ -142,23 +142,23 @@ class ChannelRecords(Channel):
         return self._kept[-1]
 
     def prebuilt(self, message: bytes) -> Any:
-        """The records that it holds."""
+        """Convert the message to an array of records."""
         import numpy as np
 
         return np.frombuffer(message, record())
 
     def sender(self) -> Callable[[Any], object]:
-        """Its own method."""
+        """Return the channel's own method."""
         return self._open().send_many  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], Any]:
-        """Its own method."""
+        """Return the channel's own method."""
         receive = self._open().receive_many
         return lambda: receive(max=BATCH_OF_RECORDS)
 
 
 class ProcessQueue(Lane):
-    """ipckit's stand-in for multiprocessing.Queue."""
+    """ipckit's replacement for multiprocessing.Queue."""
 
     name = "ipckit, ProcessQueue"
     module = "ipckit.channel"
@@ -172,11 +172,11 @@ class ProcessQueue(Lane):
         self._queue: Any = ProcessQueue(maxsize=depth(size))
 
     def sender(self) -> Callable[[Any], object]:
-        """Its own method."""
+        """Return the queue's own method."""
         return self._queue.put  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], Any]:
-        """Its own method."""
+        """Return the queue's own method."""
         return self._queue.get  # type: ignore[no-any-return]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Peers that the kernel carries: pipes, sockets, and the message queues of System V and POSIX."""
+"""Peers over the kernel: pipes, sockets, and the message queues of System V and POSIX."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUFFER = 2**22
 
 
 class MultiprocessingPipe(Lane):
-    """multiprocessing.Pipe, in its faster form: one way, and bytes without pickle."""
+    """multiprocessing.Pipe in its faster form: one-way, and bytes without pickle."""
 
     name = "multiprocessing.Pipe"
 
@@ -30,11 +30,11 @@ class MultiprocessingPipe(Lane):
         self._ends = _CONTEXT.Pipe(duplex=False)
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._ends[1].send_bytes
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._ends[0].recv_bytes
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class MultiprocessingPipe(Lane):
 
 
 class MultiprocessingQueue(Lane):
-    """multiprocessing.Queue; it pickles whatever comes."""
+    """multiprocessing.Queue, which pickles every message."""
 
     name = "multiprocessing.Queue"
     shared = True
@@ -54,11 +54,11 @@ class MultiprocessingQueue(Lane):
         self._queue: Any = _CONTEXT.Queue(maxsize=min(depth(size), 32767))
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._queue.put
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._queue.get
 
     def close(self) -> None:
@@ -68,25 +68,25 @@ class MultiprocessingQueue(Lane):
 
 
 class Pipe(Lane):
-    """os.pipe with a large buffer, and messages of one size, so that none needs a header."""
+    """os.pipe with a large buffer. All messages have one size, so none needs a header."""
 
     name = "os.pipe"
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._ends = _CONTEXT.Pipe(duplex=False)
-        with suppress(OSError):  # beyond fs.pipe-max-size: it stays as it is
+        with suppress(OSError):  # beyond fs.pipe-max-size: keep the default
             fcntl.fcntl(self._ends[1].fileno(), fcntl.F_SETPIPE_SZ, 2**20)
 
     def sender(self) -> Callable[[bytes], object]:
-        """One system call a message, unless the pipe takes less at once."""
+        """Return a function that sends, with one system call if the pipe has room."""
         return partial(os.write, self._ends[1].fileno())
 
     def receiver(self) -> Callable[[], bytes]:
-        """One system call a message where one brings it whole."""
+        """Return a function that receives, with one system call if that returns all."""
         read = partial(os.read, self._ends[0].fileno())
         size = self.size
-        if size <= 4096:  # pipe(7): up to PIPE_BUF, it goes in at once
+        if size <= 4096:  # pipe(7): a write up to PIPE_BUF is atomic
             return partial(read, size)
 
         def receive() -> bytes:
@@ -134,26 +134,26 @@ class SeqPacket(_SocketPair):
     largest = 2**20
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._ends[0].send
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         return partial(self._ends[1].recv, self.size)
 
 
 class Stream(_SocketPair):
-    """A pair of SOCK_STREAM sockets, and messages of one size."""
+    """A pair of SOCK_STREAM sockets, with messages of one size."""
 
     name = "socketpair STREAM"
     kind = socket.SOCK_STREAM
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._ends[0].sendall
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         return partial(self._ends[1].recv, self.size, socket.MSG_WAITALL)
 
 
@@ -177,11 +177,11 @@ class SysV(Lane):
         return sysv_ipc.MessageQueue(self._key, max_message_size=self.size)
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method; the type is 1 by default."""
+        """Return the peer's own method; the type is 1 by default."""
         return self._open().send
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method, which also returns the type."""
+        """Return the peer's own method, without the type that it also returns."""
         receive = self._open().receive
         return lambda: receive()[0]
 
@@ -214,11 +214,11 @@ class Posix(Lane):
         return posix_ipc.MessageQueue(self._name)
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._open().send
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method, which also returns the priority."""
+        """Return the peer's own method, without the priority that it also returns."""
         receive = self._open().receive
         return lambda: receive()[0]
 

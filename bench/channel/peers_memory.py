@@ -1,4 +1,4 @@
-"""Peers that are written and read in place: iceoryx2, and shared memory by hand."""
+"""Peers that write and read in place: iceoryx2, and shared memory by hand."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from channel.lane import Lane, depth, fresh_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Peers are imported where they are used, since any of them may be missing.
+# Imports are late, because any peer may be missing.
 # ruff: noqa: PLC0415
 
 
 class Iceoryx2(Lane):
-    """iceoryx2: a loaned sample is written and sent, a received one read; both sides poll."""
+    """iceoryx2: the sender writes into a loaned sample, the receiver reads it; both sides poll."""
 
     name = "iceoryx2, polling"
     module = package = "iceoryx2"
@@ -36,7 +36,7 @@ class Iceoryx2(Lane):
         import iceoryx2
 
         iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
-        # A prefix and a root of its own, so that what a killed process leaves can be found.
+        # Its own prefix and root, so that the files of a killed process can be found.
         config = iceoryx2.config.default()
         config.global_cfg.prefix = iceoryx2.FileName.new(f"{self._name}_")
         config.global_cfg.root_path = iceoryx2.Path.new(str(self._root))
@@ -52,7 +52,7 @@ class Iceoryx2(Lane):
         return (
             builder.subscriber_max_buffer_size(min(depth(self.size), 1024))
             .subscriber_max_borrowed_samples(2)
-            .enable_safe_overflow(False)  # noqa: FBT003 - its signature
+            .enable_safe_overflow(False)  # noqa: FBT003 - the peer's signature
             .max_publishers(1)
             .max_subscribers(1)
             .open_or_create()
@@ -77,10 +77,10 @@ class Iceoryx2(Lane):
         return subscriber
 
     def sender(self) -> Callable[[Any], object]:
-        """Loan, copy the message in, send."""
+        """Return a function that takes a loan, copies the message in, and sends it."""
         loan = self._publisher(self._node()).loan_slice_uninit
         size = self.size
-        move = ctypes.memmove  # takes bytes, and arrays of ctypes
+        move = ctypes.memmove  # accepts bytes and ctypes arrays
 
         def send(message: Any) -> None:
             sample = loan(size)
@@ -90,7 +90,7 @@ class Iceoryx2(Lane):
         return send
 
     def receiver(self) -> Callable[[], Any]:
-        """Ask until there is a sample; it is kept until the next one."""
+        """Return a function that polls for a sample, and keeps it until the next call."""
         receive = self._subscriber(self._node()).receive
         array = ctypes.c_ubyte * self.size
         held: Any = None
@@ -106,7 +106,7 @@ class Iceoryx2(Lane):
         return wait
 
     def leave(self) -> None:
-        """Ports before services before nodes: what is left has files in /dev/shm."""
+        """Delete ports before services before nodes, because leftovers keep files in /dev/shm."""
         while self._kept:
             self._kept.pop()
         gc.collect()
@@ -119,7 +119,7 @@ class Iceoryx2(Lane):
 
 
 class Iceoryx2Blocking(Iceoryx2):
-    """iceoryx2 with an event service beside it, so that a receiver sleeps until it is notified."""
+    """iceoryx2 with an event service, so that a receiver sleeps until it is notified."""
 
     name = "iceoryx2, blocking"
 
@@ -130,7 +130,7 @@ class Iceoryx2Blocking(Iceoryx2):
         return node.service_builder(name).event().open_or_create()
 
     def sender(self) -> Callable[[Any], object]:
-        """Send, and notify."""
+        """Return a function that sends and notifies."""
         send = super().sender()
         notifier = self._event(self._kept[0]).notifier_builder().create()
         self._kept.append(notifier)
@@ -143,7 +143,7 @@ class Iceoryx2Blocking(Iceoryx2):
         return send_and_notify
 
     def receiver(self) -> Callable[[], Any]:
-        """Look, and sleep where there is nothing."""
+        """Return a function that checks for a sample, and sleeps if there is none."""
         node = self._node()
         receive = self._subscriber(node).receive
         listener = self._event(node).listener_builder().create()
@@ -164,9 +164,9 @@ class Iceoryx2Blocking(Iceoryx2):
 
 
 class Slots(Lane):
-    """Two slots in a multiprocessing.SharedMemory, each with a flag that both sides watch.
+    """Two slots in a multiprocessing.SharedMemory, each with a flag that both sides poll.
 
-    Nothing orders the flag's store after the message's but the processor: this is for x86.
+    Only the processor orders the flag's store after the message's, so this is correct only on x86.
     """
 
     name = "SharedMemory slots by hand"
@@ -186,7 +186,7 @@ class Slots(Lane):
         return flags, [whole[start : start + self.size] for start in starts]
 
     def sender(self) -> Callable[[Any], object]:
-        """Wait until the slot is free, copy the message in, raise the flag."""
+        """Return a function that waits for a free slot, fills it, and sets the flag."""
         flags, slots = self._views()
         turn = 0
 
@@ -201,7 +201,7 @@ class Slots(Lane):
         return send
 
     def receiver(self) -> Callable[[], memoryview]:
-        """Free the slot that was read last, and wait for the other's flag."""
+        """Return a function that frees the last slot, and waits for the other slot's flag."""
         flags, slots = self._views()
         turn = 0
         held = False

@@ -1,4 +1,4 @@
-"""Peers from the package index that copy: messaging libraries, and queues in shared memory."""
+"""Peers from PyPI that copy: messaging libraries, and queues in shared memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from channel.lane import Lane, depth, fresh_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Peers are imported where they are used, since any of them may be missing.
+# Imports are late, because any peer may be missing.
 # ruff: noqa: PLC0415
 
-_NO_TIME = 3600.0  # faster-fifo has no wait for ever; the bench's own limit is shorter
+_NO_TIME = 3600.0  # faster-fifo needs a timeout; the bench's own limit is shorter
 
 
 def _address(scheme: str) -> tuple[str, Path]:
@@ -29,7 +29,7 @@ class _Socket(Lane):
         self._kept: list[Any] = []
 
     def close(self) -> None:
-        """Remove the socket's file."""
+        """Remove the socket file."""
         self._path.unlink(missing_ok=True)
 
 
@@ -51,13 +51,13 @@ class ZeroMq(_Socket):
         return socket
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         socket = self._socket()
         socket.connect(self._address)
         return socket.send  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         socket = self._socket()
         socket.bind(self._address)
         return socket.recv  # type: ignore[no-any-return]
@@ -70,7 +70,7 @@ class Nng(_Socket):
     module = package = "pynng"
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         import pynng
 
         socket = pynng.Pair0(send_buffer_size=min(depth(self.size), 8192))
@@ -79,7 +79,7 @@ class Nng(_Socket):
         return socket.send
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         import pynng
 
         socket = pynng.Pair0(
@@ -91,7 +91,7 @@ class Nng(_Socket):
 
 
 def as_it_is(message: Any) -> Any:
-    """What stands in for pickle where a peer would otherwise pickle bytes."""
+    """Return the message unchanged; replaces pickle in a peer that would pickle bytes."""
     return message
 
 
@@ -122,12 +122,12 @@ class FasterFifo(Lane):
         self.__dict__.update(state)
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         put = self._queue.put
-        return lambda message: put(message, True, _NO_TIME)  # noqa: FBT003 - its signature
+        return lambda message: put(message, True, _NO_TIME)  # noqa: FBT003 - the peer's signature
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         get = self._queue.get
         return lambda: get(True, _NO_TIME)
 
@@ -144,12 +144,12 @@ class FasterFifoBatched(FasterFifo):
     shared = False
 
     def sender(self) -> Callable[[list[bytes]], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         put = self._queue.put_many
-        return lambda messages: put(messages, True, _NO_TIME)  # noqa: FBT003 - its signature
+        return lambda messages: put(messages, True, _NO_TIME)  # noqa: FBT003 - the peer's signature
 
     def receiver(self) -> Callable[[], list[bytes]]:
-        """Its own method."""
+        """Return the peer's own method."""
         get = self._queue.get_many
         return lambda: get(True, _NO_TIME)
 
@@ -171,7 +171,7 @@ class HyperQ(Lane):
         self._owner: Any = hyperq.BytesHyperQ(room // page * page + page, self._name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_owner": None}  # its handles do not pickle
+        return {**self.__dict__, "_owner": None}  # its handles cannot be pickled
 
     def _open(self) -> Any:
         import hyperq
@@ -179,15 +179,15 @@ class HyperQ(Lane):
         return hyperq.BytesHyperQ(self._name)
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._open().put  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._open().get  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Drop the queue: its maker removes it."""
+        """Release the queue; its creator removes it."""
         self._owner = None
 
 
@@ -207,7 +207,7 @@ class ZeroQ(Lane):
         self._owner: Any = zeroq.Queue(self._name, size, slots)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_owner": None}  # its handles do not pickle
+        return {**self.__dict__, "_owner": None}  # its handles cannot be pickled
 
     def _open(self) -> Any:
         import zeroq
@@ -215,15 +215,15 @@ class ZeroQ(Lane):
         return zeroq.Queue(self._name, create=False)
 
     def sender(self) -> Callable[[bytes], object]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._open().put  # type: ignore[no-any-return]
 
     def receiver(self) -> Callable[[], bytes]:
-        """Its own method."""
+        """Return the peer's own method."""
         return self._open().get  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Drop the queue: its maker removes it."""
+        """Release the queue; its creator removes it."""
         self._owner.close()
 
 

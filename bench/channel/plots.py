@@ -1,4 +1,4 @@
-"""Throughput and latency over the size of a message, one line a peer, as SVG files.
+"""Plot throughput and latency over the message size, one line for each peer, as SVG files.
 
 $ python bench/channel/plots.py bench/results/channel.json docs
 """
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A bench without matplotlib does everything but plot.
+# Imports are late: without matplotlib the bench does everything except the plots.
 # ruff: noqa: PLC0415
 
 THROUGHPUT, LATENCY = "channel-throughput.svg", "channel-latency.svg"
-_GREY = "#7d8590"  # reads on white and on black
+_GREY = "#7d8590"  # readable on white and on black
 _OURS = "#e5534b"
 _OTHERS = ("#4184e4", "#57ab5a", "#c69026", "#b083f0", "#39c5cf", "#768390")
 _DASHES = ("-", "--", ":", "-.")
@@ -27,7 +27,7 @@ _SIZES = ((2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 def lines(
     results: Mapping[str, Any], section: str, place: str
 ) -> dict[str, tuple[list[int], list[float]]]:
-    """The sizes and the medians of each peer in a section, where there is more than one."""
+    """Return each peer's sizes and medians in a section, for peers with more than one size."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     for row in results["rows"]:
         if row["section"] != section:
@@ -41,7 +41,7 @@ def lines(
 
 
 def place_of(results: Mapping[str, Any]) -> str:
-    """Where most repetitions were kept: a plot shows one place."""
+    """Return the place with most kept repetitions: a plot shows one place."""
     kept = {"near": 0, "far": 0}
     for row in results["rows"]:
         for cell in row["cells"]:
@@ -51,7 +51,7 @@ def place_of(results: Mapping[str, Any]) -> str:
 
 
 def styles(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """How each peer's line looks, the same in every plot; ipckit's stand out."""
+    """Return each peer's line style, the same in every plot; ipckit's lines stand out."""
     names = sorted({cell["name"] for row in results["rows"] for cell in row["cells"]})
     ours = [name for name in names if name.startswith("ipckit")]
     others = [name for name in names if not name.startswith("ipckit")]
@@ -69,7 +69,7 @@ def styles(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _by_their_ends(
     found: Mapping[str, tuple[list[int], list[float]]],
 ) -> list[tuple[str, tuple[list[int], list[float]]]]:
-    """In the order in which the lines end, from the top: the legend can be read across."""
+    """Sort the lines by their right ends, from the top, so that the legend matches them."""
     return sorted(found.items(), key=lambda one: (-one[1][0][-1], -one[1][1][-1]))
 
 
@@ -117,11 +117,11 @@ def _draw(
 
 
 def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Write both plots, those of them that there are figures for.
+    """Write the plots for which there are figures.
 
     Args:
-        results: what `report` made.
-        directory: where the files go; their names never change.
+        results: the dict from `report`.
+        directory: the directory for the files, whose names never change.
 
     Returns:
         The files written.

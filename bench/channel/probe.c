@@ -1,9 +1,9 @@
-/* How far apart two cores are, and how fast one of them copies.
+/* Measure the distance of two cores, and the copy speed of one.
  *
  * probe spin FIRST SECOND   nanoseconds of a round trip over one cache line, both cores spinning
- * probe copy CORE BYTES     bytes that memcpy moves in a nanosecond, between two buffers of so many
+ * probe copy CORE BYTES     bytes that memcpy moves in a nanosecond, between two buffers of BYTES
  *
- * Each is the median of many short batches: what interrupts some of them does not count.
+ * Each result is the median of many short batches, so a few interruptions do not affect it.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -57,7 +57,7 @@ static double median(double *values, size_t count)
     return values[count / 2];
 }
 
-/* Odd is the second core's turn, even the first's. */
+/* Wait for a turn: odd turns are the second core's, even turns the first's. */
 static void await(unsigned turn)
 {
     while (atomic_load_explicit(&ball, memory_order_acquire) != turn) {

@@ -1,8 +1,8 @@
-"""The probe: a small C program, compiled when the bench starts, that tells near cores from far.
+"""The probe: a small C program, compiled at the start, that distinguishes near and far cores.
 
-The two cores of a virtual machine may share a cache or not, and the host may move them at any
-moment: what two processes exchange is fast or slow by as much as a factor of ten. So each
-repetition stands between two probes, and a figure says which of the two machines it is of.
+The two cores of a virtual machine may or may not share a cache, and the host may move them at any
+moment. That changes the speed of an exchange by as much as a factor of ten. Each repetition
+therefore runs between two probes, and each figure says whether the cores were near or far.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SECONDS = 10.0
 _LOOK_SECONDS = 0.002
 
 
-class NoProbe(Exception):  # noqa: N818 - it says what there is not
-    """This machine cannot be probed, and the message says why."""
+class NoProbe(Exception):  # noqa: N818 - the name says what is missing
+    """This machine cannot be probed; the message says why."""
 
 
 class Cores(NamedTuple):
@@ -33,14 +33,14 @@ class Cores(NamedTuple):
 
 
 def two_cores() -> Cores:
-    """The first two cores that this process may use.
+    """Return the first two cores that this process may use.
 
     Raises:
-        NoProbe: there is but one.
+        NoProbe: it may use only one.
     """
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
-        raise NoProbe("two cores are needed, and this process may use one")
+        raise NoProbe("two cores are needed, but this process may use only one")
     return Cores(allowed[0], allowed[1])
 
 
@@ -48,8 +48,8 @@ class Probe:
     """The compiled program, for two cores.
 
     Args:
-        directory: where the program may be written.
-        cores: the two.
+        directory: the directory for the compiled program.
+        cores: the two cores.
 
     Raises:
         NoProbe: there is no C compiler, or the program does not compile.
@@ -60,12 +60,12 @@ class Probe:
         self._program = directory / "probe"
         compiler = shutil.which("gcc") or shutil.which("cc")
         if compiler is None:
-            raise NoProbe("a C compiler is needed: gcc")
+            raise NoProbe("no C compiler found: install gcc")
         options = ("-O2", "-std=gnu17", "-Wall", "-Wextra", "-pthread")
         command = (compiler, *options, "-o", str(self._program), str(_SOURCE))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise NoProbe(f"{compiler} does not compile the probe: {done.stderr.strip()}")
+            raise NoProbe(f"{compiler} failed to compile the probe: {done.stderr.strip()}")
 
     def _run(self, *arguments: object) -> float:
         command = (str(self._program), *map(str, arguments))
@@ -73,11 +73,11 @@ class Probe:
         return float(done.stdout)
 
     def round_trip(self) -> float:
-        """Nanoseconds from one core to the other and back, both spinning; takes some 5 ms."""
+        """Measure the nanoseconds of a round trip between the spinning cores, in about 5 ms."""
         return self._run("spin", *self.cores)
 
     def alone(self, seconds: float = 0.0) -> bool:
-        """Whether nothing else wants to run; waits for that so long."""
+        """Wait up to `seconds` until no other program is runnable; return whether that is so."""
         deadline = time.monotonic() + seconds
         while running() > 1:
             if time.monotonic() >= deadline:
@@ -86,5 +86,5 @@ class Probe:
         return True
 
     def copy_speed(self, size: int) -> float:
-        """How fast memcpy moves so many bytes on the first core, in GB/s."""
+        """Measure how fast memcpy moves `size` bytes on the first core, in GB/s."""
         return self._run("copy", self.cores.first, size)

@@ -1,4 +1,4 @@
-"""Which repetitions count, and what they say: medians and quartiles, near and far apart."""
+"""Select the repetitions that count, and summarize them separately for near and far cores."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 Place = Literal["near", "far"]
 PLACES: Final[tuple[Place, Place]] = ("near", "far")
 
-NEAR_NS: Final = 220.0  # near cores need 80-150 ns for a round trip, far ones 340-470
-AGREE: Final = 1.6  # two probes of one place differ by less, of two places by more
+NEAR_NS: Final = 220.0  # a round trip takes 80-150 ns on near cores, 340-470 on far ones
+AGREE: Final = 1.6  # two probes in one place differ by less, in different places by more
 
 
 def place(round_trip_ns: float) -> Place:
-    """Whether cores so far from each other are near or far."""
+    """Classify cores by their round trip as near or far."""
     return "near" if round_trip_ns < NEAR_NS else "far"
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """One figure, and the probe's before and after it.
+    """One figure, and the probes before and after it.
 
     Attributes:
         value: the figure.
-        before_ns: the round trip of a cache line before.
-        after_ns: and after.
-        alone: whether, before and after, nothing else wanted to run on this machine.
+        before_ns: the probe's round trip before it.
+        after_ns: the probe's round trip after it.
+        alone: whether no other program was runnable before and after it.
     """
 
     value: float
@@ -39,7 +39,7 @@ class Repetition:
 
     @property
     def place(self) -> Place | None:
-        """Where the cores were all the while; None where the probes do not agree."""
+        """Where the cores were during the repetition; None if the probes do not agree."""
         low, high = sorted((self.before_ns, self.after_ns))
         if low <= 0 or high > low * AGREE or place(low) != place(high):
             return None
@@ -48,7 +48,7 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the kept repetitions of one place say."""
+    """The median and quartiles of the kept repetitions in one place."""
 
     median: float
     low: float  # the first quartile
@@ -57,7 +57,7 @@ class Summary:
 
 
 def summarize(values: Iterable[float]) -> Summary | None:
-    """The median and the quartiles; None of nothing."""
+    """Return the median and quartiles; None for no values."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -68,12 +68,12 @@ def summarize(values: Iterable[float]) -> Summary | None:
 
 
 def undisturbed(repetitions: Sequence[Repetition]) -> Sequence[Repetition]:
-    """Those where no other program ran; all, if there are none: better than nothing, and said."""
+    """Return the repetitions without other programs, or all if there are none (DISTURBED)."""
     return [repetition for repetition in repetitions if repetition.alone] or repetitions
 
 
 def by_place(repetitions: Sequence[Repetition]) -> dict[Place, Summary]:
-    """The summary of each place where a repetition was kept."""
+    """Return the summary of each place with a kept repetition."""
     kept: dict[Place, list[float]] = {where: [] for where in PLACES}
     for repetition in undisturbed(repetitions):
         where = repetition.place
@@ -84,6 +84,6 @@ def by_place(repetitions: Sequence[Repetition]) -> dict[Place, Summary]:
 
 
 def dropped(repetitions: Sequence[Repetition]) -> int:
-    """How many do not count: the probes around them do not agree, or others ran."""
+    """Count the repetitions that were dropped: the probes disagree, or other programs ran."""
     kept = sum(repetition.place is not None for repetition in undisturbed(repetitions))
     return len(repetitions) - kept

@@ -1,4 +1,4 @@
-"""The results as JSON: everything that the tables and the plots are made of."""
+"""The results as JSON: all data of the tables and plots."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 def report(
     header: Mapping[str, Any], measured: Measured, verdicts: Iterable[Verdict]
 ) -> dict[str, Any]:
-    """All of it, as JSON can hold it.
+    """Return all results as plain values for JSON.
 
     Args:
-        header: the machine, the mode, the versions, and what is missing.
+        header: the machine, the mode, the versions, and the missing peers.
         measured: each row with the key of its section, and its cells.
         verdicts: the goals.
     """

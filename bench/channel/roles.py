@@ -1,4 +1,4 @@
-"""The parts that a process can have in a repetition: one class each, with `open` and `run`."""
+"""The roles of a process in a repetition: one class each, with `open` and `run`."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 Payload = Literal["bytes", "array", "records", "objects"]
 RECORDS_BYTES = RECORD_BYTES * BATCH_OF_RECORDS
-SMALL_OBJECT = 64  # stands for the size of a dict without an array
+SMALL_OBJECT = 64  # a nominal size for a dict without an array
 
 
 class Role(ABC):
-    """A part, of a process that has some lanes, by the size of their messages."""
+    """The role of a process, which has one lane for each message size."""
 
     @abstractmethod
     def open(self, size: int) -> None:
-        """Get ready for messages of a size."""
+        """Prepare for messages of a size."""
 
     @abstractmethod
     def run(self, count: int) -> Any:
-        """Do one repetition of so many messages."""
+        """Run one repetition of `count` messages."""
 
     @abstractmethod
     def leave(self) -> None:
-        """Let go of the lanes."""
+        """Release the lanes."""
 
 
 def _records() -> bytes:
-    import numpy as np  # noqa: PLC0415 - most processes do without
+    import numpy as np  # noqa: PLC0415 - most processes do not need it
 
     records = np.zeros(BATCH_OF_RECORDS, record())
     records["name"] = b"amy"
@@ -42,7 +42,7 @@ def _records() -> bytes:
 
 
 def _objects(size: int) -> list[dict[str, Any]]:
-    import numpy as np  # noqa: PLC0415 - most processes do without
+    import numpy as np  # noqa: PLC0415 - most processes do not need it
 
     made: list[dict[str, Any]] = []
     for number in range(loops.numbers(size)):
@@ -63,7 +63,7 @@ class Sender(Role):
         self._prebuilt: list[Any] = []
 
     def open(self, size: int) -> None:
-        """Open the lane, and make the messages."""
+        """Open the lane, and build the messages."""
         self._lane = self._lanes[size]
         self._send = self._lane.sender()
         if self._payload == "objects":
@@ -73,19 +73,19 @@ class Sender(Role):
         self._prebuilt = [self._lane.prebuilt(message) for message in made]
 
     def run(self, count: int) -> loops.Span:
-        """When it began, and when it ended."""
+        """Return the start and end times."""
         each = loops.send_batches if self._lane.batched else loops.send_all
         return each(self._send, self._prebuilt, count)
 
     def leave(self) -> None:
-        """Let go of the lanes."""
+        """Release the lanes."""
         self._send = None
         for lane in self._lanes.values():
             lane.leave()
 
 
 class Receiver(Role):
-    """Receives and checks them."""
+    """Receives and checks messages."""
 
     def __init__(self, lanes: dict[int, Lane], payload: Payload) -> None:
         self._lanes = lanes
@@ -99,7 +99,7 @@ class Receiver(Role):
         self._kinds = loops.numbers(size)
 
     def run(self, count: int) -> loops.Span:
-        """When it began, and when it ended."""
+        """Return the start and end times."""
         receive, kinds = self._receive, self._kinds
         match self._payload:
             case "records":
@@ -116,14 +116,14 @@ class Receiver(Role):
                 return loops.receive_bytes(receive, kinds, count)
 
     def leave(self) -> None:
-        """Let go of the lanes."""
+        """Release the lanes."""
         self._receive = None
         for lane in self._lanes.values():
             lane.leave()
 
 
 class _Both(Role):
-    """Has a lane out and a lane in, of each size."""
+    """Has an outgoing and an incoming lane for each size."""
 
     def __init__(self, out: dict[int, Lane], back: dict[int, Lane]) -> None:
         self._out, self._back = out, back
@@ -131,12 +131,12 @@ class _Both(Role):
         self._receive: Any = None
 
     def open(self, size: int) -> None:
-        """Open both lanes; the one in first, since the other side may want it."""
+        """Open both lanes; the incoming one first, because the other side may need it."""
         self._receive = self._back[size].receiver()
         self._send = self._out[size].sender()
 
     def leave(self) -> None:
-        """Let go of the lanes."""
+        """Release the lanes."""
         self._send = self._receive = None
         for lane in (*self._out.values(), *self._back.values()):
             lane.leave()
@@ -146,55 +146,55 @@ class Asker(_Both):
     """Sends, and waits for the answer."""
 
     def open(self, size: int) -> None:
-        """Open both lanes, and make the messages."""
+        """Open both lanes, and build the messages."""
         super().open(size)
         self._prebuilt = [self._out[size].prebuilt(message) for message in loops.messages(size)]
 
     def run(self, count: int) -> float:
-        """The median of the round trips, in nanoseconds."""
+        """Return the median of the round trips, in nanoseconds."""
         return loops.ask(self._send, self._receive, self._prebuilt, count)
 
 
 class Answerer(_Both):
-    """Sends back what comes."""
+    """Sends back each message."""
 
     def run(self, count: int) -> None:
-        """Answer them all."""
+        """Answer `count` messages."""
         loops.answer(self._send, self._receive, count)
 
 
 class OneOfManySenders(Sender):
-    """Sends messages that carry its number."""
+    """Sends messages that contain its number."""
 
     def __init__(self, lanes: dict[int, Lane], who: int) -> None:
         super().__init__(lanes, "bytes")
         self._who = who
 
     def open(self, size: int) -> None:
-        """Open the lane, and make the message."""
+        """Open the lane, and build the message."""
         self._lane = self._lanes[size]
         self._send = self._lane.sender()
         self._size = size
         self._prebuilt = [bytes([self._who]) * size]
 
     def run(self, count: int) -> loops.Span:
-        """When it began, and when it ended; the message that ends a receiver comes on top."""
+        """Return the start and end times. Afterwards, send the message that ends one receiver."""
         span = super().run(count)
         self._send(bytes([loops.STOP]) * self._size)
         return span
 
 
 class OneOfManyReceivers(Receiver):
-    """Receives whatever comes, until one of as many senders says that it was its last.
+    """Receives messages until it gets a stop message. Each sender sends one.
 
-    So all that was sent is received before the last receiver ends, if each sender's messages come
-    in their order.
+    There are as many receivers as senders. If each sender's messages arrive in order, all messages
+    are received before the last receiver ends.
     """
 
     def __init__(self, lanes: dict[int, Lane]) -> None:
         super().__init__(lanes, "bytes")
 
     def run(self, count: int) -> Any:
-        """Begin, end, and how many came of each sender."""
-        del count  # what it gets is not known before
+        """Return the start, the end, and the number of messages from each sender."""
+        del count  # the number of messages is not known in advance
         return loops.receive_until_stopped(self._receive)

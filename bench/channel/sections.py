@@ -1,4 +1,4 @@
-"""What is measured, of whom, and what is to be reached: the rows of the tables."""
+"""The rows of the tables: message sizes, peers, and goals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from channel.probe import Cores, Probe
 
 Unit = Literal["messages/s", "records/s", "bytes/s", "ns"]
-OURS: Final = "ipckit"  # what the names of ipckit's own lanes begin with
+OURS: Final = "ipckit"  # the prefix of the names of ipckit's own lanes
 KIB, MIB = 2**10, 2**20
 SIZES: Final = (8, 64, KIB, 8 * KIB, 64 * KIB, MIB)
 _TRIPS = (8, KIB, 64 * KIB)
@@ -48,13 +48,13 @@ _CHANNEL, _IN_PLACE_OURS = ours.Channel.name, ours.ChannelInPlace.name
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio to be reached: ipckit's figure over another's.
+    """A goal for the ratio of ipckit's figure to a peer's.
 
     Attributes:
-        what: is measured, in a few words.
-        ratio: what it is to be; of times at most, of all else at least.
-        beside: whose figures it is held against, the best of them; nobody named: any peer's.
-        ours: the lanes of ipckit that count, the best of them.
+        what: a short description.
+        ratio: the goal; a maximum for times, a minimum for everything else.
+        beside: the peers to compare with, the best of them; empty: any peer.
+        ours: ipckit's lanes to compare, the best of them.
     """
 
     what: str
@@ -71,11 +71,11 @@ class Row:
     size: int
     unit: Unit
     goals: tuple[Goal, ...] = ()
-    scale: float = 1.0  # from messages to the unit
+    scale: float = 1.0  # factor from messages to the unit
 
     @property
     def less_is_better(self) -> bool:
-        """Whether it is a time."""
+        """Whether the figure is a time."""
         return self.unit == "ns"
 
 
@@ -89,12 +89,12 @@ class Section:
 
     @property
     def sizes(self) -> list[int]:
-        """Of its rows."""
+        """The sizes of its rows."""
         return [row.size for row in self.rows]
 
 
 def text_of_size(size: int) -> str:
-    """8 B, 64 KiB, 1 MiB."""
+    """Return a size as text: 8 B, 64 KiB, 1 MiB."""
     for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
         if size >= unit:
             return f"{size // unit} {name}"
@@ -220,7 +220,7 @@ def _objects() -> Section:
 
 
 def sections(*, quick: bool) -> list[Section]:
-    """All that is measured; a quick run has no copying peers where messages are huge."""
+    """Return all sections. A quick run omits copying peers for huge messages."""
     return [
         _one_way(),
         _round_trip(quick=quick),

@@ -1,4 +1,4 @@
-"""The whole run of the channel's bench: measured, shown as it goes, judged, written, plotted."""
+"""The channel's bench: measure, print, compare with the goals, write and plot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent.parent / "results" / "channel.json"
 
 
 def _progress(text: str) -> None:
-    """On a terminal, what goes on, on one line that is written over."""
+    """Show the progress on one line that is overwritten, if on a terminal."""
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write(f"\r\x1b[K{text[:width]}")
@@ -65,15 +65,15 @@ def _print_header(header: dict[str, Any]) -> None:
 
 
 def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None = None) -> int:
-    """Measure, and show it.
+    """Measure, and print the results.
 
     Args:
-        quick: in less than a minute, with few repetitions.
+        quick: take less than a minute, with few repetitions.
         only: the keys of the sections to measure; None: all.
-        plots_to: the directory for the plots; None: none are drawn.
+        plots_to: the directory for the plots; None: no plots.
 
     Returns:
-        The exit status: 1 if this machine cannot be measured on, or a section is not known.
+        The exit status: 1 if the bench cannot run on this machine, or a section is unknown.
     """
     every = sections.sections(quick=quick)
     unknown = set(only or ()) - {section.key for section in every}
@@ -117,7 +117,7 @@ def _finish(
     plots_to: Path | None,
 ) -> None:
     print("\n".join(table.goals(found)))
-    print(f"\n{header['seconds']:.0f} s; others took {header['others']:.0%} of all cores meanwhile")
+    print(f"\n{header['seconds']:.0f} s; other programs used {header['others']:.0%} of all cores")
     everyone = [cell for _, _, cells in measured for cell in cells if cell.failure is None]
     disturbed = sum(cell.disturbed for cell in everyone)
     if disturbed:

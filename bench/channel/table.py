@@ -1,4 +1,4 @@
-"""What is printed: the goals, and every peer's figures, near and far apart."""
+"""The printed tables: the goals, and every peer's figures, separately for near and far cores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def figure(value: float, unit: Unit) -> str:
-    """A figure with three digits, and its unit."""
+    """Format a figure with three digits and its unit."""
     if unit == "ns":
         for size, name in ((1e6, "ms"), (1e3, "us")):
             if value >= size:
@@ -33,7 +33,7 @@ def figure(value: float, unit: Unit) -> str:
 
 
 def spread(summary: Summary) -> str:
-    """Half the distance between the quartiles, in percent of the median."""
+    """Format half the distance between the quartiles, in percent of the median."""
     if summary.median == 0:
         return ""
     return f"\u00b1{(summary.high - summary.low) / 2 / summary.median:.0%}"
@@ -51,15 +51,15 @@ GOAL_HEADING = (
 
 
 def goal_line(verdict: Verdict) -> str:
-    """A goal as a line of the table."""
+    """Format a goal as a line of the table."""
     unit = verdict.row.unit
     less = verdict.row.less_is_better
     ratio = "-" if verdict.ratio is None else f"{verdict.ratio:.2f}"
     said = {True: "reached", False: "MISSED", None: "not measured"}[verdict.reached]
     if verdict.ours is None:
-        said = "no figure of ipckit"
+        said = "no figure for ipckit"
     elif verdict.peer is None:
-        said = "no figure of a peer"
+        said = "no figure for a peer"
     peer = "-" if verdict.peer is None else verdict.peer[0]
     sign = "<=" if less else ">="
     return (
@@ -69,7 +69,7 @@ def goal_line(verdict: Verdict) -> str:
 
 
 def goals(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """The table of the goals, a part for each place."""
+    """Yield the table of goals, with a part for each place."""
     for place in PLACES:
         there = [verdict for verdict in verdicts if verdict.place == place]
         if there:
@@ -80,7 +80,7 @@ def goals(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 def row_lines(row: Row, cells: Sequence[Cell]) -> Iterator[str]:
-    """All figures of one row, the best first, for each place; then what failed."""
+    """Yield the figures of one row for each place, the best first; then the failures."""
     yield f"{row.what}"
     for place in PLACES:
         found = [(cell, cell.summaries[place]) for cell in cells if place in cell.summaries]
@@ -91,7 +91,7 @@ def row_lines(row: Row, cells: Sequence[Cell]) -> Iterator[str]:
         if cell.failure is not None:
             yield f"  {cell.name:<28} failed: {cell.failure}"
         elif not cell.summaries:
-            yield f"  {cell.name:<28} nothing kept: the cores moved, or were not free"
+            yield f"  {cell.name:<28} nothing kept: the cores moved, or were busy"
 
 
 def _line(row: Row, cell: Cell, summary: Summary) -> str:
@@ -103,12 +103,12 @@ def _line(row: Row, cell: Cell, summary: Summary) -> str:
         text += "   DISTURBED"
     if cell.fairness:
         middle = sorted(cell.fairness)[len(cell.fairness) // 2]
-        text += f"   least served over most {middle:.2f}"
+        text += f"   lowest rate / highest {middle:.2f}"
     return text
 
 
 def missing_lines(missing: Mapping[str, str]) -> Iterator[str]:
-    """The peers that are not there, a line for each reason."""
+    """Yield the missing peers, a line for each reason."""
     for reason in dict.fromkeys(missing.values()):
         names = "; ".join(name for name, why in missing.items() if why == reason)
         yield f"missing: {names}: {reason}"

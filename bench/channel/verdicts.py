@@ -1,4 +1,4 @@
-"""Goals held against what was measured: ipckit's best, the best of the others, and the ratio."""
+"""Compare the results with the goals: ipckit's best, the peers' best, and the ratio."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Verdict:
     """One goal in one place.
 
     Attributes:
-        ours: the name and the figures of ipckit; None if there are none.
-        peer: the same of the best of those that it is held against.
+        ours: the name and figures of ipckit's best lane; None if there are none.
+        peer: the same for the best peer.
     """
 
     goal: Goal
@@ -34,14 +34,14 @@ class Verdict:
 
     @property
     def ratio(self) -> float | None:
-        """The median of ipckit over that of the peer."""
+        """The median of ipckit divided by the peer's."""
         if self.ours is None or self.peer is None or self.peer[1].median == 0:
             return None
         return self.ours[1].median / self.peer[1].median
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; None if that was not measured."""
+        """Whether the goal is reached; None if it was not measured."""
         ratio = self.ratio
         if ratio is None:
             return None
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def best(row: Row, cells: Iterable[Cell], place: Place) -> Figure | None:
-    """The cell with the best median in a place."""
+    """Return the figure with the best median in a place."""
     figures = [
         (cell.name, cell.summaries[place])
         for cell in cells
@@ -62,12 +62,12 @@ def best(row: Row, cells: Iterable[Cell], place: Place) -> Figure | None:
 
 
 def verdicts(row: Row, cells: Sequence[Cell], ours: str) -> Iterator[Verdict]:
-    """Each goal of a row, in each place where anything was measured.
+    """Yield each goal of a row, for each place with results.
 
     Args:
         row: the row.
         cells: its cells.
-        ours: what the names of ipckit's own lanes begin with.
+        ours: the prefix of the names of ipckit's own lanes.
     """
     for place in PLACES:
         if best(row, cells, place) is None:

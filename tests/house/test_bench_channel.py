@@ -190,7 +190,7 @@ def test_without_the_channel_the_peers_are_shown_and_nothing_is_judged() -> None
     assert (verdict.ratio, verdict.reached) == (None, None)
     line = table.goal_line(verdict)
     assert "peer" in line
-    assert "no figure of ipckit" in line
+    assert "no figure for ipckit" in line
 
 
 def test_each_place_is_judged_by_its_own_figures() -> None:
@@ -230,7 +230,7 @@ def test_a_row_shows_the_best_first_and_names_what_failed() -> None:
     title, first, second, *rest = table.row_lines(RATE, cells)
     assert title == "rate"
     assert "fast" in first
-    assert "least served over most 0.70" in first
+    assert "lowest rate / highest 0.70" in first
     assert "slow" in second
     assert "3 kept, 0 dropped" in second
     assert "broken" in rest[0]

@@ -85,9 +85,9 @@ except NoProbe as error:
     ("code", "expected"),
     [
         (GOES_WELL, True),
-        (HANGS, "hung: nothing for 0 s"),
+        (HANGS, "hung: no result for 0 s"),
         (DIES, "a process died"),
-        (RAISES, "Garbled: message 0 should have come, and 7 came"),
+        (RAISES, "Garbled: expected message 0, got 7"),
     ],
     ids=["goes well", "hangs", "dies", "raises"],
 )
@@ -98,4 +98,4 @@ def test_a_crew_ends_and_says_how(code: str, expected: object) -> None:
 
 def test_the_probe_is_compiled_or_says_what_it_needs(tmp_path: Path) -> None:
     with Child(PROBE, BENCH, str(tmp_path)) as child:
-        assert child.result == (True, "a C compiler is needed: gcc")
+        assert child.result == (True, "no C compiler found: install gcc")

@@ -166,8 +166,8 @@ def test_bad_lines_of_structs(kind: Kind, queue: Any, scripts: Scripts) -> None:
     bad = [
         (b"amy", "'amy' is not name,age"),
         (b"", "'' is not name,age"),
-        (b"amy,", "the age is no integer"),
-        (b"amy,x", "the age is no integer"),
+        (b"amy,", "the age is not an integer"),
+        (b"amy,x", "the age is not an integer"),
         (b"amy,2147483648", "2147483648"),
         (b"x" * 33 + b",1", "32"),
         (b"a\0b,1", "NUL"),

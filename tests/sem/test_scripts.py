@@ -135,7 +135,7 @@ def test_what_cannot_be_done_is_one_line(kind: Kind, scripts: Scripts) -> None:
     fails(long, "1,021 bytes", "1,020")
     fails(full, "full" if kind.sysv else "the semaphore is 0")
     fails(late, "full for 0.01 s" if kind.sysv else "0 for 0.01 s")
-    fails(other, "for 1 lines and not 2")  # and removes nothing
+    fails(other, "holds 1 lines, not 2")  # and removes nothing
     fails(gone, os.strerror(errno.ENOENT))
     fails(directory, os.strerror(errno.EISDIR))
     quiet(got, b"short\n")
@@ -150,7 +150,7 @@ def test_what_cannot_be_done_is_one_line(kind: Kind, scripts: Scripts) -> None:
 
 
 def test_memory_that_is_no_buffer_is_refused_and_stays(kind: Kind, scripts: Scripts) -> None:
-    for size, words in ((1, "bytes"), (5000, "no buffer of lines")):
+    for size, words in ((1, "bytes"), (5000, "not a buffer of lines")):
         with kind.memory.create(kind.where, size=size) as memory:
             for done in scripts.run_all(
                 [kind.produce, *kind.here, "--remove"], [kind.consume, *kind.here, "--create"]
@@ -454,7 +454,7 @@ def test_a_philosopher_who_is_killed_leaves_his_forks_to_the_others(scripts: Scr
     victim = seated(process)[2]
     wait_blocked(victim, "semop", "clock_nanosleep")
     os.kill(victim, signal.SIGKILL)
-    fails(ended(process), "philosopher 2 did not come to the end")
+    fails(ended(process), "philosopher 2 did not finish")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -526,11 +526,11 @@ def test_what_is_no_table(scripts: Scripts, ns: Namespace) -> None:
         ([write, "missing.csv", "a.dat"], "No such file"),
         ([write, "good.csv", "there.dat"], "exists"),
         ([write, "good.csv", "none/a.dat"], "No such file"),
-        ([write, "good.csv", "a.dat", "--update", "amy", "old"], "no integer"),
-        ([write, "there.dat", "--update", "amy", 1], "nobody of the name 'amy'"),
+        ([write, "good.csv", "a.dat", "--update", "amy", "old"], "not an integer"),
+        ([write, "there.dat", "--update", "amy", 1], "no record with the name 'amy'"),
         ([write, "missing.dat", "--update", "amy", 1], "No such file"),
         ([write, "odd.dat", "--update", "amy", 1], "37"),
-        (["mmap_read.py", "odd.dat"], "no whole number of records"),
+        (["mmap_read.py", "odd.dat"], "not a whole number of records"),
         (["mmap_read.py", "empty.dat"], "0 bytes"),
         (["mmap_read.py", "missing.dat"], "No such file"),
         (["mmap_read.py", "fifo"], "no regular file"),
@@ -567,7 +567,7 @@ def test_watch_ends_where_the_file_is_replaced_or_cut(scripts: Scripts, ns: Name
     # Within its last page: a touch of what was cut off is no SIGBUS, which could come first.
     os.truncate(paths[1], 36)
     status, out, error = rest(second)
-    fails(Done([], status, out, error), "was cut")
+    fails(Done([], status, out, error), "was truncated")
 
 
 def test_ctrl_c_ends_a_watch_of_a_file_quietly(scripts: Scripts, ns: Namespace) -> None:

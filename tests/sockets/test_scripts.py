@@ -382,7 +382,7 @@ def test_udp_shows_truncation_and_empty_datagrams(sockets: Any) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode().splitlines() == [
         "5 bytes: hello",
-        "0 bytes: an empty datagram, which is no end",
+        "0 bytes: an empty datagram, not an end",
         "8 bytes: hello wo",
         "4 bytes: ?[2J",
     ]
@@ -391,7 +391,7 @@ def test_udp_shows_truncation_and_empty_datagrams(sockets: Any) -> None:
     said = [line.partition(": ")[2] for line in ended.stdout.decode().splitlines()]
     assert said == [
         "5 bytes: hello",
-        "0 bytes: an empty datagram, which is no end",
+        "0 bytes: an empty datagram, not an end",
         "11 bytes, cut to 8 (MSG_TRUNC): hello wo",
         "4 bytes: ?[2J",
     ]
@@ -404,7 +404,7 @@ def test_udp_client_shows_truncation_of_its_own(sockets: Any) -> None:
     )
     assert done.stdout.decode().splitlines() == [
         "5 bytes, cut to 3 (MSG_TRUNC): hel",
-        "0 bytes: an empty datagram, which is no end",
+        "0 bytes: an empty datagram, not an end",
         "3 bytes: you",
     ]
     server.ctrl_c()
@@ -418,4 +418,4 @@ def test_udp_sees_that_a_port_is_unreachable(sockets: Any) -> None:
         silent = sockets.run("udp_echo_client.py", "--port", port, "--timeout", 0.1, "hello")
         fails(silent, "nothing came back", str(port))
     done = sockets.run("udp_echo_client.py", "--port", port, "hello")
-    fails(done, f"nobody listens on udp 127.0.0.1:{port}", "ICMP", "unreachable")
+    fails(done, f"no process listens on udp 127.0.0.1:{port}", "ICMP", "unreachable")

@@ -125,7 +125,7 @@ def test_a_room_of_many(sockets: Any, enter: Any) -> None:
     carl.kill()
     assert ann.line() == "* carl has left\n"
     again = enter(server, "ann")
-    fails(again.end(), "there is a ann here already")
+    fails(again.end(), "the name ann is already taken")
     server.ctrl_c()
     assert well(ann) == ["* the room is closed"]
 
@@ -152,7 +152,7 @@ def test_a_slow_member_is_put_out_and_not_the_room(sockets: Any, enter: Any) -> 
         while True:
             loud.sendall(text.encode() + b"\n")
             heard = watcher.line()
-            if heard == "* slow does not read, and is put out\n":
+            if heard == "* slow does not read, and is removed\n":
                 break
             assert heard == f"loud: {text}\n"
         loud.sendall(b"still here\n")
@@ -166,7 +166,7 @@ def test_a_line_without_an_end_is_refused(sockets: Any, enter: Any) -> None:
         rude.sendall(b"rude\n")
         bob = enter(server, "bob", "bob", "rude")
         rude.sendall(bytes(10_000))
-        assert bob.line() == "* rude said too much, and is put out\n"
+        assert bob.line() == "* rude sent too long a line, and is removed\n"
     server.ctrl_c()
 
 
@@ -454,7 +454,7 @@ def test_an_activated_server_is_started_by_its_first_client(sockets: Any, ns: Na
         listens, ends = server.line(), server.stdout
         ping(client)  # as long as somebody is there it stays
     assert listens.startswith(f"serving web: <UnixListener UNIX socket {path}")
-    assert ends.readline() == b"nobody came for 0.1 s\n"
+    assert ends.readline() == b"no client for 0.1 s\n"
     assert server.end().returncode == 0
     path.unlink()  # which systemd made
     fails(sockets.run("activated_server.py"), "nothing was inherited")
