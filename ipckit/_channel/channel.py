@@ -72,6 +72,8 @@ class Channel(ChannelObject[T]):
     makes no sense is `Corrupt`.
     """
 
+    _factories = "Channel.create, open, open_or_create, anonymous or from_fd"
+
     _passed_as = "Channel"
 
     if TYPE_CHECKING:

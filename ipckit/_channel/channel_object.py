@@ -25,6 +25,7 @@ from ipckit._channel.in_place import Layout, Loan, View
 from ipckit._channel.options import SPIN, check_options
 from ipckit._channel.results import errno_error, ring_error, undecodable
 from ipckit._core import processes
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import (
     Descriptor,
@@ -423,7 +424,7 @@ class ChannelObject(native.ChannelBase, Handle, Generic[T]):
     @classmethod
     def _opened(cls, memory: Descriptor, *args: Any, **options: Any) -> Channel[Any]:
         try:
-            return cast("Channel[Any]", cls(memory, *args, **options))
+            return cast("Channel[Any]", construct(cls, memory, *args, **options))
         except BaseException:
             memory.close()
             raise

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ipckit._core.arguments import int_argument
+from ipckit._core.construct import FactoryMade
 from ipckit._core.public import public
 from ipckit.errors import ClosedHandle, InvalidArgument, LayoutMismatch, NotFound, one_line
 
@@ -67,7 +68,7 @@ class Waiting(Protocol):
 
 
 @public("ipckit")
-class Handle(ABC):
+class Handle(metaclass=FactoryMade):
     """What all handles share: ownership, `with`, closing, unlinking, pickling.
 
     Leaving a ``with`` block closes the handle, and unlinks the object if and

@@ -43,6 +43,8 @@ class PosixMessageQueue(PosixQueueObject[T]):
     See mq_overview(7).
     """
 
+    _factories = "PosixMessageQueue.create, open, open_or_create or from_fd"
+
     _passed_as = "PosixMessageQueue"
 
     def send(self, value: T, priority: int = 0, *, timeout: float | None = None) -> None:

@@ -14,6 +14,7 @@ import posix_ipc
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import handed_over
 from ipckit._core.handle import Capabilities, checked_mode
@@ -180,7 +181,7 @@ class PosixQueueObject(MessageQueue[T]):
             raise create_error(exc, wanted, max_messages, max_size) from None
         try:
             os.fchmod(made.number, mode)
-            return _public(cls(made, wanted, type, owner=True))
+            return _public(construct(cls, made, wanted, type, owner=True))
         except BaseException:
             made.close()
             with suppress(*PEER_ERRORS):  # another process may have unlinked it
@@ -248,7 +249,7 @@ class PosixQueueObject(MessageQueue[T]):
         try:
             if unpickles(type):
                 trust.check_file(found.number, op="mq_open", target=describe(wanted))
-            return _public(cls(found, wanted, type, owner=False, owner_uid=owner_uid))
+            return _public(construct(cls, found, wanted, type, owner=False, owner_uid=owner_uid))
         except BaseException:
             found.close()
             raise
@@ -356,7 +357,7 @@ class PosixQueueObject(MessageQueue[T]):
         name = name_of(fd)
         return handed_over(
             WaitedDescriptor(fd, owned=False),
-            lambda queue: _public(cls(queue, name, type, owner=False)),
+            lambda queue: _public(construct(cls, queue, name, type, owner=False)),
         )
 
     # -- facts -------------------------------------------------------------------------------------

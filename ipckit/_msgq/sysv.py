@@ -42,6 +42,8 @@ class SysVMessageQueue(SysVQueueObject[T]):
     See sysvipc(7), msgget(2), msgop(2) and msgctl(2).
     """
 
+    _factories = "SysVMessageQueue.create, open, open_or_create or from_id"
+
     def send(self, value: T, mtype: int | None = None, *, timeout: float | None = None) -> None:
         """Put one message at the end of the queue.
 

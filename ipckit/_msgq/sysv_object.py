@@ -11,6 +11,7 @@ import sysv_ipc
 
 import ipckit._native as native
 from ipckit._core.bindings import PEER_ERRORS, errno_of
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Capabilities, checked_mode
 from ipckit._core.limits import described, sysctl
@@ -125,7 +126,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         queue, wanted = cls._make(None if key is None else Key(key), mode)
         self: Any = None
         try:
-            self = cls(queue, wanted, type, owner=True)
+            self = construct(cls, queue, wanted, type, owner=True)
             if max_bytes is not None:
                 self.max_bytes = max_bytes
         except BaseException:
@@ -195,7 +196,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
                     raise
                 if not any(permitted(wanted, right) for right in _EITHER_RIGHT):
                     raise QUEUES.denied(queue, target, op="msgget") from None
-            return _public(cls(queue, wanted, type, owner=False, owner_uid=owner_uid))
+            return _public(construct(cls, queue, wanted, type, owner=False, owner_uid=owner_uid))
 
     @overload
     @classmethod
@@ -299,7 +300,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         found, key = QUEUES.given(id)
         if unpickles(type):
             trust.check_sysv(found, op="msgctl", target=QUEUES.named(id, key))
-        return _public(cls(id, key, type, owner=False, owner_uid=owner_uid))
+        return _public(construct(cls, id, key, type, owner=False, owner_uid=owner_uid))
 
     # -- facts -------------------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import ContextDecorator, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import ipckit._native as native
+from ipckit._core.construct import FactoryMade, construct
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._native import SemOp
@@ -105,7 +106,7 @@ class Block(Held, ContextDecorator):
 
 
 @public("ipckit.sem")
-class Primitive(ABC):
+class Primitive(metaclass=FactoryMade):
     """What is built from one semaphore set: making and finding it, and letting go of it.
 
     ``with`` takes the lock and gives it back where the thing is a lock; `close` and `unlink` are
@@ -113,6 +114,10 @@ class Primitive(ABC):
     """
 
     kind: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._factories = f"{cls.__name__}.create, open, open_or_create or from_id"
 
     def __init__(self, semaphores: SysVSemaphoreSet) -> None:
         self.semaphores = semaphores
@@ -144,7 +149,7 @@ class Primitive(ABC):
     @classmethod
     def _held(cls, semaphores: SysVSemaphoreSet) -> Self:
         try:
-            return cls(semaphores)
+            return construct(cls, semaphores)
         except BaseException:
             with semaphores:  # which unlinks it if it was made here
                 raise
@@ -171,7 +176,7 @@ class Primitive(ABC):
             target = semaphores._target
             semaphores.close()
             raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=target)
-        return cls(semaphores)
+        return construct(cls, semaphores)
 
     @property
     def key(self) -> Key | None:
@@ -201,7 +206,7 @@ class Primitive(ABC):
         return f"<{type(self).__name__} {self.semaphores!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.semaphores,))
+        return (construct, (type(self), self.semaphores))
 
 
 _LOCK: Final = (SemOp(0, -1, undo=True), SemOp(1, +1))

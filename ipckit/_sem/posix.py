@@ -13,6 +13,7 @@ import posix_ipc
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.descriptors import Descriptor, name_descriptors
 from ipckit._core.files import LEASED, SHM, open_file, shm_error
@@ -56,6 +57,8 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
 
     See sem_overview(7).
     """
+
+    _factories = "PosixSemaphore.create, open or open_or_create"
 
     caps = Capabilities(
         pollable=False,
@@ -198,7 +201,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
             if mode is not None:
                 os.fchmod(fd, mode)
             mapping = native.mmap(fd, 0, status.st_size, _PROT_READ_WRITE, _MAP_SHARED)
-            self = cls(mapping, name, status.st_ino, owner=owner)
+            self = construct(cls, mapping, name, status.st_ino, owner=owner)
             try:
                 _ = self.value  # Corrupt for 32 bytes that are no semaphore's
                 if trust is not None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import ipckit._native as native
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Capabilities, Handle, checked_mode
 from ipckit._core.making import PATIENCE, find_or_make
@@ -51,6 +52,8 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
 
     See semget(2), semop(2) and semctl(2).
     """
+
+    _factories = "SysVSemaphoreSet.create, open, open_or_create or from_id"
 
     _table = SETS
     caps = Capabilities(
@@ -104,7 +107,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
             break
         self: Self | None = None
         try:
-            self = cls(set_id, len(wanted_values), wanted, owner=True)
+            self = construct(cls, set_id, len(wanted_values), wanted, owner=True)
             initialise(set_id, wanted_values)
             if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
                 self.chmod(mode)
@@ -140,7 +143,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
                 await_initialised(set_id, deadline)
             except Removed:
                 continue  # between two calls; the key leads to another one, or to none
-            return cls(set_id, count, wanted, owner=False)
+            return construct(cls, set_id, count, wanted, owner=False)
 
     @classmethod
     def open_or_create(
@@ -195,7 +198,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
         set_id = get_set(key, 0, 0)
         found = SETS.present(set_id, key)
         trust.check_sysv(found, op="semget", target=SETS.named(set_id, key))
-        self = cls(set_id, found.nsems, key, owner=False)
+        self = construct(cls, set_id, found.nsems, key, owner=False)
         try:
             if len(self) != len(values):
                 message = f"the set has {len(self)} semaphores, and {len(values)} are wanted"
@@ -226,7 +229,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
             InvalidArgument: `id` is negative or above 2**31 - 1.
         """
         found, key = SETS.given(id)
-        return cls(id, found.nsems, key, owner=False)
+        return construct(cls, id, found.nsems, key, owner=False)
 
     # -- operations --------------------------------------------------------------------------------
 

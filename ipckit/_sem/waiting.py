@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final, Self
 
 import ipckit._native as native
+from ipckit._core.construct import construct
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._native import SemOp
@@ -289,7 +290,7 @@ class Barrier(Primitive):
         if not 1 <= parties <= highest:
             message = f"parties is {parties}; it takes 1 to {highest}"
             raise InvalidArgument(message, errno=errno.EINVAL)
-        return cls(SysVSemaphoreSet.create(key, [1, 0, 0, 0, 0, 0, parties], mode=mode))
+        return construct(cls, SysVSemaphoreSet.create(key, [1, 0, 0, 0, 0, 0, parties], mode=mode))
 
     @property
     def parties(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import ipckit._native as native
+from ipckit._core.construct import construct
 from ipckit._core.descriptors import Descriptor, identity, name_descriptors
 from ipckit._core.directory_entry import unlink_path
 from ipckit._core.files import LEASED, absolute, open_file, unlink_own
@@ -48,6 +49,8 @@ class MappedFile(Memory):
 
     See mmap(2).
     """
+
+    _factories = "MappedFile.create, open or anonymous"
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class MappedFile(Memory):
             os.fchmod(fd, mode)
             allocate(fd, wanted, _describe(text))
             mapping = map_file(fd, wanted, READ_WRITE, SHARED, _describe(text))
-            return cls(mapping, text, "r+", 0, file, owner=True)
+            return construct(cls, mapping, text, "r+", 0, file, owner=True)
         except BaseException:
             unlink_own(text, file)
             raise
@@ -157,7 +160,7 @@ class MappedFile(Memory):
             mapping = map_file(
                 fd, wanted, protection, flags, _describe(text), offset=offset, hint=_LESS[mode]
             )
-            return cls(mapping, text, mode, offset, identity(fd), owner=False)
+            return construct(cls, mapping, text, mode, offset, identity(fd), owner=False)
         finally:
             found.close()
 
@@ -174,7 +177,7 @@ class MappedFile(Memory):
         """
         flags = SHARED | mmap.MAP_ANONYMOUS
         mapping = map_file(-1, checked_size(size), READ_WRITE, flags, _describe(None))
-        return cls(mapping, None, "r+", 0, (0, 0), owner=False)
+        return construct(cls, mapping, None, "r+", 0, (0, 0), owner=False)
 
     # -- facts and changes -------------------------------------------------------------------------
 

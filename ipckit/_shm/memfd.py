@@ -8,6 +8,7 @@ import fcntl
 import os
 from typing import Any, Final, Self
 
+from ipckit._core.construct import construct
 from ipckit._core.descriptors import (
     Descriptor,
     checked_fd,
@@ -54,6 +55,8 @@ class MemFd(Memory):
     See memfd_create(2).
     """
 
+    _factories = "MemFd.create or from_fd"
+
     _passed_as = "MemFd"
 
     _descriptor: Descriptor
@@ -97,7 +100,7 @@ class MemFd(Memory):
         try:
             allocate(made.number, wanted, _describe(label))
             fcntl.fcntl(made.number, fcntl.F_ADD_SEALS, seals & ~_LATE)
-            self = cls(made, label, readonly=False, fresh=True)
+            self = construct(cls, made, label, readonly=False, fresh=True)
             if seals & _LATE:
                 self.seal(seals & _LATE)
         except BaseException:
@@ -149,7 +152,7 @@ class MemFd(Memory):
             access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
             readonly = bool(found & _UNWRITABLE) or access == os.O_RDONLY
         lent = Descriptor(fd, owned=False)
-        return handed_over(lent, lambda memory: cls(memory, label, readonly=readonly))
+        return handed_over(lent, lambda memory: construct(cls, memory, label, readonly=readonly))
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import posix_ipc
 
 from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.construct import construct
 from ipckit._core.creator_mark import mark
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import (
@@ -57,6 +58,8 @@ class PosixSharedMemory(Memory):
 
     See shm_overview(7).
     """
+
+    _factories = "PosixSharedMemory.create, open, open_or_create or from_fd"
 
     _passed_as = "PosixSharedMemory"
 
@@ -109,7 +112,7 @@ class PosixSharedMemory(Memory):
             mark(made.number, wanted[1:])
             os.fchmod(made.number, mode)
             allocate(made.number, wanted_size, _describe(wanted), _FULL)
-            return cls(made, wanted, owner=True, readonly=False)
+            return construct(cls, made, wanted, owner=True, readonly=False)
         except BaseException:
             made.close()
             unlink_own(SHM + wanted, file)
@@ -144,7 +147,7 @@ class PosixSharedMemory(Memory):
             if trust is not None:
                 trust.check_file(found.number, op="shm_open", target=_describe(name))
             _await_size(found.number, name, deadline)
-            return cls(found, name, owner=False, readonly=readonly)
+            return construct(cls, found, name, owner=False, readonly=readonly)
         except BaseException:
             found.close()
             raise
@@ -220,7 +223,7 @@ class PosixSharedMemory(Memory):
             raise InvalidArgument(message, errno=errno.EINVAL, target=_describe(name))
         return handed_over(
             Descriptor(fd, owned=False),
-            lambda memory: cls(memory, name, owner=False, readonly=readonly),
+            lambda memory: construct(cls, memory, name, owner=False, readonly=readonly),
         )
 
     # -- facts and changes -------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 import ipckit._native as native
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import checked_mode
 from ipckit._core.limits import described, soft_limit, sysctl
@@ -40,6 +41,8 @@ class SysVSharedMemory(SysVObject, Memory):
 
     See shmget(2), shmop(2) and shmctl(2).
     """
+
+    _factories = "SysVSharedMemory.create, open, open_or_create or from_id"
 
     _table = SEGMENTS
 
@@ -93,7 +96,8 @@ class SysVSharedMemory(SysVObject, Memory):
                 native.shm_set(segment, *_owner_of(segment), mode)
             if unlink_after_attach:
                 _remove_segment(segment)
-            return cls(
+            return construct(
+                cls,
                 segment,
                 None if unlink_after_attach else wanted,
                 mapping,
@@ -160,7 +164,7 @@ class SysVSharedMemory(SysVObject, Memory):
                 )
             except Removed:
                 continue  # between the two calls; the key leads to another one, or to none
-            return cls(segment, wanted, mapping, owner=False)
+            return construct(cls, segment, wanted, mapping, owner=False)
 
     @classmethod
     def open_or_create(
@@ -210,7 +214,7 @@ class SysVSharedMemory(SysVObject, Memory):
         segment = _get(key, 0, 0)
         target = SEGMENTS.named(segment, key)
         trust.check_sysv(SEGMENTS.present(segment, key), op="shmget", target=target)
-        return cls(segment, key, _attach(segment, target), owner=False)
+        return construct(cls, segment, key, _attach(segment, target), owner=False)
 
     @classmethod
     def from_id(
@@ -240,7 +244,7 @@ class SysVSharedMemory(SysVObject, Memory):
         mapping = _attach(
             id, SEGMENTS.named(id, key), readonly=readonly, address=address, round_down=round_down
         )
-        return cls(id, key, mapping, owner=False)
+        return construct(cls, id, key, mapping, owner=False)
 
     # -- facts and changes -------------------------------------------------------------------------
 

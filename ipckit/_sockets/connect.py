@@ -7,6 +7,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final, Literal, overload
 
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import name_descriptors
 from ipckit._core.public import public
@@ -56,7 +57,7 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
     try:
         for sock in (first, second):
             _unlimited(sock)
-        return UnixSocket(first), UnixSocket(second)
+        return construct(UnixSocket, first), construct(UnixSocket, second)
     except BaseException:
         first.close()
         second.close()
@@ -100,7 +101,7 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
         raise
     sock = wrapped(raw.detach(), number)
     try:
-        made = UnixSocket(sock)
+        made = construct(UnixSocket, sock)
         made._label = f"connection to {describe(where)}"  # noqa: SLF001 - its own kind
         return made  # noqa: TRY300 - an exception here too closes the socket
     except BaseException:

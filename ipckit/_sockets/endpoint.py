@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ipckit._core.construct import construct
 from ipckit._core.descriptors import checked_fd, duplicate_for_child, reopened
 from ipckit._core.directory_entry import unlink_path
 from ipckit._core.handle import Capabilities, Handle
@@ -109,7 +110,7 @@ class Endpoint(Handle):
 
     @classmethod
     def _adopted(cls, sock: socket.socket) -> Self:
-        return cls(sock)
+        return construct(cls, sock)
 
     @property
     def kind(self) -> Kind:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import ipckit._native as native
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import name_descriptors
 from ipckit._core.directory_entry import directory_of, unlink_path
@@ -58,6 +59,8 @@ class UnixListener(Endpoint):
     once: such a connection is accepted like any other, and its first `receive` is the end.
     """
 
+    _factories = "listen or from_fd"
+
     _passed_as = "UnixListener"
 
     def __init__(
@@ -77,7 +80,7 @@ class UnixListener(Endpoint):
         if not is_listening(sock):
             message = f"descriptor {sock.fileno()} does not listen"
             raise InvalidArgument(message, errno=errno.EINVAL, op="from_fd")
-        return cls(sock)
+        return construct(cls, sock)
 
     @property
     def allow_uids(self) -> frozenset[int] | None:
@@ -131,7 +134,7 @@ class UnixListener(Endpoint):
         sock = wrapped(number, TYPES[self._kind])
         try:
             if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
-                made = UnixSocket(sock)
+                made = construct(UnixSocket, sock)
                 made._label = f"connection of {self._label}"  # noqa: SLF001 - its own kind
                 return made
         except BaseException:

@@ -41,6 +41,8 @@ class UnixSocket(Messages):
     `listen`. See unix(7).
     """
 
+    _factories = "pair, connect, UnixListener.accept or from_fd"
+
     _passed_as = "UnixSocket"
 
     def __init__(

@@ -8,9 +8,10 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ipckit._text import in_json, one_line
 
 from ipckit import NotFound
+from ipckit._cli.output import in_json
+from ipckit.errors import one_line
 
 # Line ends, C0, DEL, C1, line and paragraph separators, bidirectional controls, without width,
 # ignorable, a lone surrogate, not assigned.

@@ -30,9 +30,9 @@ from ipckit import (
     Struct,
     Timeout,
     WouldBlock,
-    _msgq_posix,
     _native,
 )
+from ipckit._msgq import posix
 from ipckit.msgq import PosixMessageQueueAttributes
 from ipckit.testing import Sandbox
 
@@ -467,7 +467,7 @@ def test_a_wait_is_one_native_call(
             calls.append(name)
             return getattr(_native, name)(*args)
 
-        monkeypatch.setattr(_msgq_posix, name, counted)
+        monkeypatch.setattr(posix, name, counted)
     other = os.dup(queue.fileno())
     for _ in range(2):  # the second goes to sleep without looking
         with meanwhile(("mq_timedreceive", "poll"), lambda: sent(other, b"x", 0, 0)):

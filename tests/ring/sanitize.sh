@@ -1,5 +1,5 @@
 #!/bin/sh
-# tests/unit and tests/contract over an extension built with ASan and UBSan, in a copy of the tree.
+# The tests of calls in one process over an extension built with ASan and UBSan, in a copy of the tree.
 # Called by `make sanitize`; BIN is the absolute path of the virtual environment's bin directory.
 set -eu
 : "${BIN:?run make sanitize}"
@@ -28,8 +28,9 @@ export LD_PRELOAD ASAN_OPTIONS UBSAN_OPTIONS PYTHONMALLOC PYTHONPATH
 "$BIN/python" -c 'import ipckit._native as n, os; assert n.__file__.startswith(os.getcwd() + "/")'
 # Left out: what runs mypy or whole test runs of its own, and nothing of the extension.
 status=0
-"$BIN/python" -m pytest -q -p no:cacheprovider -m "not soak" --ignore tests/house/test_stubs.py \
-    --ignore tests/unit/test_fixtures.py ${@:-tests/unit tests/contract} || status=$?
+"$BIN/python" -m pytest -q -p no:cacheprovider -m "not soak" ${@:-tests/core tests/payload \
+    tests/testing tests/*/test_contract*.py tests/shm/test_processes.py tests/sockets/test_framing.py} \
+    || status=$?
 for report in "$copy"/report.*; do
     [ -e "$report" ] || continue
     LD_PRELOAD='' cat "$report"

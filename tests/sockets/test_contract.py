@@ -35,12 +35,12 @@ from ipckit import (
     UnixListener,
     UnixSocket,
     WouldBlock,
-    _unix_listener,
     connect,
     inherited,
     listen,
     pair,
 )
+from ipckit._sockets import listener as listener_module
 from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
     ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = ns.path()
-    probe, probes = _unix_listener._refused, 0
+    probe, probes = listener_module._refused, 0
 
     def listen_at_the_second(where: Path, kind: Any) -> bool:
         nonlocal probes
@@ -382,7 +382,7 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
         fcntl.flock(held, fcntl.LOCK_EX)
         with socket.socket(socket.AF_UNIX) as late, monkeypatch.context() as patch:
             late.bind(str(path))
-            patch.setattr(_unix_listener, "_refused", listen_at_the_second)
+            patch.setattr(listener_module, "_refused", listen_at_the_second)
             with pytest.raises(AlreadyExists):  # it was made just now: its owner may be slow
                 listen(path)
         os.utime(path, (0, 0))
