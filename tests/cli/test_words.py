@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ipckit._text import one_line
 
 from ipckit._cli import output as cli
 from ipckit._cli.commands.gc import _Age
-from ipckit.errors import InvalidArgument, NotFound
+from ipckit.errors import InvalidArgument, NotFound, one_line
 from ipckit.inventory import KINDS, IpcObject, Kind
 
 

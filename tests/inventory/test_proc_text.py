@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ipckit._core import blocked_calls
+from ipckit._core.blocked_calls import Wait
 from ipckit._inventory import elf
 from ipckit._inventory import proc_text as parse
-from ipckit._inventory.proc_text import UnixRow, Wait
+from ipckit._inventory.proc_text import UnixRow
 
 STAT = (
     "{pid} ({name}) {state} 1 7 7 0 -1 {flags} 10 0 0 0 1 2 0 0 20 0 {threads} 0 {start} "
@@ -129,12 +131,12 @@ TAIL = " 0x7ffc8ad47468 0x7ff386e573d3"
 def test_who_waits_is_seen_in_the_arguments_of_a_call(
     machine: str, line: str, wait: Wait | None
 ) -> None:
-    assert parse.waits(line + TAIL + "\n" if wait else line + "\n", machine) == wait
+    assert blocked_calls.waits(line + TAIL + "\n" if wait else line + "\n", machine) == wait
 
 
 def test_a_thread_that_runs_waits_for_nothing() -> None:
-    assert parse.waits("running\n", "x86_64") is None
-    assert parse.waits("", "x86_64") is None
+    assert blocked_calls.waits("running\n", "x86_64") is None
+    assert blocked_calls.waits("", "x86_64") is None
 
 
 UNIX = b"""\
