@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ipckit import inventory
-from ipckit._cli.output import ObjectType, resolve
+from ipckit._cli.address import ObjectType, resolve
 from ipckit._cli.payload import struct_asked_for
 from ipckit.errors import InvalidArgument, NotFound
 from ipckit.inventory import IpcObject

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from ipckit._cli.output import human
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,6 +13,30 @@ if TYPE_CHECKING:
 _VALUES_SHOWN: Final = 8
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people, in its largest unit: ``45s``, ``12m``, ``3h``, ``8d``; "" for None."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def human(size: int | None) -> str:
+    """A number of bytes for people: ``8192``, ``16K``, ``1.5M``; "" for None."""
+    if size is None:
+        return ""
+    value = float(size)
+    for unit in ("", "K", "M", "G"):
+        if value < 1024 * 10 and value != int(value) and unit:
+            return f"{value:.1f}{unit}"
+        if value < 1024 * 10:
+            return f"{value:.0f}{unit}"
+        value /= 1024
+    return f"{value:.1f}T"
 
 
 def counted(count: int, noun: str) -> str:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit._cli import limits_table
-from ipckit._cli import output as cli
+from ipckit._cli import limits_table, output
 from ipckit._cli.doctor import host
 from ipckit.errors import one_line
 
@@ -75,9 +74,9 @@ def test_a_question_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(cli.click, "confirm", lambda text, **_: asked.append(text))
-    with pytest.raises(cli.Refused):
-        cli.confirm("Remove shm:/a\x1b[2J\nb?", yes=False)
+    monkeypatch.setattr(output.click, "confirm", lambda text, **_: asked.append(text))
+    with pytest.raises(output.Refused):
+        output.confirm("Remove shm:/a\x1b[2J\nb?", yes=False)
     assert asked == ["Remove shm:/a\\x1b[2J\\nb?"]
 
 

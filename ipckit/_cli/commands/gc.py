@@ -10,18 +10,8 @@ import click
 
 from ipckit import inventory
 from ipckit._cli import words as show
-from ipckit._cli.output import (
-    DONE,
-    ERROR,
-    confirm,
-    duration,
-    human,
-    kinds_of,
-    kinds_option,
-    print_table,
-    say,
-    tell_unseen,
-)
+from ipckit._cli.address import kinds_of, kinds_option
+from ipckit._cli.output import DONE, ERROR, confirm, print_table, say, tell_unseen
 from ipckit.errors import InUse, NotFound
 
 if TYPE_CHECKING:
@@ -62,7 +52,7 @@ def _bytes(item: IpcObject) -> int:
 
 
 def _total(items: Sequence[IpcObject]) -> str:
-    freed = human(sum(map(_bytes, items)))
+    freed = show.human(sum(map(_bytes, items)))
     return f"{show.counted(len(items), 'object')}, {freed} bytes"
 
 
@@ -141,7 +131,9 @@ def _tell_rest(
     """Tell what stays although no process is known to hold it."""
     files = [item for item in chosen if item.state == "unknown" and not item.recognized]
     if files and creator_pid is None:
-        rows = [[item.address, item.owner, show.used(item), duration(item.age)] for item in files]
+        rows = [
+            [item.address, item.owner, show.used(item), show.duration(item.age)] for item in files
+        ]
         print_table(["FILE", "OWNER", "USED", "AGE"], rows, right="AGE")
         told = show.counted(len(files), "file")
         say(f"not ours to judge: {told} in /dev/shm; ipckit rm removes one that is named")
@@ -175,7 +167,7 @@ def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
             item.address,
             item.owner,
             show.used(item),
-            duration(item.age),
+            show.duration(item.age),
             *([item.state] if unknown else []),
             item.reason,
         ]

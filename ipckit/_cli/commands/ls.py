@@ -9,16 +9,8 @@ import click
 
 from ipckit import inventory
 from ipckit._cli import words as show
-from ipckit._cli.output import (
-    ascii_output,
-    duration,
-    human,
-    json_of,
-    kinds_of,
-    kinds_option,
-    print_table,
-    tell_unseen,
-)
+from ipckit._cli.address import kinds_of, kinds_option
+from ipckit._cli.output import ascii_output, json_of, print_table, tell_unseen
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
@@ -41,9 +33,9 @@ _COLUMNS: Final[Columns] = {
     "KEY": show.key,
     "OWNER": lambda item: item.owner,
     "MODE": show.mode,
-    "SIZE": lambda item: "" if item.size is None else human(item.size),
+    "SIZE": lambda item: "" if item.size is None else show.human(item.size),
     "USED": show.used,
-    "AGE": lambda item: duration(item.age),
+    "AGE": lambda item: show.duration(item.age),
     "STATE": lambda item: item.state,
     "WHY": lambda item: item.reason,
 }
@@ -58,7 +50,7 @@ _WIDE: Final[Columns] = {
     "MODE": show.mode,
     "SIZE": lambda item: "" if item.size is None else str(item.size),
     "USED": show.used,
-    "AGE": lambda item: duration(item.age),
+    "AGE": lambda item: show.duration(item.age),
     "CREATOR": lambda item: show.processes([item.creator] if item.creator else []),
     "LAST USERS": lambda item: show.processes(item.users),
     "HOLDERS": lambda item: show.processes(item.holders),

@@ -8,7 +8,8 @@ import click
 
 from ipckit import inventory
 from ipckit._cli import words as show
-from ipckit._cli.output import DONE, ERROR, OBJECT, REFUSED, asked_kinds, choose, confirm, say
+from ipckit._cli.address import OBJECT, asked_kinds, choose
+from ipckit._cli.output import DONE, ERROR, REFUSED, confirm, say
 from ipckit.errors import InUse, IpcError
 
 if TYPE_CHECKING:

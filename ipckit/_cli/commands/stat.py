@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit._cli import words as show
-from ipckit._cli.output import OBJECT, duration, print_json, resolve, say
+from ipckit._cli.address import OBJECT, resolve
+from ipckit._cli.output import print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
         yield "holder", show.process(holder)
     for name, when in item.times.items():
         yield name, show.clock(when)
-    yield "age", duration(item.age)
+    yield "age", show.duration(item.age)
     yield "state", item.state
     yield "why", item.reason
     for line in item.unseen:
