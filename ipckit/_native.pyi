@@ -93,6 +93,8 @@ MSG_INFO: Final[int]
 MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
+WAIT_MARK: Final[int]
+WAIT_RECEIVES: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
@@ -106,6 +108,7 @@ def msgrcv(
 ) -> Message[Any]: ...
 def msg_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def msg_set(id: int, uid: int, gid: int, mode: int, qbytes: int, /) -> None: ...
+def msg_remove(id: int, /) -> None: ...
 def msg_info(command: int, /) -> tuple[int, ...]: ...
 
 # native/queues/posix_mq.c
@@ -348,6 +351,7 @@ class PosixSemaphoreBase:
 
 CHANNEL_ARENA_START: Final[int]
 CHANNEL_TYPE_SIZE: Final[int]
+CHANNEL_MAGIC: Final[int]
 RING_OK: Final[int]
 RING_EMPTY: Final[int]
 RING_FULL: Final[int]

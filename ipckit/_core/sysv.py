@@ -165,6 +165,11 @@ class Table(Generic[S]):
         return from_errno(code, op=self.call, target=target)
 
 
+def table_of(cls: type[SysVObject]) -> Table[Any]:
+    """Return the kernel's table that has the objects of a class, such as `SysVMessageQueue`."""
+    return cls._table
+
+
 class SysVObject(Handle):
     """A handle on a System V object: its id and key, its owner and mode."""
 

@@ -81,7 +81,8 @@ ipckit_add_channel_file(PyObject *module)
         }
     }
     if (PyModule_AddIntConstant(module, "CHANNEL_ARENA_START", CHANNEL_ARENA_START) < 0
-        || PyModule_AddIntConstant(module, "CHANNEL_TYPE_SIZE", CHANNEL_TYPE_SIZE) < 0) {
+        || PyModule_AddIntConstant(module, "CHANNEL_TYPE_SIZE", CHANNEL_TYPE_SIZE) < 0
+        || PyModule_AddIntConstant(module, "CHANNEL_MAGIC", CHANNEL_MAGIC) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

@@ -45,8 +45,10 @@ typedef struct {
 /* So many pauses, then a look at signals: one may have come while the thread was not asleep. */
 #define PAUSES_BETWEEN_SIGNAL_CHECKS 20
 
-/* "ipck", read as a number. */
+/* The last two arguments of a sleep in a timed wait: "ipck" as a number, and the queue's id with a
+   bit that is set if the thread waits to receive. _core/blocked_calls.py reads them. */
 #define WAIT_MARK 0x6b637069UL
+#define WAIT_RECEIVES (1UL << 31)
 
 typedef struct {
     int64_t began;
@@ -72,12 +74,12 @@ would_block(const queue_call *call, ssize_t result)
     return result < 0 && errno == (call->receive ? ENOMSG : EAGAIN);
 }
 
-/* Sleeps, with two arguments more than the kernel looks at: /proc/PID/syscall shows them, so that
-   who waits for which queue can be seen here as it can in msgrcv itself. */
+/* Sleeps, with two arguments that the kernel ignores. /proc/PID/syscall shows them, so a tool sees
+   which queue the thread waits for, as it does for a thread in msgrcv. */
 static long
 pause_for(const queue_call *call, const struct timespec *nap)
 {
-    unsigned long which = (unsigned long)call->receive << 31 | (unsigned int)call->id;
+    unsigned long which = (call->receive ? WAIT_RECEIVES : 0) | (unsigned int)call->id;
     return syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0L, nap, NULL, WAIT_MARK, which);
 }
 
@@ -321,7 +323,9 @@ ipckit_add_sysv_msg(PyObject *module)
 {
     if (PyModule_AddIntMacro(module, MSG_NOERROR) < 0 || PyModule_AddIntMacro(module, MSG_EXCEPT) < 0
         || PyModule_AddIntMacro(module, MSG_COPY) < 0
-        || PyModule_AddIntMacro(module, IPC_NOWAIT) < 0) {
+        || PyModule_AddIntMacro(module, IPC_NOWAIT) < 0
+        || PyModule_AddIntMacro(module, WAIT_MARK) < 0
+        || PyModule_AddIntMacro(module, WAIT_RECEIVES) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

@@ -66,6 +66,23 @@ native_msg_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(msg_remove_doc,
+             "msg_remove(id, /)\n--\n\n"
+             "msgctl(2) with IPC_RMID: remove the queue, and wake every process that waits on it.");
+
+static PyObject *
+native_msg_remove(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int id;
+    if (ipckit_int_arg(arg, "id", &id) < 0) {
+        return NULL;
+    }
+    if (msgctl(id, IPC_RMID, NULL) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(msg_info_doc,
              "msg_info(command, /)\n--\n\n"
              "msgctl(2) with IPC_INFO or MSG_INFO: (highest used index, msgpool, msgmap, msgmax,\n"
@@ -94,6 +111,7 @@ native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 static PyMethodDef functions[] = {
     {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
     {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
+    {"msg_remove", native_msg_remove, METH_O, msg_remove_doc},
     {"msg_info", native_msg_info, METH_O, msg_info_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ipckit._cli import address, words
+from ipckit._cli import words
+from ipckit._cli.address import choose
 from ipckit._cli.commands.gc import _Age
 from ipckit.errors import InvalidArgument, NotFound, one_line
 from ipckit.inventory import KINDS, IpcObject, Kind
@@ -61,10 +62,10 @@ OBJECTS = [
     ],
 )
 def test_an_address_names_one_object(text: str, address: str) -> None:
-    found = address.choose(text, OBJECTS, KINDS)
+    found = choose(text, OBJECTS, KINDS)
     assert found.address == address
     # And what is shown names it again.
-    assert address.choose(found.address, OBJECTS, KINDS) is found
+    assert choose(found.address, OBJECTS, KINDS) is found
 
 
 @pytest.mark.parametrize(
@@ -73,19 +74,19 @@ def test_an_address_names_one_object(text: str, address: str) -> None:
 )
 def test_two_that_can_be_meant_are_both_named(text: str, choices: str) -> None:
     with pytest.raises(InvalidArgument, match=choices):
-        address.choose(text, OBJECTS, KINDS)
+        choose(text, OBJECTS, KINDS)
 
 
 def test_a_command_s_own_kinds_leave_one() -> None:
-    assert address.choose("5", OBJECTS, ["sysv-queue", "posix-queue"]).address == "q:5"
+    assert choose("5", OBJECTS, ["sysv-queue", "posix-queue"]).address == "q:5"
     with pytest.raises(InvalidArgument, match="not one of"):
-        address.choose("sem:/b", OBJECTS, ["sysv-queue"])
+        choose("sem:/b", OBJECTS, ["sysv-queue"])
 
 
 @pytest.mark.parametrize("text", ["q:6", "0x0", "key:0x0", "mq:/b", "24", "feed", "", "q:", "q:-1"])
 def test_what_is_not_there(text: str) -> None:
     with pytest.raises(NotFound, match="ipckit ls"):
-        address.choose(text, OBJECTS, KINDS)
+        choose(text, OBJECTS, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +118,13 @@ def test_ages_on_the_command_line(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("name", ["/a\x1b[31m\nb", "/\udcff", "/a\u202eb", "/\x9b"])
 def test_what_is_shown_of_a_name_names_it(name: str) -> None:
     objects = [item("posix-segment", 1, name=name), item("posix-segment", 2, name="/a")]
-    assert address.choose(f"shm:{name}", objects, KINDS) is objects[0]
-    assert address.choose(one_line(f"shm:{name}"), objects, KINDS) is objects[0]
-    assert address.choose(one_line(name), objects, KINDS) is objects[0]
+    assert choose(f"shm:{name}", objects, KINDS) is objects[0]
+    assert choose(one_line(f"shm:{name}"), objects, KINDS) is objects[0]
+    assert choose(one_line(name), objects, KINDS) is objects[0]
 
 
 def test_a_name_that_looks_like_another_s_escape_is_not_taken_for_it() -> None:
     objects = [item("posix-segment", 1, name="/a\nb"), item("posix-segment", 2, name="/a\\nb")]
     with pytest.raises(InvalidArgument, match="any of"):
-        address.choose("shm:/a\\nb", objects, KINDS)
-    assert address.choose("shm:/a\nb", objects, KINDS) is objects[0]
+        choose("shm:/a\\nb", objects, KINDS)
+    assert choose("shm:/a\nb", objects, KINDS) is objects[0]

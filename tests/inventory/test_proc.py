@@ -102,9 +102,9 @@ def test_who_may_have_made_a_queue(proc: Path) -> None:
     process(proc, 14, maps="55d0-55d1 r-xp 00000000 fe:00 9   /no/such/program\n", namespace=OTHER)
     found = Processes(proc)
     after_boot = found.started(11) + 10
-    assert found.makers(0, after_boot, "msgget") == [11]
-    assert found.makers(7, after_boot, "msgget") == [13]
-    assert found.makers(0, after_boot - 20, "msgget") == []
+    assert found.possible_creators(0, after_boot, "msgget") == [11]
+    assert found.possible_creators(7, after_boot, "msgget") == [13]
+    assert found.possible_creators(0, after_boot - 20, "msgget") == []
 
 
 def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:

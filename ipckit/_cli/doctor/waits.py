@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit._cli.doctor.model import Finding
-from ipckit._core.blocked_calls import waits
+from ipckit._core.blocked_calls import wait_of
 from ipckit.errors import IpcError
 from ipckit.msgq import list_queues
 from ipckit.sem import SysVSemaphoreSet, list_sets
@@ -71,7 +71,7 @@ def _asked_for(pid: int, ident: int) -> set[int] | None:
     try:
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names are all it takes
             text = Path(f"/proc/{pid}/task/{task}/syscall").read_text()
-            wait = waits(text, os.uname().machine)
+            wait = wait_of(text, os.uname().machine)
             if wait is None or wait.call != "semop" or wait.id != ident:
                 continue
             address, count = (int(part, 16) for part in text.split()[2:4])
