@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _SYSV: Final[tuple[Kind, ...]] = ("sysv-queue", "sysv-segment", "sysv-semaphores")
 _NAMED: Final[tuple[Kind, ...]] = ("posix-queue", "posix-segment", "posix-semaphore", "channel")
 
-# What stands before the colon of an address, and which kinds it can be. A number after the
-# colon is an id, and 0x... a key, of the System V kinds; anything else is a name.
+# The prefixes of addresses, and the kinds that each can mean. After the colon of a System V kind, a
+# number is an id, and 0x... is a key. Other kinds have a name there.
 _PREFIXES: Final[dict[str, tuple[Kind, ...]]] = {
     "q": ("sysv-queue",),
     "msg": ("sysv-queue",),
@@ -41,12 +41,11 @@ _PREFIXES: Final[dict[str, tuple[Kind, ...]]] = {
 }
 _ADDRESS: Final = re.compile(rf"({'|'.join(_PREFIXES)}):(.+)", re.DOTALL)
 _MOST_CHOICES: Final = 8
-# What a shell offers for completion may end up on its command line as it stands, and another user
-# chose the name. These characters mean nothing to bash, zsh and fish, inside a word: no quotes,
-# no substitution, no pattern, no separator. The comma and the line end also separate what click's
-# completion scripts read.
+# A shell may put a completed word on its command line unquoted, and another user chose the name.
+# Only these characters have no meaning to bash, zsh and fish inside a word. The comma and the line
+# end also separate what click's completion scripts read.
 _SAFE_ADDRESS: Final = re.compile(r"[a-z]+:[A-Za-z0-9@%+./:_-]+")
-# What --kind takes, beside a kind's own name: a prefix of addresses, or several kinds at once.
+# The values of --kind, besides a kind's own name and its prefix: groups of kinds.
 _GROUPS: Final[dict[str, tuple[Kind, ...]]] = {
     "sysv": _SYSV,
     "posix": ("posix-queue", "posix-segment", "posix-semaphore"),
@@ -62,7 +61,7 @@ _KIND_NAMES: Final[dict[str, tuple[Kind, ...]]] = {
 
 
 def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
-    """Whether an object is what stands in an address, behind its prefix if it has one."""
+    """Return whether an address without its prefix means an object; `bare`: it had no prefix."""
     if each.kind in _SYSV:
         if re.fullmatch(r"0[xX][0-9a-fA-F]+", rest):
             return each.key == int(rest, 16) != 0
@@ -71,7 +70,7 @@ def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
         return not bare and each.id == int(rest)
     if each.kind in {"memfd", "channel"} and bare:
         return False
-    # What is shown of a name names it too: a shell makes nothing else of a control character.
+    # The escaped form of a name is also accepted, because control characters are hard to type.
     names = {each.name, one_line(each.name)}
     if each.kind in _NAMED and not bare:
         return rest.removeprefix("/") in {name.removeprefix("/") for name in names}
@@ -79,7 +78,7 @@ def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --kind; `kinds_of` makes kinds of it."""
+    """Add the option --kind to a command; `kinds_of` returns its kinds."""
     names = ", ".join(_KIND_NAMES)
     return click.option(
         "--kind",
@@ -87,24 +86,24 @@ def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         metavar="KIND",
         type=click.Choice(list(_KIND_NAMES)),
-        help=f"Only this kind; may be given again. One of {names}.",
+        help=f"Only this kind; can be repeated. One of {names}.",
     )(command)
 
 
 def kinds_of(names: Sequence[str]) -> list[Kind]:
-    """The kinds that --kind named; all where it was not given."""
+    """Return the kinds that --kind names; all kinds if it was not given."""
     chosen = {kind for name in names for kind in _KIND_NAMES[name]}
     return [kind for kind in inventory.KINDS if kind in chosen or not names]
 
 
 class ObjectType(click.ParamType[str]):
-    """An address of an object; a shell completes it from what exists.
+    """An address of an object, with completion from the objects that exist.
 
-    A shell is offered only the addresses that need no quotes, so that no name can make it run a
+    Only addresses that need no quotes are completed, so that no name can make a shell run a
     command.
 
     Args:
-        kinds: which kinds the command can work on; all by default.
+        kinds: the kinds that the command accepts; by default all.
     """
 
     name = "object"
@@ -129,28 +128,26 @@ OBJECT: Final = ObjectType()
 
 
 def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> IpcObject:
-    """The one object that an address stands for.
+    """Return the one object that an address means.
 
     Args:
         text: ``q:5``, ``m:5``, ``s:5``, ``key:0x4d2``, ``q:0x4d2``, ``mq:/name``, ``shm:/name``,
-            ``sem:/name``, ``channel:NAME``, ``memfd:INODE``, ``socket:PATH``; or one that needs no
-            prefix since only one object can be meant: ``5``, ``0x4d2``, ``/name``, ``@name``.
-        objects: what there is to choose from.
-        kinds: which kinds the command can work on.
-
-    Returns:
-        The object.
+            ``sem:/name``, ``channel:NAME``, ``memfd:INODE``, ``socket:PATH``; or without a
+            prefix, if only one object matches: ``5``, ``0x4d2``, ``/name``, ``@name``.
+        objects: the objects to choose from.
+        kinds: the kinds that the command accepts.
 
     Raises:
-        NotFound: no object is called that.
-        InvalidArgument: more than one is; the message names them.
+        NotFound: no object matches.
+        InvalidArgument: more than one matches, and the message names them; or the prefix means
+            none of `kinds`.
     """
     match = _ADDRESS.fullmatch(text)
     asked = _PREFIXES[match[1]] if match else tuple(inventory.KINDS)
     rest = match[2] if match else text
     allowed = [kind for kind in asked if kind in kinds]
     if match and not allowed:
-        message = f"not one of {', '.join(sorted(kinds))}, which this command takes"
+        message = f"this command works on {', '.join(sorted(kinds))} only"
         raise InvalidArgument(message, target=text)
     found = [
         each
@@ -158,36 +155,36 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
         if each.kind in allowed and _matches(each, rest, bare=match is None)
     ]
     if not found:
-        raise NotFound("no such object", target=text, hint="see what exists: ipckit ls")
+        raise NotFound("no such object", target=text, hint="list all objects: ipckit ls")
     if len(found) > 1:
         names = [each.address for each in found[:_MOST_CHOICES]]
         more = ", ..." if len(found) > _MOST_CHOICES else ""
-        message = f"can be any of {', '.join(names)}{more}"
-        raise InvalidArgument(message, target=text, hint="name the one you mean")
+        message = f"more than one object matches: {', '.join(names)}{more}"
+        raise InvalidArgument(message, target=text, hint="use one of these addresses")
     return found[0]
 
 
 def asked_kinds(text: str, kinds: Collection[Kind]) -> list[Kind]:
-    """The kinds that an address can be of, as far as a command takes them."""
+    """Return the kinds that an address can mean, of those that a command accepts."""
     match = _ADDRESS.fullmatch(text)
     asked = _PREFIXES[match[1]] if match else inventory.KINDS
-    # A prefix that the command does not take is complained about by `choose`.
+    # `choose` raises the error for a prefix that the command does not accept.
     return [kind for kind in asked if kind in kinds] or list(kinds)
 
 
 def resolve(
     text: str, kinds: Collection[Kind] = inventory.KINDS, *, holders: bool = False
 ) -> IpcObject:
-    """The object that an address stands for, looked up now; see `choose`.
+    """Survey the objects, and return the one that an address means; see `choose`.
 
     Args:
         text: the address.
-        kinds: which kinds the command can work on.
-        holders: also find who holds it, which takes longer.
+        kinds: the kinds that the command accepts.
+        holders: also find the processes that hold it, which takes longer.
 
     Raises:
-        NotFound: no object is called that.
-        InvalidArgument: more than one is.
+        NotFound: no object matches.
+        InvalidArgument: more than one object matches.
     """
     found = inventory.survey(asked_kinds(text, kinds), holders=holders, ignore_self=True)
     return choose(text, found.objects, kinds)

@@ -1,4 +1,4 @@
-"""What the commands share: how an object is named, what is printed where, how they end."""
+"""What every command prints, and where; the exit statuses; and questions before a removal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STYLES: Final = {"orphaned": "yellow", "held": "green", "unknown": "magenta"}
 
 
 class Refused(click.ClickException):
-    """A command did not do what was asked, because it would do harm: exit status 3."""
+    """A command refused, because what was asked could do harm: exit status 3."""
 
     exit_code = REFUSED
 
@@ -35,8 +35,8 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask on a terminal before something is removed.
 
     Args:
-        question: what is asked.
-        yes: it was answered on the command line.
+        question: the question.
+        yes: the option --yes already answered it.
 
     Raises:
         Refused: the answer is no, or there is no terminal to ask on.
@@ -44,7 +44,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        message = "nothing was removed: there is no terminal to ask on; --yes says it beforehand"
+        message = "nothing was removed: there is no terminal to confirm on; to confirm, use --yes"
         raise Refused(message)
     if not click.confirm(one_line(question), err=True):
         message = "nothing was removed"
@@ -52,16 +52,16 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def console() -> Console:
-    """Where what was asked for goes: with colours on a terminal only, and not with NO_COLOR."""
+    """Return the console for standard output: colours only on a terminal and without NO_COLOR."""
     return Console(highlight=False)
 
 
-# What a command prints goes through one of the next four functions, or as a `rich.text.Text` of
-# `one_line`: much of it was written by other users.
+# A command prints by one of the next functions, or as a `rich.text.Text` of `one_line`, because
+# other users chose many of the texts.
 
 
 def say(line: str, *, error: bool = False) -> None:
-    """Print one line to standard output or error, with everything escaped that is no plain text."""
+    """Print one line to standard output or error, with all but plain characters escaped."""
     click.echo(one_line(line), err=error)
 
 
@@ -71,9 +71,9 @@ def say_lines(text: str, *, error: bool = False) -> None:
 
 
 def write(data: bytes) -> None:
-    """Write bytes as they are to standard output, at once.
+    """Write bytes unchanged to standard output, and flush.
 
-    A message that was taken from a queue is nowhere else.
+    A message that was received from a queue exists nowhere else.
     """
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
@@ -81,9 +81,9 @@ def write(data: bytes) -> None:
 
 
 def json_of(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
-    """A value as JSON that a terminal shows as it is, and that is UTF-8 whatever is in it.
+    """Return a value as JSON that is valid UTF-8 and does not control a terminal.
 
-    A lone surrogate, which is what Python has for a byte that is not UTF-8, becomes its escape.
+    A lone surrogate, by which Python represents a byte that is not UTF-8, becomes an escape.
     """
     import json  # noqa: PLC0415 - few commands need it
 
@@ -91,7 +91,7 @@ def json_of(value: Any, *, indent: int | None = None, ascii_only: bool = False) 
 
 
 def ascii_output() -> bool:
-    """Whether standard output has an encoding in which JSON may only be ASCII: not UTF-8."""
+    """Return whether JSON must be ASCII, because standard output is not UTF-8."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return codecs.lookup(encoding).name != "utf-8"
 
@@ -102,12 +102,14 @@ def print_json(value: Any) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: str = "") -> None:
-    """Print rows in columns: to the terminal's width on one, else each in full, for awk and cut.
+    """Print rows in columns.
+
+    On a terminal, cells are wrapped to its width. In a pipe, each row is one line, for awk and cut.
 
     Args:
-        titles: the columns' names, in capitals; the last column's text may be long.
-        rows: the cells, as many as titles each.
-        right: the titles of numbers, which stand to the right, with blanks between.
+        titles: the names of the columns, in capitals; the last column may have long text.
+        rows: the cells, as many in each row as there are titles.
+        right: the titles of the columns that are aligned right, separated by blanks.
     """
     cells = [[one_line(cell) or "-" for cell in row] for row in rows]
     rights = [title in right.split() for title in titles]
@@ -115,7 +117,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
         table = Table(box=None, pad_edge=False, header_style="bold cyan")
         for title, is_right in zip(titles, rights, strict=True):
             last = title == titles[-1]
-            # Text that is cut would say the wrong thing: it goes on below instead.
+            # Wrap long text; shortened text could be misread.
             table.add_column(
                 title,
                 justify="right" if is_right else "left",
@@ -137,10 +139,10 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
         say("  ".join(padded).rstrip())
 
 
-def tell_unseen(unseen: Iterable[str]) -> None:
-    """Say on standard error what could not be seen."""
+def print_unseen(unseen: Iterable[str]) -> None:
+    """Print to standard error what could not be seen."""
     for line in unseen:
-        say(f"ipckit: not seen: {line}", error=True)
+        say(f"ipckit: could not see {line}", error=True)
 
 
 _BASIC: Final = 0x10000  # the first code point that JSON writes as two escapes
@@ -155,13 +157,13 @@ def _json_escaped(char: str) -> str:
 
 
 def in_json(text: str) -> str:
-    r"""JSON that does nothing to a terminal, with the same value.
+    r"""Escape what could control a terminal in JSON; the value stays the same.
 
-    `json.dumps` leaves C1 control characters, bidirectional controls and lone surrogates as they
-    are when it is told to leave letters; here they become ``\uXXXX``. What is left is UTF-8.
+    With ``ensure_ascii=False``, `json.dumps` does not escape C1 control characters, bidirectional
+    controls and lone surrogates. Here they become ``\uXXXX``, so the result is valid UTF-8.
 
     Args:
-        text: as `json.dumps` made it, with line ends only between its tokens.
+        text: the result of `json.dumps`, with line ends only between tokens.
     """
     if text.isascii() and text.isprintable():
         return text

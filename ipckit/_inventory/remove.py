@@ -26,7 +26,6 @@ from ipckit.errors import (
     InvalidArgument,
     IpcError,
     NotFound,
-    Removed,
     from_errno,
 )
 from ipckit.msgq import SysVMessageQueue
@@ -157,8 +156,9 @@ class Remover:
         try:
             rmid(item.id)
         except OSError as exc:
-            error = table.error(exc, item.id, item.address)
-            raise (_missing(item) if isinstance(error, Removed) else error) from None
+            if exc.errno in {errno.EINVAL, errno.EIDRM}:
+                raise _missing(item) from None
+            raise _failed(item, exc, table.call) from None
 
     @contextmanager
     def _directory(self, item: IpcObject) -> Generator[int | None]:
@@ -194,7 +194,7 @@ class Remover:
             except OSError as exc:
                 if isinstance(exc, (InUse, NotFound)):
                     raise
-                raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+                raise _failed(item, exc, "unlink") from None
 
     def _refuse_unrecognized(self, item: IpcObject, name: str, fd: int | None) -> None:
         """Raise InUse for a file without evidence that it is an IPC object, unless it was named."""
@@ -261,7 +261,7 @@ class Remover:
         except OSError as exc:
             if isinstance(exc, (InUse, NotFound)):
                 raise
-            raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+            raise _failed(item, exc, "unlink") from None
 
     def _refuse_socket(self, item: IpcObject, fd: int) -> None:
         """Raise InUse if a process is bound to a socket file.
@@ -305,6 +305,19 @@ def _changed(item: IpcObject) -> NotFound:
     message = "it was replaced or changed after it was listed"
     hint = "list the objects again: ipckit ls"
     return NotFound(message, errno=errno.ENOENT, target=item.address, hint=hint)
+
+
+def _failed(item: IpcObject, exc: OSError, op: str) -> IpcError:
+    """Return the error for a failed removal."""
+    code = exc.errno or errno.EIO
+    denied = code in {errno.EACCES, errno.EPERM}
+    return from_errno(
+        code,
+        op=op,
+        target=item.address,
+        message=f"permission denied: the owner is {item.owner}" if denied else "",
+        hint="only the owner or root can remove it" if denied else "",
+    )
 
 
 def _missing(item: IpcObject) -> NotFound:

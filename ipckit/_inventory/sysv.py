@@ -154,6 +154,10 @@ def queue(
     )
 
 
+def _attached(count: int) -> str:
+    return f"attached {count} times" if count > 1 else "attached once" if count else ""
+
+
 def segment(
     stat: SysVSharedMemoryStat,
     processes: Processes | None,
@@ -178,7 +182,7 @@ def segment(
             holders,
             [each for each in (creator, *users) if each],
             doubts=[*dict.fromkeys(doubts), *_hidden(processes)],
-            held=f"attached {stat.nattch} times" if stat.nattch else "",
+            held=_attached(stat.nattch),
             orphaned=f"not attached; {exited([each for each in (creator, *users) if each])}",
         )
     return _object(

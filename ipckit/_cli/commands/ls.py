@@ -1,4 +1,4 @@
-"""``ipckit ls``: what exists, who holds it, and whether it is left over."""
+"""``ipckit ls``: list the objects, which processes hold them, and which are orphaned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from ipckit import inventory
 from ipckit._cli import words as show
 from ipckit._cli.address import kinds_of, kinds_option
-from ipckit._cli.output import ascii_output, json_of, print_table, tell_unseen
+from ipckit._cli.output import ascii_output, json_of, print_table, print_unseen
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ _WIDE: Final[Columns] = {
 }
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit ls                       what exists
+  ipckit ls                       all objects
   ipckit ls --kind queue --mine   my queues, System V and POSIX
-  ipckit ls --orphans --wide      what nobody alive holds, in full
+  ipckit ls --orphans --wide      what no live process holds, all columns
   ipckit ls --json | jq -r '.objects[] | select(.orphaned) | .address'
 """
 
 
 def _print_json(items: list[IpcObject], found: Survey) -> None:
-    """One object a line: thousands of them are printed in a moment, and grep finds one."""
+    """Print one object on each line, so that grep finds one of thousands."""
     ascii_only = ascii_output()
     lines = ",\n".join(json_of(item.as_dict(), ascii_only=ascii_only) for item in items)
     rest = json_of({"unseen": found.unseen, "taken": found.taken}, ascii_only=ascii_only)
@@ -76,18 +76,19 @@ def _print_json(items: list[IpcObject], found: Survey) -> None:
 
 @click.command(epilog=_EXAMPLES)
 @kinds_option
-@click.option("--mine", is_flag=True, help="Only what belongs to the user who runs this.")
-@click.option("--orphans", is_flag=True, help="Only what nobody alive holds or uses.")
-@click.option("--wide", is_flag=True, help="All columns, and names in full.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, whose names do not change.")
+@click.option("--mine", is_flag=True, help="Only objects that belong to you.")
+@click.option("--orphans", is_flag=True, help="Only orphaned objects.")
+@click.option("--wide", is_flag=True, help="All columns, and full names.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(
     kind_names: tuple[str, ...], *, mine: bool, orphans: bool, wide: bool, as_json: bool
 ) -> None:
-    """List the IPC objects that exist.
+    """List the IPC objects of this system.
 
-    STATE is held (a live process has it, or waits on it), used (its creator or last user runs
-    still), orphaned (neither), or unknown, where that can't be seen. AGE is the time since it was
-    last changed or used. What could not be seen is told on standard error.
+    STATE is held (a live process has it or waits on it), used (its creator or last user is still
+    running), orphaned (neither), or unknown (neither, but ipckit could not see everything). WHY is
+    the evidence. AGE is the time since the last change or use. Standard error says what could not
+    be seen.
     """
     found = inventory.survey(kinds_of(kind_names), ignore_self=True)
     items = [
@@ -101,4 +102,4 @@ def command(
     columns = _WIDE if wide else _COLUMNS
     rows = [[cell(item) for cell in columns.values()] for item in items]
     print_table(list(columns), rows, right="SIZE AGE ID")
-    tell_unseen(found.unseen)
+    print_unseen(found.unseen)

@@ -1,4 +1,4 @@
-"""``ipckit stat``: everything that is known of one object."""
+"""``ipckit stat``: show everything that is known of one object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXAMPLES: Final = """\b
 Examples:
   ipckit stat q:5            a System V queue
   ipckit stat shm:/frames    POSIX shared memory
-  ipckit stat --json 0x4d2   whatever has that key
+  ipckit stat --json 0x4d2   the System V object with that key
 """
 
 
@@ -47,16 +47,16 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
     yield "state", item.state
     yield "why", item.reason
     for line in item.unseen:
-        yield "not seen", line
+        yield "could not see", line
     for name, value in item.details.items():
         yield f"kernel {name}", str(value)
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("object_", metavar="OBJECT", type=OBJECT)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, whose names do not change.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(object_: str, *, as_json: bool) -> None:
-    """Show everything that is known of an object."""
+    """Show everything that is known of one object."""
     item = resolve(object_, holders=True)
     if as_json:
         print_json(item.as_dict())
