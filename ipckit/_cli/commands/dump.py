@@ -125,7 +125,7 @@ def _binary(stack: ExitStack, output: str | None) -> BinaryIO:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         return stack.enter_context(os.fdopen(os.open(str(output), flags, 0o600), "wb"))
     if output is None and sys.stdout.isatty():
-        message = "refuses to write bytes to a terminal; use a pipe, --output FILE or --output -"
+        message = "binary output would go to a terminal; use a pipe, --output FILE or --output -"
         raise click.UsageError(message, click.get_current_context())
     return sys.stdout.buffer
 

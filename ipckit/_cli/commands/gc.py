@@ -152,7 +152,7 @@ def _report_rest(
         count = show.counted(nameless, "object")
         say(
             f"ipckit: state unknown: {count}, not selected, because the kernel records no creator "
-            "for them; to select them, use --older-than without --creator-pid",
+            "of them; to select them, use --older-than without --creator-pid",
             error=True,
         )
     elif not unknown:
