@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 import sysv_ipc
 
 import ipckit._native as native
-from ipckit._core.bindings import PEER_ERRORS, errno_of
+from ipckit._core.bindings import BINDING_ERRORS, errno_of
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Capabilities, checked_mode
@@ -130,7 +130,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
             if max_bytes is not None:
                 self.max_bytes = max_bytes
         except BaseException:
-            with suppress(*PEER_ERRORS):  # another process has removed it
+            with suppress(*BINDING_ERRORS):  # another process has removed it
                 sysv_ipc.remove_message_queue(queue)
             if self is not None:
                 self.close()
@@ -142,7 +142,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         while True:
             wanted = Key.random() if key is None else key
             try:
-                return get_queue(wanted, mode, sysv_ipc.IPC_CREX), wanted
+                return get_queue(wanted, mode, native.IPC_CREAT | native.IPC_EXCL), wanted
             except AlreadyExists:
                 if key is not None:
                     raise
@@ -358,7 +358,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
     def _rmid(self) -> None:
         try:
             sysv_ipc.remove_message_queue(self._ident)
-        except PEER_ERRORS as exc:
+        except BINDING_ERRORS as exc:
             # sysv_ipc does not pass every errno on; of rights IPC_RMID has this one alone.
             code = errno_of(exc)
             raise OSError(errno.EPERM if code == errno.EACCES else code, str(exc)) from None

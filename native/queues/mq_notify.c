@@ -1,6 +1,7 @@
-/* POSIX message queues: attributes, and notification of a message that comes. */
+/* POSIX message queues: opening, attributes, and notification of an arriving message. */
 #include "native.h"
 
+#include <fcntl.h>
 #include <mqueue.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -8,6 +9,28 @@
 
 /* The kernel's own length of the cookie behind SIGEV_THREAD. */
 #define NOTIFY_COOKIE_BYTES 32
+
+PyDoc_STRVAR(mq_open_doc,
+             "mq_open(name, flags, mode=0, max_messages=0, max_size=0, /)\n--\n\n"
+             "mq_open(3): the queue's descriptor, which the kernel closes on exec. With O_CREAT the\n"
+             "last three arguments are those of the new queue.");
+
+static PyObject *
+native_mq_open(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *name;
+    int flags;
+    unsigned int mode = 0;
+    struct mq_attr attr = {0};
+    if (!PyArg_ParseTuple(args, "O&i|Ill", PyUnicode_FSConverter, &name, &flags, &mode,
+                          &attr.mq_maxmsg, &attr.mq_msgsize)) {
+        return NULL;
+    }
+    mqd_t fd = mq_open(PyBytes_AsString(name), flags, (mode_t)mode, &attr);
+    PyObject *result = fd < 0 ? ipckit_oserror() : PyLong_FromLong(fd);
+    Py_DECREF(name);
+    return result;
+}
 
 PyDoc_STRVAR(mq_getattr_doc,
              "mq_getattr(fd, /)\n--\n\n"
@@ -80,6 +103,7 @@ native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 }
 
 static PyMethodDef functions[] = {
+    {"mq_open", native_mq_open, METH_VARARGS, mq_open_doc},
     {"mq_getattr", native_mq_getattr, METH_O, mq_getattr_doc},
     {"mq_notify_signal", (PyCFunction)(void (*)(void))native_mq_notify_signal, METH_FASTCALL,
      mq_notify_signal_doc},

@@ -9,6 +9,20 @@
 #define MSG_STAT_ANY 13
 #endif
 
+PyDoc_STRVAR(msgget_doc, "msgget(key, flags, /)\n--\n\nmsgget(2): the queue's id.");
+
+static PyObject *
+native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int key, flags;
+    if (ipckit_check_nargs("msgget", nargs, 2) < 0 || ipckit_int_arg(args[0], "key", &key) < 0
+        || ipckit_int_arg(args[1], "flags", &flags) < 0) {
+        return NULL;
+    }
+    int id = msgget(key, flags);
+    return id < 0 ? ipckit_oserror() : PyLong_FromLong(id);
+}
+
 PyDoc_STRVAR(msg_stat_doc,
              "msg_stat(id, command, /)\n--\n\n"
              "msgctl(2) with IPC_STAT, MSG_STAT or MSG_STAT_ANY: (what msgctl returned, key, uid,\n"
@@ -92,6 +106,7 @@ native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 }
 
 static PyMethodDef functions[] = {
+    {"msgget", (PyCFunction)(void (*)(void))native_msgget, METH_FASTCALL, msgget_doc},
     {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
     {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
     {"msg_info", native_msg_info, METH_O, msg_info_doc},
