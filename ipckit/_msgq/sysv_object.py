@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 import sysv_ipc
 
 import ipckit._native as native
+from ipckit._core.arguments import int_argument
 from ipckit._core.bindings import BINDING_ERRORS, errno_of
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
@@ -386,10 +387,7 @@ def checked_payload(payload: AnyPayload) -> None:
         message = "the mapping of message types is empty"
         raise InvalidArgument(message, errno=errno.EINVAL)
     for number, each in payload.items():
-        if isinstance(number, bool) or not isinstance(number, int):
-            message = f"a message type is an int, not {type(number).__name__}"
-            raise TypeError(message)
-        if not 1 <= number < 2**63:
+        if not 1 <= int_argument("a message type", number) < 2**63:
             message = f"message type {number} is out of range; it takes 1 to {2**63 - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         codec_for(each)
