@@ -219,7 +219,7 @@ class Remover:
         try:
             # If its mode forbids to open it, its name is all that there is to go by.
             with suppress(PermissionError):
-                queue = native.mq_open(item.name, os.O_RDONLY)
+                queue = native.mq_open(item.name, os.O_RDONLY, 0, 0, 0)
                 try:
                     if file_of(queue) != item.identity:
                         raise _changed(item)

@@ -465,7 +465,7 @@ def _default_size() -> int:
 def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> WaitedDescriptor:
     access = os.O_RDONLY if readonly else os.O_WRONLY if writeonly else os.O_RDWR
     try:
-        return WaitedDescriptor(native.mq_open(str(name), access))
+        return WaitedDescriptor(native.mq_open(str(name), access, 0, 0, 0))
     except OSError as exc:
         raise open_error(exc, name) from None
 

@@ -1,7 +1,6 @@
-/* POSIX message queues: opening, attributes, and notification of an arriving message. */
+/* POSIX message queues: notification of a message that arrives in an empty queue. */
 #include "native.h"
 
-#include <fcntl.h>
 #include <mqueue.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -9,46 +8,6 @@
 
 /* The kernel's own length of the cookie behind SIGEV_THREAD. */
 #define NOTIFY_COOKIE_BYTES 32
-
-PyDoc_STRVAR(mq_open_doc,
-             "mq_open(name, flags, mode=0, max_messages=0, max_size=0, /)\n--\n\n"
-             "mq_open(3): the queue's descriptor, which the kernel closes on exec. With O_CREAT the\n"
-             "last three arguments are those of the new queue.");
-
-static PyObject *
-native_mq_open(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *name;
-    int flags;
-    unsigned int mode = 0;
-    struct mq_attr attr = {0};
-    if (!PyArg_ParseTuple(args, "O&i|Ill", PyUnicode_FSConverter, &name, &flags, &mode,
-                          &attr.mq_maxmsg, &attr.mq_msgsize)) {
-        return NULL;
-    }
-    mqd_t fd = mq_open(PyBytes_AsString(name), flags, (mode_t)mode, &attr);
-    PyObject *result = fd < 0 ? ipckit_oserror() : PyLong_FromLong(fd);
-    Py_DECREF(name);
-    return result;
-}
-
-PyDoc_STRVAR(mq_getattr_doc,
-             "mq_getattr(fd, /)\n--\n\n"
-             "mq_getattr(3): (mq_flags, mq_maxmsg, mq_msgsize, mq_curmsgs).");
-
-static PyObject *
-native_mq_getattr(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    int fd;
-    if (ipckit_int_arg(arg, "fd", &fd) < 0) {
-        return NULL;
-    }
-    struct mq_attr attr;
-    if (mq_getattr(fd, &attr) < 0) {
-        return ipckit_oserror();
-    }
-    return Py_BuildValue("llll", attr.mq_flags, attr.mq_maxmsg, attr.mq_msgsize, attr.mq_curmsgs);
-}
 
 static PyObject *
 set_notification(int fd, const struct sigevent *event)
@@ -103,8 +62,6 @@ native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 }
 
 static PyMethodDef functions[] = {
-    {"mq_open", native_mq_open, METH_VARARGS, mq_open_doc},
-    {"mq_getattr", native_mq_getattr, METH_O, mq_getattr_doc},
     {"mq_notify_signal", (PyCFunction)(void (*)(void))native_mq_notify_signal, METH_FASTCALL,
      mq_notify_signal_doc},
     {"mq_notify_socket", (PyCFunction)(void (*)(void))native_mq_notify_socket, METH_FASTCALL,

@@ -1,4 +1,4 @@
-/* System V message queues: msgctl. */
+/* System V message queues: msgget and msgctl. */
 #include "native.h"
 
 #include <limits.h>
@@ -11,6 +11,7 @@
 
 PyDoc_STRVAR(msgget_doc, "msgget(key, flags, /)\n--\n\nmsgget(2): the queue's id.");
 
+/* Returns the id as an int; creates the queue if `flags` has IPC_CREAT. */
 static PyObject *
 native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -21,6 +22,22 @@ native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
     }
     int id = msgget(key, flags);
     return id < 0 ? ipckit_oserror() : PyLong_FromLong(id);
+}
+
+PyDoc_STRVAR(msg_remove_doc,
+             "msg_remove(id, /)\n--\n\nmsgctl(2) with IPC_RMID: remove the queue and its messages.");
+
+static PyObject *
+native_msg_remove(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int id;
+    if (ipckit_int_arg(arg, "id", &id) < 0) {
+        return NULL;
+    }
+    if (msgctl(id, IPC_RMID, NULL) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(msg_stat_doc,
@@ -107,6 +124,7 @@ native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 
 static PyMethodDef functions[] = {
     {"msgget", (PyCFunction)(void (*)(void))native_msgget, METH_FASTCALL, msgget_doc},
+    {"msg_remove", native_msg_remove, METH_O, msg_remove_doc},
     {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
     {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
     {"msg_info", native_msg_info, METH_O, msg_info_doc},
