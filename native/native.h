@@ -61,7 +61,6 @@ HIDDEN int ipckit_add_channel_lease(PyObject *module);
 HIDDEN int ipckit_add_channel_slot(PyObject *module);
 HIDDEN int ipckit_add_channel_file(PyObject *module);
 HIDDEN int ipckit_add_channel_iterate(PyObject *module);
-HIDDEN int ipckit_add_spare_bytes(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);
 HIDDEN int ipckit_add_spill(PyObject *module);
 HIDDEN int ipckit_add_spill_piece(PyObject *module);

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
+    from typing_extensions import Buffer
 
     from ipckit._channel.facts import ChannelPeer
     from ipckit.errors import IpcError
@@ -270,6 +271,12 @@ class Channel(ChannelObject[T]):
     def __iter__(self) -> Iterator[T]:
         """Take message after message, waiting for each, until the last sender is gone."""
         return self._iterate()
+
+    if TYPE_CHECKING:
+
+        def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int:
+            """Copy the bytes of the next message into a buffer; see `native.ChannelBase`."""
+            ...
 
     # -- in place ----------------------------------------------------------------------------------
 

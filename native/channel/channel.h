@@ -2,7 +2,6 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
-#include "channel/spare_bytes.h"
 #include "memory/mapping.h"
 #include "ring/descriptor.h"
 #include "ring/open.h"
@@ -48,7 +47,6 @@ typedef struct {
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
     PyObject *decode;
     PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
-    spare_bytes spare;     /* what was received, to be used again */
     Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
 } channel_object;
 
@@ -169,6 +167,9 @@ HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args
                                      PyObject *kwnames);
 HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *args,
                                         Py_ssize_t nargs, PyObject *kwnames);
+extern HIDDEN const char ipckit_channel_receive_into_doc[];
+HIDDEN PyObject *ipckit_channel_receive_into(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs, PyObject *kwnames);
 /* For calls that are interrupted between two messages: what is done by then is in a list. */
 HIDDEN int ipckit_add_progress(PyObject *progress, Py_ssize_t more);
 HIDDEN PyObject *ipckit_channel_send_one(channel_object *self, PyObject *const *args,
