@@ -453,7 +453,9 @@ class ChannelObject(native.ChannelBase, Handle, Generic[T]):
         longest = 0 if self._closed else self.longest
         holder = 0
         if result == native.RING_BUSY:
-            pid, token = self._lock_holder(1 if op.startswith("receive") else 2)
+            pid, token = self._lock_holder(
+                native.POLL_ITEMS if op.startswith("receive") else native.POLL_SPACE
+            )
             holder = processes.pid_of(token) or pid
         return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
 

@@ -62,6 +62,14 @@ typedef struct {
     char *own; /* bytes of its own, or NULL */
 } lease_object;
 
+/* Where a message goes: into the caller's buffer, or into a new object. */
+typedef struct {
+    char *buffer;    /* NULL: make an object */
+    uint64_t size;   /* bytes of the buffer */
+    uint64_t length; /* of the message that was taken into it */
+    PyObject *value; /* the new object, if a message was taken and there is no buffer */
+} receive_target;
+
 /* How often this process has sent, by any channel. Under the GIL. */
 extern HIDDEN uint32_t ipckit_channel_sends;
 
@@ -137,6 +145,11 @@ HIDDEN ring_result ipckit_call_on(channel_core *core, ring_call *call);
    truth. `before`: what was to be seen before the send. */
 HIDDEN void ipckit_settle_items(channel_core *core, ring_result result);
 HIDDEN void ipckit_settle_space(channel_core *core, ring_result result, ring_sight before);
+
+/* Takes the next message if it is small and comes soon (receive_small.c): RING_OK, RING_INTERRUPTED with an
+   exception set, or another result for the slow path. The caller holds a reference to the core. */
+HIDDEN ring_result ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
+                                        receive_target *to);
 
 /* Sends bytes as `send` does: 0, or -1 with an exception set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,

@@ -62,7 +62,8 @@ def test_what_does_not_fit_stays(channel: Channel[bytes], size: int) -> None:
     assert buffer == bytes(size - 1)
     assert len(channel) == 2
     assert channel.receive() == data
-    assert channel.receive_into(buffer := bytearray(4)) == 4
+    buffer = bytearray(4)
+    assert channel.receive_into(buffer) == 4
     assert buffer == b"next"
 
 
