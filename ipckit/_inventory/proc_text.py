@@ -10,44 +10,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD
-# Positions among the fields after the name; proc(5) counts three more.
-_FLAGS_FIELD: Final = 6
-_THREADS_FIELD: Final = 17
-_START_FIELD: Final = 19
-_DEAD_STATES: Final = frozenset(b"ZXx")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStat:
-    """The fields of /proc/PID/stat that the inventory needs.
-
-    Attributes:
-        name: the program's name, at most 15 bytes.
-        runs: some thread still runs; false for a zombie.
-        kernel: it is a kernel thread, which has no memory and no descriptors.
-        start: when it started, in clock ticks since boot.
-    """
-
-    name: str
-    runs: bool
-    kernel: bool
-    start: int
-
-
-def process_stat(text: bytes) -> ProcessStat:
-    """Parse /proc/PID/stat."""
-    # The name is in parentheses, and may contain parentheses.
-    end = text.rindex(b")")
-    fields = text[end + 2 :].split()
-    return ProcessStat(
-        name=os.fsdecode(text[text.index(b"(") + 1 : end]),
-        # A main thread that exited is a zombie while other threads go on.
-        runs=fields[0][0] not in _DEAD_STATES or int(fields[_THREADS_FIELD]) > 1,
-        kernel=bool(int(fields[_FLAGS_FIELD]) & _KERNEL_THREAD),
-        start=int(fields[_START_FIELD]),
-    )
-
 
 def command_line(text: bytes) -> str:
     """Return /proc/PID/cmdline as one line."""

@@ -15,7 +15,7 @@ import posix_ipc
 
 import ipckit._native as native
 from ipckit._core import directory_entry as entry
-from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.mqueue_files import file_of
 from ipckit._core.sysv import table_of
 from ipckit._inventory import files, sockets, sysv
@@ -221,18 +221,18 @@ class Remover:
         self._refuse(item, item.state, item.reason)
         try:
             # If its mode forbids to open it, it can only be identified by its name.
-            with suppress(posix_ipc.PermissionsError):
-                queue = posix_ipc.MessageQueue(item.name, 0, write=False)
+            with suppress(PermissionError):
+                queue = native.mq_open(item.name, os.O_RDONLY, 0, 0, 0)
                 try:
-                    if file_of(queue.mqd) != item.identity:
+                    if file_of(queue) != item.identity:
                         raise _changed(item)
                 finally:
-                    queue.close()
+                    os.close(queue)
             posix_ipc.unlink_message_queue(item.name)
         except NotFound:
             raise
-        except PEER_ERRORS as exc:
-            raise from_peer(exc, op="mq_unlink", target=item.address) from None
+        except BINDING_ERRORS as exc:
+            raise from_binding(exc, op="mq_unlink", target=item.address) from None
 
     def _remove_socket(self, item: IpcObject) -> None:
         name = item.name.rpartition("/")[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -15,6 +14,7 @@ import ipckit._native as native
 from ipckit._channel.in_place import View
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import duplicate_for_child
+from ipckit._core.forks import at_fork
 from ipckit._core.handle import closed_handle
 from ipckit._core.public import public
 from ipckit._payload.types import ObjectT
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 1 << 22
 _WAITING: Final = 1 << 14  # of a queue without a maxsize; more wait in the sender's memory
-_CAPACITY_MAX: Final = (1 << 23) - 1
 _APART: Final = 1 << 20  # bytes from which on a message has memory of its own
 
 
@@ -82,7 +81,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
     ) -> None:
         # Not Queue's own: the pipe, the locks and the thread that it makes are not needed.
         del ctx
-        capacity = min(maxsize, _CAPACITY_MAX) if maxsize > 0 else _WAITING
+        capacity = min(maxsize, native.CAPACITY_MAX) if maxsize > 0 else _WAITING
         channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )
@@ -374,4 +373,4 @@ def _forked() -> None:
         queue._forked()  # noqa: SLF001 - its own module
 
 
-os.register_at_fork(after_in_child=_forked)
+at_fork("queues", after_in_child=_forked)

@@ -47,8 +47,8 @@ typedef struct {
 
 /* The last two arguments of a sleep in a timed wait: "ipck" as a number, and the queue's id with a
    bit that is set if the thread waits to receive. _core/blocked_calls.py reads them. */
-#define WAIT_MARK 0x6b637069UL
-#define WAIT_RECEIVES (1UL << 31)
+#define WAIT_MARK 0x6b637069L
+#define WAIT_RECEIVES (1L << 31)
 
 typedef struct {
     int64_t began;
@@ -213,7 +213,7 @@ stage_outgoing(staged_message *stage, long mtype, const Py_buffer *data)
     if (size > STAGE_BYTES) {
         if (size > (size_t)current_msgmax()) {
             errno = EMSGSIZE;
-            return ipckit_oserror();
+            return ipckit_call_failed();
         }
         message = PyMem_Malloc(sizeof(long) + size);
         if (message == NULL) {
@@ -262,7 +262,7 @@ native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
         return NULL;
     }
     errno = error == EINVAL && call.text_size > (size_t)current_msgmax() ? EMSGSIZE : error;
-    return ipckit_oserror();
+    return ipckit_call_failed();
 }
 
 PyDoc_STRVAR(msgrcv_doc,
@@ -304,7 +304,7 @@ native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             Py_DECREF(value);
         }
     } else if (got != INTERRUPTED_BY_PYTHON) {
-        ipckit_oserror();
+        ipckit_call_failed();
     }
     if (message != &stage) {
         PyMem_Free(message);

@@ -11,6 +11,7 @@ import pytest
 
 from ipckit._core import blocked_calls
 from ipckit._core.blocked_calls import Wait
+from ipckit._core.processes import ProcessStat, process_stat
 from ipckit._inventory import elf
 from ipckit._inventory import proc_text as parse
 from ipckit._inventory.proc_text import UnixRow
@@ -21,9 +22,9 @@ STAT = (
 )
 
 
-def stat(**values: object) -> parse.ProcessStat:
+def stat(**values: object) -> ProcessStat:
     fields = {"pid": 7, "name": "cat", "state": "S", "flags": 4194560, "threads": 1, "start": 99}
-    return parse.process_stat(STAT.format(**(fields | values)).encode())
+    return process_stat(STAT.format(**(fields | values)).encode())
 
 
 @pytest.mark.parametrize("name", ["cat", "a b", "x) S 1 (y", ") R 2 3", "a\nb", ""])

@@ -258,7 +258,8 @@ class TestChild:
     def test_a_signal_has_its_name(self, number: signal.Signals) -> None:
         code = "import os, faulthandler; faulthandler.disable(); os.kill(os.getpid(), args[0])"
         with Child(code, int(number)) as child:
-            with pytest.raises(ChildFailed, match=f"expected exit status 0, got killed by {number.name}"):
+            message = f"expected exit status 0, got killed by {number.name}"
+            with pytest.raises(ChildFailed, match=message):
                 child.wait()
             assert child.wait(expect=-number) == -number
         assert child.status == f"killed by {number.name}"
