@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast, final
 
 from ipckit._core.public import public
 
@@ -46,6 +46,7 @@ PREFIXES: Final[dict[Kind, str]] = {
 }
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -67,6 +68,7 @@ class Process:
     alive: bool
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -85,6 +87,7 @@ class Use:
     values: tuple[int, ...] | None = None
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class IpcObject:
@@ -194,6 +197,7 @@ class IpcObject:
         return {**found, "orphaned": self.orphaned}
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Survey:

@@ -354,7 +354,7 @@ class Processes:
             text = read(f"/proc/{pid}/status")
         except OSError:
             return True
-        # The pid may meanwhile be the id of a thread, or of a zombie.
+        # By now the pid may be the id of a thread, or of a zombie.
         return b"\nTgid:\t%d\n" % pid in text and b"\nState:\tZ" not in text
 
     def on_record(self, pid: int, how: str, when: float) -> Process:

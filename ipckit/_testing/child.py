@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 from ipckit._core.public import public
 from ipckit._testing.step import Task
@@ -59,6 +59,7 @@ def status_text(status: int | None) -> str:
         return f"killed by signal {-status}"
 
 
+@final
 @public("ipckit.testing")
 class Child:
     """Python code in a new interpreter, not a fork of this one.

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import posix_ipc as _untyped_posix_ipc
 import sysv_ipc as _untyped_sysv_ipc
@@ -27,6 +27,7 @@ _sysv_ipc: Any = _untyped_sysv_ipc
 _LARGEST_KEY: Final = 0x7FFFFFFF
 
 
+@final
 @public("ipckit.testing")
 class Namespace:
     """Unique keys, names and paths for a test.

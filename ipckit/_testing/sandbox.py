@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from ipckit._core.public import public
 
@@ -31,6 +31,7 @@ exec "$@"
 """
 
 
+@final
 @public("ipckit.testing")
 @dataclass(frozen=True, slots=True)
 class Sandbox:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 from ipckit._core.public import public
 from ipckit.errors import one_line
@@ -37,7 +37,7 @@ class Queues:
 
     Many machines have no mounted mqueue file system, and an existing mount may show the queues of
     another IPC namespace. Root therefore mounts one in a temporary mount namespace, and opens the
-    directory. The descriptor stays valid when that namespace is gone.
+    directory. The descriptor stays valid after the namespace ends.
     """
 
     directory: int | None = None
@@ -82,6 +82,7 @@ class Queues:
         return None
 
 
+@final
 @public("ipckit.testing")
 class Snapshot:
     """The IPC objects, descriptors and children that this process saw at one moment.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import inventory
-from ipckit._cli import words as show
+from ipckit._cli import words
 from ipckit._cli.address import kinds_of, kinds_option
 from ipckit._cli.output import DONE, ERROR, confirm, print_table, print_unseen, say
 from ipckit.errors import InUse, NotFound
@@ -52,8 +52,8 @@ def _bytes(item: IpcObject) -> int:
 
 
 def _total(items: Sequence[IpcObject]) -> str:
-    freed = show.human(sum(map(_bytes, items)))
-    return f"{show.counted(len(items), 'object')}, {freed} bytes"
+    freed = words.human(sum(map(_bytes, items)))
+    return f"{words.counted(len(items), 'object')}, {freed} bytes"
 
 
 @click.command(epilog=_EXAMPLES)
@@ -132,10 +132,10 @@ def _report_rest(
     files = [item for item in chosen if item.state == "unknown" and not item.recognized]
     if files and creator_pid is None:
         rows = [
-            [item.address, item.owner, show.used(item), show.duration(item.age)] for item in files
+            [item.address, item.owner, words.used(item), words.duration(item.age)] for item in files
         ]
         print_table(["FILE", "OWNER", "USED", "AGE"], rows, right="AGE")
-        count = show.counted(len(files), "file")
+        count = words.counted(len(files), "file")
         say(
             f"not recognized as IPC objects: {count} in /dev/shm; gc does not remove them, "
             "ipckit rm shm:/NAME does"
@@ -146,10 +146,10 @@ def _report_rest(
     left = [item for item in doubtful if item.address not in taken]
     if not left:
         return
-    count = show.counted(len(left), "object")
+    count = words.counted(len(left), "object")
     nameless = sum(not item.creator_pids for item in left)
     if unknown and creator_pid is not None and nameless:
-        count = show.counted(nameless, "object")
+        count = words.counted(nameless, "object")
         say(
             f"ipckit: state unknown: {count}, not selected, because the kernel records no creator "
             "of them; to select them, use --older-than without --creator-pid",
@@ -169,8 +169,8 @@ def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
         [
             item.address,
             item.owner,
-            show.used(item),
-            show.duration(item.age),
+            words.used(item),
+            words.duration(item.age),
             *([item.state] if unknown else []),
             item.reason,
         ]
@@ -186,7 +186,7 @@ def _remove(items: Sequence[IpcObject], *, unknown: bool) -> int:
     for item, error in inventory.collect(items, ignore_self=True, unknown=unknown):
         if error is None:
             removed.append(item)
-            say(f"removed {show.summary(item)}")
+            say(f"removed {words.summary(item)}")
             continue
         say(f"ipckit: {error}", error=True)
         # An object that is in use or was removed by now is no error: the second check is for that.

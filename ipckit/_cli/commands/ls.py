@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import inventory
-from ipckit._cli import words as show
+from ipckit._cli import words
 from ipckit._cli.address import kinds_of, kinds_option
 from ipckit._cli.output import ascii_output, json_of, print_table, print_unseen
 from ipckit.errors import one_line
@@ -30,30 +30,30 @@ def _address(item: IpcObject) -> str:
 
 _COLUMNS: Final[Columns] = {
     "OBJECT": _address,
-    "KEY": show.key,
+    "KEY": words.key,
     "OWNER": lambda item: item.owner,
-    "MODE": show.mode,
-    "SIZE": lambda item: "" if item.size is None else show.human(item.size),
-    "USED": show.used,
-    "AGE": lambda item: show.duration(item.age),
+    "MODE": words.mode,
+    "SIZE": lambda item: "" if item.size is None else words.human(item.size),
+    "USED": words.used,
+    "AGE": lambda item: words.duration(item.age),
     "STATE": lambda item: item.state,
     "WHY": lambda item: item.reason,
 }
 _WIDE: Final[Columns] = {
     "OBJECT": lambda item: item.address,
     "KIND": lambda item: item.kind,
-    "KEY": show.key,
+    "KEY": words.key,
     "ID": lambda item: str(item.id),
     "NAME": lambda item: item.name,
     "OWNER": lambda item: item.owner,
     "GROUP": lambda item: item.group,
-    "MODE": show.mode,
+    "MODE": words.mode,
     "SIZE": lambda item: "" if item.size is None else str(item.size),
-    "USED": show.used,
-    "AGE": lambda item: show.duration(item.age),
-    "CREATOR": lambda item: show.processes([item.creator] if item.creator else []),
-    "LAST USERS": lambda item: show.processes(item.users),
-    "HOLDERS": lambda item: show.processes(item.holders),
+    "USED": words.used,
+    "AGE": lambda item: words.duration(item.age),
+    "CREATOR": lambda item: words.processes([item.creator] if item.creator else []),
+    "LAST USERS": lambda item: words.processes(item.users),
+    "HOLDERS": lambda item: words.processes(item.holders),
     "STATE": lambda item: item.state,
     "WHY": lambda item: item.reason,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import inventory
-from ipckit._cli import words as show
+from ipckit._cli import words
 from ipckit._cli.address import OBJECT, asked_kinds, choose
 from ipckit._cli.output import DONE, ERROR, REFUSED, confirm, say
 from ipckit.errors import InUse, IpcError
@@ -50,7 +50,7 @@ def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
         )
     left = [item for item in items.values() if item not in refused]
     if left:
-        confirm(f"Remove {', '.join(map(show.summary, left))}?", yes=yes)
+        confirm(f"Remove {', '.join(map(words.summary, left))}?", yes=yes)
     results = [_remove(item, force=force) for item in left]
     return ERROR if ERROR in results else REFUSED if refused or REFUSED in results else DONE
 
@@ -61,5 +61,5 @@ def _remove(item: IpcObject, *, force: bool) -> int:
     except IpcError as exc:
         say(f"ipckit: {exc}", error=True)
         return REFUSED if isinstance(exc, InUse) else ERROR
-    say(f"removed {show.summary(item)}")
+    say(f"removed {words.summary(item)}")
     return DONE

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli import words as show
+from ipckit._cli import words
 from ipckit._cli.address import OBJECT, resolve
 from ipckit._cli.output import print_json, say
 
@@ -27,23 +27,23 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
     yield "object", item.address
     yield "kind", item.kind
     yield "name", item.name
-    yield "key", show.key(item)
+    yield "key", words.key(item)
     yield "id", str(item.id)
     yield "owner", f"{item.owner} (uid {item.uid})" if item.owner else ""
     yield "group", f"{item.group} (gid {item.gid})" if item.group else ""
-    yield "mode", show.mode(item)
+    yield "mode", words.mode(item)
     yield "size", "" if item.size is None else str(item.size)
-    yield "used", show.used(item)
+    yield "used", words.used(item)
     if item.used.values is not None:
         yield "values", " ".join(map(str, item.used.values))
-    yield "creator", "" if item.creator is None else show.process(item.creator)
+    yield "creator", "" if item.creator is None else words.process(item.creator)
     for user in item.users:
-        yield "last user", show.process(user)
+        yield "last user", words.process(user)
     for holder in item.holders:
-        yield "holder", show.process(holder)
+        yield "holder", words.process(holder)
     for name, when in item.times.items():
-        yield name, show.clock(when)
-    yield "age", show.duration(item.age)
+        yield name, words.clock(when)
+    yield "age", words.duration(item.age)
     yield "state", item.state
     yield "why", item.reason
     for line in item.unseen:

@@ -109,7 +109,7 @@ def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
         asked = [(waiter, _asked_for(waiter.pid, each.id)) for waiter in _waits(each)]
         try:
             with SysVSemaphoreSet.from_id(each.id) as found:
-                everyone = range(len(found))
+                every = range(len(found))
                 for semaphore in found:
                     if semaphore.waiting:
                         yield _Row(
@@ -118,7 +118,11 @@ def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
                             semaphore.value,
                             semaphore.pid,
                             semaphore.waiting,
-                            [who for who, which in asked if semaphore.index in (which or everyone)],
+                            [
+                                waiter
+                                for waiter, which in asked
+                                if semaphore.index in (which or every)
+                            ],
                             since,
                         )
         except PermissionError:
@@ -167,11 +171,11 @@ def _deadlocks(rows: list[_Row]) -> Iterator[Finding]:
 
 
 def _held(row: _Row, stuck_after: float) -> Finding | None:
-    who = _waiting(row.waiters, row.waiting)
+    waiting = _waiting(row.waiters, row.waiting)
     release = _RELEASE.format(id=row.each.id, index=row.index)
     if row.pid and _has_exited(row.pid, row.each):
         what = (
-            f"{row.title} is {row.value} and {who}; pid {row.pid}, which changed it last, has "
+            f"{row.title} is {row.value} and {waiting}; pid {row.pid}, which changed it last, has "
             "exited. It acquired the semaphore without undo, or exited before a release"
         )
         cure = f"if it is a lock, release it: {release}; in the program, use acquire(undo=True)"
@@ -181,7 +185,9 @@ def _held(row: _Row, stuck_after: float) -> Finding | None:
     idle = time.time() - row.since
     if idle < stuck_after:
         return None
-    what = f"{row.title} is {row.value}; {who} for pid {row.pid}; nothing changed for {idle:.0f} s"
+    what = (
+        f"{row.title} is {row.value}; {waiting} for pid {row.pid}; nothing changed for {idle:.0f} s"
+    )
     cure = f"find out what pid {row.pid} does: cat /proc/{row.pid}/stack; or end it: kill {row.pid}"
     return Finding("stuck-waiter", row.each.address, what, cure)
 
