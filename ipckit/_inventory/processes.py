@@ -101,7 +101,7 @@ def hides_processes() -> bool:
     )
 
 
-def _about_blind(pids: list[int]) -> str:
+def _about_denied(pids: list[int]) -> str:
     why = "permission denied" if os.geteuid() == 0 else "permission denied; run as root to see it"
     if len(pids) == 1:
         return f"what process {pids[0]} holds: {why}"
@@ -121,11 +121,12 @@ class Processes:
         sockets: by inode, the processes that have a socket open.
         segments: by identifier, the processes that have a System V segment attached.
         waiters: by kind and identifier, the processes that sleep in a call on an object.
-        blind: the processes that could not be inspected.
+        denied: the processes that may not be inspected.
         busy: the processes that may call msgrcv and have a thread that was running in each sample.
-        first: this is the machine's initial pid namespace, which contains every process.
-        whole: /proc hides no process of this pid namespace, and shows the calls that threads
-            wait in.
+        in_initial_namespace: this is the machine's initial pid namespace, which contains every
+            process.
+        proc_is_complete: /proc hides no process of this pid namespace, and shows the calls that
+            threads wait in.
         unseen: what could not be seen, one line each.
         taken: when it was collected, by time.monotonic().
     """
@@ -146,9 +147,9 @@ class Processes:
         self.sockets: dict[int, dict[int, list[str]]] = defaultdict(dict)
         self.segments: dict[int, set[int]] = defaultdict(set)
         self.waiters: dict[tuple[Kind, int], dict[int, str]] = defaultdict(dict)
-        self.blind: list[int] = []
-        self.first = link(f"{self._root}/self/ns/pid") == _FIRST_PID_NAMESPACE
-        self.whole = True
+        self.denied: list[int] = []
+        self.in_initial_namespace = link(f"{self._root}/self/ns/pid") == _FIRST_PID_NAMESPACE
+        self.proc_is_complete = True
         self.unseen: list[str] = []
         self.busy: set[int] = set()
         self._running: list[tuple[int, str]] = []
@@ -167,8 +168,8 @@ class Processes:
             self._collect(pid, waits_only=waits_only)
         self._sample_running()
         self.taken = time.monotonic()
-        if self.blind:
-            self.unseen.append(_about_blind(self.blind))
+        if self.denied:
+            self.unseen.append(_about_denied(self.denied))
 
     # -- collecting --------------------------------------------------------------------------------
 
@@ -176,25 +177,25 @@ class Processes:
         if self._root != os.fspath(PROC):
             return
         if link("/proc/self") != str(os.getpid()):
-            self.whole = False
+            self.proc_is_complete = False
             self.unseen.append(
                 "any process: /proc belongs to another pid namespace; mount -t proc proc /proc"
             )
         elif hides_processes():
-            self.whole = os.geteuid() == 0
-            if not self.whole:
+            self.proc_is_complete = os.geteuid() == 0
+            if not self.proc_is_complete:
                 self.unseen.append(
                     "processes of other users: /proc is mounted with hidepid; run as root"
                 )
-        if not self.first:
+        if not self.in_initial_namespace:
             self.unseen.append("processes outside this pid namespace")
         if not blocked_calls.knows_machine(self._machine):
-            self.whole = False
+            self.proc_is_complete = False
             self.unseen.append(
                 f"which processes wait: ipckit does not know the system calls of {self._machine}"
             )
         elif not Path("/proc/self/syscall").exists():
-            self.whole = False
+            self.proc_is_complete = False
             self.unseen.append("which processes wait: this kernel has no /proc/PID/syscall")
 
     def _pids(self) -> Iterator[int]:
@@ -220,7 +221,7 @@ class Processes:
                 self._collect_maps(pid, base)
                 self._collect_descriptors(pid, base)
         except PermissionError:
-            self.blind.append(pid)
+            self.denied.append(pid)
         except (FileNotFoundError, ProcessLookupError):
             self.stats.pop(pid, None)  # it has exited
 
@@ -303,7 +304,7 @@ class Processes:
     @property
     def complete(self) -> bool:
         """Whether every process of the machine was seen and could be inspected."""
-        return self.whole and not self.blind and self.first
+        return self.proc_is_complete and not self.denied and self.in_initial_namespace
 
     def command(self, pid: int) -> str:
         """Return a process's command line.
@@ -391,13 +392,16 @@ class Processes:
         return self._users[pid]
 
     @property
-    def dark(self) -> list[int]:
-        """The processes that may wait on an object without being seen: the busy and the blind.
+    def uninspected(self) -> list[int]:
+        """The processes that may wait on an object without being seen: `busy` and `denied`.
 
         The machine's own pid 1 does not count, because it uses no System V objects. In a container
         pid 1 is an application, and counts.
         """
-        return [*(pid for pid in self.blind if pid != 1 or not self.first), *sorted(self.busy)]
+        return [
+            *(pid for pid in self.denied if pid != 1 or not self.in_initial_namespace),
+            *sorted(self.busy),
+        ]
 
     def may_wait(self, uids: frozenset[int], mode: int) -> list[int]:
         """Return the processes that may wait on a System V queue, and could not be inspected.
@@ -407,8 +411,8 @@ class Processes:
             mode: its permission bits.
         """
         if mode & 0o077:
-            return self.dark
-        return [pid for pid in self.dark if self.users(pid) & (uids | {0})]
+            return self.uninspected
+        return [pid for pid in self.uninspected if self.users(pid) & (uids | {0})]
 
     def possible_creators(self, uid: int, when: float, call: str) -> list[int]:
         """Return the processes that may have created an object without a recorded creator.
@@ -426,7 +430,7 @@ class Processes:
                 pid
                 for pid in self.stats
                 if pid not in self._foreign
-                and (pid != 1 or not self.first)
+                and (pid != 1 or not self.in_initial_namespace)
                 and self.ran_at(pid, when)
                 and uid in self.users(pid)
                 and self._may_call(pid, call)

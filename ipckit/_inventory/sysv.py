@@ -72,7 +72,7 @@ def _object(
 
 
 def _hidden(processes: Processes) -> list[str]:
-    return [] if processes.whole else list(processes.unseen[:1])
+    return [] if processes.proc_is_complete else list(processes.unseen[:1])
 
 
 def _recorded(
@@ -112,7 +112,7 @@ def _unused(
         if pid not in ignored
     ]
     user = user_of(stat.cuid)
-    if not processes.first:
+    if not processes.in_initial_namespace:
         return "", [f"{_CREATOR}: it may be in another pid namespace"]
     if creators:
         commands = [processes.command(pid) for pid in creators]
@@ -136,9 +136,9 @@ def queue(
         if not (holders or users or doubts):
             why, doubts = _unused(processes, stat, "msgget", ignored)
         doubts += _hidden(processes)
-        dark = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
-        if dark:
-            commands = [processes.command(pid) for pid in dark]
+        uninspected = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
+        if uninspected:
+            commands = [processes.command(pid) for pid in uninspected]
             doubts.append(f"whether a process waits on it: {few(commands)} could not be inspected")
         verdict = judge(holders, users, doubts=doubts, orphaned=f"no process waits on it; {why}")
     return _object(

@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "read", closed)
     found = Processes(proc)
-    assert found.blind == found.dark == [12]
+    assert found.denied == found.uninspected == [12]
     assert found.complete is False
     assert "process 12" in found.unseen[0]
     assert found.may_wait(frozenset({0}), 0o600) == [12]
