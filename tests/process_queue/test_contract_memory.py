@@ -253,7 +253,7 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
 
             kids.append(forked(live_on))
 
-        with at_step(step, fork, "_queue_spill") as steps:
+        with at_step(step, fork, "_process_queue/spill") as steps:
             found.put(array(1))
         in_time(partial(found.put, array(2)))
         assert drained(found) == [1, 2]
