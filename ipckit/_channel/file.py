@@ -1,192 +1,30 @@
-"""The memory of a channel: a file under /dev/shm, or a memfd, and the header in it."""
+"""The file of a channel: created, found, checked and unlinked."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import inspect
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-import ipckit._native as native
-from ipckit._core.arguments import int_argument
+from ipckit._channel.memory import format_memory
+from ipckit._channel.names import PREFIX, describe, name_of_path, path_of
 from ipckit._core.descriptors import Descriptor, checked_fd, identity, name_descriptors
 from ipckit._core.fd_access import check_access, check_seal
 from ipckit._core.files import LEASED, SHM, no_proc, open_file, path_of_fd, proc_missing, shm_error
-from ipckit._payload.codecs import CtypesCodec, Msgpack, StructCodec
-from ipckit._payload.meaning import ctypes_fields
-from ipckit._shm.mapping import READ_WRITE, SHARED, allocate, map_file, populate
 from ipckit._shm.memfd import Seal, new_memfd
-from ipckit.errors import (
-    AlreadyExists,
-    Corrupt,
-    InvalidArgument,
-    IpcError,
-    LayoutMismatch,
-    NotFound,
-    from_errno,
-)
-from ipckit.keys import Name
+from ipckit.errors import AlreadyExists, Corrupt, InvalidArgument, IpcError, NotFound, from_errno
 
 if TYPE_CHECKING:
+    from ipckit._channel.shape import Shape
     from ipckit._core.trust import Trust
     from ipckit._payload.codecs import Codec
+    from ipckit.keys import Name
 
-_PREFIX: Final = "ipckit."
-_FULL: Final = (
-    "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
-    "Memory in Kubernetes; Channel.anonymous does not count there"
-)
 _INSTEAD: Final = "Channel.anonymous needs none"
 # What open(2) says of O_TMPFILE where the file system, or the kernel, does not know it.
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-_UNIT: Final = 32
-_HEADER: Final = 16
-_LARGE: Final = 1024
-_LARGE_HEADER: Final = 64
-_CAPACITY_MAX: Final = 2**23 - 1
-_SIZE_MAX: Final = 2**40 - 1
-DEFAULT_SIZE: Final = 1 << 24
-_POPULATE_MOST: Final = 1 << 26  # what an opener may never look at is not worth more time than this
-
-
-class Shape(NamedTuple):
-    """How a channel's memory is divided.
-
-    Attributes:
-        capacity: messages.
-        item_size: bytes of every message, or 0 where they differ.
-        longest: bytes of a message at most.
-        total: bytes of the memory.
-    """
-
-    capacity: int
-    item_size: int
-    longest: int
-    total: int
-
-
-def _units(length: int) -> int:
-    if length < _LARGE:
-        return -(-(_HEADER + length) // _UNIT)
-    return -(-(_LARGE_HEADER + length) // (2 * _UNIT)) * 2
-
-
-def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
-    """How much memory a channel takes.
-
-    Raises:
-        TypeError: `capacity` or `size` is not an integer.
-        InvalidArgument: one is out of range, or two messages do not fit.
-    """
-    for name, value, most in (("capacity", capacity, _CAPACITY_MAX), ("size", size, _SIZE_MAX)):
-        if value is None and name == "size":
-            continue
-        if not 1 <= int_argument(name, value) <= most:
-            message = f"{name} is {value}; it takes 1 to {most}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-    capacity = int_argument("capacity", capacity)
-    size = None if size is None else int_argument("size", size)
-    item = codec.size or 0
-    if size is None and item:
-        units, longest = capacity * (_units(item) + 2) + _units(item), item
-    else:
-        wanted = DEFAULT_SIZE if size is None else size
-        # Room for the headers on top, so that the size is what messages may take.
-        units, longest = -(-wanted // _UNIT) + 2 * capacity, wanted // 2
-    if item > longest:
-        message = f"size is {size}; two messages of {item:,} bytes must fit"
-        raise InvalidArgument(message, errno=errno.EINVAL)
-    total = native.CHANNEL_ARENA_START + (units + 64) * _UNIT
-    return Shape(capacity, item, item or longest, total)
-
-
-def describe(name: Name | None) -> str:
-    """A channel's name, for messages."""
-    return "anonymous channel" if name is None else f"channel {name[1:]}"
-
-
-def path_of(name: Name) -> str:
-    """The file of a named channel."""
-    return f"{SHM}/{_PREFIX}{name[1:]}"
-
-
-def name_of_path(path: str) -> Name | None:
-    """The name of a channel whose file is, or was, at a path; None where it has none."""
-    prefix = path_of(Name("-"))[:-1]
-    if not path.startswith(prefix) or path.endswith(" (deleted)"):
-        return None
-    return Name(path.removeprefix(prefix))
-
-
-def checked_name(name: str) -> Name:
-    """A channel's name.
-
-    Raises:
-        InvalidArgument: it can't be one.
-    """
-    wanted = Name(name)
-    most = 255 - len(_PREFIX)
-    if len(os.fsencode(wanted)) - 1 > most:
-        message = f"a channel's name is at most {most} bytes"
-        raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="open")
-    return wanted
-
-
-def fingerprint_of(codec: Codec[Any]) -> int:
-    """The payload type in 64 bits; never 0."""
-    digest = hashlib.blake2b(f"{codec.fingerprint}/{codec.size}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") or 1
-
-
-def text_of(codec: Codec[Any]) -> str:
-    """The payload type for people: a struct's C declaration, else its name and fields."""
-    kind: Any = codec.accepts
-    if isinstance(codec, StructCodec):
-        return " ".join(kind.c_declaration().split())
-    if isinstance(codec, CtypesCodec):
-        fields = ", ".join(f"{name}: {hint.__name__}" for name, hint, *_ in ctypes_fields(kind))
-        return f"{codec.name}({fields}) of {codec.size} bytes"
-    if isinstance(codec, Msgpack):
-        hints: dict[str, Any] = {}
-        for base in reversed(kind.__mro__):
-            hints.update(inspect.get_annotations(base))
-        fields = ", ".join(f"{name}: {_plain(hints[name])}" for name in kind.__struct_fields__)
-        return f"{codec.name}({fields}) as MessagePack"
-    return f"{codec.name}" + (f" of {codec.size} bytes" if codec.size else "")
-
-
-def _plain(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint)
-
-
-def format_memory(
-    fd: int, shape: Shape, codec: Codec[Any], *, overwrite: bool, target: str
-) -> None:
-    """Give a new file its bytes and its header.
-
-    Raises:
-        LimitReached: there is no room for it.
-    """
-    allocate(fd, shape.total, target, _FULL)
-    mapping = map_file(fd, shape.total, READ_WRITE, SHARED, target)
-    try:
-        native.channel_format(
-            mapping,
-            shape.capacity,
-            shape.item_size,
-            shape.longest,
-            fingerprint_of(codec),
-            int(overwrite),
-            os.urandom(16),
-            text_of(codec)
-            .encode("utf-8", "replace")[: native.CHANNEL_TYPE_SIZE - 1]
-            .decode("utf-8", "ignore"),
-        )
-    finally:
-        mapping.close()
 
 
 def _new_file(name: Name) -> tuple[Descriptor, str | None]:
@@ -204,7 +42,7 @@ def _new_file(name: Name) -> tuple[Descriptor, str | None]:
     )
     if error is None and code in _NO_TMPFILE:
         # Some file systems can't make a file without a name: this one gets a random name first.
-        path = f"{SHM}/.{_PREFIX}{os.urandom(8).hex()}"
+        path = f"{SHM}/.{PREFIX}{os.urandom(8).hex()}"
         try:
             return Descriptor(open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)), path
         except OSError as exc:
@@ -390,39 +228,3 @@ def unlink_file(name: Name) -> None:
         code = exc.errno or errno.EIO
         message = "no such channel" if code == errno.ENOENT else ""
         raise from_errno(code, op="unlink", target=describe(name), message=message) from None
-
-
-def map_channel(fd: int, codec: Codec[Any], target: str) -> native.Mapping:
-    """A channel's memory, after a look at whether it is one, and of this type.
-
-    Raises:
-        Corrupt: it is none, or of another version.
-        LayoutMismatch: its messages are of another type; the message has both.
-    """
-    size = os.fstat(fd).st_size
-    if size < native.CHANNEL_ARENA_START:
-        message = f"the file has {size:,} bytes, and no channel is so small"
-        raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
-    mapping = map_file(fd, size, READ_WRITE, SHARED, target)
-    try:
-        _check_type(mapping, codec, target)
-        if size <= _POPULATE_MOST:
-            populate(mapping)
-    except BaseException:
-        mapping.close()
-        raise
-    return mapping
-
-
-def _check_type(mapping: native.Mapping, codec: Codec[Any], target: str) -> None:
-    found, text = native.channel_type(mapping)
-    if found is None:
-        message = "the file holds no channel of this version"
-        raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
-    if found == fingerprint_of(codec):
-        return
-    wanted = text_of(codec)
-    message = f"the channel's messages are {text}, and {wanted} is wanted"
-    if text == wanted[: len(text)]:
-        message += "; they look alike, and differ in bytes or in what the bytes mean"
-    raise LayoutMismatch(message, errno=errno.EBADMSG, op="open", target=target)
