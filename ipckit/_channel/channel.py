@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, Unpack, cast, overload
 
 import ipckit._native as native
@@ -38,6 +37,7 @@ from ipckit._core.descriptors import (
     reopened,
 )
 from ipckit._core.files import no_proc, proc_missing, unlink_own
+from ipckit._core.forks import at_fork
 from ipckit._core.handle import Capabilities, Handle, checked_mode
 from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
@@ -68,7 +68,7 @@ _ITEMS: Final = 1  # native/ring/channel_layout.h: POLL_ITEMS, POLL_SPACE
 _SPACE: Final = 2
 _GONE: Final = 2  # native/ring/lock.h: SIDE_GONE
 
-os.register_at_fork(after_in_child=native.channels_forked)
+at_fork("channels", after_in_child=native.channels_forked)
 
 
 @public("ipckit.channel")
