@@ -9,12 +9,12 @@ import ipckit._native as native
 from ipckit._channel.batches import receive_list, receive_records, send_rest
 from ipckit._channel.facts import RECEIVER, SENDER, ChannelStats, peer_of
 from ipckit._channel.file import (
-    check_lent,
-    duplicate_file,
-    find_file,
+    check_passed_fd,
+    create_file,
+    create_memfd,
     is_file,
-    make_anonymous,
-    make_file,
+    open_named_file,
+    reopen_file,
     unlink_file,
 )
 from ipckit._channel.in_place import Loan, View
@@ -36,7 +36,7 @@ from ipckit._core.descriptors import (
     is_spawning,
     reopened,
 )
-from ipckit._core.files import no_proc, proc_missing, unlink_own
+from ipckit._core.files import unlink_own
 from ipckit._core.forks import at_fork
 from ipckit._core.handle import Capabilities, Handle, checked_mode
 from ipckit._core.making import PATIENCE, find_or_make
@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 
     from ipckit._channel.facts import ChannelPeer
     from ipckit._channel.options import (
+        AnonymousOptions,
         CreateOptions,
+        HandleOptions,
         OpenOptions,
         OpenOrCreateOptions,
         PeerGonePolicy,
@@ -73,20 +75,25 @@ at_fork("channels", after_in_child=native.channels_forked)
 
 @public("ipckit.channel")
 class Channel(native.ChannelBase, Handle, Generic[T]):
-    """A bounded queue in shared memory: many senders, many receivers, each message to one of them.
+    """A bounded queue in shared memory, for any number of senders and receivers.
 
-    Make one with `create`, `open`, `open_or_create`, `anonymous` or `from_fd`. Messages come out in
-    the order in which they were sent. No system call is made unless somebody sleeps. Whoever is
-    killed, at whatever moment, the channel goes on working for the others: a message is there
-    whole, or not at all, and none comes twice.
+    Each message goes to one receiver, and messages keep their order. No call makes a system call
+    unless a process sleeps. A process can be killed at any moment without blocking the others: a
+    message arrives whole or not at all, and never twice.
 
-    A named channel is the file ``ipckit.NAME`` under /dev/shm. Who may write to it can do to the
-    messages whatever they like, but not crash who reads them, unless they cut the file short: what
-    makes no sense is `Corrupt`.
+    Create or open a channel with `create`, `open`, `open_or_create`, `anonymous` or `from_fd`. A
+    named channel is the file ``ipckit.NAME`` in /dev/shm. A process with write access can corrupt
+    messages, but it cannot crash a reader, unless it truncates the file. A value that ipckit never
+    writes raises `Corrupt`.
+
+    >>> from ipckit import Channel
+    >>> with Channel.anonymous(str, capacity=10) as channel:
+    ...     channel.send("hello", timeout=1)
+    ...     channel.receive(timeout=1)
+    'hello'
     """
 
     _factories = "Channel.create, open, open_or_create, anonymous or from_fd"
-
     _passed_as = "Channel"
 
     _descriptor: Descriptor
@@ -117,7 +124,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         self._layout = Layout(codec)
         self._file = identity(fd)
         struct = self._layout.struct
-        # Bytes and structs come from the ring as they are, without a codec's call.
+        # The native code creates bytes and Structs itself, without a call of the codec.
         direct = struct is not None or type(codec) is BytesCodec
         decode = None if direct else codec.decode
         wait = peer_gone == "wait"
@@ -126,15 +133,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
             self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
         except OSError as exc:
-            code = exc.errno or errno.EIO
-            if code == errno.ENOENT and proc_missing():
-                raise no_proc(op="open", target=self._target) from None
-            raise errno_error(code, "open", self._target) from None
+            raise errno_error(exc.errno or errno.EIO, "open", self._target) from None
         finally:
-            mapping.close()  # what is attached keeps it mapped
+            mapping.close()  # the native code keeps the memory mapped
         Handle.__init__(self, owner=owner)
 
-    # -- making and finding ------------------------------------------------------------------------
+    # -- create and open ---------------------------------------------------------------------------
 
     @overload
     @classmethod
@@ -165,38 +169,45 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         peer_gone: PeerGonePolicy = "raise",
         spin: int = SPIN,
     ) -> Channel[Any]:
-        """Make a new channel, which the handle owns.
+        """Create a channel. The handle owns it: leaving ``with`` unlinks the channel.
 
         Args:
-            name: the name to find it by, such as ``"frames"``, up to 248 bytes; None picks a free
-                one.
-            type: what the messages are: `bytes`, `str`, a `Struct`, a ctypes structure, a numpy
+            name: the channel's name, such as ``"frames"``, up to 248 bytes; by default a random
+                unused name.
+            type: the type of the messages: `bytes`, `str`, a `Struct`, a ctypes structure, a numpy
                 dtype, a msgspec struct or a `Codec`.
-            capacity: how many messages can wait, 1 to 8388607.
-            size: bytes of message memory. By default what `capacity` messages take, if all have
-                one size, else 16 MiB. One message may take up to half of it.
-            mode: permission bits, 0 to 0o777; the umask has no say.
-            overwrite: where it is full, drop the oldest message instead of waiting; `stats` counts
-                them.
-            peer_gone: what a call does that waits for the other side after the last of it is gone:
-                "raise" `PeerGone`, or "wait" for somebody new.
-            spin: how often at most to look again before sleeping, 0 to 1000000; fewer where that
-                turns out not to help. 0 never spins.
+            capacity: the maximum number of messages, 1 to 8388607.
+            size: bytes of message memory. The default is what `capacity` messages of a fixed-size
+                type need, or 16 MiB for other types. One message can take up to half of it.
+            mode: permission bits, 0 to 0o777. The umask does not apply.
+            overwrite: whether `send` on a full channel drops the oldest message instead of waiting;
+                `stats` counts the dropped messages.
+            peer_gone: what a call does if it waits for a message or for room and the last peer on
+                the other side is gone: "raise" `PeerGone`, or "wait" for a new peer.
+            spin: the maximum number of checks before a call sleeps, 0 to 1000000. ipckit uses fewer
+                if spinning does not help.
 
         Raises:
             AlreadyExists: there is a channel of that name.
-            LimitReached: /dev/shm has no room for it, or RLIMIT_NOFILE is used up.
+            LimitReached: /dev/shm is full, or RLIMIT_NOFILE is reached.
             NotFound: the system has no /dev/shm.
-            AccessDenied: /dev/shm does not let this process write.
+            AccessDenied: this process has no permission to write to /dev/shm.
             InvalidArgument: an argument is out of range.
-            TypeError: `type` is no payload type.
+            TypeError: `type` is not a payload type.
+
+        >>> from ipckit import Channel
+        >>> with Channel.create(capacity=100) as channel:  # a random name
+        ...     with Channel.open(channel.name) as other:  # usually in another process
+        ...         other.send(b"hello")
+        ...     channel.receive()
+        b'hello'
         """
         checked_mode(mode)
         check_options(peer_gone, spin)
         codec: Codec[Any] = codec_for(type)
         shape = shape_for(codec, capacity, size)
         wanted = Name.random("channel") if name is None else checked_name(name)
-        made = make_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
+        made = create_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
         file = identity(made.number)
         try:
             return cls._opened(made, wanted, type, owner=True, peer_gone=peer_gone, spin=spin)
@@ -230,22 +241,23 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         spin: int = SPIN,
         owner_uid: int | None = None,
     ) -> Channel[Any]:
-        """Find a channel by its name; never makes one, never owns it.
+        """Open an existing channel. The handle does not own it.
 
         Args:
             name: the channel's name.
-            type: what the messages are; the same as its maker said.
-            peer_gone: as in `create`, for this handle.
-            spin: as in `create`, for this handle.
-            owner_uid: a user whose channel is accepted beside this user's and root's.
+            type: the type of the messages, the same that the creator passed.
+            peer_gone: see `create`; applies to this handle.
+            spin: see `create`; applies to this handle.
+            owner_uid: another user whose channel is accepted. By default the channel must belong
+                to this process's effective user or to root.
 
         Raises:
             NotFound: there is no channel of that name.
-            LayoutMismatch: its messages are of another type; the message shows both.
+            LayoutMismatch: the messages are of another type; the error shows both types.
             AccessDenied: the mode does not allow both reading and writing, or the channel belongs
-                to another user, who could have put anything into it.
-            Corrupt: what has that name is no channel.
-            LimitReached: RLIMIT_NOFILE is used up, or 256 have it open.
+                to a user who is not accepted and could have put anything into it.
+            Corrupt: the file of that name is not a channel.
+            LimitReached: RLIMIT_NOFILE is reached, or the channel has 256 peers already.
             InvalidArgument: an argument is out of range.
         """
         check_options(peer_gone, spin)
@@ -254,7 +266,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
 
     @classmethod
     def _found(cls, name: Name, type: Any, trust: Trust, options: OpenOptions) -> Channel[Any]:
-        return cls._opened(find_file(name, trust), name, type, owner=False, **options)
+        return cls._opened(open_named_file(name, trust), name, type, owner=False, **options)
 
     @overload
     @classmethod
@@ -287,36 +299,37 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Channel[Any]:
-        """Find a channel, or make it; the handle owns it only if it made it.
+        """Open a channel, or create it. The handle owns the channel only if it created it.
 
         Args:
             name: the channel's name.
-            type: what the messages are.
-            capacity: of a channel that is made, as `size`, `mode` and `overwrite`.
-            size: see `create`.
-            mode: see `create`; also the widest mode of a channel that is found.
-            overwrite: see `create`.
+            type: the type of the messages.
+            capacity: see `create`; ignored if the channel exists.
+            size: see `create`; ignored if the channel exists.
+            mode: see `create`. An existing channel must not give other users more permissions.
+            overwrite: see `create`; ignored if the channel exists.
             peer_gone: see `create`.
             spin: see `create`.
-            timeout: seconds to keep trying while others make and unlink it meanwhile.
-            owner_uid: as in `open`.
+            timeout: seconds to keep trying while other processes create and unlink the channel.
+            owner_uid: see `open`.
 
         Raises:
-            Timeout: others made and unlinked it until the deadline.
-            AccessDenied: also when the channel that is there lets other users do more than `mode`.
-            IpcError: as `create` and `open`.
+            Timeout: other processes created and unlinked the channel until the deadline.
+            AccessDenied: as for `open`; or the existing channel gives other users more permissions
+                than `mode`.
+            IpcError: as for `create` and `open`.
         """
         deadline = Deadline(timeout)
         wanted, trust = checked_name(name), Trust(owner_uid, checked_mode(mode))
         check_options(peer_gone, spin)
-        shape_for(codec_for(type), capacity, size)  # wrong is wrong, whether it is there or not
+        shape_for(codec_for(type), capacity, size)  # raises for invalid arguments in both cases
         options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
 
         def find() -> Channel[Any]:
             return cls._found(wanted, type, trust, options)
 
         def make() -> Channel[Any]:
-            # Making one costs its memory: look first.
+            # Creating a channel allocates its memory, so try to open it first.
             try:
                 return find()
             except NotFound:
@@ -338,24 +351,14 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     def anonymous(
         cls,
         type: np.dtype[Any],
-        *,
-        capacity: int = ...,
-        size: int | None = ...,
-        overwrite: bool = ...,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[AnonymousOptions],
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def anonymous(
         cls,
         type: PayloadType[V] = ...,
-        *,
-        capacity: int = ...,
-        size: int | None = ...,
-        overwrite: bool = ...,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[AnonymousOptions],
     ) -> Channel[V]: ...
     @classmethod
     def anonymous(
@@ -368,12 +371,14 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         peer_gone: PeerGonePolicy = "raise",
         spin: int = SPIN,
     ) -> Channel[Any]:
-        """Make a channel without a name, for children: inherited by a fork, or pickled for a spawn.
+        """Create a channel without a name, for child processes.
 
-        It is a memfd: it does not count in /dev/shm, and goes with its last holder.
+        A forked child inherits it, and a `multiprocessing.Process` takes it as an argument. It is a
+        memfd: it does not count in /dev/shm, and it disappears with its last user. See
+        memfd_create(2).
 
         Args:
-            type: as in `create`, and so the others.
+            type: see `create`.
             capacity: see `create`.
             size: see `create`.
             overwrite: see `create`.
@@ -381,12 +386,13 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             spin: see `create`.
 
         Raises:
-            LimitReached: memory or RLIMIT_NOFILE is used up.
+            LimitReached: there is not enough memory, or RLIMIT_NOFILE is reached.
             InvalidArgument: an argument is out of range.
+            TypeError: `type` is not a payload type.
         """
         check_options(peer_gone, spin)
         codec: Codec[Any] = codec_for(type)
-        memory = make_anonymous(shape_for(codec, capacity, size), codec, overwrite=overwrite)
+        memory = create_memfd(shape_for(codec, capacity, size), codec, overwrite=overwrite)
         return cls._opened(memory, None, type, owner=True, peer_gone=peer_gone, spin=spin)
 
     @overload
@@ -395,9 +401,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         cls,
         fd: int,
         type: np.dtype[Any],
-        *,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[HandleOptions],
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
@@ -405,9 +409,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         cls,
         fd: int,
         type: PayloadType[V] = ...,
-        *,
-        peer_gone: PeerGonePolicy = ...,
-        spin: int = ...,
+        **options: Unpack[HandleOptions],
     ) -> Channel[V]: ...
     @classmethod
     def from_fd(
@@ -418,31 +420,32 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         peer_gone: PeerGonePolicy = "raise",
         spin: int = SPIN,
     ) -> Channel[Any]:
-        """Open a channel whose memory's descriptor came from elsewhere; never owns it.
+        """Open a channel by the descriptor of its memory, which another process passed.
 
-        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
-        still the caller's.
+        The handle does not own the channel. It takes over the descriptor and closes it. If this
+        method raises, the caller still owns the descriptor.
 
         Args:
-            fd: the descriptor, as `memory_fd` gives it.
-            type: as in `open`.
+            fd: the descriptor: `memory_fd`, or a duplicate of it.
+            type: see `open`.
             peer_gone: see `create`.
             spin: see `create`.
 
         Raises:
-            InvalidArgument: `fd` is closed, is not a regular file, is a memfd without the seal
-                SHRINK, or another process holds a lease on the file.
+            InvalidArgument: `fd` is closed, is not a regular file, or is a memfd without the seal
+                SHRINK; or another process holds a lease on the file.
             AccessDenied: `fd` was opened for reading only, or for writing only.
-            IpcError: as `open`.
+            IpcError: as for `open`.
         """
         check_options(peer_gone, spin)
-        name = check_lent(fd)
+        name = check_passed_fd(fd)
 
         def make(lent: Descriptor) -> Channel[Any]:
-            memory = duplicate_file(lent.number)
+            memory = reopen_file(lent.number)
             return cls._opened(memory, name, type, owner=False, peer_gone=peer_gone, spin=spin)
 
-        # The caller's goes with the `Descriptor`, which is dropped once it is not the caller's.
+        # `handed_over` makes the Descriptor own `fd` if `make` succeeds. Nothing keeps the
+        # Descriptor, so that closes `fd`; the handle has its own descriptor.
         return handed_over(Descriptor(fd, owned=False), make)
 
     @classmethod
@@ -455,43 +458,49 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
 
     # -- messages ----------------------------------------------------------------------------------
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # native/channel/ defines and documents these; here are their types
 
         def send(self, value: T, *, timeout: float | None = None) -> None:
-            """Send one message, waiting while the channel is full; see `native.ChannelBase`."""
+            """Send one message, waiting while the channel is full."""
 
         def receive(self, *, timeout: float | None = None) -> T:
-            """Take the next message, waiting until there is one; see `native.ChannelBase`."""
+            """Take the next message, waiting until there is one."""
             ...
 
         def loan(
             self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
         ) -> Loan:
-            """Room for one message, to be written in place; see `native.ChannelBase`."""
+            """Return memory in the channel for one message."""
             ...
 
         def receive_view(self, *, timeout: float | None = None) -> View:
-            """Take the next message and read it where it lies; see `native.ChannelBase`."""
+            """Take the next message without copying it."""
             ...
 
     def send_many(
         self, values: Iterable[T] | npt.NDArray[Any], *, timeout: float | None = None
     ) -> None:
-        """Send many messages, in order; others' may come in between.
+        """Send many messages in order. Messages of other senders can come in between.
 
-        An array of records, for a channel of a Struct or of a dtype, is one call and one copy.
+        If the channel's type is a Struct or a dtype, an array of records is sent in one call with
+        one copy. If an exception ends the call, its attribute ``sent`` is the number of messages
+        that were sent before. This includes KeyboardInterrupt and exceptions of signal handlers.
 
         Args:
-            values: the messages; or a numpy array of the Struct's dtype or the channel's, of which
-                each element is one.
-            timeout: seconds to wait in all.
+            values: the messages: an iterable, or a numpy array of the Struct's or the channel's
+                dtype, whose elements are the messages.
+            timeout: seconds to wait in total; None waits without limit, 0 does not wait.
 
         Raises:
-            IpcError: as `send`.
-            TypeError: a value is not of the payload type; none after it was sent.
+            IpcError: as for `send`.
+            TypeError: a value is not of the payload type. The values before it were sent.
 
-        How many were sent before is the ``sent`` of whatever exception ends the call, also of
-        KeyboardInterrupt and of what a signal handler raises.
+        >>> import numpy as np
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous(np.dtype("f8")) as channel:
+        ...     channel.send_many(np.array([1.0, 2.0, 3.0]))
+        ...     channel.receive_many(2)
+        array([1., 2.])
         """
         progress = [0]
         try:
@@ -501,24 +510,28 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             raise
 
     def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:
-        """Take the messages that wait, at least one.
+        """Take all messages that wait. Wait until there is at least one.
+
+        If an exception ends the call, its attribute ``received`` has the messages that the call had
+        already taken.
 
         Args:
-            max: how many at most, 1 or more; by default all that wait when the call begins.
-            timeout: seconds to wait for the first.
+            max: the maximum number of messages, 1 or more; by default all that wait when the call
+                begins.
+            timeout: seconds to wait for the first message; None waits without limit, 0 does not
+                wait.
 
         Returns:
-            A numpy array of records, for a channel of a Struct or of a dtype, which cost one copy
-            in all; a list for any other. Where the next message of a dtype without a shape was
-            itself sent as an array of several, it is returned alone.
+            If the channel's type is a Struct or a dtype, a numpy array of records, with one copy in
+            total; otherwise a list. If the type is a dtype without a shape and the next message was
+            sent as an array of several elements, that message alone.
 
         Raises:
             TypeError: `max` is not an integer.
+            InvalidArgument: `max` is less than 1.
             LayoutMismatch: a message could not be decoded; ``.raw`` has its bytes.
-            MemoryError: there is no room for a message, which still waits or is the ``raw``.
-            IpcError: as `receive`.
-
-        What was taken before is the ``received`` of whatever exception ends the call.
+            MemoryError: there is no memory for a message. It still waits, or ``.raw`` has it.
+            IpcError: as for `receive`.
         """
         if max is not None:
             max = int_argument("max", max)  # noqa: A001 - the parameter's name is public
@@ -530,7 +543,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         return receive_list(self, max, timeout)
 
     def __iter__(self) -> Iterator[T]:
-        """Take message after message, waiting for each, until the last sender is gone."""
+        """Take each message. End when the channel is empty and the last sender is gone."""
         return self._iterate()
 
     # -- in place ----------------------------------------------------------------------------------
@@ -538,46 +551,58 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     def _loan(
         self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
     ) -> Loan:
-        """`loan`, where it was not asked for by a plain number."""
+        """The general case of `loan`; the native code calls it if `shape` is not an int."""
         loan = self._lend(Loan, self._layout.bytes_for(shape), timeout)
         if isinstance(shape, tuple):
             loan._shape = shape
         return loan
 
-    # -- facts -------------------------------------------------------------------------------------
+    # -- polling and state -------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """A descriptor that is readable when a message waits, for select, poll, epoll, asyncio.
+        """Return a descriptor that is readable when a message waits, for select, poll or epoll.
 
-        It can be readable and another receiver be quicker: then `receive` with ``timeout=0`` says
-        `WouldBlock`, and it is readable no more. A handle that never asked for it pays nothing.
+        Then call `receive` with ``timeout=0``. If another receiver was faster, it raises
+        `WouldBlock`, and the descriptor is no longer readable. The handle keeps the descriptor and
+        closes it. See eventfd(2).
 
         Raises:
-            LimitReached: RLIMIT_NOFILE is used up.
+            LimitReached: RLIMIT_NOFILE or RLIMIT_NPROC is reached.
             ClosedHandle: the handle is closed.
+
+        >>> import select
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     channel.send(b"hello")
+        ...     select.select([channel.fileno()], [], [], 1)[0] == [channel.fileno()]
+        True
         """
         return self._poll_fd(_ITEMS)
 
     def space_fileno(self) -> int:
-        """A descriptor that is readable when a sender that met a full channel may try again.
+        """Return a descriptor that is readable when a sender that found no room can try again.
+
+        Then call `send` with ``timeout=0``, and be ready for `WouldBlock`. The handle keeps the
+        descriptor and closes it.
 
         Raises:
-            LimitReached: RLIMIT_NOFILE is used up.
+            LimitReached: RLIMIT_NOFILE or RLIMIT_NPROC is reached.
             ClosedHandle: the handle is closed.
         """
         return self._poll_fd(_SPACE)
 
     def _check_peers(self, *, sending: bool) -> bool:
-        """Whether a call that waits for the other side waits for nobody."""
+        """Return whether a call would wait in vain and must raise `PeerGone` instead."""
         return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
 
     def _peer_gone(self, *, sending: bool) -> IpcError:
         return self._explain_ring(native.RING_GONE, "send" if sending else "receive", None)
 
     def stats(self) -> ChannelStats:
-        """What is in the channel now.
+        """Return the number of messages, the memory in use, and other state of the channel.
 
         Raises:
+            Corrupt: the memory was overwritten or truncated.
             ClosedHandle: the handle is closed.
         """
         messages, used, size, dropped = self._counts()
@@ -586,27 +611,28 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         return ChannelStats(messages, self.capacity, used, size, dropped, sent, received)
 
     def peers(self) -> list[ChannelPeer]:
-        """Who has the channel open, and lives.
+        """Return the open handles of the channel, in all live processes.
 
         Raises:
+            Corrupt: the memory was overwritten or truncated.
             ClosedHandle: the handle is closed.
         """
         return [peer_of(row) for row in self._peers()]
 
     def __bool__(self) -> bool:
-        # A channel is something even when it is empty.
+        # An empty channel is true, although its len() is 0.
         return True
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
     @property
     def name(self) -> Name | None:
-        """The name that finds the channel; None for an anonymous one."""
+        """The channel's name; None for an anonymous channel."""
         return self._name
 
     @property
     def memory_fd(self) -> int:
-        """The descriptor of the channel's memory, which stays the handle's; see `from_fd`.
+        """The descriptor of the channel's memory, which the handle closes; see `from_fd`.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -615,7 +641,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         return self._descriptor.number
 
     def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
-        """Called by a native operation that failed."""
+        """Return the exception for a result of an operation on the ring; native code calls it."""
         if self._closed:
             result = native.RING_CLOSED
         longest = 0 if self._closed else self.longest
@@ -626,11 +652,11 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
 
     def _explain_errno(self, code: int, op: str) -> IpcError:
-        """Called by a native operation that got no place among the peers, or no descriptor."""
+        """Return the exception for an errno of a native call; native code calls it."""
         return errno_error(code, op, self._target)
 
     def _undecodable(self, exc: BaseException, raw: object) -> BaseException:
-        """Called by a native receive whose codec failed."""
+        """Return the exception for an exception of the codec; native code calls it."""
         return undecodable(exc, raw, self._target)
 
     def _release(self) -> None:
@@ -639,7 +665,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
 
     def _remove(self) -> None:
         if self._name is None:
-            message = "an anonymous channel has no name to unlink; it goes with its last holder"
+            message = "an anonymous channel has no name to unlink; it disappears with its last user"
             raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
         unlink_file(self._name)
 
@@ -657,7 +683,9 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         if is_spawning():
             return (duplicate_for_child(self._descriptor.number), self._payload, *self._options)
         if self._name is None:
-            message = "an anonymous channel pickles only into a child that multiprocessing starts"
+            message = (
+                "an anonymous channel can be pickled only for a child that multiprocessing starts"
+            )
             raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
         return (str(self._name), self._payload, *self._options)
 

@@ -221,7 +221,7 @@ def test_an_anonymous_channel_has_no_name() -> None:
         with Channel.from_fd(os.dup(channel.memory_fd), Stu) as other:
             assert other.receive() == Stu("amy", 20)
             assert not other.owner
-        with pytest.raises(NotFound, match="last holder"):
+        with pytest.raises(NotFound, match="last user"):
             channel.unlink()
         with pytest.raises(InvalidArgument, match="multiprocessing"):
             pickle.dumps(channel)
@@ -244,7 +244,7 @@ def test_from_fd_takes_the_descriptor_only_where_it_works(ns: Namespace) -> None
         Channel.from_fd("0")  # type: ignore[call-overload]
     with (SHM / "ipckit.shorter").open("w+b") as file:
         Path(file.name).unlink()
-        with pytest.raises(Corrupt, match="no channel is so small"):
+        with pytest.raises(Corrupt, match="not a channel: it has only"):
             Channel.from_fd(os.dup(file.fileno()))
         os.close(file.fileno() + 1)
 

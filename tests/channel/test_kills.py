@@ -241,7 +241,7 @@ def test_a_receiver_that_sleeps_is_told(name: str, channel: Channel[bytes], spaw
     receiver.expect(b"one")
     receiver.wait_blocked("shared_futex")
     sender.kill()
-    receiver.expect("it is empty, and the last sender is gone")
+    receiver.expect("the channel is empty, and the last sender is gone")
     receiver.wait()
     channel.unlink()
 
@@ -257,7 +257,7 @@ def test_a_sender_that_sleeps_is_told(name: str, channel: Channel[bytes], spawn:
     sender.tell("go on")
     sender.wait_blocked("shared_futex")
     receiver.kill()
-    sender.expect("it is full, and the last receiver is gone")
+    sender.expect("the channel is full, and the last receiver is gone")
     sender.wait()
     assert len(channel) == channel.capacity  # for whoever comes
     channel.unlink()
@@ -344,7 +344,7 @@ def test_a_stopped_peer_is_not_gone(name: str, channel: Channel[bytes], spawn: S
     channel.send(b"again", timeout=10)
     receiver.expect(b"again")
     channel.close()
-    receiver.expect("it is empty, and the last sender is gone")
+    receiver.expect("the channel is empty, and the last sender is gone")
     receiver.wait()
     channel.unlink()
 

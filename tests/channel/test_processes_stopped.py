@@ -178,10 +178,12 @@ def test_a_stopped_sender_holds_up_senders_for_as_long_as_they_like(
     with Channel.create(name, capacity=64) as channel, Channel.open(name) as other:
         child = busy(sends_and_receives(channel))
         child.stop_with_the_lock(other, SENDERS)
-        with pytest.raises(WouldBlock, match=f"process {child.pid} has the channel's lock") as once:
+        with pytest.raises(
+            WouldBlock, match=f"process {child.pid} holds the channel's lock"
+        ) as once:
             other.send(b"x", timeout=0)
         assert "SIGCONT" in str(once.value)
-        with pytest.raises(Timeout, match=f"process {child.pid} had the channel's lock for"):
+        with pytest.raises(Timeout, match=f"process {child.pid} held the channel's lock for"):
             other.send(b"x", timeout=0.05)
         with suppress(Timeout):
             while True:
@@ -490,7 +492,7 @@ def test_a_message_that_is_too_long_leaves_the_descriptor_for_room_readable(name
         assert select.select([room], [], [], 0)[0]
 
 
-# -- cut short -------------------------------------------------------------------------------------
+# -- truncated -------------------------------------------------------------------------------------
 
 
 def test_looking_at_a_file_that_was_cut_is_corrupt_and_no_crash(name: str) -> None:
@@ -498,7 +500,7 @@ def test_looking_at_a_file_that_was_cut_is_corrupt_and_no_crash(name: str) -> No
     path = Path(f"/dev/shm/ipckit.{name[1:]}")  # noqa: S108 - where channels live
     os.truncate(path, 0)
     for look in (lambda: len(channel), channel.stats, channel.peers):
-        with pytest.raises(Corrupt, match="cut short"):
+        with pytest.raises(Corrupt, match="truncated"):
             look()
     assert "Corrupt" in repr(channel)
     channel.close()

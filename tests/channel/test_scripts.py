@@ -80,7 +80,7 @@ def test_what_is_not_there(scripts: Scripts, ns: Namespace) -> None:
     for script in ("channel_send.py", "channel_recv.py"):
         done = scripts.run(script, "--name", ns.name()[1:])
         assert (done.returncode, done.stdout) == (1, b"")
-        assert re.fullmatch(rb"error: .*no such channel; make it with .*\n", done.stderr)
+        assert re.fullmatch(rb"error: .*no such channel; create it with .*\n", done.stderr)
         assert scripts.run(script).returncode == 2
 
 
