@@ -1,4 +1,4 @@
-"""What the bytes of a channel's messages mean for code that reads and writes them in place."""
+"""The layout of a message, for code that reads or writes messages in place."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class Layout:
-    """What the bytes of a message are, for who reads and writes them in place.
+    """The layout of a channel's messages.
 
     Args:
-        codec: the channel's.
+        codec: the channel's codec.
 
     Attributes:
-        struct: the Struct that each message is, or None.
-        has_dtype: whether messages are structs or arrays.
-        size: bytes of every message, or 0 where they differ.
-        text: the payload type, for messages.
+        struct: the Struct class of the messages, or None.
+        has_dtype: whether messages are Structs or arrays.
+        size: the bytes of each message; 0 if messages differ in size.
+        text: the name of the payload type, for error messages.
     """
 
     def __init__(self, codec: Codec[Any]) -> None:
@@ -46,19 +46,23 @@ class Layout:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """The elements of the arrays over a message: bytes where the type has no other."""
+        """The dtype of an array over messages; bytes (uint8) if the payload type has no dtype."""
         if self.struct is not None:
             return self.struct.dtype
         return np.dtype(np.uint8) if self._array is None else self._array
 
     def record(self, row: npt.NDArray[Any]) -> Any:
-        """One element of an array of messages, as `send` takes it."""
+        """Return one element of an array of messages as a value for `send`."""
         if self.struct is None:
             return row
         return self.struct.from_bytes(row.tobytes())
 
     def decode(self, memory: Any, target: str) -> Any:
-        """The message in some memory: a Struct in place, else a value of its own."""
+        """Return the value of a message: a Struct over the memory itself, or a copy.
+
+        Raises:
+            LayoutMismatch: the codec can't decode the message; ``.raw`` has its bytes.
+        """
         if self.struct is not None:
             return self.struct.from_buffer(memory, 0)
         raw = bytes(memory)
@@ -72,46 +76,48 @@ class Layout:
 
     @property
     def plain_unit(self) -> int:
-        """`unit` where that is known without numpy, else 0."""
+        """The same as `unit`, but 0 if numpy must be imported to know it."""
         if self.struct is not None:
             return 0
         return 1 if self._array is None else self.unit
 
     @cached_property
     def unit(self) -> int:
-        """Bytes of one element of an array."""
+        """The bytes of one element of an array."""
         return self.dtype.base.itemsize
 
     def dimensions(self, shape: Shape) -> tuple[int, ...]:
-        """The dimensions of an array to be lent.
+        """Return the dimensions of the array for a loan.
 
         Raises:
-            InvalidArgument: one is below 0.
+            InvalidArgument: a dimension is negative.
         """
         found = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in found):
-            message = f"shape is {shape}; it takes 0 or more in each dimension"
+            message = f"shape is {shape}; each dimension takes 0 or more"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
         return found
 
     def bytes_for(self, shape: Shape | None) -> int:
-        """The bytes of an array to be lent.
+        """Return the bytes of the array for a loan.
 
         Raises:
-            InvalidArgument: none was given where messages differ, or another than they all have, or
-                a dimension is below 0.
+            InvalidArgument: the shape is missing although messages differ in size, or its size is
+                not the size of each message, or a dimension is negative.
         """
         if shape is None and self.size:
             return self.size
         if shape is None:
-            message = "the type has no fixed size; say how many bytes, or which shape"
+            message = (
+                "messages of this type differ in size: pass the number of elements, or a shape"
+            )
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
         nbytes = math.prod(self.dimensions(shape)) * self.unit
         if self.size and nbytes != self.size:
-            message = f"every message has {self.size} bytes, and the shape {shape} {nbytes}"
+            message = f"the shape {shape} has {nbytes} bytes, but each message has {self.size}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
         return nbytes
 
     def shape_of(self, nbytes: int) -> tuple[int, ...]:
-        """The shape of the array over a message of so many bytes."""
+        """Return the shape of the array over a message of `nbytes` bytes."""
         return self.dtype.shape or (nbytes // self.unit,)

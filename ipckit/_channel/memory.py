@@ -1,4 +1,4 @@
-"""A channel's memory: its header is written, or mapped and checked."""
+"""The memory of a channel: formatted by its creator, mapped and checked by each handle."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
 
 _FULL: Final = (
-    "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
-    "Memory in Kubernetes; Channel.anonymous does not count there"
+    "in a container, /dev/shm often has 64 MB: use docker run --shm-size=1g, or an emptyDir of "
+    "medium Memory in Kubernetes; Channel.anonymous does not use /dev/shm"
 )
-_POPULATE_MOST: Final = 1 << 26  # what an opener may never look at is not worth more time than this
+# Memory of up to this many bytes is populated by `open`, which saves page faults later. For more,
+# populating takes too long, and the process may never use all of it.
+_POPULATE_MAX: Final = 1 << 26
 
 
 def format_memory(
     fd: int, shape: Shape, codec: Codec[Any], *, overwrite: bool, target: str
 ) -> None:
-    """Give a new file its bytes and its header.
+    """Allocate the memory of a new file and write the channel's header.
 
     Raises:
-        LimitReached: there is no room for it.
+        LimitReached: there is not enough memory.
     """
     allocate(fd, shape.total, target, _FULL)
     mapping = map_file(fd, shape.total, READ_WRITE, SHARED, target)
@@ -50,20 +52,20 @@ def format_memory(
 
 
 def map_channel(fd: int, codec: Codec[Any], target: str) -> native.Mapping:
-    """A channel's memory, after a look at whether it is one, and of this type.
+    """Map a channel's memory, and check that it is a channel of this payload type.
 
     Raises:
-        Corrupt: it is none, or of another version.
-        LayoutMismatch: its messages are of another type; the message has both.
+        Corrupt: the file is not a channel, or is a channel of another version.
+        LayoutMismatch: the messages are of another type; the error shows both types.
     """
     size = os.fstat(fd).st_size
     if size < native.CHANNEL_ARENA_START:
-        message = f"the file has {size:,} bytes, and no channel is so small"
+        message = f"the file is not a channel: it has only {size:,} bytes"
         raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
     mapping = map_file(fd, size, READ_WRITE, SHARED, target)
     try:
         _check_type(mapping, codec, target)
-        if size <= _POPULATE_MOST:
+        if size <= _POPULATE_MAX:
             populate(mapping)
     except BaseException:
         mapping.close()
@@ -74,12 +76,12 @@ def map_channel(fd: int, codec: Codec[Any], target: str) -> native.Mapping:
 def _check_type(mapping: native.Mapping, codec: Codec[Any], target: str) -> None:
     found, text = native.channel_type(mapping)
     if found is None:
-        message = "the file holds no channel of this version"
+        message = "the file is not a channel, or is a channel of another version"
         raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
     if found == fingerprint_of(codec):
         return
     wanted = text_of(codec)
-    message = f"the channel's messages are {text}, and {wanted} is wanted"
+    message = f"the channel's messages are {text}, and this handle expects {wanted}"
     if text == wanted[: len(text)]:
-        message += "; they look alike, and differ in bytes or in what the bytes mean"
+        message += "; they look alike, but differ in size or in what the bytes mean"
     raise LayoutMismatch(message, errno=errno.EBADMSG, op="open", target=target)

@@ -14,17 +14,17 @@ PREFIX: Final = "ipckit."
 
 
 def describe(name: Name | None) -> str:
-    """A channel's name, for messages."""
+    """Return the name of a channel for error messages."""
     return "anonymous channel" if name is None else f"channel {name[1:]}"
 
 
 def path_of(name: Name) -> str:
-    """The file of a named channel."""
+    """Return the path of a named channel's file."""
     return f"{SHM}/{PREFIX}{name[1:]}"
 
 
 def name_of_path(path: str) -> Name | None:
-    """The name of a channel whose file is, or was, at a path; None where it has none."""
+    """Return the name of the channel whose file is at a path, or None for another path."""
     prefix = path_of(Name("-"))[:-1]
     if not path.startswith(prefix) or path.endswith(" (deleted)"):
         return None
@@ -32,14 +32,14 @@ def name_of_path(path: str) -> Name | None:
 
 
 def checked_name(name: str) -> Name:
-    """A channel's name.
+    """Return a valid name of a channel.
 
     Raises:
-        InvalidArgument: it can't be one.
+        InvalidArgument: the name is invalid, or longer than the name of a file can be.
     """
     wanted = Name(name)
     most = 255 - len(PREFIX)
     if len(os.fsencode(wanted)) - 1 > most:
-        message = f"a channel's name is at most {most} bytes"
+        message = f"the name is longer than {most} bytes, the limit for a channel"
         raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="open")
     return wanted

@@ -1,4 +1,4 @@
-"""How a channel's memory is divided: how many messages, of how many bytes."""
+"""The size of a channel's memory, from the number and the size of its messages."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DEFAULT_SIZE: Final = 1 << 24
 
 
 class Shape(NamedTuple):
-    """How a channel's memory is divided.
+    """The capacity of a channel, and the memory for it.
 
     Attributes:
-        capacity: messages.
-        item_size: bytes of every message, or 0 where they differ.
-        longest: bytes of a message at most.
-        total: bytes of the memory.
+        capacity: the maximum number of messages.
+        item_size: the bytes of each message; 0 if messages differ in size.
+        longest: the maximum bytes of a message.
+        total: the bytes of the channel's memory, with its header.
     """
 
     capacity: int
@@ -38,17 +38,18 @@ class Shape(NamedTuple):
 
 
 def _units(length: int) -> int:
+    """Return the units of memory that a message of `length` bytes takes, with its header."""
     if length < _LARGE:
         return -(-(_HEADER + length) // _UNIT)
     return -(-(_LARGE_HEADER + length) // (2 * _UNIT)) * 2
 
 
 def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
-    """How much memory a channel takes.
+    """Return the shape of a channel for the arguments of `Channel.create`.
 
     Raises:
         TypeError: `capacity` or `size` is not an integer.
-        InvalidArgument: one is out of range, or two messages do not fit.
+        InvalidArgument: `capacity` or `size` is out of range, or there is no room for two messages.
     """
     for name, value, most in (("capacity", capacity, _CAPACITY_MAX), ("size", size, _SIZE_MAX)):
         if value is None and name == "size":
@@ -63,10 +64,10 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
         units, longest = capacity * (_units(item) + 2) + _units(item), item
     else:
         wanted = DEFAULT_SIZE if size is None else size
-        # Room for the headers on top, so that the size is what messages may take.
+        # The headers come on top, so that messages can use all of `size`.
         units, longest = -(-wanted // _UNIT) + 2 * capacity, wanted // 2
     if item > longest:
-        message = f"size is {size}; two messages of {item:,} bytes must fit"
+        message = f"size is {size}, which has no room for two messages of {item:,} bytes"
         raise InvalidArgument(message, errno=errno.EINVAL)
     total = native.CHANNEL_ARENA_START + (units + 64) * _UNIT
     return Shape(capacity, item, item or longest, total)

@@ -1,4 +1,4 @@
-"""The payload type as a channel's header records it: a fingerprint, and a text for people."""
+"""How a channel's header records the type of the messages: a fingerprint, and a text for people."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def fingerprint_of(codec: Codec[Any]) -> int:
-    """The payload type in 64 bits; never 0."""
+    """Return the fingerprint of a payload type: 64 bits, never 0."""
     digest = hashlib.blake2b(f"{codec.fingerprint}/{codec.size}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1
 
 
 def text_of(codec: Codec[Any]) -> str:
-    """The payload type for people: a struct's C declaration, else its name and fields."""
+    """Return the text of a payload type: a Struct's C declaration, or the name and the fields."""
     kind: Any = codec.accepts
     if isinstance(codec, StructCodec):
         return " ".join(kind.c_declaration().split())
@@ -31,10 +31,10 @@ def text_of(codec: Codec[Any]) -> str:
         hints: dict[str, Any] = {}
         for base in reversed(kind.__mro__):
             hints.update(inspect.get_annotations(base))
-        fields = ", ".join(f"{name}: {_plain(hints[name])}" for name in kind.__struct_fields__)
+        fields = ", ".join(f"{name}: {_hint_text(hints[name])}" for name in kind.__struct_fields__)
         return f"{codec.name}({fields}) as MessagePack"
     return f"{codec.name}" + (f" of {codec.size} bytes" if codec.size else "")
 
 
-def _plain(hint: Any) -> str:
+def _hint_text(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint)
