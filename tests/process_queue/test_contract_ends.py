@@ -78,7 +78,7 @@ def test_put_says_how_many_objects_are_lost(make: Any) -> None:
     corrupt(found)
     assert not found._feeder.waiting
     with pytest.raises(Corrupt, match=f"lost: {waiting} of the objects"):
-        found._put_somewhere(b"")
+        found._put_unbounded(b"")
     found.close()  # said already
 
 
