@@ -99,6 +99,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         self._start(channel, Spill(channel), maxsize, Holders())
 
     def _start(self, channel: Channel[bytes], spill: Spill, maxsize: int, holders: Holders) -> None:
+        """Set the attributes, in a new queue and in a child's copy."""
         self._channel, self._spill, self._maxsize = channel, spill, maxsize
         self._send = channel.send
         self._take: Callable[..., bytes | View | native.Piece | None] = spill.file.take
@@ -106,8 +107,9 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         self._holders = holders
         self._feeder = Feeder(channel, holders)
         self._capacity = channel.capacity
+        # Messages that `get` took and had no memory for; the next `get` returns them.
         self._kept: deque[bytes | View | native.Piece] = deque()
-        self._used, self._size_at_close = False, 0
+        self._has_put, self._size_at_close = False, 0  # set by `close`
         self._closed = False
         _QUEUES.add(self)
 
@@ -222,7 +224,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         Raises:
             ClosedHandle: the queue is closed, and this process has put an object into it.
         """
-        if self._closed and self._used:
+        if self._closed and self._has_put:
             raise closed_handle("empty", "ProcessQueue")
         return self.qsize() == 0
 
@@ -243,7 +245,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
             return
         with suppress(OSError):  # in a forked child, if the channel has 256 peers already
             self._size_at_close = self.qsize()
-            self._used = self._used or any(
+            self._has_put = self._has_put or any(
                 each.self and each.sent for each in self._channel.peers()
             )
         self._closed = True
