@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast, overload
 
 import ipckit._native as native
 from ipckit._channel.batches import receive_list, receive_records, send_rest
-from ipckit._channel.facts import RECEIVER, SENDER, ChannelStats, peer_of
+from ipckit._channel.facts import ChannelStats, peer_of
 from ipckit._channel.file import (
     check_passed_fd,
     create_file,
@@ -22,7 +22,13 @@ from ipckit._channel.layout import Layout
 from ipckit._channel.memory import map_channel
 from ipckit._channel.names import checked_name, describe, path_of
 from ipckit._channel.options import SPIN, check_options
-from ipckit._channel.results import attach, errno_error, ring_error, undecodable
+from ipckit._channel.results import (
+    attach,
+    buffer_too_small,
+    errno_error,
+    ring_error,
+    undecodable,
+)
 from ipckit._channel.shape import shape_for
 from ipckit._core import processes
 from ipckit._core.arguments import int_argument
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Buffer
 
     from ipckit._channel.facts import ChannelPeer
     from ipckit._channel.options import (
@@ -66,10 +73,6 @@ if TYPE_CHECKING:
     from ipckit._payload.types import PayloadType
     from ipckit.errors import IpcError
 
-_ITEMS: Final = 1  # native/ring/channel_layout.h: POLL_ITEMS, POLL_SPACE
-_SPACE: Final = 2
-_GONE: Final = 2  # native/ring/lock.h: SIDE_GONE
-
 at_fork("channels", after_in_child=native.channels_forked)
 
 
@@ -77,9 +80,9 @@ at_fork("channels", after_in_child=native.channels_forked)
 class Channel(native.ChannelBase, Handle, Generic[T]):
     """A bounded queue in shared memory, for any number of senders and receivers.
 
-    Each message goes to one receiver, and messages keep their order. No call makes a system call
-    unless a process sleeps. A process can be killed at any moment without blocking the others: a
-    message arrives whole or not at all, and never twice.
+    Each message goes to one receiver, and messages keep their order. Sending and
+    receiving make no system call unless a process sleeps or polls. A process can be killed at any
+    moment without blocking the others: a message arrives whole or not at all, and never twice.
 
     Create or open a channel with `create`, `open`, `open_or_create`, `anonymous` or `from_fd`. A
     named channel is the file ``ipckit.NAME`` in /dev/shm. A process with write access can corrupt
@@ -477,6 +480,10 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             """Take the next message without copying it."""
             ...
 
+        def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int:
+            """Copy the bytes of the next message into a buffer, and return their number."""
+            ...
+
     def send_many(
         self, values: Iterable[T] | npt.NDArray[Any], *, timeout: float | None = None
     ) -> None:
@@ -577,7 +584,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         ...     select.select([channel.fileno()], [], [], 1)[0] == [channel.fileno()]
         True
         """
-        return self._poll_fd(_ITEMS)
+        return self._poll_fd(native.POLL_ITEMS)
 
     def space_fileno(self) -> int:
         """Return a descriptor that is readable when a sender that found no room can try again.
@@ -589,11 +596,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             LimitReached: RLIMIT_NOFILE or RLIMIT_NPROC is reached.
             ClosedHandle: the handle is closed.
         """
-        return self._poll_fd(_SPACE)
+        return self._poll_fd(native.POLL_SPACE)
 
     def _check_peers(self, *, sending: bool) -> bool:
         """Return whether a call would wait in vain and must raise `PeerGone` instead."""
-        return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
+        role = native.ROLE_RECEIVER if sending else native.ROLE_SENDER
+        return self._options[0] == "raise" and self._side(role) == native.SIDE_GONE
 
     def _peer_gone(self, *, sending: bool) -> IpcError:
         return self._explain_ring(native.RING_GONE, "send" if sending else "receive", None)
@@ -647,9 +655,14 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         longest = 0 if self._closed else self.longest
         holder = 0
         if result == native.RING_BUSY:
-            pid, token = self._lock_holder(1 if op.startswith("receive") else 2)
+            side = native.POLL_ITEMS if op.startswith("receive") else native.POLL_SPACE
+            pid, token = self._lock_holder(side)
             holder = processes.pid_of(token) or pid
         return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
+
+    def _explain_too_long(self, length: int, room: int) -> IpcError:
+        """Return the exception for `receive_into` with a small buffer; native code calls it."""
+        return buffer_too_small(length, room, self._target)
 
     def _explain_errno(self, code: int, op: str) -> IpcError:
         """Return the exception for an errno of a native call; native code calls it."""

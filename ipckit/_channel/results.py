@@ -94,10 +94,19 @@ def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcE
     return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
 
 
+def buffer_too_small(length: int, room: int, target: str) -> IpcError:
+    """Return the exception for a message of `length` bytes and a buffer of `room` bytes."""
+    message = f"the next message has {length:,} bytes, and the buffer has {room:,}"
+    hint = "the message is still in the channel; receive it with a larger buffer"
+    return MessageTooLong(
+        message, errno=errno.EMSGSIZE, op="receive_into", target=target, hint=hint
+    )
+
+
 def errno_error(code: int, op: str, target: str) -> IpcError:
     """Return the exception for an errno of becoming a peer, or of opening a descriptor."""
     if code == errno.EUSERS:
-        message = "the channel has room for 256 peers, and so many live processes use it"
+        message = f"the channel has the maximum of {native.CHANNEL_PEERS} live peers"
         return LimitReached(message, errno=code, op=op, target=target)
     if code == errno.EAGAIN:
         message = "can't start the descriptor's thread; see RLIMIT_NPROC and pids.max"

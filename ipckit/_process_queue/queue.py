@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 1 << 22
 _UNBOUNDED_CAPACITY: Final = 1 << 14  # without a maxsize; more objects wait in the sender's memory
-_CAPACITY_MAX: Final = (1 << 23) - 1
 _INLINE_MAX: Final = 1 << 20  # bytes; a larger message has a piece of the spill file
 
 
@@ -92,7 +91,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
     ) -> None:
         # Queue.__init__ is not called: its pipe, locks and thread are not needed.
         del ctx
-        capacity = min(maxsize, _CAPACITY_MAX) if maxsize > 0 else _UNBOUNDED_CAPACITY
+        capacity = min(maxsize, native.CAPACITY_MAX) if maxsize > 0 else _UNBOUNDED_CAPACITY
         channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )

@@ -24,7 +24,6 @@ let_go(channel_object *self)
     if (core != NULL) {
         core->memory_fd = -1; /* the handle closes it now; views may keep the core for longer */
     }
-    ipckit_spare_bytes_clear(&self->spare);
     if (core != NULL) {
         if (ring_is_whole(&core->r)) { /* threads that wait look whether it is closed */
             ring_wake_all(&core->r.shared->items);
@@ -245,6 +244,8 @@ static PyMethodDef channel_methods[] = {
     {"send", FAST(ipckit_channel_send), METH_FASTCALL | METH_KEYWORDS, ipckit_channel_send_doc},
     {"receive", FAST(ipckit_channel_receive), METH_FASTCALL | METH_KEYWORDS,
      ipckit_channel_receive_doc},
+    {"receive_into", FAST(ipckit_channel_receive_into), METH_FASTCALL | METH_KEYWORDS,
+     ipckit_channel_receive_into_doc},
     {"_send_one", FAST(ipckit_channel_send_one), METH_FASTCALL, NULL},
     {"_receive_to", FAST(ipckit_channel_receive_to), METH_FASTCALL, NULL},
     {"_send_batch", FAST(ipckit_channel_send_batch), METH_FASTCALL, NULL},

@@ -2,7 +2,6 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
-#include "channel/spare_bytes.h"
 #include "memory/mapping.h"
 #include "ring/descriptor.h"
 #include "ring/open.h"
@@ -48,7 +47,6 @@ typedef struct {
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
     PyObject *decode;
     PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
-    spare_bytes spare;     /* what was received, to be used again */
     Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
 } channel_object;
 
@@ -63,6 +61,14 @@ typedef struct {
     Py_ssize_t size;
     char *own; /* bytes of its own, or NULL */
 } lease_object;
+
+/* Where a message goes: into the caller's buffer, or into a new object. */
+typedef struct {
+    char *buffer;    /* NULL: make an object */
+    uint64_t size;   /* bytes of the buffer */
+    uint64_t length; /* of the message that was taken into it */
+    PyObject *value; /* the new object, if a message was taken and there is no buffer */
+} receive_target;
 
 /* How often this process has sent, by any channel. Under the GIL. */
 extern HIDDEN uint32_t ipckit_channel_sends;
@@ -140,6 +146,11 @@ HIDDEN ring_result ipckit_call_on(channel_core *core, ring_call *call);
 HIDDEN void ipckit_settle_items(channel_core *core, ring_result result);
 HIDDEN void ipckit_settle_space(channel_core *core, ring_result result, ring_sight before);
 
+/* Takes the next message if it is small and comes soon (receive_small.c): RING_OK, RING_INTERRUPTED with an
+   exception set, or another result for the slow path. The caller holds a reference to the core. */
+HIDDEN ring_result ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
+                                        receive_target *to);
+
 /* Sends bytes as `send` does: 0, or -1 with an exception set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
                              uint64_t length, PyObject *timeout);
@@ -169,6 +180,9 @@ HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args
                                      PyObject *kwnames);
 HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *args,
                                         Py_ssize_t nargs, PyObject *kwnames);
+extern HIDDEN const char ipckit_channel_receive_into_doc[];
+HIDDEN PyObject *ipckit_channel_receive_into(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs, PyObject *kwnames);
 /* For calls that are interrupted between two messages: what is done by then is in a list. */
 HIDDEN int ipckit_add_progress(PyObject *progress, Py_ssize_t more);
 HIDDEN PyObject *ipckit_channel_send_one(channel_object *self, PyObject *const *args,
