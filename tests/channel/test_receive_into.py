@@ -49,7 +49,7 @@ def test_the_bytes_and_their_number(channel: Channel[bytes], size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 40, 1024, 16384, 16385, 100_000])
-def test_what_does_not_fit_stays(channel: Channel[bytes], size: int) -> None:
+def test_a_message_that_does_not_fit_stays(channel: Channel[bytes], size: int) -> None:
     data = bytes(index % 251 for index in range(size))
     channel.send(data)
     channel.send(b"next")
