@@ -602,9 +602,8 @@ def test_overwrite_counts_the_dropped_messages(ns: Namespace) -> None:
         for number in range(10):
             channel.send(b"%d" % number, timeout=0)
         assert channel.stats().dropped == 7
-        with Channel.open(
-            channel.name or ""
-        ) as other:  # `overwrite` belongs to the channel, not to a handle
+        # `overwrite` is an option of the channel, not of a handle.
+        with Channel.open(channel.name or "") as other:
             other.send(b"last")
         assert [channel.receive() for _ in range(3)] == [b"8", b"9", b"last"]
         assert channel.stats().dropped == 8

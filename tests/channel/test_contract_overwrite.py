@@ -83,9 +83,7 @@ def test_views_are_not_overwritten() -> None:
                     sent += 1
             assert sent < 12
             assert view.array.min() == view.array.max() == 0
-            assert (
-                channel.stats().dropped == 0
-            )  # dropping would not help: the view would still be in the way
+            assert channel.stats().dropped == 0  # dropping would not help: the view stays
             assert len(channel) == sent - 1
         channel.send(np.full(1000, sent, "u4"), timeout=0)
         channel.send(np.full(1000, sent + 1, "u4"), timeout=0)
