@@ -43,6 +43,8 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
     size = None if size is None else _checked("size", size, _SIZE_MAX)
     item = codec.size or 0
     if size is None and item:
+        # A record can need padding for its alignment, and the end of the ring can need padding that
+        # is as long as a record.
         each = native.channel_units(item)
         units, longest = capacity * (each + 2) + each, item
     else:
@@ -52,6 +54,7 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
     if item > longest:
         message = f"size is {size}, which has no room for two messages of {item:,} bytes"
         raise InvalidArgument(message, errno=errno.EINVAL)
+    # At least 64 units, which the ring requires; see native/ring/open.h.
     total = native.CHANNEL_ARENA_START + (units + 64) * native.UNIT
     return Shape(capacity, item, item or longest, total)
 
