@@ -146,18 +146,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     @overload
     @classmethod
     def create(
-        cls,
-        name: str | None,
-        type: np.dtype[Any],
-        **options: Unpack[CreateOptions],
+        cls, name: str | None, type: np.dtype[Any], **options: Unpack[CreateOptions]
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def create(
-        cls,
-        name: str | None = ...,
-        type: PayloadType[V] = ...,
-        **options: Unpack[CreateOptions],
+        cls, name: str | None = ..., type: PayloadType[V] = ..., **options: Unpack[CreateOptions]
     ) -> Channel[V]: ...
     @classmethod
     def create(
@@ -221,18 +215,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     @overload
     @classmethod
     def open(
-        cls,
-        name: str,
-        type: np.dtype[Any],
-        **options: Unpack[OpenOptions],
+        cls, name: str, type: np.dtype[Any], **options: Unpack[OpenOptions]
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def open(
-        cls,
-        name: str,
-        type: PayloadType[V] = ...,
-        **options: Unpack[OpenOptions],
+        cls, name: str, type: PayloadType[V] = ..., **options: Unpack[OpenOptions]
     ) -> Channel[V]: ...
     @classmethod
     def open(
@@ -274,18 +262,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     @overload
     @classmethod
     def open_or_create(
-        cls,
-        name: str,
-        type: np.dtype[Any],
-        **options: Unpack[OpenOrCreateOptions],
+        cls, name: str, type: np.dtype[Any], **options: Unpack[OpenOrCreateOptions]
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def open_or_create(
-        cls,
-        name: str,
-        type: PayloadType[V] = ...,
-        **options: Unpack[OpenOrCreateOptions],
+        cls, name: str, type: PayloadType[V] = ..., **options: Unpack[OpenOrCreateOptions]
     ) -> Channel[V]: ...
     @classmethod
     def open_or_create(
@@ -352,16 +334,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     @overload
     @classmethod
     def anonymous(
-        cls,
-        type: np.dtype[Any],
-        **options: Unpack[AnonymousOptions],
+        cls, type: np.dtype[Any], **options: Unpack[AnonymousOptions]
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def anonymous(
-        cls,
-        type: PayloadType[V] = ...,
-        **options: Unpack[AnonymousOptions],
+        cls, type: PayloadType[V] = ..., **options: Unpack[AnonymousOptions]
     ) -> Channel[V]: ...
     @classmethod
     def anonymous(
@@ -401,18 +379,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
     @overload
     @classmethod
     def from_fd(
-        cls,
-        fd: int,
-        type: np.dtype[Any],
-        **options: Unpack[HandleOptions],
+        cls, fd: int, type: np.dtype[Any], **options: Unpack[HandleOptions]
     ) -> Channel[npt.NDArray[Any]]: ...
     @overload
     @classmethod
     def from_fd(
-        cls,
-        fd: int,
-        type: PayloadType[V] = ...,
-        **options: Unpack[HandleOptions],
+        cls, fd: int, type: PayloadType[V] = ..., **options: Unpack[HandleOptions]
     ) -> Channel[V]: ...
     @classmethod
     def from_fd(
@@ -443,8 +415,8 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         check_options(peer_gone, spin)
         name = check_passed_fd(fd)
 
-        def make(lent: Descriptor) -> Channel[Any]:
-            memory = reopen_file(lent.number)
+        def make(passed: Descriptor) -> Channel[Any]:
+            memory = reopen_file(passed.number)
             return cls._opened(memory, name, type, owner=False, peer_gone=peer_gone, spin=spin)
 
         # `handed_over` makes the Descriptor own `fd` if `make` succeeds. Nothing keeps the

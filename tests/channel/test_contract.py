@@ -225,7 +225,7 @@ def test_an_anonymous_channel_has_no_name() -> None:
             channel.unlink()
         with pytest.raises(InvalidArgument, match="multiprocessing"):
             pickle.dumps(channel)
-        with pytest.raises(OSError):  # noqa: PT011 - a seal: nobody cuts it under its users
+        with pytest.raises(OSError):  # noqa: PT011 - it is sealed against truncation
             os.ftruncate(channel.memory_fd, 0)
 
 
@@ -815,7 +815,7 @@ def test_a_handle_pickles_by_its_name(ns: Namespace) -> None:
 
 
 def test_native_objects_without_a_channel_do_not_crash() -> None:
-    from ipckit import _native  # noqa: PLC0415 - what nobody should call
+    from ipckit import _native  # noqa: PLC0415 - private
 
     bare = _native.ChannelBase()
     for call in (bare.receive, lambda: bare.send(b""), lambda: len(bare)):

@@ -136,7 +136,7 @@ def test_each_is_received_or_counted(seed: int) -> None:
     dice = random.Random(seed)
     size = 3_000_000 if seed % 2 else 30_000  # with and without a wrap around
     most = 200_000 if seed % 2 else 4_000
-    lent: list[tuple[int, Any]] = []
+    loans: list[tuple[int, Any]] = []
     sent: list[int] = []
     received: list[int] = []
     numbers = iter(range(1_000_000))
@@ -150,17 +150,17 @@ def test_each_is_received_or_counted(seed: int) -> None:
                         channel.send(numbered(number, length), timeout=0)
                         sent.append(number)
                     except WouldBlock:
-                        assert lent  # nothing but loans was in the way
-                case 2 if len(lent) < 3:
+                        assert loans  # nothing but loans was in the way
+                case 2 if len(loans) < 3:
                     number = next(numbers)
                     try:
                         slot = channel.loan(length, timeout=0)
                         slot.write(numbered(number, length))
-                        lent.append((number, slot))
+                        loans.append((number, slot))
                     except WouldBlock:
-                        assert lent
-                case 3 if lent:
-                    number, slot = lent.pop(dice.randrange(len(lent)))
+                        assert loans
+                case 3 if loans:
+                    number, slot = loans.pop(dice.randrange(len(loans)))
                     if dice.random() < 0.8:
                         slot.send()
                         sent.append(number)
@@ -168,7 +168,7 @@ def test_each_is_received_or_counted(seed: int) -> None:
                         slot.cancel()
                 case _ if len(channel):
                     received.append(number_of(channel.receive(timeout=0)))
-        for _, slot in lent:
+        for _, slot in loans:
             slot.cancel()
         received += [number_of(channel.receive(timeout=0)) for _ in range(len(channel))]
         order = {number: place for place, number in enumerate(sent)}
