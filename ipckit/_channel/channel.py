@@ -303,6 +303,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             AccessDenied: as for `open`; or the existing channel gives other users more permissions
                 than `mode`.
             IpcError: as for `create` and `open`.
+
+        >>> from ipckit import Channel
+        >>> with Channel.open_or_create("doc-example", str, capacity=10) as channel:
+        ...     channel.send("hello")
+        ...     channel.owner, channel.receive()
+        (True, 'hello')
         """
         deadline = Deadline(timeout)
         wanted, trust = checked_name(name), Trust(owner_uid, checked_mode(mode))
@@ -411,6 +417,14 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
                 SHRINK; or another process holds a lease on the file.
             AccessDenied: `fd` was opened for reading only, or for writing only.
             IpcError: as for `open`.
+
+        >>> import os
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     with Channel.from_fd(os.dup(channel.memory_fd)) as other:
+        ...         other.send(b"hello")
+        ...     channel.receive()
+        b'hello'
         """
         check_options(peer_gone, spin)
         name = check_passed_fd(fd)
@@ -584,6 +598,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         Raises:
             Corrupt: the memory was overwritten or truncated.
             ClosedHandle: the handle is closed.
+
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous(capacity=10) as channel:
+        ...     channel.send(b"hello")
+        ...     channel.stats().messages, channel.stats().capacity
+        (1, 10)
         """
         messages, used, size, dropped = self._counts()
         peers = self.peers()
@@ -596,6 +616,12 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         Raises:
             Corrupt: the memory was overwritten or truncated.
             ClosedHandle: the handle is closed.
+
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     channel.send(b"hello")
+        ...     [(peer.self, peer.sender, peer.sent) for peer in channel.peers()]
+        [(True, True, 1)]
         """
         return [peer_of(row) for row in self._peers()]
 
