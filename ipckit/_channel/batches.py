@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Records of at most this many bytes are copied under the channel's lock, many at a time. Larger
 # ones would keep other processes waiting for the lock: they are received in place, one by one.
-_COPIED_BYTES: Final = 16384
+_COPIED_BYTES_MAX: Final = 16384
 _UNKNOWN_COUNT: Final = 256  # records to make room for while none has arrived
 
 
@@ -64,7 +64,7 @@ def send_rest(
     layout = channel._layout
     if is_array(values) and layout.has_dtype:
         records = _checked_records(layout, cast("npt.NDArray[Any]", values))[start:]
-        if layout.dtype.itemsize <= _COPIED_BYTES:
+        if layout.dtype.itemsize <= _COPIED_BYTES_MAX:
             _send_records(channel, records, progress, timeout)
             return
         values = map(layout.record, records)
@@ -85,8 +85,8 @@ def _checked_records(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[An
     dtype = layout.dtype
     wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
     if wrong_shape or not same_dtype(values.dtype, dtype.base):
-        message = f"an array of {values.dtype} of shape {values.shape} is no row of messages; "
-        message += f"each is {layout.text}"
+        message = f"the array has dtype {values.dtype} and shape {values.shape}; "
+        message += f"its elements are not messages of this channel, which are {layout.text}"
         raise TypeError(message)
     return np.ascontiguousarray(values)
 
@@ -103,7 +103,7 @@ def _send_records(
         raise channel._explain_ring(result, "send_many", timeout)
 
 
-def receive_list(channel: BatchChannel, most: int | None, timeout: float | None) -> list[Any]:
+def receive_list(channel: BatchChannel, limit: int | None, timeout: float | None) -> list[Any]:
     """Receive messages of a type that has no dtype, one by one."""
     found: list[Any] = []
     receive_to = channel._receive_to
@@ -112,7 +112,7 @@ def receive_list(channel: BatchChannel, most: int | None, timeout: float | None)
         # Only the messages that wait now. Otherwise a busy sender could keep the call from ending.
         waiting = len(channel) + 1
         with suppress(WouldBlock, PeerGone):  # the next call raises it if it is still so
-            while len(found) < (waiting if most is None else min(most, waiting)):
+            while len(found) < (waiting if limit is None else min(limit, waiting)):
                 receive_to(found, 0)
     except BaseException as exc:
         _attach_received(exc, tuple(found))
@@ -121,16 +121,16 @@ def receive_list(channel: BatchChannel, most: int | None, timeout: float | None)
 
 
 def receive_records(
-    channel: BatchChannel, most: int | None, timeout: float | None
+    channel: BatchChannel, limit: int | None, timeout: float | None
 ) -> npt.NDArray[Any]:
-    """Receive small records by one native call: an array of them."""
+    """Receive records as an array: small ones in one native call, large ones one by one."""
     layout = channel._layout
-    if layout.dtype.itemsize > _COPIED_BYTES:
-        return _receive_large_records(channel, most, timeout)
+    if layout.dtype.itemsize > _COPIED_BYTES_MAX:
+        return _receive_large_records(channel, limit, timeout)
     deadline = Deadline(timeout)
     dtype = layout.dtype
     waiting = len(channel) or _UNKNOWN_COUNT
-    room = waiting if most is None else min(waiting, most)
+    room = waiting if limit is None else min(waiting, limit)
     records = np.empty(room, dtype)
     data = records.reshape(-1).view(np.uint8).data
     progress = [0]
@@ -152,13 +152,13 @@ def receive_records(
 
 
 def _receive_large_records(
-    channel: BatchChannel, most: int | None, timeout: float | None
+    channel: BatchChannel, limit: int | None, timeout: float | None
 ) -> npt.NDArray[Any]:
-    """Receive records in place, one by one: copying them under the lock would take too long."""
+    """Receive records in place, because copying them under the lock would take too long."""
     dtype = channel._layout.dtype
     # The memory comes before the first message is taken. If there is none, the message stays.
     waiting = len(channel)
-    records = _empty_records(min(waiting or 1, most or waiting or 1), dtype)
+    records = _empty_records(min(waiting or 1, limit or waiting or 1), dtype)
     view = channel.receive_view(timeout=timeout)
     held = True
     taken = before = 0
@@ -178,7 +178,7 @@ def _receive_large_records(
                 held = False
                 if taken == len(records) and not waiting and not alone:
                     waiting = taken + len(channel)  # those that arrived while this call waited
-                    records = _extended(records, waiting if most is None else min(waiting, most))
+                    records = _extended(records, waiting if limit is None else min(waiting, limit))
                 if taken == len(records) or alone:
                     break
                 before = taken
