@@ -57,7 +57,7 @@ def create_file(
     except BaseException as exc:
         created.close()
         if isinstance(exc, OSError) and not isinstance(exc, IpcError):
-            raise _link_error(exc.errno or errno.EIO, path_of(name), target) from None
+            raise _link_error(exc.errno or errno.EIO, target) from None
         raise
     finally:
         if hidden is not None:
@@ -81,9 +81,7 @@ def _hidden_file(name: Name) -> tuple[Descriptor, str | None]:
         code = exc.errno or errno.EIO
     else:
         return Descriptor(fd), None
-    error = shm_error(
-        code, path_of(name), op="open", target=target, creating=True, instead=_INSTEAD
-    )
+    error = shm_error(code, op="open", target=target, creating=True, instead=_INSTEAD)
     if error is None and code in _NO_TMPFILE:
         # The file system can't create a file without a name, so it gets a random one first.
         path = f"{SHM}/.{PREFIX}{os.urandom(8).hex()}"
@@ -108,10 +106,10 @@ def _link(fd: int, hidden: str | None, path: str) -> None:
         directory.close()
 
 
-def _link_error(code: int, path: str, target: str) -> IpcError:
+def _link_error(code: int, target: str) -> IpcError:
     if code == errno.ENOENT and proc_missing():
         return no_proc(op="link", target=target)
-    error = shm_error(code, path, op="link", target=target, creating=True, instead=_INSTEAD)
+    error = shm_error(code, op="link", target=target, creating=True, instead=_INSTEAD)
     return error or name_descriptors(from_errno(code, op="link", target=target))
 
 
@@ -172,7 +170,7 @@ def open_named_file(name: Name, trust: Trust) -> Descriptor:
             found.close()
             raise
         return found
-    error = shm_error(code, path, op="open", target=target, creating=False, instead=_INSTEAD)
+    error = shm_error(code, op="open", target=target, creating=False, instead=_INSTEAD)
     if error is not None:
         raise error
     if code == errno.ENOENT:

@@ -18,7 +18,7 @@ static const struct {
     {"RING_GONE", RING_GONE},
     {"RING_CLOSED", RING_CLOSED},
     {"RING_NO_PLACE", RING_NO_PLACE},
-    /* What ring_side returns. */
+    /* What ring_side_state returns. */
     {"SIDE_NEVER_CAME", SIDE_NEVER_CAME},
     {"SIDE_PRESENT", SIDE_PRESENT},
     {"SIDE_GONE", SIDE_GONE},

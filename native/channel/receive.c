@@ -104,7 +104,7 @@ copy_next(channel_object *self, channel_core *core, ring_call *call, PyObject **
    is left in place, in a holder of that type, or copied where the type is NULL. With `ends` there is no
    exception where all who sent are gone. */
 static PyObject *
-receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout,
+receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout,
                bool ends)
 {
     ring_call call;
@@ -126,11 +126,11 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObjec
         Py_BEGIN_ALLOW_THREADS
         memcpy(to, message->data, message->length);
         Py_END_ALLOW_THREADS
-        ring_end_view(&core->r, message->at, (uint32_t)call.items);
+        ring_release_view(&core->r, message->at, (uint32_t)call.items);
     } else if (result == RING_OK) {
         value = ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
-    ipckit_settle_items(core, result);
+    ipckit_update_items_fd(core, result);
     if (result == RING_OK) {
         return value;
     }
@@ -157,17 +157,17 @@ const char ipckit_channel_receive_doc[] = (
              "    InvalidArgument: `timeout` is out of range.\n"
              "    ClosedHandle: the handle is closed.");
 
-/* The next message; as receive_slowly gives it. */
+/* The next message; as receive_waiting gives it. */
 static PyObject *
 receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout, bool ends)
 {
     receive_target to = {.value = NULL};
-    long forks = ipckit_core_hold(core);
+    long forks = ipckit_core_acquire(core);
     ring_result result = ipckit_receive_small(self, core, timeout, &to);
     if (result != RING_OK && result != RING_INTERRUPTED) {
-        to.value = receive_slowly(self, core, type, timeout, ends);
+        to.value = receive_waiting(self, core, type, timeout, ends);
     }
-    ipckit_core_drop(core, forks);
+    ipckit_core_release(core, forks);
     return to.value;
 }
 
@@ -178,7 +178,7 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     if (ipckit_timeout_of(self, "receive", args, nargs, 0, kwnames, &timeout) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     if (core == NULL) {
         return NULL;
     }
@@ -193,7 +193,7 @@ ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_
     if (ipckit_check_nargs("_receive_to", nargs, 2) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     if (core == NULL) {
         return NULL;
     }
@@ -209,7 +209,7 @@ ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_
 PyObject *
 ipckit_channel_next(channel_object *self)
 {
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     return core == NULL ? NULL : decoded(self, receive_any(self, core, NULL, Py_None, true));
 }
 
@@ -223,7 +223,7 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
         || ipckit_holder_type_arg(args[0], state) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     if (core == NULL) {
         return NULL;
     }

@@ -23,7 +23,7 @@ op_into(ring *r, ring_call *call)
 
 /* Waits for the next message and copies it into the buffer: 0, or -1 with an exception set. */
 static int
-receive_into_slowly(channel_object *self, channel_core *core, PyObject *timeout, receive_target *to)
+receive_into_waiting(channel_object *self, channel_core *core, PyObject *timeout, receive_target *to)
 {
     ring_call call;
     if (ipckit_call_init(self, &call, POLL_ITEMS, op_into, timeout, "receive_into") < 0) {
@@ -38,11 +38,11 @@ receive_into_slowly(channel_object *self, channel_core *core, PyObject *timeout,
         Py_BEGIN_ALLOW_THREADS
         memcpy(to->buffer, message->data, message->length);
         Py_END_ALLOW_THREADS
-        ring_end_view(&core->r, message->at, (uint32_t)call.items);
+        ring_release_view(&core->r, message->at, (uint32_t)call.items);
     } else if (result == RING_TOO_LONG) {
         ring_notify(&core->r, POLL_ITEMS); /* another receiver can take the message */
     }
-    ipckit_settle_items(core, result);
+    ipckit_update_items_fd(core, result);
     if (result == RING_TOO_LONG) {
         ipckit_raise(PyObject_CallMethod((PyObject *)self, "_explain_too_long", "KK",
                                          (unsigned long long)to->length,
@@ -91,7 +91,7 @@ ipckit_channel_receive_into(channel_object *self, PyObject *const *args, Py_ssiz
         || writable_arg(args[0], &buffer) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive_into");
+    channel_core *core = ipckit_channel_joined(self, "receive_into");
     if (core == NULL) {
         PyBuffer_Release(&buffer);
         return NULL;
@@ -101,13 +101,13 @@ ipckit_channel_receive_into(channel_object *self, PyObject *const *args, Py_ssiz
     if (to.buffer == NULL) {
         to.buffer = &nothing; /* an empty buffer takes empty messages */
     }
-    long forks = ipckit_core_hold(core);
+    long forks = ipckit_core_acquire(core);
     ring_result result = ipckit_receive_small(self, core, timeout, &to);
     bool taken = result == RING_OK;
     if (!taken && result != RING_INTERRUPTED) {
-        taken = receive_into_slowly(self, core, timeout, &to) == 0;
+        taken = receive_into_waiting(self, core, timeout, &to) == 0;
     }
-    ipckit_core_drop(core, forks);
+    ipckit_core_release(core, forks);
     PyBuffer_Release(&buffer);
     return taken ? PyLong_FromUnsignedLongLong(to.length) : NULL;
 }

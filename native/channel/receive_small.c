@@ -17,7 +17,7 @@ take_peeked(channel_object *self, ring *r, const ring_message *message, receive_
     if (message->length > most) {
         return RING_BUSY;
     }
-    ring_expect_message(r, message);
+    ring_prefetch_next(r, message);
     if (to->buffer != NULL || self->record_type != NULL) {
         memcpy(to->buffer != NULL ? to->buffer : record, message->data, message->length);
     } else {
@@ -34,9 +34,9 @@ take_peeked(channel_object *self, ring *r, const ring_message *message, receive_
 /* Takes the next message if it is there and small, with one try of the lock. The caller holds the
    interpreter. Returns as take_peeked does, or RING_EMPTY. */
 static ring_result
-receive_quickly(channel_object *self, ring *r, receive_target *to)
+receive_once(channel_object *self, ring *r, receive_target *to)
 {
-    char record[SMALL_RECORD], copy[SMALL_MOST];
+    char record[SMALL_RECORD], copy[SMALL_MAX];
     ring_message message;
     if (!ring_try_lock(r, &r->shared->receive_lock)) {
         return RING_BUSY;
@@ -61,7 +61,7 @@ receive_quickly(channel_object *self, ring *r, receive_target *to)
 static uint64_t
 known_to_wait(const ring *r)
 {
-    return (count_of(load_word(&r->shared->seen_tail)) - count_of(load_word(&r->shared->head)))
+    return (count_of(load_word(&r->shared->cached_tail)) - count_of(load_word(&r->shared->head)))
         & COUNT_MASK;
 }
 
@@ -69,35 +69,35 @@ known_to_wait(const ring *r)
    stream of messages, each look takes the senders' cache line away, so the receiver backs off before it
    looks and finds several messages. The backoff grows while that brings more. A process that has sent
    since its last receive may get one answer at a time: that is not a stream. Returns as
-   receive_quickly. */
+   receive_once. */
 static ring_result
-receive_soon(channel_object *self, ring *r, receive_target *to)
+receive_after_spin(channel_object *self, ring *r, receive_target *to)
 {
-    ring_sight before = ring_empty_sight(r);
+    ring_snapshot before = ring_empty_snapshot(r);
     if (self->sends_seen != ipckit_channel_sends) {
         self->sends_seen = ipckit_channel_sends;
-        self->lull = 0;
-        return ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS) ? receive_quickly(self, r, to)
+        self->backoff = 0;
+        return ring_spin(r, POLL_ITEMS, before, QUICK_POLLS) ? receive_once(self, r, to)
                                                              : RING_EMPTY;
     }
-    for (uint32_t pause = 0; pause < self->lull; pause++) {
+    for (uint32_t pause = 0; pause < self->backoff; pause++) {
         cpu_relax();
     }
-    bool stream = ring_spin(r, POLL_ITEMS, before, STREAM_LOOKS);
-    if (!stream && !ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS)) {
-        self->lull = 0;
+    bool stream = ring_spin(r, POLL_ITEMS, before, STREAM_POLLS);
+    if (!stream && !ring_spin(r, POLL_ITEMS, before, QUICK_POLLS)) {
+        self->backoff = 0;
         return RING_EMPTY;
     }
-    ring_result result = receive_quickly(self, r, to);
-    if (stream && known_to_wait(r) >= (self->lull < 8 ? 0 : 1 + self->lull / 16)) {
-        self->lull = self->lull < LULL_MOST ? self->lull + 1 : LULL_MOST;
+    ring_result result = receive_once(self, r, to);
+    if (stream && known_to_wait(r) >= (self->backoff < 8 ? 0 : 1 + self->backoff / 16)) {
+        self->backoff = self->backoff < RECEIVE_BACKOFF_MAX ? self->backoff + 1 : RECEIVE_BACKOFF_MAX;
     } else {
-        self->lull /= 2;
+        self->backoff /= 2;
     }
     return result;
 }
 
-/* Takes the next message if it is small and comes soon. Returns as receive_quickly. The caller holds a
+/* Takes the next message if it is small and comes soon. Returns as receive_once. The caller holds a
    reference to the core, because creating the object and asking for `timeout`'s truth may run any
    code. */
 ring_result
@@ -105,18 +105,18 @@ ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout
                      receive_target *to)
 {
     ring *r = &core->r;
-    ring_take_role(r, ROLE_RECEIVER);
-    ring_result result = ring_looks_empty(r) ? RING_EMPTY : receive_quickly(self, r, to);
+    ring_add_role(r, ROLE_RECEIVER);
+    ring_result result = ring_looks_empty(r) ? RING_EMPTY : receive_once(self, r, to);
     if (result == RING_EMPTY && self->spin != 0) {
         int waits = timeout == Py_None ? 1 : PyObject_IsTrue(timeout);
         if (waits < 0) {
             result = RING_INTERRUPTED;
         } else if (waits) {
-            result = receive_soon(self, r, to);
+            result = receive_after_spin(self, r, to);
         }
     }
     if ((result == RING_OK || result == RING_INTERRUPTED) && core->descriptors != NULL) {
-        ipckit_settle_items(core, RING_OK);
+        ipckit_update_items_fd(core, RING_OK);
     }
     return result;
 }
