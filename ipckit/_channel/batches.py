@@ -106,14 +106,13 @@ def _send_records(
 def receive_list(channel: BatchChannel, limit: int | None, timeout: float | None) -> list[Any]:
     """Receive messages of a type that has no dtype, one by one."""
     found: list[Any] = []
-    receive_to = channel._receive_to
     try:
-        receive_to(found, timeout)
+        channel._receive_to(found, timeout)
         # Only the messages that wait now. Otherwise a busy sender could keep the call from ending.
         waiting = len(channel) + 1
         with suppress(WouldBlock, PeerGone):  # the next call raises it if it is still so
             while len(found) < (waiting if limit is None else min(limit, waiting)):
-                receive_to(found, 0)
+                channel._receive_to(found, 0)
     except BaseException as exc:
         _attach_received(exc, tuple(found))
         raise
