@@ -137,9 +137,7 @@ class QueueDescriptor:
 
 # native/queues/mq_open.c
 
-def mq_open(
-    name: str, flags: int, mode: int, max_messages: int, max_size: int, /
-) -> int: ...
+def mq_open(name: str, flags: int, mode: int, max_messages: int, max_size: int, /) -> int: ...
 def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 
 # native/queues/mq_notify.c

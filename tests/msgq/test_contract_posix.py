@@ -364,13 +364,13 @@ def test_from_fd_of_a_file_where_queues_are_mounted(spawn: Callable[..., Child])
 
 @pytest.mark.parametrize("fd", [-1, 2**30, 2**31, 2**63])
 def test_from_fd_of_no_descriptor(fd: int) -> None:
-    with pytest.raises(InvalidArgument, match="no POSIX message queue"):
+    with pytest.raises(InvalidArgument, match="not a POSIX message queue"):
         PosixMessageQueue.from_fd(fd)
 
 
 def test_from_fd_of_another_file(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(InvalidArgument, match="no POSIX message queue"):
+    with pytest.raises(InvalidArgument, match="not a POSIX message queue"):
         PosixMessageQueue.from_fd(fd)
     os.close(fd)
 

@@ -237,7 +237,7 @@ def test_mq_timedsend01_and_mq_timedreceive01_ebadf(
                 with pytest.raises(OSError, match="Bad file descriptor") as caught:
                     call(fd, *args)
                 assert caught.value.errno == errno.EBADF
-        with pytest.raises(ipckit.InvalidArgument, match="is no POSIX message queue"):
+        with pytest.raises(ipckit.InvalidArgument, match="is not a POSIX message queue"):
             PosixMessageQueue.from_fd(file.fileno())
     with PosixMessageQueue.open(queue.name, readonly=True) as reader:
         with pytest.raises(ipckit.AccessDenied, match="opened readonly") as sent:
