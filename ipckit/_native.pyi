@@ -98,6 +98,8 @@ MSG_INFO: Final[int]
 MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
+WAIT_MARK: Final[int]
+WAIT_RECEIVES: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
