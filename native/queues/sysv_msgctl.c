@@ -73,7 +73,8 @@ PyDoc_STRVAR(msg_set_doc,
              "msgctl(2) with IPC_SET: set the owner, the mode's lower nine bits, and the most bytes of\n"
              "text that the queue can contain.");
 
-/* Returns None. IPC_SET always sets all four, so the caller passes the old values of what it keeps. */
+/* Returns None. IPC_SET always sets all four, so the caller passes the old values of those that are
+   to stay. */
 static PyObject *
 native_msg_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
