@@ -249,7 +249,6 @@ class SemOp:
     def __hash__(self) -> int: ...
 
 def sem_ops(id: int, ops: Iterable[SemOp], timeout: float | None, /) -> None: ...
-def sem_op_of(index: int, delta: int, flags: int, /) -> SemOp: ...
 
 # native/semaphores/semctl.c
 
@@ -350,6 +349,8 @@ class Ordered:
 SEM_T_SIZE: Final[int]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
 
+def sem_create(name: str, mode: int, value: int, /) -> None: ...
+
 @disjoint_base
 class PosixSemaphoreBase:
     @property
@@ -360,20 +361,39 @@ class PosixSemaphoreBase:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/channel/file.c
+# native/channel/constants.c
 
-CHANNEL_ARENA_START: Final[int]
-CHANNEL_TYPE_SIZE: Final[int]
 RING_OK: Final[int]
 RING_EMPTY: Final[int]
 RING_FULL: Final[int]
 RING_BUSY: Final[int]
 RING_TOO_LONG: Final[int]
+RING_CORRUPT: Final[int]
 RING_TIMEOUT: Final[int]
+RING_INTERRUPTED: Final[int]
 RING_GONE: Final[int]
 RING_CLOSED: Final[int]
 RING_NO_PLACE: Final[int]
+SIDE_NEVER_CAME: Final[int]
+SIDE_PRESENT: Final[int]
+SIDE_GONE: Final[int]
+CHANNEL_MAGIC: Final[int]
+CHANNEL_VERSION: Final[int]
+CHANNEL_OVERWRITE: Final[int]
+CHANNEL_PEERS: Final[int]
+CHANNEL_ARENA_START: Final[int]
+CHANNEL_TYPE_SIZE: Final[int]
+UNIT: Final[int]
+LARGE_PAYLOAD: Final[int]
+CAPACITY_MAX: Final[int]
+ROLE_SENDER: Final[int]
+ROLE_RECEIVER: Final[int]
+POLL_ITEMS: Final[int]
+POLL_SPACE: Final[int]
 
+# native/channel/file.c
+
+def channel_units(length: int, /) -> int: ...
 def channel_type(mapping: Mapping, /) -> tuple[int | None, str]: ...
 def channel_format(
     mapping: Mapping,
@@ -401,6 +421,7 @@ class ChannelBase:
     def longest(self) -> int: ...
     def send(self, value: Any, /, *, timeout: float | None = None) -> None: ...
     def receive(self, *, timeout: float | None = None) -> Any: ...
+    def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int: ...
     def _send_one(self, value: Any, timeout: float | None, progress: list[int], /) -> None: ...
     def _receive_to(self, found: list[Any], timeout: float | None, /) -> None: ...
     def _send_batch(
@@ -516,6 +537,8 @@ class DescriptorsBase:
     def close(self) -> None: ...
 
 # native/sockets/packet.c
+
+SCM_MAX_FD: Final[int]
 
 @disjoint_base
 class PacketBase:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import ipckit._native as native
 from ipckit._channel.channel_object import ChannelObject
-from ipckit._channel.facts import RECEIVER, SENDER, ChannelStats, peer_of
+from ipckit._channel.facts import ChannelStats, peer_of
 from ipckit._channel.in_place import Loan, View
 from ipckit._channel.results import attach
 from ipckit._core.arguments import int_argument
@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
+    from typing_extensions import Buffer
 
     from ipckit._channel.facts import ChannelPeer
     from ipckit.errors import IpcError
 
 _BATCH: Final = 256  # records that a receiver makes room for before it knows how many come
 _BATCH_ITEM: Final = 16384  # bytes; larger records are taken in place, one by one
-_ITEMS: Final = 1  # native/ring/channel_layout.h: POLL_ITEMS, POLL_SPACE
-_SPACE: Final = 2
-_GONE: Final = 2  # native/ring/lock.h: SIDE_GONE
 
 
 def _keep(exc: BaseException, received: Any) -> None:
@@ -271,6 +269,12 @@ class Channel(ChannelObject[T]):
         """Take message after message, waiting for each, until the last sender is gone."""
         return self._iterate()
 
+    if TYPE_CHECKING:
+
+        def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int:
+            """Copy the bytes of the next message into a buffer; see `native.ChannelBase`."""
+            ...
+
     # -- in place ----------------------------------------------------------------------------------
 
     def _loan(
@@ -294,7 +298,7 @@ class Channel(ChannelObject[T]):
             LimitReached: RLIMIT_NOFILE is used up.
             ClosedHandle: the handle is closed.
         """
-        return self._poll_fd(_ITEMS)
+        return self._poll_fd(native.POLL_ITEMS)
 
     def space_fileno(self) -> int:
         """A descriptor that is readable when a sender that met a full channel may try again.
@@ -303,11 +307,12 @@ class Channel(ChannelObject[T]):
             LimitReached: RLIMIT_NOFILE is used up.
             ClosedHandle: the handle is closed.
         """
-        return self._poll_fd(_SPACE)
+        return self._poll_fd(native.POLL_SPACE)
 
     def _check_peers(self, *, sending: bool) -> bool:
         """Whether a call that waits for the other side waits for nobody."""
-        return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
+        role = native.ROLE_RECEIVER if sending else native.ROLE_SENDER
+        return self._options[0] == "raise" and self._side(role) == native.SIDE_GONE
 
     def _peer_gone(self, *, sending: bool) -> IpcError:
         return self._explain_ring(native.RING_GONE, "send" if sending else "receive", None)

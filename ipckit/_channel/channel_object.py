@@ -41,7 +41,7 @@ from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.trust import Trust
 from ipckit._payload.codecs import BytesCodec, codec_for
 from ipckit._payload.types import BYTES, T, V
-from ipckit.errors import InvalidArgument, NotFound
+from ipckit.errors import InvalidArgument, MessageTooLong, NotFound
 from ipckit.keys import Name
 
 if TYPE_CHECKING:
@@ -453,9 +453,19 @@ class ChannelObject(native.ChannelBase, Handle, Generic[T]):
         longest = 0 if self._closed else self.longest
         holder = 0
         if result == native.RING_BUSY:
-            pid, token = self._lock_holder(1 if op.startswith("receive") else 2)
+            pid, token = self._lock_holder(
+                native.POLL_ITEMS if op.startswith("receive") else native.POLL_SPACE
+            )
             holder = processes.pid_of(token) or pid
         return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
+
+    def _explain_too_long(self, length: int, room: int) -> IpcError:
+        """Called by `receive_into` for a message that is larger than the buffer."""
+        message = f"the next message has {length:,} bytes, and the buffer {room:,}"
+        hint = "the message is still in the channel; receive it with a larger buffer"
+        return MessageTooLong(
+            message, errno=errno.EMSGSIZE, op="receive_into", target=self._target, hint=hint
+        )
 
     def _explain_errno(self, code: int, op: str) -> IpcError:
         """Called by a native operation that got no place among the peers, or no descriptor."""

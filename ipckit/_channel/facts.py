@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
+import ipckit._native as native
 from ipckit._core import processes
 from ipckit._core.public import public
-
-SENDER: Final = 1
-RECEIVER: Final = 2
 
 
 @public("ipckit.channel")
@@ -67,8 +64,8 @@ def peer_of(row: tuple[int, int, int, int, int, int, int, int]) -> ChannelPeer:
     pid, token, roles, creator, since, sent, received, own = row
     return ChannelPeer(
         pid=processes.pid_of(token) or pid,
-        sender=bool(roles & SENDER),
-        receiver=bool(roles & RECEIVER),
+        sender=bool(roles & native.ROLE_SENDER),
+        receiver=bool(roles & native.ROLE_RECEIVER),
         creator=bool(creator),
         since=since,
         sent=sent,

@@ -42,11 +42,6 @@ _FULL: Final = (
 _INSTEAD: Final = "Channel.anonymous needs none"
 # What open(2) says of O_TMPFILE where the file system, or the kernel, does not know it.
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-_UNIT: Final = 32
-_HEADER: Final = 16
-_LARGE: Final = 1024
-_LARGE_HEADER: Final = 64
-_CAPACITY_MAX: Final = 2**23 - 1
 _SIZE_MAX: Final = 2**40 - 1
 DEFAULT_SIZE: Final = 1 << 24
 _POPULATE_MOST: Final = 1 << 26  # what an opener may never look at is not worth more time than this
@@ -68,12 +63,6 @@ class Shape(NamedTuple):
     total: int
 
 
-def _units(length: int) -> int:
-    if length < _LARGE:
-        return -(-(_HEADER + length) // _UNIT)
-    return -(-(_LARGE_HEADER + length) // (2 * _UNIT)) * 2
-
-
 def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
     """How much memory a channel takes.
 
@@ -81,7 +70,10 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
         TypeError: `capacity` or `size` is not an integer.
         InvalidArgument: one is out of range, or two messages do not fit.
     """
-    for name, value, most in (("capacity", capacity, _CAPACITY_MAX), ("size", size, _SIZE_MAX)):
+    for name, value, most in (
+        ("capacity", capacity, native.CAPACITY_MAX),
+        ("size", size, _SIZE_MAX),
+    ):
         if value is None and name == "size":
             continue
         if not 1 <= int_argument(name, value) <= most:
@@ -91,15 +83,16 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
     size = None if size is None else int_argument("size", size)
     item = codec.size or 0
     if size is None and item:
-        units, longest = capacity * (_units(item) + 2) + _units(item), item
+        each = native.channel_units(item)
+        units, longest = capacity * (each + 2) + each, item
     else:
         wanted = DEFAULT_SIZE if size is None else size
         # Room for the headers on top, so that the size is what messages may take.
-        units, longest = -(-wanted // _UNIT) + 2 * capacity, wanted // 2
+        units, longest = -(-wanted // native.UNIT) + 2 * capacity, wanted // 2
     if item > longest:
         message = f"size is {size}; two messages of {item:,} bytes must fit"
         raise InvalidArgument(message, errno=errno.EINVAL)
-    total = native.CHANNEL_ARENA_START + (units + 64) * _UNIT
+    total = native.CHANNEL_ARENA_START + (units + 64) * native.UNIT
     return Shape(capacity, item, item or longest, total)
 
 
@@ -199,9 +192,7 @@ def _new_file(name: Name) -> tuple[Descriptor, str | None]:
         code = exc.errno or errno.EIO
     else:
         return Descriptor(fd), None
-    error = shm_error(
-        code, path_of(name), op="open", target=target, creating=True, instead=_INSTEAD
-    )
+    error = shm_error(code, op="open", target=target, creating=True, instead=_INSTEAD)
     if error is None and code in _NO_TMPFILE:
         # Some file systems can't make a file without a name: this one gets a random name first.
         path = f"{SHM}/.{_PREFIX}{os.urandom(8).hex()}"
@@ -251,7 +242,7 @@ def make_file(
     except BaseException as exc:
         made.close()
         if isinstance(exc, OSError) and not isinstance(exc, IpcError):
-            raise _link_error(exc.errno or errno.EIO, path_of(name), target) from None
+            raise _link_error(exc.errno or errno.EIO, target) from None
         raise
     finally:
         if hidden is not None:
@@ -260,10 +251,10 @@ def make_file(
     return _by_name(made, name)
 
 
-def _link_error(code: int, path: str, target: str) -> IpcError:
+def _link_error(code: int, target: str) -> IpcError:
     if code == errno.ENOENT and proc_missing():
         return no_proc(op="link", target=target)
-    error = shm_error(code, path, op="link", target=target, creating=True, instead=_INSTEAD)
+    error = shm_error(code, op="link", target=target, creating=True, instead=_INSTEAD)
     return error or name_descriptors(from_errno(code, op="link", target=target))
 
 
@@ -317,8 +308,7 @@ def find_file(name: Name, trust: Trust) -> Descriptor:
             found.close()
             raise
         return found
-    path = path_of(name)
-    error = shm_error(code, path, op="open", target=target, creating=False, instead=_INSTEAD)
+    error = shm_error(code, op="open", target=target, creating=False, instead=_INSTEAD)
     if error is not None:
         raise error
     if code == errno.ENOENT:

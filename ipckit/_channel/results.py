@@ -25,7 +25,10 @@ from ipckit.errors import (
 if TYPE_CHECKING:
     from ipckit.errors import IpcError
 
-_PLACES: Final = "256 processes have used the channel and are alive, and it has no more places"
+_PLACES: Final = (
+    f"{native.CHANNEL_PEERS} processes have used the channel and are alive, and it has "
+    "no more places"
+)
 
 
 def ring_error(

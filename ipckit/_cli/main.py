@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit._cli.output import DONE, ERROR, USAGE, say, say_lines
+from ipckit._core.public import public
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +101,7 @@ def _fail(text: str) -> None:
     say(f"ipckit: {text}", error=True)
 
 
+@public("ipckit.cli")
 def run(arguments: Sequence[str]) -> int:
     """Run one command.
 

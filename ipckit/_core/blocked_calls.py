@@ -32,6 +32,9 @@ _CALLS: Final = {
 _MULTIPLEXED: Final = {1: "semop", 4: "semop", 11: "msgsnd", 12: "msgrcv"}
 
 
+_RECEIVES: Final = 1 << 31
+
+
 _ID_MASK: Final = (1 << 31) - 1
 
 
@@ -56,10 +59,10 @@ def waits(text: str, machine: str) -> Wait | None:
         call = _MULTIPLEXED.get(arguments[0] & 0xFFFF, "")
         return Wait(call, arguments[1] & _ID_MASK) if call else None
     if call == "sleep":
-        # native/queues/sysv_msg.c passes the mark and the queue in arguments that the call ignores.
+        # native/queues/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
         if arguments[4] != native.WAIT_MARK:
             return None
-        call = "msgrcv" if arguments[5] & native.WAIT_RECEIVES else "msgsnd"
+        call = "msgrcv" if arguments[5] & _RECEIVES else "msgsnd"
         return Wait(call, arguments[5] & _ID_MASK)
     return Wait(call, arguments[0] & _ID_MASK)
 

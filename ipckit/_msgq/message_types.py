@@ -6,6 +6,7 @@ import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._core.arguments import int_argument
 from ipckit._payload.codecs import codec_for
 from ipckit.errors import InvalidArgument
 
@@ -96,10 +97,7 @@ def check_payload(payload: AnyPayload) -> None:
         message = "the mapping of message types is empty"
         raise InvalidArgument(message, errno=errno.EINVAL)
     for number, each in payload.items():
-        if isinstance(number, bool) or not isinstance(number, int):
-            message = f"a message type is an int, not {type(number).__name__}"
-            raise TypeError(message)
-        if not 1 <= number < _TYPE_END:
+        if not 1 <= int_argument("a message type", number) < _TYPE_END:
             message = f"message type {number} is out of range; it takes 1 to {_TYPE_END - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         codec_for(each)

@@ -13,7 +13,7 @@ import posix_ipc
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
-from ipckit._core.bindings import PEER_ERRORS, errno_of
+from ipckit._core.bindings import BINDING_ERRORS, errno_of
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.descriptors import handed_over
@@ -206,7 +206,7 @@ class PosixMessageQueue(MessageQueue[T]):
             return construct(cls, made, wanted, type, owner=True)
         except BaseException:
             made.close()
-            with suppress(*PEER_ERRORS):  # another process may have unlinked it
+            with suppress(*BINDING_ERRORS):  # another process may have unlinked it
                 posix_ipc.unlink_message_queue(str(wanted))
             raise
 
@@ -560,7 +560,7 @@ class PosixMessageQueue(MessageQueue[T]):
             raise NotFound("it was already unlinked", op="mq_unlink", target=self._target)
         try:
             posix_ipc.unlink_message_queue(str(self._name))
-        except PEER_ERRORS as exc:
+        except BINDING_ERRORS as exc:
             code = errno_of(exc)
             hint = "only the queue's owner can unlink it" if code in _NO_RIGHT else ""
             raise from_errno(code, op="mq_unlink", target=self._target, hint=hint) from None

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, overload
 
 import ipckit._native as native
+from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Capabilities, checked_mode
@@ -468,9 +469,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     ) -> native.Message[T]:
         """Receive with any of the options: `receive` itself handles the common case alone."""
         number = self._number_of(select) if isinstance(select, type) else select
-        if isinstance(number, bool) or not isinstance(number, int):
-            message = f"select is an int or a payload class, not {type(select).__name__}"
-            raise TypeError(message)
+        number = int_argument("select", number, "an int or a payload class")
         flags = native.MSG_EXCEPT if exclude else 0
         limit = max_size
         if truncate and limit is None:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 1 << 22
 _WAITING: Final = 1 << 14  # of a queue without a maxsize; more wait in the sender's memory
-_CAPACITY_MAX: Final = (1 << 23) - 1
 _APART: Final = 1 << 20  # bytes from which on a message has memory of its own
 
 
@@ -82,7 +81,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
     ) -> None:
         # Not Queue's own: the pipe, the locks and the thread that it makes are not needed.
         del ctx
-        capacity = min(maxsize, _CAPACITY_MAX) if maxsize > 0 else _WAITING
+        capacity = min(maxsize, native.CAPACITY_MAX) if maxsize > 0 else _WAITING
         channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )

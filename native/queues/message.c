@@ -200,7 +200,7 @@ static PyType_Slot message_slots[] = {
 };
 
 static PyType_Spec message_spec = {
-    .name = "ipckit._native.Message",
+    .name = "ipckit.msgq.Message",
     .basicsize = sizeof(message_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = message_slots,

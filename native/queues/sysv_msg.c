@@ -26,8 +26,8 @@
 
 /* Arguments of a pause's system call, which tell readers of /proc/PID/syscall what it waits for:
    the mark ("ipck", read as a number), and the queue's id, with a bit set for a receive. */
-#define WAIT_MARK 0x6b637069UL
-#define WAIT_RECEIVES (1UL << 31)
+#define WAIT_MARK 0x6b637069L
+#define WAIT_RECEIVES (1L << 31)
 
 /* A message as msgsnd and msgrcv take it; the text may be longer if it is on the heap. */
 typedef struct {
@@ -76,7 +76,7 @@ would_block(const queue_call *call, ssize_t result)
 static long
 pause_for(const queue_call *call, const struct timespec *pause)
 {
-    unsigned long which = (unsigned int)call->id | (call->receive ? WAIT_RECEIVES : 0);
+    long which = call->id | (call->receive ? WAIT_RECEIVES : 0); /* an id is 0 or more */
     return syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0L, pause, NULL, WAIT_MARK, which);
 }
 

@@ -244,9 +244,10 @@ def test_from_fd_takes_the_descriptor_only_where_it_works(ns: Namespace) -> None
         Channel.from_fd("0")  # type: ignore[call-overload]
     with (SHM / "ipckit.shorter").open("w+b") as file:
         Path(file.name).unlink()
+        fd = os.dup(file.fileno())
         with pytest.raises(Corrupt, match="no channel is so small"):
-            Channel.from_fd(os.dup(file.fileno()))
-        os.close(file.fileno() + 1)
+            Channel.from_fd(fd)
+        os.close(fd)
 
 
 def test_what_has_the_name_and_is_no_channel(ns: Namespace) -> None:

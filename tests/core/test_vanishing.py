@@ -24,7 +24,6 @@ from ipckit import (
     SysVSemaphoreSet,
     SysVSharedMemory,
     Timeout,
-    _msgq_posix_object,
     _msgq_sysv_object,
     _native,
     _sem_sysv,
@@ -34,6 +33,7 @@ from ipckit import (
 )
 from ipckit._channel import channel_object
 from ipckit._core.sysv import Table
+from ipckit._msgq import posix as queue_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,7 +208,7 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
 
     owner, what = {
         PosixSharedMemory: (_shm_posix, "allocate"),
-        PosixMessageQueue: (_msgq_posix_object, "file_of"),
+        PosixMessageQueue: (queue_module, "file_of"),
         Channel: (channel_object, "map_channel"),
         MappedFile: (_shm_mapped, "allocate"),
     }[cls]
