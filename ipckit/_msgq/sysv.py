@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, final, overload
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
@@ -62,6 +62,7 @@ class OpenOrCreateOptions(CreateOptions, total=False):
 
 
 @public("ipckit.msgq")
+@final
 class SysVMessageQueue(SysVObject, MessageQueue[T]):
     """A System V message queue: the kernel stores typed messages until a process receives them.
 
