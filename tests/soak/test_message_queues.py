@@ -121,7 +121,7 @@ def quiet(queue, note):
         queue.send(encode(0, number))
 queue = CLASS.open(WHERE)
 sender, reader = victim(quiet, queue)
-# Each receiver may have died with one message that it had not reported, also one that reported none.
+# Each receiver may have died with one message that it had not reported.
 expected, lost, killed_since = 0, 0, 0
 for _ in range(ROUNDS):
     pid, lines = victim(receive_all, queue)
