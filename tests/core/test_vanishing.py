@@ -25,15 +25,15 @@ from ipckit import (
     SysVSharedMemory,
     Timeout,
     _native,
-    _sem_sysv,
-    _shm_mapped,
-    _shm_posix,
-    _shm_sysv,
 )
-from ipckit._channel import channel_object
+from ipckit._channel import channel
 from ipckit._core.sysv import Table
 from ipckit._msgq import posix as posix_queues
 from ipckit._msgq import sysv as sysv_queues
+from ipckit._sem import sysv as _sem_sysv
+from ipckit._shm import mapped_file as _shm_mapped
+from ipckit._shm import posix as _shm_posix
+from ipckit._shm import sysv as _shm_sysv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +209,7 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
     owner, what = {
         PosixSharedMemory: (_shm_posix, "allocate"),
         PosixMessageQueue: (posix_queues, "file_of"),
-        Channel: (channel_object, "map_channel"),
+        Channel: (channel, "map_channel"),
         MappedFile: (_shm_mapped, "allocate"),
     }[cls]
     monkeypatch.setattr(owner, what, fail)
