@@ -144,6 +144,9 @@ def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 
 # native/queues/mq_notify.c
 
+NOTIFY_COOKIE_LEN: Final[int]
+NOTIFY_WOKENUP: Final[int]
+
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
 
