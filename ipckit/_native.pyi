@@ -98,6 +98,7 @@ MSG_INFO: Final[int]
 MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
+WAIT_MARK: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
@@ -356,20 +357,39 @@ class PosixSemaphoreBase:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/channel/file.c
+# native/channel/constants.c
 
-CHANNEL_ARENA_START: Final[int]
-CHANNEL_TYPE_SIZE: Final[int]
 RING_OK: Final[int]
 RING_EMPTY: Final[int]
 RING_FULL: Final[int]
 RING_BUSY: Final[int]
 RING_TOO_LONG: Final[int]
+RING_CORRUPT: Final[int]
 RING_TIMEOUT: Final[int]
+RING_INTERRUPTED: Final[int]
 RING_GONE: Final[int]
 RING_CLOSED: Final[int]
 RING_NO_PLACE: Final[int]
+SIDE_NEVER_CAME: Final[int]
+SIDE_PRESENT: Final[int]
+SIDE_GONE: Final[int]
+CHANNEL_MAGIC: Final[int]
+CHANNEL_VERSION: Final[int]
+CHANNEL_OVERWRITE: Final[int]
+CHANNEL_PEERS: Final[int]
+CHANNEL_ARENA_START: Final[int]
+CHANNEL_TYPE_SIZE: Final[int]
+UNIT: Final[int]
+LARGE_PAYLOAD: Final[int]
+CAPACITY_MAX: Final[int]
+ROLE_SENDER: Final[int]
+ROLE_RECEIVER: Final[int]
+POLL_ITEMS: Final[int]
+POLL_SPACE: Final[int]
 
+# native/channel/file.c
+
+def channel_units(length: int, /) -> int: ...
 def channel_type(mapping: Mapping, /) -> tuple[int | None, str]: ...
 def channel_format(
     mapping: Mapping,
@@ -397,6 +417,7 @@ class ChannelBase:
     def longest(self) -> int: ...
     def send(self, value: Any, /, *, timeout: float | None = None) -> None: ...
     def receive(self, *, timeout: float | None = None) -> Any: ...
+    def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int: ...
     def _send_one(self, value: Any, timeout: float | None, progress: list[int], /) -> None: ...
     def _receive_to(self, found: list[Any], timeout: float | None, /) -> None: ...
     def _send_batch(
@@ -512,6 +533,8 @@ class DescriptorsBase:
     def close(self) -> None: ...
 
 # native/sockets/packet.c
+
+SCM_MAX_FD: Final[int]
 
 @disjoint_base
 class PacketBase:

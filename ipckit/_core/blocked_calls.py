@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import ipckit._native as native
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -28,10 +30,6 @@ _CALLS: Final = {
 # A 32-bit program on a 64-bit x86 makes all of these through one call, whose number is that of a
 # 64-bit call that never sleeps. The first argument says which, the second is the id.
 _MULTIPLEXED: Final = {1: "semop", 4: "semop", 11: "msgsnd", 12: "msgrcv"}
-
-
-# native/queues/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
-_WAIT_MARK: Final = 0x6B637069
 
 
 _RECEIVES: Final = 1 << 31
@@ -61,7 +59,8 @@ def waits(text: str, machine: str) -> Wait | None:
         call = _MULTIPLEXED.get(arguments[0] & 0xFFFF, "")
         return Wait(call, arguments[1] & _ID_MASK) if call else None
     if call == "sleep":
-        if arguments[4] != _WAIT_MARK:
+        # native/queues/sysv_msg.c puts this and the queue into arguments that the kernel ignores.
+        if arguments[4] != native.WAIT_MARK:
             return None
         call = "msgrcv" if arguments[5] & _RECEIVES else "msgsnd"
         return Wait(call, arguments[5] & _ID_MASK)

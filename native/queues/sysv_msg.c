@@ -46,7 +46,7 @@ typedef struct {
 #define PAUSES_BETWEEN_SIGNAL_CHECKS 20
 
 /* "ipck", read as a number. */
-#define WAIT_MARK 0x6b637069UL
+#define WAIT_MARK 0x6b637069L
 
 typedef struct {
     int64_t began;
@@ -321,7 +321,8 @@ ipckit_add_sysv_msg(PyObject *module)
 {
     if (PyModule_AddIntMacro(module, MSG_NOERROR) < 0 || PyModule_AddIntMacro(module, MSG_EXCEPT) < 0
         || PyModule_AddIntMacro(module, MSG_COPY) < 0
-        || PyModule_AddIntMacro(module, IPC_NOWAIT) < 0) {
+        || PyModule_AddIntMacro(module, IPC_NOWAIT) < 0
+        || PyModule_AddIntMacro(module, WAIT_MARK) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

@@ -32,7 +32,7 @@ from ipckit import (
     _shm_posix,
     _shm_sysv,
 )
-from ipckit._channel import channel_object
+from ipckit._channel import channel
 from ipckit._core.sysv import Table
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
     owner, what = {
         PosixSharedMemory: (_shm_posix, "allocate"),
         PosixMessageQueue: (_msgq_posix_object, "file_of"),
-        Channel: (channel_object, "map_channel"),
+        Channel: (channel, "map_channel"),
         MappedFile: (_shm_mapped, "allocate"),
     }[cls]
     monkeypatch.setattr(owner, what, fail)
