@@ -7,13 +7,14 @@ from typing import Any, Final, Generic, Self, SupportsIndex, final, overload
 
 from typing_extensions import Buffer, TypeVar, disjoint_base
 
-from ipckit._sockets.address import Abstract, Address
-from ipckit._sockets.control import Received
-from ipckit._sockets.packet import Credentials, Descriptors, Packet
-
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 _HolderT = TypeVar("_HolderT", bound=LeaseHolder)
+
+# native/errors.c
+
+class CallFailed(OSError): ...  # noqa: N818 - the user never sees it
+class BadArgument(ValueError): ...  # noqa: N818
 
 # native/records/struct_layout.c
 
@@ -28,6 +29,8 @@ class Layout:
     def defaults(self) -> tuple[Any, ...]: ...
 
 # native/records/field.c
+
+RECORD_SIZE_MAX: Final[int]
 
 @final
 class Field:
@@ -94,6 +97,7 @@ MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
 WAIT_MARK: Final[int]
+WAIT_RECEIVES: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
@@ -105,6 +109,8 @@ def msgrcv(
     record_type: type[Record] | None,
     /,
 ) -> Message[Any]: ...
+def msgget(key: int, flags: int, /) -> int: ...
+def msg_remove(id: int, /) -> None: ...
 def msg_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def msg_set(id: int, uid: int, gid: int, mode: int, qbytes: int, /) -> None: ...
 def msg_info(command: int, /) -> tuple[int, ...]: ...
@@ -129,9 +135,16 @@ class QueueDescriptor:
     def __new__(cls, fd: int, /) -> Self: ...
     def close(self) -> None: ...
 
+# native/queues/mq_open.c
+
+def mq_open(name: str, flags: int, mode: int, max_messages: int, max_size: int, /) -> int: ...
+def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
+
 # native/queues/mq_notify.c
 
-def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
+NOTIFY_COOKIE_LEN: Final[int]
+NOTIFY_WOKENUP: Final[int]
+
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
 
@@ -234,7 +247,6 @@ class SemOp:
     def __hash__(self) -> int: ...
 
 def sem_ops(id: int, ops: Iterable[SemOp], timeout: float | None, /) -> None: ...
-def sem_op_of(index: int, delta: int, flags: int, /) -> SemOp: ...
 
 # native/semaphores/semctl.c
 
@@ -334,6 +346,8 @@ class Ordered:
 
 SEM_T_SIZE: Final[int]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
+
+def sem_create(name: str, mode: int, value: int, /) -> None: ...
 
 @disjoint_base
 class PosixSemaphoreBase:
@@ -527,11 +541,11 @@ SCM_MAX_FD: Final[int]
 @disjoint_base
 class PacketBase:
     data: bytes
-    fds: Descriptors
-    credentials: Credentials | None
+    fds: Any
+    credentials: Any
     truncated: bool
     eof: bool
-    address: str | Abstract | None
+    address: Any
 
 # native/sockets/socket.c
 
@@ -551,21 +565,21 @@ class UnixSocketBase:
         *,
         fds: Iterable[Any] = (),
         credentials: bool = False,
-        to: Address | None = None,
+        to: Any = None,
         timeout: float | None = None,
     ) -> None: ...
     def receive(
         self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
-    ) -> Packet: ...
-    def _recvmsg(self, size: int, /) -> Received: ...
+    ) -> Any: ...
+    def _recvmsg(self, size: int, /) -> Any: ...
     def _sendmsg(
         self, data: Buffer, fds: list[int], credentials: bool, address: bytes | None, /
     ) -> int: ...
     def _attach(
         self,
         fileno: Callable[[], int],
-        packet: type[Packet],
-        descriptors: type[Descriptors],
+        packet: type[PacketBase],
+        descriptors: type[DescriptorsBase],
         stream: bool,
         /,
     ) -> None: ...

@@ -29,14 +29,14 @@ def message(number: int, size: int = SIZE) -> bytes:
 
 
 def follow(channel: Channel[bytes], count: int = 6) -> None:
-    """Others of the same size come and go."""
+    """Send and receive other messages of the same size."""
     for number in range(1000, 1000 + count):
         channel.send(message(number))
         assert channel.receive() == message(number)
 
 
 @pytest.mark.parametrize("size", [4, 476, 480, 512, 1024, 16384, 16388, 70000])
-def test_what_is_kept_stays(channel: Channel[bytes], size: int) -> None:
+def test_a_kept_message_does_not_change(channel: Channel[bytes], size: int) -> None:
     kept = []
     for number in range(51):
         channel.send(message(number, size))
@@ -59,7 +59,7 @@ KEEPERS: dict[str, Callable[[bytes], Any]] = {
 
 
 @pytest.mark.parametrize("keeper", KEEPERS)
-def test_any_holder_keeps_it(channel: Channel[bytes], keeper: str) -> None:
+def test_any_reference_keeps_a_message(channel: Channel[bytes], keeper: str) -> None:
     channel.send(message(7))
     kept = KEEPERS[keeper](channel.receive())
     follow(channel)

@@ -49,14 +49,14 @@ def test_the_bytes_and_their_number(channel: Channel[bytes], size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 40, 1024, 16384, 16385, 100_000])
-def test_what_does_not_fit_stays(channel: Channel[bytes], size: int) -> None:
+def test_a_message_that_does_not_fit_stays(channel: Channel[bytes], size: int) -> None:
     data = bytes(index % 251 for index in range(size))
     channel.send(data)
     channel.send(b"next")
     buffer = bytearray(size - 1)
     for _ in range(2):
         with pytest.raises(
-            MessageTooLong, match=f"has {size:,} bytes, and the buffer {size - 1:,}"
+            MessageTooLong, match=f"has {size:,} bytes, and the buffer has {size - 1:,}"
         ):
             channel.receive_into(buffer, timeout=0)
     assert buffer == bytes(size - 1)
