@@ -405,7 +405,7 @@ def channel_format(
     /,
 ) -> None: ...
 
-# native/channel/core.c
+# native/channel/channel.c
 
 def channels_forked() -> None: ...
 
