@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
-from ipckit._core.descriptors import Descriptor, checked_fd, identity, name_descriptors
+from ipckit._core.descriptors import Descriptor, checked_fd, descriptor_error, identity
 from ipckit._core.fd_access import check_access, check_seal
 from ipckit._core.files import LEASED, SHM, no_proc, open_file, path_of_fd, proc_missing, shm_error
 from ipckit._payload.codecs import CtypesCodec, Msgpack, StructCodec
@@ -207,7 +207,7 @@ def _new_file(name: Name) -> tuple[Descriptor, str | None]:
             return Descriptor(open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)), path
         except OSError as exc:
             code = exc.errno or errno.EIO
-    raise error or name_descriptors(from_errno(code, op="open", target=target))
+    raise error or descriptor_error(code, op="open", target=target)
 
 
 def _link(fd: int, hidden: str | None, path: str) -> None:
@@ -262,7 +262,7 @@ def _link_error(code: int, target: str) -> IpcError:
     if code == errno.ENOENT and proc_missing():
         return no_proc(op="link", target=target)
     error = shm_error(code, op="link", target=target, creating=True, instead=_INSTEAD)
-    return error or name_descriptors(from_errno(code, op="link", target=target))
+    return error or descriptor_error(code, op="link", target=target)
 
 
 def _by_name(made: Descriptor, name: Name) -> Descriptor:
@@ -325,7 +325,7 @@ def find_file(name: Name, trust: Trust) -> Descriptor:
         raise Corrupt("what has that name is no channel", errno=code, op="open", target=target)
     message = LEASED if code == errno.EAGAIN else ""
     hint = "a channel takes the right to read and to write" if code == errno.EACCES else ""
-    raise name_descriptors(from_errno(code, op="open", target=target, message=message, hint=hint))
+    raise descriptor_error(code, op="open", target=target, message=message, hint=hint)
 
 
 def check_lent(fd: int) -> Name | None:
@@ -362,7 +362,7 @@ def duplicate_file(fd: int) -> Descriptor:
         code = exc.errno or errno.EIO
     if code == errno.ENOENT and proc_missing():
         raise no_proc(op="open", target=target)
-    raise name_descriptors(from_errno(code, op="open", target=target))
+    raise descriptor_error(code, op="open", target=target)
 
 
 def is_file(name: Name, file: tuple[int, int]) -> bool:

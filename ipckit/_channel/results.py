@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.handle import closed_handle
 from ipckit.errors import (
     Corrupt,
@@ -82,7 +82,7 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
     if code == errno.ENOENT:
         message = "/proc is not mounted, and a channel is opened through /proc/self/fd"
         return from_errno(code, op=op, target=target, message=message)
-    return name_descriptors(from_errno(code, op=op, target=target))
+    return descriptor_error(code, op=op, target=target)
 
 
 def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
