@@ -17,7 +17,8 @@ from ipckit._core.fd_access import check_access, check_seal
 from ipckit._core.files import LEASED, SHM, no_proc, open_file, path_of_fd, proc_missing, shm_error
 from ipckit._payload.codecs import CtypesCodec, Msgpack, StructCodec
 from ipckit._payload.meaning import ctypes_fields
-from ipckit._shm.mapping import READ_WRITE, SHARED, allocate, map_file, populate
+from ipckit._shm.allocation import allocate
+from ipckit._shm.mapping import READ_WRITE, SHARED, map_file, populate
 from ipckit._shm.memfd import Seal, new_memfd
 from ipckit.errors import (
     AlreadyExists,

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.files import path_of_fd
 from ipckit._core.limits import user_name
@@ -20,7 +21,6 @@ from ipckit.errors import InvalidArgument, from_errno
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_F_SEAL_SHRINK: Final = 0x2
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _KINDS: Final = {
     stat.S_IFSOCK: "a socket",
@@ -85,7 +85,7 @@ def check_seal(fd: int, target: str) -> None:
     See fcntl(2), F_GET_SEALS.
     """
     seals = _seals(fd)
-    if seals is None or seals & _F_SEAL_SHRINK or not _is_memfd(fd):
+    if seals is None or seals & native.F_SEAL_SHRINK or not _is_memfd(fd):
         return
     message = "it is a memfd without the seal SHRINK: its sender could cut it under this process"
     hint = "the sender seals it with MemFd.seal; MemFd.from_fd(fd, require_seals=0) trusts it"

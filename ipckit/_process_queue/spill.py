@@ -20,7 +20,7 @@ from ipckit._core.descriptors import descriptor_error
 from ipckit._core.handle import closed_handle
 from ipckit._core.limits import soft_limit
 from ipckit._core.processes import is_dead
-from ipckit._shm.mapping import check_memory
+from ipckit._shm.allocation import check_memory
 from ipckit._shm.memfd import Seal, new_memfd
 from ipckit.errors import from_errno
 
