@@ -1,8 +1,8 @@
 /* Mapping: memory from mmap(2) or shmat(2) that stays mapped while a buffer or a view of it exists.
 
-   A Mapping counts its exports: the buffers that consumers of the buffer protocol hold (a memoryview,
-   the view of a struct) and the Views. It is unmapped when it is closed and has no exports. All
-   functions here need the GIL. */
+   A Mapping counts its exports: the buffers that consumers of the buffer protocol hold (a
+   memoryview, the view of a struct) and the Views. It is unmapped when it is closed and has no
+   exports. All functions here need the GIL. */
 #include "memory/mapping.h"
 
 #include <stddef.h>
@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <sys/shm.h>
 
-/* Returns the memory to the kernel; does nothing if that has been done. There are no exports, and the
-   memory must not be accessed afterwards. */
+/* Returns the memory to the kernel; does nothing if that has been done. There are no exports, and
+   the memory must not be accessed afterwards. */
 static void
 unmap(mapping_object *self)
 {
@@ -90,8 +90,8 @@ is_readonly(const mapping_object *self)
     return !(self->protection & PROT_WRITE);
 }
 
-/* The buffer protocol: begins an export, which `mapping_releasebuffer` ends. 0, or -1 with an exception
-   set. */
+/* The buffer protocol: begins an export, which `mapping_releasebuffer` ends. 0, or -1 with an
+   exception set. */
 static int
 mapping_getbuffer(mapping_object *self, Py_buffer *view, int flags)
 {
@@ -154,8 +154,8 @@ ipckit_mapping_check_range(const mapping_object *self, Py_ssize_t offset, Py_ssi
     return -1;
 }
 
-/* Reads the arguments offset and size. Returns 0 if the range is inside the open mapping, or -1 with
-   an exception set. */
+/* Reads the arguments offset and size. Returns 0 if the range is inside the open mapping, or -1
+   with an exception set. */
 static int
 range_args(const mapping_object *self, PyObject *const *args, Py_ssize_t *offset, Py_ssize_t *size)
 {
@@ -187,8 +187,8 @@ mapping_view(mapping_object *self, PyTypeObject *defining_class, PyObject *const
     return view;
 }
 
-/* Copies bytes that do not overlap; lets other threads run if there are many. The caller has begun an
-   export of the mapping, so that no other thread unmaps it. */
+/* Copies bytes that do not overlap; lets other threads run if there are many. The caller has begun
+   an export of the mapping, so that no other thread unmaps it. */
 static void
 copy_bytes(char *to, const char *from, Py_ssize_t size)
 {

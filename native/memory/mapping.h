@@ -1,5 +1,5 @@
-/* Mapping: memory from mmap(2) or shmat(2), which is unmapped when it is closed and its last view is
-   released. */
+/* Mapping: memory from mmap(2) or shmat(2), which is unmapped when it is closed and its last view
+   is released. */
 #ifndef IPCKIT_MAPPING_H
 #define IPCKIT_MAPPING_H
 
@@ -28,8 +28,8 @@ HIDDEN PyObject *ipckit_mapping_new(PyObject *module, mapping_kind kind, void *b
                                     size_t start, Py_ssize_t size, int protection);
 
 /* Creates a View of `size` bytes from `offset` on, which must be inside the mapping. The caller has
-   begun an export, which the View ends when it is deallocated. Returns a new reference, or NULL with
-   an exception set; then the caller must end the export. */
+   begun an export, which the View ends when it is deallocated. Returns a new reference, or NULL
+   with an exception set; then the caller must end the export. */
 HIDDEN PyObject *ipckit_view_new(native_state *state, mapping_object *mapping, Py_ssize_t offset,
                                  Py_ssize_t size, bool readonly);
 

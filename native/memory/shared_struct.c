@@ -7,12 +7,12 @@
 #include <stddef.h>
 #include <structmember.h>
 
-/* A load fails only if a writer stores during the few nanoseconds that it takes. So many failures in a
-   row mean that a process which is not a writer changes the counter. */
+/* A load fails only if a writer stores during the few nanoseconds that it takes. So many failures
+   in a row mean that a process which is not a writer changes the counter. */
 #define LOADS_AT_MOST 1000000
 
-/* A writer has its turn for some nanoseconds. A turn that is still taken after so many tries belongs to
-   a writer that died or was stopped. */
+/* A writer has its turn for some nanoseconds. A turn that is still taken after so many tries
+   belongs to a writer that died or was stopped. */
 #define BEGIN_STORE_TRIES 10000
 
 typedef struct {
@@ -25,7 +25,8 @@ typedef struct {
 } shared_struct;
 
 /* The token that names this process to other processes: the PID and the start time, as
-   ipckit._core.processes computes it. 0 until `set_writer_token`, which a forked child calls again. */
+   ipckit._core.processes computes it. 0 until `set_writer_token`, which a forked child calls again.
+   */
 static uint64_t own_token = 0;
 
 uint64_t
@@ -34,8 +35,8 @@ ipckit_own_token(void)
     return own_token;
 }
 
-/* The header at `offset` of a buffer that must contain `size` bytes from there. NULL with IndexError
-   or ValueError set if it does not, or if the address is not aligned. */
+/* The header at `offset` of a buffer that must contain `size` bytes from there. NULL with
+   IndexError or ValueError set if it does not, or if the address is not aligned. */
 static seqlock_header *
 header_at(const Py_buffer *memory, Py_ssize_t offset, size_t size)
 {
@@ -53,8 +54,8 @@ header_at(const Py_buffer *memory, Py_ssize_t offset, size_t size)
     return (seqlock_header *)start;
 }
 
-/* Acquires the exporter's buffer, which `shared_struct_dealloc` releases, and finds the header in it.
-   0, or -1 with an exception set. */
+/* Acquires the exporter's buffer, which `shared_struct_dealloc` releases, and finds the header in
+   it. 0, or -1 with an exception set. */
 static int
 open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
 {
@@ -65,8 +66,8 @@ open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
     return self->lock == NULL ? -1 : 0;
 }
 
-/* Checks that the memory contains a struct of this layout, or none yet; then writable memory gets this
-   layout. Returns 0, or -1 with CallFailed set, whose errno is EBADMSG. */
+/* Checks that the memory contains a struct of this layout, or none yet; then writable memory gets
+   this layout. Returns 0, or -1 with CallFailed set, whose errno is EBADMSG. */
 static int
 check_layout(shared_struct *self)
 {
@@ -167,8 +168,8 @@ shared_struct_load(shared_struct *self, PyObject *Py_UNUSED(ignored))
     return (PyObject *)record;
 }
 
-/* Makes this process the writer, within some microseconds. Returns 0, or -1 with an exception set. If
-   another writer keeps its turn, Python's _contended(holder) frees the turn of a dead writer, or
+/* Makes this process the writer, within some microseconds. Returns 0, or -1 with an exception set.
+   If another writer keeps its turn, Python's _contended(holder) frees the turn of a dead writer, or
    raises. The caller must call seqlock_end_store. */
 static int
 begin_store(shared_struct *self)
@@ -236,7 +237,8 @@ shared_struct_store(shared_struct *self, PyObject *value)
     if (begin_store(self) < 0) {
         return NULL;
     }
-    /* _contended may have run Python code. The record's bytes never move, so the pointer is valid. */
+    /* _contended may have run Python code. The record's bytes never move, so the pointer is valid.
+       */
     seqlock_store(self->lock, record->data, (size_t)record->size);
     seqlock_end_store(self->lock, own_token);
     Py_RETURN_NONE;
@@ -326,8 +328,8 @@ native_header(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
     PyObject *result = NULL;
     const seqlock_header *header = header_at(&memory, offset, sizeof(seqlock_header));
     if (header != NULL) {
-        /* Acquire pairs with the exchange in seqlock_claim. The size is only for people: it is stored
-           after the exchange, and can still be 0. */
+        /* Acquire pairs with the exchange in seqlock_claim. The size is only for people: it is
+           stored after the exchange, and can still be 0. */
         uint64_t fingerprint = __atomic_load_n(&header->fingerprint, __ATOMIC_ACQUIRE);
         uint64_t size = __atomic_load_n(&header->size, __ATOMIC_RELAXED);
         result = Py_BuildValue("KK", (unsigned long long)fingerprint, (unsigned long long)size);

@@ -42,8 +42,8 @@ whole_pages(size_t size)
     return (size + page - 1) / page * page;
 }
 
-/* Checks that a segment can replace a Mapping at `address`: the Mapping has no exports, and the segment
-   covers all its pages. Returns 0, or -1 with an exception set. */
+/* Checks that a segment can replace a Mapping at `address`: the Mapping has no exports, and the
+   segment covers all its pages. Returns 0, or -1 with an exception set. */
 static int
 check_replaced(PyObject *module, PyObject *replaced, long address, int id)
 {
@@ -84,8 +84,8 @@ forget_replaced(mapping_object *replaced)
 static PyObject *
 mapping_of_segment(PyObject *module, int id, char *base, int flags)
 {
-    /* The segment is attached, so the kernel cannot reuse the id for another one. IPC_STAT needs the
-       right to read, which shmat has just checked. */
+    /* The segment is attached, so the kernel cannot reuse the id for another one. IPC_STAT needs
+       the right to read, which shmat has just checked. */
     struct shmid_ds ds;
     if (shmctl(id, IPC_STAT, &ds) < 0) {
         int error = errno;

@@ -1,5 +1,5 @@
-/* View: the base of a numpy array over a Mapping. It is one export of the Mapping while it exists. A
-   memoryview cannot do this, because its user can release it. */
+/* View: the base of a numpy array over a Mapping. It is one export of the Mapping while it exists.
+   A memoryview cannot do this, because its user can release it. */
 #include "memory/mapping.h"
 
 typedef struct {
@@ -26,8 +26,8 @@ ipckit_view_new(native_state *state, mapping_object *mapping, Py_ssize_t offset,
     return (PyObject *)self;
 }
 
-/* The buffer protocol. A buffer holds a reference to the View, and the View's export keeps the memory
-   mapped. 0, or -1 with an exception set. */
+/* The buffer protocol. A buffer holds a reference to the View, and the View's export keeps the
+   memory mapped. 0, or -1 with an exception set. */
 static int
 view_getbuffer(view_object *self, Py_buffer *view, int flags)
 {
