@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import ipckit._native as native
+from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import descriptor_error
@@ -159,9 +160,7 @@ def listen(
     number = checked_type(kind)
     where = checked_address(address)
     checked_mode(mode)
-    if isinstance(backlog, bool) or not isinstance(backlog, int):
-        message = f"backlog is an int, not {type(backlog).__name__}"
-        raise TypeError(message)
+    backlog = int_argument("backlog", backlog)
     if not 0 <= backlog < 2**31:
         message = f"backlog is {backlog}; it takes 0 to 2**31 - 1"
         raise InvalidArgument(message, errno=errno.EINVAL, op="listen")
@@ -185,8 +184,10 @@ def listen(
             path = where
         file = None if path is None else file_at(path)
         try:
-            made = UnixSocket if kind == "dgram" else UnixListener
-            return made(sock, owner=path is not None, path=path, allow_uids=allowed)
+            owner = path is not None
+            if kind == "dgram":
+                return construct(UnixSocket, sock, owner=owner, path=path, allow_uids=allowed)
+            return construct(UnixListener, sock, owner=owner, path=path, allow_uids=allowed)
         except BaseException:
             if path is not None and file is not None and file == file_at(path):
                 with suppress(OSError):
