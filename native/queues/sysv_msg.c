@@ -24,7 +24,8 @@
 /* Signals are checked after this many pauses: one may have arrived between two of them. */
 #define PAUSES_BETWEEN_SIGNAL_CHECKS 20
 
-/* Arguments of a pause's system call, which tell readers of /proc/PID/syscall what it waits for:
+/* Arguments of a pause's system call, which tell readers of /proc/PID/syscall, such as
+   _core/blocked_calls.py, what it waits for:
    the mark ("ipck", read as a number), and the queue's id, with a bit set for a receive. */
 #define WAIT_MARK 0x6b637069L
 #define WAIT_RECEIVES (1L << 31)

@@ -223,5 +223,8 @@ ipckit_add_field(PyObject *module)
     if (ipckit_field_type == NULL) {
         ipckit_field_type = (PyTypeObject *)PyType_FromSpec(&field_spec);
     }
-    return ipckit_field_type == NULL ? -1 : PyModule_AddType(module, ipckit_field_type);
+    if (ipckit_field_type == NULL || PyModule_AddType(module, ipckit_field_type) < 0) {
+        return -1;
+    }
+    return PyModule_AddIntMacro(module, RECORD_SIZE_MAX);
 }
