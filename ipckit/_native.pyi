@@ -7,10 +7,6 @@ from typing import Any, Final, Generic, Self, SupportsIndex, final, overload
 
 from typing_extensions import Buffer, TypeVar, disjoint_base
 
-from ipckit._sockets.address import Abstract, Address
-from ipckit._sockets.control import Received
-from ipckit._sockets.packet import Credentials, Descriptors, Packet
-
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 _HolderT = TypeVar("_HolderT", bound=LeaseHolder)
@@ -504,23 +500,28 @@ class DescriptorsBase:
 @disjoint_base
 class PacketBase:
     data: bytes
-    fds: Descriptors
-    credentials: Credentials | None
+    fds: Any
+    credentials: Any
     truncated: bool
     eof: bool
-    address: str | Abstract | None
+    address: Any
 
-# native/sockets/socket.c
+# native/sockets/io.c
 
 def socket_recv(fd: int, buffer: Buffer, flags: int, /) -> int: ...
 def socket_send(fd: int, data: Buffer, flags: int, /) -> int: ...
 def socket_accept(fd: int, /) -> int: ...
 def socket_poll(fd: int, events: int, timeout: float | None, /) -> bool: ...
 
+# native/sockets/socket.c
+
+SCM_MAX_FD: Final[int]
+CONTROL_CROWDED: Final[int]
+
 @disjoint_base
 class UnixSocketBase:
-    _plain: bool
-    _handed_out: bool
+    _bytes_only: bool
+    _exposed: bool
 
     def send(
         self,
@@ -528,21 +529,21 @@ class UnixSocketBase:
         *,
         fds: Iterable[Any] = (),
         credentials: bool = False,
-        to: Address | None = None,
+        to: Any = None,
         timeout: float | None = None,
     ) -> None: ...
     def receive(
         self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
-    ) -> Packet: ...
-    def _recvmsg(self, size: int, /) -> Received: ...
+    ) -> Any: ...
+    def _recvmsg(self, size: int, /) -> Any: ...
     def _sendmsg(
         self, data: Buffer, fds: list[int], credentials: bool, address: bytes | None, /
     ) -> int: ...
     def _attach(
         self,
         fileno: Callable[[], int],
-        packet: type[Packet],
-        descriptors: type[Descriptors],
+        packet: type[PacketBase],
+        descriptors: type[DescriptorsBase],
         stream: bool,
         /,
     ) -> None: ...

@@ -1,8 +1,8 @@
-"""Who waits for a handle in event loops: one line for each thing that can be waited for.
+"""Queues of awaited calls that wait for a handle.
 
-Nothing is ever taken on behalf of a call that waits: who comes to the head of a line tries by
-itself, and returns what it got without another await. So a call that is cancelled has taken
-nothing; all that it leaves is its place.
+A handle has one queue for each event loop and each condition, such as "readable". Only the call at
+the head of a queue makes attempts, and it returns the result without another await. So a cancelled
+call has taken nothing from the handle; it only leaves its place in the queue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from weakref import WeakSet
 
-from ipckit._aio.loop import Loop, Ticket, running
+from ipckit._aio.loop import Loop, WaitingCall, running
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.descriptors import Descriptor
 from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# So many calls may be done at once, one after the other, before the loop gets a turn.
-TURNS: Final = 32
+# How many calls may succeed without waiting before the loop runs its other tasks.
+CALLS_PER_TURN: Final = 32
 
-# Under load what is waited for comes within a turn of the loop, and telling the loop to watch a
-# descriptor takes longer than one.
-_TURNS_BEFORE_SLEEP: Final = 1
+# How often a call yields to the loop before it has the loop watch a descriptor. Under load the
+# condition is often true after one turn of the loop, and watching a descriptor takes longer.
+_YIELDS_BEFORE_SLEEP: Final = 1
 
-# What tells nobody that it changed is looked at again after a part of the time waited so far.
+# Some objects have no descriptor that reports a change. They are polled, with a pause that is a
+# fraction of the time waited so far.
 _SHORTEST_PAUSE: Final = 50e-6
 _LONGEST_PAUSE: Final = 20e-3
-_PAUSE_PART: Final = 1 / 32
-_DAY: Final = 86400.0  # loops have their own ideas of the longest timer
+_PAUSE_FRACTION: Final = 1 / 32
+_DAY: Final = 86400.0  # event loops limit the length of a timer
 
 
-class Again(Exception):  # noqa: N818 - it is no error
-    """An attempt got somewhere, and is to go on after the loop had a turn."""
+class Unfinished(Exception):  # noqa: N818 - not an error
+    """Raised by an attempt that did a part of its work, and continues after a turn of the loop."""
 
 
-class Way(NamedTuple):
-    """How a call learns that it is worth trying again.
+class Wakeup(NamedTuple):
+    """When a call that waits makes its next attempt.
 
     Attributes:
-        fileno: gives the descriptor to wait on; None where there is none.
-        writing: whether that is to be writable, and not readable.
-        longest: seconds between two tries at most; None to wait for the descriptor alone.
-        parts: an attempt may do a part and leave the rest to a later one, so that nobody may
-            come between; else a call with a timeout of 0 does not mind who waits.
+        fileno: returns the descriptor to watch; None for an object that is polled.
+        writing: whether to watch for writable instead of readable.
+        longest: the longest pause between two attempts in seconds; None if the descriptor suffices.
+        parts: whether an attempt may do a part of its work, so that no other call may come between
+            its parts. Otherwise a call with a timeout of 0 does not queue behind others.
     """
 
     fileno: Callable[[], int] | None
@@ -58,30 +59,30 @@ class Way(NamedTuple):
     parts: bool = False
 
 
-LOOKING: Final = Way(None, longest=_LONGEST_PAUSE)
+POLLED: Final = Wakeup(None, longest=_LONGEST_PAUSE)
 
 
-class Line:
-    """The calls of one event loop that wait for the same, the longest waiting first."""
+class WaitQueue:
+    """The calls of one event loop that wait for one condition, the longest waiting first."""
 
-    __slots__ = ("_duplicate", "loop", "tickets")
+    __slots__ = ("_duplicate", "calls", "loop")
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.tickets: deque[Ticket] = deque()
+        self.calls: deque[WaitingCall] = deque()
         self._duplicate: Descriptor | None = None
 
     def wake(self) -> None:
-        """Have its head look again; in the loop's thread."""
-        if self.tickets:
-            self.tickets[0].wake()
+        """Wake the first call for another attempt; call this in the loop's thread."""
+        if self.calls:
+            self.calls[0].wake()
 
-    def descriptor(self, way: Way) -> int:
-        """What its head waits on: a duplicate, which no other thread closes or waits on."""
-        if way.fileno is None:
+    def descriptor(self, wakeup: Wakeup) -> int:
+        """Return the descriptor to watch: a duplicate, which no other thread closes or watches."""
+        if wakeup.fileno is None:
             return -1
         if self._duplicate is None:
-            number = way.fileno()
+            number = wakeup.fileno()
             try:
                 self._duplicate = Descriptor(os.dup(number))
             except OSError as exc:
@@ -96,115 +97,122 @@ class Line:
 
 
 class Waiters:
-    """All the calls that wait for one handle, in whatever loop.
+    """All awaited calls that wait for one handle, in any event loop.
 
     Attributes:
-        lines: by loop, and by what is waited for; there is one only while somebody is in it.
-        turns: how many calls may still be done at once before the loop gets a turn.
-        unsent: what a stream's cancelled send left, which goes before the next.
-        partial: what a stream's cancelled receive of a record had got.
+        queues: by loop and condition; a queue exists only while a call is in it.
+        budget: how many calls may still succeed without waiting before the loop runs other tasks.
+        unsent: the rest of a cancelled send on a stream, which the next send sends first.
+        partial: the bytes of a record that a cancelled receive on a stream had received.
+        target: returns the handle for messages.
     """
 
-    __slots__ = ("__weakref__", "lines", "partial", "target", "turns", "unsent")
+    __slots__ = ("__weakref__", "budget", "partial", "queues", "target", "unsent")
 
     def __init__(self, target: Callable[[], str]) -> None:
-        self.lines: dict[tuple[Hashable, Hashable], Line] = {}
-        self.turns = TURNS
+        self.queues: dict[tuple[Hashable, Hashable], WaitQueue] = {}
+        self.budget = CALLS_PER_TURN
         self.unsent: memoryview = memoryview(b"")
         self.partial: Any = None
         self.target = target
         _ALL.add(self)
 
     def wake(self) -> None:
-        """Have the head of each line look again, and tell the next if it fails; from any thread."""
-        self._forget_ended()
-        for line in list(self.lines.values()):
-            line.loop.soon(line.wake)
+        """Wake the first call of each queue for another attempt; from any thread."""
+        self._drop_ended_loops()
+        for queue in list(self.queues.values()):
+            queue.loop.soon(queue.wake)
 
-    def _forget_ended(self) -> None:
-        """Forget who waits in loops that were closed under them."""
-        for key, line in list(self.lines.items()):
-            if line.loop.ended:
-                self.lines.pop(key, None)
-                line.close()
+    def _drop_ended_loops(self) -> None:
+        """Drop the queues of loops that were closed while calls waited in them."""
+        for key, queue in list(self.queues.items()):
+            if queue.loop.ended:
+                self.queues.pop(key, None)
+                queue.close()
 
     def forked(self) -> None:
-        """Forget, in a forked child, who waits in the parent.
+        """Drop the parent's calls in a forked child.
 
-        Once the duplicates are closed, nothing here can end a wait in the epoll that both have.
+        Parent and child share the loop's epoll. Once the duplicates are closed, nothing in the
+        child can end a wait in it.
         """
-        lines, self.lines = self.lines, {}
-        for line in lines.values():
-            line.close()
+        queues, self.queues = self.queues, {}
+        for queue in queues.values():
+            queue.close()
         self.unsent = memoryview(b"")
         self.partial = None
 
     async def call(
         self,
-        what: Hashable,
+        condition: Hashable,
         attempt: Callable[[], R],
         timeout: float | None,
-        way: Way,
+        wakeup: Wakeup,
     ) -> R:
-        """Do something that may have to wait.
+        """Make attempts until one succeeds, and return its result.
 
         Args:
-            what: what it waits for; calls with the same `what` and loop are done in order.
-            attempt: does it at once, or raises WouldBlock and leaves all as it was.
-            timeout: seconds; None for ever, 0 not at all.
-            way: how it learns that it is worth trying again.
+            condition: what the call waits for. Calls of one loop with the same condition are served
+                in order.
+            attempt: succeeds at once, or raises WouldBlock and changes nothing.
+            timeout: seconds; None waits for ever, 0 not at all.
+            wakeup: when to make the next attempt.
 
         Raises:
             Timeout: the deadline passed.
-            WouldBlock: it can't be done at once, with a timeout of 0.
-            IpcError: what `attempt` raises.
+            WouldBlock: the attempt would have to wait, with a timeout of 0.
+            IpcError: any other error of `attempt`.
         """
         seconds = checked_timeout(timeout)
-        if self.turns <= 0:
-            self.turns = TURNS
+        if self.budget <= 0:
+            self.budget = CALLS_PER_TURN
             await running().checkpoint()
-        if not self.lines or (seconds == 0 and not way.parts):
-            self.turns -= 1
+        if not self.queues or (seconds == 0 and not wakeup.parts):
+            self.budget -= 1
             try:
                 return attempt()
-            except Again:
+            except Unfinished:
                 pass
             except WouldBlock:
                 if seconds == 0:
                     raise
-        # No await before it stands in line: a stream's send may have begun.
-        return await self._wait(what, attempt, seconds, way)
+        # No await before the call is in the queue, because it may have sent a part of its bytes.
+        return await self._wait(condition, attempt, seconds, wakeup)
 
     async def _wait(
-        self, what: Hashable, attempt: Callable[[], R], seconds: float | None, way: Way
+        self,
+        condition: Hashable,
+        attempt: Callable[[], R],
+        seconds: float | None,
+        wakeup: Wakeup,
     ) -> R:
-        """As `call`, after an attempt that failed, or where others may be in front."""
+        """Queue a call whose first attempt failed, or that has to wait for other calls."""
         loop = running()
-        key = (loop.key, what)
-        line = self.lines.get(key)
-        if line is None:
-            self._forget_ended()
-            line = self.lines[key] = Line(loop)
-        ticket = Ticket()
-        line.tickets.append(ticket)
+        key = (loop.key, condition)
+        queue = self.queues.get(key)
+        if queue is None:
+            self._drop_ended_loops()
+            queue = self.queues[key] = WaitQueue(loop)
+        call = WaitingCall()
+        queue.calls.append(call)
         try:
-            return await self._in_turn(line, ticket, attempt, seconds, way)
+            return await self._in_turn(queue, call, attempt, seconds, wakeup)
         finally:
-            self._leave(key, line, ticket)
+            self._leave(key, queue, call)
 
     async def _in_turn(
         self,
-        line: Line,
-        ticket: Ticket,
+        queue: WaitQueue,
+        call: WaitingCall,
         attempt: Callable[[], R],
         seconds: float | None,
-        way: Way,
+        wakeup: Wakeup,
     ) -> R:
-        loop = line.loop
+        loop = queue.loop
         began = loop.time()
-        turns = _TURNS_BEFORE_SLEEP
+        yields = _YIELDS_BEFORE_SLEEP
         while True:
-            first = line.tickets[0] is ticket
+            first = queue.calls[0] is call
             problem: WouldBlock | None = None
             progress = False
             if first:
@@ -212,43 +220,45 @@ class Waiters:
                     return attempt()
                 except WouldBlock as exc:
                     problem = exc
-                except Again:
+                except Unfinished:
                     progress = True
             waited = loop.time() - began
             if seconds is not None and waited >= seconds and not (progress and seconds == 0):
-                raise self._late(problem, seconds)
-            self.turns = TURNS
-            if progress or (first and turns > 0):
-                turns -= not progress
+                raise self._deadline_error(problem, seconds)
+            self.budget = CALLS_PER_TURN
+            if progress or (first and yields > 0):
+                yields -= not progress
                 await loop.checkpoint()
                 continue
             limits = [_DAY] if seconds is None else [_DAY, seconds - waited]
             fd = -1
             if first:
-                fd = line.descriptor(way)
-                if way.longest is not None:
-                    # With a descriptor it is only what that does not tell.
-                    pause = _DAY if fd >= 0 else max(waited * _PAUSE_PART, _SHORTEST_PAUSE)
-                    limits.append(min(pause, way.longest))
-            await loop.sleep(ticket, min(limits), fd, writing=way.writing)
+                fd = queue.descriptor(wakeup)
+                if wakeup.longest is not None:
+                    # With a descriptor, only `longest` limits the pause.
+                    pause = _DAY if fd >= 0 else max(waited * _PAUSE_FRACTION, _SHORTEST_PAUSE)
+                    limits.append(min(pause, wakeup.longest))
+            await loop.sleep(call, min(limits), fd, writing=wakeup.writing)
 
-    def _leave(self, key: tuple[Hashable, Hashable], line: Line, ticket: Ticket) -> None:
-        first = line.tickets[0] is ticket
-        line.tickets.remove(ticket)
-        if not line.tickets:
-            line.close()
-            if self.lines.get(key) is line:
-                del self.lines[key]
+    def _leave(self, key: tuple[Hashable, Hashable], queue: WaitQueue, call: WaitingCall) -> None:
+        """Remove a call from its queue, and wake the next one."""
+        first = queue.calls[0] is call
+        queue.calls.remove(call)
+        if not queue.calls:
+            queue.close()
+            if self.queues.get(key) is queue:
+                del self.queues[key]
         elif first:
-            line.wake()
+            queue.wake()
 
-    def _late(self, problem: WouldBlock | None, seconds: float) -> IpcError:
+    def _deadline_error(self, problem: WouldBlock | None, seconds: float) -> IpcError:
+        """Return the error after the deadline; `problem` is None if the call never was first."""
         if seconds == 0:
             return problem or WouldBlock(
-                "others wait in front of it", errno=errno.EAGAIN, op="wait", target=self.target()
+                "other calls wait before it", errno=errno.EAGAIN, op="wait", target=self.target()
             )
         if problem is None:
-            message = f"others were in front of it for {seconds} s"
+            message = f"other calls were before it for {seconds} s"
             return Timeout(message, errno=errno.ETIMEDOUT, op="wait", target=self.target())
         message = f"{problem.strerror}, and {seconds} s have passed"
         return Timeout(message, errno=errno.ETIMEDOUT, op=problem.op, target=problem.target)

@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipckit._core.socket_paths import SOCKET_TYPES, kernel_path
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import IpcObject, Process, Use
 from ipckit._inventory.proc_text import UnixRow, unix_rows
 from ipckit._inventory.processes import read
 from ipckit._inventory.sock_diag import unix_sockets
-from ipckit._sockets.address import TYPES, for_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,11 +237,11 @@ def answers(path: Path) -> bool | None:
 
     A listener gets a connection that is closed at once.
     """
-    for kind in TYPES.values():
+    for kind in SOCKET_TYPES.values():
         with socket.socket(socket.AF_UNIX, kind) as probe:
             probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
             try:
-                with for_kernel(path) as address:
+                with kernel_path(path) as address:
                     probe.connect(address)
             except ConnectionRefusedError:
                 return False

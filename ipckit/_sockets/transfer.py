@@ -1,11 +1,11 @@
 """Waiting, sending and receiving on any stream or datagram socket, with one kind of deadline.
 
-Whether a socket blocks is a property that all processes share who have it, so nothing here
-changes it: each call says by MSG_DONTWAIT that it shall not wait, and poll waits.
+Whether a socket blocks is a property that all processes with that socket share, so this module
+never changes it: each call passes MSG_DONTWAIT, and poll waits.
 
-The methods of a socket that gevent or eventlet has patched wait by themselves, without an end, and
-`select.poll` is gone under eventlet. So poll is native, and what a patched socket (it is not a
-`_socket.socket`) shall do is done natively on its descriptor.
+The methods of a socket that gevent or eventlet has patched wait by themselves, without a deadline,
+and eventlet removes `select.poll`. So the extension polls, and it also sends and receives on the
+descriptor of a patched socket, which is not a `_socket.socket`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import ipckit._native as native
 from ipckit._core.deadline import Deadline
 from ipckit._payload.dtypes import check_array
-from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock, from_errno
+from ipckit._sockets.errors import deadline_passed, interrupted
+from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 # Plain numbers: each operation on an enumeration's costs as much as a system call.
 _NO_WAIT: Final = int(socket.MSG_DONTWAIT) | int(socket.MSG_NOSIGNAL)
-READABLE: Final = 0x1  # POLLIN; eventlet takes parts of the module select away
+READABLE: Final = 0x1  # POLLIN; eventlet removes names from the module select
 WRITABLE: Final = 0x4  # POLLOUT
-_REFUSED_MOST: Final = 64  # things of peers that are not allowed, in a call that does not wait
+_MAX_REFUSED: Final = 64  # items from peers that are not allowed, in a call with a timeout of 0
 
 
 class HasSocket(Protocol):
-    """What has a socket of the standard library inside, such as `UnixSocket`."""
+    """An object with a socket of the standard library inside, such as `UnixSocket`."""
 
     @property
     def socket(self) -> socket.socket:
@@ -44,13 +45,13 @@ class HasSocket(Protocol):
         ...
 
 
-def plain(sock: socket.socket | HasSocket) -> socket.socket:
-    """The standard library's socket, for itself or for a handle of ipckit's.
+def socket_inside(sock: socket.socket | HasSocket) -> socket.socket:
+    """Return the standard library's socket of a handle, or the argument if it is one.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the argument is neither, or is a TLS socket.
     """
-    # A patched module has another class `socket` than the sockets that were made before.
+    # After a patch, `socket.socket` is another class than that of the sockets made before.
     kinds = (socket.socket, _socket.socket)
     found: Any = sock if isinstance(sock, kinds) else getattr(sock, "socket", None)
     if not isinstance(found, kinds):
@@ -58,39 +59,31 @@ def plain(sock: socket.socket | HasSocket) -> socket.socket:
         raise TypeError(message)
     if hasattr(found, "do_handshake"):
         message = "sock speaks TLS, and framing works on the bytes below it; "
-        message += "feed what its recv gives to a Framing"
+        message += "feed what its recv returns to a Framing"
         raise TypeError(message)
     return found  # type: ignore[return-value]
 
 
-def describe(sock: socket.socket) -> str:
-    """A socket for messages."""
+def describe_socket(sock: socket.socket) -> str:
+    """Return a socket for messages."""
     return "a closed socket" if sock.fileno() < 0 else f"socket {sock.fileno()}"
 
 
+def without_timeout(sock: socket.socket) -> socket.socket:
+    """Undo `socket.setdefaulttimeout` on a new socket: each call of ipckit has its own timeout."""
+    if sock.gettimeout() is not None:
+        sock.settimeout(None)
+    return sock
+
+
 def deadline_of(sock: socket.socket, timeout: float | None) -> Deadline:
-    """The deadline of one call: its own, or the one that the socket was given."""
+    """Return the deadline of a call: from its timeout, or else from the socket's own timeout."""
     own = sock.gettimeout()
     return Deadline(own if timeout is None and own else timeout)
 
 
-def gone(message: str, *, op: str, target: str) -> PeerGone:
-    """The error for a stream that ended where more was due."""
-    return PeerGone(message, errno=errno.ECONNRESET, op=op, target=target)
-
-
-def late(deadline: Deadline, *, op: str, target: str, waited: bool, message: str = "") -> IpcError:
-    """The error for a deadline that passed; `WouldBlock` where no wait was asked for."""
-    if not waited:
-        return WouldBlock(
-            message or "it could not be done at once", errno=errno.EAGAIN, op=op, target=target
-        )
-    del deadline
-    return Timeout(message or "the deadline passed", errno=errno.ETIMEDOUT, op=op, target=target)
-
-
 def wait(sock: socket.socket, events: int, deadline: Deadline) -> bool:
-    """Sleep until a socket is ready, or failed; False where the deadline came first.
+    """Wait until a socket is ready or has failed; return False if the deadline comes first.
 
     Raises:
         ClosedHandle: the socket is closed.
@@ -101,7 +94,7 @@ def wait(sock: socket.socket, events: int, deadline: Deadline) -> bool:
     return native.socket_poll(number, events, deadline.remaining)
 
 
-def repeat(
+def retry(
     sock: socket.socket,
     events: int,
     deadline: Deadline,
@@ -110,12 +103,20 @@ def repeat(
     op: str,
     target: str = "",
 ) -> T:
-    """Try something that does not wait until it works, or the deadline passes.
+    """Call `attempt`, which never waits, until it succeeds or the deadline passes.
+
+    Args:
+        sock: the socket to poll between two attempts.
+        events: READABLE or WRITABLE.
+        deadline: of the whole call.
+        attempt: raises BlockingIOError if it would have to wait.
+        op: the call, for messages.
+        target: the socket, for messages.
 
     Raises:
         Timeout: the deadline passed.
-        WouldBlock: the deadline had no time, and it could not be done at once.
-        OSError: what else `attempt` raises.
+        WouldBlock: the deadline had passed before the first attempt, which would have had to wait.
+        OSError: any other error of `attempt`.
     """
     waited = not deadline.expired
     while True:
@@ -124,84 +125,95 @@ def repeat(
         except BlockingIOError:
             pass
         if not waited or not wait(sock, events, deadline):
-            raise late(deadline, op=op, target=target or describe(sock), waited=waited) from None
+            raise deadline_passed(
+                op=op, target=target or describe_socket(sock), waited=waited
+            ) from None
 
 
-def admitted(take: Callable[[], T | None], deadline: Deadline, *, op: str, target: str) -> T:
-    """Take things until one is not None, as it is for a peer that is not allowed.
+def first_allowed(take: Callable[[], T | None], deadline: Deadline, *, op: str, target: str) -> T:
+    """Call `take` until it returns an item from a peer that is allowed.
 
-    Peers that are not allowed could keep this busy for ever: each has the next thing ready. So
-    the deadline counts for those too, and without time to wait only so many are looked at.
+    Peers that are not allowed could keep this loop busy for ever, because each of them has the next
+    item ready. So the deadline counts for their items too, and with a timeout of 0 the loop ends
+    after 64 of them.
+
+    Args:
+        take: returns None for an item from a peer that is not allowed.
+        deadline: of the whole call.
+        op: the call, for messages.
+        target: the socket, for messages.
 
     Raises:
-        Timeout: only such things came until the deadline.
-        WouldBlock: only such things were there, and the deadline had no time.
-        OSError: what else `take` raises.
+        Timeout: no other items came before the deadline.
+        WouldBlock: no other items were there, with a timeout of 0.
+        OSError: any error of `take`.
     """
     waited = not deadline.expired
     refused = 0
     while (taken := take()) is None:
         refused += 1
-        if deadline.expired and (waited or refused >= _REFUSED_MOST):
-            message = "only peers came that are not allowed"
-            raise late(deadline, op=op, target=target, waited=waited, message=message)
+        if deadline.expired and (waited or refused >= _MAX_REFUSED):
+            message = "only peers that are not allowed came"
+            raise deadline_passed(op=op, target=target, waited=waited, message=message)
     return taken
 
 
 def receive_into(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
-    """Receive what is there, at least one byte; 0 at the end of the stream.
+    """Receive at least one byte, and all that is there; return 0 at the end of the stream.
 
     Raises:
-        IpcError: by errno; Timeout and WouldBlock among them.
+        IpcError: by errno; also Timeout and WouldBlock.
     """
-    return failing_as(
+    return with_ipc_errors(
         "recv",
         sock,
-        lambda: repeat(sock, READABLE, deadline, lambda: receive_now(sock, view), op="recv"),
+        lambda: retry(sock, READABLE, deadline, lambda: receive_now(sock, view), op="recv"),
     )
 
 
 def receive_now(sock: socket.socket, view: Buffer, flags: int = 0) -> int:
-    """Receive what is there; 0 at the end of the stream.
+    """Receive the bytes that are there; return 0 at the end of the stream.
 
     Raises:
-        BlockingIOError: nothing is there.
-        OSError: as the kernel has it.
+        BlockingIOError: no byte is there.
+        OSError: any other error of recv(2).
     """
-    if isinstance(sock, _socket.socket):  # a subclass may have its own
+    if isinstance(sock, _socket.socket):  # false for the sockets of gevent and eventlet
         return sock.recv_into(view, 0, flags | _NO_WAIT)
     return native.socket_recv(sock.fileno(), view, flags)
 
 
 def send_now(sock: socket.socket, data: Buffer) -> int:
-    """Send what there is room for, without SIGPIPE, which may have its default action again.
+    """Send as many bytes as there is room for, and return how many.
+
+    SIGPIPE is never sent, even if the program has restored its default action.
 
     Raises:
         BlockingIOError: there is no room.
-        OSError: as the kernel has it.
+        OSError: any other error of send(2).
     """
     if isinstance(sock, _socket.socket):
         return sock.send(data, _NO_WAIT)
     return native.socket_send(sock.fileno(), data, 0)
 
 
-def failing_as(op: str, sock: socket.socket, act: Callable[[], T]) -> T:
-    """What `act` gives, with a plain OSError as the IpcError of its errno."""
+def with_ipc_errors(op: str, sock: socket.socket, act: Callable[[], T]) -> T:
+    """Call `act`, and turn a plain OSError of it into the IpcError for its errno."""
     try:
         return act()
     except IpcError:
         raise
     except OSError as exc:
         if exc.errno is None:
-            raise  # a signal's handler raised it
-        raise from_errno(exc.errno, op=op, target=describe(sock)) from None
+            raise  # from a signal's handler
+        raise from_errno(exc.errno, op=op, target=describe_socket(sock)) from None
 
 
 def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
     """Send all the bytes on a stream.
 
     Raises:
-        Timeout: the deadline passed; the message says how many bytes were sent by then.
+        Timeout: the deadline passed; the message says how many bytes were sent.
         IpcError: by errno.
     """
     check_array(data)
@@ -211,27 +223,14 @@ def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
     while sent < len(view):
         rest = view[sent:]
         try:
-            sent += failing_as(
+            sent += with_ipc_errors(
                 "send",
                 sock,
-                lambda rest=rest: repeat(  # type: ignore[misc]
+                lambda rest=rest: retry(  # type: ignore[misc]
                     sock, WRITABLE, deadline, lambda: send_now(sock, rest), op="send"
                 ),
             )
         except (Timeout, WouldBlock) as exc:
             if sent:
-                raise partly(sent, len(view), exc, waited=waited) from None
+                raise interrupted(sent, len(view), exc, waited=waited) from None
             raise
-
-
-def partly(sent: int, size: int, exc: IpcError, *, waited: bool) -> IpcError:
-    """The error for a deadline in the middle of what was to be sent or received."""
-    error = late(
-        Deadline(0),
-        op=exc.op,
-        target=exc.target,
-        waited=waited,
-        message=f"the deadline passed after {sent:,} of {size:,} bytes",
-    )
-    error.hint = "the two sides are out of step now: close the stream"
-    return error
