@@ -11,6 +11,11 @@ _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 _HolderT = TypeVar("_HolderT", bound=LeaseHolder)
 
+# native/errors.c
+
+class CallFailed(OSError): ...  # noqa: N818 - the user never sees it
+class BadArgument(ValueError): ...  # noqa: N818
+
 # native/records/struct_layout.c
 
 @final
@@ -24,6 +29,8 @@ class Layout:
     def defaults(self) -> tuple[Any, ...]: ...
 
 # native/records/field.c
+
+RECORD_SIZE_MAX: Final[int]
 
 @final
 class Field:
@@ -89,6 +96,8 @@ MSG_INFO: Final[int]
 MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
+WAIT_MARK: Final[int]
+WAIT_RECEIVES: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
@@ -100,6 +109,8 @@ def msgrcv(
     record_type: type[Record] | None,
     /,
 ) -> Message[Any]: ...
+def msgget(key: int, flags: int, /) -> int: ...
+def msg_remove(id: int, /) -> None: ...
 def msg_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def msg_set(id: int, uid: int, gid: int, mode: int, qbytes: int, /) -> None: ...
 def msg_info(command: int, /) -> tuple[int, ...]: ...
@@ -124,9 +135,16 @@ class QueueDescriptor:
     def __new__(cls, fd: int, /) -> Self: ...
     def close(self) -> None: ...
 
+# native/queues/mq_open.c
+
+def mq_open(name: str, flags: int, mode: int, max_messages: int, max_size: int, /) -> int: ...
+def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
+
 # native/queues/mq_notify.c
 
-def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
+NOTIFY_COOKIE_LEN: Final[int]
+NOTIFY_WOKENUP: Final[int]
+
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
 
@@ -229,7 +247,6 @@ class SemOp:
     def __hash__(self) -> int: ...
 
 def sem_ops(id: int, ops: Iterable[SemOp], timeout: float | None, /) -> None: ...
-def sem_op_of(index: int, delta: int, flags: int, /) -> SemOp: ...
 
 # native/semaphores/semctl.c
 
@@ -330,6 +347,8 @@ class Ordered:
 SEM_T_SIZE: Final[int]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
 
+def sem_create(name: str, mode: int, value: int, /) -> None: ...
+
 @disjoint_base
 class PosixSemaphoreBase:
     @property
@@ -340,20 +359,39 @@ class PosixSemaphoreBase:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/channel/file.c
+# native/channel/constants.c
 
-CHANNEL_ARENA_START: Final[int]
-CHANNEL_TYPE_SIZE: Final[int]
 RING_OK: Final[int]
 RING_EMPTY: Final[int]
 RING_FULL: Final[int]
 RING_BUSY: Final[int]
 RING_TOO_LONG: Final[int]
+RING_CORRUPT: Final[int]
 RING_TIMEOUT: Final[int]
+RING_INTERRUPTED: Final[int]
 RING_GONE: Final[int]
 RING_CLOSED: Final[int]
 RING_NO_PLACE: Final[int]
+SIDE_NEVER_CAME: Final[int]
+SIDE_PRESENT: Final[int]
+SIDE_GONE: Final[int]
+CHANNEL_MAGIC: Final[int]
+CHANNEL_VERSION: Final[int]
+CHANNEL_OVERWRITE: Final[int]
+CHANNEL_PEERS: Final[int]
+CHANNEL_ARENA_START: Final[int]
+CHANNEL_TYPE_SIZE: Final[int]
+UNIT: Final[int]
+LARGE_PAYLOAD: Final[int]
+CAPACITY_MAX: Final[int]
+ROLE_SENDER: Final[int]
+ROLE_RECEIVER: Final[int]
+POLL_ITEMS: Final[int]
+POLL_SPACE: Final[int]
 
+# native/channel/file.c
+
+def channel_units(length: int, /) -> int: ...
 def channel_type(mapping: Mapping, /) -> tuple[int | None, str]: ...
 def channel_format(
     mapping: Mapping,
@@ -381,6 +419,7 @@ class ChannelBase:
     def longest(self) -> int: ...
     def send(self, value: Any, /, *, timeout: float | None = None) -> None: ...
     def receive(self, *, timeout: float | None = None) -> Any: ...
+    def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int: ...
     def _send_one(self, value: Any, timeout: float | None, progress: list[int], /) -> None: ...
     def _receive_to(self, found: list[Any], timeout: float | None, /) -> None: ...
     def _send_batch(

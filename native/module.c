@@ -5,18 +5,19 @@ static int
 module_exec(PyObject *module)
 {
     static int (*const add[])(PyObject *) = {
+        ipckit_add_errors,
         ipckit_add_layout,   ipckit_add_field,       ipckit_add_record, ipckit_add_foreign,
         ipckit_add_message,
         ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
         ipckit_add_mq_descriptor, ipckit_add_mq_notify,
-        ipckit_add_mqueue_fs, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
+        ipckit_add_mqueue_fs, ipckit_add_mq_open, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
         ipckit_add_sysv_shm,
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
         ipckit_add_hold, ipckit_add_barrier, ipckit_add_ordered,
-        ipckit_add_channel_core, ipckit_add_channel, ipckit_add_channel_lease,
+        ipckit_add_channel_core, ipckit_add_channel_constants, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_channel_slot, ipckit_add_channel_file, ipckit_add_channel_iterate,
-        ipckit_add_spare_bytes, ipckit_add_chunks, ipckit_add_spill, ipckit_add_spill_piece,
+        ipckit_add_chunks, ipckit_add_spill, ipckit_add_spill_piece,
         ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
         ipckit_add_unix_socket,
     };

@@ -206,7 +206,12 @@ class Primitive(metaclass=FactoryMade):
         return f"<{type(self).__name__} {self.semaphores!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (construct, (type(self), self.semaphores))
+        return (type(self)._restore, (self.semaphores,))  # noqa: SLF001 - its own
+
+    @classmethod
+    def _restore(cls, semaphores: SysVSemaphoreSet) -> Self:
+        """Create a pickled lock."""
+        return construct(cls, semaphores)
 
 
 _LOCK: Final = (SemOp(0, -1, undo=True), SemOp(1, +1))

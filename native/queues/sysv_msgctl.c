@@ -1,19 +1,47 @@
-/* System V message queues: msgctl. */
+/* System V message queues: msgget and msgctl. */
 #include "native.h"
+#include "queues/sysv_msg.h"
 
 #include <limits.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
 
-#ifndef MSG_STAT_ANY
-#define MSG_STAT_ANY 13
-#endif
+PyDoc_STRVAR(msgget_doc, "msgget(key, flags, /)\n--\n\nmsgget(2): the queue's id.");
+
+/* Returns the id as an int. Creates the queue if `flags` has IPC_CREAT and the key has none. */
+static PyObject *
+native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int key, flags;
+    if (ipckit_check_nargs("msgget", nargs, 2) < 0 || ipckit_int_arg(args[0], "key", &key) < 0
+        || ipckit_int_arg(args[1], "flags", &flags) < 0) {
+        return NULL;
+    }
+    int id = msgget(key, flags);
+    return id < 0 ? ipckit_oserror() : PyLong_FromLong(id);
+}
+
+PyDoc_STRVAR(msg_remove_doc,
+             "msg_remove(id, /)\n--\n\nmsgctl(2) with IPC_RMID: remove the queue and its messages.");
+
+/* Returns None. */
+static PyObject *
+native_msg_remove(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int id;
+    if (ipckit_int_arg(arg, "id", &id) < 0) {
+        return NULL;
+    }
+    if (msgctl(id, IPC_RMID, NULL) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
 
 PyDoc_STRVAR(msg_stat_doc,
              "msg_stat(id, command, /)\n--\n\n"
              "msgctl(2) with IPC_STAT, MSG_STAT or MSG_STAT_ANY: (what msgctl returned, key, uid,\n"
              "gid, cuid, cgid, mode, seq, stime, rtime, ctime, cbytes, qnum, qbytes, lspid, lrpid).");
 
+/* Returns a tuple; changes nothing. */
 static PyObject *
 native_msg_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -42,8 +70,11 @@ native_msg_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
 
 PyDoc_STRVAR(msg_set_doc,
              "msg_set(id, uid, gid, mode, qbytes, /)\n--\n\n"
-             "msgctl(2) with IPC_SET: the owner, the mode's lower nine bits and the most bytes.");
+             "msgctl(2) with IPC_SET: set the owner, the mode's lower nine bits, and the most bytes of\n"
+             "text that the queue can contain.");
 
+/* Returns None. IPC_SET always sets all four, so the caller passes the old values of those that are
+   to stay. */
 static PyObject *
 native_msg_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -71,6 +102,7 @@ PyDoc_STRVAR(msg_info_doc,
              "msgctl(2) with IPC_INFO or MSG_INFO: (highest used index, msgpool, msgmap, msgmax,\n"
              "msgmnb, msgmni, msgssz, msgtql, msgseg).");
 
+/* Returns a tuple; changes nothing. */
 static PyObject *
 native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 {
@@ -92,12 +124,15 @@ native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 }
 
 static PyMethodDef functions[] = {
+    {"msgget", (PyCFunction)(void (*)(void))native_msgget, METH_FASTCALL, msgget_doc},
+    {"msg_remove", native_msg_remove, METH_O, msg_remove_doc},
     {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
     {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
     {"msg_info", native_msg_info, METH_O, msg_info_doc},
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the functions and constants of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_sysv_msgctl(PyObject *module)
 {

@@ -90,18 +90,20 @@ semop_hash(semop_object *self)
     return hash == -1 ? -2 : hash;
 }
 
-/* Keyword-only arguments do not fit the plain protocol; a function that takes them all does. */
+/* As pickle does it for a class whose `__new__` takes keyword arguments. */
 static PyObject *
 semop_reduce(semop_object *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *module = PyImport_ImportModule("ipckit._native");
-    PyObject *make = module == NULL ? NULL : PyObject_GetAttrString(module, "sem_op_of");
-    Py_XDECREF(module);
+    PyObject *copyreg = PyImport_ImportModule("copyreg");
+    PyObject *make = copyreg == NULL ? NULL : PyObject_GetAttrString(copyreg, "__newobj_ex__");
+    Py_XDECREF(copyreg);
     if (make == NULL) {
         return NULL;
     }
-    return Py_BuildValue("N(iii)", make, (int)self->op.sem_num, (int)self->op.sem_op,
-                         (int)self->op.sem_flg);
+    return Py_BuildValue("N(O(ii){s:O,s:O})", make, (PyObject *)Py_TYPE((PyObject *)self),
+                         (int)self->op.sem_num, (int)self->op.sem_op, "undo",
+                         self->op.sem_flg & SEM_UNDO ? Py_True : Py_False, "nowait",
+                         self->op.sem_flg & IPC_NOWAIT ? Py_True : Py_False);
 }
 
 static PyMethodDef semop_methods[] = {
@@ -143,31 +145,11 @@ static PyType_Slot semop_slots[] = {
 };
 
 static PyType_Spec semop_spec = {
-    .name = "ipckit._native.SemOp",
+    .name = "ipckit.sem.SemOp",
     .basicsize = sizeof(semop_object),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = semop_slots,
 };
-
-static PyObject *
-native_sem_op_of(PyObject *module, PyObject *args)
-{
-    int index, delta, flags;
-    if (!PyArg_ParseTuple(args, "iii:sem_op_of", &index, &delta, &flags)) {
-        return NULL;
-    }
-    native_state *state = PyModule_GetState(module);
-    PyObject *positional = Py_BuildValue("(ii)", index, delta);
-    PyObject *named = Py_BuildValue("{s:O,s:O}", "undo", flags & SEM_UNDO ? Py_True : Py_False,
-                                    "nowait", flags & IPC_NOWAIT ? Py_True : Py_False);
-    PyObject *result = NULL;
-    if (positional != NULL && named != NULL) {
-        result = semop_new(state->semop_type, positional, named);
-    }
-    Py_XDECREF(positional);
-    Py_XDECREF(named);
-    return result;
-}
 
 /* As long as it may take, with the GIL dropped; the remaining time is counted anew after a signal.
    0, -1 with errno (ETIMEDOUT at the deadline), or SEMOP_INTERRUPTED. */
@@ -265,7 +247,7 @@ perform(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
     if (result == 0) {
         Py_RETURN_NONE;
     }
-    return result == SEMOP_INTERRUPTED ? NULL : ipckit_oserror();
+    return result == SEMOP_INTERRUPTED ? NULL : ipckit_call_failed();
 }
 
 PyDoc_STRVAR(semops_doc,
@@ -311,7 +293,6 @@ native_sem_ops(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 
 static PyMethodDef functions[] = {
     {"sem_ops", (PyCFunction)(void (*)(void))native_sem_ops, METH_FASTCALL, semops_doc},
-    {"sem_op_of", native_sem_op_of, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
