@@ -288,7 +288,7 @@ class SemaphoreRow:
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
     def __len__(self) -> int: ...
 
-# native/semaphores/hold.c, semaphores/hold_type.c
+# native/semaphores/vector_lock.c, semaphores/vector_lock_type.c
 
 @disjoint_base
 class Hold:

@@ -13,7 +13,7 @@ from ipckit._sem.stat import (
     semaphore_usage,
 )
 from ipckit._sem.sysv import SysVSemaphoreSet
-from ipckit._sem.waiting import Barrier, BoundedBuffer, Event
+from ipckit._sem.buffer import Barrier, BoundedBuffer, Event
 
 __all__ = [
     "Barrier",

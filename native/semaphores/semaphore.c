@@ -1,7 +1,7 @@
 /* Semaphore, one of a set: taking and giving back without a Python frame in between. What else there
    is to do, and what an error means, the set's handle says in Python. */
 #include "native.h"
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 #include "semaphores/semop.h"
 
 #include <errno.h>

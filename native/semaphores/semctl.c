@@ -1,6 +1,6 @@
 /* System V semaphores: semget and semctl. */
 #include "native.h"
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 
 #include <errno.h>
 #include <limits.h>

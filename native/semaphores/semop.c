@@ -1,7 +1,7 @@
 /* System V semaphores: semop on vectors, with a deadline, and SemOp, which is one entry of one. */
 #include "native.h"
 #include "ring/clock.h"
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 #include "semaphores/semop.h"
 
 #include <errno.h>

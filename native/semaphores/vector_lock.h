@@ -3,7 +3,7 @@
 #ifndef IPCKIT_HOLD_H
 #define IPCKIT_HOLD_H
 
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 #include "semaphores/semop.h"
 
 /* A lock's vector has at most so many operations. */

@@ -2,8 +2,8 @@
    instructions of Python: so taking the lock and entering the block are one native call, and so is releasing it.
    What an error means, and what a lock looks at once it is taken, is said in Python. */
 #include "ring/clock.h"
-#include "semaphores/hold.h"
-#include "semaphores/holdings.h"
+#include "semaphores/vector_lock.h"
+#include "semaphores/undo_counts.h"
 
 #include <errno.h>
 

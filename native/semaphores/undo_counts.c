@@ -1,6 +1,6 @@
 /* The account of what this process holds of System V semaphores with undo: a table of those semaphores that it
    holds, or is about to operate on. */
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 
 #include <errno.h>
 

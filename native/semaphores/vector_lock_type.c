@@ -1,5 +1,5 @@
 /* Hold, the native base of a lock and of a block that holds one: its methods and its type. */
-#include "semaphores/hold.h"
+#include "semaphores/vector_lock.h"
 
 #include <limits.h>
 
