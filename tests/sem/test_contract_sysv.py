@@ -166,7 +166,7 @@ def test_no_operations_too_many_and_none_at_all(three: SysVSemaphoreSet) -> None
     call: Any = three.op
     with pytest.raises(ipckit.InvalidArgument, match="no operations"):
         call([])
-    with pytest.raises(ipckit.LimitReached, match="501 operations exceeds the 500"):
+    with pytest.raises(ipckit.LimitReached, match="501 operations in one call exceed the 500"):
         call([SemOp(0, 0)] * 501)
     for junk in (None, 1, [None], [(0, 1)], [SemOp(0, 1), "x"], SemOp(0, 1)):
         with pytest.raises(TypeError):
