@@ -15,6 +15,11 @@ _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 _HolderT = TypeVar("_HolderT", bound=LeaseHolder)
 
+# native/errors.c
+
+class CallFailed(OSError): ...  # noqa: N818 - the user never sees it
+class BadArgument(ValueError): ...  # noqa: N818
+
 # native/records/struct_layout.c
 
 @final

@@ -26,7 +26,7 @@ ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *re
         return -1;
     }
     if (overflow || value < min || value > max) {
-        PyErr_Format(PyExc_ValueError, "%s is %S; it takes %ld to %ld", name, object, min, max);
+        PyErr_Format(ipckit_bad_argument(), "%s is %S; it takes %ld to %ld", name, object, min, max);
         return -1;
     }
     *result = value;
@@ -80,7 +80,17 @@ ipckit_bytes_arg(PyObject *object, Py_buffer *result)
 static int
 negative_time(void)
 {
-    PyErr_SetString(PyExc_ValueError, "timeout takes 0 or more seconds, or None");
+    PyErr_SetString(ipckit_bad_argument(), "timeout takes 0 or more seconds, or None");
+    return -1;
+}
+
+/* A ValueError of `float(timeout)` as BadArgument. */
+static int
+bad_time(void)
+{
+    PyObject *error = ipckit_take_exception();
+    PyErr_Format(ipckit_bad_argument(), "timeout: %S", error);
+    Py_XDECREF(error);
     return -1;
 }
 
@@ -112,6 +122,9 @@ ipckit_wait_arg(PyObject *object, int64_t *wait_ns)
     }
     double seconds = PyFloat_AsDouble(object);
     if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError)) { /* Decimal's signaling NaN */
+            return bad_time();
+        }
         return PyErr_ExceptionMatches(PyExc_OverflowError) ? wait_beyond_floats(object, wait_ns) : -1;
     }
     if (isnan(seconds) || seconds < 0) {

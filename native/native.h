@@ -31,6 +31,7 @@ typedef struct {
 } native_state;
 
 /* Each file adds its functions and types to the module: 0, or -1 with an exception set. */
+HIDDEN int ipckit_add_errors(PyObject *module);
 HIDDEN int ipckit_add_layout(PyObject *module);
 HIDDEN int ipckit_add_field(PyObject *module);
 HIDDEN int ipckit_add_record(PyObject *module);
@@ -116,6 +117,12 @@ HIDDEN PyObject *ipckit_take_exception(void);
 HIDDEN PyObject *ipckit_raise(PyObject *exception);
 /* OSError from errno; always NULL. */
 HIDDEN PyObject *ipckit_oserror(void);
+/* The same as the subclass CallFailed, by which the caller in Python tells a failed call from what a
+   signal's handler raised during the call. It has no subclass for an errno: a caller that looks for
+   FileNotFoundError and the like takes `ipckit_oserror`. */
+HIDDEN PyObject *ipckit_call_failed(void);
+/* BadArgument, the subclass of ValueError that args.c raises: borrowed. */
+HIDDEN PyObject *ipckit_bad_argument(void);
 /* Raises InvalidArgument, Corrupt or LayoutMismatch of ipckit.errors. Steals `message`, which may be
    NULL with an exception set; always -1. */
 HIDDEN int ipckit_raise_invalid(PyObject *message);

@@ -16,6 +16,7 @@ from weakref import WeakSet
 from ipckit._aio.loop import Loop, Ticket, running
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.descriptors import Descriptor
+from ipckit._core.forks import at_fork
 from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
@@ -262,4 +263,4 @@ def _forked() -> None:
         waiters.forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+at_fork("waiters", after_in_child=_forked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast, overload
 
 import ipckit._native as native
@@ -36,6 +35,7 @@ from ipckit._core.descriptors import (
     reopened,
 )
 from ipckit._core.files import no_proc, proc_missing, unlink_own
+from ipckit._core.forks import at_fork
 from ipckit._core.handle import Capabilities, Handle, checked_mode
 from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.trust import Trust
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from ipckit._payload.types import PayloadType
     from ipckit.errors import IpcError
 
-os.register_at_fork(after_in_child=native.channels_forked)
+at_fork("channels", after_in_child=native.channels_forked)
 
 
 class ChannelObject(native.ChannelBase, Handle, Generic[T]):

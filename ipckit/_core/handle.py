@@ -7,7 +7,6 @@ lets go of the hold; `unlink` makes the system let go of the object.
 from __future__ import annotations
 
 import errno
-import os
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import FactoryMade
+from ipckit._core.forks import at_fork
 from ipckit._core.public import public
 from ipckit.errors import ClosedHandle, InvalidArgument, LayoutMismatch, NotFound, one_line
 
@@ -57,7 +57,7 @@ class _Forks:
         cls.count += 1
 
 
-os.register_at_fork(after_in_child=_Forks.happened)
+at_fork("handles", after_in_child=_Forks.happened)
 
 
 class Waiting(Protocol):

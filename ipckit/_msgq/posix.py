@@ -12,8 +12,7 @@ from ipckit._core.handle import closed_handle
 from ipckit._core.public import public
 from ipckit._msgq.notify import Notifier
 from ipckit._msgq.posix_object import PosixMessageQueueAttributes, PosixQueueObject
-from ipckit._msgq.queue import raised_elsewhere
-from ipckit._native import mq_receive, mq_send
+from ipckit._native import BadArgument, CallFailed, mq_receive, mq_send
 from ipckit._payload.types import T
 from ipckit.errors import (
     AccessDenied,
@@ -73,9 +72,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
             checked_timeout(timeout)
         try:
             mq_send(self._calls, data, priority, timeout)
-        except (OSError, ValueError) as exc:
-            if raised_elsewhere(exc):
-                raise
+        except (CallFailed, BadArgument) as exc:
             raise self._error("mq_send", exc, timeout, data) from None
 
     def receive(self, *, timeout: float | None = None) -> native.Message[T]:
@@ -102,9 +99,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
             checked_timeout(timeout)
         try:
             raw = mq_receive(self._calls, self._max_size, timeout, self._record)
-        except OSError as exc:
-            if raised_elsewhere(exc):
-                raise
+        except CallFailed as exc:
             raise self._error("mq_receive", exc, timeout) from None
         if raw.value.__class__ is self._direct:
             return raw
@@ -114,9 +109,7 @@ class PosixMessageQueue(PosixQueueObject[T]):
         """`receive` without waiting; None where it can't be done, and `receive` would say why."""
         try:
             raw = mq_receive(self._calls, self._max_size, 0, self._record)
-        except OSError as exc:
-            if raised_elsewhere(exc):
-                raise
+        except CallFailed:
             return None
         if raw.value.__class__ is self._direct:
             return raw

@@ -114,11 +114,3 @@ def _keep(exc: BaseException, name: str, value: object) -> None:
     """Give an exception what was taken, unless its class refuses attributes."""
     with suppress(Exception):
         setattr(exc, name, value)
-
-
-def raised_elsewhere(exc: BaseException) -> bool:
-    """Whether a signal handler raised this during a native call, and not the call itself.
-
-    A native function leaves no frame, so its exceptions come straight from the caller's own.
-    """
-    return exc.__traceback__ is not None and exc.__traceback__.tb_next is not None

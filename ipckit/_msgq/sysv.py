@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import ipckit._native as native
 from ipckit._core.limits import sysctl
 from ipckit._core.public import public
-from ipckit._msgq.queue import raised_elsewhere
 from ipckit._msgq.stat import QUEUES
 from ipckit._msgq.sysv_errors import (
     peek_too_long,
@@ -17,7 +16,7 @@ from ipckit._msgq.sysv_errors import (
     send_error,
 )
 from ipckit._msgq.sysv_object import SysVQueueObject
-from ipckit._native import msgrcv, msgsnd
+from ipckit._native import BadArgument, CallFailed, msgrcv, msgsnd
 from ipckit._payload.types import T
 from ipckit.errors import InvalidArgument, Removed
 
@@ -72,9 +71,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
             data, number = self._encoded(value, mtype)
         try:
             msgsnd(self._id, number, data, timeout)
-        except (OSError, ValueError) as exc:
-            if raised_elsewhere(exc):
-                raise
+        except (CallFailed, BadArgument) as exc:
             raise send_error(self, exc, data, timeout) from None
 
     def receive(
@@ -119,9 +116,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
             return self._receive_chosen(select, exclude, truncate, max_size, timeout)
         try:
             raw = msgrcv(self._id, select, 0, self._room, timeout, self._record)
-        except (OSError, ValueError) as exc:
-            if raised_elsewhere(exc):
-                raise
+        except (CallFailed, BadArgument) as exc:
             raw = self._receive_after(exc, select, 0, timeout)
         return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
@@ -181,9 +176,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
         room, flags = (limit + 1, flags | native.MSG_NOERROR) if truncate else (limit, flags)
         try:
             raw = msgrcv(self._id, number, flags, room, timeout, self._record)
-        except (OSError, ValueError) as exc:
-            if raised_elsewhere(exc):
-                raise
+        except (CallFailed, BadArgument) as exc:
             raise receive_error(self, exc, number, timeout, room=room) from None
         if isinstance(raw.value, bytes) and len(raw.value) > limit:
             raw = native.message(raw.value[:limit], raw.mtype, 0, True)  # noqa: FBT003
@@ -192,9 +185,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
     def _receive_flagged(self, number: int, flags: int, timeout: float | None) -> native.Message[T]:
         try:
             raw = msgrcv(self._id, number, flags, self._room, timeout, self._record)
-        except (OSError, ValueError) as exc:
-            if raised_elsewhere(exc):
-                raise
+        except (CallFailed, BadArgument) as exc:
             raw = self._receive_after(exc, number, flags, timeout)
         return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
 
@@ -207,9 +198,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
             self._room = max(self._room * 2, sysctl("kernel.msgmax") or 0)
             try:
                 return msgrcv(self._id, select, flags, self._room, timeout, self._record)
-            except (OSError, ValueError) as again:
-                if raised_elsewhere(again):
-                    raise
+            except (CallFailed, BadArgument) as again:
                 exc = again
         raise receive_error(self, exc, select, timeout) from None
 

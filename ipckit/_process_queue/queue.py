@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -15,6 +14,7 @@ import ipckit._native as native
 from ipckit._channel.in_place import View
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import duplicate_for_child
+from ipckit._core.forks import at_fork
 from ipckit._core.handle import closed_handle
 from ipckit._core.public import public
 from ipckit._payload.types import ObjectT
@@ -374,4 +374,4 @@ def _forked() -> None:
         queue._forked()  # noqa: SLF001 - its own module
 
 
-os.register_at_fork(after_in_child=_forked)
+at_fork("queues", after_in_child=_forked)

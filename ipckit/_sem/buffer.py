@@ -319,10 +319,7 @@ class Barrier(Primitive):
         """
         try:
             return native.barrier_wait(self.semaphores, timeout)
-        except (OSError, ValueError) as exc:
-            # What a signal handler raised comes with its frame, a call's own error without.
-            if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
-                raise
+        except (native.CallFailed, native.BadArgument) as exc:
             error = self.semaphores._meaning(exc, _COME, timeout)  # noqa: SLF001 - of ours
         if isinstance(error, WouldBlock):
             error.strerror = "others are missing"

@@ -259,10 +259,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
         vector = ops if isinstance(ops, list) else tuple(ops)
         try:
             native.sem_ops(self._id, vector, timeout)
-        except (OSError, ValueError) as exc:
-            # What a signal handler raised comes with its frame, a call's own error without.
-            if exc.__traceback__ is not None and exc.__traceback__.tb_next is not None:
-                raise
+        except (native.CallFailed, native.BadArgument) as exc:
             raise self._meaning(exc, vector, timeout) from None
 
     def _explain_op(

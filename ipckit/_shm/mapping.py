@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._core.descriptors import identity
+from ipckit._core.forks import at_fork
 from ipckit._core.limits import described, soft_limit
 from ipckit.errors import InvalidArgument, from_errno
 
@@ -37,8 +38,11 @@ _LIVE: Final[weakref.WeakKeyDictionary[native.Mapping, tuple[tuple[int, int], in
 
 # Held while a mapping is made, and while a file is cut: nobody maps what is just being cut off.
 GUARD: Final = threading.RLock()
-os.register_at_fork(
-    before=GUARD.acquire, after_in_parent=GUARD.release, after_in_child=GUARD.release
+at_fork(
+    "mappings",
+    before=GUARD.acquire,
+    after_in_parent=GUARD.release,
+    after_in_child=GUARD.release,
 )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct as struct_module
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import ipckit._native as native
 from ipckit._core import processes
+from ipckit._core.forks import at_fork
 from ipckit._core.public import public
 from ipckit._payload.structs import Struct
 from ipckit.errors import InvalidArgument, LayoutMismatch, WouldBlock
@@ -36,7 +36,7 @@ def _name_this_process() -> None:
 
 
 _name_this_process()
-os.register_at_fork(after_in_child=_name_this_process)
+at_fork("tokens", after_in_child=_name_this_process)
 
 
 @public("ipckit.shm")

@@ -204,7 +204,7 @@ native_mq_send(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     if (result < 0) {
         errno = error;
-        return ipckit_oserror();
+        return ipckit_call_failed();
     }
     Py_RETURN_NONE;
 }
@@ -269,7 +269,7 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         state->last_mq_size = got;
         result = received(module, &call, whole, record_type, got);
     } else if (got != INTERRUPTED_BY_PYTHON) {
-        ipckit_oserror();
+        ipckit_call_failed();
     }
     Py_XDECREF(whole);
     return result;

@@ -211,7 +211,7 @@ stage_outgoing(staged_message *stage, long mtype, const Py_buffer *data)
     if (size > STAGE_BYTES) {
         if (size > (size_t)current_msgmax()) {
             errno = EMSGSIZE;
-            return ipckit_oserror();
+            return ipckit_call_failed();
         }
         message = PyMem_Malloc(sizeof(long) + size);
         if (message == NULL) {
@@ -260,7 +260,7 @@ native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
         return NULL;
     }
     errno = error == EINVAL && call.text_size > (size_t)current_msgmax() ? EMSGSIZE : error;
-    return ipckit_oserror();
+    return ipckit_call_failed();
 }
 
 PyDoc_STRVAR(msgrcv_doc,
@@ -302,7 +302,7 @@ native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             Py_DECREF(value);
         }
     } else if (got != INTERRUPTED_BY_PYTHON) {
-        ipckit_oserror();
+        ipckit_call_failed();
     }
     if (message != &stage) {
         PyMem_Free(message);

@@ -196,7 +196,7 @@ native_barrier_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     int result = wait_at(((row_object *)args[0])->id, wait_ns);
     if (result < 0) {
-        return result == SEMOP_INTERRUPTED ? NULL : ipckit_oserror();
+        return result == SEMOP_INTERRUPTED ? NULL : ipckit_call_failed();
     }
     return PyBool_FromLong(result);
 }

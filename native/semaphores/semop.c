@@ -265,7 +265,7 @@ perform(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
     if (result == 0) {
         Py_RETURN_NONE;
     }
-    return result == SEMOP_INTERRUPTED ? NULL : ipckit_oserror();
+    return result == SEMOP_INTERRUPTED ? NULL : ipckit_call_failed();
 }
 
 PyDoc_STRVAR(semops_doc,

@@ -1,0 +1,86 @@
+"""What happens when this process forks: one hook, which calls the parts of the packages in order.
+
+A package gives its part to `at_fork` under the name of a step of `ORDER`. Python runs the hook in
+`os.fork` and in what calls it, such as multiprocessing. The pieces of a ProcessQueue have handlers
+of their own in native/process_queue/fork.c, because C code may fork without Python. The C library
+runs those inside fork(2): after the parts for `before`, and before the parts for the child.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Part: TypeAlias = Callable[[], object]
+
+Step: TypeAlias = Literal["mappings", "handles", "tokens", "channels", "queues", "waiters"]
+
+# The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
+ORDER: Final[tuple[Step, ...]] = (
+    # Releases the lock under which memory is mapped. It is acquired last and released first, so
+    # that no other part runs with it.
+    "mappings",
+    # Counts the fork, so that handles know that they are copies. The steps below may drop a
+    # handle, and a copy neither warns nor unlinks.
+    "handles",
+    # Names this process to other processes that use a SharedStruct. Until then the child stores
+    # under its parent's name.
+    "tokens",
+    # Lets the child attach to each channel as a new peer, instead of acting as its parent.
+    "channels",
+    # Leaves the objects that wait in a ProcessQueue of the parent to the parent. That drops views
+    # of messages, which belong to a channel.
+    "queues",
+    # Closes the descriptors on which event loops of the parent wait. Nothing depends on it.
+    "waiters",
+)
+
+_before: Final[dict[Step, Part]] = {}
+_after_in_parent: Final[dict[Step, Part]] = {}
+_after_in_child: Final[dict[Step, Part]] = {}
+
+
+def at_fork(
+    step: Step,
+    *,
+    before: Part | None = None,
+    after_in_parent: Part | None = None,
+    after_in_child: Part | None = None,
+) -> None:
+    """Have the parts of a step called at each fork, as `os.register_at_fork` does.
+
+    Args:
+        step: when, relative to other steps; one caller per step.
+        before: called before the fork, in the parent.
+        after_in_parent: called after the fork, in the parent; also if the fork failed.
+        after_in_child: called after the fork, in the child.
+    """
+    for parts, part in (
+        (_before, before),
+        (_after_in_parent, after_in_parent),
+        (_after_in_child, after_in_child),
+    ):
+        if part is not None:
+            parts[step] = part
+
+
+def _run(parts: dict[Step, Part], order: Iterable[Step]) -> None:
+    """Call the parts, each of them also if an earlier one raises.
+
+    Python passes the exception to `sys.unraisablehook`, and the fork goes on.
+    """
+    with ExitStack() as stack:
+        for step in reversed(tuple(order)):  # the stack calls first what it got last
+            if step in parts:
+                stack.callback(parts[step])
+
+
+os.register_at_fork(
+    before=lambda: _run(_before, reversed(ORDER)),
+    after_in_parent=lambda: _run(_after_in_parent, ORDER),
+    after_in_child=lambda: _run(_after_in_child, ORDER),
+)
