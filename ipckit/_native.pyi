@@ -287,7 +287,7 @@ class Semaphore:
     def __hash__(self) -> int: ...
 
 @disjoint_base
-class SemaphoreRow:
+class SemaphoreSetBase:
     _id: int
     _count: int
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
@@ -296,14 +296,14 @@ class SemaphoreRow:
 # native/semaphores/vector_lock.c, semaphores/vector_lock_type.c
 
 @disjoint_base
-class Hold:
+class VectorLock:
     def _bind(
         self,
-        row: SemaphoreRow,
-        take: tuple[SemOp, ...],
-        leave: tuple[SemOp, ...],
-        done: tuple[SemOp, ...] | None,
-        mark: int,
+        set: SemaphoreSetBase,
+        acquire: tuple[SemOp, ...],
+        release: tuple[SemOp, ...],
+        commit: tuple[SemOp, ...] | None,
+        waiters: int,
         timeout: float | None,
         checked: bool,
         block: bool,
@@ -316,12 +316,18 @@ class Hold:
 
 # native/semaphores/barrier.c
 
-def barrier_wait(row: SemaphoreRow, timeout: float | None, /) -> bool: ...
+BARRIER_MUTEX: Final[int]
+BARRIER_ROUND: Final[int]
+BARRIER_ARRIVED: Final[int]
+BARRIER_PARTIES: Final[int]
+BARRIER_COUNT: Final[int]
+
+def barrier_wait(set: SemaphoreSetBase, timeout: float | None, /) -> bool: ...
 
 # native/semaphores/ordered.c
 
 @disjoint_base
-class Ordered:
+class OrderedBlock:
     def __new__(
         cls,
         order: Any,

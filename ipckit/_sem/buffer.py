@@ -1,54 +1,58 @@
-"""Ways to wait for each other, over semaphore sets: buffer counters, barrier, event."""
+"""The counters of a bounded buffer, which producers and consumers share."""
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, final
 
-import ipckit._native as native
-from ipckit._core.construct import construct
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._native import SemOp
 from ipckit._sem.initialise import checked_values
-from ipckit._sem.locks import Block, Primitive
+from ipckit._sem.primitive import Primitive
 from ipckit._sem.stat import semaphore_limits
-from ipckit._sem.sysv import SysVSemaphoreSet
-from ipckit.errors import InvalidArgument, Timeout, WouldBlock
+from ipckit._sem.vector_lock import LockBlock
+from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
-    # Free places and items, as a buffer's own record has them.
+    from ipckit._sem.sysv import SysVSemaphoreSet
+
+    # Returns the numbers of free places and of items, as the buffer itself has them.
     Record: TypeAlias = Callable[[], tuple[int, int]]
 
 _FREE: Final = 0
 _ITEMS: Final = 1
 _MUTEX: Final = 2
-_COME: Final = (SemOp(0, -1, undo=True),)  # the first of a barrier's operations, for messages
 
 
+@final
 @public("ipckit.sem")
 class BoundedBuffer(Primitive):
-    """The counters of the textbook's producer and consumer: empty, full and mutex.
+    """The counters of the textbook's producer and consumer problem: empty, full and mutex.
 
-    They guard a buffer of `capacity` places that lives elsewhere, in shared memory:
+    The buffer itself has `capacity` places and is elsewhere, in shared memory. A block acquires a
+    place (or an item) and the mutex by one operation, so a process never has one without the other.
 
-        with buffer.producing():         # waits for a free place, alone in the buffer
-            …put one item into it…
-        with buffer.consuming():         # waits for an item, alone in the buffer
-            …take one item out of it…
+    A process that dies inside a block, or leaves it by an exception, has produced or consumed
+    nothing. But the counters can't tell whether the buffer was changed before that. Therefore let
+    the buffer have a record of its contents, which you update last and in one step (a
+    `SharedStruct`), and let all processes pass a function that reads it:
+    ``buffer.producing(record)``. The counters then follow the record, wherever a process dies.
 
-    Who dies inside a block, or leaves it by an exception, has produced or consumed nothing. What
-    the counters can't know is whether the buffer itself was changed already. So let the buffer
-    have a record of what is in it, changed last and at once (a `SharedStruct`), and let everybody
-    name it: ``buffer.producing(record)``. The counters then follow the record, whoever died where,
-    and nobody waits for a place or an item that is there.
-
-    Semaphore 0 counts free places, 1 items, 2 is the mutex. A block takes a place and the mutex,
-    or an item and the mutex, by one operation, so that no two processes are ever between.
+    >>> from ipckit.sem import BoundedBuffer
+    >>> with BoundedBuffer.create(capacity=8).lifetime() as buffer:
+    ...     with buffer.producing(timeout=1):  # waits for a free place
+    ...         ...  # put one item into the buffer
+    ...     print(buffer.free, buffer.used)
+    ...     with buffer.consuming(timeout=1):  # waits for an item
+    ...         ...  # take one item out of the buffer
+    ...     print(buffer.free, buffer.used)
+    7 1
+    8 0
     """
 
     kind = "a bounded buffer"
@@ -59,14 +63,24 @@ class BoundedBuffer(Primitive):
 
     @classmethod
     def create(cls, key: int | None = None, capacity: int = 1, *, mode: int = 0o600) -> Self:
-        """Make the counters of an empty buffer.
+        """Create the counters of an empty buffer.
 
         Args:
-            key: the key to find them by; None picks a free one.
-            capacity: how many items the buffer holds, 1 to 32767.
-            mode: permission bits.
+            key: the key that finds them; by default a random one that is free.
+            capacity: the number of places in the buffer, 1 to 32767.
+            mode: permission bits, 0 to 0o777; a process that uses them needs read and write.
+
+        Returns:
+            The counters, owned by this handle.
+
+        Raises:
+            AlreadyExists: a set has that key.
+            LimitReached: the system has reached its limit of sets or semaphores.
+            InvalidArgument: `key`, `capacity` or `mode` is out of range.
+
+        See semget(2).
         """
-        return cls._made(key, [cls._checked(capacity), 0, 1], mode)
+        return cls._create(key, cls._empty(capacity), mode)
 
     @classmethod
     def open_or_create(
@@ -78,36 +92,45 @@ class BoundedBuffer(Primitive):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Self:
-        """Find the counters, or make those of an empty buffer.
-
-        The other arguments and the errors are `SysVSemaphoreSet.open_or_create`'s.
+        """Open the counters that have a key, or create those of an empty buffer.
 
         Args:
-            key: the key to find them by.
-            capacity: how many items the buffer holds, of counters that are made.
-            mode: permission bits of counters that are made, and the widest of those found.
-            timeout: seconds to keep trying while others make and remove them.
-            owner_uid: a user whose counters are accepted beside this user's and root's.
+            key: the key of the counters.
+            capacity: the number of places in a new buffer, 1 to 32767.
+            mode: permission bits of new counters, and the most that existing ones may allow.
+            timeout: seconds to retry while other processes create and remove them.
+            owner_uid: a user id whose counters are accepted, besides this user's and root's.
+
+        Returns:
+            The counters, owned by this handle if they were created here.
+
+        Raises:
+            InvalidArgument: the existing set has another number of semaphores.
+            AccessDenied: the existing counters belong to another user, or allow others more than
+                `mode`.
+            Timeout: other processes kept creating and removing them until the deadline.
+            IpcError: as for `create` and `open`.
         """
-        return cls._found_or_made(key, [cls._checked(capacity), 0, 1], mode, timeout, owner_uid)
+        return cls._open_or_create(key, cls._empty(capacity), mode, timeout, owner_uid)
 
     @staticmethod
-    def _checked(capacity: int) -> int:
+    def _empty(capacity: int) -> list[int]:
+        """Return the values for an empty buffer."""
         highest = semaphore_limits().semvmx
         if not 1 <= capacity <= highest:
             message = f"capacity is {capacity}; it takes 1 to {highest}"
             raise InvalidArgument(message, errno=errno.EINVAL)
-        return capacity
+        return [capacity, 0, 1]
 
     @property
     def free(self) -> int:
-        """How many places are free."""
-        return self.semaphores[0].value
+        """The number of free places now."""
+        return self.semaphores[_FREE].value
 
     @property
     def used(self) -> int:
-        """How many items there are."""
-        return self.semaphores[1].value
+        """The number of items now."""
+        return self.semaphores[_ITEMS].value
 
     def producing(
         self, record: Record | None = None, *, timeout: float | None = None
@@ -115,15 +138,15 @@ class BoundedBuffer(Primitive):
         """Put one item into the buffer during a ``with`` block.
 
         Args:
-            record: tells how many places are free and how many items there are, as the buffer's
-                own record has it; called when this process is alone in the buffer.
+            record: returns the numbers of free places and of items, as the buffer's own record has
+                them. It is called while no other process is in the buffer.
             timeout: seconds to wait for a free place; 0 does not wait, None waits for ever.
 
         Raises:
-            WouldBlock: the buffer is full, and `timeout` is 0.
-            Timeout: it was full until the deadline.
-            Removed: the counters were removed, before or meanwhile.
-            InvalidArgument: the record tells numbers that can't be.
+            WouldBlock: the buffer is full or another process is in it, and `timeout` is 0.
+            Timeout: the buffer was full, or another process was in it, until the deadline.
+            Removed: the counters were removed, during the call or before it.
+            InvalidArgument: `record` returned numbers out of range.
         """
         return _Move(self.semaphores, _FREE, _ITEMS, record, timeout)
 
@@ -133,19 +156,20 @@ class BoundedBuffer(Primitive):
         """Take one item out of the buffer during a ``with`` block.
 
         Args:
-            record: as in `producing`.
+            record: as for `producing`.
             timeout: seconds to wait for an item; 0 does not wait, None waits for ever.
 
         Raises:
-            WouldBlock: the buffer is empty, and `timeout` is 0.
-            Timeout: it was empty until the deadline.
-            Removed: the counters were removed, before or meanwhile.
-            InvalidArgument: the record tells numbers that can't be.
+            WouldBlock: the buffer is empty or another process is in it, and `timeout` is 0.
+            Timeout: the buffer was empty, or another process was in it, until the deadline.
+            Removed: the counters were removed, during the call or before it.
+            InvalidArgument: `record` returned numbers out of range.
         """
         return _Move(self.semaphores, _ITEMS, _FREE, record, timeout)
 
 
-class _Move(Block):
+@final
+class _Move(LockBlock):
     """A block that moves one from a buffer's free places to its items, or back."""
 
     def __init__(
@@ -156,173 +180,52 @@ class _Move(Block):
         record: Record | None,
         timeout: float | None,
     ) -> None:
-        # What is undone for the dead gives back the place, or item, that they took. Where there is
-        # a record it adds one to the other counter too: so one of either side comes in, whoever
-        # is there, and lets both counters follow the record.
-        take = [SemOp(source, -1, undo=True), SemOp(_MUTEX, -1, undo=True)]
-        leave = [SemOp(source, +1, undo=True), SemOp(_MUTEX, +1, undo=True)]
+        # If the process dies, its undo returns the place or item that it acquired. With a record,
+        # its undo also adds one to the other counter. One producer or one consumer can then enter,
+        # whichever is there, and `_check_acquired` sets both counters from the record.
+        acquire = [SemOp(source, -1, undo=True), SemOp(_MUTEX, -1, undo=True)]
+        release = [SemOp(source, +1, undo=True), SemOp(_MUTEX, +1, undo=True)]
         if record is not None:
-            take += [SemOp(target, +1), SemOp(target, -1, undo=True)]
-            leave += [SemOp(target, +1, undo=True), SemOp(target, -1)]
+            acquire += [SemOp(target, +1), SemOp(target, -1, undo=True)]
+            release += [SemOp(target, +1, undo=True), SemOp(target, -1)]
         self._source, self._record = source, record
         super().__init__(
             semaphores,
-            tuple(take),
-            tuple(leave),
-            # To leave clears the undo counts of what was really moved.
-            done=(*leave, SemOp(source, -1, nowait=True), SemOp(target, +1)),
+            tuple(acquire),
+            tuple(release),
+            # The release clears the undo counts; then the item moves without undo.
+            commit=(*release, SemOp(source, -1, nowait=True), SemOp(target, +1)),
             timeout=timeout,
             checked=record is not None,
         )
 
-    def _check(self) -> tuple[int, int] | None:
-        """Let the counters follow the record; or say how they are to, if nothing is there by it."""
+    def _check_acquired(self) -> tuple[int, int] | None:
+        """Set the counters from the record; see `VectorLock._check_acquired`.
+
+        Returns:
+            The corrections for both counters, if the record has no place (or item) to acquire.
+        """
         if self._record is None:
             return None
         wanted = checked_values(self._record())
-        there = wanted[self._source] > 0
-        wanted[self._source] -= 1  # which this process has taken
+        available = wanted[self._source] > 0
+        wanted[self._source] -= 1  # which this process has acquired
         now = self._semaphores.values
         drift = wanted[_FREE] - now[_FREE], wanted[_ITEMS] - now[_ITEMS]
-        if not there:
+        if not available:
             return drift
         if any(drift):
             self._semaphores.op([SemOp(i, delta) for i, delta in enumerate(drift) if delta], 0)
         return None
 
-    def _explain_take(
+    def _explain_acquire(
         self, exc: OSError | ValueError, timeout: float | None
     ) -> BaseException | None:
-        meaning = super()._explain_take(exc, timeout)
         state = "full" if self._source == _FREE else "empty"
-        if isinstance(meaning, WouldBlock):
-            meaning.strerror = f"the buffer is {state}, or somebody is in it"
-        elif isinstance(meaning, Timeout):
-            meaning.strerror = f"the buffer was {state} for {timeout} s"
-        return meaning
-
-
-@public("ipckit.sem")
-class Event(Primitive):
-    """Something that has happened or not, for which any number of processes can wait.
-
-    Its one semaphore is 1 until it happens, and 0 from then on.
-    """
-
-    kind = "an event"
-
-    @classmethod
-    def _count(cls) -> int:
-        return 1
-
-    @classmethod
-    def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
-        """Make an event that has not happened."""
-        return cls._made(key, [1], mode)
-
-    @classmethod
-    def open_or_create(
-        cls,
-        key: int,
-        *,
-        mode: int = 0o600,
-        timeout: float | None = PATIENCE,
-        owner_uid: int | None = None,
-    ) -> Self:
-        """Find an event, or make one that has not happened.
-
-        Arguments and errors are `SysVSemaphoreSet.open_or_create`'s.
-        """
-        return cls._found_or_made(key, [1], mode, timeout, owner_uid)
-
-    def set(self) -> None:
-        """Let it happen: all who wait go on."""
-        self.semaphores[0].value = 0
-
-    def clear(self) -> None:
-        """Let it not have happened."""
-        self.semaphores[0].value = 1
-
-    def is_set(self) -> bool:
-        """Whether it has happened."""
-        return self.semaphores[0].value == 0
-
-    def wait(self, *, timeout: float | None = None) -> None:
-        """Wait until it has happened.
-
-        Args:
-            timeout: seconds to wait; 0 does not wait, None waits for ever.
-
-        Raises:
-            WouldBlock: it has not, and `timeout` is 0.
-            Timeout: it had not until the deadline.
-            Removed: it was removed, before or meanwhile.
-        """
-        self.semaphores[0].wait_zero(timeout=timeout)
-
-
-@public("ipckit.sem")
-class Barrier(Primitive):
-    """A place where a number of processes wait until all are there; again and again.
-
-    Who dies while waiting has not come: the others wait on, until another comes in its place.
-
-    Semaphores: 0 mutex; 1 which of two rounds is on (0 or 1); 2 and 3 who is in each round, with
-    undo; 4 and 5 the tickets out of each; 6 how many are wanted.
-    """
-
-    kind = "a barrier"
-
-    @classmethod
-    def _count(cls) -> int:
-        return 7
-
-    @classmethod
-    def create(cls, key: int | None = None, parties: int = 2, *, mode: int = 0o600) -> Self:
-        """Make a barrier.
-
-        Args:
-            key: the key to find it by; None picks a free one.
-            parties: how many wait for each other, 1 to 32767.
-            mode: permission bits.
-        """
-        highest = semaphore_limits().semvmx
-        if not 1 <= parties <= highest:
-            message = f"parties is {parties}; it takes 1 to {highest}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        return construct(cls, SysVSemaphoreSet.create(key, [1, 0, 0, 0, 0, 0, parties], mode=mode))
-
-    @property
-    def parties(self) -> int:
-        """How many wait for each other."""
-        return self.semaphores[6].value
-
-    @property
-    def waiting(self) -> int:
-        """How many are there now."""
-        values = self.semaphores.values
-        return values[2 + values[1]]
-
-    def wait(self, *, timeout: float | None = None) -> bool:
-        """Wait until all are there.
-
-        Args:
-            timeout: seconds to wait; 0 goes on only if this is the last, None waits for ever.
-
-        Returns:
-            Whether this was the last to come: true for exactly one of them.
-
-        Raises:
-            WouldBlock: others are missing, and `timeout` is 0.
-            Timeout: others were missing until the deadline; this process has not come then.
-            Removed: it was removed, before or meanwhile.
-        """
-        try:
-            return native.barrier_wait(self.semaphores, timeout)
-        except (native.CallFailed, native.BadArgument) as exc:
-            error = self.semaphores._meaning(exc, _COME, timeout)  # noqa: SLF001 - of ours
-        if isinstance(error, WouldBlock):
-            error.strerror = "others are missing"
-        elif isinstance(error, Timeout):
-            error.strerror = f"others were missing for {timeout} s"
-        raise error
+        return self._semaphores._op_error(  # noqa: SLF001 - ours
+            exc,
+            self._acquire_ops,
+            timeout,
+            blocked=f"the buffer is {state}, or another process is in it",
+            expired=f"the buffer was {state} for {timeout} s",
+        )

@@ -1,39 +1,42 @@
-/* The native base of what is taken and released by vectors of operations on a semaphore set: a Lock, and the
-   blocks of the other locks. */
-#ifndef IPCKIT_HOLD_H
-#define IPCKIT_HOLD_H
+/* VectorLock, the native base of a Lock and of the ``with`` blocks of the other locks. One vector of operations on a
+   semaphore set acquires it, another one releases it. */
+#ifndef IPCKIT_VECTOR_LOCK_H
+#define IPCKIT_VECTOR_LOCK_H
 
-#include "semaphores/undo_counts.h"
 #include "semaphores/semop.h"
+#include "semaphores/undo_counts.h"
 
-/* A lock's vector has at most so many operations. */
-#define HOLD_OPS 8
+/* The maximum length of a lock's vector. */
+#define LOCK_OPS 8
 
 typedef struct {
     PyObject *given; /* a tuple of SemOp, for messages; NULL if there is none */
-    struct sembuf ops[HOLD_OPS];
+    struct sembuf ops[LOCK_OPS];
     size_t count;
-} hold_vector;
+} lock_vector;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *row; /* the set's handle; NULL before _bind */
+    PyObject *set; /* the set's handle; NULL before _bind */
     PyObject *timeout;
-    hold_vector take;
-    hold_vector leave;
-    hold_vector done; /* instead of `leave` at the end of a block that raised nothing */
-    int mark;         /* the semaphore that counts those who wait, or -1 */
-    bool checked;     /* entering a block calls _check */
-    bool block;       /* entering gives None, and not the lock itself */
-} hold_object;
+    lock_vector acquire;
+    lock_vector release;
+    lock_vector commit; /* instead of `release` at the end of a block that raised nothing */
+    int waiters;        /* the semaphore that counts the processes that wait, or -1 */
+    bool checked;       /* entering a block calls _check_acquired */
+    bool block;         /* entering a block returns None, and not the lock itself */
+} lock_object;
 
-/* What tells whether the lock is held; above 0 for readers too. */
-HIDDEN holdings ipckit_hold_held(const hold_object *self);
+/* The undo counts of the semaphore that shows whether the lock is held, with a sign that is above 0 for readers
+   too. 0 before _bind. */
+HIDDEN undo_counts ipckit_lock_counts(const lock_object *self);
 
-/* Takes the lock, and asks _check if `checked`: 0, or -1 with an exception set and nothing held. */
-HIDDEN int ipckit_hold_take(hold_object *self, PyObject *timeout, bool checked);
+/* Acquires the lock, and calls _check_acquired if `checked`. Returns 0, or -1 with an exception set and the lock not
+   held. */
+HIDDEN int ipckit_lock_acquire(lock_object *self, PyObject *timeout, bool checked);
 
-/* Releases the lock by one of its vectors: 0, or -1 with an exception set. Only the process that took the lock can. */
-HIDDEN int ipckit_hold_leave(hold_object *self, const hold_vector *vector);
+/* Releases the lock by one of its vectors. Returns 0, or -1 with an exception set: only the process that acquired
+   the lock can release it. */
+HIDDEN int ipckit_lock_release(lock_object *self, const lock_vector *vector);
 
 #endif

@@ -1,29 +1,29 @@
-/* Hold, the native base of a lock and of a block that holds one: its methods and its type. */
+/* The methods and the type of VectorLock. */
 #include "semaphores/vector_lock.h"
 
 #include <limits.h>
 
 PyDoc_STRVAR(acquire_doc,
              "acquire($self, *, timeout=None, report_death=False)\n--\n\n"
-             "Take the lock.\n\n"
+             "Acquire the lock.\n\n"
              "Args:\n"
              "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n"
-             "    report_death: raise if a holder died and nobody has recovered since.\n\n"
+             "    report_death: raise OwnerDied if a holder died since the last recovery.\n\n"
              "Raises:\n"
-             "    OwnerDied: a holder died; the lock is not taken.\n"
-             "    WouldBlock: it is held, and `timeout` is 0.\n"
-             "    Timeout: it was held until the deadline.\n"
-             "    Removed: it was removed, before or meanwhile.\n"
-             "    InvalidArgument: `timeout` is out of range.");
+             "    OwnerDied: a holder died; the lock is not acquired.\n"
+             "    WouldBlock: the lock is held, and `timeout` is 0.\n"
+             "    Timeout: the lock was held until the deadline.\n"
+             "    Removed: the lock was removed, during the call or before it.\n"
+             "    InvalidArgument: `timeout` is negative.");
 
 static PyObject *
-hold_acquire(hold_object *self, PyObject *args, PyObject *kwargs)
+lock_acquire(lock_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"timeout", "report_death", NULL};
     PyObject *timeout = Py_None;
     int report_death = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$Op:acquire", names, &timeout, &report_death)
-        || ipckit_hold_take(self, timeout, report_death) < 0) {
+        || ipckit_lock_acquire(self, timeout, report_death) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -33,50 +33,51 @@ PyDoc_STRVAR(release_doc,
              "release($self)\n--\n\n"
              "Release the lock.\n\n"
              "Raises:\n"
-             "    WouldBlock: it is not held.\n"
-             "    AccessDenied: another process holds it, such as the parent that this process was\n"
-             "        forked from.\n"
-             "    Removed: it was removed.");
+             "    WouldBlock: no process holds the lock.\n"
+             "    AccessDenied: another process holds the lock, such as the parent of this one.\n"
+             "    Removed: the lock was removed.");
 
 static PyObject *
-hold_release(hold_object *self, PyObject *Py_UNUSED(ignored))
+lock_release(lock_object *self, PyObject *Py_UNUSED(ignored))
 {
-    return ipckit_hold_leave(self, &self->leave) < 0 ? NULL : Py_NewRef(Py_None);
+    return ipckit_lock_release(self, &self->release) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* Acquires the lock and enters the block, in one native call. */
 static PyObject *
-hold_enter(hold_object *self, PyObject *Py_UNUSED(ignored))
+lock_enter(lock_object *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *timeout = self->timeout == NULL ? Py_None : self->timeout;
-    if (ipckit_hold_take(self, timeout, self->checked) < 0) {
+    if (ipckit_lock_acquire(self, timeout, self->checked) < 0) {
         return NULL;
     }
     return Py_NewRef(self->block ? Py_None : (PyObject *)self);
 }
 
-/* In a forked child that leaves the block of its parent nothing is the child's to release. */
+/* Releases the lock and leaves the block. A forked child that leaves the block of its parent releases nothing. */
 static PyObject *
-hold_exit(hold_object *self, PyObject *const *args, Py_ssize_t nargs)
+lock_exit(lock_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    holdings held = ipckit_hold_held(self);
-    if (held.own < 1 && held.inherited > 0) {
+    undo_counts counts = ipckit_lock_counts(self);
+    if (counts.own < 1 && counts.inherited > 0) {
         Py_RETURN_NONE;
     }
     bool raised = nargs > 0 && args[0] != Py_None;
-    const hold_vector *vector = raised || self->done.count == 0 ? &self->leave : &self->done;
-    return ipckit_hold_leave(self, vector) < 0 ? NULL : Py_NewRef(Py_None);
+    const lock_vector *vector = raised || self->commit.count == 0 ? &self->release : &self->commit;
+    return ipckit_lock_release(self, vector) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* Stores a tuple of SemOp, or no operations for None. Returns 0, or -1 with TypeError. */
 static int
-vector_arg(const native_state *state, PyObject *given, hold_vector *vector)
+vector_arg(const native_state *state, PyObject *given, lock_vector *vector)
 {
     if (given == Py_None) {
         vector->count = 0;
         Py_CLEAR(vector->given);
         return 0;
     }
-    if (!PyTuple_Check(given) || PyTuple_Size(given) > HOLD_OPS) {
-        PyErr_Format(PyExc_TypeError, "a tuple of up to %d SemOp is wanted", HOLD_OPS);
+    if (!PyTuple_Check(given) || PyTuple_Size(given) > LOCK_OPS) {
+        PyErr_Format(PyExc_TypeError, "expected a tuple of at most %d SemOp", LOCK_OPS);
         return -1;
     }
     if (ipckit_sembufs(state, given, vector->ops) < 0) {
@@ -90,121 +91,118 @@ vector_arg(const native_state *state, PyObject *given, hold_vector *vector)
 }
 
 PyDoc_STRVAR(bind_doc,
-             "_bind($self, row, take, leave, done, mark, timeout, checked, block, /)\n--\n\n"
-             "Say what is taken and left: tuples of SemOp on a set's handle. `done` instead of `leave`\n"
-             "ends a block that raised nothing (or None), `mark` is the semaphore that counts those\n"
-             "who wait (or -1); a block waits for `timeout`, and calls _check if it is `checked`.\n"
-             "With `block`, entering gives None and not the lock itself.");
+             "_bind($self, set, acquire, release, commit, waiters, timeout, checked, block, /)\n--\n\n"
+             "Set the operations of the lock; see ipckit._sem.vector_lock for the arguments.");
 
 static PyObject *
-hold_bind(hold_object *self, PyTypeObject *defining_class, PyObject *const *args, Py_ssize_t nargs,
+lock_bind(lock_object *self, PyTypeObject *defining_class, PyObject *const *args, Py_ssize_t nargs,
           PyObject *Py_UNUSED(kwnames))
 {
     const native_state *state = PyType_GetModuleState(defining_class);
-    long mark;
+    long waiters;
     if (ipckit_check_nargs("_bind", nargs, 8) < 0
-        || ipckit_long_arg(args[4], "mark", -1, USHRT_MAX, &mark) < 0) {
+        || ipckit_long_arg(args[4], "waiters", -1, USHRT_MAX, &waiters) < 0) {
         return NULL;
     }
-    if (!PyObject_TypeCheck(args[0], state->semaphore_row_type)) {
-        PyErr_SetString(PyExc_TypeError, "a semaphore set's handle is wanted");
+    if (!PyObject_TypeCheck(args[0], state->semaphore_set_type)) {
+        PyErr_SetString(PyExc_TypeError, "expected a semaphore set's handle");
         return NULL;
     }
     int checked = PyObject_IsTrue(args[6]), block = PyObject_IsTrue(args[7]);
-    if (checked < 0 || block < 0 || vector_arg(state, args[1], &self->take) < 0
-        || vector_arg(state, args[2], &self->leave) < 0
-        || vector_arg(state, args[3], &self->done) < 0) {
+    if (checked < 0 || block < 0 || vector_arg(state, args[1], &self->acquire) < 0
+        || vector_arg(state, args[2], &self->release) < 0
+        || vector_arg(state, args[3], &self->commit) < 0) {
         return NULL;
     }
-    PyObject *old_row = self->row, *old_timeout = self->timeout;
-    self->row = Py_NewRef(args[0]);
+    PyObject *old_set = self->set, *old_timeout = self->timeout;
+    self->set = Py_NewRef(args[0]);
     self->timeout = Py_NewRef(args[5]);
-    self->mark = (int)mark;
+    self->waiters = (int)waiters;
     self->checked = checked;
     self->block = block;
-    Py_XDECREF(old_row);
+    Py_XDECREF(old_set);
     Py_XDECREF(old_timeout);
     Py_RETURN_NONE;
 }
 
 static PyObject *
-hold_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+lock_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    hold_object *self = (hold_object *)alloc(type, 0);
+    lock_object *self = (lock_object *)alloc(type, 0);
     if (self != NULL) {
-        self->mark = -1;
+        self->waiters = -1;
     }
     return (PyObject *)self;
 }
 
 static int
-hold_traverse(hold_object *self, visitproc visit, void *arg)
+lock_traverse(lock_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
-    Py_VISIT(self->row);
+    Py_VISIT(self->set);
     Py_VISIT(self->timeout);
-    Py_VISIT(self->take.given);
-    Py_VISIT(self->leave.given);
-    Py_VISIT(self->done.given);
+    Py_VISIT(self->acquire.given);
+    Py_VISIT(self->release.given);
+    Py_VISIT(self->commit.given);
     return 0;
 }
 
 static int
-hold_clear(hold_object *self)
+lock_clear(lock_object *self)
 {
-    Py_CLEAR(self->row);
+    Py_CLEAR(self->set);
     Py_CLEAR(self->timeout);
-    Py_CLEAR(self->take.given);
-    Py_CLEAR(self->leave.given);
-    Py_CLEAR(self->done.given);
+    Py_CLEAR(self->acquire.given);
+    Py_CLEAR(self->release.given);
+    Py_CLEAR(self->commit.given);
     return 0;
 }
 
 static void
-hold_dealloc(hold_object *self)
+lock_dealloc(lock_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyObject_GC_UnTrack(self);
-    hold_clear(self);
+    lock_clear(self);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
 }
 
-static PyMethodDef hold_methods[] = {
-    {"acquire", (PyCFunction)(void (*)(void))hold_acquire, METH_VARARGS | METH_KEYWORDS, acquire_doc},
-    {"release", (PyCFunction)hold_release, METH_NOARGS, release_doc},
-    {"__enter__", (PyCFunction)hold_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))hold_exit, METH_FASTCALL, NULL},
-    {"_bind", (PyCFunction)(void (*)(void))hold_bind, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+static PyMethodDef lock_methods[] = {
+    {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_VARARGS | METH_KEYWORDS, acquire_doc},
+    {"release", (PyCFunction)lock_release, METH_NOARGS, release_doc},
+    {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, NULL},
+    {"_bind", (PyCFunction)(void (*)(void))lock_bind, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      bind_doc},
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(hold_doc, "The native base of a lock, and of a block that holds one.");
+PyDoc_STRVAR(lock_doc, "The native base of a Lock, and of a block that holds a lock.");
 
-static PyType_Slot hold_slots[] = {
-    {Py_tp_doc, (void *)hold_doc},
-    {Py_tp_new, hold_new},
-    {Py_tp_traverse, hold_traverse},
-    {Py_tp_clear, hold_clear},
-    {Py_tp_dealloc, hold_dealloc},
-    {Py_tp_methods, hold_methods},
+static PyType_Slot lock_slots[] = {
+    {Py_tp_doc, (void *)lock_doc},
+    {Py_tp_new, lock_new},
+    {Py_tp_traverse, lock_traverse},
+    {Py_tp_clear, lock_clear},
+    {Py_tp_dealloc, lock_dealloc},
+    {Py_tp_methods, lock_methods},
     {0, NULL},
 };
 
-static PyType_Spec hold_spec = {
-    .name = "ipckit._native.Hold",
-    .basicsize = sizeof(hold_object),
+static PyType_Spec lock_spec = {
+    .name = "ipckit._native.VectorLock",
+    .basicsize = sizeof(lock_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
-    .slots = hold_slots,
+    .slots = lock_slots,
 };
 
 int
-ipckit_add_hold(PyObject *module)
+ipckit_add_vector_lock(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &hold_spec, NULL);
+    PyObject *type = PyType_FromModuleAndSpec(module, &lock_spec, NULL);
     if (type == NULL) {
         return -1;
     }
