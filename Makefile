@@ -1,5 +1,5 @@
-# Everything that is done here, each with one line of help: `make help`.
-# Each target makes .venv when it is missing; PYTHON chooses the interpreter for it.
+# `make help` lists the targets. Each target creates .venv if it is missing; PYTHON chooses the
+# interpreter for it.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,29 +14,29 @@ PACKAGE := pyproject.toml setup.py $(NATIVE)
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/.installed ## the main job, seen: two processes exchange typed messages
+demo: $(VENV)/.installed ## watch two processes exchange typed messages
 	@$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.test ## the tests, under 5 minutes on 2 cores
+test: $(VENV)/.test ## the tests, in under 5 minutes on 2 cores
 	PYTHON=$(abspath $(BIN))/python tests/run.sh -m "not soak" $(ARGS)
 
-check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the layering test
+check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the test of the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/house/test_layers.py
 
-soak: $(VENV)/.test ## the tests that take long: hundreds of kills, thousands of messages
+soak: $(VENV)/.test ## the long tests: hundreds of kills, thousands of messages
 	IPCKIT_TEST_EXEC=1 PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)
 
-bench: $(VENV)/.bench ## ipckit beside its peers, in one run; ARGS="channel --quick" for some of it
+bench: $(VENV)/.bench ## ipckit beside other libraries, in one run; ARGS="channel --quick" runs a part
 	$(BIN)/python bench/run.py $(ARGS)
 
 sanitize: $(VENV)/.test ## the tests of calls in one process, over a build with ASan and UBSan
 	BIN=$(abspath $(BIN)) sh tests/ring/sanitize.sh
 
-clean: ## remove what the other targets made
+clean: ## remove what the other targets created
 	rm -rf $(VENV) build dist *.egg-info ipckit/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -45,8 +45,8 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ipckit needs Python 3.11 or later; name one: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
-# The distribution was called ipckit once. Both names have the same files, and so the old one goes
-# first: to remove it later would take the command away.
+# The distribution was called ipckit before. Both distributions have the same files, so the old one
+# is removed first: removing it later would delete the command too.
 $(VENV)/.installed: $(VENV)/bin/pip $(PACKAGE)
 	@$(PIP) --quiet uninstall --yes ipckit
 	$(PIP) install --editable .
@@ -56,7 +56,7 @@ $(VENV)/.test: $(VENV)/.installed
 	$(PIP) install --editable '.[test]'
 	@touch $@
 
-# A peer that cannot be installed is named in the bench's tables; that stops nothing.
+# The bench runs without a library that cannot be installed, and its tables say so.
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/python bench/install.py
 	@touch $@

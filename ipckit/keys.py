@@ -7,6 +7,7 @@ import hashlib
 import os
 from typing import Final, Self
 
+from ipckit._core.arguments import int_argument
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 
 _KEY_MIN: Final = -(2**31)
@@ -33,9 +34,7 @@ class Key(int):
     """
 
     def __new__(cls, value: int) -> Self:
-        if isinstance(value, bool) or not isinstance(value, int):
-            message = f"a key is an int, not {type(value).__name__}"
-            raise TypeError(message)
+        value = int_argument("a key", value)
         if not _KEY_MIN <= value < _KEY_END:
             message = f"key {value} is out of range; a key is {_KEY_MIN} to {_KEY_END - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
@@ -173,9 +172,7 @@ def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | 
             message = f"proj is {proj!r}; it takes one ASCII character, or 1 to {_PROJ_MAX}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         proj = ord(proj)
-    if isinstance(proj, bool) or not isinstance(proj, int):
-        message = f"proj is an int or a character, not {type(proj).__name__}"
-        raise TypeError(message)
+    proj = int_argument("proj", proj, "an int or a character")
     if not 1 <= proj <= _PROJ_MAX:
         message = f"proj is {proj}; it takes 1 to {_PROJ_MAX}"
         raise InvalidArgument(message, errno=errno.EINVAL)

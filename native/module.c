@@ -10,7 +10,7 @@ module_exec(PyObject *module)
         ipckit_add_message,
         ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
         ipckit_add_mq_descriptor, ipckit_add_mq_notify,
-        ipckit_add_mqueue_fs, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
+        ipckit_add_mqueue_fs, ipckit_add_mq_open, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
         ipckit_add_sysv_shm,
         ipckit_add_seqlock,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_set, ipckit_add_posix_sem,

@@ -43,6 +43,7 @@ HIDDEN int ipckit_add_mq(PyObject *module);
 HIDDEN int ipckit_add_mq_descriptor(PyObject *module);
 HIDDEN int ipckit_add_mq_notify(PyObject *module);
 HIDDEN int ipckit_add_mqueue_fs(PyObject *module);
+HIDDEN int ipckit_add_mq_open(PyObject *module);
 HIDDEN int ipckit_add_mapping(PyObject *module);
 HIDDEN int ipckit_add_view(PyObject *module);
 HIDDEN int ipckit_add_mmap(PyObject *module);

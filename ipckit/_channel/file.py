@@ -199,9 +199,7 @@ def _new_file(name: Name) -> tuple[Descriptor, str | None]:
         code = exc.errno or errno.EIO
     else:
         return Descriptor(fd), None
-    error = shm_error(
-        code, path_of(name), op="open", target=target, creating=True, instead=_INSTEAD
-    )
+    error = shm_error(code, op="open", target=target, creating=True, instead=_INSTEAD)
     if error is None and code in _NO_TMPFILE:
         # Some file systems can't make a file without a name: this one gets a random name first.
         path = f"{SHM}/.{_PREFIX}{os.urandom(8).hex()}"
@@ -251,7 +249,7 @@ def make_file(
     except BaseException as exc:
         made.close()
         if isinstance(exc, OSError) and not isinstance(exc, IpcError):
-            raise _link_error(exc.errno or errno.EIO, path_of(name), target) from None
+            raise _link_error(exc.errno or errno.EIO, target) from None
         raise
     finally:
         if hidden is not None:
@@ -260,10 +258,10 @@ def make_file(
     return _by_name(made, name)
 
 
-def _link_error(code: int, path: str, target: str) -> IpcError:
+def _link_error(code: int, target: str) -> IpcError:
     if code == errno.ENOENT and proc_missing():
         return no_proc(op="link", target=target)
-    error = shm_error(code, path, op="link", target=target, creating=True, instead=_INSTEAD)
+    error = shm_error(code, op="link", target=target, creating=True, instead=_INSTEAD)
     return error or name_descriptors(from_errno(code, op="link", target=target))
 
 
@@ -317,8 +315,7 @@ def find_file(name: Name, trust: Trust) -> Descriptor:
             found.close()
             raise
         return found
-    path = path_of(name)
-    error = shm_error(code, path, op="open", target=target, creating=False, instead=_INSTEAD)
+    error = shm_error(code, op="open", target=target, creating=False, instead=_INSTEAD)
     if error is not None:
         raise error
     if code == errno.ENOENT:

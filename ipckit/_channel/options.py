@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final, Literal, TypedDict
 
+from ipckit._core.arguments import int_argument
 from ipckit.errors import InvalidArgument
 
 PeerGonePolicy = Literal["raise", "wait"]
@@ -49,9 +50,6 @@ def check_options(peer_gone: str, spin: int) -> None:
     if peer_gone not in {"raise", "wait"}:
         message = f'peer_gone is {peer_gone!r}; it takes "raise" or "wait"'
         raise InvalidArgument(message, errno=errno.EINVAL)
-    if isinstance(spin, bool) or not isinstance(spin, int):
-        message = f"spin is an int, not {type(spin).__name__}"
-        raise TypeError(message)
-    if not 0 <= spin <= _SPIN_MOST:
+    if not 0 <= int_argument("spin", spin) <= _SPIN_MOST:
         message = f"spin is {spin}; it takes 0 to {_SPIN_MOST}"
         raise InvalidArgument(message, errno=errno.EINVAL)

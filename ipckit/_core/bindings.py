@@ -1,7 +1,8 @@
-"""The exceptions of sysv_ipc and posix_ipc, turned into ipckit's.
+"""The exceptions of the bindings sysv_ipc and posix_ipc, turned into ipckit's.
 
-Both packages drop the errno of the commonest failures and keep a class and a
-sentence; this is the one place that reads them.
+The bindings drop the errno of the most frequent failures and raise a class of their own, from which
+`errno_of` gets it back. Of some failures of msgget, mq_open and sem_open only a sentence says which
+it was. So ipckit makes those calls itself, in the extension.
 """
 
 from __future__ import annotations
@@ -17,48 +18,27 @@ from ipckit.errors import from_errno
 if TYPE_CHECKING:
     from ipckit.errors import IpcError
 
-PEER_ERRORS: Final = (sysv_ipc.Error, posix_ipc.Error, OSError, ValueError, MemoryError)
-
-_ERRNO_OF_OSERROR: Final = {
-    "Insufficient space": errno.ENOSPC,
-    "system limit for": errno.ENOSPC,
-    "process already has": errno.EMFILE,
-    "system limit on": errno.ENFILE,
-}
+BINDING_ERRORS: Final = (sysv_ipc.Error, posix_ipc.Error, OSError, ValueError, MemoryError)
 
 
-def errno_of(exc: BaseException, *, creating: bool = False) -> int:
-    """The errno behind an exception of sysv_ipc or posix_ipc.
-
-    Args:
-        exc: the exception.
-        creating: whether the call was to create the object, so that an existential error
-            means that it exists, and not that it is missing.
-    """
+def errno_of(exc: BaseException) -> int:
+    """The errno behind an exception of sysv_ipc or posix_ipc, for calls that create nothing."""
     if isinstance(exc, (sysv_ipc.PermissionsError, posix_ipc.PermissionsError)):
         return errno.EACCES
     if isinstance(exc, (sysv_ipc.ExistentialError, posix_ipc.ExistentialError)):
-        return errno.EEXIST if creating else errno.ENOENT
+        return errno.ENOENT
     if isinstance(exc, MemoryError):
         return errno.ENOMEM
-    if isinstance(exc, OSError):
-        if exc.errno:
-            return exc.errno
-        for text, code in _ERRNO_OF_OSERROR.items():
-            if text in str(exc):
-                return code
-    return errno.ENAMETOOLONG if "too long" in str(exc) else errno.EINVAL
+    # A ValueError is about a name or an id that the kernel refuses.
+    return (isinstance(exc, OSError) and exc.errno) or errno.EINVAL
 
 
-def from_peer(
-    exc: BaseException,
-    *,
-    op: str,
-    target: str,
-    creating: bool = False,
-    message: str = "",
-    hint: str = "",
-) -> IpcError:
-    """The `IpcError` for an exception of sysv_ipc or posix_ipc."""
-    code = errno_of(exc, creating=creating)
-    return from_errno(code, op=op, target=target, message=message, hint=hint)
+def from_binding(exc: BaseException, *, op: str, target: str) -> IpcError:
+    """The `IpcError` for an exception of sysv_ipc or posix_ipc.
+
+    Args:
+        exc: one of `BINDING_ERRORS`, raised by a call that creates nothing.
+        op: the system call.
+        target: the object.
+    """
+    return from_errno(errno_of(exc), op=op, target=target)

@@ -58,14 +58,12 @@ def open_file(path: str, flags: int, mode: int = 0o600) -> int:
     return os.open(path, flags, mode)
 
 
-def shm_error(
-    code: int, path: str, *, op: str, target: str, creating: bool, instead: str
-) -> IpcError | None:
+def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) -> IpcError | None:
     """The error of a call in /dev/shm for which the directory itself is the reason, or None.
 
     Args:
-        code: the errno of the call; EEXIST also for a failure to create that is not known better.
-        path: the object's file.
+        code: the errno of the call. glibc's sem_open gives ENOENT for a directory that it may not
+            write.
         op: the call.
         target: the object.
         creating: whether the call was to create the object.
@@ -85,9 +83,7 @@ def shm_error(
         hint = f"as root: mount -o remount,rw {SHM}; {instead}"
         return from_errno(code, op=op, target=target, message=f"{SHM} is read-only", hint=hint)
     wanted = os.X_OK | (os.W_OK if creating else 0)
-    denied = code in {errno.EACCES, errno.EPERM} or not (
-        code != errno.EEXIST or os.path.lexists(path)
-    )
+    denied = code in {errno.EACCES, errno.EPERM} or (creating and code == errno.ENOENT)
     if denied and not os.access(SHM, wanted, effective_ids=True):
         code = errno.EACCES
         message = f"this process may not {'write' if creating else 'search'} {SHM}, which belongs "

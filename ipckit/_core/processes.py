@@ -1,30 +1,74 @@
-"""Who a process is, so that others can tell later whether it lives: never a bare pid.
+"""Process tokens: which process it is, so that other processes can tell later whether it lives.
 
-A token is 64 bits: the pid (22), a piece of the pid namespace's inode (16) and of
-the start time in clock ticks (26). A pid that is used again has another start time.
+A pid alone can't say that, because the kernel uses the numbers again. A token is 64 bits: the pid
+(22 bits), the low bits of the pid namespace's inode (16) and of the start time in clock ticks (26).
+A later process of the same pid has another start time.
 
-/proc shows start times as the reader's time namespace counts. A token has the time of the
-initial time namespace, so that processes of different ones agree; see time_namespaces(7).
+/proc shows start times as the reader's time namespace counts them. A token has the time of the
+initial time namespace, so that processes of different namespaces agree; see time_namespaces(7).
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _PID_BITS: Final = 22
 _NAMESPACE_BITS: Final = 16
 _START_BITS: Final = 26
-_THREADS_FIELD: Final = 17
-_START_FIELD: Final = 19  # of those behind the name in /proc/PID/stat; proc(5) calls it 22
-_DEAD_STATES: Final = frozenset("ZXx")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _NS_PER_SECOND: Final = 10**9
 
+# Fields of /proc/PID/stat behind the name. proc_pid_stat(5) counts the pid, the name and from 1.
+_FLAGS_FIELD: Final = 6
+_THREADS_FIELD: Final = 17
+_START_FIELD: Final = 19
+_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD
+_DEAD_STATES: Final = frozenset("ZXx")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What /proc/PID/stat, or that of a thread, says.
+
+    Attributes:
+        name: the program's name, 15 bytes at most.
+        state: one letter, such as ``"S"``.
+        threads: the threads of the process.
+        kernel: it is a thread of the kernel, which has no memory and no descriptors.
+        start: when it started, in clock ticks since boot.
+    """
+
+    name: str
+    state: str
+    threads: int
+    kernel: bool
+    start: int
+
+    @property
+    def runs(self) -> bool:
+        """Whether a thread of it still runs. A main thread can end before the others do."""
+        return self.state not in _DEAD_STATES or self.threads > 1
+
+
+def process_stat(text: bytes) -> ProcessStat:
+    """Read the text of /proc/PID/stat; see proc_pid_stat(5)."""
+    # The name is in parentheses, and may contain parentheses and blanks.
+    end = text.rindex(b")")
+    fields = text[end + 2 :].split()
+    return ProcessStat(
+        name=os.fsdecode(text[text.index(b"(") + 1 : end]),
+        state=chr(fields[0][0]),
+        threads=int(fields[_THREADS_FIELD]),
+        kernel=bool(int(fields[_FLAGS_FIELD]) & _KERNEL_THREAD),
+        start=int(fields[_START_FIELD]),
+    )
+
 
 def _namespace() -> int:
-    """A piece of this process's pid namespace; 0 where it can't be known."""
+    """The low bits of this process's pid namespace; 0 if /proc does not show it."""
     try:
         inode = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -32,24 +76,19 @@ def _namespace() -> int:
     return inode & ((1 << _NAMESPACE_BITS) - 1)
 
 
-def _state_and_start(pid: int) -> tuple[str, int] | None:
-    """The state and the start time of a process; None where /proc shows none of that pid."""
+def _stat_of(pid: int) -> ProcessStat | None:
+    """The status of a process; None if /proc shows no process of that pid."""
     try:
-        # Another pid namespace's /proc would tell of another process.
+        # The /proc of another pid namespace would show another process.
         if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - text, not a path
             return None
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        return process_stat(Path(f"/proc/{pid}/stat").read_bytes())
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name stands in parentheses and may itself hold some.
-    fields = text[text.rindex(b")") + 2 :].split()
-    state, threads = chr(fields[0][0]), int(fields[_THREADS_FIELD])
-    # A main thread can end, and be a zombie, while others go on.
-    return "R" if threads > 1 else state, int(fields[_START_FIELD])
 
 
 def _time_namespace(pid: int | str = "self", *, children: bool = False) -> str:
-    """A process's time namespace, or that of its children; "" if it can't be known."""
+    """The time namespace of a process, or of its children; "" if /proc does not show it."""
     name = "time_for_children" if children else "time"
     try:
         return os.readlink(f"/proc/{pid}/ns/{name}")  # noqa: PTH115 - text, not a path
@@ -60,13 +99,13 @@ def _time_namespace(pid: int | str = "self", *, children: bool = False) -> str:
 def _time_offset() -> int | None:
     """How many clock ticks this process's time namespace is ahead of the initial one.
 
-    None if that can't be known: the kernel shows the offset of the children's namespace, and a
-    process that called unshare(CLONE_NEWTIME) is not in that.
+    None if that is unknown. The kernel shows the offset of the children's namespace, and a process
+    that called unshare(CLONE_NEWTIME) is not in that namespace.
     """
     try:
         text = Path("/proc/self/timens_offsets").read_text()
     except OSError:
-        return 0  # a kernel without time namespaces: before 5.6, or built so
+        return 0  # the kernel has no time namespaces: before 5.6, or built without them
     for line in text.splitlines():
         name, seconds, ns = line.split()
         if name == "boottime":
@@ -78,10 +117,10 @@ def _time_offset() -> int | None:
 
 def token() -> int:
     """This process's token; never 0."""
-    found, offset = _state_and_start(os.getpid()), _time_offset()
-    start = 0 if found is None or offset is None else found[1] - offset
-    # Without the offset the start would be wrong, and others would take this process for dead.
-    # Nobody judges a process of namespace 0.
+    found, offset = _stat_of(os.getpid()), _time_offset()
+    start = 0 if found is None or offset is None else found.start - offset
+    # If the offset is unknown, the start time is wrong, and other processes would take this one for
+    # dead. So the token says namespace 0, which `is_dead` never calls dead.
     namespace = 0 if offset is None else _namespace()
     return (
         os.getpid() << (_NAMESPACE_BITS + _START_BITS)
@@ -91,24 +130,23 @@ def token() -> int:
 
 
 def pid_of(token: int) -> int:
-    """The pid in a token, as its own namespace counts."""
+    """The pid in a token, as the namespace of its process counts."""
     return token >> (_NAMESPACE_BITS + _START_BITS) & ((1 << _PID_BITS) - 1)
 
 
 def is_dead(token: int) -> bool:
-    """Whether the process of a token is certainly gone; false where that can't be known.
+    """Whether the process of a token has certainly exited; false if that is unknown.
 
-    A process of another pid namespace can't be judged from here, nor one of a
-    namespace that is not known. One of another time namespace can be. A zombie is
-    gone: it runs no more.
+    It is unknown for a process of another pid namespace, or of an unknown one. It is known for a
+    process of another time namespace. A zombie has exited: it runs no more code.
     """
     own = _namespace()
     if own == 0 or token >> _START_BITS & ((1 << _NAMESPACE_BITS) - 1) != own:
         return False
     pid = pid_of(token)
     if pid == 0:
-        return True  # no process ever has that number
-    # The kernel knows all; /proc may hide other users' processes (hidepid).
+        return True  # no process has that pid
+    # /proc may hide the processes of other users (hidepid); kill(2) does not.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -116,23 +154,22 @@ def is_dead(token: int) -> bool:
     except PermissionError:
         pass
     try:
-        found = _state_and_start(pid)
+        found = _stat_of(pid)
     except OSError:
         return False
     if found is None:
         return False
-    state, start = found
-    return state in _DEAD_STATES or _is_another(pid, start, token)
+    return not found.runs or _is_another(pid, found.start, token)
 
 
 def _is_another(pid: int, start: int, token: int) -> bool:
-    """Whether a process certainly started at another moment than the one of a token."""
+    """Whether a process certainly started at another time than the process of a token."""
     offset = _time_offset()
     if offset is None:
         return False
     span = 1 << _START_BITS
     apart = (start - offset - token) % span
     if apart in {0, 1, span - 1}:
-        # An offset that is not a whole number of ticks can move the start by one.
+        # An offset that is not a whole number of ticks can move the start by one tick.
         return apart != 0 and _time_namespace(pid) == _time_namespace() != ""
     return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import ipckit._native as native
+from ipckit._core.arguments import int_argument
 from ipckit._core.handle import Handle, checked_mode
 from ipckit._core.limits import user_name
 from ipckit.errors import AccessDenied, InvalidArgument, IpcError, NotFound, Removed, from_errno
@@ -113,9 +114,7 @@ class Table(Generic[S]):
             TypeError: it is no int.
             InvalidArgument: it is out of range.
         """
-        if isinstance(ident, bool) or not isinstance(ident, int):
-            message = f"id is an int, not {type(ident).__name__}"
-            raise TypeError(message)
+        ident = int_argument("id", ident)
         if not 0 <= ident <= _ID_MAX:
             message = f"id is {ident}; it takes 0 to {_ID_MAX}"
             raise InvalidArgument(message, errno=errno.EINVAL)

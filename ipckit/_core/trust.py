@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ipckit._core.arguments import int_argument
 from ipckit._core.limits import user_name
 from ipckit.errors import AccessDenied, InvalidArgument
 
@@ -44,9 +45,7 @@ class Trust:
         uid = self.owner_uid
         if uid is None:
             return
-        if isinstance(uid, bool) or not isinstance(uid, int):
-            message = f"owner_uid is an int or None, not {type(uid).__name__}"
-            raise TypeError(message)
+        uid = int_argument("owner_uid", uid, "an int or None")
         if not 0 <= uid < _UID_END:
             message = f"owner_uid is {uid}; it takes 0 to {_UID_END - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)

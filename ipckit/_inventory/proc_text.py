@@ -10,43 +10,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD
-_FLAGS_FIELD: Final = 6  # of those behind the name; proc(5) counts three more
-_THREADS_FIELD: Final = 17
-_START_FIELD: Final = 19
-_DEAD_STATES: Final = frozenset(b"ZXx")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStat:
-    """What /proc/PID/stat tells.
-
-    Attributes:
-        name: the program's name, of 15 bytes at most.
-        runs: it is no zombie: some thread of it still runs.
-        kernel: it is a thread of the kernel, which has no memory and no descriptors.
-        start: when it started, in clock ticks since boot.
-    """
-
-    name: str
-    runs: bool
-    kernel: bool
-    start: int
-
-
-def process_stat(text: bytes) -> ProcessStat:
-    """Read /proc/PID/stat."""
-    # The name stands in parentheses and may itself hold some.
-    end = text.rindex(b")")
-    fields = text[end + 2 :].split()
-    return ProcessStat(
-        name=os.fsdecode(text[text.index(b"(") + 1 : end]),
-        # A main thread can end, and be a zombie, while others go on.
-        runs=fields[0][0] not in _DEAD_STATES or int(fields[_THREADS_FIELD]) > 1,
-        kernel=bool(int(fields[_FLAGS_FIELD]) & _KERNEL_THREAD),
-        start=int(fields[_START_FIELD]),
-    )
-
 
 def command_line(text: bytes) -> str:
     """/proc/PID/cmdline as one line."""

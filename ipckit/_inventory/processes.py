@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit._core import blocked_calls
+from ipckit._core.processes import ProcessStat, process_stat
 from ipckit._inventory import proc_text as parse
 from ipckit._inventory.elf import Imports
 from ipckit._inventory.model import Kind, Process
@@ -126,7 +127,7 @@ class Processes:
         self._users: dict[int, frozenset[int]] = {}
         self._callers: dict[tuple[int, str], bool] = {}
         self._makers: dict[tuple[int, float, str], list[int]] = {}
-        self.stats: dict[int, parse.ProcessStat] = {}
+        self.stats: dict[int, ProcessStat] = {}
         self.files: dict[File, Found] = {}
         self.sockets: dict[int, dict[int, list[str]]] = defaultdict(dict)
         self.segments: dict[int, set[int]] = defaultdict(set)
@@ -185,7 +186,7 @@ class Processes:
     def _look_at(self, pid: int, *, waits_only: bool) -> None:
         base = f"{self._root}/{pid}"
         try:
-            found = parse.process_stat(read(f"{base}/stat"))
+            found = process_stat(read(f"{base}/stat"))
             if found.kernel or not found.runs:
                 return
             self.stats[pid] = found

@@ -15,7 +15,7 @@ import sysv_ipc
 
 import ipckit._native as native
 from ipckit._core import directory_entry as entry
-from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.mqueue_files import file_of
 from ipckit._inventory import files, sockets, sysv
 from ipckit._inventory.processes import Processes
@@ -149,8 +149,8 @@ class Remover:
         # each new object in its slot. Only root can choose an id, by kernel.msg_next_id and so on.
         try:
             rmid(item.id)
-        except PEER_ERRORS as exc:
-            error = from_peer(exc, op=table.call, target=item.address)
+        except BINDING_ERRORS as exc:
+            error = from_binding(exc, op=table.call, target=item.address)
             if isinstance(error, AccessDenied):
                 error = table.denied(item.id, item.address)
             if isinstance(error, (Removed, InvalidArgument)):
@@ -218,18 +218,18 @@ class Remover:
         self._refuse(item, item.state, item.reason)
         try:
             # If its mode forbids to open it, its name is all that there is to go by.
-            with suppress(posix_ipc.PermissionsError):
-                queue = posix_ipc.MessageQueue(item.name, 0, write=False)
+            with suppress(PermissionError):
+                queue = native.mq_open(item.name, os.O_RDONLY, 0, 0, 0)
                 try:
-                    if file_of(queue.mqd) != item.identity:
+                    if file_of(queue) != item.identity:
                         raise _changed(item)
                 finally:
-                    queue.close()
+                    os.close(queue)
             posix_ipc.unlink_message_queue(item.name)
         except NotFound:
             raise
-        except PEER_ERRORS as exc:
-            raise from_peer(exc, op="mq_unlink", target=item.address) from None
+        except BINDING_ERRORS as exc:
+            raise from_binding(exc, op="mq_unlink", target=item.address) from None
 
     def _remove_socket(self, item: IpcObject) -> None:
         name = item.name.rpartition("/")[2]

@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
 from ipckit._inventory import files, sockets, sysv
 from ipckit._inventory.model import KINDS, IpcObject, Kind, Survey
@@ -165,12 +166,7 @@ def select(
 
         ``collect(stale, unknown=True)`` removes them.
     """
-    if creator_pid is not None and (
-        isinstance(creator_pid, bool) or not isinstance(creator_pid, int)
-    ):
-        message = f"creator_pid is an int, not {type(creator_pid).__name__}"
-        raise TypeError(message)
-    if creator_pid is not None and creator_pid < 1:
+    if creator_pid is not None and int_argument("creator_pid", creator_pid) < 1:
         message = f"creator_pid is {creator_pid}; it takes 1 or more"
         raise InvalidArgument(message, errno=errno.EINVAL)
     if older_than is not None and (

@@ -7,7 +7,6 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._core.bindings import from_peer
 from ipckit._core.limits import (
     described,
     descriptors_exhausted,
@@ -16,7 +15,14 @@ from ipckit._core.limits import (
     sysctl,
     user_name,
 )
-from ipckit.errors import AccessDenied, AlreadyExists, IpcError, LimitReached, NotFound
+from ipckit.errors import (
+    AccessDenied,
+    AlreadyExists,
+    IpcError,
+    LimitReached,
+    NotFound,
+    from_errno,
+)
 
 if TYPE_CHECKING:
     from ipckit.keys import Name
@@ -29,9 +35,9 @@ def describe(name: Name | None) -> str:
     return "an unlinked queue" if name is None else f"queue {name}"
 
 
-def open_error(exc: BaseException, name: Name) -> IpcError:
+def open_error(exc: OSError, name: Name) -> IpcError:
     """Why a queue could not be opened."""
-    error = from_peer(exc, op="mq_open", target=describe(name))
+    error = from_errno(exc.errno or errno.EIO, op="mq_open", target=describe(name))
     if isinstance(error, NotFound):
         error.strerror = "no such queue"
         error.hint = f'make it with PosixMessageQueue.create("{name}")'
@@ -43,9 +49,9 @@ def open_error(exc: BaseException, name: Name) -> IpcError:
     return error
 
 
-def create_error(exc: BaseException, name: Name, max_messages: int, max_size: int) -> IpcError:
+def create_error(exc: OSError, name: Name, max_messages: int, max_size: int) -> IpcError:
     """Why a queue could not be made."""
-    error = from_peer(exc, op="mq_open", target=describe(name), creating=True)
+    error = from_errno(exc.errno or errno.EIO, op="mq_open", target=describe(name))
     if isinstance(error, AlreadyExists):
         error.strerror = "the queue exists already"
         error.hint = f'find it with PosixMessageQueue.open("{name}"), or use open_or_create'

@@ -13,7 +13,7 @@ import posix_ipc
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
-from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import handed_over
@@ -173,18 +173,18 @@ class PosixQueueObject(MessageQueue[T]):
                 raise InvalidArgument(message, errno=errno.EINVAL)
         wanted = Name.random() if name is None else Name(name)
         try:
-            queue = posix_ipc.MessageQueue(
-                str(wanted), posix_ipc.O_CREX, mode, max_messages, max_size
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            made = WaitedDescriptor(
+                native.mq_open(str(wanted), flags, mode, max_messages, max_size)
             )
-            made = WaitedDescriptor(queue.mqd)
-        except PEER_ERRORS as exc:
+        except OSError as exc:
             raise create_error(exc, wanted, max_messages, max_size) from None
         try:
             os.fchmod(made.number, mode)
             return _public(construct(cls, made, wanted, type, owner=True))
         except BaseException:
             made.close()
-            with suppress(*PEER_ERRORS):  # another process may have unlinked it
+            with suppress(*BINDING_ERRORS):  # another process may have unlinked it
                 posix_ipc.unlink_message_queue(str(wanted))
             raise
 
@@ -414,8 +414,8 @@ class PosixQueueObject(MessageQueue[T]):
             raise NotFound("it was unlinked already", op="mq_unlink", target=self._target)
         try:
             posix_ipc.unlink_message_queue(str(self._name))
-        except PEER_ERRORS as exc:
-            error = from_peer(exc, op="mq_unlink", target=self._target)
+        except BINDING_ERRORS as exc:
+            error = from_binding(exc, op="mq_unlink", target=self._target)
             if isinstance(error, AccessDenied):
                 error.hint = "only the queue's owner can unlink it"
             raise error from None
@@ -463,10 +463,10 @@ def _default_size() -> int:
 
 
 def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> WaitedDescriptor:
-    access = {"read": not writeonly, "write": not readonly}
+    access = os.O_RDONLY if readonly else os.O_WRONLY if writeonly else os.O_RDWR
     try:
-        return WaitedDescriptor(posix_ipc.MessageQueue(str(name), 0, **access).mqd)
-    except PEER_ERRORS as exc:
+        return WaitedDescriptor(native.mq_open(str(name), access, 0, 0, 0))
+    except OSError as exc:
         raise open_error(exc, name) from None
 
 

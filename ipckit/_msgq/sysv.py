@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
+from ipckit._core.arguments import int_argument
 from ipckit._core.limits import sysctl
 from ipckit._core.public import public
 from ipckit._msgq.stat import QUEUES
@@ -159,9 +160,7 @@ class SysVMessageQueue(SysVQueueObject[T]):
         timeout: float | None,
     ) -> native.Message[T]:
         number = self._number_of(select) if isinstance(select, type) else select
-        if isinstance(number, bool) or not isinstance(number, int):
-            message = f"select is an int or a payload class, not {type(select).__name__}"
-            raise TypeError(message)
+        number = int_argument("select", number, "an int or a payload class")
         flags = native.MSG_EXCEPT if exclude else 0
         limit = max_size
         if truncate and limit is None:

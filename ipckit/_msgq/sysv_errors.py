@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-import sysv_ipc
-
-from ipckit._core.bindings import PEER_ERRORS, from_peer
+import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.handle import closed_handle
 from ipckit._core.limits import described, sysctl
@@ -30,9 +28,9 @@ if TYPE_CHECKING:
 def get_queue(key: Key, mode: int, flags: int) -> int:
     """The id that msgget gives for a key, or the error that says what to do."""
     try:
-        return int(sysv_ipc.MessageQueue(int(key), flags, mode).id)
-    except PEER_ERRORS as exc:
-        error = from_peer(exc, op="msgget", target=QUEUES.named(None, key), creating=bool(flags))
+        return native.msgget(int(key), flags | mode)
+    except OSError as exc:
+        error = from_errno(exc.errno or errno.EIO, op="msgget", target=QUEUES.named(None, key))
     if isinstance(error, NotFound):
         error.strerror = "no such queue"
         error.hint = f"make it with SysVMessageQueue.create({key})"

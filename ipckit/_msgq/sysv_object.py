@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 import sysv_ipc
 
 import ipckit._native as native
-from ipckit._core.bindings import PEER_ERRORS, errno_of
+from ipckit._core.arguments import int_argument
+from ipckit._core.bindings import BINDING_ERRORS, errno_of
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Capabilities, checked_mode
@@ -130,7 +131,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
             if max_bytes is not None:
                 self.max_bytes = max_bytes
         except BaseException:
-            with suppress(*PEER_ERRORS):  # another process has removed it
+            with suppress(*BINDING_ERRORS):  # another process has removed it
                 sysv_ipc.remove_message_queue(queue)
             if self is not None:
                 self.close()
@@ -142,7 +143,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
         while True:
             wanted = Key.random() if key is None else key
             try:
-                return get_queue(wanted, mode, sysv_ipc.IPC_CREX), wanted
+                return get_queue(wanted, mode, native.IPC_CREAT | native.IPC_EXCL), wanted
             except AlreadyExists:
                 if key is not None:
                     raise
@@ -358,7 +359,7 @@ class SysVQueueObject(SysVObject, MessageQueue[T]):
     def _rmid(self) -> None:
         try:
             sysv_ipc.remove_message_queue(self._ident)
-        except PEER_ERRORS as exc:
+        except BINDING_ERRORS as exc:
             # sysv_ipc does not pass every errno on; of rights IPC_RMID has this one alone.
             code = errno_of(exc)
             raise OSError(errno.EPERM if code == errno.EACCES else code, str(exc)) from None
@@ -386,10 +387,7 @@ def checked_payload(payload: AnyPayload) -> None:
         message = "the mapping of message types is empty"
         raise InvalidArgument(message, errno=errno.EINVAL)
     for number, each in payload.items():
-        if isinstance(number, bool) or not isinstance(number, int):
-            message = f"a message type is an int, not {type(number).__name__}"
-            raise TypeError(message)
-        if not 1 <= number < 2**63:
+        if not 1 <= int_argument("a message type", number) < 2**63:
             message = f"message type {number} is out of range; it takes 1 to {2**63 - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         codec_for(each)

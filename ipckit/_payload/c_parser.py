@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from ipckit._payload import c_expressions, fields
 from ipckit._payload.c_expressions import Number
 from ipckit._payload.c_preprocessor import expanded, refuse
-from ipckit._payload.c_types import ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit._payload.c_types import ArrayOf, CType, Nested, Raw, Scalar, StructClass, Text
 from ipckit._payload.fields import checked_count
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ipckit._payload.structs import StructType
 
 try:
     from pycparser import c_ast, c_parser
@@ -28,8 +26,12 @@ except ImportError as error:
     raise ImportError(message, name=error.name) from error
 
 
-class _Make(Protocol):
-    def __call__(self, name: str, types: Mapping[str, CType], packed: bool, /) -> StructType: ...  # noqa: FBT001
+S = TypeVar("S", bound=StructClass)
+S_co = TypeVar("S_co", bound=StructClass, covariant=True)
+
+
+class _Make(Protocol[S_co]):
+    def __call__(self, name: str, types: Mapping[str, CType], packed: bool, /) -> S_co: ...  # noqa: FBT001
 
 
 def _scalars() -> dict[str, Scalar]:
@@ -112,19 +114,19 @@ def _checked(node: Any) -> None:
         raise InvalidArgument(what, errno=errno.EINVAL)
 
 
-class _Translator:
+class _Translator(Generic[S]):
     """Walks one parsed text and makes a class of each struct in it, in order."""
 
-    def __init__(self, make: _Make) -> None:
+    def __init__(self, make: _Make[S]) -> None:
         self._make = make
         self._constants: dict[str, Number] = {}
         self._types: dict[str, CType | InvalidArgument] = {}  # by typedef name, or why it is none
         self._enums: dict[str, Scalar] = {}  # by tag
-        self._tags: dict[str, StructType] = {}
-        self._made: dict[int, StructType] = {}  # by the identity of the node
+        self._tags: dict[str, S] = {}
+        self._made: dict[int, S] = {}  # by the identity of the node
         self._made_enums: dict[int, Scalar] = {}
-        self.named: dict[str, StructType] = {}
-        self.last: StructType | None = None
+        self.named: dict[str, S] = {}
+        self.last: S | None = None
 
     def declare(self, node: Any) -> None:
         """Take in one declaration of the text."""
@@ -170,7 +172,7 @@ class _Translator:
         except InvalidArgument as error:
             refuse(f"{node.name}: {error.strerror}", _line(node))
 
-    def _struct(self, node: Any, name: str) -> StructType:
+    def _struct(self, node: Any, name: str) -> S:
         if id(node) in self._made:
             return self._made[id(node)]
         if not node.decls:
@@ -371,7 +373,7 @@ def _parse(text: str, what: str) -> Any:
         raise InvalidArgument(message, errno=errno.EINVAL) from None
 
 
-def parse(declaration: str, name: str | None, make: _Make) -> StructType:
+def parse(declaration: str, name: str | None, make: _Make[S]) -> S:
     """The struct of some C text.
 
     Args:

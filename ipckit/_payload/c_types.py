@@ -7,7 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
@@ -18,9 +18,39 @@ from ipckit.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipckit._payload.structs import Struct, StructType
+    from ipckit._native import Record
 
 MAX_SIZE: Final = sys.maxsize // 4
+
+
+class StructClass(Protocol):
+    """What a field needs to know of a Struct class that is nested in a struct.
+
+    `StructType` in structs.py, which imports this module, has these members.
+    """
+
+    __name__: str
+    __plan__: Any  # a Plan, which is made of the types below
+
+    @property
+    def size(self) -> int:
+        """Bytes of the struct, with its padding."""
+        ...
+
+    @property
+    def alignment(self) -> int:
+        """The multiple of bytes at which C puts such a struct."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype of the same bytes."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that two programs share if they agree on the layout."""
+        ...
 
 
 class CType(ABC):
@@ -114,7 +144,7 @@ class Raw(CType):
 class Nested(CType):
     """A struct inside a struct."""
 
-    def __init__(self, struct: StructType) -> None:
+    def __init__(self, struct: StructClass) -> None:
         self.struct = struct
         self.size = struct.size
         self.alignment = struct.alignment
@@ -192,11 +222,12 @@ class NumberArray(_ArrayField):
         self.shape = array.shape
         self.dtype = array.innermost.dtype(swap=swap)
 
-    def view(self, record: Struct) -> np.ndarray[Any, Any]:
+    def view(self, record: Record) -> np.ndarray[Any, Any]:
         """The array, alive: what is written to it is written to the record."""
-        return np.ndarray(self.shape, self.dtype, buffer=memoryview(record), offset=self.offset)
+        memory: Any = record  # of Python 3.12 on, type checkers know that it is a buffer
+        return np.ndarray(self.shape, self.dtype, buffer=memoryview(memory), offset=self.offset)
 
-    def assign(self, record: Struct, value: object) -> None:
+    def assign(self, record: Record, value: object) -> None:
         """Write the whole array, or raise and write nothing."""
         check_arrays(value)
         given = np.asarray(value)
@@ -231,11 +262,11 @@ class NumberArray(_ArrayField):
 class ItemArray(_ArrayField):
     """Arrays of text, bytes and structs are sequences over the record's memory."""
 
-    def view(self, record: Struct) -> ArrayView:
+    def view(self, record: Record) -> ArrayView:
         """The array, alive: what is written to it is written to the record."""
         return ArrayView(self, record)
 
-    def assign(self, record: Struct, value: Sequence[Any]) -> None:
+    def assign(self, record: Record, value: Sequence[Any]) -> None:
         """Write the whole array; the items before a bad one are written."""
         if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
             message = f"field {self.name!r} takes a sequence of items, not {type(value).__name__}"
@@ -262,7 +293,7 @@ class ArrayView(Sequence[Any]):
 
     __slots__ = ("_array", "_record")
 
-    def __init__(self, array: ItemArray, record: Struct) -> None:
+    def __init__(self, array: ItemArray, record: Record) -> None:
         self._array = array
         self._record = record
 

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, ov
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
-from ipckit._payload.c_types import MAX_SIZE, ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit._payload.c_types import MAX_SIZE, ArrayOf, CType, Nested, Raw, Scalar, StructClass, Text
 from ipckit.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    from ipckit._payload.structs import StructType
 
 
 def ctype_of(annotation: object) -> CType:
@@ -28,7 +25,7 @@ def ctype_of(annotation: object) -> CType:
     if isinstance(annotation, CType):
         return annotation
     if hasattr(annotation, "__plan__"):
-        return Nested(cast("StructType", annotation))
+        return Nested(cast("StructClass", annotation))
     if get_origin(annotation) is Annotated:
         for part in get_args(annotation)[1:]:
             if isinstance(part, CType):

@@ -154,7 +154,8 @@ class Plan:
         for member in self.members:
             inner = _innermost(member.ctype)
             if isinstance(inner, Nested):
-                yield from inner.struct.__plan__.inner_first()
+                plan: Plan = inner.struct.__plan__
+                yield from plan.inner_first()
         yield self
 
     def typedef(self) -> str:

@@ -12,7 +12,7 @@ import posix_ipc
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
-from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.descriptors import Descriptor, name_descriptors
@@ -111,10 +111,9 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
     def _made(cls, wanted: Name, value: int, mode: int) -> Self | None:
         """A new semaphore; None where another process has unlinked it already."""
         try:
-            semaphore = posix_ipc.Semaphore(str(wanted), posix_ipc.O_CREX, 0o600, value)
-        except PEER_ERRORS as exc:
-            raise _open_error(exc, wanted, creating=True) from None
-        semaphore.close()
+            native.sem_create(str(wanted), 0o600, value)
+        except OSError as exc:
+            raise _create_error(exc, wanted) from None
         try:
             with suppress(FileNotFoundError):
                 # The umask may have taken what opening it takes. The sticky directory lets nobody
@@ -124,7 +123,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         except NotFound:
             return None  # unlinked meanwhile, so there is nothing to remove
         except BaseException:
-            with suppress(*PEER_ERRORS):  # unlinked meanwhile
+            with suppress(*BINDING_ERRORS):  # unlinked meanwhile
                 posix_ipc.unlink_semaphore(str(wanted))
             raise
 
@@ -263,8 +262,8 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
     def _remove(self) -> None:
         try:
             posix_ipc.unlink_semaphore(str(self._name))
-        except PEER_ERRORS as exc:
-            error = from_peer(exc, op="sem_unlink", target=self._target)
+        except BINDING_ERRORS as exc:
+            error = from_binding(exc, op="sem_unlink", target=self._target)
             if error.errno == errno.ENOENT:
                 error.strerror = "no such semaphore"
             raise error from None
@@ -322,8 +321,7 @@ def _open_file(name: Name) -> Descriptor:
     except OSError as exc:
         code = exc.errno or errno.EIO
     target = _describe(name)
-    path = _path(name)
-    error = shm_error(code, path, op="sem_open", target=target, creating=False, instead=_INSTEAD)
+    error = shm_error(code, op="sem_open", target=target, creating=False, instead=_INSTEAD)
     if error is not None:
         raise error
     message = LEASED if code == errno.EAGAIN else ""
@@ -339,14 +337,13 @@ def _open_file(name: Name) -> Descriptor:
     raise error
 
 
-def _open_error(exc: BaseException, name: Name, *, creating: bool) -> IpcError:
+def _create_error(exc: OSError, name: Name) -> IpcError:
     target = _describe(name)
-    error = from_peer(exc, op="sem_open", target=target, creating=creating)
-    code = error.errno or errno.EIO
-    path = _path(name)
-    place = shm_error(code, path, op="sem_open", target=target, creating=creating, instead=_INSTEAD)
+    code = exc.errno or errno.EIO
+    place = shm_error(code, op="sem_open", target=target, creating=True, instead=_INSTEAD)
     if place is not None:
         return place
+    error = from_errno(code, op="sem_open", target=target)
     if isinstance(error, AlreadyExists):
         error.strerror = "the semaphore exists already"
         error.hint = f'find it with PosixSemaphore.open("{name}"), or use open_or_create'

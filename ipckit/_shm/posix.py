@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import posix_ipc
 
-from ipckit._core.bindings import PEER_ERRORS, from_peer
+from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.construct import construct
 from ipckit._core.creator_mark import mark
 from ipckit._core.deadline import Deadline
@@ -103,8 +103,10 @@ class PosixSharedMemory(Memory):
         checked_mode(mode)
         wanted = Name.random() if name is None else Name(name)
         try:
-            made = Descriptor(posix_ipc.SharedMemory(str(wanted), posix_ipc.O_CREX, 0o600).fd)
-        except PEER_ERRORS as exc:
+            # As shm_open does.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            made = Descriptor(os.open(SHM + wanted, flags, 0o600))
+        except OSError as exc:
             raise _open_error(exc, wanted, creating=True) from None
         file = identity(made.number)
         try:
@@ -310,8 +312,8 @@ class PosixSharedMemory(Memory):
             raise NotFound("it was unlinked already", op="shm_unlink", target=self._target)
         try:
             posix_ipc.unlink_shared_memory(str(self._name))
-        except PEER_ERRORS as exc:
-            raise from_peer(exc, op="shm_unlink", target=self._target) from None
+        except BINDING_ERRORS as exc:
+            raise from_binding(exc, op="shm_unlink", target=self._target) from None
 
     def _still_ours(self) -> bool:
         try:
@@ -347,11 +349,11 @@ def _describe(name: Name | None) -> str:
     return "unlinked shared memory" if name is None else f"shared memory {name}"
 
 
-def _open_error(exc: BaseException, name: Name, *, creating: bool = False) -> IpcError:
+def _open_error(exc: OSError, name: Name, *, creating: bool = False) -> IpcError:
     target = _describe(name)
-    error = from_peer(exc, op="shm_open", target=target, creating=creating)
-    code, path = error.errno or errno.EIO, SHM + name
-    place = shm_error(code, path, op="shm_open", target=target, creating=creating, instead=_INSTEAD)
+    code = exc.errno or errno.EIO
+    error = from_errno(code, op="shm_open", target=target)
+    place = shm_error(code, op="shm_open", target=target, creating=creating, instead=_INSTEAD)
     if place is not None:
         return place
     if isinstance(error, NotFound):

@@ -32,9 +32,11 @@ def numbers_of(fds: Iterable[Any]) -> list[int]:
     found: list[int] = []
     for each in fds:
         number = each if type(each) is int else getattr(each, "fileno", lambda: None)()
-        if isinstance(number, bool) or not isinstance(number, int):
+        try:
+            number = int_argument("a descriptor", number)
+        except TypeError:
             message = f"a descriptor is an int or has fileno(), unlike {type(each).__name__}"
-            raise TypeError(message)
+            raise TypeError(message) from None
         if not 0 <= number < 2**31:
             message = f"descriptor {number} can't be one"
             raise InvalidArgument(message, errno=errno.EBADF, op="sendmsg")

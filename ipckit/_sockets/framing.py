@@ -8,6 +8,7 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
 from ipckit._payload.dtypes import check_array
 from ipckit.errors import InvalidArgument, MessageTooLong, PeerGone
@@ -28,9 +29,7 @@ class Framing(ABC):
     """
 
     def __init__(self, max_size: int) -> None:
-        if isinstance(max_size, bool) or not isinstance(max_size, int):
-            message = f"a size is an int, not {type(max_size).__name__}"
-            raise TypeError(message)
+        max_size = int_argument("a size", max_size)
         if max_size < 1:
             message = f"a size is {max_size}; it takes 1 byte or more"
             raise InvalidArgument(message, errno=errno.EINVAL)

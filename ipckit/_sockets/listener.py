@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import ipckit._native as native
+from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import name_descriptors
@@ -160,9 +161,7 @@ def listen(
     number = checked_type(kind)
     where = checked_address(address)
     checked_mode(mode)
-    if isinstance(backlog, bool) or not isinstance(backlog, int):
-        message = f"backlog is an int, not {type(backlog).__name__}"
-        raise TypeError(message)
+    backlog = int_argument("backlog", backlog)
     if not 0 <= backlog < 2**31:
         message = f"backlog is {backlog}; it takes 0 to 2**31 - 1"
         raise InvalidArgument(message, errno=errno.EINVAL, op="listen")

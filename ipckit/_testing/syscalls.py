@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipckit._core.processes import process_stat
 from ipckit._core.public import public
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def _numbers(names: Sequence[str]) -> Mapping[int, bool]:
 
 
 def _state(task: Path) -> str:
-    # The name in brackets may itself hold brackets and spaces, so the state follows the last one.
-    return (task / "stat").read_text(errors="replace").rpartition(") ")[2][:1]
+    return process_stat((task / "stat").read_bytes()).state
 
 
 def _asleep(pid: int, numbers: Mapping[int, bool]) -> frozenset[str]:

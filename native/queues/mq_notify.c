@@ -1,4 +1,4 @@
-/* POSIX message queues: attributes, and notification of a message that comes. */
+/* POSIX message queues: notification of a message that arrives in an empty queue. */
 #include "native.h"
 
 #include <mqueue.h>
@@ -8,24 +8,6 @@
 
 /* The kernel's own length of the cookie behind SIGEV_THREAD. */
 #define NOTIFY_COOKIE_BYTES 32
-
-PyDoc_STRVAR(mq_getattr_doc,
-             "mq_getattr(fd, /)\n--\n\n"
-             "mq_getattr(3): (mq_flags, mq_maxmsg, mq_msgsize, mq_curmsgs).");
-
-static PyObject *
-native_mq_getattr(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    int fd;
-    if (ipckit_int_arg(arg, "fd", &fd) < 0) {
-        return NULL;
-    }
-    struct mq_attr attr;
-    if (mq_getattr(fd, &attr) < 0) {
-        return ipckit_oserror();
-    }
-    return Py_BuildValue("llll", attr.mq_flags, attr.mq_maxmsg, attr.mq_msgsize, attr.mq_curmsgs);
-}
 
 static PyObject *
 set_notification(int fd, const struct sigevent *event)
@@ -80,7 +62,6 @@ native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 }
 
 static PyMethodDef functions[] = {
-    {"mq_getattr", native_mq_getattr, METH_O, mq_getattr_doc},
     {"mq_notify_signal", (PyCFunction)(void (*)(void))native_mq_notify_signal, METH_FASTCALL,
      mq_notify_signal_doc},
     {"mq_notify_socket", (PyCFunction)(void (*)(void))native_mq_notify_socket, METH_FASTCALL,

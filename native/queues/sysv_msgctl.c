@@ -1,4 +1,4 @@
-/* System V message queues: msgctl. */
+/* System V message queues: msgget and msgctl. */
 #include "native.h"
 
 #include <limits.h>
@@ -8,6 +8,37 @@
 #ifndef MSG_STAT_ANY
 #define MSG_STAT_ANY 13
 #endif
+
+PyDoc_STRVAR(msgget_doc, "msgget(key, flags, /)\n--\n\nmsgget(2): the queue's id.");
+
+/* Returns the id as an int; creates the queue if `flags` has IPC_CREAT. */
+static PyObject *
+native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    int key, flags;
+    if (ipckit_check_nargs("msgget", nargs, 2) < 0 || ipckit_int_arg(args[0], "key", &key) < 0
+        || ipckit_int_arg(args[1], "flags", &flags) < 0) {
+        return NULL;
+    }
+    int id = msgget(key, flags);
+    return id < 0 ? ipckit_oserror() : PyLong_FromLong(id);
+}
+
+PyDoc_STRVAR(msg_remove_doc,
+             "msg_remove(id, /)\n--\n\nmsgctl(2) with IPC_RMID: remove the queue and its messages.");
+
+static PyObject *
+native_msg_remove(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    int id;
+    if (ipckit_int_arg(arg, "id", &id) < 0) {
+        return NULL;
+    }
+    if (msgctl(id, IPC_RMID, NULL) < 0) {
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
 
 PyDoc_STRVAR(msg_stat_doc,
              "msg_stat(id, command, /)\n--\n\n"
@@ -92,6 +123,8 @@ native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 }
 
 static PyMethodDef functions[] = {
+    {"msgget", (PyCFunction)(void (*)(void))native_msgget, METH_FASTCALL, msgget_doc},
+    {"msg_remove", native_msg_remove, METH_O, msg_remove_doc},
     {"msg_stat", (PyCFunction)(void (*)(void))native_msg_stat, METH_FASTCALL, msg_stat_doc},
     {"msg_set", (PyCFunction)(void (*)(void))native_msg_set, METH_FASTCALL, msg_set_doc},
     {"msg_info", native_msg_info, METH_O, msg_info_doc},

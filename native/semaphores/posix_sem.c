@@ -5,6 +5,7 @@
 #include "ring/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <semaphore.h>
@@ -307,6 +308,35 @@ static PyMethodDef sem_methods[] = {
 
 PyDoc_STRVAR(sem_doc, "The native base of a POSIX semaphore's handle.");
 
+PyDoc_STRVAR(create_doc,
+             "sem_create(name, mode, value, /)\n--\n\n"
+             "sem_open(3) with O_CREAT and O_EXCL, and sem_close(3).");
+
+static PyObject *
+native_sem_create(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *name;
+    unsigned int mode, value;
+    if (!PyArg_ParseTuple(args, "O&II", PyUnicode_FSConverter, &name, &mode, &value)) {
+        return NULL;
+    }
+    sem_t *semaphore = sem_open(PyBytes_AsString(name), O_CREAT | O_EXCL, (mode_t)mode, value);
+    PyObject *result = NULL;
+    if (semaphore == SEM_FAILED) {
+        ipckit_oserror();
+    } else {
+        sem_close(semaphore);
+        result = Py_NewRef(Py_None);
+    }
+    Py_DECREF(name);
+    return result;
+}
+
+static PyMethodDef functions[] = {
+    {"sem_create", native_sem_create, METH_VARARGS, create_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot sem_slots[] = {
     {Py_tp_doc, (void *)sem_doc},
     {Py_tp_new, sem_object_new},
@@ -336,5 +366,8 @@ ipckit_add_posix_sem(PyObject *module)
     if (added < 0 || PyModule_AddIntConstant(module, "SEM_T_SIZE", sizeof(sem_t)) < 0) {
         return -1;
     }
-    return PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", HAVE_CLOCKWAIT);
+    if (PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", HAVE_CLOCKWAIT) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, functions);
 }

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from ipckit._core import blocked_calls
+from ipckit._core.blocked_calls import Wait
+from ipckit._core.processes import ProcessStat, process_stat
 from ipckit._inventory import elf
 from ipckit._inventory import proc_text as parse
-from ipckit._inventory.proc_text import UnixRow, Wait
+from ipckit._inventory.proc_text import UnixRow
 
 STAT = (
     "{pid} ({name}) {state} 1 7 7 0 -1 {flags} 10 0 0 0 1 2 0 0 20 0 {threads} 0 {start} "
@@ -19,9 +22,9 @@ STAT = (
 )
 
 
-def stat(**values: object) -> parse.ProcessStat:
+def stat(**values: object) -> ProcessStat:
     fields = {"pid": 7, "name": "cat", "state": "S", "flags": 4194560, "threads": 1, "start": 99}
-    return parse.process_stat(STAT.format(**(fields | values)).encode())
+    return process_stat(STAT.format(**(fields | values)).encode())
 
 
 @pytest.mark.parametrize("name", ["cat", "a b", "x) S 1 (y", ") R 2 3", "a\nb", ""])
@@ -129,12 +132,12 @@ TAIL = " 0x7ffc8ad47468 0x7ff386e573d3"
 def test_who_waits_is_seen_in_the_arguments_of_a_call(
     machine: str, line: str, wait: Wait | None
 ) -> None:
-    assert parse.waits(line + TAIL + "\n" if wait else line + "\n", machine) == wait
+    assert blocked_calls.waits(line + TAIL + "\n" if wait else line + "\n", machine) == wait
 
 
 def test_a_thread_that_runs_waits_for_nothing() -> None:
-    assert parse.waits("running\n", "x86_64") is None
-    assert parse.waits("", "x86_64") is None
+    assert blocked_calls.waits("running\n", "x86_64") is None
+    assert blocked_calls.waits("", "x86_64") is None
 
 
 UNIX = b"""\

@@ -228,17 +228,16 @@ def test_an_owner_does_not_unlink_what_another_made_under_its_name(ns: Namespace
 def test_one_that_vanishes_while_it_is_made_is_not_found(
     ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = posix_ipc.Semaphore
+    real = _native.sem_create
     vanished: list[str] = []
 
-    def vanish(name: str, *args: Any) -> Any:
-        made = real(name, *args)
+    def vanish(name: str, mode: int, value: int) -> None:
+        real(name, mode, value)
         if len(vanished) < 2:
             posix_ipc.unlink_semaphore(name)
             vanished.append(name)
-        return made
 
-    monkeypatch.setattr(posix_ipc, "Semaphore", vanish)
+    monkeypatch.setattr(_native, "sem_create", vanish)
     name = ns.name()
     with pytest.raises(ipckit.NotFound):
         PosixSemaphore.create(name)
@@ -254,9 +253,9 @@ def test_open_or_create_gives_up_at_its_deadline(
     name = ns.name()
 
     def occupied(*_: Any) -> Any:
-        raise posix_ipc.ExistentialError
+        raise FileExistsError(errno.EEXIST, "File exists")
 
-    monkeypatch.setattr(posix_ipc, "Semaphore", occupied)
+    monkeypatch.setattr(_native, "sem_create", occupied)
     with pytest.raises(ipckit.Timeout, match="keeps being made and unlinked"):
         PosixSemaphore.open_or_create(name, timeout=0)
 

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,9 +232,10 @@ def test_starts_are_compared_as_the_initial_namespace_counts(
     monkeypatch: pytest.MonkeyPatch, apart: int, *, same: bool, offset: int | None, dead: bool
 ) -> None:
     token = processes.token()
-    seen = processes._state_and_start(os.getpid())
+    seen = processes._stat_of(os.getpid())
     assert seen is not None
-    monkeypatch.setattr(processes, "_state_and_start", lambda _: ("S", seen[1] + apart))
+    later = replace(seen, start=seen.start + apart)
+    monkeypatch.setattr(processes, "_stat_of", lambda _: later)
     monkeypatch.setattr(processes, "_time_offset", lambda: offset)
     names = iter(["time:[1]", "time:[1]" if same else "time:[2]"])
     monkeypatch.setattr(processes, "_time_namespace", lambda *_: next(names))

@@ -61,7 +61,7 @@ def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) 
         message = f"{what}: a message is a JSON object with value, hex or text"
         raise click.UsageError(message, click.get_current_context())
     own = fields.get(order)
-    if own is not None and (isinstance(own, bool) or not isinstance(own, int)):
+    if own is not None and type(own) is not int:  # nor a bool
         message = f"{what}: {order} is {own!r}; it takes a number"
         raise click.UsageError(message, click.get_current_context())
     if struct is not None and "value" in fields:
