@@ -349,6 +349,8 @@ class OrderedBlock:
 # native/semaphores/posix_sem.c
 
 SEM_T_SIZE: Final[int]
+SEM_VALUE_MAX: Final[int]
+SEM_NAME_MAX: Final[int]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
 
 def sem_create(name: str, mode: int, value: int, /) -> None: ...

@@ -46,10 +46,10 @@ class BoundedBuffer(Primitive):
     >>> from ipckit.sem import BoundedBuffer
     >>> with BoundedBuffer.create(capacity=8).lifetime() as buffer:
     ...     with buffer.producing(timeout=1):  # waits for a free place
-    ...         ...  # put one item into the buffer
+    ...         pass  # put one item into the buffer
     ...     print(buffer.free, buffer.used)
     ...     with buffer.consuming(timeout=1):  # waits for an item
-    ...         ...  # take one item out of the buffer
+    ...         pass  # take one item out of the buffer
     ...     print(buffer.free, buffer.used)
     7 1
     8 0

@@ -49,7 +49,7 @@ class Lock(VectorLock, PlainPrimitive):
     ...         lock.acquire(timeout=1, report_death=True)
     ...     except OwnerDied:
     ...         with lock.recover():
-    ...             ...  # repair the data
+    ...             pass  # repair the data
     ...     else:
     ...         lock.release()
     ...     print(lock.locked)

@@ -61,7 +61,7 @@ class LockOrder(Generic[L]):
     ...         print(order.held)
     ...     try:
     ...         with order.hold("journal"), order.hold("accounts"):
-    ...             ...
+    ...             pass
     ...     except DeadlockRisk:
     ...         print("against the order")
     ('accounts', 'journal')

@@ -514,7 +514,7 @@ def test_open_posix_sem_open_10_eacces(ns: Namespace, spawn: Callable[..., Child
     found = nobody(spawn, code, *(str(each.name) for each in made))
     for refused in found[:3]:
         assert refused[:2] == ("AccessDenied", errno.EACCES)
-        assert "both the right to read and the right to write" in refused[2]
+        assert "needs both read and write permission" in refused[2]
     assert found[3] is None
     for each in made:
         each.unlink()
