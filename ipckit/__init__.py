@@ -8,6 +8,14 @@ The layers, lowest first; a module imports only from layers below its own:
 4. tools, to be imported by name: `inventory`, `cli`, `testing`
 """
 
+try:
+    import ipckit._native as _native  # noqa: F401, PLR0402 - `from` would not say what is missing
+except ModuleNotFoundError as exc:
+    if exc.name != "ipckit._native":
+        raise
+    _message = "ipckit's extension module is not built; run `make demo` or `pip install .`"
+    raise ImportError(_message, name=exc.name) from None
+
 from ipckit._core.handle import Capabilities, Handle
 from ipckit.channel import Channel, Loan, View
 from ipckit.codec import Codec

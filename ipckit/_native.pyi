@@ -7,10 +7,6 @@ from typing import Any, Final, Generic, Self, SupportsIndex, final, overload
 
 from typing_extensions import Buffer, TypeVar, disjoint_base
 
-from ipckit._sockets.address import Abstract, Address
-from ipckit._sockets.control import Received
-from ipckit._sockets.packet import Credentials, Descriptors, Packet
-
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True, default=bytes)
 _HolderT = TypeVar("_HolderT", bound=LeaseHolder)
@@ -33,6 +29,8 @@ class Layout:
     def defaults(self) -> tuple[Any, ...]: ...
 
 # native/records/field.c
+
+RECORD_SIZE_MAX: Final[int]
 
 @final
 class Field:
@@ -98,6 +96,8 @@ MSG_INFO: Final[int]
 MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
+WAIT_MARK: Final[int]
+WAIT_RECEIVES: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
@@ -141,6 +141,9 @@ def mq_open(name: str, flags: int, mode: int, max_messages: int, max_size: int, 
 def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 
 # native/queues/mq_notify.c
+
+NOTIFY_COOKIE_LEN: Final[int]
+NOTIFY_WOKENUP: Final[int]
 
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
@@ -244,7 +247,6 @@ class SemOp:
     def __hash__(self) -> int: ...
 
 def sem_ops(id: int, ops: Iterable[SemOp], timeout: float | None, /) -> None: ...
-def sem_op_of(index: int, delta: int, flags: int, /) -> SemOp: ...
 
 # native/semaphores/semctl.c
 
@@ -365,20 +367,39 @@ class PosixSemaphoreBase:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# native/channel/file.c
+# native/channel/constants.c
 
-CHANNEL_ARENA_START: Final[int]
-CHANNEL_TYPE_SIZE: Final[int]
 RING_OK: Final[int]
 RING_EMPTY: Final[int]
 RING_FULL: Final[int]
 RING_BUSY: Final[int]
 RING_TOO_LONG: Final[int]
+RING_CORRUPT: Final[int]
 RING_TIMEOUT: Final[int]
+RING_INTERRUPTED: Final[int]
 RING_GONE: Final[int]
 RING_CLOSED: Final[int]
 RING_NO_PLACE: Final[int]
+SIDE_NEVER_CAME: Final[int]
+SIDE_PRESENT: Final[int]
+SIDE_GONE: Final[int]
+CHANNEL_MAGIC: Final[int]
+CHANNEL_VERSION: Final[int]
+CHANNEL_OVERWRITE: Final[int]
+CHANNEL_PEERS: Final[int]
+CHANNEL_ARENA_START: Final[int]
+CHANNEL_TYPE_SIZE: Final[int]
+UNIT: Final[int]
+LARGE_PAYLOAD: Final[int]
+CAPACITY_MAX: Final[int]
+ROLE_SENDER: Final[int]
+ROLE_RECEIVER: Final[int]
+POLL_ITEMS: Final[int]
+POLL_SPACE: Final[int]
 
+# native/channel/file.c
+
+def channel_units(length: int, /) -> int: ...
 def channel_type(mapping: Mapping, /) -> tuple[int | None, str]: ...
 def channel_format(
     mapping: Mapping,
@@ -406,6 +427,7 @@ class ChannelBase:
     def longest(self) -> int: ...
     def send(self, value: Any, /, *, timeout: float | None = None) -> None: ...
     def receive(self, *, timeout: float | None = None) -> Any: ...
+    def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int: ...
     def _send_one(self, value: Any, timeout: float | None, progress: list[int], /) -> None: ...
     def _receive_to(self, found: list[Any], timeout: float | None, /) -> None: ...
     def _send_batch(
@@ -522,14 +544,16 @@ class DescriptorsBase:
 
 # native/sockets/packet.c
 
+SCM_MAX_FD: Final[int]
+
 @disjoint_base
 class PacketBase:
     data: bytes
-    fds: Descriptors
-    credentials: Credentials | None
+    fds: Any
+    credentials: Any
     truncated: bool
     eof: bool
-    address: str | Abstract | None
+    address: Any
 
 # native/sockets/socket.c
 
@@ -549,21 +573,21 @@ class UnixSocketBase:
         *,
         fds: Iterable[Any] = (),
         credentials: bool = False,
-        to: Address | None = None,
+        to: Any = None,
         timeout: float | None = None,
     ) -> None: ...
     def receive(
         self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
-    ) -> Packet: ...
-    def _recvmsg(self, size: int, /) -> Received: ...
+    ) -> Any: ...
+    def _recvmsg(self, size: int, /) -> Any: ...
     def _sendmsg(
         self, data: Buffer, fds: list[int], credentials: bool, address: bytes | None, /
     ) -> int: ...
     def _attach(
         self,
         fileno: Callable[[], int],
-        packet: type[Packet],
-        descriptors: type[Descriptors],
+        packet: type[PacketBase],
+        descriptors: type[DescriptorsBase],
         stream: bool,
         /,
     ) -> None: ...

@@ -1,4 +1,7 @@
-"""Channel: the fastest way for two Python processes to talk, in shared memory."""
+"""Channels: bounded queues in shared memory, the fastest way to pass messages between processes.
+
+`Channel` carries messages of one type. `ProcessQueue` replaces `multiprocessing.Queue`.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ __all__ = ["Channel", "ChannelPeer", "ChannelStats", "Loan", "ProcessQueue", "Vi
 
 
 def __getattr__(name: str) -> Any:
-    # multiprocessing takes longer to import than all of ipckit; who wants no queue need not wait.
+    # ProcessQueue needs multiprocessing, which takes longer to import than the rest of ipckit.
     if name != "ProcessQueue":
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.line import Again, Way
+from ipckit._channel.batches import send_rest
 from ipckit._channel.channel import Channel
 from ipckit._channel.results import attach
 from ipckit._core.lazy_numpy import is_array
@@ -123,7 +124,7 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         def send_some() -> None:
             before = progress[0]
             try:
-                self._handle._send_rest(given, progress, 0)
+                send_rest(self._handle, given, progress, 0)
             except WouldBlock:
                 if progress[0] > before:
                     raise Again from None

@@ -3,272 +3,540 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast, overload
 
 import ipckit._native as native
-from ipckit._channel.channel_object import ChannelObject
-from ipckit._channel.facts import RECEIVER, SENDER, ChannelStats, peer_of
+from ipckit._channel.batches import receive_list, receive_records, send_rest
+from ipckit._channel.facts import ChannelStats, peer_of
+from ipckit._channel.file import (
+    check_passed_fd,
+    create_file,
+    create_memfd,
+    is_file,
+    open_named_file,
+    reopen_file,
+    unlink_file,
+)
 from ipckit._channel.in_place import Loan, View
-from ipckit._channel.results import attach
+from ipckit._channel.layout import Layout
+from ipckit._channel.memory import map_channel
+from ipckit._channel.names import checked_name, describe, path_of
+from ipckit._channel.options import SPIN, check_options
+from ipckit._channel.results import (
+    attach,
+    buffer_too_small,
+    errno_error,
+    ring_error,
+    undecodable,
+)
+from ipckit._channel.shape import shape_for
+from ipckit._core import processes
 from ipckit._core.arguments import int_argument
+from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.lazy_numpy import is_array, np
+from ipckit._core.descriptors import (
+    Descriptor,
+    duplicate_for_child,
+    handed_over,
+    identity,
+    is_spawning,
+    reopened,
+)
+from ipckit._core.files import unlink_own
+from ipckit._core.forks import at_fork
+from ipckit._core.handle import Capabilities, Handle, checked_mode
+from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
-from ipckit._payload.dtypes import check_array, same_dtype
-from ipckit._payload.types import T
-from ipckit.errors import InvalidArgument, LayoutMismatch, PeerGone, WouldBlock
+from ipckit._core.trust import Trust
+from ipckit._payload.codecs import BytesCodec, codec_for
+from ipckit._payload.types import BYTES, T, V
+from ipckit.errors import InvalidArgument, NotFound
+from ipckit.keys import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Buffer
 
     from ipckit._channel.facts import ChannelPeer
+    from ipckit._channel.options import (
+        AnonymousOptions,
+        CreateOptions,
+        HandleOptions,
+        OpenOptions,
+        OpenOrCreateOptions,
+        PeerGonePolicy,
+    )
+    from ipckit._payload.codecs import Codec
+    from ipckit._payload.types import PayloadType
     from ipckit.errors import IpcError
 
-_BATCH: Final = 256  # records that a receiver makes room for before it knows how many come
-_BATCH_ITEM: Final = 16384  # bytes; larger records are taken in place, one by one
-_ITEMS: Final = 1  # native/ring/channel_layout.h: POLL_ITEMS, POLL_SPACE
-_SPACE: Final = 2
-_GONE: Final = 2  # native/ring/lock.h: SIDE_GONE
-
-
-def _keep(exc: BaseException, received: Any) -> None:
-    """Give an exception what a call had received before it; a Timeout says nothing of that."""
-    if len(received) or isinstance(exc, LayoutMismatch):
-        attach(exc, "received", received)
-
-
-def _rows(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Room for so many records; for one, where there is no memory for all."""
-    try:
-        return np.empty(count, dtype)
-    except MemoryError:
-        return np.empty(1, dtype)
-
-
-def _grown(records: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """The records with room for more, or as they are if there is no memory for that."""
-    try:
-        larger = np.empty((count, *records.shape[1:]), records.dtype)
-    except MemoryError:
-        return records
-    larger[: len(records)] = records
-    return larger
+at_fork("channels", after_in_child=native.channels_forked)
 
 
 @public("ipckit.channel")
-class Channel(ChannelObject[T]):
-    """A bounded queue in shared memory: many senders, many receivers, each message to one of them.
+class Channel(native.ChannelBase, Handle, Generic[T]):
+    """A bounded queue in shared memory, for any number of senders and receivers.
 
-    Make one with `create`, `open`, `open_or_create`, `anonymous` or `from_fd`. Messages come out in
-    the order in which they were sent. No system call is made unless somebody sleeps. Whoever is
-    killed, at whatever moment, the channel goes on working for the others: a message is there
-    whole, or not at all, and none comes twice.
+    Each message goes to one receiver, and messages keep their order. Sending and
+    receiving make no system call unless a process sleeps or polls. A process can be killed at any
+    moment without blocking the others: a message arrives whole or not at all, and never twice.
 
-    A named channel is the file ``ipckit.NAME`` under /dev/shm. Who may write to it can do to the
-    messages whatever they like, but not crash who reads them, unless they cut the file short: what
-    makes no sense is `Corrupt`.
+    Create or open a channel with `create`, `open`, `open_or_create`, `anonymous` or `from_fd`. A
+    named channel is the file ``ipckit.NAME`` in /dev/shm. A process with write access can corrupt
+    messages, but it cannot crash a reader, unless it truncates the file. A value that ipckit never
+    writes raises `Corrupt`.
+
+    >>> from ipckit import Channel
+    >>> with Channel.anonymous(str, capacity=10) as channel:
+    ...     channel.send("hello", timeout=1)
+    ...     channel.receive(timeout=1)
+    'hello'
     """
 
     _factories = "Channel.create, open, open_or_create, anonymous or from_fd"
-
     _passed_as = "Channel"
 
-    if TYPE_CHECKING:
+    _descriptor: Descriptor
+    caps = Capabilities(
+        pollable=True,
+        timed=True,
+        priorities=False,
+        typed_receive=False,
+        unlink_destroys_now=False,
+    )
+
+    def __init__(
+        self,
+        memory: Descriptor,
+        name: Name | None,
+        payload: Any,
+        *,
+        owner: bool,
+        peer_gone: PeerGonePolicy,
+        spin: int,
+        owner_uid: int | None = None,
+    ) -> None:
+        self._name, self._payload, self._descriptor = name, payload, memory
+        self._options = (peer_gone, spin, owner_uid)
+        fd = memory.number
+        codec: Codec[Any] = codec_for(payload)
+        self._codec: Codec[T] = codec
+        self._layout = Layout(codec)
+        self._file = identity(fd)
+        struct = self._layout.struct
+        # The native code creates bytes and Structs itself, without a call of the codec.
+        direct = struct is not None or type(codec) is BytesCodec
+        decode = None if direct else codec.decode
+        wait = peer_gone == "wait"
+        mapping = map_channel(fd, codec, self._target)
+        try:
+            self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
+            self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
+        except OSError as exc:
+            raise errno_error(exc.errno or errno.EIO, "open", self._target) from None
+        finally:
+            mapping.close()  # the native code keeps the memory mapped
+        Handle.__init__(self, owner=owner)
+
+    # -- create and open ---------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def create(
+        cls, name: str | None, type: np.dtype[Any], **options: Unpack[CreateOptions]
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def create(
+        cls, name: str | None = ..., type: PayloadType[V] = ..., **options: Unpack[CreateOptions]
+    ) -> Channel[V]: ...
+    @classmethod
+    def create(
+        cls,
+        name: str | None = None,
+        type: Any = BYTES,
+        *,
+        capacity: int = 1024,
+        size: int | None = None,
+        mode: int = 0o600,
+        overwrite: bool = False,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Create a channel. The handle owns it: leaving ``with`` unlinks the channel.
+
+        Args:
+            name: the channel's name, such as ``"frames"``, up to 248 bytes; by default a random
+                unused name.
+            type: the type of the messages: `bytes`, `str`, a `Struct`, a ctypes structure, a numpy
+                dtype, a msgspec struct or a `Codec`.
+            capacity: the maximum number of messages, 1 to 8388607.
+            size: bytes of message memory. The default is what `capacity` messages of a fixed-size
+                type need, or 16 MiB for other types. One message can take up to half of it.
+            mode: permission bits, 0 to 0o777. The umask does not apply.
+            overwrite: whether `send` on a full channel drops the oldest message instead of waiting;
+                `stats` counts the dropped messages.
+            peer_gone: what a call does if it waits for a message or for room and the last peer on
+                the other side is gone: "raise" `PeerGone`, or "wait" for a new peer.
+            spin: the maximum number of checks before a call sleeps, 0 to 1000000. ipckit uses fewer
+                if spinning does not help.
+
+        Raises:
+            AlreadyExists: there is a channel of that name.
+            LimitReached: /dev/shm is full, or RLIMIT_NOFILE is reached.
+            NotFound: the system has no /dev/shm.
+            AccessDenied: this process has no permission to write to /dev/shm.
+            InvalidArgument: an argument is out of range.
+            TypeError: `type` is not a payload type.
+
+        >>> from ipckit import Channel
+        >>> with Channel.create(capacity=100) as channel:  # a random name
+        ...     with Channel.open(channel.name) as other:  # usually in another process
+        ...         other.send(b"hello")
+        ...     channel.receive()
+        b'hello'
+        """
+        checked_mode(mode)
+        check_options(peer_gone, spin)
+        codec: Codec[Any] = codec_for(type)
+        shape = shape_for(codec, capacity, size)
+        wanted = Name.random("channel") if name is None else checked_name(name)
+        made = create_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
+        file = identity(made.number)
+        try:
+            return cls._opened(made, wanted, type, owner=True, peer_gone=peer_gone, spin=spin)
+        except BaseException:
+            unlink_own(path_of(wanted), file)
+            raise
+
+    @overload
+    @classmethod
+    def open(
+        cls, name: str, type: np.dtype[Any], **options: Unpack[OpenOptions]
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open(
+        cls, name: str, type: PayloadType[V] = ..., **options: Unpack[OpenOptions]
+    ) -> Channel[V]: ...
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        type: Any = BYTES,
+        *,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+        owner_uid: int | None = None,
+    ) -> Channel[Any]:
+        """Open an existing channel. The handle does not own it.
+
+        Args:
+            name: the channel's name.
+            type: the type of the messages, the same that the creator passed.
+            peer_gone: see `create`; applies to this handle.
+            spin: see `create`; applies to this handle.
+            owner_uid: another user whose channel is accepted. By default the channel must belong
+                to this process's effective user or to root.
+
+        Raises:
+            NotFound: there is no channel of that name.
+            LayoutMismatch: the messages are of another type; the error shows both types.
+            AccessDenied: the mode does not allow both reading and writing, or the channel belongs
+                to a user who is not accepted and could have put anything into it.
+            Corrupt: the file of that name is not a channel.
+            LimitReached: RLIMIT_NOFILE is reached, or the channel has 256 peers already.
+            InvalidArgument: an argument is out of range.
+        """
+        check_options(peer_gone, spin)
+        options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
+        return cls._found(checked_name(name), type, Trust(owner_uid), options)
+
+    @classmethod
+    def _found(cls, name: Name, type: Any, trust: Trust, options: OpenOptions) -> Channel[Any]:
+        return cls._opened(open_named_file(name, trust), name, type, owner=False, **options)
+
+    @overload
+    @classmethod
+    def open_or_create(
+        cls, name: str, type: np.dtype[Any], **options: Unpack[OpenOrCreateOptions]
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def open_or_create(
+        cls, name: str, type: PayloadType[V] = ..., **options: Unpack[OpenOrCreateOptions]
+    ) -> Channel[V]: ...
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        type: Any = BYTES,
+        *,
+        capacity: int = 1024,
+        size: int | None = None,
+        mode: int = 0o600,
+        overwrite: bool = False,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+        timeout: float | None = PATIENCE,
+        owner_uid: int | None = None,
+    ) -> Channel[Any]:
+        """Open a channel, or create it. The handle owns the channel only if it created it.
+
+        Args:
+            name: the channel's name.
+            type: the type of the messages.
+            capacity: see `create`; ignored if the channel exists.
+            size: see `create`; ignored if the channel exists.
+            mode: see `create`. An existing channel must not give other users more permissions.
+            overwrite: see `create`; ignored if the channel exists.
+            peer_gone: see `create`.
+            spin: see `create`.
+            timeout: seconds to keep trying while other processes create and unlink the channel.
+            owner_uid: see `open`.
+
+        Raises:
+            Timeout: other processes created and unlinked the channel until the deadline.
+            AccessDenied: as for `open`; or the existing channel gives other users more permissions
+                than `mode`.
+            IpcError: as for `create` and `open`.
+
+        >>> from ipckit import Channel
+        >>> with Channel.open_or_create("doc-example", str, capacity=10) as channel:
+        ...     channel.send("hello")
+        ...     channel.owner, channel.receive()
+        (True, 'hello')
+        """
+        deadline = Deadline(timeout)
+        wanted, trust = checked_name(name), Trust(owner_uid, checked_mode(mode))
+        check_options(peer_gone, spin)
+        shape_for(codec_for(type), capacity, size)  # raises for invalid arguments in both cases
+        options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
+
+        def find() -> Channel[Any]:
+            return cls._found(wanted, type, trust, options)
+
+        def make() -> Channel[Any]:
+            # Creating a channel allocates its memory, so try to open it first.
+            try:
+                return find()
+            except NotFound:
+                return cls.create(
+                    name,
+                    type,
+                    capacity=capacity,
+                    size=size,
+                    mode=mode,
+                    overwrite=overwrite,
+                    peer_gone=peer_gone,
+                    spin=spin,
+                )
+
+        return find_or_make(make, find, deadline, op="open", target=describe(wanted))
+
+    @overload
+    @classmethod
+    def anonymous(
+        cls, type: np.dtype[Any], **options: Unpack[AnonymousOptions]
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def anonymous(
+        cls, type: PayloadType[V] = ..., **options: Unpack[AnonymousOptions]
+    ) -> Channel[V]: ...
+    @classmethod
+    def anonymous(
+        cls,
+        type: Any = BYTES,
+        *,
+        capacity: int = 1024,
+        size: int | None = None,
+        overwrite: bool = False,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Create a channel without a name, for child processes.
+
+        A forked child inherits it, and a `multiprocessing.Process` takes it as an argument. It is a
+        memfd: it does not count in /dev/shm, and it disappears with its last user. See
+        memfd_create(2).
+
+        Args:
+            type: see `create`.
+            capacity: see `create`.
+            size: see `create`.
+            overwrite: see `create`.
+            peer_gone: see `create`.
+            spin: see `create`.
+
+        Raises:
+            LimitReached: there is not enough memory, or RLIMIT_NOFILE is reached.
+            InvalidArgument: an argument is out of range.
+            TypeError: `type` is not a payload type.
+        """
+        check_options(peer_gone, spin)
+        codec: Codec[Any] = codec_for(type)
+        memory = create_memfd(shape_for(codec, capacity, size), codec, overwrite=overwrite)
+        return cls._opened(memory, None, type, owner=True, peer_gone=peer_gone, spin=spin)
+
+    @overload
+    @classmethod
+    def from_fd(
+        cls, fd: int, type: np.dtype[Any], **options: Unpack[HandleOptions]
+    ) -> Channel[npt.NDArray[Any]]: ...
+    @overload
+    @classmethod
+    def from_fd(
+        cls, fd: int, type: PayloadType[V] = ..., **options: Unpack[HandleOptions]
+    ) -> Channel[V]: ...
+    @classmethod
+    def from_fd(
+        cls,
+        fd: int,
+        type: Any = BYTES,
+        *,
+        peer_gone: PeerGonePolicy = "raise",
+        spin: int = SPIN,
+    ) -> Channel[Any]:
+        """Open a channel by the descriptor of its memory, which another process passed.
+
+        The handle does not own the channel. It takes over the descriptor and closes it. If this
+        method raises, the caller still owns the descriptor.
+
+        Args:
+            fd: the descriptor: `memory_fd`, or a duplicate of it.
+            type: see `open`.
+            peer_gone: see `create`.
+            spin: see `create`.
+
+        Raises:
+            InvalidArgument: `fd` is closed, is not a regular file, or is a memfd without the seal
+                SHRINK; or another process holds a lease on the file.
+            AccessDenied: `fd` was opened for reading only, or for writing only.
+            IpcError: as for `open`.
+
+        >>> import os
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     with Channel.from_fd(os.dup(channel.memory_fd)) as other:
+        ...         other.send(b"hello")
+        ...     channel.receive()
+        b'hello'
+        """
+        check_options(peer_gone, spin)
+        name = check_passed_fd(fd)
+
+        def make(passed: Descriptor) -> Channel[Any]:
+            memory = reopen_file(passed.number)
+            return cls._opened(memory, name, type, owner=False, peer_gone=peer_gone, spin=spin)
+
+        # `handed_over` makes the Descriptor own `fd` if `make` succeeds. Nothing keeps the
+        # Descriptor, so that closes `fd`; the handle has its own descriptor.
+        return handed_over(Descriptor(fd, owned=False), make)
+
+    @classmethod
+    def _opened(cls, memory: Descriptor, *args: Any, **options: Any) -> Channel[Any]:
+        try:
+            return cast("Channel[Any]", construct(cls, memory, *args, **options))
+        except BaseException:
+            memory.close()
+            raise
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    if TYPE_CHECKING:  # native/channel/ defines and documents these; here are their types
 
         def send(self, value: T, *, timeout: float | None = None) -> None:
-            """Send one message, waiting while the channel is full; see `native.ChannelBase`."""
+            """Send one message, waiting while the channel is full."""
 
         def receive(self, *, timeout: float | None = None) -> T:
-            """Take the next message, waiting until there is one; see `native.ChannelBase`."""
+            """Take the next message, waiting until there is one."""
             ...
 
         def loan(
             self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
         ) -> Loan:
-            """Room for one message, to be written in place; see `native.ChannelBase`."""
+            """Return memory in the channel for one message."""
             ...
 
         def receive_view(self, *, timeout: float | None = None) -> View:
-            """Take the next message and read it where it lies; see `native.ChannelBase`."""
+            """Take the next message without copying it."""
+            ...
+
+        def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int:
+            """Copy the bytes of the next message into a buffer, and return their number."""
             ...
 
     def send_many(
         self, values: Iterable[T] | npt.NDArray[Any], *, timeout: float | None = None
     ) -> None:
-        """Send many messages, in order; others' may come in between.
+        """Send many messages in order. Messages of other senders can come in between.
 
-        An array of records, for a channel of a Struct or of a dtype, is one call and one copy.
+        If the channel's type is a Struct or a dtype, an array of records is sent in one call with
+        one copy. If an exception ends the call, its attribute ``sent`` is the number of messages
+        that were sent before. This includes KeyboardInterrupt and exceptions of signal handlers.
 
         Args:
-            values: the messages; or a numpy array of the Struct's dtype or the channel's, of which
-                each element is one.
-            timeout: seconds to wait in all.
+            values: the messages: an iterable, or a numpy array of the Struct's or the channel's
+                dtype, whose elements are the messages.
+            timeout: seconds to wait in total; None waits without limit, 0 does not wait.
 
         Raises:
-            IpcError: as `send`.
-            TypeError: a value is not of the payload type; none after it was sent.
+            IpcError: as for `send`.
+            TypeError: a value is not of the payload type. The values before it were sent.
 
-        How many were sent before is the ``sent`` of whatever exception ends the call, also of
-        KeyboardInterrupt and of what a signal handler raises.
+        >>> import numpy as np
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous(np.dtype("f8")) as channel:
+        ...     channel.send_many(np.array([1.0, 2.0, 3.0]))
+        ...     channel.receive_many(2)
+        array([1., 2.])
         """
         progress = [0]
         try:
-            self._send_rest(values, progress, timeout)
+            send_rest(self, values, progress, timeout)
         except BaseException as exc:
             attach(exc, "sent", progress[0])
             raise
 
-    def _send_rest(self, values: Any, progress: list[int], timeout: float | None) -> None:
-        """Send the values after the first ``progress[0]``, which grows with each that is sent.
-
-        The native calls count: between one of them and the next line of Python a signal handler
-        may raise.
-        """
-        start = progress[0]
-        if is_array(values) and self._layout.has_dtype:
-            rows = self._records(cast("npt.NDArray[Any]", values))[start:]
-            if self._layout.dtype.itemsize <= _BATCH_ITEM:
-                self._send_records(rows, progress, timeout)
-                return
-            values = map(self._layout.record, rows)
-        elif start:
-            values = values[start:]
-        deadline = Deadline(timeout)
-        for value in values:
-            self._send_one(value, deadline.remaining, progress)
-
-    def _records(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """An array whose elements are messages, contiguous."""
-        check_array(values)
-        dtype = self._layout.dtype
-        wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
-        if wrong_shape or not same_dtype(values.dtype, dtype.base):
-            message = f"an array of {values.dtype} of shape {values.shape} is no row of messages; "
-            message += f"each is {self._layout.text}"
-            raise TypeError(message)
-        return np.ascontiguousarray(values)
-
-    def _send_records(
-        self, records: npt.NDArray[Any], progress: list[int], timeout: float | None
-    ) -> None:
-        if not records.size:
-            return
-        item = self._layout.dtype.itemsize
-        data = records.reshape(-1).view(np.uint8).data
-        result = self._send_batch(data, item, timeout, progress)
-        if result != native.RING_OK:
-            raise self._explain_ring(result, "send_many", timeout)
-
     def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:
-        """Take the messages that wait, at least one.
+        """Take all messages that wait. Wait until there is at least one.
+
+        If an exception ends the call, its attribute ``received`` has the messages that the call had
+        already taken.
 
         Args:
-            max: how many at most, 1 or more; by default all that wait when the call begins.
-            timeout: seconds to wait for the first.
+            max: the maximum number of messages, 1 or more; by default all that wait when the call
+                begins.
+            timeout: seconds to wait for the first message; None waits without limit, 0 does not
+                wait.
 
         Returns:
-            A numpy array of records, for a channel of a Struct or of a dtype, which cost one copy
-            in all; a list for any other. Where the next message of a dtype without a shape was
-            itself sent as an array of several, it is returned alone.
+            If the channel's type is a Struct or a dtype, a numpy array of records, with one copy in
+            total; otherwise a list. If the type is a dtype without a shape and the next message was
+            sent as an array of several elements, that message alone.
 
         Raises:
             TypeError: `max` is not an integer.
+            InvalidArgument: `max` is less than 1.
             LayoutMismatch: a message could not be decoded; ``.raw`` has its bytes.
-            MemoryError: there is no room for a message, which still waits or is the ``raw``.
-            IpcError: as `receive`.
-
-        What was taken before is the ``received`` of whatever exception ends the call.
+            MemoryError: there is no memory for a message. It still waits, or ``.raw`` has it.
+            IpcError: as for `receive`.
         """
         if max is not None:
             max = int_argument("max", max)  # noqa: A001 - the parameter's name is public
         if max is not None and max < 1:
             message = f"max is {max}; it takes 1 or more"
             raise InvalidArgument(message, errno=errno.EINVAL, op="receive_many")
-        if not self._layout.has_dtype:
-            return self._receive_list(max, timeout)
-        if self._layout.dtype.itemsize <= _BATCH_ITEM:
-            return self._receive_records(max, timeout)
-        return self._receive_rows(max, timeout)
-
-    def _receive_list(self, most: int | None, timeout: float | None) -> list[T]:
-        found: list[T] = []
-        try:
-            self._receive_to(found, timeout)
-            # As many as wait now, so that a busy sender can't keep it going.
-            waiting = len(self) + 1
-            with suppress(WouldBlock, PeerGone):  # the next call meets it again
-                while len(found) < (waiting if most is None else min(most, waiting)):
-                    self._receive_to(found, 0)
-        except BaseException as exc:
-            _keep(exc, tuple(found))
-            raise
-        return found
-
-    def _receive_records(self, most: int | None, timeout: float | None) -> npt.NDArray[Any]:
-        deadline = Deadline(timeout)
-        dtype = self._layout.dtype
-        waiting = len(self) or _BATCH
-        room = waiting if most is None else min(waiting, most)
-        records = np.empty(room, dtype)
-        data = records.reshape(-1).view(np.uint8).data
-        progress = [0]
-        try:
-            while True:
-                result = self._receive_batch(data, dtype.itemsize, deadline.remaining, progress)
-                if received := progress[0]:
-                    found = records[:received]
-                    return found if 2 * received >= room else found.copy()
-                if result != native.RING_TOO_LONG or self._layout.struct is not None:
-                    raise self._explain_ring(result, "receive_many", timeout)  # noqa: TRY301
-                with suppress(WouldBlock):  # somebody else was quicker
-                    return cast("npt.NDArray[Any]", self.receive(timeout=0))
-        except BaseException as exc:
-            _keep(exc, records[: progress[0]])
-            raise
-
-    def _receive_rows(self, most: int | None, timeout: float | None) -> npt.NDArray[Any]:
-        """Records that are too large to be copied while others wait for the lock."""
-        dtype = self._layout.dtype
-        # Room before the first is taken, so that a message for which there is none still waits.
-        waiting = len(self)
-        records = _rows(min(waiting or 1, most or waiting or 1), dtype)
-        view = self.receive_view(timeout=timeout)
-        held = True
-        taken = before = 0
-        try:
-            with suppress(WouldBlock, PeerGone):
-                while True:
-                    found = view.array
-                    if not dtype.shape and len(found) != 1:
-                        records = np.concatenate([records[:taken], found])
-                        taken = len(records)
-                    else:
-                        records[taken] = found if dtype.shape else found[0]
-                        taken += 1
-                    alone = len(found) != 1 and not dtype.shape
-                    del found
-                    view.release()
-                    held = False
-                    if taken == len(records) and not waiting and not alone:
-                        waiting = taken + len(self)  # they came while this call waited
-                        records = _grown(records, waiting if most is None else min(waiting, most))
-                    if taken == len(records) or alone:
-                        break
-                    before = taken
-                    view = self.receive_view(timeout=0)
-                    held = True
-        except BaseException as exc:
-            if held and taken == before:
-                attach(exc, "raw", view.buf)  # in place: there may be no memory for a copy
-            _keep(exc, records[:taken])
-            raise
-        return records[:taken]
+        if self._layout.has_dtype:
+            return receive_records(self, max, timeout)
+        return receive_list(self, max, timeout)
 
     def __iter__(self) -> Iterator[T]:
-        """Take message after message, waiting for each, until the last sender is gone."""
+        """Take each message. End when the channel is empty and the last sender is gone."""
         return self._iterate()
 
     # -- in place ----------------------------------------------------------------------------------
@@ -276,47 +544,66 @@ class Channel(ChannelObject[T]):
     def _loan(
         self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
     ) -> Loan:
-        """`loan`, where it was not asked for by a plain number."""
+        """The general case of `loan`; the native code calls it if `shape` is not an int."""
         loan = self._lend(Loan, self._layout.bytes_for(shape), timeout)
         if isinstance(shape, tuple):
             loan._shape = shape
         return loan
 
-    # -- facts -------------------------------------------------------------------------------------
+    # -- polling and state -------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """A descriptor that is readable when a message waits, for select, poll, epoll, asyncio.
+        """Return a descriptor that is readable when a message waits, for select, poll or epoll.
 
-        It can be readable and another receiver be quicker: then `receive` with ``timeout=0`` says
-        `WouldBlock`, and it is readable no more. A handle that never asked for it pays nothing.
+        Then call `receive` with ``timeout=0``. If another receiver was faster, it raises
+        `WouldBlock`, and the descriptor is no longer readable. The handle keeps the descriptor and
+        closes it. See eventfd(2).
 
         Raises:
-            LimitReached: RLIMIT_NOFILE is used up.
+            LimitReached: RLIMIT_NOFILE or RLIMIT_NPROC is reached.
             ClosedHandle: the handle is closed.
+
+        >>> import select
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     channel.send(b"hello")
+        ...     select.select([channel.fileno()], [], [], 1)[0] == [channel.fileno()]
+        True
         """
-        return self._poll_fd(_ITEMS)
+        return self._poll_fd(native.POLL_ITEMS)
 
     def space_fileno(self) -> int:
-        """A descriptor that is readable when a sender that met a full channel may try again.
+        """Return a descriptor that is readable when a sender that found no room can try again.
+
+        Then call `send` with ``timeout=0``, and be ready for `WouldBlock`. The handle keeps the
+        descriptor and closes it.
 
         Raises:
-            LimitReached: RLIMIT_NOFILE is used up.
+            LimitReached: RLIMIT_NOFILE or RLIMIT_NPROC is reached.
             ClosedHandle: the handle is closed.
         """
-        return self._poll_fd(_SPACE)
+        return self._poll_fd(native.POLL_SPACE)
 
     def _check_peers(self, *, sending: bool) -> bool:
-        """Whether a call that waits for the other side waits for nobody."""
-        return self._options[0] == "raise" and self._side(RECEIVER if sending else SENDER) == _GONE
+        """Return whether a call would wait in vain and must raise `PeerGone` instead."""
+        role = native.ROLE_RECEIVER if sending else native.ROLE_SENDER
+        return self._options[0] == "raise" and self._side(role) == native.SIDE_GONE
 
     def _peer_gone(self, *, sending: bool) -> IpcError:
         return self._explain_ring(native.RING_GONE, "send" if sending else "receive", None)
 
     def stats(self) -> ChannelStats:
-        """What is in the channel now.
+        """Return the number of messages, the memory in use, and other state of the channel.
 
         Raises:
+            Corrupt: the memory was overwritten or truncated.
             ClosedHandle: the handle is closed.
+
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous(capacity=10) as channel:
+        ...     channel.send(b"hello")
+        ...     channel.stats().messages, channel.stats().capacity
+        (1, 10)
         """
         messages, used, size, dropped = self._counts()
         peers = self.peers()
@@ -324,13 +611,103 @@ class Channel(ChannelObject[T]):
         return ChannelStats(messages, self.capacity, used, size, dropped, sent, received)
 
     def peers(self) -> list[ChannelPeer]:
-        """Who has the channel open, and lives.
+        """Return the open handles of the channel, in all live processes.
 
         Raises:
+            Corrupt: the memory was overwritten or truncated.
             ClosedHandle: the handle is closed.
+
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     channel.send(b"hello")
+        ...     [(peer.self, peer.sender, peer.sent) for peer in channel.peers()]
+        [(True, True, 1)]
         """
         return [peer_of(row) for row in self._peers()]
 
     def __bool__(self) -> bool:
-        # A channel is something even when it is empty.
+        # An empty channel is true, although its len() is 0.
         return True
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> Name | None:
+        """The channel's name; None for an anonymous channel."""
+        return self._name
+
+    @property
+    def memory_fd(self) -> int:
+        """The descriptor of the channel's memory, which the handle closes; see `from_fd`.
+
+        Raises:
+            ClosedHandle: the handle is closed.
+        """
+        self._check_open("memory_fd")
+        return self._descriptor.number
+
+    def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
+        """Return the exception for a result of an operation on the ring; native code calls it."""
+        if self._closed:
+            result = native.RING_CLOSED
+        longest = 0 if self._closed else self.longest
+        holder = 0
+        if result == native.RING_BUSY:
+            side = native.POLL_ITEMS if op.startswith("receive") else native.POLL_SPACE
+            pid, token = self._lock_holder(side)
+            holder = processes.pid_of(token) or pid
+        return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
+
+    def _explain_too_long(self, length: int, room: int) -> IpcError:
+        """Return the exception for `receive_into` with a small buffer; native code calls it."""
+        return buffer_too_small(length, room, self._target)
+
+    def _explain_errno(self, code: int, op: str) -> IpcError:
+        """Return the exception for an errno of a native call; native code calls it."""
+        return errno_error(code, op, self._target)
+
+    def _undecodable(self, exc: BaseException, raw: object) -> BaseException:
+        """Return the exception for an exception of the codec; native code calls it."""
+        return undecodable(exc, raw, self._target)
+
+    def _release(self) -> None:
+        self._detach()
+        self._descriptor.close()
+
+    def _remove(self) -> None:
+        if self._name is None:
+            message = "an anonymous channel has no name to unlink; it disappears with its last user"
+            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
+        unlink_file(self._name)
+
+    def _still_ours(self) -> bool:
+        return self._name is None or is_file(self._name, self._file)
+
+    @property
+    def _target(self) -> str:
+        return describe(self._name)
+
+    def _size_text(self) -> str:
+        return f"{len(self)} of {self.capacity} messages of {self._codec.name}"
+
+    def _reopen_args(self) -> tuple[Any, ...]:
+        if is_spawning():
+            return (duplicate_for_child(self._descriptor.number), self._payload, *self._options)
+        if self._name is None:
+            message = (
+                "an anonymous channel can be pickled only for a child that multiprocessing starts"
+            )
+            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
+        return (str(self._name), self._payload, *self._options)
+
+    @classmethod
+    def _reopen(cls, *args: Any) -> Self:
+        found, payload, peer_gone, spin, owner_uid = args
+        if isinstance(found, str):
+            opened = cls.open(found, payload, peer_gone=peer_gone, spin=spin, owner_uid=owner_uid)
+            return cast("Self", opened)
+
+        def make(fd: int) -> Channel[Any]:
+            return cls.from_fd(fd, payload, peer_gone=peer_gone, spin=spin)
+
+        return cast("Self", reopened(found.detach(), make))

@@ -1,30 +1,30 @@
-"""What a channel tells about itself."""
+"""What `Channel.stats` and `Channel.peers` return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import final
 
+import ipckit._native as native
 from ipckit._core import processes
 from ipckit._core.public import public
 
-SENDER: Final = 1
-RECEIVER: Final = 2
 
-
+@final
 @public("ipckit.channel")
 @dataclass(frozen=True, slots=True)
 class ChannelStats:
-    """A channel at one moment.
+    """The state of a channel at one moment; `Channel.stats` returns it.
 
     Attributes:
-        messages: how many wait.
-        capacity: how many can.
-        bytes_used: of the message memory, what messages, loans and views take, with their headers.
-        size: bytes of the message memory.
-        dropped: messages that were overwritten before anybody took them.
-        sent: messages sent by peers that have the channel open now.
-        received: messages received by them.
+        messages: the messages that wait in the channel.
+        capacity: the maximum number of messages.
+        bytes_used: the bytes of message memory that messages, loans and views occupy, with their
+            headers.
+        size: the bytes of message memory.
+        dropped: the messages that were overwritten before a receiver took them.
+        sent: the messages that the present peers have sent.
+        received: the messages that the present peers have received.
     """
 
     messages: int
@@ -36,20 +36,21 @@ class ChannelStats:
     received: int
 
 
+@final
 @public("ipckit.channel")
 @dataclass(frozen=True, slots=True)
 class ChannelPeer:
-    """One who has a channel open.
+    """An open handle of a channel, in any process; `Channel.peers` lists them.
 
     Attributes:
-        pid: the process, as its own pid namespace counts.
-        sender: whether it has sent.
-        receiver: whether it has received.
-        creator: whether it made the channel.
-        since: when it opened the channel, in seconds since the epoch.
-        sent: messages that it sent.
-        received: messages that it received.
-        self: whether it is the handle that was asked.
+        pid: the process, as numbered in its own pid namespace.
+        sender: whether the peer has sent a message.
+        receiver: whether the peer has received a message.
+        creator: whether the peer created the channel.
+        since: when the peer opened the channel, in seconds since the epoch.
+        sent: the messages that the peer has sent.
+        received: the messages that the peer has received.
+        self: whether the peer is the handle whose `peers` was called.
     """
 
     pid: int
@@ -63,12 +64,12 @@ class ChannelPeer:
 
 
 def peer_of(row: tuple[int, int, int, int, int, int, int, int]) -> ChannelPeer:
-    """A peer from the channel's table."""
+    """Return the peer that a row of the channel's table of peers describes."""
     pid, token, roles, creator, since, sent, received, own = row
     return ChannelPeer(
         pid=processes.pid_of(token) or pid,
-        sender=bool(roles & SENDER),
-        receiver=bool(roles & RECEIVER),
+        sender=bool(roles & native.ROLE_SENDER),
+        receiver=bool(roles & native.ROLE_RECEIVER),
         creator=bool(creator),
         since=since,
         sent=sent,

@@ -1,199 +1,81 @@
-"""The memory of a channel: a file under /dev/shm, or a memfd, and the header in it."""
+"""The file of a channel: /dev/shm/ipckit.NAME, or a memfd."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import inspect
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-import ipckit._native as native
-from ipckit._core.arguments import int_argument
+from ipckit._channel.memory import format_memory
+from ipckit._channel.names import PREFIX, describe, name_of_path, path_of
+from ipckit._channel.results import errno_error
 from ipckit._core.descriptors import Descriptor, checked_fd, identity, name_descriptors
 from ipckit._core.fd_access import check_access, check_seal
 from ipckit._core.files import LEASED, SHM, no_proc, open_file, path_of_fd, proc_missing, shm_error
-from ipckit._payload.codecs import CtypesCodec, Msgpack, StructCodec
-from ipckit._payload.meaning import ctypes_fields
-from ipckit._shm.mapping import READ_WRITE, SHARED, allocate, map_file, populate
 from ipckit._shm.memfd import Seal, new_memfd
-from ipckit.errors import (
-    AlreadyExists,
-    Corrupt,
-    InvalidArgument,
-    IpcError,
-    LayoutMismatch,
-    NotFound,
-    from_errno,
-)
-from ipckit.keys import Name
+from ipckit.errors import AlreadyExists, Corrupt, InvalidArgument, IpcError, NotFound, from_errno
 
 if TYPE_CHECKING:
+    from ipckit._channel.shape import Shape
     from ipckit._core.trust import Trust
     from ipckit._payload.codecs import Codec
+    from ipckit.keys import Name
 
-_PREFIX: Final = "ipckit."
-_FULL: Final = (
-    "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
-    "Memory in Kubernetes; Channel.anonymous does not count there"
-)
-_INSTEAD: Final = "Channel.anonymous needs none"
-# What open(2) says of O_TMPFILE where the file system, or the kernel, does not know it.
+_INSTEAD: Final = "Channel.anonymous does not need it"
+# The errors of open(2) if the file system or the kernel does not support O_TMPFILE.
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-_UNIT: Final = 32
-_HEADER: Final = 16
-_LARGE: Final = 1024
-_LARGE_HEADER: Final = 64
-_CAPACITY_MAX: Final = 2**23 - 1
-_SIZE_MAX: Final = 2**40 - 1
-DEFAULT_SIZE: Final = 1 << 24
-_POPULATE_MOST: Final = 1 << 26  # what an opener may never look at is not worth more time than this
 
 
-class Shape(NamedTuple):
-    """How a channel's memory is divided.
-
-    Attributes:
-        capacity: messages.
-        item_size: bytes of every message, or 0 where they differ.
-        longest: bytes of a message at most.
-        total: bytes of the memory.
-    """
-
-    capacity: int
-    item_size: int
-    longest: int
-    total: int
+# -- create ----------------------------------------------------------------------------------------
 
 
-def _units(length: int) -> int:
-    if length < _LARGE:
-        return -(-(_HEADER + length) // _UNIT)
-    return -(-(_LARGE_HEADER + length) // (2 * _UNIT)) * 2
-
-
-def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
-    """How much memory a channel takes.
+def create_file(
+    name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool
+) -> Descriptor:
+    """Create the file of a named channel, which appears under its name complete.
 
     Raises:
-        TypeError: `capacity` or `size` is not an integer.
-        InvalidArgument: one is out of range, or two messages do not fit.
+        AlreadyExists: there is a channel of that name.
+        LimitReached: /dev/shm is full, or RLIMIT_NOFILE is reached.
+        NotFound: there is no /dev/shm.
     """
-    for name, value, most in (("capacity", capacity, _CAPACITY_MAX), ("size", size, _SIZE_MAX)):
-        if value is None and name == "size":
-            continue
-        if not 1 <= int_argument(name, value) <= most:
-            message = f"{name} is {value}; it takes 1 to {most}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-    capacity = int_argument("capacity", capacity)
-    size = None if size is None else int_argument("size", size)
-    item = codec.size or 0
-    if size is None and item:
-        units, longest = capacity * (_units(item) + 2) + _units(item), item
-    else:
-        wanted = DEFAULT_SIZE if size is None else size
-        # Room for the headers on top, so that the size is what messages may take.
-        units, longest = -(-wanted // _UNIT) + 2 * capacity, wanted // 2
-    if item > longest:
-        message = f"size is {size}; two messages of {item:,} bytes must fit"
-        raise InvalidArgument(message, errno=errno.EINVAL)
-    total = native.CHANNEL_ARENA_START + (units + 64) * _UNIT
-    return Shape(capacity, item, item or longest, total)
-
-
-def describe(name: Name | None) -> str:
-    """A channel's name, for messages."""
-    return "anonymous channel" if name is None else f"channel {name[1:]}"
-
-
-def path_of(name: Name) -> str:
-    """The file of a named channel."""
-    return f"{SHM}/{_PREFIX}{name[1:]}"
-
-
-def name_of_path(path: str) -> Name | None:
-    """The name of a channel whose file is, or was, at a path; None where it has none."""
-    prefix = path_of(Name("-"))[:-1]
-    if not path.startswith(prefix) or path.endswith(" (deleted)"):
-        return None
-    return Name(path.removeprefix(prefix))
-
-
-def checked_name(name: str) -> Name:
-    """A channel's name.
-
-    Raises:
-        InvalidArgument: it can't be one.
-    """
-    wanted = Name(name)
-    most = 255 - len(_PREFIX)
-    if len(os.fsencode(wanted)) - 1 > most:
-        message = f"a channel's name is at most {most} bytes"
-        raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="open")
-    return wanted
-
-
-def fingerprint_of(codec: Codec[Any]) -> int:
-    """The payload type in 64 bits; never 0."""
-    digest = hashlib.blake2b(f"{codec.fingerprint}/{codec.size}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") or 1
-
-
-def text_of(codec: Codec[Any]) -> str:
-    """The payload type for people: a struct's C declaration, else its name and fields."""
-    kind: Any = codec.accepts
-    if isinstance(codec, StructCodec):
-        return " ".join(kind.c_declaration().split())
-    if isinstance(codec, CtypesCodec):
-        fields = ", ".join(f"{name}: {hint.__name__}" for name, hint, *_ in ctypes_fields(kind))
-        return f"{codec.name}({fields}) of {codec.size} bytes"
-    if isinstance(codec, Msgpack):
-        hints: dict[str, Any] = {}
-        for base in reversed(kind.__mro__):
-            hints.update(inspect.get_annotations(base))
-        fields = ", ".join(f"{name}: {_plain(hints[name])}" for name in kind.__struct_fields__)
-        return f"{codec.name}({fields}) as MessagePack"
-    return f"{codec.name}" + (f" of {codec.size} bytes" if codec.size else "")
-
-
-def _plain(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint)
-
-
-def format_memory(
-    fd: int, shape: Shape, codec: Codec[Any], *, overwrite: bool, target: str
-) -> None:
-    """Give a new file its bytes and its header.
-
-    Raises:
-        LimitReached: there is no room for it.
-    """
-    allocate(fd, shape.total, target, _FULL)
-    mapping = map_file(fd, shape.total, READ_WRITE, SHARED, target)
+    target = describe(name)
+    created, hidden = _hidden_file(name)
     try:
-        native.channel_format(
-            mapping,
-            shape.capacity,
-            shape.item_size,
-            shape.longest,
-            fingerprint_of(codec),
-            int(overwrite),
-            os.urandom(16),
-            text_of(codec)
-            .encode("utf-8", "replace")[: native.CHANNEL_TYPE_SIZE - 1]
-            .decode("utf-8", "ignore"),
-        )
+        os.fchmod(created.number, mode)
+        format_memory(created.number, shape, codec, overwrite=overwrite, target=target)
+        _link(created.number, hidden, path_of(name))
+    except FileExistsError:
+        created.close()
+        message = "the channel already exists"
+        hint = f'open it with Channel.open("{name[1:]}", …), or use open_or_create'
+        raise AlreadyExists(
+            message, errno=errno.EEXIST, op="link", target=target, hint=hint
+        ) from None
+    except BaseException as exc:
+        created.close()
+        if isinstance(exc, OSError) and not isinstance(exc, IpcError):
+            raise _link_error(exc.errno or errno.EIO, target) from None
+        raise
     finally:
-        mapping.close()
+        if hidden is not None:
+            with suppress(OSError):
+                os.unlink(hidden)  # noqa: PTH108 - a path as text, as for the other calls
+    return _opened_by_name(created, name)
 
 
-def _new_file(name: Name) -> tuple[Descriptor, str | None]:
-    """A new file in /dev/shm that no process can find, and its path if it has one."""
+def _hidden_file(name: Name) -> tuple[Descriptor, str | None]:
+    """Create a file in /dev/shm without a name, or with a random one.
+
+    Returns:
+        The file, and its path if it has a name.
+    """
     target = describe(name)
     try:
-        # Without a name at first: nobody ever sees half a channel, nor is one left by a crash.
+        # Without a name at first. So no process sees an incomplete channel, and a crash leaves
+        # no file behind.
         fd = os.open(SHM, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         code = exc.errno or errno.EIO
@@ -201,8 +83,8 @@ def _new_file(name: Name) -> tuple[Descriptor, str | None]:
         return Descriptor(fd), None
     error = shm_error(code, op="open", target=target, creating=True, instead=_INSTEAD)
     if error is None and code in _NO_TMPFILE:
-        # Some file systems can't make a file without a name: this one gets a random name first.
-        path = f"{SHM}/.{_PREFIX}{os.urandom(8).hex()}"
+        # The file system can't create a file without a name, so it gets a random one first.
+        path = f"{SHM}/.{PREFIX}{os.urandom(8).hex()}"
         try:
             return Descriptor(open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)), path
         except OSError as exc:
@@ -211,51 +93,17 @@ def _new_file(name: Name) -> tuple[Descriptor, str | None]:
 
 
 def _link(fd: int, hidden: str | None, path: str) -> None:
-    """Give a file its name, which no other file may have."""
+    """Link a file to its path, which must not exist."""
     if hidden is not None:
         os.link(hidden, path, follow_symlinks=False)
         return
     directory = Descriptor(os.open(SHM, os.O_PATH | os.O_CLOEXEC))
     try:
-        # With a directory, because without one Python calls link(2), which follows no link.
+        # The directory is passed because Python calls link(2) without it, which does not follow
+        # the symbolic link in /proc; with it, Python calls linkat(2).
         os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=directory.number, follow_symlinks=True)
     finally:
         directory.close()
-
-
-def make_file(
-    name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool
-) -> Descriptor:
-    """A new named channel's file, which appears under its name complete.
-
-    Raises:
-        AlreadyExists: there is a channel of that name.
-        LimitReached: /dev/shm has no room, or RLIMIT_NOFILE is used up.
-        NotFound: there is no /dev/shm.
-    """
-    target = describe(name)
-    made, hidden = _new_file(name)
-    try:
-        os.fchmod(made.number, mode)
-        format_memory(made.number, shape, codec, overwrite=overwrite, target=target)
-        _link(made.number, hidden, path_of(name))
-    except FileExistsError:
-        made.close()
-        message = "the channel exists already"
-        hint = f'find it with Channel.open("{name[1:]}", …), or use open_or_create'
-        raise AlreadyExists(
-            message, errno=errno.EEXIST, op="link", target=target, hint=hint
-        ) from None
-    except BaseException as exc:
-        made.close()
-        if isinstance(exc, OSError) and not isinstance(exc, IpcError):
-            raise _link_error(exc.errno or errno.EIO, target) from None
-        raise
-    finally:
-        if hidden is not None:
-            with suppress(OSError):
-                os.unlink(hidden)  # noqa: PTH108 - a name, as the other calls take
-    return _by_name(made, name)
 
 
 def _link_error(code: int, target: str) -> IpcError:
@@ -265,47 +113,54 @@ def _link_error(code: int, target: str) -> IpcError:
     return error or name_descriptors(from_errno(code, op="link", target=target))
 
 
-def _by_name(made: Descriptor, name: Name) -> Descriptor:
-    """The file, opened by the name that it got: only by such does /proc show it."""
+def _opened_by_name(created: Descriptor, name: Name) -> Descriptor:
+    """Return the file opened by its new name, because /proc shows the path it was opened by.
+
+    `created` is closed then. If the file can't be opened by its name, `created` is returned.
+    """
     try:
         found = Descriptor(open_file(path_of(name), os.O_RDWR | os.O_NOFOLLOW))
     except OSError:
-        return made  # the mode does not allow it, or the name is gone already
-    same = identity(made.number) == identity(found.number)
-    wrong, right = (made, found) if same else (found, made)
+        return created  # the mode does not allow it, or another process unlinked the name
+    same = identity(created.number) == identity(found.number)
+    wrong, right = (created, found) if same else (found, created)
     wrong.close()
     return right
 
 
-def make_anonymous(shape: Shape, codec: Codec[Any], *, overwrite: bool) -> Descriptor:
-    """A new anonymous channel's memfd, sealed against being cut."""
-    made = Descriptor(new_memfd("ipckit-channel"))
+def create_memfd(shape: Shape, codec: Codec[Any], *, overwrite: bool) -> Descriptor:
+    """Create the memfd of an anonymous channel, sealed so that no process can truncate it."""
+    created = Descriptor(new_memfd("ipckit-channel"))
     try:
-        format_memory(made.number, shape, codec, overwrite=overwrite, target=describe(None))
+        format_memory(created.number, shape, codec, overwrite=overwrite, target=describe(None))
         seals = int(Seal.SHRINK | Seal.GROW | Seal.SEAL)
-        fcntl.fcntl(made.number, fcntl.F_ADD_SEALS, seals)
+        fcntl.fcntl(created.number, fcntl.F_ADD_SEALS, seals)
     except BaseException:
-        made.close()
+        created.close()
         raise
-    return made
+    return created
 
 
-def find_file(name: Name, trust: Trust) -> Descriptor:
-    """The file of a named channel.
+# -- open ------------------------------------------------------------------------------------------
+
+
+def open_named_file(name: Name, trust: Trust) -> Descriptor:
+    """Open the file of a named channel.
 
     Args:
         name: the channel's name.
-        trust: whose channels are accepted.
+        trust: the users whose channels are accepted.
 
     Raises:
-        NotFound: there is none.
-        AccessDenied: its mode forbids it, or it is not to be trusted.
-        WouldBlock: another process holds a lease on it for seconds.
-        Corrupt: what has that name is no channel.
+        NotFound: there is no channel of that name.
+        AccessDenied: the file's mode forbids it, or the file belongs to a user who is not trusted.
+        WouldBlock: another process holds a lease on the file for seconds.
+        Corrupt: the path is not a regular file.
     """
     target = describe(name)
+    path = path_of(name)
     try:
-        found = Descriptor(open_file(path_of(name), os.O_RDWR | os.O_NOFOLLOW))
+        found = Descriptor(open_file(path, os.O_RDWR | os.O_NOFOLLOW))
     except OSError as exc:
         code = exc.errno or errno.EIO
     else:
@@ -319,23 +174,23 @@ def find_file(name: Name, trust: Trust) -> Descriptor:
     if error is not None:
         raise error
     if code == errno.ENOENT:
-        hint = f'make it with Channel.create("{name[1:]}", …)'
+        hint = f'create it with Channel.create("{name[1:]}", …)'
         raise NotFound("no such channel", errno=code, op="open", target=target, hint=hint)
     if code in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-        raise Corrupt("what has that name is no channel", errno=code, op="open", target=target)
+        raise Corrupt(f"{path} is not a channel", errno=code, op="open", target=target)
     message = LEASED if code == errno.EAGAIN else ""
-    hint = "a channel takes the right to read and to write" if code == errno.EACCES else ""
+    hint = "a channel needs permission to read and to write" if code == errno.EACCES else ""
     raise name_descriptors(from_errno(code, op="open", target=target, message=message, hint=hint))
 
 
-def check_lent(fd: int) -> Name | None:
-    """Check a descriptor that came from elsewhere; the name that finds its channel, if one does.
+def check_passed_fd(fd: int) -> Name | None:
+    """Check a descriptor that the caller passed, and return the name of its channel, if any.
 
     Raises:
-        TypeError: it is not an integer.
-        InvalidArgument: it is not open, is open on something else than a file, gives no right to
-            the memory (O_PATH), or is a memfd that can be cut.
-        AccessDenied: it was not opened to read and to write.
+        TypeError: `fd` is not an integer.
+        InvalidArgument: `fd` is not open, is not a regular file, gives no access to the memory
+            (O_PATH), or is a memfd that can be truncated.
+        AccessDenied: `fd` was not opened for both reading and writing.
     """
     target = f"the channel of descriptor {checked_fd(fd)}"
     check_access(fd, write=True, target=target)
@@ -343,14 +198,15 @@ def check_lent(fd: int) -> Name | None:
     return name_of_path(path_of_fd(fd))
 
 
-def duplicate_file(fd: int) -> Descriptor:
-    """The file of a descriptor with a file description of its own, by which the kernel keeps locks.
+def reopen_file(fd: int) -> Descriptor:
+    """Open the file of a descriptor again, with a separate open file description.
 
-    This gives no right that `fd` does not have, and does not wait for a lease on the file.
+    The kernel keeps the locks of a peer by the open file description. Opening it again gives no
+    permission that `fd` does not have, and does not wait for a lease on the file.
 
     Raises:
         InvalidArgument: another process holds a lease on the file.
-        IpcError: /proc is not mounted, or RLIMIT_NOFILE is used up.
+        IpcError: /proc is not mounted, or RLIMIT_NOFILE is reached.
     """
     target = f"the channel of descriptor {fd}"
     try:
@@ -359,14 +215,14 @@ def duplicate_file(fd: int) -> Descriptor:
         message = "another process holds a lease on the file"
         raise InvalidArgument(message, errno=exc.errno or 0, op="open", target=target) from None
     except OSError as exc:
-        code = exc.errno or errno.EIO
-    if code == errno.ENOENT and proc_missing():
-        raise no_proc(op="open", target=target)
-    raise name_descriptors(from_errno(code, op="open", target=target))
+        raise errno_error(exc.errno or errno.EIO, "open", target) from None
+
+
+# -- unlink ----------------------------------------------------------------------------------------
 
 
 def is_file(name: Name, file: tuple[int, int]) -> bool:
-    """Whether a name still leads to a file; also where that can't be known."""
+    """Return whether a name leads to the file of that device and inode; True if unknown."""
     try:
         found = os.lstat(path_of(name))
     except OSError:
@@ -375,51 +231,15 @@ def is_file(name: Name, file: tuple[int, int]) -> bool:
 
 
 def unlink_file(name: Name) -> None:
-    """Take a channel's name away.
+    """Remove a channel's name.
 
     Raises:
-        NotFound: it has none any more.
-        AccessDenied: it is somebody else's.
+        NotFound: there is no channel of that name.
+        AccessDenied: the file belongs to another user.
     """
     try:
-        os.unlink(path_of(name))  # noqa: PTH108 - a name, as the other calls take
+        os.unlink(path_of(name))  # noqa: PTH108 - a path as text, as for the other calls
     except OSError as exc:
         code = exc.errno or errno.EIO
         message = "no such channel" if code == errno.ENOENT else ""
         raise from_errno(code, op="unlink", target=describe(name), message=message) from None
-
-
-def map_channel(fd: int, codec: Codec[Any], target: str) -> native.Mapping:
-    """A channel's memory, after a look at whether it is one, and of this type.
-
-    Raises:
-        Corrupt: it is none, or of another version.
-        LayoutMismatch: its messages are of another type; the message has both.
-    """
-    size = os.fstat(fd).st_size
-    if size < native.CHANNEL_ARENA_START:
-        message = f"the file has {size:,} bytes, and no channel is so small"
-        raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
-    mapping = map_file(fd, size, READ_WRITE, SHARED, target)
-    try:
-        _check_type(mapping, codec, target)
-        if size <= _POPULATE_MOST:
-            populate(mapping)
-    except BaseException:
-        mapping.close()
-        raise
-    return mapping
-
-
-def _check_type(mapping: native.Mapping, codec: Codec[Any], target: str) -> None:
-    found, text = native.channel_type(mapping)
-    if found is None:
-        message = "the file holds no channel of this version"
-        raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
-    if found == fingerprint_of(codec):
-        return
-    wanted = text_of(codec)
-    message = f"the channel's messages are {text}, and {wanted} is wanted"
-    if text == wanted[: len(text)]:
-        message += "; they look alike, and differ in bytes or in what the bytes mean"
-    raise LayoutMismatch(message, errno=errno.EBADMSG, op="open", target=target)

@@ -1,18 +1,13 @@
-"""Messages in place: a loan that a sender fills, and a view that a receiver reads."""
+"""Messages in the channel's memory: a `Loan` to write and send, and a `View` to read."""
 
 from __future__ import annotations
 
 import errno
-import math
-from functools import cached_property
-from operator import index
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, final
 
 import ipckit._native as native
-from ipckit._channel.results import undecodable
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
-from ipckit._payload.codecs import ArrayCodec, StructCodec
 from ipckit.errors import ClosedHandle, InvalidArgument
 
 if TYPE_CHECKING:
@@ -21,116 +16,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Buffer
 
-    from ipckit._payload.codecs import Codec
-    from ipckit._payload.structs import Struct
-
-    Shape = int | tuple[int, ...]
-
-
-class Layout:
-    """What the bytes of a message are, for who reads and writes them in place.
-
-    Args:
-        codec: the channel's.
-
-    Attributes:
-        struct: the Struct that each message is, or None.
-        has_dtype: whether messages are structs or arrays.
-        size: bytes of every message, or 0 where they differ.
-        text: the payload type, for messages.
-    """
-
-    def __init__(self, codec: Codec[Any]) -> None:
-        accepts: Any = codec.accepts
-        self.struct: type[Struct] | None = accepts if isinstance(codec, StructCodec) else None
-        self._codec = codec
-        self._array = codec.dtype if isinstance(codec, ArrayCodec) else None
-        self.has_dtype = self.struct is not None or self._array is not None
-        self.size = codec.size or 0
-        self.text = codec.name
-
-    @cached_property
-    def dtype(self) -> np.dtype[Any]:
-        """The elements of the arrays over a message: bytes where the type has no other."""
-        if self.struct is not None:
-            return self.struct.dtype
-        return np.dtype(np.uint8) if self._array is None else self._array
-
-    def record(self, row: npt.NDArray[Any]) -> Any:
-        """One element of an array of messages, as `send` takes it."""
-        if self.struct is None:
-            return row
-        return self.struct.from_bytes(row.tobytes())
-
-    def decode(self, memory: Any, target: str) -> Any:
-        """The message in some memory: a Struct in place, else a value of its own."""
-        if self.struct is not None:
-            return self.struct.from_buffer(memory, 0)
-        raw = bytes(memory)
-        try:
-            return self._codec.decode(raw)
-        except BaseException as exc:
-            error = undecodable(exc, raw, target)
-            if error is exc:
-                raise
-            raise error from exc
-
-    @property
-    def plain_unit(self) -> int:
-        """`unit` where that is known without numpy, else 0."""
-        if self.struct is not None:
-            return 0
-        return 1 if self._array is None else self.unit
-
-    @cached_property
-    def unit(self) -> int:
-        """Bytes of one element of an array."""
-        return self.dtype.base.itemsize
-
-    def dimensions(self, shape: Shape) -> tuple[int, ...]:
-        """The dimensions of an array to be lent.
-
-        Raises:
-            InvalidArgument: one is below 0.
-        """
-        found = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
-        if any(each < 0 for each in found):
-            message = f"shape is {shape}; it takes 0 or more in each dimension"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        return found
-
-    def bytes_for(self, shape: Shape | None) -> int:
-        """The bytes of an array to be lent.
-
-        Raises:
-            InvalidArgument: none was given where messages differ, or another than they all have, or
-                a dimension is below 0.
-        """
-        if shape is None and self.size:
-            return self.size
-        if shape is None:
-            message = "the type has no fixed size; say how many bytes, or which shape"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        nbytes = math.prod(self.dimensions(shape)) * self.unit
-        if self.size and nbytes != self.size:
-            message = f"every message has {self.size} bytes, and the shape {shape} {nbytes}"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        return nbytes
-
-    def shape_of(self, nbytes: int) -> tuple[int, ...]:
-        """The shape of the array over a message of so many bytes."""
-        return self.dtype.shape or (nbytes // self.unit,)
-
-
-def _over() -> ClosedHandle:
-    message = "the message was sent, cancelled or released"
-    return ClosedHandle(message, errno=errno.EBADF)
+    from ipckit._channel.layout import Layout
 
 
 class _InPlace(native.LeaseHolder):
-    """The memory of one message."""
+    """A message in the channel's memory."""
 
-    _shape: tuple[int, ...] | None = None  # where it was lent with one
+    _shape: tuple[int, ...] | None = None  # the shape that the caller of `loan` asked for
 
     @property
     def _layout(self) -> Layout:
@@ -140,12 +32,12 @@ class _InPlace(native.LeaseHolder):
     def _memory(self) -> Any:
         lease = self._lease
         if lease is None:
-            raise _over()
+            raise _ended()
         return lease
 
     @property
     def array(self) -> npt.NDArray[Any]:
-        """A numpy array over the message itself; each time a new one, over the same memory.
+        """A numpy array over the message. Each access creates another array over the same memory.
 
         Raises:
             ClosedHandle: the message was sent, cancelled or released.
@@ -158,7 +50,7 @@ class _InPlace(native.LeaseHolder):
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the message has.
+        """The bytes of the message.
 
         Raises:
             ClosedHandle: the message was sent, cancelled or released.
@@ -184,21 +76,30 @@ class _InPlace(native.LeaseHolder):
         self._drop()
 
 
+@final
 @public("ipckit.channel")
 class Loan(_InPlace):
-    """Room in the channel for one message, to be written in place and then sent.
+    """Memory in the channel for one message: write the message, then call `send`.
 
-    ``with channel.loan(nbytes) as slot:`` gives one. Leaving the block without `send` gives the
-    room back, and nobody ever sees what was written.
+    `Channel.loan` returns a loan. If its ``with`` block ends without `send`, the loan is cancelled:
+    the memory is freed, and no receiver sees what was written.
+
+    >>> from ipckit import Channel
+    >>> with Channel.anonymous() as channel:
+    ...     with channel.loan(5) as slot:
+    ...         slot.buf[:] = b"hello"
+    ...         slot.send()
+    ...     print(channel.receive())
+    b'hello'
     """
 
     @property
     def value(self) -> Any:
-        """The message as a `Struct` whose fields are written in place.
+        """The message as a `Struct`. Setting a field writes to the message.
 
         Raises:
-            TypeError: the channel's type is no Struct; use `array` or `buf`.
-            ClosedHandle: it was sent or cancelled.
+            TypeError: the channel's type is not a Struct; use `array` or `buf`.
+            ClosedHandle: the loan was sent or cancelled.
         """
         if self._layout.struct is None:
             message = "only a Struct can be written in place; use array or buf"
@@ -206,19 +107,20 @@ class Loan(_InPlace):
         return self._layout.struct.from_buffer(self._memory, 0)
 
     def write(self, data: Buffer, offset: int = 0) -> None:
-        """Copy bytes into the message; what `buf` and `array` do too, but slower.
+        """Copy bytes into the message, faster than by `buf` or `array`.
 
-        Other threads run meanwhile; and on x86-64, 8 MiB and more go past the processor's cache,
-        which they would only empty.
+        Other threads run during a large copy. On x86-64, a copy of 8 MiB or more bypasses the
+        processor's cache, which it would only evict.
 
         Args:
-            data: any bytes-like object in one piece, such as a numpy array.
-            offset: in bytes, where in the message.
+            data: a bytes-like object whose bytes are contiguous, such as a numpy array.
+            offset: where the bytes go: bytes from the beginning of the message.
 
         Raises:
-            InvalidArgument: the message has no room for that.
-            TypeError: `data` is not bytes-like, or not in one piece.
-            ClosedHandle: it was sent or cancelled, or it is the parent's, in a forked child.
+            InvalidArgument: the message has no room for the bytes.
+            TypeError: `data` is not bytes-like, or not contiguous.
+            ClosedHandle: the loan was sent or cancelled, or this process is a forked child and the
+                loan belongs to its parent.
         """
         try:
             written = self._write(data, offset)
@@ -226,51 +128,66 @@ class Loan(_InPlace):
             message = f"{exc}: the message has no room for that"
             raise InvalidArgument(message, errno=errno.EINVAL, op="write") from None
         if not written:
-            raise _over()
+            raise _ended()
 
     def send(self, *, timeout: float | None = None) -> None:
-        """Send what was written, as it lies there.
+        """Send the message without copying it.
 
-        Arrays of it that still live could change what was sent; where there are any, a copy is
-        sent instead, and their memory goes back to the channel with the last of them.
+        If an array of the loan still exists, it could change the message afterwards. Then `send`
+        sends a copy instead, and the loan's memory is freed with the last array.
 
         Args:
-            timeout: seconds to wait, where others filled the channel since it was lent.
+            timeout: seconds to wait. The loan has its memory already, but the channel can have
+                reached its capacity since. None waits without limit, 0 does not wait.
 
         Raises:
-            ClosedHandle: it was sent or cancelled before, or the channel is closed.
-            IpcError: as `Channel.send`.
+            ClosedHandle: the loan was sent or cancelled, or the channel is closed.
+            IpcError: as for `Channel.send`.
         """
-        if self._lease is None:  # no name for it: another reference would have it copied
-            raise _over()
+        # Not through a local variable: another reference to the lease looks like an array of it.
+        if self._lease is None:
+            raise _ended()
         self._send(timeout)
 
     def cancel(self) -> None:
-        """Give the room back without sending; idempotent."""
+        """Free the memory without sending the message; idempotent."""
         self._drop()
 
 
+@final
 @public("ipckit.channel")
 class View(_InPlace):
-    """One message, read where it lies.
+    """A received message, read in the channel's memory without a copy.
 
-    Its memory is the receiver's, and nobody changes it, for as long as the view or an array of it
-    lives; the channel has that much less room until then.
+    `Channel.receive_view` returns a view. The memory does not change and is not reused as long as
+    the view or an array of it exists. The channel has that much less room until then.
+
+    >>> from ipckit import Channel
+    >>> with Channel.anonymous() as channel:
+    ...     channel.send(b"hello")
+    ...     with channel.receive_view() as view:
+    ...         print(view.nbytes, view.buf[0], bytes(view))
+    5 104 b'hello'
     """
 
     @property
     def value(self) -> Any:
-        """The message as the channel's type; a `Struct` reads its fields in place.
+        """The message as a value of the channel's type. A `Struct` reads its fields in place.
 
         Raises:
-            LayoutMismatch: the bytes are no such payload, which the view still has.
-            ClosedHandle: it was released.
+            LayoutMismatch: the codec can't decode the message, which stays in the view.
+            ClosedHandle: the view was released.
         """
         return self._layout.decode(self._memory, self._channel._target)
 
     def release(self) -> None:
-        """Give the memory back to the channel, or have it given back with the last array of it."""
+        """Free the memory as soon as no array of it exists; idempotent."""
         self._drop()
 
     def __bytes__(self) -> bytes:
         return bytes(self.buf)
+
+
+def _ended() -> ClosedHandle:
+    message = "the message was sent, cancelled or released"
+    return ClosedHandle(message, errno=errno.EBADF)

@@ -1,4 +1,4 @@
-"""The options of a channel, and of a handle of one."""
+"""The keyword arguments of the methods that create or open a `Channel`."""
 
 from __future__ import annotations
 
@@ -11,45 +11,52 @@ from ipckit.errors import InvalidArgument
 PeerGonePolicy = Literal["raise", "wait"]
 
 SPIN: Final = 8000
-_SPIN_MOST: Final = 1_000_000
+_SPIN_MAX: Final = 1_000_000
 
 
-class OpenOptions(TypedDict, total=False):
-    """What `Channel.open` takes by keyword."""
+class HandleOptions(TypedDict, total=False):
+    """The keyword arguments of `Channel.from_fd`, which each of the other methods takes too."""
 
     peer_gone: PeerGonePolicy
     spin: int
+
+
+class OpenOptions(HandleOptions, total=False):
+    """The keyword arguments of `Channel.open`."""
+
     owner_uid: int | None
 
 
-class CreateOptions(TypedDict, total=False):
-    """What `Channel.create` takes by keyword."""
+class AnonymousOptions(HandleOptions, total=False):
+    """The keyword arguments of `Channel.anonymous`."""
 
     capacity: int
     size: int | None
-    mode: int
     overwrite: bool
-    peer_gone: PeerGonePolicy
-    spin: int
 
 
-class OpenOrCreateOptions(CreateOptions, total=False):
-    """What `Channel.open_or_create` takes by keyword."""
+class CreateOptions(AnonymousOptions, total=False):
+    """The keyword arguments of `Channel.create`."""
+
+    mode: int
+
+
+class OpenOrCreateOptions(CreateOptions, OpenOptions, total=False):
+    """The keyword arguments of `Channel.open_or_create`."""
 
     timeout: float | None
-    owner_uid: int | None
 
 
 def check_options(peer_gone: str, spin: int) -> None:
-    """Refuse what `peer_gone` and `spin` can't be.
+    """Check the options of a handle.
 
     Raises:
         TypeError: `spin` is not an integer.
-        InvalidArgument: one is out of range.
+        InvalidArgument: a value is out of range.
     """
     if peer_gone not in {"raise", "wait"}:
         message = f'peer_gone is {peer_gone!r}; it takes "raise" or "wait"'
         raise InvalidArgument(message, errno=errno.EINVAL)
-    if not 0 <= int_argument("spin", spin) <= _SPIN_MOST:
-        message = f"spin is {spin}; it takes 0 to {_SPIN_MOST}"
+    if not 0 <= int_argument("spin", spin) <= _SPIN_MAX:
+        message = f"spin is {spin}; it takes 0 to {_SPIN_MAX}"
         raise InvalidArgument(message, errno=errno.EINVAL)

@@ -1,4 +1,9 @@
-"""What a channel's native calls found, as errors."""
+"""The exceptions for what a channel's native calls return.
+
+`ring_error` is for the result of an operation on the ring, `errno_error` for an errno, and
+`undecodable` for an exception of a codec. The native code calls them through the methods
+`_explain_ring`, `_explain_errno` and `_undecodable` of `Channel`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.descriptors import name_descriptors
+from ipckit._core.files import no_proc, proc_missing
 from ipckit._core.handle import closed_handle
 from ipckit.errors import (
     Corrupt,
@@ -25,77 +31,109 @@ from ipckit.errors import (
 if TYPE_CHECKING:
     from ipckit.errors import IpcError
 
-_PLACES: Final = "256 processes have used the channel and are alive, and it has no more places"
+# The errno of a result that has one; any other result means that the memory is corrupt.
+_ERRNO: Final = {native.RING_NO_PLACE: errno.EUSERS}
 
 
 def ring_error(
     result: int, op: str, target: str, timeout: float | None, *, longest: int, holder: int
 ) -> IpcError:
-    """The error for what an operation on a ring gave.
+    """Return the exception for the result of an operation on the ring.
 
     Args:
-        result: what it gave; OK stands for a timeout that is none.
+        result: the result. RING_OK means that the timeout is invalid and nothing was tried.
         op: the method that was called.
-        target: the channel, for the message.
-        timeout: what the caller said.
-        longest: bytes that a message may have.
-        holder: the process that has the lock that the call needs; 0 if it is not known.
+        target: the channel.
+        timeout: the method's argument.
+        longest: the bytes that a message can have.
+        holder: the process that holds the lock that the call needs; 0 if it is unknown.
     """
     if result == native.RING_CLOSED:
         return closed_handle(op, target)
     if result == native.RING_OK:
-        checked_timeout(timeout)
-        message = f"timeout is {timeout!r}; it takes seconds, or None to wait for ever"
+        checked_timeout(timeout)  # raises the usual error for the values that Python rejects too
+        message = f"timeout is {timeout!r}; it takes seconds, or None to wait forever"
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=target)
     if result == native.RING_TOO_LONG:
-        message = f"a message may have {longest:,} bytes at most"
-        hint = "create the channel with a larger size; a message may take half of it"
+        message = f"the message is longer than {longest:,} bytes, the limit of this channel"
+        hint = "create the channel with a larger size; one message can use half of it"
         return MessageTooLong(message, errno=errno.EMSGSIZE, op=op, target=target, hint=hint)
     if result == native.RING_BUSY:
-        return _lock_taken(op, target, timeout, holder)
-    if result == native.RING_NO_PLACE:
-        return LimitReached(_PLACES, errno=errno.EUSERS, op=op, target=target)
-    return _waited(result, op, target, timeout)
+        return _lock_held(op, target, timeout, holder)
+    if result in {native.RING_EMPTY, native.RING_FULL, native.RING_TIMEOUT, native.RING_GONE}:
+        return _not_ready(result, op, target, timeout)
+    return errno_error(_ERRNO.get(result, errno.EUCLEAN), op, target)
 
 
-def _lock_taken(op: str, target: str, timeout: float | None, holder: int) -> IpcError:
-    """The error of a call that needed a lock that another process kept."""
+def _lock_held(op: str, target: str, timeout: float | None, holder: int) -> IpcError:
+    """Return the exception for a call that needed a lock that another process holds."""
     process = f"process {holder}" if holder else "another process"
-    hint = "a process that is stopped in the middle of a call keeps it until it continues (SIGCONT)"
+    hint = "a process that was stopped inside a call holds the lock until it continues (SIGCONT)"
     if timeout == 0:
-        message = f"{process} has the channel's lock"
+        message = f"{process} holds the channel's lock"
         return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
-    message = f"{process} had the channel's lock for {timeout} s"
+    message = f"{process} held the channel's lock for {timeout} s"
     return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
 
 
+def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcError:
+    """Return the exception for a call that found the channel empty, or full."""
+    receiving = op.startswith("receive")
+    if result == native.RING_TIMEOUT:
+        message = f"the channel was full for {timeout} s"
+        if receiving:
+            message = f"no message came within {timeout} s"
+        return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)
+    if result == native.RING_GONE:
+        message = "the channel is full, and the last receiver is gone"
+        if receiving:
+            message = "the channel is empty, and the last sender is gone"
+        hint = 'with peer_gone="wait", the call waits for a new peer'
+        return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
+    message = "no message waits" if receiving else "the channel is full"
+    return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
+
+
+def buffer_too_small(length: int, room: int, target: str) -> IpcError:
+    """Return the exception for a message of `length` bytes and a buffer of `room` bytes."""
+    message = f"the next message has {length:,} bytes, and the buffer has {room:,}"
+    hint = "the message is still in the channel; receive it with a larger buffer"
+    return MessageTooLong(
+        message, errno=errno.EMSGSIZE, op="receive_into", target=target, hint=hint
+    )
+
+
 def errno_error(code: int, op: str, target: str) -> IpcError:
-    """The error for an errno of taking a place among the peers, or of making a descriptor."""
+    """Return the exception for an errno of becoming a peer, or of opening a descriptor."""
     if code == errno.EUSERS:
-        return LimitReached(_PLACES, errno=code, op=op, target=target)
+        message = f"the channel has the maximum of {native.CHANNEL_PEERS} live peers"
+        return LimitReached(message, errno=code, op=op, target=target)
     if code == errno.EAGAIN:
-        message = "no thread can be started for the descriptor; see RLIMIT_NPROC and pids.max"
+        message = "can't start the descriptor's thread; see RLIMIT_NPROC and pids.max"
         return LimitReached(message, errno=code, op=op, target=target)
     if code == errno.EUCLEAN:
-        message = "the channel's file was cut short, or holds no channel of this version"
+        message = "the channel's memory was overwritten or truncated, or is of another version"
         return Corrupt(message, errno=code, op=op, target=target)
-    if code == errno.ENOENT:
-        message = "/proc is not mounted, and a channel is opened through /proc/self/fd"
-        return from_errno(code, op=op, target=target, message=message)
+    if code == errno.ENOENT and proc_missing():  # the memory is opened through /proc/self/fd
+        return no_proc(op=op, target=target)
     return name_descriptors(from_errno(code, op=op, target=target))
 
 
 def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
-    """What to raise for what a codec raised, with the message's bytes as its ``raw``.
+    """Return the exception to raise for an exception of a codec.
 
-    A codec's own exception becomes the cause of a LayoutMismatch. MemoryError, and what is no
-    Exception, such as KeyboardInterrupt, stay what they are.
+    It is a LayoutMismatch, whose cause is `exc`. A MemoryError, and an exception that is no
+    `Exception`, such as KeyboardInterrupt, is returned itself. Each gets the attribute ``raw``.
+
+    Args:
+        exc: the exception that the codec raised.
+        raw: the bytes of the message. It was taken from the channel, so they must not be lost.
+        target: the channel.
     """
     if isinstance(exc, Exception) and not isinstance(exc, (LayoutMismatch, MemoryError)):
-        error = LayoutMismatch(
-            f"{type(exc).__name__}: {exc}", errno=errno.EBADMSG, op="receive", target=target
-        )
-        error.hint = "the message is taken; its bytes are in this exception's .raw"
+        message = f"{type(exc).__name__}: {exc}"
+        hint = "the message was taken; its bytes are in the exception's attribute raw"
+        error = LayoutMismatch(message, errno=errno.EBADMSG, op="receive", target=target, hint=hint)
         error.__cause__ = exc
         exc = error
     attach(exc, "raw", raw)
@@ -103,25 +141,6 @@ def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
 
 
 def attach(exc: BaseException, name: str, value: object) -> None:
-    """Give an exception a fact, unless its class refuses attributes."""
+    """Set an attribute of an exception, unless the exception's class refuses it."""
     with suppress(Exception):
         setattr(exc, name, value)
-
-
-def _waited(result: int, op: str, target: str, timeout: float | None) -> IpcError:
-    """The error of a call that waited for the other side in vain, or met what no peer writes."""
-    sending = not op.startswith("receive")
-    if result in {native.RING_EMPTY, native.RING_FULL}:
-        message = "the channel is full" if sending else "no message waits"
-        return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
-    if result == native.RING_TIMEOUT:
-        full = f"the channel was full for {timeout} s"
-        message = full if sending else f"no message came within {timeout} s"
-        return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)
-    if result == native.RING_GONE:
-        full = "it is full, and the last receiver is gone"
-        message = full if sending else "it is empty, and the last sender is gone"
-        hint = 'peer_gone="wait" waits for somebody new'
-        return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
-    message = "the shared memory was overwritten, or its file was cut short"
-    return Corrupt(message, errno=errno.EUCLEAN, op=op, target=target)

@@ -248,11 +248,7 @@ class Handle(metaclass=FactoryMade):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open("pickle")
-        return (_reopen, (type(self), *self._reopen_args()))
-
-
-def _reopen(cls: type[Handle], *args: Any) -> Handle:
-    return cls._reopen(*args)
+        return (type(self)._reopen, self._reopen_args())  # noqa: SLF001 - its own
 
 
 def closed_handle(op: str, target: str) -> ClosedHandle:

@@ -1,4 +1,4 @@
-"""`open_or_create`: find an object, or make it, while other processes make and remove it too."""
+"""The loop of every `open_or_create`, which other processes may run at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 H = TypeVar("H")
 
-# The default of every `open_or_create`: seconds.
+# The default timeout of every `open_or_create`, in seconds.
 PATIENCE: Final = 1.0
 
 
@@ -28,21 +28,25 @@ def find_or_make(
     target: str,
     removed: str = "unlinked",
 ) -> H:
-    """Make an object, or find the one that is there.
+    """Create an object, or open the existing one.
 
     Args:
-        make: makes it, or raises AlreadyExists. Removed, or None as its result, says that another
-            process removed the object meanwhile. NotFound is an error: there is no place for it.
-        find: finds it, or raises NotFound or Removed.
-        deadline: when to give up. Both are tried twice at least.
+        make: creates it, or raises AlreadyExists. Removed, or the result None, means that another
+            process removed the new object. NotFound is passed on: a directory is missing.
+        find: opens it, or raises NotFound or Removed.
+        deadline: when to give up. Both functions are called at least twice.
         op: the system call, for the error.
         target: the object, for the error.
-        removed: what others do to it, for the error.
+        removed: the verb for the removal, for the error.
+
+    Returns:
+        The result of `make` or `find`.
 
     Raises:
-        Timeout: other processes made and removed it until the deadline.
+        Timeout: other processes created and removed the object until the deadline.
     """
-    # Once more after the deadline: what `find` removed, because its maker died, is to be made.
+    # Once more after the deadline: `find` may have removed an object whose creator had died, so
+    # that now the object has to be created.
     for _ in chain(deadline.looks(), (None,)):
         try:
             made = make()
@@ -54,5 +58,5 @@ def find_or_make(
             return find()
         except (NotFound, Removed):
             pass
-    message = f"it keeps being made and {removed}"
+    message = f"it keeps being created and {removed}"
     raise Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)

@@ -7,6 +7,7 @@ import keyword
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._core.public import public
 from ipckit._payload import fields
 from ipckit._payload.c_types import ArrayOf, CType, Nested, Raw, Scalar, Text
 from ipckit._payload.structs import Struct, StructType
@@ -40,6 +41,7 @@ def _asserts(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+@public("ipckit.structs")
 def c_header(struct: StructType, origin: str = "") -> str:
     """A header for C11, C++11 and later that declares a struct and those within it.
 
@@ -130,6 +132,7 @@ def _all_structs(source: str, name: str | None) -> list[Plan]:
     return made if name is None else list(dict.fromkeys(last.__plan__.inner_first()))
 
 
+@public("ipckit.structs")
 def python_source(source: str, name: str | None = None, origin: str = "") -> str:
     """Python text that declares the structs of some C text as Struct classes.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
-from ipckit._native import Field
+from ipckit._native import RECORD_SIZE_MAX, Field
 from ipckit._payload.dtypes import check_arrays
 from ipckit.errors import InvalidArgument
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ipckit._native import Record
 
-MAX_SIZE: Final = sys.maxsize // 4
+MAX_SIZE: Final = RECORD_SIZE_MAX
 
 
 class StructClass(Protocol):

@@ -1,25 +1,8 @@
-"""Struct: a C struct as a Python class.
+"""Struct classes: from the annotations of a class body, or from C text, to the fields in memory.
 
-    class Stu(Struct):               # typedef struct stu { char name[32]; int age; } STU;
-        name: Char[32]
-        age: Int
-
-    stu = Stu("amy", 20)
-    bytes(stu)                       # the 36 bytes that a C program reads
-    Stu.from_bytes(data).age         # …and writes
-
-Padding and sizes are those of the C compiler on this machine. An instance owns
-its bytes, or is a live view of memory that something else owns (`from_buffer`);
-either way it exports them through the buffer protocol, so that anything which
-takes bytes takes an instance, with nothing to encode first.
-
-Type checkers see a field declared ``Int`` as ``int``, ``Double`` as ``float``
-and ``Bool`` as ``bool``, in the constructor and as attributes. ``Char[32]`` is
-``str`` and ``Bytes[6]`` is ``bytes`` for pyright as it is, and for mypy with
-``plugins = ["ipckit.mypy_plugin"]`` (without the plugin mypy takes such a field
-for ``Any``). ``name: Annotated[str, Char[32]]`` says the same, and every checker
-understands it; use it too for a text field with a default, and for an array
-whose type matters: ``Annotated[NDArray[np.int32], Array[Int, 4]]``.
+The class statement comes to `StructType.__new__`. It asks `fields.ctype_of` for the C type of each
+annotation and a `Plan` for the offsets, and gives the class a `Field` of the extension for each
+field. Constructors, attributes and buffers are then the extension's; see native/records.
 """
 
 from __future__ import annotations
@@ -44,20 +27,21 @@ from ipckit._core.lazy_numpy import is_array, np
 from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._payload.c_types import ArrayView
-from ipckit._payload.fields import (
-    ctype_of,
-)
+from ipckit._payload.fields import ctype_of
 from ipckit._payload.plan import Endian, FieldInfo, Plan
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Mapping
+    from types import FrameType
 
     from ipckit._payload.c_types import CType
 
 T = TypeVar("T")
 
-# What `from_c` made of which text, so that a class pickled by its declaration comes back as itself.
+# The classes that `from_c` created, by its arguments. A class is pickled by its declaration, and is
+# to come back as itself.
 _FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], StructType]] = (
     weakref.WeakValueDictionary()
 )
@@ -65,11 +49,11 @@ _FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], Struc
 
 @public("ipckit.structs")
 class StructType(type):
-    """The class of `Struct` classes: what is true of the type stands here.
+    """The class of `Struct` classes. Its attributes describe the type.
 
-    So a field may be called ``size`` or ``fields``, as in C it often is:
-    ``Stu.size`` is the size of the struct, ``stu.size`` that field. A field with
-    the name of a method hides it: call ``StructType.from_bytes(Stu, data)`` then.
+    They are not attributes of instances. So a field can have the name ``size`` or ``fields``, which
+    is common in C: ``Stu.size`` is the size of the struct, and ``stu.size`` is the field. A field
+    with the name of a method hides the method; call ``StructType.from_bytes(Stu, data)`` then.
     """
 
     __plan__: Plan
@@ -86,27 +70,25 @@ class StructType(type):
     ) -> StructType:
         """Lay out the fields that the class body declares."""
         if "__slots__" in namespace:
-            message = f"{name} is a Struct: its fields are all it has, and __slots__ adds none"
+            message = f"{name} is a Struct: it can't have __slots__, because it has fields alone"
             raise TypeError(message)
-        # The frame of the class statement: its names may be a function's own.
-        names = sys._getframe(1).f_locals  # noqa: SLF001 - there is no public way
-        types = _declared(name, namespace, names)
+        types = _declared(name, namespace, sys._getframe(1))  # noqa: SLF001
         plans = (getattr(base, "__plan__", None) for base in bases)
         inherited = {id(plan) for plan in plans if plan is not None}
         if len(inherited) + bool(types) > 1:
-            message = f"{name} would have the fields of two structs: nest one as a field instead"
+            message = f"{name} would have the fields of two structs; make one of them a field"
             raise TypeError(message)
         if types:
             plan = Plan(name, types, packed=packed, endian=endian)
             namespace = namespace | _laid_out(plan, namespace)
         elif packed or endian != "native":
-            message = f"{name} declares no fields for packed and endian to act on"
+            message = f"{name} declares no fields, so packed and endian have no effect"
             raise TypeError(message)
         cls = super().__new__(mcs, name, bases, namespace | {"__slots__": ()})
         if types:
             _try_defaults(cls)
-        # Bound once: to find it on the metaclass and bind it costs as much as the call. What is
-        # no builtin is a field of that name, or the user's own.
+        # Bound once, because the lookup on the metaclass takes as long as the call itself. If it is
+        # not a builtin, it is a field of that name or a method of the user's.
         if type(cls.from_bytes) is BuiltinMethodType and hasattr(cls, "__plan__"):
             bound: Any = record_from_bytes
             type.__setattr__(cls, "from_bytes", bound.__get__(cls))
@@ -117,76 +99,140 @@ class StructType(type):
 
     @property
     def size(cls) -> int:
-        """Bytes of the struct, with its padding; C's ``sizeof``."""
+        """The bytes of the struct, with its padding: C's ``sizeof``."""
         return _plan(cls).size
 
     @property
     def alignment(cls) -> int:
-        """The multiple of bytes at which C puts such a struct; C's ``_Alignof``."""
+        """The alignment of the struct in bytes: C's ``_Alignof``."""
         return _plan(cls).alignment
 
     @property
     def fields(cls) -> tuple[FieldInfo, ...]:
-        """Name, offset, size and C type of each field, in order."""
+        """The name, offset, size and C type of each field, in order.
+
+        Example:
+            >>> from ipckit.structs import Char, Int, Struct
+            >>> class Stu(Struct):
+            ...     name: Char[32]
+            ...     age: Int
+            >>> Stu.fields[1]
+            FieldInfo(name='age', offset=32, size=4, c_type='int')
+        """
         return _plan(cls).fields
 
     @property
     def dtype(cls) -> np.dtype[Any]:
-        """The numpy dtype of the same bytes; Char[n] is ``S``, Bytes[n] is ``V``."""
+        """The numpy dtype of the same bytes. Char[n] is of kind ``S``, and Bytes[n] of ``V``."""
         return _plan(cls).dtype
 
     @property
     def fingerprint(cls) -> str:
         """16 hexadecimal digits that two programs share if they agree on the layout.
 
-        A hash of the fields' names, types, offsets, sizes and byte orders. The
-        struct's own name has no part in it, nor has the spelling of a type:
-        Int and Int32 are the same bytes.
+        It is a hash of the fields' names, types, offsets, sizes and byte orders. The name of the
+        struct has no effect, and two names of one type have the same: Int and Int32, for example.
         """
         return _plan(cls).fingerprint
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's parameters, for `inspect.signature` and `help`: the fields."""
+        layout: Layout | None = getattr(cls, "__layout__", None)
+        own: Any = cls
+        plain = own.__init__ is Record.__init__ and own.__new__ is Record.__new__
+        if layout is None or not plain:
+            raise AttributeError(name="__signature__", obj=cls)  # then `inspect` looks by itself
+        import inspect  # noqa: PLC0415 - it takes long to import
+
+        required = len(layout.fields) - len(layout.defaults)
+        defaults = [inspect.Parameter.empty] * required + list(layout.defaults)
+        try:
+            return inspect.Signature(
+                [
+                    inspect.Parameter(
+                        field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
+                    )
+                    for field, default in zip(layout.fields, defaults, strict=True)
+                ]
+            )
+        except ValueError:  # `from_c` takes names that are keywords of Python
+            raise AttributeError(name="__signature__", obj=cls) from None
+
     def c_declaration(cls) -> str:
-        """C text that declares this struct, those nested in it, and the headers they need.
+        """Declare this struct in C, with the structs nested in it and the headers they need.
+
+        Returns:
+            C text.
 
         Raises:
-            InvalidArgument: a name is not possible in C, or two structs share one.
+            InvalidArgument: a name is not valid in C, or two structs have the same name.
+
+        Example:
+            >>> from ipckit.structs import Char, Int, Struct
+            >>> class Stu(Struct):
+            ...     name: Char[32]
+            ...     age: Int
+            >>> print(Stu.c_declaration(), end="")
+            typedef struct Stu {
+                char name[32];
+                int age;
+            } Stu;
         """
         return _plan(cls).c_declaration()
 
     def zeroed(cls: type[T]) -> T:
-        """An instance of which every byte is 0."""
+        """Create an instance of which every byte is 0."""
         return cls.__new__(cls)
 
     def from_c(
         cls, declaration: str, name: str | None = None, *, endian: Endian = "native"
     ) -> type[Any]:
-        """A Struct class from C source.
+        """Create a Struct class from C source.
 
         Args:
-            declaration: C text that declares one struct or more. Comments,
-                ``#include`` lines and include guards are passed over; macros
-                without arguments are expanded. What is taken is laid out as
-                gcc does on this machine.
-            name: the typedef name or the tag of the struct to take; by default
-                the last one. The class has the typedef name, if there is one.
-            endian: the byte order of all numbers.
+            declaration: C text that declares one struct or more. Comments, ``#include`` lines and
+                include guards are ignored, and macros without arguments are expanded. The layout is
+                that of gcc on this machine.
+            name: the typedef name or the tag of the struct; by default the last struct of the text.
+                The class has the typedef name, if the struct has one.
+            endian: the byte order of all numbers: ``"native"`` (the default), ``"little"`` or
+                ``"big"``.
 
         Returns:
-            A subclass of Struct. The same text gives the same class for as long
-            as it is in use. It pickles by its declaration.
+            A subclass of Struct. The same text gives the same class while that class is in use. The
+            class is pickled by its declaration.
 
         Raises:
-            ImportError: pycparser is missing; ``pip install pycparser``.
-            InvalidArgument: the text is not C, declares no such struct, or has
-                what a Struct cannot have or `from_c` does not understand:
-                pointers, unions, bit-fields, flexible arrays, ``_Alignas``,
-                attributes other than ``packed``, macros with arguments. The
-                message names the line.
+            ImportError: pycparser is not installed; ``pip install pycparser``.
+            InvalidArgument: the text is not C, or it does not declare the struct, or the struct has
+                a part that is not supported: pointers, unions, bit-fields, flexible arrays,
+                ``_Alignas``, attributes other than ``packed``, macros with arguments. The message
+                names the line.
+            TypeError: it was called on a subclass of Struct.
+
+        Example:
+            >>> from ipckit.structs import Struct
+            >>> Stu = Struct.from_c("typedef struct { char name[32]; int age; } Stu;")
+            >>> Stu("amy", 20)
+            Stu(name='amy', age=20)
         """
         if cls is not Struct:
-            message = "from_c makes a new class: call Struct.from_c"
+            message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
-        return _from_c(declaration, name, endian)
+        return StructType._from_source(declaration, name, endian)
+
+    @staticmethod
+    @public("ipckit.structs")
+    def _from_source(declaration: str, name: str | None, endian: Endian) -> StructType:
+        """`from_c`, as a pickled class calls it."""
+        found = _FROM_C.get((declaration, name, endian))
+        return _parsed(declaration, name, endian) if found is None else found
+
+    @public("ipckit.structs")
+    def _restore(cls: type[T], data: bytes) -> T:
+        """Create a pickled instance."""
+        return record_from_bytes(cls, data)
 
 
 def _plan(cls: StructType) -> Plan:
@@ -198,28 +244,28 @@ def _plan(cls: StructType) -> Plan:
 
 
 def _annotations(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a class body annotates, before there is a class."""
-    # From Python 3.14 on the body leaves a function that gives them; 1 asks for their values.
+    """The annotations of a class body, before the class exists."""
+    # From Python 3.14 on, the namespace has a function that returns them; 1 asks for their values.
     annotate = namespace.get("__annotate_func__")
     found: Mapping[str, Any] = annotate(1) if annotate else namespace.get("__annotations__", {})
     return found
 
 
-def _declared(
-    cls_name: str, namespace: Mapping[str, Any], names: Mapping[str, object]
-) -> dict[str, CType]:
-    """The fields that a class body declares, with their types."""
-    module = sys.modules.get(namespace.get("__module__", ""))
-    scope = {**(vars(module) if module else {}), **names, **namespace}
+def _declared(cls_name: str, namespace: Mapping[str, Any], body: FrameType) -> dict[str, CType]:
+    """The fields that a class body declares, with their types.
+
+    Args:
+        cls_name: the name of the class.
+        namespace: the names of the class body.
+        body: the frame of the class statement.
+    """
     found: dict[str, CType] = {}
     for name, raw in _annotations(namespace).items():
-        annotation = raw
-        if isinstance(raw, str):
-            annotation = eval(raw, scope)  # noqa: S307 - the text of the class body itself
+        annotation = _evaluated(raw, namespace, body) if isinstance(raw, str) else raw
         if annotation is ClassVar or get_origin(annotation) is ClassVar:
             continue
         if name.startswith("__") and name.endswith("__"):
-            message = f"{cls_name}.{name}: names of that kind belong to Python"
+            message = f"{cls_name}.{name}: Python reserves such names"
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             found[name] = ctype_of(annotation)
@@ -229,8 +275,19 @@ def _declared(
     return found
 
 
+def _evaluated(annotation: str, namespace: Mapping[str, Any], body: FrameType) -> object:
+    """An annotation that `from __future__ import annotations` left as text.
+
+    `typing.get_type_hints` can't do this: it takes only types, and ``Char[32]`` is a `CType`. Only
+    the frame knows the local names of a function in which the class is defined.
+    """
+    module = sys.modules.get(namespace.get("__module__", ""))
+    scope = {**(vars(module) if module else {}), **body.f_locals, **namespace}
+    return eval(annotation, scope)  # noqa: S307 - the text of the class body itself
+
+
 def _laid_out(plan: Plan, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """What a class needs to have the fields of a plan; their defaults are in the namespace."""
+    """The attributes of a class that has the fields of a plan, with the defaults of its body."""
     fields = plan.descriptors()
     names = tuple(field.name for field in fields)
     defaults = tuple(namespace[name] for name in names if name in namespace)
@@ -246,7 +303,7 @@ def _laid_out(plan: Plan, namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _try_defaults(cls: Any) -> None:
-    """Raise at once what a wrong default would raise later."""
+    """Raise now what an invalid default would raise in each call of the constructor."""
     layout: Layout = cls.__layout__
     trial = StructType.zeroed(cls) if layout.defaults else None
     first = len(layout.fields) - len(layout.defaults)
@@ -254,8 +311,8 @@ def _try_defaults(cls: Any) -> None:
         field.__set__(trial, value)
 
 
-def _from_c(declaration: str, name: str | None, endian: Endian) -> StructType:
-    from ipckit._payload import c_parser  # noqa: PLC0415
+def _parsed(declaration: str, name: str | None, endian: Endian) -> StructType:
+    from ipckit._payload import c_parser  # noqa: PLC0415 - it takes pycparser
 
     def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
         known = _FROM_C.get((declaration, class_name, endian))
@@ -264,34 +321,28 @@ def _from_c(declaration: str, name: str | None, endian: Endian) -> StructType:
             return known
         namespace = {
             "__annotations__": dict(types),
-            "__module__": __name__,
+            "__module__": "ipckit.structs",
             "__c_source__": (declaration, class_name, endian),
         }
         made = StructType(class_name, (Struct,), namespace, packed=packed, endian=endian)
         _FROM_C[declaration, class_name, endian] = made
         return made
 
-    found = _FROM_C.get((declaration, name, endian))
-    if found is None:
-        found = c_parser.parse(declaration, name, make)
-        _FROM_C[declaration, name, endian] = found
+    found = c_parser.parse(declaration, name, make)
+    _FROM_C[declaration, name, endian] = found
     return found
 
 
 def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
     source = vars(cls).get("__c_source__")
-    return cls.__qualname__ if source is None else (_from_c, source)
+    return cls.__qualname__ if source is None else (StructType._from_source, source)  # noqa: SLF001
 
 
 copyreg.pickle(StructType, _reduce_class)
 
 
-def _restore(cls: type[T], data: bytes) -> T:
-    return record_from_bytes(cls, data)
-
-
 def _plain(value: object) -> object:
-    """A field's value as something that lives on when the record changes."""
+    """A copy of a field's value that does not change with the record."""
     if isinstance(value, Struct):
         return Struct.asdict(value)
     if is_array(value):
@@ -307,29 +358,41 @@ def _shown(value: object) -> str:
 @public("ipckit.structs")
 @dataclass_transform()
 class Struct(Record, metaclass=StructType):
-    """A C struct: subclass it, and declare its fields by annotation.
+    """A C struct. Subclass it, and declare the fields by annotations.
 
-    Values are given in order or by name; a field without a default must be
-    given. Reading and writing an attribute reads and writes the bytes. Instances
-    are equal if they are of one class and their fields are equal, whatever is in
-    the padding; they pickle by value, and are not hashable, since they change.
+    The constructor takes the values of the fields in order or by name. Reading and writing an
+    attribute reads and writes the bytes. Two instances are equal if they are of one class and
+    their fields are equal; padding does not count. They are pickled by value. They are not
+    hashable, because they can change.
 
-    A field takes what its type can hold and nothing is cut or wrapped: TypeError
-    for a wrong type or a view of read-only memory, `InvalidArgument` (a
-    ValueError) for a number out of range or text too long.
+    No value is truncated or wrapped. A field raises TypeError for a value of the wrong type, or if
+    the instance is a view of read-only memory. It raises `InvalidArgument` (a ValueError) for a
+    number that is out of range and for text that is too long.
 
     Class keywords:
-        packed: no padding; ``__attribute__((packed))`` in C.
-        endian: ``"native"``, ``"little"`` or ``"big"``, for the struct's own
-            numbers. A nested struct keeps its own order and its own packing.
+        packed: no padding; ``__attribute__((packed))`` in C. Default: False.
+        endian: the byte order of the struct's own numbers: ``"native"`` (the default), ``"little"``
+            or ``"big"``. A nested struct keeps its own byte order and packing.
 
-    A subclass of a struct with fields may add methods, but no fields: nest the
-    one in the other, as C does.
+    A subclass of a struct with fields can add methods, but no fields. As in C, make the one struct
+    a field of the other.
 
-    What is true of the type is on the class alone, and documented on
-    `StructType`: `Stu.size`, `Stu.alignment`, `Stu.fields`, `Stu.dtype`,
-    `Stu.fingerprint`, `Stu.c_declaration()`, `Stu.zeroed()`,
-    `Stu.from_bytes(data)`, `Stu.from_buffer(buffer, offset)`, `Struct.from_c(text)`.
+    The attributes that describe the type are on the class alone, and `StructType` documents them:
+    `Stu.size`, `Stu.alignment`, `Stu.fields`, `Stu.dtype`, `Stu.fingerprint`,
+    `Stu.c_declaration()`, `Stu.zeroed()`, `Stu.from_bytes(data)`,
+    `Stu.from_buffer(buffer, offset)`, `Struct.from_c(text)`.
+
+    Example:
+        >>> from ipckit.structs import Char, Int, Struct
+        >>> class Stu(Struct):
+        ...     name: Char[32]
+        ...     age: Int = 20
+        >>> stu = Stu("amy")
+        >>> stu.age += 1
+        >>> stu
+        Stu(name='amy', age=21)
+        >>> Stu.from_bytes(bytes(stu)) == stu
+        True
     """
 
     if TYPE_CHECKING:
@@ -339,12 +402,12 @@ class Struct(Record, metaclass=StructType):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
     def asdict(self) -> dict[str, Any]:
-        """The fields by name; nested structs as dicts, arrays as lists. Shares nothing."""
+        """Copy the fields into a dict, nested structs into dicts, and arrays into lists."""
         names = self.__layout__.fields
         return {field.name: _plain(field.__get__(self)) for field in names}
 
     def copy(self) -> Self:
-        """An instance of the same values which owns its bytes."""
+        """Create an instance of the same values that owns its bytes."""
         return record_from_bytes(type(self), self)
 
     def __eq__(self, other: object) -> bool:
@@ -366,4 +429,4 @@ class Struct(Record, metaclass=StructType):
         return record_from_bytes(type(self), self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_restore, (type(self), bytes(self)))
+        return (StructType._restore, (type(self), bytes(self)))  # noqa: SLF001

@@ -1,1 +1,1 @@
-"""ProcessQueue, a multiprocessing.Queue over a channel."""
+"""`ProcessQueue`, which replaces multiprocessing.Queue, over a channel."""

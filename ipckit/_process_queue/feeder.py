@@ -1,4 +1,4 @@
-"""What a process has put into a ProcessQueue and the channel has no room for yet."""
+"""The messages of a ProcessQueue that have no room in the channel yet, and their sending thread."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
 if TYPE_CHECKING:
     from ipckit._channel.channel import Channel
 
-_LOOK: float = 0.1  # seconds between two looks whether anybody is left to take anything
-_PAUSE: float = 0.01  # before a message is tried again that a stopped process held up
+_CHECK_SECONDS: float = 0.1  # how often `join` checks whether another process has the queue
+_RETRY_SECONDS: float = 0.01  # before the next try if a stopped process holds the channel's lock
 
 
 class Holders:
-    """Whether another process has the queue, also one that was forked and has not used it yet.
+    """Knows whether another process has the queue.
 
-    Every process that has the queue holds a pipe open for writing, so that its end tells a process
-    which lets go of its own copy that no other has one.
+    The channel's table of peers does not list a forked child that has not used the queue yet. So
+    every process that has the queue keeps a pipe open for writing. A process that closes its own
+    copy can then read the end of file if no other process has one. See pipe(7).
 
     Args:
-        ends: descriptors of the pipe to read and to write, which this takes over; by default those
-            of a new one.
+        ends: the descriptors of the pipe's read end and write end, which this object takes over; by
+            default a new pipe.
     """
 
     def __init__(self, ends: tuple[int, int] | None = None) -> None:
@@ -44,20 +45,20 @@ class Holders:
         os.set_blocking(read, False)
 
     def ends(self) -> tuple[int, int]:
-        """The descriptors, for a child that multiprocessing starts."""
+        """Return the descriptors, for a child that multiprocessing starts."""
         return self._read.number, self._write.number
 
     def leave(self) -> None:
-        """Let go of this process's copy; idempotent."""
+        """Close this process's write end; idempotent."""
         self._write.close()
 
     def close(self) -> None:
-        """Let go of both ends; idempotent."""
+        """Close both ends; idempotent."""
         self._write.close()
         self._read.close()
 
     def others(self) -> bool:
-        """Whether another process has one, once `leave` was called."""
+        """Return whether another process has a write end. Call `leave` first."""
         if self._read.closed:
             return False
         try:
@@ -69,34 +70,35 @@ class Holders:
 class Feeder:
     """Messages in this process's memory, and the thread that sends them when there is room.
 
-    A signal's handler or a finalizer can interrupt `add` and call it: no lock is held while Python
-    code runs that could be interrupted so. Only the threads that send take one.
+    A signal handler or a finalizer can interrupt `add` and call it again. So `add` takes no lock;
+    only the sending threads do.
 
     Args:
-        channel: where they go; the feeder closes it.
-        holders: the processes that have the queue; this process leaves them when it closes.
+        channel: the channel for the messages, which the feeder closes.
+        holders: the processes that have the queue.
 
     Attributes:
-        waiting: the messages.
-        error: why the thread gave up, or None.
-        lost: how many messages it had then.
+        waiting: the messages that are not sent yet.
+        error: the error that ended the thread, or None.
+        lost: the number of messages that this error lost.
     """
 
     def __init__(self, channel: Channel[bytes], holders: Holders) -> None:
         self.waiting: deque[bytes | Piece] = deque()
         self.error: IpcError | None = None
         self.lost = 0
-        self._told = self._joining = self._closing = self._finalized = False
+        self._reported = False  # whether a call has raised `error`, or warned of it
+        self._joining = self._closing = self._finalized = False
         self._channel, self._holders = channel, holders
         self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
         self._join = True
 
     def add(self, message: bytes | Piece) -> None:
-        """Send a message once there is room, after all that wait.
+        """Send a message after those that wait, when there is room.
 
         Raises:
-            RuntimeError: the interpreter is ending, and starts no thread.
+            RuntimeError: the interpreter is shutting down and can't start a thread.
         """
         self.waiting.append(message)
         try:
@@ -106,16 +108,17 @@ class Feeder:
             raise
         if not self._finalized and self._join:
             self._finalized = True
-            # Here, because importing it costs time, and few come here.
+            # Imported here because few queues need it, and the import takes long.
             from multiprocessing.util import Finalize  # noqa: PLC0415
 
-            # As early as multiprocessing.Queue: when children were joined.
-            Finalize(None, _join, [weakref.ref(self)], exitpriority=-5)
+            # With the priority of multiprocessing.Queue: after children were joined.
+            Finalize(None, _join_at_exit, [weakref.ref(self)], exitpriority=-5)
 
     def _start(self) -> None:
-        """Have a thread send what waits, unless one will look at it anyway.
+        """Start a thread that sends the waiting messages, unless one is running.
 
-        A signal's handler can start a second one. They take turns, and the second finds nothing.
+        A signal handler can start a second thread here. That is harmless: the threads take turns by
+        a lock, and the second one finds nothing to send.
         """
         thread = self._thread
         if not self.waiting or (thread is not None and thread.is_alive()):
@@ -133,15 +136,16 @@ class Feeder:
             try:
                 with self._sending:
                     self._send_all()
-            except Exception as exc:  # whatever it is, what waits is lost
-                self._give_up(exc)
-            # First it says that it ends, then it looks again; `add` does it the other way round.
+            except Exception as exc:  # after any error, the waiting messages are lost
+                self._fail(exc)
+            # This thread first clears `_thread` and then checks `waiting` again; `add` first
+            # appends to `waiting` and then checks `_thread`. So one of them sees the message.
             if self._thread is threading.current_thread():
                 self._thread = None
         if self._closing:
-            self._end()
+            self._close_channel()
 
-    def _end(self) -> None:
+    def _close_channel(self) -> None:
         self._channel.close()
         self._holders.close()
 
@@ -154,50 +158,50 @@ class Feeder:
                 else:
                     self._channel.send(message)
             except (WouldBlock, Timeout):
-                time.sleep(_PAUSE)  # a stopped process holds up the channel
+                time.sleep(_RETRY_SECONDS)  # a stopped process holds the channel's lock
             else:
                 self.waiting.popleft()
 
-    def _give_up(self, error: Exception) -> None:
-        """Nothing of what waits will ever be sent."""
+    def _fail(self, error: Exception) -> None:
+        """Drop the waiting messages, which can't be sent, and keep the error."""
         while self.waiting:
             self.waiting.popleft()
             self.lost += 1
         if not isinstance(error, IpcError):
             error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
         error.strerror = f"{error.strerror}; lost: {self.lost:,} of the objects that were put"
-        self.error, self._told = error, False
+        self.error, self._reported = error, False
         if self._closing and not self._joining:
             self.warn()
 
     def check(self) -> None:
-        """Raise what ended the thread.
+        """Raise the error that ended the thread, if any.
 
         Raises:
             IpcError: objects that were put are lost.
         """
         if self.error is not None:
-            self._told = True
+            self._reported = True
             raise self.error.with_traceback(None)
 
     def warn(self) -> None:
-        """Warn of what ended the thread, if no call has raised it."""
-        if self.error is not None and self._join and not self._told:
-            self._told = True
+        """Warn of the error that ended the thread, if no call has raised it."""
+        if self.error is not None and self._join and not self._reported:
+            self._reported = True
             warnings.warn(f"ProcessQueue: {self.error}", RuntimeWarning, stacklevel=3)
 
     def close(self) -> None:
-        """Close the channel once what waits was sent; warn if some of it is lost."""
+        """Close the channel after the waiting messages are sent; warn if messages are lost."""
         self._closing = True
         self._holders.leave()
         if self.waiting or self._sending.locked():
             self._start()  # the thread closes the channel
         else:
-            self._end()
+            self._close_channel()
         self.warn()
 
     def join(self) -> None:
-        """Wait until what waits was sent, as long as another process has the queue.
+        """Wait until the waiting messages are sent, or no other process has the queue.
 
         Raises:
             IpcError: objects that were put are lost.
@@ -208,36 +212,36 @@ class Feeder:
             self._start()
             thread = self._thread
             if thread is not None:
-                thread.join(_LOOK)
+                thread.join(_CHECK_SECONDS)
             try:
                 alone = len(self._channel.peers()) <= 1 and not self._holders.others()
             except IpcError:
-                break  # closed: all was sent
+                break  # the thread closed the channel: all messages are sent
             if alone and self.waiting:
                 if self._closing:
                     self.waiting.clear()
-                    self._end()  # which ends the thread's wait
+                    self._close_channel()  # ends the thread's wait
                 return
         if self._join:
             self.check()
 
     def cancel_join(self) -> None:
-        """Let the process end without waiting for what was not sent."""
+        """Let the process exit without waiting for the messages to be sent."""
         self._join = False
 
-    def forked(self) -> None:
-        """In a forked child: what the parent put is the parent's to send."""
+    def after_fork(self) -> None:
+        """In a forked child: forget the messages, which the parent sends."""
         self.waiting.clear()
         self._sending = threading.Lock()
         self._thread, self._join, self._finalized = None, True, False
         self.error, self.lost = None, 0
 
 
-def _join(reference: weakref.ref[Feeder]) -> None:
+def _join_at_exit(reference: weakref.ref[Feeder]) -> None:
     feeder = reference()
     if feeder is not None:
         with suppress(IpcError):
             feeder.join()
             return
-        feeder._told = False  # noqa: SLF001 - its own module
+        feeder._reported = False  # noqa: SLF001 - the class of this module
         feeder.warn()

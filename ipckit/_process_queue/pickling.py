@@ -1,7 +1,9 @@
-"""Objects of any kind as the messages of a ProcessQueue: pickled, with their buffers beside.
+"""The messages of a ProcessQueue: pickled objects, with large buffers outside the pickle.
 
-A message is a pickle, which begins with the byte 0x80; or a frame, which begins with another:
-a head, the pickle's bytes and the buffers', each beginning at a multiple of 64.
+A message is a pickle or a frame. A pickle begins with the byte 0x80. A frame is a head, a pickle
+and the object's large buffers; each begins at a multiple of 64 bytes. The head is `FRAME`, the
+number of the other parts, and their sizes. See "Out-of-band buffers" in Python's documentation of
+pickle.
 """
 
 from __future__ import annotations
@@ -26,82 +28,81 @@ if TYPE_CHECKING:
 PICKLE: Final = b"\x80"  # the opcode that a pickle of protocol 2 or later begins with
 FRAME: Final = b"\x01ipckitQ"
 _PROTOCOL: Final = 5
-_COUNT: Final = struct.Struct("=8sQ")
+_HEAD: Final = struct.Struct("=8sQ")  # FRAME, and the number of parts
 _ALIGN: Final = 64
-# Copying a small buffer into the pickle costs less than telling of it apart.
-_APART: Final = 16384
+# A smaller buffer is copied into the pickle, which costs less than a part of its own.
+_OUT_OF_BAND_BYTES: Final = 16384
 PLAIN: Final = frozenset({bytes, str, int, float, bool, type(None)})
 
-
-# How to reduce what pickle alone can't send to another process, such as a socket.
+# The reducers of multiprocessing, for objects that pickle alone can't send to another process, such
+# as sockets, and the reducers that copyreg registered. Both can change at any time.
 _EXTRA: Final[dict[type[Any], Any]] = cast("Any", ForkingPickler)._extra_reducers  # noqa: SLF001
-
-
 _TABLE: Final = copyreg.dispatch_table
 
 
 class _Encoder(NamedTuple):
-    """A pickler, kept because making one costs more than most objects take."""
+    """A pickler to be reused: creating one takes longer than pickling most objects."""
 
-    dump: Callable[[Any], None]
-    forget: Callable[[], None]  # what it pickled; it would refer to that again
-    take: Callable[[], bytes]  # what it wrote
-    apart: Parts
-    extra: dict[type[Any], Any]  # the reducers that it has: copies of _EXTRA and _TABLE
+    dump: Callable[[Any], None]  # pickles an object
+    forget: Callable[[], None]  # clears the memo; otherwise the next pickle refers to this one
+    take: Callable[[], bytes]  # returns the pickle
+    buffers: Parts  # the buffers outside the pickle
+    extra: dict[type[Any], Any]  # the pickler's copies of _EXTRA and _TABLE
     table: dict[type[Any], Any]
 
 
-def _encoder() -> _Encoder:
-    chunks, apart = Chunks(), cast("Parts", [])
+def _new_encoder() -> _Encoder:
+    chunks, buffers = Chunks(), cast("Parts", [])
     extra, table = dict(_EXTRA), dict(_TABLE)
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
-        """Whether the buffer goes into the pickle."""
+        """Return whether to copy a buffer into the pickle."""
         try:
             raw = buffer.raw()
         except BufferError:  # not contiguous
             return True
-        if raw.nbytes < _APART:
+        if raw.nbytes < _OUT_OF_BAND_BYTES:
             return True
-        apart.append(raw)
+        buffers.append(raw)
         return False
 
     pickler = pickle.Pickler(cast("Any", chunks), _PROTOCOL, buffer_callback=cast("Any", keep))
     pickler.dispatch_table = {**table, **extra}
-    return _Encoder(pickler.dump, pickler.clear_memo, chunks.take, apart, extra, table)
+    return _Encoder(pickler.dump, pickler.clear_memo, chunks.take, buffers, extra, table)
 
 
-_ENCODERS: Final[list[_Encoder]] = []  # that no thread uses just now
+_ENCODERS: Final[list[_Encoder]] = []  # those that no thread is using
 
 
 def encode(value: Any) -> bytes | Parts:
-    """An object as a message: a pickle, or the parts of a frame.
+    """Return the message for an object: a pickle, or the parts of a frame.
 
     Raises:
-        Exception: whatever pickling it raises.
+        Exception: any exception of pickling the object.
     """
     try:
         encoder = _ENCODERS.pop()
     except IndexError:
-        encoder = _encoder()
-    dump, forget, take, apart, extra, table = encoder
+        encoder = _new_encoder()
+    dump, forget, take, buffers, extra, table = encoder
     if extra != _EXTRA or table != _TABLE:  # a reducer was registered or replaced since
-        encoder = dump, forget, take, apart, _, _ = _encoder()
-    dump(value)  # an encoder that failed is not used again
+        encoder = dump, forget, take, buffers, _, _ = _new_encoder()
+    dump(value)  # if it raises, the encoder is dropped
     forget()
-    text = take()
-    if not apart:
+    pickled = take()
+    if not buffers:
         _ENCODERS.append(encoder)
-        return text
-    parts = [text, *apart]
-    apart.clear()
+        return pickled
+    parts = [pickled, *buffers]
+    buffers.clear()
     _ENCODERS.append(encoder)
     return _framed(parts)
 
 
 def _framed(parts: Parts) -> Parts:
+    """Return the parts of a frame: the head, then each part after its padding."""
     sizes = [memoryview(each).nbytes for each in parts]
-    head = _COUNT.pack(FRAME, len(parts)) + struct.pack(f"={len(parts)}Q", *sizes)
+    head = _HEAD.pack(FRAME, len(parts)) + struct.pack(f"={len(parts)}Q", *sizes)
     framed: Parts = [head]
     before = len(head)
     for part, size in zip(parts, sizes, strict=True):
@@ -111,38 +112,38 @@ def _framed(parts: Parts) -> Parts:
 
 
 def decode(memory: Buffer, own: Callable[[memoryview], Buffer] | None) -> Any:
-    """The object in a message.
+    """Return the object in a message.
 
     Args:
         memory: the message.
-        own: makes a buffer the object's own; None where the memory is its own already.
+        own: copies a buffer for the object; None if the object can use the message's memory.
 
     Raises:
-        Corrupt: it is no message of a ProcessQueue.
-        Exception: whatever unpickling it raises.
+        Corrupt: it is not a message of a ProcessQueue.
+        Exception: any exception of unpickling the object.
     """
     view = memoryview(memory)
     if bytes(view[:1]) == PICKLE:
-        return pickle.loads(view)  # noqa: S301 - the class says whom to trust
+        return pickle.loads(view)  # noqa: S301 - ProcessQueue says whom to trust
     return _decode_frame(view, own)
 
 
 def _decode_frame(memory: memoryview, own: Callable[[memoryview], Buffer] | None) -> Any:
     try:
-        magic, count = _COUNT.unpack_from(memory)
-        sane = magic == FRAME and 0 < count <= memory.nbytes // 8
-        sizes = struct.unpack_from(f"={count if sane else 0}Q", memory, _COUNT.size)
+        magic, count = _HEAD.unpack_from(memory)
+        valid = magic == FRAME and 0 < count <= memory.nbytes // 8
+        sizes = struct.unpack_from(f"={count if valid else 0}Q", memory, _HEAD.size)
     except struct.error:
-        sane, sizes = False, ()
-    if not sane:
-        message = "a message that no ProcessQueue sends"
+        valid, sizes = False, ()
+    if not valid:
+        message = "the queue's memory was overwritten: a message is not one of a ProcessQueue"
         raise Corrupt(message, errno=errno.EUCLEAN, op="get")
-    at = _COUNT.size + 8 * len(sizes)
+    at = _HEAD.size + 8 * len(sizes)
     parts: list[memoryview] = []
     for size in sizes:
         at += -at % _ALIGN
         parts.append(memory[at : at + size])
         at += size
-    text, *apart = parts
-    buffers = apart if own is None else [own(each) for each in apart]
-    return pickle.loads(text, buffers=buffers)  # noqa: S301 - the class says whom to trust
+    pickled, *found = parts
+    buffers = found if own is None else [own(each) for each in found]
+    return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - ProcessQueue says whom to trust

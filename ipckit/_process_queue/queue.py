@@ -1,4 +1,4 @@
-"""ProcessQueue: a multiprocessing.Queue over a channel."""
+"""`ProcessQueue`, which replaces multiprocessing.Queue, over a channel."""
 
 from __future__ import annotations
 
@@ -33,43 +33,52 @@ if TYPE_CHECKING:
     from ipckit._process_queue.pickling import Parts
 
 _SIZE: Final = 1 << 22
-_WAITING: Final = 1 << 14  # of a queue without a maxsize; more wait in the sender's memory
-_CAPACITY_MAX: Final = (1 << 23) - 1
-_APART: Final = 1 << 20  # bytes from which on a message has memory of its own
+_UNBOUNDED_CAPACITY: Final = 1 << 14  # without a maxsize; more objects wait in the sender's memory
+_INLINE_MAX: Final = 1 << 20  # bytes; a larger message has a piece of the spill file
 
 
 @public("ipckit.channel")
-class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no such at run time
-    """A queue of any objects between processes: a multiprocessing.Queue that is faster.
+class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue takes no type argument at run time
+    """A queue of any objects between processes: a faster multiprocessing.Queue.
 
-    It takes its place: the same methods and exceptions (`queue.Full` and `queue.Empty`), to be
-    inherited by a fork or given to a Process as an argument. It is a subclass, so that what accepts
-    a multiprocessing.Queue, such as `logging.config`, accepts it. What differs:
+    It has the same methods and raises the same exceptions (`queue.Full` and `queue.Empty`). A
+    forked child inherits it, and a `multiprocessing.Process` takes it as an argument. It is a
+    subclass, so `logging.config` and other code accepts it. The differences:
 
-    - `put` pickles at once, so that what can't be pickled raises there.
-    - No lock that a dead process held stops anybody. What a killed process had taken is gone.
-    - An object comes out with memory of its own, also its arrays, which are writable. Arrays of 16
-      KiB and more are not pickled but copied as they are; a message of 1 MiB and more is written
-      once, and read where it lies.
-    - When the other side is gone it waits, as the other does; ``peer_gone="raise"`` says so.
+    - `put` pickles at once, and raises the exceptions of pickling.
+    - A killed process never blocks the others. An object that it had taken is lost.
+    - A received object does not occupy the queue, and its arrays are writable. Arrays of 16 KiB or
+      more are copied, not pickled; objects of 1 MiB or more are written once and used in place.
+    - If the other side is gone, a call waits, as with multiprocessing.Queue; with
+      ``peer_gone="raise"`` it raises `PeerGone`.
 
-    Objects are pickled. Whoever can put into the queue runs code of their choice in the process
-    that gets: share it only with processes that are trusted as this one is. That is so with
-    multiprocessing.Queue too; `Channel` itself never pickles.
+    Objects are pickled. A process that can put objects into the queue can run any code in the
+    process that gets them, as with multiprocessing.Queue. So share the queue only with processes
+    that you trust. `Channel` itself never pickles.
 
     Args:
-        maxsize: how many objects can wait; 0 or less for any number, of which those that the
-            memory has no room for wait in the memory of the process that put them, and a thread
-            sends them on.
-        size: bytes of shared memory for the objects that wait, by default 4 MiB. An object larger
-            than half of it, or than 1 MiB, takes memory of its own meanwhile.
-        ctx: not used; multiprocessing.queues.Queue has it.
-        peer_gone: "raise" `PeerGone` where a call would wait for ever, because all who got or all
-            who put are gone; or "wait" for somebody new.
+        maxsize: the maximum number of objects that wait; 0 or less means no limit. Without a limit,
+            objects that do not fit into shared memory wait in the memory of the process that put
+            them, and a thread sends them when there is room.
+        size: bytes of shared memory for the objects that wait; 4 MiB by default. An object larger
+            than half of it, or than 1 MiB, has separate memory.
+        ctx: ignored; multiprocessing.queues.Queue takes it.
+        peer_gone: what a call does if it would wait without end because all processes on the other
+            side are gone: "raise" `PeerGone`, or "wait" for a new process.
 
     Raises:
-        LimitReached: memory or RLIMIT_NOFILE is used up.
+        LimitReached: there is not enough memory, or RLIMIT_NOFILE is reached.
         InvalidArgument: an argument is out of range.
+
+    >>> from multiprocessing import Process
+    >>> from ipckit.channel import ProcessQueue
+    >>> queue = ProcessQueue(maxsize=10)
+    >>> child = Process(target=queue.put, args=({"sum": 42},))
+    >>> child.start()
+    >>> queue.get(timeout=60)
+    {'sum': 42}
+    >>> child.join()
+    >>> queue.close()
     """
 
     def __init__(
@@ -80,81 +89,85 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         ctx: object = None,
         peer_gone: PeerGonePolicy = "wait",
     ) -> None:
-        # Not Queue's own: the pipe, the locks and the thread that it makes are not needed.
+        # Queue.__init__ is not called: its pipe, locks and thread are not needed.
         del ctx
-        capacity = min(maxsize, _CAPACITY_MAX) if maxsize > 0 else _WAITING
+        capacity = min(maxsize, native.CAPACITY_MAX) if maxsize > 0 else _UNBOUNDED_CAPACITY
         channel = QuietChannel.anonymous(
             capacity=capacity, size=_SIZE if size is None else size, peer_gone=peer_gone
         )
         self._start(channel, Spill(channel), maxsize, Holders())
 
     def _start(self, channel: Channel[bytes], spill: Spill, maxsize: int, holders: Holders) -> None:
+        """Set the attributes, in a new queue and in a child's copy."""
         self._channel, self._spill, self._maxsize = channel, spill, maxsize
         self._send = channel.send
         self._take: Callable[..., bytes | View | native.Piece | None] = spill.file.take
-        self._inline = min(channel.longest, _APART)
+        self._inline = min(channel.longest, _INLINE_MAX)
         self._holders = holders
         self._feeder = Feeder(channel, holders)
         self._capacity = channel.capacity
+        # Messages that `get` took and had no memory for; the next `get` returns them.
         self._kept: deque[bytes | View | native.Piece] = deque()
-        self._used, self._left = False, 0
+        self._has_put, self._size_at_close = False, 0  # set by `close`
         self._closed = False
         _QUEUES.add(self)
 
-    # -- as multiprocessing.Queue has them ---------------------------------------------------------
+    # -- the methods of multiprocessing.Queue ------------------------------------------------------
 
     def put(self, obj: ObjectT, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         """Put an object into the queue.
 
         Args:
-            obj: anything that pickles.
-            block: whether to wait while `maxsize` objects wait already.
-            timeout: seconds to wait at most; None for ever.
+            obj: an object that can be pickled.
+            block: whether to wait while `maxsize` objects wait.
+            timeout: the maximum seconds to wait; None waits without limit.
 
         Raises:
             queue.Full: there was no room.
-            PeerGone: with ``peer_gone="raise"``: there is no room, and all who got are gone.
-                Objects that waited in this process are lost then; the message says how many.
-            Corrupt: another process overwrote the shared memory; objects are lost as above.
-            LimitReached: there is no memory for it.
+            PeerGone: with ``peer_gone="raise"``: there is no room, and all processes that got are
+                gone. Objects that wait in this process are lost; the message says how many.
+            Corrupt: another process overwrote the shared memory. Objects are lost as above.
+            LimitReached: there is not enough memory for the object.
             ValueError: the queue is closed.
-            Exception: whatever pickling it raises.
+            Exception: any exception of pickling the object.
         """
         if self._closed:
             self._check_open()
         message: bytes | Parts = dumps(obj, 5) if type(obj) in PLAIN else encode(obj)
         if not isinstance(message, bytes) or len(message) > self._inline:
-            self._put_large(message, block, timeout)
+            self._put_parts(message, block, timeout)
         elif self._maxsize > 0 and block and timeout is None:
             self._send(message)
         elif self._maxsize > 0:
             self._put_bounded(message, block, timeout)
         elif self._feeder.waiting:
-            self._put_somewhere(message)
+            self._put_unbounded(message)
         else:
             try:
                 self._send(message, timeout=0)
             except WouldBlock:
-                self._put_somewhere(message)
+                self._put_unbounded(message)
 
     def get(self, block: bool = True, timeout: float | None = None) -> ObjectT:  # noqa: FBT001, FBT002
         """Take the next object out of the queue.
 
         Args:
-            block: whether to wait until there is one.
-            timeout: seconds to wait at most; None for ever.
+            block: whether to wait until there is an object.
+            timeout: the maximum seconds to wait; None waits without limit.
 
         Raises:
-            queue.Empty: there was none.
-            PeerGone: with ``peer_gone="raise"``: there is none, and all who put are gone.
+            queue.Empty: there was no object.
+            PeerGone: with ``peer_gone="raise"``: there is no object, and all processes that put
+                are gone.
             ValueError: the queue is closed.
-            MemoryError: there is no memory for it; this process's next `get` returns it.
-            Exception: whatever unpickling it raises; the object is gone.
+            MemoryError: there is no memory for the object; the next `get` of this process returns
+                it.
+            Exception: any exception of unpickling the object, which is lost.
         """
         if self._closed:
             self._check_open()
         if self._kept:
-            with suppress(IndexError):  # another thread was quicker
+            with suppress(IndexError):  # another thread was faster
                 return self._object(self._kept.popleft())
         wait = None if block and timeout is None else _seconds(block, timeout)
         deadline = Deadline(wait) if wait else None
@@ -163,14 +176,14 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
                 message = self._take(View, wait if deadline is None else deadline.remaining)
             except (WouldBlock, Timeout):
                 raise Empty from None
-            if message is not None:  # None: a process that was killed had the object in its hands
+            if message is not None:  # None: the object was that of a process that was killed
                 return self._object(message)
 
     def _object(self, message: bytes | View | native.Piece) -> ObjectT:
-        """The object in a message, which is kept if there is no memory for it."""
+        """Return the object in a message. Keep the message if there is no memory for the object."""
         try:
             if isinstance(message, bytes):
-                if message[:1] == PICKLE:  # as small ones are
+                if message[:1] == PICKLE:  # the usual case, without another call
                     return loads(message)  # type: ignore[no-any-return]  # noqa: S301
                 return cast("ObjectT", decode(message, bytearray))
             if isinstance(message, native.Piece):
@@ -186,48 +199,52 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         return value
 
     def put_nowait(self, obj: ObjectT) -> None:
-        """`put` without waiting."""
+        """Put an object without waiting: ``put(obj, block=False)``."""
         self.put(obj, block=False)
 
     def get_nowait(self) -> ObjectT:
-        """`get` without waiting."""
+        """Take an object without waiting: ``get(block=False)``."""
         return self.get(block=False)
 
     def qsize(self) -> int:
-        """How many objects wait: in shared memory, and in this process's own.
+        """Return the number of objects that wait in shared memory and in this process.
 
-        After `close`, as many as waited then.
+        After `close`, it is the number at the time of closing.
         """
         if self._closed:
-            return self._left
+            return self._size_at_close
         return len(self._channel) + len(self._feeder.waiting) + len(self._kept)
 
     def empty(self) -> bool:
-        """Whether no object waits.
+        """Return whether no object waits.
+
+        After `close`, a process that has put nothing gets the value at the time of closing.
 
         Raises:
-            ClosedHandle: the queue is closed, and this process had put something into it. If it had
-                not, this says whether objects waited when it was closed.
+            ClosedHandle: the queue is closed, and this process has put an object into it.
         """
-        if self._closed and self._used:
+        if self._closed and self._has_put:
             raise closed_handle("empty", "ProcessQueue")
         return self.qsize() == 0
 
     def full(self) -> bool:
-        """Whether `maxsize` objects wait; never, where there is none. After `close`, as `qsize`."""
+        """Return whether `maxsize` objects wait; False without a `maxsize`.
+
+        After `close`, it is the value at the time of closing.
+        """
         return self._maxsize > 0 and self.qsize() >= self._capacity
 
     def close(self) -> None:
-        """Say that this process is done with the queue; what it put is still sent. Idempotent.
+        """Close the queue in this process; idempotent. The objects that it put are still sent.
 
         It warns (RuntimeWarning) if objects that were put are lost, because the shared memory is
         corrupt or, with ``peer_gone="raise"``, because all processes that got are gone.
         """
         if self._closed:
             return
-        with suppress(OSError):  # of a forked child that finds no place among the processes
-            self._left = self.qsize()
-            self._used = self._used or any(
+        with suppress(OSError):  # in a forked child, if the channel has 256 peers already
+            self._size_at_close = self.qsize()
+            self._has_put = self._has_put or any(
                 each.self and each.sent for each in self._channel.peers()
             )
         self._closed = True
@@ -239,14 +256,14 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             self._spill.close()
 
     def join_thread(self) -> None:
-        """Wait until all that this process put is in shared memory; only after `close`.
+        """Wait until all objects that this process put are in shared memory. Call `close` first.
 
-        That does not wait for ever: once no other process has the queue, what waits is dropped.
+        If no other process has the queue any more, the objects that wait are dropped.
 
         Raises:
             ValueError: the queue is not closed.
-            IpcError: objects that were put are lost, as the message says: `Corrupt`, or `PeerGone`
-                with ``peer_gone="raise"``.
+            IpcError: objects that were put are lost: `Corrupt`, or `PeerGone` with
+                ``peer_gone="raise"``. The message says how many.
         """
         if not self._closed:
             message = "the queue is not closed"
@@ -254,7 +271,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         self._feeder.join()
 
     def cancel_join_thread(self) -> None:
-        """Let this process end without waiting for what has no room; that is lost."""
+        """Let this process exit without sending the objects that have no room; they are lost."""
         self._feeder.cancel_join()
 
     # -- sending -----------------------------------------------------------------------------------
@@ -265,11 +282,11 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         except (WouldBlock, Timeout):
             raise Full from None
 
-    def _put_somewhere(self, message: bytes | native.Piece) -> bool:
-        """Into the channel, or behind what waits until that has room.
+    def _put_unbounded(self, message: bytes | native.Piece) -> bool:
+        """Send a message if there is room and no message waits; otherwise give it to the feeder.
 
         Returns:
-            False if the message is a piece of the process that this one was forked from.
+            False if the message is a piece that belongs to the parent of this forked process.
         """
         feeder = self._feeder
         if not feeder.waiting:
@@ -282,26 +299,26 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
         feeder.add(message)
         return True
 
-    def _put_large(self, message: bytes | Parts, block: bool, timeout: float | None) -> None:  # noqa: FBT001
+    def _put_parts(self, message: bytes | Parts, block: bool, timeout: float | None) -> None:  # noqa: FBT001
         parts: Parts = [message] if isinstance(message, bytes) else message
         size = sum(memoryview(each).nbytes for each in parts)
         if size <= self._inline:
-            self._put_parts(parts, size, block, timeout)
+            self._put_in_place(parts, size, block, timeout)
             return
-        # The piece goes back with the last reference to it, unless it was sent. A forked child that
-        # comes out of a signal's handler in here has the parent's piece, and needs one of its own.
+        # A piece that is not sent is freed with the last reference to it. If a signal handler forks
+        # in here, the child has its parent's piece, which it can't send; so it takes another piece.
         while not self._put_piece(self._spill.put(parts), block, timeout):
             pass
 
     def _put_piece(self, piece: native.Piece, block: bool, timeout: float | None) -> bool:  # noqa: FBT001
         if self._maxsize <= 0:
-            return self._put_somewhere(piece)
+            return self._put_unbounded(piece)
         try:
             return piece.send(_seconds(block, timeout))
         except (WouldBlock, Timeout):
             raise Full from None
 
-    def _put_parts(self, parts: Parts, size: int, block: bool, timeout: float | None) -> None:  # noqa: FBT001
+    def _put_in_place(self, parts: Parts, size: int, block: bool, timeout: float | None) -> None:  # noqa: FBT001
         unbounded = self._maxsize <= 0
         deadline = Deadline(0 if unbounded else _seconds(block, timeout))
         if not (unbounded and self._feeder.waiting):
@@ -318,7 +335,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
                 return
         if not unbounded:
             raise Full
-        self._put_somewhere(b"".join(parts))
+        self._put_unbounded(b"".join(parts))
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
@@ -327,8 +344,8 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
             message = f"{self!r} is closed"
             raise ValueError(message)
 
-    def _forked(self) -> None:
-        self._feeder.forked()
+    def _after_fork(self) -> None:
+        self._feeder.after_fork()
         self._kept.clear()
 
     def __getstate__(self) -> Any:
@@ -354,13 +371,13 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # has no 
 
 
 def _refuse(*_: object) -> NoReturn:
-    """What takes the place of a closed queue's memory, for a thread that was about to use it."""
+    """Replaces `take` in a closed queue, because another thread may be about to call it."""
     message = "the ProcessQueue is closed"
     raise ValueError(message)
 
 
 def _seconds(block: bool, timeout: float | None) -> float | None:  # noqa: FBT001
-    """The timeout of a channel's call; one that has passed does not wait."""
+    """Return the timeout for a call on the channel. A negative timeout does not wait."""
     if not block:
         return 0
     return None if timeout is None else max(0, timeout)
@@ -369,9 +386,9 @@ def _seconds(block: bool, timeout: float | None) -> float | None:  # noqa: FBT00
 _QUEUES: Final[weakref.WeakSet[ProcessQueue[Any]]] = weakref.WeakSet()
 
 
-def _forked() -> None:
+def _queues_after_fork() -> None:
     for queue in tuple(_QUEUES):
-        queue._forked()  # noqa: SLF001 - its own module
+        queue._after_fork()  # noqa: SLF001 - the class of this module
 
 
-at_fork("queues", after_in_child=_forked)
+at_fork("queues", after_in_child=_queues_after_fork)

@@ -1,9 +1,10 @@
-"""Memory for the messages of a ProcessQueue that are too large to be copied through its channel.
+"""The spill file of a ProcessQueue: memory for messages that are too large for the channel.
 
-A file without a name: each message has a piece of it, which is freed when the receiver is done with
-the object. So no process waits for another, and a receiver reads in place for as long as it likes.
-A table in the file says which process has which piece (native/ring/spill_table.h); the pieces of
-a process that exited are freed when a piece is wanted.
+The file is a memfd. Each large message has a piece of it, which is freed when the receiver no
+longer needs the object. So a receiver can use the object in place for any time, and no other
+process waits for that. A table in the file records the process that owns each piece
+(native/ring/spill_table.h). When a process needs a piece and none is free, it reclaims the pieces
+of processes that exited.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _TARGET: Final = "ProcessQueue"
 
 
 class QuietChannel(Channel[bytes]):
-    """A channel that says nothing when it is dropped; multiprocessing.Queue does not either."""
+    """A channel that does not warn if it is dropped unclosed, like multiprocessing.Queue."""
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -39,14 +40,14 @@ class QuietChannel(Channel[bytes]):
 
 
 class Spill:
-    """The file, in one process.
+    """The spill file, as one process has it open.
 
     Args:
-        channel: the queue's, in which the messages travel that refer to pieces.
-        fd: the file's descriptor, which this takes over; by default of a new file.
+        channel: the queue's channel, which carries the references to pieces.
+        fd: the file's descriptor, which this object takes over; by default a new file.
 
     Raises:
-        LimitReached: memory or RLIMIT_NOFILE is used up.
+        LimitReached: there is not enough memory, or RLIMIT_NOFILE is reached.
     """
 
     def __init__(self, channel: Channel[bytes], fd: int | None = None) -> None:
@@ -55,30 +56,30 @@ class Spill:
             fd = new_memfd("ipckit-queue")
         try:
             if fresh:
-                # No process can cut off what another one has mapped.
+                # No process can truncate memory that another process has mapped.
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, int(Seal.SHRINK))
             self._file: native.SpillFile | None = native.SpillFile(channel, fd, fresh)
         except OSError as exc:
             raise _explained(exc, "open") from None
         finally:
-            os.close(fd)  # the file has a duplicate
+            os.close(fd)  # the SpillFile has a duplicate
 
     @property
     def file(self) -> native.SpillFile:
-        """The file.
+        """The native object of the file.
 
         Raises:
-            ClosedHandle: this was closed.
+            ClosedHandle: the file was closed.
         """
         if self._file is None:
             raise closed_handle("fileno", _TARGET)
         return self._file
 
     def put(self, parts: list[Buffer]) -> native.Piece:
-        """Write a message into a piece of its own, to be sent.
+        """Write a message into a new piece, and return the piece to be sent.
 
         Raises:
-            LimitReached: there is no memory for it.
+            LimitReached: there is not enough memory.
         """
         file = self.file
         size = sum(memoryview(each).nbytes for each in parts)
@@ -94,16 +95,16 @@ class Spill:
         return piece
 
     def close(self) -> None:
-        """Close the file, which stays open for the objects in it; idempotent."""
+        """Close the file; idempotent. It stays mapped for objects that use its memory."""
         self._file = None
 
 
 def _explained(exc: OSError, op: str) -> OSError:
-    """The `IpcError` for an error of the kernel; what a signal handler raised stays as it is."""
+    """Return the `IpcError` for an error of a system call, and any other exception unchanged."""
     if type(exc) is not OSError or exc.errno is None:
         return exc
     if exc.errno == errno.EFBIG:
         limit = soft_limit(resource.RLIMIT_FSIZE)
-        message = f"the file of large objects would exceed RLIMIT_FSIZE ({limit})"
+        message = f"the file for large objects would exceed RLIMIT_FSIZE ({limit})"
         return from_errno(errno.ENOSPC, op=op, target=_TARGET, message=message)
     return name_descriptors(from_errno(exc.errno, op=op, target=_TARGET))

@@ -150,7 +150,12 @@ class Primitive(metaclass=FactoryMade):
         return f"<{type(self).__name__} {self.semaphores!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (construct, (type(self), self.semaphores))
+        return (type(self)._restore, (self.semaphores,))  # noqa: SLF001 - its own
+
+    @classmethod
+    def _restore(cls, semaphores: SysVSemaphoreSet) -> Self:
+        """Recreate a pickled one."""
+        return construct(cls, semaphores)
 
 
 class PlainPrimitive(Primitive):

@@ -302,7 +302,7 @@ class SysVSharedMemory(SysVObject, Memory):
         code = exc.errno or errno.EIO
         found = SEGMENTS.find(self._ident)
         if found is None:
-            return SEGMENTS.gone(self._target)
+            return SEGMENTS.removed(self._target)
         if command == native.SHM_LOCK:
             limit = soft_limit(resource.RLIMIT_MEMLOCK)
             if code == errno.ENOMEM or (code == errno.EPERM and limit == "0"):

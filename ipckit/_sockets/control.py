@@ -6,6 +6,7 @@ import errno
 import resource
 from typing import TYPE_CHECKING, Any, Final
 
+import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.limits import descriptors_exhausted, soft_limit, sysctl
 from ipckit._sockets.packet import Descriptors
@@ -14,7 +15,6 @@ from ipckit.errors import InvalidArgument, IpcError, LimitReached, MessageTooLon
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SCM_MAX_FD: Final = 253  # the kernel's own limit for one message
 CROWDED: Final = 2  # control messages left no room for a descriptor
 
 # What the native recvmsg gives: bytes, descriptors, (pid, uid, gid), flags, which control messages
@@ -41,8 +41,8 @@ def numbers_of(fds: Iterable[Any]) -> list[int]:
             message = f"descriptor {number} can't be one"
             raise InvalidArgument(message, errno=errno.EBADF, op="sendmsg")
         found.append(number)
-    if len(found) > SCM_MAX_FD:
-        message = f"{len(found)} descriptors exceed what one message carries ({SCM_MAX_FD})"
+    if len(found) > native.SCM_MAX_FD:
+        message = f"{len(found)} descriptors exceed what one message carries ({native.SCM_MAX_FD})"
         raise LimitReached(
             message, errno=errno.EINVAL, op="sendmsg", hint="send them in several messages"
         )
@@ -82,8 +82,8 @@ def checked_max_fds(max_fds: int) -> int:
         InvalidArgument: out of range.
     """
     max_fds = int_argument("max_fds", max_fds)
-    if not 0 <= max_fds <= SCM_MAX_FD:
-        message = f"max_fds is {max_fds}; it takes 0 to {SCM_MAX_FD}"
+    if not 0 <= max_fds <= native.SCM_MAX_FD:
+        message = f"max_fds is {max_fds}; it takes 0 to {native.SCM_MAX_FD}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recvmsg")
     return max_fds
 
@@ -119,7 +119,7 @@ def check_fds(
             errno=errno.EMSGSIZE,
             op="recvmsg",
             target=target,
-            hint=f"receive with a larger max_fds, up to {SCM_MAX_FD}",
+            hint=f"receive with a larger max_fds, up to {native.SCM_MAX_FD}",
         )
     code, cause, hint = _why_cut(exhausted=exhausted, crowded=crowded)
     message = f"only {count} of its descriptors found room: {cause}; those that came are closed, "

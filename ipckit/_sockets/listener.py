@@ -185,8 +185,10 @@ def listen(
             path = where
         file = None if path is None else file_at(path)
         try:
-            made = UnixSocket if kind == "dgram" else UnixListener
-            return made(sock, owner=path is not None, path=path, allow_uids=allowed)
+            owner = path is not None
+            if kind == "dgram":
+                return construct(UnixSocket, sock, owner=owner, path=path, allow_uids=allowed)
+            return construct(UnixListener, sock, owner=owner, path=path, allow_uids=allowed)
         except BaseException:
             if path is not None and file is not None and file == file_at(path):
                 with suppress(OSError):

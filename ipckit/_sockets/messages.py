@@ -35,6 +35,22 @@ _POLLRDHUP: Final = 0x2000
 class Messages(native.UnixSocketBase, Endpoint):
     """A UNIX socket that sends and receives."""
 
+    if TYPE_CHECKING:  # the extension has them
+
+        def send(
+            self,
+            data: Buffer,
+            *,
+            fds: Iterable[Any] = (),
+            credentials: bool = False,
+            to: Address | None = None,
+            timeout: float | None = None,
+        ) -> None: ...
+        def receive(
+            self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
+        ) -> Packet: ...
+        def _recvmsg(self, size: int, /) -> Received: ...
+
     def __init__(
         self,
         sock: socket.socket,

@@ -91,6 +91,11 @@ class Packet(native.PacketBase):
 
     _no_fds = Descriptors  # called for `fds` where none came
 
+    if TYPE_CHECKING:
+        fds: Descriptors
+        credentials: Credentials | None
+        address: str | Abstract | None
+
     def __init__(
         self,
         data: bytes,

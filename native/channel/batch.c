@@ -45,7 +45,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         || ipckit_bytes_arg(args[0], &records) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "send_many");
+    channel_core *core = ipckit_channel_joined(self, "send_many");
     if (core == NULL || item == 0 || item > GIL_FREE_BYTES || records.len % item != 0) {
         if (core != NULL) {
             PyErr_SetString(PyExc_ValueError, "whole records of 1 to 16384 bytes are wanted");
@@ -53,10 +53,10 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         PyBuffer_Release(&records);
         return NULL;
     }
-    ipckit_channel_is_sender(core);
+    ipckit_note_sender(core);
     call.length = (uint64_t)item;
-    ring_sight before = ring_see(&core->r, POLL_SPACE);
-    long forks = ipckit_core_hold(core);
+    ring_snapshot before = ring_take_snapshot(&core->r, POLL_SPACE);
+    long forks = ipckit_core_acquire(core);
     Py_ssize_t done = 0;
     ring_result result = RING_OK;
     while (done < records.len && result == RING_OK) {
@@ -66,8 +66,8 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         done += result == RING_OK ? (Py_ssize_t)call.at * item : 0;
     }
     PyBuffer_Release(&records);
-    ipckit_settle_space(core, result, before);
-    ipckit_core_drop(core, forks);
+    ipckit_update_space_fd(core, result, before);
+    ipckit_core_release(core, forks);
     if (ipckit_add_progress(args[3], done / item) < 0 || result == RING_INTERRUPTED) {
         return NULL;
     }
@@ -114,7 +114,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
         || ipckit_hold_buffer(args[0], &records) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive_many");
+    channel_core *core = ipckit_channel_joined(self, "receive_many");
     if (core == NULL || item == 0 || records.readonly || records.len < item) {
         if (core != NULL) {
             PyErr_SetString(PyExc_ValueError, "a writable buffer for one record or more is wanted");
@@ -122,21 +122,21 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
         PyBuffer_Release(&records);
         return NULL;
     }
-    ring_take_role(&core->r, ROLE_RECEIVER);
+    ring_add_role(&core->r, ROLE_RECEIVER);
     call.length = (uint64_t)item;
-    long forks = ipckit_core_hold(core);
+    long forks = ipckit_core_acquire(core);
     Py_ssize_t done = 0, room = records.len / item;
     ring_result result = RING_OK;
     while (done < room && result == RING_OK) {
         call.data = (char *)records.buf + done * item;
         call.items = (uint64_t)(room - done);
-        result = done == 0 ? ipckit_call(core, &call) : ipckit_call_on(core, &call);
+        result = done == 0 ? ipckit_call(core, &call) : ipckit_call_uninterrupted(core, &call);
         done += result == RING_OK ? (Py_ssize_t)call.at : 0;
         call.deadline = 0; /* what is there now, and no waiting for more */
     }
     PyBuffer_Release(&records);
-    ipckit_settle_items(core, result);
-    ipckit_core_drop(core, forks);
+    ipckit_update_items_fd(core, result);
+    ipckit_core_release(core, forks);
     if (ipckit_add_progress(args[3], done) < 0 || result == RING_INTERRUPTED) {
         return NULL;
     }

@@ -30,7 +30,7 @@ ipckit_channel_open(channel_object *self, const char *op)
 }
 
 channel_core *
-ipckit_channel_core(channel_object *self, const char *op)
+ipckit_channel_joined(channel_object *self, const char *op)
 {
     channel_core *core = ipckit_channel_open(self, op);
     if (core != NULL && !core->joined && ipckit_core_join(core) < 0) {
@@ -41,7 +41,7 @@ ipckit_channel_core(channel_object *self, const char *op)
 }
 
 channel_core *
-ipckit_channel_seen(channel_object *self, const char *op)
+ipckit_channel_unjoined(channel_object *self, const char *op)
 {
     channel_core *core = ipckit_channel_open(self, op);
     if (core == NULL) {
@@ -51,7 +51,7 @@ ipckit_channel_seen(channel_object *self, const char *op)
         ipckit_channel_oserror(self, op);
         return NULL;
     }
-    if (!ring_is_whole(&core->r)) {
+    if (!ring_file_is_intact(&core->r)) {
         ipckit_ring_error(self, RING_CORRUPT, op, NULL);
         return NULL;
     }
@@ -110,27 +110,27 @@ ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_ope
         .wait_for_peers = self->wait_for_peers,
         .closed = &self->closed,
         .spin = &self->spin,
-        .spin_most = self->spin_most,
+        .spin_max = self->spin_max,
     };
     return 0;
 }
 
 /* One try with the interpreter held, if the lock is free. */
 static ring_result
-try_quickly(ring *r, ring_call *call)
+try_once(ring *r, ring_call *call)
 {
-    channel_lock *lock = call_lock(r, call);
+    channel_lock *lock = ring_call_lock(r, call);
     if (!ring_try_lock(r, lock)) {
         return RING_BUSY;
     }
     ring_result result = call->operation(r, call);
     ring_unlock(r, lock);
-    return ring_done(r, call, result);
+    return ring_notify_other_side(r, call, result);
 }
 
 /* Code of the caller's, such as a signal handler, may fork in the middle of a call. The child is another
    peer, and goes on with the call as a user of its own: `*held`, -1 before that, is for
-   ipckit_core_drop. RING_OK, or why the call can't go on. */
+   ipckit_core_release. RING_OK, or why the call can't go on. */
 static ring_result
 become_peer(channel_core *core, const ring_call *call, long *held)
 {
@@ -144,10 +144,10 @@ become_peer(channel_core *core, const ring_call *call, long *held)
         return RING_NO_PLACE;
     }
     if (*held >= 0) {
-        ipckit_core_drop(core, *held);
+        ipckit_core_release(core, *held);
     }
-    *held = ipckit_core_hold(core);
-    ring_take_role(&core->r, call->which == POLL_ITEMS ? ROLE_RECEIVER : ROLE_SENDER);
+    *held = ipckit_core_acquire(core);
+    ring_add_role(&core->r, call->which == POLL_ITEMS ? ROLE_RECEIVER : ROLE_SENDER);
     return RING_OK;
 }
 
@@ -157,7 +157,7 @@ wait_in_turns(channel_core *core, ring_call *call, long *held)
     for (;;) {
         ring_result result;
         Py_BEGIN_ALLOW_THREADS
-        result = ring_do(&core->r, call);
+        result = ring_run(&core->r, call);
         Py_END_ALLOW_THREADS
         if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
             return result;
@@ -177,10 +177,10 @@ ipckit_call(channel_core *core, ring_call *call)
     ring_result result = become_peer(core, call, &held);
     bool quick = call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES;
     if (result == RING_OK && quick) {
-        result = try_quickly(r, call);
+        result = try_once(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
-            && ring_spin(r, call->which, ring_empty_sight(r), QUICK_LOOKS)) {
-            result = try_quickly(r, call);
+            && ring_spin(r, call->which, ring_empty_snapshot(r), QUICK_POLLS)) {
+            result = try_once(r, call);
         }
     } else if (result == RING_OK) {
         result = RING_BUSY;
@@ -189,18 +189,18 @@ ipckit_call(channel_core *core, ring_call *call)
         result = wait_in_turns(core, call, &held);
     }
     if (held >= 0) {
-        ipckit_core_drop(core, held);
+        ipckit_core_release(core, held);
     }
     return result;
 }
 
 ring_result
-ipckit_call_on(channel_core *core, ring_call *call)
+ipckit_call_uninterrupted(channel_core *core, ring_call *call)
 {
     ring_result result = RING_BUSY;
     Py_BEGIN_ALLOW_THREADS
     do {
-        result = ring_do(&core->r, call);
+        result = ring_run(&core->r, call);
     } while (result == RING_INTERRUPTED);
     Py_END_ALLOW_THREADS
     return result;
@@ -221,7 +221,7 @@ ipckit_op_lend(ring *r, ring_call *call)
 ring_result
 ipckit_op_send_loan(ring *r, ring_call *call)
 {
-    if ((uint32_t)call->items != r->me) {
+    if ((uint32_t)call->items != r->owner) {
         return RING_CLOSED; /* a signal's handler has forked: the loan is the parent's */
     }
     return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
@@ -246,26 +246,26 @@ ipckit_op_view(ring *r, ring_call *call)
         return ring_take(r, message, 1);
     }
     ring_take_view(r, message);
-    call->items = r->me;
+    call->items = r->owner;
     return RING_OK;
 }
 
 void
-ipckit_settle_items(channel_core *core, ring_result result)
+ipckit_update_items_fd(channel_core *core, ring_result result)
 {
     ring_descriptors *descriptors = core->descriptors;
     if (descriptors == NULL || descriptors->fd[POLL_ITEMS - 1] < 0) {
         return;
     }
     if (result == RING_BUSY) {
-        descriptor_settle_busy(descriptors, POLL_ITEMS);
+        descriptor_update_busy(descriptors, POLL_ITEMS);
     } else {
-        descriptor_settle_items(descriptors);
+        descriptor_update_items(descriptors);
     }
 }
 
 void
-ipckit_settle_space(channel_core *core, ring_result result, ring_sight before)
+ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot before)
 {
     ring_descriptors *descriptors = core->descriptors;
     if (descriptors == NULL || descriptors->fd[POLL_SPACE - 1] < 0) {
@@ -276,8 +276,8 @@ ipckit_settle_space(channel_core *core, ring_result result, ring_sight before)
         return; /* it met no full channel */
     }
     if (result == RING_BUSY) {
-        descriptor_settle_busy(descriptors, POLL_SPACE);
+        descriptor_update_busy(descriptors, POLL_SPACE);
     } else {
-        descriptor_settle_space(descriptors, before);
+        descriptor_update_space(descriptors, before);
     }
 }

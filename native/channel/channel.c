@@ -16,7 +16,7 @@ channel_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
 }
 
 static void
-let_go(channel_object *self)
+release_channel(channel_object *self)
 {
     channel_core *core = self->core;
     __atomic_store_n(&self->closed, true, __ATOMIC_RELEASE);
@@ -24,9 +24,8 @@ let_go(channel_object *self)
     if (core != NULL) {
         core->memory_fd = -1; /* the handle closes it now; views may keep the core for longer */
     }
-    ipckit_spare_bytes_clear(&self->spare);
     if (core != NULL) {
-        if (ring_is_whole(&core->r)) { /* threads that wait look whether it is closed */
+        if (ring_file_is_intact(&core->r)) { /* threads that wait look whether it is closed */
             ring_wake_all(&core->r.shared->items);
             ring_wake_all(&core->r.shared->space);
         }
@@ -66,7 +65,7 @@ channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *con
     self->plain = args[5] == Py_None && self->record_type == NULL;
     self->encode = Py_NewRef(args[4]);
     self->decode = args[5] == Py_None ? NULL : Py_NewRef(args[5]);
-    self->spin = self->spin_most = (uint32_t)spin;
+    self->spin = self->spin_max = (uint32_t)spin;
     self->wait_for_peers = PyObject_IsTrue(args[7]) == 1;
     Py_RETURN_NONE;
 }
@@ -76,7 +75,7 @@ PyDoc_STRVAR(detach_doc, "_detach($self, /)\n--\n\nLet go of the channel; never 
 static PyObject *
 channel_detach(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
-    let_go(self);
+    release_channel(self);
     Py_RETURN_NONE;
 }
 
@@ -90,7 +89,7 @@ channel_poll_fd(channel_object *self, PyObject *arg)
     if (ipckit_long_arg(arg, "which", POLL_ITEMS, POLL_SPACE, &which) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "fileno");
+    channel_core *core = ipckit_channel_joined(self, "fileno");
     if (core == NULL) {
         return NULL;
     }
@@ -108,11 +107,11 @@ channel_side(channel_object *self, PyObject *arg)
     if (ipckit_long_arg(arg, "role", ROLE_SENDER, ROLE_RECEIVER, &role) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_seen(self, "peers");
+    channel_core *core = ipckit_channel_unjoined(self, "peers");
     if (core == NULL) {
         return NULL;
     }
-    return PyLong_FromLong((long)ring_side(&core->r, (uint32_t)role));
+    return PyLong_FromLong((long)ring_side_state(&core->r, (uint32_t)role));
 }
 
 PyDoc_STRVAR(peers_doc, "_peers($self, /)\n--\n\n"
@@ -122,9 +121,9 @@ static PyObject *
 channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
     /* A process that asks who is there is there itself: this is how a forked child joins early. */
-    channel_core *core = ipckit_channel_seen(self, "peers");
+    channel_core *core = ipckit_channel_unjoined(self, "peers");
     if (core != NULL) {
-        core = ipckit_channel_core(self, "peers");
+        core = ipckit_channel_joined(self, "peers");
     }
     PyObject *result = core == NULL ? NULL : PyList_New(0);
     for (uint32_t index = 0; result != NULL && index < CHANNEL_PEERS; index++) {
@@ -156,7 +155,7 @@ channel_lock_holder(channel_object *self, PyObject *arg)
     if (ipckit_long_arg(arg, "which", POLL_ITEMS, POLL_SPACE, &which) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_seen(self, "peers");
+    channel_core *core = ipckit_channel_unjoined(self, "peers");
     if (core == NULL) {
         return NULL;
     }
@@ -174,18 +173,18 @@ PyDoc_STRVAR(counts_doc, "_counts($self, /)\n--\n\n"
 static PyObject *
 channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
-    channel_core *core = ipckit_channel_seen(self, "stats");
+    channel_core *core = ipckit_channel_unjoined(self, "stats");
     if (core == NULL) {
         return NULL;
     }
     const ring *r = &core->r;
     /* The head first, so that the tail is never behind it. */
-    uint64_t head = load_word(&r->shared->head), hold = load_word(&r->shared->hold);
+    uint64_t head = load_word(&r->shared->head), low_water = load_word(&r->shared->low_water);
     uint64_t tail = load_word(&r->shared->tail), reserve = load_word(&r->shared->reserve);
-    uint64_t from = hold & 1 ? hold >> 1 : position_of(head);
+    uint64_t from = low_water & 1 ? low_water >> 1 : position_of(head);
     uint64_t to = count_of(reserve) != 0 ? position_of(reserve) : position_of(tail);
     uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
-    uint64_t used = ring_valid(r, from) && ring_valid(r, to) ? ring_distance(r, from, to) : 0;
+    uint64_t used = ring_position_is_valid(r, from) && ring_position_is_valid(r, to) ? ring_distance(r, from, to) : 0;
     return Py_BuildValue("KKKK", (unsigned long long)(waiting > r->capacity ? r->capacity : waiting),
                          (unsigned long long)((used > r->units ? r->units : used) * UNIT),
                          (unsigned long long)(r->units * UNIT),
@@ -195,7 +194,7 @@ channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
 static Py_ssize_t
 channel_length(channel_object *self)
 {
-    channel_core *core = ipckit_channel_seen(self, "len");
+    channel_core *core = ipckit_channel_unjoined(self, "len");
     if (core == NULL) {
         return -1;
     }
@@ -228,7 +227,7 @@ channel_dealloc(channel_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyObject_GC_UnTrack(self);
-    let_go(self);
+    release_channel(self);
     Py_CLEAR(self->record_type);
     Py_CLEAR(self->encode);
     Py_CLEAR(self->decode);
@@ -245,6 +244,8 @@ static PyMethodDef channel_methods[] = {
     {"send", FAST(ipckit_channel_send), METH_FASTCALL | METH_KEYWORDS, ipckit_channel_send_doc},
     {"receive", FAST(ipckit_channel_receive), METH_FASTCALL | METH_KEYWORDS,
      ipckit_channel_receive_doc},
+    {"receive_into", FAST(ipckit_channel_receive_into), METH_FASTCALL | METH_KEYWORDS,
+     ipckit_channel_receive_into_doc},
     {"_send_one", FAST(ipckit_channel_send_one), METH_FASTCALL, NULL},
     {"_receive_to", FAST(ipckit_channel_receive_to), METH_FASTCALL, NULL},
     {"_send_batch", FAST(ipckit_channel_send_batch), METH_FASTCALL, NULL},

@@ -2,17 +2,16 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
-#include "channel/spare_bytes.h"
 #include "memory/mapping.h"
 #include "ring/descriptor.h"
 #include "ring/open.h"
 
 /* Looks while the interpreter is still held: the other side is often just about to answer. */
-#define QUICK_LOOKS 64
+#define QUICK_POLLS 64
 /* A message that comes within so many looks is one of a stream. */
-#define STREAM_LOOKS 3
+#define STREAM_POLLS 3
 /* Pauses at most for which a receiver of a stream holds still. */
-#define LULL_MOST 32
+#define RECEIVE_BACKOFF_MAX 32
 
 /* A channel as this process has it open. All counts are changed under the GIL.
 
@@ -41,14 +40,13 @@ typedef struct {
     bool closed;
     bool plain;            /* payloads are bytes */
     bool wait_for_peers;
-    uint32_t spin, spin_most;
-    uint32_t lull;         /* pauses before a receiver that met an empty ring looks again */
+    uint32_t spin, spin_max;
+    uint32_t backoff;         /* pauses before a receiver that met an empty ring looks again */
     uint32_t sends_seen;   /* ipckit_channel_sends when it last was in a hurry */
     PyObject *record_type; /* a Struct class, or NULL */
     PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
     PyObject *decode;
     PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
-    spare_bytes spare;     /* what was received, to be used again */
     Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
 } channel_object;
 
@@ -64,14 +62,22 @@ typedef struct {
     char *own; /* bytes of its own, or NULL */
 } lease_object;
 
+/* Where a message goes: into the caller's buffer, or into a new object. */
+typedef struct {
+    char *buffer;    /* NULL: make an object */
+    uint64_t size;   /* bytes of the buffer */
+    uint64_t length; /* of the message that was taken into it */
+    PyObject *value; /* the new object, if a message was taken and there is no buffer */
+} receive_target;
+
 /* How often this process has sent, by any channel. Under the GIL. */
 extern HIDDEN uint32_t ipckit_channel_sends;
 
 /* Notes that this process sends. */
 static inline void
-ipckit_channel_is_sender(channel_core *core)
+ipckit_note_sender(channel_core *core)
 {
-    ring_take_role(&core->r, ROLE_SENDER);
+    ring_add_role(&core->r, ROLE_SENDER);
     ipckit_channel_sends++;
 }
 
@@ -84,8 +90,8 @@ HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, ui
    set. */
 HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
 /* Another user; returns the forks that its end is to name. */
-HIDDEN long ipckit_core_hold(channel_core *core);
-HIDDEN void ipckit_core_drop(channel_core *core, long forks);
+HIDDEN long ipckit_core_acquire(channel_core *core);
+HIDDEN void ipckit_core_release(channel_core *core, long forks);
 /* The handle's own use ends. */
 HIDDEN void ipckit_core_close(channel_core *core);
 /* Opens the core's own file description if it has none, as in a forked child: 0, or -1 and errno. */
@@ -95,10 +101,10 @@ HIDDEN int ipckit_core_join(channel_core *core);
 /* The open channel, for what never changes: NULL with an exception set. */
 HIDDEN channel_core *ipckit_channel_open(channel_object *self, const char *op);
 /* The open channel, joined: NULL with an exception set. */
-HIDDEN channel_core *ipckit_channel_core(channel_object *self, const char *op);
+HIDDEN channel_core *ipckit_channel_joined(channel_object *self, const char *op);
 /* The open channel, to look at: a process that only looks is no peer. NULL with an exception set, also
    if the file was cut short. */
-HIDDEN channel_core *ipckit_channel_seen(channel_object *self, const char *op);
+HIDDEN channel_core *ipckit_channel_unjoined(channel_object *self, const char *op);
 /* A descriptor of a joined channel: -1 and errno. */
 HIDDEN int ipckit_core_descriptor(channel_core *core, uint32_t which);
 
@@ -128,17 +134,22 @@ ipckit_timeout_of(channel_object *self, const char *function, PyObject *const *a
 /* A call that waits as `timeout` says: 0, or -1 with an exception set. */
 HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t which,
                             ring_operation operation, PyObject *timeout, const char *op);
-/* ring_do without the interpreter, with Python's signal handlers run: RING_INTERRUPTED where one of
+/* ring_run without the interpreter, with Python's signal handlers run: RING_INTERRUPTED where one of
    them raised. The caller holds a reference to the core. */
 HIDDEN ring_result ipckit_call(channel_core *core, ring_call *call);
 /* A call that waits for no message, and leaves signals to who is called next: what an earlier one took
    must not get lost. */
-HIDDEN ring_result ipckit_call_on(channel_core *core, ring_call *call);
+HIDDEN ring_result ipckit_call_uninterrupted(channel_core *core, ring_call *call);
 
-/* After a receive, and after a send that found no room: makes a descriptor that is polled tell the
+/* After a receive, and after a send that found no room: makes a descriptor that is poll_futex tell the
    truth. `before`: what was to be seen before the send. */
-HIDDEN void ipckit_settle_items(channel_core *core, ring_result result);
-HIDDEN void ipckit_settle_space(channel_core *core, ring_result result, ring_sight before);
+HIDDEN void ipckit_update_items_fd(channel_core *core, ring_result result);
+HIDDEN void ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot before);
+
+/* Takes the next message if it is small and comes soon (receive_small.c): RING_OK, RING_INTERRUPTED with an
+   exception set, or another result for the slow path. The caller holds a reference to the core. */
+HIDDEN ring_result ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
+                                        receive_target *to);
 
 /* Sends bytes as `send` does: 0, or -1 with an exception set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
@@ -169,6 +180,9 @@ HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args
                                      PyObject *kwnames);
 HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *args,
                                         Py_ssize_t nargs, PyObject *kwnames);
+extern HIDDEN const char ipckit_channel_receive_into_doc[];
+HIDDEN PyObject *ipckit_channel_receive_into(channel_object *self, PyObject *const *args,
+                                             Py_ssize_t nargs, PyObject *kwnames);
 /* For calls that are interrupted between two messages: what is done by then is in a list. */
 HIDDEN int ipckit_add_progress(PyObject *progress, Py_ssize_t more);
 HIDDEN PyObject *ipckit_channel_send_one(channel_object *self, PyObject *const *args,

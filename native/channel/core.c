@@ -45,7 +45,7 @@ ipckit_core_join(channel_core *core)
     if (ipckit_core_ensure_fd(core) < 0) {
         return -1;
     }
-    if (!ring_is_whole(&core->r)) {
+    if (!ring_file_is_intact(&core->r)) {
         errno = EUCLEAN;
         return -1;
     }
@@ -102,7 +102,7 @@ leave(channel_core *core)
         descriptors_free(core->descriptors);
         core->descriptors = NULL;
     }
-    if (core->joined && ring_is_whole(&core->r)) {
+    if (core->joined && ring_file_is_intact(&core->r)) {
         ring_leave(&core->r); /* otherwise the kernel does with the descriptor what is left to do */
     }
     core->joined = false;
@@ -110,7 +110,7 @@ leave(channel_core *core)
 }
 
 static void
-let_go_of_memory(channel_core *core)
+release_memory(channel_core *core)
 {
     if (--core->refs > 0) {
         return;
@@ -129,7 +129,7 @@ let_go_of_memory(channel_core *core)
 }
 
 long
-ipckit_core_hold(channel_core *core)
+ipckit_core_acquire(channel_core *core)
 {
     core->refs++;
     core->users++;
@@ -137,19 +137,19 @@ ipckit_core_hold(channel_core *core)
 }
 
 void
-ipckit_core_drop(channel_core *core, long forks)
+ipckit_core_release(channel_core *core, long forks)
 {
     if (forks == core->forks && --core->users == 0) {
         leave(core);
     }
-    let_go_of_memory(core);
+    release_memory(core);
 }
 
 void
 ipckit_core_close(channel_core *core)
 {
     core->held = false;
-    ipckit_core_drop(core, core->forks);
+    ipckit_core_release(core, core->forks);
 }
 
 int
@@ -169,14 +169,14 @@ forked(channel_core *core)
 {
     close_fd(&core->r.fd);
     if (core->descriptors != NULL) {
-        descriptors_forget(core->descriptors);
+        descriptors_discard(core->descriptors);
         core->descriptors = NULL;
     }
     core->joined = false;
     core->creator = false;
-    core->r.me = 0;
+    core->r.owner = 0;
     core->r.index = CHANNEL_PEERS;
-    core->r.striking = 0;
+    core->r.removing_peer = 0;
     core->forks++;
     core->users = core->held ? 1 : 0;
 }

@@ -54,35 +54,28 @@ native_type(PyObject *module, PyObject *mapping)
     return Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, shown);
 }
 
+PyDoc_STRVAR(units_doc, "channel_units(length, /)\n--\n\n"
+                        "The units of memory that a message of this many bytes takes.");
+
+static PyObject *
+native_units(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    long length;
+    if (ipckit_long_arg(arg, "length", 0, (long)LENGTH_MAX, &length) < 0) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(units_for((uint64_t)length));
+}
+
 static PyMethodDef functions[] = {
+    {"channel_units", native_units, METH_O, units_doc},
     {"channel_type", native_type, METH_O, type_doc},
     {"channel_format", native_format, METH_VARARGS, format_doc},
     {NULL, NULL, 0, NULL},
 };
 
-/* What a call on a ring gives (ring/ring.h), for the Python that explains it. */
-static const struct {
-    const char *name;
-    ring_result value;
-} results[] = {
-    {"RING_OK", RING_OK},           {"RING_EMPTY", RING_EMPTY},
-    {"RING_FULL", RING_FULL},       {"RING_BUSY", RING_BUSY},
-    {"RING_TOO_LONG", RING_TOO_LONG}, {"RING_TIMEOUT", RING_TIMEOUT},
-    {"RING_GONE", RING_GONE},       {"RING_CLOSED", RING_CLOSED},
-    {"RING_NO_PLACE", RING_NO_PLACE},
-};
-
 int
 ipckit_add_channel_file(PyObject *module)
 {
-    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
-        if (PyModule_AddIntConstant(module, results[i].name, results[i].value) < 0) {
-            return -1;
-        }
-    }
-    if (PyModule_AddIntConstant(module, "CHANNEL_ARENA_START", CHANNEL_ARENA_START) < 0
-        || PyModule_AddIntConstant(module, "CHANNEL_TYPE_SIZE", CHANNEL_TYPE_SIZE) < 0) {
-        return -1;
-    }
     return PyModule_AddFunctions(module, functions);
 }

@@ -60,7 +60,7 @@ ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
     }
     lease_object *lease = ipckit_lease_new(state, core, message->at, message->length, false);
     if (lease == NULL) {
-        ring_end_view(&core->r, message->at, (uint32_t)call->items);
+        ring_release_view(&core->r, message->at, (uint32_t)call->items);
     }
     return ipckit_holder_new(type, self, lease);
 }
@@ -143,7 +143,7 @@ holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
             memmove(to, from, bytes);
         } else {
             Py_BEGIN_ALLOW_THREADS
-            copy_much(to, from, bytes);
+            copy_large(to, from, bytes);
             Py_END_ALLOW_THREADS
         }
         Py_DECREF((PyObject *)lease);
@@ -169,7 +169,7 @@ holder_send(holder_object *self, PyObject *timeout)
         PyErr_SetString(PyExc_ValueError, "the loan was sent or cancelled before");
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(channel, "send");
+    channel_core *core = ipckit_channel_joined(channel, "send");
     if (core == NULL) {
         return NULL;
     }
@@ -195,7 +195,7 @@ holder_send(holder_object *self, PyObject *timeout)
     long forks = lease->forks;
     lease->core = NULL;
     Py_DECREF((PyObject *)lease);
-    ipckit_core_drop(held, forks);
+    ipckit_core_release(held, forks);
     Py_RETURN_NONE;
 }
 

@@ -10,9 +10,9 @@ ipckit_lease_new(native_state *state, channel_core *core, uint64_t at, uint64_t 
         return NULL;
     }
     self->core = core;
-    self->forks = ipckit_core_hold(core);
+    self->forks = ipckit_core_acquire(core);
     self->at = at;
-    self->owner = core->r.me;
+    self->owner = core->r.owner;
     self->loan = loan;
     self->data = ring_payload(&core->r, at, length);
     self->size = (Py_ssize_t)length;
@@ -59,10 +59,10 @@ lease_end(lease_object *self)
         if (self->loan) {
             ring_cancel_loan(&core->r, self->at, self->owner);
         } else {
-            ring_end_view(&core->r, self->at, self->owner);
+            ring_release_view(&core->r, self->at, self->owner);
         }
     }
-    ipckit_core_drop(core, self->forks);
+    ipckit_core_release(core, self->forks);
 }
 
 static void

@@ -32,27 +32,27 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
     if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_lend, timeout, "loan") < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "loan");
+    channel_core *core = ipckit_channel_joined(self, "loan");
     if (core == NULL) {
         return NULL;
     }
-    ipckit_channel_is_sender(core);
+    ipckit_note_sender(core);
     call.length = (uint64_t)length;
-    ring_sight before = ring_see(&core->r, POLL_SPACE);
-    long forks = ipckit_core_hold(core);
+    ring_snapshot before = ring_take_snapshot(&core->r, POLL_SPACE);
+    long forks = ipckit_core_acquire(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
     if (result == RING_OK) {
         lease_object *lease = ipckit_lease_new(state, core, call.at, call.length, true);
         if (lease == NULL) {
-            ring_cancel_loan(&core->r, call.at, core->r.me);
+            ring_cancel_loan(&core->r, call.at, core->r.owner);
         }
         holder = ipckit_holder_new(type, self, lease);
     } else {
-        ipckit_settle_space(core, result, before);
+        ipckit_update_space_fd(core, result, before);
         ipckit_ring_error(self, result, "loan", timeout);
     }
-    ipckit_core_drop(core, forks);
+    ipckit_core_release(core, forks);
     return holder;
 }
 
@@ -91,7 +91,7 @@ plain_length(const channel_object *self, PyObject *const *args, Py_ssize_t nargs
 
 /* As Python's _loan has it. */
 static PyObject *
-loan_slowly(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+loan_any(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *loan = PyObject_GetAttrString((PyObject *)self, "_loan");
     PyObject *place = PyTuple_New(nargs), *named = PyDict_New(), *result = NULL;
@@ -136,7 +136,7 @@ ipckit_channel_loan(channel_object *self, PyObject *const *args, Py_ssize_t narg
     Py_ssize_t length = kwnames == NULL && self->loan_type != NULL ? plain_length(self, args, nargs)
                                                                    : -1;
     if (length < 0) {
-        return loan_slowly(self, args, nargs, kwnames);
+        return loan_any(self, args, nargs, kwnames);
     }
     return lend(self, self->state, self->loan_type, length, Py_None);
 }
@@ -165,23 +165,23 @@ ipckit_channel_receive_view(channel_object *self, PyObject *const *args, Py_ssiz
         || ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, timeout, "receive_view") < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive_view");
+    channel_core *core = ipckit_channel_joined(self, "receive_view");
     if (core == NULL) {
         return NULL;
     }
-    ring_take_role(&core->r, ROLE_RECEIVER);
+    ring_add_role(&core->r, ROLE_RECEIVER);
     call.data = small;
     call.length = 0; /* leave it in place; what can't be is copied to `small` */
-    long forks = ipckit_core_hold(core);
+    long forks = ipckit_core_acquire(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
     if (result == RING_OK) {
         holder = ipckit_holder_of_view(self, state, self->view_type, core, &call, small);
     }
-    ipckit_settle_items(core, result);
+    ipckit_update_items_fd(core, result);
     if (result != RING_OK) {
         ipckit_ring_error(self, result, "receive_view", timeout);
     }
-    ipckit_core_drop(core, forks);
+    ipckit_core_release(core, forks);
     return holder;
 }

@@ -9,7 +9,7 @@ value_of(channel_object *self, const char *data, uint64_t length)
     if (self->record_type != NULL) {
         return ipckit_payload_new(self->record_type, data, (Py_ssize_t)length);
     }
-    return ipckit_spare_bytes(&self->spare, data, length);
+    return PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
 }
 
 /* What the codec raised for these bytes, as `_undecodable` has it: the message is taken, and its bytes
@@ -104,7 +104,7 @@ copy_next(channel_object *self, channel_core *core, ring_call *call, PyObject **
    is left in place, in a holder of that type, or copied where the type is NULL. With `ends` there is no
    exception where all who sent are gone. */
 static PyObject *
-receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout,
+receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout,
                bool ends)
 {
     ring_call call;
@@ -126,11 +126,11 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObjec
         Py_BEGIN_ALLOW_THREADS
         memcpy(to, message->data, message->length);
         Py_END_ALLOW_THREADS
-        ring_end_view(&core->r, message->at, (uint32_t)call.items);
+        ring_release_view(&core->r, message->at, (uint32_t)call.items);
     } else if (result == RING_OK) {
         value = ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
-    ipckit_settle_items(core, result);
+    ipckit_update_items_fd(core, result);
     if (result == RING_OK) {
         return value;
     }
@@ -139,45 +139,6 @@ receive_slowly(channel_object *self, channel_core *core, PyObject *type, PyObjec
         return NULL;
     }
     return ipckit_ring_error(self, result, "receive", timeout);
-}
-
-/* The next message where it is there and small: a new reference; NULL and RING_OK for an exception,
-   NULL and anything else for the slow way. No object that the garbage collector knows is made under
-   the lock: a collection may end a view, which takes the lock. */
-static PyObject *
-receive_quickly(channel_object *self, ring *r, ring_result *result)
-{
-    char small[1024];
-    ring_message message;
-    message.length = 0;
-    PyObject *value = NULL;
-    *result = RING_BUSY;
-    if (!ring_try_lock(r, &r->shared->receive_lock)) {
-        return NULL;
-    }
-    char copy[SMALL_MOST];
-    *result = ring_peek_small(r, &message, copy) ? RING_OK : ring_peek(r, &message);
-    bool record = self->record_type != NULL;
-    if (*result == RING_OK && message.length > (record ? sizeof small : GIL_FREE_BYTES)) {
-        *result = RING_BUSY;
-    }
-    if (*result == RING_OK) {
-        ring_expect_message(r, &message);
-        if (record) {
-            memcpy(small, message.data, message.length);
-        } else {
-            value = ipckit_spare_bytes(&self->spare, message.data, message.length);
-        }
-        if (record || value != NULL) {
-            ring_take(r, &message, 1);
-        }
-    }
-    ring_unlock(r, &r->shared->receive_lock);
-    if (*result != RING_OK || (!record && value == NULL)) {
-        return NULL;
-    }
-    ring_notify(r, POLL_SPACE);
-    return record ? value_of(self, small, message.length) : value;
 }
 
 const char ipckit_channel_receive_doc[] = (
@@ -196,79 +157,18 @@ const char ipckit_channel_receive_doc[] = (
              "    InvalidArgument: `timeout` is out of range.\n"
              "    ClosedHandle: the handle is closed.");
 
-/* Messages that are known to wait. */
-static uint64_t
-known_to_wait(const ring *r)
-{
-    return (count_of(load_word(&r->shared->seen_tail)) - count_of(load_word(&r->shared->head)))
-        & COUNT_MASK;
-}
-
-/* Receives after a while, if something comes, before the interpreter is let go. Where messages come
-   one close upon the other, each look takes the senders' memory away from them, so the receiver holds
-   still for a moment and finds several, for longer as long as that brings more. Who sent something
-   since it last received may get one answer at a time, and that is no stream. */
-static PyObject *
-receive_soon(channel_object *self, ring *r, ring_result *result)
-{
-    ring_sight before = ring_empty_sight(r);
-    if (self->sends_seen != ipckit_channel_sends) {
-        self->sends_seen = ipckit_channel_sends;
-        self->lull = 0;
-        return ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS) ? receive_quickly(self, r, result) : NULL;
-    }
-    for (uint32_t pause = 0; pause < self->lull; pause++) {
-        cpu_relax();
-    }
-    bool stream = ring_spin(r, POLL_ITEMS, before, STREAM_LOOKS);
-    if (!stream && !ring_spin(r, POLL_ITEMS, before, QUICK_LOOKS)) {
-        self->lull = 0;
-        return NULL;
-    }
-    PyObject *value = receive_quickly(self, r, result);
-    if (stream && known_to_wait(r) >= (self->lull < 8 ? 0 : 1 + self->lull / 16)) {
-        self->lull = self->lull < LULL_MOST ? self->lull + 1 : LULL_MOST;
-    } else {
-        self->lull /= 2;
-    }
-    return value;
-}
-
-/* The next message where it comes soon and is small; as receive_quickly gives it. The caller holds a
-   reference to the core: what is made of the message, or asked of `timeout`, may run any code. */
-static PyObject *
-receive_small(channel_object *self, channel_core *core, PyObject *timeout, ring_result *result)
-{
-    ring *r = &core->r;
-    ring_take_role(r, ROLE_RECEIVER);
-    *result = RING_EMPTY;
-    PyObject *value = ring_looks_empty(r) ? NULL : receive_quickly(self, r, result);
-    if (value == NULL && *result == RING_EMPTY && self->spin != 0) {
-        int waits = timeout == Py_None ? 1 : PyObject_IsTrue(timeout);
-        if (waits < 0) {
-            *result = RING_OK; /* an exception is set */
-        } else if (waits) {
-            value = receive_soon(self, r, result);
-        }
-    }
-    if (*result == RING_OK && core->descriptors != NULL) {
-        ipckit_settle_items(core, RING_OK);
-    }
-    return value;
-}
-
-/* The next message; as receive_slowly gives it. */
+/* The next message; as receive_waiting gives it. */
 static PyObject *
 receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout, bool ends)
 {
-    ring_result result;
-    long forks = ipckit_core_hold(core);
-    PyObject *value = receive_small(self, core, timeout, &result);
-    if (value == NULL && result != RING_OK) {
-        value = receive_slowly(self, core, type, timeout, ends);
+    receive_target to = {.value = NULL};
+    long forks = ipckit_core_acquire(core);
+    ring_result result = ipckit_receive_small(self, core, timeout, &to);
+    if (result != RING_OK && result != RING_INTERRUPTED) {
+        to.value = receive_waiting(self, core, type, timeout, ends);
     }
-    ipckit_core_drop(core, forks);
-    return value;
+    ipckit_core_release(core, forks);
+    return to.value;
 }
 
 PyObject *
@@ -278,7 +178,7 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     if (ipckit_timeout_of(self, "receive", args, nargs, 0, kwnames, &timeout) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     if (core == NULL) {
         return NULL;
     }
@@ -293,7 +193,7 @@ ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_
     if (ipckit_check_nargs("_receive_to", nargs, 2) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     if (core == NULL) {
         return NULL;
     }
@@ -309,7 +209,7 @@ ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_
 PyObject *
 ipckit_channel_next(channel_object *self)
 {
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     return core == NULL ? NULL : decoded(self, receive_any(self, core, NULL, Py_None, true));
 }
 
@@ -323,7 +223,7 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
         || ipckit_holder_type_arg(args[0], state) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_core(self, "receive");
+    channel_core *core = ipckit_channel_joined(self, "receive");
     if (core == NULL) {
         return NULL;
     }

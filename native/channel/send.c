@@ -72,10 +72,10 @@ send_large(channel_core *core, ring_call *call)
     call->operation = ipckit_op_send_loan;
     call->lends = false;
     call->lent = true;
-    uint32_t owner = r->me;
+    uint32_t owner = r->owner;
     call->items = owner;
     result = ipckit_call(core, call);
-    if (result != RING_OK && owner == r->me) {
+    if (result != RING_OK && owner == r->owner) {
         ring_cancel_loan(r, call->at, owner);
     }
     return result;
@@ -86,21 +86,21 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
                   PyObject *timeout)
 {
     ring_call call;
-    long forks = ipckit_core_hold(core); /* before any code of the timeout's runs */
+    long forks = ipckit_core_acquire(core); /* before any code of the timeout's runs */
     if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, "send") < 0) {
-        ipckit_core_drop(core, forks);
+        ipckit_core_release(core, forks);
         return -1;
     }
     call.data = data;
     call.length = length;
-    ring_sight before = ring_see(&core->r, POLL_SPACE);
+    ring_snapshot before = ring_take_snapshot(&core->r, POLL_SPACE);
     ring_result result = length > GIL_FREE_BYTES && !core->r.overwrite ? send_large(core, &call)
                                                                       : ipckit_call(core, &call);
     if (result != RING_OK) {
-        ipckit_settle_space(core, result, before);
+        ipckit_update_space_fd(core, result, before);
         ipckit_ring_error(self, result, "send", timeout);
     }
-    ipckit_core_drop(core, forks);
+    ipckit_core_release(core, forks);
     return result == RING_OK ? 0 : -1;
 }
 
@@ -125,17 +125,17 @@ static int
 send_value(channel_object *self, PyObject *object, PyObject *timeout)
 {
     payload value;
-    if (ipckit_channel_core(self, "send") == NULL || payload_get(self, object, &value) < 0) {
+    if (ipckit_channel_joined(self, "send") == NULL || payload_get(self, object, &value) < 0) {
         return -1;
     }
     /* Once more: encoding may have run code that closed the handle. */
-    channel_core *core = ipckit_channel_core(self, "send");
+    channel_core *core = ipckit_channel_joined(self, "send");
     if (core == NULL) {
         payload_release(&value);
         return -1;
     }
     ring *r = &core->r;
-    ipckit_channel_is_sender(core);
+    ipckit_note_sender(core);
     if (value.length <= GIL_FREE_BYTES && ring_try_lock(r, &r->shared->send_lock)) {
         ring_result result = ring_send(r, value.data, value.length);
         ring_unlock(r, &r->shared->send_lock);

@@ -57,7 +57,7 @@ ipckit_piece_is_ours(const piece_object *self)
 }
 
 void
-ipckit_piece_give_back(piece_object *self)
+ipckit_piece_free(piece_object *self)
 {
     if (ipckit_piece_is_ours(self)) {
         ipckit_spill_release(self->spill, (uint32_t)self->index, self->token);
@@ -92,7 +92,7 @@ before_fork(void)
     while (mapped_pieces != NULL) {
         piece_object *piece = mapped_pieces;
         make_private(piece->mapped, piece->size);
-        ipckit_piece_give_back(piece);
+        ipckit_piece_free(piece);
         unlink_piece(piece);
     }
 }

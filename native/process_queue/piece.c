@@ -32,7 +32,7 @@ piece_dealloc(piece_object *self)
             ipckit_piece_unlink(self); /* first: a fork copies what is linked */
             munmap(self->mapped, self->size);
         }
-        ipckit_piece_give_back(self);
+        ipckit_piece_free(self);
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(self->copied);
@@ -68,7 +68,7 @@ copy_piece(piece_object *self, off_t offset)
         done += got > 0 ? (size_t)got : 0;
     }
     Py_END_ALLOW_THREADS
-    ipckit_piece_give_back(self);
+    ipckit_piece_free(self);
     return done == self->size ? 0 : not_written(self->spill);
 }
 

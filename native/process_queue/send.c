@@ -4,7 +4,7 @@
 
 #include <sys/mman.h>
 
-#define WRITE_MOST ((size_t)1 << 26) /* bytes of one pwrite, after which signals are looked for */
+#define WRITE_MAX ((size_t)1 << 26) /* bytes of one pwrite, after which signals are looked for */
 
 /* Copies bytes into the file. Returns 0, or -1 with an exception set. */
 static int
@@ -16,7 +16,7 @@ write_file(const piece_object *self, uint64_t at, const char *data, size_t bytes
         ssize_t written;
         int error;
         Py_BEGIN_ALLOW_THREADS
-        written = pwrite(fd, data, bytes < WRITE_MOST ? bytes : WRITE_MOST, offset);
+        written = pwrite(fd, data, bytes < WRITE_MAX ? bytes : WRITE_MAX, offset);
         error = errno;
         Py_END_ALLOW_THREADS
         if (written < 0 && error != EINTR) {
@@ -74,7 +74,7 @@ write_part(const piece_object *self, char *place, uint64_t at, PyObject *part, u
         memcpy(place + at, data.buf, *bytes);
     } else {
         Py_BEGIN_ALLOW_THREADS
-        copy_much(place + at, data.buf, *bytes);
+        copy_large(place + at, data.buf, *bytes);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&data);
@@ -136,7 +136,7 @@ send_reference(ring *r, ring_call *call)
         return RING_CLOSED;
     }
     spill_entry *entry = &piece->spill->table->entries[piece->index];
-    uint64_t word = SPILL_QUEUED | count_of(load_word(&r->shared->sent_tail));
+    uint64_t word = SPILL_QUEUED | count_of(load_word(&r->shared->senders_tail));
     spill_reference reference = {SPILL_MAGIC, (uint64_t)piece->index, word, piece->size};
     __atomic_store_n(&entry->word, word, __ATOMIC_RELEASE);
     ring_result result = ring_send(r, &reference, sizeof reference);
@@ -163,23 +163,23 @@ ipckit_piece_send(piece_object *self, PyObject *timeout)
     if (!ipckit_piece_is_ours(self)) {
         Py_RETURN_FALSE;
     }
-    channel_core *core = ipckit_channel_core(channel, "send");
+    channel_core *core = ipckit_channel_joined(channel, "send");
     if (core == NULL) {
         return NULL;
     }
     call.data = (const char *)&what;
     call.length = sizeof(spill_reference);
-    ipckit_channel_is_sender(core);
-    long forks = ipckit_core_hold(core);
-    ring_sight before = ring_see(&core->r, POLL_SPACE);
+    ipckit_note_sender(core);
+    long forks = ipckit_core_acquire(core);
+    ring_snapshot before = ring_take_snapshot(&core->r, POLL_SPACE);
     ring_result result = ipckit_call(core, &call);
     if (result == RING_OK) {
         self->index = -1;
     } else if (what.ours) {
-        ipckit_settle_space(core, result, before);
+        ipckit_update_space_fd(core, result, before);
         ipckit_ring_error(channel, result, "send", timeout);
     }
-    ipckit_core_drop(core, forks);
+    ipckit_core_release(core, forks);
     if (result != RING_OK && what.ours) {
         return NULL;
     }

@@ -54,7 +54,7 @@ spill_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "this process has no token");
         return NULL;
     }
-    channel_core *core = ipckit_channel_core((channel_object *)channel, "open");
+    channel_core *core = ipckit_channel_joined((channel_object *)channel, "open");
     if (core == NULL) {
         return NULL;
     }
@@ -254,7 +254,7 @@ PyDoc_STRVAR(reclaim_doc,
 static PyObject *
 spill_reclaim(spill_object *self, PyObject *dead)
 {
-    channel_core *core = ipckit_channel_core(self->channel, "put");
+    channel_core *core = ipckit_channel_joined(self->channel, "put");
     if (core == NULL) {
         return NULL;
     }

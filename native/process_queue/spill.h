@@ -45,7 +45,7 @@ HIDDEN void ipckit_piece_unlink(piece_object *self);
 /* Whether the piece is this process's: it was not sent, and is not the parent's. */
 HIDDEN bool ipckit_piece_is_ours(const piece_object *self);
 /* Gives the piece back if it is this process's. Its mapping, if any, is the caller's to end. */
-HIDDEN void ipckit_piece_give_back(piece_object *self);
+HIDDEN void ipckit_piece_free(piece_object *self);
 
 /* A Piece for an entry that is this process's, which it takes over; NULL with MemoryError set. */
 HIDDEN piece_object *ipckit_piece_new(spill_object *spill, uint32_t index, uint64_t size);

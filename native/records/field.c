@@ -165,6 +165,28 @@ field_repr(PyObject *op)
                                 self->offset, self->size);
 }
 
+/* The line of `help(Stu)` for the field. */
+static PyObject *
+field_doc_of(PyObject *op, void *closure)
+{
+    Field *self = (Field *)op;
+    (void)closure;
+    const char *kind = self->code == 'i'   ? "signed integer"
+                       : self->code == 'u' ? "unsigned integer"
+                       : self->code == 'f' ? "floating-point number"
+                       : self->code == '?' ? "bool"
+                       : self->code == 'c' ? "text"
+                       : self->code == 's' ? "bytes"
+                       : self->code == 'r' ? "nested struct"
+                                           : "array";
+    return PyUnicode_FromFormat("%s, %zd bytes at offset %zd", kind, self->size, self->offset);
+}
+
+static PyGetSetDef field_getset[] = {
+    {"__doc__", field_doc_of, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMemberDef field_members[] = {
     {"name", T_OBJECT, offsetof(Field, name), READONLY, "the field's name"},
     {"offset", T_PYSSIZET, offsetof(Field, offset), READONLY, "bytes from the record's start"},
@@ -172,19 +194,17 @@ static PyMemberDef field_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(field_doc,
-             "Field(name, code, offset, size, swap=False, type=None)\n--\n\n"
-             "Reads and writes one field of a Record in place.\n\n"
-             "code: i signed, u unsigned, f float, ? bool, c UTF-8 text, s bytes, r a record of\n"
-             "`type`, o whatever `type.view(record)` gives and `type.assign(record, value)` takes.");
-
+/* Field(name, code, offset, size, swap=False, type=None). The codes: i signed, u unsigned, f float,
+   ? bool, c UTF-8 text, s bytes, r a record of `type`, o an array, which `type.view(record)` returns
+   and `type.assign(record, value)` writes. There is no Py_tp_doc: it would hide the `__doc__` of the
+   fields. */
 static PyType_Slot field_slots[] = {
-    {Py_tp_doc, (void *)field_doc},
     {Py_tp_new, field_new},
     {Py_tp_dealloc, field_dealloc},
     {Py_tp_traverse, field_traverse},
     {Py_tp_repr, field_repr},
     {Py_tp_members, field_members},
+    {Py_tp_getset, field_getset},
     {Py_tp_descr_get, field_get},
     {Py_tp_descr_set, field_descr_set},
     {0, NULL},
@@ -203,5 +223,8 @@ ipckit_add_field(PyObject *module)
     if (ipckit_field_type == NULL) {
         ipckit_field_type = (PyTypeObject *)PyType_FromSpec(&field_spec);
     }
-    return ipckit_field_type == NULL ? -1 : PyModule_AddType(module, ipckit_field_type);
+    if (ipckit_field_type == NULL || PyModule_AddType(module, ipckit_field_type) < 0) {
+        return -1;
+    }
+    return PyModule_AddIntMacro(module, RECORD_SIZE_MAX);
 }

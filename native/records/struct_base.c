@@ -105,8 +105,14 @@ check_type(PyObject *type)
     return -1;
 }
 
-PyDoc_STRVAR(from_bytes_doc, "record_from_bytes(cls, data, /)\n--\n\n"
-                             "A record of `cls` that owns a copy of exactly its size of bytes.");
+PyDoc_STRVAR(from_bytes_doc,
+             "from_bytes(cls, data, /)\n--\n\n"
+             "Create an instance that owns a copy of the bytes.\n\n"
+             "Args:\n"
+             "    data: a bytes-like object of exactly `size` bytes.\n\n"
+             "Raises:\n"
+             "    LayoutMismatch: it has another number of bytes; ``raw`` has the bytes.\n"
+             "    TypeError: the class has no fields.");
 
 static PyObject *
 record_from_bytes(PyObject *cls, PyObject *data)
@@ -127,8 +133,16 @@ record_from_bytes(PyObject *cls, PyObject *data)
     return result;
 }
 
-PyDoc_STRVAR(from_buffer_doc, "record_from_buffer(cls, buffer, offset=0)\n--\n\n"
-                              "A record of `cls` that is a live view of `buffer` from `offset` on.");
+PyDoc_STRVAR(from_buffer_doc,
+             "from_buffer(cls, buffer, offset=0)\n--\n\n"
+             "Create an instance that is a view of memory: what is written to the one is written to\n"
+             "the other. The view keeps the buffer in use.\n\n"
+             "Args:\n"
+             "    buffer: an object with the buffer protocol. If it is read-only, so is the view.\n"
+             "    offset: bytes from the start of the buffer; 0 by default.\n\n"
+             "Raises:\n"
+             "    InvalidArgument: the struct does not fit into the buffer there.\n"
+             "    TypeError: the class has no fields.");
 
 static PyObject *
 record_from_buffer(PyObject *cls, PyObject *args, PyObject *kwargs)
@@ -143,19 +157,19 @@ record_from_buffer(PyObject *cls, PyObject *args, PyObject *kwargs)
     return ipckit_record_view((PyTypeObject *)cls, buffer, offset);
 }
 
-static PyMethodDef from_bytes_def = {"record_from_bytes", record_from_bytes, METH_O,
+static PyMethodDef from_bytes_def = {"from_bytes", record_from_bytes, METH_O,
                                      from_bytes_doc};
-static PyMethodDef from_buffer_def = {"record_from_buffer",
+static PyMethodDef from_buffer_def = {"from_buffer",
                                       (PyCFunction)(void (*)(void))record_from_buffer,
                                       METH_VARARGS | METH_KEYWORDS, from_buffer_doc};
 
 /* Descriptors of `type`: as attributes of a metaclass they are methods of its classes, with no
    Python frame in between. */
 static int
-add_class_method(PyObject *module, PyMethodDef *def)
+add_class_method(PyObject *module, const char *name, PyMethodDef *def)
 {
     PyObject *method = PyDescr_NewMethod(&PyType_Type, def);
-    int result = method == NULL ? -1 : PyModule_AddObjectRef(module, def->ml_name, method);
+    int result = method == NULL ? -1 : PyModule_AddObjectRef(module, name, method);
     Py_XDECREF(method);
     return result;
 }
@@ -188,8 +202,8 @@ ipckit_add_record(PyObject *module)
     if (ipckit_record_type == NULL || PyModule_AddType(module, ipckit_record_type) < 0) {
         return -1;
     }
-    return add_class_method(module, &from_bytes_def) < 0 ||
-                   add_class_method(module, &from_buffer_def) < 0
+    return add_class_method(module, "record_from_bytes", &from_bytes_def) < 0
+                   || add_class_method(module, "record_from_buffer", &from_buffer_def) < 0
                ? -1
                : 0;
 }

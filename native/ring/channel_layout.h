@@ -35,7 +35,7 @@
 /* The words that sides sleep on: flags below a count of the times they were cleared. */
 #define WORD_SLEEPERS 1u
 #define WORD_POLLERS 2u /* of `items` and `space`: a descriptor waits for it */
-#define WORD_CHORES 2u  /* of a lock: its holder left something undone for another peer */
+#define WORD_DEFERRED 2u  /* of a lock: its holder left something undone for another peer */
 #define WORD_STEP 4u
 
 typedef struct {
@@ -45,7 +45,7 @@ typedef struct {
 
 /* The newest message, where it is so short, is repeated beside the tail: who waits for it has it with
    the word that tells of it. */
-#define SMALL_MOST 40
+#define SMALL_MAX 40
 #define SMALL_NONE UINT32_MAX /* no message has that number */
 
 typedef struct {
@@ -60,9 +60,9 @@ typedef struct {
     uint64_t created;   /* seconds of the clock of the day */
     uint8_t id[16];     /* random */
     uint32_t roles_seen;
-    uint32_t reap_wanted; /* somebody died and may have left something */
+    uint32_t recovery_wanted; /* somebody died and may have left something */
     uint32_t peers_high;  /* no peer beyond this one has ever been */
-    uint32_t own_barriers; /* somebody can't have the kernel put barriers into the others */
+    uint32_t full_barriers; /* somebody can't have the kernel put barriers into the others */
     uint64_t longest;     /* bytes of a message at most */
     uint64_t checked_at;  /* when a sleeper last checked whether the peers live: monotonic ns */
     uint8_t unused7[16];
@@ -70,30 +70,30 @@ typedef struct {
     /* Senders only. */
     channel_lock send_lock;
     uint64_t reserve;    /* end of the loans, and their number */
-    uint64_t seen_head;  /* as senders last saw it */
-    uint64_t seen_hold;
-    uint64_t sent_tail; /* `tail`, for senders: who looks at the word itself takes it from receivers */
-    uint32_t repeats;   /* `small_number` may be that of a message */
+    uint64_t cached_head;  /* as senders last saw it */
+    uint64_t cached_low_water;
+    uint64_t senders_tail; /* `tail`, for senders: who looks at the word itself takes it from receivers */
+    uint32_t small_in_use;   /* `small_number` may be that of a message */
     uint8_t unused2[84];
 
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* end of what is sent, and the number of messages ever sent */
-    uint32_t small_number; /* of the message that `small` repeats, or SMALL_NONE */
+    uint32_t small_number; /* of the message that `small` small_in_use, or SMALL_NONE */
     uint32_t unused1;
     uint64_t small_length;
     uint64_t small[5];
     /* On a line of its own: senders look at it each time, and have just lost that of the tail. */
     uint32_t items; /* receivers sleep on it */
-    uint32_t polled; /* the threads behind descriptors sleep on it */
-    uint32_t items_polled; /* how often descriptors for items became readable */
-    uint32_t space_polled; /* and those for space */
+    uint32_t poll_futex; /* the threads behind descriptors sleep on it */
+    uint32_t items_signals; /* how often descriptors for items became readable */
+    uint32_t space_signals; /* and those for space */
     uint8_t unused3[48];
 
     /* Receivers only. */
     channel_lock receive_lock;
-    uint64_t hold; /* the first record behind head that is still in use, and whether there is one */
+    uint64_t low_water; /* the first record behind head that is still in use, and whether there is one */
     uint64_t dropped;
-    uint64_t seen_tail; /* as receivers last saw it */
+    uint64_t cached_tail; /* as receivers last saw it */
     uint8_t unused5[96];
 
     /* Written by receivers, read by senders. */
@@ -146,7 +146,7 @@ typedef enum {
     RECORD_SENT = 5, /* a loan that a RECORD_REF leads to */
     RECORD_VIEW = 6, /* a receiver reads in it */
     RECORD_FREE = 7, /* a loan or a view that is over */
-    RECORD_MARK = 8, /* RECORD_SENT, while the dead are being cleared away */
+    RECORD_MARKED = 8, /* RECORD_SENT, while the dead are being cleared away */
 } record_kind;
 
 typedef struct {

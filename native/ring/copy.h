@@ -11,15 +11,15 @@
 
 /* From here on the other side does not find what was written in the cache anyway, and an ordinary store
    first reads what it is about to overwrite. Below, whoever reads it would wait for the memory. */
-#define PAST_CACHE_BYTES ((size_t)8 << 20)
-#define PAST_CACHE_STEP 128
+#define STREAMING_MIN_BYTES ((size_t)8 << 20)
+#define STREAMING_STEP 128
 
 /* A multiple of the step, to memory that is aligned to 32 bytes. */
 __attribute__((target("avx"))) static inline void
-copy_past_cache(char *to, const char *from, size_t bytes)
+copy_streaming(char *to, const char *from, size_t bytes)
 {
-    for (size_t at = 0; at < bytes; at += PAST_CACHE_STEP) {
-        for (size_t part = 0; part < PAST_CACHE_STEP; part += 32) {
+    for (size_t at = 0; at < bytes; at += STREAMING_STEP) {
+        for (size_t part = 0; part < STREAMING_STEP; part += 32) {
             __m256i data = _mm256_loadu_si256((const __m256i *)(const void *)(from + at + part));
             _mm256_stream_si256((__m256i *)(void *)(to + at + part), data);
         }
@@ -30,14 +30,14 @@ copy_past_cache(char *to, const char *from, size_t bytes)
 
 /* The two may overlap. */
 static inline void
-copy_much(char *to, const char *from, size_t bytes)
+copy_large(char *to, const char *from, size_t bytes)
 {
 #if defined(__x86_64__)
     bool apart = to + bytes <= from || from + bytes <= to;
-    if (apart && bytes >= PAST_CACHE_BYTES && __builtin_cpu_supports("avx")) {
-        size_t head = -(uintptr_t)to % 32, most = (bytes - head) / PAST_CACHE_STEP * PAST_CACHE_STEP;
+    if (apart && bytes >= STREAMING_MIN_BYTES && __builtin_cpu_supports("avx")) {
+        size_t head = -(uintptr_t)to % 32, most = (bytes - head) / STREAMING_STEP * STREAMING_STEP;
         memcpy(to, from, head);
-        copy_past_cache(to + head, from + head, most);
+        copy_streaming(to + head, from + head, most);
         to += head + most;
         from += head + most;
         bytes -= head + most;

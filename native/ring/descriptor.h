@@ -22,7 +22,7 @@ typedef struct {
 
 /* Makes a descriptor readable, if there is one. */
 static inline void
-descriptor_tell(ring_descriptors *d, uint32_t which)
+descriptor_signal(ring_descriptors *d, uint32_t which)
 {
     pthread_mutex_lock(&d->mutex);
     int fd = d->fd[which - 1];
@@ -33,7 +33,7 @@ descriptor_tell(ring_descriptors *d, uint32_t which)
 }
 
 static inline void
-descriptor_drain(ring_descriptors *d, uint32_t which)
+descriptor_clear(ring_descriptors *d, uint32_t which)
 {
     eventfd_t count;
     pthread_mutex_lock(&d->mutex);
@@ -44,39 +44,39 @@ descriptor_drain(ring_descriptors *d, uint32_t which)
 
 /* The thread: tells the descriptors whenever a peer asked for that, and takes part in the checks. */
 static inline void *
-descriptor_run(void *argument)
+descriptor_thread(void *argument)
 {
     ring_descriptors *d = argument;
     ring *r = d->r;
     uint32_t told[2] = {0, 0};
-    int64_t pause = LOOK_NS, told_at = monotonic_ns();
+    int64_t pause = PEER_CHECK_NS, told_at = monotonic_ns();
     while (!__atomic_load_n(&d->stop, __ATOMIC_ACQUIRE)) {
-        uint32_t ticket = __atomic_load_n(&r->shared->polled, __ATOMIC_SEQ_CST);
+        uint32_t ticket = __atomic_load_n(&r->shared->poll_futex, __ATOMIC_SEQ_CST);
         for (uint32_t which = POLL_ITEMS; which <= POLL_SPACE; which++) {
-            uint32_t count = __atomic_load_n(poll_counter(r, which), __ATOMIC_SEQ_CST);
+            uint32_t count = __atomic_load_n(poll_signals(r, which), __ATOMIC_SEQ_CST);
             if (count != told[which - 1]) {
                 told[which - 1] = count;
-                descriptor_tell(d, which);
+                descriptor_signal(d, which);
             }
         }
         int64_t now = monotonic_ns();
-        int error = futex_wait(&r->shared->polled, ticket, now + pause);
-        if (error == EFAULT || (error == ETIMEDOUT && !ring_is_whole(r))) {
-            descriptor_tell(d, POLL_ITEMS); /* the file was cut: the call that follows says so */
-            descriptor_tell(d, POLL_SPACE);
+        int error = futex_wait(&r->shared->poll_futex, ticket, now + pause);
+        if (error == EFAULT || (error == ETIMEDOUT && !ring_file_is_intact(r))) {
+            descriptor_signal(d, POLL_ITEMS); /* the file was cut: the call that follows says so */
+            descriptor_signal(d, POLL_SPACE);
             break;
         }
         now = monotonic_ns();
-        if (now - told_at >= CHECK_MOST) { /* a peer that struck a dead one may have died too */
+        if (now - told_at >= OWN_CHECK_NS) { /* a peer that struck a dead one may have died too */
             told_at = now;
-            descriptor_tell(d, POLL_ITEMS);
-            descriptor_tell(d, POLL_SPACE);
+            descriptor_signal(d, POLL_ITEMS);
+            descriptor_signal(d, POLL_SPACE);
         }
-        if (error == ETIMEDOUT && ring_was_checked(r, now)) {
+        if (error == ETIMEDOUT && ring_checked_recently(r, now)) {
             pause = ring_longer_pause(pause, now);
         } else if (error == ETIMEDOUT) {
             ring_check_peers(r, 0, now);
-            pause = LOOK_NS;
+            pause = PEER_CHECK_NS;
         }
     }
     return NULL;
@@ -99,7 +99,7 @@ descriptors_new(ring *r)
     pthread_attr_setstacksize(&attributes, 256 << 10);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the interpreter's */
-    int error = pthread_create(&d->thread, &attributes, descriptor_run, d);
+    int error = pthread_create(&d->thread, &attributes, descriptor_thread, d);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (error != 0) {
@@ -113,7 +113,7 @@ descriptors_new(ring *r)
 
 /* Closes the descriptors, in a forked child too, where the thread is not. */
 static inline void
-descriptors_forget(ring_descriptors *d)
+descriptors_discard(ring_descriptors *d)
 {
     for (int i = 0; i < 2; i++) {
         if (d->fd[i] >= 0) {
@@ -128,12 +128,12 @@ static inline void
 descriptors_free(ring_descriptors *d)
 {
     __atomic_store_n(&d->stop, 1, __ATOMIC_RELEASE);
-    if (ring_is_whole(d->r)) {
-        ring_wake_all(&d->r->shared->polled);
+    if (ring_file_is_intact(d->r)) {
+        ring_wake_all(&d->r->shared->poll_futex);
     }
     pthread_join(d->thread, NULL);
     pthread_mutex_destroy(&d->mutex);
-    descriptors_forget(d);
+    descriptors_discard(d);
 }
 
 /* The descriptor, made when it is first asked for: -1 and errno when there is none to be had. Room may
@@ -151,7 +151,7 @@ descriptor_get(ring_descriptors *d, uint32_t which)
         pthread_mutex_unlock(&d->mutex);
         poll_arm(d->r, which);
         if (which == POLL_SPACE || ring_has_items(d->r)) {
-            descriptor_tell(d, which);
+            descriptor_signal(d, which);
         }
     }
     return d->fd[which - 1];
@@ -159,14 +159,14 @@ descriptor_get(ring_descriptors *d, uint32_t which)
 
 /* After a receive: makes the descriptor tell the truth. */
 static inline void
-descriptor_settle_items(ring_descriptors *d)
+descriptor_update_items(ring_descriptors *d)
 {
     if (!ring_has_items(d->r)) {
-        descriptor_drain(d, POLL_ITEMS);
+        descriptor_clear(d, POLL_ITEMS);
         poll_arm(d->r, POLL_ITEMS);
     }
     if (ring_has_items(d->r)) {
-        descriptor_tell(d, POLL_ITEMS);
+        descriptor_signal(d, POLL_ITEMS);
     }
 }
 
@@ -174,48 +174,48 @@ descriptor_settle_items(ring_descriptors *d)
    has one of them tells the descriptor when it gives that up: to try all the time would keep an event
    loop busy beside a stopped peer. */
 static inline void
-descriptor_reap(ring_descriptors *d)
+descriptor_recover(ring_descriptors *d)
 {
     ring *r = d->r;
     if (ring_try_lock_both(r)) {
-        ring_reap(r);
+        ring_recover(r);
         ring_unlock_both(r);
         return;
     }
     channel_lock *locks[] = {&r->shared->send_lock, &r->shared->receive_lock};
     for (int i = 0; i < 2; i++) {
         if (__atomic_load_n(&locks[i]->owner, __ATOMIC_SEQ_CST) != 0) {
-            ring_leave_chores(r, locks[i]);
+            ring_defer_to_holder(r, locks[i]);
             return;
         }
     }
-    descriptor_tell(d, POLL_SPACE); /* both are free by now */
+    descriptor_signal(d, POLL_SPACE); /* both are free by now */
 }
 
 /* After a send that found no room; `before` is from before it looked. */
 static inline void
-descriptor_settle_space(ring_descriptors *d, ring_sight before)
+descriptor_update_space(ring_descriptors *d, ring_snapshot before)
 {
-    descriptor_drain(d, POLL_SPACE);
+    descriptor_clear(d, POLL_SPACE);
     poll_arm(d->r, POLL_SPACE);
-    if (__atomic_load_n(&d->r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
-        descriptor_reap(d);
+    if (__atomic_load_n(&d->r->shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
+        descriptor_recover(d);
     }
-    ring_sight now = ring_see(d->r, POLL_SPACE);
+    ring_snapshot now = ring_take_snapshot(d->r, POLL_SPACE);
     if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
-        descriptor_tell(d, POLL_SPACE);
+        descriptor_signal(d, POLL_SPACE);
     }
 }
 
 /* After a call that found its lock taken: the peer that has it tells the descriptor. */
 static inline void
-descriptor_settle_busy(ring_descriptors *d, uint32_t which)
+descriptor_update_busy(ring_descriptors *d, uint32_t which)
 {
     ring *r = d->r;
     channel_lock *lock = which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
-    descriptor_drain(d, which);
+    descriptor_clear(d, which);
     poll_arm(r, which);
-    ring_leave_chores(r, lock);
+    ring_defer_to_holder(r, lock);
 }
 
 #endif

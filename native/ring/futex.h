@@ -46,9 +46,9 @@ full_barrier(uint32_t *word)
 
 /* Lets others put full barriers into this process: false where that can't be. */
 static inline bool
-barrier_join(void)
+membarrier_register(void)
 {
-#if defined(__SANITIZE_THREAD__) || defined(OWN_BARRIERS)
+#if defined(__SANITIZE_THREAD__) || defined(NO_MEMBARRIER)
     return false;
 #else
     return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
@@ -57,9 +57,9 @@ barrier_join(void)
 
 /* A full barrier in every thread that runs of the processes that have joined, and here. */
 static inline bool
-barrier_everywhere(void)
+membarrier_all(void)
 {
-#if defined(__SANITIZE_THREAD__) || defined(OWN_BARRIERS)
+#if defined(__SANITIZE_THREAD__) || defined(NO_MEMBARRIER)
     return false;
 #else
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;

@@ -6,8 +6,8 @@
 
 /* A process that is killed tells no other, so the peers are checked once in such a time, by one of
    those that sleep. Tests have it shorter. */
-#ifndef LOOK_NS
-#define LOOK_NS (INT64_C(40) * NS_PER_MS)
+#ifndef PEER_CHECK_NS
+#define PEER_CHECK_NS (INT64_C(40) * NS_PER_MS)
 #endif
 
 /* A lock is held for microseconds, by a holder that runs. A call that must not wait gives a holder
@@ -28,13 +28,13 @@ earlier(int64_t one, int64_t other)
 /* Says that somebody sleeps on the word, and gives what it is to be while one sleeps. What is
    waited for must be looked at once more between this and ring_sleep. */
 static inline uint32_t
-ring_prepare(const ring *r, uint32_t *word, uint32_t flag)
+ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 {
     uint32_t found = __atomic_load_n(word, __ATOMIC_RELAXED);
     while (!__atomic_compare_exchange_n(word, &found, found | flag, false, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED)) {
     }
-    ring_barrier_before_sleep(r, word);
+    ring_heavy_barrier(r, word);
     return found | flag;
 }
 
@@ -78,7 +78,7 @@ ring_try_lock(const ring *r, channel_lock *lock)
 {
     for (int spin = 0; spin < LOCK_SPINS; spin++) {
         uint32_t found = 0;
-        if (__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_ACQUIRE,
+        if (__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED)) {
             RING_POINT(locked);
             return true;
@@ -89,7 +89,7 @@ ring_try_lock(const ring *r, channel_lock *lock)
 }
 
 /* Does the chores of a lock that is free (ring/poll.h). */
-static inline void ring_do_chores(ring *r, channel_lock *lock);
+static inline void ring_run_deferred(ring *r, channel_lock *lock);
 
 /* Gives a lock up. What was done under it comes before any look at who sleeps, here and by
    ring_notify afterwards; whoever is about to sleep says so first and then looks once more. */
@@ -98,47 +98,47 @@ ring_unlock(ring *r, channel_lock *lock)
 {
     RING_POINT(unlocking);
     __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
-    ring_barrier_before_look(r, &lock->word);
-    if (__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & (WORD_CHORES | WORD_SLEEPERS)) {
-        ring_do_chores(r, lock);
+    ring_light_barrier(r, &lock->word);
+    if (__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & (WORD_DEFERRED | WORD_SLEEPERS)) {
+        ring_run_deferred(r, lock);
         ring_wake_one(&lock->word);
     }
 }
 
 /* Leaves something to do to the peer that has the lock: it looks when it gives the lock up. Either
-   it sees the flag then, or this sees that the lock is free, since ring_prepare has a barrier. */
+   it sees the flag then, or this sees that the lock is free, since ring_prepare_sleep has a barrier. */
 static inline void
-ring_leave_chores(ring *r, channel_lock *lock)
+ring_defer_to_holder(ring *r, channel_lock *lock)
 {
-    ring_prepare(r, &lock->word, WORD_CHORES);
+    ring_prepare_sleep(r, &lock->word, WORD_DEFERRED);
     if (__atomic_load_n(&lock->owner, __ATOMIC_SEQ_CST) == 0) {
-        ring_do_chores(r, lock);
+        ring_run_deferred(r, lock);
     }
 }
 
 /* One try to take the lock from a holder that is dead, given whom it was found to be. */
 static inline ring_result
-ring_take_over(ring *r, channel_lock *lock, uint32_t found)
+ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
     bool valid;
-    if (!ring_is_dead(r, found, &valid)) {
+    if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
-    if (!__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_ACQUIRE,
+    if (!__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED)) {
         return RING_BUSY;
     }
     RING_POINT(taken_over);
     if (lock == &r->shared->send_lock) {
-        store_word(&r->shared->sent_tail, load_word(&r->shared->tail));
+        store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
     }
-    __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;
 }
 
 /* Takes a lock, sleeping until a deadline; with a deadline of 0 for LOCK_GRACE_NS at most. RING_OK,
    RING_BUSY when another peer still has it then, RING_CORRUPT, or, with a deadline, RING_INTERRUPTED by
-   a signal or after LOOK_NS, so that the caller can look for signals. */
+   a signal or after PEER_CHECK_NS, so that the caller can look for signals. */
 static inline ring_result
 ring_lock(ring *r, channel_lock *lock, int64_t deadline)
 {
@@ -147,14 +147,14 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
     }
     int64_t until = deadline == 0 ? monotonic_ns() + LOCK_GRACE_NS : deadline;
     for (;;) {
-        uint32_t ticket = ring_prepare(r, &lock->word, WORD_SLEEPERS);
+        uint32_t ticket = ring_prepare_sleep(r, &lock->word, WORD_SLEEPERS);
         uint32_t found = 0;
-        if (__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_SEQ_CST,
+        if (__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_SEQ_CST,
                                         __ATOMIC_SEQ_CST)) {
             RING_POINT(locked);
             return RING_OK;
         }
-        ring_result result = ring_take_over(r, lock, found);
+        ring_result result = ring_recover_lock(r, lock, found);
         if (result != RING_BUSY) {
             return result;
         }
@@ -163,7 +163,7 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
             ring_wake_one(&lock->word); /* a sleeper that was woken and goes wakes the next */
             return RING_BUSY;
         }
-        int error = futex_wait(&lock->word, ticket, earlier(until, now + LOOK_NS));
+        int error = futex_wait(&lock->word, ticket, earlier(until, now + PEER_CHECK_NS));
         if (error == EFAULT) {
             return RING_CORRUPT; /* the file was cut short */
         }
@@ -203,7 +203,7 @@ typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 
    Strikes the peers that died, and announces that. A role of 0 does nothing else. */
 static inline side_state
-ring_side(ring *r, uint32_t role)
+ring_side_state(ring *r, uint32_t role)
 {
     uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
     bool present = false, died = false;
@@ -219,12 +219,12 @@ ring_side(ring *r, uint32_t role)
             idle = false;
         } else if (peer_lock_is_free(r->fd, index)) {
             /* Not dead here when another thread strikes it, or a new peer takes the place. */
-            died |= ring_strike_dead(r, index, &dead);
+            died |= ring_remove_dead_peer(r, index, &dead);
         }
         present |= !dead && (idle || (roles & role) != 0);
     }
     if (died) {
-        ring_announce(r);
+        ring_wake_everyone(r);
     }
     if (present) {
         return SIDE_PRESENT;

@@ -66,7 +66,7 @@ ring_leave(ring *r)
     __atomic_store_n(&peer->joined, 0, __ATOMIC_RELEASE);
     RING_POINT(leaving);
     peer_unlock(r->fd, r->index);
-    ring_announce(r);
+    ring_wake_everyone(r);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* Waking the other side, and the threads behind descriptors. A process that asks for a descriptor has a
-   thread (ring/descriptor.h) that sleeps on the word `polled`, which only peers can reach, and makes the
+   thread (ring/descriptor.h) that sleeps on the word `poll_futex`, which only peers can reach, and makes the
    descriptor readable. No Python.h here. */
 #ifndef IPCKIT_RING_POLL_H
 #define IPCKIT_RING_POLL_H
@@ -8,30 +8,30 @@
 #include "ring/receive.h"
 
 static inline uint32_t *
-poll_word(ring *r, uint32_t which)
+poll_side_futex(ring *r, uint32_t which)
 {
     return which == POLL_ITEMS ? &r->shared->items : &r->shared->space;
 }
 
 static inline uint32_t *
-poll_counter(ring *r, uint32_t which)
+poll_signals(ring *r, uint32_t which)
 {
-    return which == POLL_ITEMS ? &r->shared->items_polled : &r->shared->space_polled;
+    return which == POLL_ITEMS ? &r->shared->items_signals : &r->shared->space_signals;
 }
 
 /* Has every descriptor for it become readable. */
 static inline void
-poll_tell_all(ring *r, uint32_t which)
+poll_signal_all(ring *r, uint32_t which)
 {
-    __atomic_fetch_add(poll_counter(r, which), 1, __ATOMIC_SEQ_CST);
-    ring_wake_all(&r->shared->polled);
+    __atomic_fetch_add(poll_signals(r, which), 1, __ATOMIC_SEQ_CST);
+    ring_wake_all(&r->shared->poll_futex);
 }
 
 /* Asks for the next change to be told. The caller looks once more for what it waits for afterwards. */
 static inline void
 poll_arm(ring *r, uint32_t which)
 {
-    ring_prepare(r, poll_word(r, which), WORD_POLLERS);
+    ring_prepare_sleep(r, poll_side_futex(r, which), WORD_POLLERS);
 }
 
 /* After a send (POLL_ITEMS) or a receive (POLL_SPACE): wakes a sleeper, and tells the descriptors. The
@@ -39,48 +39,48 @@ poll_arm(ring *r, uint32_t which)
 static inline void
 ring_notify(ring *r, uint32_t which)
 {
-    uint32_t *word = poll_word(r, which);
+    uint32_t *word = poll_side_futex(r, which);
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
     if (found & WORD_SLEEPERS) {
         ring_wake_one(word);
     }
     if (found & WORD_POLLERS) {
         __atomic_fetch_and(word, ~WORD_POLLERS, __ATOMIC_SEQ_CST);
-        poll_tell_all(r, which);
+        poll_signal_all(r, which);
     }
 }
 
 /* Declared in ring/ring.h. */
 static inline void
-ring_announce(ring *r)
+ring_wake_everyone(ring *r)
 {
     ring_wake_all(&r->shared->items);
     ring_wake_all(&r->shared->space);
-    poll_tell_all(r, POLL_ITEMS);
-    poll_tell_all(r, POLL_SPACE);
+    poll_signal_all(r, POLL_ITEMS);
+    poll_signal_all(r, POLL_SPACE);
 }
 
-#define CHORES_AT_MOST 16 /* rounds; a scribbler sets the flag for ever */
+#define DEFERRED_ROUNDS_MAX 16 /* rounds; a scribbler sets the flag for ever */
 
-/* Declared in ring/lock.h. The chores: hold may stand at a view that has ended, and descriptors whose
+/* Declared in ring/lock.h. The chores: low_water may stand at a view that has ended, and descriptors whose
    owners met the lock wait for it. A holder that comes in between does them instead. */
 static inline void
-ring_do_chores(ring *r, channel_lock *lock)
+ring_run_deferred(ring *r, channel_lock *lock)
 {
-    for (int round = 0; round < CHORES_AT_MOST; round++) {
+    for (int round = 0; round < DEFERRED_ROUNDS_MAX; round++) {
         uint32_t found = 0;
-        if (!(__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & WORD_CHORES)
-            || !__atomic_compare_exchange_n(&lock->owner, &found, r->me, false, __ATOMIC_ACQUIRE,
+        if (!(__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & WORD_DEFERRED)
+            || !__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_ACQUIRE,
                                             __ATOMIC_RELAXED)) {
             return;
         }
-        __atomic_fetch_and(&lock->word, ~WORD_CHORES, __ATOMIC_SEQ_CST);
+        __atomic_fetch_and(&lock->word, ~WORD_DEFERRED, __ATOMIC_SEQ_CST);
         if (lock == &r->shared->receive_lock) {
-            ring_move_hold(r);
+            ring_advance_low_water(r);
         }
-        RING_POINT(chores);
+        RING_POINT(deferred);
         __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
-        ring_barrier_before_look(r, &lock->word);
+        ring_light_barrier(r, &lock->word);
         ring_wake_one(&lock->word);
         ring_notify(r, POLL_ITEMS);
         ring_notify(r, POLL_SPACE);

@@ -17,74 +17,74 @@ typedef struct {
     uint64_t length;  /* bytes of this one */
 } ring_message;
 
-/* hold: a position, and whether there is one, in bit 0. */
+/* low_water: a position, and whether there is one, in bit 0. */
 static inline void
-ring_hold(ring *r, uint64_t position)
+ring_set_low_water(ring *r, uint64_t position)
 {
-    if (!(load_word(&r->shared->hold) & 1)) {
-        store_word(&r->shared->hold, position << 1 | 1);
+    if (!(load_word(&r->shared->low_water) & 1)) {
+        store_word(&r->shared->low_water, position << 1 | 1);
     }
 }
 
-/* Moves hold on to the first record before head that is still in use. */
+/* Moves low_water on to the first record before head that is still in use. */
 static inline ring_result
-ring_move_hold(ring *r)
+ring_advance_low_water(ring *r)
 {
-    uint64_t hold = load_word(&r->shared->hold);
+    uint64_t low_water = load_word(&r->shared->low_water);
     uint64_t head = position_of(load_word(&r->shared->head));
-    uint64_t position = hold >> 1;
-    if (!(hold & 1)) {
+    uint64_t position = low_water >> 1;
+    if (!(low_water & 1)) {
         return RING_OK;
     }
-    if (!ring_valid(r, position) || !ring_valid(r, head)
+    if (!ring_position_is_valid(r, position) || !ring_position_is_valid(r, head)
         || ring_distance(r, position, head) > r->units) {
         return RING_CORRUPT;
     }
     while (position != head) {
         record_info info;
-        if (!ring_read(r, position, ring_distance(r, position, head), &info)) {
+        if (!ring_read_record(r, position, ring_distance(r, position, head), &info)) {
             return RING_CORRUPT;
         }
         if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
-            || info.kind == RECORD_MARK) {
-            RING_POINT(before_hold);
-            store_word(&r->shared->hold, position << 1 | 1);
+            || info.kind == RECORD_MARKED) {
+            RING_POINT(before_low_water);
+            store_word(&r->shared->low_water, position << 1 | 1);
             return RING_OK;
         }
-        position = ring_add(r, position, info.units);
+        position = ring_advance(r, position, info.units);
     }
-    RING_POINT(before_hold);
-    store_word(&r->shared->hold, head << 1);
+    RING_POINT(before_low_water);
+    store_word(&r->shared->low_water, head << 1);
     return RING_OK;
 }
 
 /* The record that a RECORD_REF leads to: sent, or in the hands of one who died before taking it. */
 static inline bool
-ring_follow(const ring *r, uint64_t position, ring_message *message, record_info *info)
+ring_follow_ref(const ring *r, uint64_t position, ring_message *message, record_info *info)
 {
     message->at = info->length;
-    if (!ring_valid(r, message->at) || ring_distance(r, message->at, position) > r->units
-        || !ring_read(r, message->at, ring_distance(r, message->at, position), info)) {
+    if (!ring_position_is_valid(r, message->at) || ring_distance(r, message->at, position) > r->units
+        || !ring_read_record(r, message->at, ring_distance(r, message->at, position), info)) {
         return false;
     }
-    return (info->kind == RECORD_SENT || info->kind == RECORD_MARK || info->kind == RECORD_VIEW)
+    return (info->kind == RECORD_SENT || info->kind == RECORD_MARKED || info->kind == RECORD_VIEW)
         && info->items == 1;
 }
 
 /* Moves head over a record that is no message; one in use is held. */
 static inline void
-ring_pass(ring *r, uint64_t head, const record_info *info)
+ring_skip_record(ring *r, uint64_t head, const record_info *info)
 {
     uint64_t position = position_of(head);
     if (info->kind != RECORD_PAD && info->kind != RECORD_FREE) {
-        ring_hold(r, position);
+        ring_set_low_water(r, position);
     }
-    RING_POINT(before_pass);
-    store_word(&r->shared->head, word_of(ring_add(r, position, info->units), count_of(head)));
+    RING_POINT(before_skip);
+    store_word(&r->shared->head, word_of(ring_advance(r, position, info->units), count_of(head)));
 }
 
 static inline ring_result
-ring_describe(const ring *r, const record_info *info, ring_message *message)
+ring_describe_message(const ring *r, const record_info *info, ring_message *message)
 {
     message->items = info->items;
     message->index = 0;
@@ -109,7 +109,7 @@ static inline bool
 ring_looks_empty(const ring *r)
 {
     uint64_t head = load_word(&r->shared->head);
-    return load_word(&r->shared->seen_tail) == head && load_word(&r->shared->tail) == head;
+    return load_word(&r->shared->cached_tail) == head && load_word(&r->shared->tail) == head;
 }
 
 /* Looks at the next message: RING_OK, RING_EMPTY or RING_CORRUPT. */
@@ -121,62 +121,62 @@ ring_peek(ring *r, ring_message *message)
     for (uint64_t passed = 0; passed <= r->units; passed++) {
         message->head = load_word(&shared->head);
         uint64_t position = position_of(message->head);
-        uint64_t tail = load_word(&shared->seen_tail);
+        uint64_t tail = load_word(&shared->cached_tail);
         if (position == position_of(tail)) {
             tail = load_word(&shared->tail);
             if (position == position_of(tail)) {
                 return RING_EMPTY;
             }
-            store_word(&shared->seen_tail, tail);
+            store_word(&shared->cached_tail, tail);
         }
-        if (!ring_valid(r, position) || !ring_valid(r, position_of(tail))) {
+        if (!ring_position_is_valid(r, position) || !ring_position_is_valid(r, position_of(tail))) {
             return RING_CORRUPT;
         }
         uint64_t limit = ring_distance(r, position, position_of(tail));
         record_info info;
-        if (limit > r->units || !ring_read(r, position, limit, &info)) {
+        if (limit > r->units || !ring_read_record(r, position, limit, &info)) {
             return RING_CORRUPT;
         }
         message->at = position;
-        message->end = ring_add(r, position, info.units);
+        message->end = ring_advance(r, position, info.units);
         message->elsewhere = info.kind == RECORD_REF;
-        if (message->elsewhere && !ring_follow(r, position, message, &info)) {
+        if (message->elsewhere && !ring_follow_ref(r, position, message, &info)) {
             return RING_CORRUPT;
         }
         /* A view that still stands at head was never taken: who began it died. */
         if (message->elsewhere || info.kind == RECORD_DATA || info.kind == RECORD_VIEW) {
-            return ring_describe(r, &info, message);
+            return ring_describe_message(r, &info, message);
         }
-        ring_pass(r, message->head, &info);
+        ring_skip_record(r, message->head, &info);
     }
     return RING_CORRUPT;
 }
 
 /* Looks at the next message where it is the only one and is repeated beside the tail: a copy of it is
-   then in `copy`, of SMALL_MOST bytes, and its record was not touched. False for ring_peek. */
+   then in `copy`, of SMALL_MAX bytes, and its record was not touched. False for ring_peek. */
 static inline bool
 ring_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
     uint64_t head = load_word(&shared->head);
-    if (position_of(head) != position_of(load_word(&shared->seen_tail))) {
+    if (position_of(head) != position_of(load_word(&shared->cached_tail))) {
         return false; /* several were sent, and a look at the tail would take it from the senders */
     }
     uint64_t tail = load_word(&shared->tail);
     uint32_t number = __atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE);
     uint64_t length = load_word(&shared->small_length);
     if (((count_of(tail) - count_of(head)) & COUNT_MASK) != 1 || number != count_of(head)
-        || length > SMALL_MOST || (r->item_size != 0 && length != r->item_size)) {
+        || length > SMALL_MAX || (r->item_size != 0 && length != r->item_size)) {
         return false;
     }
     seqlock_copy_out(copy, shared->small, length);
     uint64_t position = position_of(head), end = position_of(tail);
     if (__atomic_load_n(&shared->small_number, __ATOMIC_RELAXED) != number
-        || !ring_valid(r, position) || !ring_valid(r, end)
+        || !ring_position_is_valid(r, position) || !ring_position_is_valid(r, end)
         || ring_distance(r, position, end) != units_for(length)) {
         return false;
     }
-    store_word(&shared->seen_tail, tail);
+    store_word(&shared->cached_tail, tail);
     *message = (ring_message){.head = head,
                               .at = position,
                               .end = end,
@@ -188,7 +188,7 @@ ring_peek_small(ring *r, ring_message *message, char *copy)
 
 /* Moves head behind so many messages of the record. */
 static inline void
-ring_move_head(ring *r, const ring_message *message, uint64_t items)
+ring_advance_head(ring *r, const ring_message *message, uint64_t items)
 {
     bool all = message->index + items == message->items;
     uint64_t position = all ? message->end : position_of(message->head);
@@ -201,12 +201,12 @@ ring_move_head(ring *r, const ring_message *message, uint64_t items)
 
 /* A record behind head is not used any more. */
 static inline ring_result
-ring_free(ring *r, uint64_t at)
+ring_free_record(ring *r, uint64_t at)
 {
-    ring_set_state(r, at, RECORD_FREE, r->me);
+    ring_set_record_state(r, at, RECORD_FREE, r->owner);
     RING_POINT(freed);
-    uint64_t hold = load_word(&r->shared->hold);
-    return hold == (at << 1 | 1) ? ring_move_hold(r) : RING_OK;
+    uint64_t low_water = load_word(&r->shared->low_water);
+    return low_water == (at << 1 | 1) ? ring_advance_low_water(r) : RING_OK;
 }
 
 /* The message is the caller's: so many of its record, from it on. */
@@ -216,19 +216,19 @@ ring_take(ring *r, const ring_message *message, uint64_t items)
     if (r->on_take != NULL) {
         r->on_take(r->on_take_data, message->data, message->length);
     }
-    ring_move_head(r, message, items);
-    return message->elsewhere ? ring_free(r, message->at) : RING_OK;
+    ring_advance_head(r, message, items);
+    return message->elsewhere ? ring_free_record(r, message->at) : RING_OK;
 }
 
 /* Has the record behind that of a message which was taken brought here, if it was sent: it comes while
    the caller does something with this one. */
 static inline void
-ring_expect_message(const ring *r, const ring_message *message)
+ring_prefetch_next(const ring *r, const ring_message *message)
 {
-    if (message->end != position_of(load_word(&r->shared->seen_tail))
+    if (message->end != position_of(load_word(&r->shared->cached_tail))
         && message->index + 1 == message->items) {
-        const char *record = (const char *)ring_record(r, message->end);
-        uint64_t bytes = ring_near(r, message->end, message->length);
+        const char *record = (const char *)ring_record_at(r, message->end);
+        uint64_t bytes = ring_prefetch_bytes(r, message->end, message->length);
         for (uint64_t at = 0; at < bytes; at += 64) {
             __builtin_prefetch(record + at);
         }
@@ -240,22 +240,22 @@ ring_expect_message(const ring *r, const ring_message *message)
 static inline void
 ring_take_view(ring *r, const ring_message *message)
 {
-    ring_set_state(r, message->at, RECORD_VIEW, r->me);
+    ring_set_record_state(r, message->at, RECORD_VIEW, r->owner);
     RING_POINT(viewed);
     if (!message->elsewhere) {
-        ring_hold(r, message->at);
-        RING_POINT(held);
+        ring_set_low_water(r, message->at);
+        RING_POINT(low_water_set);
     }
-    ring_move_head(r, message, 1);
+    ring_advance_head(r, message, 1);
 }
 
 /* Marks a record as free when a view or a loan ends, with or without the lock; false when the record
    is not the owner's. */
 static inline bool
-ring_set_free(ring *r, uint64_t at, record_kind kind, uint32_t owner)
+ring_try_free_record(ring *r, uint64_t at, record_kind kind, uint32_t owner)
 {
     uint32_t expected = state_of(kind, owner);
-    return __atomic_compare_exchange_n(&ring_record(r, at)->state, &expected,
+    return __atomic_compare_exchange_n(&ring_record_at(r, at)->state, &expected,
                                        state_of(RECORD_FREE, owner), false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_RELAXED);
 }

@@ -48,8 +48,8 @@ typedef struct {
     uint64_t file_size; /* bytes that the file had when it was opened */
     int fd;           /* of the file, with this peer's lock on it */
     uint32_t index;   /* this peer's place */
-    uint32_t me;      /* this peer in locks and records */
-    uint32_t striking; /* a thread of this process strikes a peer */
+    uint32_t owner;   /* this peer in locks and records */
+    uint32_t removing_peer; /* a thread of this process strikes a peer */
     /* Called with receive_lock held before a message is taken, with its bytes; or NULL. */
     void (*on_take)(void *data, const char *message, uint64_t length);
     void *on_take_data;
@@ -57,7 +57,7 @@ typedef struct {
 
 /* Whether the file still has all its bytes; memory behind its end is SIGBUS. One system call. */
 static inline bool
-ring_is_whole(const ring *r)
+ring_file_is_intact(const ring *r)
 {
     struct stat file;
     return fstat(r->fd, &file) == 0 && (uint64_t)file.st_size >= r->file_size;
@@ -78,19 +78,19 @@ store_word(uint64_t *word, uint64_t value)
 /* -- positions --------------------------------------------------------------------------------- */
 
 static inline bool
-ring_valid(const ring *r, uint64_t position)
+ring_position_is_valid(const ring *r, uint64_t position)
 {
     return position < 2 * r->units;
 }
 
 static inline uint64_t
-ring_offset(const ring *r, uint64_t position)
+ring_arena_index(const ring *r, uint64_t position)
 {
     return position >= r->units ? position - r->units : position;
 }
 
 static inline uint64_t
-ring_add(const ring *r, uint64_t position, uint64_t units)
+ring_advance(const ring *r, uint64_t position, uint64_t units)
 {
     position += units;
     return position >= 2 * r->units ? position - 2 * r->units : position;
@@ -104,9 +104,9 @@ ring_distance(const ring *r, uint64_t from, uint64_t to)
 }
 
 static inline channel_record *
-ring_record(const ring *r, uint64_t position)
+ring_record_at(const ring *r, uint64_t position)
 {
-    return (channel_record *)(r->arena + ring_offset(r, position) * UNIT);
+    return (channel_record *)(r->arena + ring_arena_index(r, position) * UNIT);
 }
 
 /* -- records ----------------------------------------------------------------------------------- */
@@ -122,9 +122,9 @@ typedef struct {
 
 /* A copy of a record's header, checked: it lies within the next `limit` units and in one piece. */
 static inline bool
-ring_read(const ring *r, uint64_t position, uint64_t limit, record_info *info)
+ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *info)
 {
-    const channel_record *record = ring_record(r, position);
+    const channel_record *record = ring_record_at(r, position);
     uint32_t state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
     uint64_t shape = __atomic_load_n(&record->shape, __ATOMIC_RELAXED);
     info->kind = kind_of(state);
@@ -145,7 +145,7 @@ ring_read(const ring *r, uint64_t position, uint64_t limit, record_info *info)
     case RECORD_SENT:
     case RECORD_VIEW:
     case RECORD_FREE:
-    case RECORD_MARK:
+    case RECORD_MARKED:
         info->units = units_for(info->length);
         if (info->items == 0 || (info->items > 1 && info->length % info->items != 0)) {
             return false;
@@ -155,40 +155,40 @@ ring_read(const ring *r, uint64_t position, uint64_t limit, record_info *info)
         return false;
     }
     return info->units != 0 && info->units <= limit
-        && info->units <= r->units - ring_offset(r, position);
+        && info->units <= r->units - ring_arena_index(r, position);
 }
 
 static inline void
-ring_write(const ring *r, uint64_t position, uint32_t state, uint64_t first, uint64_t shape)
+ring_write_record(const ring *r, uint64_t position, uint32_t state, uint64_t first, uint64_t shape)
 {
-    channel_record *record = ring_record(r, position);
+    channel_record *record = ring_record_at(r, position);
     __atomic_store_n(&record->first, (uint32_t)(first & COUNT_MASK), __ATOMIC_RELAXED);
     __atomic_store_n(&record->shape, shape, __ATOMIC_RELAXED);
     __atomic_store_n(&record->state, state, __ATOMIC_RELEASE);
 }
 
 static inline void
-ring_set_state(const ring *r, uint64_t position, record_kind kind, uint32_t owner)
+ring_set_record_state(const ring *r, uint64_t position, record_kind kind, uint32_t owner)
 {
-    __atomic_store_n(&ring_record(r, position)->state, state_of(kind, owner), __ATOMIC_RELEASE);
+    __atomic_store_n(&ring_record_at(r, position)->state, state_of(kind, owner), __ATOMIC_RELEASE);
 }
 
 static inline char *
 ring_payload(const ring *r, uint64_t position, uint64_t length)
 {
-    return (char *)ring_record(r, position) + payload_offset(length);
+    return (char *)ring_record_at(r, position) + payload_offset(length);
 }
 
-#define PREFETCH_MOST 8192
+#define PREFETCH_MAX 8192
 
 /* How many bytes from a record on are worth bringing near before it is used, if its payload has such
    a length: none of a long one, which comes by itself while it is copied. */
 static inline uint64_t
-ring_near(const ring *r, uint64_t position, uint64_t length)
+ring_prefetch_bytes(const ring *r, uint64_t position, uint64_t length)
 {
-    uint64_t left = (r->units - ring_offset(r, position)) * UNIT;
+    uint64_t left = (r->units - ring_arena_index(r, position)) * UNIT;
     uint64_t bytes = units_for(length) * UNIT;
-    return length > PREFETCH_MOST ? 0 : bytes < left ? bytes : left;
+    return length > PREFETCH_MAX ? 0 : bytes < left ? bytes : left;
 }
 
 /* The longest record: what fits whatever stands where in an arena that is otherwise empty. */
@@ -228,11 +228,11 @@ peer_lock_is_free(int fd, uint32_t index)
 
 /* Whether a peer is gone. What no peer can be called is not dead but corrupt: `*valid`. */
 static inline bool
-ring_is_dead(const ring *r, uint32_t owner, bool *valid)
+ring_owner_is_dead(const ring *r, uint32_t owner, bool *valid)
 {
     uint32_t index = owner_index(owner);
     *valid = index < CHANNEL_PEERS;
-    if (!*valid || owner == r->me) {
+    if (!*valid || owner == r->owner) {
         return false;
     }
     uint32_t generation = __atomic_load_n(&r->peers[index].generation, __ATOMIC_ACQUIRE);
@@ -244,7 +244,7 @@ ring_is_dead(const ring *r, uint32_t owner, bool *valid)
 
 /* A peer is gone that never left: what it did, or was about to do, is remembered. */
 static inline void
-ring_remember(ring *r, const channel_peer *peer)
+ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
 {
     uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
     if (roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED)) {
@@ -256,36 +256,36 @@ ring_remember(ring *r, const channel_peer *peer)
 /* Strikes a peer from the table if it is there; the caller has the lock of its place, so it is dead.
    Returns whether it was there: then the caller announces the death. */
 static inline bool
-ring_strike_peer(ring *r, channel_peer *peer)
+ring_remove_locked_peer(ring *r, channel_peer *peer)
 {
     if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
         return false;
     }
-    ring_remember(r, peer);
-    __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
-    RING_POINT(striking);
+    ring_note_roles_of_dead_peer(r, peer);
+    __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+    RING_POINT(removing_peer);
     return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
 }
 
 /* The same without that lock, which it takes; `*dead`: whether it could, so that the place is empty.
    The threads of a process share the lock, so one of them at a time. */
 static inline bool
-ring_strike_dead(ring *r, uint32_t index, bool *dead)
+ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
 {
     *dead = false;
-    if (__atomic_exchange_n(&r->striking, 1, __ATOMIC_ACQUIRE)) {
+    if (__atomic_exchange_n(&r->removing_peer, 1, __ATOMIC_ACQUIRE)) {
         return false;
     }
     bool died = false;
     if (peer_lock(r->fd, index)) {
         *dead = true;
-        died = ring_strike_peer(r, &r->peers[index]);
+        died = ring_remove_locked_peer(r, &r->peers[index]);
         peer_unlock(r->fd, index);
         if (died) { /* a reap that came before took the peer for alive: its place was locked */
-            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
+            __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
         }
     }
-    __atomic_store_n(&r->striking, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&r->removing_peer, 0, __ATOMIC_RELEASE);
     return died;
 }
 
@@ -297,9 +297,9 @@ ring_strike_dead(ring *r, uint32_t index, bool *dead)
    has the kernel put one into all who run. Where the kernel does not do that, all have their own. */
 
 static inline void
-ring_barrier_before_look(const ring *r, uint32_t *word)
+ring_light_barrier(const ring *r, uint32_t *word)
 {
-    if (__atomic_load_n(&r->shared->own_barriers, __ATOMIC_RELAXED)) {
+    if (__atomic_load_n(&r->shared->full_barriers, __ATOMIC_RELAXED)) {
         full_barrier(word);
     } else {
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -307,16 +307,16 @@ ring_barrier_before_look(const ring *r, uint32_t *word)
 }
 
 static inline void
-ring_barrier_before_sleep(const ring *r, uint32_t *word)
+ring_heavy_barrier(const ring *r, uint32_t *word)
 {
-    if (!barrier_everywhere()) {
-        __atomic_store_n(&r->shared->own_barriers, 1, __ATOMIC_SEQ_CST);
+    if (!membarrier_all()) {
+        __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
     }
     full_barrier(word);
 }
 
 /* Has all sleepers check the peers once more: one of those left or died (ring/poll.h). */
-static inline void ring_announce(ring *r);
+static inline void ring_wake_everyone(ring *r);
 
 /* Takes a place among the peers: false where there is none left. */
 static inline bool
@@ -327,7 +327,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
             continue;
         }
         channel_peer *peer = &r->peers[index];
-        bool died = ring_strike_peer(r, peer);
+        bool died = ring_remove_locked_peer(r, peer);
         uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED) + 1;
         __atomic_store_n(&peer->generation, generation, __ATOMIC_RELEASE);
         __atomic_store_n(&peer->roles, 0, __ATOMIC_RELAXED);
@@ -345,14 +345,14 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         RING_POINT(joining);
         __atomic_store_n(&peer->joined, 1, __ATOMIC_RELEASE);
         r->index = index;
-        r->me = owner_of(index, generation);
-        if (!barrier_join()) {
-            __atomic_store_n(&r->shared->own_barriers, 1, __ATOMIC_SEQ_CST);
+        r->owner = owner_of(index, generation);
+        if (!membarrier_register()) {
+            __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
         }
         if (died) {
             /* Again: until the generation was new, the place's lock let the dead seem alive. */
-            __atomic_store_n(&r->shared->reap_wanted, 1, __ATOMIC_RELEASE);
-            ring_announce(r);
+            __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+            ring_wake_everyone(r);
         }
         return true;
     }
@@ -361,7 +361,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
 
 /* Notes that this peer has sent or received; cheap after the first time. */
 static inline void
-ring_take_role(ring *r, uint32_t role)
+ring_add_role(ring *r, uint32_t role)
 {
     channel_peer *peer = &r->peers[r->index];
     if (!(__atomic_load_n(&peer->roles, __ATOMIC_RELAXED) & role)) {

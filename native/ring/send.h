@@ -3,43 +3,43 @@
 #ifndef IPCKIT_RING_SEND_H
 #define IPCKIT_RING_SEND_H
 
-#include "ring/room.h"
+#include "ring/space.h"
 
 /* A loan that is sent in place is a message before tail has passed it: who was killed in between
    left one that nobody counts. Frees those, where tail is about to pass what lies up to alloc. */
 static inline void
-ring_forget_unsent(ring *r, const ring_space *space)
+ring_discard_unsent(ring *r, const ring_space *space)
 {
     uint64_t position = position_of(space->tail);
     record_info info;
     while (position != space->alloc
-           && ring_read(r, position, ring_distance(r, position, space->alloc), &info)) {
+           && ring_read_record(r, position, ring_distance(r, position, space->alloc), &info)) {
         if (info.kind == RECORD_DATA) {
-            ring_set_state(r, position, RECORD_FREE, info.owner);
+            ring_set_record_state(r, position, RECORD_FREE, info.owner);
         }
-        position = ring_add(r, position, info.units);
+        position = ring_advance(r, position, info.units);
     }
 }
 
 /* Moves tail behind a message that is repeated beside it. Receivers may be reading what was repeated
    before: they look at its number before and after. */
 static inline void
-ring_move_tail_small(ring *r, const ring_space *space, uint64_t end, const void *data,
+ring_advance_tail_small(ring *r, const ring_space *space, uint64_t end, const void *data,
                      uint64_t length)
 {
     channel_header *shared = r->shared;
-    __atomic_store_n(&shared->repeats, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&shared->small_in_use, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELEASE);
     RING_POINT(repeating);
     store_word(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);
     __atomic_store_n(&shared->small_number, (uint32_t)count_of(space->tail), __ATOMIC_RELEASE);
-    ring_set_tail(r, word_of(end, count_of(space->tail) + 1));
+    ring_publish_tail(r, word_of(end, count_of(space->tail) + 1));
 }
 
 /* What is left to do once tail has passed loans as well, and the count for people. */
 static inline void
-ring_moved_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
+ring_finish_send(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
     if (space->loans != 0) {
         store_word(&r->shared->reserve, word_of(end, space->loans));
@@ -51,11 +51,11 @@ ring_moved_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 /* Has the memory of the next record brought here, since the other side had it last, and it comes while
    the caller does something else. Not where the receivers may be about to read there. */
 static inline void
-ring_expect_room(const ring *r, const ring_space *space, uint64_t end, uint64_t length)
+ring_prefetch_room(const ring *r, const ring_space *space, uint64_t end, uint64_t length)
 {
     if (space->room > 4 * units_for(length) + r->units / 4) {
-        const char *record = (const char *)ring_record(r, end);
-        for (uint64_t at = 0, bytes = ring_near(r, end, length); at < bytes; at += 64) {
+        const char *record = (const char *)ring_record_at(r, end);
+        for (uint64_t at = 0, bytes = ring_prefetch_bytes(r, end, length); at < bytes; at += 64) {
             cpu_prefetch_to_write(record + at);
         }
     }
@@ -73,18 +73,18 @@ ring_send(ring *r, const void *data, uint64_t length)
     if (result != RING_OK) {
         return result;
     }
-    ring_write(r, at, state_of(RECORD_DATA, r->me), space.tail, shape_of(length, 1));
+    ring_write_record(r, at, state_of(RECORD_DATA, r->owner), space.tail, shape_of(length, 1));
     RING_POINT(before_copy);
     memcpy(ring_payload(r, at, length), data, length);
     RING_POINT(after_copy);
-    ring_forget_unsent(r, &space);
-    if (length <= SMALL_MOST) {
-        ring_move_tail_small(r, &space, end, data, length);
+    ring_discard_unsent(r, &space);
+    if (length <= SMALL_MAX) {
+        ring_advance_tail_small(r, &space, end, data, length);
     } else {
-        ring_move_tail(r, &space, end, 1);
+        ring_advance_tail(r, &space, end, 1);
     }
-    ring_moved_tail(r, &space, end, 1);
-    ring_expect_room(r, &space, end, length);
+    ring_finish_send(r, &space, end, 1);
+    ring_prefetch_room(r, &space, end, length);
     return RING_OK;
 }
 
@@ -95,7 +95,7 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 {
     ring_space space;
     uint64_t at, end;
-    ring_result result = ring_look_for_space(r, true, &space);
+    ring_result result = ring_measure_space(r, true, &space);
     if (result != RING_OK) {
         return result;
     }
@@ -103,7 +103,7 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     uint64_t count = r->capacity > queued ? r->capacity - queued : 0;
     count = count < *items ? count : *items;
     /* What is in one piece: up to the end of the arena, or from its beginning on. */
-    uint64_t piece = r->units - ring_offset(r, space.alloc);
+    uint64_t piece = r->units - ring_arena_index(r, space.alloc);
     uint64_t units = space.room < piece ? space.room : piece;
     if (space.room > piece && units < units_for(item) + 2) {
         units = space.room - piece;
@@ -120,13 +120,13 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     if (result != RING_OK) {
         return result;
     }
-    ring_write(r, at, state_of(RECORD_DATA, r->me), space.tail, shape_of(count * item, count));
+    ring_write_record(r, at, state_of(RECORD_DATA, r->owner), space.tail, shape_of(count * item, count));
     RING_POINT(before_copy);
     memcpy(ring_payload(r, at, count * item), data, count * item);
     RING_POINT(after_copy);
-    ring_forget_unsent(r, &space);
-    ring_move_tail(r, &space, end, count);
-    ring_moved_tail(r, &space, end, count);
+    ring_discard_unsent(r, &space);
+    ring_advance_tail(r, &space, end, count);
+    ring_finish_send(r, &space, end, count);
     *items = count;
     return RING_OK;
 }
@@ -145,7 +145,7 @@ ring_lend(ring *r, uint64_t length, uint64_t *at)
     if (result != RING_OK) {
         return result;
     }
-    ring_write(r, *at, state_of(RECORD_LOAN, r->me), 0, shape_of(length, 1));
+    ring_write_record(r, *at, state_of(RECORD_LOAN, r->owner), 0, shape_of(length, 1));
     RING_POINT(before_lend);
     store_word(&r->shared->reserve, word_of(end, space.loans + 1));
     return RING_OK;
@@ -153,24 +153,24 @@ ring_lend(ring *r, uint64_t length, uint64_t *at)
 
 /* Whether nothing but padding lies between what is sent and a loan. */
 static inline bool
-ring_is_next(const ring *r, const ring_space *space, uint64_t at)
+ring_loan_is_next(const ring *r, const ring_space *space, uint64_t at)
 {
     uint64_t position = position_of(space->tail);
     record_info info;
     for (int pads = 0; position != at; pads++) {
         uint64_t limit = ring_distance(r, position, at);
-        if (pads == 4 || limit > r->units || !ring_read(r, position, limit, &info)
+        if (pads == 4 || limit > r->units || !ring_read_record(r, position, limit, &info)
             || info.kind != RECORD_PAD) {
             return false;
         }
-        position = ring_add(r, position, info.units);
+        position = ring_advance(r, position, info.units);
     }
     return true;
 }
 
 /* A loan is at an end: one less that may need a unit. */
 static inline void
-ring_end_loan(ring *r, const ring_space *space, uint64_t alloc)
+ring_uncount_loan(ring *r, const ring_space *space, uint64_t alloc)
 {
     if (space->loans != 0) {
         store_word(&r->shared->reserve, word_of(alloc, space->loans - 1));
@@ -182,11 +182,11 @@ static inline ring_result
 ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
 {
     ring_space space;
-    ring_result result = ring_look_for_space(r, true, &space);
+    ring_result result = ring_measure_space(r, true, &space);
     if (result != RING_OK) {
         return result;
     }
-    uint32_t state = __atomic_load_n(&ring_record(r, at)->state, __ATOMIC_ACQUIRE);
+    uint32_t state = __atomic_load_n(&ring_record_at(r, at)->state, __ATOMIC_ACQUIRE);
     if (state != state_of(RECORD_LOAN, owner)
         || ring_distance(r, space.free, at) >= r->units) {
         return RING_CORRUPT;
@@ -194,18 +194,18 @@ ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
     if (space.queued >= r->capacity) {
         return RING_FULL;
     }
-    if (ring_is_next(r, &space, at)) {
-        ring_write(r, at, state_of(RECORD_DATA, owner), space.tail, shape_of(length, 1));
-        ring_move_tail(r, &space, ring_add(r, at, units_for(length)), 1);
-        ring_end_loan(r, &space, space.alloc);
+    if (ring_loan_is_next(r, &space, at)) {
+        ring_write_record(r, at, state_of(RECORD_DATA, owner), space.tail, shape_of(length, 1));
+        ring_advance_tail(r, &space, ring_advance(r, at, units_for(length)), 1);
+        ring_uncount_loan(r, &space, space.alloc);
     } else {
-        uint64_t end = ring_add(r, space.alloc, 1);
-        ring_forget_unsent(r, &space);
-        ring_write(r, space.alloc, state_of(RECORD_REF, owner), space.tail, at);
+        uint64_t end = ring_advance(r, space.alloc, 1);
+        ring_discard_unsent(r, &space);
+        ring_write_record(r, space.alloc, state_of(RECORD_REF, owner), space.tail, at);
         RING_POINT(before_sent);
-        ring_set_state(r, at, RECORD_SENT, owner);
-        ring_move_tail(r, &space, end, 1);
-        ring_end_loan(r, &space, end);
+        ring_set_record_state(r, at, RECORD_SENT, owner);
+        ring_advance_tail(r, &space, end, 1);
+        ring_uncount_loan(r, &space, end);
     }
     channel_peer *peer = &r->peers[r->index];
     __atomic_store_n(&peer->sent, peer->sent + 1, __ATOMIC_RELAXED);

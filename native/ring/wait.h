@@ -4,8 +4,8 @@
 #define IPCKIT_RING_WAIT_H
 
 #include "ring/poll.h"
-#include "ring/reap.h"
-#include "ring/return.h"
+#include "ring/recover.h"
+#include "ring/release.h"
 
 typedef struct ring_call ring_call;
 
@@ -21,7 +21,7 @@ struct ring_call {
     bool wait_for_peers;  /* also when the last peer on the other side is gone */
     const bool *closed;   /* set by another thread that closes the handle */
     uint32_t *spin;       /* looks before it sleeps; adapted */
-    uint32_t spin_most;
+    uint32_t spin_max;
     /* Of the sleep before, for the next. */
     uint32_t ticket;
     bool timed_out;
@@ -36,7 +36,7 @@ struct ring_call {
 };
 
 static inline channel_lock *
-call_lock(ring *r, const ring_call *call)
+ring_call_lock(ring *r, const ring_call *call)
 {
     return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
 }
@@ -65,9 +65,9 @@ ring_overwrite(ring *r, ring_call *call)
 
 /* One try. */
 static inline ring_result
-ring_once(ring *r, ring_call *call)
+ring_try_once(ring *r, ring_call *call)
 {
-    channel_lock *lock = call_lock(r, call);
+    channel_lock *lock = ring_call_lock(r, call);
     ring_result result = ring_lock(r, lock, call->deadline);
     if (result != RING_OK) {
         return result;
@@ -82,9 +82,9 @@ ring_once(ring *r, ring_call *call)
 
 /* Frees what dead peers have left, if one died. When a lock is not to be had, it is left for later. */
 static inline ring_result
-ring_clear_away(ring *r)
+ring_recover_if_wanted(ring *r)
 {
-    if (!__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_ACQUIRE)) {
+    if (!__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
         return RING_OK;
     }
     ring_result result = ring_lock_both(r, 0);
@@ -92,7 +92,7 @@ ring_clear_away(ring *r)
         return RING_OK;
     }
     if (result == RING_OK) {
-        result = ring_reap(r);
+        result = ring_recover(r);
         ring_unlock_both(r);
         ring_notify(r, POLL_SPACE);
     }
@@ -102,26 +102,26 @@ ring_clear_away(ring *r)
 typedef struct {
     uint64_t first, second;
     uint64_t loans; /* another sender that gives a loan back makes room too */
-} ring_sight;
+} ring_snapshot;
 
 /* What the other side changes when it does something. Who arms a descriptor, for which there is a
    barrier, and then sees nothing new here is told of what comes. */
-static inline ring_sight
-ring_see(const ring *r, uint32_t which)
+static inline ring_snapshot
+ring_take_snapshot(const ring *r, uint32_t which)
 {
     if (which == POLL_ITEMS) {
-        return (ring_sight){.first = load_word(&r->shared->tail)};
+        return (ring_snapshot){.first = load_word(&r->shared->tail)};
     }
-    return (ring_sight){load_word(&r->shared->head), load_word(&r->shared->hold),
+    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->low_water),
                         load_word(&r->shared->reserve)};
 }
 
-/* What ring_see gives of a ring that was found empty: what is sent ends where what is received does.
+/* What ring_take_snapshot gives of a ring that was found empty: what is sent ends where what is received does.
    Receivers know that without a look at the senders' memory, which would cost each message time. */
-static inline ring_sight
-ring_empty_sight(const ring *r)
+static inline ring_snapshot
+ring_empty_snapshot(const ring *r)
 {
-    return (ring_sight){.first = load_word(&r->shared->head)};
+    return (ring_snapshot){.first = load_word(&r->shared->head)};
 }
 
 static inline bool
@@ -133,10 +133,10 @@ ring_has_items(const ring *r)
 
 /* Looks so many times whether the other side did something. */
 static inline bool
-ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
+ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
 {
     for (uint32_t look = 0; look < looks; look++) {
-        ring_sight now = ring_see(r, which);
+        ring_snapshot now = ring_take_snapshot(r, which);
         if (now.first != before.first || now.second != before.second) {
             return true;
         }
@@ -145,21 +145,21 @@ ring_spin(const ring *r, uint32_t which, ring_sight before, uint32_t looks)
     return false;
 }
 
-#define HOLD_STILL_PAUSES 64
-#define HOLD_STILL_ROUNDS 32
+#define BACKOFF_PAUSES 64
+#define BACKOFF_ROUNDS_MAX 32
 
 /* A sender that met a full ring lets the receivers make room for many messages before it goes on, as
    long as they do: each look takes their memory away from them, and so does each record written close
    behind them. Nobody waits for that message: a ring full of others comes before it. */
 static inline void
-ring_hold_still(const ring *r, uint32_t which)
+ring_backoff(const ring *r, uint32_t which)
 {
-    if (which != POLL_SPACE || r->capacity < HOLD_STILL_PAUSES) {
+    if (which != POLL_SPACE || r->capacity < BACKOFF_PAUSES) {
         return;
     }
     uint64_t first = count_of(load_word(&r->shared->head)), taken = 0;
-    for (int round = 0; round < HOLD_STILL_ROUNDS; round++) {
-        for (int pause = 0; pause < HOLD_STILL_PAUSES; pause++) {
+    for (int round = 0; round < BACKOFF_ROUNDS_MAX; round++) {
+        for (int pause = 0; pause < BACKOFF_PAUSES; pause++) {
             cpu_relax();
         }
         uint64_t now = (count_of(load_word(&r->shared->head)) - first) & COUNT_MASK;
@@ -170,38 +170,38 @@ ring_hold_still(const ring *r, uint32_t which)
     }
 }
 
-#define SPIN_LEAST 32
+#define SPIN_MIN 32
 /* Who was woken so soon would have done better to spin; waking a sleeper alone takes half of it. */
 #define SHORT_SLEEP_NS (INT64_C(100) * 1000)
-#define TURNS_AT_MOST 10000
+#define TURNS_MAX 10000
 
 /* Threads of a process share the number, and may each miss what another made of it. */
 static inline void
-ring_adapt(ring_call *call, bool worth_it)
+ring_adapt_spin(ring_call *call, bool worth_it)
 {
     uint32_t before = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
     uint32_t spin = worth_it ? before * 2 : before / 2;
-    spin = spin > SPIN_LEAST ? spin : SPIN_LEAST;
-    spin = spin < call->spin_most ? spin : call->spin_most;
+    spin = spin > SPIN_MIN ? spin : SPIN_MIN;
+    spin = spin < call->spin_max ? spin : call->spin_max;
     __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
 /* -- whether the peers live ---------------------------------------------------------------------
 
    A check costs a system call for each peer, so sleepers share the duty. Each wakes after a pause. If
-   another has checked within LOOK_NS, this one sleeps on, twice as long, up to PAUSE_MOST; else it
-   checks, and its next pause is LOOK_NS. So one of them checks and the others hardly wake. If that one
+   another has checked within PEER_CHECK_NS, this one sleeps on, twice as long, up to PAUSE_MAX_NS; else it
+   checks, and its next pause is PEER_CHECK_NS. So one of them checks and the others hardly wake. If that one
    goes, the next to wake takes its place. A sleeper that finds a dead peer wakes them all. */
 
-#define PAUSE_MOST (4 * LOOK_NS)
-#define CHECK_MOST (250 * LOOK_NS) /* each sleeper checks for itself in such a time, whatever others do */
+#define PAUSE_MAX_NS (4 * PEER_CHECK_NS)
+#define OWN_CHECK_NS (250 * PEER_CHECK_NS) /* each sleeper checks for itself in such a time, whatever others do */
 
 /* Whether another peer has checked lately. Time differs between time namespaces: then it has not. */
 static inline bool
-ring_was_checked(const ring *r, int64_t now)
+ring_checked_recently(const ring *r, int64_t now)
 {
     uint64_t at = __atomic_load_n(&r->shared->checked_at, __ATOMIC_RELAXED);
-    return (uint64_t)now - at < (uint64_t)LOOK_NS;
+    return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
 }
 
 /* Checks the peers and notes when: SIDE_GONE if no peer is left that has the role. */
@@ -209,51 +209,51 @@ static inline side_state
 ring_check_peers(ring *r, uint32_t role, int64_t now)
 {
     store_word(&r->shared->checked_at, (uint64_t)now);
-    return ring_side(r, role);
+    return ring_side_state(r, role);
 }
 
 /* The pause after one of `pause` that passed quietly; it differs between sleepers that began together. */
 static inline int64_t
 ring_longer_pause(int64_t pause, int64_t now)
 {
-    pause = 2 * pause < PAUSE_MOST ? 2 * pause : PAUSE_MOST;
+    pause = 2 * pause < PAUSE_MAX_NS ? 2 * pause : PAUSE_MAX_NS;
     return pause - now % (pause / 4);
 }
 
 /* Before a sleep, with the ticket for it: RING_GONE if no peer is left to wait for. A sleep that passed
    with no change of the word's count is the only one after which the check may be left to others. */
 static inline ring_result
-ring_look_around(ring *r, ring_call *call, uint32_t ticket)
+ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
 {
     uint32_t role = call->which == POLL_ITEMS ? ROLE_SENDER : ROLE_RECEIVER;
     int64_t now = monotonic_ns();
     bool quiet = call->timed_out && ticket / WORD_STEP == call->ticket / WORD_STEP;
     bool gone = false;
-    if (quiet && ring_was_checked(r, now) && now - call->checked_at < CHECK_MOST) {
+    if (quiet && ring_checked_recently(r, now) && now - call->checked_at < OWN_CHECK_NS) {
         call->pause = ring_longer_pause(call->pause, now);
     } else {
         gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
         call->checked_at = now;
-        call->pause = LOOK_NS;
+        call->pause = PEER_CHECK_NS;
     }
     call->ticket = ticket;
-    ring_result result = ring_clear_away(r);
+    ring_result result = ring_recover_if_wanted(r);
     return result == RING_OK && gone ? RING_GONE : result;
 }
 
 /* A sender that never waits notices here that a receiver died, and not each time. */
 static inline void
-ring_glance(ring *r)
+ring_check_receivers(ring *r)
 {
     int64_t now = monotonic_ns();
-    if (!ring_was_checked(r, now)) {
+    if (!ring_checked_recently(r, now)) {
         ring_check_peers(r, ROLE_RECEIVER, now);
     }
 }
 
 /* Wakes the other side after an operation that went well. */
 static inline ring_result
-ring_done(ring *r, const ring_call *call, ring_result result)
+ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 {
     if (result == RING_OK) {
         ring_notify(r, call->which == POLL_ITEMS ? POLL_SPACE : POLL_ITEMS);
@@ -264,12 +264,12 @@ ring_done(ring *r, const ring_call *call, ring_result result)
 /* Who was woken wakes the next of its side where there is more to do: a batch that was sent, or a
    large message that was taken, is one reason to wake, and work for several. */
 static inline void
-ring_pass_on(ring *r, const ring_call *call)
+ring_wake_next(ring *r, const ring_call *call)
 {
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
     uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
     if (call->which == POLL_ITEMS ? waiting != 0 : waiting < r->capacity) {
-        ring_wake_one(poll_word(r, call->which));
+        ring_wake_one(poll_side_futex(r, call->which));
     }
 }
 
@@ -277,50 +277,50 @@ ring_pass_on(ring *r, const ring_call *call)
    by a signal, RING_BUSY if another peer had the lock until the deadline, or what the operation gives.
    Without a wait: RING_EMPTY, RING_FULL or RING_BUSY. */
 static inline ring_result
-ring_do(ring *r, ring_call *call)
+ring_run(ring *r, ring_call *call)
 {
-    uint32_t *word = poll_word(r, call->which);
+    uint32_t *word = poll_side_futex(r, call->which);
     bool slept = false;
     for (int turn = 0;; turn++) {
-        if (turn == TURNS_AT_MOST) {
+        if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* others are always quicker; signals must not wait for that */
         }
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
         }
-        ring_sight before = ring_see(r, call->which);
-        ring_result result = ring_once(r, call);
+        ring_snapshot before = ring_take_snapshot(r, call->which);
+        ring_result result = ring_try_once(r, call);
         if (result != RING_EMPTY && result != RING_FULL) {
             if (slept) {
-                ring_pass_on(r, call);
+                ring_wake_next(r, call);
             }
-            return ring_done(r, call, result);
+            return ring_notify_other_side(r, call, result);
         }
         if (call->deadline == 0) {
             if (result == RING_FULL) {
-                ring_glance(r);
+                ring_check_receivers(r);
             }
-            if (__atomic_load_n(&r->shared->reap_wanted, __ATOMIC_RELAXED)
-                && ring_clear_away(r) == RING_OK) {
-                result = ring_once(r, call);
+            if (__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
+                && ring_recover_if_wanted(r) == RING_OK) {
+                result = ring_try_once(r, call);
             }
-            return ring_done(r, call, result);
+            return ring_notify_other_side(r, call, result);
         }
         uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
         if (looks != 0) {
-            ring_hold_still(r, call->which);
+            ring_backoff(r, call->which);
             if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
                 continue;
             }
         }
-        uint32_t ticket = ring_prepare(r, word, WORD_SLEEPERS);
-        ring_result others = ring_look_around(r, call, ticket);
+        uint32_t ticket = ring_prepare_sleep(r, word, WORD_SLEEPERS);
+        ring_result others = ring_check_peers_before_sleep(r, call, ticket);
         if (others != RING_OK && others != RING_GONE) {
             return others;
         }
-        result = ring_once(r, call);
+        result = ring_try_once(r, call);
         if (result != RING_EMPTY && result != RING_FULL) {
-            return ring_done(r, call, result);
+            return ring_notify_other_side(r, call, result);
         }
         if (others == RING_GONE) {
             return others;
@@ -337,11 +337,11 @@ ring_do(ring *r, ring_call *call)
         if (error == EINTR) {
             return RING_INTERRUPTED;
         }
-        if (error == EFAULT || (call->timed_out && !ring_is_whole(r))) {
+        if (error == EFAULT || (call->timed_out && !ring_file_is_intact(r))) {
             return RING_CORRUPT;
         }
         slept = true;
-        ring_adapt(call, monotonic_ns() - now < SHORT_SLEEP_NS);
+        ring_adapt_spin(call, monotonic_ns() - now < SHORT_SLEEP_NS);
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
         }

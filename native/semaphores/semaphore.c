@@ -271,7 +271,7 @@ static PyType_Slot semaphore_slots[] = {
 };
 
 static PyType_Spec semaphore_spec = {
-    .name = "ipckit._native.Semaphore",
+    .name = "ipckit.sem.Semaphore",
     .basicsize = sizeof(semaphore_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_IMMUTABLETYPE,

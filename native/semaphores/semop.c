@@ -91,18 +91,20 @@ semop_hash(semop_object *self)
     return hash == -1 ? -2 : hash;
 }
 
-/* Pickles as a call of sem_op_of, because the pickle protocol passes no keyword-only arguments. */
+/* Pickles as pickle itself does for a class whose `__new__` takes keyword arguments. */
 static PyObject *
 semop_reduce(semop_object *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *module = PyImport_ImportModule("ipckit._native");
-    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, "sem_op_of");
-    Py_XDECREF(module);
+    PyObject *copyreg = PyImport_ImportModule("copyreg");
+    PyObject *function = copyreg == NULL ? NULL : PyObject_GetAttrString(copyreg, "__newobj_ex__");
+    Py_XDECREF(copyreg);
     if (function == NULL) {
         return NULL;
     }
-    return Py_BuildValue("N(iii)", function, (int)self->op.sem_num, (int)self->op.sem_op,
-                         (int)self->op.sem_flg);
+    return Py_BuildValue("N(O(ii){s:O,s:O})", function, (PyObject *)Py_TYPE((PyObject *)self),
+                         (int)self->op.sem_num, (int)self->op.sem_op, "undo",
+                         self->op.sem_flg & SEM_UNDO ? Py_True : Py_False, "nowait",
+                         self->op.sem_flg & IPC_NOWAIT ? Py_True : Py_False);
 }
 
 static PyMethodDef semop_methods[] = {
@@ -155,32 +157,11 @@ static PyType_Slot semop_slots[] = {
 };
 
 static PyType_Spec semop_spec = {
-    .name = "ipckit._native.SemOp",
+    .name = "ipckit.sem.SemOp",
     .basicsize = sizeof(semop_object),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = semop_slots,
 };
-
-/* Recreates a pickled SemOp. */
-static PyObject *
-native_sem_op_of(PyObject *module, PyObject *args)
-{
-    int index, delta, flags;
-    if (!PyArg_ParseTuple(args, "iii:sem_op_of", &index, &delta, &flags)) {
-        return NULL;
-    }
-    native_state *state = PyModule_GetState(module);
-    PyObject *positional = Py_BuildValue("(ii)", index, delta);
-    PyObject *named = Py_BuildValue("{s:O,s:O}", "undo", flags & SEM_UNDO ? Py_True : Py_False,
-                                    "nowait", flags & IPC_NOWAIT ? Py_True : Py_False);
-    PyObject *result = NULL;
-    if (positional != NULL && named != NULL) {
-        result = semop_new(state->semop_type, positional, named);
-    }
-    Py_XDECREF(positional);
-    Py_XDECREF(named);
-    return result;
-}
 
 /* Waits until the operations are possible, with the GIL released. After a signal it runs the handlers and waits for the
    remaining time. Returns 0, SEMOP_INTERRUPTED, or -1 with errno (ETIMEDOUT at the deadline). */
@@ -331,7 +312,6 @@ native_sem_ops(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 
 static PyMethodDef functions[] = {
     {"sem_ops", (PyCFunction)(void (*)(void))native_sem_ops, METH_FASTCALL, semops_doc},
-    {"sem_op_of", native_sem_op_of, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

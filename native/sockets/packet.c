@@ -124,7 +124,7 @@ ipckit_add_unix_packet(PyObject *module)
 {
     native_state *state = PyModule_GetState(module);
     PyObject *type = PyType_FromModuleAndSpec(module, &packet_spec, NULL);
-    if (type == NULL) {
+    if (type == NULL || PyModule_AddIntMacro(module, SCM_MAX_FD) < 0) {
         return -1;
     }
     state->packet_type = (PyTypeObject *)type;

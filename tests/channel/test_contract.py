@@ -1,4 +1,4 @@
-"""What a channel promises: making, finding, types, waiting, batches, facts."""
+"""The contract of Channel: create and open, types, waiting, batches, state, lifecycle."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def file_of(name: str) -> Path:
     return SHM / f"ipckit.{name.removeprefix('/')}"
 
 
-# -- making and finding ----------------------------------------------------------------------------
+# -- create and open -------------------------------------------------------------------------------
 
 
 def test_two_handles_of_one_channel(ns: Namespace) -> None:
@@ -114,11 +114,11 @@ def test_open_or_create_owns_only_what_it_made(ns: Namespace) -> None:
         assert (one.owner, two.owner) == (True, False)
         with pytest.raises(LayoutMismatch):
             Channel.open_or_create(name, bytes)
-        with pytest.raises(InvalidArgument):  # wrong, although it would not be needed
+        with pytest.raises(InvalidArgument):  # although the channel exists and `size` is ignored
             Channel.open_or_create(name, Stu, capacity=0)
 
 
-def test_a_free_name_is_picked() -> None:
+def test_create_without_a_name_picks_an_unused_one() -> None:
     with Channel.create() as one, Channel.create() as two:
         assert one.name is not None
         assert one.name != two.name
@@ -127,7 +127,7 @@ def test_a_free_name_is_picked() -> None:
         assert one.receive() == b"found"
 
 
-def test_the_file_is_all_there_is_and_only_its_owners(ns: Namespace) -> None:
+def test_a_channel_is_one_file_of_mode_0600(ns: Namespace) -> None:
     before = shm()
     old = os.umask(0)
     try:
@@ -145,7 +145,7 @@ def test_the_file_is_all_there_is_and_only_its_owners(ns: Namespace) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "/", "a/b", "a\0b", ".", "..", "x" * 249])
-def test_a_name_that_can_be_none(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     for make in (Channel.create, Channel.open, Channel.open_or_create):
         with pytest.raises(InvalidArgument):
             make(name)
@@ -189,13 +189,13 @@ def test_an_option_of_the_wrong_type(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("payload", [int, object, 5, "bytes", np.dtype(object)])
-def test_what_is_no_payload_type(payload: Any) -> None:
+def test_an_object_that_is_not_a_payload_type(payload: Any) -> None:
     for make in (Channel.create, Channel.anonymous):
         with pytest.raises(TypeError):
             make(type=payload)
 
 
-def test_the_name_goes_at_once_and_the_channel_lives_on(ns: Namespace) -> None:
+def test_unlink_removes_the_name_and_open_handles_go_on(ns: Namespace) -> None:
     name = ns.name()
     with Channel.create(name) as old:
         old.unlink()
@@ -208,7 +208,7 @@ def test_the_name_goes_at_once_and_the_channel_lives_on(ns: Namespace) -> None:
             old.send(b"old")
             assert len(new) == 0
             old.adopt()
-            old.__exit__(None, None, None)  # must not take the new one's name
+            old.__exit__(None, None, None)  # must not unlink the new channel's name
             assert file_of(name).exists()
 
 
@@ -221,15 +221,15 @@ def test_an_anonymous_channel_has_no_name() -> None:
         with Channel.from_fd(os.dup(channel.memory_fd), Stu) as other:
             assert other.receive() == Stu("amy", 20)
             assert not other.owner
-        with pytest.raises(NotFound, match="last holder"):
+        with pytest.raises(NotFound, match="last user"):
             channel.unlink()
         with pytest.raises(InvalidArgument, match="multiprocessing"):
             pickle.dumps(channel)
-        with pytest.raises(OSError):  # noqa: PT011 - a seal: nobody cuts it under its users
+        with pytest.raises(OSError):  # noqa: PT011 - it is sealed against truncation
             os.ftruncate(channel.memory_fd, 0)
 
 
-def test_from_fd_takes_the_descriptor_only_where_it_works(ns: Namespace) -> None:
+def test_from_fd_takes_the_descriptor_only_if_it_succeeds(ns: Namespace) -> None:
     with Channel.create(ns.name(), Stu) as channel:
         fd = os.dup(channel.memory_fd)
         with pytest.raises(LayoutMismatch):
@@ -244,12 +244,13 @@ def test_from_fd_takes_the_descriptor_only_where_it_works(ns: Namespace) -> None
         Channel.from_fd("0")  # type: ignore[call-overload]
     with (SHM / "ipckit.shorter").open("w+b") as file:
         Path(file.name).unlink()
-        with pytest.raises(Corrupt, match="no channel is so small"):
-            Channel.from_fd(os.dup(file.fileno()))
-        os.close(file.fileno() + 1)
+        fd = os.dup(file.fileno())
+        with pytest.raises(Corrupt, match="not a channel: it has only"):
+            Channel.from_fd(fd)
+        os.close(fd)
 
 
-def test_what_has_the_name_and_is_no_channel(ns: Namespace) -> None:
+def test_a_file_that_is_not_a_channel(ns: Namespace) -> None:
     path = file_of(ns.name())
     try:
         path.write_bytes(b"")
@@ -275,7 +276,7 @@ def test_what_has_the_name_and_is_no_channel(ns: Namespace) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_nobody_may_open_what_is_not_theirs(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_a_channel_of_another_user_is_refused(ns: Namespace, spawn: Callable[..., Child]) -> None:
     code = """
         from ipckit import AccessDenied, Channel
         try:
@@ -318,7 +319,7 @@ def test_a_full_dev_shm_is_an_error_with_a_hint(spawn: Callable[..., Child]) -> 
     assert "Channel.anonymous" in found
 
 
-def test_when_descriptors_are_used_up(spawn: Callable[..., Child]) -> None:
+def test_no_descriptors_left(spawn: Callable[..., Child]) -> None:
     code = """
         import os, resource
         from ipckit import Channel, LimitReached
@@ -342,7 +343,7 @@ def test_when_descriptors_are_used_up(spawn: Callable[..., Child]) -> None:
     assert spawn(code).result == len(shm())
 
 
-def test_as_many_as_there_are_places(ns: Namespace) -> None:
+def test_the_256_places_for_peers(ns: Namespace) -> None:
     name = ns.name()
     with Channel.create(name) as first:
         others = [Channel.open(name) for _ in range(255)]
@@ -375,14 +376,14 @@ VALUES: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("payload", "value"), VALUES)
 def test_a_value_comes_out_as_it_went_in(payload: Any, value: Any) -> None:
     with Channel.anonymous(payload, capacity=4) as channel:
-        for _ in range(10):  # around the ring
+        for _ in range(10):  # often enough to wrap around the ring
             channel.send(value)
             found = channel.receive()
             assert found == value
             assert type(found) is type(value)
 
 
-def test_a_channel_of_bytes_takes_what_has_bytes() -> None:
+def test_a_channel_of_bytes_takes_bytes_like_objects() -> None:
     with Channel.anonymous() as channel:
         for value in (bytearray(b"abc"), memoryview(b"abc"), np.frombuffer(b"abc", np.uint8)):
             channel.send(value)  # type: ignore[arg-type]
@@ -443,7 +444,9 @@ TYPES: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("payload", "text"), TYPES)
-def test_another_type_is_a_mismatch_that_shows_both(payload: Any, text: str, ns: Namespace) -> None:
+def test_the_error_for_another_type_shows_both_types(
+    payload: Any, text: str, ns: Namespace
+) -> None:
     with Channel.create(ns.name(), payload) as channel:
         assert channel.name is not None
         for other, other_text in TYPES:
@@ -498,7 +501,7 @@ def test_bytes_that_do_not_decode_are_in_the_error(ns: Namespace) -> None:
 
 
 @pytest.mark.parametrize("spin", [0, 2000])
-def test_waiting_has_an_end(spin: int) -> None:
+def test_timeouts(spin: int) -> None:
     with Channel.anonymous(capacity=2, spin=spin) as channel:
         for call in (channel.receive, channel.receive_view, channel.receive_many):
             with pytest.raises(WouldBlock, match="no message waits"):
@@ -559,7 +562,7 @@ def test_a_thread_that_waits_is_woken() -> None:
     assert found == [b"woken"]
 
 
-def test_closing_wakes_who_waits_in_the_handle() -> None:
+def test_close_wakes_threads_that_wait_in_the_handle() -> None:
     errors: list[BaseException] = []
 
     def wait(channel: Channel[bytes]) -> None:
@@ -577,7 +580,7 @@ def test_closing_wakes_who_waits_in_the_handle() -> None:
     assert len(errors) == 1
 
 
-def test_what_is_too_long_is_so_at_once() -> None:
+def test_a_message_that_is_too_long_does_not_wait() -> None:
     with Channel.anonymous(size=10_000, capacity=4) as channel:
         assert channel.longest == 5000
         channel.send(bytes(5000))
@@ -591,15 +594,16 @@ def test_what_is_too_long_is_so_at_once() -> None:
             with pytest.raises(MessageTooLong, match="5,000 bytes") as info:
                 call()
             assert info.value.errno == errno.EMSGSIZE
-        channel.send(bytes(5000))  # and the channel is none the worse
+        channel.send(bytes(5000))  # the channel still works
 
 
-def test_overwriting_counts_what_it_dropped(ns: Namespace) -> None:
+def test_overwrite_counts_the_dropped_messages(ns: Namespace) -> None:
     with Channel.create(ns.name(), capacity=3, overwrite=True) as channel:
         for number in range(10):
             channel.send(b"%d" % number, timeout=0)
         assert channel.stats().dropped == 7
-        with Channel.open(channel.name or "") as other:  # a channel's, not a handle's, choice
+        # `overwrite` is an option of the channel, not of a handle.
+        with Channel.open(channel.name or "") as other:
             other.send(b"last")
         assert [channel.receive() for _ in range(3)] == [b"8", b"9", b"last"]
         assert channel.stats().dropped == 8
@@ -617,7 +621,7 @@ def test_an_iteration_that_ended_stays_ended(ns: Namespace) -> None:
         messages = iter(channel)
         assert iter(messages) is messages
         assert next(messages) == "one"
-    assert list(messages) == ["two"]  # and all who sent are gone
+    assert list(messages) == ["two"]  # it ends: the last sender is gone
     with Channel.open(channel.name or "", str) as other:
         other.send("three")
         assert list(messages) == []
@@ -631,7 +635,7 @@ def test_an_iteration_that_ended_stays_ended(ns: Namespace) -> None:
     channel.unlink()
 
 
-# -- many at once ----------------------------------------------------------------------------------
+# -- batches ---------------------------------------------------------------------------------------
 
 
 def test_a_batch_of_structs_is_an_array() -> None:
@@ -640,7 +644,7 @@ def test_a_batch_of_structs_is_an_array() -> None:
         records["age"] = np.arange(300)
         channel.send_many(records)
         assert len(channel) == 300
-        assert channel.receive().age == 0  # one by one too
+        assert channel.receive().age == 0  # single messages of the batch
         found = channel.receive_many(99)
         assert found.dtype == Stu.dtype
         assert list(found["age"]) == list(range(1, 100))
@@ -657,7 +661,7 @@ def test_a_batch_of_structs_is_an_array() -> None:
             channel.send_many(np.zeros((3, 2), Stu.dtype))
 
 
-def test_a_batch_larger_than_the_channel_says_how_much_went() -> None:
+def test_a_batch_larger_than_the_channel_says_how_many_were_sent() -> None:
     with Channel.anonymous(Stu, capacity=10) as channel:
         with pytest.raises(WouldBlock) as info:
             channel.send_many(np.zeros(25, Stu.dtype), timeout=0)
@@ -672,7 +676,7 @@ def test_a_batch_larger_than_the_channel_says_how_much_went() -> None:
         assert len(channel) == 2
 
 
-def test_a_batch_goes_on_as_there_is_room() -> None:
+def test_a_batch_continues_when_there_is_room() -> None:
     got: list[int] = []
     with Channel.anonymous(np.dtype("i8"), capacity=50) as channel:
 
@@ -707,7 +711,7 @@ def test_large_records_in_batches() -> None:
             channel.receive_many(timeout=0.01)
 
 
-def test_an_array_among_the_elements_comes_alone() -> None:
+def test_an_array_of_several_elements_is_received_alone() -> None:
     with Channel.anonymous(np.dtype("i4")) as channel:
         channel.send_many(np.arange(3, dtype="i4"))
         channel.send(np.arange(10, dtype="i4"))
@@ -720,7 +724,7 @@ def test_an_array_among_the_elements_comes_alone() -> None:
 
 
 @pytest.mark.parametrize("most", [0, -1])
-def test_how_many_is_one_or_more(most: int) -> None:
+def test_max_is_one_or_more(most: int) -> None:
     with Channel.anonymous() as channel:
         with pytest.raises(InvalidArgument):
             channel.receive_many(most)
@@ -728,10 +732,10 @@ def test_how_many_is_one_or_more(most: int) -> None:
             channel.receive_many(1.5)  # type: ignore[arg-type]
 
 
-# -- facts and lifecycle ---------------------------------------------------------------------------
+# -- state and lifecycle ---------------------------------------------------------------------------
 
 
-def test_what_it_tells_about_itself(ns: Namespace) -> None:
+def test_stats_and_peers(ns: Namespace) -> None:
     with Channel.create(ns.name(), capacity=7, size=1000) as channel:
         assert (len(channel), bool(channel), channel.capacity) == (0, True, 7)
         channel.send_many([b"1", b"22"])
@@ -762,7 +766,7 @@ def test_repr(ns: Namespace) -> None:
         assert repr(channel).startswith("<Channel anonymous channel, 0 of 1024")
 
 
-def test_a_closed_handle_says_so() -> None:
+def test_methods_of_a_closed_handle_raise() -> None:
     channel = Channel.anonymous()
     channel.close()
     channel.close()
@@ -791,7 +795,7 @@ def test_a_closed_handle_says_so() -> None:
     assert channel.closed
 
 
-def test_one_that_is_dropped_warns_and_unlinks_nothing(ns: Namespace) -> None:
+def test_dropping_an_open_handle_warns_and_does_not_unlink(ns: Namespace) -> None:
     name = ns.name()
     channel = Channel.create(name)
     with pytest.warns(ResourceWarning, match="unclosed <Channel"):  # noqa: PT031
@@ -810,12 +814,12 @@ def test_a_handle_pickles_by_its_name(ns: Namespace) -> None:
         assert other.receive() == Stu("amy", 20)
 
 
-def test_no_constructor_of_the_native_parts_gives_a_way_in() -> None:
-    from ipckit import _native  # noqa: PLC0415 - what nobody should call
+def test_native_objects_without_a_channel_do_not_crash() -> None:
+    from ipckit import _native  # noqa: PLC0415 - private
 
     bare = _native.ChannelBase()
     for call in (bare.receive, lambda: bare.send(b""), lambda: len(bare)):
-        with pytest.raises(AttributeError):  # what would say that it is closed
+        with pytest.raises(AttributeError):  # _explain_ring, which Channel defines
             call()
     bare._detach()
     with pytest.raises(TypeError):
@@ -835,7 +839,7 @@ def test_no_constructor_of_the_native_parts_gives_a_way_in() -> None:
 
 
 class _Closes:
-    """A timeout that closes a channel when it is asked for its seconds, from some time on."""
+    """A timeout whose conversion to seconds closes a channel, from the given call on."""
 
     def __init__(self, channel: Channel[Any], times: int) -> None:
         self.channel, self.times = channel, times
@@ -862,7 +866,7 @@ def test_a_timeout_that_closes_the_channel(times: int) -> None:
                 call(channel, _Closes(channel, times))
 
 
-def test_a_timeout_that_is_neither_true_nor_false() -> None:
+def test_a_timeout_whose_truth_value_raises() -> None:
     class Neither:
         def __float__(self) -> float:
             return 0.2
@@ -888,7 +892,7 @@ def test_a_finalizer_that_closes_the_channel_it_is_called_from() -> None:
             channel = Channel.anonymous(Stu)
             channel.send(Stu("amy", 20))
             gc.disable()
-            Finalized(channel)  # the next object that the collector knows has it collected
+            Finalized(channel)  # creating the next tracked object runs the collector
             gc.set_threshold(1)
             gc.enable()
             with suppress(ClosedHandle):

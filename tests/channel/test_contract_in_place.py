@@ -1,4 +1,4 @@
-"""Messages in place: loans and views, and arrays that outlive all that made them."""
+"""Messages in place: loans and views, and arrays that outlive them and the channel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stu(Struct):
     age: Int
 
 
-def test_a_frame_is_written_and_read_where_it_lies() -> None:
+def test_a_frame_is_written_and_read_in_place() -> None:
     with Channel.anonymous(FRAME, capacity=2) as channel:
         for number in range(9):
             with channel.loan() as slot:
@@ -45,7 +45,7 @@ def test_a_frame_is_written_and_read_where_it_lies() -> None:
             assert channel.stats().bytes_used == 0
 
 
-def test_what_was_lent_is_sent_without_a_copy() -> None:
+def test_a_loan_is_sent_without_a_copy() -> None:
     with Channel.anonymous(size=1 << 20) as channel:
         with channel.loan(4096) as slot:
             address = slot.array.ctypes.data
@@ -89,7 +89,7 @@ def test_bytes_of_any_length_and_shape() -> None:
         assert text.receive_view().value == "grüße"
 
 
-PAST_CACHE = 8 << 20  # native/ring/copy.h: larger copies take another way
+PAST_CACHE = 8 << 20  # native/ring/copy.h: from here on, a copy bypasses the cache
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_array_is_written_whole() -> None:
         assert np.array_equal(frames.receive(), frame)
 
 
-def test_what_can_not_be_written() -> None:
+def test_invalid_arguments_of_write() -> None:
     with Channel.anonymous(size=1 << 20) as channel:
         slot = channel.loan(10)
         for data, offset in ((b"x" * 11, 0), (b"x", 10), (b"", 11), (b"x", -1), (b"x", 1 << 62)):
@@ -153,7 +153,7 @@ def test_one_thread_may_send_what_another_writes_in() -> None:
         slot = channel.loan(len(data))
 
         def write() -> None:
-            with suppress(ClosedHandle):  # it was sent before this began
+            with suppress(ClosedHandle):  # the loan was sent before this thread started
                 slot.write(data)
 
         writer = threading.Thread(target=write)
@@ -164,7 +164,7 @@ def test_one_thread_may_send_what_another_writes_in() -> None:
         assert channel.stats().bytes_used == 0
 
 
-def test_what_is_written_may_be_the_message_itself() -> None:
+def test_a_loan_can_be_written_from_its_own_memory() -> None:
     whole = np.random.default_rng(1).integers(0, 256, PAST_CACHE + 5000, np.uint8)
     for size in (100, 20_000, PAST_CACHE + 4000):
         with Channel.anonymous(size=40 << 20) as channel, channel.loan(size + 1000) as slot:
@@ -175,7 +175,7 @@ def test_what_is_written_may_be_the_message_itself() -> None:
 
 
 class Meddles:
-    """A number that does something when it is asked what it is."""
+    """A number that runs code when it is converted to an int."""
 
     def __init__(self, what: Callable[[], object]) -> None:
         self.what = what
@@ -216,7 +216,7 @@ def test_a_forked_child_does_not_write_in_a_loan_of_its_parent() -> None:
         assert channel.receive() == b"amy's"
 
 
-def test_a_loan_that_makes_no_sense() -> None:
+def test_invalid_loans() -> None:
     with Channel.anonymous() as channel:
         for shape in (None, -1, (2, -3)):
             with pytest.raises(InvalidArgument):
@@ -227,7 +227,7 @@ def test_a_loan_that_makes_no_sense() -> None:
         frames.loan((3, 5))
 
 
-def test_what_is_not_sent_is_given_back() -> None:
+def test_a_loan_that_is_not_sent_is_freed() -> None:
     with Channel.anonymous(size=10_000, capacity=10) as channel:
         for _ in range(50):
             with channel.loan(5000) as slot:
@@ -271,7 +271,7 @@ def test_arrays_outlive_release_and_close() -> None:
     view.release()
     with pytest.raises(ClosedHandle):
         _ = view.array
-    assert channel.stats().bytes_used > 8000  # the arrays still have it
+    assert channel.stats().bytes_used > 8000  # the arrays still use it
     channel.send(np.arange(5))
     assert list(channel.receive()) == [0, 1, 2, 3, 4]
     del array
@@ -282,7 +282,7 @@ def test_arrays_outlive_release_and_close() -> None:
     gc.collect()
 
 
-def test_memory_that_is_still_looked_at_is_never_written() -> None:
+def test_memory_of_a_view_is_never_reused() -> None:
     with Channel.anonymous(size=40_000, capacity=100) as channel:
         kept: list[Any] = []
         sent = 0
@@ -307,7 +307,7 @@ def test_a_loan_with_a_living_array_is_sent_as_a_copy() -> None:
         array = slot.array
         array[:] = 1
         slot.send()
-        array[:] = 2  # too late for the message
+        array[:] = 2  # the message was sent before
         assert set(channel.receive()) == {1}
         assert channel.stats().bytes_used > 0
         del array, slot
@@ -321,7 +321,7 @@ def test_a_full_channel_keeps_the_loan() -> None:
         slot.buf[:] = b"0123456789"
         channel.send(b"first")
         with pytest.raises(WouldBlock):
-            channel.send(b"no place", timeout=0)  # the loan has it
+            channel.send(b"no place", timeout=0)  # the loan occupies the capacity
         slot.send(timeout=0)
         assert [channel.receive(), channel.receive()] == [b"first", b"0123456789"]
 
@@ -344,10 +344,10 @@ def test_views_in_the_parent_stay_whole_when_a_child_forks(ns: Namespace) -> Non
         view = channel.receive_view()
         pid = os.fork()
         if pid == 0:
-            view.release()  # the parent's, not the child's to give back
+            view.release()  # frees nothing: it is the view of the parent
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        for number in range(10):  # no more, since the view has all behind it wait
+        for number in range(10):  # no more: the view also keeps the memory of later messages
             channel.send(bytes([number]) * 5000)
             channel.receive()
         assert set(bytes(view)) == {7}
@@ -364,7 +364,7 @@ def ready(*fds: int, timeout: float = 0) -> list[int]:
     return [fd for fd, _ in poll.poll(timeout * 1000)]
 
 
-def test_a_descriptor_tells_when_there_is_a_message(ns: Namespace) -> None:
+def test_fileno_is_readable_when_a_message_waits(ns: Namespace) -> None:
     with Channel.create(ns.name()) as channel, Channel.open(channel.name or "") as other:
         fd = channel.fileno()
         assert channel.fileno() == fd
@@ -377,14 +377,14 @@ def test_a_descriptor_tells_when_there_is_a_message(ns: Namespace) -> None:
             assert epoll.poll(0) == [(fd, select.EPOLLIN)]
         other.send(b"2")
         assert channel.receive() == b"1"
-        assert ready(fd, timeout=30) == [fd]  # there is another
+        assert ready(fd, timeout=30) == [fd]  # a second message waits
         assert channel.receive() == b"2"
         assert ready(fd) == []
         channel.send(b"from itself")
         assert ready(fd, timeout=30) == [fd]
 
 
-def test_one_that_is_asked_for_late_is_right_at_once() -> None:
+def test_a_descriptor_created_late_is_readable_at_once() -> None:
     with Channel.anonymous() as channel:
         channel.send(b"before")
         assert ready(channel.fileno()) == [channel.fileno()]
@@ -392,7 +392,7 @@ def test_one_that_is_asked_for_late_is_right_at_once() -> None:
         assert ready(channel.fileno()) == []
 
 
-def test_several_who_poll_lose_no_message(ns: Namespace) -> None:
+def test_several_polling_receivers_lose_no_message(ns: Namespace) -> None:
     total = 400
     with Channel.create(ns.name(), capacity=16) as channel:
         handles = [Channel.open(channel.name or "") for _ in range(3)]
@@ -405,7 +405,7 @@ def test_several_who_poll_lose_no_message(ns: Namespace) -> None:
                 try:
                     value = handle.receive(timeout=0)
                 except WouldBlock:
-                    continue  # another was quicker
+                    continue  # another receiver was faster
                 if value == b"end":
                     return
                 got.append(value)
@@ -424,7 +424,7 @@ def test_several_who_poll_lose_no_message(ns: Namespace) -> None:
     assert sorted(map(int, got)) == list(range(total))
 
 
-def test_room_has_a_descriptor_too() -> None:
+def test_space_fileno() -> None:
     with Channel.anonymous(capacity=2) as channel:
         fd = channel.space_fileno()
         sent = 0
@@ -440,7 +440,7 @@ def test_room_has_a_descriptor_too() -> None:
         assert sent == 21
 
 
-def test_a_view_also_settles_the_descriptor() -> None:
+def test_receive_view_also_updates_the_descriptor() -> None:
     with Channel.anonymous() as channel:
         fd = channel.fileno()
         channel.send(bytes(5000))

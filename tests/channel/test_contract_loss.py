@@ -1,4 +1,4 @@
-"""No message is lost by an exception: it stays, or the exception has it; and `sent` is right."""
+"""No exception loses a message: it stays in the channel or is in the exception."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Number(Struct):
 
 
 class Fragile(Codec[bytes]):
-    """Raises what it is told to for b"bad"."""
+    """A codec that raises the given exception for b"bad"."""
 
     size = None
     accepts = bytes
@@ -66,7 +66,7 @@ def calls(channel: Channel[bytes]) -> list[Callable[[], Any]]:
 
 @pytest.mark.parametrize("error", OWN)
 def test_a_codecs_own_exception_is_a_mismatch_that_has_the_bytes(error: Exception) -> None:
-    error = copy.copy(error)  # one that lives on keeps the frames that it passed, and their handles
+    error = copy.copy(error)  # a kept exception would keep its frames, and the handles in them
     with Channel.create(None, Fragile(error)) as channel:
         for call in calls(channel):
             channel.send(b"bad")

@@ -1,4 +1,4 @@
-"""Which memory a channel uses: what was used a moment ago, and all of it where it is needed."""
+"""The memory that a channel uses: recently used memory if possible, all of it if needed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ipckit import Channel, WouldBlock
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
-ARENA_UNITS = 32  # offsets in the header, as docs/layout.md has them
+ARENA_UNITS = 32  # offsets in the header; see docs/layout.md
 HEAD = 512
 UNIT = 32
 POSITION_BITS = 24
 
 
 def offset_of_head(channel: Channel[Any]) -> int:
-    """Where in its memory a channel receives next, in bytes."""
+    """The offset of the next message in the memory, in bytes."""
     assert channel.name is not None
     with Path(f"/dev/shm/ipckit.{channel.name.removeprefix('/')}").open("rb") as file:  # noqa: S108
         header = file.read(1024)
@@ -32,7 +32,7 @@ def offset_of_head(channel: Channel[Any]) -> int:
 
 
 @pytest.mark.parametrize("size", [1000, 20_000, 100_000, 700_000])
-def test_who_keeps_up_uses_little_of_it(ns: Namespace, size: int) -> None:
+def test_a_receiver_that_keeps_up_uses_little_memory(ns: Namespace, size: int) -> None:
     with Channel.create(ns.name()) as channel:
         farthest = 0
         for number in range(200 if size > 2000 else 2000):
@@ -42,7 +42,7 @@ def test_who_keeps_up_uses_little_of_it(ns: Namespace, size: int) -> None:
         assert farthest < 600_000 + size
 
 
-def test_in_place_too(ns: Namespace) -> None:
+def test_a_receiver_in_place_that_keeps_up_uses_little_memory(ns: Namespace) -> None:
     frame = np.dtype((np.uint8, (300, 1000)))
     with Channel.create(ns.name(), frame, capacity=50) as channel:
         for number in range(200):
@@ -55,7 +55,7 @@ def test_in_place_too(ns: Namespace) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_channel_holds_its_capacity_whatever_went_through_before(seed: int) -> None:
+def test_a_channel_has_room_for_its_capacity_at_any_position(seed: int) -> None:
     dice = random.Random(seed)
     frame = np.dtype((np.uint8, (90_000,)))
     capacity = 16

@@ -1,4 +1,4 @@
-"""Channels against a deque, in calls that hypothesis makes up, with very little memory."""
+"""A channel with little memory against a model, a deque; hypothesis chooses the calls."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.handles: list[Any] = []
         self.waiting: deque[Any] = deque()
-        self.loans: list[tuple[Any, Any]] = []  # and what was written
-        self.views: list[tuple[Any, Any]] = []  # and what is to be read
+        self.loans: list[tuple[Any, Any]] = []  # each with the bytes that were written
+        self.views: list[tuple[Any, Any]] = []  # each with the bytes to expect
         self.capacity = 0
         self.roomy = True
 
@@ -78,7 +78,7 @@ class Model(RuleBasedStateMachine):
         raise NotImplementedError
 
     def may_be_full(self) -> bool:
-        """Whether a send may find no room."""
+        """Whether a send is allowed to find no room."""
         if self.roomy:
             return self.must_be_full()
         return bool(self.waiting or self.loans or self.views)
@@ -87,7 +87,7 @@ class Model(RuleBasedStateMachine):
         return len(self.waiting) + len(self.loans) >= self.capacity
 
     def try_it(self, call: Any, timeout: float) -> Any:
-        """What the call gives; None where it had to wait."""
+        """The result of the call; None if it would have to wait."""
         try:
             return call(timeout=timeout)
         except WouldBlock:
@@ -96,7 +96,7 @@ class Model(RuleBasedStateMachine):
             assert timeout != 0
         return None
 
-    # -- rules that all have ---------------------------------------------------------------------
+    # -- rules for all machines ------------------------------------------------------------------
 
     @rule(by=either, timeout=timeouts)
     def receive(self, by: int, timeout: float) -> None:
@@ -296,7 +296,7 @@ class Records(Model):
         self.loans.append((loan, value))
 
     def may_be_full(self) -> bool:
-        # A view in the middle, or a record that does not fit before the end, takes memory too.
+        # A view in the middle takes memory too, and so does padding at the end of the memory.
         return bool(self.waiting or self.loans or self.views)
 
 

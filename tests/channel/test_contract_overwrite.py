@@ -1,4 +1,4 @@
-"""A channel that drops its oldest, while parts of it are lent and read in place."""
+"""`overwrite=True`: a full channel drops its oldest message, but no loan and no view."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_loan_takes_the_place_of_the_oldest() -> None:
         assert channel.stats().dropped == 1
 
 
-def test_a_loan_that_is_given_up_leaves_the_rest() -> None:
+def test_a_cancelled_loan_leaves_the_other_messages() -> None:
     with Channel.anonymous(capacity=3, overwrite=True) as channel:
         for number in range(3):
             channel.send(numbered(number, 8))
@@ -45,7 +45,7 @@ def test_a_loan_that_is_given_up_leaves_the_rest() -> None:
         assert [number_of(channel.receive()) for _ in range(3)] == [1, 2, 3]
 
 
-def test_what_is_lent_is_not_dropped() -> None:
+def test_loans_are_not_dropped() -> None:
     with Channel.anonymous(capacity=4, overwrite=True) as channel:
         slot = channel.loan(2000)
         slot.write(numbered(77, 2000))
@@ -57,7 +57,7 @@ def test_what_is_lent_is_not_dropped() -> None:
         assert channel.stats().dropped == 27
 
 
-def test_no_room_but_for_loans_is_full_all_the_same() -> None:
+def test_a_channel_full_of_loans_is_full() -> None:
     with Channel.anonymous(capacity=2, overwrite=True) as channel:
         slots = [channel.loan(8), channel.loan(8)]
         with pytest.raises(WouldBlock):
@@ -71,7 +71,7 @@ def test_no_room_but_for_loans_is_full_all_the_same() -> None:
         assert [number_of(channel.receive(timeout=0)) for _ in range(len(channel))] == [2, 0]
 
 
-def test_what_is_read_in_place_is_not_overwritten() -> None:
+def test_views_are_not_overwritten() -> None:
     with Channel.anonymous(np.dtype("u4"), capacity=20, size=40_000, overwrite=True) as channel:
         for number in range(4):
             channel.send(np.full(1000, number, "u4"))
@@ -83,7 +83,7 @@ def test_what_is_read_in_place_is_not_overwritten() -> None:
                     sent += 1
             assert sent < 12
             assert view.array.min() == view.array.max() == 0
-            assert channel.stats().dropped == 0  # for nothing: the view would still be in the way
+            assert channel.stats().dropped == 0  # dropping would not help: the view stays
             assert len(channel) == sent - 1
         channel.send(np.full(1000, sent, "u4"), timeout=0)
         channel.send(np.full(1000, sent + 1, "u4"), timeout=0)
@@ -92,7 +92,7 @@ def test_what_is_read_in_place_is_not_overwritten() -> None:
         assert channel.stats().dropped == sent + 1 - len(found)
 
 
-def test_a_loan_in_the_way_costs_no_message() -> None:
+def test_nothing_is_dropped_if_a_loan_is_in_the_way() -> None:
     with Channel.anonymous(capacity=8, size=10_000, overwrite=True) as channel:
         channel.send(b"first")
         with channel.loan(4500):
@@ -103,7 +103,7 @@ def test_a_loan_in_the_way_costs_no_message() -> None:
         assert channel.stats().dropped == 0
 
 
-def test_a_try_that_finds_no_room_costs_no_message() -> None:
+def test_nothing_is_dropped_if_there_is_no_room_anyway() -> None:
     with Channel.anonymous(capacity=4, size=40_000, overwrite=True) as channel:
         channel.send(bytes(15_000))
         with channel.receive_view():
@@ -113,7 +113,7 @@ def test_a_try_that_finds_no_room_costs_no_message() -> None:
                 with pytest.raises(WouldBlock):
                     channel.send(bytes(20_000), timeout=0)
             assert channel.stats().dropped == 0
-            channel.send(numbered(4, 2000), timeout=0)  # this one takes the place of the oldest
+            channel.send(numbered(4, 2000), timeout=0)  # drops the oldest message
         assert [number_of(channel.receive()) for _ in range(4)] == [1, 2, 3, 4]
 
 
@@ -134,9 +134,9 @@ def test_many_messages_beside_a_loan_take_no_time() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_each_is_received_or_counted(seed: int) -> None:
     dice = random.Random(seed)
-    size = 3_000_000 if seed % 2 else 30_000  # with and without going back to the beginning
+    size = 3_000_000 if seed % 2 else 30_000  # with and without a wrap around
     most = 200_000 if seed % 2 else 4_000
-    lent: list[tuple[int, Any]] = []
+    loans: list[tuple[int, Any]] = []
     sent: list[int] = []
     received: list[int] = []
     numbers = iter(range(1_000_000))
@@ -150,17 +150,17 @@ def test_each_is_received_or_counted(seed: int) -> None:
                         channel.send(numbered(number, length), timeout=0)
                         sent.append(number)
                     except WouldBlock:
-                        assert lent  # nothing but loans was in the way
-                case 2 if len(lent) < 3:
+                        assert loans  # nothing but loans was in the way
+                case 2 if len(loans) < 3:
                     number = next(numbers)
                     try:
                         slot = channel.loan(length, timeout=0)
                         slot.write(numbered(number, length))
-                        lent.append((number, slot))
+                        loans.append((number, slot))
                     except WouldBlock:
-                        assert lent
-                case 3 if lent:
-                    number, slot = lent.pop(dice.randrange(len(lent)))
+                        assert loans
+                case 3 if loans:
+                    number, slot = loans.pop(dice.randrange(len(loans)))
                     if dice.random() < 0.8:
                         slot.send()
                         sent.append(number)
@@ -168,7 +168,7 @@ def test_each_is_received_or_counted(seed: int) -> None:
                         slot.cancel()
                 case _ if len(channel):
                     received.append(number_of(channel.receive(timeout=0)))
-        for _, slot in lent:
+        for _, slot in loans:
             slot.cancel()
         received += [number_of(channel.receive(timeout=0)) for _ in range(len(channel))]
         order = {number: place for place, number in enumerate(sent)}

@@ -1,4 +1,4 @@
-"""Peers of a channel that are killed, stopped, forked, interrupted, at the worst moment."""
+"""Peers of a channel that are killed, stopped, forked or interrupted at the worst moment."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def channel(name: str) -> Iterator[Channel[bytes]]:
 
 # -- chaos -----------------------------------------------------------------------------------------
 
-# Forks two senders and two receivers, kills one after the other, and looks at what they noted down.
+# Forks two senders and two receivers, kills one after the other, and checks their records.
 CHAOS = """
 import fcntl, hashlib, mmap, os, random, signal, time
-import numpy  # before the forks: a child that lends would take long to load it
+import numpy  # before the forks: the children need it for loans, and importing it takes long
 from ipckit import Channel, PeerGone, Timeout, WouldBlock
 
 name, kills, seed = args[0], args[1], args[2]
 inherited = Channel.open(name)
 try:
-    inherited.receive(timeout=0)  # it is a receiver; else it might yet be a sender to wait for
+    inherited.receive(timeout=0)  # so that it counts as a receiver, not as a sender
 except WouldBlock:
     pass
 flag = mmap.mmap(-1, 1)
@@ -179,7 +179,7 @@ assert len(set(arrived)) == len(arrived), "a message came twice"
 lost = set(noted(sent)) - set(arrived)
 assert len(lost) <= receivers_killed, f"{len(lost)} messages lost by {receivers_killed} deaths"
 assert len(arrived) > kills, len(arrived)
-# What the dead had is free again: once somebody has noticed, it takes as much as a new one.
+# The memory of dead peers is reclaimed, so the channel has as much room as a new one.
 capacity = inherited.capacity
 whole = b"x" * inherited.longest
 for _ in range(3):
@@ -199,7 +199,7 @@ inherited.close()
 """
 
 
-def test_what_others_send_and_receive_survives_the_killing(name: str, spawn: Spawn) -> None:
+def test_messages_of_other_peers_survive_kills(name: str, spawn: Spawn) -> None:
     with Channel.create(name, capacity=64, size=16 * SIZE) as made:
         spawn(CHAOS, name, 50, 1).wait(60)
         made.unlink()
@@ -208,13 +208,13 @@ def test_what_others_send_and_receive_survives_the_killing(name: str, spawn: Spa
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_it_survives_hundreds_of_deaths(name: str, spawn: Spawn, seed: int) -> None:
+def test_a_channel_survives_hundreds_of_kills(name: str, spawn: Spawn, seed: int) -> None:
     with Channel.create(name, capacity=64, size=16 * SIZE) as made:
         spawn(CHAOS, name, 1500, seed).wait(400)
         made.unlink()
 
 
-# -- nobody waits for the dead ---------------------------------------------------------------------
+# -- no call waits for a dead peer -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spin", [0, 2000])
@@ -234,19 +234,21 @@ def test_a_receiver_gets_all_that_was_sent_and_then_peer_gone(
     channel.unlink()
 
 
-def test_a_receiver_that_sleeps_is_told(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
+def test_a_sleeping_receiver_gets_peer_gone(
+    name: str, channel: Channel[bytes], spawn: Spawn
+) -> None:
     receiver = spawn(RECEIVES_ON, name, "raise", 0)
     sender = spawn(SENDER, name, "raise", 0, [b"one"])
     sender.expect("sent")
     receiver.expect(b"one")
     receiver.wait_blocked("shared_futex")
     sender.kill()
-    receiver.expect("it is empty, and the last sender is gone")
+    receiver.expect("the channel is empty, and the last sender is gone")
     receiver.wait()
     channel.unlink()
 
 
-def test_a_sender_that_sleeps_is_told(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
+def test_a_sleeping_sender_gets_peer_gone(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
     receiver = spawn(RECEIVER, name, "raise", 0)
     code = PEER + "channel.send(b'x')\nstep.hear()\n"
     code += (
@@ -257,13 +259,15 @@ def test_a_sender_that_sleeps_is_told(name: str, channel: Channel[bytes], spawn:
     sender.tell("go on")
     sender.wait_blocked("shared_futex")
     receiver.kill()
-    sender.expect("it is full, and the last receiver is gone")
+    sender.expect("the channel is full, and the last receiver is gone")
     sender.wait()
-    assert len(channel) == channel.capacity  # for whoever comes
+    assert len(channel) == channel.capacity  # for later receivers
     channel.unlink()
 
 
-def test_who_waits_for_somebody_new(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
+def test_peer_gone_wait_receives_from_a_new_sender(
+    name: str, channel: Channel[bytes], spawn: Spawn
+) -> None:
     receiver = spawn(RECEIVES_ON, name, "wait", 0)
     for text in (b"one", b"two"):
         sender = spawn(SENDER, name, "raise", 0, [text])
@@ -283,9 +287,7 @@ def _wait_for(name: str) -> None:
         patient.receive(timeout=0.2)
 
 
-def test_before_the_first_peer_came_all_wait(
-    name: str, channel: Channel[bytes], spawn: Spawn
-) -> None:
+def test_calls_wait_for_the_first_peer(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
     receiver = spawn(RECEIVER, name, "raise", 0)
     receiver.wait_blocked("shared_futex")
     with pytest.raises(Timeout):
@@ -297,7 +299,9 @@ def test_before_the_first_peer_came_all_wait(
     channel.unlink()
 
 
-def test_the_last_to_close_is_gone_too(name: str, channel: Channel[bytes], spawn: Spawn) -> None:
+def test_the_last_peer_that_closes_is_gone(
+    name: str, channel: Channel[bytes], spawn: Spawn
+) -> None:
     code = PEER + "channel.send(b'bye')\nchannel.close()\nstep.tell('closed')\nstep.hear()"
     sender = spawn(code, name, "raise", 0)
     sender.expect("closed")
@@ -309,13 +313,13 @@ def test_the_last_to_close_is_gone_too(name: str, channel: Channel[bytes], spawn
     channel.unlink()
 
 
-def test_a_parent_is_dead_though_its_child_lives(
+def test_a_dead_parent_is_gone_although_its_child_lives(
     name: str, channel: Channel[bytes], spawn: Spawn
 ) -> None:
     code = PEER + "channel.send(b'x')\nif os.fork() == 0:\n    step.tell(os.getpid())\nstep.hear()"
     parent = spawn(code, name, "raise", 0)
     child = parent.hear()
-    # The parent alone: the child goes on with the descriptor that it inherited.
+    # Kill the parent only. The child still has the inherited descriptor.
     os.kill(parent.pid, signal.SIGKILL)
     assert channel.receive(timeout=10) == b"x"
     with pytest.raises(PeerGone):
@@ -344,7 +348,7 @@ def test_a_stopped_peer_is_not_gone(name: str, channel: Channel[bytes], spawn: S
     channel.send(b"again", timeout=10)
     receiver.expect(b"again")
     channel.close()
-    receiver.expect("it is empty, and the last sender is gone")
+    receiver.expect("the channel is empty, and the last sender is gone")
     receiver.wait()
     channel.unlink()
 
@@ -404,7 +408,7 @@ result = said
 
 
 def scribble_until(over: threading.Event, memory: Any, peaceful: bytes) -> None:
-    """Numbers over the header, the peers and the arena; now and then it is whole again."""
+    """Writes numbers over the header, the peers and the arena, and sometimes restores them."""
     chance = random.Random(7)
     words = len(memory) // 8
     while not over.wait(0.0005):
@@ -415,7 +419,7 @@ def scribble_until(over: threading.Event, memory: Any, peaceful: bytes) -> None:
         memory[128 : len(peaceful)] = peaceful[128:]
 
 
-def test_scribbled_memory_gives_errors_and_nothing_worse(name: str, spawn: Spawn) -> None:
+def test_overwritten_memory_raises_errors_and_never_crashes(name: str, spawn: Spawn) -> None:
     with Channel.create(name, capacity=8, size=100_000) as made:
         path = SHM / f"ipckit.{name.removeprefix('/')}"
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:

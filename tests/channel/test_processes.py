@@ -1,4 +1,4 @@
-"""Channels between processes: started any way, ended any way."""
+"""Channels between processes, for each way to start and to end a process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ECHO = """
 """
 
 
-def test_a_fresh_interpreter_answers(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_a_new_interpreter_answers(ns: Namespace, spawn: Callable[..., Child]) -> None:
     with Channel.create(ns.name()) as there, Channel.create(ns.name()) as back:
         spawn(ECHO, there.name, back.name)
         for size in (1, 100, 20_000, 1 << 20):
@@ -81,14 +81,16 @@ def test_a_forked_child_is_a_peer_of_its_own(ns: Namespace) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_anonymous_ones_go_to_children(method: str, spawn: Callable[..., Child]) -> None:
+def test_anonymous_channels_are_passed_to_children(
+    method: str, spawn: Callable[..., Child]
+) -> None:
     code = """
         import multiprocessing
         from operator import methodcaller
         from ipckit import Channel
         context = multiprocessing.get_context(args[0])
         with Channel.anonymous(str, peer_gone="wait") as channel:
-            # A function of the library's own, which a spawned child finds without this source.
+            # A function of ipckit, because a spawned child can't import this source.
             child = context.Process(target=methodcaller("send", "from the child"), args=(channel,))
             child.start()
             result = channel.receive(timeout=60)
@@ -108,7 +110,7 @@ def test_a_channel_crosses_a_socket() -> None:
             assert not other.owner
 
 
-# -- who is gone -----------------------------------------------------------------------------------
+# -- peers that are gone ---------------------------------------------------------------------------
 
 SENDER = """
     from ipckit import Channel
@@ -123,7 +125,7 @@ SENDER = """
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_all_is_received_before_the_sender_is_missed(
+def test_all_messages_are_received_before_peer_gone(
     killed: bool,  # noqa: FBT001
     ns: Namespace,
     spawn: Callable[..., Child],
@@ -144,7 +146,7 @@ def test_all_is_received_before_the_sender_is_missed(
         assert list(channel) == []  # iteration ends there
 
 
-def test_iterating_takes_all_and_ends(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_iteration_takes_all_messages_and_ends(ns: Namespace, spawn: Callable[..., Child]) -> None:
     with Channel.create(ns.name()) as channel:
         child = spawn(SENDER, channel.name, 500)
         child.tell("end")
@@ -177,7 +179,7 @@ def test_a_blocked_sender_learns_that_the_last_receiver_died(
         assert [channel.receive(), channel.receive()] == [b"2", b"3"]
 
 
-def test_before_the_first_ever_came_it_waits(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_receive_waits_for_the_first_sender(ns: Namespace, spawn: Callable[..., Child]) -> None:
     with Channel.create(ns.name()) as channel:
         with pytest.raises(Timeout):
             channel.receive(timeout=0.2)
@@ -187,7 +189,7 @@ def test_before_the_first_ever_came_it_waits(ns: Namespace, spawn: Callable[...,
         child.tell("end")
 
 
-def test_who_waits_for_somebody_new_gets_him(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_peer_gone_wait_waits_for_a_new_peer(ns: Namespace, spawn: Callable[..., Child]) -> None:
     with Channel.create(ns.name(), peer_gone="wait") as channel:
         for _ in range(2):
             child = spawn(SENDER, channel.name, 1)
@@ -198,7 +200,9 @@ def test_who_waits_for_somebody_new_gets_him(ns: Namespace, spawn: Callable[...,
             channel.receive(timeout=0.2)
 
 
-def test_what_the_dead_had_in_hand_comes_back(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_loans_and_views_of_a_dead_peer_are_reclaimed(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
     code = """
         from ipckit import Channel
         from ipckit.testing import step
@@ -237,10 +241,10 @@ def test_control_c_ends_a_wait(ns: Namespace, spawn: Callable[..., Child]) -> No
         assert child.result == "interrupted"
 
 
-def test_a_signal_that_another_thread_was_given_ends_a_wait(
+def test_a_signal_delivered_to_another_thread_ends_a_wait(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
-    # As one that comes before the call sleeps: nothing interrupts that sleep.
+    # Like a signal that arrives just before the call sleeps: it does not interrupt the sleep.
     code = """
         import os, signal, threading, time
         from ipckit import Channel
@@ -283,7 +287,7 @@ def test_a_signal_that_another_thread_was_given_ends_a_wait(
         assert child.result == ["rung"] * 4
 
 
-def test_a_fork_in_a_handler_makes_another_receiver(
+def test_a_fork_in_a_signal_handler_adds_a_receiver(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
     code = """
@@ -361,7 +365,7 @@ def test_frames_in_place_between_processes(ns: Namespace, spawn: Callable[..., C
                 assert np.all(view.array == number)
 
 
-def test_a_thread_of_a_forking_process_keeps_its_place() -> None:
+def test_a_thread_of_a_forking_process_stays_a_peer() -> None:
     context: Any = get_context("fork")
     with Channel.anonymous() as channel:
         child = context.Process(target=channel.receive)

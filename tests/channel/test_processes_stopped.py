@@ -1,4 +1,4 @@
-"""A peer of a channel that is stopped, or forked, in the middle of a call: what the others see."""
+"""A peer that is stopped, or that forks, inside a call: the effect on the other peers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Spawn = Callable[..., Child]
 
-RECEIVERS, SENDERS = 1, 2  # whose lock
+RECEIVERS, SENDERS = 1, 2  # the side whose lock is held
 LOCK_WORDS = {RECEIVERS: 384, SENDERS: 128}  # see docs/layout.md
 TRIES = 20_000
 PLACES = 256
@@ -40,7 +40,7 @@ def name(ns: Namespace) -> str:
 
 
 class Busy:
-    """A forked child that does something with a channel over and over, until it is stopped."""
+    """A forked child that repeats an operation on a channel until it is stopped."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self.pid = os.fork()
@@ -52,10 +52,10 @@ class Busy:
                 os._exit(1)
 
     def stop_with_the_lock(self, channel: Channel[Any], which: int) -> None:
-        """Stop the child at a moment when it has a lock."""
+        """Stop the child while it holds a lock."""
         for _ in range(TRIES):
             self._wait_for_progress(channel)
-            for _ in range(random.randrange(2000)):  # so that it is stopped at another place
+            for _ in range(random.randrange(2000)):  # to stop it at another instruction
                 pass
             os.kill(self.pid, signal.SIGSTOP)
             os.waitpid(self.pid, os.WUNTRACED)
@@ -110,7 +110,7 @@ def busy() -> Iterator[Callable[[Callable[[], object]], Busy]]:
 
 
 class Holder:
-    """A forked child that is stopped and has a lock, and that continues when it is told to.
+    """A forked child that is stopped while it holds a lock, and that can be continued.
 
     The test writes the child into the lock's word. A child that is truly caught with the lock would
     have to be stopped at random again and again, and a view or a loan ends the ring's use after one
@@ -125,7 +125,7 @@ class Holder:
         if self.pid == 0:
             status = 1
             try:
-                channel.peers()  # which joins
+                channel.peers()  # becomes a peer
                 os.write(joined[1], b"x")
                 os.read(self._told[0], 1)
                 quietly(then)()
@@ -141,7 +141,7 @@ class Holder:
         assert channel._lock_holder(which)[0] == self.pid
 
     def _owner(self) -> int:
-        """What a lock says of the child: its place, and the place's generation."""
+        """The value of a lock that the child holds: its place, and the generation of the place."""
         for place in range(PLACES):
             generation, _, _, _, _, pid = struct.unpack_from("=6I", self._memory, 1024 + 64 * place)
             if pid == self.pid:
@@ -161,7 +161,7 @@ class Holder:
 
 def sends_and_receives(channel: Channel[bytes]) -> Callable[[], None]:
     def act() -> None:
-        # Each for itself: a channel that is full, or empty, would stay so.
+        # The child sends and receives, so that the channel does not stay full or empty.
         with suppress(WouldBlock):
             channel.send(bytes(12_000), timeout=0)  # copied under the lock
         channel.receive(timeout=0)
@@ -172,25 +172,27 @@ def sends_and_receives(channel: Channel[bytes]) -> Callable[[], None]:
 # -- stopped ---------------------------------------------------------------------------------------
 
 
-def test_a_stopped_sender_holds_up_senders_for_as_long_as_they_like(
+def test_a_stopped_sender_blocks_senders_until_their_timeout(
     name: str, busy: Callable[[Callable[[], object]], Busy]
 ) -> None:
     with Channel.create(name, capacity=64) as channel, Channel.open(name) as other:
         child = busy(sends_and_receives(channel))
         child.stop_with_the_lock(other, SENDERS)
-        with pytest.raises(WouldBlock, match=f"process {child.pid} has the channel's lock") as once:
+        with pytest.raises(
+            WouldBlock, match=f"process {child.pid} holds the channel's lock"
+        ) as once:
             other.send(b"x", timeout=0)
         assert "SIGCONT" in str(once.value)
-        with pytest.raises(Timeout, match=f"process {child.pid} had the channel's lock for"):
+        with pytest.raises(Timeout, match=f"process {child.pid} held the channel's lock for"):
             other.send(b"x", timeout=0.05)
         with suppress(Timeout):
             while True:
-                other.receive(timeout=0.05)  # what the child had sent: receivers go on
+                other.receive(timeout=0.05)  # a message of the child: receivers are not blocked
         child.go_on()
         other.send(b"after", timeout=60)
 
 
-def test_a_view_that_is_released_beside_a_stopped_receiver_is_given_back(name: str) -> None:
+def test_releasing_a_view_does_not_wait_for_a_stopped_receiver(name: str) -> None:
     with Channel.create(name, capacity=8) as channel, Channel.open(name) as other:
         channel.send(bytes(4096))
         view = other.receive_view()
@@ -201,7 +203,7 @@ def test_a_view_that_is_released_beside_a_stopped_receiver_is_given_back(name: s
         assert not other.stats().bytes_used
 
 
-def test_a_loan_that_is_cancelled_beside_a_stopped_sender_is_given_back(name: str) -> None:
+def test_cancelling_a_loan_does_not_wait_for_a_stopped_sender(name: str) -> None:
     with Channel.create(name, capacity=2, size=1 << 16) as channel, Channel.open(name) as other:
         loan = other.loan(1000)
         holder = Holder(channel, SENDERS, lambda: channel.send(b"1", timeout=0))
@@ -211,12 +213,12 @@ def test_a_loan_that_is_cancelled_beside_a_stopped_sender_is_given_back(name: st
         assert [other.receive(timeout=0) for _ in range(2)] == [b"1", b"2"]
 
 
-def test_a_polling_sender_rests_beside_a_stopped_receiver(name: str) -> None:
+def test_a_polling_sender_uses_no_cpu_while_a_receiver_is_stopped(name: str) -> None:
     with Channel.create(name, capacity=2) as channel, Channel.open(name) as other:
         room = other.space_fileno()
         loan = other.loan(10)
         holder = Holder(channel, RECEIVERS, lambda: channel.receive(timeout=0))
-        loan.cancel()  # a reap is due, which needs the lock
+        loan.cancel()  # the memory must be reclaimed, which needs the lock
         with suppress(WouldBlock):
             while True:
                 other.send(b"x", timeout=0)
@@ -231,7 +233,7 @@ def test_a_polling_sender_rests_beside_a_stopped_receiver(name: str) -> None:
         assert select.select([room], [], [], 60)[0]
 
 
-def test_an_event_loop_goes_on_beside_a_stopped_sender(
+def test_an_event_loop_runs_while_a_sender_is_stopped(
     name: str, busy: Callable[[Callable[[], object]], Busy]
 ) -> None:
     async def main() -> None:
@@ -253,7 +255,7 @@ def test_an_event_loop_goes_on_beside_a_stopped_sender(
 
 
 def in_child(act: Callable[[], None]) -> int:
-    """Do something in a forked child: its pid."""
+    """Call a function in a forked child, and return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -269,11 +271,13 @@ def ended_well(pid: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_a_child_that_closes_its_copy_is_no_peer_though_a_thread_of_the_parent_was_in_a_call(
+def test_a_child_that_closes_its_copy_is_no_peer_even_if_the_parent_was_in_a_call(
     name: str, meanwhile_in_receive: Callable[[Channel[bytes]], threading.Thread]
 ) -> None:
     with Channel.create(name) as channel, Channel.open(name) as other:
-        kept = channel.loan(10)  # the parent's; the child's copy of it is nothing to the channel
+        kept = channel.loan(
+            10
+        )  # belongs to the parent; closing the child's copy does not affect it
         thread = meanwhile_in_receive(channel)
         reader, writer = os.pipe()
         stop_reader, stop_writer = os.pipe()
@@ -284,7 +288,7 @@ def test_a_child_that_closes_its_copy_is_no_peer_though_a_thread_of_the_parent_w
             channel.send(b"of the child")
             channel.close()
             for each in Path("/proc/self/fd").iterdir():
-                with suppress(FileNotFoundError):  # that of the listing
+                with suppress(FileNotFoundError):  # the descriptor of the directory itself
                     assert "ipckit." not in str(each.readlink())
             os.write(writer, b"closed")
             os.read(stop_reader, 1)
@@ -313,7 +317,7 @@ def meanwhile_in_receive() -> Callable[[Channel[bytes]], threading.Thread]:
 
 
 class Forking:
-    """A timeout that forks when it is looked at, at a certain look."""
+    """A timeout whose n-th conversion to seconds forks."""
 
     def __init__(self, look: int) -> None:
         self.pid = -1
@@ -328,7 +332,7 @@ class Forking:
 
 @pytest.mark.parametrize("look", [1, 2])
 @pytest.mark.parametrize("size", [100, 20_000])
-def test_a_timeout_that_forks_makes_two_receives(name: str, look: int, size: int) -> None:
+def test_a_timeout_that_forks_receives_in_both_processes(name: str, look: int, size: int) -> None:
     with Channel.create(name) as channel:
         for number in range(2):
             channel.send(bytes([number]) * size)
@@ -344,7 +348,7 @@ def test_a_timeout_that_forks_makes_two_receives(name: str, look: int, size: int
         assert timeout.pid == -1 or ended_well(timeout.pid)
 
 
-def test_a_child_of_a_handler_goes_on_with_the_call_as_a_peer_with_a_role(name: str) -> None:
+def test_a_child_forked_in_a_call_continues_it_as_a_receiver(name: str) -> None:
     pids: list[int] = []
 
     def fork(*_: object) -> None:
@@ -354,7 +358,7 @@ def test_a_child_of_a_handler_goes_on_with_the_call_as_a_peer_with_a_role(name: 
         before = signal.signal(signal.SIGALRM, fork)
 
         def help_on() -> None:
-            """Send once the child shows that it receives, while it is still in its first call."""
+            """Send when the child has become a receiver, while it is still in its first call."""
             while not any(peer.pid != os.getpid() and peer.receiver for peer in other.peers()):
                 os.sched_yield()
             other.send(b"1")
@@ -378,7 +382,7 @@ def test_a_child_of_a_handler_goes_on_with_the_call_as_a_peer_with_a_role(name: 
         assert not len(channel)
 
 
-def test_a_child_that_only_looks_at_it_is_no_peer(name: str) -> None:
+def test_a_child_that_only_reads_the_state_is_no_peer(name: str) -> None:
     with Channel.create(name) as channel:
         channel.send(b"x")
 
@@ -401,7 +405,7 @@ def test_a_child_that_only_looks_at_it_is_no_peer(name: str) -> None:
             os.close(each)
 
 
-def test_a_child_for_which_there_is_no_place_is_told_so(name: str) -> None:
+def test_a_child_without_a_free_place_gets_limit_reached(name: str) -> None:
     with Channel.create(name) as channel:
         others = [Channel.open(name) for _ in range(PLACES - 1)]
 
@@ -417,7 +421,7 @@ def test_a_child_for_which_there_is_no_place_is_told_so(name: str) -> None:
             each.close()
 
 
-def test_without_descriptors_it_is_the_limit_that_is_told(name: str) -> None:
+def test_the_error_for_no_descriptors_names_the_limit(name: str) -> None:
     with Channel.create(name) as channel:
 
         def act() -> None:
@@ -440,7 +444,7 @@ with Channel.open(sys.argv[1]) as channel:
 
 
 @pytest.mark.usefixtures("root")
-def test_a_descriptor_is_told_across_network_namespaces(name: str) -> None:
+def test_a_descriptor_works_across_network_namespaces(name: str) -> None:
     with Channel.create(name) as channel:
         assert not select.select([channel.fileno()], [], [], 0)[0]
         subprocess.run(
@@ -450,7 +454,7 @@ def test_a_descriptor_is_told_across_network_namespaces(name: str) -> None:
         assert channel.receive(timeout=0) == b"from another network namespace"
 
 
-def test_no_other_user_sees_or_reaches_a_descriptor(name: str) -> None:
+def test_other_users_can_not_reach_a_descriptor(name: str) -> None:
     with Channel.create(name) as channel:
         channel.fileno()
         assert "ipckit-channel" not in Path("/proc/net/unix").read_text()
@@ -490,22 +494,22 @@ def test_a_message_that_is_too_long_leaves_the_descriptor_for_room_readable(name
         assert select.select([room], [], [], 0)[0]
 
 
-# -- cut short -------------------------------------------------------------------------------------
+# -- truncated -------------------------------------------------------------------------------------
 
 
-def test_looking_at_a_file_that_was_cut_is_corrupt_and_no_crash(name: str) -> None:
+def test_state_of_a_truncated_file_is_corrupt(name: str) -> None:
     channel = Channel.create(name)
     path = Path(f"/dev/shm/ipckit.{name[1:]}")  # noqa: S108 - where channels live
     os.truncate(path, 0)
     for look in (lambda: len(channel), channel.stats, channel.peers):
-        with pytest.raises(Corrupt, match="cut short"):
+        with pytest.raises(Corrupt, match="truncated"):
             look()
     assert "Corrupt" in repr(channel)
     channel.close()
     path.unlink()
 
 
-def test_waiting_for_a_file_that_is_cut_is_corrupt_and_no_crash(name: str) -> None:
+def test_waiting_on_a_truncated_file_is_corrupt(name: str) -> None:
     found: list[Corrupt] = []
     channel = Channel.create(name)
     path = Path(f"/dev/shm/ipckit.{name[1:]}")  # noqa: S108 - where channels live

@@ -76,15 +76,15 @@ def test_frames_go_through_while_both_run(scripts: Scripts, ns: Namespace) -> No
     assert receiver.returncode == 128 + signal.SIGINT
 
 
-def test_what_is_not_there(scripts: Scripts, ns: Namespace) -> None:
+def test_a_channel_that_does_not_exist(scripts: Scripts, ns: Namespace) -> None:
     for script in ("channel_send.py", "channel_recv.py"):
         done = scripts.run(script, "--name", ns.name()[1:])
         assert (done.returncode, done.stdout) == (1, b"")
-        assert re.fullmatch(rb"error: .*no such channel; make it with .*\n", done.stderr)
+        assert re.fullmatch(rb"error: .*no such channel; create it with .*\n", done.stderr)
         assert scripts.run(script).returncode == 2
 
 
-def test_a_killed_worker_tears_nothing(scripts: Scripts) -> None:
+def test_killing_a_worker_tears_no_frame(scripts: Scripts) -> None:
     done = scripts.run("camera_pipeline.py", "--frames", 30)
     assert done.returncode == 0, done
     killed, result = done.stdout.decode().splitlines()

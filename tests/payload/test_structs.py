@@ -5,8 +5,10 @@ import array
 import copy
 import ctypes
 import gc
+import inspect
 import math
 import pickle
+import pydoc
 import struct
 import sys
 import weakref
@@ -33,6 +35,7 @@ from ipckit.structs import (
     SizeT,
     Struct,
     StructType,
+    UInt,
     UInt8,
     UInt16,
     UInt32,
@@ -548,7 +551,7 @@ def test_structs_nest_and_do_not_extend() -> None:
         class _Nothing(Struct, packed=True):
             pass
 
-    with pytest.raises(InvalidArgument, match="belong to Python"):
+    with pytest.raises(InvalidArgument, match="Python reserves such names"):
         type(Struct)("S", (Struct,), {"__annotations__": {"__class__": Int}})
 
 
@@ -697,3 +700,32 @@ def test_names_that_c_cannot_have() -> None:
 
     with pytest.raises(InvalidArgument, match="'int' cannot be a name in C"):
         Odd.c_declaration()
+
+
+# -- inspect and help ------------------------------------------------------------------------------
+
+
+class Reading(Struct):
+    sensor: Char[8]
+    value: Double = 0.0
+    flags: UInt = 7
+
+
+def test_the_signature_shows_the_fields_with_their_defaults() -> None:
+    assert str(inspect.signature(Reading)) == "(sensor, value=0.0, flags=7)"
+
+
+def test_a_constructor_of_the_user_s_own_shows_its_own_parameters() -> None:
+    class Point(Reading):
+        def __init__(self, x: int) -> None:
+            super().__init__(str(x))
+
+    assert list(inspect.signature(Point).parameters) == ["x"]
+
+
+def test_help_says_of_each_field_what_it_is() -> None:
+    text = pydoc.render_doc(Reading, renderer=pydoc.plaintext)
+    assert "Reading(sensor, value=0.0, flags=7)" in text
+    assert " |  sensor\n |      text, 8 bytes at offset 0\n" in text
+    assert " |  flags\n |      unsigned integer, 4 bytes at offset 16\n" in text
+    assert " |  from_bytes(data, /)" in text or " |  from_bytes(cls, data, /)" in text

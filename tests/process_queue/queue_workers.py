@@ -1,4 +1,4 @@
-"""What children of multiprocessing run in test_contract.py; it starts fast."""
+"""The function of the children in test_contract.py, in a module that is imported fast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def work(todo: Any, done: Any) -> None:
-    """Double what comes until STOP comes."""
+    """Double each number until STOP arrives."""
     for value in iter(todo.get, "STOP"):
         done.put((os.getpid(), value * 2))

@@ -1,4 +1,4 @@
-"""ProcessQueue does what multiprocessing.Queue does: what both do is said of both."""
+"""The contract of ProcessQueue; most tests also run with multiprocessing.Queue."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def ours() -> Iterator[Callable[..., ProcessQueue[Any]]]:
         each.cancel_join_thread()
 
 
-def test_objects_come_out_as_they_went_in(either: Any) -> None:
+def test_objects_are_received_unchanged(either: Any) -> None:
     both = either()
     for value in OBJECTS:
         both.put(value)
@@ -94,7 +94,7 @@ def test_objects_come_out_as_they_went_in(either: Any) -> None:
         assert found == value or repr(found) == repr(value)
 
 
-def test_arrays_come_out_with_memory_of_their_own(either: Any) -> None:
+def test_received_arrays_own_their_memory(either: Any) -> None:
     both = either()
     for value in ARRAYS:
         both.put({"array": value, "again": value})
@@ -139,7 +139,7 @@ def test_full_and_empty(either: Any) -> None:
     assert [both.get(timeout=30), both.get(True, 30)] == [1, 2]
 
 
-def test_a_closed_queue_says_so(either: Any) -> None:
+def test_methods_of_a_closed_queue_raise(either: Any) -> None:
     both = either()
     both.close()
     both.close()
@@ -149,12 +149,12 @@ def test_a_closed_queue_says_so(either: Any) -> None:
     both.join_thread()
 
 
-def test_it_is_no_message_outside_a_spawn(either: Any) -> None:
+def test_a_queue_is_pickled_only_for_a_child(either: Any) -> None:
     with pytest.raises(RuntimeError, match="inheritance"):
         pickle.dumps(either())
 
 
-def test_any_number_waits_without_a_maxsize(either: Any) -> None:
+def test_any_number_of_objects_waits_without_a_maxsize(either: Any) -> None:
     both = either()
     total = 50_000  # more than the memory has room for
     for number in range(total):
@@ -167,7 +167,7 @@ def test_any_number_waits_without_a_maxsize(either: Any) -> None:
     assert sum(both.get(timeout=30).nbytes for _ in range(8)) == 7_200_000
 
 
-def test_threads_share_one(either: Any) -> None:
+def test_threads_share_a_queue(either: Any) -> None:
     both = either(5)
     got: list[int] = []
 
@@ -191,12 +191,14 @@ def test_threads_share_one(either: Any) -> None:
     assert sorted(got) == list(range(600))
 
 
-# -- what multiprocessing does with it -------------------------------------------------------------
+# -- with multiprocessing --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_as_in_the_manual(method: str, spawn: Callable[..., Child]) -> None:
-    """The pattern of the library's own manual: a task queue, a done queue, and STOP."""
+def test_workers_as_in_the_documentation_of_multiprocessing(
+    method: str, spawn: Callable[..., Child]
+) -> None:
+    """The pattern of the documentation of multiprocessing: a task queue, a done queue, and STOP."""
     code = """
         import multiprocessing, sys, types
         from ipckit.channel import ProcessQueue
@@ -223,7 +225,7 @@ def test_workers_as_in_the_manual(method: str, spawn: Callable[..., Child]) -> N
     assert spawn(code, method, str(Path(__file__).parent)).result == [2 * n for n in range(200)]
 
 
-def test_what_a_child_put_is_sent_before_it_ends(ours: Any) -> None:
+def test_objects_of_a_child_are_sent_before_it_exits(ours: Any) -> None:
     found = ours(size=20_000)
     context: Any = get_context("fork")
     child = context.Process(target=_put_many, args=(found, 2000))
@@ -239,7 +241,7 @@ def _put_many(found: Any, count: int) -> None:
         found.put((number, bytes(5000)))
 
 
-def test_a_child_that_shall_not_wait_does_not(ours: Any) -> None:
+def test_a_child_that_cancels_the_join_exits_at_once(ours: Any) -> None:
     found = ours(size=20_000)
     context: Any = get_context("fork")
     child = context.Process(target=_put_and_leave, args=(found,))
@@ -255,7 +257,7 @@ def _put_and_leave(found: Any) -> None:
     _put_many(found, 2000)
 
 
-def test_what_a_parent_put_is_not_its_childs_to_send(ours: Any) -> None:
+def test_a_child_does_not_send_the_objects_of_its_parent(ours: Any) -> None:
     found = ours(size=20_000)
     _put_many(found, 500)
     pid = os.fork()
@@ -265,7 +267,7 @@ def test_what_a_parent_put_is_not_its_childs_to_send(ours: Any) -> None:
     assert [found.get(timeout=30)[0] for _ in range(500)] == list(range(500))
 
 
-def test_what_multiprocessing_alone_can_pickle(ours: Any) -> None:
+def test_objects_that_only_multiprocessing_can_pickle(ours: Any) -> None:
     found = ours()
     reader, writer = get_context("fork").Pipe(duplex=False)
     with reader, writer:
@@ -278,18 +280,18 @@ def test_what_multiprocessing_alone_can_pickle(ours: Any) -> None:
     resource_sharer.stop(timeout=30)
 
 
-def test_what_does_not_pickle_raises_where_it_is_put(ours: Any) -> None:
+def test_put_raises_for_objects_that_can_not_be_pickled(ours: Any) -> None:
     found = ours()
     with pytest.raises((pickle.PicklingError, AttributeError)):
         found.put(lambda: None)
     with pytest.raises(TypeError):
         found.put({"a": threading.Lock()})
-    found.put([1])  # and what failed left nothing behind
+    found.put([1])  # the failed calls left nothing behind
     assert found.get(timeout=30) == [1]
     assert found.empty()
 
 
-def test_a_killed_worker_stops_nobody(ours: Any) -> None:
+def test_a_killed_worker_blocks_no_process(ours: Any) -> None:
     todo, done = ours(), ours()
     context: Any = get_context("fork")
     victims = [context.Process(target=work, args=(todo, done)) for _ in range(2)]
@@ -308,12 +310,12 @@ def test_a_killed_worker_stops_nobody(ours: Any) -> None:
     while not done.empty():
         done.get(timeout=30)
         got += 1
-    assert 1990 <= got <= 2000  # but what the dead had in its hands
+    assert 1990 <= got <= 2000  # the killed worker may have taken some
     for each in victims:
         each.close()
 
 
-def test_objects_that_are_kept_stop_nobody(ours: Any) -> None:
+def test_kept_objects_block_no_process(ours: Any) -> None:
     found = ours(size=1 << 20)
     kept = []
     for number in range(200):
@@ -344,7 +346,7 @@ def test_a_large_object_outlives_the_queue_and_a_fork_sees_its_own(ours: Any) ->
     assert np.all(array[1:] == 5)
 
 
-def test_the_memory_of_large_objects_is_given_back(ours: Any) -> None:
+def test_the_memory_of_large_objects_is_freed(ours: Any) -> None:
     found = ours()
     fd = found._spill.file.fd
     for size in (1 << 20, 1 << 21, 20 << 20):
@@ -357,7 +359,7 @@ def test_the_memory_of_large_objects_is_given_back(ours: Any) -> None:
     bounded.put(1)
     with pytest.raises(queue.Full):
         bounded.put(np.ones(20 << 20, np.uint8), block=False)
-    assert os.fstat(bounded._spill.file.fd).st_blocks * 512 <= mmap.PAGESIZE  # of the table
+    assert os.fstat(bounded._spill.file.fd).st_blocks * 512 <= mmap.PAGESIZE  # only the table
 
 
 def test_a_piece_has_all_its_memory_before_it_is_written_in_place(ours: Any) -> None:
@@ -393,7 +395,7 @@ def test_threads_put_large_objects(ours: Any) -> None:
         thread.join()
 
 
-def test_what_changes_while_it_is_pickled_comes_whole(ours: Any) -> None:
+def test_an_array_that_changes_during_put_is_received_whole(ours: Any) -> None:
     class Clears:
         def __reduce__(self) -> tuple[Any, ...]:
             data.clear()
@@ -405,7 +407,7 @@ def test_what_changes_while_it_is_pickled_comes_whole(ours: Any) -> None:
     assert found.get(timeout=30) == [b"x" * 70_000, 5]
 
 
-def test_who_is_gone_is_told_of_only_where_asked(ours: Any) -> None:
+def test_peer_gone_is_raised_only_if_asked_for(ours: Any) -> None:
     found = ours(2, peer_gone="raise")
     pid = os.fork()
     if pid == 0:
@@ -426,14 +428,14 @@ def test_who_is_gone_is_told_of_only_where_asked(ours: Any) -> None:
         patient.get(timeout=0.2)
 
 
-def test_join_thread_waits_only_while_there_is_somebody(ours: Any) -> None:
+def test_join_thread_waits_only_while_another_process_has_the_queue(ours: Any) -> None:
     found = ours(size=20_000)
     with pytest.raises(ValueError, match="not closed"):
         found.join_thread()
     _put_many(found, 500)
     found.close()
-    found.join_thread()  # nobody else has it open, so nobody will ever take anything
-    assert not found._feeder.waiting  # it is dropped
+    found.join_thread()  # no other process has it open
+    assert not found._feeder.waiting  # the objects are dropped
     assert found._channel.closed
 
 
@@ -458,7 +460,7 @@ def test_options(ours: Any) -> None:
     assert ProcessQueue[int].__origin__ is ProcessQueue  # type: ignore[attr-defined]
 
 
-def test_nothing_is_left_of_one_that_is_dropped() -> None:
+def test_a_dropped_queue_leaves_nothing_behind() -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     found: Any = ProcessQueue()
     found.put(1)

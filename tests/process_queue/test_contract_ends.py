@@ -1,4 +1,4 @@
-"""How a ProcessQueue ends, and where it takes multiprocessing.Queue's place."""
+"""How a ProcessQueue ends, and how it replaces multiprocessing.Queue in the library."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def make() -> Iterator[Callable[..., Any]]:
         each.close()
 
 
-# -- what is lost is said --------------------------------------------------------------------------
+# -- lost objects are reported ---------------------------------------------------------------------
 
 
 def overflow(found: Any, objects: int) -> None:
-    """Puts until so many objects wait in this process."""
+    """Put objects until some wait in this process."""
     while len(found._feeder.waiting) < objects:
         found.put(bytes(1000))
 
 
 def corrupt(found: Any) -> None:
-    """Overwrites the channel, and lets its feeder meet that."""
+    """Overwrite the channel's memory, and let the feeder find out."""
     with mmap.mmap(found._channel.memory_fd, 1 << 12) as memory:
         struct.pack_into("=Q", memory, TAIL, 2**64 - 1)
         struct.pack_into("=Q", memory, SENT_TAIL, 2**64 - 1)
@@ -78,8 +78,8 @@ def test_put_says_how_many_objects_are_lost(make: Any) -> None:
     corrupt(found)
     assert not found._feeder.waiting
     with pytest.raises(Corrupt, match=f"lost: {waiting} of the objects"):
-        found._put_somewhere(b"")
-    found.close()  # said already
+        found._put_unbounded(b"")
+    found.close()  # does not warn: the error was raised before
 
 
 def test_join_thread_says_how_many_objects_are_lost(make: Any) -> None:
@@ -94,7 +94,7 @@ def test_join_thread_says_how_many_objects_are_lost(make: Any) -> None:
         found.join_thread()
 
 
-def test_objects_that_nobody_will_take_are_said_to_be_lost(make: Any) -> None:
+def test_objects_without_a_receiver_are_reported_as_lost(make: Any) -> None:
     found = make(size=1 << 14, peer_gone="raise")
     pid = os.fork()
     if pid == 0:
@@ -107,7 +107,7 @@ def test_objects_that_nobody_will_take_are_said_to_be_lost(make: Any) -> None:
 
 
 class Stopped:
-    """A channel whose lock a stopped process has for a while."""
+    """A channel whose lock is held by a stopped process for a while."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors, self.sent = deque(errors), list[bytes]()
@@ -135,14 +135,14 @@ def test_a_stopped_process_loses_no_object() -> None:
     assert channel.sent == [b"\0", b"\1", b"\2"]
 
 
-def test_no_error_of_any_kind_is_silent() -> None:
+def test_any_error_of_the_thread_is_reported() -> None:
     channel: Any = Stopped(OSError(errno.EUSERS, "no place"))
     feeder = Feeder(channel, Holders())
     feeder.add(b"1")
     with pytest.raises(OSError, match=r"no place.*lost: 1 of the objects"):
         feeder.join()
     feeder.close()
-    feeder.add(b"2")  # and it goes on
+    feeder.add(b"2")  # the feeder still works
     feeder._join = False
     while feeder.waiting:
         pass
@@ -166,7 +166,7 @@ def test_a_closed_queue_that_was_not_used_is_empty(kind: str, make: Any) -> None
         found._writer.close()
 
 
-def test_a_closed_queue_that_was_used_says_so(make: Any) -> None:
+def test_empty_of_a_closed_queue_that_was_used_raises(make: Any) -> None:
     for size in (10, 2 << 20):
         found = make()
         found.put(bytes(size))
@@ -182,7 +182,7 @@ def test_a_closed_queue_that_was_used_says_so(make: Any) -> None:
     assert bounded.full()
 
 
-def test_a_child_that_only_looked_may_ask_a_closed_queue(make: Any) -> None:
+def test_a_child_that_put_nothing_can_call_empty_after_close(make: Any) -> None:
     found = make()
     found.put(1)
     pid = os.fork()
@@ -193,14 +193,14 @@ def test_a_child_that_only_looked_may_ask_a_closed_queue(make: Any) -> None:
     assert found.get(timeout=30) == 1
 
 
-def test_a_thread_that_gets_from_a_queue_just_closed_is_told(make: Any) -> None:
+def test_a_get_that_races_with_close_raises(make: Any) -> None:
     found = make()
     found.close()
     with pytest.raises(ValueError, match="is closed"):
         found._take(None, 0)
 
 
-# -- in place of multiprocessing.Queue -------------------------------------------------------------
+# -- as a replacement of multiprocessing.Queue -----------------------------------------------------
 
 
 def test_it_is_a_multiprocessing_queue(make: Any) -> None:
@@ -208,10 +208,10 @@ def test_it_is_a_multiprocessing_queue(make: Any) -> None:
     assert isinstance(found, multiprocessing.queues.Queue)
     own = set(vars(ProcessQueue))
     public = {name for name in dir(multiprocessing.queues.Queue) if not name.startswith("_")}
-    assert public <= own  # nothing of a queue that was never set up is inherited
+    assert public <= own  # no method of Queue is inherited, because Queue.__init__ was not called
 
 
-def test_logging_takes_it_where_it_takes_theirs(make: Any) -> None:
+def test_logging_accepts_it_as_a_multiprocessing_queue(make: Any) -> None:
     def configure(found: Any) -> bool:
         handler = {"class": "logging.handlers.QueueHandler", "queue": found}
         try:
@@ -235,7 +235,7 @@ def test_logging_takes_it_where_it_takes_theirs(make: Any) -> None:
 
 
 class Thing:
-    """What has two ways to be pickled, one after the other."""
+    """An object with two reducers, one after the other."""
 
 
 def test_a_reducer_that_was_replaced_is_used(make: Any) -> None:
@@ -299,7 +299,7 @@ def test_objects_in_all_places_are_counted(make: Any) -> None:
 
 
 class Greedy:
-    """An object for which there is no memory at first."""
+    """An object whose first unpickling finds no memory."""
 
     attempts = 0
 
@@ -318,7 +318,7 @@ class Greedy:
 
 
 @pytest.mark.parametrize("size", [10, 100_000, 2_000_000])
-def test_an_object_without_memory_for_it_waits_for_the_next_get(size: int) -> None:
+def test_an_object_for_which_there_is_no_memory_waits_for_the_next_get(size: int) -> None:
     queue: ProcessQueue[object] = ProcessQueue()
     Greedy.attempts = 0
     queue.put(Greedy(size))
@@ -327,7 +327,7 @@ def test_an_object_without_memory_for_it_waits_for_the_next_get(size: int) -> No
         queue.get()
     assert queue.qsize() == 2
     pid = os.fork()
-    if pid == 0:  # it is the parent's, in whose hands it is
+    if pid == 0:  # the object that was taken belongs to the parent
         os._exit(queue.get() != "the next")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert not queue.empty()

@@ -1,4 +1,4 @@
-"""The memory of a ProcessQueue's large objects: no interruption, fork or kill tears or leaks it."""
+"""The memory of large objects: no interruption, fork or kill tears or leaks it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-LARGE = 1_100_000  # bytes, which go into a piece of memory
+LARGE = 1_100_000  # bytes; such an object has a piece of the spill file
 HEADER, ENTRY, WARM = 1024, 32, 16  # native/ring/spill_table.h
 QUEUED = 1 << 24
 PACKAGE = str(Path(ipckit.__file__).parent)
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """What a signal's handler raises."""
+    """The exception that a signal handler raises."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def array(value: int, size: int = LARGE) -> Any:
 
 
 def words(found: Any) -> list[int]:
-    """Who has the first pieces, as the table says."""
+    """The owners of the first pieces, from the table."""
     table = os.pread(found._spill.file.fd, 64 * ENTRY, HEADER)
     return [row[0] for row in struct.iter_unpack("=4Q", table)]
 
@@ -69,13 +69,13 @@ def set_word(found: Any, index: int, word: int) -> None:
 
 
 def held(found: Any) -> int:
-    """How many pieces are not free."""
+    """The number of pieces that are not free."""
     gc.collect()
     return sum(word != 0 for word in words(found))
 
 
 def drained(found: Any) -> list[int]:
-    """The values of all objects that wait, each of which must be whole."""
+    """The values of all objects that wait; each object must be whole."""
     values = []
     with suppress(queue.Empty):
         while True:
@@ -87,7 +87,7 @@ def drained(found: Any) -> list[int]:
 
 @contextmanager
 def at_step(step: int, act: Callable[[], None], where: str = "") -> Iterator[list[int]]:
-    """Does something at one step of ipckit's Python code, where a signal's handler could run."""
+    """Call a function at one step of ipckit's Python code, where a signal handler could run."""
     files = str(Path(PACKAGE) / where)
     steps = [0]
 
@@ -113,7 +113,7 @@ def interrupt() -> None:
 
 
 def in_time(call: Callable[[], Any]) -> None:
-    """A call in a thread, which must end."""
+    """Run a call in a thread, and fail if it does not end."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -131,7 +131,7 @@ def in_time(call: Callable[[], Any]) -> None:
 
 
 def forked(act: Callable[[], object]) -> int:
-    """A child that does something and then ends with status 0."""
+    """Fork a child that calls a function and exits with status 0."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -153,7 +153,7 @@ def reap(pid: int) -> int:
 @pytest.mark.parametrize("maxsize", [0, 4])
 def test_an_interrupted_put_tears_nothing_and_leaks_nothing(make: Any, maxsize: int) -> None:
     found = make(maxsize)
-    found.put(array(0))  # imports what the first put imports
+    found.put(array(0))  # so that later steps contain no imports
     found.get()
     step, arrived = 0, 0
     while True:
@@ -187,7 +187,7 @@ def test_an_interrupted_get_leaks_nothing(make: Any) -> None:
     assert step > 20
 
 
-def test_an_interruption_while_the_memory_goes_back_is_not_lost(make: Any) -> None:
+def test_an_interruption_while_memory_is_freed_is_not_lost(make: Any) -> None:
     found = make()
     found.put(array(1))
     kept = found.get()
@@ -201,14 +201,14 @@ def test_an_interruption_while_the_memory_goes_back_is_not_lost(make: Any) -> No
         del kept
     finally:
         sys.setprofile(None)
-    # No Python code ran in which a signal's exception could be raised and lost.
+    # Memory is freed by C code, so no exception of a signal handler is raised in it and lost.
     assert not [each for each in ran if each.endswith(" call")]
     assert held(found) == 0
 
 
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_a_handler_can_put_during_a_put(make: Any, size: int) -> None:
-    """The first one has just found the channel full, and has a thread send what it put."""
+    """The first put has found the channel full and starts the thread."""
     found = make(size=1 << 14)
     step, steps = 0, [1]
     while steps[0] >= step:
@@ -253,7 +253,7 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
 
             kids.append(forked(live_on))
 
-        with at_step(step, fork, "_queue_spill") as steps:
+        with at_step(step, fork, "_process_queue/spill") as steps:
             found.put(array(1))
         in_time(partial(found.put, array(2)))
         assert drained(found) == [1, 2]
@@ -267,7 +267,7 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
     assert step > 20
 
 
-def test_a_fork_in_a_handler_of_a_waiting_put_makes_two_puts(make: Any) -> None:
+def test_a_fork_in_a_signal_handler_during_put_puts_in_both_processes(make: Any) -> None:
     found = make(1)
     found.put(array(0))
     reader, writer = os.pipe()
@@ -314,14 +314,14 @@ def test_a_child_keeps_the_objects_that_it_inherits(make: Any) -> None:
     pid = forked(check)
     os.close(reader)
     kept.clear()
-    found.put(array(2))  # in the same memory
+    found.put(array(2))  # uses the same memory
     assert words(found)[0] != 0
     os.close(writer)
     assert reap(pid) == 0
     assert drained(found) == [2]
 
 
-def test_forks_with_an_object_in_hand_keep_no_memory(make: Any) -> None:
+def test_forks_while_an_object_is_kept_leak_no_memory(make: Any) -> None:
     found = make()
     for value in range(20):
         found.put(array(value, 1 << 21))
@@ -332,7 +332,7 @@ def test_forks_with_an_object_in_hand_keep_no_memory(make: Any) -> None:
     assert os.fstat(found._spill.file.fd).st_blocks * 512 < 4 << 20
 
 
-def test_forks_that_fail_keep_no_memory() -> None:
+def test_failed_forks_leak_no_memory() -> None:
     def run() -> None:
         if os.geteuid() == 0:
             os.setgid(65534)
@@ -357,7 +357,7 @@ def test_forks_that_fail_keep_no_memory() -> None:
 
 
 @pytest.mark.parametrize("doing", ["got", "put"])
-def test_what_killed_processes_held_is_used_again(make: Any, doing: str) -> None:
+def test_pieces_of_killed_processes_are_reused(make: Any, doing: str) -> None:
     found = make()
     for value in range(40):
 
@@ -379,7 +379,7 @@ def test_what_killed_processes_held_is_used_again(make: Any, doing: str) -> None
 
 
 def test_a_message_whose_object_died_with_its_receiver_is_skipped(make: Any) -> None:
-    """As after a kill between taking the object and taking the message."""
+    """The state after a kill between taking the piece and taking the message."""
     found = make()
     found.put(array(1))
     found.put(array(2))
@@ -394,13 +394,13 @@ def test_a_message_whose_object_died_with_its_receiver_is_skipped(make: Any) -> 
     assert held(found) == 0
 
 
-def test_what_a_sender_left_without_a_message_is_found(make: Any) -> None:
-    """As after a kill between giving the object away and sending the message."""
+def test_a_piece_without_a_message_is_reclaimed(make: Any) -> None:
+    """The state after a kill between passing the piece on and sending the message."""
     found = make()
     for number in range(3):
         set_word(found, number, QUEUED | number)
     found._spill.file.reclaim(set())
-    assert held(found) == 3  # messages that may yet come have these numbers
+    assert held(found) == 3  # messages with these numbers can still arrive
     found.put(0)
     found.put(1)
     assert found.get() == 0
@@ -416,7 +416,7 @@ def test_what_a_sender_left_without_a_message_is_found(make: Any) -> None:
 # -- the pieces ------------------------------------------------------------------------------------
 
 
-def test_pieces_are_used_again(make: Any) -> None:
+def test_pieces_are_reused(make: Any) -> None:
     found = make(1000)
     before = 0
     for turn in range(3):
@@ -445,7 +445,7 @@ def test_sizes_of_all_kinds_have_pieces(make: Any) -> None:
             assert np.all(kept[-1] == value)
         for value, each in enumerate(kept):
             assert np.all(each == value)
-            each[:] = 0  # the object's own
+            each[:] = 0  # memory of the object itself
         del kept, each
     assert held(found) == 0
 
@@ -469,7 +469,7 @@ def test_a_size_that_no_piece_has_is_refused(make: Any) -> None:
         type(file)(5, 0, True)  # noqa: FBT003
 
 
-def test_no_room_for_an_object_is_said() -> None:
+def test_no_memory_for_an_object_is_limit_reached() -> None:
     def run() -> None:
         found: Any = ProcessQueue()
         found.put(array(1))

@@ -1,4 +1,4 @@
-"""Forked children and a ProcessQueue that they have not used, or never use."""
+"""Forked children that have not used a ProcessQueue yet, or never use it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def queue() -> Iterator[ProcessQueue[object]]:
     made.close()
 
 
-def test_children_that_never_use_it_take_no_place(queue: ProcessQueue[object]) -> None:
+def test_children_that_never_use_the_queue_take_no_place(queue: ProcessQueue[object]) -> None:
     with children(MANY, signal.pause):
         pid = os.fork()
         if pid == 0:
@@ -60,7 +60,7 @@ def test_children_that_never_use_it_take_no_place(queue: ProcessQueue[object]) -
         assert queue.get() == "from a worker"
 
 
-def test_children_that_never_use_it_keep_no_process_waiting(queue: ProcessQueue[object]) -> None:
+def test_children_that_never_use_the_queue_block_no_process(queue: ProcessQueue[object]) -> None:
     with children(1, signal.pause):
         pid = os.fork()
         if pid == 0:
@@ -72,7 +72,7 @@ def test_children_that_never_use_it_keep_no_process_waiting(queue: ProcessQueue[
             queue.get()
 
 
-def test_what_waits_is_kept_for_a_child_that_has_not_used_it_yet() -> None:
+def test_waiting_objects_are_kept_for_a_child_that_has_not_used_the_queue_yet() -> None:
     queue: ProcessQueue[bytes] = ProcessQueue()
     reader, writer = os.pipe()
     for _ in range(OBJECTS):
@@ -80,7 +80,7 @@ def test_what_waits_is_kept_for_a_child_that_has_not_used_it_yet() -> None:
     pid = os.fork()
     if pid == 0:
         os.close(writer)
-        os.read(reader, 1)  # until the parent has begun to wait, or has given up
+        os.read(reader, 1)  # until the parent waits, or has failed
         taken = sum(queue.get(timeout=60) == LARGE for _ in range(OBJECTS))
         os._exit(taken != OBJECTS)
     os.close(reader)
@@ -92,7 +92,7 @@ def test_what_waits_is_kept_for_a_child_that_has_not_used_it_yet() -> None:
     assert ended_well(pid)
 
 
-def test_what_waits_is_dropped_once_no_other_process_has_it() -> None:
+def test_waiting_objects_are_dropped_when_no_other_process_has_the_queue() -> None:
     queue: ProcessQueue[bytes] = ProcessQueue()
     for _ in range(OBJECTS):
         queue.put(LARGE)
@@ -101,5 +101,5 @@ def test_what_waits_is_dropped_once_no_other_process_has_it() -> None:
         os._exit(0)
     assert ended_well(pid)
     queue.close()
-    queue.join_thread()  # ends
+    queue.join_thread()  # returns
     assert not queue._holders.others()

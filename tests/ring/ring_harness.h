@@ -3,14 +3,14 @@
 #ifndef RING_HARNESS_H
 #define RING_HARNESS_H
 
-#ifndef LOOK_NS
-#define LOOK_NS (2 * NS_PER_MS)
+#ifndef PEER_CHECK_NS
+#define PEER_CHECK_NS (2 * NS_PER_MS)
 #endif
 #ifndef LOCK_GRACE_NS
 #define LOCK_GRACE_NS (20 * NS_PER_MS)
 #endif
-#ifndef WARM_BYTES
-#define WARM_BYTES (16 * UNIT) /* the rings of these tests are small */
+#ifndef CACHE_WINDOW_BYTES
+#define CACHE_WINDOW_BYTES (16 * UNIT) /* the rings of these tests are small */
 #endif
 #include "ring/open.h"
 
@@ -159,7 +159,7 @@ static inline ring_result
 op_copy(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
-    char copy[SMALL_MOST];
+    char copy[SMALL_MAX];
     ring_result result = ring_peek_small(r, message, copy) ? RING_OK : ring_peek(r, message);
     if (result != RING_OK) {
         return result;
@@ -188,7 +188,7 @@ op_view(ring *r, ring_call *call)
         call->items = 0;
     } else if (result == RING_OK) {
         ring_take_view(r, message);
-        call->items = r->me;
+        call->items = r->owner;
     }
     return result;
 }
@@ -207,17 +207,17 @@ call_of(handle *by, ring_operation operation, int64_t deadline)
         .wait_for_peers = true,
         .closed = &by->closed,
         .spin = &by->spin,
-        .spin_most = 200,
+        .spin_max = 200,
     };
 }
 
 static inline ring_result
 call_do(handle *by, ring_call *call)
 {
-    ring_take_role(&by->r, call->which == POLL_SPACE ? ROLE_SENDER : ROLE_RECEIVER);
+    ring_add_role(&by->r, call->which == POLL_SPACE ? ROLE_SENDER : ROLE_RECEIVER);
     ring_result result;
     do {
-        result = ring_do(&by->r, call);
+        result = ring_run(&by->r, call);
     } while (result == RING_INTERRUPTED);
     return result;
 }
@@ -225,13 +225,13 @@ call_do(handle *by, ring_call *call)
 static inline ring_result
 cancel(handle *by, uint64_t at)
 {
-    return ring_cancel_loan(&by->r, at, by->r.me);
+    return ring_cancel_loan(&by->r, at, by->r.owner);
 }
 
 static inline ring_result
 release(handle *by, uint64_t at)
 {
-    return ring_end_view(&by->r, at, by->r.me);
+    return ring_release_view(&by->r, at, by->r.owner);
 }
 
 /* -- messages whose every byte follows from their number ----------------------------------------- */

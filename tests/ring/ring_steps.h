@@ -23,7 +23,7 @@ do_release(handle *by, ring_call *call)
 static ring_result
 do_look(handle *by, ring_call *call)
 {
-    return ring_look_around(&by->r, call, 0);
+    return ring_check_peers_before_sleep(&by->r, call, 0);
 }
 
 static ring_result
@@ -72,7 +72,7 @@ static bool impatient;
 static int64_t
 some_deadline(void)
 {
-    return !impatient && below(4) == 0 ? 1 : 0; /* long over: all of ring_do, but no sleep */
+    return !impatient && below(4) == 0 ? 1 : 0; /* long over: all of ring_run, but no sleep */
 }
 
 static ring_result
@@ -138,7 +138,7 @@ step_end_loan(peer *p, bool send)
     ring_call call = call_of(&p->h, op_send_loan, some_deadline());
     call.at = lent.at;
     call.length = lent.length;
-    call.items = p->h.r.me;
+    call.items = p->h.r.owner;
     ring_result result = attempt(send ? call_do : do_cancel, &p->h, &call);
     if (send && result == RING_GONE) {
         expect(lent.number, true);

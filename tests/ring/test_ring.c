@@ -66,7 +66,7 @@ end_a_loan(worker *w, held *loans, uint64_t sequence)
     ring_call call = call_of(w->h, op_send_loan, INT64_MAX);
     call.at = at;
     call.length = length;
-    call.items = w->h->r.me;
+    call.items = w->h->r.owner;
     check(call_do(w->h, &call) == RING_OK, "a loan can't be sent");
     return true;
 }
@@ -160,7 +160,7 @@ wait_by_poll(ring_descriptors *d)
     int fd = d->fd[0];
     struct pollfd one = {.fd = fd, .events = POLLIN};
     for (;;) {
-        descriptor_settle_items(d);
+        descriptor_update_items(d);
         bool over = __atomic_load_n(&counted->senders_left, __ATOMIC_SEQ_CST) == 0;
         if (poll(&one, 1, over ? 0 : 20) > 0) {
             return true;
@@ -182,11 +182,11 @@ receive_all(void *of)
     uint64_t numbers[HELD], last[SENDERS];
     memset(last, 0xff, sizeof last);
     seed_chance(w->id + 20);
-    ring_descriptors *polled = w->polls ? descriptors_new(&w->h->r) : NULL;
-    check(!w->polls || (polled != NULL && descriptor_get(polled, POLL_ITEMS) >= 0),
+    ring_descriptors *poll_futex = w->polls ? descriptors_new(&w->h->r) : NULL;
+    check(!w->polls || (poll_futex != NULL && descriptor_get(poll_futex, POLL_ITEMS) >= 0),
           "no descriptor to poll");
     for (;;) {
-        if (w->polls && views.count == 0 && !wait_by_poll(polled)) {
+        if (w->polls && views.count == 0 && !wait_by_poll(poll_futex)) {
             break;
         }
         bool view = views.count < HELD && below(2) == 0;
@@ -221,8 +221,8 @@ receive_all(void *of)
             give_back(w, &views, numbers);
         }
     }
-    if (polled != NULL) {
-        descriptors_free(polled);
+    if (poll_futex != NULL) {
+        descriptors_free(poll_futex);
     }
     return NULL;
 }
@@ -249,7 +249,7 @@ end(void)
     ring *r = &last.r;
     check(counted->received + r->shared->dropped == SENDERS * messages, "messages are lost");
     check(overwrite || r->shared->dropped == 0, "messages were dropped");
-    check(ring_look_for_space(r, true, &space) == RING_OK && space.room == r->units
+    check(ring_measure_space(r, true, &space) == RING_OK && space.room == r->units
               && space.queued == 0 && space.loans == 0,
           "there is something left in the ring");
     handle_close(&last);
@@ -271,7 +271,7 @@ test_threads(uint64_t units, uint64_t capacity, bool overwriting, uint32_t spin)
         if (!shares) {
             handle_open(&handles[i], &shared);
             handles[i].spin = spin;
-            ring_take_role(&handles[i].r, i < SENDERS ? ROLE_SENDER : ROLE_RECEIVER);
+            ring_add_role(&handles[i].r, i < SENDERS ? ROLE_SENDER : ROLE_RECEIVER);
         }
     }
     for (uint64_t i = 0; i < SENDERS + RECEIVERS; i++) {
@@ -299,7 +299,7 @@ run_process(uint64_t id, uint32_t spin)
     worker w = {&own, id, id == SENDERS};
     handle_open(&own, &shared);
     own.spin = spin;
-    ring_take_role(&own.r, id < SENDERS ? ROLE_SENDER : ROLE_RECEIVER);
+    ring_add_role(&own.r, id < SENDERS ? ROLE_SENDER : ROLE_RECEIVER);
     __atomic_fetch_add(&counted->ready, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&counted->ready, __ATOMIC_SEQ_CST) < SENDERS + RECEIVERS) {
         usleep(100);

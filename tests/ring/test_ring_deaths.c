@@ -37,7 +37,7 @@ settle(void)
     ring *r = &peers[0].h.r;
     check(step_look(&peers[0]) == RING_OK, "the dead can't be cleared away");
     ring_space space;
-    check(ring_look_for_space(r, true, &space) == RING_OK, "corrupt at the end");
+    check(ring_measure_space(r, true, &space) == RING_OK, "corrupt at the end");
     check(space.room == r->units && space.loans == 0 && space.queued == 0,
           "what the dead had is not free again");
 }
@@ -136,17 +136,17 @@ test_a_role_is_seen(void)
         make(64, 20, false);
         dies_at("role_taken", call_do, &peers[1], call_of(&peers[1].h, op_send, 0));
         if (reaped == 1) {
-            peers[0].h.r.shared->reap_wanted = 1;
-            check(ring_clear_away(&peers[0].h.r) == RING_OK, "not cleared away");
+            peers[0].h.r.shared->recovery_wanted = 1;
+            check(ring_recover_if_wanted(&peers[0].h.r) == RING_OK, "not cleared away");
         } else if (reaped == 2) {
             revive(&peers[1]);
             handle_close(&peers[1].h);
             peers[1].gone = true;
         }
         for (int i = 2; i < PEERS; i++) {
-            ring_take_role(&peers[i].h.r, ROLE_RECEIVER);
+            ring_add_role(&peers[i].h.r, ROLE_RECEIVER);
         }
-        check(ring_side(&peers[0].h.r, ROLE_SENDER) == SIDE_GONE, "its death was not noticed");
+        check(ring_side_state(&peers[0].h.r, ROLE_SENDER) == SIDE_GONE, "its death was not noticed");
         unmake();
     }
 }
@@ -224,15 +224,15 @@ test_a_stopped_peer(void)
     check(attempt(call_do, &peers[0].h, &call) == RING_BUSY, "it does not give up");
     call.deadline = monotonic_ns() + 1;
     check(attempt(call_do, &peers[0].h, &call) == RING_BUSY, "it does not keep to its deadline");
-    r->shared->reap_wanted = 1;
+    r->shared->recovery_wanted = 1;
     call = call_of(&peers[0].h, op_copy, monotonic_ns() + 1);
     check(attempt(call_do, &peers[0].h, &call) == RING_TIMEOUT, "receivers wait for a sender");
     check(ring_try_lock(stopped, &r->shared->receive_lock), "no lock");
-    check(r->shared->hold & 1, "a view holds nothing");
+    check(r->shared->low_water & 1, "a view holds nothing");
     check(step_release(&peers[0]) == RING_OK, "a view can't be returned");
-    check(r->shared->hold & 1, "hold moved without the lock");
+    check(r->shared->low_water & 1, "low_water moved without the lock");
     ring_unlock(stopped, &r->shared->receive_lock);
-    check(!(r->shared->hold & 1), "the view that was returned meanwhile is not returned");
+    check(!(r->shared->low_water & 1), "the view that was returned meanwhile is not returned");
     ring_unlock(stopped, &r->shared->send_lock);
     settle();
     unmake();
@@ -251,13 +251,13 @@ test_a_loan_is_cancelled_beside_a_stopped_peer(void)
     check(attempt(do_cancel, &peers[0].h, &call) == RING_OK, "the loan can't be ended");
     check(count_of(r->shared->reserve) == 1, "counted without the lock");
     ring_unlock(stopped, &r->shared->send_lock);
-    check(ring_clear_away(r) == RING_OK && count_of(r->shared->reserve) == 0, "it stays lent");
+    check(ring_recover_if_wanted(r) == RING_OK && count_of(r->shared->reserve) == 0, "it stays lent");
     settle();
     unmake();
 }
 
 /* A sleeper leaves the check of the peers to one that has just checked, and checks when none has, when
-   it was woken, and at the latest after CHECK_MOST. */
+   it was woken, and at the latest after OWN_CHECK_NS. */
 static void
 test_sleepers_share_the_check(void)
 {
@@ -266,25 +266,25 @@ test_sleepers_share_the_check(void)
     ring_call call = call_of(&peers[0].h, op_copy, INT64_MAX);
     call.timed_out = true;
     call.checked_at = monotonic_ns();
-    call.pause = LOOK_NS;
+    call.pause = PEER_CHECK_NS;
     uint64_t soon = (uint64_t)call.checked_at + 3600 * NS_PER_SECOND; /* no check of this test */
     uint64_t now = (uint64_t)monotonic_ns();
     store_word(&r->shared->checked_at, soon);
-    check(ring_look_around(r, &call, 0) == RING_OK && r->shared->checked_at != soon,
+    check(ring_check_peers_before_sleep(r, &call, 0) == RING_OK && r->shared->checked_at != soon,
           "a time to come keeps it from checking");
-    check(call.pause == LOOK_NS, "the next pause is not the shortest");
+    check(call.pause == PEER_CHECK_NS, "the next pause is not the shortest");
     do {
         now = (uint64_t)monotonic_ns();
         store_word(&r->shared->checked_at, now);
-        ring_look_around(r, &call, 0);
-    } while (monotonic_ns() - (int64_t)now > LOOK_NS / 2); /* descheduled in between */
-    check(r->shared->checked_at == now && call.pause > LOOK_NS, "it does what was done just now");
-    ring_look_around(r, &call, WORD_STEP);
+        ring_check_peers_before_sleep(r, &call, 0);
+    } while (monotonic_ns() - (int64_t)now > PEER_CHECK_NS / 2); /* descheduled in between */
+    check(r->shared->checked_at == now && call.pause > PEER_CHECK_NS, "it does what was done just now");
+    ring_check_peers_before_sleep(r, &call, WORD_STEP);
     check(r->shared->checked_at != now, "it was woken, and does not look why");
-    call.checked_at = monotonic_ns() - CHECK_MOST;
+    call.checked_at = monotonic_ns() - OWN_CHECK_NS;
     now = (uint64_t)monotonic_ns();
     store_word(&r->shared->checked_at, now);
-    ring_look_around(r, &call, WORD_STEP);
+    ring_check_peers_before_sleep(r, &call, WORD_STEP);
     check(r->shared->checked_at != now, "it leaves it to others for ever");
     unmake();
 }

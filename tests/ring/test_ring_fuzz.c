@@ -3,7 +3,7 @@
    The memory lies between two pages that nobody may touch, messages are copied to and from blocks of
    exactly their size, and at each named point, which is between a check and the use of what was
    checked, something may change. test_ring_fuzz ROUNDS SEED SECONDS; exits 0, or dies. */
-#define LOOK_NS INT64_C(20000)
+#define PEER_CHECK_NS INT64_C(20000)
 #define LOCK_GRACE_NS INT64_C(40000)
 static void ring_point(void);
 #define RING_POINT(name) ring_point()
@@ -57,13 +57,13 @@ static void
 displace(channel_header *header)
 {
     uint64_t by = below(3) * units + below(units), word = by << COUNT_BITS;
-    uint64_t *words[] = {&header->tail, &header->sent_tail, &header->head, &header->seen_head,
-                         &header->seen_tail, &header->reserve};
+    uint64_t *words[] = {&header->tail, &header->senders_tail, &header->head, &header->cached_head,
+                         &header->cached_tail, &header->reserve};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         __atomic_fetch_add(words[i], word, __ATOMIC_RELAXED);
     }
-    __atomic_fetch_add(&header->hold, by << 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&header->seen_hold, by << 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&header->low_water, by << 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&header->cached_low_water, by << 1, __ATOMIC_RELAXED);
 }
 
 static void
@@ -73,15 +73,15 @@ scribble(void)
         displace((channel_header *)shared.memory);
     }
     static const uint16_t favourites[] = {
-        offsetof(channel_header, roles_seen),   offsetof(channel_header, reap_wanted),
+        offsetof(channel_header, roles_seen),   offsetof(channel_header, recovery_wanted),
         offsetof(channel_header, peers_high),   offsetof(channel_header, send_lock),
-        offsetof(channel_header, reserve),      offsetof(channel_header, seen_head),
-        offsetof(channel_header, seen_hold),    offsetof(channel_header, tail),
+        offsetof(channel_header, reserve),      offsetof(channel_header, cached_head),
+        offsetof(channel_header, cached_low_water),    offsetof(channel_header, tail),
         offsetof(channel_header, items),        offsetof(channel_header, receive_lock),
-        offsetof(channel_header, hold),         offsetof(channel_header, seen_tail),
+        offsetof(channel_header, low_water),         offsetof(channel_header, cached_tail),
         offsetof(channel_header, head),         offsetof(channel_header, space),
         offsetof(channel_header, small_number), offsetof(channel_header, small_length),
-        offsetof(channel_header, sent_tail),    offsetof(channel_header, repeats),
+        offsetof(channel_header, senders_tail),    offsetof(channel_header, small_in_use),
     };
     size_t at;
     const channel_header *header = (const channel_header *)shared.memory;
@@ -93,8 +93,8 @@ scribble(void)
     case 2:
         at = below(CHANNEL_ARENA_START / 8) * 8;
         break;
-    case 3: /* the record at head, at hold, or one near them */
-        at = below(2) ? position_of(header->head) : header->hold >> 1;
+    case 3: /* the record at head, at low_water, or one near them */
+        at = below(2) ? position_of(header->head) : header->low_water >> 1;
         at = CHANNEL_ARENA_START + (at + below(3) * below(4)) % units * UNIT + below(2) * 8;
         break;
     default:
@@ -158,7 +158,7 @@ step_end_loan(peer *p)
     ring_call call = call_of(&p->h, op_send_loan, (int64_t)below(2));
     call.at = p->loans[which];
     call.length = p->lengths[which];
-    call.items = p->h.r.me;
+    call.items = p->h.r.owner;
     p->lent--;
     p->loans[which] = p->loans[p->lent];
     p->lengths[which] = p->lengths[p->lent];
@@ -213,7 +213,7 @@ one_step(peer *p)
         return RING_OK;
     default: {
         ring_call call = call_of(&p->h, op_send, (int64_t)below(2));
-        return ring_look_around(&p->h.r, &call, (uint32_t)below(100));
+        return ring_check_peers_before_sleep(&p->h.r, &call, (uint32_t)below(100));
     }
     }
 }

@@ -81,7 +81,7 @@ send_one(handle *h, held *loans, uint64_t number)
         int which = (int)below((uint64_t)loans->count--);
         call.at = loans->at[which];
         call.length = loans->length[which];
-        call.items = h->r.me;
+        call.items = h->r.owner;
         call.deadline = INT64_MAX;
         loans->at[which] = loans->at[loans->count];
         loans->length[which] = loans->length[loans->count];
@@ -250,8 +250,8 @@ verify(uint64_t held)
     check(lost <= held, "messages are lost");
     handle_open(&last, &shared);
     ring_call call = call_of(&last, op_send, 0);
-    ring_look_around(&last.r, &call, 0);
-    check(ring_look_for_space(&last.r, true, &space) == RING_OK
+    ring_check_peers_before_sleep(&last.r, &call, 0);
+    check(ring_measure_space(&last.r, true, &space) == RING_OK
               && space.room == last.r.units && space.loans == 0 && space.queued == 0,
           "what the dead had is not free again");
     handle_close(&last);

@@ -68,21 +68,25 @@ def test_every_attach_is_counted_and_given_back(ns: Namespace) -> None:
         del array, ring
         gc.collect()
         assert memory.attached == 1
-        ends = os.pipe(), os.pipe()
+        (hear, tell), (hear_parent, tell_child) = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.write(ends[0][1], b"x")
-            os.read(ends[1][0], 1)
-            memory.close()
-            os.write(ends[0][1], b"x")
-            os.read(ends[1][0], 1)
-            os._exit(0)
+            try:  # an exception must end the child, which would go on as a second run of the tests
+                os.write(tell, b"x")
+                os.read(hear_parent, 1)
+                memory.close()
+                os.write(tell, b"x")
+                os.read(hear_parent, 1)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(tell)  # if the child fails, the read ends instead of waiting
         for expected in (2, 1):
-            os.read(ends[0][0], 1)
+            assert os.read(hear, 1) == b"x"
             assert memory.attached == expected
-            os.write(ends[1][1], b"x")
-        os.waitpid(pid, 0)
-        for end in (*ends[0], *ends[1]):
+            os.write(tell_child, b"x")
+        assert os.waitpid(pid, 0)[1] == 0
+        for end in (hear, hear_parent, tell_child):
             os.close(end)
 
 

@@ -1,7 +1,7 @@
 /* Clearing away what the dead have left in a ring: loans, views, and places among the peers. Each
    function wants send_lock and then receive_lock. No Python.h here. */
-#ifndef IPCKIT_RING_REAP_H
-#define IPCKIT_RING_REAP_H
+#ifndef IPCKIT_RING_RECOVER_H
+#define IPCKIT_RING_RECOVER_H
 
 #include "ring/receive.h"
 #include "ring/send.h"
@@ -10,81 +10,81 @@
 typedef bool (*ring_visitor)(ring *r, uint64_t position, const record_info *info, uint64_t *data);
 
 static inline ring_result
-ring_visit(ring *r, uint64_t from, uint64_t to, ring_visitor visit, uint64_t *data)
+ring_visit_records(ring *r, uint64_t from, uint64_t to, ring_visitor visit, uint64_t *data)
 {
-    if (!ring_valid(r, from) || !ring_valid(r, to) || ring_distance(r, from, to) > r->units) {
+    if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to) || ring_distance(r, from, to) > r->units) {
         return RING_CORRUPT;
     }
     while (from != to) {
         record_info info;
-        if (!ring_read(r, from, ring_distance(r, from, to), &info) || !visit(r, from, &info, data)) {
+        if (!ring_read_record(r, from, ring_distance(r, from, to), &info) || !visit(r, from, &info, data)) {
             return RING_CORRUPT;
         }
-        from = ring_add(r, from, info.units);
+        from = ring_advance(r, from, info.units);
     }
     return RING_OK;
 }
 
 /* A loan that was sent and that no record leads to any more was taken by one who then died. */
 static inline bool
-ring_unmark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
+recover_unmark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
 {
     (void)data;
-    if (info->kind == RECORD_MARK) {
-        ring_set_state(r, position, RECORD_SENT, info->owner);
+    if (info->kind == RECORD_MARKED) {
+        ring_set_record_state(r, position, RECORD_SENT, info->owner);
     }
     return true;
 }
 
 static inline bool
-ring_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
+recover_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
 {
     (void)data;
     ring_message message;
     record_info target = *info;
     if (info->kind == RECORD_REF) {
-        if (!ring_follow(r, position, &message, &target)) {
+        if (!ring_follow_ref(r, position, &message, &target)) {
             return false;
         }
-        ring_set_state(r, message.at, RECORD_MARK, target.owner);
+        ring_set_record_state(r, message.at, RECORD_MARKED, target.owner);
         RING_POINT(marking);
     } else if (info->kind == RECORD_VIEW) {
         /* Not passed by head, so not taken. */
-        ring_set_state(r, position, RECORD_DATA, info->owner);
+        ring_set_record_state(r, position, RECORD_DATA, info->owner);
     }
     return true;
 }
 
 static inline bool
-ring_bury(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
+recover_sweep(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
 {
     bool valid = true;
     if (info->kind == RECORD_LOAN || info->kind == RECORD_VIEW) {
-        if (ring_is_dead(r, info->owner, &valid)) {
-            ring_set_state(r, position, RECORD_FREE, info->owner);
-            RING_POINT(burying);
+        if (ring_owner_is_dead(r, info->owner, &valid)) {
+            ring_set_record_state(r, position, RECORD_FREE, info->owner);
+            RING_POINT(sweeping);
         } else {
             *loans += info->kind == RECORD_LOAN;
         }
-    } else if (info->kind == RECORD_MARK) {
-        ring_set_state(r, position, RECORD_SENT, info->owner);
+    } else if (info->kind == RECORD_MARKED) {
+        ring_set_record_state(r, position, RECORD_SENT, info->owner);
     } else if (info->kind == RECORD_SENT) {
-        ring_set_state(r, position, RECORD_FREE, info->owner);
+        ring_set_record_state(r, position, RECORD_FREE, info->owner);
     }
     return valid;
 }
 
 /* Frees the records of all who died. */
 static inline ring_result
-ring_reap(ring *r)
+ring_recover(ring *r)
 {
     channel_header *shared = r->shared;
-    __atomic_store_n(&shared->reap_wanted, 0, __ATOMIC_RELEASE);
-    RING_POINT(reaping);
-    ring_side(r, 0);
-    RING_POINT(struck);
+    __atomic_store_n(&shared->recovery_wanted, 0, __ATOMIC_RELEASE);
+    RING_POINT(recovering);
+    ring_side_state(r, 0);
+    RING_POINT(peers_checked);
     ring_space space;
-    ring_result result = ring_look_for_space(r, true, &space);
+    ring_result result = ring_measure_space(r, true, &space);
     if (result != RING_OK) {
         return result;
     }
@@ -92,24 +92,24 @@ ring_reap(ring *r)
     uint64_t tail = position_of(space.tail);
     /* With loans out, what lies behind the last of them and was not sent is nobody's. */
     uint64_t end = space.loans != 0 ? space.alloc : tail;
-    result = ring_visit(r, space.free, end, ring_unmark, NULL);
+    result = ring_visit_records(r, space.free, end, recover_unmark, NULL);
     if (result == RING_OK) {
         RING_POINT(unmarked);
-        result = ring_visit(r, head, tail, ring_mark, NULL);
+        result = ring_visit_records(r, head, tail, recover_mark, NULL);
     }
     if (result == RING_OK) {
         RING_POINT(marked);
-        result = ring_visit(r, space.free, end, ring_bury, &loans);
+        result = ring_visit_records(r, space.free, end, recover_sweep, &loans);
     }
     if (result != RING_OK) {
         return result;
     }
-    RING_POINT(buried);
+    RING_POINT(swept);
     if (space.loans != 0) {
         store_word(&shared->reserve, word_of(space.alloc, loans));
     }
     RING_POINT(counted);
-    return ring_move_hold(r);
+    return ring_advance_low_water(r);
 }
 
 /* Whether dropping messages makes room for a record of so many bytes, and `spare` units more. What is
@@ -119,7 +119,7 @@ static inline bool
 ring_drop_makes_room(ring *r, uint64_t length, uint64_t spare)
 {
     ring_space space;
-    if (ring_look_for_space(r, true, &space) != RING_OK || space.loans >= r->capacity) {
+    if (ring_measure_space(r, true, &space) != RING_OK || space.loans >= r->capacity) {
         return false;
     }
     uint64_t tail = position_of(space.tail), units = units_for(length);
@@ -130,11 +130,11 @@ ring_drop_makes_room(ring *r, uint64_t length, uint64_t spare)
         if (ring_distance(r, from, space.alloc) + wanted <= r->units) {
             return true;
         }
-        if (from == tail || !ring_read(r, from, ring_distance(r, from, tail), &info)
+        if (from == tail || !ring_read_record(r, from, ring_distance(r, from, tail), &info)
             || info.kind == RECORD_LOAN || info.kind == RECORD_VIEW) {
             return false;
         }
-        from = ring_add(r, from, info.units);
+        from = ring_advance(r, from, info.units);
     }
 }
 

@@ -1,0 +1,219 @@
+"""Many messages in one call: `Channel.send_many` and `Channel.receive_many`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import ipckit._native as native
+from ipckit._channel.results import attach
+from ipckit._core.deadline import Deadline
+from ipckit._core.lazy_numpy import is_array, np
+from ipckit._payload.dtypes import check_array, same_dtype
+from ipckit.errors import LayoutMismatch, PeerGone, WouldBlock
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ipckit._channel.layout import Layout
+    from ipckit.errors import IpcError
+
+# Records of at most this many bytes are copied under the channel's lock, many at a time. Larger
+# ones would keep other processes waiting for the lock: they are received in place, one by one.
+_COPIED_BYTES_MAX: Final = 16384
+_UNKNOWN_COUNT: Final = 256  # records to make room for while none has arrived
+
+
+class BatchChannel(Protocol):
+    """What a batch uses of a `Channel`. Importing that class here would be an import cycle."""
+
+    @property
+    def _layout(self) -> Layout: ...
+    def __len__(self) -> int: ...
+    def receive(self, *, timeout: float | None = None) -> Any:
+        """Take the next message."""
+
+    def receive_view(self, *, timeout: float | None = None) -> Any:
+        """Take the next message in place."""
+
+    def _send_one(self, value: Any, timeout: float | None, progress: list[int], /) -> None: ...
+    def _receive_to(self, found: list[Any], timeout: float | None, /) -> None: ...
+    def _send_batch(
+        self, records: memoryview, item: int, timeout: float | None, progress: list[int], /
+    ) -> int: ...
+    def _receive_batch(
+        self, records: memoryview, item: int, timeout: float | None, progress: list[int], /
+    ) -> int: ...
+    def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError: ...
+
+
+def send_rest(
+    channel: BatchChannel, values: Any, progress: list[int], timeout: float | None
+) -> None:
+    """Send the values that follow the first ``progress[0]``.
+
+    Args:
+        channel: the channel.
+        values: the messages: an iterable, or an array of records. A sequence if ``progress[0]`` is
+            not 0.
+        progress: a list of one number, which grows with each message that is sent. The native calls
+            count, because a signal handler can raise between a call and the next line of Python.
+        timeout: seconds to wait in all.
+    """
+    start = progress[0]
+    layout = channel._layout
+    if is_array(values) and layout.has_dtype:
+        records = _checked_records(layout, cast("npt.NDArray[Any]", values))[start:]
+        if layout.dtype.itemsize <= _COPIED_BYTES_MAX:
+            _send_records(channel, records, progress, timeout)
+            return
+        values = map(layout.record, records)
+    elif start:
+        values = values[start:]
+    deadline = Deadline(timeout)
+    for value in values:
+        channel._send_one(value, deadline.remaining, progress)
+
+
+def _checked_records(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose elements are messages, contiguous in memory.
+
+    Raises:
+        TypeError: the array's dtype or shape is not that of messages.
+    """
+    check_array(values)
+    dtype = layout.dtype
+    wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
+    if wrong_shape or not same_dtype(values.dtype, dtype.base):
+        message = f"the array has dtype {values.dtype} and shape {values.shape}; "
+        message += f"its elements are not messages of this channel, which are {layout.text}"
+        raise TypeError(message)
+    return np.ascontiguousarray(values)
+
+
+def _send_records(
+    channel: BatchChannel, records: npt.NDArray[Any], progress: list[int], timeout: float | None
+) -> None:
+    if not records.size:
+        return
+    item = channel._layout.dtype.itemsize
+    data = records.reshape(-1).view(np.uint8).data
+    result = channel._send_batch(data, item, timeout, progress)
+    if result != native.RING_OK:
+        raise channel._explain_ring(result, "send_many", timeout)
+
+
+def receive_list(channel: BatchChannel, limit: int | None, timeout: float | None) -> list[Any]:
+    """Receive messages of a type that has no dtype, one by one."""
+    found: list[Any] = []
+    try:
+        channel._receive_to(found, timeout)
+        # Only the messages that wait now. Otherwise a busy sender could keep the call from ending.
+        waiting = len(channel) + 1
+        with suppress(WouldBlock, PeerGone):  # the next call raises it if it is still so
+            while len(found) < (waiting if limit is None else min(limit, waiting)):
+                channel._receive_to(found, 0)
+    except BaseException as exc:
+        _attach_received(exc, tuple(found))
+        raise
+    return found
+
+
+def receive_records(
+    channel: BatchChannel, limit: int | None, timeout: float | None
+) -> npt.NDArray[Any]:
+    """Receive records as an array: small ones in one native call, large ones one by one."""
+    layout = channel._layout
+    if layout.dtype.itemsize > _COPIED_BYTES_MAX:
+        return _receive_large_records(channel, limit, timeout)
+    deadline = Deadline(timeout)
+    dtype = layout.dtype
+    waiting = len(channel) or _UNKNOWN_COUNT
+    room = waiting if limit is None else min(waiting, limit)
+    records = np.empty(room, dtype)
+    data = records.reshape(-1).view(np.uint8).data
+    progress = [0]
+    try:
+        while True:
+            result = channel._receive_batch(data, dtype.itemsize, deadline.remaining, progress)
+            if received := progress[0]:
+                found = records[:received]
+                # A few records do not keep the memory of many.
+                return found if 2 * received >= room else found.copy()
+            if result != native.RING_TOO_LONG or layout.struct is not None:
+                raise channel._explain_ring(result, "receive_many", timeout)  # noqa: TRY301
+            # The next message was sent as an array of several records: it is returned alone.
+            with suppress(WouldBlock):  # another receiver took it
+                return cast("npt.NDArray[Any]", channel.receive(timeout=0))
+    except BaseException as exc:
+        _attach_received(exc, records[: progress[0]])
+        raise
+
+
+def _receive_large_records(
+    channel: BatchChannel, limit: int | None, timeout: float | None
+) -> npt.NDArray[Any]:
+    """Receive records in place, because copying them under the lock would take too long."""
+    dtype = channel._layout.dtype
+    # The memory comes before the first message is taken. If there is none, the message stays.
+    waiting = len(channel)
+    records = _empty_records(min(waiting or 1, limit or waiting or 1), dtype)
+    view = channel.receive_view(timeout=timeout)
+    held = True
+    taken = before = 0
+    try:
+        with suppress(WouldBlock, PeerGone):
+            while True:
+                found = view.array
+                if not dtype.shape and len(found) != 1:
+                    records = np.concatenate([records[:taken], found])
+                    taken = len(records)
+                else:
+                    records[taken] = found if dtype.shape else found[0]
+                    taken += 1
+                alone = len(found) != 1 and not dtype.shape
+                del found
+                view.release()
+                held = False
+                if taken == len(records) and not waiting and not alone:
+                    waiting = taken + len(channel)  # those that arrived while this call waited
+                    records = _extended(records, waiting if limit is None else min(waiting, limit))
+                if taken == len(records) or alone:
+                    break
+                before = taken
+                view = channel.receive_view(timeout=0)
+                held = True
+    except BaseException as exc:
+        if held and taken == before:
+            attach(exc, "raw", view.buf)  # in place: there may be no memory for a copy
+        _attach_received(exc, records[:taken])
+        raise
+    return records[:taken]
+
+
+def _empty_records(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return memory for `count` records; for one record if there is no memory for all of them."""
+    try:
+        return np.empty(count, dtype)
+    except MemoryError:
+        return np.empty(1, dtype)
+
+
+def _extended(records: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Return the records in an array of `count`; unchanged if there is no memory for that many."""
+    try:
+        larger = np.empty((count, *records.shape[1:]), records.dtype)
+    except MemoryError:
+        return records
+    larger[: len(records)] = records
+    return larger
+
+
+def _attach_received(exc: BaseException, received: Any) -> None:
+    """Attach what the call had received to the exception that ended it.
+
+    An exception before the first message gets nothing, except a LayoutMismatch, which always has
+    the attribute.
+    """
+    if len(received) or isinstance(exc, LayoutMismatch):
+        attach(exc, "received", received)

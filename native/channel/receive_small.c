@@ -1,0 +1,122 @@
+/* The fast path of a receive: a small message that is there or comes soon, while the interpreter is
+   held. */
+#include "channel/channel.h"
+
+#define SMALL_RECORD 1024 /* bytes of a Struct that is copied to the stack first */
+
+/* Takes the message that was peeked into `to`, or leaves it. The caller holds receive_lock and the
+   interpreter. Returns RING_OK, RING_BUSY for what the slow path must do, or RING_INTERRUPTED with an
+   exception set. For a Struct the bytes go to `record`: no object that the garbage collector tracks is
+   created under the lock, because a collection may release a view, which takes the lock. */
+static ring_result
+take_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to, char *record)
+{
+    uint64_t most = to->buffer != NULL && to->size < GIL_FREE_BYTES ? to->size
+        : to->buffer == NULL && self->record_type != NULL           ? SMALL_RECORD
+                                                                    : GIL_FREE_BYTES;
+    if (message->length > most) {
+        return RING_BUSY;
+    }
+    ring_prefetch_next(r, message);
+    if (to->buffer != NULL || self->record_type != NULL) {
+        memcpy(to->buffer != NULL ? to->buffer : record, message->data, message->length);
+    } else {
+        to->value = PyBytes_FromStringAndSize(message->data, (Py_ssize_t)message->length);
+        if (to->value == NULL) {
+            return RING_INTERRUPTED;
+        }
+    }
+    to->length = message->length;
+    ring_take(r, message, 1);
+    return RING_OK;
+}
+
+/* Takes the next message if it is there and small, with one try of the lock. The caller holds the
+   interpreter. Returns as take_peeked does, or RING_EMPTY. */
+static ring_result
+receive_once(channel_object *self, ring *r, receive_target *to)
+{
+    char record[SMALL_RECORD], copy[SMALL_MAX];
+    ring_message message;
+    if (!ring_try_lock(r, &r->shared->receive_lock)) {
+        return RING_BUSY;
+    }
+    ring_result result = ring_peek_small(r, &message, copy) ? RING_OK : ring_peek(r, &message);
+    if (result == RING_OK) {
+        result = take_peeked(self, r, &message, to, record);
+    }
+    ring_unlock(r, &r->shared->receive_lock);
+    if (result != RING_OK) {
+        return result;
+    }
+    ring_notify(r, POLL_SPACE);
+    if (to->buffer == NULL && self->record_type != NULL) {
+        to->value = ipckit_payload_new(self->record_type, record, (Py_ssize_t)to->length);
+        return to->value == NULL ? RING_INTERRUPTED : RING_OK;
+    }
+    return RING_OK;
+}
+
+/* How many messages are known to wait, without a look at the senders' memory. */
+static uint64_t
+known_to_wait(const ring *r)
+{
+    return (count_of(load_word(&r->shared->cached_tail)) - count_of(load_word(&r->shared->head)))
+        & COUNT_MASK;
+}
+
+/* Spins for a short time before the interpreter is released, and receives if a message comes. In a
+   stream of messages, each look takes the senders' cache line away, so the receiver backs off before it
+   looks and finds several messages. The backoff grows while that brings more. A process that has sent
+   since its last receive may get one answer at a time: that is not a stream. Returns as
+   receive_once. */
+static ring_result
+receive_after_spin(channel_object *self, ring *r, receive_target *to)
+{
+    ring_snapshot before = ring_empty_snapshot(r);
+    if (self->sends_seen != ipckit_channel_sends) {
+        self->sends_seen = ipckit_channel_sends;
+        self->backoff = 0;
+        return ring_spin(r, POLL_ITEMS, before, QUICK_POLLS) ? receive_once(self, r, to)
+                                                             : RING_EMPTY;
+    }
+    for (uint32_t pause = 0; pause < self->backoff; pause++) {
+        cpu_relax();
+    }
+    bool stream = ring_spin(r, POLL_ITEMS, before, STREAM_POLLS);
+    if (!stream && !ring_spin(r, POLL_ITEMS, before, QUICK_POLLS)) {
+        self->backoff = 0;
+        return RING_EMPTY;
+    }
+    ring_result result = receive_once(self, r, to);
+    if (stream && known_to_wait(r) >= (self->backoff < 8 ? 0 : 1 + self->backoff / 16)) {
+        self->backoff = self->backoff < RECEIVE_BACKOFF_MAX ? self->backoff + 1 : RECEIVE_BACKOFF_MAX;
+    } else {
+        self->backoff /= 2;
+    }
+    return result;
+}
+
+/* Takes the next message if it is small and comes soon. Returns as receive_once. The caller holds a
+   reference to the core, because creating the object and asking for `timeout`'s truth may run any
+   code. */
+ring_result
+ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
+                     receive_target *to)
+{
+    ring *r = &core->r;
+    ring_add_role(r, ROLE_RECEIVER);
+    ring_result result = ring_looks_empty(r) ? RING_EMPTY : receive_once(self, r, to);
+    if (result == RING_EMPTY && self->spin != 0) {
+        int waits = timeout == Py_None ? 1 : PyObject_IsTrue(timeout);
+        if (waits < 0) {
+            result = RING_INTERRUPTED;
+        } else if (waits) {
+            result = receive_after_spin(self, r, to);
+        }
+    }
+    if ((result == RING_OK || result == RING_INTERRUPTED) && core->descriptors != NULL) {
+        ipckit_update_items_fd(core, RING_OK);
+    }
+    return result;
+}
