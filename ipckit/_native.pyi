@@ -310,23 +310,23 @@ class Semaphore:
     def __hash__(self) -> int: ...
 
 @disjoint_base
-class SemaphoreRow:
+class SemaphoreSetBase:
     _id: int
     _count: int
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
     def __len__(self) -> int: ...
 
-# native/semaphores/hold.c, semaphores/hold_type.c
+# native/semaphores/vector_lock.c, semaphores/vector_lock_type.c
 
 @disjoint_base
-class Hold:
+class VectorLock:
     def _bind(
         self,
-        row: SemaphoreRow,
-        take: tuple[SemOp, ...],
-        leave: tuple[SemOp, ...],
-        done: tuple[SemOp, ...] | None,
-        mark: int,
+        set: SemaphoreSetBase,
+        acquire: tuple[SemOp, ...],
+        release: tuple[SemOp, ...],
+        commit: tuple[SemOp, ...] | None,
+        waiters: int,
         timeout: float | None,
         checked: bool,
         block: bool,
@@ -339,12 +339,18 @@ class Hold:
 
 # native/semaphores/barrier.c
 
-def barrier_wait(row: SemaphoreRow, timeout: float | None, /) -> bool: ...
+BARRIER_MUTEX: Final[int]
+BARRIER_ROUND: Final[int]
+BARRIER_ARRIVED: Final[int]
+BARRIER_PARTIES: Final[int]
+BARRIER_COUNT: Final[int]
+
+def barrier_wait(set: SemaphoreSetBase, timeout: float | None, /) -> bool: ...
 
 # native/semaphores/ordered.c
 
 @disjoint_base
-class Ordered:
+class OrderedBlock:
     def __new__(
         cls,
         order: Any,
@@ -360,6 +366,8 @@ class Ordered:
 # native/semaphores/posix_sem.c
 
 SEM_T_SIZE: Final[int]
+SEM_VALUE_MAX: Final[int]
+SEM_NAME_MAX: Final[int]
 SEM_CLOCK_IS_MONOTONIC: Final[int]
 
 def sem_create(name: str, mode: int, value: int, /) -> None: ...

@@ -1,9 +1,13 @@
-"""Semaphores: System V sets and POSIX; and what is built from sets."""
+"""Semaphores: System V sets, POSIX semaphores, and the locks that are built on sets."""
 
 from ipckit._native import Semaphore, SemOp
-from ipckit._sem.locks import Lock, Primitive, ReadWriteLock
+from ipckit._sem.barrier import Barrier
+from ipckit._sem.buffer import BoundedBuffer
+from ipckit._sem.event import Event
+from ipckit._sem.locks import Lock, ReadWriteLock
 from ipckit._sem.order import LockOrder
 from ipckit._sem.posix import PosixSemaphore
+from ipckit._sem.primitive import Primitive
 from ipckit._sem.stat import (
     SysVSemaphoreLimits,
     SysVSemaphoreSetStat,
@@ -13,7 +17,6 @@ from ipckit._sem.stat import (
     semaphore_usage,
 )
 from ipckit._sem.sysv import SysVSemaphoreSet
-from ipckit._sem.waiting import Barrier, BoundedBuffer, Event
 
 __all__ = [
     "Barrier",

@@ -13,8 +13,8 @@ module_exec(PyObject *module)
         ipckit_add_mqueue_fs, ipckit_add_mq_open, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
         ipckit_add_sysv_shm,
         ipckit_add_shared_struct,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
-        ipckit_add_semaphore, ipckit_add_semaphore_row, ipckit_add_posix_sem,
-        ipckit_add_hold, ipckit_add_barrier, ipckit_add_ordered,
+        ipckit_add_semaphore, ipckit_add_semaphore_set, ipckit_add_posix_sem,
+        ipckit_add_vector_lock, ipckit_add_barrier, ipckit_add_ordered,
         ipckit_add_channel_constants, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_channel_slot, ipckit_add_channel_file, ipckit_add_channel_iterate,
         ipckit_add_chunks, ipckit_add_spill, ipckit_add_spill_piece,
@@ -40,7 +40,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->semop_type);
         Py_VISIT(state->channel_type);
         Py_VISIT(state->piece_type);
-        Py_VISIT(state->semaphore_row_type);
+        Py_VISIT(state->semaphore_set_type);
         Py_VISIT(state->queue_descriptor_type);
         Py_VISIT(state->lease_type);
         Py_VISIT(state->channel_iterator_type);
@@ -62,7 +62,7 @@ module_clear(PyObject *module)
         Py_CLEAR(state->semop_type);
         Py_CLEAR(state->channel_type);
         Py_CLEAR(state->piece_type);
-        Py_CLEAR(state->semaphore_row_type);
+        Py_CLEAR(state->semaphore_set_type);
         Py_CLEAR(state->queue_descriptor_type);
         Py_CLEAR(state->lease_type);
         Py_CLEAR(state->channel_iterator_type);

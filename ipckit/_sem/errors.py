@@ -1,4 +1,4 @@
-"""What a failed call on a semaphore set means: which operation, and which limit."""
+"""How a failed semget or semop becomes an exception that names the operation and the limit."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ if TYPE_CHECKING:
     from ipckit.keys import Key
 
 
-def get_set(key: Key, count: int, flags: int) -> int:
-    """The id that semget gives for a key, or the error that says what to do."""
-    try:
-        return native.semget(int(key), count, flags)
-    except OSError as exc:
-        code = exc.errno or errno.EIO
-    error = from_errno(code, op="semget", target=SETS.named(None, key))
-    limits = semaphore_limits()
+def get_error(code: int, key: Key, count: int) -> IpcError:
+    """Return the error for a failed semget.
+
+    Args:
+        code: the errno.
+        key: the key that semget was called with.
+        count: the number of semaphores that semget was called with.
+    """
+    target = SETS.named(None, key)
+    message = hint = ""
     if code == errno.ENOENT:
-        error.strerror = "no such set"
-        error.hint = f"make it with SysVSemaphoreSet.create({key}, values)"
+        message = "no such set"
+        hint = f"create it with SysVSemaphoreSet.create({key}, values)"
     elif code == errno.EEXIST:
-        error.strerror = "the set exists already"
-        error.hint = f"find it with SysVSemaphoreSet.open({key}), or use open_or_create"
+        message = "the set exists already"
+        hint = f"find it with SysVSemaphoreSet.open({key}), or use open_or_create"
     elif code == errno.EINVAL:
-        message = f"{count} semaphores exceed the {limits.semmsl} of a set"
-        return_hint = "kernel.sem, the first number"
-        raise LimitReached(message, errno=code, op="semget", target=error.target, hint=return_hint)
+        message = f"{count} semaphores exceed the {semaphore_limits().semmsl} of a set"
+        hint = "as root raise the first number of kernel.sem"
+        return LimitReached(message, errno=code, op="semget", target=target, hint=hint)
     elif code == errno.ENOSPC:
-        error.strerror = (
-            f"the system has all the sets ({limits.semmni}) or semaphores ({limits.semmns}) "
-            "that kernel.sem allows"
+        limits = semaphore_limits()
+        message = (
+            f"the system has reached the limit of {limits.semmni} sets or of {limits.semmns} "
+            "semaphores (kernel.sem)"
         )
-        error.hint = "remove some with ipcrm, or as root raise the sysctl"
+        hint = "remove unused sets with ipcrm, or as root raise kernel.sem"
     elif code == errno.EACCES:
-        error.strerror = "permission denied"
-    raise error
+        message = "permission denied"
+    return from_errno(code, op="semget", target=target, message=message, hint=hint)
 
 
 def op_error(
@@ -55,8 +58,21 @@ def op_error(
     timeout: float | None,
     *,
     closed: bool,
+    blocked: str = "",
+    expired: str = "",
 ) -> IpcError:
-    """What a failed semop means."""
+    """Return the error for a failed semop.
+
+    Args:
+        set_id: the set's identifier.
+        target: the set, for the message.
+        exc: what the native call raised; a ValueError is about an argument.
+        ops: the operations of the call.
+        timeout: the timeout of the call, in seconds.
+        closed: whether the set's handle was closed.
+        blocked: the message for WouldBlock, if it is not about `ops`.
+        expired: the message for Timeout, if it is not about `ops`.
+    """
     if not isinstance(exc, OSError):
         checked_timeout(timeout)
         return InvalidArgument(str(exc), errno=errno.EINVAL, op="semop", target=target)
@@ -67,20 +83,20 @@ def op_error(
         return SETS.denied(set_id, target, op="semop")
     message = hint = ""
     if code == errno.EPERM:
-        message = f"{_shown(ops)} releases what only a parent of this process took"
-        hint = "only the process that took it can release it"
+        message = f"{_shown(ops)} would release what only a parent of this process acquired"
+        hint = "only the process that acquired it can release it"
     elif code in {errno.EIDRM, errno.EINVAL}:
         code, message = errno.EIDRM, "the set was removed"
         if not ops:
-            code, message = errno.EINVAL, "the vector has no operations"
+            code, message = errno.EINVAL, "the call has no operations"
     elif code == errno.EAGAIN:
-        message = f"{_shown(ops)} can't be done now"
+        message = blocked or f"{_shown(ops)} can't be done now"
     elif code == errno.ETIMEDOUT:
-        message = f"{_shown(ops)} could not be done within {timeout} s"
+        message = expired or f"{_shown(ops)} could not be done within {timeout} s"
     elif code == errno.E2BIG:
         limit = semaphore_limits().semopm
-        message = f"a vector of {len(ops)} operations exceeds the {limit} of kernel.sem"
-        hint = "as root raise the third number of kernel.sem, or split the vector"
+        message = f"{len(ops)} operations in one call exceed the {limit} of kernel.sem"
+        hint = "as root raise the third number of kernel.sem, or split the call"
     elif code == errno.EFBIG:
         message = _out_of_set(set_id, ops)
     elif code == errno.ERANGE:
@@ -89,20 +105,24 @@ def op_error(
 
 
 def _shown(ops: Sequence[SemOp]) -> str:
-    return repr(ops[0]) if len(ops) == 1 else f"the vector {list(ops)}"
+    return repr(ops[0]) if len(ops) == 1 else f"the operations {list(ops)}"
 
 
 def _out_of_set(set_id: int, ops: Sequence[SemOp]) -> str:
-    found = SETS.find(set_id)  # which takes no right to read
+    """Return which operation names a semaphore that the set does not have."""
+    found = SETS.find(set_id)  # needs no read permission
     count = 0 if found is None else found.nsems
     for place, op in enumerate(ops):
         if found is not None and op.index >= count:
             return f"operation {place}, {op!r}: the set has semaphores 0 to {count - 1}"
-    return "an operation names a semaphore beyond the set"
+    return "an operation names a semaphore that the set does not have"
 
 
 def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
-    """Which operation left a range: the value's, or else the process's undo count's."""
+    """Return a message and a hint: which operation exceeds the value's range, or the undo count's.
+
+    semop(2) returns ERANGE for both.
+    """
     limits = semaphore_limits()
     try:
         values = native.sem_getall(set_id)

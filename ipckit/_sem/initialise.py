@@ -1,4 +1,4 @@
-"""How a semaphore set gets its values: once, by whoever comes first."""
+"""How a semaphore set gets its initial values, so that no process sees a set without them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from ipckit.errors import InvalidArgument, WouldBlock, from_errno
 if TYPE_CHECKING:
     from ipckit._core.deadline import Deadline
 
-# Longer than a maker that lives needs from semget to semop: seconds.
-MAKER_GRACE: Final = 1.0
+# Seconds. A live creator needs less time between its semget and its semop.
+CREATOR_GRACE: Final = 1.0
 
 
 def checked_values(values: Sequence[int]) -> list[int]:
-    """The values of semaphores, or TypeError or InvalidArgument for what can't be theirs."""
+    """Return the initial values of a set as a list.
+
+    Raises:
+        TypeError: `values` is not a sequence of ints.
+        InvalidArgument: a value is out of range, or there are no values.
+    """
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         message = f"values is a sequence of ints, not {type(values).__name__}"
         raise TypeError(message)
@@ -38,12 +43,16 @@ def checked_values(values: Sequence[int]) -> list[int]:
 
 
 def initialise(set_id: int, values: list[int]) -> None:
-    """Give a fresh set its values by one semop; for the process that made it, and no other.
+    """Set the values of a new set by one semop. Only the process that created the set may do so.
 
-    A second process could not tell a fresh set from one whose semaphores are all taken: both are
-    zeros. Fresh semaphores are 0 on Linux: where one is not, a program of another kind has
-    given them values. The semop also sets sem_otime, which tells others. Zeros alone, which add
-    nothing, anybody may give.
+    Another process could not distinguish a new set from one whose semaphores are all taken: both
+    are zeros. Linux creates semaphores with the value 0. The call therefore does nothing if a
+    value is not 0: another program has initialised the set. The semop also sets sem_otime, which
+    shows other processes that the set is ready. Zeros add nothing, so any process may set them.
+
+    Args:
+        set_id: the set's identifier.
+        values: as `checked_values` returns them, one for each semaphore.
     """
     target = SETS.named(set_id, None)
     tested = range(len(values)) if any(values) else range(1)
@@ -59,7 +68,7 @@ def initialise(set_id: int, values: list[int]) -> None:
             if not isinstance(error, WouldBlock):
                 raise error from None
         return
-    # More than a vector can do: the older protocol, SETALL and then a semop for sem_otime.
+    # Too many for one semop. The older protocol is SETALL, then a semop that sets sem_otime.
     vector = [SemOp(0, 1), SemOp(0, -1)]
     if values[0] == limits.semvmx:
         vector.reverse()
@@ -71,26 +80,34 @@ def initialise(set_id: int, values: list[int]) -> None:
 
 
 def is_initialised(set_id: int) -> bool:
-    """Whether anybody has given the set its values: by a semop, or by SETVAL or SETALL."""
+    """Return whether a process has set the values, by semop, SETVAL or SETALL.
+
+    Raises:
+        Removed: the set was removed.
+    """
     found = SETS.find(set_id)
     if found is None:
         raise from_errno(errno.EIDRM, op="semctl", target=SETS.named(set_id, None))
     if found.otime:
         return True
     try:
-        # SETVAL and SETALL leave their pid, but not in sem_otime; and no pid where that is of
-        # another PID namespace.
+        # SETVAL and SETALL don't set sem_otime, but the semaphore's pid. That is 0 if the process
+        # is in another PID namespace.
         return any(native.sem_getall(set_id)) or any(
             native.sem_get(set_id, i, native.GETPID) for i in range(found.nsems)
         )
     except PermissionError:
-        return True  # without the right to read, nothing more can be known
+        return True  # without read permission there is no way to tell
     except OSError as exc:
         raise SETS.error(exc, set_id, SETS.named(set_id, None)) from None
 
 
 def await_initialised(set_id: int, deadline: Deadline) -> None:
-    """Wait until somebody has given the set its values, or the deadline has passed."""
+    """Wait until a process has set the values, or until the deadline.
+
+    Raises:
+        Removed: the set was removed.
+    """
     for _ in deadline.looks():
         if is_initialised(set_id):
             return

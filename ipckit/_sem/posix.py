@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import posix_ipc
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
-from ipckit._core.bindings import BINDING_ERRORS, from_binding
+from ipckit._core.bindings import BINDING_ERRORS, errno_of
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.descriptors import Descriptor, descriptor_error
@@ -22,7 +23,6 @@ from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
 from ipckit._core.trust import Trust
 from ipckit.errors import (
-    AlreadyExists,
     Corrupt,
     InvalidArgument,
     IpcError,
@@ -34,26 +34,30 @@ from ipckit.keys import Name
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_VALUE_MAX: Final = 2**31 - 1
-_NAME_MAX: Final = 251  # the C library puts "sem." before it
-_PROT_READ_WRITE: Final = 3
-_MAP_SHARED: Final = 1
 _INSTEAD: Final = "System V semaphores need none"
 
 
+@final
 @public("ipckit.sem")
 class PosixSemaphore(native.PosixSemaphoreBase, Handle):
-    """A POSIX named semaphore: a number that processes take from and give to.
+    """A POSIX named semaphore.
 
-    Make one with `create`, `open` or `open_or_create`. It has no owner in the kernel and no undo:
-    what a process has taken when it is killed stays taken. Where that matters take a
-    `SysVSemaphoreSet`.
+    It has no owner in the kernel and no undo: if a process is killed, what it acquired stays
+    acquired. Use a `SysVSemaphoreSet` if that matters.
 
-    As other semaphores in Python, ``with sem:`` takes 1 and gives it back; it is `lifetime` that
-    closes the handle at the end, and unlinks the semaphore if the handle owns it.
+    ``with sem:`` acquires and releases 1, like other semaphores in Python. `lifetime` closes the
+    handle at the end of a block, and unlinks the semaphore if the handle owns it.
 
-    Deadlines are on the monotonic clock where the C library can (glibc 2.30 and later, see
-    `monotonic`); elsewhere setting the time of day moves them.
+    Timeouts use the monotonic clock if the C library can (glibc 2.30 and later). If `monotonic` is
+    false, setting the system time moves the deadlines.
+
+    >>> from ipckit import PosixSemaphore
+    >>> with PosixSemaphore.create(value=1).lifetime() as gate:
+    ...     with gate:
+    ...         print(gate.value)
+    ...     print(gate.value)
+    0
+    1
 
     See sem_overview(7).
     """
@@ -77,23 +81,26 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         self._attach(mapping)
         Handle.__init__(self, owner=owner)
 
-    # -- making and finding ------------------------------------------------------------------------
+    # -- creating and finding ----------------------------------------------------------------------
 
     @classmethod
     def create(cls, name: str | None = None, value: int = 1, *, mode: int = 0o600) -> Self:
-        """Make a new semaphore, which the handle owns.
+        """Create a semaphore, which the handle owns.
 
         Args:
-            name: the name to find it by, such as ``"/gate"``, up to 251 bytes; None picks a free
-                one.
-            value: what it begins with, 0 to 2147483647.
-            mode: permission bits, 0 to 0o777; the umask has no say.
+            name: the name that finds it, such as ``"/gate"``, at most 251 bytes; by default a
+                random one that is free.
+            value: the initial value, 0 to 2147483647.
+            mode: permission bits, 0 to 0o777. The umask does not apply.
+
+        Returns:
+            The handle of the new semaphore.
 
         Raises:
-            AlreadyExists: there is a semaphore of that name.
-            NotFound: another process has unlinked it already, or the system has no /dev/shm.
-            AccessDenied: /dev/shm does not let this process write.
-            LimitReached: /dev/shm has no room, or RLIMIT_NOFILE is used up.
+            AlreadyExists: a semaphore has that name.
+            NotFound: another process unlinked it already, or the system has no /dev/shm.
+            AccessDenied: the process has no write permission for /dev/shm.
+            LimitReached: /dev/shm is full, or the process has reached RLIMIT_NOFILE.
             InvalidArgument: `name`, `value` or `mode` is out of range.
 
         See sem_open(3).
@@ -101,44 +108,47 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         checked_mode(mode)
         value = _checked_value(value)
         wanted = Name.random() if name is None else _checked_name(name)
-        made = cls._made(wanted, value, mode)
-        if made is None:
+        created = cls._create(wanted, value, mode)
+        if created is None:
             message = "another process has unlinked it already"
             raise NotFound(message, errno=errno.ENOENT, op="sem_open", target=_describe(wanted))
-        return made
+        return created
 
     @classmethod
-    def _made(cls, wanted: Name, value: int, mode: int) -> Self | None:
-        """A new semaphore; None where another process has unlinked it already."""
+    def _create(cls, wanted: Name, value: int, mode: int) -> Self | None:
+        """Create a semaphore; None if another process has unlinked it already."""
         try:
             native.sem_create(str(wanted), 0o600, value)
         except OSError as exc:
-            raise _create_error(exc, wanted) from None
+            raise _create_error(exc.errno or errno.EIO, wanted) from None
         try:
             with suppress(FileNotFoundError):
-                # The umask may have taken what opening it takes. The sticky directory lets nobody
-                # else put a link in its place.
+                # The umask may have removed permissions that opening needs. No other user can put
+                # a link in its place, because the directory is sticky.
                 os.chmod(_path(wanted), 0o600)  # noqa: PTH101 - a name, as the other calls take
             return cls._mapped(wanted, owner=True, mode=mode)
         except NotFound:
-            return None  # unlinked meanwhile, so there is nothing to remove
+            return None  # another process unlinked it, so there is nothing to remove
         except BaseException:
-            with suppress(*BINDING_ERRORS):  # unlinked meanwhile
+            with suppress(*BINDING_ERRORS):  # another process may have unlinked it
                 posix_ipc.unlink_semaphore(str(wanted))
             raise
 
     @classmethod
     def open(cls, name: str) -> Self:
-        """Find a semaphore by its name; never makes one, never owns it.
+        """Open an existing semaphore by its name. The handle does not own it.
 
         Args:
             name: the semaphore's name.
 
+        Returns:
+            The handle of the semaphore.
+
         Raises:
-            NotFound: there is no semaphore of that name.
-            AccessDenied: the mode does not allow both reading and writing.
-            Corrupt: what has that name in /dev/shm is no semaphore.
-            InvalidArgument: `name` can't be one.
+            NotFound: no semaphore has that name.
+            AccessDenied: the caller lacks read or write permission.
+            Corrupt: the file of that name in /dev/shm is not a semaphore.
+            InvalidArgument: `name` is not a valid name.
 
         See sem_open(3).
         """
@@ -154,26 +164,29 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Self:
-        """Find a semaphore, or make it; the handle owns it only if it made it.
+        """Open the semaphore that has a name, or create it. The handle owns one that it created.
 
         Args:
             name: the semaphore's name.
-            value: what one that is made begins with.
-            mode: permission bits of one that is made, and the widest of one that is found.
-            timeout: seconds to keep trying while others make and unlink it meanwhile.
-            owner_uid: a user whose semaphore is accepted beside this user's and root's.
+            value: the initial value of a new semaphore, 0 to 2147483647.
+            mode: permission bits of a new semaphore, and the most that an existing one may allow.
+            timeout: seconds to retry while other processes create and unlink it.
+            owner_uid: a user id whose semaphore is accepted, besides this user's and root's.
+
+        Returns:
+            The handle of the semaphore.
 
         Raises:
-            AccessDenied: the semaphore that is there belongs to another user, or lets other users
-                do more than `mode`; also as `create` and `open`.
-            Timeout: others made and unlinked it until the deadline.
-            IpcError: as `create` and `open`.
+            AccessDenied: the existing semaphore belongs to another user, or allows other users more
+                than `mode`.
+            Timeout: other processes kept creating and unlinking it until the deadline.
+            IpcError: as for `create` and `open`.
         """
         deadline = Deadline(timeout)
         value = _checked_value(value)
         wanted, trust = _checked_name(name), Trust(owner_uid, checked_mode(mode))
         return find_or_make(
-            lambda: cls._made(wanted, value, mode),
+            lambda: cls._create(wanted, value, mode),
             lambda: cls._mapped(wanted, owner=False, trust=trust),
             deadline,
             op="sem_open",
@@ -188,21 +201,22 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         fd = found.number
         try:
             if trust is not None:
-                # Another user could cut the file while it is looked at.
+                # Another user could truncate the file during the checks below.
                 Trust(trust.owner_uid).check_file(fd, op="sem_open", target=_describe(name))
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size != native.SEM_T_SIZE:
                 message = (
-                    f"the file has {status.st_size:,} bytes and a semaphore "
-                    f"{native.SEM_T_SIZE}: it is none"
+                    f"the file is not a semaphore: it has {status.st_size:,} bytes instead of "
+                    f"{native.SEM_T_SIZE}"
                 )
                 raise Corrupt(message, errno=errno.EUCLEAN, op="sem_open", target=_describe(name))
             if mode is not None:
                 os.fchmod(fd, mode)
-            mapping = native.mmap(fd, 0, status.st_size, _PROT_READ_WRITE, _MAP_SHARED)
+            protection = mmap.PROT_READ | mmap.PROT_WRITE
+            mapping = native.mmap(fd, 0, status.st_size, protection, mmap.MAP_SHARED)
             self = construct(cls, mapping, name, status.st_ino, owner=owner)
             try:
-                _ = self.value  # Corrupt for 32 bytes that are no semaphore's
+                _ = self.value  # raises Corrupt if the file has the size but not the contents
                 if trust is not None:
                     trust.check_file(fd, op="sem_open", target=_describe(name))
             except BaseException:
@@ -221,14 +235,17 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
 
     @property
     def name(self) -> Name:
-        """The name that finds the semaphore."""
+        """The semaphore's name."""
         return self._name
 
     @contextmanager
     def lifetime(self) -> Generator[Self]:
-        """Close the handle at the end of a ``with`` block; unlink the semaphore too if it owns it.
+        """Close the handle at the end of a ``with`` block, and unlink the semaphore if it owns it.
 
-        What ``with`` itself does for other handles; here that takes and gives back.
+        For other handles ``with`` itself does this. For a semaphore it acquires and releases.
+
+        Raises:
+            ClosedHandle: the handle is closed already.
         """
         self._check_open("lifetime")
         try:
@@ -237,7 +254,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
             Handle.__exit__(self, None, None, None)
 
     def _explain_op(self, exc: OSError | ValueError, op: str, timeout: float | None) -> IpcError:
-        """Called by a native operation that failed."""
+        """Return the error for a failed operation. The native base calls this."""
         if not isinstance(exc, OSError):
             checked_timeout(timeout)
             return InvalidArgument(str(exc), errno=errno.EINVAL, op=op, target=self._target)
@@ -249,9 +266,9 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         elif exc.errno == errno.ETIMEDOUT:
             message = f"the semaphore was 0 for {timeout} s"
         elif exc.errno == errno.EOVERFLOW:
-            message = f"the semaphore has its highest value, {_VALUE_MAX}"
+            message = f"the semaphore has its highest value, {native.SEM_VALUE_MAX}"
         elif exc.errno == errno.EUCLEAN:
-            message = "the file has a semaphore's size, but holds none"
+            message = "the file has the size of a semaphore, but does not hold one"
         return from_errno(exc.errno or errno.EIO, op=op, target=self._target, message=message)
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -263,10 +280,9 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         try:
             posix_ipc.unlink_semaphore(str(self._name))
         except BINDING_ERRORS as exc:
-            error = from_binding(exc, op="sem_unlink", target=self._target)
-            if error.errno == errno.ENOENT:
-                error.strerror = "no such semaphore"
-            raise error from None
+            code = errno_of(exc)
+            message = "no such semaphore" if code == errno.ENOENT else ""
+            raise from_errno(code, op="sem_unlink", target=self._target, message=message) from None
 
     def _still_ours(self) -> bool:
         try:
@@ -291,8 +307,8 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
 
 def _checked_value(value: int) -> int:
     value = int_argument("value", value)
-    if not 0 <= value <= _VALUE_MAX:
-        message = f"value is {value}; it takes 0 to {_VALUE_MAX}"
+    if not 0 <= value <= native.SEM_VALUE_MAX:
+        message = f"value is {value}; it takes 0 to {native.SEM_VALUE_MAX}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return value
 
@@ -308,43 +324,47 @@ def _path(name: Name) -> str:
 def _checked_name(name: str) -> Name:
     wanted = Name(name)
     length = len(os.fsencode(wanted)) - 1
-    if length > _NAME_MAX:
-        message = f"a semaphore's name is at most {_NAME_MAX} bytes, and this has {length}"
+    if length > native.SEM_NAME_MAX:
+        message = f"a semaphore's name has at most {native.SEM_NAME_MAX} bytes, not {length}"
         raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="sem_open")
     return wanted
 
 
 def _open_file(name: Name) -> Descriptor:
-    """The semaphore's file; the C library's sem_open would not look at its size."""
+    """Open the semaphore's file. It is not opened by sem_open, which does not check its size."""
     try:
         return Descriptor(open_file(_path(name), os.O_RDWR | os.O_NOFOLLOW))
     except OSError as exc:
-        code = exc.errno or errno.EIO
+        raise _open_error(exc.errno or errno.EIO, name) from None
+
+
+def _open_error(code: int, name: Name) -> IpcError:
+    """Return the error for a semaphore that can't be opened."""
     target = _describe(name)
     error = shm_error(code, op="sem_open", target=target, creating=False, instead=_INSTEAD)
     if error is not None:
-        raise error
-    message = LEASED if code == errno.EAGAIN else ""
-    error = descriptor_error(code, op="sem_open", target=target, message=message)
-    if code == errno.ENOENT:
-        error.strerror = "no such semaphore"
-        error.hint = f'make it with PosixSemaphore.create("{name}")'
+        return error
+    if code in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+        message = "the file of that name is not a semaphore"
+        return Corrupt(message, errno=code, op="sem_open", target=target)
+    message = hint = ""
+    if code == errno.EAGAIN:
+        message = LEASED
+    elif code == errno.ENOENT:
+        message, hint = "no such semaphore", f'create it with PosixSemaphore.create("{name}")'
     elif code == errno.EACCES:
-        error.hint = "a semaphore takes both the right to read and the right to write"
-    elif code in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-        message = "what has that name is no semaphore"
-        raise Corrupt(message, errno=code, op="sem_open", target=_describe(name))
-    raise error
+        hint = "a semaphore needs both read and write permission"
+    return descriptor_error(code, op="sem_open", target=target, message=message, hint=hint)
 
 
-def _create_error(exc: OSError, name: Name) -> IpcError:
+def _create_error(code: int, name: Name) -> IpcError:
+    """Return the error for a semaphore that can't be created."""
     target = _describe(name)
-    code = exc.errno or errno.EIO
-    place = shm_error(code, op="sem_open", target=target, creating=True, instead=_INSTEAD)
-    if place is not None:
-        return place
-    error = from_errno(code, op="sem_open", target=target)
-    if isinstance(error, AlreadyExists):
-        error.strerror = "the semaphore exists already"
-        error.hint = f'find it with PosixSemaphore.open("{name}"), or use open_or_create'
-    return error
+    error = shm_error(code, op="sem_open", target=target, creating=True, instead=_INSTEAD)
+    if error is not None:
+        return error
+    message = hint = ""
+    if code == errno.EEXIST:
+        message = "the semaphore exists already"
+        hint = f'find it with PosixSemaphore.open("{name}"), or use open_or_create'
+    return from_errno(code, op="sem_open", target=target, message=message, hint=hint)

@@ -1,9 +1,9 @@
-"""What the kernel knows of System V semaphore sets: semctl(2)'s structures."""
+"""The status and the limits of System V semaphore sets, as semctl(2) returns them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, final
 
 import ipckit._native as native
 from ipckit._core.public import public
@@ -11,21 +11,24 @@ from ipckit._core.sysv import Table
 
 
 @public("ipckit.sem")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVSemaphoreSetStat:
-    """Every field of semid_ds.
+    """The status of a semaphore set: every field of semid_ds.
 
     Attributes:
         id: the set's identifier.
-        key: its key; 0 for a private one.
-        uid: the owner's user; `gid` the owner's group.
-        cuid: the creator's user; `cgid` the creator's group.
-        mode: permission bits.
+        key: the set's key; 0 if it was created with IPC_PRIVATE.
+        uid: the user id of the owner.
+        gid: the group id of the owner.
+        cuid: the user id of the creator.
+        cgid: the group id of the creator.
+        mode: the permission bits.
         seq: the kernel's sequence number of the slot.
-        otime: when a semop last went through, in seconds since the epoch; 0 for never, which
-            also says that the set may not be initialised yet.
-        ctime: when it was made or last changed by semctl.
-        nsems: how many semaphores it has.
+        otime: the time of the last successful semop, in seconds since the epoch. 0 if there was
+            none; then the set may not be initialised yet.
+        ctime: the time of creation, or of the last change by semctl.
+        nsems: the number of semaphores.
     """
 
     id: int
@@ -46,17 +49,18 @@ class SysVSemaphoreSetStat:
 
 
 @public("ipckit.sem")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVSemaphoreLimits:
     """The kernel's limits on System V semaphores (IPC_INFO).
 
     Attributes:
-        semmsl: the most semaphores of one set.
-        semmns: the most semaphores of all sets together.
-        semopm: the most operations of one vector.
-        semmni: the most sets.
-        semvmx: the highest value.
-        semaem: the most that a process's undo count of a semaphore can be, either way.
+        semmsl: the maximum number of semaphores in a set.
+        semmns: the maximum number of semaphores in all sets together.
+        semopm: the maximum number of operations in one call.
+        semmni: the maximum number of sets.
+        semvmx: the maximum value of a semaphore.
+        semaem: the maximum of a process's undo count for a semaphore, in either direction.
     """
 
     semmsl: int
@@ -68,13 +72,14 @@ class SysVSemaphoreLimits:
 
 
 @public("ipckit.sem")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVSemaphoreUsage:
-    """What exists in the namespace now (SEM_INFO).
+    """The number of System V semaphores that exist in the IPC namespace (SEM_INFO).
 
     Attributes:
-        sets: how many sets exist.
-        semaphores: how many semaphores they have together.
+        sets: the number of sets.
+        semaphores: the number of semaphores in all sets.
     """
 
     sets: int
@@ -94,19 +99,43 @@ SETS: Final = Table(
 
 @public("ipckit.sem")
 def list_sets() -> list[SysVSemaphoreSetStat]:
-    """All sets of the IPC namespace, also those that the caller may not read (SEM_STAT_ANY)."""
+    """List the sets of the IPC namespace, including those that the caller may not read.
+
+    Returns:
+        The status of each set (SEM_STAT_ANY).
+
+    >>> from ipckit import SysVSemaphoreSet
+    >>> with SysVSemaphoreSet.create(values=[1, 0]) as created:
+    ...     [found.nsems for found in list_sets() if found.id == created.id]
+    [2]
+
+    See semctl(2).
+    """
     return SETS.all()
 
 
 @public("ipckit.sem")
 def semaphore_limits() -> SysVSemaphoreLimits:
-    """The kernel's limits on System V semaphores; see semctl(2), IPC_INFO."""
+    """Return the kernel's limits on System V semaphores.
+
+    >>> semaphore_limits().semvmx
+    32767
+
+    See semctl(2), IPC_INFO, and proc(5), kernel.sem.
+    """
     _, _, semmni, semmns, _, semmsl, semopm, _, _, semvmx, semaem = native.sem_info(native.IPC_INFO)
     return SysVSemaphoreLimits(semmsl, semmns, semopm, semmni, semvmx, semaem)
 
 
 @public("ipckit.sem")
 def semaphore_usage() -> SysVSemaphoreUsage:
-    """What exists now; see semctl(2), SEM_INFO."""
+    """Return the number of System V sets and semaphores that exist now.
+
+    >>> usage = semaphore_usage()
+    >>> usage.semaphores >= usage.sets
+    True
+
+    See semctl(2), SEM_INFO.
+    """
     fields = native.sem_info(native.SEM_INFO)
     return SysVSemaphoreUsage(sets=fields[8], semaphores=fields[10])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, final
 
 import ipckit._native as native
 from ipckit._core.construct import construct
@@ -15,9 +15,9 @@ from ipckit._core.public import public
 from ipckit._core.sysv import SysVObject
 from ipckit._core.trust import Trust
 from ipckit._native import Semaphore, SemOp
-from ipckit._sem.errors import get_set, op_error
+from ipckit._sem.errors import get_error, op_error
 from ipckit._sem.initialise import (
-    MAKER_GRACE,
+    CREATOR_GRACE,
     await_initialised,
     checked_values,
     initialise,
@@ -39,16 +39,25 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+@final
 @public("ipckit.sem")
-class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
-    """A set of System V semaphores, operated on together, all or nothing.
+class SysVSemaphoreSet(native.SemaphoreSetBase, SysVObject):
+    """A set of System V semaphores.
 
-    Make one with `create`, `open`, `open_or_create` or `from_id`. ``s[i]`` is one semaphore,
-    with `acquire`, `release`, `wait_zero` and ``with s[i]:``; ``s.op([…])`` is several
-    operations at once, of which all are done or none.
+    ``s[i]`` is one semaphore of the set, with `acquire`, `release`, `wait_zero` and
+    ``with s[i]:``. `op` performs several operations at once: all of them, or none.
 
-    A set is initialised by one semop, which adds the values to zeros and sets sem_otime: others
-    never see a half of it. If its maker dies before, who comes next makes it anew.
+    One semop sets the initial values and sem_otime, so other processes see all values or none. If
+    the creator dies before that, `open_or_create` removes the set and creates it again.
+
+    >>> from ipckit import SemOp, SysVSemaphoreSet
+    >>> with SysVSemaphoreSet.create(values=[1, 0]) as s:
+    ...     with s[0]:  # released by the kernel if this process is killed
+    ...         print(s.values)
+    ...     s.op([SemOp(0, -1), SemOp(1, +1)], timeout=1)
+    ...     print(s.values)
+    [0, 0]
+    [0, 1]
 
     See semget(2), semop(2) and semctl(2).
     """
@@ -71,35 +80,40 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
         self._id = set_id
         self._count = count
 
-    # -- making and finding ------------------------------------------------------------------------
+    # -- creating and finding ----------------------------------------------------------------------
 
     @classmethod
     def create(
         cls, key: int | None = None, values: Sequence[int] = (1,), *, mode: int = 0o600
     ) -> Self:
-        """Make a new set, which the handle owns.
+        """Create a set, which the handle owns.
 
         Args:
-            key: the key to find it by; None picks a free one.
-            values: what the semaphores begin with, 0 to 32767 each; as many as there shall be.
-            mode: permission bits, 0 to 0o777; write alters, read reads. The umask has no say.
+            key: the key that finds the set; by default a random one that is free.
+            values: the initial values, 0 to 32767 each, one for each semaphore.
+            mode: permission bits, 0 to 0o777: write to change values, read to read them. The umask
+                does not apply.
+
+        Returns:
+            The handle of the new set.
 
         Raises:
-            AlreadyExists: there is a set of that key.
-            Removed: another process has removed it already.
-            LimitReached: more semaphores than a set can have, or all that the system allows exist.
-            InvalidArgument: `key`, a value or `mode` is out of range, or there are no values.
+            AlreadyExists: a set has that key.
+            Removed: another process removed the set before it was initialised.
+            LimitReached: `values` has more semaphores than a set can have, or the system has
+                reached its limit of sets or semaphores.
+            InvalidArgument: `key`, a value or `mode` is out of range, or `values` is empty.
 
         See semget(2).
         """
         wanted_values = checked_values(values)
         checked_mode(mode)
-        # Its maker has to be able to initialise it, whatever the mode will be.
+        # The creator needs both permissions to initialise the set. `mode` is applied afterwards.
         flags = native.IPC_CREAT | native.IPC_EXCL | mode | 0o600
         while True:
             wanted = Key.random() if key is None else Key(key)
             try:
-                set_id = get_set(wanted, len(wanted_values), flags)
+                set_id = _semget(wanted, len(wanted_values), flags)
             except AlreadyExists:
                 if key is not None:
                     raise
@@ -112,7 +126,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
             if mode & 0o600 != 0o600:  # noqa: PLR2004 - read and write of the owner
                 self.chmod(mode)
         except BaseException:
-            with suppress(OSError):  # another process has removed it
+            with suppress(OSError):  # another process may have removed it
                 native.sem_get(set_id, 0, native.IPC_RMID)
             if self is not None:
                 self.close()
@@ -121,28 +135,31 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
 
     @classmethod
     def open(cls, key: int, *, timeout: float | None = 1.0) -> Self:
-        """Find a set by its key; never makes one, never owns it.
+        """Open an existing set by its key. The handle does not own it.
 
         Args:
             key: the set's key.
-            timeout: seconds to wait for a maker that has not initialised it. After that the set
-                is taken as it is: Linux makes semaphores 0, and not every program initialises.
+            timeout: seconds to wait until the set is initialised. Then `open` takes the set as it
+                is, because Linux creates semaphores with the value 0 and some programs want that.
+
+        Returns:
+            The handle of the set.
 
         Raises:
-            NotFound: there is no set of that key.
-            AccessDenied: the caller may neither read nor alter it.
-            InvalidArgument: `key` is out of range.
+            NotFound: no set has that key.
+            AccessDenied: the caller has neither read nor write permission.
+            InvalidArgument: `key` or `timeout` is out of range.
 
         See semget(2).
         """
         wanted, deadline = Key(key), Deadline(timeout)
         while True:
-            set_id = get_set(wanted, 0, 0)
+            set_id = _semget(wanted, 0, 0)
             try:
                 count = SETS.present(set_id, wanted).nsems
                 await_initialised(set_id, deadline)
             except Removed:
-                continue  # between two calls; the key leads to another one, or to none
+                continue  # removed between the calls; another set may have the key now
             return construct(cls, set_id, count, wanted, owner=False)
 
     @classmethod
@@ -155,36 +172,40 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Self:
-        """Find a set, or make it; the handle owns it only if it made it.
+        """Open the set that has a key, or create it. The handle owns a set that it created.
 
-        A set that its maker has not initialised within a second, because it died, is removed and
-        made anew: initialising it here could meet a maker that was only slow.
+        If a set is not initialised within a second, its creator is assumed dead, and the set is
+        removed and created again. It is not initialised here, because the creator may only be slow
+        and would then add its values a second time.
 
         Args:
             key: the set's key.
-            values: what the semaphores of a set that is made begin with; one that is found must
-                have as many.
-            mode: permission bits of a set that is made, and the widest of one that is found.
-            timeout: seconds to keep trying while others make and remove it meanwhile, or have
-                not initialised it.
-            owner_uid: a user whose set is accepted beside this user's and root's.
+            values: the initial values of a new set. An existing set must have as many semaphores.
+            mode: permission bits of a new set, and the most that an existing set may allow.
+            timeout: seconds to retry while other processes create and remove the set, or while it
+                is not initialised.
+            owner_uid: a user id whose set is accepted, besides this user's and root's.
+
+        Returns:
+            The handle of the set.
 
         Raises:
-            InvalidArgument: the set that is there has another number of semaphores.
-            AccessDenied: the set that is there belongs to another user or was made by one, or lets
-                other users do more than `mode`. Also where its maker died, and was another user.
-            Timeout: others made and removed it, or did not initialise it, until the deadline.
-            IpcError: as `create` and `open`.
+            InvalidArgument: the existing set has another number of semaphores.
+            AccessDenied: the existing set belongs to another user, was created by one, or allows
+                other users more than `mode`; or its creator died and was another user.
+            Timeout: until the deadline, other processes kept creating and removing the set, or did
+                not initialise it.
+            IpcError: as for `create` and `open`.
         """
         wanted_values = checked_values(values)
         deadline = Deadline(timeout)
-        # With less time than a maker that lives may need, no maker is taken for dead.
-        patient = deadline.remaining is None or float(timeout or 0) >= MAKER_GRACE
+        # A live creator may need that long, so with less time no creator is assumed dead.
+        patient = deadline.remaining is None or float(timeout or 0) >= CREATOR_GRACE
         wanted, trust = Key(key), Trust(owner_uid, checked_mode(mode))
         return find_or_make(
             lambda: cls.create(key, wanted_values, mode=mode),
             lambda: cls._found(
-                wanted, wanted_values, trust, MAKER_GRACE if patient else deadline.remaining
+                wanted, wanted_values, trust, CREATOR_GRACE if patient else deadline.remaining
             ),
             deadline,
             op="semget",
@@ -194,21 +215,25 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
 
     @classmethod
     def _found(cls, key: Key, values: list[int], trust: Trust, grace: float | None) -> Self:
-        """An existing set; Removed where its maker died before it was initialised."""
-        set_id = get_set(key, 0, 0)
+        """Open an existing set, for `open_or_create`.
+
+        Raises:
+            Removed: the creator died before it initialised the set, which is removed now.
+        """
+        set_id = _semget(key, 0, 0)
         found = SETS.present(set_id, key)
         trust.check_sysv(found, op="semget", target=SETS.named(set_id, key))
         self = construct(cls, set_id, found.nsems, key, owner=False)
         try:
             if len(self) != len(values):
-                message = f"the set has {len(self)} semaphores, and {len(values)} are wanted"
+                message = f"the set has {len(self)} semaphores, not {len(values)}"
                 raise InvalidArgument(message, errno=errno.EINVAL, target=self._target)  # noqa: TRY301
             if not any(values):
                 initialise(self._id, values)
             await_initialised(self._id, Deadline(grace))
             if not is_initialised(self._id):
-                if grace != MAKER_GRACE:
-                    message = "its maker has not initialised it"
+                if grace != CREATOR_GRACE:
+                    message = "its creator has not initialised it"
                     raise Timeout(message, errno=errno.ETIMEDOUT, op="semget", target=self._target)  # noqa: TRY301
                 self.unlink(missing_ok=True)
                 raise from_errno(errno.EIDRM, op="semctl", target=self._target)  # noqa: TRY301
@@ -219,13 +244,16 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
 
     @classmethod
     def from_id(cls, id: int) -> Self:
-        """Use a set whose identifier came from elsewhere; never owns it.
+        """Open an existing set by its identifier. The handle does not own it.
 
         Args:
-            id: what semget gave, in this process or another.
+            id: what semget returned, in this process or another; `id` of another handle.
+
+        Returns:
+            The handle of the set.
 
         Raises:
-            NotFound: there is no set of that id.
+            NotFound: no set has that identifier.
             InvalidArgument: `id` is negative or above 2**31 - 1.
         """
         found, key = SETS.given(id)
@@ -234,25 +262,33 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
     # -- operations --------------------------------------------------------------------------------
 
     def op(self, ops: Iterable[SemOp], timeout: float | None = None) -> None:
-        """Do several operations at once: all of them, or none.
+        """Perform several operations at once: all of them, or none.
 
-        They are tried in order. If one can't be done, none is, and the call waits until all can
-        be; so taking several semaphores by one vector never holds one while it waits for another.
+        The kernel tries them in order. If one is not possible, it does none of them and waits until
+        all are possible. So a process that acquires several semaphores by one call never holds one
+        while it waits for another.
 
         Args:
-            ops: `SemOp`s, 1 to 500 (kernel.sem).
+            ops: the operations, 1 to 500 (kernel.sem).
             timeout: seconds to wait; 0 does not wait, None waits for ever.
 
         Raises:
-            WouldBlock: it can't be done at once, and `timeout` is 0 or an operation has `nowait`.
-            Timeout: it could not be done until the deadline.
-            LimitReached: too many operations, or one would leave a value's or an undo count's
-                range; the message says which.
-            InvalidArgument: no operations, or one names a semaphore that the set has not got.
-            Removed: the set was removed, before or meanwhile.
-            AccessDenied: no right to alter it (or to read, for waits for zero alone); or this is a
-                forked child, and an operation releases with undo what only its parent took.
+            WouldBlock: the call would wait, and `timeout` is 0 or an operation has `nowait`.
+            Timeout: the operations were not possible until the deadline.
+            LimitReached: there are too many operations, or one would exceed the range of a value
+                or of an undo count. The message says which.
+            InvalidArgument: there are no operations, one names a semaphore that the set does not
+                have, or `timeout` is negative.
+            Removed: the set was removed, during the call or before it.
+            AccessDenied: the caller has no write permission (if all operations wait for zero: no
+                read permission); or this is a forked child, and an operation would release with
+                undo what only its parent acquired.
             ClosedHandle: the handle is closed.
+
+        >>> with SysVSemaphoreSet.create(values=[1, 1]) as s:
+        ...     s.op([SemOp(0, -1, undo=True), SemOp(1, -1, undo=True)])  # both, or neither
+        ...     s.values
+        [0, 0]
 
         See semop(2).
         """
@@ -260,30 +296,45 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
         try:
             native.sem_ops(self._id, vector, timeout)
         except (native.CallFailed, native.BadArgument) as exc:
-            raise self._meaning(exc, vector, timeout) from None
+            raise self._op_error(exc, vector, timeout) from None
 
     def _explain_op(
         self, exc: OSError | ValueError, index: int, delta: int, timeout: float | None
     ) -> IpcError:
-        """Called by a semaphore whose operation failed."""
-        return self._meaning(exc, [SemOp(index, delta)], timeout)
+        """Return the error for a failed operation. `native.Semaphore` calls this."""
+        return self._op_error(exc, [SemOp(index, delta)], timeout)
 
-    def _meaning(
-        self, exc: OSError | ValueError, ops: Sequence[SemOp], timeout: float | None
+    def _op_error(
+        self,
+        exc: OSError | ValueError,
+        ops: Sequence[SemOp],
+        timeout: float | None,
+        *,
+        blocked: str = "",
+        expired: str = "",
     ) -> IpcError:
-        """What a failed operation means."""
-        return op_error(self._ident, self._target, exc, ops, timeout, closed=self._closed)
+        """Return the error for a failed semop; see `op_error` for the arguments."""
+        return op_error(
+            self._ident,
+            self._target,
+            exc,
+            ops,
+            timeout,
+            closed=self._closed,
+            blocked=blocked,
+            expired=expired,
+        )
 
     def __iter__(self) -> Iterator[Semaphore]:
-        """Each semaphore, in order."""
+        """Iterate over the semaphores, in order."""
         return (self[index] for index in range(len(self)))
 
     @property
     def values(self) -> list[int]:
-        """All values at one moment (GETALL); set them all at once (SETALL).
+        """The values of all semaphores at one moment (GETALL); assignable (SETALL).
 
-        Setting clears everybody's undo counts for the set. It raises InvalidArgument where the
-        values are not as many as the semaphores, or not 0 to 32767.
+        An assignment clears every process's undo counts for the set. It raises InvalidArgument if
+        the number of values is not the number of semaphores, or if a value is not 0 to 32767.
         """
         self._check_open("semctl")
         try:
@@ -334,12 +385,16 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
     # -- facts and changes -------------------------------------------------------------------------
 
     def stat(self) -> SysVSemaphoreSetStat:
-        """What the kernel knows of the set: every field of semid_ds.
+        """Return the status of the set: every field of semid_ds.
 
         Raises:
             Removed: the set was removed.
-            AccessDenied: the caller may not read it.
+            AccessDenied: the caller has no read permission.
             ClosedHandle: the handle is closed.
+
+        >>> with SysVSemaphoreSet.create(values=[1, 1, 1], mode=0o640) as s:
+        ...     s.stat().nsems, oct(s.stat().mode)
+        (3, '0o640')
 
         See semctl(2), IPC_STAT.
         """
@@ -364,7 +419,7 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
         Handle.__exit__(self, exc_type, exc, traceback)
 
     def _release(self) -> None:
-        # No kernel object belongs to the handle; an id that never was makes each call fail.
+        # The handle owns no kernel resource. The id -1 makes each later call fail.
         self._id = -1
 
     def _rmid(self) -> None:
@@ -379,3 +434,10 @@ class SysVSemaphoreSet(native.SemaphoreRow, SysVObject):
     @classmethod
     def _reopen(cls, *args: Any) -> Self:
         return cls.from_id(*args)
+
+
+def _semget(key: Key, count: int, flags: int) -> int:
+    try:
+        return native.semget(int(key), count, flags)
+    except OSError as exc:
+        raise get_error(exc.errno or errno.EIO, key, count) from None

@@ -1,8 +1,9 @@
-/* The arguments of a semaphore's calls. */
+/* The arguments of a semaphore's methods. */
 #include "semaphores/semop.h"
 
 #include <limits.h>
 
+/* Stores one keyword argument in `call`. Returns 0, or -1 with TypeError or ValueError. */
 static int
 keyword_arg(const char *function, PyObject *name, PyObject *value, semaphore_args *call)
 {

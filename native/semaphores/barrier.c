@@ -1,22 +1,31 @@
-/* Waiting at a barrier, in one native call: a signal handler's exception never comes between taking the barrier's
-   mutex and releasing it, nor while the process is counted as there. */
+/* Waiting at a barrier, in one native call. A signal handler's exception therefore can't come between acquiring the
+   barrier's mutex and releasing it, nor while the process counts as arrived. */
 #include "ring/clock.h"
 #include "semaphores/semop.h"
 
 #include <errno.h>
 
-/* The semaphores of a set; those of round 0 are followed by those of round 1. */
-enum { MUTEX, ROUND, THERE, TICKETS = 4, PARTIES = 6, BARRIER_COUNT };
+/* The semaphores of the set. Two rounds alternate: while processes still leave one round, others arrive in the next.
+   ARRIVED and TICKETS are followed by the same semaphore of round 1. */
+enum {
+    MUTEX,
+    ROUND,       /* the current round, 0 or 1 */
+    ARRIVED,     /* the processes in a round, with undo */
+    TICKETS = 4, /* a process takes one ticket to leave a round */
+    PARTIES = 6, /* the number of processes that wait for each other */
+    BARRIER_COUNT
+};
 
-/* What a process that comes finds, while it holds the mutex. */
+/* A snapshot of the semaphores, taken while this process holds the mutex. */
 typedef struct {
     int round;
-    int there;   /* in this round */
-    int leaving; /* in the other round, still on their way out */
-    int stale;   /* tickets of the other round that nobody will take */
+    int arrived; /* in the current round */
+    int leaving; /* processes of the other round that have not left yet */
+    int stale;   /* tickets of the other round, for processes that died before they left */
     int parties;
-} situation;
+} snapshot;
 
+/* Reads one value. Returns 0, or -1 with errno. */
 static int
 value_of(int id, int index, int *value)
 {
@@ -24,8 +33,9 @@ value_of(int id, int index, int *value)
     return *value < 0 ? -1 : 0;
 }
 
+/* Takes the snapshot. Returns 0, or -1 with errno: EUCLEAN if the set is not a barrier. */
 static int
-look(int id, situation *now)
+take_snapshot(int id, snapshot *now)
 {
     if (value_of(id, ROUND, &now->round) < 0) {
         return -1;
@@ -35,8 +45,8 @@ look(int id, situation *now)
         return -1;
     }
     int other = 1 - now->round;
-    if (value_of(id, THERE + now->round, &now->there) < 0
-        || value_of(id, THERE + other, &now->leaving) < 0
+    if (value_of(id, ARRIVED + now->round, &now->arrived) < 0
+        || value_of(id, ARRIVED + other, &now->leaving) < 0
         || value_of(id, TICKETS + other, &now->stale) < 0) {
         return -1;
     }
@@ -50,6 +60,7 @@ sem_op(int index, int delta, int flags)
         .sem_num = (unsigned short)index, .sem_op = (short)delta, .sem_flg = (short)flags};
 }
 
+/* Releases the mutex. Returns as ipckit_semop. */
 static int
 unlock(int id)
 {
@@ -57,6 +68,7 @@ unlock(int id)
     return ipckit_semop(id, &op, 1, 0);
 }
 
+/* Releases the mutex and keeps errno. Returns -1. */
 static int
 unlock_after_error(int id)
 {
@@ -66,28 +78,18 @@ unlock_after_error(int id)
     return -1;
 }
 
-/* What is left of a timeout; not 0 unless it was, which would mean not to wait. */
-static int64_t
-left_of(int64_t wait_ns, int64_t deadline)
-{
-    if (wait_ns == WAIT_FOREVER || wait_ns == 0) {
-        return wait_ns;
-    }
-    int64_t left = deadline - monotonic_ns();
-    return left > 0 ? left : 1;
-}
-
-/* The last to come gives tickets to the others, begins the other round, and takes away what processes that died on
-   their way out have left there; all at once, with the mutex. */
+/* Ends the round, for the last process to arrive, which holds the mutex. In one step it gives tickets to the other
+   processes, makes the other round the current one, removes that round's stale tickets and releases the mutex. Returns
+   1, or -1 with errno and the mutex released. */
 static int
-open_round(int id, const situation *now)
+end_round(int id, const snapshot *now)
 {
     struct sembuf ops[4];
     size_t count = 0;
     ops[count++] = sem_op(ROUND, 1 - 2 * now->round, 0);
     ops[count++] = sem_op(MUTEX, +1, SEM_UNDO);
-    if (now->there > 0) {
-        ops[count++] = sem_op(TICKETS + now->round, now->there, 0);
+    if (now->arrived > 0) {
+        ops[count++] = sem_op(TICKETS + now->round, now->arrived, 0);
     }
     if (now->stale > 0) {
         ops[count++] = sem_op(TICKETS + 1 - now->round, -now->stale, 0);
@@ -95,8 +97,9 @@ open_round(int id, const situation *now)
     return ipckit_semop(id, ops, count, 0) < 0 ? unlock_after_error(id) : 1;
 }
 
-/* Takes this process out of the count, or lets it out if all have come meanwhile: then true. With the mutex, if that
-   can be had before another signal handler raises; without it the process is gone as if it had died. */
+/* Removes this process from a round after its wait failed. Returns true if all processes had arrived before that: then
+   this process has taken its ticket. It holds the mutex, unless another signal handler raises while it waits for the
+   mutex; then it leaves the round as a process that dies does. Keeps the exception that is set. */
 static bool
 withdraw(int id, int round)
 {
@@ -104,13 +107,13 @@ withdraw(int id, int round)
     PyErr_Fetch(&type, &value, &traceback);
     struct sembuf lock = sem_op(MUTEX, -1, SEM_UNDO);
     bool locked = ipckit_semop(id, &lock, 1, WAIT_FOREVER) == 0;
-    struct sembuf out[] = {sem_op(TICKETS + round, -1, 0), sem_op(THERE + round, -1, SEM_UNDO)};
-    struct sembuf gone[] = {sem_op(TICKETS + round, 0, 0), sem_op(THERE + round, -1, SEM_UNDO)};
-    bool came;
-    do { /* one of the two can be done, unless the set was removed */
-        came = ipckit_semop(id, out, 2, 0) == 0;
-    } while (!came && ipckit_semop(id, gone, 2, 0) < 0 && errno == EAGAIN
-             && semctl(id, THERE + round, GETVAL) > 0);
+    struct sembuf leave[] = {sem_op(TICKETS + round, -1, 0), sem_op(ARRIVED + round, -1, SEM_UNDO)};
+    struct sembuf give_up[] = {sem_op(TICKETS + round, 0, 0), sem_op(ARRIVED + round, -1, SEM_UNDO)};
+    bool left;
+    do { /* one of the two is possible, unless the set was removed */
+        left = ipckit_semop(id, leave, 2, 0) == 0;
+    } while (!left && ipckit_semop(id, give_up, 2, 0) < 0 && errno == EAGAIN
+             && semctl(id, ARRIVED + round, GETVAL) > 0);
     if (locked) {
         unlock(id);
     }
@@ -118,57 +121,69 @@ withdraw(int id, int round)
         PyErr_Clear();
         PyErr_Restore(type, value, traceback);
     }
-    return came;
+    return left;
 }
 
-/* Comes, with the mutex, which is released; and waits for the others. */
+/* Arrives in the round, releases the mutex, which this process holds, and waits for a ticket. Returns 0,
+   SEMOP_INTERRUPTED, or -1 with errno; in all cases the process is not in the round any more. */
 static int
-come(int id, int round, int64_t wait_ns, int64_t deadline)
+arrive(int id, int round, int64_t wait_ns, int64_t deadline)
 {
-    struct sembuf in[] = {sem_op(THERE + round, +1, SEM_UNDO), sem_op(MUTEX, +1, SEM_UNDO)};
-    if (ipckit_semop(id, in, 2, 0) < 0) {
+    struct sembuf enter[] = {sem_op(ARRIVED + round, +1, SEM_UNDO), sem_op(MUTEX, +1, SEM_UNDO)};
+    if (ipckit_semop(id, enter, 2, 0) < 0) {
         return unlock_after_error(id);
     }
-    struct sembuf out[] = {sem_op(TICKETS + round, -1, 0), sem_op(THERE + round, -1, SEM_UNDO)};
-    int result = ipckit_semop(id, out, 2, left_of(wait_ns, deadline));
+    struct sembuf leave[] = {sem_op(TICKETS + round, -1, 0), sem_op(ARRIVED + round, -1, SEM_UNDO)};
+    int result = ipckit_semop(id, leave, 2, remaining_wait(wait_ns, deadline));
     if (result == 0) {
         return 0;
     }
     int error = errno;
-    bool came = withdraw(id, round);
+    bool left = withdraw(id, round);
     errno = error;
     bool raised = result == SEMOP_INTERRUPTED || PyErr_Occurred() != NULL;
-    if (came && !raised && (error == EAGAIN || error == ETIMEDOUT)) {
+    if (left && !raised && (error == EAGAIN || error == ETIMEDOUT)) {
         return 0;
     }
     return raised ? SEMOP_INTERRUPTED : -1;
 }
 
-/* 1 for the last to come, 0 for the others, -1 with errno, or SEMOP_INTERRUPTED. */
+/* Releases the mutex and waits until the last process of the other round has taken its ticket and left. Returns as
+   ipckit_semop. */
+static int
+await_leaving(int id, int round, int64_t wait_ns, int64_t deadline)
+{
+    struct sembuf empty = sem_op(ARRIVED + 1 - round, 0, 0);
+    if (unlock(id) < 0) {
+        return -1;
+    }
+    return ipckit_semop(id, &empty, 1, remaining_wait(wait_ns, deadline));
+}
+
+/* Waits at the barrier. Returns 1 for the last process to arrive, 0 for the others, SEMOP_INTERRUPTED, or -1 with
+   errno. */
 static int
 wait_at(int id, int64_t wait_ns)
 {
     int64_t deadline = wait_ns > 0 ? deadline_after(wait_ns) : 0;
     for (;;) {
         struct sembuf lock = sem_op(MUTEX, -1, SEM_UNDO);
-        situation now;
-        int result = ipckit_semop(id, &lock, 1, left_of(wait_ns, deadline));
+        snapshot now;
+        int result = ipckit_semop(id, &lock, 1, remaining_wait(wait_ns, deadline));
         if (result < 0) {
             return result;
         }
-        if (look(id, &now) < 0) {
+        if (take_snapshot(id, &now) < 0) {
             return unlock_after_error(id);
         }
-        bool last = now.there + 1 >= now.parties;
-        if (!last || now.leaving == 0) {
-            return last ? open_round(id, &now) : come(id, now.round, wait_ns, deadline);
+        bool last = now.arrived + 1 >= now.parties;
+        if (!last) {
+            return arrive(id, now.round, wait_ns, deadline);
         }
-        /* Of the round before a process is still on the way out, with a ticket of its own. */
-        struct sembuf empty = sem_op(THERE + 1 - now.round, 0, 0);
-        if (unlock(id) < 0) {
-            return -1;
+        if (now.leaving == 0) {
+            return end_round(id, &now);
         }
-        result = ipckit_semop(id, &empty, 1, left_of(wait_ns, deadline));
+        result = await_leaving(id, now.round, wait_ns, deadline);
         if (result < 0) {
             return result;
         }
@@ -176,10 +191,10 @@ wait_at(int id, int64_t wait_ns)
 }
 
 PyDoc_STRVAR(barrier_wait_doc,
-             "barrier_wait(row, timeout, /)\n--\n\n"
-             "Wait at the barrier in a semaphore set: whether this was the last to come. OSError:\n"
-             "EAGAIN with a timeout of 0, ETIMEDOUT at the deadline, EUCLEAN if it is no barrier,\n"
-             "else as semop(2) gives it.");
+             "barrier_wait(set, timeout, /)\n--\n\n"
+             "Wait at the barrier in a semaphore set. Returns whether this process was the last to\n"
+             "arrive. CallFailed: EAGAIN with a timeout of 0, ETIMEDOUT at the deadline, EUCLEAN if\n"
+             "the set is not a barrier, or what semop(2) sets.");
 
 static PyObject *
 native_barrier_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -189,12 +204,12 @@ native_barrier_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (ipckit_check_nargs("barrier_wait", nargs, 2) < 0 || ipckit_wait_arg(args[1], &wait_ns) < 0) {
         return NULL;
     }
-    if (!PyObject_TypeCheck(args[0], state->semaphore_row_type)
-        || ((row_object *)args[0])->count != BARRIER_COUNT) {
-        PyErr_SetString(PyExc_TypeError, "a barrier's semaphores are wanted");
+    if (!PyObject_TypeCheck(args[0], state->semaphore_set_type)
+        || ((set_object *)args[0])->count != BARRIER_COUNT) {
+        PyErr_SetString(PyExc_TypeError, "expected a barrier's semaphore set");
         return NULL;
     }
-    int result = wait_at(((row_object *)args[0])->id, wait_ns);
+    int result = wait_at(((set_object *)args[0])->id, wait_ns);
     if (result < 0) {
         return result == SEMOP_INTERRUPTED ? NULL : ipckit_call_failed();
     }
@@ -210,5 +225,12 @@ static PyMethodDef functions[] = {
 int
 ipckit_add_barrier(PyObject *module)
 {
+    if (PyModule_AddIntConstant(module, "BARRIER_MUTEX", MUTEX) < 0
+        || PyModule_AddIntConstant(module, "BARRIER_ROUND", ROUND) < 0
+        || PyModule_AddIntConstant(module, "BARRIER_ARRIVED", ARRIVED) < 0
+        || PyModule_AddIntConstant(module, "BARRIER_PARTIES", PARTIES) < 0
+        || PyModule_AddIntConstant(module, "BARRIER_COUNT", BARRIER_COUNT) < 0) {
+        return -1;
+    }
     return PyModule_AddFunctions(module, functions);
 }

@@ -1,18 +1,20 @@
-/* Holding a lock in a declared order: the lock is taken and noted, or released and struck out, in one native call,
-   so that a signal handler's exception never comes between the two. */
+/* OrderedBlock, a ``with`` block that holds a lock of a LockOrder. One native call acquires the lock and appends its
+   name to the thread's list of held locks; one native call releases it and removes the name. A signal handler's
+   exception therefore can't come between the two. */
 #include "native.h"
 
 typedef struct {
     PyObject_HEAD
     PyObject *lock;
-    PyObject *order;   /* its _account and _noted give the list of what this thread holds, or raise */
-    PyObject *held;    /* that list, from entering on: leaving runs no Python code of the order's */
+    PyObject *order;   /* the LockOrder */
+    PyObject *held;    /* the thread's list of held names; set on entry, so that leaving calls no method of `order` */
     PyObject *name;
-    PyObject *options; /* of acquire */
-    PyObject *undo;    /* options of release */
-    uint64_t process;  /* that entered, or 0 */
+    PyObject *options; /* a dict: the keyword arguments of acquire */
+    PyObject *undo;    /* a dict: the keyword arguments of release */
+    uint64_t process;  /* the process that entered, or 0 */
 } ordered_object;
 
+/* Calls a method of the lock. Returns a new reference, or NULL with an exception set. */
 static PyObject *
 call_lock(ordered_object *self, const char *method, PyObject *options)
 {
@@ -27,7 +29,7 @@ call_lock(ordered_object *self, const char *method, PyObject *options)
     return result;
 }
 
-/* Names are compared by identity: no Python code runs. -1 if it is not there. */
+/* Returns the last place of a name in the list, or -1. Compares by identity, so that no Python code runs. */
 static Py_ssize_t
 place_of(PyObject *held, PyObject *name)
 {
@@ -39,9 +41,9 @@ place_of(PyObject *held, PyObject *name)
     return -1;
 }
 
-/* An exception may be set. */
+/* Removes a name from the list. Keeps an exception that is set. */
 static void
-strike_out(PyObject *held, PyObject *name)
+remove_name(PyObject *held, PyObject *name)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -52,28 +54,30 @@ strike_out(PyObject *held, PyObject *name)
     PyErr_Restore(type, value, traceback);
 }
 
-/* A list of the order's; NULL with an exception. */
+/* Calls a method of the order that returns the list of held names. Returns a new reference, or NULL with an exception
+   set: the order forbids it. */
 static PyObject *
 ask_order(ordered_object *self, const char *method)
 {
     PyObject *held = PyObject_CallMethod(self->order, method, "O", self->name);
     if (held != NULL && !PyList_Check(held)) {
-        PyErr_Format(PyExc_TypeError, "%s gives a list", method);
+        PyErr_Format(PyExc_TypeError, "%s must return a list", method);
         Py_CLEAR(held);
     }
     return held;
 }
 
+/* Acquires the lock, appends its name and returns the lock. */
 static PyObject *
 ordered_enter(ordered_object *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *held = ask_order(self, "_account");
-    PyObject *taken = held == NULL ? NULL : call_lock(self, "acquire", self->options);
-    if (taken == NULL) {
+    PyObject *held = ask_order(self, "_check_acquire");
+    PyObject *acquired = held == NULL ? NULL : call_lock(self, "acquire", self->options);
+    if (acquired == NULL) {
         Py_XDECREF(held);
         return NULL;
     }
-    Py_DECREF(taken);
+    Py_DECREF(acquired);
     if (PyList_Append(held, self->name) < 0) {
         Py_DECREF(held);
         PyObject *exception = ipckit_take_exception();
@@ -87,33 +91,34 @@ ordered_enter(ordered_object *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self->lock);
 }
 
-/* In a forked child that leaves the block of its parent nothing is the child's to release. */
+/* Releases the lock and removes its name. A forked child that leaves the block of its parent releases nothing. */
 static PyObject *
 ordered_exit(ordered_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
     if (self->process != 0 && self->process != ipckit_own_token()) {
         Py_RETURN_NONE;
     }
-    bool noted = self->held != NULL && place_of(self->held, self->name) >= 0;
-    PyObject *held = noted ? Py_NewRef(self->held) : ask_order(self, "_noted");
+    bool listed = self->held != NULL && place_of(self->held, self->name) >= 0;
+    PyObject *held = listed ? Py_NewRef(self->held) : ask_order(self, "_check_release");
     if (held == NULL) {
         return NULL;
     }
     PyObject *released = call_lock(self, "release", self->undo);
-    strike_out(held, self->name);
+    remove_name(held, self->name);
     Py_DECREF(held);
     return released;
 }
 
+/* OrderedBlock(order, lock, name, options, undo). */
 static PyObject *
 ordered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *order, *lock, *name, *options, *undo;
     if (kwargs != NULL && PyDict_Size(kwargs) > 0) {
-        PyErr_SetString(PyExc_TypeError, "Ordered takes no keyword arguments");
+        PyErr_SetString(PyExc_TypeError, "OrderedBlock takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "OOUO!O!:Ordered", &order, &lock, &name, &PyDict_Type, &options,
+    if (!PyArg_ParseTuple(args, "OOUO!O!:OrderedBlock", &order, &lock, &name, &PyDict_Type, &options,
                           &PyDict_Type, &undo)) {
         return NULL;
     }
@@ -164,9 +169,10 @@ static PyMethodDef ordered_methods[] = {
 };
 
 PyDoc_STRVAR(ordered_doc,
-             "Ordered(order, lock, name, options, undo, /)\n--\n\n"
+             "OrderedBlock(order, lock, name, options, undo, /)\n--\n\n"
              "A block that holds a lock of a LockOrder. `options` go to the lock's acquire, `undo` to its\n"
-             "release; `order._account(name)` and `order._noted(name)` give the list of names held.");
+             "release. `order._check_acquire(name)` and `order._check_release(name)` return the list of\n"
+             "held names, or raise.");
 
 static PyType_Slot ordered_slots[] = {
     {Py_tp_doc, (void *)ordered_doc},
@@ -178,7 +184,7 @@ static PyType_Slot ordered_slots[] = {
 };
 
 static PyType_Spec ordered_spec = {
-    .name = "ipckit._native.Ordered",
+    .name = "ipckit._native.OrderedBlock",
     .basicsize = sizeof(ordered_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = ordered_slots,

@@ -1,6 +1,6 @@
-/* POSIX semaphores in mapped memory: taking and giving back without a Python frame in between. The
-   memory is a Mapping of the semaphore's file, whose size was looked at when it was mapped, so that
-   a short file is an error and not a SIGBUS, as sem_open would make it. */
+/* PosixSemaphoreBase, the native base of PosixSemaphore: acquire and release without a Python frame. The memory is a
+   Mapping of the semaphore's file. Its size is checked before it is mapped, so a short file raises an error. With
+   sem_open(3) it would cause SIGBUS. */
 #include "memory/mapping.h"
 #include "ring/clock.h"
 
@@ -23,17 +23,20 @@
 #define HAVE_CLOCKWAIT 0
 #endif
 
+/* The C library puts "sem." before the name. */
+#define SEM_NAME_MAX (NAME_MAX - 4)
+
 typedef struct {
     PyObject_HEAD
     mapping_object *mapping; /* NULL when closed */
-    uint64_t process;        /* whose `own` is */
-    long own;                /* taken through this handle, and not given back yet */
-    long inherited;          /* by parents when they forked */
+    uint64_t process;        /* the process that `own` belongs to */
+    long own;                /* acquired through this handle and not released yet */
+    long inherited;          /* acquired by parents before they forked */
 } sem_object;
 
-/* In a forked child, what was the process's own is its parent's. */
+/* After a fork, turns what the parent acquired into inherited acquisitions. */
 static void
-settle(sem_object *self)
+detect_fork(sem_object *self)
 {
     uint64_t process = ipckit_own_token();
     if (self->process != process) {
@@ -43,10 +46,11 @@ settle(sem_object *self)
     }
 }
 
+/* Counts an acquisition. Returns None. */
 static PyObject *
-taken(sem_object *self)
+acquired(sem_object *self)
 {
-    settle(self);
+    detect_fork(self);
     self->own++;
     Py_RETURN_NONE;
 }
@@ -58,19 +62,19 @@ sem_object_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
     return alloc(type, 0);
 }
 
-/* The exception that is set, as the handle explains it; always NULL. */
+/* Replaces the exception that is set by the one that the handle returns for it. Returns NULL. */
 static PyObject *
 explain(sem_object *self, const char *op, PyObject *timeout)
 {
     PyObject *exception = ipckit_take_exception();
-    PyObject *meant = PyObject_CallMethod((PyObject *)self, "_explain_op", "OsO", exception, op,
-                                          timeout == NULL ? Py_None : timeout);
+    PyObject *explained = PyObject_CallMethod((PyObject *)self, "_explain_op", "OsO", exception, op,
+                                              timeout == NULL ? Py_None : timeout);
     Py_DECREF(exception);
-    return ipckit_raise(meant);
+    return ipckit_raise(explained);
 }
 
-/* Whether the memory holds what sem_open puts there: glibc hands the word after the value to futex,
-   and aborts the process over one that the kernel does not know. */
+/* Whether the memory holds what sem_open(3) writes. glibc passes the word after the value to futex(2), and aborts the
+   process if the kernel rejects it. */
 static bool
 holds_semaphore(const char *memory)
 {
@@ -86,6 +90,8 @@ holds_semaphore(const char *memory)
 #endif
 }
 
+/* Returns the semaphore in the mapping, or NULL with errno: EBADF if the handle is closed, EUCLEAN if the memory does not
+   hold a semaphore. */
 static sem_t *
 semaphore_of(sem_object *self)
 {
@@ -100,7 +106,8 @@ semaphore_of(sem_object *self)
     return (sem_t *)self->mapping->data;
 }
 
-/* sem_wait until a moment on the monotonic clock; on an older C library on the clock of the day. */
+/* sem_wait(3) until a deadline on the monotonic clock; without sem_clockwait(3), on the real-time clock. Returns 0, or
+   -1 with errno. The GIL is not held. */
 static int
 wait_until(sem_t *semaphore, int64_t deadline)
 {
@@ -120,12 +127,14 @@ wait_until(sem_t *semaphore, int64_t deadline)
 #endif
 }
 
+/* Waits with the GIL released; runs signal handlers and continues after EINTR. Returns None, or NULL with an exception
+   set. */
 static PyObject *
 wait_for(sem_object *self, sem_t *semaphore, int64_t wait_ns, PyObject *timeout)
 {
     int64_t deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : deadline_after(wait_ns);
     mapping_object *mapping = (mapping_object *)Py_NewRef((PyObject *)self->mapping);
-    mapping->exports++; /* another thread may close the handle meanwhile */
+    mapping->exports++; /* so that it stays mapped if another thread closes the handle */
     int result, error;
     bool raised = false;
     do {
@@ -138,16 +147,17 @@ wait_for(sem_object *self, sem_t *semaphore, int64_t wait_ns, PyObject *timeout)
     ipckit_mapping_end_export(mapping);
     Py_DECREF((PyObject *)mapping);
     if (result == 0) {
-        return taken(self);
+        return acquired(self);
     }
     if (raised) {
-        return NULL; /* what a signal handler raised is nobody's to explain */
+        return NULL; /* what a signal handler raised stays as it is */
     }
     errno = error;
     ipckit_oserror();
     return explain(self, "sem_wait", timeout);
 }
 
+/* Acquires 1: at once if possible, else it waits. Returns None, or NULL with an exception set. */
 static PyObject *
 acquire(sem_object *self, PyObject *timeout)
 {
@@ -158,7 +168,7 @@ acquire(sem_object *self, PyObject *timeout)
     sem_t *semaphore = semaphore_of(self);
     if (semaphore != NULL) {
         if (sem_trywait(semaphore) == 0) {
-            return taken(self);
+            return acquired(self);
         }
         if ((errno == EAGAIN || errno == EINTR) && wait_ns != 0) {
             return wait_for(self, semaphore, wait_ns, timeout);
@@ -170,13 +180,14 @@ acquire(sem_object *self, PyObject *timeout)
 
 PyDoc_STRVAR(acquire_doc,
              "acquire($self, *, timeout=None)\n--\n\n"
-             "Take 1 from the semaphore, waiting until it has that much.\n\n"
+             "Subtract 1 from the semaphore; wait until its value is at least 1.\n\n"
              "Args:\n"
              "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n\n"
              "Raises:\n"
-             "    WouldBlock: it is 0, and `timeout` is 0.\n"
-             "    Timeout: it was 0 until the deadline.\n"
-             "    InvalidArgument: `timeout` is out of range.\n"
+             "    WouldBlock: the value is 0, and `timeout` is 0.\n"
+             "    Timeout: the value was 0 until the deadline.\n"
+             "    InvalidArgument: `timeout` is negative.\n"
+             "    Corrupt: another program wrote over the semaphore.\n"
              "    ClosedHandle: the handle is closed.\n\n"
              "See sem_wait(3).");
 
@@ -195,9 +206,10 @@ sem_acquire(sem_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 
 PyDoc_STRVAR(release_doc,
              "release($self)\n--\n\n"
-             "Give 1 to the semaphore; never waits.\n\n"
+             "Add 1 to the semaphore. Never waits.\n\n"
              "Raises:\n"
-             "    LimitReached: it is at its most, 2147483647.\n"
+             "    LimitReached: the value is at its maximum, 2147483647.\n"
+             "    Corrupt: another program wrote over the semaphore.\n"
              "    ClosedHandle: the handle is closed.\n\n"
              "See sem_post(3).");
 
@@ -209,7 +221,7 @@ sem_release(sem_object *self, PyObject *Py_UNUSED(ignored))
         ipckit_oserror();
         return explain(self, "sem_post", NULL);
     }
-    settle(self);
+    detect_fork(self);
     self->own -= self->own > 0;
     Py_RETURN_NONE;
 }
@@ -217,19 +229,19 @@ sem_release(sem_object *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 sem_enter(sem_object *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *taken = acquire(self, Py_None);
-    if (taken == NULL) {
+    PyObject *done = acquire(self, Py_None);
+    if (done == NULL) {
         return NULL;
     }
-    Py_DECREF(taken);
+    Py_DECREF(done);
     return Py_NewRef((PyObject *)self);
 }
 
-/* In a forked child that leaves the block of its parent nothing is the child's to release. */
+/* Releases 1. A forked child that leaves the block of its parent releases nothing. */
 static PyObject *
 sem_exit(sem_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
-    settle(self);
+    detect_fork(self);
     if (self->own == 0 && self->inherited > 0) {
         Py_RETURN_NONE;
     }
@@ -238,6 +250,7 @@ sem_exit(sem_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSE
 
 PyDoc_STRVAR(attach_doc, "_attach($self, mapping, /)\n--\n\nUse the semaphore in a Mapping.");
 
+/* Sets the mapping. ValueError unless it has room for a semaphore, at an aligned address. */
 static PyObject *
 sem_attach(sem_object *self, PyTypeObject *defining_class, PyObject *const *args, Py_ssize_t nargs,
            PyObject *Py_UNUSED(kwnames))
@@ -249,7 +262,7 @@ sem_attach(sem_object *self, PyTypeObject *defining_class, PyObject *const *args
     if (!Py_IS_TYPE(args[0], state->mapping_type)
         || ((mapping_object *)args[0])->size < (Py_ssize_t)sizeof(sem_t)
         || (uintptr_t)((mapping_object *)args[0])->data % _Alignof(sem_t) != 0) {
-        PyErr_SetString(PyExc_ValueError, "a Mapping with room for a semaphore is wanted");
+        PyErr_SetString(PyExc_ValueError, "expected a Mapping with room for a semaphore");
         return NULL;
     }
     PyObject *old = (PyObject *)self->mapping;
@@ -291,7 +304,7 @@ sem_dealloc(sem_object *self)
 
 static PyGetSetDef sem_getset[] = {
     {"value", (getter)sem_value, NULL,
-     PyDoc_STR("what it has now; other processes change it at any time"), NULL},
+     PyDoc_STR("the value now; other processes can change it at any time"), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -310,7 +323,7 @@ PyDoc_STRVAR(sem_doc, "The native base of a POSIX semaphore's handle.");
 
 PyDoc_STRVAR(create_doc,
              "sem_create(name, mode, value, /)\n--\n\n"
-             "sem_open(3) with O_CREAT and O_EXCL, and sem_close(3).");
+             "Creates a semaphore: sem_open(3) with O_CREAT and O_EXCL, then sem_close(3).");
 
 static PyObject *
 native_sem_create(PyObject *Py_UNUSED(module), PyObject *args)
@@ -363,10 +376,10 @@ ipckit_add_posix_sem(PyObject *module)
     }
     int added = PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
-    if (added < 0 || PyModule_AddIntConstant(module, "SEM_T_SIZE", sizeof(sem_t)) < 0) {
-        return -1;
-    }
-    if (PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", HAVE_CLOCKWAIT) < 0) {
+    if (added < 0 || PyModule_AddIntConstant(module, "SEM_T_SIZE", sizeof(sem_t)) < 0
+        || PyModule_AddIntConstant(module, "SEM_VALUE_MAX", SEM_VALUE_MAX) < 0
+        || PyModule_AddIntConstant(module, "SEM_NAME_MAX", SEM_NAME_MAX) < 0
+        || PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", HAVE_CLOCKWAIT) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

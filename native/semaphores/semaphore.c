@@ -1,7 +1,7 @@
-/* Semaphore, one of a set: taking and giving back without a Python frame in between. What else there
-   is to do, and what an error means, the set's handle says in Python. */
+/* Semaphore, one semaphore of a set: acquire and release without a Python frame. The set's handle, in Python, explains
+   errors and does what needs no speed. */
 #include "native.h"
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 #include "semaphores/semop.h"
 
 #include <errno.h>
@@ -11,21 +11,23 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *row; /* the handle, which stays open as long as this is in use */
+    PyObject *set; /* the set's handle */
     int index;
 } semaphore_object;
 
-/* The handle turns the exception that is set into ipckit's; always NULL. */
+/* Replaces the exception that is set by the one that the set's handle returns for it. Returns NULL. */
 static PyObject *
 explain(semaphore_object *self, long delta, PyObject *timeout)
 {
     PyObject *exception = ipckit_take_exception();
-    PyObject *meant = PyObject_CallMethod(self->row, "_explain_op", "OilO", exception, self->index,
-                                          delta, timeout == NULL ? Py_None : timeout);
+    PyObject *explained = PyObject_CallMethod(self->set, "_explain_op", "OilO", exception, self->index,
+                                              delta, timeout == NULL ? Py_None : timeout);
     Py_DECREF(exception);
-    return ipckit_raise(meant);
+    return ipckit_raise(explained);
 }
 
+/* One operation on the semaphore; `timeout` is NULL for one that never waits. Returns None, or NULL with an exception
+   set. */
 static PyObject *
 operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
 {
@@ -33,7 +35,7 @@ operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
     if (timeout != NULL && ipckit_wait_arg(timeout, &wait_ns) < 0) {
         return PyErr_ExceptionMatches(PyExc_ValueError) ? explain(self, delta, timeout) : NULL;
     }
-    if (self->index > USHRT_MAX) { /* sembuf can't name it; the low half would name another */
+    if (self->index > USHRT_MAX) { /* sem_num has 16 bits, which would name another semaphore */
         errno = EFBIG;
         ipckit_oserror();
         return explain(self, delta, timeout);
@@ -41,11 +43,11 @@ operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
     struct sembuf op = {.sem_num = (unsigned short)self->index,
                         .sem_op = (short)delta,
                         .sem_flg = (short)(undo ? SEM_UNDO : 0)};
-    switch (ipckit_semop(((row_object *)self->row)->id, &op, 1, wait_ns)) {
+    switch (ipckit_semop(((set_object *)self->set)->id, &op, 1, wait_ns)) {
     case 0:
         Py_RETURN_NONE;
     case SEMOP_INTERRUPTED:
-        return NULL; /* what a signal handler raised is nobody's to explain */
+        return NULL; /* what a signal handler raised stays as it is */
     default:
         ipckit_oserror();
         return explain(self, delta, timeout);
@@ -54,18 +56,19 @@ operate(semaphore_object *self, long delta, PyObject *timeout, bool undo)
 
 PyDoc_STRVAR(acquire_doc,
              "acquire($self, n=1, *, timeout=None, undo=False)\n--\n\n"
-             "Take `n` from the semaphore, waiting until it has that much (P).\n\n"
+             "Subtract `n` from the semaphore; wait until its value is at least `n`.\n\n"
              "Args:\n"
-             "    n: how much, 1 to 32767.\n"
+             "    n: the number to subtract, 1 to 32767.\n"
              "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n"
-             "    undo: give it back when this process ends without doing so (SEM_UNDO); for\n"
-             "        locks, whose holder also releases with undo, not for hand-off counters.\n\n"
+             "    undo: whether the kernel adds `n` again when this process ends (SEM_UNDO). It is for\n"
+             "        locks, which the same process releases with undo, not for counters that one\n"
+             "        process decrements and another increments.\n\n"
              "Raises:\n"
-             "    WouldBlock: too little, and `timeout` is 0.\n"
-             "    Timeout: too little until the deadline.\n"
-             "    Removed: the set was removed, before or meanwhile.\n"
-             "    AccessDenied: no right to alter it.\n"
-             "    LimitReached: this process's undo count would leave its range.\n"
+             "    WouldBlock: the value is below `n`, and `timeout` is 0.\n"
+             "    Timeout: the value was below `n` until the deadline.\n"
+             "    Removed: the set was removed, during the call or before it.\n"
+             "    AccessDenied: the caller has no write permission.\n"
+             "    LimitReached: this process's undo count would exceed its range.\n"
              "    InvalidArgument: an argument is out of range.\n"
              "    ClosedHandle: the set's handle is closed.\n\n"
              "See semop(2).");
@@ -83,15 +86,15 @@ semaphore_acquire(semaphore_object *self, PyObject *const *args, Py_ssize_t narg
 
 PyDoc_STRVAR(release_doc,
              "release($self, n=1, *, undo=False)\n--\n\n"
-             "Give `n` to the semaphore (V); never waits.\n\n"
+             "Add `n` to the semaphore. Never waits.\n\n"
              "Args:\n"
-             "    n: how much, 1 to 32767.\n"
-             "    undo: as `acquire` had it.\n\n"
+             "    n: the number to add, 1 to 32767.\n"
+             "    undo: the same as for the `acquire` that this reverses.\n\n"
              "Raises:\n"
-             "    LimitReached: the value would exceed 32767, or this process's undo count.\n"
-             "    AccessDenied: no right to alter it; or `undo`, and this is a forked child whose\n"
-             "        parent took what it would release.\n"
-             "    Removed, InvalidArgument, ClosedHandle: as `acquire`.\n\n"
+             "    LimitReached: the value would exceed 32767, or this process's undo count its range.\n"
+             "    AccessDenied: the caller has no write permission; or, with `undo`, this is a forked\n"
+             "        child, and its parent acquired what the call would release.\n"
+             "    Removed, InvalidArgument, ClosedHandle: as for `acquire`.\n\n"
              "See semop(2).");
 
 static PyObject *
@@ -111,9 +114,10 @@ PyDoc_STRVAR(wait_zero_doc,
              "Args:\n"
              "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n\n"
              "Raises:\n"
-             "    WouldBlock: it is not 0, and `timeout` is 0.\n"
-             "    Timeout: it was not 0 until the deadline.\n"
-             "    Removed, AccessDenied, InvalidArgument, ClosedHandle: as `acquire`.\n\n"
+             "    WouldBlock: the value is not 0, and `timeout` is 0.\n"
+             "    Timeout: the value was not 0 until the deadline.\n"
+             "    AccessDenied: the caller has no read permission.\n"
+             "    Removed, InvalidArgument, ClosedHandle: as for `acquire`.\n\n"
              "See semop(2).");
 
 static PyObject *
@@ -127,33 +131,34 @@ semaphore_wait_zero(semaphore_object *self, PyObject *const *args, Py_ssize_t na
     return operate(self, 0, call.timeout, false);
 }
 
+/* Acquires with undo. */
 static PyObject *
 semaphore_enter(semaphore_object *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *taken = operate(self, -1, Py_None, true);
-    if (taken == NULL) {
+    PyObject *acquired = operate(self, -1, Py_None, true);
+    if (acquired == NULL) {
         return NULL;
     }
-    Py_DECREF(taken);
+    Py_DECREF(acquired);
     return Py_NewRef((PyObject *)self);
 }
 
-/* In a forked child that leaves the block of its parent nothing is the child's to release. */
+/* Releases with undo. A forked child that leaves the block of its parent releases nothing. */
 static PyObject *
 semaphore_exit(semaphore_object *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
-    holdings held = ipckit_holdings(((row_object *)self->row)->id, self->index);
-    if (held.own < 1 && held.inherited > 0) {
+    undo_counts counts = ipckit_undo_counts(((set_object *)self->set)->id, self->index);
+    if (counts.own < 1 && counts.inherited > 0) {
         Py_RETURN_NONE;
     }
     return operate(self, 1, NULL, true);
 }
 
-/* The handle's own method of the name that the getter was made with. */
+/* A getter: calls the handle's method of the name in `method`. */
 static PyObject *
 semaphore_ask(semaphore_object *self, void *method)
 {
-    return PyObject_CallMethod(self->row, method, "i", self->index);
+    return PyObject_CallMethod(self->set, method, "i", self->index);
 }
 
 static int
@@ -163,7 +168,7 @@ semaphore_set_value(semaphore_object *self, PyObject *value, void *Py_UNUSED(clo
         PyErr_SetString(PyExc_AttributeError, "a semaphore's value can't be deleted");
         return -1;
     }
-    PyObject *done = PyObject_CallMethod(self->row, "_set_value", "iO", self->index, value);
+    PyObject *done = PyObject_CallMethod(self->set, "_set_value", "iO", self->index, value);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -171,7 +176,7 @@ semaphore_set_value(semaphore_object *self, PyObject *value, void *Py_UNUSED(clo
 static PyObject *
 semaphore_repr(semaphore_object *self)
 {
-    return PyUnicode_FromFormat("%R[%d]", self->row, self->index);
+    return PyUnicode_FromFormat("%R[%d]", self->set, self->index);
 }
 
 static PyObject *
@@ -181,13 +186,13 @@ semaphore_richcompare(PyObject *left, PyObject *right, int how)
         Py_RETURN_NOTIMPLEMENTED;
     }
     semaphore_object *a = (semaphore_object *)left, *b = (semaphore_object *)right;
-    return PyBool_FromLong((a->row == b->row && a->index == b->index) == (how == Py_EQ));
+    return PyBool_FromLong((a->set == b->set && a->index == b->index) == (how == Py_EQ));
 }
 
 static Py_hash_t
 semaphore_hash(semaphore_object *self)
 {
-    Py_hash_t hash = (Py_hash_t)((uintptr_t)self->row >> 4) + self->index;
+    Py_hash_t hash = (Py_hash_t)((uintptr_t)self->set >> 4) + self->index;
     return hash == -1 ? -2 : hash;
 }
 
@@ -195,11 +200,11 @@ static int
 semaphore_traverse(semaphore_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE((PyObject *)self));
-    Py_VISIT(self->row);
+    Py_VISIT(self->set);
     return 0;
 }
 
-/* The memory of one that died, for the next: ``set[i].acquire()`` makes one each time. */
+/* The memory of a freed object, for the next one: ``set[i].acquire()`` creates one each time. The GIL protects it. */
 static semaphore_object *spare;
 
 static void
@@ -207,7 +212,7 @@ semaphore_dealloc(semaphore_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->row);
+    Py_CLEAR(self->set);
     if (spare == NULL) {
         spare = self;
         Py_DECREF(type);
@@ -219,7 +224,7 @@ semaphore_dealloc(semaphore_object *self)
 }
 
 static PyMemberDef semaphore_members[] = {
-    {"set", T_OBJECT_EX, offsetof(semaphore_object, row), READONLY, PyDoc_STR("its set's handle")},
+    {"set", T_OBJECT_EX, offsetof(semaphore_object, set), READONLY, PyDoc_STR("the set's handle")},
     {"index", T_INT, offsetof(semaphore_object, index), READONLY,
      PyDoc_STR("its place in the set, from 0")},
     {NULL, 0, 0, 0, NULL},
@@ -227,13 +232,13 @@ static PyMemberDef semaphore_members[] = {
 
 static PyGetSetDef semaphore_getset[] = {
     {"value", (getter)semaphore_ask, (setter)semaphore_set_value,
-     PyDoc_STR("0 to 32767; setting it clears everybody's undo count for it (SETVAL)"), "_value"},
+     PyDoc_STR("0 to 32767; an assignment clears every process's undo count for it (SETVAL)"), "_value"},
     {"pid", (getter)semaphore_ask, NULL,
-     PyDoc_STR("who operated on it last; 0 for nobody (GETPID)"), "_pid"},
+     PyDoc_STR("the process that operated on it last; 0 for none (GETPID)"), "_pid"},
     {"waiting", (getter)semaphore_ask, NULL,
-     PyDoc_STR("how many wait for it to grow (GETNCNT)"), "_waiting"},
+     PyDoc_STR("the number of processes that wait for a higher value (GETNCNT)"), "_waiting"},
     {"waiting_zero", (getter)semaphore_ask, NULL,
-     PyDoc_STR("how many wait for it to be 0 (GETZCNT)"), "_waiting_zero"},
+     PyDoc_STR("the number of processes that wait for 0 (GETZCNT)"), "_waiting_zero"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -249,8 +254,8 @@ static PyMethodDef semaphore_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(semaphore_doc, "One semaphore of a set. ``with`` takes 1 with undo, and gives it back:\n"
-                            "a holder that is killed lets go.");
+PyDoc_STRVAR(semaphore_doc, "One semaphore of a set. ``with`` acquires and releases 1 with undo, so that\n"
+                            "the kernel releases it if this process is killed.");
 
 static PyType_Slot semaphore_slots[] = {
     {Py_tp_doc, (void *)semaphore_doc},
@@ -273,10 +278,10 @@ static PyType_Spec semaphore_spec = {
     .slots = semaphore_slots,
 };
 
-static PyTypeObject *semaphore_type; /* made once a process and never freed */
+static PyTypeObject *semaphore_type; /* created once in a process, never freed */
 
 PyObject *
-ipckit_semaphore_new(PyObject *row, int index)
+ipckit_semaphore_new(PyObject *set, int index)
 {
     semaphore_object *self = spare;
     if (self != NULL) {
@@ -288,7 +293,7 @@ ipckit_semaphore_new(PyObject *row, int index)
             return NULL;
         }
     }
-    self->row = Py_NewRef(row);
+    self->set = Py_NewRef(set);
     self->index = index;
     PyObject_GC_Track(self);
     return (PyObject *)self;

@@ -1,6 +1,6 @@
 /* System V semaphores: semget and semctl. */
 #include "native.h"
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -11,7 +11,7 @@
 #define SEM_STAT_ANY 20
 #endif
 
-/* POSIX leaves it to the caller to declare. */
+/* semctl(2): the calling program must define this union. */
 union semun {
     int val;
     struct semid_ds *buf;
@@ -36,7 +36,7 @@ native_semget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
 
 PyDoc_STRVAR(sem_get_doc,
              "sem_get(id, index, command, /)\n--\n\n"
-             "semctl(2) with GETVAL, GETPID, GETNCNT or GETZCNT, or with IPC_RMID: a number.");
+             "semctl(2) with GETVAL, GETPID, GETNCNT, GETZCNT or IPC_RMID. Returns a number.");
 
 static PyObject *
 native_sem_get(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -58,7 +58,7 @@ native_sem_get(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
         return ipckit_oserror();
     }
     if (command == IPC_RMID) {
-        ipckit_holdings_cleared(id, -1);
+        ipckit_undo_cleared(id, -1);
     }
     return PyLong_FromLong(result);
 }
@@ -77,11 +77,11 @@ native_sem_setval(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     if (semctl(id, index, SETVAL, (union semun){.val = value}) < 0) {
         return ipckit_oserror();
     }
-    ipckit_holdings_cleared(id, index);
+    ipckit_undo_cleared(id, index);
     Py_RETURN_NONE;
 }
 
-/* The semaphores of a set, or -1 with OSError set. */
+/* Returns the number of semaphores of a set, or -1 with OSError set. */
 static long
 count_of(int id)
 {
@@ -93,7 +93,23 @@ count_of(int id)
     return (long)ds.sem_nsems;
 }
 
-PyDoc_STRVAR(sem_getall_doc, "sem_getall(id, /)\n--\n\nsemctl(2) with GETALL: a list of numbers.");
+/* Returns a list of `count` values, or NULL with MemoryError. */
+static PyObject *
+list_of(const unsigned short *values, long count)
+{
+    PyObject *list = PyList_New(count);
+    for (long i = 0; list != NULL && i < count; i++) {
+        PyObject *value = PyLong_FromLong(values[i]);
+        if (value == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SetItem(list, i, value);
+    }
+    return list;
+}
+
+PyDoc_STRVAR(sem_getall_doc, "sem_getall(id, /)\n--\n\nsemctl(2) with GETALL. Returns a list of values.");
 
 static PyObject *
 native_sem_getall(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -102,7 +118,7 @@ native_sem_getall(PyObject *Py_UNUSED(module), PyObject *arg)
     if (ipckit_int_arg(arg, "id", &id) < 0) {
         return NULL;
     }
-    /* An id means one set for ever, and a set does not grow. */
+    /* An id is never used for another set, and a set does not change its size. */
     long count = count_of(id);
     if (count < 0) {
         return NULL;
@@ -111,28 +127,40 @@ native_sem_getall(PyObject *Py_UNUSED(module), PyObject *arg)
     if (values == NULL) {
         return PyErr_NoMemory();
     }
-    PyObject *result = NULL;
-    if (semctl(id, 0, GETALL, (union semun){.array = values}) < 0) {
-        ipckit_oserror();
-        goto done;
-    }
-    result = PyList_New(count);
-    for (long i = 0; result != NULL && i < count; i++) {
-        PyObject *value = PyLong_FromLong(values[i]);
-        if (value == NULL) {
-            Py_CLEAR(result);
-            break;
-        }
-        PyList_SetItem(result, i, value);
-    }
-done:
+    int got = semctl(id, 0, GETALL, (union semun){.array = values});
+    PyObject *result = got < 0 ? ipckit_oserror() : list_of(values, count);
     PyMem_Free(values);
     return result;
 }
 
+/* Returns the values of a tuple as an array for SETALL, which the caller frees; NULL with an exception set: ValueError
+   if their number is not `count` or a value is out of range. */
+static unsigned short *
+array_of(PyObject *tuple, long count)
+{
+    if (PyTuple_Size(tuple) != count) {
+        PyErr_Format(PyExc_ValueError, "%zd values for %ld semaphores", PyTuple_Size(tuple), count);
+        return NULL;
+    }
+    unsigned short *values = PyMem_Calloc((size_t)count, sizeof *values);
+    if (values == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (long i = 0; i < count; i++) {
+        long value;
+        if (ipckit_long_arg(PyTuple_GetItem(tuple, i), "value", 0, USHRT_MAX, &value) < 0) {
+            PyMem_Free(values);
+            return NULL;
+        }
+        values[i] = (unsigned short)value;
+    }
+    return values;
+}
+
 PyDoc_STRVAR(sem_setall_doc,
              "sem_setall(id, values, /)\n--\n\n"
-             "semctl(2) with SETALL; ValueError where `values` are not as many as the semaphores.");
+             "semctl(2) with SETALL. ValueError unless there is one value for each semaphore.");
 
 static PyObject *
 native_sem_setall(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -145,43 +173,26 @@ native_sem_setall(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     if (given == NULL) {
         return NULL;
     }
-    PyObject *result = NULL;
-    unsigned short *values = NULL;
     long count = count_of(id);
-    if (count < 0) {
-        goto done;
-    }
-    if (PyTuple_Size(given) != count) {
-        PyErr_Format(PyExc_ValueError, "%zd values for %ld semaphores", PyTuple_Size(given), count);
-        goto done;
-    }
-    values = PyMem_Calloc((size_t)count, sizeof *values);
-    if (values == NULL) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    for (long i = 0; i < count; i++) {
-        long value;
-        if (ipckit_long_arg(PyTuple_GetItem(given, i), "value", 0, USHRT_MAX, &value) < 0) {
-            goto done;
-        }
-        values[i] = (unsigned short)value;
-    }
-    if (semctl(id, 0, SETALL, (union semun){.array = values}) < 0) {
-        ipckit_oserror();
-        goto done;
-    }
-    ipckit_holdings_cleared(id, -1);
-    result = Py_NewRef(Py_None);
-done:
-    PyMem_Free(values);
+    unsigned short *values = count < 0 ? NULL : array_of(given, count);
     Py_DECREF(given);
-    return result;
+    if (values == NULL) {
+        return NULL;
+    }
+    int result = semctl(id, 0, SETALL, (union semun){.array = values});
+    int error = errno;
+    PyMem_Free(values);
+    if (result < 0) {
+        errno = error;
+        return ipckit_oserror();
+    }
+    ipckit_undo_cleared(id, -1);
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(sem_stat_doc,
              "sem_stat(id, command, /)\n--\n\n"
-             "semctl(2) with IPC_STAT, SEM_STAT or SEM_STAT_ANY: (what semctl returned, key, uid,\n"
+             "semctl(2) with IPC_STAT, SEM_STAT or SEM_STAT_ANY. Returns (what semctl returned, key, uid,\n"
              "gid, cuid, cgid, mode, seq, otime, ctime, nsems).");
 
 static PyObject *
@@ -210,7 +221,7 @@ native_sem_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
 }
 
 PyDoc_STRVAR(sem_set_doc, "sem_set(id, uid, gid, mode, /)\n--\n\n"
-                          "semctl(2) with IPC_SET: the owner, and the mode's lower nine bits.");
+                          "semctl(2) with IPC_SET: sets the owner and the mode's lower nine bits.");
 
 static PyObject *
 native_sem_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -235,7 +246,7 @@ native_sem_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
 
 PyDoc_STRVAR(sem_info_doc,
              "sem_info(command, /)\n--\n\n"
-             "semctl(2) with IPC_INFO or SEM_INFO: (highest used index, semmap, semmni, semmns,\n"
+             "semctl(2) with IPC_INFO or SEM_INFO. Returns (highest used index, semmap, semmni, semmns,\n"
              "semmnu, semmsl, semopm, semume, semusz, semvmx, semaem).");
 
 static PyObject *

@@ -1,7 +1,7 @@
-/* System V semaphores: semop on vectors, with a deadline, and SemOp, which is one entry of one. */
+/* SemOp, one operation on a semaphore set, and semop(2) on several of them with a deadline. */
 #include "native.h"
 #include "ring/clock.h"
-#include "semaphores/holdings.h"
+#include "semaphores/undo_counts.h"
 #include "semaphores/semop.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <structmember.h>
 #include <sys/ipc.h>
 
-/* Vectors up to this long are put together on the stack. */
+/* Up to this many operations are copied to the stack. */
 #define STAGED_OPS 16
 
 typedef struct {
@@ -18,6 +18,7 @@ typedef struct {
     struct sembuf op;
 } semop_object;
 
+/* SemOp(index, delta, *, undo=False, nowait=False). InvalidArgument for a number out of range. */
 static PyObject *
 semop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -90,17 +91,17 @@ semop_hash(semop_object *self)
     return hash == -1 ? -2 : hash;
 }
 
-/* As pickle does it for a class whose `__new__` takes keyword arguments. */
+/* Pickles as pickle itself does for a class whose `__new__` takes keyword arguments. */
 static PyObject *
 semop_reduce(semop_object *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *copyreg = PyImport_ImportModule("copyreg");
-    PyObject *make = copyreg == NULL ? NULL : PyObject_GetAttrString(copyreg, "__newobj_ex__");
+    PyObject *function = copyreg == NULL ? NULL : PyObject_GetAttrString(copyreg, "__newobj_ex__");
     Py_XDECREF(copyreg);
-    if (make == NULL) {
+    if (function == NULL) {
         return NULL;
     }
-    return Py_BuildValue("N(O(ii){s:O,s:O})", make, (PyObject *)Py_TYPE((PyObject *)self),
+    return Py_BuildValue("N(O(ii){s:O,s:O})", function, (PyObject *)Py_TYPE((PyObject *)self),
                          (int)self->op.sem_num, (int)self->op.sem_op, "undo",
                          self->op.sem_flg & SEM_UNDO ? Py_True : Py_False, "nowait",
                          self->op.sem_flg & IPC_NOWAIT ? Py_True : Py_False);
@@ -115,21 +116,32 @@ static PyMemberDef semop_members[] = {
     {"index", T_USHORT, offsetof(semop_object, op.sem_num), READONLY,
      PyDoc_STR("which semaphore of the set, from 0")},
     {"delta", T_SHORT, offsetof(semop_object, op.sem_op), READONLY,
-     PyDoc_STR("what to add; below 0 waits until that much can be taken, 0 waits for zero")},
+     PyDoc_STR("the number to add; below 0 waits until the value is high enough, 0 waits for 0")},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef semop_getset[] = {
-    {"undo", (getter)semop_undo, NULL, PyDoc_STR("whether it is undone when the process ends"),
+    {"undo", (getter)semop_undo, NULL, PyDoc_STR("whether the kernel reverses it when the process ends"),
      NULL},
-    {"nowait", (getter)semop_nowait, NULL, PyDoc_STR("whether the vector fails instead of waiting"),
+    {"nowait", (getter)semop_nowait, NULL, PyDoc_STR("whether the call fails instead of waiting for this operation"),
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 PyDoc_STRVAR(semop_doc,
              "SemOp(index, delta, *, undo=False, nowait=False)\n--\n\n"
-             "One entry of a vector of operations on a semaphore set. Immutable.");
+             "One operation on a semaphore set, for `SysVSemaphoreSet.op`. Immutable.\n\n"
+             "Args:\n"
+             "    index: the semaphore of the set, from 0.\n"
+             "    delta: the number to add. Below 0 waits until the value is high enough, 0 waits\n"
+             "        until the value is 0.\n"
+             "    undo: whether the kernel reverses it when the process ends (SEM_UNDO).\n"
+             "    nowait: whether the call fails instead of waiting for this operation (IPC_NOWAIT).\n\n"
+             "Raises:\n"
+             "    InvalidArgument: a number is out of range.\n\n"
+             ">>> SemOp(0, -1, undo=True)\n"
+             "SemOp(0, -1, undo=True)\n\n"
+             "See semop(2).");
 
 static PyType_Slot semop_slots[] = {
     {Py_tp_doc, (void *)semop_doc},
@@ -151,8 +163,8 @@ static PyType_Spec semop_spec = {
     .slots = semop_slots,
 };
 
-/* As long as it may take, with the GIL dropped; the remaining time is counted anew after a signal.
-   0, -1 with errno (ETIMEDOUT at the deadline), or SEMOP_INTERRUPTED. */
+/* Waits until the operations are possible, with the GIL released. After a signal it runs the handlers and waits for the
+   remaining time. Returns 0, SEMOP_INTERRUPTED, or -1 with errno (ETIMEDOUT at the deadline). */
 static int
 wait_for(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 {
@@ -173,7 +185,7 @@ wait_for(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
             return 0;
         }
         if (error == EAGAIN && limit != NULL && monotonic_ns() >= deadline) {
-            error = ETIMEDOUT; /* else one of the vector was not to wait */
+            error = ETIMEDOUT; /* before the deadline, EAGAIN is about an operation with nowait */
         }
         if (error != EINTR) {
             errno = error;
@@ -185,13 +197,14 @@ wait_for(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
     }
 }
 
+/* Tries the operations with the GIL held, because that never sleeps, and then waits if it has to. Returns as
+   ipckit_semop. */
 static int
 operate(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 {
-    /* At once needs no other thread to run meanwhile. */
     int result;
     if (count <= STAGED_OPS) {
-        struct sembuf now[STAGED_OPS]; /* IPC_NOWAIT is cheaper for the kernel than a timeout of 0 */
+        struct sembuf now[STAGED_OPS]; /* IPC_NOWAIT costs the kernel less than a timeout of 0 */
         for (size_t i = 0; i < count; i++) {
             now[i] = ops[i];
             now[i].sem_flg |= IPC_NOWAIT;
@@ -213,14 +226,14 @@ operate(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 int
 ipckit_semop(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 {
-    if (ipckit_holdings_begin(id, ops, count) < 0) {
+    if (ipckit_undo_begin(id, ops, count) < 0) {
         return -1;
     }
     int result = operate(id, ops, count, wait_ns);
     int error = errno;
-    ipckit_holdings_end(id, ops, count, result == 0);
+    ipckit_undo_end(id, ops, count, result == 0);
     if (result == -1 && (error == EIDRM || error == EINVAL)) {
-        ipckit_holdings_cleared(id, -1); /* the set was removed, and what was held of it is gone */
+        ipckit_undo_cleared(id, -1); /* the set was removed, and its undo counts with it */
     }
     errno = error;
     return result;
@@ -232,7 +245,7 @@ ipckit_sembufs(const native_state *state, PyObject *tuple, struct sembuf *ops)
     for (Py_ssize_t i = 0; i < PyTuple_Size(tuple); i++) {
         PyObject *op = PyTuple_GetItem(tuple, i);
         if (!Py_IS_TYPE(op, state->semop_type)) {
-            PyErr_Format(PyExc_TypeError, "operation %zd is no SemOp", i);
+            PyErr_Format(PyExc_TypeError, "operation %zd is not a SemOp", i);
             return -1;
         }
         ops[i] = ((semop_object *)op)->op;
@@ -240,6 +253,7 @@ ipckit_sembufs(const native_state *state, PyObject *tuple, struct sembuf *ops)
     return 0;
 }
 
+/* ipckit_semop as a Python call. Returns None, or NULL with CallFailed or a signal handler's exception set. */
 static PyObject *
 perform(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 {
@@ -252,31 +266,18 @@ perform(int id, struct sembuf *ops, size_t count, int64_t wait_ns)
 
 PyDoc_STRVAR(semops_doc,
              "sem_ops(id, ops, timeout, /)\n--\n\n"
-             "semtimedop(2) with a list or tuple of SemOp, all or nothing. OSError: EAGAIN with a\n"
-             "timeout of 0 or where an entry was not to wait, ETIMEDOUT at the deadline, else as the\n"
-             "kernel gives it.");
+             "semtimedop(2) with SemOps, all or none. CallFailed: EAGAIN with a timeout of 0 or if an\n"
+             "operation has nowait, ETIMEDOUT at the deadline, or what semop(2) sets.");
 
+/* Copies a tuple of SemOp and performs the operations. Returns as `perform`; TypeError for other objects. */
 static PyObject *
-native_sem_ops(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+perform_tuple(const native_state *state, int id, PyObject *ops, int64_t wait_ns)
 {
-    native_state *state = PyModule_GetState(module);
-    int id;
-    int64_t wait_ns;
-    if (ipckit_check_nargs("sem_ops", nargs, 3) < 0 || ipckit_int_arg(args[0], "id", &id) < 0
-        || ipckit_wait_arg(args[2], &wait_ns) < 0) {
-        return NULL;
-    }
-    /* A tuple of its own: the caller's list may change while the GIL is dropped. */
-    PyObject *ops = PySequence_Tuple(args[1]);
-    if (ops == NULL) {
-        return NULL;
-    }
     Py_ssize_t count = PyTuple_Size(ops);
     struct sembuf staged[STAGED_OPS], *vector = staged;
     if (count > STAGED_OPS) {
         vector = PyMem_Calloc((size_t)count, sizeof *vector);
         if (vector == NULL) {
-            Py_DECREF(ops);
             return PyErr_NoMemory();
         }
     }
@@ -287,6 +288,24 @@ native_sem_ops(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (vector != staged) {
         PyMem_Free(vector);
     }
+    return result;
+}
+
+static PyObject *
+native_sem_ops(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    int id;
+    int64_t wait_ns;
+    if (ipckit_check_nargs("sem_ops", nargs, 3) < 0 || ipckit_int_arg(args[0], "id", &id) < 0
+        || ipckit_wait_arg(args[2], &wait_ns) < 0) {
+        return NULL;
+    }
+    /* A tuple, because another thread could change the caller's list. */
+    PyObject *ops = PySequence_Tuple(args[1]);
+    if (ops == NULL) {
+        return NULL;
+    }
+    PyObject *result = perform_tuple(PyModule_GetState(module), id, ops, wait_ns);
     Py_DECREF(ops);
     return result;
 }

@@ -62,7 +62,7 @@ def path_of(name: str) -> Path:
     return Path(f"/dev/shm/sem.{name[1:]}")  # noqa: S108 - where the C library keeps them
 
 
-# -- what is no semaphore --------------------------------------------------------------------------
+# -- files that are not semaphores -----------------------------------------------------------------
 
 
 def test_a_file_of_another_size_is_corrupt_and_no_bus_error(
@@ -72,7 +72,7 @@ def test_a_file_of_another_size_is_corrupt_and_no_bus_error(
     found = spawn(REFUSED, name, [b"\x80" * size for size in sizes]).result
     assert [op for op, _ in found] == ["sem_open"] * 2 * len(sizes)
     for place, (_, text) in enumerate(found):
-        assert f"the file has {sizes[place // 2]:,} bytes and a semaphore 32" in text
+        assert f"it has {sizes[place // 2]:,} bytes instead of 32" in text
     ns.clear()
 
 
@@ -82,7 +82,7 @@ def test_a_file_of_the_right_size_that_holds_none_is_corrupt_and_no_abort(
     name = ns.name()
     found = spawn(REFUSED, name, NONE).result
     assert [op for op, _ in found] == ["sem_getvalue"] * 2 * len(NONE)
-    assert all("holds none" in text for _, text in found)
+    assert all("does not hold one" in text for _, text in found)
     ns.clear()
 
 
@@ -118,14 +118,14 @@ def test_a_directory_a_link_a_pipe_and_a_socket_are_corrupt(ns: Namespace) -> No
         for make in makers:
             make()
             for verb in (PosixSemaphore.open, PosixSemaphore.open_or_create):
-                with pytest.raises(ipckit.Corrupt, match=r"none|no semaphore"):
+                with pytest.raises(ipckit.Corrupt, match=r"not a semaphore|not hold one"):
                     verb(name)
             with pytest.raises(ipckit.AlreadyExists):
                 PosixSemaphore.create(name)
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
-            with pytest.raises(ipckit.Corrupt, match="no semaphore"):
+            with pytest.raises(ipckit.Corrupt, match="not a semaphore"):
                 PosixSemaphore.open(name)
             path.unlink()
         assert other.value == 1

@@ -166,7 +166,7 @@ def test_no_operations_too_many_and_none_at_all(three: SysVSemaphoreSet) -> None
     call: Any = three.op
     with pytest.raises(ipckit.InvalidArgument, match="no operations"):
         call([])
-    with pytest.raises(ipckit.LimitReached, match="501 operations exceeds the 500"):
+    with pytest.raises(ipckit.LimitReached, match="501 operations in one call exceed the 500"):
         call([SemOp(0, 0)] * 501)
     for junk in (None, 1, [None], [(0, 1)], [SemOp(0, 1), "x"], SemOp(0, 1)):
         with pytest.raises(TypeError):
@@ -271,7 +271,7 @@ def test_an_index_that_closes_the_set_does_not_crash(ns: Namespace) -> None:
 
 
 def test_the_native_base_alone_refuses(three: SysVSemaphoreSet) -> None:
-    class Bare(_native.SemaphoreRow):
+    class Bare(_native.SemaphoreSetBase):
         pass
 
     bare: Any = Bare()
@@ -297,7 +297,7 @@ def test_the_native_base_alone_refuses(three: SysVSemaphoreSet) -> None:
 
 
 def test_an_explanation_that_is_no_exception_does_not_crash() -> None:
-    class Odd(_native.SemaphoreRow):
+    class Odd(_native.SemaphoreSetBase):
         answer: Any = None
 
         def _explain_op(self, *_: object) -> Any:

@@ -155,7 +155,7 @@ def test_open_or_create_gives_up_at_its_deadline_and_removes_nothing(ns: Namespa
     key = ns.key()
     number = _native.semget(key, 1, FRESH)
     for timeout in (0, 0.01):
-        with pytest.raises(ipckit.Timeout, match="its maker has not initialised it"):
+        with pytest.raises(ipckit.Timeout, match="its creator has not initialised it"):
             SysVSemaphoreSet.open_or_create(key, [1], timeout=timeout)
     remove(number)
 

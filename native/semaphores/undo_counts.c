@@ -1,6 +1,6 @@
-/* The account of what this process holds of System V semaphores with undo: a table of those semaphores that it
-   holds, or is about to operate on. */
-#include "semaphores/holdings.h"
+/* The undo counts of this process: a hash table of the semaphores whose count is not 0, and of those that a running
+   call operates on. The GIL protects it. */
+#include "semaphores/undo_counts.h"
 
 #include <errno.h>
 
@@ -8,11 +8,11 @@
 
 typedef struct entry {
     struct entry *next;
-    uint64_t process; /* whose `counts.own` is */
-    holdings counts;
+    uint64_t process; /* the process that `counts.own` belongs to */
+    undo_counts counts;
     int set;
     int index;
-    int users; /* calls between begin and end */
+    int users; /* calls between ipckit_undo_begin and ipckit_undo_end */
 } entry;
 
 static entry *table[BUCKETS];
@@ -23,9 +23,9 @@ bucket_of(int set, int index)
     return &table[((unsigned)set * 31U + (unsigned)index) % BUCKETS];
 }
 
-/* In a forked child, what was the process's own is its parent's. */
+/* After a fork, turns the parent's own counts into inherited ones. */
 static void
-settle(entry *found)
+detect_fork(entry *found)
 {
     uint64_t process = ipckit_own_token();
     if (found->process != process) {
@@ -35,18 +35,20 @@ settle(entry *found)
     }
 }
 
+/* Returns the entry of a semaphore, or NULL. */
 static entry *
 find(int set, int index)
 {
     for (entry *each = *bucket_of(set, index); each != NULL; each = each->next) {
         if (each->set == set && each->index == index) {
-            settle(each);
+            detect_fork(each);
             return each;
         }
     }
     return NULL;
 }
 
+/* Returns the entry of a semaphore, which is added if necessary; NULL without memory. */
 static entry *
 find_or_add(int set, int index)
 {
@@ -63,6 +65,7 @@ find_or_add(int set, int index)
     return found;
 }
 
+/* Frees an entry that no call uses and whose counts are 0. */
 static void
 free_if_empty(entry *unused)
 {
@@ -77,26 +80,30 @@ free_if_empty(entry *unused)
     PyMem_Free(unused);
 }
 
-holdings
-ipckit_holdings(int set, int index)
+undo_counts
+ipckit_undo_counts(int set, int index)
 {
     entry *found = find(set, index);
-    return found == NULL ? (holdings){0, 0} : found->counts;
+    return found == NULL ? (undo_counts){0, 0} : found->counts;
+}
+
+/* Whether an operation would release what a parent acquired and this process did not. */
+static bool
+releases_inherited(const entry *found, const struct sembuf *op)
+{
+    return op->sem_op > 0 && found->counts.inherited > 0 && found->counts.own < op->sem_op;
 }
 
 int
-ipckit_holdings_begin(int set, const struct sembuf *ops, size_t count)
+ipckit_undo_begin(int set, const struct sembuf *ops, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (!(ops[i].sem_flg & SEM_UNDO)) {
             continue;
         }
         entry *found = find_or_add(set, ops[i].sem_num);
-        bool allowed = found != NULL
-                       && !(ops[i].sem_op > 0 && found->counts.inherited > 0
-                            && found->counts.own < ops[i].sem_op);
-        if (!allowed) {
-            ipckit_holdings_end(set, ops, i, false);
+        if (found == NULL || releases_inherited(found, &ops[i])) {
+            ipckit_undo_end(set, ops, i, false);
             if (found != NULL) {
                 free_if_empty(found);
             }
@@ -109,7 +116,7 @@ ipckit_holdings_begin(int set, const struct sembuf *ops, size_t count)
 }
 
 void
-ipckit_holdings_end(int set, const struct sembuf *ops, size_t count, bool done)
+ipckit_undo_end(int set, const struct sembuf *ops, size_t count, bool done)
 {
     for (size_t i = 0; i < count; i++) {
         if (!(ops[i].sem_flg & SEM_UNDO)) {
@@ -122,28 +129,32 @@ ipckit_holdings_end(int set, const struct sembuf *ops, size_t count, bool done)
     }
 }
 
+/* Sets the counts of an entry to 0. */
 static void
 clear(entry *found)
 {
-    if (found != NULL) {
-        found->process = ipckit_own_token();
-        found->counts = (holdings){0, 0};
-        free_if_empty(found);
-    }
+    found->process = ipckit_own_token();
+    found->counts = (undo_counts){0, 0};
+    free_if_empty(found);
 }
 
 void
-ipckit_holdings_cleared(int set, int index)
+ipckit_undo_cleared(int set, int index)
 {
     if (index >= 0) {
-        clear(find(set, index));
+        entry *found = find(set, index);
+        if (found != NULL) {
+            clear(found);
+        }
         return;
     }
     for (size_t i = 0; i < BUCKETS; i++) {
         entry *next;
         for (entry *each = table[i]; each != NULL; each = next) {
             next = each->next;
-            clear(each->set == set ? each : NULL);
+            if (each->set == set) {
+                clear(each);
+            }
         }
     }
 }
