@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class _Numpy:
-    """Stands where numpy would, and is it from the first use of an attribute on."""
+    """A substitute for the module, which imports numpy at the first use of an attribute."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module("numpy"), name)
-        setattr(self, name, value)  # and from then on it is an attribute like any other
+        setattr(self, name, value)  # the next use finds the attribute here
         return value
 
 
@@ -29,7 +29,7 @@ if not TYPE_CHECKING:
 
 
 def is_array(value: object) -> bool:
-    """Whether a value is a numpy array; nothing is one before numpy was imported."""
+    """Whether a value is a numpy array; false as long as numpy is not imported."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 

@@ -1,4 +1,4 @@
-"""The kernel's and the process's limits, read when an error has to name one."""
+"""Limits of the kernel and of the process, which errors name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import resource
 from pathlib import Path
 from typing import Final
 
-# struct msg_msg and struct posix_msg_tree_node on a 64-bit kernel: what mq_open charges for each
-# message beside its text.
+# struct msg_msg and struct posix_msg_tree_node on a 64-bit kernel: the bytes that mq_open counts
+# for each message in addition to its text.
 _MQ_MESSAGE_OVERHEAD: Final = 48 + 48
 
 
 def sysctl(name: str) -> int | None:
-    """The value of a sysctl such as ``kernel.msgmax``, or None where it can't be read."""
+    """The value of a sysctl such as ``kernel.msgmax``, or None if it can't be read."""
     path = Path("/proc/sys") / name.replace(".", "/")
     try:
         return int(path.read_text().split()[0])
@@ -40,7 +40,7 @@ def soft_limit(which: int) -> str:
 
 
 def descriptors_exhausted() -> bool:
-    """Whether this process has no file descriptor left under RLIMIT_NOFILE."""
+    """Whether RLIMIT_NOFILE allows this process no more file descriptors."""
     try:
         descriptor = os.open("/", os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -50,7 +50,7 @@ def descriptors_exhausted() -> bool:
 
 
 def user_name(uid: int) -> str:
-    """A user for messages: ``amy (uid 1000)``, or ``uid 1000`` where it has no name."""
+    """A user for messages: ``amy (uid 1000)``, or ``uid 1000`` if the user has no name."""
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:

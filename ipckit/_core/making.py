@@ -1,4 +1,4 @@
-"""`open_or_create`: find an object, or make it, while other processes make and remove it too."""
+"""`open_or_create`: open or create an object that other processes create and remove too."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ def find_or_make(
     target: str,
     removed: str = "unlinked",
 ) -> H:
-    """Make an object, or find the one that is there.
+    """Create an object, or open the existing one.
 
     Args:
-        make: makes it, or raises AlreadyExists. Removed, or None as its result, says that another
-            process removed the object meanwhile. NotFound is an error: there is no place for it.
-        find: finds it, or raises NotFound or Removed.
-        deadline: when to give up. Both are tried twice at least.
+        make: creates the object, or raises AlreadyExists. It raises Removed or returns None if
+            another process removed the new object at once. NotFound is an error: the directory for
+            the object is missing.
+        find: opens the object, or raises NotFound or Removed.
+        deadline: when to give up. Both functions are called at least twice.
         op: the system call, for the error.
         target: the object, for the error.
-        removed: what others do to it, for the error.
+        removed: what other processes do to the object, for the error.
 
     Raises:
-        Timeout: other processes made and removed it until the deadline.
+        Timeout: other processes created and removed the object until the deadline.
     """
-    # Once more after the deadline: what `find` removed, because its maker died, is to be made.
+    # One more round after the deadline, because `find` may have removed the object of a process
+    # that died while it created it.
     for _ in chain(deadline.looks(), (None,)):
         try:
             made = make()

@@ -1,4 +1,4 @@
-"""What a POSIX queue's descriptor tells of the queue."""
+"""The descriptor of a POSIX message queue: closing it, and the file and the name behind it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ipckit.keys import Name
 
 
 class WaitedDescriptor(Descriptor):
-    """A queue's descriptor, which is closed once that was asked for and no call waits on it.
+    """A queue's descriptor. `close` takes effect when no call waits on it any more.
 
     Attributes:
-        calls: what native calls take; it counts those that are being made.
+        calls: the argument of native calls, which counts the calls in progress.
     """
 
     __slots__ = ("calls",)
@@ -26,24 +26,24 @@ class WaitedDescriptor(Descriptor):
         super().__init__(number, owned=owned)
 
     def close(self) -> None:
-        """Close it, now or when the last call that waits is done."""
+        """Close the descriptor now, or when the last call that waits on it returns."""
         number, self._number = self._number, -1
         if self.owned and number >= 0:
             self.calls.close()
 
 
 def file_of(fd: int) -> tuple[int, int]:
-    """What tells a queue from all others, past and present, of any name."""
+    """The device and inode of a queue, which no other queue has had."""
     file = os.fstat(fd)
     return (file.st_dev, file.st_ino)
 
 
 def name_of(fd: int) -> Name | None:
-    """The name that finds the queue of a descriptor, or None where none does."""
+    """The name of the queue of a descriptor; None if no name finds it."""
     if os.fstat(fd).st_nlink == 0:
         return None
     try:
-        # A path where mqueue is mounted, if somebody opened it there.
+        # A path below the mount point of mqueue, if the queue was opened there.
         return Name(Path(path_of_fd(fd)).name)
     except InvalidArgument:
-        return None  # C programs can make names that are not text
+        return None  # a C program can choose a name that is not text

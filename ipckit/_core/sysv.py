@@ -46,14 +46,14 @@ class Table(Generic[S]):
     """One of the kernel's three tables of System V objects.
 
     Attributes:
-        noun: what an object is called in messages.
-        title: what stands before its key and id.
-        call: the call that looks at it and changes it, such as ``"msgctl"``.
-        stat: the native call that gives an object's fields, by id or by index.
-        stat_any: its command that takes an index and asks for no right to read.
-        highest: gives the highest index in use.
-        made: makes the status of fields and id.
-        hint: what helps who may not do something.
+        noun: the name of such an object in messages.
+        title: the word before its key and id in messages.
+        call: the system call that reads and changes its status, such as ``"msgctl"``.
+        stat: the native call that returns an object's fields, by id or by index.
+        stat_any: the command of `stat` that takes an index and needs no read permission.
+        highest: returns the highest index in use.
+        made: creates the status from the fields and the id.
+        hint: what a caller without permission can do.
     """
 
     noun: str
@@ -66,7 +66,7 @@ class Table(Generic[S]):
     hint: str = "the owner can allow it with chmod"
 
     def all(self) -> list[S]:
-        """Every object of the IPC namespace, also those that the caller may not read."""
+        """All objects of the IPC namespace, also those without read permission."""
         found: list[S] = []
         for index in range(self.highest() + 1):
             try:
@@ -77,7 +77,7 @@ class Table(Generic[S]):
         return found
 
     def find(self, ident: int) -> S | None:
-        """One object by its id, also one that the caller may not read; None where there is none."""
+        """The object of an id, also without read permission; None if there is no such object."""
         try:
             return self.made(self.stat(ident, native.IPC_STAT), ident)
         except PermissionError:
@@ -86,10 +86,10 @@ class Table(Generic[S]):
             return None
 
     def look(self, ident: int, target: str) -> S:
-        """One object by its id (IPC_STAT).
+        """The object of an id (IPC_STAT).
 
         Raises:
-            Removed: there is none of that id.
+            Removed: there is no object of that id.
             AccessDenied: the caller may not read it.
         """
         try:
@@ -107,11 +107,11 @@ class Table(Generic[S]):
         return " ".join(parts)
 
     def given(self, ident: int) -> tuple[S, Key | None]:
-        """What an id that came from elsewhere stands for, and its key.
+        """The object of an id from the caller, and its key.
 
         Raises:
             NotFound: there is no object of that id.
-            TypeError: it is no int.
+            TypeError: `ident` is not an int.
             InvalidArgument: it is out of range.
         """
         ident = int_argument("id", ident)
@@ -124,10 +124,10 @@ class Table(Generic[S]):
         return found, Key(found.key) if found.key else None
 
     def present(self, ident: int, key: Key) -> S:
-        """An object that a key has led to just now.
+        """The object that was just found by a key.
 
         Raises:
-            Removed: it was removed meanwhile.
+            Removed: it was removed in between.
         """
         found = self.find(ident)
         if found is None:
@@ -140,7 +140,7 @@ class Table(Generic[S]):
         return NotFound(f"no such {self.noun}", errno=code, op=self.call, target=target)
 
     def gone(self, target: str, code: int = errno.EIDRM) -> Removed:
-        """The error for an object that was removed: a new call is only told EINVAL."""
+        """The error for an object that was removed; to a later call the kernel says EINVAL."""
         return Removed(f"the {self.noun} was removed", errno=code, op=self.call, target=target)
 
     def denied(
@@ -155,7 +155,7 @@ class Table(Generic[S]):
         return AccessDenied(message, errno=code, op=op or self.call, target=target, hint=self.hint)
 
     def error(self, exc: OSError, ident: int, target: str) -> IpcError:
-        """What a failed look or change means."""
+        """The error of a failed call that reads or changes the status."""
         code = exc.errno or errno.EIO
         if code in {errno.EACCES, errno.EPERM}:
             return self.denied(ident, target, code=code)
@@ -173,7 +173,7 @@ class SysVObject(Handle):
 
     @property
     def key(self) -> Key | None:
-        """The key that finds the object; None for one made with IPC_PRIVATE."""
+        """The key that finds the object; None if it was created with IPC_PRIVATE."""
         return self._key
 
     @property
@@ -196,7 +196,11 @@ class SysVObject(Handle):
         self._change(mode=checked_mode(mode))
 
     def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """Give the object to another user, another group, or both; None leaves as it is.
+        """Change the owner, the group, or both.
+
+        Args:
+            uid: the new owner; None (the default) keeps the owner.
+            gid: the new group; None (the default) keeps the group.
 
         Raises:
             InvalidArgument: a number is out of range.
@@ -224,7 +228,7 @@ class SysVObject(Handle):
 
     @abstractmethod
     def _apply(self, status: Any) -> None:
-        """IPC_SET with what may be set of a status; may raise OSError and ValueError."""
+        """IPC_SET of a status; may raise OSError and ValueError."""
 
     def _control_error(self, exc: OSError) -> IpcError:
         return self._table.error(exc, self._ident, self._target)

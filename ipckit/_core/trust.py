@@ -1,8 +1,8 @@
-"""Whose object it is: what another user made is not used unless the caller allows that user.
+"""Trust in the owner of an object: another user's object is refused unless the caller allows it.
 
-A name or a key is open to all users. One that creates it first, with a mode that lets others in,
-keeps the right to change what is in it. A process that expects its own object would read what
-another user wrote, and with pickle run that user's code.
+Any user can create an object of any name or key. A user who creates it first, with a mode that
+gives others access, can change its contents later. A process that expects its own object would then
+read another user's data, and with pickle run that user's code.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ipckit.errors import AccessDenied, InvalidArgument
 if TYPE_CHECKING:
     from ipckit._core.sysv import Status
 
-_UID_END: Final = 2**32 - 1  # which stands for no user
-# The owner is trusted, so that only what others may do counts.
+_UID_END: Final = 2**32 - 1  # the number that means no user
+# The owner is trusted, so only the permissions of the group and of others count.
 _OTHERS: Final = 0o077
 
 
@@ -29,7 +29,7 @@ class Trust:
     """Which objects a call accepts.
 
     Args:
-        owner_uid: a user whose objects are accepted beside those of the caller's effective user
+        owner_uid: a user whose objects are accepted, as are those of the caller's effective user
             and of root.
         mode: the widest mode that is accepted for group and others; None for any.
 
@@ -51,10 +51,10 @@ class Trust:
             raise InvalidArgument(message, errno=errno.EINVAL)
 
     def check_file(self, fd: int, *, op: str, target: str) -> None:
-        """Check what a descriptor is open on.
+        """Check the file of a descriptor.
 
         Raises:
-            AccessDenied: it is another user's, or its mode is wider.
+            AccessDenied: it belongs to another user, or its mode is wider.
         """
         found = os.fstat(fd)
         self._check((found.st_uid,), found.st_mode, op, target)
@@ -63,7 +63,7 @@ class Trust:
         """Check a System V object.
 
         Raises:
-            AccessDenied: it is another user's, or its mode is wider.
+            AccessDenied: it belongs to another user, or its mode is wider.
         """
         # The creator keeps the owner's rights after IPC_SET has given the object to another user.
         self._check((found.uid, found.cuid), found.mode, op, target)
