@@ -1,4 +1,4 @@
-"""``python -m ipckit`` and the command ``ipckit``, also where their extra is not installed."""
+"""``python -m ipckit`` and the command ``ipckit``, which say if their extra is not installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXTRA: Final = ("click", "rich", "textual")
 
 
 def _usable(stream: TextIO | None) -> TextIO:
-    """A standard stream that can be used, whatever the caller left of it.
+    """A standard stream that works, also if the caller closed it.
 
     The stream writes an escape for a character that the terminal's encoding lacks. If the caller
     closed its descriptor, /dev/null takes the number: otherwise a file that is opened later gets
@@ -20,16 +20,19 @@ def _usable(stream: TextIO | None) -> TextIO:
     if stream is None:
         stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:  # it is a text file of Python's, and not what a test put there
+    if reconfigure is not None:  # a test may put another object there
         reconfigure(errors="backslashreplace")
     return stream
 
 
 def main() -> int:
-    """Run the command line; gives the exit status.
+    """Run the command line.
+
+    Returns:
+        The exit status.
 
     Raises:
-        ModuleNotFoundError: ipckit itself is not whole.
+        ModuleNotFoundError: a module of ipckit itself is missing.
     """
     # In this order, because a new descriptor gets the lowest number that is free.
     sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
@@ -42,7 +45,7 @@ def main() -> int:
             raise
         sys.stderr.write(f"ipckit: {exc.name} is missing; pip install {' '.join(_EXTRA)}\n")
         return 1
-    # Whoever reads this may have seen enough: end then as other programs in a pipe do.
+    # If the reader of a pipe exits, end as other programs do.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     return cli.run(sys.argv[1:])
 
