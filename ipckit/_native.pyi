@@ -97,6 +97,7 @@ MSG_NOERROR: Final[int]
 MSG_EXCEPT: Final[int]
 MSG_COPY: Final[int]
 WAIT_MARK: Final[int]
+WAIT_RECEIVES: Final[int]
 
 def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
@@ -141,6 +142,9 @@ def mq_getattr(fd: int, /) -> tuple[int, int, int, int]: ...
 
 # native/queues/mq_notify.c
 
+NOTIFY_COOKIE_LEN: Final[int]
+NOTIFY_WOKENUP: Final[int]
+
 def mq_notify_signal(fd: int, signal: int, /) -> None: ...
 def mq_notify_socket(fd: int, socket: int, /) -> None: ...
 
@@ -179,6 +183,18 @@ class View:
 
 # native/memory/mmap.c
 
+MADV_POPULATE_WRITE: Final[int]
+MS_ASYNC: Final[int]
+MS_INVALIDATE: Final[int]
+MS_SYNC: Final[int]
+MFD_NOEXEC_SEAL: Final[int]
+F_SEAL_SEAL: Final[int]
+F_SEAL_SHRINK: Final[int]
+F_SEAL_GROW: Final[int]
+F_SEAL_WRITE: Final[int]
+F_SEAL_FUTURE_WRITE: Final[int]
+F_SEAL_EXEC: Final[int]
+
 def mmap(fd: int, offset: int, size: int, protection: int, flags: int, /) -> Mapping: ...
 def msync(mapping: Mapping, offset: int, size: int, flags: int, /) -> None: ...
 def madvise(mapping: Mapping, offset: int, size: int, advice: int, /) -> None: ...
@@ -198,9 +214,11 @@ SHM_UNLOCK: Final[int]
 SHM_STAT: Final[int]
 SHM_STAT_ANY: Final[int]
 SHM_INFO: Final[int]
+SHM_DEST: Final[int]
+SHM_LOCKED: Final[int]
 
 def shmget(key: int, size: int, flags: int, /) -> int: ...
-def shmat(id: int, address: int, flags: int, over: Mapping | None, /) -> Mapping: ...
+def shmat(id: int, address: int, flags: int, replaced: Mapping | None, /) -> Mapping: ...
 def shm_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def shm_set(id: int, uid: int, gid: int, mode: int, /) -> None: ...
 def shm_control(id: int, command: int, /) -> None: ...
@@ -219,6 +237,7 @@ class SharedStruct:
     def store(self, value: Any, /) -> None: ...
     def take_over(self, dead: int, /) -> bool: ...
 
+def shared_struct_header(memory: Buffer, offset: int, /) -> tuple[int, int]: ...
 def set_writer_token(token: int, /) -> None: ...
 def shared_struct_size(size: int, /) -> int: ...
 
@@ -401,7 +420,7 @@ def channel_format(
     /,
 ) -> None: ...
 
-# native/channel/core.c
+# native/channel/channel.c
 
 def channels_forked() -> None: ...
 

@@ -1,7 +1,6 @@
-"""``ipckit``: what IPC objects exist, who holds them, what is in them, and what may go.
+"""The command line as a function: ``run(["ls", "--json"])`` is ``ipckit ls --json``.
 
-Each command lives in a module ``_cli_NAME`` of its own, as ``command``, and is loaded when it
-is called for.
+`main` is the click group that has all commands, and `COMMANDS` their names with a summary of each.
 """
 
 from ipckit._cli.main import COMMANDS, main, run

@@ -1,7 +1,8 @@
-"""What IPC objects exist, who holds them, and which are left over.
+"""Find the IPC objects that exist, see which processes hold them, and remove orphaned ones.
 
-``survey(["sysv-queue"]).objects`` are the queues, each an `IpcObject`; `remove` takes one away if
-nobody alive holds it. Nothing here takes root; what could not be seen is said.
+``survey(["sysv-queue"]).objects`` is the list of queues, each an `IpcObject`. `remove` removes one
+object, `collect` all orphaned ones of a list. No function requires root; `Survey.unseen` says what
+could not be seen.
 """
 
 from ipckit._inventory.model import KINDS, PREFIXES, IpcObject, Kind, Process, State, Survey, Use

@@ -1,7 +1,7 @@
 """Message queues: System V's, with typed messages, and POSIX's, with priorities."""
 
+from ipckit._msgq.attributes import PosixMessageQueueAttributes
 from ipckit._msgq.posix import PosixMessageQueue
-from ipckit._msgq.posix_object import PosixMessageQueueAttributes
 from ipckit._msgq.stat import (
     SysVMessageLimits,
     SysVMessageQueueStat,

@@ -1,10 +1,9 @@
-"""Helpers for tests of programs that use IPC: names, leftovers, and child processes in step.
+"""Helpers for tests of programs that use IPC: unique names, leak checks, and child processes.
 
-A test takes its names from a `Namespace`, which removes what is left of them;
-compares `snapshot` before and after, to find what it leaked; and runs other
-processes as `Child`, whose order comes from steps told through pipes, never
-from sleeping. `Sandbox` and `run_in_namespace` give a process IPC objects,
-limits and a ``/dev/shm`` of its own.
+A test takes its keys, names and paths from a `Namespace`, which removes their objects at the end.
+It compares a `snapshot` before and after, to find leaks. It runs other processes as `Child`: the
+test and the child agree on their order by values sent through pipes, never by sleeping. `Sandbox`
+and `run_in_namespace` give a process its own IPC objects, limits and ``/dev/shm``.
 """
 
 from ipckit._testing.child import Child, ChildFailed

@@ -1,4 +1,4 @@
-# What ipckit uses of posix_ipc, which ships no types.
+# The part of posix_ipc that ipckit and its tests use. The package has no type annotations.
 
 O_CREX: int
 

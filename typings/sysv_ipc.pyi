@@ -1,4 +1,4 @@
-# What ipckit uses of sysv_ipc, which ships no types.
+# The part of sysv_ipc that ipckit and its tests use. The package has no type annotations.
 
 IPC_CREX: int
 

@@ -1,4 +1,4 @@
-"""Bytes as people read them: offset, hexadecimal, text; as ``hexdump -C`` prints them."""
+"""Print bytes in the format of ``hexdump -C``: offset, hexadecimal digits, text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 16
 _HALF: Final = WIDTH // 2
-# The same for every byte that is no printable ASCII, so that a dump never moves a cursor.
+# A dot for every byte that is not printable ASCII, so that a dump can't control a terminal.
 _PRINTABLE: Final = bytes(byte if 0x20 <= byte < 0x7F else 0x2E for byte in range(256))  # noqa: PLR2004 - space to ~
 
 
 def printable(data: bytes) -> str:
-    """The bytes as ASCII, with a dot for each that can't be printed."""
+    """Return bytes as ASCII text, with a dot for each that is not printable."""
     return data.translate(_PRINTABLE).decode("ascii")
 
 
@@ -25,7 +25,7 @@ def _line(offset: int, row: bytes) -> str:
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes again, in blocks of whole rows, the last one apart."""
+    """Yield the bytes in blocks of whole rows; the last block may end with a partial row."""
     rest = b""
     for piece in pieces:
         data = rest + piece
@@ -38,18 +38,18 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def hexdump(pieces: Iterable[bytes], *, start: int = 0, collapse: bool = True) -> Iterator[str]:
-    """Lines that show some bytes, and at the end one with the offset behind the last.
+    """Yield the lines of a dump, and at the end a line with the offset after the last byte.
 
     Args:
         pieces: the bytes, in pieces of any length.
-        start: the offset of the first one.
-        collapse: one ``*`` stands for all rows that are the same as the one before.
+        start: the offset of the first byte.
+        collapse: print one ``*`` for rows that equal the row before.
     """
     offset = start
     previous = b""
     starred = False
     for block in _blocks(pieces):
-        # Memory is mostly zeros: a block of the same row again is seen in one comparison.
+        # Memory is mostly zeros. One comparison finds a block that repeats the row before.
         same = collapse and block == previous * (len(block) // WIDTH)
         for at in () if same and starred else range(0, len(block), WIDTH):
             row = block[at : at + WIDTH]

@@ -1,4 +1,4 @@
-"""Every limit of the kernel and of a process that IPC meets: its value, what is used, the cure."""
+"""The limits of the kernel and of a process that apply to IPC: value, use, how to raise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
+from ipckit._core.files import SHM
 from ipckit._core.limits import mqueue_charge, sysctl
 from ipckit.errors import AccessDenied, NotFound
 from ipckit.msgq import limits, list_queues, usage
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     from ipckit.sem import SysVSemaphoreLimits
 
-# From here on a limit is as good as none: shmmax and shmall are near 2**64 by default.
+# A limit from here on counts as unlimited: shmmax and shmall are near 2**64 by default.
 _BOUNDLESS: Final = 2**60
-_SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
-# What the kernel accepts at most, where that is little; see ipc/util.h, ipc_namespace.h.
+_SHM: Final = Path(SHM)
+# The maximum that the kernel accepts for a sysctl; see ipc/util.h and ipc_namespace.h.
 _CEILINGS: Final = {
     "kernel.msgmni": 32768,
     "kernel.shmmni": 32768,
@@ -44,14 +45,14 @@ class Limit:
     """One limit.
 
     Attributes:
-        name: the sysctl, such as ``"kernel.msgmax"``, with the field of ``kernel.sem`` behind it;
+        name: the sysctl, such as ``"kernel.msgmax"``, or ``"kernel.sem SEMMNI"`` for a field;
             ``"RLIMIT_NOFILE"``; or ``"/dev/shm size"``.
-        value: how much; None for no limit.
-        used: how much of that is used now, by the object nearest to it or all together; None
-            where there is no such thing, or it can't be seen.
-        unit: of both, such as ``"bytes"``.
+        value: the limit; None if there is none.
+        used: how much is used now, in total or by the largest object; None if it does not apply
+            or can't be seen.
+        unit: the unit of both, such as ``"bytes"``.
         meaning: what it limits.
-        change: the command that changes it; "" where there is none.
+        change: the command that raises it; "" if it can't be raised.
     """
 
     name: str
@@ -63,19 +64,19 @@ class Limit:
 
     @property
     def share(self) -> float | None:
-        """How much of the limit is used, 1.0 for all; None where that can't be said."""
+        """The used part of the limit, 1.0 for all; None if it is not known."""
         if self.value is None or self.used is None or self.value == 0:
             return None
         return self.used / self.value
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return all fields as plain values, for JSON."""
         share = self.share
         return {**asdict(self), "share": None if share is None else round(share, 4)}
 
 
 def _doubled(name: str, value: int) -> str:
-    """The command that doubles a sysctl, or "" where it is at its highest."""
+    """Return the command that doubles a sysctl, or "" if it is at its maximum."""
     ceiling = _CEILINGS.get(name, _BOUNDLESS)
     return "" if value >= ceiling else f"sysctl -w {name}={min(max(1, value * 2), ceiling)}"
 
@@ -90,7 +91,7 @@ def _messages() -> Iterator[Limit]:
     most, now, queues = limits(), usage(), list_queues()
     longest = max((each.cbytes for each in queues), default=0)
     yield _sysctl("kernel.msgmax", most.msgmax, None, "bytes", "one System V message")
-    meaning = "the messages in one new System V queue; used: by the fullest"
+    meaning = "all messages in one new System V queue; USED: the fullest"
     yield _sysctl("kernel.msgmnb", most.msgmnb, longest, "bytes", meaning)
     yield _sysctl("kernel.msgmni", most.msgmni, now.queues, "queues", "System V queues")
 
@@ -107,7 +108,14 @@ def _semaphores() -> Iterator[Limit]:
     most, now = semaphore_limits(), semaphore_usage()
     largest = max((each.nsems for each in list_sets()), default=0)
     for field, name, value, used, unit, meaning in (
-        (0, "SEMMSL", most.semmsl, largest, "semaphores", "one System V set; used: by the largest"),
+        (
+            0,
+            "SEMMSL",
+            most.semmsl,
+            largest,
+            "semaphores",
+            "one System V set; USED: the largest",
+        ),
         (1, "SEMMNS", most.semmns, now.semaphores, "semaphores", "all System V sets together"),
         (2, "SEMOPM", most.semopm, None, "operations", "one semop call"),
         (3, "SEMMNI", most.semmni, now.sets, "sets", "System V semaphore sets"),
@@ -119,14 +127,14 @@ def _semaphores() -> Iterator[Limit]:
 def _memory() -> Iterator[Limit]:
     most, now = memory_limits(), memory_usage()
     largest = max((each.segsz for each in list_segments()), default=0)
-    meaning = "one System V segment; used: by the largest"
+    meaning = "one System V segment; USED: the largest"
     yield _sysctl("kernel.shmmax", most.shmmax, largest, "bytes", meaning)
     yield _sysctl("kernel.shmall", most.shmall, now.pages, "pages", "all System V segments")
     yield _sysctl("kernel.shmmni", most.shmmni, now.segments, "segments", "System V segments")
 
 
 def _charged(uid: int | None) -> tuple[int | None, int | None]:
-    """How many POSIX queues there are, and what a user's are charged; None if not to be seen."""
+    """Return the number of POSIX queues, and the bytes charged to a user; None if not visible."""
     found = inventory.survey(["posix-queue"], holders=False)
     if found.unseen and not found.objects:
         return None, None
@@ -142,18 +150,23 @@ def _mqueue(queues: int | None) -> Iterator[Limit]:
     for field, used, unit, meaning in (
         ("queues_max", queues, "queues", "POSIX queues"),
         ("msg_max", None, "messages", "one POSIX queue, without CAP_SYS_RESOURCE"),
-        ("msgsize_max", None, "bytes", "one message of a POSIX queue, likewise"),
-        ("msg_default", None, "messages", "one POSIX queue made without saying"),
-        ("msgsize_default", None, "bytes", "one message of a queue made without saying"),
+        ("msgsize_max", None, "bytes", "one message of a POSIX queue, without CAP_SYS_RESOURCE"),
+        ("msg_default", None, "messages", "one POSIX queue created without attributes"),
+        (
+            "msgsize_default",
+            None,
+            "bytes",
+            "one message, if created without attributes",
+        ),
     ):
         name = f"fs.mqueue.{field}"
         yield _sysctl(name, sysctl(name), used, unit, meaning)
 
 
 def is_hidden(pid: int) -> bool:
-    """Whether a process exists that /proc does not show.
+    """Return whether a process exists that /proc does not show.
 
-    That is so with the option hidepid=invisible, if the process is another user's; see proc(5).
+    With hidepid=invisible, /proc does not show the processes of other users; see proc(5).
     """
     try:
         os.kill(pid, 0)
@@ -165,19 +178,19 @@ def is_hidden(pid: int) -> bool:
 
 
 def process_limits(pid: int) -> dict[str, tuple[int | None, int | None]]:
-    """The soft and the hard limits of a process by their names in ``/proc/PID/limits``.
+    """Return the soft and hard limits of a process, by their names in ``/proc/PID/limits``.
 
     Raises:
         NotFound: there is no such process.
-        AccessDenied: it is another user's, and /proc hides it.
+        AccessDenied: it belongs to another user, and /proc hides it.
     """
     try:
         lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
     except (FileNotFoundError, ProcessLookupError, PermissionError) as exc:
         if isinstance(exc, PermissionError) or is_hidden(pid):
-            message = "it is another user's, and /proc hides its limits"
+            message = "it belongs to another user, and /proc hides its limits"
             raise AccessDenied(
-                message, errno=errno.EACCES, target=f"pid {pid}", hint="run it as root"
+                message, errno=errno.EACCES, target=f"pid {pid}", hint="run as root"
             ) from None
         message = "no such process"
         raise NotFound(message, errno=errno.ESRCH, target=f"pid {pid}") from None
@@ -191,7 +204,7 @@ def process_limits(pid: int) -> dict[str, tuple[int | None, int | None]]:
 
 
 def open_files(pid: int) -> int | None:
-    """How many descriptors a process has open; None where that can't be seen."""
+    """Return the number of descriptors that a process has open; None if it can't be seen."""
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only how many
     except OSError:
@@ -200,7 +213,7 @@ def open_files(pid: int) -> int | None:
 
 def _locked_bytes(pid: int) -> int | None:
     try:
-        # The name that a process gave itself stands there too, and need not be UTF-8.
+        # The file also has the name that the process gave itself, which may not be UTF-8.
         status = Path(f"/proc/{pid}/status").read_bytes()
         match = re.search(rb"^VmLck:\s+(\d+) kB", status, re.MULTILINE)
     except OSError:
@@ -218,9 +231,30 @@ def _owner(pid: int) -> int | None:
 def _process(pid: int, charged: int | None) -> Iterator[Limit]:
     found = process_limits(pid)
     for name, title, option, used, unit, meaning in (
-        ("MSGQUEUE", "Max msgqueue size", "msgqueue", charged, "bytes", "a user's POSIX queues"),
-        ("MEMLOCK", "Max locked memory", "memlock", _locked_bytes(pid), "bytes", "locked memory"),
-        ("NOFILE", "Max open files", "nofile", open_files(pid), "files", "descriptors"),
+        (
+            "MSGQUEUE",
+            "Max msgqueue size",
+            "msgqueue",
+            charged,
+            "bytes",
+            "POSIX queues of a user",
+        ),
+        (
+            "MEMLOCK",
+            "Max locked memory",
+            "memlock",
+            _locked_bytes(pid),
+            "bytes",
+            "locked memory",
+        ),
+        (
+            "NOFILE",
+            "Max open files",
+            "nofile",
+            open_files(pid),
+            "files",
+            "open descriptors",
+        ),
     ):
         soft, hard = found.get(title, (None, None))
         wanted = "unlimited" if soft is None else str(soft * 2)
@@ -240,7 +274,7 @@ def _shm() -> Iterator[Limit]:
     yield Limit(f"{_SHM} size", size or None, used, "bytes", meaning, change if size else "")
     files = f"mount -o remount,nr_inodes={at.f_files * 2} {_SHM}"
     count = at.f_files - at.f_ffree
-    meaning = "how many of them"
+    meaning = "POSIX segments and semaphores"
     yield Limit(
         f"{_SHM} files", at.f_files or None, count, "files", meaning, files * bool(at.f_files)
     )
@@ -248,10 +282,10 @@ def _shm() -> Iterator[Limit]:
 
 def _sockets() -> Iterator[Limit]:
     for name, unit, meaning in (
-        ("net.unix.max_dgram_qlen", "datagrams", "what one UNIX datagram socket has unread"),
-        ("net.core.somaxconn", "connections", "what waits for accept on one listener"),
-        ("net.core.wmem_max", "bytes", "SO_SNDBUF, and so one datagram, without privilege"),
-        ("vm.max_map_count", "mappings", "the mappings of one process"),
+        ("net.unix.max_dgram_qlen", "datagrams", "unread datagrams of one UNIX socket"),
+        ("net.core.somaxconn", "connections", "connections that wait for accept on one listener"),
+        ("net.core.wmem_max", "bytes", "SO_SNDBUF, which limits one datagram, without privileges"),
+        ("vm.max_map_count", "mappings", "memory mappings of one process"),
     ):
         value = sysctl(name)
         if value is not None:  # another network namespace may not have it
@@ -259,14 +293,14 @@ def _sockets() -> Iterator[Limit]:
 
 
 def table(pid: int | None = None) -> list[Limit]:
-    """Every limit that IPC meets here, with what is used of it.
+    """Return every limit that applies to IPC, with its use.
 
     Args:
-        pid: whose RLIMIT_* are shown; by default this process's.
+        pid: the process whose RLIMIT_* to include; by default this process.
 
     Raises:
         NotFound: there is no process `pid`.
-        AccessDenied: it is another user's, and /proc hides it.
+        AccessDenied: it belongs to another user, and /proc hides it.
     """
     pid = os.getpid() if pid is None else pid
     queues, charged = _charged(_owner(pid))

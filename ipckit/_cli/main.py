@@ -1,7 +1,6 @@
-"""``ipckit``: what IPC objects exist, who holds them, what is in them, and what may go.
+"""The command ``ipckit``: it loads one command, runs it, and turns an error into an exit status.
 
-Each command lives in a module ``_cli_NAME`` of its own, as ``command``, and is loaded when it
-is called for.
+The command NAME is ``command`` in ``ipckit._cli.commands.NAME``.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ if TYPE_CHECKING:
 
 # In the order of `ipckit --help`.
 COMMANDS: Final = {
-    "ls": "List the IPC objects that exist, and who holds them.",
-    "stat": "Show everything that is known of an object.",
-    "rm": "Remove objects.",
-    "gc": "Find what nobody alive holds, and remove it when told to.",
-    "peek": "Show the messages in a queue without taking them.",
+    "ls": "List the IPC objects, and which processes hold them.",
+    "stat": "Show everything that is known of one object.",
+    "rm": "Remove the named objects.",
+    "gc": "List orphaned objects; remove them with --delete.",
+    "peek": "Show the messages in a queue; they stay in the queue.",
     "dump": "Show the bytes of shared memory.",
-    "send": "Put messages into a queue.",
-    "recv": "Take messages from a queue and print them.",
-    "top": "Watch queues, segments and semaphores live.",
-    "limits": "Show the kernel's limits, what is used, and how to raise them.",
-    "doctor": "Find what is likely to bite, and say what cures it.",
-    "header": "Turn a Struct into a C header, or the other way.",
-    "completion": "Print the shell's code that completes these commands.",
+    "send": "Send messages to a queue.",
+    "recv": "Receive messages from a queue and print them.",
+    "top": "Watch queues, segments and semaphores.",
+    "limits": "Show the limits, their use, and how to raise them.",
+    "doctor": "Find likely problems, and suggest a cure for each.",
+    "header": "Convert a Struct to a C header and back.",
+    "completion": "Print the code for shell completion.",
 }
 _DISTRIBUTION: Final = "ipckit-linux"  # on the public index ipckit is another project
-_BY_SIGNAL: Final = 128  # what a shell shows for a program that a signal ended
+_BY_SIGNAL: Final = 128  # plus the signal: the status of a program that a signal ended
 
 
 class _Commands(click.Group):
-    """The commands, each imported when it is used: `top` needs far more than `ls`."""
+    """The commands. Each is imported when it is used, because `top` imports far more than `ls`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -68,7 +67,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     try:
         version = f"version {metadata.version(_DISTRIBUTION)}"
     except metadata.PackageNotFoundError:
-        version = f"a checkout: {_DISTRIBUTION} is not installed"
+        version = f"unknown: a checkout, {_DISTRIBUTION} is not installed"
     say(f"ipckit, {version}")
     ctx.exit()
 
@@ -83,18 +82,19 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Show and tend the IPC objects of this system.
+    """List, inspect and remove the IPC objects of this system.
 
     \b
-    An OBJECT is named as `ipckit ls` names it, or shorter where only one can be meant:
-      q:5  m:5  s:5             a System V queue, segment, semaphore set by its id
-      q:0x4d2  key:0x4d2        the same by its key
+    OBJECT is an address that `ipckit ls` shows. The prefix can be left out if
+    only one object matches:
+      q:5  m:5  s:5             a System V queue, segment, semaphore set, by id
+      q:0x4d2  key:0x4d2        the same, by key
       mq:/a  shm:/a  sem:/a     a POSIX queue, segment, semaphore
-      channel:a  memfd:1234     a channel; a memfd by its inode
-      socket:/run/a  @a         a UNIX socket by its path or abstract name
+      channel:a  memfd:1234     a channel; a memfd, by inode
+      socket:/run/a  @a         a UNIX socket, by path or abstract name
 
-    Exit status: 0 done, 1 an error, 2 wrong usage, 3 refused.
-    """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    Exit status: 0 success, 1 an error, 2 wrong usage, 3 refused.
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
 
 
 def _fail(text: str) -> None:
@@ -106,10 +106,14 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Args:
-        arguments: the words of the command line behind ``ipckit``.
+        arguments: the words of the command line after ``ipckit``.
 
     Returns:
-        The exit status: 0 done, 1 an error, 2 wrong usage, 3 refused; 130 after Ctrl-C.
+        The exit status: 0 success, 1 an error, 2 wrong usage, 3 refused, 130 after Ctrl-C.
+
+    Example:
+        >>> run(["header"])
+        2
     """
     try:
         status = main.main(list(arguments), prog_name="ipckit", standalone_mode=False)
@@ -124,7 +128,7 @@ def run(arguments: Sequence[str]) -> int:
         _fail(exc.format_message())
         status = exc.exit_code
     except click.Abort:
-        _fail("stopped")
+        _fail("interrupted")
         status = _BY_SIGNAL + signal.SIGINT
     except OSError as exc:
         _fail(str(exc))

@@ -1,4 +1,4 @@
-"""Reading the bytes of shared memory, wherever they are, without disturbing who uses it."""
+"""Read the bytes of shared memory of every kind, without disturbing its users."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from ipckit._core.files import SHM
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 from ipckit.shm import SysVSharedMemory
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject
 
 _PIECE: Final = 1 << 20
-_SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+_SHM: Final = Path(SHM)
 _HELD: Final = re.compile(r"fd (\d+)")
 
 
@@ -39,7 +40,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file's bytes, by pread: a file that shrinks meanwhile ends sooner, and faults nobody."""
+    """The bytes of a file, read by pread. If the file shrinks, less is read, without a SIGBUS."""
 
     def __init__(self, path: str, name: str, *, follow: bool) -> None:
         self._name = name
@@ -48,16 +49,18 @@ class FileSource:
         try:
             self._fd = os.open(path, flags)
         except OSError as exc:
-            raise from_errno(exc.errno or errno.EIO, op="open", target=name) from None
+            denied = exc.errno in {errno.EACCES, errno.EPERM}
+            hint = "the owner can allow it with chmod; or run as root" if denied else ""
+            raise from_errno(exc.errno or errno.EIO, op="open", target=name, hint=hint) from None
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
-            message = "neither memory nor a file"
+            message = "it is not shared memory or a regular file"
             raise InvalidArgument(message, errno=errno.EINVAL, target=name)
         self.size = status.st_size
 
     def read(self, n: int, /, offset: int) -> bytes:
-        """Some bytes from an offset; fewer where the file ends."""
+        """Read bytes from an offset; fewer at the end of the file."""
         try:
             return os.pread(self._fd, n, offset)
         except OSError as exc:
@@ -80,31 +83,32 @@ def _segment(ident: int) -> Source:
 
 
 def _descriptor_of(found: IpcObject) -> str:
-    """The path under ``/proc`` at which a process holds an object that has no name."""
+    """Return the path in ``/proc`` of a descriptor of an object that has no name."""
     for holder in found.holders:
         match = _HELD.search(holder.how)
         if match:
             return f"/proc/{holder.pid}/fd/{match[1]}"
-    message = "no process is seen that has it as a descriptor"
-    raise NotFound(message, target=found.address, hint="/proc/PID/fd/N names it too")
+    message = "could not find a process that has a descriptor of it"
+    hint = "if you know one, use /proc/PID/fd/N as the OBJECT"
+    raise NotFound(message, target=found.address, hint=hint)
 
 
 def open_path(path: str) -> Source:
-    """A file, or what a process has open as ``/proc/PID/fd/N``.
+    """Open a file, or what a process has open as ``/proc/PID/fd/N``.
 
     Raises:
         NotFound: there is no such file.
-        AccessDenied: it may not be read.
-        InvalidArgument: it is neither memory nor a file.
+        AccessDenied: the caller may not read it.
+        InvalidArgument: it is not shared memory or a regular file.
     """
     return FileSource(path, path, follow=True)
 
 
 def open_object(found: IpcObject) -> Source:
-    """The bytes of memory that the inventory knows.
+    """Open the memory of an object of the inventory.
 
     Raises:
-        NotFound: it is gone, or has no name, and no process is seen that has it open.
+        NotFound: it was removed; or it has no name, and no process was found that has it open.
         AccessDenied: its mode forbids it.
     """
     if found.kind == "sysv-segment":
@@ -116,7 +120,7 @@ def open_object(found: IpcObject) -> Source:
 
 
 def pieces(source: Source, offset: int, size: int) -> Iterator[bytes]:
-    """The bytes from an offset, a piece at a time, to the end where the source ends sooner."""
+    """Yield the bytes from an offset, in pieces; fewer than `size` if the source ends sooner."""
     end = offset + size
     while offset < end:
         data = source.read(min(_PIECE, end - offset), offset)

@@ -1,4 +1,4 @@
-"""Options that several commands take, and how a wrong value becomes wrong usage."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ipckit import inventory
-from ipckit._cli.output import ObjectType, resolve
+from ipckit._cli.address import ObjectType, resolve
 from ipckit._cli.payload import struct_asked_for
 from ipckit.errors import InvalidArgument, NotFound
 from ipckit.inventory import IpcObject
@@ -24,7 +24,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds: neither infinite nor no number at all, which would pass as a float."""
+    """A finite number of seconds; infinity and NaN would pass as a float."""
 
     name = "seconds"
 
@@ -33,13 +33,13 @@ class Seconds(click.FloatRange):
     ) -> float:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a finite number of seconds.", param, ctx)
         return float(number)
 
 
 @contextlib.contextmanager
 def usage() -> Generator[None]:
-    """What is wrong with an argument is wrong usage: exit status 2."""
+    """Turn an invalid argument into wrong usage: exit status 2."""
     try:
         yield
     except InvalidArgument as exc:
@@ -47,11 +47,16 @@ def usage() -> Generator[None]:
 
 
 def chosen(text: str, kinds: Collection[Kind], *, holders: bool = False) -> IpcObject:
-    """The object of one of some kinds that an address stands for.
+    """Return the object that an address means.
+
+    Args:
+        text: the address.
+        kinds: the kinds that the command accepts.
+        holders: also find the processes that hold it, which takes longer.
 
     Raises:
-        NotFound: no object is called that.
-        UsageError: more than one is, or the address is of another kind.
+        NotFound: no object matches.
+        UsageError: more than one object matches, or the address is of another kind.
     """
     try:
         with usage():
@@ -60,24 +65,24 @@ def chosen(text: str, kinds: Collection[Kind], *, holders: bool = False) -> IpcO
         prefix, _, name = text.partition(":")
         if prefix != "mq" or not inventory.survey(["posix-queue"], holders=False).unseen:
             raise
-    # Who may not list the queues may open one by its name all the same.
+    # The queues can't be listed here, but a queue can be opened by its name.
     wanted = f"/{name.removeprefix('/')}"
     return IpcObject("posix-queue", wanted, None, 0, None, None, "", "", None, None)
 
 
 def object_argument(*kinds: Kind) -> Callable[[F], F]:
-    """The argument OBJECT; the shell completes it with the objects that there are."""
+    """Return the decorator that adds the argument OBJECT, with completion."""
     return click.argument("text", metavar="OBJECT", type=ObjectType(*kinds))
 
 
 def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Look whether the other of the two options was given, and make the struct once."""
-    # A shell that completes only wants to know what was typed: no module is imported for that.
+    """Find the struct, and refuse if the other of the two options was given too."""
+    # Import no module while a shell completes a word.
     if value is None or ctx.resilient_parsing:
         return value
     with usage():
         if "struct" in ctx.meta:
-            message = "--struct and --c both say what the bytes are; give one of them"
+            message = "--struct and --c both name a struct; use one of them"
             raise click.UsageError(message, ctx)
         reference, source = (value, None) if param.name == "struct_name" else (None, value)
         ctx.meta["struct"] = struct_asked_for(reference, source)
@@ -85,7 +90,7 @@ def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 def struct_options(command: F) -> F:
-    """The options ``--struct`` and ``--c``; `struct_given` has what they say."""
+    """Add the options ``--struct`` and ``--c``; `struct_given` returns the struct."""
     for option in (
         click.option(
             "--c",
@@ -93,7 +98,7 @@ def struct_options(command: F) -> F:
             metavar="TEXT",
             callback=_struct_of,
             expose_value=False,
-            help='The bytes are this C struct: "typedef struct …", or @FILE.',
+            help='Use this C struct: "typedef struct …", or @FILE.',
         ),
         click.option(
             "--struct",
@@ -101,7 +106,7 @@ def struct_options(command: F) -> F:
             metavar="MODULE:CLASS",
             callback=_struct_of,
             expose_value=False,
-            help="The bytes are this Struct class; a module here is found.",
+            help="Use this Struct class; the module can be in this directory.",
         ),
     ):
         command = option(command)
@@ -109,6 +114,6 @@ def struct_options(command: F) -> F:
 
 
 def struct_given() -> type[Struct] | None:
-    """The struct that the options of the command in hand ask for, or None."""
+    """Return the struct that ``--struct`` or ``--c`` of this command names, or None."""
     found: type[Struct] | None = click.get_current_context().meta.get("struct")
     return found

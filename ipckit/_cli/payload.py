@@ -1,4 +1,4 @@
-"""What the bytes of a message or a segment are, as the command line says it; and JSON of it."""
+"""Decode bytes as the struct that the command line names, and convert structs from and to JSON."""
 
 from __future__ import annotations
 
@@ -21,36 +21,38 @@ def _invalid(message: str, hint: str = "") -> InvalidArgument:
 
 
 def struct_named(reference: str) -> StructType:
-    """The Struct class that ``module:Class`` names; modules of the working directory are found.
+    """Return the Struct class that ``module:Class`` names.
+
+    The module can be in the working directory.
 
     Raises:
-        InvalidArgument: the text is not of that form, the module can't be imported, or what it
-            names is no Struct with fields.
+        InvalidArgument: the text does not have that form, the module can't be imported, or the
+            name is not a Struct with fields.
     """
     module_name, colon, path = reference.partition(":")
     if not (module_name and colon and path):
-        message = f"{reference!r} does not name a struct"
-        raise _invalid(message, "write module:Class, such as records:Stu")
+        message = f"{reference!r} does not have the form MODULE:CLASS"
+        raise _invalid(message, "example: records:Stu")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - text is wanted
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as exc:
-        message = f"module {module_name} can't be imported: {type(exc).__name__}: {exc}"
+        message = f"cannot import module {module_name}: {type(exc).__name__}: {exc}"
         raise _invalid(message) from None
     for part in path.split("."):
         if not hasattr(found, part):
-            message = f"module {module_name} has no {path}"
+            message = f"module {module_name} has no class {path}"
             raise _invalid(message)
         found = getattr(found, part)
     if not isinstance(found, StructType) or not hasattr(found, "__plan__"):
-        message = f"{reference} is no Struct with fields"
+        message = f"{reference} is not a Struct class with fields"
         raise _invalid(message)
     return found
 
 
 def c_text(source: str) -> str:
-    """C source: the text itself, or what the file holds that ``@path`` names.
+    """Return C source: the text itself, or the content of the file for ``@path``.
 
     Raises:
         InvalidArgument: the file can't be read.
@@ -60,15 +62,19 @@ def c_text(source: str) -> str:
     try:
         return Path(source[1:]).read_text()
     except (OSError, UnicodeDecodeError) as exc:
-        message = f"{source[1:]} can't be read: {exc}"
+        message = f"cannot read {source[1:]}: {exc}"
         raise _invalid(message) from None
 
 
 def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] | None:
-    """The Struct that ``--struct`` or ``--c`` asks for; None where neither was given.
+    """Return the Struct that ``--struct`` or ``--c`` names; None without both.
+
+    Args:
+        reference: the value of ``--struct``.
+        source: the value of ``--c``.
 
     Raises:
-        InvalidArgument: what was given makes no Struct.
+        InvalidArgument: the value does not describe a Struct.
     """
     found: Any = None
     if reference is not None:
@@ -85,7 +91,7 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
 
 
 def decoded(struct: type[Struct], data: bytes) -> tuple[Struct | None, str]:
-    """The struct that some bytes are, or None and why they are none."""
+    """Decode bytes as a struct; return the struct and "", or None and why they do not fit."""
     try:
         return struct.from_bytes(data), ""
     except LayoutMismatch as exc:
@@ -93,7 +99,7 @@ def decoded(struct: type[Struct], data: bytes) -> tuple[Struct | None, str]:
 
 
 def plain(value: object) -> Any:
-    """A value as JSON can say it: structs as objects, bytes as hexadecimal digits."""
+    """Convert a value for JSON: structs to objects, bytes to hexadecimal digits."""
     if isinstance(value, Struct):
         return plain(Struct.asdict(value))
     if isinstance(value, dict):
@@ -106,15 +112,15 @@ def plain(value: object) -> Any:
 
 
 def json_line(value: object) -> bytes:
-    """A value as JSON on one line.
+    """Return a value as one line of JSON.
 
-    Text that is not UTF-8 stands there as Python has it, with the escapes of lone surrogates.
+    Text that is not UTF-8 has the escapes of the lone surrogates by which Python represents it.
     """
     return json_of(value).encode() + b"\n"
 
 
 def text_of(data: bytes) -> str | None:
-    """The bytes as UTF-8 text, without NULs at the end; None where they are no such text."""
+    """Decode bytes as UTF-8, without NULs at the end; None if they are not UTF-8."""
     try:
         return data.rstrip(b"\0").decode()
     except UnicodeDecodeError:
@@ -122,16 +128,16 @@ def text_of(data: bytes) -> str | None:
 
 
 def line_of(data: bytes) -> str:
-    """The bytes as one line that does nothing to a terminal; their ASCII where they are no text."""
+    """Return bytes as one line of plain text; with dots if they are not UTF-8."""
     text = text_of(data)
     return printable(data) if text is None else one_line(text)
 
 
 def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, Any], str]:
-    """What JSON says of a message's bytes, and what is wrong with them or ``""``.
+    """Return the JSON fields of a message, and why its bytes do not fit the struct or ``""``.
 
-    With a struct ``value`` is its fields; without one, and where the bytes are no such struct,
-    ``hex`` has the bytes and ``text`` the same as UTF-8 or null.
+    With a struct, ``value`` has its fields. Without one, and if the bytes do not fit it, ``hex``
+    has the bytes, and ``text`` the same as UTF-8 or null.
     """
     why = ""
     if struct is not None:
@@ -145,19 +151,19 @@ def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, 
 
 
 def _fitted(template: object, value: object) -> Any:
-    """A value from JSON as the field takes it of which the template is the zero."""
+    """Convert a value from JSON to the type of a field; `template` is the field's zero value."""
     if isinstance(template, Struct):
         return _built(type(template), value)
     if isinstance(template, bytes) and isinstance(value, str):
         try:
             return bytes.fromhex(value)
         except ValueError:
-            message = f"{value!r} are no hexadecimal digits, which stand for bytes"
+            message = f"bytes are written as hexadecimal digits, not {value!r}"
             raise _invalid(message) from None
     if isinstance(template, ArrayView) and isinstance(value, list):
         items = cast("list[object]", value)
         if len(items) != len(template):
-            message = f"an array has {len(template)} items, not {len(items)}"
+            message = f"the array takes {len(template)} items, not {len(items)}"
             raise _invalid(message)
         return [_fitted(each, item) for each, item in zip(template, items, strict=True)]
     return value
@@ -179,17 +185,17 @@ def _built(struct: type[Struct], value: object) -> Struct:
     unknown = [name for name in fields if name not in names]
     if unknown:
         message = f"{struct.__name__} has no field {unknown[0]!r}"
-        raise _invalid(message, f"its fields: {', '.join(names)}")
+        raise _invalid(message, f"its fields are {', '.join(names)}")
     return struct(**{name: _fitted(getattr(zero, name), each) for name, each in fields.items()})
 
 
 def struct_from_json(struct: type[Struct], text: str) -> Struct:
-    """A struct from a JSON object of its fields, or an array of them in order.
+    """Create a struct from a JSON object of its fields, or an array of them in order.
 
-    Bytes are given as hexadecimal digits, a nested struct as an object or array of its own.
+    Bytes are hexadecimal digits. A nested struct is an object or an array.
 
     Raises:
-        InvalidArgument: the text is not JSON, or the fields are not those of the struct.
+        InvalidArgument: the text is not JSON, or the fields do not fit the struct.
     """
     try:
         value = json.loads(text)

@@ -1,11 +1,9 @@
-"""How the commands that list, show and remove objects put one into words."""
+"""Texts about objects, processes, sizes and times, for people."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final
-
-from ipckit._cli.output import human
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +15,37 @@ _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
 
 
+def duration(seconds: float | None) -> str:
+    """Return a duration in its largest unit: ``45s``, ``12m``, ``3h``, ``8d``; "" for None."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def human(size: int | None) -> str:
+    """Return a number of bytes, shortened: ``8192``, ``16K``, ``1.5M``; "" for None."""
+    if size is None:
+        return ""
+    value = float(size)
+    for unit in ("", "K", "M", "G"):
+        if value < 1024 * 10 and value != int(value) and unit:
+            return f"{value:.1f}{unit}"
+        if value < 1024 * 10:
+            return f"{value:.0f}{unit}"
+        value /= 1024
+    return f"{value:.1f}T"
+
+
 def counted(count: int, noun: str) -> str:
-    """A number and its noun: ``1 message``, ``2 messages``."""
+    """Return a number with its noun: ``1 message``, ``2 messages``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def used(item: IpcObject) -> str:
-    """What is in an object: ``3 messages, 108 bytes``."""
+    """Return what an object contains: ``3 messages, 108 bytes``."""
     use, parts = item.used, list[str]()
     if use.messages is not None:
         parts.append(counted(use.messages, "message"))
@@ -41,38 +63,38 @@ def used(item: IpcObject) -> str:
 
 
 def processes(found: Sequence[Process]) -> str:
-    """Some processes, with their commands cut where they are long."""
+    """Return the first processes of a list, with long commands shortened."""
     more = f"; {len(found) - _PROCESSES_SHOWN} more" if len(found) > _PROCESSES_SHOWN else ""
     return "; ".join(process(each, cut=True) for each in found[:_PROCESSES_SHOWN]) + more
 
 
 def process(each: Process, *, cut: bool = False) -> str:
-    """A process, what it does or did, and whether it runs still."""
+    """Return a process, what it does or did, and that it has exited if so."""
     command = each.command
     if cut and len(command) > _COMMAND_SHOWN:
         command = command[: _COMMAND_SHOWN - 3] + "..."
-    ended = "" if each.alive else ", ended"
-    return f"{each.pid} {command} ({each.how}{ended})".replace("  ", " ")
+    exited = "" if each.alive else ", exited"
+    return f"{each.pid} {command} ({each.how}{exited})".replace("  ", " ")
 
 
 def clock(seconds: float) -> str:
-    """A time of day with its date, in this machine's zone."""
+    """Return a date and time in the local time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
 
 
 def mode(item: IpcObject) -> str:
-    """Permission bits, in octal; "" where they can't be seen."""
+    """Return the permission bits in octal; "" if they can't be seen."""
     return "" if item.mode is None else f"{item.mode:04o}"
 
 
 def key(item: IpcObject) -> str:
-    """A System V object's key; ``private`` for one without; "" for other kinds."""
+    """Return a System V object's key, or ``private`` if it has none; "" for other kinds."""
     if item.key is None:
         return ""
     return f"{item.key:#010x}" if item.key else "private"
 
 
 def summary(item: IpcObject) -> str:
-    """An object in a few words, to ask or to tell what becomes of it."""
+    """Return an object in a few words, for questions and reports."""
     about = [part for part in (used(item), f"owner {item.owner}" if item.owner else "") if part]
     return f"{item.address} ({', '.join(about)})" if about else item.address

@@ -1,4 +1,4 @@
-"""Limits of the kernel and of the process, which errors name."""
+"""Read limits of the kernel and of this process, for errors and reports that name them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import resource
 from pathlib import Path
 from typing import Final
 
-# struct msg_msg and struct posix_msg_tree_node on a 64-bit kernel: the bytes that mq_open counts
-# for each message in addition to its text.
+# mq_open charges this for each message, in addition to its text: the sizes of struct msg_msg and
+# struct posix_msg_tree_node on a 64-bit kernel.
 _MQ_MESSAGE_OVERHEAD: Final = 48 + 48
 
 
 def sysctl(name: str) -> int | None:
-    """The value of a sysctl such as ``kernel.msgmax``, or None if it can't be read."""
+    """Return the value of a sysctl such as ``kernel.msgmax``; None if it can't be read."""
     path = Path("/proc/sys") / name.replace(".", "/")
     try:
         return int(path.read_text().split()[0])
@@ -23,24 +23,24 @@ def sysctl(name: str) -> int | None:
 
 
 def described(name: str) -> str:
-    """A sysctl and its value: ``kernel.msgmax (8192)``."""
+    """Return a sysctl with its value: ``kernel.msgmax (8192)``."""
     value = sysctl(name)
     return name if value is None else f"{name} ({value})"
 
 
 def mqueue_charge(max_messages: int, max_size: int) -> int:
-    """The bytes that a POSIX queue counts against RLIMIT_MSGQUEUE; see getrlimit(2)."""
+    """Return the bytes that a POSIX queue counts against RLIMIT_MSGQUEUE; see getrlimit(2)."""
     return max_messages * (max_size + _MQ_MESSAGE_OVERHEAD)
 
 
 def soft_limit(which: int) -> str:
-    """A soft resource limit as text: its value, or ``unlimited``."""
+    """Return a soft resource limit as text: its value, or ``unlimited``."""
     soft, _ = resource.getrlimit(which)
     return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
 
 
 def descriptors_exhausted() -> bool:
-    """Whether RLIMIT_NOFILE allows this process no more file descriptors."""
+    """Return whether this process has no free descriptor below RLIMIT_NOFILE."""
     try:
         descriptor = os.open("/", os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -50,7 +50,7 @@ def descriptors_exhausted() -> bool:
 
 
 def user_name(uid: int) -> str:
-    """A user for messages: ``amy (uid 1000)``, or ``uid 1000`` if the user has no name."""
+    """Return a user for messages: ``amy (uid 1000)``, or ``uid 1000`` if it has no name."""
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:

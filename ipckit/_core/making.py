@@ -1,4 +1,4 @@
-"""`open_or_create`: open or create an object that other processes create and remove too."""
+"""The loop of every `open_or_create`, which other processes may run at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 H = TypeVar("H")
 
-# The default of every `open_or_create`: seconds.
+# The default timeout of every `open_or_create`, in seconds.
 PATIENCE: Final = 1.0
 
 
@@ -31,20 +31,22 @@ def find_or_make(
     """Create an object, or open the existing one.
 
     Args:
-        make: creates the object, or raises AlreadyExists. It raises Removed or returns None if
-            another process removed the new object at once. NotFound is an error: the directory for
-            the object is missing.
-        find: opens the object, or raises NotFound or Removed.
+        make: creates it, or raises AlreadyExists. Removed, or the result None, means that another
+            process removed the new object. NotFound is passed on: a directory is missing.
+        find: opens it, or raises NotFound or Removed.
         deadline: when to give up. Both functions are called at least twice.
         op: the system call, for the error.
         target: the object, for the error.
-        removed: what other processes do to the object, for the error.
+        removed: the verb for the removal, for the error.
+
+    Returns:
+        The result of `make` or `find`.
 
     Raises:
         Timeout: other processes created and removed the object until the deadline.
     """
-    # One more round after the deadline, because `find` may have removed the object of a process
-    # that died while it created it.
+    # Once more after the deadline: `find` may have removed an object whose creator had died, so
+    # that now the object has to be created.
     for _ in chain(deadline.looks(), (None,)):
         try:
             made = make()
@@ -56,5 +58,5 @@ def find_or_make(
             return find()
         except (NotFound, Removed):
             pass
-    message = f"it keeps being made and {removed}"
+    message = f"it keeps being created and {removed}"
     raise Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)

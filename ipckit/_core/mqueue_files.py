@@ -1,4 +1,4 @@
-"""The descriptor of a POSIX message queue: closing it, and the file and the name behind it."""
+"""The descriptor of a POSIX message queue, and what it tells of the queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipckit.keys import Name
 
 
 class WaitedDescriptor(Descriptor):
-    """A queue's descriptor. `close` takes effect when no call waits on it any more.
+    """A queue's descriptor, which `close` leaves open until no call waits on it.
 
     Attributes:
         calls: the argument of native calls, which counts the calls in progress.
@@ -26,24 +26,24 @@ class WaitedDescriptor(Descriptor):
         super().__init__(number, owned=owned)
 
     def close(self) -> None:
-        """Close the descriptor now, or when the last call that waits on it returns."""
+        """Close the descriptor, now or when the last call on it returns."""
         number, self._number = self._number, -1
         if self.owned and number >= 0:
             self.calls.close()
 
 
 def file_of(fd: int) -> tuple[int, int]:
-    """The device and inode of a queue, which no other queue has had."""
+    """Return a queue's identity: no other queue has the same, whatever its name."""
     file = os.fstat(fd)
     return (file.st_dev, file.st_ino)
 
 
 def name_of(fd: int) -> Name | None:
-    """The name of the queue of a descriptor; None if no name finds it."""
+    """Return the name of a descriptor's queue; None for an unlinked queue."""
     if os.fstat(fd).st_nlink == 0:
         return None
     try:
-        # A path below the mount point of mqueue, if the queue was opened there.
+        # "/name"; or a path below the mount point, if the file was opened there.
         return Name(Path(path_of_fd(fd)).name)
     except InvalidArgument:
-        return None  # a C program can choose a name that is not text
+        return None  # C programs can create names that are not text

@@ -1,4 +1,4 @@
-"""What System V queues, segments and sets have in common: an id, a key, an owner and a mode."""
+"""The base of System V queues, segments and sets: what has an id, a key, an owner and a mode."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ipckit.keys import Key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_GONE = frozenset({errno.EINVAL, errno.EIDRM})
+_REMOVED = frozenset({errno.EINVAL, errno.EIDRM})
 _ID_MAX = 2**31 - 1
 
 
 class Status(Protocol):
-    """What the kernel tells of every kind of object."""
+    """The facts that the kernel keeps of every kind of object."""
 
     @property
     def id(self) -> int: ...
@@ -46,14 +46,14 @@ class Table(Generic[S]):
     """One of the kernel's three tables of System V objects.
 
     Attributes:
-        noun: the name of such an object in messages.
-        title: the word before its key and id in messages.
-        call: the system call that reads and changes its status, such as ``"msgctl"``.
-        stat: the native call that returns an object's fields, by id or by index.
-        stat_any: the command of `stat` that takes an index and needs no read permission.
+        noun: the word for an object in messages, such as ``"queue"``.
+        title: the word before an object's key and id.
+        call: the system call that reads and changes an object's status, such as ``"msgctl"``.
+        stat: the native function that returns an object's fields, by id or by index.
+        stat_any: the command for `stat` that takes an index and needs no right to read.
         highest: returns the highest index in use.
         made: creates the status from the fields and the id.
-        hint: what a caller without permission can do.
+        hint: the hint of AccessDenied.
     """
 
     noun: str
@@ -66,7 +66,7 @@ class Table(Generic[S]):
     hint: str = "the owner can allow it with chmod"
 
     def all(self) -> list[S]:
-        """All objects of the IPC namespace, also those without read permission."""
+        """Return all objects of the IPC namespace, even those that the caller may not read."""
         found: list[S] = []
         for index in range(self.highest() + 1):
             try:
@@ -77,7 +77,7 @@ class Table(Generic[S]):
         return found
 
     def find(self, ident: int) -> S | None:
-        """The object of an id, also without read permission; None if there is no such object."""
+        """Return an object by its id, even if the caller may not read it; None if it is missing."""
         try:
             return self.made(self.stat(ident, native.IPC_STAT), ident)
         except PermissionError:
@@ -86,10 +86,14 @@ class Table(Generic[S]):
             return None
 
     def look(self, ident: int, target: str) -> S:
-        """The object of an id (IPC_STAT).
+        """Return an object by its id (IPC_STAT).
+
+        Args:
+            ident: the id.
+            target: the object, for the error.
 
         Raises:
-            Removed: there is no object of that id.
+            Removed: no object has that id.
             AccessDenied: the caller may not read it.
         """
         try:
@@ -98,7 +102,7 @@ class Table(Generic[S]):
             raise self.error(exc, ident, target) from None
 
     def named(self, ident: int | None, key: Key | None) -> str:
-        """An object's name for messages: ``queue key 0x000004d2 id 5``."""
+        """Return an object's name for messages: ``queue key 0x000004d2 id 5``."""
         parts = [self.title]
         if key is not None:
             parts.append(f"key {key:#010x}")
@@ -107,12 +111,12 @@ class Table(Generic[S]):
         return " ".join(parts)
 
     def given(self, ident: int) -> tuple[S, Key | None]:
-        """The object of an id from the caller, and its key.
+        """Return the object of an id from outside of ipckit, and the object's key.
 
         Raises:
-            NotFound: there is no object of that id.
-            TypeError: `ident` is not an int.
-            InvalidArgument: it is out of range.
+            NotFound: no object has that id.
+            TypeError: the id is not an int.
+            InvalidArgument: the id is out of range.
         """
         ident = int_argument("id", ident)
         if not 0 <= ident <= _ID_MAX:
@@ -124,29 +128,34 @@ class Table(Generic[S]):
         return found, Key(found.key) if found.key else None
 
     def present(self, ident: int, key: Key) -> S:
-        """The object that was just found by a key.
+        """Return an object whose id a key has just led to.
 
         Raises:
-            Removed: it was removed in between.
+            Removed: the object was removed since.
         """
         found = self.find(ident)
         if found is None:
-            raise self.gone(self.named(ident, key))
+            raise self.removed(self.named(ident, key))
         return found
 
     def missing(self, ident: int | None, key: Key | None, code: int = errno.EINVAL) -> NotFound:
-        """The error for an object that is not there."""
+        """Return the exception for an object that does not exist."""
         target = self.named(ident, key)
         return NotFound(f"no such {self.noun}", errno=code, op=self.call, target=target)
 
-    def gone(self, target: str, code: int = errno.EIDRM) -> Removed:
-        """The error for an object that was removed; to a later call the kernel says EINVAL."""
+    def removed(self, target: str, code: int = errno.EIDRM) -> Removed:
+        """Return the exception for an object that was removed.
+
+        Args:
+            target: the object.
+            code: EIDRM from a call that waited, EINVAL from a call after the removal.
+        """
         return Removed(f"the {self.noun} was removed", errno=code, op=self.call, target=target)
 
     def denied(
         self, ident: int, target: str, *, op: str = "", code: int = errno.EACCES
     ) -> AccessDenied:
-        """The error for a forbidden call, with the object's owner and mode."""
+        """Return the exception for a forbidden call, with the object's owner and mode."""
         found = self.find(ident)
         message = "permission denied"
         if found is not None:
@@ -155,13 +164,18 @@ class Table(Generic[S]):
         return AccessDenied(message, errno=code, op=op or self.call, target=target, hint=self.hint)
 
     def error(self, exc: OSError, ident: int, target: str) -> IpcError:
-        """The error of a failed call that reads or changes the status."""
+        """Return the exception for a failed call of `call`."""
         code = exc.errno or errno.EIO
         if code in {errno.EACCES, errno.EPERM}:
             return self.denied(ident, target, code=code)
-        if code in _GONE:
-            return self.gone(target, code)
+        if code in _REMOVED:
+            return self.removed(target, code)
         return from_errno(code, op=self.call, target=target)
+
+
+def table_of(cls: type[SysVObject]) -> Table[Any]:
+    """Return the kernel's table that has the objects of a class, such as `SysVMessageQueue`."""
+    return cls._table
 
 
 class SysVObject(Handle):
@@ -173,7 +187,7 @@ class SysVObject(Handle):
 
     @property
     def key(self) -> Key | None:
-        """The key that finds the object; None if it was created with IPC_PRIVATE."""
+        """The key that finds the object; None for an object created with IPC_PRIVATE."""
         return self._key
 
     @property
@@ -182,7 +196,9 @@ class SysVObject(Handle):
         return self._ident
 
     def chmod(self, mode: int) -> None:
-        """Change who may write (send, alter, attach to write) and who may read.
+        """Change the object's permission bits.
+
+        The right to write allows to send, to change a semaphore, and to attach for writing.
 
         Args:
             mode: permission bits, 0 to 0o777.
@@ -196,11 +212,11 @@ class SysVObject(Handle):
         self._change(mode=checked_mode(mode))
 
     def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """Change the owner, the group, or both.
+        """Change the object's owner, its group, or both.
 
         Args:
-            uid: the new owner; None (the default) keeps the owner.
-            gid: the new group; None (the default) keeps the group.
+            uid: the new owner's user id; None keeps the old one.
+            gid: the new group's id; None keeps the old one.
 
         Raises:
             InvalidArgument: a number is out of range.
@@ -212,11 +228,11 @@ class SysVObject(Handle):
         self._change(**{name: value for name, value in wanted.items() if value is not None})
 
     def _change(self, **wanted: int) -> None:
-        """IPC_SET with some fields changed."""
+        """Change some fields of the object's status (IPC_SET), and keep the others."""
         self._check_open(self._table.call)
         now = self._table.find(self._ident)
         if now is None:
-            raise self._table.gone(self._target, errno.EINVAL)
+            raise self._table.removed(self._target, errno.EINVAL)
         try:
             self._apply(replace(now, **wanted))
         except ValueError as exc:
@@ -228,7 +244,7 @@ class SysVObject(Handle):
 
     @abstractmethod
     def _apply(self, status: Any) -> None:
-        """IPC_SET of a status; may raise OSError and ValueError."""
+        """Set the fields of a status that IPC_SET can set; may raise OSError and ValueError."""
 
     def _control_error(self, exc: OSError) -> IpcError:
         return self._table.error(exc, self._ident, self._target)
@@ -245,7 +261,7 @@ class SysVObject(Handle):
 
     @abstractmethod
     def _rmid(self) -> None:
-        """IPC_RMID; may raise OSError."""
+        """Remove the object (IPC_RMID); may raise OSError."""
 
     @property
     def _target(self) -> str:

@@ -1,8 +1,8 @@
-"""Trust in the owner of an object: another user's object is refused unless the caller allows it.
+"""Trust: `open_or_create` refuses objects of other users, unless the caller accepts the user.
 
-Any user can create an object of any name or key. A user who creates it first, with a mode that
-gives others access, can change its contents later. A process that expects its own object would then
-read another user's data, and with pickle run that user's code.
+Any user can create an object of any name or key. A user who creates it first, with a mode that lets
+others open it, can change its contents. A process that expects its own object would then read what
+the other user wrote, and with pickle run that user's code.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ipckit.errors import AccessDenied, InvalidArgument
 if TYPE_CHECKING:
     from ipckit._core.sysv import Status
 
-_UID_END: Final = 2**32 - 1  # the number that means no user
-# The owner is trusted, so only the permissions of the group and of others count.
+_UID_END: Final = 2**32 - 1  # the kernel's value for "no user"
+# The owner is trusted, so only the rights of the group and of others are checked.
 _OTHERS: Final = 0o077
 
 
@@ -29,9 +29,9 @@ class Trust:
     """Which objects a call accepts.
 
     Args:
-        owner_uid: a user whose objects are accepted, as are those of the caller's effective user
-            and of root.
-        mode: the widest mode that is accepted for group and others; None for any.
+        owner_uid: a user whose objects are accepted, besides the caller's effective user and
+            root.
+        mode: the rights that the group and others may have at most; None for any.
 
     Raises:
         TypeError: `owner_uid` is not an int.
@@ -51,10 +51,10 @@ class Trust:
             raise InvalidArgument(message, errno=errno.EINVAL)
 
     def check_file(self, fd: int, *, op: str, target: str) -> None:
-        """Check the file of a descriptor.
+        """Check the owner and the mode of an open file.
 
         Raises:
-            AccessDenied: it belongs to another user, or its mode is wider.
+            AccessDenied: another user owns it, or its mode gives more rights.
         """
         found = os.fstat(fd)
         self._check((found.st_uid,), found.st_mode, op, target)
@@ -63,9 +63,9 @@ class Trust:
         """Check a System V object.
 
         Raises:
-            AccessDenied: it belongs to another user, or its mode is wider.
+            AccessDenied: another user owns it, or its mode gives more rights.
         """
-        # The creator keeps the owner's rights after IPC_SET has given the object to another user.
+        # After IPC_SET has changed the owner, the creator still has the owner's rights.
         self._check((found.uid, found.cuid), found.mode, op, target)
 
     def _check(self, uids: tuple[int, ...], mode: int, op: str, target: str) -> None:

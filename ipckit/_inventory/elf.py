@@ -1,7 +1,7 @@
-"""Which functions the files of a process call: who could have made an object without a record.
+"""Find which functions a process may call, from its program files.
 
-The kernel keeps no creator of a queue. A process can only have made one if its executable or one of
-its libraries names msgget, or makes the system call itself.
+The kernel does not record the creator of a queue. A process can only have created a queue if its
+executable or one of its libraries names msgget, or makes the system call itself.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The C library itself has every call.
+# The C library contains every call, and says nothing about the program.
 _C_LIBRARY: Final = re.compile(rb"/(libc[.-]|ld-|ld\.|libpthread)[^/]*$")
-# mov $68,%eax (or push $68; pop %rax), and a syscall soon after.
+# mov $68,%eax (or push $68; pop %rax), and a syscall instruction soon after.
 _X86_64: Final = {
     name: re.compile(rb"(?:\xb8%b\0\0\0|\x6a%b\x58).{0,24}?\x0f\x05" % (number, number), re.DOTALL)
     for name, number in {"msgget": b"\x44", "msgrcv": b"\x46", "semget": b"\x40"}.items()
 }
 _ELF_64: Final = b"\x7fELF\x02\x01"
 _SECTIONS_AT: Final = 0x28  # e_shoff in the file's header
-_SECTION_COUNT_AT: Final = 0x3A  # e_shentsize stands before it
+_SECTION_COUNT_AT: Final = 0x3A  # e_shentsize; e_shnum follows it
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _DYNAMIC: Final = 6  # SHT_DYNAMIC
-# The files are other users', and say how large their parts are: from here on it can't be told.
+# Other users wrote the files, including the sizes in them. A file above these sizes is not searched
+# and may call every function.
 _MOST_NAMES: Final = 1 << 26
 _MOST_CODE: Final = 1 << 30
 _PIECE: Final = 1 << 20
-_LONGEST_CALL: Final = 64  # bytes that a pattern of `_X86_64` takes at most
+_LONGEST_CALL: Final = 64  # more bytes than a match of a pattern in `_X86_64`
 
 
 class Image(Protocol):
@@ -42,9 +43,9 @@ class Image(Protocol):
 
 
 class _FileImage:
-    """A file's bytes, by pread.
+    """The bytes of a file, read by pread.
 
-    A mapping would end this process with SIGBUS if the file's owner cuts it meanwhile.
+    With a mapping, the file's owner could end this process by SIGBUS, by truncating the file.
     """
 
     def __init__(self, fd: int) -> None:
@@ -60,15 +61,17 @@ class _FileImage:
 
 
 def _pieces(image: Image) -> Iterator[bytes]:
-    """A file's bytes in pieces, each with the end of the one before, where a call may begin."""
+    """Yield a file's bytes in pieces that overlap, so that each call is whole in one of them."""
     for start in range(0, len(image), _PIECE):
         yield image[max(0, start - _LONGEST_CALL) : start + _PIECE]
 
 
 def dynamic_names(image: Image) -> bytes | None:
-    """The names that an ELF file of 64 bits imports and exports; None where that can't be told.
+    """Return the names that a 64-bit ELF file imports and exports.
 
-    Empty for a file that is not linked dynamically.
+    Returns:
+        The names, each with a NUL at its end; empty for a file that is not linked dynamically;
+        None if it can't be known.
     """
     try:
         if image[: len(_ELF_64)] != _ELF_64:
@@ -92,10 +95,10 @@ def dynamic_names(image: Image) -> bytes | None:
 
 
 def may_call(image: Image, name: str) -> bool:
-    """Whether the code of an ELF file can call ``"msgget"``, ``"msgrcv"`` or ``"semget"``.
+    """Return whether the code of an ELF file may call ``"msgget"``, ``"msgrcv"`` or ``"semget"``.
 
-    A file that is linked dynamically has to name the function; one that is not makes the system
-    call itself. True also where that can't be told.
+    A dynamically linked file has to name the function. A statically linked file makes the system
+    call itself. The answer is also true if it can't be known.
     """
     names = dynamic_names(image)
     if names:
@@ -106,13 +109,13 @@ def may_call(image: Image, name: str) -> bool:
 
 
 class Imports:
-    """What files may call; each file is read once."""
+    """The functions that files may call; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, str], bool] = {}
 
     def any_of(self, base: str, maps: bytes, name: str) -> bool:
-        """Whether a process may call a function.
+        """Return whether a process may call a function.
 
         Args:
             base: the process's directory in /proc.
@@ -120,7 +123,7 @@ class Imports:
             name: ``"msgget"``, ``"msgrcv"`` or ``"semget"``.
 
         Returns:
-            False where none of its files does; true also where they can't be read.
+            False if none of its files calls it; true also if a file can't be read.
         """
         for line in maps.split(b"\n"):
             if b"xp " not in line or b" /" not in line:
@@ -130,9 +133,9 @@ class Imports:
             if _C_LIBRARY.search(path):
                 continue
             if (file, name) not in self._known:
-                # A file that was replaced or never had a path can be had as root only.
-                gone = path.endswith(b" (deleted)")
-                inside = b"map_files/" + where if gone else b"root" + path
+                # A file that was unlinked or replaced is in map_files only, which takes root.
+                deleted = path.endswith(b" (deleted)")
+                inside = b"map_files/" + where if deleted else b"root" + path
                 self._known[file, name] = _read(f"{base}/{os.fsdecode(inside)}", name)
             if self._known[file, name]:
                 return True
@@ -142,7 +145,8 @@ class Imports:
 def _read(path: str, name: str) -> bool:
     held = fd = -1
     try:
-        # The path may lead to something else by now: to open a device can do harm.
+        # The path may lead to another file now. Opening a device can have side effects, so check
+        # the type first.
         held = os.open(path, os.O_PATH | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(held).st_mode):
             return True

@@ -1,4 +1,4 @@
-"""What lives in a file: POSIX segments, semaphores and queues, channels, and memfds."""
+"""Objects that are files: POSIX segments, semaphores and queues, channels, and memfds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
+from ipckit._core.files import CHANNEL_PREFIX
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
-from ipckit._inventory.model import CHANNEL_PREFIX, SEMAPHORE_PREFIX, IpcObject, Process, Use
+from ipckit._inventory.model import SEMAPHORE_PREFIX, IpcObject, Process, Use
 from ipckit._inventory.proc_text import mounts
 from ipckit._inventory.processes import SHM, Processes, read
 from ipckit._inventory.recognize import has_object_name, is_object
@@ -27,28 +28,27 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 512  # st_blocks counts these
 _VALUE_BYTES: Final = 4
-_SEM_T_BYTES: Final = 32
-_QUEUE_BYTES: Final = 80  # a POSIX queue's file is as long as the line that it shows
+_QUEUE_BYTES: Final = 80  # the size of every POSIX queue's file, as fstat reports it
 NOT_MOUNTED: Final = (
-    "POSIX queues: no mqueue file system is mounted; as root they are seen without it"
+    "POSIX queues: no mqueue file system is mounted here; run as root, which needs no mount"
 )
-_NOT_OURS: Final = Verdict(
+_NOT_RECOGNIZED: Final = Verdict(
     "unknown",
-    "not ours to judge: a file that nobody has open, and nothing shows that it is an IPC object",
+    "not recognized as an IPC object; no process has it open or mapped",
     ("whether it is an IPC object",),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file that stands for an object, as its directory showed it.
+    """A file in /dev/shm or in the mqueue file system, and the object that it is.
 
     Attributes:
-        kind: what it stands for.
-        name: what the object is called.
-        file: the file's own name.
-        directory: an open descriptor of the directory it is in.
-        status: fstat's.
+        kind: the kind of the object.
+        name: the name of the object.
+        file: the name of the file.
+        directory: an open descriptor of the file's directory.
+        status: the file's status.
     """
 
     kind: Kind
@@ -59,7 +59,7 @@ class Entry:
 
 
 def _kind(file: str) -> tuple[Kind, str]:
-    """What a file of /dev/shm stands for, and its name as an object."""
+    """Return the kind and the name of the object that a file of /dev/shm is."""
     if file.startswith(CHANNEL_PREFIX):
         return "channel", file.removeprefix(CHANNEL_PREFIX)
     if file.startswith(SEMAPHORE_PREFIX):
@@ -69,7 +69,7 @@ def _kind(file: str) -> tuple[Kind, str]:
 
 @contextmanager
 def memory_directory() -> Generator[int]:
-    """A descriptor of /dev/shm, for the length of the block; may raise OSError."""
+    """Open the directory /dev/shm for the length of the block; may raise OSError."""
     fd = os.open(SHM, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd
@@ -79,10 +79,13 @@ def memory_directory() -> Generator[int]:
 
 @contextmanager
 def queue_directory() -> Generator[int | None]:
-    """A descriptor of the directory of POSIX queues; None where there is no way to it.
+    """Open the directory of POSIX queues for the length of the block.
 
-    A mount may be of another IPC namespace, so where a directory of our own can be had it goes
-    first.
+    A mounted mqueue file system may belong to another IPC namespace. A private mount, which root
+    can create, is therefore tried first.
+
+    Yields:
+        A descriptor, or None if the directory can't be opened.
     """
     fd = None
     try:
@@ -101,7 +104,7 @@ def queue_directory() -> Generator[int | None]:
 
 
 def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
-    """The objects of a directory: of POSIX queues, or of /dev/shm."""
+    """Yield the objects in a directory: that of POSIX queues, or /dev/shm."""
     for file in sorted(os.listdir(directory)):
         with suppress(FileNotFoundError):
             status = os.stat(file, dir_fd=directory, follow_symlinks=False)
@@ -114,11 +117,14 @@ def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
 
 @contextmanager
 def opened(directory: int, file: str) -> Generator[int | None]:
-    """A descriptor of a file for the length of the block; None if it may not be opened.
+    """Open a file for the length of the block.
 
     Args:
         directory: a descriptor of the directory.
-        file: the file's name in it.
+        file: the file's name in the directory.
+
+    Yields:
+        A descriptor, or None if the caller may not open the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -138,18 +144,23 @@ def opened(directory: int, file: str) -> Generator[int | None]:
 
 
 def is_alone(fd: int | None) -> bool | None:
-    """Whether no other process has a file open or mapped, which stays so until it is closed.
+    """Return whether no other process has a file open or mapped.
 
-    The kernel grants a write lease under just that condition, whatever namespaces the others live
-    in. A process that opens the file meanwhile waits until `fd` is closed. See fcntl(2).
+    Takes a write lease, see fcntl(2). The kernel grants it only if no other process, in any
+    namespace, has the file open or mapped. A process that opens the file waits until `fd` is
+    closed, so a true answer stays true until then.
+
+    Args:
+        fd: a descriptor of the file; None if the caller may not open it.
 
     Returns:
-        None if that can't be told: the file may not be opened, or belongs to another user.
+        None if it can't be known: the caller may not open the file, or does not own it.
     """
     if fd is None:
         return None
     try:
-        # The kernel sends SIGIO when another process opens the file, which would end this process.
+        # The kernel sends a signal when another process opens the file. The default, SIGIO, would
+        # end this process.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except BlockingIOError:
@@ -165,9 +176,9 @@ def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
     used = Use(bytes=entry.status.st_blocks * _BLOCK)
     details: dict[str, int | str] = {"inode": entry.status.st_ino}
     if entry.kind == "posix-semaphore":
-        data = _start(entry, _SEM_T_BYTES)
-        if len(data) == _SEM_T_BYTES:
-            # glibc on 64 bits: the value, then how many wait, in one word.
+        data = _start(entry, native.SEM_T_SIZE)
+        if len(data) == native.SEM_T_SIZE:
+            # glibc on 64 bits: the value, then the number of waiters.
             value, waiting = (
                 int.from_bytes(data[at : at + _VALUE_BYTES], sys.byteorder)
                 for at in (0, _VALUE_BYTES)
@@ -178,7 +189,7 @@ def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
 
 
 def _start(entry: Entry, size: int) -> bytes:
-    """The first bytes of an entry's file; b"" where it may not be read."""
+    """Return the first bytes of an entry's file; b"" if the caller may not read it."""
     try:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(entry.file, flags, dir_fd=entry.directory)
@@ -210,16 +221,21 @@ def _queue(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
     return most * longest, Use(messages=queued, bytes=int(fields["QSIZE"])), details
 
 
-def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
-    """The object of an entry.
+def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
+    """Return the `IpcObject` of an entry.
+
+    Args:
+        entry: the file.
+        processes: what /proc showed; None to leave the state unknown.
+        now: seconds since the epoch.
 
     Raises:
-        FileNotFoundError: it was removed meanwhile.
+        FileNotFoundError: the file was removed since its directory was read.
     """
     status = entry.status
     size, used, details = _size_and_use(entry)
     times = {"modified": status.st_mtime}
-    if entry.kind != "posix-queue":  # the others of a queue change as it is looked at
+    if entry.kind != "posix-queue":  # a queue's other times change when it is inspected
         times["changed"] = status.st_ctime
     verdict, holders, known = NOT_ASKED, tuple[Process, ...](), True
     if processes is not None:
@@ -227,18 +243,19 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
         doubts, held = [], ""
         with opened(entry.directory, entry.file) as fd:
             sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
-            # Another user's semaphore that may not be read is not called a person's file.
+            # A file with the name of a semaphore that the caller may not read is not called a
+            # person's data.
             known = sure or (fd is None and has_object_name(entry.file))
             if not holders:
                 alone = is_alone(fd)
                 held = "open or mapped" if alone is False else ""
                 if alone is None and not processes.complete:
-                    doubts = ["who has it open: it is another user's"]
+                    doubts = ["whether a process has it open, because it belongs to another user"]
         verdict = judge(
-            holders, (), doubts=doubts, held=held, orphaned="nobody has it open or mapped"
+            holders, (), doubts=doubts, held=held, orphaned="no process has it open or mapped"
         )
         if verdict.state == "orphaned" and not sure:
-            verdict = _NOT_OURS
+            verdict = _NOT_RECOGNIZED
     return IpcObject(
         kind=entry.kind,
         name=entry.name,
@@ -266,13 +283,13 @@ def made(entry: Entry, processes: Processes | None, now: float) -> IpcObject:
 def unlinked(
     processes: Processes, seen: set[tuple[int, int]], queues: int | None
 ) -> Iterator[IpcObject]:
-    """What has no name any more, or never had one: memfds, and segments and queues in use still.
+    """Yield the objects without a name: memfds, and unlinked files that a process still has.
 
     Args:
-        processes: who has what open.
-        seen: the device and inode of what has a name.
-        queues: the device of POSIX queues; None where they could not be listed: those that some
-            process has open are given then, with a name or without.
+        processes: what /proc showed.
+        seen: the device and inode of each object that has a name.
+        queues: the device of POSIX queues. None if they could not be listed; then every queue that
+            a process has open is included, also one with a name.
     """
     for file, found in processes.files.items():
         kind = None if file in seen else _kind_of_found(processes, file, found, queues)
@@ -299,7 +316,7 @@ def unlinked(
             holders=holders,
             state=verdict.state,
             reason=verdict.reason,
-            unseen=() if found.size is not None else ("its size: nobody has it open",),
+            unseen=() if found.size is not None else ("its size, because no process has it open",),
             details=details,
             identity=file,
         )
@@ -314,6 +331,6 @@ def _kind_of_found(
         return _kind(Path(found.path).name)[0]
     if queues is not None:
         return "posix-queue" if found.deleted and file[0] == queues else None
-    # Only a queue's file is one of this length in the root of a device without a disk.
+    # On a device without a disk, only the file of a queue has this size and is in the root.
     is_queue = found.size == _QUEUE_BYTES and os.major(file[0]) == 0 and "/" not in found.path[1:]
     return "posix-queue" if is_queue and not found.foreign else None

@@ -1,4 +1,4 @@
-"""Whether an object is held, used, orphaned, or can't be judged; and who owns it."""
+"""Decide whether an object is held, used, orphaned or unknown, and say why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COMMAND_SHOWN = 40
 
 @cache
 def user_of(uid: int) -> str:
-    """A user's name, or the number as text."""
+    """Return a user's name, or its number as text if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -27,7 +27,7 @@ def user_of(uid: int) -> str:
 
 @cache
 def group_of(gid: int) -> str:
-    """A group's name, or the number as text."""
+    """Return a group's name, or its number as text if it has no name."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -36,22 +36,26 @@ def group_of(gid: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is thought of an object; see `IpcObject` for the fields."""
+    """The state of an object, and the evidence for it; see `IpcObject` for the fields."""
 
     state: State
     reason: str
     unseen: tuple[str, ...] = ()
 
 
-NOT_ASKED = Verdict("unknown", "", ("who holds it: not asked for",))
+NOT_ASKED = Verdict("unknown", "", ("which processes hold it: not requested",))
 
 
 def shown(process: Process) -> str:
-    """A process in a few words."""
-    command = process.command
-    if len(command) > _COMMAND_SHOWN:
-        command = command[: _COMMAND_SHOWN - 3] + "..."
+    """Return a process for a sentence: its command, shortened, and its pid."""
+    command = _shortened(process.command)
     return f"{command} (pid {process.pid})" if command else f"pid {process.pid}"
+
+
+def _shortened(command: str) -> str:
+    if len(command) <= _COMMAND_SHOWN:
+        return command
+    return command[: _COMMAND_SHOWN - 3] + "..."
 
 
 def _others(count: int) -> str:
@@ -66,14 +70,14 @@ def judge(
     held: str = "",
     orphaned: str,
 ) -> Verdict:
-    """Judge an object.
+    """Decide the state of an object.
 
     Args:
         holders: the live processes that hold it or wait on it.
-        users: its creator and last users, dead or alive.
-        doubts: what could not be seen and might hold it.
-        held: why it is certainly held, where that is known without knowing by whom.
-        orphaned: why it is orphaned where nothing speaks against that.
+        users: its creator and last users, running or not.
+        doubts: what could not be seen and might hold it; each a noun phrase.
+        held: evidence that some process holds it, if it is not known which; else "".
+        orphaned: the reason to give if it is orphaned.
     """
     unseen = tuple(doubts)
     if holders:
@@ -81,30 +85,29 @@ def judge(
         reason = f"{shown(first)}: {first.how}{_others(len(holders) - 1)}"
         return Verdict("held", reason, unseen)
     if held:
-        return Verdict("held", held, (*unseen, "by whom"))
+        return Verdict("held", held, (*unseen, "which process holds it"))
     living = [each for each in users if each.alive]
     if living:
         first = living[0]
-        return Verdict("used", f"{shown(first)} {first.how}, and runs still", unseen)
+        act = "created" if first.how == "created" else f"last used ({first.how})"
+        return Verdict("used", f"{act} by {shown(first)}, which is still running", unseen)
     if doubts:
-        return Verdict("unknown", f"can't be seen: {'; '.join(doubts)}", unseen)
+        return Verdict("unknown", f"could not see {'; '.join(doubts)}", unseen)
     return Verdict("orphaned", orphaned)
 
 
-def gone(users: Sequence[Process]) -> str:
-    """Who used an object, for the reason that it is orphaned."""
+def exited(users: Sequence[Process]) -> str:
+    """Say that the recorded processes have exited: ``pid 7 (sent) has exited``; "" for none."""
     hows: dict[int, list[str]] = {}
     for each in users:
         hows.setdefault(each.pid, []).append(each.how)
-    told = [f"pid {pid} ({' and '.join(how)})" for pid, how in hows.items()]
-    return f"{', '.join(told)} {'has' if len(told) == 1 else 'have'} ended" if told else ""
+    named = [f"pid {pid} ({' and '.join(how)})" for pid, how in hows.items()]
+    return f"{', '.join(named)} {'has' if len(named) == 1 else 'have'} exited" if named else ""
 
 
 def few(commands: Sequence[str]) -> str:
-    """How many processes there are, and the first one's name."""
-    first = commands[0]
-    if len(first) > _COMMAND_SHOWN:
-        first = first[: _COMMAND_SHOWN - 3] + "..."
+    """Return the number of processes, and the first one's command."""
+    first = _shortened(commands[0])
     return (
         f"1 process ({first})"
         if len(commands) == 1

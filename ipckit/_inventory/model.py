@@ -1,10 +1,11 @@
-"""What the inventory tells of an IPC object, whatever its kind."""
+"""The data classes of the inventory: objects, their use, and processes."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast, final
 
+from ipckit._core.files import CHANNEL_PREFIX
 from ipckit._core.public import public
 
 Kind = Literal[
@@ -30,8 +31,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     "memfd",
     "socket",
 )
-# The names of files in /dev/shm: a channel's, and what glibc's sem_open(3) puts before a name.
-CHANNEL_PREFIX: Final = "ipckit."
+# The names of files from glibc's sem_open(3) begin with it.
 SEMAPHORE_PREFIX: Final = "sem."
 PREFIXES: Final[dict[Kind, str]] = {
     "sysv-queue": "q",
@@ -46,19 +46,20 @@ PREFIXES: Final[dict[Kind, str]] = {
 }
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, and what it has to do with an object.
+    """A process that holds, used or created an object.
 
     Attributes:
-        pid: its number, as this pid namespace counts.
-        command: its command line, or its name in brackets where that is empty; "" where it is
-            gone or can't be seen.
-        how: what it does or did: ``"created"``, ``"sent"``, ``"received"``, ``"attached"``,
-            ``"detached"``, ``"operated"`` for one on record; ``"mapped"``, ``"fd 5"``,
-            ``"attached"``, ``"waits in msgrcv"`` for one that holds.
-        alive: whether it runs still, and is the one on record: not a later process of that pid.
+        pid: its process id in this pid namespace.
+        command: its command line, or its name in brackets if the command line is empty; "" if it
+            has exited or can't be inspected.
+        how: what it did, if the kernel recorded it: ``"created"``, ``"sent"``, ``"received"``,
+            ``"attached"``, ``"detached"`` or ``"operated"``. How it holds the object, for a
+            holder: ``"mapped"``, ``"fd 5"``, ``"attached"`` or ``"waits in msgrcv"``.
+        alive: it is still running, and not a later process with the same pid.
     """
 
     pid: int
@@ -67,15 +68,16 @@ class Process:
     alive: bool
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is in an object; None where the kind has no such thing or it can't be seen.
+    """What an object contains. Each is None if the kind has none, or if it can't be read.
 
     Attributes:
-        messages: messages queued now.
-        bytes: bytes of message text queued, or bytes of memory really taken.
-        attached: how often a segment is attached.
+        messages: the number of queued messages.
+        bytes: bytes of queued message text, or of allocated memory.
+        attached: the number of a segment's attaches, or of a socket's connections.
         values: the values of semaphores, in order.
     """
 
@@ -85,6 +87,7 @@ class Use:
     values: tuple[int, ...] | None = None
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class IpcObject:
@@ -93,32 +96,32 @@ class IpcObject:
     Attributes:
         kind: one of `KINDS`.
         name: the name of a POSIX object, the label of a memfd, the path of a socket, ``@name``
-            for an abstract one; "" for a System V object.
-        key: a System V object's key, 0 for a private one; None for other kinds.
-        id: a System V object's identifier, an inode for other kinds.
-        uid: the owner's user, or None where it can't be seen.
-        gid: the owner's group, likewise.
-        owner: the user's name, or the number as text where it has none.
-        group: the group's name, likewise.
-        mode: permission bits, or None.
-        size: how large it is: a queue's most bytes, a segment's or file's bytes, how many
-            semaphores; None where it has no size.
-        used: what is in it.
-        creator: who made it, where that is on record.
-        users: who last used it, where that is on record.
+            for an abstract socket; "" for a System V object.
+        key: a System V object's key, 0 for a private object; None for other kinds.
+        id: a System V object's identifier; an inode for other kinds.
+        uid: the owner; None if it can't be seen.
+        gid: the owner's group; None if it can't be seen.
+        owner: the owner's name, or the uid as text if it has no name; "" if it can't be seen.
+        group: the group's name, or the gid as text; "" if it can't be seen.
+        mode: the permission bits; None if they can't be seen.
+        size: the maximum bytes of a queue, the bytes of a segment or file, the number of
+            semaphores of a set; None for other kinds.
+        used: what it contains.
+        creator: the process that created it, if the kernel recorded it.
+        users: the processes that used it last, if the kernel recorded them.
         holders: the live processes that hold it or wait on it.
-        times: seconds since the epoch by what happened then: ``"changed"``, ``"sent"``,
-            ``"received"``, ``"attached"``, ``"detached"``, ``"operated"``, ``"modified"``.
-        age: seconds since the last of `times`, or None; 0 where that is yet to come.
-        state: ``"held"`` by a live process that has it or waits on it; ``"used"`` where only its
-            creator or last user is known to live; ``"orphaned"`` where neither is so;
-            ``"unknown"`` where that can't be seen.
-        reason: why it is said to be in that state.
-        unseen: what could not be seen of it.
-        recognized: whether it is an IPC object for certain; false for a file of /dev/shm that
-            neither its content nor its name shows to be one, and that `collect` never removes.
-        details: what else the kernel tells, by the kernel's names.
-        identity: what tells it from another object of the same name or id made later.
+        times: by event, seconds since the epoch. The events are ``"changed"``, ``"sent"``,
+            ``"received"``, ``"attached"``, ``"detached"``, ``"operated"`` and ``"modified"``.
+        age: seconds since the last of `times`, 0 for a time in the future; None without times.
+        state: ``"held"``: a live process holds it or waits on it. ``"used"``: its creator or last
+            user is still running. ``"orphaned"``: neither. ``"unknown"``: neither as far as
+            ipckit could see, but it could not see everything.
+        reason: the evidence for the state.
+        unseen: what could not be seen, one noun phrase each.
+        details: all other kernel data, by the kernel's names.
+        identity: tells it from a later object of the same name or id.
+        recognized: it is an IPC object for certain. False for a file in /dev/shm without evidence
+            in its content, its name or a mark; `collect` never removes such a file.
     """
 
     kind: Kind
@@ -146,26 +149,26 @@ class IpcObject:
 
     @property
     def orphaned(self) -> bool:
-        """Nobody alive holds it, waits on it or is on record as its creator or last user."""
+        """No live process holds it, waits on it, created it or used it last."""
         return self.state == "orphaned"
 
     @property
     def removable(self) -> bool:
-        """Whether it has a name or id to remove; what has none goes with its last holder."""
+        """It has a name or an id to remove. The kernel frees others with their last holder."""
         if self.kind == "socket":
             return self.name.startswith("/")
         return self.kind != "memfd" and "unlinked" not in self.details
 
     @property
     def creator_pids(self) -> frozenset[int]:
-        """The pid of the creator; if only the last users are on record, theirs; else none."""
+        """The creator's pid; or the pids of the last users if no creator is recorded."""
         if self.creator is not None:
             return frozenset({self.creator.pid})
         return frozenset(each.pid for each in self.users)
 
     @property
     def address(self) -> str:
-        """What names this object, and no other, on the command line: ``q:5``, ``shm:/name``."""
+        """The address of this object on the command line: ``q:5``, ``shm:/name``."""
         prefix = PREFIXES[self.kind]
         named = self.key is None and self.kind not in {"memfd", "socket"}
         if named or (self.kind == "socket" and self.name):
@@ -174,14 +177,14 @@ class IpcObject:
 
     @property
     def file_name(self) -> str:
-        """The name of its file in /dev/shm or in the mqueue file system, if it has one there."""
+        """The name of its file in /dev/shm or in the mqueue file system."""
         if self.kind == "channel":
             return f"{CHANNEL_PREFIX}{self.name}"
         prefix = SEMAPHORE_PREFIX if self.kind == "posix-semaphore" else ""
         return prefix + self.name.removeprefix("/")
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return all fields as plain values, for JSON."""
         found: dict[str, Any] = {"address": self.address}
         for each in fields(self):
             value = getattr(self, each.name)
@@ -194,15 +197,16 @@ class IpcObject:
         return {**found, "orphaned": self.orphaned}
 
 
+@final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What exists, at one time.
+    """The IPC objects that existed at one time.
 
     Attributes:
-        objects: in the order of `KINDS`, then by id or name.
-        unseen: what could not be seen at all, one line each.
-        taken: when, in seconds since the epoch.
+        objects: the objects, in the order of `KINDS`, then by name or id.
+        unseen: what could not be seen, one line each.
+        taken: when the survey was taken, in seconds since the epoch.
     """
 
     objects: tuple[IpcObject, ...]

@@ -1,4 +1,4 @@
-"""The texts of /proc that the inventory reads; see proc(5)."""
+"""Parse the files of /proc that the inventory reads; see proc(5)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def command_line(text: bytes) -> str:
-    """/proc/PID/cmdline as one line."""
+    """Return /proc/PID/cmdline as one line."""
     return os.fsdecode(text.rstrip(b"\0").replace(b"\0", b" "))
 
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """One mapping that is of interest.
+    """A mapping of shared memory.
 
     Attributes:
-        device: the file's device, as st_dev has it.
+        device: the file's device, like st_dev.
         inode: the file's inode; for a System V segment its id.
-        path: what the kernel calls it, without its mark for a file that was unlinked.
-        deleted: it had that mark.
+        path: the path that the kernel shows, without the suffix `` (deleted)``.
+        deleted: the path had that suffix: the file was unlinked.
     """
 
     device: int
@@ -34,8 +34,8 @@ class MappedFile:
 
 
 _DELETED: Final = " (deleted)"
-# From the start of a line, because a path may hold blanks, and behind them what looks like the rest
-# of a line: the addresses, the permissions, the offset, the device, the inode.
+# The addresses, the permissions, the offset; then the device, the inode and the path. The pattern
+# is anchored to the start of a line, because a path may contain text that looks like a line.
 _LINE: Final = rb"\n[0-9a-f]+-[0-9a-f]+ [-r][-w][-x][ps] [0-9a-f]+ "
 _MAPPED: Final = rb"([0-9a-f]+):([0-9a-f]+) (\d+) +(/(?:SYSV|memfd:|dev/shm/)[^\n]*)"
 _MARKS: Final = (b" /SYSV", b" /memfd:", b" /dev/shm/")
@@ -43,11 +43,11 @@ _PLAIN: Final = re.compile(_LINE + _MAPPED)
 
 
 def maps_pattern(device: int | None) -> re.Pattern[bytes]:
-    """What finds IPC objects in /proc/PID/maps.
+    """Return the pattern that finds IPC objects in /proc/PID/maps.
 
     Args:
-        device: that of /dev/shm, which other processes may have mounted elsewhere; None where
-            there is none.
+        device: the device of /dev/shm, which other processes may have mounted elsewhere; None if
+            there is no /dev/shm.
     """
     if device is None:
         return _PLAIN
@@ -57,8 +57,8 @@ def maps_pattern(device: int | None) -> re.Pattern[bytes]:
 
 
 def mapped_files(text: bytes, pattern: re.Pattern[bytes] = _PLAIN) -> Iterator[MappedFile]:
-    """The IPC objects in /proc/PID/maps."""
-    # Most processes have none, and a search for a mark says so sooner than the pattern.
+    """Yield the IPC objects in /proc/PID/maps."""
+    # Most processes have none. A search for the marks is faster than the pattern.
     if pattern is _PLAIN and not any(mark in text for mark in _MARKS):
         return
     for match in pattern.finditer(b"\n" + text):
@@ -77,9 +77,9 @@ class UnixRow:
     """One UNIX socket of a network namespace.
 
     Attributes:
-        inode: the socket's inode; 0 for a connection that was not accepted yet.
+        inode: the socket's inode; 0 for a connection that was not yet accepted.
         type: ``"stream"``, ``"dgram"``, ``"seqpacket"`` or ``"other"``.
-        listening: it accepts connections.
+        listening: it listens for connections.
         connected: it is connected.
         name: its path, or ``@name``; "" for none.
     """
@@ -93,8 +93,9 @@ class UnixRow:
 
 SOCKET_TYPES: Final = {1: "stream", 2: "dgram", 5: "seqpacket"}
 _ACCEPTS: Final = 0x10000
-_CONNECTED: Final = (2, 3)  # SS_CONNECTING is a connection that was not accepted yet
-# An address, which may be hidden, the count of references, the protocol; then what is wanted.
+_CONNECTED: Final = (2, 3)  # SS_CONNECTING is a connection that was not yet accepted
+# The address (which may be hidden), the reference count and the protocol; then the flags, the type,
+# the state and the inode.
 _UNIX_ROW: Final = re.compile(
     rb"\n[0-9a-f]{8,16}: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +"
     rb"([0-9]{1,20})(?=[ \n]|\Z)"
@@ -102,19 +103,19 @@ _UNIX_ROW: Final = re.compile(
 
 
 def socket_name(address: bytes) -> str:
-    """The name of a socket, from its sun_path; "" for none."""
+    """Return the name of a socket, from its sun_path; "" for none."""
     if address[:1] == b"\0":
         return "@" + os.fsdecode(address[1:])
     path = os.fsdecode(address.partition(b"\0")[0])
-    # A relative path that begins with @ is no abstract name.
+    # A relative path that begins with @ is not an abstract name.
     return f"./{path}" if path.startswith("@") else path
 
 
 def unix_rows(text: bytes) -> Iterator[UnixRow]:
-    """Read /proc/net/unix.
+    """Parse /proc/net/unix.
 
-    A name may hold anything, also line ends and a whole line as the kernel writes it. Such a line
-    can't be told from a real one: ask `_inventory_diag` first.
+    A name may contain anything, also line ends and text that looks like a whole line. Such text
+    can't be told from a real line, so try `sock_diag.unix_sockets` first.
     """
     matches = list(_UNIX_ROW.finditer(text))
     ends = [match.start() for match in matches[1:]] + [len(text)]
@@ -126,7 +127,7 @@ def unix_rows(text: bytes) -> Iterator[UnixRow]:
             type=SOCKET_TYPES.get(kind, "other"),
             listening=bool(flags & _ACCEPTS),
             connected=state in _CONNECTED,
-            # One blank is the kernel's, and after the last name a line end.
+            # The kernel writes one blank before the name, and a line end after the last one.
             name=os.fsdecode(name.removesuffix(b"\n")[1:] if end == len(text) else name[1:]),
         )
 
@@ -136,9 +137,9 @@ class Mount:
     """One line of /proc/PID/mountinfo.
 
     Attributes:
-        point: where it is mounted.
+        point: the directory on which it is mounted.
         type: the file system's type, such as ``"proc"``.
-        options: the file system's own, such as ``"hidepid=invisible"``.
+        options: the file system's options, such as ``"hidepid=invisible"``.
     """
 
     point: bytes
@@ -149,21 +150,21 @@ class Mount:
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 _POINT_FIELD: Final = 4
 _FIRST_OPTIONAL: Final = 6  # any number of optional fields, and then a dash
-_BEHIND_DASH: Final = 4  # the dash, the type, the source, the options
+_AFTER_DASH: Final = 4  # the dash, the type, the source, the options
 
 
 def mounts(text: bytes) -> Iterator[Mount]:
-    """Read /proc/PID/mountinfo; see proc(5).
+    r"""Parse /proc/PID/mountinfo; see proc(5).
 
-    The kernel escapes blanks, tabs, line ends and backslashes of paths, and nothing else: other
-    characters that Python takes for line ends may stand in a path that a user chose.
+    The kernel escapes only blanks, tabs, line ends and backslashes in paths. Other characters that
+    `str.splitlines` treats as line ends can be in a path that a user chose.
     """
     for line in text.split(b"\n"):
         fields = line.split(b" ")
         if b"-" not in fields[_FIRST_OPTIONAL:]:
             continue
         dash = fields.index(b"-", _FIRST_OPTIONAL)
-        if len(fields) < dash + _BEHIND_DASH:
+        if len(fields) < dash + _AFTER_DASH:
             continue
         point = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[_POINT_FIELD])
         yield Mount(point, fields[dash + 1], frozenset(fields[dash + 3].split(b",")))

@@ -1,4 +1,4 @@
-"""The processes of this machine, and which IPC objects each of them holds or waits on."""
+"""Find which IPC objects each process of this machine holds or waits on, from /proc."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._core import blocked_calls
+from ipckit._core import blocked_calls, files
 from ipckit._core.processes import ProcessStat, process_stat
 from ipckit._inventory import proc_text as parse
 from ipckit._inventory.elf import Imports
@@ -21,15 +21,15 @@ from ipckit._inventory.model import Kind, Process
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM: Final = Path(files.SHM)
 PROC: Final = Path("/proc")
-# The first pid namespace's inode, PROC_PID_INIT_INO: no process of the machine is outside it.
+# The initial pid namespace has the inode PROC_PID_INIT_INO. It contains every process.
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
-# Clocks are set now and then, and the kernel keeps the times of objects in whole seconds.
+# Seconds of tolerance: clocks are adjusted, and the kernel keeps objects' times in whole seconds.
 _SLACK: Final = 2.0
-# How long a thread that runs is looked at, and how often: seconds.
-_CATCH: Final = 0.1
-_PAUSE: Final = 0.001
+# How long, and at what interval, running threads are sampled again: seconds.
+_SAMPLE_TIME: Final = 0.1
+_SAMPLE_INTERVAL: Final = 0.001
 _WAITS_ON: Final[dict[str, Kind]] = {
     "msgrcv": "sysv-queue",
     "msgsnd": "sysv-queue",
@@ -41,9 +41,17 @@ File = tuple[int, int]  # st_dev and st_ino
 
 @dataclass(slots=True)
 class Found:
-    """A file that some process has open or mapped: how it is called, and who has it.
+    """A file that processes have open or mapped.
 
-    It is foreign where a process of another IPC namespace has it.
+    Attributes:
+        path: its path, as /proc shows it.
+        deleted: it was unlinked.
+        holders: by pid, how each process holds it.
+        foreign: a process of another IPC namespace has it open.
+        size: its size in bytes; None, as for the owner and mode, if no process has it open.
+        uid: its owner.
+        gid: its group.
+        mode: its permission bits.
     """
 
     path: str
@@ -56,14 +64,14 @@ class Found:
     mode: int | None = None
 
     def add(self, pid: int, how: str) -> None:
-        """Note that a process holds it."""
+        """Record that a process holds it."""
         hows = self.holders.setdefault(pid, [])
         if how not in hows:
             hows.append(how)
 
 
 def read(path: str) -> bytes:
-    """A file of /proc, in one go."""
+    """Read a whole file of /proc."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts: list[bytes] = []
@@ -75,7 +83,7 @@ def read(path: str) -> bytes:
 
 
 def link(path: str) -> str:
-    """Where a link of /proc leads, or ""; never the path of a file that can be opened."""
+    """Return the target of a symbolic link in /proc, or "" if it can't be read."""
     try:
         return os.readlink(path)  # noqa: PTH115 - text, not a path
     except OSError:
@@ -83,9 +91,9 @@ def link(path: str) -> str:
 
 
 def hides_processes() -> bool:
-    """Whether /proc is mounted so that it hides other users' processes; see proc(5)."""
+    """Return whether /proc is mounted with hidepid, which hides other users' processes."""
     found = [each for each in parse.mounts(read("/proc/self/mountinfo")) if each.point == b"/proc"]
-    # A later mount covers an earlier one. A kernel before 5.8 shows a number.
+    # A later mount covers an earlier one. Kernels before 5.8 show hidepid as a number.
     options = found[-1].options if found else frozenset[bytes]()
     return any(
         each.startswith(b"hidepid=") and each not in {b"hidepid=0", b"hidepid=off"}
@@ -93,27 +101,34 @@ def hides_processes() -> bool:
     )
 
 
-def _about_blind(pids: list[int]) -> str:
-    more = "" if os.geteuid() == 0 else "; root sees more"
+def _about_denied(pids: list[int]) -> str:
+    why = "permission denied" if os.geteuid() == 0 else "permission denied; run as root to see it"
     if len(pids) == 1:
-        return f"what process {pids[0]} holds{more}"
-    return f"what {len(pids)} processes hold, {pids[0]} to {pids[-1]}{more}"
+        return f"what process {pids[0]} holds: {why}"
+    return f"what {len(pids)} processes hold, with pids from {pids[0]} to {pids[-1]}: {why}"
 
 
 class Processes:
     """What /proc showed of every process, at one time.
 
+    Args:
+        root: the directory to read; tests pass another one than /proc.
+        waits_only: collect only which processes wait in a call, which is faster.
+
     Attributes:
-        stats: each process that runs, kernel threads left out, by pid.
+        stats: by pid, each process that runs, without kernel threads.
         files: the files of shared memory, POSIX queues and memfds that are open or mapped.
-        sockets: by inode, who has it open.
-        segments: by identifier, who has a System V segment attached.
-        waiters: by kind and identifier, who sleeps in a call on it.
-        blind: the processes that could not be looked into.
-        busy: the processes with a thread that ran whenever it was looked at, and may call msgrcv.
-        first: this is the machine's first pid namespace: no process is outside it.
-        whole: no process is hidden, neither by /proc's options nor in another pid namespace.
+        sockets: by inode, the processes that have a socket open.
+        segments: by identifier, the processes that have a System V segment attached.
+        waiters: by kind and identifier, the processes that sleep in a call on an object.
+        denied: the processes that may not be inspected.
+        busy: the processes that may call msgrcv and have a thread that was running in each sample.
+        in_initial_namespace: this is the machine's initial pid namespace, which contains every
+            process.
+        proc_is_complete: /proc hides no process of this pid namespace, and shows the calls that
+            threads wait in.
         unseen: what could not be seen, one line each.
+        taken: when it was collected, by time.monotonic().
     """
 
     def __init__(self, root: Path = PROC, *, waits_only: bool = False) -> None:
@@ -122,19 +137,19 @@ class Processes:
         self._ipc = link(f"{self._root}/self/ns/ipc")
         self._foreign: set[int] = set()
         self._imports = Imports()
-        # Thousands of objects can ask after the same processes.
+        # A survey of thousands of objects asks for the same processes again and again.
         self._commands: dict[int, str] = {}
         self._users: dict[int, frozenset[int]] = {}
         self._callers: dict[tuple[int, str], bool] = {}
-        self._makers: dict[tuple[int, float, str], list[int]] = {}
+        self._creators: dict[tuple[int, float, str], list[int]] = {}
         self.stats: dict[int, ProcessStat] = {}
         self.files: dict[File, Found] = {}
         self.sockets: dict[int, dict[int, list[str]]] = defaultdict(dict)
         self.segments: dict[int, set[int]] = defaultdict(set)
         self.waiters: dict[tuple[Kind, int], dict[int, str]] = defaultdict(dict)
-        self.blind: list[int] = []
-        self.first = link(f"{self._root}/self/ns/pid") == _FIRST_PID_NAMESPACE
-        self.whole = True
+        self.denied: list[int] = []
+        self.in_initial_namespace = link(f"{self._root}/self/ns/pid") == _FIRST_PID_NAMESPACE
+        self.proc_is_complete = True
         self.unseen: list[str] = []
         self.busy: set[int] = set()
         self._running: list[tuple[int, str]] = []
@@ -148,34 +163,40 @@ class Processes:
         self._shm_mark = b" %02x:%02x " % (os.major(device), os.minor(device))
         self._boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self._tick = 1 / os.sysconf("SC_CLK_TCK")
-        self._look_at_proc()
+        self._check_proc()
         for pid in self._pids():
-            self._look_at(pid, waits_only=waits_only)
-        self._look_again_at_running()
+            self._collect(pid, waits_only=waits_only)
+        self._sample_running()
         self.taken = time.monotonic()
-        if self.blind:
-            self.unseen.append(_about_blind(self.blind))
+        if self.denied:
+            self.unseen.append(_about_denied(self.denied))
 
     # -- collecting --------------------------------------------------------------------------------
 
-    def _look_at_proc(self) -> None:
+    def _check_proc(self) -> None:
         if self._root != os.fspath(PROC):
             return
         if link("/proc/self") != str(os.getpid()):
-            self.whole = False
-            self.unseen.append("any process: /proc is of another pid namespace")
+            self.proc_is_complete = False
+            self.unseen.append(
+                "any process: /proc belongs to another pid namespace; mount -t proc proc /proc"
+            )
         elif hides_processes():
-            self.whole = os.geteuid() == 0
-            if not self.whole:
-                self.unseen.append("other users' processes: /proc is mounted with hidepid")
-        if not self.first:
-            self.unseen.append("processes outside this pid namespace, if there are any")
-        if not blocked_calls.knows_waits(self._machine):
-            self.whole = False
-            self.unseen.append(f"who waits: the system calls of {self._machine} are not known here")
+            self.proc_is_complete = os.geteuid() == 0
+            if not self.proc_is_complete:
+                self.unseen.append(
+                    "processes of other users: /proc is mounted with hidepid; run as root"
+                )
+        if not self.in_initial_namespace:
+            self.unseen.append("processes outside this pid namespace")
+        if not blocked_calls.knows_machine(self._machine):
+            self.proc_is_complete = False
+            self.unseen.append(
+                f"which processes wait: ipckit does not know the system calls of {self._machine}"
+            )
         elif not Path("/proc/self/syscall").exists():
-            self.whole = False
-            self.unseen.append("who waits: this kernel has no /proc/PID/syscall")
+            self.proc_is_complete = False
+            self.unseen.append("which processes wait: this kernel has no /proc/PID/syscall")
 
     def _pids(self) -> Iterator[int]:
         with os.scandir(self._root) as entries:
@@ -183,61 +204,64 @@ class Processes:
                 if entry.name.isdecimal():
                     yield int(entry.name)
 
-    def _look_at(self, pid: int, *, waits_only: bool) -> None:
+    def _collect(self, pid: int, *, waits_only: bool) -> None:
         base = f"{self._root}/{pid}"
         try:
             found = process_stat(read(f"{base}/stat"))
             if found.kernel or not found.runs:
                 return
             self.stats[pid] = found
-            # One of a namespace of its own may use the same numbers for other objects.
+            # In another IPC namespace the same identifiers mean other objects.
             namespace = link(f"{base}/ns/ipc")
             if namespace not in {"", self._ipc}:
                 self._foreign.add(pid)
             else:
-                self._look_at_waits(pid, base)
+                self._collect_waits(pid, base)
             if not waits_only:
-                self._look_at_maps(pid, base)
-                self._look_at_descriptors(pid, base)
+                self._collect_maps(pid, base)
+                self._collect_descriptors(pid, base)
         except PermissionError:
-            self.blind.append(pid)
+            self.denied.append(pid)
         except (FileNotFoundError, ProcessLookupError):
-            self.stats.pop(pid, None)  # it ended meanwhile
+            self.stats.pop(pid, None)  # it has exited
 
-    def _look_at_waits(self, pid: int, base: str) -> None:
+    def _collect_waits(self, pid: int, base: str) -> None:
         for task in os.listdir(f"{base}/task"):  # noqa: PTH208 - names are all it takes
             with suppress(FileNotFoundError, ProcessLookupError):
-                if not self._look_at_thread(pid, f"{base}/task/{task}/syscall"):
+                if not self._collect_wait(pid, f"{base}/task/{task}/syscall"):
                     self._running.append((pid, f"{base}/task/{task}/syscall"))
 
-    def _look_at_thread(self, pid: int, path: str) -> bool:
-        """Note what a thread waits on; false where it runs, and so can't be seen to wait."""
+    def _collect_wait(self, pid: int, path: str) -> bool:
+        """Record what a thread waits on; return false if it is running, not asleep."""
         text = read(path).decode()
-        wait = blocked_calls.waits(text, self._machine)
+        wait = blocked_calls.wait_of(text, self._machine)
         if wait is not None:
             self.waiters[_WAITS_ON[wait.call], wait.id][pid] = f"waits in {wait.call}"
         return not text.startswith("running")
 
-    def _look_again_at_running(self) -> None:
-        """Catch those asleep that wait with a deadline: between two naps they run for a moment."""
+    def _sample_running(self) -> None:
+        """Sample the running threads again, to catch those that wait with a deadline.
+
+        Such a thread sleeps again and again, and runs for a moment between two sleeps.
+        """
         own = f"{self._root}/{os.getpid()}/task/{threading.get_native_id()}/syscall"
         left = [
             (pid, path)
             for pid, path in self._running
             if path != own and self._may_call(pid, "msgrcv")
         ]
-        deadline = time.monotonic() + _CATCH
+        deadline = time.monotonic() + _SAMPLE_TIME
         while left and time.monotonic() < deadline:
-            time.sleep(_PAUSE)
+            time.sleep(_SAMPLE_INTERVAL)
             still: list[tuple[int, str]] = []
             for pid, path in left:
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    if not self._look_at_thread(pid, path):
+                    if not self._collect_wait(pid, path):
                         still.append((pid, path))
             left = still
         self.busy = {pid for pid, _ in left}
 
-    def _look_at_maps(self, pid: int, base: str) -> None:
+    def _collect_maps(self, pid: int, base: str) -> None:
         text = read(f"{base}/maps")
         pattern = self._pattern if self._shm_mark in text else parse.maps_pattern(None)
         for each in parse.mapped_files(text, pattern):
@@ -247,7 +271,7 @@ class Processes:
                 continue
             self._file(each.device, each.inode, each.path, deleted=each.deleted).add(pid, "mapped")
 
-    def _look_at_descriptors(self, pid: int, base: str) -> None:
+    def _collect_descriptors(self, pid: int, base: str) -> None:
         for fd in os.listdir(f"{base}/fd"):  # noqa: PTH208 - names are all it takes
             target = link(f"{base}/fd/{fd}")
             if target.startswith("socket:["):
@@ -279,11 +303,14 @@ class Processes:
 
     @property
     def complete(self) -> bool:
-        """Whether every process of the machine was seen, and could be looked into."""
-        return self.whole and not self.blind and self.first
+        """Whether every process of the machine was seen and could be inspected."""
+        return self.proc_is_complete and not self.denied and self.in_initial_namespace
 
     def command(self, pid: int) -> str:
-        """A process's command line, or its name in brackets where it has none; "" for none."""
+        """Return a process's command line.
+
+        If the command line is empty, return the process's name in brackets; "" if it has exited.
+        """
         if pid not in self._commands:
             try:
                 line = parse.command_line(read(f"{self._root}/{pid}/cmdline"))
@@ -295,27 +322,27 @@ class Processes:
         return self._commands[pid]
 
     def started(self, pid: int) -> float:
-        """When a process that was seen started, in seconds since the epoch."""
+        """Return when a process of `stats` started, in seconds since the epoch."""
         return self._boot + self.stats[pid].start * self._tick
 
     def ran_at(self, pid: int, when: float) -> bool:
-        """Whether a process ran already at a time, as far as that is known."""
-        # A time before this boot says that the clock was set, and proves nothing.
+        """Return whether a process was running at a time; true also if it can't be known."""
+        # A time before this boot only shows that the clock was set.
         return pid not in self.stats or when < self._boot or self.started(pid) <= when + _SLACK
 
     def is_alive(self, pid: int, when: float) -> bool:
-        """Whether the process that was on record at a time runs still.
+        """Return whether a recorded process is still running, and not a later one with its pid.
 
         Args:
-            pid: its number.
-            when: a time at which it was alive, in seconds since the epoch.
+            pid: the recorded pid.
+            when: the recorded time, at which the process was running; seconds since the epoch.
         """
         if pid in self.stats:
             return self.ran_at(pid, when)
-        return self._hidden(pid)
+        return self._is_hidden(pid)
 
-    def _hidden(self, pid: int) -> bool:
-        """Whether a process that /proc does not list, or did not yet, exists all the same."""
+    def _is_hidden(self, pid: int) -> bool:
+        """Return whether a process exists although it was not seen in /proc."""
         if self._root != os.fspath(PROC):
             return False
         try:
@@ -328,34 +355,34 @@ class Processes:
             text = read(f"/proc/{pid}/status")
         except OSError:
             return True
-        # The number can be a thread's of some process by now, or a zombie's.
+        # By now the pid may be the id of a thread, or of a zombie.
         return b"\nTgid:\t%d\n" % pid in text and b"\nState:\tZ" not in text
 
     def on_record(self, pid: int, how: str, when: float) -> Process:
-        """A process that an object has on record, and whether it is that one still."""
+        """Return a process that an object records, and whether it is still running."""
         alive = self.is_alive(pid, when)
         return Process(pid, self.command(pid) if alive else "", how, alive)
 
     def holding(self, pids: dict[int, str]) -> tuple[Process, ...]:
-        """Processes that hold an object, and how each does."""
+        """Return the processes of some pids, with how each holds an object."""
         return tuple(Process(pid, self.command(pid), how, True) for pid, how in pids.items())  # noqa: FBT003
 
     def waiting(self, kind: Kind, ident: int) -> tuple[Process, ...]:
-        """Who sleeps in a call on a System V object."""
+        """Return the processes that sleep in a call on a System V object."""
         return self.holding(self.waiters.get((kind, ident), {}))
 
     def attached(self, ident: int) -> tuple[Process, ...]:
-        """Who has a System V segment attached."""
+        """Return the processes that have a System V segment attached."""
         return self.holding(dict.fromkeys(sorted(self.segments.get(ident, ())), "attached"))
 
     def having(self, file: File) -> tuple[Process, ...]:
-        """Who has a file open or mapped."""
+        """Return the processes that have a file open or mapped."""
         found = self.files.get(file)
         pids = {} if found is None else found.holders
         return self.holding({pid: ", ".join(hows) for pid, hows in sorted(pids.items())})
 
     def users(self, pid: int) -> frozenset[int]:
-        """The users that a process acts as, or can; empty where it is gone."""
+        """Return the uids of a process: real, effective, saved, file system. Empty if it exited."""
         if pid not in self._users:
             try:
                 text = read(f"{self._root}/{pid}/status").partition(b"\nUid:")[2]
@@ -365,46 +392,53 @@ class Processes:
         return self._users[pid]
 
     @property
-    def dark(self) -> list[int]:
-        """The processes that may wait on something unseen: busy, and blind but the machine's init.
+    def uninspected(self) -> list[int]:
+        """The processes that may wait on an object without being seen: `busy` and `denied`.
 
-        In a container pid 1 is some application; the machine's own uses no System V objects.
+        The machine's own pid 1 does not count, because it uses no System V objects. In a container
+        pid 1 is an application, and counts.
         """
-        return [*(pid for pid in self.blind if pid != 1 or not self.first), *sorted(self.busy)]
+        return [
+            *(pid for pid in self.denied if pid != 1 or not self.in_initial_namespace),
+            *sorted(self.busy),
+        ]
 
     def may_wait(self, uids: frozenset[int], mode: int) -> list[int]:
-        """The processes that could wait on a System V queue, and can't be looked into.
+        """Return the processes that may wait on a System V queue, and could not be inspected.
 
         Args:
             uids: the queue's owner and creator.
             mode: its permission bits.
         """
         if mode & 0o077:
-            return self.dark
-        return [pid for pid in self.dark if self.users(pid) & (uids | {0})]
+            return self.uninspected
+        return [pid for pid in self.uninspected if self.users(pid) & (uids | {0})]
 
-    def makers(self, uid: int, when: float, call: str) -> list[int]:
-        """The processes of a user that ran already when something was made, and can make it.
+    def possible_creators(self, uid: int, when: float, call: str) -> list[int]:
+        """Return the processes that may have created an object without a recorded creator.
+
+        These are the user's processes that were running at that time and whose files name the
+        function.
 
         Args:
-            uid: who made it.
-            when: when, in whole seconds since the epoch.
-            call: by which function: ``"msgget"`` or ``"semget"``.
+            uid: the creator's user.
+            when: when the object was created, in whole seconds since the epoch.
+            call: the function that creates it: ``"msgget"`` or ``"semget"``.
         """
-        if (uid, when, call) not in self._makers:
-            self._makers[uid, when, call] = [
+        if (uid, when, call) not in self._creators:
+            self._creators[uid, when, call] = [
                 pid
                 for pid in self.stats
                 if pid not in self._foreign
-                and (pid != 1 or not self.first)
+                and (pid != 1 or not self.in_initial_namespace)
                 and self.ran_at(pid, when)
                 and uid in self.users(pid)
                 and self._may_call(pid, call)
             ]
-        return self._makers[uid, when, call]
+        return self._creators[uid, when, call]
 
     def _may_call(self, pid: int, name: str) -> bool:
-        """Whether a process can call a function of the C library, as far as its files tell."""
+        """Return whether a process may call a C function, judging by its program files."""
         if (pid, name) not in self._callers:
             try:
                 text = read(f"{self._root}/{pid}/maps")

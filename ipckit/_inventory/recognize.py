@@ -1,7 +1,8 @@
-"""Which files of /dev/shm are IPC objects for certain, and which may be a person's data.
+"""Recognize the files of /dev/shm that are IPC objects, and not a person's data.
 
-People keep files on this RAM disk, and shared memory is a file of any name and content. So a file
-counts as an object only by a content or a name that nothing else has.
+People keep files on this RAM disk, and POSIX shared memory is a file with any name and any
+content. A file therefore counts as an IPC object only by a content, a generated name, or a mark
+that no other file has.
 """
 
 from __future__ import annotations
@@ -11,35 +12,40 @@ import re
 import sys
 from typing import Final
 
+import ipckit._native as native
 from ipckit._core.creator_mark import is_marked
+from ipckit._core.files import CHANNEL_PREFIX
+from ipckit._inventory.model import SEMAPHORE_PREFIX
 
-# Names that a program makes up itself; the number in some is the pid of the process that made it.
-_MADE_UP: Final = re.compile(
+# Names that a program generates. The first number of torch is the pid of the creator.
+_GENERATED: Final = re.compile(
     r"ipckit-[0-9a-f]{16}"  # keys.Name.random
     r"|ipckit-test-\d+-[0-9a-f]{12}"  # testing.Namespace
     r"|psm_[0-9a-f]{8}"  # multiprocessing.shared_memory
     r"|torch_\d+_\d+_\d+"  # torch.multiprocessing: pid, random number, counter
 )
-_CHANNEL: Final = re.compile(rb"\0IPCHNL[0-9A-Za-z]")
+# The last character of the magic number is the version of the layout.
+_CHANNEL: Final = re.compile(
+    re.escape(native.CHANNEL_MAGIC.to_bytes(8, sys.byteorder)[:-1]) + rb"[0-9A-Za-z]"
+)
 _POSTGRESQL: Final = re.compile(r"PostgreSQL\.\d{1,10}")
 _START: Final = 32
-_SEM_T_BYTES: Final = 32
 _SEM_VALUE_MAX: Final = 0x7FFFFFFF
-_SHARED: Final = 128  # what glibc writes into a semaphore that processes share
-# PostgreSQL's dynamic memory: the control segment begins with this word. Each other one that was
-# looked at, of areas and of parallel queries, has the file's size in the bytes from 16 to 24.
+_SHARED: Final = 128  # glibc writes this into a semaphore that processes share
+# PostgreSQL's dynamic shared memory. Its control segment begins with this word. In every other
+# segment that was inspected (areas, parallel queries), bytes 16 to 24 hold the size of the file.
 _PG_CONTROL: Final = 0x9A503D32
 _PG_SIZE: Final = slice(16, 24)
 
 
 def is_object(file: str, fd: int | None) -> bool:
-    """Whether a file of /dev/shm is an IPC object by its content, its name, or ipckit's mark.
+    """Return whether a file of /dev/shm is an IPC object, by its name, its mark or its content.
 
     Args:
-        file: its name.
-        fd: a descriptor to read it; None if it may not be opened.
+        file: the name of the file.
+        fd: a descriptor to read the file; None if the caller may not open it.
     """
-    if _MADE_UP.fullmatch(file):
+    if _GENERATED.fullmatch(file):
         return True
     if fd is None:
         return False
@@ -51,30 +57,31 @@ def is_object(file: str, fd: int | None) -> bool:
 
 
 def has_object_name(file: str) -> bool:
-    """Whether a file has a name of which only its content tells if it is an IPC object."""
-    return file.startswith(("ipckit.", "sem.")) or _POSTGRESQL.fullmatch(file) is not None
+    """Return whether a file's name is one of an IPC object, if the content agrees."""
+    prefixes = (CHANNEL_PREFIX, SEMAPHORE_PREFIX)
+    return file.startswith(prefixes) or _POSTGRESQL.fullmatch(file) is not None
 
 
 def _has_content(file: str, start: bytes, size: int) -> bool:
-    """Whether a file has the content that belongs to its name."""
-    if file.startswith("ipckit."):
+    """Return whether a file has the content that its name promises."""
+    if file.startswith(CHANNEL_PREFIX):
         return _CHANNEL.match(start) is not None
-    if file.startswith("sem."):
-        return size == _SEM_T_BYTES and _is_semaphore(start)
+    if file.startswith(SEMAPHORE_PREFIX):
+        return size == native.SEM_T_SIZE and _is_semaphore(start)
     return _POSTGRESQL.fullmatch(file) is not None and _is_postgresql(start, size)
 
 
 def _is_semaphore(data: bytes) -> bool:
-    """Whether 32 bytes are glibc's named semaphore: value, waiters, 128, and zeros."""
+    """Return whether 32 bytes are a named semaphore of glibc: value, waiters, 128, and zeros."""
     value, waiters, shared, *rest = _words(data)
-    # In the first two, glibc on 64 bits keeps the value and how many wait.
+    # On 64 bits, glibc keeps the value and the number of waiters in the first two words.
     return max(value, waiters) <= _SEM_VALUE_MAX and shared == _SHARED and not any(rest)
 
 
 def _is_postgresql(start: bytes, size: int) -> bool:
-    """Whether memory with PostgreSQL's name begins as PostgreSQL lets it."""
-    told = int.from_bytes(start[_PG_SIZE], sys.byteorder)
-    return len(start) == _START and (_words(start)[0] == _PG_CONTROL or told == size)
+    """Return whether a file with a name of PostgreSQL begins as its shared memory does."""
+    stated = int.from_bytes(start[_PG_SIZE], sys.byteorder)
+    return len(start) == _START and (_words(start)[0] == _PG_CONTROL or stated == size)
 
 
 def _words(data: bytes) -> list[int]:

@@ -1,4 +1,4 @@
-"""Removing objects, after a last look at who holds each."""
+"""Remove objects, after a last check of which processes hold each."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import stat
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 import posix_ipc
-import sysv_ipc
 
 import ipckit._native as native
 from ipckit._core import directory_entry as entry
 from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.mqueue_files import file_of
+from ipckit._core.sysv import table_of
 from ipckit._inventory import files, sockets, sysv
 from ipckit._inventory.processes import Processes
 from ipckit._inventory.recognize import is_object
 from ipckit.errors import (
-    AccessDenied,
     InUse,
     InvalidArgument,
     IpcError,
     NotFound,
-    Removed,
     from_errno,
 )
 from ipckit.msgq import SysVMessageQueue
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     from ipckit._core.sysv import Table
     from ipckit._inventory.model import IpcObject
 
-# How old a look at who waits on queues may be when the next one is removed: seconds. It takes a
-# few milliseconds for every hundred processes, and there can be thousands of objects.
+# How old the list of waiting processes may be when an object is removed: seconds. It takes a few
+# milliseconds for every hundred processes to collect it, and there can be thousands of objects.
 _FRESH: Final = 0.05
 
 
@@ -52,10 +51,11 @@ def _remove_set(ident: int) -> None:
     native.sem_get(ident, 0, native.IPC_RMID)
 
 
+# For each kind: the kernel's table, the judgement from a status, and the call that removes an id.
 _SYSV: Final[dict[str, tuple[Table[Any], Callable[..., IpcObject], Callable[[int], None]]]] = {
-    "sysv-queue": (SysVMessageQueue._table, sysv.queue, sysv_ipc.remove_message_queue),
-    "sysv-segment": (SysVSharedMemory._table, sysv.segment, _remove_segment),
-    "sysv-semaphores": (SysVSemaphoreSet._table, sysv.semaphores, _remove_set),
+    "sysv-queue": (table_of(SysVMessageQueue), sysv.queue, native.msg_remove),
+    "sysv-segment": (table_of(SysVSharedMemory), sysv.segment, _remove_segment),
+    "sysv-semaphores": (table_of(SysVSemaphoreSet), sysv.semaphores, _remove_set),
 }
 
 
@@ -63,10 +63,10 @@ class Remover:
     """Removes objects one after another.
 
     Args:
-        force: also what a live process holds.
-        orphans: nothing but what is orphaned for certain.
-        unknown: with `orphans`, also an IPC object whose state can't be told.
-        ignored: processes that hold nothing, whatever it looks like.
+        force: also remove objects that a live process holds.
+        orphans: remove orphaned objects only.
+        unknown: with `orphans`, also remove IPC objects with the state unknown.
+        ignored: pids of processes that do not count as holders.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class Remover:
         self._processes: Processes | None = None
 
     def remove(self, item: IpcObject) -> None:
-        """Remove an object if it is still the one that was looked at.
+        """Remove an object if it is still the one that was surveyed.
 
         Raises:
             InUse: a live process holds it or uses it, or may do so.
-            NotFound: it is gone, or another one has its name by now.
-            AccessDenied: it is another user's.
-            InvalidArgument: it has no name to remove, and goes with its last holder.
+            NotFound: it no longer exists, or another object has its name now.
+            AccessDenied: it belongs to another user.
+            InvalidArgument: it has no name or id to remove.
         """
         if not item.removable:
-            message = "it has no name to remove; it goes with the last process that has it"
+            message = "it has no name to remove; the kernel frees it when its last holder exits"
             raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
         if item.kind in _SYSV:
             self._remove_sysv(item)
@@ -103,59 +103,62 @@ class Remover:
             self._remove_file(item)
 
     def attempt(self, item: IpcObject) -> IpcError | None:
-        """Remove an object; gives why that was not to be, or None."""
+        """Remove an object; return the error if it was not removed, else None."""
         try:
             self.remove(item)
         except IpcError as exc:
             return exc
         return None
 
-    def _looked(self) -> Processes:
-        """Who waits on what, seen just now."""
+    def _fresh_waits(self) -> Processes:
+        """Return which processes wait on what, at most `_FRESH` seconds old."""
         found = self._processes
         if found is None or time.monotonic() - found.taken > _FRESH:
             found = self._processes = Processes(waits_only=True)
         return found
 
     def _refuse(self, item: IpcObject, state: str, reason: str) -> None:
-        """Raise InUse for an object that is not to be removed in this state."""
+        """Raise InUse if an object in this state must not be removed."""
         if self._force or state == "orphaned" or (state == "unknown" and self._takes_unknown):
             return
-        verb = "held" if state == "held" else "in use" if state == "used" else "not known unused"
+        message = {
+            "held": "a process holds it",
+            "used": "it is in use",
+            "unknown": "it may be in use",
+        }[state]
         raise InUse(
-            f"it is {verb}: {reason}" if reason else f"it is {verb}",
+            f"{message}: {reason}" if reason else message,
             errno=errno.EBUSY,
             target=item.address,
-            hint="" if self._orphans else "--force removes it all the same",
+            hint="" if self._orphans else "to remove it anyway, use --force (force=True)",
         )
 
     def _refuse_used(self, item: IpcObject, *, used: bool) -> None:
-        """Raise InUse for an object that was used since it was chosen for its state or age."""
+        """Raise InUse if an object was used after it was chosen for its state or age."""
         if self._orphans and used:
-            raise InUse("it was used since", errno=errno.EBUSY, target=item.address)
+            message = "it was used after it was listed"
+            raise InUse(message, errno=errno.EBUSY, target=item.address)
 
     def _remove_sysv(self, item: IpcObject) -> None:
         table, judged, rmid = _SYSV[item.kind]
-        processes = self._looked()
+        processes = self._fresh_waits()
         status = table.find(item.id)
         if status is None:
-            raise NotFound("it is gone already", errno=errno.ENOENT, target=item.address)
+            raise _missing(item)
         now = judged(status, processes, time.time(), self._ignored)
         if now.identity != item.identity:
             raise _changed(item)
         self._refuse(item, now.state, now.reason)
         self._refuse_used(item, used=now.times != item.times)
-        # Another object can't get this id meanwhile: the kernel counts an id's upper half up for
-        # each new object in its slot. Only root can choose an id, by kernel.msg_next_id and so on.
+        # Another object can't get this id between the check and the removal: the kernel increments
+        # the upper half of the id for each new object in a slot. Only root can choose an id, by
+        # kernel.msg_next_id and the like.
         try:
             rmid(item.id)
-        except BINDING_ERRORS as exc:
-            error = from_binding(exc, op=table.call, target=item.address)
-            if isinstance(error, AccessDenied):
-                error = table.denied(item.id, item.address)
-            if isinstance(error, (Removed, InvalidArgument)):
-                error = NotFound("it is gone already", errno=errno.ENOENT, target=item.address)
-            raise error from None
+        except OSError as exc:
+            if exc.errno in {errno.EINVAL, errno.EIDRM}:
+                raise _missing(item) from None
+            raise _failed(item, exc, table.call) from None
 
     @contextmanager
     def _directory(self, item: IpcObject) -> Generator[int | None]:
@@ -178,11 +181,11 @@ class Remover:
                 return file == item.identity and stat.S_ISREG(status.st_mode)
 
             try:
-                # While it is open its inode number is not used again.
+                # While the file is open, its inode number is not reused.
                 with files.opened(directory, name) as fd:
                     if fd is not None and not same(os.fstat(fd)):
                         raise _changed(item)
-                    self._refuse_stranger(item, name, fd)
+                    self._refuse_unrecognized(item, name, fd)
                     self._refuse_file(item, is_alone=files.is_alone(fd))
                     now = os.stat(name, dir_fd=directory, follow_symlinks=False)
                     self._refuse_used(item, used=now.st_mtime != item.times.get("modified"))
@@ -191,13 +194,13 @@ class Remover:
             except OSError as exc:
                 if isinstance(exc, (InUse, NotFound)):
                     raise
-                raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+                raise _failed(item, exc, "unlink") from None
 
-    def _refuse_stranger(self, item: IpcObject, name: str, fd: int | None) -> None:
-        """Raise InUse for a file that nothing shows to be an IPC object, unless it was named."""
+    def _refuse_unrecognized(self, item: IpcObject, name: str, fd: int | None) -> None:
+        """Raise InUse for a file without evidence that it is an IPC object, unless it was named."""
         if self._orphans and item.kind != "posix-queue" and not is_object(name, fd):
-            message = "not ours to judge: nothing shows that this file is an IPC object"
-            hint = "ipckit rm removes a file that is named"
+            message = "this file is not recognized as an IPC object"
+            hint = f"if it is one, remove it by name: ipckit rm {quote(item.address)}"
             raise InUse(message, errno=errno.EBUSY, target=item.address, hint=hint)
 
     def _refuse_file(self, item: IpcObject, *, is_alone: bool | None) -> None:
@@ -211,13 +214,13 @@ class Remover:
         if holders:
             self._refuse(item, "held", f"pid {holders[0].pid}: {holders[0].how}")
         if not processes.complete:
-            self._refuse(item, "unknown", "who has it open can't be seen")
+            self._refuse(item, "unknown", "could not see whether a process has it open")
 
     def _unlink_unseen_queue(self, item: IpcObject) -> None:
-        """Unlink a queue that was seen only because a process has it open."""
+        """Unlink a queue that was found only as an open descriptor of some process."""
         self._refuse(item, item.state, item.reason)
         try:
-            # If its mode forbids to open it, its name is all that there is to go by.
+            # If its mode forbids to open it, it can only be identified by its name.
             with suppress(PermissionError):
                 queue = native.mq_open(item.name, os.O_RDONLY, 0, 0, 0)
                 try:
@@ -249,33 +252,41 @@ class Remover:
                     raise _changed(item)
         except entry.UntrustedLinkError as exc:
             raise NotFound(
-                f"{exc.strerror}: it is not followed",
+                f"{exc.strerror}; it was not followed",
                 errno=errno.ELOOP,
                 op="unlink",
                 target=item.address,
-                hint="look again, or name it by a path without that link",
+                hint="list the objects again, or name the socket by a path without that link",
             ) from None
         except OSError as exc:
             if isinstance(exc, (InUse, NotFound)):
                 raise
-            raise from_errno(exc.errno or errno.EIO, op="unlink", target=item.address) from None
+            raise _failed(item, exc, "unlink") from None
 
     def _refuse_socket(self, item: IpcObject, fd: int) -> None:
-        """Raise InUse for a socket's file that a process is behind; `fd` is of O_PATH."""
+        """Raise InUse if a process is bound to a socket file.
+
+        Args:
+            item: the socket.
+            fd: a descriptor of the file, opened with O_PATH.
+        """
         bound = any(row.name == item.name and not row.connected for row in sockets.rows())
-        # By the descriptor the probe reaches the file that was judged, whatever has its path now.
+        # By the descriptor the probe reaches the file that was checked, even if another file is at
+        # its path now.
         answered = True if bound else sockets.answers(Path(f"/proc/self/fd/{fd}"))
         if answered is False:
             answered = sockets.bound_elsewhere(Path(item.name).name, os.fstat(fd).st_uid)
         if answered:
-            self._refuse(item, "held", item.reason or "a process answers")
+            self._refuse(item, "held", item.reason or "a process listens")
         elif answered is None:
-            self._refuse(item, "unknown", "a process that can't be seen may be behind it")
+            self._refuse(
+                item, "unknown", "a process that could not be inspected may be bound to it"
+            )
 
 
 @contextmanager
 def _pinned(directory: int, name: str) -> Generator[int]:
-    """Hold an entry of a directory without opening the file: its inode number stays its own."""
+    """Hold an entry of a directory by O_PATH, so that its inode number is not reused."""
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         yield fd
@@ -284,12 +295,31 @@ def _pinned(directory: int, name: str) -> Generator[int]:
 
 
 def _is_socket(status: os.stat_result, identity: tuple[int, ...]) -> bool:
-    """Whether a file is the socket's file that was judged."""
-    # On ext4 the next file that is made gets the inode number of the one that was removed last.
+    """Return whether a file is the socket file that was surveyed."""
+    # On ext4 the next new file gets the inode number of the file that was removed last.
     file = status.st_dev, status.st_ino, status.st_mtime_ns
     return file == identity and stat.S_ISSOCK(status.st_mode)
 
 
 def _changed(item: IpcObject) -> NotFound:
-    message = "it is gone, and another has its name; or it was changed since"
-    return NotFound(message, errno=errno.ENOENT, target=item.address, hint="look again")
+    message = "it was replaced or changed after it was listed"
+    hint = "list the objects again: ipckit ls"
+    return NotFound(message, errno=errno.ENOENT, target=item.address, hint=hint)
+
+
+def _failed(item: IpcObject, exc: OSError, op: str) -> IpcError:
+    """Return the error for a failed removal."""
+    code = exc.errno or errno.EIO
+    denied = code in {errno.EACCES, errno.EPERM}
+    return from_errno(
+        code,
+        op=op,
+        target=item.address,
+        message=f"permission denied: the owner is {item.owner}" if denied else "",
+        hint="only the owner or root can remove it" if denied else "",
+    )
+
+
+def _missing(item: IpcObject) -> NotFound:
+    message = "it was removed already"
+    return NotFound(message, errno=errno.ENOENT, target=item.address)

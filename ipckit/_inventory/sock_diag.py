@@ -1,7 +1,7 @@
-"""The UNIX sockets of a network namespace, asked of the kernel by netlink; see sock_diag(7).
+"""List the UNIX sockets of a network namespace, by netlink; see sock_diag(7).
 
-/proc/net/unix prints a name as it is, so that a name with a line end in it can look like another
-socket's line. Here each name has a length.
+/proc/net/unix prints names unescaped, so a name that contains a line end can look like the line of
+another socket. In a netlink message each name has a length.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _ASKED: Final = struct.Struct("=BBHIIIII")  # unix_diag_req
 _FOUND: Final = struct.Struct("=BBBBIII")  # unix_diag_msg
 _ATTRIBUTE: Final = struct.Struct("=HH")  # rtattr: length, type
 _CODE: Final = struct.Struct("=i")
-# The kernel fills a message of 32 KiB at most.
+# The kernel sends at most 32 KiB at a time.
 _ROOM: Final = 1 << 16
-_PATIENCE: Final = 10.0  # seconds, for an answer that the kernel gives at once
+_TIMEOUT: Final = 10.0  # seconds; the kernel answers at once
 
 
 def unix_sockets() -> list[UnixRow]:
-    """The UNIX sockets of this process's network namespace.
+    """Return the UNIX sockets of this process's network namespace.
 
     Raises:
-        OSError: the kernel has no sock_diag for UNIX sockets, or a sandbox forbids it.
+        OSError: the kernel lacks sock_diag for UNIX sockets, or a sandbox forbids it.
     """
     family = socket.AF_NETLINK
     with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as asked:
-        asked.settimeout(_PATIENCE)
+        asked.settimeout(_TIMEOUT)
         body = _ASKED.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME, 0, 0)
         header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
         asked.sendto(header + body, (0, 0))
@@ -61,11 +61,11 @@ def unix_sockets() -> list[UnixRow]:
 
 
 def _answers(asked: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """The messages of an answer: the type of each, and what follows its header."""
+    """Yield the messages of an answer: the type of each, and the bytes after its header."""
     while True:
         data, _, flags, sender = asked.recvmsg(_ROOM)
         if sender[0] != 0:
-            continue  # port 0 is the kernel
+            continue  # not from the kernel, whose port is 0
         if flags & socket.MSG_TRUNC or not data:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         at = 0
@@ -94,5 +94,5 @@ def _row(message: bytes) -> UnixRow:
 
 
 def _aligned(length: int) -> int:
-    """The length of a netlink message or attribute with what fills it up to 4 bytes."""
+    """Return the length of a netlink message or attribute, rounded up to a multiple of 4."""
     return max(length, 4) + 3 & ~3

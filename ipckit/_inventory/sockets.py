@@ -1,4 +1,4 @@
-"""UNIX sockets that have a name: those that are bound, and files that nobody is behind."""
+"""UNIX sockets that have a name: bound sockets, and stale socket files."""
 
 from __future__ import annotations
 
@@ -16,65 +16,65 @@ from ipckit._inventory.model import IpcObject, Process, Use
 from ipckit._inventory.proc_text import UnixRow, unix_rows
 from ipckit._inventory.processes import read
 from ipckit._inventory.sock_diag import unix_sockets
-from ipckit._sockets.address import TYPES, for_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipckit._inventory.processes import Processes
 
-# Where programs leave their sockets; how deep below is looked for files that nobody is behind.
 _WRONG_TYPE: Final = errno.EPROTOTYPE
+_TYPES: Final = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
+_PATH_MAX: Final = 107  # sun_path has 108 bytes, the last of which is the NUL
+# Where programs put their socket files, and how deep below to search for stale ones.
 _DIRECTORIES: Final = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - looked at, not written to
 _DEPTH: Final = 3
 _MOST_ENTRIES: Final = 20_000
-
-
 _FORGEABLE: Final = (
-    "UNIX sockets' names as they are: this kernel does not answer sock_diag, and in /proc/net/unix "
-    "a name can look like another socket"
+    "the exact names of UNIX sockets: the kernel or a sandbox refuses sock_diag(7), and in "
+    "/proc/net/unix a name that contains a line end can look like another socket"
 )
 
 
 def rows(unseen: list[str] | None = None) -> list[UnixRow]:
-    """The sockets of the network namespace that are bound to a name.
+    """Return the sockets of this network namespace that are bound to a name.
 
     Args:
-        unseen: gets a line for what can't be seen.
+        unseen: a list; a line is appended for what could not be seen.
     """
-    told: list[str] = [] if unseen is None else unseen
+    unseen = [] if unseen is None else unseen
     try:
         found = unix_sockets()
     except OSError:
         try:
             found = list(unix_rows(read("/proc/net/unix")))
-            told.append(_FORGEABLE)
+            unseen.append(_FORGEABLE)
         except OSError as exc:
             found = []
-            told.append(f"UNIX sockets that are bound: /proc/net/unix: {exc.strerror}")
+            unseen.append(f"bound UNIX sockets: /proc/net/unix: {exc.strerror}")
     return [row for row in found if row.name]
 
 
 def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iterator[IpcObject]:
-    """One object for each socket that others can reach by a name.
+    """Yield an object for each socket that other processes can reach by a name.
 
-    An accepted connection shows its listener's name too: it is counted, and not an object.
+    An accepted connection also shows its listener's name. It counts as a connection of the
+    listener, not as an object.
     """
     connections: dict[str, int] = defaultdict(int)
     bound: list[UnixRow] = []
     for row in found:
         if row.connected and row.type != "dgram":
             connections[row.name] += 1
-        elif row.inode:  # 0 is of a connection that ended before it was accepted
+        elif row.inode:  # 0 means a connection that ended before it was accepted
             bound.append(row)
     for row in bound:
-        # A relative path is one from a directory that is not known.
+        # A relative path starts at a directory that is not known.
         status = _status(row.name) if row.name.startswith("/") else None
         verdict, holders = NOT_ASKED, tuple[Process, ...]()
         if processes is not None:
             pids = processes.sockets.get(row.inode, {})
             holders = processes.holding({pid: ", ".join(how) for pid, how in pids.items()})
-            verdict = judge(holders, (), held="the socket is there", orphaned="")
+            verdict = judge(holders, (), held="the socket is bound", orphaned="")
         details: dict[str, int | str] = {
             "type": row.type,
             "listening": int(row.listening),
@@ -127,12 +127,15 @@ def _object(
 
 
 def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObject]:
-    """Socket files in the usual directories that no socket of this network namespace is bound to.
+    """Yield the socket files to which no socket of this network namespace is bound.
+
+    Only the usual directories are searched.
 
     Args:
-        found: the sockets that are there.
+        found: the bound sockets.
         now: seconds since the epoch.
-        judged: whether to ask, by trying to connect, if anybody is behind a file all the same.
+        judged: find out, by a connection attempt, whether a process answers at each file. If
+            false, every state is unknown.
     """
     known = _files_of(found)
     places = [*_DIRECTORIES, os.environ.get("XDG_RUNTIME_DIR", "")]
@@ -144,8 +147,9 @@ def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObje
             if status is not None and (status.st_dev, status.st_ino) not in known:
                 lone.setdefault((status.st_dev, status.st_ino), (path, status))
     if judged and lone:
-        # A listener that came after `found` was read is not to get a connection: it may take that
-        # for a client, and multiprocessing's fork server ends when such a client says nothing.
+        # Do not connect to a listener that was bound after `found` was read. It may take the
+        # connection for a client, and multiprocessing's fork server exits when a client sends
+        # nothing.
         known = _files_of(rows())
     for file, (path, status) in lone.items():
         if file in known:
@@ -157,27 +161,39 @@ def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObje
 def _verdict(path: Path, owner: int) -> Verdict:
     answered = answers(path)
     if answered is None:
-        return Verdict("unknown", "it may not be connected to", ("who is behind it",))
+        return Verdict(
+            "unknown",
+            "permission denied while checking for a listener",
+            ("whether a process listens",),
+        )
     if answered:
-        return Verdict("held", "a process answers, of another network namespace")
-    # A refusal says that no process listens, not that none is bound.
+        return Verdict("held", "a process in another network namespace answers")
+    # A refused connection means that no process listens. A process may still be bound.
     bound = bound_elsewhere(path.name, owner)
     if bound is None:
         unseen = ("sockets of other network namespaces",)
-        return Verdict("unknown", "a process that can't be seen may be behind it", unseen)
+        return Verdict(
+            "unknown", "a process that could not be inspected may be bound to it", unseen
+        )
     if bound:
-        return Verdict("held", "a process of another network namespace has such a socket")
+        return Verdict(
+            "held", "a process in another network namespace has a socket with this file name"
+        )
     return Verdict("orphaned", "no process answers at that path")
 
 
 def bound_elsewhere(name: str, owner: int) -> bool | None:
-    """Whether a socket of another network namespace may be bound to a file; None if not known.
+    """Return whether a socket of another network namespace may be bound to a socket file.
 
     Args:
-        name: the file's name without its directory, which another process may call otherwise.
-        owner: the file's owner, whose processes can have made it.
+        name: the name of the file without its directory, because another process may see the
+            directory under another path.
+        owner: the file's owner. Only a process of this user can have created it.
+
+    Returns:
+        None if it can't be known, because a process of the owner could not be inspected.
     """
-    # The end of a line: of a path, or of a relative one alone.
+    # How a line of /proc/net/unix ends: with a path, or with a relative path of one part.
     wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
     seen = {_network_of(Path("/proc/self"))}
     for process in Path("/proc").iterdir():
@@ -188,8 +204,8 @@ def bound_elsewhere(name: str, owner: int) -> bool | None:
             uid = process.stat().st_uid
             namespace = _network_of(process)
             if namespace not in seen:
-                told = (process / "net/unix").read_bytes()
-                if any(end in told for end in wanted):
+                text = (process / "net/unix").read_bytes()
+                if any(end in text for end in wanted):
                     return True
                 if namespace is not None:
                     seen.add(namespace)
@@ -202,7 +218,7 @@ def bound_elsewhere(name: str, owner: int) -> bool | None:
 
 
 def _network_of(process: Path) -> str | None:
-    """A process's network namespace; None if only its tracers may know, who are fewer."""
+    """Return a process's network namespace; None if the caller may not trace the process."""
     try:
         return os.readlink(process / "ns/net")  # noqa: PTH115 - text, not a path to follow
     except PermissionError:
@@ -210,7 +226,7 @@ def _network_of(process: Path) -> str | None:
 
 
 def _files_of(found: list[UnixRow]) -> set[tuple[int, int]]:
-    """The device and inode of each file that a socket is bound to."""
+    """Return the device and inode of each file to which a socket is bound."""
     statuses = (_status(row.name) for row in found if row.name.startswith("/"))
     return {(status.st_dev, status.st_ino) for status in statuses if status}
 
@@ -233,23 +249,34 @@ def _socket_files(directory: Path, depth: int, budget: list[int]) -> Iterator[Pa
 
 
 def answers(path: Path) -> bool | None:
-    """Whether a socket is behind a socket file; None where that can't be told.
+    """Return whether a socket accepts connections at a socket file; None if it can't be known.
 
     A listener gets a connection that is closed at once.
     """
-    for kind in TYPES.values():
+    for kind in _TYPES:
         with socket.socket(socket.AF_UNIX, kind) as probe:
             probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
             try:
-                with for_kernel(path) as address:
-                    probe.connect(address)
+                _connect(probe, path)
             except ConnectionRefusedError:
                 return False
             except BlockingIOError:
-                return True  # its queue of connections is full
+                return True  # the backlog is full
             except OSError as exc:
                 if exc.errno == _WRONG_TYPE:
                     continue
                 return None
             return True
     return True
+
+
+def _connect(probe: socket.socket, path: Path) -> None:
+    """Connect to a socket file; a path that is too long for the kernel goes by a descriptor."""
+    if len(os.fsencode(path)) <= _PATH_MAX:
+        probe.connect(os.fspath(path))
+        return
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        probe.connect(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)

@@ -1,8 +1,4 @@
-"""What IPC objects exist, who holds them, and which are left over.
-
-``survey(["sysv-queue"]).objects`` are the queues, each an `IpcObject`; `remove` takes one away if
-nobody alive holds it. Nothing here takes root; what could not be seen is said.
-"""
+"""The functions of `ipckit.inventory`: survey the objects, select some, remove them."""
 
 from __future__ import annotations
 
@@ -38,23 +34,41 @@ _OPEN_ONLY = frozenset[Kind]({*_IN_SHM, "posix-queue", "memfd"})
 def survey(
     kinds: Iterable[Kind] | None = None, *, holders: bool = True, ignore_self: bool = False
 ) -> Survey:
-    """Look at what exists in this process's namespaces.
+    """List the IPC objects in the namespaces of this process.
+
+    It requires no privileges. Without them it sees less, and `Survey.unseen` says what.
 
     Args:
-        kinds: which of `KINDS`; all by default.
-        holders: also find the processes that hold each object, from ``/proc``; without them
-            every state is unknown, and memfds are not seen.
-        ignore_self: this process holds no objects, whatever it looks like.
+        kinds: the kinds to list, of `KINDS`; by default all.
+        holders: find the processes that hold each object, from ``/proc``. If false, every state
+            is unknown, and memfds are not listed.
+        ignore_self: do not count this process as a possible creator of an object. It is for
+            command line tools, which only look at objects.
 
     Returns:
-        The objects, and what could not be seen. UNIX sockets without a name are left out.
+        The objects, and what could not be seen. UNIX sockets without a name are not listed.
+
+    Example:
+        >>> import ipckit
+        >>> queue = ipckit.SysVMessageQueue.create(None)
+        >>> queue.send(b"hello")
+        >>> found = {each.id: each for each in survey(["sysv-queue"]).objects}
+        >>> found[queue.id].used.messages
+        1
+        >>> found[queue.id].state
+        'used'
+        >>> queue.unlink()
+        >>> queue.close()
+
+    See proc(5), sysvipc(7), shm_overview(7), mq_overview(7), sock_diag(7).
     """
     wanted = frozenset(KINDS if kinds is None else kinds)
     now = time.time()
     with ExitStack() as stack:
-        # What exists first, then who holds it: a holder that comes later is not missed by mistake.
+        # List the objects first and the holders second. In the other order, the holder of a new
+        # object would be missed.
         unseen: list[str] = []
-        # One of the three tells of the others.
+        # All three tables, even for one kind: `together` compares the objects of all.
         system_v = bool(wanted & _SYSTEM_V)
         queues = list_queues() if system_v else []
         segments = list_segments() if system_v else []
@@ -75,8 +89,8 @@ def survey(
             objects = sysv.together(objects, processes)
         objects = [each for each in objects if each.kind in wanted]
         for entry in entries:
-            with suppress(FileNotFoundError):  # unlinked meanwhile
-                objects.append(files.made(entry, processes, now))
+            with suppress(FileNotFoundError):  # it was unlinked
+                objects.append(files.object_of(entry, processes, now))
         if processes is not None and wanted & _OPEN_ONLY:
             seen = {(each.status.st_dev, each.status.st_ino) for each in entries}
             queues_on = None if queue_files is None else os.fstat(queue_files).st_dev
@@ -110,20 +124,34 @@ def _entries(
 
 @public("ipckit.inventory")
 def remove(item: IpcObject, *, force: bool = False) -> None:
-    """Remove one object, unless a live process holds it.
+    """Remove one object, unless a live process holds or uses it.
 
-    It is looked at again just before; what can't be seen to be held is removed.
+    It checks the object again just before the removal. It also removes an object whose state is
+    unknown.
 
     Args:
-        item: as `survey` gave it.
-        force: also what a live process holds.
+        item: the object, from `survey`.
+        force: remove the object even if a live process holds or uses it; by default false.
 
     Raises:
-        InUse: a live process holds it, waits on it, made it or used it last.
-        NotFound: it is gone, or another one has its name by now; or a symbolic link that another
-            user can change leads to a socket's file, and is not followed.
-        AccessDenied: it is another user's.
-        InvalidArgument: it has no name, and goes with its last holder: a memfd, an abstract socket.
+        InUse: a live process holds it, waits on it, created it or used it last.
+        NotFound: it no longer exists, or another object has its name now. For the file of a
+            socket also: its path contains a symbolic link that another user can change.
+        AccessDenied: it belongs to another user.
+        InvalidArgument: it has no name to remove, such as a memfd or an abstract socket. The
+            kernel frees it when its last holder exits.
+
+    Example:
+        >>> import ipckit
+        >>> queue = ipckit.SysVMessageQueue.create(None)
+        >>> ident = queue.id
+        >>> queue.close()
+        >>> [item] = [each for each in survey(["sysv-queue"]).objects if each.id == ident]
+        >>> remove(item)
+        >>> remove(item)
+        Traceback (most recent call last):
+        ...
+        ipckit.errors.NotFound: q:...: it was removed already
 
     See msgctl(2), shmctl(2), semctl(2), shm_unlink(3), mq_unlink(3), unlink(2).
     """
@@ -138,27 +166,28 @@ def select(
     creator_pid: int | None = None,
     older_than: float | None = None,
 ) -> list[IpcObject]:
-    """Choose what `collect` can remove: what is orphaned, and on request what can't be judged.
+    """Select the objects that `collect` can remove: orphaned ones, and on request unknown ones.
 
-    The kernel has the creator's pid on record for System V segments only. For queues and semaphore
-    sets the processes that used them last stand in for it. For other kinds, and for a queue or
-    set that was never used, no process is on record, so that `creator_pid` chooses none of them.
+    The kernel records the creator's pid for System V segments only. For queues and semaphore sets,
+    the processes that used them last count as the creator. For other kinds, and for a queue or set
+    that was never used, no process is recorded, so `creator_pid` selects none of them.
 
     Args:
-        items: as `survey` gave them.
-        unknown: also choose objects in the state ``"unknown"``. A live process may use one of
-            them, so one of the other two arguments must narrow the choice. A file that is not
-            `recognized` as an IPC object is never chosen.
-        creator_pid: only what the process with this pid made; 1 or more.
-        older_than: only what was not changed or used for so many seconds; 0 or more.
+        items: the objects, from `survey`.
+        unknown: also select objects with the state ``"unknown"``; by default false. A live
+            process may use one of them, so another argument must narrow the selection. A file
+            that is not `recognized` as an IPC object is never selected.
+        creator_pid: select only objects of the process with this pid, 1 or more.
+        older_than: select only objects that were not changed or used for this many seconds, 0 or
+            more.
 
     Returns:
-        The objects, in the order of `items`.
+        The selected objects, in the order of `items`.
 
     Raises:
-        TypeError: `creator_pid` is not an int, or `older_than` not a number.
-        InvalidArgument: an argument is out of range, or `unknown` comes without one that narrows
-            the choice; an `older_than` of 0 does not.
+        TypeError: `creator_pid` is not an int, or `older_than` is not a number.
+        InvalidArgument: an argument is out of range; or `unknown` is given without `creator_pid`
+            and without an `older_than` above 0.
 
     Example:
         >>> queues = survey(["sysv-queue"]).objects
@@ -178,8 +207,8 @@ def select(
         message = f"older_than is {older_than}; it takes 0 or more seconds"
         raise InvalidArgument(message, errno=errno.EINVAL)
     if unknown and creator_pid is None and not older_than:
-        message = "unknown takes creator_pid or an older_than above 0 with it"
-        hint = "a live process may use an object that can't be judged"
+        message = "unknown=True needs creator_pid, or older_than above 0"
+        hint = "a live process may use an object whose state is unknown"
         raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
     states = {"orphaned", "unknown"} if unknown else {"orphaned"}
     return [
@@ -197,19 +226,33 @@ def select(
 def collect(
     items: Iterable[IpcObject], *, ignore_self: bool = False, unknown: bool = False
 ) -> Iterator[tuple[IpcObject, IpcError | None]]:
-    """Remove what is orphaned, and on request what can't be judged, and nothing else.
+    """Remove orphaned objects, and on request those with the state unknown.
 
-    Each object is looked at again just before it is removed.
+    It checks each object again just before the removal.
 
     Args:
-        items: as `survey` or `select` gave them.
-        ignore_self: this process holds no objects, whatever it looks like.
-        unknown: also remove those in the state ``"unknown"``; give only what `select` chose. A
-            file that is not `recognized` as an IPC object stays.
+        items: the objects, from `survey` or `select`.
+        ignore_self: do not count this process as a possible creator of an object; see `survey`.
+        unknown: also remove objects with the state ``"unknown"``; by default false. Pass only
+            objects that `select` selected. A file that is not `recognized` as an IPC object
+            stays.
 
     Yields:
-        Each object, with None once it was removed, or with why it was not: `InUse` if a process
-        holds it by now, used it since, or that can't be seen; `NotFound`, `AccessDenied`.
+        Each object and None if it was removed, or the error: `InUse` if a process holds it or may
+        hold it, or used it after it was listed; `NotFound`, `AccessDenied`.
+
+    Example:
+        >>> import ipckit
+        >>> queue = ipckit.SysVMessageQueue.create(None)
+        >>> queue.send(b"hello")
+        >>> items = [each for each in survey(["sysv-queue"]).objects if each.id == queue.id]
+        >>> for item, error in collect(items):
+        ...     print("removed" if error is None else type(error).__name__)
+        InUse
+        >>> queue.unlink()
+        >>> queue.close()
+
+    See msgctl(2), shmctl(2), semctl(2), shm_unlink(3), mq_unlink(3), unlink(2).
     """
     ignored = frozenset({os.getpid()} if ignore_self else ())
     remover = Remover(orphans=True, unknown=unknown, ignored=ignored)

@@ -1,4 +1,4 @@
-"""System V queues, segments and semaphore sets: who uses them, as far as the kernel tells."""
+"""System V queues, segments and semaphore sets, and which processes use them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import ipckit._native as native
 from ipckit._inventory.judge import (
     NOT_ASKED,
     Verdict,
+    exited,
     few,
-    gone,
     group_of,
     judge,
     shown,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ipckit.sem import SysVSemaphoreSetStat
     from ipckit.shm import SysVSharedMemoryStat
 
-_OUTSIDE: Final = "a process of another pid namespace"
+_OUTSIDE: Final = "the recorded process, which is in another pid namespace"
+_CREATOR: Final = "which process created it, because it was never used"
 _KEY_MASK: Final = 0xFFFFFFFF
 
 
@@ -71,34 +72,52 @@ def _object(
 
 
 def _hidden(processes: Processes) -> list[str]:
-    return [] if processes.whole else list(processes.unseen[:1])
+    return [] if processes.proc_is_complete else list(processes.unseen[:1])
 
 
 def _recorded(
     processes: Processes, records: Sequence[tuple[int, str, int]]
 ) -> tuple[list[Process], list[str]]:
-    """The processes on record, each with what it did and when; and what hides one."""
+    """Return the recorded processes, and a doubt if one of them can't be seen.
+
+    Args:
+        processes: what /proc showed.
+        records: for each record of the kernel the pid, what the process did, and when.
+    """
     users = [processes.on_record(pid, how, when) for pid, how, when in records if pid]
-    # The kernel shows 0 for a process that has no number in this pid namespace.
+    # The kernel shows 0 for a process that has no pid in this pid namespace.
     return users, [_OUTSIDE] if any(when and not pid for pid, _, when in records) else []
 
 
 def _unused(
     processes: Processes, stat: Any, call: str, ignored: frozenset[int]
 ) -> tuple[str, list[str]]:
-    """Of an object that no process is on record for: why it is orphaned, and what speaks against.
+    """Judge an object for which the kernel records no process, because it was never used.
 
-    The kernel keeps no creator of it. Whoever made it ran by then, as that user, and can make the
-    call; where no such process is left, nobody has it.
+    The kernel does not record its creator. The creator was running by then as the object's user,
+    and its program can make the call. If no such process is left, the creator has exited.
+
+    Args:
+        processes: what /proc showed.
+        stat: the status of the object.
+        call: the call that creates such an object.
+        ignored: pids that do not count.
+
+    Returns:
+        Why it is orphaned, or ""; and the doubts.
     """
-    makers = [pid for pid in processes.makers(stat.cuid, stat.ctime, call) if pid not in ignored]
+    creators = [
+        pid
+        for pid in processes.possible_creators(stat.cuid, stat.ctime, call)
+        if pid not in ignored
+    ]
     user = user_of(stat.cuid)
-    if not processes.first:
-        return "", ["who made it, for it was never used: perhaps one of another pid namespace"]
-    if makers:
-        commands = [processes.command(pid) for pid in makers]
-        return "", [f"who made it, for it was never used; {few(commands)} may have"]
-    return f"never used, and no process of {user} that may have made it runs still", []
+    if not processes.in_initial_namespace:
+        return "", [f"{_CREATOR}: it may be in another pid namespace"]
+    if creators:
+        commands = [processes.command(pid) for pid in creators]
+        return "", [f"{_CREATOR}: {few(commands)} may have"]
+    return f"never used, and no process of {user} that could have created it is left", []
 
 
 def queue(
@@ -107,21 +126,21 @@ def queue(
     now: float,
     ignored: frozenset[int] = frozenset(),
 ) -> IpcObject:
-    """A queue."""
+    """Return the `IpcObject` of a queue, from its status."""
     verdict, holders, users = NOT_ASKED, tuple[Process, ...](), list[Process]()
     if processes is not None:
         holders = processes.waiting("sysv-queue", stat.id)
         records = [(stat.lspid, "sent", stat.stime), (stat.lrpid, "received", stat.rtime)]
         users, doubts = _recorded(processes, records)
-        why = gone(users)
+        why = exited(users)
         if not (holders or users or doubts):
             why, doubts = _unused(processes, stat, "msgget", ignored)
         doubts += _hidden(processes)
-        dark = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
-        if dark:
-            commands = [processes.command(pid) for pid in dark]
-            doubts.append(f"whether others wait on it; {few(commands)} can't be looked into")
-        verdict = judge(holders, users, doubts=doubts, orphaned=f"nobody waits on it; {why}")
+        uninspected = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
+        if uninspected:
+            commands = [processes.command(pid) for pid in uninspected]
+            doubts.append(f"whether a process waits on it: {few(commands)} could not be inspected")
+        verdict = judge(holders, users, doubts=doubts, orphaned=f"no process waits on it; {why}")
     return _object(
         "sysv-queue",
         stat,
@@ -135,20 +154,25 @@ def queue(
     )
 
 
+def _attached(count: int) -> str:
+    return f"attached {count} times" if count > 1 else "attached once" if count else ""
+
+
 def segment(
     stat: SysVSharedMemoryStat,
     processes: Processes | None,
     now: float,
     ignored: frozenset[int] = frozenset(),
 ) -> IpcObject:
-    """A segment."""
+    """Return the `IpcObject` of a segment, from its status."""
     del ignored
     verdict, holders = NOT_ASKED, tuple[Process, ...]()
     users: list[Process] = []
     creator = None
     if processes is not None:
         holders = processes.attached(stat.id) if stat.nattch else ()
-        # Both were alive when it was made, or attached or detached.
+        # The creator ran when the segment was created, the last user when it was last attached
+        # or detached.
         creator = processes.on_record(stat.cpid, "created", stat.ctime) if stat.cpid else None
         last = max(stat.atime, stat.dtime)
         how = "detached" if stat.dtime > stat.atime else "attached"
@@ -158,8 +182,8 @@ def segment(
             holders,
             [each for each in (creator, *users) if each],
             doubts=[*dict.fromkeys(doubts), *_hidden(processes)],
-            held=f"attached {stat.nattch} times" if stat.nattch else "",
-            orphaned=f"not attached; {gone([each for each in (creator, *users) if each])}",
+            held=_attached(stat.nattch),
+            orphaned=f"not attached; {exited([each for each in (creator, *users) if each])}",
         )
     return _object(
         "sysv-segment",
@@ -181,18 +205,18 @@ def semaphores(
     now: float,
     ignored: frozenset[int] = frozenset(),
 ) -> IpcObject:
-    """A semaphore set."""
-    values, pids, waiting = _look_into(stat)
+    """Return the `IpcObject` of a semaphore set, from its status."""
+    values, pids, waiting = _read_set(stat)
     verdict, holders, users = NOT_ASKED, tuple[Process, ...](), list[Process]()
     if processes is not None:
         holders = processes.waiting("sysv-semaphores", stat.id)
         when = max(stat.otime, stat.ctime)
-        # A semaphore that was never touched has no pid, and needs none.
+        # A semaphore that was never changed has no recorded pid, and no user.
         users, doubts = _recorded(processes, [(pid, "operated", when) for pid in pids or ()])
-        why = gone(users)
+        why = exited(users)
         if values is None:
             mode = stat.mode & 0o777
-            doubts = [f"its semaphores: the owner is {user_of(stat.uid)}, the mode {mode:04o}"]
+            doubts = [f"its semaphores: permission denied ({user_of(stat.uid)}, mode {mode:04o})"]
         elif stat.otime and not any(pids or ()):
             doubts = [_OUTSIDE]
         elif not (holders or users):
@@ -201,8 +225,10 @@ def semaphores(
             holders,
             users,
             doubts=[*dict.fromkeys(doubts), *_hidden(processes)],
-            held=f"{waiting} waiting" if waiting else "",
-            orphaned=f"nobody waits on it; {why}",
+            held=f"{waiting} thread{'s wait' if waiting > 1 else ' waits'} on it"
+            if waiting
+            else "",
+            orphaned=f"no process waits on it; {why}",
         )
     return _object(
         "sysv-semaphores",
@@ -218,10 +244,10 @@ def semaphores(
 
 
 def together(objects: list[IpcObject], processes: Processes) -> list[IpcObject]:
-    """Call in use what was made at the same moment as an object that is, by the same user.
+    """Treat an object as used if its program, which created others at that moment, still has one.
 
-    A program that has several often leaves no trace in some: fakeroot's daemon waits on its queue,
-    while its semaphores only have its dead clients on record.
+    A program with several objects often leaves no trace in some of them. For example, fakeroot's
+    daemon waits on its queue, while its semaphores record only clients, which have exited.
     """
     known: dict[tuple[int, int], tuple[IpcObject, Process]] = {}
     for each in objects:
@@ -240,15 +266,19 @@ def _with_others(
     for moment in (ctime, ctime - 1, ctime + 1):
         if (cuid, moment) in known:
             other, process = known[cuid, moment]
-            reason = f"made at the same moment as {other.address}; {shown(process)} {process.how}"
+            use = f"{shown(process)}: {process.how}"
+            reason = f"created at the same moment as {other.address}, which is in use: {use}"
             return replace(item, state="used", reason=reason)
     return item
 
 
-def _look_into(
+def _read_set(
     stat: SysVSemaphoreSetStat,
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None, int]:
-    """A set's values, who last changed each, and how many wait; None where that is forbidden."""
+    """Return the values of a set, the last pid of each semaphore, and the number of waiters.
+
+    The first two are None if the caller may not read the set.
+    """
     try:
         values = tuple(native.sem_getall(stat.id))
         indexes = range(len(values))

@@ -1,8 +1,8 @@
-"""A POSIX queue's notifications, delivered in a thread of Python's own.
+"""A POSIX queue's notifications, delivered by a thread that Python started.
 
-The C library's SIGEV_THREAD starts a thread that Python did not make, which may
-call into an interpreter that is going away. The kernel's half of it is a
-message on a netlink socket; reading that in a daemon thread is safe.
+The C library's SIGEV_THREAD starts a thread of its own, which may call into an interpreter that is
+shutting down. Underneath, the kernel writes to a netlink socket. Reading that socket in a daemon
+thread is safe.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ import ipckit._native as native
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_COOKIE_BYTES: Final = 32
-_WOKEN: Final = b"\1"
+_WOKENUP: Final = bytes([native.NOTIFY_WOKENUP])
 
 
 class Notifier:
-    """One registration with mq_notify(2), or one after the other.
+    """One registration with mq_notify(2), or one after another.
 
     Args:
-        fd: the queue's descriptor, open until `stop` was called. It is not duplicated: closing
-            a duplicate would end the registration.
-        callback: called without arguments each time.
+        fd: the queue's descriptor, which stays open until `stop` is called. The notifier makes no
+            duplicate, because closing a duplicate would end the registration.
+        callback: called without arguments for each notification.
         repeat: register again before each call.
 
     Raises:
-        OSError: EBUSY where somebody has registered; EMFILE.
+        OSError: EBUSY if a process has registered; EMFILE if no descriptor is left.
     """
 
     def __init__(self, fd: int, callback: Callable[[], object], *, repeat: bool) -> None:
@@ -39,7 +38,8 @@ class Notifier:
         self._callback = callback
         self._repeat = repeat
         self._pid = os.getpid()
-        # Reentrant, because a handle may be finalised while its own thread is in here.
+        # Reentrant, because the garbage collector may finalise the handle in the notifier's own
+        # thread while that thread has the lock.
         self._lock = threading.RLock()
         self._registered = False
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
@@ -51,9 +51,9 @@ class Notifier:
         threading.Thread(target=self._run, name="ipckit-mq-notify", daemon=True).start()
 
     def stop(self) -> None:
-        """Give the registration up; no call starts after this returns."""
+        """End the registration. No call of the callback starts after this returns."""
         if os.getpid() != self._pid:
-            # A forked copy: the thread, the lock and the registration are the parent's.
+            # In a forked child: the thread, the lock and the registration are the parent's.
             self._socket.close()
             return
         with self._lock:
@@ -68,7 +68,7 @@ class Notifier:
 
     def _run(self) -> None:
         try:
-            while self._woken():
+            while self._next_notification():
                 self._callback()
                 if not self._repeat:
                     break
@@ -76,15 +76,16 @@ class Notifier:
             self.stop()
             self._socket.close()
 
-    def _woken(self) -> bool:
-        """Wait for one cookie; whether it stands for a message, and the caller still wants it."""
-        cookie = self._socket.recv(_COOKIE_BYTES)
+    def _next_notification(self) -> bool:
+        """Wait for a cookie; False if the registration has ended instead."""
+        cookie = self._socket.recv(native.NOTIFY_COOKIE_LEN)
         with self._lock:
             if not self._registered:
                 return False
-            # Told, or ended by a close elsewhere in the process: either way it is no more.
+            # Either cookie ends the registration: a notification, or a descriptor of the queue
+            # that was closed elsewhere in the process.
             self._registered = False
-            if cookie[-1:] != _WOKEN:
+            if not cookie.endswith(_WOKENUP):
                 return False
             if self._repeat:
                 self._register()

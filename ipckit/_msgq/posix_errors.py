@@ -1,12 +1,14 @@
-"""What a failed mq_open means, said so that a user knows what to do."""
+"""The exceptions for failed calls on POSIX queues, with the facts that help the user."""
 
 from __future__ import annotations
 
 import errno
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._core.deadline import checked_timeout
+from ipckit._core.handle import closed_handle
 from ipckit._core.limits import (
     described,
     descriptors_exhausted,
@@ -15,14 +17,7 @@ from ipckit._core.limits import (
     sysctl,
     user_name,
 )
-from ipckit.errors import (
-    AccessDenied,
-    AlreadyExists,
-    IpcError,
-    LimitReached,
-    NotFound,
-    from_errno,
-)
+from ipckit.errors import AccessDenied, InvalidArgument, IpcError, LimitReached, from_errno
 
 if TYPE_CHECKING:
     from ipckit.keys import Name
@@ -31,77 +26,121 @@ _MOUNTED: Final = Path("/dev/mqueue")
 
 
 def describe(name: Name | None) -> str:
-    """A queue's name for messages: ``queue /frames``."""
+    """Return a queue's name for messages: ``queue /frames``."""
     return "an unlinked queue" if name is None else f"queue {name}"
 
 
 def open_error(exc: OSError, name: Name) -> IpcError:
-    """Why a queue could not be opened."""
-    error = from_errno(exc.errno or errno.EIO, op="mq_open", target=describe(name))
-    if isinstance(error, NotFound):
-        error.strerror = "no such queue"
-        error.hint = f'make it with PosixMessageQueue.create("{name}")'
-    elif isinstance(error, AccessDenied):
-        error.strerror = f"permission denied{_owner_and_mode(name)}"
-        error.hint = "the owner can allow it with a wider mode; readonly or writeonly asks for less"
-    elif error.errno == errno.EMFILE:
-        _name_descriptors(error)
-    return error
+    """Return the exception for a queue that could not be opened."""
+    code = exc.errno or errno.EIO
+    message = hint = ""
+    if code == errno.ENOENT:
+        message = "no such queue"
+        hint = f'create it with PosixMessageQueue.create("{name}")'
+    elif code == errno.EACCES:
+        message = f"permission denied{_owner_and_mode(name)}"
+        hint = "the owner can allow it with a wider mode; readonly or writeonly asks for less"
+    elif code == errno.EMFILE:
+        message, hint = _no_descriptors()
+    return from_errno(code, op="mq_open", target=describe(name), message=message, hint=hint)
 
 
 def create_error(exc: OSError, name: Name, max_messages: int, max_size: int) -> IpcError:
-    """Why a queue could not be made."""
-    error = from_errno(exc.errno or errno.EIO, op="mq_open", target=describe(name))
-    if isinstance(error, AlreadyExists):
-        error.strerror = "the queue exists already"
-        error.hint = f'find it with PosixMessageQueue.open("{name}"), or use open_or_create'
-    elif error.errno == errno.EMFILE and not descriptors_exhausted():
-        charge = mqueue_charge(max_messages, max_size)
-        limit = soft_limit(resource.RLIMIT_MSGQUEUE)
-        error.strerror = (
-            f"the queue counts {charge:,} bytes, and the user's queues together would exceed "
-            f"RLIMIT_MSGQUEUE ({limit})"
-        )
-        error.hint = "make it smaller, unlink others, or raise it with ulimit -q"
-    elif error.errno == errno.EMFILE:
-        _name_descriptors(error)
-    elif error.errno == errno.ENOSPC:
-        error.strerror = (
-            f"the system has all the queues that {described('fs.mqueue.queues_max')} allows"
-        )
-        error.hint = "unlink some, or as root raise the sysctl"
-    elif error.errno == errno.EINVAL:
-        return _too_large(error, max_messages, max_size)
-    return error
+    """Return the exception for a queue that could not be created."""
+    code = exc.errno or errno.EIO
+    message = hint = ""
+    if code == errno.EEXIST:
+        message = "the queue already exists"
+        hint = f'open it with PosixMessageQueue.open("{name}"), or use open_or_create'
+    elif code == errno.EMFILE:
+        message, hint = _no_memory_or_descriptors(max_messages, max_size)
+    elif code == errno.ENOSPC:
+        message = f"the system has as many queues as {described('fs.mqueue.queues_max')} allows"
+        hint = "unlink some, or as root raise the sysctl"
+    elif code == errno.EINVAL:
+        for what, value, limit in (
+            ("max_messages", max_messages, "fs.mqueue.msg_max"),
+            ("max_size", max_size, "fs.mqueue.msgsize_max"),
+        ):
+            most = sysctl(limit)
+            if most is not None and value > most:
+                message = f"{what} of {value:,} exceeds {limit} ({most})"
+                hint = f"as root: sysctl {limit}={value}"
+                return LimitReached(
+                    message, errno=code, op="mq_open", target=describe(name), hint=hint
+                )
+    return from_errno(code, op="mq_open", target=describe(name), message=message, hint=hint)
 
 
-def _too_large(error: IpcError, max_messages: int, max_size: int) -> IpcError:
-    for what, value, limit in (
-        ("max_messages", max_messages, "fs.mqueue.msg_max"),
-        ("max_size", max_size, "fs.mqueue.msgsize_max"),
-    ):
-        most = sysctl(limit)
-        if most is not None and value > most:
-            return LimitReached(
-                f"{what} of {value:,} exceeds {limit} ({most})",
-                errno=errno.EINVAL,
-                op=error.op,
-                target=error.target,
-                hint=f"as root: sysctl {limit}={value}",
-            )
-    return error
+def call_error(
+    op: str,
+    target: str,
+    exc: OSError | ValueError,
+    timeout: float | None,
+    *,
+    closed: bool,
+    access: str,
+    max_size: int,
+    data: Any = b"",
+) -> IpcError:
+    """Return the exception for a failed mq_send or mq_receive.
+
+    Args:
+        op: ``"mq_send"`` or ``"mq_receive"``.
+        target: the queue, for the message.
+        exc: the exception of the native call.
+        timeout: the caller's timeout.
+        closed: whether the handle is closed, which explains any failure.
+        access: ``"readonly"``, ``"writeonly"``, or "" for a handle that can do both.
+        max_size: the most bytes of one message.
+        data: the message's bytes, in any object with a buffer.
+    """
+    if not isinstance(exc, OSError):
+        checked_timeout(timeout)
+        return InvalidArgument(str(exc), errno=errno.EINVAL, op=op, target=target)
+    if closed:
+        return closed_handle(op, target)
+    code = exc.errno or errno.EIO
+    if code == errno.EBADF and access:
+        message = f"the handle was opened {access}"
+        return AccessDenied(message, errno=code, op=op, target=target)
+    sending = op == "mq_send"
+    message = hint = ""
+    if code == errno.EAGAIN:
+        message = "the queue is full" if sending else "no message waits"
+    elif code == errno.ETIMEDOUT and sending:
+        message = f"the queue was full for {timeout} s"
+    elif code == errno.ETIMEDOUT:
+        message = f"no message came within {timeout} s"
+    elif code == errno.EMSGSIZE:
+        size = memoryview(data).nbytes
+        message = f"a message of {size:,} bytes exceeds the queue's max_size ({max_size})"
+        hint = f"create the queue with max_size={size} or more"
+    return from_errno(code, op=op, target=target, message=message, hint=hint)
+
+
+def _no_memory_or_descriptors(max_messages: int, max_size: int) -> tuple[str, str]:
+    """Return which of its two limits EMFILE stands for, and what helps."""
+    if descriptors_exhausted():
+        return _no_descriptors()
+    charge = mqueue_charge(max_messages, max_size)
+    message = (
+        f"the queue counts {charge:,} bytes, and the user's queues together would exceed "
+        f"RLIMIT_MSGQUEUE ({soft_limit(resource.RLIMIT_MSGQUEUE)})"
+    )
+    return message, "make it smaller, unlink others, or raise the limit with ulimit -q"
+
+
+def _no_descriptors() -> tuple[str, str]:
+    limit = soft_limit(resource.RLIMIT_NOFILE)
+    message = f"the process has as many descriptors as RLIMIT_NOFILE ({limit}) allows"
+    return message, "close some, or raise the limit with ulimit -n"
 
 
 def _owner_and_mode(name: Name) -> str:
-    # A queue that can't be opened can't be asked; its file can, where the file system is mounted.
+    # The queue itself can't be asked without opening it. Its file can, if mqueue is mounted.
     try:
         found = _MOUNTED.joinpath(name[1:]).stat()
     except OSError:
         return ""
     return f": the owner is {user_name(found.st_uid)}, the mode {found.st_mode & 0o777:04o}"
-
-
-def _name_descriptors(error: IpcError) -> None:
-    limit = soft_limit(resource.RLIMIT_NOFILE)
-    error.strerror = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
-    error.hint = "close some, or raise it with ulimit -n"

@@ -1,4 +1,4 @@
-"""What System V and POSIX message queues share: typed payloads, draining, iterating."""
+"""The base of System V and POSIX message queues: typed payloads, draining, iterating."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class MessageQueue(Handle, Generic[T]):
-    """A message queue with a payload type: what both kinds of queue have in common."""
+    """A message queue with a payload type: the part that both kinds of queue share."""
 
     def __init__(self, payload: AnyPayload, *, owner: bool) -> None:
         super().__init__(owner=owner)
         self._payload = payload
-        # Bytes and structs go to the kernel and come from it as they are, without a codec's call.
+        # The native calls send and receive bytes and structs directly, without a codec.
         self._record: type[Struct] | None = None
         if isinstance(payload, type) and issubclass(payload, Struct):
             self._record = payload
@@ -40,32 +40,40 @@ class MessageQueue(Handle, Generic[T]):
 
     @abstractmethod
     def receive(self, *, timeout: float | None = None) -> native.Message[T]:
-        """Take one message."""
+        """Receive one message."""
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of messages in the queue."""
 
     def __bool__(self) -> bool:
-        # A queue is something even when it is empty.
+        # Without this, `if queue:` would be false for an empty queue, because of `__len__`.
         return True
 
     def drain(self) -> list[native.Message[T]]:
-        """Take all the messages that wait now, without waiting for more.
+        """Receive all messages that are in the queue now, without waiting for more.
 
         Returns:
-            The messages in the order in which `receive` would have given them; at most as many
-            as waited when the call began, so that a busy sender can't keep it going.
+            The messages in the order in which `receive` returns them. At most as many as the
+            queue contained when the call began, so a busy sender cannot prolong the call.
 
         Raises:
-            LayoutMismatch: a message could not be decoded; ``.raw`` has its bytes, and
-                ``.received`` the messages that were taken before it.
-            Removed: the queue was removed before a message was taken.
+            LayoutMismatch: a message could not be decoded. ``.raw`` has its bytes, and
+                ``.received`` the messages before it.
+            Removed: the queue was removed before the first message.
             IpcError: as `receive`.
+
+        Example:
+            >>> with SysVMessageQueue.create(type=str) as queue:
+            ...     for word in ("a", "b"):
+            ...         queue.send(word)
+            ...     [message.value for message in queue.drain()]
+            ['a', 'b']
         """
         taken: list[native.Message[T]] = []
         try:
             for _ in range(len(self)):
-                taken.append(self.receive(timeout=0))  # noqa: PERF401 - keeps what came before an error
+                taken.append(self.receive(timeout=0))  # noqa: PERF401 - keeps the messages before an error
         except (WouldBlock, Removed) as exc:
             if not taken and isinstance(exc, Removed):
                 raise
@@ -76,7 +84,7 @@ class MessageQueue(Handle, Generic[T]):
         return taken
 
     def __iter__(self) -> Iterator[native.Message[T]]:
-        """Take message after message, waiting for each, until the queue is removed."""
+        """Receive message after message, waiting for each, until the queue is removed."""
         while True:
             try:
                 message = self.receive()
@@ -85,9 +93,10 @@ class MessageQueue(Handle, Generic[T]):
             yield message
 
     def _decode(self, raw: native.Message[bytes], codec: Codec[T]) -> native.Message[T]:
+        """Decode a message that has left the queue; any exception has its bytes in ``.raw``."""
         try:
             value = codec.decode(raw.value)
-        except Exception as exc:  # a codec may fail in its own way; the bytes must not be lost
+        except Exception as exc:  # a codec may raise anything; the bytes must not be lost
             if isinstance(exc, MemoryError):
                 _keep(exc, "raw", raw.value)
                 raise
@@ -104,13 +113,13 @@ class MessageQueue(Handle, Generic[T]):
             errno=errno.EBADMSG,
             op="receive",
             target=self._target,
-            hint="the message is taken; its bytes are in this exception's .raw",
+            hint="the message has left the queue; its bytes are in this exception's .raw",
         )
         error.raw, error.mtype, error.priority = raw.value, raw.mtype, raw.priority
         raise error from exc
 
 
 def _keep(exc: BaseException, name: str, value: object) -> None:
-    """Give an exception what was taken, unless its class refuses attributes."""
+    """Attach a value to an exception, unless its class refuses attributes."""
     with suppress(Exception):
         setattr(exc, name, value)

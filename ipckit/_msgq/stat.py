@@ -1,10 +1,10 @@
-"""What the kernel knows of System V message queues: msgctl(2)'s structures."""
+"""The status and limits of System V message queues: the structures of msgctl(2)."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, final
 
 import ipckit._native as native
 from ipckit._core.public import public
@@ -12,25 +12,28 @@ from ipckit._core.sysv import Table
 
 
 @public("ipckit.msgq")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVMessageQueueStat:
-    """Every field of msqid_ds.
+    """The status of a System V queue: every field of struct msqid_ds.
 
     Attributes:
         id: the queue's identifier.
         key: its key; 0 for a private one.
-        uid: the owner's user; `gid` the owner's group.
-        cuid: the creator's user; `cgid` the creator's group.
+        uid: the owner's user id.
+        gid: the owner's group id.
+        cuid: the creator's user id.
+        cgid: the creator's group id.
         mode: permission bits.
-        seq: the kernel's sequence number of the slot.
-        stime: when a message was last sent, in seconds since the epoch; 0 for never.
-        rtime: when a message was last received; 0 for never.
-        ctime: when the queue was made or last changed.
-        cbytes: bytes of message text in the queue now.
-        qnum: messages in the queue now.
-        qbytes: the most bytes of message text that it holds.
-        lspid: the process that last sent; 0 for none.
-        lrpid: the process that last received; 0 for none.
+        seq: the kernel's sequence number, which makes ids of one slot differ.
+        stime: the time of the last send, in seconds since the epoch; 0 for never.
+        rtime: the time of the last receive; 0 for never.
+        ctime: the time at which the queue was created or last changed.
+        cbytes: the bytes of message text in the queue now.
+        qnum: the number of messages in the queue now.
+        qbytes: the most bytes of message text that the queue can contain.
+        lspid: the process of the last send; 0 for never.
+        lrpid: the process of the last receive; 0 for never.
     """
 
     id: int
@@ -55,19 +58,20 @@ class SysVMessageQueueStat:
         return cls(queue_id, *fields[1:])
 
     def may_change(self) -> bool:
-        """Whether this process is the owner, the creator or root."""
+        """Return whether this process runs as the owner, the creator or root."""
         return os.geteuid() in {0, self.uid, self.cuid}
 
 
 @public("ipckit.msgq")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVMessageLimits:
     """The kernel's limits on System V message queues (IPC_INFO).
 
     Attributes:
-        msgmax: the most bytes of one message.
-        msgmnb: the most bytes of a new queue.
-        msgmni: the most queues.
+        msgmax: the most bytes of one message (kernel.msgmax).
+        msgmnb: the most bytes that a new queue can contain (kernel.msgmnb).
+        msgmni: the most queues (kernel.msgmni).
     """
 
     msgmax: int
@@ -76,14 +80,15 @@ class SysVMessageLimits:
 
 
 @public("ipckit.msgq")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVMessageUsage:
-    """What all System V message queues of the namespace hold together (MSG_INFO).
+    """The totals of all System V message queues of the IPC namespace (MSG_INFO).
 
     Attributes:
-        queues: how many queues exist.
-        messages: how many messages are in them.
-        bytes: bytes of message text in them.
+        queues: the number of queues.
+        messages: the number of messages in them.
+        bytes: the bytes of message text in them.
     """
 
     queues: int
@@ -104,19 +109,43 @@ QUEUES: Final = Table(
 
 @public("ipckit.msgq")
 def list_queues() -> list[SysVMessageQueueStat]:
-    """All queues of the IPC namespace, also those that the caller may not read (MSG_STAT_ANY)."""
+    """Return the status of all queues of the IPC namespace, even of those the caller may not read.
+
+    Example:
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.stat() in list_queues()
+        True
+
+    See msgctl(2), MSG_STAT_ANY.
+    """
     return QUEUES.all()
 
 
 @public("ipckit.msgq")
 def limits() -> SysVMessageLimits:
-    """The kernel's limits on System V message queues; see msgctl(2), IPC_INFO."""
+    """Return the kernel's limits on System V message queues.
+
+    Example:
+        >>> limits().msgmax >= 0
+        True
+
+    See msgctl(2), IPC_INFO.
+    """
     fields = native.msg_info(native.IPC_INFO)
     return SysVMessageLimits(msgmax=fields[3], msgmnb=fields[4], msgmni=fields[5])
 
 
 @public("ipckit.msgq")
 def usage() -> SysVMessageUsage:
-    """What all queues hold together; see msgctl(2), MSG_INFO."""
+    """Return the totals of all System V message queues.
+
+    Example:
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.send(b"hello")
+        ...     usage().messages >= 1
+        True
+
+    See msgctl(2), MSG_INFO.
+    """
     fields = native.msg_info(native.MSG_INFO)
     return SysVMessageUsage(queues=fields[1], messages=fields[2], bytes=fields[7])

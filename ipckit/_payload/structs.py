@@ -174,7 +174,7 @@ class StructType(type):
             ...     name: Char[32]
             ...     age: Int
             >>> print(Stu.c_declaration(), end="")
-            typedef struct {
+            typedef struct Stu {
                 char name[32];
                 int age;
             } Stu;

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, overload
 
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.public import public
 from ipckit._sockets import listener
 from ipckit._sockets.address import (
@@ -53,7 +53,7 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
     try:
         first, second = socket.socketpair(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socketpair")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socketpair") from None
     try:
         for sock in (first, second):
             _unlimited(sock)
@@ -91,7 +91,7 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
         # without an end.
         raw = _socket.socket(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socket") from None
     try:
         raw.settimeout(None)  # socket.setdefaulttimeout is not for us
         with for_kernel(where) as name:

@@ -14,7 +14,7 @@ import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.directory_entry import directory_of, unlink_path
 from ipckit._core.handle import checked_mode
 from ipckit._core.public import public
@@ -129,9 +129,8 @@ class UnixListener(Endpoint):
             raise
         except OSError as exc:
             self._check_open("accept")
-            raise name_descriptors(
-                from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
-            ) from None
+            code = exc.errno or errno.EIO
+            raise descriptor_error(code, op="accept", target=self._target) from None
         sock = wrapped(number, TYPES[self._kind])
         try:
             if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
@@ -169,7 +168,7 @@ def listen(
     try:
         sock = socket.socket(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socket") from None
     try:
         if sock.gettimeout() is not None:  # socket.setdefaulttimeout is not for us
             sock.settimeout(None)
@@ -185,8 +184,10 @@ def listen(
             path = where
         file = None if path is None else file_at(path)
         try:
-            made = UnixSocket if kind == "dgram" else UnixListener
-            return made(sock, owner=path is not None, path=path, allow_uids=allowed)
+            owner = path is not None
+            if kind == "dgram":
+                return construct(UnixSocket, sock, owner=owner, path=path, allow_uids=allowed)
+            return construct(UnixListener, sock, owner=owner, path=path, allow_uids=allowed)
         except BaseException:
             if path is not None and file is not None and file == file_at(path):
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Child: Python code in a fresh interpreter, in step with the test that started it."""
+"""Child: Python code in a new interpreter, coordinated with the test that started it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 from ipckit._core.public import public
 from ipckit._testing.step import Task
@@ -31,23 +31,23 @@ _BOOT: Final = (
     "from ipckit._testing.step import main; main()"
 )
 
-# How long a child may take over SIGTERM before it gets SIGKILL: seconds.
+# Seconds between SIGTERM and SIGKILL for a child that does not exit.
 _GRACE: Final = 5.0
 
 
 @public("ipckit.testing")
 class ChildFailed(AssertionError):  # noqa: N818 - named like ipckit's other errors
-    """A child did not do what the test asked; the message shows its output and status."""
+    """A child did not do what the test expected; the message has its status and output."""
 
 
 def status_text(status: int | None) -> str:
-    """An exit status in words.
+    """Return an exit status in words.
 
     Args:
-        status: as `subprocess.Popen.returncode` has it: None while it runs, below 0 a signal.
+        status: a value of `subprocess.Popen.returncode`: None while it runs, below 0 a signal.
 
     Returns:
-        Such as ``"exit status 1"`` or ``"killed by SIGKILL"``.
+        A text such as ``"exit status 1"`` or ``"killed by SIGKILL"``.
     """
     if status is None:
         return "running"
@@ -59,35 +59,44 @@ def status_text(status: int | None) -> str:
         return f"killed by signal {-status}"
 
 
+@final
 @public("ipckit.testing")
 class Child:
-    """Python code in a fresh interpreter, never a fork of this one.
+    """Python code in a new interpreter, not a fork of this one.
 
-    The child takes steps with this process through two pipes: what one side
-    tells, the other hears, in that order. In the child, ``from ipckit.testing
-    import step``. Its exit status is the verdict: leaving the ``with`` block
-    waits for it and raises unless it is 0, or unless this side killed or
-    terminated the child. Where the block raises, the child is put away and its
-    output is added to the exception. The child leads a process group, and what
-    is left of that group is killed with it.
+    The test and the child exchange values through two pipes. In the child, use ``from
+    ipckit.testing import step``, then ``step.tell``, ``step.hear`` and ``step.expect``. Here, use
+    the methods of the same names.
 
-    In the child ``args`` holds the arguments as they were given and ``sys.argv``
-    as text; the value of its global ``result`` at the end is `result` here.
+    The end of the ``with`` block waits for the child. It raises `ChildFailed` if the exit status
+    is not 0, unless this process killed or terminated the child. If the block itself raises, the
+    child is terminated, and its output is added to the exception. The child leads a process group;
+    what remains of the group is killed with it.
+
+    In the child, the global ``args`` has the arguments, and ``sys.argv`` has them as text. The
+    value of the child's global ``result`` at its end is `result` here.
 
     Args:
-        code: Python source (dedented), or the path of a script.
-        args: whatever pickles. It is unpickled before the user changes.
-        sandbox: namespaces of the child's own; takes root.
-        user: become this user before the code runs, inside the interpreter, so
-            that it need not be able to reach Python itself; takes root.
-        imports: modules to import before that.
-        env: environment variables on top of this process's.
-        cwd: the directory to start in; by default this process's.
+        code: Python source, which is dedented; or the path of a script.
+        args: values that can be pickled. They are unpickled before the user changes.
+        sandbox: run the child in separate namespaces; requires root.
+        user: change to this user before the code runs; requires root. The change happens inside
+            the interpreter, so the user needs no access to Python itself.
+        imports: modules to import before the user changes.
+        env: environment variables to add to those of this process.
+        cwd: the working directory; by default that of this process.
         options: options of the interpreter; by default warnings are errors.
 
     Raises:
-        PermissionError: a sandbox without root.
-        OSError: no process or descriptor to be had.
+        PermissionError: `sandbox` without root.
+        OSError: no process or descriptor can be created.
+
+    Example:
+        >>> code = "from ipckit.testing import step; step.expect('go'); result = 6 * 7"
+        >>> with Child(code) as child:
+        ...     child.tell("go")
+        ...     child.result
+        42
     """
 
     def __init__(
@@ -118,11 +127,11 @@ class Child:
         cwd: str | Path | None = None,
         options: Sequence[str] = ("-W", "error", "-X", "faulthandler"),
     ) -> Self:
-        """A child that calls one function; what it returns is `result`.
+        """Start a child that calls one function. The return value is `result`.
 
         Args:
-            function: where it is, as ``"package.module:function"``.
-            args: what it is called with; whatever pickles.
+            function: the function, as ``"package.module:function"``.
+            args: the arguments; values that can be pickled.
             sandbox: see `Child`.
             user: see `Child`.
             imports: see `Child`.
@@ -131,11 +140,16 @@ class Child:
             options: see `Child`.
 
         Returns:
-            The child, started.
+            The child, which is running.
 
         Raises:
-            PermissionError: a sandbox without root.
-            OSError: no process or descriptor to be had.
+            PermissionError: `sandbox` without root.
+            OSError: no process or descriptor can be created.
+
+        Example:
+            >>> with Child.call("math:sqrt", 2.25) as child:
+            ...     child.result
+            1.5
         """
         child = cls.__new__(cls)
         task = Task("call", function, args, tuple(imports), user)
@@ -156,7 +170,7 @@ class Child:
         ends = (child_hears.fileno(), child_tells.fileno())
         search = json.dumps([str(Path(entry).absolute()) for entry in sys.path])
         argv = [sys.executable, *options, "-c", _BOOT, search, *map(str, ends)]
-        # Files, not pipes: a child that prints a lot must not wait for a reader.
+        # Files, not pipes, so that a child that prints a lot does not wait for a reader.
         out = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes them
         err = tempfile.TemporaryFile()  # noqa: SIM115
         self._outputs: dict[str, IO[bytes]] = {"stdout": out, "stderr": err}
@@ -165,7 +179,7 @@ class Child:
         self._heard: deque[tuple[str, Any]] = deque()
         self._result: list[Any] = []
         self._last_words: dict[str, str] = {}
-        self._judged = False
+        self._checked = False
         self._closed = False
         self._pidfd = -1
         try:
@@ -187,7 +201,7 @@ class Child:
             child_tells.close()
         try:
             self._pidfd = os.pidfd_open(self.pid)
-            with suppress(BrokenPipeError):  # a child that died at once is reported by `wait`
+            with suppress(BrokenPipeError):  # `wait` reports a child that exited at once
                 tell.send(task)
         except BaseException:
             self.close()
@@ -195,12 +209,12 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id; the child's own, in a sandbox too."""
+        """The process id of the child, also in a sandbox."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, below 0 for a signal, or None until the child was waited for."""
+        """The exit status, below 0 for a signal; None until the child was waited for."""
         return self._process.returncode
 
     @property
@@ -210,12 +224,12 @@ class Child:
 
     @property
     def stdout(self) -> str:
-        """What the child has written to its standard output so far."""
+        """The child's standard output until now."""
         return self._output("stdout")
 
     @property
     def stderr(self) -> str:
-        """What the child has written to its standard error so far."""
+        """The child's standard error until now."""
         return self._output("stderr")
 
     def _output(self, name: str) -> str:
@@ -228,16 +242,16 @@ class Child:
 
     @property
     def result(self) -> Any:
-        """The child's result; waits for its end, which must be exit status 0.
+        """The child's result. Waits until the child exits, which must be with status 0.
 
         Raises:
-            ChildFailed: it ended otherwise, or not within 30 s.
+            ChildFailed: another exit status, or the child did not exit within 30 s.
         """
         self.wait()
         return self._result[0] if self._result else None
 
     def report(self) -> str:
-        """Status and output in lines, for a message."""
+        """Return the status and the output as lines, for a message."""
         lines = [f"child {self.pid}: {self.status}"]
         for name in ("stdout", "stderr"):
             text = self._output(name)
@@ -250,8 +264,8 @@ class Child:
         raise ChildFailed(message) from None
 
     def _listen(self, timeout: float) -> bool:
-        """Take in one message, or learn of the child's end: False where neither came in time."""
-        # The pidfd too: a grandchild can hold the pipe open after the child is gone.
+        """Receive one value or notice the child's exit; return False if neither came in time."""
+        # Wait for the pidfd too, because a grandchild can keep the pipe open after the child exits.
         sources: list[Any] = [self._pidfd] if self._hear.closed else [self._hear, self._pidfd]
         ready = connection.wait(sources, timeout)
         if self._hear in ready:
@@ -270,76 +284,76 @@ class Child:
 
     def _reap(self) -> None:
         if self._process.returncode is None:
-            # Before the wait: until then the zombie keeps the group's number from being reused.
+            # Before the wait: until then the zombie prevents the reuse of the group's id.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
 
     def tell(self, value: object) -> None:
-        """Tell the child, which takes it with ``step.expect`` or ``step.hear``.
+        """Send a value to the child, which receives it with ``step.expect`` or ``step.hear``.
 
         Args:
-            value: anything that pickles; most often a word such as ``"go"``.
+            value: a value that can be pickled, usually a word such as ``"go"``.
 
         Raises:
-            ChildFailed: the child is gone.
+            ChildFailed: the child has exited.
         """
         try:
             self._tell.send(value)
         except BrokenPipeError:
             self._exited(_GRACE)
-            self._fail(f"nobody is there to be told {value!r}")
+            self._fail(f"could not send {value!r}: the child has exited")
 
     def hear(self, timeout: float = 30.0) -> Any:
-        """What the child tells next.
+        """Receive the next value from the child.
 
         Args:
-            timeout: seconds, 0 or more.
+            timeout: seconds, 0 or more; by default 30.
 
         Returns:
-            The value given to ``step.tell``.
+            The value that the child passed to ``step.tell``.
 
         Raises:
-            ChildFailed: the child ended first, or told nothing in time.
+            ChildFailed: the child exited first, or sent nothing in time.
         """
         end = time.monotonic() + timeout
         while not self._heard:
             if self._process.returncode is not None:
-                self._fail("the child ended where its next step was due")
+                self._fail("the child exited before it sent a value")
             if not self._listen(max(0.0, end - time.monotonic())):
-                self._fail(f"the child told nothing for {timeout} s")
+                self._fail(f"the child sent nothing for {timeout} s")
         return self._heard.popleft()[1]
 
     def expect(self, value: object, timeout: float = 30.0) -> None:
-        """Wait for the child's next word, which must be this one.
+        """Receive the next value from the child, and check it.
 
         Args:
-            value: what the child must tell.
-            timeout: seconds, 0 or more.
+            value: the expected value.
+            timeout: seconds, 0 or more; by default 30.
 
         Raises:
-            ChildFailed: it told something else, ended first, or told nothing in time.
+            ChildFailed: the child sent another value, exited first, or sent nothing in time.
         """
         try:
             heard = self.hear(timeout)
         except ChildFailed as exc:
-            exc.add_note(f"{value!r} was due")
+            exc.add_note(f"expected {value!r}")
             raise
         if heard != value:
-            self._fail(f"the child told {heard!r} where {value!r} was due")
+            self._fail(f"expected {value!r} from the child, got {heard!r}")
 
     def wait_blocked(self, *names: str, timeout: float = 30.0) -> None:
-        """Wait until a thread of the child sleeps inside one of some system calls.
+        """Wait until a thread of the child sleeps in one of the named system calls.
 
         Args:
-            names: as `ipckit.testing.wait_blocked` takes them: ``"msgrcv"``.
-            timeout: seconds, 0 or more.
+            names: system calls such as ``"msgrcv"``; see `ipckit.testing.wait_blocked`.
+            timeout: seconds, 0 or more; by default 30.
 
         Raises:
-            ChildFailed: the child ended, or no thread slept there in time.
-            ValueError: no name, or one that is not known.
-            NotImplementedError: a machine whose numbers are not known.
-            PermissionError: this process may not look.
+            ChildFailed: the child exited, or no thread slept in such a call in time.
+            ValueError: no name was given, or one is not known.
+            NotImplementedError: ipckit does not know the system call numbers of this machine.
+            PermissionError: this process may not trace the child.
         """
         try:
             wait_blocked(self.pid, *names, timeout=timeout)
@@ -349,76 +363,77 @@ class Child:
             self._fail(str(exc))
 
     def _exited(self, timeout: float) -> bool:
-        """Whether the child ends within some seconds; it is reaped then."""
+        """Return whether the child exits within some seconds, and reap it."""
         end = time.monotonic() + timeout
         while self._process.returncode is None:
             if not self._listen(max(0.0, end - time.monotonic())):
                 return False
-        # What it told before it ended is still in the pipe.
+        # The values that it sent before it exited are still in the pipe.
         while not self._hear.closed and self._hear.poll(0):
             self._listen(0)
         return True
 
     def wait(self, timeout: float = 30.0, *, expect: int | None = 0) -> int:
-        """Wait for the child's end, and judge its exit status.
+        """Wait until the child exits, and check its exit status.
 
         Args:
-            timeout: seconds, 0 or more.
-            expect: the status that is right; ``-signal.SIGTERM`` for a signal, None for any.
+            timeout: seconds, 0 or more; by default 30.
+            expect: the expected status, by default 0; ``-signal.SIGTERM`` for a signal; None for
+                any status.
 
         Returns:
             The exit status, below 0 for a signal.
 
         Raises:
-            ChildFailed: another status, or no end in time; the child then still runs.
+            ChildFailed: another status; or the child did not exit in time, and is still running.
         """
         if not self._exited(timeout):
-            self._fail(f"the child did not end within {timeout} s")
-        self._judged = True
+            self._fail(f"the child did not exit within {timeout} s")
+        self._checked = True
         status = self._process.returncode
         if expect is not None and status != expect:
-            self._fail(f"{status_text(status)} where {status_text(expect)} was due")
+            self._fail(f"expected {status_text(expect)}, got {status_text(status)}")
         return status
 
     def send_signal(self, number: int) -> None:
-        """Send the child a signal; what it does with it is still judged.
+        """Send a signal to the child, not to its group. Its exit status is still checked.
 
         Args:
-            number: such as ``signal.SIGINT``; sent to the child alone, not its group.
+            number: the signal, such as ``signal.SIGINT``.
         """
         self._process.send_signal(number)
 
     def terminate(self) -> None:
-        """Send SIGTERM; the exit status is then the caller's to judge."""
-        self._judged = True
+        """Send SIGTERM. The exit status is not checked any more."""
+        self._checked = True
         self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL, and wait until the child is gone.
+        """Send SIGKILL, and wait until the child has exited.
 
         Raises:
-            ChildFailed: it was still there after 30 s.
+            ChildFailed: it did not exit within 30 s.
         """
-        self._judged = True
+        self._checked = True
         self._process.kill()
         self.wait(expect=None)
 
     def finish(self) -> None:
-        """Judge the child unless that was done, and put it away; as leaving ``with``.
+        """Wait for the child, check its exit status, and close; the ``with`` block calls it.
 
         Raises:
-            ChildFailed: an exit status other than 0, or no end within 30 s.
+            ChildFailed: an exit status other than 0, or the child did not exit within 30 s.
         """
         try:
-            if not self._judged and not self._closed:
+            if not self._checked and not self._closed:
                 self.wait()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Put the child away: terminate it, kill it where that takes over 5 s, close all.
+        """Terminate the child, kill it if it does not exit within 5 s, and close the pipes.
 
-        Idempotent. Its status and output can still be read.
+        Its status and output can still be read. A second call does nothing.
         """
         if self._closed:
             return
@@ -426,7 +441,7 @@ class Child:
         try:
             if self._process.returncode is None:
                 self._process.terminate()
-                # A stopped process takes a signal other than SIGKILL only when it goes on.
+                # A stopped process handles SIGTERM only after it is continued.
                 self._process.send_signal(signal.SIGCONT)
                 if self._pidfd < 0 or not self._exited(_GRACE):
                     self._reap()

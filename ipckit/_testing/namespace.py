@@ -1,11 +1,4 @@
-"""Helpers for tests of programs that use IPC: names, leftovers, and child processes in step.
-
-A test takes its names from a `Namespace`, which removes what is left of them;
-compares `snapshot` before and after, to find what it leaked; and runs other
-processes as `Child`, whose order comes from steps told through pipes, never
-from sleeping. `Sandbox` and `run_in_namespace` give a process IPC objects,
-limits and a ``/dev/shm`` of its own.
-"""
+"""Namespace: unique keys, names and paths for a test, and the removal of their objects."""
 
 from __future__ import annotations
 
@@ -15,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import posix_ipc as _untyped_posix_ipc
 import sysv_ipc as _untyped_sysv_ipc
@@ -34,12 +27,21 @@ _sysv_ipc: Any = _untyped_sysv_ipc
 _LARGEST_KEY: Final = 0x7FFFFFFF
 
 
+@final
 @public("ipckit.testing")
 class Namespace:
-    """Keys, names and paths that are nobody else's, and whose objects go with it.
+    """Unique keys, names and paths for a test.
 
-    Leaving the ``with`` block removes whatever exists under them by then, and the
-    directory. Objects made without one of its keys or names are not its own.
+    The end of the ``with`` block removes every object that has one of them, and the directory.
+    Objects with other keys and names are not touched.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue
+        >>> with Namespace() as ns:
+        ...     queue = SysVMessageQueue.create(ns.key())
+        ...     queue.close()
+        ...     len(ns.leftovers())
+        1
     """
 
     def __init__(self) -> None:
@@ -48,7 +50,7 @@ class Namespace:
         self._directory: Path | None = None
 
     def key(self) -> int:
-        """A System V key that no object has; one key serves one object of each kind."""
+        """Return a System V key that no object has; it serves one object of each kind."""
         taken = {key for table in SYSV_KINDS for key in sysv_table(table).values()} | self._keys
         while (key := secrets.randbelow(_LARGEST_KEY) + 1) in taken:
             pass
@@ -56,38 +58,41 @@ class Namespace:
         return key
 
     def name(self) -> str:
-        """A POSIX name, ``"/ipckit-test-PID-RANDOM"``; without the slash, an abstract socket's."""
+        """Return a POSIX name, ``"/ipckit-test-PID-RANDOM"``.
+
+        Without the slash, it can name an abstract socket.
+        """
         name = f"/ipckit-test-{os.getpid()}-{secrets.token_hex(6)}"
         self._names.append(name)
         return name
 
     @property
     def directory(self) -> Path:
-        """A directory of its own, mode 0o700; made when first asked for.
+        """A private directory with mode 0o700, created at the first access.
 
         Raises:
-            OSError: the directory for temporary files takes no more.
+            OSError: no directory can be created where temporary files are.
         """
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="ipckit-test-"))
         return self._directory
 
     def path(self, suffix: str = "") -> Path:
-        """A path in the directory where nothing is yet; short enough for a socket.
+        """Return an unused path in the directory, short enough for a socket.
 
         Args:
-            suffix: how the name ends, such as ``".sock"``.
+            suffix: the end of the name, such as ``".sock"``; by default empty.
 
         Raises:
-            OSError: the directory for temporary files takes no more.
+            OSError: no directory can be created where temporary files are.
         """
         return self.directory / f"{secrets.token_hex(4)}{suffix}"
 
     def leftovers(self) -> list[str]:
-        """What exists under these keys, names and paths now.
+        """List the objects that now exist with these keys, names and paths.
 
         Returns:
-            A line for each, such as ``"POSIX queue /ipckit-test-71-c0ffee"``; sorted.
+            A line for each object, such as ``"POSIX queue /ipckit-test-71-c0ffee"``; sorted.
         """
         found = [
             f"{kind} {number}, key {key:#010x}"
@@ -118,12 +123,12 @@ class Namespace:
         return True
 
     def clear(self) -> None:
-        """Remove whatever exists under these keys, names and paths now, and the directory.
+        """Remove every object that now has one of these keys, names and paths, and the directory.
 
         Raises:
-            OSError: a file that may not be removed.
-            sysv_ipc.PermissionsError: an object of another user's.
-            posix_ipc.PermissionsError: an object of another user's.
+            OSError: a file can't be removed.
+            sysv_ipc.PermissionsError: an object belongs to another user.
+            posix_ipc.PermissionsError: an object belongs to another user.
         """
         removers = {
             "msg": _sysv_ipc.remove_message_queue,

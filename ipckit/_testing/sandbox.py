@@ -1,4 +1,4 @@
-"""Programs and children in IPC and mount namespaces of their own, or as another user."""
+"""Sandbox: programs in their own IPC, mount and network namespaces, or as another user."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from ipckit._core.public import public
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Everything comes in as positional parameters, so nothing is ever quoted.
+# All values are positional parameters, so that none needs quoting.
 _SETUP = """
 set -e
 shm_size=$1; settings=$2; shift 2
@@ -31,21 +31,32 @@ exec "$@"
 """
 
 
+@final
 @public("ipckit.testing")
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Namespaces of a process's own; see namespaces(7). It takes root.
+    """Separate namespaces for a process; requires root. See namespaces(7).
 
-    What is made inside is invisible outside, and goes with the last process in it.
+    Objects created inside are invisible outside. The kernel removes them with the last process in
+    the namespaces.
 
-    Attributes:
-        ipc: System V objects and POSIX queues of its own, and their sysctls.
-        mount: a ``/dev/shm`` of its own, hence POSIX shared memory and semaphores.
-        net: abstract socket names of its own, and no network.
-        shm_size: how large that ``/dev/shm`` is, as mount(8) takes it: ``"8m"``.
-        sysctls: values to set first, by name: ``{"kernel.msgmax": 20000}``. Only
-            those of the namespace itself (``kernel.msg*``, ``kernel.shm*``,
-            ``kernel.sem``, ``fs.mqueue.*``): others would change the whole machine.
+    Args:
+        ipc: separate System V objects, POSIX queues, and their sysctls; by default true.
+        mount: a separate ``/dev/shm``, with POSIX shared memory and semaphores; by default true.
+        net: separate abstract socket names, and no network; by default false.
+        shm_size: the size of that ``/dev/shm``, in the form of mount(8); by default ``"8m"``.
+        sysctls: values to set before the program starts: ``{"kernel.msgmax": 20000}``. Only
+            sysctls of an IPC namespace are allowed (``kernel.msg*``, ``kernel.shm*``,
+            ``kernel.sem*``, ``fs.mqueue.*``); others would change the whole machine.
+
+    Raises:
+        ValueError: no namespace is selected, or `sysctls` would change the machine.
+
+    Example:
+        >>> Sandbox(sysctls={"kernel.hostname": "x"})
+        Traceback (most recent call last):
+        ...
+        ValueError: sysctl kernel.hostname does not belong to an IPC namespace
     """
 
     ipc: bool = True
@@ -57,29 +68,31 @@ class Sandbox:
     def __post_init__(self) -> None:
         for name in self.sysctls:
             if not name.startswith(("kernel.msg", "kernel.shm", "kernel.sem", "fs.mqueue.")):
-                message = f"{name} does not belong to an IPC namespace"
+                message = f"sysctl {name} does not belong to an IPC namespace"
                 raise ValueError(message)
         if self.sysctls and not (self.ipc and self.mount):
-            message = "sysctls need ipc=True and mount=True, or they would change the machine"
+            message = (
+                "sysctls need ipc=True and mount=True; otherwise they would change the machine"
+            )
             raise ValueError(message)
         if not (self.ipc or self.mount or self.net):
-            message = "a sandbox has one namespace of its own or more"
+            message = "a sandbox needs at least one of ipc, mount and net"
             raise ValueError(message)
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs a command in here.
+        """Return the command line that runs a program in the sandbox.
 
         Args:
             argv: the program and its arguments.
 
         Returns:
-            A command line whose process becomes the program: same pid, descriptors kept.
+            A command line. Its process becomes the program, with the same pid and descriptors.
 
         Raises:
             PermissionError: this process is not root.
         """
         if os.geteuid() != 0:
-            message = "namespaces of its own take root"
+            message = "a sandbox requires root"
             raise PermissionError(message)
         flags = [f"--{name}" for name in ("ipc", "mount", "net") if getattr(self, name)]
         settings: list[str] = []
@@ -100,7 +113,9 @@ def run_in_namespace(
     sysctls: Mapping[str, int | str] | None = None,
     timeout: float = 30.0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in namespaces of its own, to its end. `Child` takes a `Sandbox` instead.
+    """Run a program in separate namespaces until it exits.
+
+    To run Python code in a sandbox, pass a `Sandbox` to `Child`.
 
     Args:
         argv: the program and its arguments.
@@ -109,15 +124,18 @@ def run_in_namespace(
         net: see `Sandbox`.
         shm_size: see `Sandbox`.
         sysctls: see `Sandbox`.
-        timeout: seconds, 0 or more.
+        timeout: seconds, 0 or more; by default 30.
 
     Returns:
-        The exit status, and the two output streams as text.
+        The exit status, and both output streams as text.
 
     Raises:
         PermissionError: this process is not root.
-        ValueError: a sysctl of the whole machine, or no namespace at all.
-        subprocess.TimeoutExpired: it ran longer, and was killed.
+        ValueError: see `Sandbox`.
+        subprocess.TimeoutExpired: the program ran longer than `timeout`, and was killed.
+
+    Example:
+        ``run_in_namespace(["ipcs", "-q"]).stdout`` shows no queues.
     """
     box = Sandbox(ipc=ipc, mount=mount, net=net, shm_size=shm_size, sysctls=sysctls or {})
     return subprocess.run(  # noqa: S603 - the test's own command
@@ -132,25 +150,25 @@ def run_in_namespace(
 
 @public("ipckit.testing")
 def as_user(user: str, argv: Sequence[str]) -> list[str]:
-    """The command line that runs a program as another user, by setpriv(1).
+    """Return the command line that runs a program as another user, by setpriv(1).
 
-    The user must be able to reach the program. Where Python itself lives in a
-    directory closed to that user, take ``Child(..., user=...)``.
+    The user must have access to the program. If Python is in a directory that the user can't
+    search, use ``Child(..., user=...)``.
 
     Args:
-        user: the name of the user, whose own group comes with it.
+        user: the name of the user. The program also gets the user's group.
         argv: the program and its arguments.
 
     Returns:
-        The longer command line.
+        The command line.
 
     Raises:
-        LookupError: no such user.
+        LookupError: there is no such user.
         PermissionError: this process is not root.
     """
     entry = pwd.getpwnam(user)
     if os.geteuid() != 0:
-        message = "running as another user takes root"
+        message = "running as another user requires root"
         raise PermissionError(message)
     ids = [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
     return ["setpriv", *ids, "--", *argv]
@@ -158,23 +176,27 @@ def as_user(user: str, argv: Sequence[str]) -> list[str]:
 
 @public("ipckit.testing")
 def require(program: str, *, package: str) -> str:
-    """The path of a program that a test needs, or the end of that test.
+    """Return the path of a program that a test needs, or skip the test.
 
-    A missing program fails the test where the environment says ``CI``, so that
-    nothing goes untested unseen; elsewhere it skips the test. Needs pytest.
+    If the environment variable ``CI`` is set, a missing program fails the test instead. Requires
+    pytest.
 
     Args:
-        program: its name, as on a command line.
-        package: the Debian package to install.
+        program: the name of the program.
+        package: the Debian package that contains it, for the message.
 
     Returns:
         The absolute path.
 
     Raises:
-        pytest.fail.Exception: it is missing, in CI.
-        pytest.skip.Exception: it is missing, elsewhere.
+        pytest.fail.Exception: the program is missing, and ``CI`` is set.
+        pytest.skip.Exception: the program is missing, and ``CI`` is not set.
+
+    Example:
+        >>> require("sh", package="dash")
+        '/.../sh'
     """
-    # pytest is no dependency of ipckit's; whoever calls this has it.
+    # pytest is not a dependency of ipckit; the caller is a test, so it is installed.
     import pytest  # noqa: PLC0415
 
     path = shutil.which(program)

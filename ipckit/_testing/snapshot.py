@@ -1,4 +1,4 @@
-"""A snapshot of what a process has open and of the IPC objects that exist."""
+"""Snapshot: the IPC objects that exist, and the descriptors and children of this process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
+from ipckit._core import files
 from ipckit._core.public import public
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM: Final = Path(files.SHM)
 
 
 SYSV_KINDS: Final[Mapping[str, str]] = {
@@ -26,7 +27,7 @@ SYSV_KINDS: Final[Mapping[str, str]] = {
 
 
 def sysv_table(table: str) -> dict[int, int]:
-    """Each object's id, with its key, of one table of sysvipc(7)."""
+    """Return the id and the key of each object in a table of /proc/sysvipc; see sysvipc(7)."""
     rows = Path(f"/proc/sysvipc/{table}").read_text().splitlines()[1:]
     fields = (row.split(None, 2) for row in rows)
     return {int(number): int(key) for key, number, _ in fields}
@@ -35,9 +36,9 @@ def sysv_table(table: str) -> dict[int, int]:
 class Queues:
     """The directory of POSIX queues, opened once for each IPC namespace.
 
-    Many machines mount no mqueue file system, and a mount that is there may show
-    another IPC namespace's queues. Root can mount one in a mount namespace that
-    lives no longer than it takes to open the directory: the descriptor goes on.
+    Many machines have no mounted mqueue file system, and an existing mount may show the queues of
+    another IPC namespace. Root therefore mounts one in a temporary mount namespace, and opens the
+    directory. The descriptor stays valid after the namespace ends.
     """
 
     directory: int | None = None
@@ -45,7 +46,7 @@ class Queues:
 
     @classmethod
     def names(cls) -> list[str] | None:
-        """The names of all queues, or None where they cannot be listed."""
+        """Return the names of all queues; None if they can't be listed."""
         namespace = os.readlink("/proc/self/ns/ipc")  # noqa: PTH115
         if cls.namespace != namespace:
             if cls.directory is not None:
@@ -73,7 +74,7 @@ class Queues:
 
     @staticmethod
     def _open_mounted() -> int | None:
-        # Bytes, because a path that a user mounted something on need not be UTF-8.
+        # Bytes, because the path of a mount may not be UTF-8.
         for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
             where, _, what = line.partition(b" - ")
             if what.startswith(b"mqueue "):
@@ -82,13 +83,21 @@ class Queues:
         return None
 
 
+@final
 @public("ipckit.testing")
 class Snapshot:
     """The IPC objects, descriptors and children that this process saw at one moment.
 
     Attributes:
-        entries: a line of text for each object, by what identifies it.
-        unseen: what could not be listed here, and why; a line each.
+        entries: by identity, a line of text for each object.
+        unseen: what could not be listed, and why; one line each.
+
+    Example:
+        >>> before = snapshot()
+        >>> file = open("/dev/null")
+        >>> before.diff(snapshot())
+        ['descriptor ..., /dev/null']
+        >>> file.close()
     """
 
     __slots__ = ("entries", "unseen")
@@ -96,18 +105,18 @@ class Snapshot:
     def __init__(
         self, entries: Mapping[tuple[str, object], str], unseen: tuple[str, ...] = ()
     ) -> None:
-        # A line for each: others choose the names, and a test's report goes to a terminal.
+        # Escaped, because other users choose names, and a test report goes to a terminal.
         self.entries = {identity: one_line(text) for identity, text in entries.items()}
         self.unseen = unseen
 
     def diff(self, later: Snapshot) -> list[str]:
-        """What a later snapshot has that this one has not.
+        """List the entries of a later snapshot that are not in this one.
 
         Args:
-            later: taken after this one, in the same process.
+            later: a snapshot that was taken after this one, in the same process.
 
         Returns:
-            A line for each new object, such as ``"System V queue 3, key 0x000004d2"``; sorted.
+            A line for each new entry, such as ``"System V queue 3, key 0x000004d2"``; sorted.
         """
         return sorted(
             text for identity, text in later.entries.items() if identity not in self.entries
@@ -123,7 +132,7 @@ def _descriptors(entries: dict[tuple[str, object], str]) -> None:
             target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
         except FileNotFoundError:
             continue  # the descriptor of the listing itself
-        # A file that was open before and deleted since is not a new descriptor.
+        # A file that was unlinked after the first snapshot is not a new descriptor.
         target = target.removesuffix(" (deleted)")
         entries["descriptor", (number, target)] = f"descriptor {number}, {target}"
 
@@ -133,7 +142,7 @@ def _children(entries: dict[tuple[str, object], str]) -> None:
         try:
             children = Path(f"/proc/self/task/{task}/children").read_text().split()
         except ProcessLookupError:
-            continue  # the thread ended meanwhile
+            continue  # the thread has exited
         for pid in children:
             try:
                 name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
@@ -144,22 +153,21 @@ def _children(entries: dict[tuple[str, object], str]) -> None:
 
 @public("ipckit.testing")
 def snapshot() -> Snapshot:
-    """Everything that a test can leave behind, as this process sees it now.
+    """Take a snapshot of everything that a test can leave behind.
 
-    System V objects, POSIX queues, shared memory and semaphores of this process's
-    namespaces, whoever made them; and its own descriptors and children, those not
-    yet waited for included. Cheap, but for the first call in a process, which
-    opens one descriptor that stays.
+    It contains the System V objects, POSIX queues, shared memory and semaphores in this process's
+    namespaces, of all processes; and this process's descriptors and children, including zombies.
+    The first call in a process opens one descriptor, which stays open. Later calls are cheap.
 
     Returns:
-        The snapshot; what this machine does not let this process list stands in `Snapshot.unseen`.
+        The snapshot. `Snapshot.unseen` says what could not be listed.
     """
     entries: dict[tuple[str, object], str] = {}
     unseen: list[str] = []
-    # First, because it may open the descriptor that it keeps.
+    # First, because it may open the descriptor that stays.
     queues = Queues.names()
     if queues is None:
-        unseen.append("POSIX queues: no mqueue file system is mounted, and mounting it takes root")
+        unseen.append("POSIX queues: no mqueue file system is mounted, and only root can mount it")
     for name in queues or ():
         entries["POSIX queue", name] = f"POSIX queue /{name}"
     for table, kind in SYSV_KINDS.items():

@@ -1,4 +1,4 @@
-"""The child's side of `ipckit.testing.Child`: steps, dropped privileges, and its main."""
+"""The child's side of `ipckit.testing.Child`: `step`, `drop_privileges`, and the main function."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-# What the interpreter itself loads late, on the way to a traceback or a pickle: after privileges
-# are dropped its directory may be out of reach.
+# The interpreter imports these late, for a traceback or a pickle. After privileges are dropped, it
+# may have no access to their directory.
 _NEEDED_LATER: Final = ("pickle", "warnings", "signal", "threading")
 
 SOURCE: Final = "<child>"
 
 
 class Steps:
-    """The child's end of the pipes to its `Child`: the two take steps in turn."""
+    """The child's end of the pipes to the `Child` in the parent process."""
 
     def __init__(self) -> None:
         self._reader: Connection[Any, Any] | None = None
         self._writer: Connection[Any, Any] | None = None
 
     def attach(self, reader: int, writer: int) -> None:
-        """Take over the two pipe ends; `Child` arranges it.
+        """Use two pipe ends; `main` calls it.
 
         Args:
-            reader: the descriptor to hear from.
-            writer: the descriptor to tell to.
+            reader: the descriptor to read from.
+            writer: the descriptor to write to.
         """
         self._reader = Connection(reader, writable=False)
         self._writer = Connection(writer, readable=False)
 
     def detach(self) -> None:
-        """Close the two pipe ends; the parent hears no more from this process."""
+        """Close the two pipe ends."""
         for end in (self._reader, self._writer):
             if end is not None:
                 end.close()
@@ -58,11 +58,11 @@ class Steps:
 
         Args:
             kind: ``"step"`` or ``"result"``.
-            value: anything that pickles.
+            value: a value that can be pickled.
 
         Raises:
             RuntimeError: this process was not started by `Child`.
-            BrokenPipeError: the parent is gone.
+            BrokenPipeError: the parent has exited.
         """
         if self._writer is None:
             message = "step works only in a process that ipckit.testing.Child started"
@@ -70,26 +70,26 @@ class Steps:
         self._writer.send((kind, value))
 
     def tell(self, value: object) -> None:
-        """Tell the parent, which takes it with `Child.expect` or `Child.hear`.
+        """Send a value to the parent, which receives it with `Child.expect` or `Child.hear`.
 
         Args:
-            value: anything that pickles; most often a word such as ``"ready"``.
+            value: a value that can be pickled, usually a word such as ``"ready"``.
 
         Raises:
             RuntimeError: this process was not started by `Child`.
-            BrokenPipeError: the parent is gone.
+            BrokenPipeError: the parent has exited.
         """
         self.send("step", value)
 
     def hear(self) -> Any:
-        """Wait for what the parent tells next, for as long as the parent lives.
+        """Receive the next value from the parent. Waits without a timeout.
 
         Returns:
-            The value given to `Child.tell`.
+            The value that the parent passed to `Child.tell`.
 
         Raises:
             RuntimeError: this process was not started by `Child`.
-            EOFError: the parent is gone or has closed its end.
+            EOFError: the parent has exited or closed its end.
         """
         if self._reader is None:
             message = "step works only in a process that ipckit.testing.Child started"
@@ -97,19 +97,19 @@ class Steps:
         return self._reader.recv()
 
     def expect(self, value: object) -> None:
-        """Wait for the parent's next word, which must be this one.
+        """Receive the next value from the parent, and check it.
 
         Args:
-            value: what the parent must tell.
+            value: the expected value.
 
         Raises:
-            AssertionError: it told something else.
+            AssertionError: the parent sent another value.
             RuntimeError: this process was not started by `Child`.
-            EOFError: the parent is gone or has closed its end.
+            EOFError: the parent has exited or closed its end.
         """
-        heard = self.hear()
-        if heard != value:
-            message = f"the parent told {heard!r} where {value!r} was due"
+        received = self.hear()
+        if received != value:
+            message = f"expected {value!r} from the parent, got {received!r}"
             raise AssertionError(message)
 
 
@@ -118,18 +118,22 @@ step: Final = Steps()
 
 @public("ipckit.testing")
 def drop_privileges(user: str = "nobody") -> None:
-    """Become another user for good, in this process; stands on setresuid(2).
+    """Change this process to another user permanently, by setresuid(2).
 
-    An interpreter in a directory that the other user cannot enter goes on
-    working, but imports nothing more from there: import first. Afterwards some
-    files of this process's own ``/proc/self`` are closed to it.
+    If the other user can't search the directory of the interpreter, later imports from there fail,
+    so import first. Some files in ``/proc/self`` become inaccessible.
 
     Args:
-        user: the name of the user to become; its own group comes with it.
+        user: the name of the user; by default ``"nobody"``. The process also gets the user's
+            group, and no others.
 
     Raises:
-        LookupError: no such user.
+        LookupError: there is no such user.
         PermissionError: this process is not root.
+
+    Example:
+        ``Child("from ipckit.testing import drop_privileges; drop_privileges()")`` runs code as
+        nobody. ``Child(code, user="nobody")`` does the same before it runs any code.
     """
     for name in _NEEDED_LATER:
         importlib.import_module(name)
@@ -141,14 +145,14 @@ def drop_privileges(user: str = "nobody") -> None:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a child is to run, as its parent sends it.
+    """The code that a child runs, as the parent sends it.
 
     Attributes:
         kind: ``"source"``, ``"call"`` or ``"script"``.
         target: Python source, ``"module:function"``, or a path.
-        args: what the code gets.
-        imports: modules to import before anything else.
-        user: whom to become before the code runs, or None to stay.
+        args: the arguments of the code.
+        imports: modules to import first.
+        user: the user to change to before the code runs; None to stay the same user.
     """
 
     kind: str
@@ -160,7 +164,7 @@ class Task:
 
 def _run_source(task: Task) -> object:
     source = textwrap.dedent(task.target)
-    # So that a traceback from the child shows the lines, as it would for a file.
+    # Let a traceback from the child show the source lines, as it does for a file.
     linecache.cache[SOURCE] = (len(source), None, source.splitlines(keepends=True), SOURCE)
     sys.argv = [SOURCE, *map(str, task.args)]
     scope = vars(sys.modules["__main__"])
@@ -186,23 +190,23 @@ def _find(path: str) -> Callable[..., object]:
 def _print_exception(
     _kind: type[BaseException], exc: BaseException, _trace: TracebackType | None
 ) -> None:
-    # The interpreter's own hook knows no source but files'.
+    # The interpreter's own hook shows source lines of files only.
     traceback.print_exception(exc)
 
 
 def main() -> None:
-    """Run the task that comes through the pipe, and send its result back.
+    """Run the task that the parent sends, and send the result back.
 
     The last two arguments of the command line are the descriptors of the pipes.
 
     Raises:
-        SystemExit: a finaliser raised; with ``-W error`` that is how a leak shows.
+        SystemExit: a finalizer raised. With ``-W error``, a leaked handle does that.
     """
     unraised: list[str] = []
     report = sys.unraisablehook
 
     def note(event: sys.UnraisableHookArgs) -> None:
-        # The text only: keeping the object would bring it back to life.
+        # Keep only the text. Keeping the object would resurrect it.
         unraised.append(f"{event.exc_type.__name__}: {event.exc_value}")
         report(event)
 
@@ -223,9 +227,9 @@ def main() -> None:
     else:
         result = _run_source(task)
     step.send("result", result)
-    # A leak among objects that refer to each other would otherwise show after the verdict.
+    # Find leaks in reference cycles now, before the exit status is decided.
     del result, function, task
     gc.collect()
     step.detach()
     if unraised:
-        raise SystemExit("raised where nobody could catch it: " + "; ".join(unraised))
+        raise SystemExit("exceptions in finalizers: " + "; ".join(unraised))

@@ -1,4 +1,4 @@
-"""Whether another process is really asleep in a system call, from ``/proc``."""
+"""Wait until another process is asleep in a system call, from ``/proc``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ipckit._core.public import public
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# One name stands for the family that the C library may pick from: glibc's semop() can be a
-# semtimedop, its poll() a ppoll. AArch64 never had the older half of each family.
+# A name means a family of calls, because the C library chooses one: glibc's semop() can call
+# semtimedop, its poll() ppoll. AArch64 has only the newer call of each family.
 _NUMBERS: Final[Mapping[str, Mapping[str, frozenset[int]]]] = {
     machine: {name: frozenset(numbers) for name, numbers in table.items()}
     for machine, table in {
@@ -96,11 +96,11 @@ _LONGEST_PAUSE: Final = 5e-3
 
 
 def _numbers(names: Sequence[str]) -> Mapping[int, bool]:
-    """The calls' numbers, and of each whether only a futex that processes share counts."""
+    """Return the numbers of the calls, each with whether only a shared futex counts."""
     machine = os.uname().machine
     table = _NUMBERS.get(machine)
     if table is None:
-        message = f"the system call numbers of {machine} are not known here"
+        message = f"ipckit does not know the system call numbers of {machine}"
         raise NotImplementedError(message)
     found: dict[int, bool] = {}
     for name in names:
@@ -108,12 +108,12 @@ def _numbers(names: Sequence[str]) -> Mapping[int, bool]:
         numbers = table.get("futex" if shared else _ALIASES.get(name, name))
         if numbers is None:
             known = ", ".join(sorted([*table, _SHARED_FUTEX]))
-            message = f"unknown system call {name!r}; known: {known}"
+            message = f"unknown system call {name!r}; known calls: {known}"
             raise ValueError(message)
         for number in numbers:
             found[number] = shared and found.get(number, True)
     if not found:
-        message = "name one system call or more"
+        message = "expected at least one system call"
         raise ValueError(message)
     return found
 
@@ -123,7 +123,7 @@ def _state(task: Path) -> str:
 
 
 def _asleep(pid: int, numbers: Mapping[int, bool]) -> frozenset[str]:
-    """One line for each thread that sleeps in one of the calls."""
+    """Return a line for each thread that sleeps in one of the calls."""
     lines: list[str] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -135,18 +135,18 @@ def _asleep(pid: int, numbers: Mapping[int, bool]) -> frozenset[str]:
                 continue
             lines.append(f"{task.name} {line}")
         except (FileNotFoundError, ProcessLookupError):
-            continue  # that thread ended meanwhile
+            continue  # the thread has exited
     return frozenset(lines)
 
 
 def where(pid: int) -> str:
-    """What each thread of a process does, for a message: its state and system call.
+    """Return the state and the system call of each thread of a process, for a message.
 
     Args:
         pid: the process.
 
     Returns:
-        One line a thread; "gone" where there is no such process.
+        One line for each thread; "it has exited" if there is no such process.
     """
     lines: list[str] = []
     try:
@@ -154,32 +154,40 @@ def where(pid: int) -> str:
             call = (task / "syscall").read_text().strip()
             lines.append(f"thread {task.name}: state {_state(task)}, system call {call}")
     except OSError as exc:
-        lines.append("gone" if isinstance(exc, FileNotFoundError) else str(exc))
+        lines.append("it has exited" if isinstance(exc, FileNotFoundError) else str(exc))
     return "\n".join(lines)
 
 
 @public("ipckit.testing")
 def wait_blocked(pid: int, *names: str, timeout: float = 30.0) -> None:
-    """Wait until a thread of a process sleeps inside one of some system calls.
+    """Wait until a thread of a process sleeps in one of the named system calls.
 
-    It reads ``/proc/PID/task/*/syscall`` (see proc(5)), which needs the right to
-    trace the process: the same user, or root with CAP_SYS_PTRACE.
+    It reads ``/proc/PID/task/*/syscall`` (see proc(5)), which requires permission to trace the
+    process: the same user, or CAP_SYS_PTRACE.
 
     Args:
-        pid: the process to watch.
-        names: system calls, such as ``"msgrcv"`` or ``"futex"``. A name stands for
-            its family: ``"semop"`` is semtimedop too, ``"poll"`` is ppoll too.
-            Threads of one interpreter also wait for each other in ``"futex"``, for its
-            lock among others; ``"shared_futex"`` is one that processes may share, such as a
-            POSIX semaphore's.
-        timeout: seconds, 0 or more.
+        pid: the process.
+        names: system calls, such as ``"msgrcv"`` or ``"futex"``. A name includes its variants:
+            ``"semop"`` also means semtimedop, ``"poll"`` also ppoll. Threads of one interpreter
+            also wait for each other in ``"futex"``, for example for its lock;
+            ``"shared_futex"`` means only a futex that processes may share, such as that of a
+            POSIX semaphore.
+        timeout: seconds, 0 or more; by default 30.
 
     Raises:
-        ValueError: no name, or one that is not known.
-        NotImplementedError: a machine whose numbers are not known.
-        ProcessLookupError: the process ended, or there is none.
-        PermissionError: this process may not look.
-        TimeoutError: no thread slept there in time; the message says what they did.
+        ValueError: no name was given, or one is not known.
+        NotImplementedError: ipckit does not know the system call numbers of this machine.
+        ProcessLookupError: the process has exited, or never existed.
+        PermissionError: this process may not trace the other.
+        TimeoutError: no thread slept in such a call in time; the message says what each did.
+
+    Example:
+        >>> import subprocess
+        >>> child = subprocess.Popen(["sleep", "60"])
+        >>> wait_blocked(child.pid, "nanosleep")
+        >>> child.kill()
+        >>> child.wait()
+        -9
     """
     numbers = _numbers(names)
     end = time.monotonic() + timeout
@@ -192,14 +200,14 @@ def wait_blocked(pid: int, *names: str, timeout: float = 30.0) -> None:
         except FileNotFoundError:
             now, ended = before, True
         if ended:
-            message = f"process {pid} ended before it slept in {' or '.join(names)}"
+            message = f"process {pid} exited before it slept in {' or '.join(names)}"
             raise ProcessLookupError(message)
-        # Twice the same line (arguments and stack pointer too): asleep, not passing through.
+        # The same line twice, including the arguments and the stack pointer: it is asleep.
         if now & before:
             return
         if time.monotonic() >= end:
             message = f"process {pid} did not sleep in {' or '.join(names)}:\n{where(pid)}"
             raise TimeoutError(message)
-        # The kernel tells nobody that a process fell asleep, so this has to look again.
+        # The kernel has no event for a process that falls asleep, so poll.
         time.sleep(pause)
         before, pause = now, min(2 * pause, _LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-/* Message: what a receive gives. In C because a receive makes one each time. */
+/* Message: the result of a receive. In C, because each receive creates one. */
 #include "native.h"
 #include "records/record.h"
 
@@ -6,6 +6,7 @@
 #include <string.h>
 #include <structmember.h>
 
+/* Immutable after its creation. */
 typedef struct {
     PyObject_HEAD
     PyObject *value;
@@ -14,6 +15,7 @@ typedef struct {
     char truncated;
 } message_object;
 
+/* A shortcut past message_tp_new: no keywords to parse, and no call through the type. */
 PyObject *
 ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority, bool truncated)
 {
@@ -30,30 +32,39 @@ ipckit_message_new(PyObject *module, PyObject *value, long mtype, long priority,
     return (PyObject *)self;
 }
 
+/* Creates an instance of a Struct class from the bytes of a message. Returns a new reference, or
+   NULL with an exception set; NULL without an exception if the class has another size. */
+static PyObject *
+new_record(PyTypeObject *record_type, const char *data, Py_ssize_t size)
+{
+    Layout *layout = ipckit_layout_of(record_type);
+    if (layout == NULL) {
+        return NULL;
+    }
+    Record *record = NULL;
+    if (layout->size == size) {
+        record = ipckit_record_new(record_type, layout);
+    }
+    Py_DECREF((PyObject *)layout);
+    if (record != NULL) {
+        memcpy(record->data, data, (size_t)size);
+    }
+    return (PyObject *)record;
+}
+
 PyObject *
 ipckit_payload_new(PyObject *record_type, const char *data, Py_ssize_t size)
 {
     if (record_type != NULL) {
-        Layout *layout = ipckit_layout_of((PyTypeObject *)record_type);
-        if (layout == NULL) {
-            return NULL;
-        }
-        Record *record = NULL;
-        bool fits = layout->size == size;
-        if (fits) {
-            record = ipckit_record_new((PyTypeObject *)record_type, layout);
-        }
-        Py_DECREF((PyObject *)layout);
-        if (fits) {
-            if (record != NULL) {
-                memcpy(record->data, data, (size_t)size);
-            }
-            return (PyObject *)record;
+        PyObject *record = new_record((PyTypeObject *)record_type, data, size);
+        if (record != NULL || PyErr_Occurred()) {
+            return record;
         }
     }
     return PyBytes_FromStringAndSize(data, size);
 }
 
+/* Message(value, mtype=0, priority=0, truncated=False). */
 static PyObject *
 message_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -77,6 +88,7 @@ message_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* For the garbage collector: a value may refer back to its message. */
 static int
 message_traverse(message_object *self, visitproc visit, void *arg)
 {
@@ -111,6 +123,7 @@ message_repr(message_object *self)
                                 self->truncated ? "True" : "False");
 }
 
+/* Messages are equal if all four attributes are. There is no order. */
 static PyObject *
 message_richcompare(PyObject *left, PyObject *right, int op)
 {
@@ -124,6 +137,7 @@ message_richcompare(PyObject *left, PyObject *right, int op)
     return PyObject_RichCompare(a->value, b->value, op);
 }
 
+/* Fails with TypeError if the value is not hashable. Leaves out `truncated`, as a hash may. */
 static Py_hash_t
 message_hash(message_object *self)
 {
@@ -136,6 +150,7 @@ message_hash(message_object *self)
     return mixed == (Py_uhash_t)-1 ? -2 : (Py_hash_t)mixed;
 }
 
+/* For pickle and copy. */
 static PyObject *
 message_reduce(message_object *self, PyObject *Py_UNUSED(ignored))
 {
@@ -157,13 +172,18 @@ static PyMemberDef message_members[] = {
     {"priority", T_LONG, offsetof(message_object, priority), READONLY,
      PyDoc_STR("the POSIX priority, 0 to 32767; 0 for a System V queue")},
     {"truncated", T_BOOL, offsetof(message_object, truncated), READONLY,
-     PyDoc_STR("whether the message was longer than what was asked for")},
+     PyDoc_STR("whether the message was longer than `receive` asked for")},
     {NULL, 0, 0, 0, NULL},
 };
 
 PyDoc_STRVAR(message_doc,
              "Message(value, mtype=0, priority=0, truncated=False)\n--\n\n"
-             "What a receive gives: a payload, and what came with it. Immutable.");
+             "A received message: the payload, and the facts that came with it. Immutable.\n\n"
+             "Attributes:\n"
+             "    value: the payload, decoded.\n"
+             "    mtype: the System V message type, 1 or more; 0 for a POSIX queue.\n"
+             "    priority: the POSIX priority, 0 to 32767; 0 for a System V queue.\n"
+             "    truncated: whether the message was longer than `receive` asked for.");
 
 static PyType_Slot message_slots[] = {
     {Py_tp_doc, (void *)message_doc},
@@ -188,7 +208,7 @@ static PyType_Spec message_spec = {
 
 PyDoc_STRVAR(message_function_doc,
              "message(value, mtype, priority, truncated, /)\n--\n\n"
-             "A Message, without the cost of parsing keywords.");
+             "Create a Message, without the cost of parsing keywords.");
 
 static PyObject *
 message_function(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -212,6 +232,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the type and the function of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_message(PyObject *module)
 {

@@ -1,13 +1,13 @@
-/* QueueDescriptor: an open descriptor of a POSIX queue, closed once that was asked for and no call is made on it.
-   Without the count another thread, or a signal handler, could close it under a call that waits, and its number
-   could come to mean another queue. */
+/* QueueDescriptor: the descriptor of a POSIX queue, which closes when no call uses it any more.
+   It counts the calls. Without the count another thread, or a signal handler, could close the
+   descriptor during a call that waits, and its number could come to mean another queue. */
 #include "queues/posix_mq.h"
 
 #include <unistd.h>
 
-/* The threads whose calls were counted are not in a forked child. */
+/* Resets the count in a forked child, in which the parent's other threads do not exist. */
 static void
-settle(queue_descriptor *self)
+reset_after_fork(queue_descriptor *self)
 {
     uint64_t process = ipckit_own_token();
     if (self->process != process) {
@@ -16,6 +16,7 @@ settle(queue_descriptor *self)
     }
 }
 
+/* Closes the descriptor if `close` was called and no call is in progress. */
 static void
 close_if_unused(queue_descriptor *self)
 {
@@ -38,21 +39,22 @@ ipckit_queue_arg(const native_state *state, PyObject *object, int *fd, queue_des
 }
 
 int
-ipckit_queue_keep(queue_descriptor *descriptor)
+ipckit_queue_acquire(queue_descriptor *descriptor)
 {
-    settle(descriptor);
+    reset_after_fork(descriptor);
     descriptor->users++;
     return descriptor->closing ? -1 : descriptor->number;
 }
 
 void
-ipckit_queue_let_go(queue_descriptor *descriptor)
+ipckit_queue_release(queue_descriptor *descriptor)
 {
-    settle(descriptor);
+    reset_after_fork(descriptor);
     descriptor->users--;
     close_if_unused(descriptor);
 }
 
+/* QueueDescriptor(fd). Returns a new reference, or NULL with an exception set. */
 static PyObject *
 descriptor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -72,6 +74,8 @@ descriptor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* Frees the object and leaves the descriptor open: its owner, the Python class WaitedDescriptor,
+   calls `close`. */
 static void
 descriptor_dealloc(PyObject *self)
 {
@@ -81,13 +85,14 @@ descriptor_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(close_doc, "close($self)\n--\n\n"
-                        "Close it, now or when the last call on it is done; idempotent.");
+PyDoc_STRVAR(close_doc,
+             "close($self)\n--\n\n"
+             "Close the descriptor, now or when the last call on it returns; idempotent.");
 
 static PyObject *
 descriptor_close(queue_descriptor *self, PyObject *Py_UNUSED(ignored))
 {
-    settle(self);
+    reset_after_fork(self);
     self->closing = true;
     close_if_unused(self);
     Py_RETURN_NONE;
@@ -100,7 +105,7 @@ static PyMethodDef descriptor_methods[] = {
 
 PyDoc_STRVAR(descriptor_doc,
              "QueueDescriptor(fd, /)\n--\n\n"
-             "A POSIX queue's descriptor, which this takes over; nothing but `close` closes it.");
+             "The descriptor of a POSIX queue, which only `close` closes.");
 
 static PyType_Slot descriptor_slots[] = {
     {Py_tp_doc, (void *)descriptor_doc},
@@ -117,6 +122,7 @@ static PyType_Spec descriptor_spec = {
     .slots = descriptor_slots,
 };
 
+/* Adds the type of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_mq_descriptor(PyObject *module)
 {

@@ -6,9 +6,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The kernel's own length of the cookie behind SIGEV_THREAD. */
-#define NOTIFY_COOKIE_BYTES 32
+/* Of <linux/mqueue.h>: the bytes that the kernel writes for one notification, and their last byte
+   when a message arrived. It is another one when the registration ended. */
+#define NOTIFY_COOKIE_LEN 32
+#define NOTIFY_WOKENUP 1
 
+/* Registers for `event`, or ends the registration if it is NULL. Returns None, or NULL with OSError
+   set: EBUSY if a process has registered. */
 static PyObject *
 set_notification(int fd, const struct sigevent *event)
 {
@@ -20,8 +24,9 @@ set_notification(int fd, const struct sigevent *event)
 
 PyDoc_STRVAR(mq_notify_signal_doc,
              "mq_notify_signal(fd, signal, /)\n--\n\n"
-             "mq_notify(3): register for one signal, or give the registration up for signal 0.");
+             "mq_notify(3): register for one signal, or end the registration if `signal` is 0.");
 
+/* Returns None. */
 static PyObject *
 native_mq_notify_signal(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -38,10 +43,11 @@ native_mq_notify_signal(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 
 PyDoc_STRVAR(mq_notify_socket_doc,
              "mq_notify_socket(fd, socket, /)\n--\n\n"
-             "mq_notify(2) as the C library uses it for SIGEV_THREAD: the kernel writes 32 bytes to\n"
-             "a netlink socket, the last being 1 when a message came and 2 when the registration\n"
-             "ended.");
+             "mq_notify(2) as the C library uses it for SIGEV_THREAD: the kernel writes\n"
+             "NOTIFY_COOKIE_LEN bytes to a netlink socket. The last is NOTIFY_WOKENUP when a message\n"
+             "arrived, and another byte when the registration ended.");
 
+/* Returns None, or NULL with OSError set: EBUSY if a process has registered. */
 static PyObject *
 native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -51,10 +57,10 @@ native_mq_notify_socket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
         || ipckit_int_arg(args[1], "socket", &socket) < 0) {
         return NULL;
     }
-    static char cookie[NOTIFY_COOKIE_BYTES]; /* the kernel copies it during the call */
+    static char cookie[NOTIFY_COOKIE_LEN]; /* the kernel copies it during the call */
     struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_signo = socket};
     event.sigev_value.sival_ptr = cookie;
-    /* The C library's mq_notify would start its own thread. */
+    /* Not the C library's mq_notify, which would start a thread of its own. */
     if (syscall(SYS_mq_notify, fd, &event) < 0) {
         return ipckit_oserror();
     }
@@ -69,8 +75,13 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the functions and constants of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_mq_notify(PyObject *module)
 {
+    if (PyModule_AddIntMacro(module, NOTIFY_COOKIE_LEN) < 0
+        || PyModule_AddIntMacro(module, NOTIFY_WOKENUP) < 0) {
+        return -1;
+    }
     return PyModule_AddFunctions(module, functions);
 }

@@ -1,4 +1,4 @@
-/* The directory of POSIX message queues, also where it is mounted nowhere. */
+/* The directory that lists POSIX message queues, even if it is not mounted. */
 #include "native.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Older kernel headers have neither the calls nor their constants; the numbers are one for all
+/* Older kernel headers have neither the calls nor their constants. The numbers are the same on all
    architectures. */
 #ifndef SYS_fsopen
 #define SYS_fsopen 430
@@ -16,7 +16,8 @@
 #define CLOEXEC 1
 #define CMD_CREATE 6
 
-/* A mount of this IPC namespace's queues that hangs in no mount namespace; -1 with errno set. */
+/* Mounts this IPC namespace's queues outside of any mount namespace. Returns a descriptor of the
+   mount, or -1 with errno set. */
 static int
 detached_mount(void)
 {
@@ -36,9 +37,10 @@ detached_mount(void)
 
 PyDoc_STRVAR(mqueue_directory_doc,
              "mqueue_directory()\n--\n\n"
-             "A descriptor of the directory that lists this IPC namespace's POSIX queues, mounted\n"
-             "nowhere; see fsmount(2). It takes CAP_SYS_ADMIN.");
+             "A descriptor of the directory that lists this IPC namespace's POSIX queues, without\n"
+             "mounting it anywhere; see fsmount(2). Needs CAP_SYS_ADMIN.");
 
+/* Returns the descriptor as an int, which the caller closes. */
 static PyObject *
 native_mqueue_directory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
@@ -46,7 +48,7 @@ native_mqueue_directory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)
     if (mount < 0) {
         return ipckit_oserror();
     }
-    /* The mount's own descriptor only names it, and cannot be read. */
+    /* The mount's own descriptor is like one of O_PATH, which cannot be read. */
     int directory = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error = errno;
     close(mount);
@@ -62,6 +64,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the functions of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_mqueue_fs(PyObject *module)
 {

@@ -9,18 +9,21 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STAGE_BYTES 8192
+/* A message of up to this size is received on the stack and copied. */
+#define STACK_BYTES 8192
 #define PRIORITY_MAX 32767
+
+/* The result of a call during which a signal's handler raised an exception, which is set. */
 #define INTERRUPTED_BY_PYTHON (-2)
 
-/* A signal may come just before the thread falls asleep, or to another thread: nothing wakes this
-   one then, so that it looks this often. */
+/* A signal may arrive just before the thread falls asleep, or in another thread. Neither wakes this
+   thread, so a wait with a deadline checks for signals this often. */
 #define LONGEST_SLEEP_NS (100 * NS_PER_MS)
 
-/* After a receive that found nothing, so many go to sleep without looking first. To look costs as much as the call,
-   and a switch of processes where both have one processor; but if something is there it is had without another
-   thread's running meanwhile. */
-#define STRAIGHT_RECEIVES 100
+/* After a receive that found the queue empty, this many receives sleep without a first attempt. An
+   attempt costs as much as the call, and a switch of processes if both have one processor; but if
+   it finds a message, the receive keeps the GIL and no other thread runs in between. */
+#define RECEIVES_THAT_SLEEP_FIRST 100
 
 /* One mq_send or mq_receive. */
 typedef struct {
@@ -32,6 +35,8 @@ typedef struct {
     bool receive;
 } queue_call;
 
+/* Makes the system call with a deadline on the clock CLOCK_REALTIME. Returns its result; errno is
+   set after a failure. */
 static ssize_t
 attempt_until(queue_call *call, const struct timespec *realtime_deadline)
 {
@@ -42,37 +47,23 @@ attempt_until(queue_call *call, const struct timespec *realtime_deadline)
     return mq_timedsend(call->queue, call->text, call->size, call->priority, realtime_deadline);
 }
 
-/* A deadline in the past makes the call return at once whatever O_NONBLOCK says: that flag lives
-   in the open file description, which forks and duplicates share, so it is not ours to set. */
+/* Makes the system call without waiting. Returns its result, or -1 with errno EAGAIN if it would
+   have to wait. A deadline in the past serves instead of O_NONBLOCK: that flag belongs to the open
+   file description, which forks and duplicates share, so ipckit must not set it. */
 static ssize_t
 attempt_now(queue_call *call)
 {
     static const struct timespec past = {0, 0};
     ssize_t result = attempt_until(call, &past);
     if (result < 0 && (errno == ETIMEDOUT || errno == EINTR)) {
-        errno = EAGAIN; /* it got as far as going to sleep */
+        errno = EAGAIN; /* the kernel was about to sleep */
     }
     return result;
 }
 
-/* Waits in the kernel until the descriptor is ready, the deadline passes (ETIMEDOUT), a signal
-   came (EINTR), or it is time to look for one (EINTR as well). */
-static int
-poll_until(const queue_call *call, int64_t deadline)
-{
-    struct pollfd ready = {.fd = call->queue, .events = call->receive ? POLLIN : POLLOUT};
-    int64_t left = deadline - monotonic_ns();
-    bool last = left <= LONGEST_SLEEP_NS;
-    struct timespec limit = timespec_of(last ? (left > 0 ? left : 0) : LONGEST_SLEEP_NS);
-    int count = ppoll(&ready, 1, &limit, NULL);
-    if (count == 0) {
-        errno = last ? ETIMEDOUT : EINTR;
-        return -1;
-    }
-    return count < 0 ? -1 : 0;
-}
-
-/* Asleep in the call itself: a registered notification is for those who are not. */
+/* Makes the system call, which sleeps without a deadline. A message for a receiver that sleeps here
+   causes no notification of mq_notify, unlike one for a receiver that sleeps in ppoll. Returns as
+   the call does. */
 static ssize_t
 attempt_asleep(queue_call *call)
 {
@@ -82,6 +73,26 @@ attempt_asleep(queue_call *call)
     return mq_send(call->queue, call->text, call->size, call->priority);
 }
 
+/* Sleeps until the descriptor is ready. Returns 0, or -1 with errno ETIMEDOUT at the deadline, or
+   EINTR after a signal or when it is time to check for one. */
+static int
+poll_until(const queue_call *call, int64_t deadline)
+{
+    struct pollfd ready = {.fd = call->queue, .events = call->receive ? POLLIN : POLLOUT};
+    int64_t remaining = deadline - monotonic_ns();
+    remaining = remaining > 0 ? remaining : 0;
+    bool last = remaining <= LONGEST_SLEEP_NS;
+    struct timespec limit = timespec_of(last ? remaining : LONGEST_SLEEP_NS);
+    int count = ppoll(&ready, 1, &limit, NULL);
+    if (count == 0) {
+        errno = last ? ETIMEDOUT : EINTR;
+        return -1;
+    }
+    return count < 0 ? -1 : 0;
+}
+
+/* Waits once and tries once; called without the GIL. Returns the call's result, or -1 with errno
+   EINTR or EAGAIN if the caller has to wait again, or ETIMEDOUT at the deadline. */
 static ssize_t
 wait_once(queue_call *call, int64_t deadline)
 {
@@ -90,10 +101,13 @@ wait_once(queue_call *call, int64_t deadline)
         if (result >= 0 || errno != EAGAIN) {
             return result;
         }
+        /* Another program has set O_NONBLOCK. */
     }
     return poll_until(call, deadline) < 0 ? -1 : attempt_now(call);
 }
 
+/* Waits until the call is done; called with the GIL, which it releases while it waits. Returns the
+   call's result with errno set, or INTERRUPTED_BY_PYTHON. */
 static ssize_t
 wait_for(queue_call *call, int64_t wait_ns)
 {
@@ -113,8 +127,10 @@ wait_for(queue_call *call, int64_t wait_ns)
     return result;
 }
 
+/* The first attempt of a call; called with the GIL, which it releases for a large message unless
+   `wait_ns` is 0. Returns as `attempt_now`. */
 static ssize_t
-look_first(queue_call *call, int64_t wait_ns)
+first_attempt(queue_call *call, int64_t wait_ns)
 {
     if (wait_ns == 0 || call->size <= GIL_FREE_BYTES) {
         return attempt_now(call);
@@ -129,54 +145,57 @@ look_first(queue_call *call, int64_t wait_ns)
     return result;
 }
 
-/* Whether a receive goes to sleep at once, because the ones before it had to wait. */
+/* Whether a receive sleeps without a first attempt, because an earlier one found the queue empty.
+   Counts the receive; called with the GIL. */
 static bool
-goes_straight(const queue_call *call, int64_t wait_ns)
+sleeps_first(const queue_call *call, int64_t wait_ns)
 {
     queue_descriptor *descriptor = call->descriptor;
-    if (!call->receive || wait_ns == 0 || descriptor == NULL || descriptor->straight == 0) {
+    if (!call->receive || wait_ns == 0 || descriptor == NULL || descriptor->sleep_first == 0) {
         return false;
     }
-    descriptor->straight--;
+    descriptor->sleep_first--;
     return true;
 }
 
+/* Makes the call on a descriptor that stays open during it, and waits up to `wait_ns` if it has to;
+   called with the GIL. Returns the call's result with errno set, or INTERRUPTED_BY_PYTHON. */
 static ssize_t
-perform_kept(queue_call *call, int64_t wait_ns)
+perform_acquired(queue_call *call, int64_t wait_ns)
 {
-    if (goes_straight(call, wait_ns)) {
+    if (sleeps_first(call, wait_ns)) {
         return wait_for(call, wait_ns);
     }
-    ssize_t result = look_first(call, wait_ns);
-    if (result >= 0 || (errno != EAGAIN && errno != EINTR) || wait_ns == 0) {
+    ssize_t result = first_attempt(call, wait_ns);
+    if (result >= 0 || errno != EAGAIN || wait_ns == 0) {
         return result;
     }
     if (call->descriptor != NULL) {
-        call->descriptor->straight = STRAIGHT_RECEIVES;
+        call->descriptor->sleep_first = RECEIVES_THAT_SLEEP_FIRST;
     }
     return wait_for(call, wait_ns);
 }
 
+/* As `perform_acquired`, on a descriptor that another thread may close. */
 static ssize_t
 perform(queue_call *call, int64_t wait_ns)
 {
-    if (call->descriptor != NULL) {
-        call->queue = ipckit_queue_keep(call->descriptor);
+    if (call->descriptor == NULL) {
+        return perform_acquired(call, wait_ns);
     }
-    ssize_t result = perform_kept(call, wait_ns);
-    if (call->descriptor != NULL) {
-        int error = errno;
-        ipckit_queue_let_go(call->descriptor);
-        errno = error;
-    }
+    call->queue = ipckit_queue_acquire(call->descriptor);
+    ssize_t result = perform_acquired(call, wait_ns);
+    int error = errno;
+    ipckit_queue_release(call->descriptor);
+    errno = error;
     return result;
 }
 
 PyDoc_STRVAR(mq_send_doc,
              "mq_send(fd, data, priority, timeout, /)\n--\n\n"
-             "mq_send(3) on an int or a QueueDescriptor, waiting up to `timeout` seconds (None: for\n"
-             "ever). OSError: EAGAIN when full and `timeout` is 0, ETIMEDOUT at the deadline, else as\n"
-             "the kernel gives it.");
+             "mq_send(3) on an int or a QueueDescriptor; waits up to `timeout` seconds, or for ever\n"
+             "if it is None. CallFailed: EAGAIN if the queue is full and `timeout` is 0, ETIMEDOUT\n"
+             "at the deadline, otherwise the kernel's errno.");
 
 static PyObject *
 native_mq_send(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -199,21 +218,46 @@ native_mq_send(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     ssize_t result = perform(&call, wait_ns);
     int error = errno;
     PyBuffer_Release(&data);
-    if (result == INTERRUPTED_BY_PYTHON) {
-        return NULL;
+    if (result == 0) {
+        Py_RETURN_NONE;
     }
-    if (result < 0) {
-        errno = error;
-        return ipckit_call_failed();
-    }
-    Py_RETURN_NONE;
+    errno = error;
+    return result == INTERRUPTED_BY_PYTHON ? NULL : ipckit_call_failed();
 }
 
-/* The Message of `got` bytes at call->text, which is inside `whole` where there is one. */
+/* Points `call` to memory for `size` bytes: `stack`, or a new bytes object, which the caller owns.
+   Returns 0, or -1 with MemoryError set; `whole` is the object or NULL.
+
+   After a message that filled its buffer the next one is expected to do so too, and is received
+   straight into its bytes object. For a short message, a copy is cheaper than a long object. */
+static int
+choose_buffer(queue_call *call, Py_ssize_t size, bool expect_full, char *stack, PyObject **whole)
+{
+    call->size = (size_t)size;
+    call->text = stack;
+    *whole = NULL;
+    if (size > STACK_BYTES || expect_full) {
+        *whole = PyBytes_FromStringAndSize(NULL, size);
+        if (*whole == NULL) {
+            return -1;
+        }
+        call->text = PyBytes_AsString(*whole);
+    }
+    return 0;
+}
+
+/* Returns the Message of `got` bytes at call->text, or NULL with an exception set; uses errno.
+   `whole` is the bytes object around call->text, or NULL. */
 static PyObject *
 received(PyObject *module, const queue_call *call, PyObject *whole, PyObject *record_type,
          ssize_t got)
 {
+    if (got == INTERRUPTED_BY_PYTHON) {
+        return NULL;
+    }
+    if (got < 0) {
+        return ipckit_call_failed();
+    }
     PyObject *value = NULL;
     if (record_type == NULL && whole != NULL && (size_t)got == call->size) {
         value = Py_NewRef(whole);
@@ -230,10 +274,11 @@ received(PyObject *module, const queue_call *call, PyObject *whole, PyObject *re
 
 PyDoc_STRVAR(mq_receive_doc,
              "mq_receive(fd, size, timeout, record_type, /)\n--\n\n"
-             "mq_receive(3) on an int or a QueueDescriptor, into `size` bytes, which is at least the\n"
-             "queue's message size, waiting up to `timeout` seconds (None: for ever), as a Message. Its value is a `record_type`\n"
-             "where the size is that type's, else bytes. OSError: EAGAIN when empty and `timeout`\n"
-             "is 0, ETIMEDOUT at the deadline, else as the kernel gives it.");
+             "mq_receive(3) on an int or a QueueDescriptor, as a Message. `size` is the queue's\n"
+             "message size or more. Waits up to `timeout` seconds, or for ever if it is None. The\n"
+             "value is a `record_type` if the message has that type's size, otherwise bytes.\n"
+             "CallFailed: EAGAIN if the queue is empty and `timeout` is 0, ETIMEDOUT at the\n"
+             "deadline, otherwise the kernel's errno.");
 
 static PyObject *
 native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -242,7 +287,8 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     queue_call call = {.receive = true};
     Py_ssize_t size;
     int64_t wait_ns;
-    PyObject *record_type;
+    PyObject *record_type, *whole;
+    char stack[STACK_BYTES];
     if (ipckit_check_nargs("mq_receive", nargs, 4) < 0
         || ipckit_queue_arg(state, args[0], &call.queue, &call.descriptor) < 0
         || ipckit_size_arg(args[1], "size", &size) < 0
@@ -250,27 +296,15 @@ native_mq_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         || ipckit_record_type_arg(args[3], &record_type) < 0) {
         return NULL;
     }
-    char stage[STAGE_BYTES];
-    PyObject *whole = NULL;
-    call.text = stage;
-    call.size = (size_t)size;
-    /* After a message that filled its buffer the next is taken to do so too, and written straight
-       into its bytes object; a short one is cheaper to copy than a long object is to make. */
-    if (size > STAGE_BYTES || (record_type == NULL && state->last_mq_size > size / 2)) {
-        whole = PyBytes_FromStringAndSize(NULL, size);
-        if (whole == NULL) {
-            return NULL;
-        }
-        call.text = PyBytes_AsString(whole);
+    bool expect_full = record_type == NULL && state->last_mq_size > size / 2;
+    if (choose_buffer(&call, size, expect_full, stack, &whole) < 0) {
+        return NULL;
     }
     ssize_t got = perform(&call, wait_ns);
-    PyObject *result = NULL;
     if (got >= 0) {
         state->last_mq_size = got;
-        result = received(module, &call, whole, record_type, got);
-    } else if (got != INTERRUPTED_BY_PYTHON) {
-        ipckit_call_failed();
     }
+    PyObject *result = received(module, &call, whole, record_type, got);
     Py_XDECREF(whole);
     return result;
 }
@@ -281,6 +315,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the functions of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_mq(PyObject *module)
 {

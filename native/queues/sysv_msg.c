@@ -1,103 +1,110 @@
 /* System V message queues: msgsnd and msgrcv, with a deadline. */
 #include "native.h"
+#include "queues/sysv_msg.h"
 #include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MSG_STAT_ANY
-#define MSG_STAT_ANY 13
-#endif
-#ifndef MSG_COPY
-#define MSG_COPY 040000
-#endif
+/* A message of up to the kernel's default msgmax has its buffer on the stack. */
+#define STACK_BYTES 8192
 
-/* Messages up to the kernel's default msgmax are staged on the stack. */
-#define STAGE_BYTES 8192
+/* The result of a call during which a signal's handler raised an exception, which is set. */
+#define INTERRUPTED_BY_PYTHON (-2)
 
+/* A wait with a deadline polls, with these pauses in between. A virtual machine charges up to 40 us
+   for each wake-up, so 1 ms pauses throughout a long wait would cost 4 % of a core. */
+#define FIRST_PAUSE_NS (20 * NS_PER_MS / 1000)
+#define SHORT_WAIT_NS (50 * NS_PER_MS)
+#define LONGEST_PAUSE_IN_SHORT_WAIT_NS NS_PER_MS
+#define LONGEST_PAUSE_NS (3 * NS_PER_MS)
+/* Signals are checked after this many pauses: one may have arrived between two of them. */
+#define PAUSES_BETWEEN_SIGNAL_CHECKS 20
+
+/* Arguments of a pause's system call, which tell readers of /proc/PID/syscall, such as
+   _core/blocked_calls.py, what it waits for:
+   the mark ("ipck", read as a number), and the queue's id, with a bit set for a receive. */
+#define WAIT_MARK 0x6b637069L
+#define WAIT_RECEIVES (1L << 31)
+
+/* A message as msgsnd and msgrcv take it; the text may be longer if it is on the heap. */
 typedef struct {
     long type;
-    char text[STAGE_BYTES];
-} staged_message;
+    char text[STACK_BYTES];
+} message_buffer;
 
-/* One msgsnd or msgrcv; `text_size` is the message's size or the buffer's. */
+/* One msgsnd or msgrcv. */
 typedef struct {
     int id;
-    void *message; /* a long, then text_size bytes */
-    size_t text_size;
+    message_buffer *message;
+    size_t size; /* bytes of text: the message's, or the most to receive */
     long select; /* msgrcv only */
     int flags;
     bool receive;
 } queue_call;
 
-/* Waiting without a deadline sleeps in the kernel; with one it looks again after these pauses.
-   A virtual machine charges up to 40 us for each waking, so that a pause of 1 ms kept up for long
-   would cost 4 % of a core. */
-#define FIRST_PAUSE_NS (20 * NS_PER_MS / 1000)
-#define SHORT_WAIT_NS (50 * NS_PER_MS)
-#define LONGEST_PAUSE_IN_SHORT_WAIT_NS NS_PER_MS
-#define LONGEST_PAUSE_NS (3 * NS_PER_MS)
-/* So many pauses, then a look at signals: one may have come while the thread was not asleep. */
-#define PAUSES_BETWEEN_SIGNAL_CHECKS 20
-
-/* "ipck", read as a number. */
-#define WAIT_MARK 0x6b637069L
-
+/* A wait with a deadline; times are on the monotonic clock, in nanoseconds. */
 typedef struct {
     int64_t began;
     int64_t deadline;
-    int64_t pause;
+    int64_t pause; /* the next one's length */
 } timed_wait;
 
-#define INTERRUPTED_BY_PYTHON (-2)
-
+/* Makes the system call once. Returns its result; errno is set after a failure. */
 static ssize_t
 attempt(const queue_call *call, int extra_flags)
 {
     int flags = call->flags | extra_flags;
     if (call->receive) {
-        return msgrcv(call->id, call->message, call->text_size, call->select, flags);
+        return msgrcv(call->id, call->message, call->size, call->select, flags);
     }
-    return msgsnd(call->id, call->message, call->text_size, flags);
+    return msgsnd(call->id, call->message, call->size, flags);
 }
 
+/* Whether an attempt with IPC_NOWAIT failed because the queue is full or has no such message. */
 static bool
 would_block(const queue_call *call, ssize_t result)
 {
     return result < 0 && errno == (call->receive ? ENOMSG : EAGAIN);
 }
 
-/* Sleeps, with two arguments more than the kernel looks at: /proc/PID/syscall shows them, so that
-   who waits for which queue can be seen here as it can in msgrcv itself. */
+/* Sleeps for the next pause. clock_nanosleep ignores its last two arguments here, but
+   /proc/PID/syscall shows them, so a waiting process is visible as it is in msgrcv itself.
+   Returns 0, or -1 with errno set. */
 static long
-pause_for(const queue_call *call, const struct timespec *nap)
+pause_for(const queue_call *call, const struct timespec *pause)
 {
-    unsigned long which = (unsigned long)call->receive << 31 | (unsigned int)call->id;
-    return syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0L, nap, NULL, WAIT_MARK, which);
+    long which = call->id | (call->receive ? WAIT_RECEIVES : 0); /* an id is 0 or more */
+    return syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0L, pause, NULL, WAIT_MARK, which);
 }
 
-/* Tries again and again, further and further apart, until it is done, the deadline has passed
-   (ETIMEDOUT), a signal came (EINTR), or it is time to look for one (EINTR as well). */
+/* The length of the next pause of a wait: grows with the wait, and ends at the deadline. */
+static struct timespec
+next_pause(timed_wait *wait, int64_t now)
+{
+    bool is_short = now - wait->began < SHORT_WAIT_NS;
+    int64_t longest = is_short ? LONGEST_PAUSE_IN_SHORT_WAIT_NS : LONGEST_PAUSE_NS;
+    int64_t remaining = wait->deadline - now;
+    wait->pause = wait->pause < longest ? wait->pause : longest;
+    return timespec_of(wait->pause < remaining ? wait->pause : remaining);
+}
+
+/* Polls the queue; called without the GIL. Returns the call's result, or -1 with errno ETIMEDOUT
+   at the deadline, or EINTR after a signal or when it is time to check for one. */
 static ssize_t
-attempt_with_pauses(const queue_call *call, timed_wait *wait)
+poll_queue(const queue_call *call, timed_wait *wait)
 {
     for (int round = 0; round < PAUSES_BETWEEN_SIGNAL_CHECKS; round++) {
         int64_t now = monotonic_ns();
-        int64_t left = wait->deadline - now;
-        if (left <= 0) {
+        if (now >= wait->deadline) {
             errno = ETIMEDOUT;
             return -1;
         }
-        int64_t longest = now - wait->began < SHORT_WAIT_NS ? LONGEST_PAUSE_IN_SHORT_WAIT_NS
-                                                            : LONGEST_PAUSE_NS;
-        wait->pause = wait->pause < longest ? wait->pause : longest;
-        struct timespec nap = timespec_of(wait->pause < left ? wait->pause : left);
-        if (pause_for(call, &nap) < 0 && errno == EINTR) {
+        struct timespec pause = next_pause(wait, now);
+        if (pause_for(call, &pause) < 0 && errno == EINTR) {
             break;
         }
         ssize_t result = attempt(call, IPC_NOWAIT);
@@ -110,7 +117,8 @@ attempt_with_pauses(const queue_call *call, timed_wait *wait)
     return -1;
 }
 
-/* Called where an attempt without waiting has failed; drops the GIL while it waits. */
+/* Waits until the call is done; called with the GIL, which it releases while it waits. Returns the
+   call's result with errno set, or INTERRUPTED_BY_PYTHON. */
 static ssize_t
 wait_for(const queue_call *call, int64_t wait_ns)
 {
@@ -120,11 +128,7 @@ wait_for(const queue_call *call, int64_t wait_ns)
         ssize_t result;
         int error;
         Py_BEGIN_ALLOW_THREADS
-        if (wait_ns == WAIT_FOREVER) {
-            result = attempt(call, 0);
-        } else {
-            result = attempt_with_pauses(call, &wait);
-        }
+        result = wait_ns == WAIT_FOREVER ? attempt(call, 0) : poll_queue(call, &wait);
         error = errno;
         Py_END_ALLOW_THREADS
         errno = error;
@@ -137,7 +141,8 @@ wait_for(const queue_call *call, int64_t wait_ns)
     }
 }
 
-/* What the kernel knows of a queue, whether or not the caller may read from it. */
+/* Fills `ds` with a queue's status, even if the caller may not read from the queue. Returns whether
+   it succeeded; changes errno. */
 static bool
 queue_status(int id, struct msqid_ds *ds)
 {
@@ -155,22 +160,22 @@ queue_status(int id, struct msqid_ds *ds)
     return false;
 }
 
-/* Whether a message is longer than the queue will ever hold, so that waiting would be for ever. */
+/* Whether a message exceeds the queue's capacity, so that a send would wait for ever. */
 static bool
 never_fits(const queue_call *call)
 {
     struct msqid_ds ds;
-    return !call->receive && queue_status(call->id, &ds) && call->text_size > ds.msg_qbytes;
+    return !call->receive && queue_status(call->id, &ds) && call->size > ds.msg_qbytes;
 }
 
-/* The call at once if that can be, else as long as it may take. Result as msgsnd and msgrcv give
-   it, or INTERRUPTED_BY_PYTHON with an exception set. */
+/* Makes the call once without waiting; called with the GIL, which it releases only to send a large
+   message. Returns the call's result with errno set: EMSGSIZE for a message that never fits. */
 static ssize_t
-perform(const queue_call *call, int64_t wait_ns)
+attempt_now(const queue_call *call)
 {
     ssize_t result;
-    if (call->text_size > GIL_FREE_BYTES && !call->receive) {
-        int error;
+    int error;
+    if (!call->receive && call->size > GIL_FREE_BYTES) {
         Py_BEGIN_ALLOW_THREADS
         result = attempt(call, IPC_NOWAIT);
         error = errno;
@@ -178,13 +183,20 @@ perform(const queue_call *call, int64_t wait_ns)
         errno = error;
     } else {
         result = attempt(call, IPC_NOWAIT);
+        error = errno;
     }
-    int error = errno;
-    if (would_block(call, result) && never_fits(call)) {
-        errno = EMSGSIZE;
-        return -1;
+    if (would_block(call, result)) {
+        errno = never_fits(call) ? EMSGSIZE : error;
     }
-    errno = error;
+    return result;
+}
+
+/* Makes the call, and waits up to `wait_ns` if it has to; called with the GIL. Returns the call's
+   result with errno set, or INTERRUPTED_BY_PYTHON. */
+static ssize_t
+perform(const queue_call *call, int64_t wait_ns)
+{
+    ssize_t result = attempt_now(call);
     bool again = would_block(call, result) || (result < 0 && errno == EINTR);
     if (!again || wait_ns == 0 || (call->flags & MSG_COPY)) {
         return result;
@@ -192,41 +204,79 @@ perform(const queue_call *call, int64_t wait_ns)
     return wait_for(call, wait_ns);
 }
 
-static long
-current_msgmax(void)
+/* Returns `stack` if a message of `size` bytes fits, otherwise memory for `free_buffer`; NULL with
+   MemoryError set. */
+static message_buffer *
+new_buffer(message_buffer *stack, size_t size)
 {
-    struct msginfo info;
-    if (msgctl(0, IPC_INFO, (struct msqid_ds *)&info) < 0) {
-        return INT_MAX;
+    if (size <= STACK_BYTES) {
+        return stack;
     }
-    return info.msgmax;
+    message_buffer *buffer = NULL;
+    if (size <= PY_SSIZE_T_MAX - sizeof(long)) {
+        buffer = PyMem_Malloc(sizeof(long) + size);
+    }
+    return buffer != NULL ? buffer : (message_buffer *)PyErr_NoMemory();
 }
 
-/* A message no longer than msgmax, staged: in `stage` where it fits, else in new memory. */
-static void *
-stage_outgoing(staged_message *stage, long mtype, const Py_buffer *data)
+/* Frees what `new_buffer` returned; keeps errno. */
+static void
+free_buffer(message_buffer *buffer, const message_buffer *stack)
+{
+    if (buffer != stack) {
+        int error = errno;
+        PyMem_Free(buffer);
+        errno = error;
+    }
+}
+
+/* Whether `size` exceeds kernel.msgmax. */
+static bool
+exceeds_msgmax(size_t size)
+{
+    struct msginfo info;
+    return msgctl(0, IPC_INFO, (struct msqid_ds *)&info) >= 0 && size > (size_t)info.msgmax;
+}
+
+/* Copies a message into a buffer. Returns `stack` or new memory; NULL with an exception set, which
+   is EMSGSIZE before the copy of a large message that exceeds msgmax. */
+static message_buffer *
+copy_message(message_buffer *stack, long mtype, const Py_buffer *data)
 {
     size_t size = (size_t)data->len;
-    staged_message *message = stage;
-    if (size > STAGE_BYTES) {
-        if (size > (size_t)current_msgmax()) {
-            errno = EMSGSIZE;
-            return ipckit_call_failed();
-        }
-        message = PyMem_Malloc(sizeof(long) + size);
-        if (message == NULL) {
-            return PyErr_NoMemory();
-        }
+    if (size > STACK_BYTES && exceeds_msgmax(size)) {
+        errno = EMSGSIZE;
+        ipckit_call_failed();
+        return NULL;
     }
-    message->type = mtype;
-    memcpy(message->text, data->buf, size);
+    message_buffer *message = new_buffer(stack, size);
+    if (message != NULL) {
+        message->type = mtype;
+        memcpy(message->text, data->buf, size);
+    }
     return message;
+}
+
+/* Returns None for a message that was sent, otherwise NULL with an exception set; uses errno. */
+static PyObject *
+send_result(const queue_call *call, ssize_t result)
+{
+    if (result == 0) {
+        Py_RETURN_NONE;
+    }
+    if (result == INTERRUPTED_BY_PYTHON) {
+        return NULL;
+    }
+    int error = errno;
+    errno = error == EINVAL && exceeds_msgmax(call->size) ? EMSGSIZE : error;
+    return ipckit_call_failed();
 }
 
 PyDoc_STRVAR(msgsnd_doc,
              "msgsnd(id, mtype, data, timeout, /)\n--\n\n"
-             "msgsnd(2), waiting up to `timeout` seconds (None: for ever). OSError: ETIMEDOUT at\n"
-             "the deadline, EMSGSIZE above kernel.msgmax, else as the kernel gives it.");
+             "msgsnd(2); waits up to `timeout` seconds, or for ever if it is None. CallFailed:\n"
+             "ETIMEDOUT at the deadline, EMSGSIZE above kernel.msgmax or the queue's capacity,\n"
+             "otherwise the kernel's errno.");
 
 static PyObject *
 native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -241,33 +291,42 @@ native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
         || ipckit_bytes_arg(args[2], &data) < 0) {
         return NULL;
     }
-    staged_message stage;
-    call.message = stage_outgoing(&stage, mtype, &data);
-    call.text_size = (size_t)data.len;
+    message_buffer stack;
+    call.message = copy_message(&stack, mtype, &data);
+    call.size = (size_t)data.len;
     PyBuffer_Release(&data);
     if (call.message == NULL) {
         return NULL;
     }
     ssize_t result = perform(&call, wait_ns);
-    int error = errno;
-    if (call.message != &stage) {
-        PyMem_Free(call.message);
-    }
-    if (result == 0) {
-        Py_RETURN_NONE;
-    }
-    if (result == INTERRUPTED_BY_PYTHON) {
+    free_buffer(call.message, &stack);
+    return send_result(&call, result);
+}
+
+/* Returns the Message of `got` bytes, otherwise NULL with an exception set; uses errno. */
+static PyObject *
+received(PyObject *module, const queue_call *call, PyObject *record_type, ssize_t got)
+{
+    if (got == INTERRUPTED_BY_PYTHON) {
         return NULL;
     }
-    errno = error == EINVAL && call.text_size > (size_t)current_msgmax() ? EMSGSIZE : error;
-    return ipckit_call_failed();
+    if (got < 0) {
+        return ipckit_call_failed();
+    }
+    PyObject *value = ipckit_payload_new(record_type, call->message->text, got);
+    if (value == NULL) {
+        return NULL;
+    }
+    PyObject *result = ipckit_message_new(module, value, call->message->type, 0, false);
+    Py_DECREF(value);
+    return result;
 }
 
 PyDoc_STRVAR(msgrcv_doc,
              "msgrcv(id, select, flags, size, timeout, record_type, /)\n--\n\n"
-             "msgrcv(2) of up to `size` bytes, waiting up to `timeout` seconds (None: for ever),\n"
-             "as a Message. Its value is a `record_type` where the size is that type's, else bytes.\n"
-             "OSError: ETIMEDOUT at the deadline, else as the kernel gives it.");
+             "msgrcv(2) of up to `size` bytes, as a Message; waits up to `timeout` seconds, or for\n"
+             "ever if it is None. The value is a `record_type` if the message has that type's size,\n"
+             "otherwise bytes. CallFailed: ETIMEDOUT at the deadline, otherwise the kernel's errno.");
 
 static PyObject *
 native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -284,29 +343,15 @@ native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         || ipckit_record_type_arg(args[5], &record_type) < 0) {
         return NULL;
     }
-    staged_message stage, *message = &stage;
-    if (size > STAGE_BYTES) {
-        message = size > PY_SSIZE_T_MAX - 64 ? NULL : PyMem_Malloc(sizeof(long) + (size_t)size);
-        if (message == NULL) {
-            return PyErr_NoMemory();
-        }
+    message_buffer stack;
+    call.size = (size_t)size;
+    call.message = new_buffer(&stack, call.size);
+    if (call.message == NULL) {
+        return NULL;
     }
-    call.message = message;
-    call.text_size = (size_t)size;
     ssize_t got = perform(&call, wait_ns);
-    PyObject *result = NULL;
-    if (got >= 0) {
-        PyObject *value = ipckit_payload_new(record_type, message->text, got);
-        if (value != NULL) {
-            result = ipckit_message_new(module, value, message->type, 0, false);
-            Py_DECREF(value);
-        }
-    } else if (got != INTERRUPTED_BY_PYTHON) {
-        ipckit_call_failed();
-    }
-    if (message != &stage) {
-        PyMem_Free(message);
-    }
+    PyObject *result = received(module, &call, record_type, got);
+    free_buffer(call.message, &stack);
     return result;
 }
 
@@ -316,13 +361,15 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the functions and constants of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_sysv_msg(PyObject *module)
 {
     if (PyModule_AddIntMacro(module, MSG_NOERROR) < 0 || PyModule_AddIntMacro(module, MSG_EXCEPT) < 0
         || PyModule_AddIntMacro(module, MSG_COPY) < 0
         || PyModule_AddIntMacro(module, IPC_NOWAIT) < 0
-        || PyModule_AddIntMacro(module, WAIT_MARK) < 0) {
+        || PyModule_AddIntMacro(module, WAIT_MARK) < 0
+        || PyModule_AddIntMacro(module, WAIT_RECEIVES) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

@@ -1,17 +1,12 @@
 /* System V message queues: msgget and msgctl. */
 #include "native.h"
+#include "queues/sysv_msg.h"
 
 #include <limits.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
-
-#ifndef MSG_STAT_ANY
-#define MSG_STAT_ANY 13
-#endif
 
 PyDoc_STRVAR(msgget_doc, "msgget(key, flags, /)\n--\n\nmsgget(2): the queue's id.");
 
-/* Returns the id as an int; creates the queue if `flags` has IPC_CREAT. */
+/* Returns the id as an int. Creates the queue if `flags` has IPC_CREAT and the key has none. */
 static PyObject *
 native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -27,6 +22,7 @@ native_msgget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
 PyDoc_STRVAR(msg_remove_doc,
              "msg_remove(id, /)\n--\n\nmsgctl(2) with IPC_RMID: remove the queue and its messages.");
 
+/* Returns None. */
 static PyObject *
 native_msg_remove(PyObject *Py_UNUSED(module), PyObject *arg)
 {
@@ -45,6 +41,7 @@ PyDoc_STRVAR(msg_stat_doc,
              "msgctl(2) with IPC_STAT, MSG_STAT or MSG_STAT_ANY: (what msgctl returned, key, uid,\n"
              "gid, cuid, cgid, mode, seq, stime, rtime, ctime, cbytes, qnum, qbytes, lspid, lrpid).");
 
+/* Returns a tuple; changes nothing. */
 static PyObject *
 native_msg_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -73,8 +70,11 @@ native_msg_stat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
 
 PyDoc_STRVAR(msg_set_doc,
              "msg_set(id, uid, gid, mode, qbytes, /)\n--\n\n"
-             "msgctl(2) with IPC_SET: the owner, the mode's lower nine bits and the most bytes.");
+             "msgctl(2) with IPC_SET: set the owner, the mode's lower nine bits, and the most bytes of\n"
+             "text that the queue can contain.");
 
+/* Returns None. IPC_SET always sets all four, so the caller passes the old values of those that are
+   to stay. */
 static PyObject *
 native_msg_set(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
@@ -102,6 +102,7 @@ PyDoc_STRVAR(msg_info_doc,
              "msgctl(2) with IPC_INFO or MSG_INFO: (highest used index, msgpool, msgmap, msgmax,\n"
              "msgmnb, msgmni, msgssz, msgtql, msgseg).");
 
+/* Returns a tuple; changes nothing. */
 static PyObject *
 native_msg_info(PyObject *Py_UNUSED(module), PyObject *arg)
 {
@@ -131,6 +132,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Adds the functions and constants of this file to the module: 0, or -1 with an exception set. */
 int
 ipckit_add_sysv_msgctl(PyObject *module)
 {

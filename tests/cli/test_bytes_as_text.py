@@ -106,7 +106,7 @@ def test_a_struct_can_be_an_array_of_its_fields() -> None:
         ("3", "object or array"),
         ("[1, 2, 3]", "has 2 fields, not 3"),
         ('{"x": 1}', "needs a value for field 'y'"),
-        ('{"x": 1, "z": 2}', "no field 'z'; its fields: x, y"),
+        ('{"x": 1, "z": 2}', "no field 'z'; its fields are x, y"),
         ('{"x": "a", "y": [[1, 2], [3, 4]]}', "takes an int"),
         ('{"x": 9999999999, "y": [[1, 2], [3, 4]]}', "'x'"),
         ('{"x": 1, "y": [1, 2]}', "shape"),

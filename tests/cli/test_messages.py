@@ -63,7 +63,7 @@ def test_a_message_goes_from_shell_to_shell_and_is_seen_on_the_way(
     assert queue.stat().qnum == 1
     assert ipckit("recv", f"{queue.key:#x}", "--timeout", 5).stdout == "hello\n"
     done = ipckit("peek", name)
-    assert (done.stdout, done.stderr) == ("", f"ipckit: {name}: no message\n")
+    assert (done.stdout, done.stderr) == ("", f"ipckit: {name}: no messages\n")
 
 
 def test_lines_and_structs_and_what_is_neither(
@@ -95,7 +95,7 @@ def test_lines_and_structs_and_what_is_neither(
         assert (one[0], json.loads(one[1])) == (0, record)
         record = {"index": 2, "mtype": 1, "size": 5, "hex": b"short".hex(), "text": "short"}
         assert (other[0], json.loads(other[1])) == (1, record)
-        assert none == (0, "", f"ipckit: {name}: no message of type 9\n")
+        assert none == (0, "", f"ipckit: {name}: no messages of type 9\n")
         assert [json.loads(line)["value"]["age"] for line in taken[1].splitlines()] == [20, 31]
         assert last[:2] == (1, b"short".hex() + "\n")
 
@@ -133,7 +133,7 @@ def test_posix_queues_send_by_priority_and_are_not_peeked_into(
         ["send", name, "--json"],
     )
     assert [status for status, _, _ in results] == [0, 0, 3, 0, 0, 0, 1, 1, 2, 2, 0]
-    assert "takes them" in results[2][2]
+    assert "no call to look" in results[2][2]
     assert json.loads(results[3][1]) == {
         "priority": 5,
         "size": 4,
@@ -259,7 +259,7 @@ def test_following_prints_each_message_when_it_comes(queue: SysVMessageQueue[byt
         wait_blocked(follower.pid, "msgrcv")
         follower.send_signal(signal.SIGINT)
         assert follower.wait(30) == 130
-        assert follower.stderr.read().split() == [b"ipckit:", b"stopped"]
+        assert follower.stderr.read().split() == [b"ipckit:", b"interrupted"]
 
 
 def test_a_reader_that_has_seen_enough_ends_it(queue: SysVMessageQueue[bytes]) -> None:

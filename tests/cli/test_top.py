@@ -59,9 +59,9 @@ def test_rates_are_what_was_seen_to_come_and_go(objects: dict[str, Any]) -> None
         for _ in range(3):
             objects["q"].send(b"x" * 100)
             objects["mq"].send(b"y")
-            sampler.look()
+            sampler.sample()
         objects["q"].receive()
-        sampler.look()
+        sampler.sample()
         objects["mq"].drain()
         clock.now = 2.0
         rows = {row.address: row for row in sampler.rows()}

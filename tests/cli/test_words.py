@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ipckit._text import one_line
 
-from ipckit._cli import output as cli
+from ipckit._cli import words
+from ipckit._cli.address import choose
 from ipckit._cli.commands.gc import _Age
-from ipckit.errors import InvalidArgument, NotFound
+from ipckit.errors import InvalidArgument, NotFound, one_line
 from ipckit.inventory import KINDS, IpcObject, Kind
 
 
@@ -62,10 +62,10 @@ OBJECTS = [
     ],
 )
 def test_an_address_names_one_object(text: str, address: str) -> None:
-    found = cli.choose(text, OBJECTS, KINDS)
+    found = choose(text, OBJECTS, KINDS)
     assert found.address == address
     # And what is shown names it again.
-    assert cli.choose(found.address, OBJECTS, KINDS) is found
+    assert choose(found.address, OBJECTS, KINDS) is found
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,19 @@ def test_an_address_names_one_object(text: str, address: str) -> None:
 )
 def test_two_that_can_be_meant_are_both_named(text: str, choices: str) -> None:
     with pytest.raises(InvalidArgument, match=choices):
-        cli.choose(text, OBJECTS, KINDS)
+        choose(text, OBJECTS, KINDS)
 
 
 def test_a_command_s_own_kinds_leave_one() -> None:
-    assert cli.choose("5", OBJECTS, ["sysv-queue", "posix-queue"]).address == "q:5"
-    with pytest.raises(InvalidArgument, match="not one of"):
-        cli.choose("sem:/b", OBJECTS, ["sysv-queue"])
+    assert choose("5", OBJECTS, ["sysv-queue", "posix-queue"]).address == "q:5"
+    with pytest.raises(InvalidArgument, match="works on"):
+        choose("sem:/b", OBJECTS, ["sysv-queue"])
 
 
 @pytest.mark.parametrize("text", ["q:6", "0x0", "key:0x0", "mq:/b", "24", "feed", "", "q:", "q:-1"])
 def test_what_is_not_there(text: str) -> None:
     with pytest.raises(NotFound, match="ipckit ls"):
-        cli.choose(text, OBJECTS, KINDS)
+        choose(text, OBJECTS, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_what_is_not_there(text: str) -> None:
     ],
 )
 def test_sizes_for_people(size: int | None, text: str) -> None:
-    assert cli.human(size) == text
+    assert words.human(size) == text
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_sizes_for_people(size: int | None, text: str) -> None:
     [(0.2, "0s"), (59.9, "60s"), (60, "1m"), (7200, "2h"), (200000, "2d"), (None, "")],
 )
 def test_times_for_people(seconds: float | None, text: str) -> None:
-    assert cli.duration(seconds) == text
+    assert words.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_ages_on_the_command_line(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("name", ["/a\x1b[31m\nb", "/\udcff", "/a\u202eb", "/\x9b"])
 def test_what_is_shown_of_a_name_names_it(name: str) -> None:
     objects = [item("posix-segment", 1, name=name), item("posix-segment", 2, name="/a")]
-    assert cli.choose(f"shm:{name}", objects, KINDS) is objects[0]
-    assert cli.choose(one_line(f"shm:{name}"), objects, KINDS) is objects[0]
-    assert cli.choose(one_line(name), objects, KINDS) is objects[0]
+    assert choose(f"shm:{name}", objects, KINDS) is objects[0]
+    assert choose(one_line(f"shm:{name}"), objects, KINDS) is objects[0]
+    assert choose(one_line(name), objects, KINDS) is objects[0]
 
 
 def test_a_name_that_looks_like_another_s_escape_is_not_taken_for_it() -> None:
     objects = [item("posix-segment", 1, name="/a\nb"), item("posix-segment", 2, name="/a\\nb")]
-    with pytest.raises(InvalidArgument, match="any of"):
-        cli.choose("shm:/a\\nb", objects, KINDS)
-    assert cli.choose("shm:/a\nb", objects, KINDS) is objects[0]
+    with pytest.raises(InvalidArgument, match="more than one"):
+        choose("shm:/a\\nb", objects, KINDS)
+    assert choose("shm:/a\nb", objects, KINDS) is objects[0]

@@ -24,16 +24,16 @@ from ipckit import (
     SysVSemaphoreSet,
     SysVSharedMemory,
     Timeout,
-    _msgq_posix_object,
-    _msgq_sysv_object,
     _native,
-    _sem_sysv,
-    _shm_mapped,
-    _shm_posix,
-    _shm_sysv,
 )
 from ipckit._channel import channel
 from ipckit._core.sysv import Table
+from ipckit._msgq import posix as posix_queues
+from ipckit._msgq import sysv as sysv_queues
+from ipckit._sem import sysv as _sem_sysv
+from ipckit._shm import mapped_file as _shm_mapped
+from ipckit._shm import posix as _shm_posix
+from ipckit._shm import sysv as _shm_sysv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def interpose(
 # By class: the size or values, and a function of ours that `open` and `create` call after the get.
 SYSV: dict[Any, tuple[tuple[Any, ...], Any, str, Any, str]] = {
     SysVSharedMemory: ((64,), _shm_sysv, "_attach", _shm_sysv, "_attach"),
-    SysVMessageQueue: ((), Table, "look", _msgq_sysv_object, "sysctl"),
+    SysVMessageQueue: ((), Table, "look", sysv_queues, "sysctl"),
     SysVSemaphoreSet: (([1],), _sem_sysv, "await_initialised", _sem_sysv, "initialise"),
 }
 sysv = pytest.mark.parametrize("cls", SYSV, ids=lambda cls: cls.__name__)
@@ -208,7 +208,7 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
 
     owner, what = {
         PosixSharedMemory: (_shm_posix, "allocate"),
-        PosixMessageQueue: (_msgq_posix_object, "file_of"),
+        PosixMessageQueue: (posix_queues, "file_of"),
         Channel: (channel, "map_channel"),
         MappedFile: (_shm_mapped, "allocate"),
     }[cls]
@@ -321,13 +321,13 @@ def test_open_or_create_ends_when_the_object_comes_and_goes_for_ever(
     get = gets[cls]
     real = getattr(owner, get)
 
-    def found(wanted: Any, count: int, flags: int) -> int:
-        if not flags:
+    def found(*args: Any) -> int:
+        if not args[-1]:  # the flags, of which `open` passes none
             raise NotFound("no such object", errno=errno.ENOENT)
-        return int(real(wanted, count, flags))
+        return int(real(*args))
 
     monkeypatch.setattr(owner, get, found)
-    with pytest.raises(Timeout, match="keeps being made and removed"):
+    with pytest.raises(Timeout, match="keeps being created and removed"):
         cls.open_or_create(key, *arguments, timeout=timeout)
     with closing(made):
         made.unlink()

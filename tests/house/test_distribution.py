@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ipckit import cli
+from ipckit._cli import main as commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def test_nothing_says_to_install_another_project(repository: Path) -> None:
 
 def test_the_extras_name_this_project(repository: Path) -> None:
     name = project(repository)["name"]
-    assert name == cli._DISTRIBUTION == "ipckit-linux"
+    assert name == commands._DISTRIBUTION == "ipckit-linux"
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
@@ -74,6 +75,6 @@ def test_the_version_is_that_of_the_distribution(
 def test_a_checkout_that_is_not_installed_has_no_version(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_DISTRIBUTION", "ipckit-of-no-index")
+    monkeypatch.setattr(commands, "_DISTRIBUTION", "ipckit-of-no-index")
     assert cli.run(["--version"]) == 0
     assert "not installed" in capsys.readouterr().out

@@ -85,7 +85,9 @@ def test_pip_install_from_a_clean_clone(clone: Path, tmp_path: Path) -> None:
     command = python.parent / "ipckit"
     done = subprocess.run([command, "ls"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "ipckit: click is missing; pip install click rich textual\n"
+    assert (
+        done.stderr == "ipckit: the package click is missing; run: pip install click rich textual\n"
+    )
 
 
 def test_one_wheel_serves_every_python_at_hand(clone: Path, tmp_path: Path) -> None:

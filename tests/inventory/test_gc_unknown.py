@@ -1,4 +1,4 @@
-"""`ipckit gc` beside people's files, and for what can't be judged."""
+"""`ipckit gc` with people's files in /dev/shm, and for objects with the state unknown."""
 
 from __future__ import annotations
 
@@ -65,10 +65,12 @@ def test_a_person_s_file_is_listed_and_stays(
     ours = {name: each for name, each in seen.items() if not each["recognized"]}
     assert {each["id"] for each in ours.values()} == {p.stat().st_ino for p in files.values()}
     assert {each["state"] for each in ours.values()} == {"unknown"}
-    assert all(each["reason"].startswith("not ours to judge") for each in ours.values())
+    assert all(
+        each["reason"].startswith("not recognized as an IPC object") for each in ours.values()
+    )
 
     preview = ipckit_run("gc")
-    assert f"not ours to judge: {len(files)} files in /dev/shm" in preview.stdout
+    assert f"not recognized as IPC objects: {len(files)} files in /dev/shm" in preview.stdout
     assert "\\" not in preview.stdout
     for more in ([], ["--unknown", "--older-than", "0.001"]):
         done = ipckit_run("gc", *more, "--delete", "--yes")
@@ -167,7 +169,7 @@ def test_what_cannot_be_judged_goes_on_request(
     assert (young.returncode, removed(young.stdout)) == (0, set())
     nameless = ipckit_run("gc", *kind, "--creator-pid", str(child.pid), "--delete", "--yes")
     assert (nameless.returncode, removed(nameless.stdout)) == (0, set())
-    assert "no process is on record" in nameless.stderr
+    assert "the kernel records no creator" in nameless.stderr
 
     preview = ipckit_run("gc", *kind, "--older-than", "0.001")
     (line,) = [line for line in preview.stdout.splitlines() if line.startswith(address)]

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit import _text
-from ipckit._cli import limits_table
-from ipckit._cli import output as cli
+from ipckit._cli import limits_table, output
 from ipckit._cli.doctor import host
+from ipckit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +56,7 @@ def test_no_name_acts_on_a_terminal_in_any_command(
         *(["dump", each] for each in words),
         *(["rm", each] for each in words),  # there is no terminal to ask on
         *(["rm", f"{each}x"] for each in words),
-        *(["rm", "--yes", _text.one_line(each)] for each in words),
+        *(["rm", "--yes", one_line(each)] for each in words),
     )
     for status, out, err in results:
         assert status in {0, 1, 3}, err
@@ -65,7 +64,7 @@ def test_no_name_acts_on_a_terminal_in_any_command(
         assert is_fit(err), err
     # What ls shows of a name, rm takes.
     assert [out for _, out, _ in results[-len(words) :]] == [
-        f"removed {_text.one_line(each)} (0, owner root)\n" for each in words
+        f"removed {one_line(each)} (0, owner root)\n" for each in words
     ]
     named = {each["address"] for each in json.loads(results[2][1])["objects"]}
     assert set(words) <= named
@@ -75,9 +74,9 @@ def test_a_question_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(cli.click, "confirm", lambda text, **_: asked.append(text))
-    with pytest.raises(cli.Refused):
-        cli.confirm("Remove shm:/a\x1b[2J\nb?", yes=False)
+    monkeypatch.setattr(output.click, "confirm", lambda text, **_: asked.append(text))
+    with pytest.raises(output.Refused):
+        output.confirm("Remove shm:/a\x1b[2J\nb?", yes=False)
     assert asked == ["Remove shm:/a\\x1b[2J\\nb?"]
 
 

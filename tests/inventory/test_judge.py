@@ -29,7 +29,7 @@ def test_a_holder_counts_most() -> None:
 
 def test_what_is_held_by_who_cannot_be_seen_is_held() -> None:
     found = judge([], [DEAD], held="attached 2 times", orphaned="x")
-    assert (found.state, found.unseen) == ("held", ("by whom",))
+    assert (found.state, found.unseen) == ("held", ("which process holds it",))
 
 
 def test_a_living_user_keeps_it() -> None:

@@ -102,9 +102,9 @@ def test_who_may_have_made_a_queue(proc: Path) -> None:
     process(proc, 14, maps="55d0-55d1 r-xp 00000000 fe:00 9   /no/such/program\n", namespace=OTHER)
     found = Processes(proc)
     after_boot = found.started(11) + 10
-    assert found.makers(0, after_boot, "msgget") == [11]
-    assert found.makers(7, after_boot, "msgget") == [13]
-    assert found.makers(0, after_boot - 20, "msgget") == []
+    assert found.possible_creators(0, after_boot, "msgget") == [11]
+    assert found.possible_creators(7, after_boot, "msgget") == [13]
+    assert found.possible_creators(0, after_boot - 20, "msgget") == []
 
 
 def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "read", closed)
     found = Processes(proc)
-    assert found.blind == found.dark == [12]
+    assert found.denied == found.uninspected == [12]
     assert found.complete is False
     assert "process 12" in found.unseen[0]
     assert found.may_wait(frozenset({0}), 0o600) == [12]

@@ -132,12 +132,12 @@ TAIL = " 0x7ffc8ad47468 0x7ff386e573d3"
 def test_who_waits_is_seen_in_the_arguments_of_a_call(
     machine: str, line: str, wait: Wait | None
 ) -> None:
-    assert blocked_calls.waits(line + TAIL + "\n" if wait else line + "\n", machine) == wait
+    assert blocked_calls.wait_of(line + TAIL + "\n" if wait else line + "\n", machine) == wait
 
 
 def test_a_thread_that_runs_waits_for_nothing() -> None:
-    assert blocked_calls.waits("running\n", "x86_64") is None
-    assert blocked_calls.waits("", "x86_64") is None
+    assert blocked_calls.wait_of("running\n", "x86_64") is None
+    assert blocked_calls.wait_of("", "x86_64") is None
 
 
 UNIX = b"""\

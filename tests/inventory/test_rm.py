@@ -62,7 +62,7 @@ def test_what_nobody_holds_is_removed(left: list[str], ipckit_run: Run) -> None:
     assert [line.split()[1] for line in done.stdout.splitlines()] == left
     again = ipckit_run("rm", "--yes", left[0])
     assert again.returncode == 1
-    assert again.stderr == f"ipckit: {left[0]}: no such object; see what exists: ipckit ls\n"
+    assert again.stderr == f"ipckit: {left[0]}: no such object; list all objects: ipckit ls\n"
 
 
 def test_nothing_is_removed_where_one_name_is_wrong(left: list[str], ipckit_run: Run) -> None:
@@ -138,7 +138,7 @@ def test_what_was_made_anew_meanwhile_is_another(ns: Namespace) -> None:
     keep = PosixSharedMemory.open(name)  # so that its inode is not used again
     keep.unlink()
     with PosixSharedMemory.create(name, 10) as other:
-        with pytest.raises(NotFound, match="another has its name"):
+        with pytest.raises(NotFound, match="replaced or changed"):
             inventory.remove(seen, force=True)
         assert PosixSharedMemory.open(other.name).close() is None
     keep.close()
@@ -214,7 +214,9 @@ def test_without_its_extra_it_says_what_to_install() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "ipckit: click is missing; pip install click rich textual\n"
+    assert (
+        done.stderr == "ipckit: the package click is missing; run: pip install click rich textual\n"
+    )
 
 
 @pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
@@ -281,12 +283,12 @@ def test_somebody_else_sees_what_may_be_seen(ns: Namespace, spawn: Callable[...,
         listed, shown, queue_kept, memory_kept, collected = child.result
         assert listed[0] == 0
         assert f"q:{queue.id}" in listed[1]
-        assert "not seen: what" in listed[1]
+        assert "could not see what" in listed[1]
         # Nobody may ask who has a file of root's open, and may not look into root's processes.
         (line,) = [line for line in listed[1].splitlines() if line.startswith(f"shm:{name} ")]
         assert " unknown " in line
         assert shown[0] == 0
-        assert "its semaphores: the owner is root, the mode 0600" in shown[1]
+        assert "its semaphores: permission denied (root, mode 0600)" in shown[1]
         assert queue_kept[0] in {1, 3}
         assert memory_kept[0] == 1
         assert "ermission" in memory_kept[1] or "not permitted" in memory_kept[1]
@@ -323,7 +325,7 @@ def test_somebody_else_can_tidy_up_after_himself(
         # A process out of sight may use the two System V objects. Of a file the kernel itself
         # tells whether a process has it open.
         assert told.count("removed ") == 1, told
-        assert "2 objects could not be judged and will stay" in told
+        assert "state unknown: 2 objects, not selected" in told
         assert len(ns.leftovers()) == 2
         ns.clear()
     else:

@@ -1,4 +1,4 @@
-"""Both classes of message queue behind one face, so that one test speaks of both."""
+"""One interface to both classes of message queue, so that one test runs on both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AnyQueue = SysVMessageQueue[Any] | PosixMessageQueue[Any]
 
 
 class Kind:
-    """One class of queue: what a test says the same way of each."""
+    """One class of queue, for tests that run on each class."""
 
     def __init__(self, cls: type[Any], ns: Namespace) -> None:
         self.cls = cls
@@ -28,14 +28,14 @@ class Kind:
         self.ns = ns
 
     def address(self) -> Any:
-        """A key or a name that finds nothing yet."""
+        """An unused key or name."""
         return self.ns.key() if self.sysv else self.ns.name()
 
     def address_of(self, queue: AnyQueue) -> Any:
         return queue.key if isinstance(queue, SysVMessageQueue) else queue.name
 
     def room(self, messages: int, size: int) -> dict[str, int]:
-        """Options of a queue that takes exactly so many messages of so many bytes."""
+        """Options of a queue with room for exactly so many messages of so many bytes."""
         if self.sysv:
             return {"max_bytes": messages * size}
         return {"max_messages": messages, "max_size": size}
@@ -62,12 +62,12 @@ class Kind:
         return os.fstat(queue.fileno()).st_mode & 0o7777
 
     def level(self, message: Any) -> int:
-        """The number that goes with a message: its type, or its priority."""
+        """A message's number: its type, or its priority."""
         number: int = message.mtype if self.sysv else message.priority
         return number
 
     def sleeps_in(self, *, receive: bool, timeout: float | None) -> tuple[str, ...]:
-        """The system calls that a blocked call is asleep in."""
+        """The system calls in which a blocked call sleeps."""
         if timeout is None and self.sysv:
             return ("msgrcv" if receive else "msgsnd",)
         if self.sysv:
@@ -87,13 +87,13 @@ class Kind:
 
 @pytest.fixture(params=[SysVMessageQueue, PosixMessageQueue], ids=["sysv", "posix"])
 def kind(request: pytest.FixtureRequest, ns: Namespace) -> Kind:
-    """Runs a test once for each class of queue."""
+    """Run a test once for each class of queue."""
     return Kind(request.param, ns)
 
 
 @pytest.fixture
 def meanwhile() -> Callable[..., Beside]:
-    """``with meanwhile(calls, act):`` acts when a thread of this process sleeps in such a call."""
+    """``with meanwhile(calls, act):`` calls `act` when a thread here sleeps in a call."""
 
     def make(calls: tuple[str, ...], act: Callable[[], object]) -> Beside:
         def run() -> None:

@@ -1,4 +1,4 @@
-"""The promises that System V and POSIX message queues keep alike: lifecycle, payloads, time."""
+"""What both kinds of message queue promise: lifecycle, payloads, time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Login(msgspec.Struct):
 
 
 class Reversed(Codec[str]):
-    """A codec of somebody's own, which fails in its own way."""
+    """A user's codec, which raises an exception of the user's."""
 
     size = None
     accepts = str
@@ -102,10 +102,10 @@ def queue(kind: Kind) -> Iterator[Any]:
         yield made
 
 
-# -- making and finding ----------------------------------------------------------------------------
+# -- creating and opening --------------------------------------------------------------------------
 
 
-def test_create_makes_and_owns(kind: Kind) -> None:
+def test_create_creates_and_owns(kind: Kind) -> None:
     address = kind.address()
     with kind.cls.create(address) as queue:
         assert queue.owner
@@ -116,7 +116,7 @@ def test_create_makes_and_owns(kind: Kind) -> None:
     assert not kind.exists(address)
 
 
-def test_create_fails_where_it_exists_and_leaves_that_alone(kind: Kind) -> None:
+def test_create_fails_and_changes_nothing_if_the_queue_exists(kind: Kind) -> None:
     with kind.create() as queue:
         queue.send(b"kept")
         with pytest.raises(AlreadyExists) as caught:
@@ -136,7 +136,7 @@ def test_create_picks_a_free_address(kind: Kind) -> None:
         assert len(second) == 0
 
 
-def test_open_neither_makes_nor_owns(kind: Kind) -> None:
+def test_open_neither_creates_nor_owns(kind: Kind) -> None:
     address = kind.address()
     with pytest.raises(NotFound) as caught:
         kind.cls.open(address)
@@ -157,7 +157,7 @@ def test_a_failed_open_removes_nothing(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("payload", [int, dict, "bytes", None, bytearray, list[bytes], object()])
-def test_what_is_no_payload_type_makes_nothing(kind: Kind, payload: Any) -> None:
+def test_an_invalid_payload_type_creates_no_queue(kind: Kind, payload: Any) -> None:
     address = kind.address()
     for verb in (kind.cls.create, kind.cls.open, kind.cls.open_or_create):
         with pytest.raises(TypeError, match="payload type"):
@@ -165,7 +165,7 @@ def test_what_is_no_payload_type_makes_nothing(kind: Kind, payload: Any) -> None
     assert not kind.exists(address)
 
 
-def test_open_or_create_owns_only_what_it_made(kind: Kind) -> None:
+def test_open_or_create_owns_only_what_it_created(kind: Kind) -> None:
     address = kind.address()
     with kind.cls.open_or_create(address) as first:
         assert first.owner
@@ -176,7 +176,7 @@ def test_open_or_create_owns_only_what_it_made(kind: Kind) -> None:
     assert not kind.exists(address)
 
 
-def test_open_or_create_tries_again_while_others_make_and_remove(
+def test_open_or_create_retries_while_others_create_and_remove(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = kind.address()
@@ -294,7 +294,7 @@ def test_with_unlinks_although_the_block_closed(kind: Kind) -> None:
     assert not kind.exists(address)
 
 
-def test_with_is_content_where_it_is_unlinked_already(kind: Kind) -> None:
+def test_with_accepts_that_the_queue_is_already_unlinked(kind: Kind) -> None:
     with kind.create() as queue:
         queue.unlink()
         assert not queue.owner
@@ -351,7 +351,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_every_call_on_a_closed_handle_is_closed_handle(kind: Kind, call: str) -> None:
+def test_every_call_on_a_closed_handle_raises_closed_handle(kind: Kind, call: str) -> None:
     with kind.create() as queue:
         queue.send(b"x")
         queue.close()
@@ -579,7 +579,7 @@ def test_a_wrong_type_is_a_type_error_and_sends_nothing(kind: Kind, name: str) -
     ],
     ids=["bytearray", "memoryview", "uint8", "uint32", "Struct", "two dimensions"],
 )
-def test_bytes_queues_take_whatever_exports_its_bytes(queue: Any, value: Any) -> None:
+def test_bytes_queues_accept_any_object_with_a_buffer(queue: Any, value: Any) -> None:
     queue.send(value)
     received = queue.receive(timeout=0).value
     assert type(received) is bytes
@@ -591,7 +591,7 @@ def test_bytes_queues_take_whatever_exports_its_bytes(queue: Any, value: Any) ->
     [memoryview(b"abcdef")[::2], np.arange(9).reshape(3, 3).T, np.arange(9)[::2]],
     ids=["strided view", "transposed", "strided array"],
 )
-def test_bytes_that_are_not_in_one_piece_are_a_type_error(queue: Any, value: Any) -> None:
+def test_bytes_that_are_not_contiguous_are_a_type_error(queue: Any, value: Any) -> None:
     for timeout in (None, 0, 5.0):
         with pytest.raises(TypeError, match="contiguous"):
             queue.send(value, timeout=timeout)
@@ -651,7 +651,7 @@ def test_bytes_of_another_type_come_with_the_error(kind: Kind, name: str) -> Non
         assert len(queue) == 0
 
 
-def test_drain_gives_what_came_before_the_undecodable(kind: Kind) -> None:
+def test_drain_keeps_the_messages_before_one_that_cannot_be_decoded(kind: Kind) -> None:
     with kind.create() as raw, kind.again(raw, str) as queue:
         for data in (b"one", b"two", b"\xff", b"four"):
             raw.send(data)
@@ -663,9 +663,9 @@ def test_drain_gives_what_came_before_the_undecodable(kind: Kind) -> None:
         assert queue.drain() == []
 
 
-def test_drain_keeps_what_it_took_before_the_queue_was_removed(kind: Kind) -> None:
+def test_drain_returns_what_it_received_before_the_queue_was_removed(kind: Kind) -> None:
     class Remover(Reversed):
-        """Somebody removes the queue while its first message is decoded."""
+        """A codec that removes the queue while it decodes the first message."""
 
         def decode(self, data: bytes) -> str:
             queue.unlink(missing_ok=True)
@@ -681,7 +681,7 @@ def test_drain_keeps_what_it_took_before_the_queue_was_removed(kind: Kind) -> No
                 queue.drain()
 
 
-def test_drain_takes_no_more_than_waited_when_it_began(kind: Kind) -> None:
+def test_drain_receives_no_more_than_the_queue_had_at_its_beginning(kind: Kind) -> None:
     class Refill(Reversed):
         def decode(self, data: bytes) -> str:
             queue.send("more", timeout=0)
@@ -728,8 +728,8 @@ def test_the_longest_message_and_one_byte_more(kind: Kind, queue: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [4095, 4096, 4097, 8191, 8192])
-def test_sizes_around_those_where_the_code_turns(queue: Any, size: int) -> None:
-    """Above 4 KiB the GIL is dropped; up to 8 KiB a message is staged on the stack."""
+def test_sizes_around_the_thresholds_of_the_code(queue: Any, size: int) -> None:
+    """Up to 8 KiB the buffer is on the stack. POSIX receives depend on half of that too."""
     first, second = os.urandom(size), os.urandom(size)
     for timeout in (None, 0, 5):
         queue.send(first, timeout=timeout)
@@ -739,7 +739,7 @@ def test_sizes_around_those_where_the_code_turns(queue: Any, size: int) -> None:
 
 
 def test_a_message_that_fills_its_buffer_is_not_overwritten_by_the_next(kind: Kind) -> None:
-    """A received bytes object is the reader's own, whatever comes later."""
+    """A received bytes object never changes, whatever is received later."""
     with kind.create(**kind.room(4, 64)) as queue:
         kept = []
         for letter in (b"a", b"b", b"c"):
@@ -758,7 +758,7 @@ WRONG_TIMES = [-1, -0.001, -math.inf, math.nan, Decimal("sNaN"), -(10**400)]
 
 @pytest.mark.parametrize("timeout", WRONG_TIMES, ids=[str(each)[:8] for each in WRONG_TIMES])
 def test_timeouts_out_of_range(kind: Kind, timeout: Any) -> None:
-    """Whether or not the call could be done at once."""
+    """Even if the call would not have to wait."""
     with kind.create(**kind.room(1, 8)) as queue:
         with pytest.raises(InvalidArgument, match="timeout"):
             queue.receive(timeout=timeout)
@@ -785,13 +785,13 @@ def test_timeouts_of_a_wrong_type(queue: Any, timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("zero", [0, 0.0, -0.0, False, Decimal(0), Fraction(0), np.float32(0)])
-def test_no_timeout_at_all_would_block(kind: Kind, zero: Any) -> None:
+def test_a_timeout_of_zero_would_block(kind: Kind, zero: Any) -> None:
     with kind.create(**kind.room(1, 8)) as queue:
         with pytest.raises(WouldBlock) as caught:
             queue.receive(timeout=zero)
         assert isinstance(caught.value, BlockingIOError)
         assert not isinstance(caught.value, TimeoutError)
-        # Linux has it so: System V tells empty from full.
+        # Linux has one errno for a full and another for an empty System V queue.
         assert caught.value.errno == (errno.ENOMSG if kind.sysv else errno.EAGAIN)
         queue.send(b"8 bytes.", timeout=zero)
         with pytest.raises(WouldBlock, match="full") as caught:
@@ -823,7 +823,7 @@ ENDLESS = [None, math.inf, 1e300, 10**400, 2**63, 9.3e9, Decimal("1e30")]
 
 
 @pytest.mark.parametrize("timeout", ENDLESS, ids=[str(each)[:8] for each in ENDLESS])
-def test_a_timeout_beyond_all_time_waits_until_it_is_done(
+def test_a_timeout_beyond_the_clock_waits_until_it_is_done(
     kind: Kind, timeout: Any, meanwhile: Callable[..., Any]
 ) -> None:
     every = ("msgrcv", "msgsnd", "clock_nanosleep", "mq_timedreceive", "mq_timedsend", "poll")
@@ -851,8 +851,8 @@ def test_a_waiting_call_is_woken(
         assert other.receive(timeout=0).value == b"second.."
 
 
-def test_exceptions_of_an_argument_come_out_unchanged(queue: Any) -> None:
-    """Only what the kernel said is translated."""
+def test_exceptions_of_an_argument_are_not_translated(queue: Any) -> None:
+    """Only errors of the kernel are."""
 
     class MyError(TimeoutError):
         pass
@@ -874,7 +874,7 @@ def test_exceptions_of_an_argument_come_out_unchanged(queue: Any) -> None:
     assert len(queue) == 1
 
 
-def test_errors_say_call_and_queue_and_pickle(kind: Kind, queue: Any) -> None:
+def test_errors_name_the_call_and_the_queue_and_can_be_pickled(kind: Kind, queue: Any) -> None:
     with pytest.raises(WouldBlock) as caught:
         queue.receive(timeout=0)
     error = caught.value

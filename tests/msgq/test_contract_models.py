@@ -1,4 +1,4 @@
-"""Both classes of message queue against plain models, in calls that hypothesis makes up."""
+"""Both classes of message queue against simple models, in random calls of hypothesis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ payloads = st.binary(max_size=LONGEST)
 
 
 class Model(RuleBasedStateMachine):
-    """What both have: a queue in the order of arrival, seen through two handles."""
+    """The part that both share: a queue in the order of arrival, used through two handles."""
 
     cls: type[Any]
     options: dict[str, int]
@@ -51,7 +51,7 @@ class Model(RuleBasedStateMachine):
         raise NotImplementedError
 
     def choose(self, **_: Any) -> int | None:
-        """The place of the message that a receive must give."""
+        """The position of the message that a receive must return."""
         return 0 if self.waiting else None
 
     def level(self, message: Any) -> int:
@@ -94,7 +94,7 @@ class Model(RuleBasedStateMachine):
 
 class SysVModel(Model):
     cls = SysVMessageQueue
-    options = {"max_bytes": MOST * LONGEST}  # noqa: RUF012 - nobody changes it
+    options = {"max_bytes": MOST * LONGEST}  # noqa: RUF012 - never changed
     types = st.sampled_from([1, 2, 3, 4, 2**31, 2**63 - 1])
     selects = st.sampled_from([0, 1, 2, 3, 2**31, 2**63 - 1, -1, -2, -3, -(2**31), -(2**63)])
 
@@ -104,7 +104,7 @@ class SysVModel(Model):
         self.queue.max_bytes = most
 
     def full(self, data: bytes) -> bool:
-        # The kernel counts messages against the bytes too, so that empty ones come to an end.
+        # The kernel also limits the number of messages to the bytes, so empty ones fill the queue.
         used = sum(len(each) for _, each in self.waiting)
         return used + len(data) > self.most or len(self.waiting) + 1 > self.most
 
@@ -188,7 +188,7 @@ class PosixModel(Model):
 
 
 class Fifo(Model):
-    """Without types and priorities both are one deque."""
+    """Without types and priorities, both behave like a deque."""
 
     @rule(data=payloads)
     def send(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What POSIX message queues have and System V ones have not."""
+"""What only POSIX message queues have."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def again(queue: PosixMessageQueue[Any], **options: bool) -> PosixMessageQueue[b
 
 
 def status(queue: PosixMessageQueue[Any]) -> dict[str, int]:
-    """What the kernel shows to who reads the descriptor: bytes, and who is to be notified."""
+    """The text that the kernel shows for a read of the descriptor: bytes, and the notification."""
     text = os.pread(queue.fileno(), 200, 0).decode()
     return {name: int(value) for name, _, value in (each.partition(":") for each in text.split())}
 
@@ -67,7 +67,7 @@ def status(queue: PosixMessageQueue[Any]) -> dict[str, int]:
 # -- priorities ------------------------------------------------------------------------------------
 
 
-def test_the_highest_priority_leaves_first_and_the_oldest_of_it(ns: Namespace) -> None:
+def test_the_highest_priority_is_received_first_and_its_oldest_message(ns: Namespace) -> None:
     with PosixMessageQueue.create(ns.name()) as queue:
         for number, priority in enumerate((0, 5, 32767, 5, 0, 32767)):
             queue.send(b"%d" % number, priority)
@@ -103,11 +103,11 @@ def test_attributes_are_what_was_asked(queue: PosixMessageQueue[bytes]) -> None:
     queue.send(b"three")
     assert queue.attributes() == PosixMessageQueueAttributes(0, 2, 8, 2)
     assert (queue.max_messages, queue.max_size, len(queue)) == (2, 8, 2)
-    # Beside the text the kernel counts nothing here.
+    # The kernel counts only the text here.
     assert status(queue)["QSIZE"] == 9
 
 
-def test_sizes_by_default_are_the_types(ns: Namespace) -> None:
+def test_the_default_size_is_the_payload_types(ns: Namespace) -> None:
     with PosixMessageQueue.create(ns.name(), Stu) as queue:
         assert (queue.max_messages, queue.max_size) == (10, Stu.size)
         queue.send(Stu("amy", 20))
@@ -135,7 +135,7 @@ def test_sizes_of_a_wrong_type(ns: Namespace, what: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("what", "sysctl"), [("max_messages", "msg_max"), ("max_size", "msgsize_max")]
 )
-def test_sizes_above_the_systems_name_the_sysctl(what: str, sysctl: str, ns: Namespace) -> None:
+def test_sizes_above_the_limits_name_the_sysctl(what: str, sysctl: str, ns: Namespace) -> None:
     with pytest.raises(LimitReached, match=rf"{what} of 20,000,000 exceeds fs.mqueue.{sysctl}"):
         PosixMessageQueue.create(ns.name(), **{what: 20_000_000})  # type: ignore[call-overload]
 
@@ -155,12 +155,12 @@ def test_a_type_too_large_for_the_queue_does_not_open(queue: PosixMessageQueue[b
         PosixMessageQueue.open(name)
 
 
-def test_too_long_a_message_names_the_size(queue: PosixMessageQueue[bytes]) -> None:
+def test_the_error_of_a_long_message_names_the_size(queue: PosixMessageQueue[bytes]) -> None:
     with pytest.raises(MessageTooLong, match=r"9 bytes exceeds the queue's max_size \(8\)"):
         queue.send(b"9 bytes..")
 
 
-# -- what is open for what -------------------------------------------------------------------------
+# -- readonly and writeonly ------------------------------------------------------------------------
 
 
 def test_readonly_and_writeonly(queue: PosixMessageQueue[bytes]) -> None:
@@ -180,7 +180,7 @@ def test_readonly_and_writeonly(queue: PosixMessageQueue[bytes]) -> None:
                 assert len({flag & os.O_ACCMODE for flag in flags}) == 1
 
 
-def test_not_both_at_once(queue: PosixMessageQueue[bytes]) -> None:
+def test_not_readonly_and_writeonly(queue: PosixMessageQueue[bytes]) -> None:
     with pytest.raises(InvalidArgument):
         again(queue, readonly=True, writeonly=True)
 
@@ -195,7 +195,7 @@ def test_not_both_at_once(queue: PosixMessageQueue[bytes]) -> None:
         (0o606, ["readonly", "writeonly"]),
     ],
 )
-def test_modes_allow_others_what_they_say(
+def test_modes_grant_other_users_their_rights(
     ns: Namespace, spawn: Callable[..., Child], mode: int, allowed: list[str]
 ) -> None:
     with PosixMessageQueue.create(ns.name(), mode=mode) as queue:
@@ -276,10 +276,10 @@ def test_a_selector_wakes_for_a_message(
     assert readable == [queue]
 
 
-def test_nonblocking_descriptions_change_no_call(
+def test_o_nonblock_changes_no_call(
     queue: PosixMessageQueue[bytes], meanwhile: Callable[..., Any]
 ) -> None:
-    """O_NONBLOCK belongs to the open file description, which others may share and set."""
+    """O_NONBLOCK belongs to the open file description, so another process can set it."""
     os.set_blocking(queue.fileno(), False)
     assert queue.attributes().flags == os.O_NONBLOCK
     with again(queue) as other:
@@ -292,7 +292,7 @@ def test_nonblocking_descriptions_change_no_call(
         queue.receive(timeout=0)
 
 
-def test_from_fd_takes_the_descriptor_over(queue: PosixMessageQueue[bytes]) -> None:
+def test_from_fd_takes_over_the_descriptor(queue: PosixMessageQueue[bytes]) -> None:
     fd = os.dup(queue.fileno())
     with PosixMessageQueue.from_fd(fd, str) as handle:
         assert handle.fileno() == fd
@@ -305,7 +305,7 @@ def test_from_fd_takes_the_descriptor_over(queue: PosixMessageQueue[bytes]) -> N
     assert queue.receive(timeout=0).value == b"text"
 
 
-def test_from_fd_knows_what_it_is_open_for(queue: PosixMessageQueue[bytes]) -> None:
+def test_from_fd_knows_readonly_and_writeonly(queue: PosixMessageQueue[bytes]) -> None:
     with again(queue, readonly=True) as reader:
         handle = PosixMessageQueue.from_fd(os.dup(reader.fileno()))
     with handle, pytest.raises(AccessDenied, match="readonly"):
@@ -364,13 +364,13 @@ def test_from_fd_of_a_file_where_queues_are_mounted(spawn: Callable[..., Child])
 
 @pytest.mark.parametrize("fd", [-1, 2**30, 2**31, 2**63])
 def test_from_fd_of_no_descriptor(fd: int) -> None:
-    with pytest.raises(InvalidArgument, match="no POSIX message queue"):
+    with pytest.raises(InvalidArgument, match="not a POSIX message queue"):
         PosixMessageQueue.from_fd(fd)
 
 
 def test_from_fd_of_another_file(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(InvalidArgument, match="no POSIX message queue"):
+    with pytest.raises(InvalidArgument, match="not a POSIX message queue"):
         PosixMessageQueue.from_fd(fd)
     os.close(fd)
 
@@ -384,7 +384,7 @@ def test_from_fd_of_a_wrong_type(fd: Any) -> None:
 def test_a_copy_in_a_child_closes_although_a_thread_waited_at_the_fork(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
-    """The thread that waits is not in the child, and keeps nothing open there."""
+    """The thread that waits does not exist in the child, so its call is not counted there."""
     spawn(
         """
         import os, threading, warnings
@@ -414,7 +414,7 @@ def test_a_copy_in_a_child_closes_although_a_thread_waited_at_the_fork(
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
-def test_the_descriptor_of_a_closed_handle_goes_with_the_last_call_on_it(
+def test_the_descriptor_of_a_closed_handle_closes_after_the_last_call_on_it(
     queue: PosixMessageQueue[bytes], timeout: float | None, meanwhile: Callable[..., Any]
 ) -> None:
     waiting = again(queue)
@@ -432,7 +432,7 @@ def test_the_descriptor_of_a_closed_handle_goes_with_the_last_call_on_it(
         os.fstat(fd)
 
 
-def test_an_argument_that_closes_the_handle_meets_a_closed_one(
+def test_an_argument_that_closes_the_handle_raises_closed_handle(
     queue: PosixMessageQueue[bytes],
 ) -> None:
     class Closing(float):
@@ -458,7 +458,7 @@ def test_a_wait_is_one_native_call(
     meanwhile: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It looks, and goes to sleep, without Python code and an exception in between."""
+    """It tries, and then sleeps, without Python code or an exception in between."""
     calls: list[str] = []
     received, sent = _native.mq_receive, _native.mq_send
     for name in ("mq_receive", "mq_send"):
@@ -481,10 +481,10 @@ def test_a_wait_is_one_native_call(
     os.close(other)
 
 
-def test_receives_sleep_and_look_as_messages_come(
+def test_receives_work_after_sleeps_and_after_messages(
     queue: PosixMessageQueue[bytes], meanwhile: Callable[..., Any]
 ) -> None:
-    """Whatever came before: an O_NONBLOCK of another program, messages that wait, none."""
+    """In any order: with another program's O_NONBLOCK, with waiting messages, without any."""
     flags = fcntl.fcntl(queue.fileno(), fcntl.F_GETFL)
     for nonblocking in (0, os.O_NONBLOCK, 0):
         fcntl.fcntl(queue.fileno(), fcntl.F_SETFL, flags | nonblocking)
@@ -518,7 +518,7 @@ def test_a_bare_descriptor_is_not_closed_with_its_object() -> None:
 # -- unlinking -------------------------------------------------------------------------------------
 
 
-def test_an_unlinked_queue_goes_on_for_those_who_have_it(queue: PosixMessageQueue[bytes]) -> None:
+def test_an_unlinked_queue_still_works_for_open_handles(queue: PosixMessageQueue[bytes]) -> None:
     with again(queue) as other:
         queue.unlink()
         with pytest.raises(NotFound):
@@ -528,7 +528,7 @@ def test_an_unlinked_queue_goes_on_for_those_who_have_it(queue: PosixMessageQueu
         assert len(other) == 0
 
 
-def test_an_owner_leaves_the_name_to_whoever_took_it_over(ns: Namespace) -> None:
+def test_an_owner_does_not_unlink_a_later_queue_of_its_name(ns: Namespace) -> None:
     name = ns.name()
     with PosixMessageQueue.create(name) as old:
         old.unlink()
@@ -540,9 +540,7 @@ def test_an_owner_leaves_the_name_to_whoever_took_it_over(ns: Namespace) -> None
 
 
 @pytest.mark.usefixtures("root")
-def test_an_owner_that_may_not_read_unlinks_all_the_same(
-    ns: Namespace, spawn: Callable[..., Child]
-) -> None:
+def test_an_owner_that_may_not_read_can_unlink(ns: Namespace, spawn: Callable[..., Child]) -> None:
     spawn(
         """
         from ipckit import PosixMessageQueue
@@ -560,7 +558,7 @@ def test_an_owner_that_may_not_read_unlinks_all_the_same(
 
 
 class Calls:
-    """A callback that can be waited for."""
+    """A callback, whose calls a test can wait for."""
 
     def __init__(self) -> None:
         self.queue: queues.SimpleQueue[int] = queues.SimpleQueue()
@@ -573,7 +571,7 @@ class Calls:
 
 
 def settle() -> None:
-    """Until no notifier's thread is left: then no descriptor of theirs is either."""
+    """Wait until all notifiers' threads have ended, and with them their descriptors."""
     for thread in threading.enumerate():
         if thread.name == "ipckit-mq-notify":
             thread.join(60)
@@ -593,7 +591,7 @@ def test_notify_calls_once(queue: PosixMessageQueue[bytes]) -> None:
     assert calls.queue.empty()
 
 
-def test_notify_is_for_a_message_to_an_empty_queue(queue: PosixMessageQueue[bytes]) -> None:
+def test_only_a_message_to_an_empty_queue_notifies(queue: PosixMessageQueue[bytes]) -> None:
     calls = Calls()
     queue.send(b"already")
     queue.notify(calls)
@@ -611,7 +609,7 @@ def test_notify_repeats(queue: PosixMessageQueue[bytes]) -> None:
     for _ in range(5):
         queue.send(b"x")
         calls.wait()
-        # Registered again before the call, so that nothing between is missed.
+        # It registers again before the call, so that no message is missed.
         assert status(queue)["NOTIFY_PID"] == os.getpid()
         queue.drain()
     queue.notify(None)
@@ -650,7 +648,7 @@ def test_notify_is_replaced_by_the_next_of_the_same_handle(
     assert second.queue.empty()
 
 
-def test_notify_is_one_processes_alone(
+def test_only_one_process_can_register(
     queue: PosixMessageQueue[bytes], spawn: Callable[..., Child]
 ) -> None:
     child = spawn(
@@ -710,7 +708,7 @@ def test_notify_ends_with_a_killed_process(
     settle()
 
 
-def test_closing_gives_the_registration_up(queue: PosixMessageQueue[bytes]) -> None:
+def test_close_ends_the_registration(queue: PosixMessageQueue[bytes]) -> None:
     calls = Calls()
     with again(queue) as other:
         other.notify(calls, repeat=True)
@@ -724,7 +722,7 @@ def test_closing_gives_the_registration_up(queue: PosixMessageQueue[bytes]) -> N
 def test_any_close_in_the_process_ends_the_registration_and_no_later_one(
     queue: PosixMessageQueue[bytes],
 ) -> None:
-    """The kernel has it so; the first notifier must not take the second one's away."""
+    """The kernel ends it; the first notifier must not end the second one's."""
     calls = Calls()
     queue.notify(print)
     again(queue).close()

@@ -1,4 +1,4 @@
-"""What System V message queues have and POSIX ones have not."""
+"""What only System V message queues have."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_types_out_of_range_send_nothing(queue: SysVMessageQueue[bytes], number:
 
 
 @pytest.mark.parametrize("number", ["1", 1.0, b"1", [1]])
-def test_types_that_are_no_number(queue: SysVMessageQueue[bytes], number: Any) -> None:
+def test_types_that_are_not_numbers(queue: SysVMessageQueue[bytes], number: Any) -> None:
     with pytest.raises(TypeError):
         queue.send(b"x", number)
     with pytest.raises(TypeError):
@@ -210,13 +210,13 @@ def test_peek_beyond_the_end(mixed: SysVMessageQueue[bytes], index: int) -> None
 
 
 @pytest.mark.parametrize("index", [-1, 2**63, -(2**70)])
-def test_peek_at_no_index(queue: SysVMessageQueue[bytes], index: int) -> None:
+def test_peek_at_a_negative_index(queue: SysVMessageQueue[bytes], index: int) -> None:
     with pytest.raises(InvalidArgument):
         queue.peek(index)
 
 
 @pytest.mark.parametrize("index", ["0", 0.0, None])
-def test_peek_at_what_is_no_number(queue: SysVMessageQueue[bytes], index: Any) -> None:
+def test_peek_at_an_index_that_is_not_a_number(queue: SysVMessageQueue[bytes], index: Any) -> None:
     with pytest.raises(TypeError):
         queue.peek(index)
 
@@ -236,7 +236,7 @@ def test_peek_decodes(logins: Any) -> None:
     [(0, b"", True), (1, b"a", True), (5, b"abcde", True), (6, b"abcdef", False)],
 )
 @pytest.mark.parametrize("timeout", [None, 0, 5.0])
-def test_truncate_cuts_and_says_so(
+def test_truncate_cuts_and_sets_truncated(
     queue: SysVMessageQueue[bytes],
     most: int,
     value: bytes,
@@ -249,7 +249,7 @@ def test_truncate_cuts_and_says_so(
     assert len(queue) == 0
 
 
-def test_truncate_without_a_size_takes_the_types(queue: SysVMessageQueue[bytes]) -> None:
+def test_truncate_without_a_size_uses_the_payload_types(queue: SysVMessageQueue[bytes]) -> None:
     queue.send(b"x" * 8192)
     assert queue.receive(truncate=True).truncated is False
     with SysVMessageQueue.open(queue.key or 0, Login) as typed:
@@ -271,7 +271,7 @@ def test_a_message_too_long_stays(queue: SysVMessageQueue[bytes], timeout: float
     assert queue.receive(max_size=6, timeout=timeout).value == b"abcdef"
 
 
-def test_a_waiting_receiver_with_too_little_room_loses_nothing(
+def test_a_waiting_receiver_with_a_small_buffer_loses_nothing(
     queue: SysVMessageQueue[bytes], meanwhile: Callable[..., Any]
 ) -> None:
     """The kernel wakes such a receiver with E2BIG, and keeps the message."""
@@ -300,7 +300,7 @@ def test_sizes_of_a_wrong_type(queue: SysVMessageQueue[bytes], size: Any) -> Non
 # -- mappings --------------------------------------------------------------------------------------
 
 
-def test_the_class_picks_the_number_and_the_number_the_class(logins: Any) -> None:
+def test_a_value_is_sent_under_its_class_and_decoded_by_its_number(logins: Any) -> None:
     logins.send(Logout("amy", 5))
     logins.send(Login("bob"))
     logins.send("text")
@@ -320,26 +320,26 @@ def test_receive_selects_by_class(logins: Any) -> None:
     assert logins.receive(Login, exclude=True, timeout=0).value == Logout("amy", 5)
 
 
-def test_a_value_of_no_class_sends_nothing(logins: Any) -> None:
+def test_a_value_of_an_unknown_class_is_not_sent(logins: Any) -> None:
     for value in (b"bytes", 5, None, object()):
         with pytest.raises(TypeError, match="no message type takes"):
             logins.send(value)
     assert len(logins) == 0
 
 
-def test_a_class_of_no_number_selects_nothing(logins: Any) -> None:
+def test_an_unknown_class_selects_nothing(logins: Any) -> None:
     for wanted in (bytes, Struct, int):
         with pytest.raises(TypeError, match="no message type takes"):
             logins.receive(wanted, timeout=0)
 
 
-def test_a_subclass_goes_where_its_class_goes_and_to_its_own_first() -> None:
+def test_a_subclass_is_sent_under_its_own_number_or_its_base_class() -> None:
     with SysVMessageQueue.create(None, {1: Login, 2: Admin}) as queue:
         queue.send(Admin("amy"))
         assert queue.receive(timeout=0).mtype == 2
 
 
-def test_a_number_may_be_named(logins: Any) -> None:
+def test_a_number_can_be_given(logins: Any) -> None:
     logins.send(Login("amy"), 1)
     assert logins.receive(1).value == Login("amy")
     with pytest.raises(TypeError, match="Login"):
@@ -350,7 +350,7 @@ def test_a_number_may_be_named(logins: Any) -> None:
     assert len(logins) == 0
 
 
-def test_one_class_under_two_numbers_is_named_by_number() -> None:
+def test_one_class_under_two_numbers_needs_a_number() -> None:
     with SysVMessageQueue.create(None, {1: str, 2: str}) as queue:
         with pytest.raises(TypeError, match="several message types"):
             queue.send("which?")
@@ -369,7 +369,7 @@ def test_an_unknown_number_is_a_mismatch_with_its_bytes(logins: Any) -> None:
     assert "1: Login" in str(caught.value)
 
 
-def test_cutting_a_queue_of_several_types_takes_a_size(logins: Any) -> None:
+def test_truncate_on_a_queue_of_several_types_needs_a_size(logins: Any) -> None:
     logins.send("four")
     assert logins.receive(truncate=True).value == "four"
     logins.send("four")
@@ -407,7 +407,7 @@ def row_of(queue_id: int) -> dict[str, int]:
     raise LookupError(queue_id)
 
 
-def test_stat_is_what_proc_says(queue: SysVMessageQueue[bytes]) -> None:
+def test_stat_agrees_with_proc(queue: SysVMessageQueue[bytes]) -> None:
     for data in (b"one", b"four"):
         queue.send(data)
     queue.receive()
@@ -438,7 +438,7 @@ def test_stat_is_what_proc_says(queue: SysVMessageQueue[bytes]) -> None:
     assert stat.seq == stat.id // 32768  # IPCMNI: the slot is what remains
 
 
-def test_stat_is_what_ipcs_says(queue: SysVMessageQueue[bytes]) -> None:
+def test_stat_agrees_with_ipcs(queue: SysVMessageQueue[bytes]) -> None:
     ipcs = require("ipcs", package="util-linux")
     queue.send(b"four")
     stat = queue.stat()
@@ -465,7 +465,7 @@ def test_stat_of_a_fresh_queue_and_its_times(queue: SysVMessageQueue[bytes]) -> 
     fresh = queue.stat()
     assert (fresh.stime, fresh.rtime, fresh.lspid, fresh.lrpid) == (0, 0, 0, 0)
     assert (fresh.qnum, fresh.cbytes) == (0, 0)
-    # The kernel's clock of seconds is up to a tick behind.
+    # The kernel's clock of whole seconds is up to one tick late.
     assert abs(fresh.ctime - time.time()) < 60
     queue.send(b"x")
     sent = queue.stat()
@@ -487,7 +487,7 @@ def test_limits_are_the_sysctls() -> None:
         assert getattr(limits(), name) == int(Path(f"/proc/sys/kernel/{name}").read_text())
 
 
-def test_usage_and_list_are_what_proc_says(queue: SysVMessageQueue[bytes]) -> None:
+def test_usage_and_list_agree_with_proc(queue: SysVMessageQueue[bytes]) -> None:
     with SysVMessageQueue.create() as other:
         queue.send(b"one")
         other.send(b"two")
@@ -550,7 +550,7 @@ def test_changes_of_a_wrong_type(queue: SysVMessageQueue[bytes], value: Any) -> 
         queue.max_bytes = value
 
 
-def test_max_bytes_is_what_the_queue_takes(queue: SysVMessageQueue[bytes]) -> None:
+def test_max_bytes_limits_the_queue(queue: SysVMessageQueue[bytes]) -> None:
     queue.max_bytes = 10
     assert queue.max_bytes == queue.stat().qbytes == 10
     queue.send(b"ten bytes.")
@@ -562,7 +562,7 @@ def test_max_bytes_is_what_the_queue_takes(queue: SysVMessageQueue[bytes]) -> No
 
 
 @pytest.mark.parametrize("timeout", [0, None, 5.0])
-def test_what_will_never_fit_is_said_at_once(
+def test_a_message_that_never_fits_fails_without_waiting(
     queue: SysVMessageQueue[bytes], timeout: float | None
 ) -> None:
     queue.max_bytes = 10
@@ -571,7 +571,7 @@ def test_what_will_never_fit_is_said_at_once(
 
 
 @pytest.mark.parametrize("most", [-1, 2**63, 2**64])
-def test_max_bytes_out_of_range_makes_no_queue(ns: Namespace, most: int) -> None:
+def test_max_bytes_out_of_range_creates_no_queue(ns: Namespace, most: int) -> None:
     key = ns.key()
     with pytest.raises(InvalidArgument):
         SysVMessageQueue.create(key, max_bytes=most)
@@ -620,11 +620,11 @@ def test_only_the_privileged_raise_max_bytes_above_the_limit(
     ).wait()
 
 
-# -- who may ---------------------------------------------------------------------------------------
+# -- rights ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("root")
-def test_the_forbidden_says_owner_and_mode(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_access_denied_names_owner_and_mode(ns: Namespace, spawn: Callable[..., Child]) -> None:
     with SysVMessageQueue.create(ns.key(), mode=0o622) as queue:
         queue.send(b"x")
         spawn(
@@ -632,7 +632,7 @@ def test_the_forbidden_says_owner_and_mode(ns: Namespace, spawn: Callable[..., C
             from ipckit import AccessDenied, SysVMessageQueue
             from ipckit.msgq import list_queues
             key, number = args
-            with SysVMessageQueue.open(key) as queue:  # who may only send can open
+            with SysVMessageQueue.open(key) as queue:  # the right to send is enough to open
                 queue.send(b"y")
                 for call in (
                     lambda: queue.receive(timeout=0),
@@ -668,7 +668,7 @@ def test_the_forbidden_says_owner_and_mode(ns: Namespace, spawn: Callable[..., C
 
 
 @pytest.mark.usefixtures("root")
-def test_a_queue_of_no_rights_does_not_open(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_a_queue_without_rights_does_not_open(ns: Namespace, spawn: Callable[..., Child]) -> None:
     with SysVMessageQueue.create(ns.key(), mode=0o600) as queue:
         spawn(
             """
@@ -689,7 +689,7 @@ def test_a_queue_of_no_rights_does_not_open(ns: Namespace, spawn: Callable[..., 
         assert queue.stat().qnum == 0
 
 
-# -- finding ---------------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------------
 
 
 def test_from_id(queue: SysVMessageQueue[bytes]) -> None:
@@ -809,11 +809,11 @@ def test_a_raised_or_lowered_msgmax_loses_nothing(spawn: Callable[..., Child]) -
             msgmax.write_text("100000")
             with SysVMessageQueue.open(queue.key) as other:
                 other.send(b"x" * 100_000, 1)
-            # This handle was made when messages were shorter.
+            # This handle was opened when messages were shorter.
             assert queue.peek().value == b"x" * 100_000
             queue.send(b"y" * 100_000, 2)
             msgmax.write_text("100")
-            # MSG_COPY takes no more than msgmax.
+            # MSG_COPY copies no more than msgmax.
             try:
                 queue.peek(1)
             except MessageTooLong as exc:

@@ -1,4 +1,4 @@
-"""Message queues that several threads use, and signals that come while one of them waits."""
+"""Message queues in several threads, and signals that arrive while one of them waits."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def test_nothing_is_lost_or_doubled_between_threads(
     wanted = [b"%d %05d" % (number, count) for number in range(producers) for count in range(each)]
     assert sorted(value for values in taken for value in values) == wanted
     for values in taken:
-        # One consumer sees each producer's messages in the order of their sending.
+        # One consumer receives each producer's messages in the order in which they were sent.
         for number in range(producers):
             own = [value for value in values if value.startswith(b"%d " % number)]
             assert own == sorted(own)
 
 
-def test_a_polling_and_a_sleeping_receiver_share_fairly_enough_to_lose_nothing(kind: Kind) -> None:
+def test_a_polling_and_a_sleeping_receiver_together_lose_nothing(kind: Kind) -> None:
     total = 200
     counts: Counter[bytes] = Counter()
     lock = threading.Lock()
@@ -129,7 +129,7 @@ def test_a_closed_handle_does_not_disturb_a_call_that_waits(
 
 @TIMEOUTS
 @SIDES
-def test_unlinking_under_a_call_that_waits(
+def test_unlinking_during_a_call_that_waits(
     kind: Kind, timeout: float | None, side: str, meanwhile: Callable[..., Any]
 ) -> None:
     with kind.create(**kind.room(1, 8)) as queue, kind.again(queue) as other:
@@ -163,7 +163,7 @@ def test_iteration_ends_with_the_queue(kind: Kind, meanwhile: Callable[..., Any]
 
 
 def test_other_threads_run_while_one_waits(kind: Kind, meanwhile: Callable[..., Any]) -> None:
-    """The GIL is dropped: else nobody could send what the receiver waits for."""
+    """The receiver releases the GIL; otherwise no thread could send its message."""
     ran: list[int] = []
     with kind.create() as queue:
 
@@ -181,7 +181,7 @@ def test_other_threads_run_while_one_waits(kind: Kind, meanwhile: Callable[..., 
 
 @TIMEOUTS
 @SIDES
-def test_a_handler_runs_during_the_wait_which_goes_on(
+def test_a_handler_runs_during_the_wait_and_the_wait_continues(
     kind: Kind,
     timeout: float | None,
     side: str,
@@ -217,10 +217,10 @@ def test_a_handler_runs_during_the_wait_which_goes_on(
 
 
 @SIDES
-def test_after_a_handler_the_wait_has_the_time_that_was_left(
+def test_after_a_handler_the_wait_has_the_remaining_time(
     kind: Kind, side: str, signals: Any
 ) -> None:
-    """It ends no sooner than its deadline, and signals that keep coming do not put that off."""
+    """It ends no sooner than its deadline, and repeated signals do not prolong it."""
     count = 0
 
     def handler(*_: object) -> None:
@@ -239,7 +239,7 @@ def test_after_a_handler_the_wait_has_the_time_that_was_left(
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         assert waited >= 0.2
-        # Were each signal to start the time anew, the call would never have come back.
+        # If each signal restarted the timeout, the call would never return.
         assert count > 1
 
 
@@ -270,7 +270,7 @@ RAISED = [
     [("receive", None), ("receive", 60.0), ("send", None), ("send", 60.0)],
 )
 @pytest.mark.parametrize("raised", RAISED, ids=[f"{type(each).__name__}" for each in RAISED])
-def test_what_a_handler_raises_comes_out_unchanged(  # noqa: PLR0917 - two tables and two fixtures
+def test_an_exception_of_a_handler_is_not_translated(  # noqa: PLR0917 - two tables and two fixtures
     kind: Kind,
     side: str,
     timeout: float | None,
@@ -299,13 +299,13 @@ def test_what_a_handler_raises_comes_out_unchanged(  # noqa: PLR0917 - two table
         assert queue.receive(timeout=0).value == b"after"
 
 
-def test_what_a_handler_raises_right_after_a_call_comes_out_unchanged(
+def test_an_exception_of_a_handler_right_after_a_call_is_not_translated(
     kind: Kind, signals: Any
 ) -> None:
-    """Python runs a handler where the native call has just come back, inside our own frames."""
+    """Python runs a handler when the native call has just returned to ipckit's code."""
 
     class Interrupting:
-        """A number whose reading sends a signal: the handler runs as soon as it can."""
+        """A number whose conversion sends a signal: the handler runs as soon as possible."""
 
         def __index__(self) -> int:
             signal.raise_signal(signal.SIGUSR1)
@@ -375,10 +375,10 @@ def test_a_handler_may_close_the_handle_that_the_call_waits_on(
 
 
 @SIDES
-def test_a_timed_wait_sees_a_signal_that_another_thread_took(
+def test_a_timed_wait_sees_a_signal_of_another_thread(
     kind: Kind, side: str, meanwhile: Callable[..., Any], signals: Any
 ) -> None:
-    """Or one that came just before it fell asleep: no system call of its own is interrupted."""
+    """Or one that arrived just before the sleep: neither interrupts its system call."""
     ran = threading.Event()
     with kind.create(**kind.room(1, 8)) as queue, kind.again(queue) as other:
         if side == "send":

@@ -59,7 +59,7 @@ def queue(ns: Namespace) -> Iterator[SysVMessageQueue[bytes]]:
 # -- util-linux ------------------------------------------------------------------------------------
 
 
-def test_a_queue_that_ipcmk_made() -> None:
+def test_a_queue_that_ipcmk_created() -> None:
     shown = run(require("ipcmk", package="util-linux"), "-Q", "-p", "0640")
     number = int(shown.split()[-1])
     with SysVMessageQueue.from_id(number).adopt() as queue:
@@ -99,7 +99,7 @@ def test_our_queue_as_lsipc_shows_it(queue: SysVMessageQueue[bytes]) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
-def test_ipcrm_removes_our_queue_under_us(
+def test_ipcrm_removes_our_queue_during_a_receive(
     queue: SysVMessageQueue[bytes], timeout: float | None, spawn: Callable[..., Child]
 ) -> None:
     ipcrm = require("ipcrm", package="util-linux")
@@ -136,7 +136,7 @@ def test_ipcrm_removes_our_queue_by_key(queue: SysVMessageQueue[bytes]) -> None:
 
 @pytest.fixture
 def perl() -> Callable[..., str]:
-    """Runs Perl with IPC::Msg, which is in the perl package and not in perl-base."""
+    """Run Perl with IPC::Msg, which is in the package perl and not in perl-base."""
     path = require("perl", package="perl")
 
     def call(code: str, *args: object, text: str = "") -> str:
@@ -164,7 +164,7 @@ def test_from_perl_with_types(queue: SysVMessageQueue[bytes], perl: Callable[...
         assert (message.mtype, message.value) == (number, b"text of %d" % number)
 
 
-def test_to_perl_with_types_also_the_lowest(
+def test_to_perl_with_types_and_the_lowest_type(
     queue: SysVMessageQueue[bytes], perl: Callable[..., str]
 ) -> None:
     for number in (9, 3, 2, 2**40, 2):
@@ -184,7 +184,7 @@ def test_to_perl_with_types_also_the_lowest(
     assert len(queue) == 0
 
 
-def test_a_queue_that_perl_made(ns: Namespace, perl: Callable[..., str]) -> None:
+def test_a_queue_that_perl_created(ns: Namespace, perl: Callable[..., str]) -> None:
     key = ns.key()
     perl('IPC::Msg->new(shift, IPC_CREAT | 0600)->snd(7, "made there") or die $!', key)
     with SysVMessageQueue.open(key, str).adopt() as queue:
@@ -396,7 +396,7 @@ def test_sysv_ipc_in_both_directions(queue: SysVMessageQueue[bytes]) -> None:
         queue.receive(timeout=0)
 
 
-def test_a_queue_that_sysv_ipc_made(ns: Namespace) -> None:
+def test_a_queue_that_sysv_ipc_created(ns: Namespace) -> None:
     theirs = sysv_ipc.MessageQueue(ns.key(), sysv_ipc.IPC_CREX, 0o640)
     with SysVMessageQueue.open(theirs.key).adopt() as queue:
         assert queue.stat().mode == 0o640
@@ -419,7 +419,7 @@ def test_posix_ipc_in_both_directions(ns: Namespace) -> None:
         theirs.close()
 
 
-def test_a_queue_that_posix_ipc_made_and_unlinks(ns: Namespace) -> None:
+def test_a_queue_that_posix_ipc_created_and_unlinks(ns: Namespace) -> None:
     name = ns.name()
     theirs = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, max_messages=2, max_message_size=4)
     theirs.block = False  # O_NONBLOCK in their description, which is not ours

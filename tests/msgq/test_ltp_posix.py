@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Queue = PosixMessageQueue[bytes]
 
-# In a child: what a call gave, or its error as (class, errno, message).
+# In a child: the result of a call, or its error as (class, errno, message).
 OUTCOME = """
 import errno, os, resource
 from pathlib import Path
@@ -237,7 +237,7 @@ def test_mq_timedsend01_and_mq_timedreceive01_ebadf(
                 with pytest.raises(OSError, match="Bad file descriptor") as caught:
                     call(fd, *args)
                 assert caught.value.errno == errno.EBADF
-        with pytest.raises(ipckit.InvalidArgument, match="is no POSIX message queue"):
+        with pytest.raises(ipckit.InvalidArgument, match="is not a POSIX message queue"):
             PosixMessageQueue.from_fd(file.fileno())
     with PosixMessageQueue.open(queue.name, readonly=True) as reader:
         with pytest.raises(ipckit.AccessDenied, match="opened readonly") as sent:
@@ -282,7 +282,7 @@ def test_mq_timedsend01_and_mq_timedreceive01_einval_of_a_timeout(
         queue.receive(timeout=timeout)
     with pytest.raises(ipckit.InvalidArgument):
         queue.send(b"x", timeout=timeout)
-    # Though neither would wait: a wrong program is wrong every time.
+    # Even if the call would not have to wait.
     assert len(queue) == 0
     fill(queue)
     with pytest.raises(ipckit.InvalidArgument):
@@ -303,7 +303,7 @@ def test_mq_timedsend01_and_mq_timedreceive01_etimedout(queue: Queue) -> None:
 @pytest.mark.parametrize(("timeout", "call"), [(None, "mq_timedsend"), (600, "poll")])
 def test_mq_timedsend01_eintr(queue: Queue, signals: Any, timeout: float | None, call: str) -> None:
     fill(queue)
-    signals.action = queue.receive  # the handler makes room, and the call goes on
+    signals.action = queue.receive  # the handler makes room, and the call continues
     with signals.during(call):
         queue.send(b"last", timeout=timeout)
     assert signals.seen == 1
@@ -408,7 +408,7 @@ def test_mq_notify02_einval_of_another_kind(queue: Queue, bad: Any) -> None:
 
 
 def test_mq_notify03_register_unregister_register(queue: Queue) -> None:
-    # CVE-2021-38604: the C library's helper thread broke down here.
+    # CVE-2021-38604: the C library's helper thread crashed here.
     calls: list[int] = []
     came = threading.Event()
 
@@ -503,7 +503,7 @@ def test_open_posix_mq_send_1_and_9_a_message_is_queued(queue: Queue) -> None:
     assert queue.receive().value == b"message"
 
 
-def test_open_posix_mq_send_2_a_message_as_long_as_can_be(queue: Queue) -> None:
+def test_open_posix_mq_send_2_the_longest_message(queue: Queue) -> None:
     queue.send(b"x" * queue.max_size)
     assert queue.receive().value == b"x" * queue.max_size
 
@@ -530,7 +530,7 @@ def test_open_posix_mq_send_5_blocks_until_there_is_room(
 
 
 def test_open_posix_mq_send_5_the_highest_priority_waits_least(queue: Queue, begin: Any) -> None:
-    # mq_send(3): no order among those who wait in vain is promised but this one's.
+    # mq_send(3) promises no other order among waiting senders.
     fill(queue)
     sender = begin(queue.send, b"x", 0)
     sender.wait_blocked("mq_timedsend")
@@ -554,7 +554,7 @@ def test_open_posix_mq_send_7_8_and_10_eagain_queues_nothing(queue: Queue) -> No
 def test_open_posix_mq_send_and_receive_wait_whatever_o_nonblock_says(
     queue: Queue, begin: Any
 ) -> None:
-    # The flag is of the open description, so that another process may have set it.
+    # The flag belongs to the open description, so another process can have set it.
     os.set_blocking(queue.fileno(), False)
     receiver = begin(queue.receive)
     receiver.wait_blocked("poll")
@@ -621,7 +621,7 @@ def test_open_posix_mq_timed_5_and_18_blocks_until_the_deadline(queue: Queue) ->
 
 
 @pytest.mark.parametrize("timeout", [0, 1e-9, 1e-300, 5e-324])
-def test_open_posix_mq_timed_10_and_15_no_timeout_where_it_can_be_done(
+def test_open_posix_mq_timed_10_and_15_no_timeout_if_it_need_not_wait(
     queue: Queue, timeout: float
 ) -> None:
     queue.send(b"x", timeout=timeout)
@@ -638,7 +638,7 @@ def test_open_posix_mq_timed_17_a_deadline_that_has_passed(queue: Queue, timeout
 
 
 @pytest.mark.parametrize("timeout", [1e10, 1e300, math.inf])
-def test_open_posix_mq_timed_19_and_20_a_deadline_beyond_all_time(
+def test_open_posix_mq_timed_19_and_20_a_deadline_beyond_the_clock(
     queue: Queue, begin: Any, timeout: float
 ) -> None:
     receiver = begin(queue.receive, timeout=timeout)
@@ -664,7 +664,7 @@ def test_mqns_01_a_queue_is_not_seen_in_another_namespace(
 
 
 @pytest.mark.usefixtures("root")
-def test_mqns_02_nor_is_one_of_the_other_namespace_here(
+def test_mqns_02_a_queue_of_another_namespace_is_not_seen_here(
     queue: Queue, spawn: Callable[..., Child]
 ) -> None:
     code = """
@@ -736,8 +736,8 @@ def test_mqns_04_the_mount_outlives_the_namespace_but_its_queues_do_not(
         PosixMessageQueue.open("/mqns-04")
 
 
-def test_rlimit_msgqueue_is_told_from_rlimit_nofile(spawn: Callable[..., Child]) -> None:
-    # Both are EMFILE. The limit counts for the user, so it must be one that nobody else uses.
+def test_rlimit_msgqueue_is_distinguished_from_rlimit_nofile(spawn: Callable[..., Child]) -> None:
+    # Both are EMFILE. The limit is the user's, so the test needs a user without other processes.
     code = """
         resource.setrlimit(resource.RLIMIT_MSGQUEUE, (1, 1))
         result = outcome(PosixMessageQueue.create, max_messages=2, max_size=100)

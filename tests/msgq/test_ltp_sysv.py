@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ipckit.testing import Child, Namespace
 
-# In a child: what a call gave, or its error as (class, errno, message).
+# In a child: the result of a call, or its error as (class, errno, message).
 OUTCOME = """
 import errno
 from pathlib import Path
@@ -65,7 +65,7 @@ def nobody(spawn: Callable[..., Child], code: str, *args: object) -> Any:
 # -- msgget ----------------------------------------------------------------------------------------
 
 
-def test_msgget01_a_message_comes_back_as_it_went(ns: Namespace) -> None:
+def test_msgget01_a_message_is_received_as_it_was_sent(ns: Namespace) -> None:
     key = ns.key()
     with SysVMessageQueue.create(key, mode=0o600) as queue:
         queue.send(b"message type 1", 1)
@@ -201,7 +201,7 @@ def test_msgsnd02_einval_of_a_bad_type(queue: SysVMessageQueue[bytes], mtype: in
 
 
 def test_msgsnd02_einval_of_a_bad_size_names_msgmax(queue: SysVMessageQueue[bytes]) -> None:
-    # A size below 0 can't be: it comes from the buffer. One above msgmax has the same errno.
+    # A size below 0 is impossible: it is the buffer's. One above msgmax has the same errno.
     for timeout in (0, None):
         with pytest.raises(
             ipckit.MessageTooLong, match=r"8,193 bytes exceeds kernel\.msgmax \(8192\)"
@@ -222,7 +222,7 @@ def test_msgsnd02_a_raised_msgmax_and_one_lowered_below_what_is_queued(
             Path("/proc/sys/kernel/msgmax").write_text("100")
             lowered = outcome(queue.send, b"x" * 101)
             with SysVMessageQueue.open(queue.key) as late:
-                # The kernel copies no more than msgmax (EINVAL), but it hands over anything.
+                # The kernel copies no more than msgmax (EINVAL), but it delivers any message.
                 copy = outcome(late.peek)
                 result = refused, lowered, copy, late.receive(timeout=0).value == big
     """
@@ -261,7 +261,7 @@ def test_msgsnd05_eintr(
     queue: SysVMessageQueue[bytes], signals: Any, timeout: float | None, call: str
 ) -> None:
     fill(queue)
-    signals.action = queue.receive  # the handler makes room, and the call goes on
+    signals.action = queue.receive  # the handler makes room, and the call continues
     with signals.during(call):
         queue.send(b"second", timeout=timeout)
     assert signals.seen == 1
@@ -416,7 +416,7 @@ def test_msgrcv05_eintr_by_a_handler_that_raises(
 def test_msgrcv06_eidrm(
     queue: SysVMessageQueue[bytes], begin: Any, select: int, timeout: float | None
 ) -> None:
-    # A timed call finds the queue gone when it looks again.
+    # A timed call finds that the queue was removed when it polls again.
     call, code = ("clock_nanosleep", errno.EINVAL) if timeout else ("msgrcv", errno.EIDRM)
     receiver = begin(queue.receive, select, timeout=timeout)
     receiver.wait_blocked(call)
@@ -573,7 +573,7 @@ def test_msgctl05_times_are_seconds_of_64_bits(queue: SysVMessageQueue[bytes]) -
     queue.receive()
     stat = queue.stat()
     for stamp in (stat.stime, stat.rtime, stat.ctime):
-        # Rubbish in the upper half would be beyond any present time.
+        # Garbage in the upper half would be later than any present time.
         assert before - 1 <= stamp <= time.time()
 
 

@@ -102,7 +102,7 @@ def number_of(message: Any) -> int:
 
 
 @pytest.mark.parametrize("timeout", [None, 600])
-def test_a_killed_blocked_receiver_takes_nothing_with_it(kind: Kind, timeout: float | None) -> None:
+def test_a_killed_blocked_receiver_loses_no_message(kind: Kind, timeout: float | None) -> None:
     child = kind.child("with CLASS.open(WHERE) as queue: queue.receive(timeout=REST[0])", timeout)
     child.wait_blocked(kind.asleep("receive", timeout))
     child.kill()
@@ -112,7 +112,7 @@ def test_a_killed_blocked_receiver_takes_nothing_with_it(kind: Kind, timeout: fl
 
 
 @pytest.mark.parametrize("timeout", [None, 600])
-def test_a_killed_blocked_sender_leaves_nothing_behind(kind: Kind, timeout: float | None) -> None:
+def test_a_killed_blocked_sender_sends_nothing(kind: Kind, timeout: float | None) -> None:
     count = kind.fill()
     child = kind.child(
         'with CLASS.open(WHERE) as queue: queue.send(b"x", timeout=REST[0])', timeout
@@ -124,7 +124,7 @@ def test_a_killed_blocked_sender_leaves_nothing_behind(kind: Kind, timeout: floa
         kind.queue.receive(timeout=0)
 
 
-def test_a_receiver_killed_in_a_stream_loses_what_it_took_and_no_more(kind: Kind) -> None:
+def test_a_receiver_killed_in_a_stream_loses_only_what_it_received(kind: Kind) -> None:
     sender = kind.child("""
         with CLASS.open(WHERE) as queue:
             for number in range(2000):
@@ -146,7 +146,7 @@ def test_a_receiver_killed_in_a_stream_loses_what_it_took_and_no_more(kind: Kind
     while (message := kind.queue.receive(timeout=30)).value != b"end":
         rest.append(number_of(message))
     sender.wait()
-    # One more can have been taken and not yet written down.
+    # It may have received one more and not yet written it down.
     assert rest[0] - len(taken) in {0, 1}
     assert rest == list(range(rest[0], 2000))
 
@@ -165,7 +165,7 @@ def test_a_sender_killed_in_a_stream_leaves_whole_messages(kind: Kind) -> None:
         kind.queue.receive(timeout=0)
 
 
-def test_a_killed_process_gives_its_notification_up(
+def test_a_killed_process_loses_its_registration(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
     kind = Kind("posix", ns, spawn)
@@ -204,7 +204,7 @@ def test_removal_ends_a_blocked_call_of_another_process(
         with CLASS.open(WHERE) as queue:
             payload = [b"x"] if verb == "send" else []
             result = [outcome(getattr(queue, verb), *payload, timeout=timeout)]
-            # And so does each new call.
+            # Each new call fails in the same way.
             result += [outcome(queue.send, b"x"), outcome(queue.receive), outcome(queue.stat)]
             result += [outcome(queue.receive, timeout=0), outcome(queue.peek), outcome(len, queue)]
             assert [message for message in queue] == []
@@ -224,7 +224,7 @@ def test_removal_ends_a_blocked_call_of_another_process(
     kind.queue.close()
 
 
-def test_an_unlinked_posix_queue_goes_on_for_those_who_have_it(
+def test_an_unlinked_posix_queue_still_works_for_open_handles(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
     kind = Kind("posix", ns, spawn)
@@ -243,7 +243,9 @@ def test_an_unlinked_posix_queue_goes_on_for_those_who_have_it(
     kind.queue.close()
 
 
-def test_a_removed_and_remade_queue_is_another(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_a_queue_that_is_created_again_is_another(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
     kind = Kind("sysv", ns, spawn)
     child = kind.child("""
         with CLASS.open(WHERE) as queue:
@@ -264,7 +266,7 @@ def test_a_removed_and_remade_queue_is_another(ns: Namespace, spawn: Callable[..
 # -- signals ---------------------------------------------------------------------------------------
 
 
-def test_signal_handlers_run_and_the_call_goes_on(kind: Kind) -> None:
+def test_signal_handlers_run_and_the_call_continues(kind: Kind) -> None:
     child = kind.child(
         """
         def handler(number, frame):
@@ -314,7 +316,7 @@ def test_ctrl_c_ends_every_wait(kind: Kind) -> None:
                         queue.receive(timeout=timeout)
                 except KeyboardInterrupt:
                     step.tell("interrupted")
-        # Not caught, it ends the process as it ends any.
+        # If it is not caught, it ends the process as usual.
         step.expect("last")
         with CLASS.open(WHERE) as queue:
             queue.receive()
@@ -347,7 +349,7 @@ def test_a_default_sigterm_ends_a_blocked_process(kind: Kind) -> None:
     assert kind.queue.receive(timeout=0).value == b"x"
 
 
-def test_a_flood_of_signals_loses_and_doubles_nothing(kind: Kind) -> None:
+def test_many_signals_lose_and_duplicate_nothing(kind: Kind) -> None:
     child = kind.child("""
         signal.signal(signal.SIGALRM, lambda *_: None)
         with CLASS.open(WHERE) as queue:
@@ -362,7 +364,7 @@ def test_a_flood_of_signals_loses_and_doubles_nothing(kind: Kind) -> None:
     assert child.result == list(range(1000))
 
 
-# -- many ------------------------------------------------------------------------------------------
+# -- many processes --------------------------------------------------------------------------------
 
 
 def test_many_producers_and_consumers_keep_each_senders_order(kind: Kind) -> None:
@@ -416,13 +418,13 @@ def test_a_handle_goes_to_a_process_of_each_start_method(kind: Kind) -> None:
                 assert not queue.owner
     """
     expected = [(method.encode(), 0) for method in ("fork", "forkserver", "spawn")]
-    # Without warnings: there `queue.send` is all that runs, and it does not close its queue.
+    # Without warnings: only `queue.send` runs there, and it does not close its queue.
     child = kind.child(code, options=())
     assert child.result == expected
     assert child.stderr == ""
 
 
-def test_a_forked_childs_end_leaves_the_parents_queue(kind: Kind) -> None:
+def test_the_end_of_a_forked_child_keeps_the_parents_queue(kind: Kind) -> None:
     kind.queue.unlink()
     child = kind.child("""
         with CLASS.create(WHERE) as queue:
@@ -450,7 +452,7 @@ def test_a_forked_childs_end_leaves_the_parents_queue(kind: Kind) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_nobody_learns_who_owns_a_forbidden_queue(
+def test_access_denied_names_the_owner_of_a_queue(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
     kind = Kind("sysv", ns, spawn)
@@ -470,7 +472,7 @@ def test_nobody_learns_who_owns_a_forbidden_queue(
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("mode", [0o622, 0o644])
 @pytest.mark.parametrize("which", ["sysv", "posix"])
-def test_who_may_only_send_or_only_receive(
+def test_a_right_to_send_or_to_receive_alone(
     ns: Namespace, spawn: Callable[..., Child], which: str, mode: int
 ) -> None:
     writes = mode == 0o622
@@ -500,11 +502,11 @@ def test_who_may_only_send_or_only_receive(
         assert len(queue) == (2 if writes else 0)
 
 
-# -- idleness --------------------------------------------------------------------------------------
+# -- processor time --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [None, 600])
-def test_a_waiting_receiver_uses_next_to_no_processor(kind: Kind, timeout: float | None) -> None:
+def test_a_waiting_receiver_uses_almost_no_cpu_time(kind: Kind, timeout: float | None) -> None:
     child = kind.child(
         """
         with CLASS.open(WHERE) as queue:
@@ -523,8 +525,8 @@ def test_a_waiting_receiver_uses_next_to_no_processor(kind: Kind, timeout: float
 
 
 @pytest.mark.usefixtures("root")
-def test_nobody_learns_who_owns_a_forbidden_posix_queue(spawn: Callable[..., Child]) -> None:
-    # Who may not open it can only ask the file system, which not every machine mounts.
+def test_access_denied_names_the_owner_of_a_posix_queue(spawn: Callable[..., Child]) -> None:
+    # Without the right to open it only the file system tells; not every machine mounts that.
     code = """
         import subprocess
         from pathlib import Path
@@ -543,7 +545,7 @@ def test_nobody_learns_who_owns_a_forbidden_posix_queue(spawn: Callable[..., Chi
     assert "the owner is root (uid 0), the mode 0600" in text
 
 
-def test_a_sender_who_may_not_read_is_told_that_a_message_never_fits(
+def test_a_message_that_never_fits_fails_without_a_right_to_read(
     ns: Namespace, spawn: Callable[..., Child], root: None
 ) -> None:
     del root

@@ -47,7 +47,7 @@ class Kind:
         )
         self.receives = "msgrcv" if self.sysv else "mq_timedreceive"
         self.sends = "msgsnd" if self.sysv else "mq_timedsend"
-        # What the first column says of a message that was sent without a number.
+        # The first column for a message that was sent without a number.
         self.default = b"1" if self.sysv else b"0"
 
     def shown(self, *payloads: bytes) -> bytes:
@@ -65,7 +65,7 @@ def queue(kind: Kind) -> Iterator[Any]:
         yield made
 
 
-# -- what every script has -------------------------------------------------------------------------
+# -- every script ----------------------------------------------------------------------------------
 
 
 def test_there_is_a_script_for_each_side() -> None:
@@ -97,7 +97,7 @@ def test_help_and_missing_options(scripts: Scripts) -> None:
 
 def test_texts_and_create(kind: Kind, scripts: Scripts) -> None:
     quiet(scripts.run(kind.sender, *kind.here, "--create", "hello", "", b"\xff caf\xc3\xa9"))
-    # It exists, and --create takes it as it is.
+    # The queue exists, and --create opens it.
     (again,) = scripts.run_all([kind.sender, *kind.here, "--create", "--", "--text"])
     quiet(again)
     got = scripts.run(kind.receiver, *kind.here, "--count", 4, "--timeout", 0, "--remove")
@@ -128,7 +128,7 @@ def test_lines_of_standard_input_and_of_a_file(
     assert len(queue) == 0
 
 
-def test_lines_are_sent_and_shown_as_they_come(kind: Kind, queue: Any, scripts: Scripts) -> None:
+def test_lines_are_sent_and_shown_without_delay(kind: Kind, queue: Any, scripts: Scripts) -> None:
     receiver = scripts.start(kind.receiver, *kind.here, "--count", 2)
     sender = scripts.start(kind.sender, *kind.here, stdin=subprocess.PIPE)
     assert sender.stdin is not None
@@ -180,22 +180,22 @@ def test_bad_lines_of_structs(kind: Kind, queue: Any, scripts: Scripts) -> None:
     for done, (_, word) in zip(runs, bad, strict=True):
         fails(done, word)
         assert done.stdout == b""
-    # What came before a bad line was sent, what came after was not.
+    # The lines before the bad one were sent, the lines after it were not.
     assert len(queue) == len(bad)
     sent = [Stu.from_bytes(message.value) for message in queue.drain()]
     assert sent == [Stu("before", 1)] * len(bad)
 
 
-def test_a_message_that_is_no_struct_is_shown_in_the_error(
+def test_a_message_that_is_not_a_struct_is_shown_in_the_error(
     kind: Kind, queue: Any, scripts: Scripts
 ) -> None:
-    # It is taken by then, so that its bytes are nowhere else.
+    # The message has left the queue, so its bytes are nowhere else.
     queue.send(b"precious\n\xff")
     done = scripts.run(kind.receiver, *kind.here, "--struct", "--timeout", 0)
     fails(done, "Stu is 36 bytes, and these are 10", r"b'precious\n\xff'")
 
 
-def test_count_nought_and_timeouts(kind: Kind, queue: Any, scripts: Scripts) -> None:
+def test_count_zero_and_timeouts(kind: Kind, queue: Any, scripts: Scripts) -> None:
     nought, empty, late = scripts.run_all(
         [kind.receiver, *kind.here, "--count", 0],
         [kind.receiver, *kind.here, "--timeout", 0],
@@ -280,14 +280,12 @@ def test_path_and_proj_are_the_key_of_ftok(ns: Namespace, scripts: Scripts) -> N
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_queue_says_how_to_make_it(kind: Kind, scripts: Scripts) -> None:
+def test_the_error_of_a_missing_queue_says_how_to_create_it(kind: Kind, scripts: Scripts) -> None:
     for done in scripts.run_all([kind.sender, *kind.here, "x"], [kind.receiver, *kind.here]):
         fails(done, "no such queue", "create", str(kind.where))
 
 
-def test_what_cannot_be_done_is_one_line(
-    ns: Namespace, kind: Kind, queue: Any, scripts: Scripts
-) -> None:
+def test_an_error_is_one_line(ns: Namespace, kind: Kind, queue: Any, scripts: Scripts) -> None:
     missing = ns.path()
     long, gone, directory, odd = scripts.run_all(
         [kind.sender, *kind.here, "x" * 8193],
@@ -311,11 +309,11 @@ def test_what_cannot_be_done_is_one_line(
     assert len(queue) == 0
 
 
-def test_bad_usage_in_a_process_of_its_own(kind: Kind, scripts: Scripts) -> None:
+def test_bad_usage_in_a_new_process(kind: Kind, scripts: Scripts) -> None:
     misused(scripts.run(kind.receiver, *kind.here, "--count", -1), "--count takes 0 or more")
 
 
-def test_bad_usage_is_2(kind: Kind, scripts: Scripts) -> None:
+def test_bad_usage_exits_with_2(kind: Kind, scripts: Scripts) -> None:
     cases: list[tuple[list[object], str]] = [
         ([kind.receiver, *kind.here, "--count", -1], "--count takes 0 or more"),
         ([kind.receiver, *kind.here, "--count", "x"], "--count"),
@@ -363,7 +361,7 @@ def test_a_stream_that_is_closed_or_full(
     script, *options = [kind.sender] if stream == "<&-" else [kind.receiver, "--timeout", "0"]
     done = scripts.run(script, *kind.here, *options, then=stream)
     fails(done, {"<&-": "input", ">&-": "output"}.get(stream, os.strerror(errno.ENOSPC)))
-    # Nothing is taken that can't be shown; of a full device it learns only by writing.
+    # It receives nothing that it can't show. That a device is full shows only in a write.
     assert len(queue) == (stream != ">/dev/full")
 
 
@@ -415,7 +413,7 @@ def test_a_closed_pipe_is_quiet(kind: Kind, queue: Any, scripts: Scripts) -> Non
     queue.drain()
 
 
-def test_a_queue_removed_under_the_scripts(ns: Namespace, scripts: Scripts) -> None:
+def test_a_queue_removed_while_the_scripts_run(ns: Namespace, scripts: Scripts) -> None:
     kind = Kind("sysv", ns)
     with kind.cls.create(kind.where, max_bytes=1) as queue:
         receiver = scripts.start(kind.receiver, *kind.here)
@@ -484,7 +482,7 @@ def test_the_demonstration(scripts: Scripts) -> None:
     table = [row for row in rows if row and row[0].isdecimal()]
     assert table
     assert any("python" in row[1] for row in table)
-    # All that was sent came.
+    # All messages arrived.
     words = next(line for line in text.splitlines() if line.startswith("consumer ")).split()
     assert words[3] == words[5]
     assert "$ ipcs -q" in text
@@ -526,7 +524,7 @@ def test_an_interrupted_demonstration_leaves_nothing(scripts: Scripts, number: i
     assert gone(consumer)
 
 
-def test_another_s_message_does_nothing_to_the_terminal(ns: Namespace) -> None:
+def test_a_foreign_message_cannot_control_the_terminal(ns: Namespace) -> None:
     """A pipe gets the bytes as they came; a terminal gets what can be shown."""
     with SysVMessageQueue.create(ns.key()) as queue:
         for _ in range(2):

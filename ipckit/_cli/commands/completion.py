@@ -1,4 +1,4 @@
-"""``ipckit completion``: the shell's code that completes commands, options and objects."""
+"""``ipckit completion``: print the code for shell completion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 from ipckit._cli.output import say_lines
 
 _SHELLS: Final = ("bash", "zsh", "fish")
-# bash takes the colon of q:5 for the end of a word, and would complete what stands behind it.
+# In bash a colon ends a word, so bash would complete only what follows the colon of q:5.
 _BASH_COLONS: Final = """
 _ipckit_objects() {
     local before=${COMP_LINE:0:$COMP_POINT} COMP_CWORD word
@@ -37,10 +37,10 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("shell", type=click.Choice(_SHELLS))
 def command(shell: str) -> None:
-    """Print what makes the shell complete commands, options, and the names of objects."""
+    """Print the code that makes a shell complete commands, options and object names."""
     found = get_completion_class(shell)
     if found is None:
-        message = f"there is no completion for {shell}"
+        message = f"click has no completion for {shell}"
         raise click.ClickException(message)
     root = click.get_current_context().find_root().command
     source = found(root, {}, "ipckit", "_IPCKIT_COMPLETE").source()

@@ -1,4 +1,4 @@
-"""``ipckit doctor``: what is likely to bite, and what cures it."""
+"""``ipckit doctor``: find likely problems, and suggest a cure for each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.option(
-    "--peer", type=click.IntRange(min=1), metavar="PID", help="Does this process see what I see?"
+    "--peer",
+    type=click.IntRange(min=1),
+    metavar="PID",
+    help="Compare its namespaces with yours.",
 )
 @click.option(
     "--stuck-after",
@@ -30,16 +33,18 @@ Examples:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="A wait for a live process is stuck after so long without any change.",
+    help="Report a wait for a live process after this time without a change.",
 )
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of findings.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of findings.")
 def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
-    """Find what is likely to bite, and say what cures it.
+    """Find likely problems, and suggest a cure for each. It changes nothing.
 
-    A small or full /dev/shm; limits nearly used up; semaphores that a dead process holds; who
-    waits for whom in a circle, or too long; full queues; other namespaces than a peer's;
-    systemd's RemoveIPC; stale socket files; orphans. Exit status: 0 no problem, 1 some; a note,
-    such as what can't be seen without root, is no problem.
+    Finds: a small or full /dev/shm; limits that are nearly reached; semaphores whose last user
+    has exited; processes that wait for each other, or wait too long; full queues; namespaces that
+    differ from a peer's; systemd's RemoveIPC; stale socket files; orphaned objects.
+
+    Exit status: 0 no problem, 1 at least one. Notes, such as what could not be seen without root,
+    do not count.
     """
     found = examine(peer=peer, stuck_after=stuck_after)
     status = ERROR if any(each.level == "problem" for each in found) else DONE
@@ -55,5 +60,5 @@ def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
         out.print(Text(f"    {one_line(each.what)}"), soft_wrap=True)
         out.print(Text(f"    cure: {one_line(each.cure)}"), soft_wrap=True)
     if status == DONE:
-        say("no problem found")
+        say("no problems found")
     return status

@@ -1,4 +1,4 @@
-"""``ipckit dump``: the bytes of shared memory, as people, C and numpy read them."""
+"""``ipckit dump``: show the bytes of shared memory, as a hexdump, as structs, or for numpy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PER_WRITE: Final = 4096
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """A number of bytes: decimal, or hexadecimal with 0x."""
+    """Parse a number of bytes: decimal, or hexadecimal with 0x."""
     if value is None:
         return None
     try:
@@ -48,7 +48,7 @@ def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> in
     except ValueError:
         number = -1
     if number < 0:
-        message = f"{value!r} is no number of bytes, such as 4096 or 0x1000"
+        message = f"{value!r} is not a number of bytes such as 4096 or 0x1000"
         raise click.BadParameter(message, ctx, param)
     return number
 
@@ -58,7 +58,7 @@ def _shape(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
         return None
     parts = value.split(",")
     if not all(part.isdecimal() for part in parts):
-        message = f"{value!r} is no shape, such as 480,640"
+        message = f"{value!r} is not a shape such as 480,640"
         raise click.BadParameter(message, ctx, param)
     return [int(part) for part in parts]
 
@@ -77,14 +77,14 @@ def _print_hexdump(source: Source, offset: int, size: int) -> None:
 def _print_structs(
     source: Source, span: tuple[int, int], struct: type[Struct], *, as_json: bool
 ) -> int:
-    """Print one struct after the other; gives the exit status."""
+    """Print one struct after the other; return the exit status."""
     offset, size = span
     length = struct.__plan__.size
     status = DONE
     for at in range(offset, offset + size - length + 1, length):
         value, why = decoded(struct, source.read(length, at))
         if value is None:
-            say(f"ipckit: at {at:#x}: {why}", error=True)
+            say(f"ipckit: offset {at:#x}: {why}", error=True)
             status = ERROR
         elif as_json:
             write(json_line({"offset": at, "value": plain(value)}))
@@ -101,37 +101,37 @@ def _array(source: Source, span: tuple[int, int], dtype: str, shape: list[int] |
     try:
         element = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
-        message = f"{dtype!r} is no numpy dtype, such as u1, <f8 or 'i4,f8'"
+        message = f"{dtype!r} is not a numpy dtype such as u1, <f8 or 'i4,f8'"
         raise click.UsageError(message, context) from None
     if element.hasobject or not element.itemsize:
-        message = f"{dtype!r} has no bytes that another process could read"
+        message = f"dtype {dtype!r} has Python objects or no bytes, which memory can't hold"
         raise click.UsageError(message, context)
     wanted = shape or [size // element.itemsize]
     length = math.prod(wanted) * element.itemsize
     if length > size:
-        message = f"{length:,} bytes are asked for, and there are {size:,} from offset {offset}"
+        message = f"the array takes {length:,} bytes; the memory has {size:,} from offset {offset}"
         raise click.UsageError(message, context)
     data = b"".join(pieces(source, offset, length))
     if len(data) < length:
-        message = "the memory was made smaller meanwhile"
+        message = "the memory shrank while it was read"
         raise click.ClickException(message)
     return np.frombuffer(data, element).reshape(wanted)
 
 
 def _binary(stack: ExitStack, output: str | None) -> BinaryIO:
-    """Where binary data goes; not to a terminal, unless asked for with ``--output -``."""
+    """Open the output for binary data; refuse a terminal without ``--output -``."""
     if output not in {None, "-"}:
-        # 0600, because what was shared with few is not to be read by all afterwards.
+        # Mode 0600: the copy must not be readable by more users than the memory was.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         return stack.enter_context(os.fdopen(os.open(str(output), flags, 0o600), "wb"))
     if output is None and sys.stdout.isatty():
-        message = "standard output is a terminal: use a pipe, --output FILE or --output -"
+        message = "binary output would go to a terminal; use a pipe, --output FILE or --output -"
         raise click.UsageError(message, click.get_current_context())
     return sys.stdout.buffer
 
 
 class _Stream:
-    """A file that numpy takes for no file: it asks a file for its position, and a pipe has none."""
+    """A wrapper, because numpy asks a file for its position, and a pipe has none."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -142,25 +142,25 @@ class _Stream:
 
 
 def _check(struct: type[Struct] | None, given: dict[str, Any]) -> None:
-    """Refuse options that say two different things."""
+    """Refuse options that contradict each other."""
     forms = [name for name in ("--raw", "--dtype") if given[name]]
     forms += ["--struct or --c"] if struct is not None else []
     wrong = ""
     if len(forms) > 1:
-        wrong = f"{' and '.join(forms)}: give one of them"
+        wrong = f"{' and '.join(forms)} exclude each other"
     elif given["--shape"] and not given["--dtype"]:
-        wrong = "--shape goes with --dtype"
+        wrong = "--shape needs --dtype"
     elif given["--output"] and not (given["--raw"] or given["--dtype"]):
-        wrong = "--output goes with --raw or --dtype; a hexdump goes to standard output"
+        wrong = "--output needs --raw or --dtype; a hexdump goes to standard output"
     elif (given["-n"] or given["--json"]) and struct is None:
-        wrong = "-n and --json go with --struct or --c"
+        wrong = "-n and --json need --struct or --c"
     if wrong:
         raise click.UsageError(wrong, click.get_current_context())
 
 
 def _span(source: Source, offset: int, size: int | None) -> tuple[int, int]:
     if offset > source.size:
-        message = f"--offset is {offset:,}, and there are {source.size:,} bytes"
+        message = f"--offset is {offset:,}, but the memory has {source.size:,} bytes"
         raise click.UsageError(message, click.get_current_context())
     left = source.size - offset
     return offset, left if size is None else min(size, left)
@@ -168,13 +168,24 @@ def _span(source: Source, offset: int, size: int | None) -> tuple[int, int]:
 
 @click.command(epilog=_EXAMPLES)
 @object_argument(*_KINDS)
-@click.option("--offset", default="0", callback=_number, metavar="BYTES", help="Start here.")
-@click.option("--size", callback=_number, metavar="BYTES", help="Show so many at most.")
-@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="So many structs.")
+@click.option(
+    "--offset",
+    default="0",
+    callback=_number,
+    metavar="BYTES",
+    help="The first byte; default 0.",
+)
+@click.option("--size", callback=_number, metavar="BYTES", help="Show at most this many.")
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Show N structs.")
 @struct_options
-@click.option("--json", "as_json", is_flag=True, help="Structs, one JSON object a line.")
-@click.option("--dtype", metavar="DTYPE", help="The bytes are a numpy array of this dtype.")
-@click.option("--shape", callback=_shape, metavar="N,N", help="Its shape; by default all that fit.")
+@click.option("--json", "as_json", is_flag=True, help="Print each struct as a line of JSON.")
+@click.option("--dtype", metavar="DTYPE", help="Decode as a numpy array of this dtype.")
+@click.option(
+    "--shape",
+    callback=_shape,
+    metavar="N,N",
+    help="The array's shape; by default one dimension.",
+)
 @click.option("--raw", is_flag=True, help="Write the bytes themselves; not to a terminal.")
 @click.option("--output", metavar="FILE", help="Write to this file; - is standard output.")
 def command(
@@ -191,10 +202,10 @@ def command(
 ) -> int:
     """Show the bytes of shared memory.
 
-    OBJECT is a segment, a channel, a memfd, a POSIX semaphore, or a path: /proc/PID/fd/N is what
-    a process has open, and file:PATH a mapped file. The bytes are shown as hexadecimal digits
-    and text, where * stands for rows that repeat; or as structs one after the other; or written
-    as a .npy file. A System V segment is attached meanwhile, which its times show.
+    OBJECT is a segment, a channel, a memfd, a POSIX semaphore, or a path: /proc/PID/fd/N for what
+    a process has open, file:PATH for a mapped file. The bytes are shown as hexadecimal digits and
+    text, where * stands for repeated rows; or as structs; or written as a .npy file. A System V
+    segment is attached to read it, which changes its attach and detach times.
     """
     struct = struct_given()
     given = {"--raw": raw, "--dtype": dtype, "--shape": shape, "--output": output}

@@ -1,4 +1,4 @@
-"""``ipckit gc``: find what is left over, and remove it when told to."""
+"""``ipckit gc``: list the orphaned objects, and remove them with ``--delete``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import inventory
-from ipckit._cli import words as show
-from ipckit._cli.output import (
-    DONE,
-    ERROR,
-    confirm,
-    duration,
-    human,
-    kinds_of,
-    kinds_option,
-    print_table,
-    say,
-    tell_unseen,
-)
+from ipckit._cli import words
+from ipckit._cli.address import kinds_of, kinds_option
+from ipckit._cli.output import DONE, ERROR, confirm, print_table, print_unseen, say
 from ipckit.errors import InUse, NotFound
 
 if TYPE_CHECKING:
@@ -31,17 +21,17 @@ if TYPE_CHECKING:
 
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit gc                            what would go
-  ipckit gc --delete                   remove it, after asking
+  ipckit gc                                         only list
+  ipckit gc --delete                                ask, then remove
   ipckit gc --mine --older-than 1h --delete --yes   for cron
-  ipckit gc --unknown --older-than 1h               what can't be judged, too
-  ipckit gc --unknown --creator-pid 4711 --delete   what a killed program left
+  ipckit gc --unknown --older-than 1h               also the state unknown
+  ipckit gc --unknown --creator-pid 4711 --delete   what process 4711 created
 """
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class _Age(click.ParamType[float]):
-    """A time such as ``90``, ``90s``, ``10m``, ``1h`` or ``2d``, in seconds."""
+    """A duration such as ``90``, ``90s``, ``10m``, ``1h`` or ``2d``, converted to seconds."""
 
     name = "time"
 
@@ -50,45 +40,45 @@ class _Age(click.ParamType[float]):
     ) -> float:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
         if match is None:
-            self.fail(f"{value!r} is no time; it takes 90, 90s, 10m, 1h or 2d", param, ctx)
+            self.fail(f"{value!r} is not a time such as 90s, 10m, 1h or 2d", param, ctx)
         return float(match[1]) * _UNITS[match[2]]
 
 
 def _bytes(item: IpcObject) -> int:
-    """How much memory goes with an object."""
+    """Return the bytes of memory that the removal of an object frees."""
     if item.used.bytes is not None:
         return item.used.bytes
     return item.size or 0 if item.kind == "sysv-segment" else 0
 
 
 def _total(items: Sequence[IpcObject]) -> str:
-    freed = human(sum(map(_bytes, items)))
-    return f"{show.counted(len(items), 'object')}, {freed} bytes"
+    freed = words.human(sum(map(_bytes, items)))
+    return f"{words.counted(len(items), 'object')}, {freed} bytes"
 
 
 @click.command(epilog=_EXAMPLES)
 @kinds_option
-@click.option("--mine", is_flag=True, help="Only what belongs to the user who runs this.")
+@click.option("--mine", is_flag=True, help="Only objects that belong to you.")
 @click.option(
     "--older-than",
     "least_age",
     type=_Age(),
     metavar="AGE",
-    help="Only what was not changed or used for so long: 90s, 10m, 1h, 2d.",
+    help="Only objects not changed or used for this time: 90s, 10m, 1h, 2d.",
 )
 @click.option(
     "--creator-pid",
     type=click.IntRange(min=1),
     metavar="PID",
-    help="Only what this process made, or used last if no creator is on record.",
+    help="Only objects that this process created; or used last, if the kernel records no creator.",
 )
 @click.option(
     "--unknown",
     is_flag=True,
-    help="Also what can't be judged; takes --creator-pid or --older-than with it.",
+    help="Also objects with the state unknown; needs --creator-pid or --older-than.",
 )
-@click.option("--delete", is_flag=True, help="Remove it; without this nothing is.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--delete", is_flag=True, help="Remove the objects; without it, only list them.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(
     kind_names: tuple[str, ...],
     *,
@@ -99,29 +89,29 @@ def command(
     delete: bool,
     yes: bool,
 ) -> int:
-    """List what is orphaned, and with --delete remove it.
+    """List the orphaned objects, and remove them with --delete.
 
-    An object is orphaned where nobody alive holds it, waits on it, or is on record as its creator
-    or last user. Each is looked at again just before; what can't be judged stays, unless --unknown
-    asks for it. A file in /dev/shm that nothing shows to be an IPC object is listed and never
-    removed: name it to ipckit rm.
+    An object is orphaned if no live process holds it, waits on it, created it or used it last.
+    Each object is checked again just before the removal. An object with the state unknown stays,
+    unless you pass --unknown. A file in /dev/shm that is not recognized as an IPC object is
+    listed and never removed; to remove it, run ipckit rm.
 
-    The kernel knows who made a System V segment. Of a queue or semaphore set it knows who used it
-    last, if it was used; of POSIX objects and sockets it knows neither. For those, --creator-pid
-    finds nothing: take --older-than.
+    The kernel records the creator of a System V segment, and the last users of a queue or
+    semaphore set. It records nothing for POSIX objects and sockets, so --creator-pid does not
+    find those; use --older-than.
     """
     if unknown and creator_pid is None and not least_age:
         message = (
-            "--unknown needs --creator-pid PID or --older-than AGE with it, because a live "
-            "process may use what can't be judged"
+            "--unknown needs --creator-pid PID or --older-than AGE, because a live process may "
+            "use an object whose state is unknown"
         )
         raise click.UsageError(message)
     found = inventory.survey(kinds_of(kind_names), ignore_self=True)
     mines = [item for item in found.objects if not mine or item.uid == os.geteuid()]
     items = inventory.select(mines, unknown=unknown, creator_pid=creator_pid, older_than=least_age)
-    tell_unseen(found.unseen)
+    print_unseen(found.unseen)
     chosen = [item for item in mines if (item.age or 0.0) >= (least_age or 0.0)]
-    _tell_rest(chosen, items, creator_pid=creator_pid, unknown=unknown)
+    _report_rest(chosen, items, creator_pid=creator_pid, unknown=unknown)
     if delete and items and yes:
         return _remove(items, unknown=unknown)
     _list(items, unknown=unknown)
@@ -131,51 +121,56 @@ def command(
     return _remove(items, unknown=unknown)
 
 
-def _tell_rest(
+def _report_rest(
     chosen: Sequence[IpcObject],
     items: Sequence[IpcObject],
     *,
     creator_pid: int | None,
     unknown: bool,
 ) -> None:
-    """Tell what stays although no process is known to hold it."""
+    """Report the objects that stay although no process is known to hold them."""
     files = [item for item in chosen if item.state == "unknown" and not item.recognized]
     if files and creator_pid is None:
-        rows = [[item.address, item.owner, show.used(item), duration(item.age)] for item in files]
+        rows = [
+            [item.address, item.owner, words.used(item), words.duration(item.age)] for item in files
+        ]
         print_table(["FILE", "OWNER", "USED", "AGE"], rows, right="AGE")
-        told = show.counted(len(files), "file")
-        say(f"not ours to judge: {told} in /dev/shm; ipckit rm removes one that is named")
+        count = words.counted(len(files), "file")
+        say(
+            f"not recognized as IPC objects: {count} in /dev/shm; gc does not remove them, "
+            "ipckit rm shm:/NAME does"
+        )
         say("")
     taken = {item.address for item in items}
     doubtful = [item for item in chosen if item.state == "unknown" and item.recognized]
     left = [item for item in doubtful if item.address not in taken]
     if not left:
         return
-    told = show.counted(len(left), "object")
+    count = words.counted(len(left), "object")
     nameless = sum(not item.creator_pids for item in left)
     if unknown and creator_pid is not None and nameless:
-        told = show.counted(nameless, "object")
+        count = words.counted(nameless, "object")
         say(
-            f"ipckit: {told} could not be judged and will stay: no process is on record for "
-            "them, so that --creator-pid can't choose them; --older-than alone can",
+            f"ipckit: state unknown: {count}, not selected, because the kernel records no creator "
+            "of them; to select them, use --older-than without --creator-pid",
             error=True,
         )
     elif not unknown:
-        say(f"ipckit: {told} could not be judged and will stay; see ipckit ls", error=True)
+        say(f"ipckit: state unknown: {count}, not selected; to see why, run ipckit ls", error=True)
 
 
 def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
     noun = "orphaned or unknown" if unknown else "orphaned"
     if not items:
-        say(f"nothing is {noun}")
+        say(f"no {noun} objects")
         return
     titles = ["OBJECT", "OWNER", "USED", "AGE", *(["STATE"] if unknown else []), "WHY"]
     rows = [
         [
             item.address,
             item.owner,
-            show.used(item),
-            duration(item.age),
+            words.used(item),
+            words.duration(item.age),
             *([item.state] if unknown else []),
             item.reason,
         ]
@@ -191,10 +186,10 @@ def _remove(items: Sequence[IpcObject], *, unknown: bool) -> int:
     for item, error in inventory.collect(items, ignore_self=True, unknown=unknown):
         if error is None:
             removed.append(item)
-            say(f"removed {show.summary(item)}")
+            say(f"removed {words.summary(item)}")
             continue
         say(f"ipckit: {error}", error=True)
-        # What somebody took or removed meanwhile is just what the second look is for.
+        # An object that is in use or was removed by now is no error: the second check is for that.
         if not isinstance(error, (InUse, NotFound)):
             status = ERROR
     say(f"freed: {_total(removed)}")

@@ -1,4 +1,4 @@
-"""``ipckit header``: a Struct as a C header, or a C header as Struct classes."""
+"""``ipckit header``: convert a Struct to a C header, or a C header to Struct classes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("reference", metavar="[MODULE:CLASS]", required=False)
-@click.option("--from", "source", metavar="FILE", help="The C header to read; - is standard input.")
-@click.option("--name", help="Only this struct of --from, and those within it; by default all.")
+@click.option("--from", "source", metavar="FILE", help="Read this C header; - is standard input.")
+@click.option("--name", help="With --from: only this struct and those nested in it.")
 def command(reference: str | None, *, source: str | None, name: str | None) -> None:
     """Print the C header of a Struct class, or with --from the Struct classes of a C header.
 
-    The C header does not compile where sizes or offsets differ from those that Python uses. A
-    module in this directory is found.
+    The C header does not compile if sizes or offsets differ from those that Python uses. The
+    module can be in this directory.
     """
     if (reference is None) == (source is None):
-        message = "give MODULE:CLASS, or --from FILE"
+        message = "expected either MODULE:CLASS or --from FILE"
         raise click.UsageError(message, click.get_current_context())
     if name is not None and source is None:
-        message = "--name goes with --from"
+        message = "--name needs --from"
         raise click.UsageError(message, click.get_current_context())
     with usage():
         if reference is not None:

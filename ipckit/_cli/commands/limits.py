@@ -1,4 +1,4 @@
-"""``ipckit limits``: the limits that IPC meets, and how to change them."""
+"""``ipckit limits``: show the limits that apply to IPC, and how to change them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _shown(value: int | None, *, none: str) -> str:
 
 
 def _shell() -> int:
-    """The process whose limits people ask about: the parent, if its limits can be read.
+    """Return the pid whose limits to show by default: the parent's, if they can be read.
 
-    The init of a container has no parent. If /proc hides the parent, which is another user's, this
-    process shows the same limits, because it inherited them.
+    The init process of a container has no parent. If /proc hides the parent because it belongs to
+    another user, this process shows the same limits, because it inherited them.
     """
     parent = os.getppid()
     try:
@@ -38,14 +38,17 @@ def _shell() -> int:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--pid", type=click.IntRange(min=1), help="Whose RLIMIT_*; by default the shell's.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array; share 1 is all used.")
+@click.option(
+    "--pid",
+    type=click.IntRange(min=1),
+    help="Whose RLIMIT_*; by default the shell's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array; share is used / value.")
 def command(*, pid: int | None, as_json: bool) -> None:
-    """Show every limit that IPC meets: its value, what is used, what raises it.
+    """Show every limit that applies to IPC: its value, its use, and how to raise it.
 
-    The command that is shown doubles the limit until the next boot; write the same line, without
-    "sysctl -w", to a file in /etc/sysctl.d to keep it. In Docker a container's kernel.* and
-    fs.mqueue.* are set by docker run --sysctl.
+    The command under CHANGE doubles the limit until the next boot. To keep it, put the setting
+    into a file in /etc/sysctl.d. For a container, use docker run --sysctl.
     """
     rows = table(pid or _shell())
     if as_json:

@@ -1,4 +1,4 @@
-"""``ipckit ls``: what exists, who holds it, and whether it is left over."""
+"""``ipckit ls``: list the objects, which processes hold them, and which are orphaned."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import inventory
-from ipckit._cli import words as show
-from ipckit._cli.output import (
-    ascii_output,
-    duration,
-    human,
-    json_of,
-    kinds_of,
-    kinds_option,
-    print_table,
-    tell_unseen,
-)
+from ipckit._cli import words
+from ipckit._cli.address import kinds_of, kinds_option
+from ipckit._cli.output import ascii_output, json_of, print_table, print_unseen
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
@@ -38,44 +30,44 @@ def _address(item: IpcObject) -> str:
 
 _COLUMNS: Final[Columns] = {
     "OBJECT": _address,
-    "KEY": show.key,
+    "KEY": words.key,
     "OWNER": lambda item: item.owner,
-    "MODE": show.mode,
-    "SIZE": lambda item: "" if item.size is None else human(item.size),
-    "USED": show.used,
-    "AGE": lambda item: duration(item.age),
+    "MODE": words.mode,
+    "SIZE": lambda item: "" if item.size is None else words.human(item.size),
+    "USED": words.used,
+    "AGE": lambda item: words.duration(item.age),
     "STATE": lambda item: item.state,
     "WHY": lambda item: item.reason,
 }
 _WIDE: Final[Columns] = {
     "OBJECT": lambda item: item.address,
     "KIND": lambda item: item.kind,
-    "KEY": show.key,
+    "KEY": words.key,
     "ID": lambda item: str(item.id),
     "NAME": lambda item: item.name,
     "OWNER": lambda item: item.owner,
     "GROUP": lambda item: item.group,
-    "MODE": show.mode,
+    "MODE": words.mode,
     "SIZE": lambda item: "" if item.size is None else str(item.size),
-    "USED": show.used,
-    "AGE": lambda item: duration(item.age),
-    "CREATOR": lambda item: show.processes([item.creator] if item.creator else []),
-    "LAST USERS": lambda item: show.processes(item.users),
-    "HOLDERS": lambda item: show.processes(item.holders),
+    "USED": words.used,
+    "AGE": lambda item: words.duration(item.age),
+    "CREATOR": lambda item: words.processes([item.creator] if item.creator else []),
+    "LAST USERS": lambda item: words.processes(item.users),
+    "HOLDERS": lambda item: words.processes(item.holders),
     "STATE": lambda item: item.state,
     "WHY": lambda item: item.reason,
 }
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit ls                       what exists
+  ipckit ls                       all objects
   ipckit ls --kind queue --mine   my queues, System V and POSIX
-  ipckit ls --orphans --wide      what nobody alive holds, in full
+  ipckit ls --orphans --wide      what no live process holds, all columns
   ipckit ls --json | jq -r '.objects[] | select(.orphaned) | .address'
 """
 
 
 def _print_json(items: list[IpcObject], found: Survey) -> None:
-    """One object a line: thousands of them are printed in a moment, and grep finds one."""
+    """Print one object on each line, so that grep finds one of thousands."""
     ascii_only = ascii_output()
     lines = ",\n".join(json_of(item.as_dict(), ascii_only=ascii_only) for item in items)
     rest = json_of({"unseen": found.unseen, "taken": found.taken}, ascii_only=ascii_only)
@@ -84,18 +76,19 @@ def _print_json(items: list[IpcObject], found: Survey) -> None:
 
 @click.command(epilog=_EXAMPLES)
 @kinds_option
-@click.option("--mine", is_flag=True, help="Only what belongs to the user who runs this.")
-@click.option("--orphans", is_flag=True, help="Only what nobody alive holds or uses.")
-@click.option("--wide", is_flag=True, help="All columns, and names in full.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, whose names do not change.")
+@click.option("--mine", is_flag=True, help="Only objects that belong to you.")
+@click.option("--orphans", is_flag=True, help="Only orphaned objects.")
+@click.option("--wide", is_flag=True, help="All columns, and full names.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(
     kind_names: tuple[str, ...], *, mine: bool, orphans: bool, wide: bool, as_json: bool
 ) -> None:
-    """List the IPC objects that exist.
+    """List the IPC objects of this system.
 
-    STATE is held (a live process has it, or waits on it), used (its creator or last user runs
-    still), orphaned (neither), or unknown, where that can't be seen. AGE is the time since it was
-    last changed or used. What could not be seen is told on standard error.
+    STATE is held (a live process has it or waits on it), used (its creator or last user is still
+    running), orphaned (neither), or unknown (neither, but ipckit could not see everything). WHY is
+    the evidence. AGE is the time since the last change or use. Standard error says what could not
+    be seen.
     """
     found = inventory.survey(kinds_of(kind_names), ignore_self=True)
     items = [
@@ -109,4 +102,4 @@ def command(
     columns = _WIDE if wide else _COLUMNS
     rows = [[cell(item) for cell in columns.values()] for item in items]
     print_table(list(columns), rows, right="SIZE AGE ID")
-    tell_unseen(found.unseen)
+    print_unseen(found.unseen)

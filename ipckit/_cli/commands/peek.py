@@ -1,4 +1,4 @@
-"""``ipckit peek``: the messages that are queued, left where they are."""
+"""``ipckit peek``: show the messages in a queue; they stay in the queue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Examples:
 
 
 def _messages(queue: SysVMessageQueue[bytes]) -> Iterator[tuple[int, Message[bytes]]]:
-    """Each message with its place; one that others take meanwhile moves the rest up."""
+    """Yield each message with its position. If another process receives one, the rest move up."""
     index = 0
     while True:
         try:
@@ -41,14 +41,14 @@ def _messages(queue: SysVMessageQueue[bytes]) -> Iterator[tuple[int, Message[byt
 
 
 def _show(index: int, message: Message[bytes], struct: type[Struct] | None) -> str:
-    """Print one message; gives what is wrong with it."""
+    """Print one message; return why it does not fit the struct, or ""."""
     head = f"message {index}  type {message.mtype}  {len(message.value)} bytes"
     value, why = (None, "") if struct is None else decoded(struct, message.value)
     if value is not None:
         say(f"{head}  {value!r}")
         return ""
     say(head)
-    for line in [*hexdump([message.value])][:-1]:  # the size stands above already
+    for line in [*hexdump([message.value])][:-1]:  # the head has the size
         say(f"  {line}")
     return why
 
@@ -56,23 +56,29 @@ def _show(index: int, message: Message[bytes], struct: type[Struct] | None) -> s
 @click.command(epilog=_EXAMPLES)
 @object_argument("sysv-queue", "posix-queue")
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), metavar="N", help="Show so many; by default all."
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show at most N messages; by default all.",
 )
-@click.option("--mtype", type=click.IntRange(min=1), help="Show only messages of this type.")
+@click.option(
+    "--mtype", type=click.IntRange(min=1), metavar="N", help="Only messages of this type."
+)
 @struct_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on each line.")
 def command(text: str, *, count: int | None, mtype: int | None, as_json: bool) -> int:
-    """Show the messages in a System V queue without taking them.
+    """Show the messages in a System V queue; they stay in the queue.
 
-    A message is shown as hexadecimal digits and text, or as a struct. In JSON it has index,
-    mtype, size, and value, or hex and text where the bytes are no such struct; then the exit
-    status is 1. Nobody can look into a POSIX queue without taking what is there.
+    A message is shown as hexadecimal digits and text, or as a struct. In JSON it has index, mtype
+    and size; and value, or hex and text without a struct. If a message does not fit the struct,
+    the exit status is 1. Linux has no call to look into a POSIX queue; use ipckit recv.
     """
     found = chosen(text, ("sysv-queue", "posix-queue"))
     if found.kind == "posix-queue":
         message = (
-            f"{found.address}: Linux shows nobody the messages of a POSIX queue but who takes "
-            f"them; to take one: ipckit recv {quote(found.address)}"
+            f"{found.address}: Linux has no call to look at the messages of a POSIX queue; to "
+            f"take one out and print it: ipckit recv {quote(found.address)}"
         )
         raise Refused(message)
     struct = struct_given()
@@ -94,6 +100,6 @@ def command(text: str, *, count: int | None, mtype: int | None, as_json: bool) -
             if shown == count:
                 break
     if not shown:
-        what = "no message" if mtype is None else f"no message of type {mtype}"
+        what = "no messages" if mtype is None else f"no messages of type {mtype}"
         say(f"ipckit: {found.address}: {what}", error=True)
     return status

@@ -1,4 +1,4 @@
-"""``ipckit recv``: take messages from a queue and print them."""
+"""``ipckit recv``: receive messages from a queue and print them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _HIGHEST_MTYPE: Final = 2**63 - 1
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit recv q:5                     one message; waits for it
-  ipckit recv mq:/jobs --all --json   what is there now
+  ipckit recv q:5                     wait for one message
+  ipckit recv mq:/jobs --all --json   all that are queued now
   ipckit recv q:5 --mtype 2 --timeout 10 --struct records:Stu
   ipckit recv q:5 --follow --hex
   ipckit recv q:5 --all --json | ipckit send q:6 --json
@@ -35,7 +35,7 @@ Examples:
 def _print(
     message: Message[bytes], found: IpcObject, struct: type[Struct] | None, form: str
 ) -> str:
-    """Print one message; gives what is wrong with it."""
+    """Print one message; return why it does not fit the struct, or ""."""
     data = message.value
     if form == "json":
         extra = {"mtype": message.mtype}
@@ -65,18 +65,20 @@ def _opened(found: IpcObject) -> Queue:
     return SysVMessageQueue.from_id(found.id)
 
 
-def _taker(
+def _receiver(
     queue: Queue,
     mtype: int | None,
     exclude: bool,  # noqa: FBT001 - `receive` takes it by keyword
 ) -> Callable[[float | None], Message[bytes]]:
     if isinstance(queue, PosixMessageQueue):
         if mtype is not None or exclude:
-            message = "a POSIX queue has no message types: no --mtype and no --exclude"
+            message = (
+                "a POSIX queue has no message types; --mtype and --exclude are for System V queues"
+            )
             raise click.UsageError(message, click.get_current_context())
         return lambda timeout: queue.receive(timeout=timeout)
     if exclude and (mtype or 0) <= 0:
-        message = "--exclude goes with --mtype N above 0"
+        message = "--exclude needs --mtype N with N above 0"
         raise click.UsageError(message, click.get_current_context())
     return lambda timeout: queue.receive(mtype or 0, exclude=exclude, timeout=timeout)
 
@@ -84,27 +86,27 @@ def _taker(
 @click.command(epilog=_EXAMPLES)
 @object_argument("sysv-queue", "posix-queue")
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), metavar="N", help="Take so many; by default 1."
+    "-n", "count", type=click.IntRange(min=1), metavar="N", help="Receive N messages; by default 1."
 )
-@click.option("--all", "everything", is_flag=True, help="Take what is there, and don't wait.")
-@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--all", "everything", is_flag=True, help="Receive all queued messages; do not wait.")
+@click.option("--follow", is_flag=True, help="Continue until Ctrl-C.")
 @click.option(
     "--mtype",
     type=click.IntRange(-_HIGHEST_MTYPE, _HIGHEST_MTYPE),
     metavar="N",
-    help="The type: 0 any, N that one, -N the lowest up to N.",
+    help="The type: 0 any, N that type, -N the lowest type up to N.",
 )
-@click.option("--exclude", is_flag=True, help="Any type but --mtype.")
+@click.option("--exclude", is_flag=True, help="Any type except that of --mtype.")
 @click.option(
     "--timeout",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Wait so long for each; for ever by default.",
+    help="How long to wait for each message; by default forever.",
 )
 @struct_options
-@click.option("--json", "form", flag_value="json", help="One JSON object a line.")
-@click.option("--hex", "form", flag_value="hex", help="The bytes as hexadecimal digits.")
-@click.option("--raw", "form", flag_value="raw", help="The bytes and nothing else.")
+@click.option("--json", "form", flag_value="json", help="Print one JSON object on each line.")
+@click.option("--hex", "form", flag_value="hex", help="Print hexadecimal digits.")
+@click.option("--raw", "form", flag_value="raw", help="Write only the bytes, without line ends.")
 def command(
     text: str,
     *,
@@ -116,33 +118,33 @@ def command(
     timeout: float | None,
     form: str | None,
 ) -> int:
-    """Take messages from a System V or POSIX queue, and print each on a line.
+    """Receive messages from a System V or POSIX queue, and print each on a line.
 
-    Each is printed before the next is taken. A message that is not the struct asked for is
-    printed in hexadecimal digits, so that it is not lost, and the exit status is 1.
+    Each message is printed before the next is received. A message that does not fit the struct
+    is printed in hexadecimal digits, so that it is not lost, and the exit status is 1.
     """
     if sum((count is not None, everything, follow)) > 1:
-        message = "-n, --all and --follow: give one of them"
+        message = "-n, --all and --follow exclude each other"
         raise click.UsageError(message, click.get_current_context())
     struct: Any = struct_given()
     if struct is not None and form in {"hex", "raw"}:
-        message = f"--{form} shows the bytes: no --struct and no --c then"
+        message = f"--{form} excludes --struct and --c"
         raise click.UsageError(message, click.get_current_context())
     found = chosen(text, ("sysv-queue", "posix-queue"))
     status = DONE
     with _opened(found) as queue:
-        take = _taker(queue, mtype, exclude)
-        taken = 0
-        while follow or everything or taken < (count or 1):
+        receive = _receiver(queue, mtype, exclude)
+        received = 0
+        while follow or everything or received < (count or 1):
             try:
-                taken_now = take(0 if everything else timeout)
+                received_one = receive(0 if everything else timeout)
             except WouldBlock:
                 if everything:
                     break
                 raise
-            why = _print(taken_now, found, struct, form or "")
+            why = _print(received_one, found, struct, form or "")
             if why:
                 say(f"ipckit: {why}", error=True)
                 status = ERROR
-            taken += 1
+            received += 1
     return status

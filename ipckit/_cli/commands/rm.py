@@ -1,4 +1,4 @@
-"""``ipckit rm``: remove objects that are named."""
+"""``ipckit rm``: remove the named objects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit import inventory
-from ipckit._cli import words as show
-from ipckit._cli.output import DONE, ERROR, OBJECT, REFUSED, asked_kinds, choose, confirm, say
+from ipckit._cli import words
+from ipckit._cli.address import OBJECT, asked_kinds, choose
+from ipckit._cli.output import DONE, ERROR, REFUSED, confirm, say
 from ipckit.errors import InUse, IpcError
 
 if TYPE_CHECKING:
@@ -16,22 +17,22 @@ if TYPE_CHECKING:
 
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit rm q:5              asks first
-  ipckit rm --yes q:5 m:7    does not ask, for scripts
-  ipckit rm --force shm:/a   even while a process has it mapped
+  ipckit rm q:5              ask first
+  ipckit rm --yes q:5 m:7    do not ask, for scripts
+  ipckit rm --force shm:/a   even if a process has it mapped
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("objects", metavar="OBJECT...", nargs=-1, required=True, type=OBJECT)
-@click.option("--force", is_flag=True, help="Also what a live process holds or uses.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also objects that a live process holds or uses.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
-    """Remove objects.
+    """Remove the named objects.
 
-    What a live process holds, waits on, made or used last is refused (exit status 3) unless it is
-    forced. Without a terminal to ask on, --yes is needed. Nothing is removed where one of the
-    names is wrong.
+    Without --force, refuses an object that a live process holds, waits on, created or used last
+    (exit status 3). Asks first; without a terminal, --yes is required. If one of the names is
+    wrong, removes nothing.
     """
     kinds: set[Kind] = {kind for text in objects for kind in asked_kinds(text, inventory.KINDS)}
     found = inventory.survey(kinds, ignore_self=True).objects
@@ -43,10 +44,13 @@ def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
         if item.state in {"held", "used"} and item.removable and not force
     ]
     for item in refused:
-        say(f"ipckit: {item.address}: {item.reason}; --force removes it all the same", error=True)
+        say(
+            f"ipckit: {item.address} not removed: {item.reason}; to remove it anyway, use --force",
+            error=True,
+        )
     left = [item for item in items.values() if item not in refused]
     if left:
-        confirm(f"Remove {', '.join(map(show.summary, left))}?", yes=yes)
+        confirm(f"Remove {', '.join(map(words.summary, left))}?", yes=yes)
     results = [_remove(item, force=force) for item in left]
     return ERROR if ERROR in results else REFUSED if refused or REFUSED in results else DONE
 
@@ -57,5 +61,5 @@ def _remove(item: IpcObject, *, force: bool) -> int:
     except IpcError as exc:
         say(f"ipckit: {exc}", error=True)
         return REFUSED if isinstance(exc, InUse) else ERROR
-    say(f"removed {show.summary(item)}")
+    say(f"removed {words.summary(item)}")
     return DONE

@@ -1,4 +1,4 @@
-"""``ipckit send``: put messages into a queue, from the command line or standard input."""
+"""``ipckit send``: send messages to a queue, from the command line or standard input."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _HIGHEST_PRIORITY: Final = 32767
 
 class _Outgoing(NamedTuple):
     data: bytes
-    order: int | None  # its mtype or priority, where it has one of its own
+    order: int | None  # its own mtype or priority, if it has one
 
 
 def _from_hex(text: str, what: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        message = f"{what}: {text[:40]!r} are no hexadecimal digits"
+        message = f"{what}: {text[:40]!r} is not a sequence of hexadecimal digits"
         raise click.UsageError(message, click.get_current_context()) from None
 
 
 def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) -> _Outgoing:
-    """A message as ``recv --json`` writes it."""
+    """Parse a message in the form that ``recv --json`` prints."""
     try:
         record: Any = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -58,11 +58,11 @@ def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) 
         raise click.UsageError(message, click.get_current_context()) from None
     fields = cast("dict[str, Any]", record) if isinstance(record, dict) else None
     if fields is None:
-        message = f"{what}: a message is a JSON object with value, hex or text"
+        message = f"{what}: expected a JSON object with value, hex or text"
         raise click.UsageError(message, click.get_current_context())
     own = fields.get(order)
     if own is not None and type(own) is not int:  # nor a bool
-        message = f"{what}: {order} is {own!r}; it takes a number"
+        message = f"{what}: {order} is {own!r}; it must be an integer"
         raise click.UsageError(message, click.get_current_context())
     if struct is not None and "value" in fields:
         with usage():
@@ -70,19 +70,20 @@ def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) 
     if isinstance(fields.get("hex"), str):
         return _Outgoing(_from_hex(fields["hex"], what), own)
     if isinstance(fields.get("text"), str):
-        # A lone surrogate is a byte that is not UTF-8, or else no text that could be sent.
+        # A lone surrogate represents a byte that is not UTF-8. Any other can't be sent.
         try:
             return _Outgoing(fields["text"].encode(errors="surrogateescape"), own)
         except UnicodeEncodeError:
-            message = f"{what}: text has a lone surrogate, which is no character; give hex"
+            message = f"{what}: text has a lone surrogate, which can't be encoded; use hex"
             raise click.UsageError(message, click.get_current_context()) from None
-    needs = "needs --struct or --c to go with value" if "value" in fields else "has none of them"
-    message = f"{what}: a message is a JSON object with value, hex or text, and this {needs}"
+    message = f"{what}: expected a JSON object with value, hex or text"
+    if "value" in fields:
+        message = f"{what}: value needs --struct or --c"
     raise click.UsageError(message, click.get_current_context())
 
 
 def _pieces(words: tuple[str, ...], form: str) -> Iterator[tuple[str, bytes]]:
-    """Where each message comes from, for complaints, and what stands there."""
+    """Yield the source of each message, for errors, and its bytes."""
     if words:
         for number, word in enumerate(words, 1):
             yield f"message {number}", word.encode(errors="surrogateescape")
@@ -102,7 +103,7 @@ def _outgoing(
             continue
         text = piece.decode(errors="replace")
         if not text.strip() and not words:
-            continue  # an empty line says nothing in these forms
+            continue  # these forms ignore empty lines
         if form == "json":
             yield _from_record(text, what, struct, order)
         elif form == "hex":
@@ -119,24 +120,24 @@ def _outgoing(
     "--mtype",
     type=click.IntRange(1, _HIGHEST_MTYPE),
     metavar="N",
-    help="The type, on a System V queue; by default 1.",
+    help="The type, for a System V queue; by default 1.",
 )
 @click.option(
     "--priority",
     type=click.IntRange(0, _HIGHEST_PRIORITY),
     metavar="N",
-    help="The priority, on a POSIX queue; by default 0.",
+    help="The priority, for a POSIX queue; by default 0.",
 )
 @click.option(
     "--timeout",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Wait so long while the queue is full; for ever by default.",
+    help="How long to wait while the queue is full; by default forever.",
 )
 @struct_options
-@click.option("--json", "form", flag_value="json", help="Messages are as `recv --json` prints.")
-@click.option("--hex", "form", flag_value="hex", help="Messages are hexadecimal digits.")
-@click.option("--raw", "form", flag_value="raw", help="All of standard input is one message.")
+@click.option("--json", "form", flag_value="json", help="Messages as `recv --json` prints them.")
+@click.option("--hex", "form", flag_value="hex", help="Messages as hexadecimal digits.")
+@click.option("--raw", "form", flag_value="raw", help="All of standard input as one message.")
 def command(
     text: str,
     words: tuple[str, ...],
@@ -146,23 +147,23 @@ def command(
     timeout: float | None,
     form: str | None,
 ) -> None:
-    """Put messages into a System V or POSIX queue.
+    """Send messages to a System V or POSIX queue.
 
-    Each MESSAGE is one; without any, each line of standard input. With --struct or --c a message
+    Sends each MESSAGE; without any, each line of standard input. With --struct or --c a message
     is a JSON object of the struct's fields, or an array of them in order; bytes are hexadecimal
-    digits. The messages before a wrong one are sent.
+    digits. If one message is invalid, those before it have been sent.
     """
     struct = struct_given()
     if struct is not None and form in {"hex", "raw"}:
-        message = f"--{form} is the bytes themselves: no --struct and no --c then"
+        message = f"--{form} excludes --struct and --c"
         raise click.UsageError(message, click.get_current_context())
     if words and form == "raw":
-        message = "--raw reads standard input: no MESSAGE then"
+        message = "--raw reads standard input, and takes no MESSAGE"
         raise click.UsageError(message, click.get_current_context())
     found = chosen(text, ("sysv-queue", "posix-queue"))
     posix = found.kind == "posix-queue"
     if (mtype if posix else priority) is not None:
-        message = "--mtype is for System V queues, and --priority for POSIX queues"
+        message = "--mtype is for System V queues, --priority is for POSIX queues"
         raise click.UsageError(message, click.get_current_context())
     order = "priority" if posix else "mtype"
     with usage():

@@ -1,4 +1,4 @@
-"""``ipckit stat``: everything that is known of one object."""
+"""``ipckit stat``: show everything that is known of one object."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli import words as show
-from ipckit._cli.output import OBJECT, duration, print_json, resolve, say
+from ipckit._cli import words
+from ipckit._cli.address import OBJECT, resolve
+from ipckit._cli.output import print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ _EXAMPLES: Final = """\b
 Examples:
   ipckit stat q:5            a System V queue
   ipckit stat shm:/frames    POSIX shared memory
-  ipckit stat --json 0x4d2   whatever has that key
+  ipckit stat --json 0x4d2   the System V object with that key
 """
 
 
@@ -26,36 +27,36 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
     yield "object", item.address
     yield "kind", item.kind
     yield "name", item.name
-    yield "key", show.key(item)
+    yield "key", words.key(item)
     yield "id", str(item.id)
     yield "owner", f"{item.owner} (uid {item.uid})" if item.owner else ""
     yield "group", f"{item.group} (gid {item.gid})" if item.group else ""
-    yield "mode", show.mode(item)
+    yield "mode", words.mode(item)
     yield "size", "" if item.size is None else str(item.size)
-    yield "used", show.used(item)
+    yield "used", words.used(item)
     if item.used.values is not None:
         yield "values", " ".join(map(str, item.used.values))
-    yield "creator", "" if item.creator is None else show.process(item.creator)
+    yield "creator", "" if item.creator is None else words.process(item.creator)
     for user in item.users:
-        yield "last user", show.process(user)
+        yield "last user", words.process(user)
     for holder in item.holders:
-        yield "holder", show.process(holder)
+        yield "holder", words.process(holder)
     for name, when in item.times.items():
-        yield name, show.clock(when)
-    yield "age", duration(item.age)
+        yield name, words.clock(when)
+    yield "age", words.duration(item.age)
     yield "state", item.state
     yield "why", item.reason
     for line in item.unseen:
-        yield "not seen", line
+        yield "could not see", line
     for name, value in item.details.items():
         yield f"kernel {name}", str(value)
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("object_", metavar="OBJECT", type=OBJECT)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, whose names do not change.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(object_: str, *, as_json: bool) -> None:
-    """Show everything that is known of an object."""
+    """Show everything that is known of one object."""
     item = resolve(object_, holders=True)
     if as_json:
         print_json(item.as_dict())

@@ -1,4 +1,4 @@
-"""``ipckit top``: queues, segments and semaphores, live."""
+"""``ipckit top``: watch queues, segments and semaphores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from ipckit._cli.options import Seconds
 from ipckit._cli.output import print_json, print_table
-from ipckit._cli.top.model import LOOKS, NUMBERS, ORDERS, TITLES, Row, Sampler, arranged, cells
+from ipckit._cli.top.model import NUMBERS, ORDERS, SAMPLES, TITLES, Row, Sampler, arranged, cells
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -22,10 +22,10 @@ Examples:
 def _snapshot(interval: float) -> list[Row]:
     sampler = Sampler()
     try:
-        for _ in range(LOOKS - 1):
-            time.sleep(interval / LOOKS)
-            sampler.look()
-        time.sleep(interval / LOOKS)
+        for _ in range(SAMPLES - 1):
+            time.sleep(interval / SAMPLES)
+            sampler.sample()
+        time.sleep(interval / SAMPLES)
         return sampler.rows()
     finally:
         sampler.close()
@@ -38,7 +38,7 @@ def _snapshot(interval: float) -> list[Row]:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Take rates over so long.",
+    help="The time over which rates are measured.",
 )
 @click.option(
     "--sort",
@@ -46,23 +46,27 @@ def _snapshot(interval: float) -> list[Row]:
     type=click.Choice(list(ORDERS)),
     default="messages",
     show_default=True,
-    help="Put these first.",
+    help="Sort by this column.",
 )
 @click.option(
-    "--filter", "wanted", default="", metavar="TEXT", help="Show only what has this text."
+    "--filter",
+    "wanted",
+    default="",
+    metavar="TEXT",
+    help="Show only rows with this text.",
 )
-@click.option("--once", is_flag=True, help="Print one table after the interval, and end.")
-@click.option("--json", "as_json", is_flag=True, help="With --once, a JSON array.")
+@click.option("--once", is_flag=True, help="Print one table after the interval, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="With --once: print a JSON array.")
 def command(*, interval: float, order: str, wanted: str, once: bool, as_json: bool) -> None:
     """Watch message queues, System V segments and semaphores.
 
     Keys: n m b r w a sort by name, messages, bytes, rate, waiters, attached; / filters; space
-    pauses; q quits. Rates are lower bounds: the kernel does not count the messages that passed,
-    so each queue is looked at 20 times an interval, and what comes and goes between two looks
-    is not seen.
+    pauses; q quits. Rates are lower bounds: the kernel does not count the messages that passed
+    through a queue, so top samples each queue 20 times an interval. It misses a message that is
+    sent and received between two samples.
     """
     if as_json and not once:
-        message = "--json goes with --once"
+        message = "--json needs --once"
         raise click.UsageError(message, click.get_current_context())
     if not once:
         from ipckit._cli.top.app import TopApp  # noqa: PLC0415

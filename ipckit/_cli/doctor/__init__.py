@@ -1,1 +1,1 @@
-"""What `ipckit doctor` examines."""
+"""The checks of `ipckit doctor`."""

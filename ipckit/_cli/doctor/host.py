@@ -1,4 +1,4 @@
-"""What of the machine, its namespaces and its limits is likely to bite."""
+"""Check the machine: limits, /dev/shm, descriptors, systemd, and a peer's namespaces."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit._cli.doctor.model import Finding
 from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
+from ipckit._core.files import SHM
 from ipckit.errors import NotFound
 
 if TYPE_CHECKING:
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject
 
 _ROOT: Final = Path("/")
-_SHM: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 _SMALL_SHM: Final = 64 * 2**20
 _NEARLY: Final = 0.8
-_FIRST_USER: Final = 1000  # systemd leaves the users below alone
+_FIRST_USER: Final = 1000  # systemd does not touch the objects of system users, which are below
 _LAST_USER: Final = 60000
+_AS_ROOT: Final = "run ipckit doctor as root"
 _SETTING: Final = re.compile(r"^\s*RemoveIPC\s*=\s*(\S+)", re.MULTILINE)
 _NAMESPACES: Final = {
     "ipc": "System V objects and POSIX queues",
     "net": "abstract UNIX sockets",
-    "pid": "process numbers, such as who sent last,",
+    "pid": "process ids",
 }
 
 
@@ -40,26 +41,30 @@ def _near(limit: Limit) -> Finding | None:
     if share is None or share < _NEARLY:
         return None
     what = f"{limit.used:,} of {limit.value:,} {limit.unit} are used ({share:.0%}): {limit.meaning}"
-    check = "shm-full" if limit.name.startswith(_SHM) else "limit"
-    return Finding(check, limit.name, what, limit.change or "remove what is left: ipckit gc")
+    check = "shm-full" if limit.name.startswith(SHM) else "limit"
+    return Finding(
+        check, limit.name, what, limit.change or "remove orphaned objects: ipckit gc --delete"
+    )
 
 
 def limits() -> Iterator[Finding]:
-    """Limits that are nearly used up, and a /dev/shm that is small or nearly full."""
+    """Check for limits that are nearly reached, and a /dev/shm that is small or nearly full."""
     for limit in table():
         if limit.name in {"RLIMIT_NOFILE", "RLIMIT_MEMLOCK"}:
-            continue  # of this process, of which nobody asks
-        if limit.name == f"{_SHM} size" and limit.value and limit.value <= _SMALL_SHM:
-            what = f"{_SHM} holds {limit.value // 2**20} MiB, Docker's default, and no more"
+            continue  # limits of this process, which are irrelevant
+        if limit.name == f"{SHM} size" and limit.value and limit.value <= _SMALL_SHM:
+            size = limit.value // 2**20
+            docker = " (Docker's default)" if limit.value == _SMALL_SHM else ""
+            what = f"{SHM} has only {size} MiB{docker}"
             cure = "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
-            yield Finding("shm-small", _SHM, what, cure)
+            yield Finding("shm-small", SHM, what, cure)
         found = _near(limit)
         if found is not None:
             yield found
 
 
 def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
-    """Processes that have nearly as many files open as they may."""
+    """Check for processes that have nearly reached their RLIMIT_NOFILE."""
     for pid in pids:
         used = open_files(pid)
         if not used:
@@ -68,15 +73,18 @@ def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
             soft, _ = process_limits(pid).get("Max open files", (None, None))
             name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has exited
         if soft and used >= soft * _NEARLY:
             what = f"{name} has {used:,} of {soft:,} descriptors open"
-            cure = f"see which: ls -l /proc/{pid}/fd; prlimit --pid {pid} --nofile={soft * 2}:"
+            cure = (
+                f"to list them: ls -l /proc/{pid}/fd; to raise the limit: "
+                f"prlimit --pid {pid} --nofile={soft * 2}:"
+            )
             yield Finding("descriptors", f"pid {pid}", what, cure)
 
 
 def neighbours() -> list[int]:
-    """The processes that share this one's IPC namespace, as far as that can be seen."""
+    """Return the processes known to be in this process's IPC namespace."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
     own = _namespace("self", "ipc")
     return [pid for pid in pids if _namespace(pid, "ipc") == own]
@@ -86,9 +94,9 @@ def neighbours() -> list[int]:
 
 
 def _removes_ipc(root: Path) -> bool:
-    """Whether logind removes the objects of a user who logs out: it does by default."""
+    """Return whether logind removes a user's objects at logout, which is its default."""
     files: dict[str, Path] = {}
-    for directory in ("usr/lib", "run", "etc"):  # a later file of one name takes an earlier's place
+    for directory in ("usr/lib", "run", "etc"):  # a later file replaces one of the same name
         folder = root / directory / "systemd/logind.conf.d"
         files.update({path.name: path for path in folder.glob("*.conf")})
     setting = "yes"
@@ -102,7 +110,7 @@ def _removes_ipc(root: Path) -> bool:
 
 
 def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Finding]:
-    """systemd-logind, which takes a user's objects away when the last session ends."""
+    """Check for systemd-logind removing a user's objects when the last session ends."""
     if not (root / "run/systemd/system").is_dir() or not _removes_ipc(root):
         return
     removable = {"sysv-queue", "sysv-segment", "sysv-semaphores"}
@@ -116,8 +124,8 @@ def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Fin
         names = ", ".join(sorted(owners))
         what = f"systemd removes all IPC objects of {names} when the user's last session ends"
         cure = (
-            "RemoveIPC=no in /etc/systemd/logind.conf and systemctl restart systemd-logind; or "
-            f"loginctl enable-linger {min(owners)}"
+            "set RemoveIPC=no in /etc/systemd/logind.conf, and run systemctl restart "
+            f"systemd-logind; or run loginctl enable-linger {min(owners)}"
         )
         yield Finding("remove-ipc", "/etc/systemd/logind.conf", what, cure)
 
@@ -129,44 +137,48 @@ def _namespace(pid: int | str, name: str) -> str | None:
     try:
         return os.readlink(f"/proc/{pid}/ns/{name}")  # noqa: PTH115 - text, not a path
     except OSError:
-        return None  # it is another user's, or ended
+        return None  # permission denied, or it has exited
 
 
 def peer(pid: int) -> Iterator[Finding]:
-    """Namespaces in which a process does not see what this one sees.
+    """Check whether a process is in other namespaces than this process.
 
     Raises:
         NotFound: there is no such process.
     """
     subject = f"pid {pid}"
     if is_hidden(pid):
-        text = "it is another user's, and /proc hides it"
-        yield Finding("unseen", subject, text, "run it as root", "note")
+        text = "it belongs to another user, and /proc hides it"
+        yield Finding("unseen", subject, text, _AS_ROOT, "note")
         return
     if not Path(f"/proc/{pid}").is_dir():
         message = "no such process"
         raise NotFound(message, errno=errno.ESRCH, target=subject)
-    enter = f"nsenter --target {pid} --{{}} COMMAND; in Docker start one with --{{}}=container:NAME"
+    enter = (
+        f"run a command there: nsenter --target {pid} --{{}} COMMAND; or share the namespace: "
+        "docker run --{}=container:NAME"
+    )
     for name, what in _NAMESPACES.items():
         other = _namespace(pid, name)
         if other is None:
-            text = f"its {name} namespace can't be read"
-            yield Finding("unseen", subject, text, "run it as root", "note")
+            text = f"permission denied while reading its {name} namespace"
+            yield Finding("unseen", subject, text, _AS_ROOT, "note")
         elif other != _namespace("self", name):
-            text = f"it has another {name} namespace: {what} are not the same there as here"
+            text = f"it is in another {name} namespace, which has other {what}"
             option = {"net": "network"}.get(name, name)
             cure = enter.format(name, option)
             yield Finding("peer-namespace", subject, text, cure)
     try:
         there = Path(f"/proc/{pid}/root/dev/shm").stat()
-        here = Path(_SHM).stat()
+        here = Path(SHM).stat()
     except PermissionError:
-        text = "its /dev/shm can't be read"
-        yield Finding("unseen", subject, text, "run it as root", "note")
+        text = "permission denied while reading its /dev/shm"
+        yield Finding("unseen", subject, text, _AS_ROOT, "note")
     except OSError:
-        text = "it has no /dev/shm, and so no POSIX segments and semaphores"
-        yield Finding("peer-namespace", subject, text, "mount -t tmpfs tmpfs /dev/shm there")
+        text = "it has no /dev/shm, so it can't use POSIX segments and semaphores"
+        cure = "in its mount namespace: mount -t tmpfs tmpfs /dev/shm"
+        yield Finding("peer-namespace", subject, text, cure)
     else:
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-            text = "it has another /dev/shm: POSIX segments and semaphores are not the same there"
+            text = "it has another /dev/shm, with other POSIX segments and semaphores"
             yield Finding("peer-namespace", subject, text, enter.format("mount", "ipc"))

@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""A finding of `ipckit doctor`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Level = Literal["problem", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is likely to bite.
+    """One problem or note.
 
     Attributes:
-        check: what was looked for, such as ``"dead-holder"``.
-        subject: where it is: an object's address, a path, a limit's name, ``"pid 5"``.
-        what: what is wrong, in a sentence.
+        check: the name of the check, such as ``"dead-holder"``.
+        subject: an object's address, a path, the name of a limit, or ``"pid 5"``.
+        what: what is wrong.
         cure: a command, or what to do.
-        level: a problem, or a note: something that could not be seen, or that may be meant so.
+        level: ``"problem"``; or ``"note"``, for what could not be seen or may be intended.
     """
 
     check: str
@@ -27,5 +27,5 @@ class Finding:
     level: Level = "problem"
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return all fields as plain values, for JSON."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Who waits on a System V semaphore or queue without end, and for whom."""
+"""Check for processes that wait on a System V semaphore or queue without end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit._cli.doctor.model import Finding
-from ipckit._core.blocked_calls import waits
+from ipckit._core.blocked_calls import wait_of
 from ipckit.errors import IpcError
 from ipckit.msgq import list_queues
 from ipckit.sem import SysVSemaphoreSet, list_sets
@@ -30,12 +30,12 @@ _MOST_OPERATIONS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One semaphore on which somebody waits."""
+    """One semaphore on which a process waits."""
 
     each: IpcObject
     index: int
     value: int
-    pid: int  # who changed it last; 0 where that is not known
+    pid: int  # the process that changed it last; 0 if it is not known
     waiting: int
     waiters: list[Process]
     since: float  # when the set last changed
@@ -45,8 +45,8 @@ class _Row:
         return f"semaphore {self.index} of {self.each.address}"
 
 
-def _gone(pid: int, each: IpcObject) -> bool:
-    """Whether a process that an object has on record is dead; a later one of that pid is not it."""
+def _has_exited(pid: int, each: IpcObject) -> bool:
+    """Return whether a recorded process has exited, also if a later process has its pid."""
     if any(user.pid == pid and not user.alive for user in each.users):
         return True
     try:
@@ -63,15 +63,18 @@ def _waits(each: IpcObject) -> list[Process]:
 
 
 def _asked_for(pid: int, ident: int) -> set[int] | None:
-    """Which semaphores of a set a process waits to lower; None where that can't be seen.
+    """Return the indexes of the semaphores that a process waits to decrement.
 
-    The kernel tells only the call and its arguments; the operations are in the caller's memory.
+    /proc shows the call and its arguments; the operations are in the memory of the process.
+
+    Returns:
+        None if they can't be read.
     """
     found: set[int] = set()
     try:
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names are all it takes
             text = Path(f"/proc/{pid}/task/{task}/syscall").read_text()
-            wait = waits(text, os.uname().machine)
+            wait = wait_of(text, os.uname().machine)
             if wait is None or wait.call != "semop" or wait.id != ident:
                 continue
             address, count = (int(part, 16) for part in text.split()[2:4])
@@ -85,9 +88,9 @@ def _asked_for(pid: int, ident: int) -> set[int] | None:
 
 
 def _waiting(processes: list[Process], count: int = 0) -> str:
-    """Who waits: ``pid 5 (a) waits``, ``pid 5 (a), pid 6 (b) wait``, ``2 threads wait``."""
+    """Say which processes wait: ``pid 5 (a) waits``, or ``2 threads wait`` if none was seen."""
     if not processes:
-        return f"{count} threads wait" if count > 1 else "somebody waits"
+        return f"{count} threads wait" if count > 1 else "a process waits"
     return _named(processes) + (" waits" if len(processes) == 1 else " wait")
 
 
@@ -97,7 +100,7 @@ def _named(processes: Iterable[Process]) -> str:
 
 
 def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
-    """The semaphores on which somebody waits, and a note for each set that can't be read."""
+    """Yield the semaphores on which processes wait, and a note for each set that can't be read."""
     stats = {stat.id: stat for stat in list_sets()}
     for each in objects:
         if each.kind != "sysv-semaphores" or each.id not in stats:
@@ -106,7 +109,7 @@ def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
         asked = [(waiter, _asked_for(waiter.pid, each.id)) for waiter in _waits(each)]
         try:
             with SysVSemaphoreSet.from_id(each.id) as found:
-                everyone = range(len(found))
+                every = range(len(found))
                 for semaphore in found:
                     if semaphore.waiting:
                         yield _Row(
@@ -115,18 +118,22 @@ def _rows(objects: Iterable[IpcObject]) -> Iterator[_Row | Finding]:
                             semaphore.value,
                             semaphore.pid,
                             semaphore.waiting,
-                            [who for who, which in asked if semaphore.index in (which or everyone)],
+                            [
+                                waiter
+                                for waiter, which in asked
+                                if semaphore.index in (which or every)
+                            ],
                             since,
                         )
         except PermissionError:
-            what = "who waits on it can't be read: the mode forbids it"
-            yield Finding("unseen", each.address, what, "run it as root", "note")
+            what = "permission denied while checking which processes wait on it"
+            yield Finding("unseen", each.address, what, "run ipckit doctor as root", "note")
         except IpcError:
-            continue  # removed meanwhile
+            continue  # it was removed
 
 
 def _cycle(edges: dict[int, set[int]], start: int) -> list[int]:
-    """A way from a process over those it waits for back to itself; empty where there is none."""
+    """Return a circle of waits that starts at a process; empty if there is none."""
     paths = [[start]]
     seen: set[int] = set()
     while paths:
@@ -148,40 +155,45 @@ def _deadlocks(rows: list[_Row]) -> Iterator[Finding]:
             names[waiter.pid] = waiter.command[:40]
             if row.pid not in {0, waiter.pid}:
                 edges.setdefault(waiter.pid, set()).add(row.pid)
-    told: set[frozenset[int]] = set()
+    reported: set[frozenset[int]] = set()
     for start in sorted(edges):
         cycle = _cycle(edges, start)
-        if not cycle or frozenset(cycle) in told:
+        if not cycle or frozenset(cycle) in reported:
             continue
-        told.add(frozenset(cycle))
+        reported.add(frozenset(cycle))
         chain = " waits for ".join(f"pid {pid} ({names[pid]})" for pid in [*cycle, start])
         subject = ", ".join(sorted({row.each.address for row in rows if row.pid in cycle}))
-        cure = f"end one of them: kill {cycle[-1]}; then take locks in one order (ipckit.LockOrder)"
-        yield Finding("deadlock", subject, f"a circle: {chain}", cure)
+        cure = (
+            f"end one of them: kill {cycle[-1]}; in the programs, acquire locks in one order "
+            "(ipckit.LockOrder)"
+        )
+        yield Finding("deadlock", subject, f"processes wait for each other: {chain}", cure)
 
 
 def _held(row: _Row, stuck_after: float) -> Finding | None:
-    who = _waiting(row.waiters, row.waiting)
+    waiting = _waiting(row.waiters, row.waiting)
     release = _RELEASE.format(id=row.each.id, index=row.index)
-    if row.pid and _gone(row.pid, row.each):
+    if row.pid and _has_exited(row.pid, row.each):
         what = (
-            f"{row.title} is {row.value}, {who}, and pid {row.pid}, which changed it last, "
-            "is dead: it took it without undo, or would have had to release it"
+            f"{row.title} is {row.value} and {waiting}; pid {row.pid}, which changed it last, has "
+            "exited. It acquired the semaphore without undo, or exited before a release"
         )
-        cure = f"{release}; and in the program acquire(undo=True)"
+        cure = f"if it is a lock, release it: {release}; in the program, use acquire(undo=True)"
         return Finding("dead-holder", row.each.address, what, cure)
     if row.pid == 0 or any(waiter.pid == row.pid for waiter in row.waiters):
-        return None  # an idle consumer was the last itself
+        return None  # a consumer that waits for work, and was the last to change it
     idle = time.time() - row.since
     if idle < stuck_after:
         return None
-    what = f"{row.title} is {row.value}; {who} for pid {row.pid}, since {idle:.0f} s at least"
-    cure = f"see what pid {row.pid} does: cat /proc/{row.pid}/stack; or end it"
+    what = (
+        f"{row.title} is {row.value}; {waiting} for pid {row.pid}; nothing changed for {idle:.0f} s"
+    )
+    cure = f"find out what pid {row.pid} does: cat /proc/{row.pid}/stack; or end it: kill {row.pid}"
     return Finding("stuck-waiter", row.each.address, what, cure)
 
 
 def semaphores(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding]:
-    """Semaphores that a dead process holds, circles, and waits that last too long."""
+    """Check for semaphores of processes that exited, circles of waits, and waits that last long."""
     rows: list[_Row] = []
     for row in _rows(objects):
         if isinstance(row, Finding):
@@ -190,19 +202,19 @@ def semaphores(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Fin
             rows.append(row)
     deadlocks = list(_deadlocks(rows))
     yield from deadlocks
-    told = {address for each in deadlocks for address in each.subject.split(", ")}
+    reported = {address for each in deadlocks for address in each.subject.split(", ")}
     for row in rows:
         found = _held(row, stuck_after)
-        if found is not None and not (found.check == "stuck-waiter" and found.subject in told):
+        if found is not None and not (found.check == "stuck-waiter" and found.subject in reported):
             yield found
 
 
 def _stuck_sender(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: float) -> str:
-    """Why nobody makes room in a full queue, or ``""``."""
+    """Return why no process receives from a full queue, or ``""``."""
     if stat.lrpid == 0:
-        return "nobody ever received from it"
-    if _gone(stat.lrpid, each):
-        return f"pid {stat.lrpid}, which received last, is dead"
+        return "no process has ever received from it"
+    if _has_exited(stat.lrpid, each):
+        return f"pid {stat.lrpid}, which received last, has exited"
     idle = time.time() - max(stat.rtime, stat.stime)
     if idle >= stuck_after:
         return f"pid {stat.lrpid} has not received for {idle:.0f} s"
@@ -210,7 +222,7 @@ def _stuck_sender(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: floa
 
 
 def queues(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding]:
-    """Senders that nobody makes room for, and receivers that nobody sends what they want."""
+    """Check for senders that wait on a full queue, and receivers that wait for other types."""
     stats = {stat.id: stat for stat in list_queues()}
     for each in objects:
         stat = stats.get(each.id)
@@ -222,12 +234,12 @@ def queues(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding
         why = _stuck_sender(each, stat, stuck_after) if senders and not receivers else ""
         if why:
             what = f"the queue is full, {_waiting(senders)} to send, and {why}"
-            cure = f"start the receiver; to see what is in it: ipckit peek {each.address} -n 3"
+            cure = f"start the receiver; to see the messages: ipckit peek {each.address} -n 3"
             yield Finding("stuck-sender", each.address, what, cure)
         elif receivers and stat.qnum:
             what = (
-                f"{_waiting(receivers)} to receive while {stat.qnum} messages are there: "
-                "of types that they don't ask for"
+                f"{_waiting(receivers)} to receive, but only messages of other types are queued: "
+                f"{stat.qnum}"
             )
-            cure = f"see their types: ipckit peek {each.address}"
+            cure = f"to see their types: ipckit peek {each.address}"
             yield Finding("wrong-type", each.address, what, cure, "note")

@@ -1,1 +1,1 @@
-"""What `ipckit top` shows."""
+"""The rows and the screen of `ipckit top`."""

@@ -1,4 +1,4 @@
-"""The live view of ``ipckit top``, in textual."""
+"""The screen of ``ipckit top``, with textual."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.app import App
 from textual.binding import Binding
 from textual.widgets import DataTable, Footer, Input, Static
 
-from ipckit._cli.top.model import LOOKS, NUMBERS, ORDERS, TITLES, Sampler, arranged, cells
+from ipckit._cli.top.model import NUMBERS, ORDERS, SAMPLES, TITLES, Sampler, arranged, cells
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ _RIGHT = frozenset(NUMBERS.split())
 
 
 class TopApp(App[None]):
-    """A table that is taken anew each interval.
+    """A table that is refreshed each interval.
 
     Args:
-        interval: seconds.
-        order: what to sort by, of `ORDERS`.
-        wanted: show only rows with this text.
-        sampler: what looks at the objects; by default a new one.
+        interval: seconds between two refreshes.
+        order: the sort order, of `ORDERS`.
+        wanted: show only rows that contain this text.
+        sampler: the source of the rows; by default a new `Sampler`.
     """
 
     CSS = """
@@ -57,40 +57,40 @@ class TopApp(App[None]):
         self.order = order
 
     def compose(self) -> ComposeResult:
-        """A line that says what is shown, the table, the filter's line, the keys."""
+        """Create the status line, the table, the filter input and the list of keys."""
         yield Static(id="status", markup=False)
         yield DataTable[Text](id="objects", cursor_type="row")
         yield Input(value=self._wanted, placeholder="text to filter by", id="filter")
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Show the first rows, and start the timers."""
         objects = self._objects
         for title in TITLES:
             objects.add_column(title, key=title)
         objects.focus()
         self.refresh_rows()
-        self.set_interval(self._interval / LOOKS, self._look)
+        self.set_interval(self._interval / SAMPLES, self._sample)
         self.set_interval(self._interval, self._tick)
 
     def on_unmount(self) -> None:
-        """Let go of the queues."""
+        """Close the queues."""
         self._sampler.close()
 
     @property
     def _objects(self) -> DataTable[Text]:
         return self.query_one("#objects", DataTable)  # pyright: ignore[reportUnknownVariableType]
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         if not self._paused:
-            self._sampler.look()
+            self._sampler.sample()
 
     def _tick(self) -> None:
         if not self._paused:
             self.refresh_rows()
 
     def refresh_rows(self) -> None:
-        """Take every object anew, and show it."""
+        """Survey the objects again, and show them."""
         self._rows = self._sampler.rows()
         self._show()
 
@@ -114,24 +114,24 @@ class TopApp(App[None]):
         self.query_one("#status", Static).update("  ".join(parts))
 
     def action_order(self, name: str) -> None:
-        """Sort by something else."""
+        """Sort by another column."""
         self.order = name
         self._show()
 
     def action_pause(self) -> None:
-        """Stop, or go on."""
+        """Pause, or continue."""
         self._paused = not self._paused
         self._show()
 
     def action_filter(self) -> None:
-        """Open the filter's line."""
+        """Show the filter input."""
         line = self.query_one("#filter", Input)
         line.display = True
-        # At once, and not with the next message: the next key is the filter's already.
+        # Set the focus now, not with the next message, because the next key belongs to the filter.
         self.screen.set_focus(line)
 
     def action_clear(self) -> None:
-        """Show everything again."""
+        """Clear the filter."""
         self.query_one("#filter", Input).value = ""
         self._close_filter()
 
@@ -140,10 +140,10 @@ class TopApp(App[None]):
         self.screen.set_focus(self._objects)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while the text is typed."""
+        """Apply the filter while it is typed."""
         self._wanted = event.value
         self._show()
 
     def on_input_submitted(self) -> None:
-        """Back to the table."""
+        """Return to the table."""
         self._close_filter()

@@ -1,8 +1,8 @@
-"""What ``ipckit top`` shows: each queue, segment and semaphore set, and how fast it changes.
+"""The rows of ``ipckit top``: each queue, segment and semaphore set, with message rates.
 
-The kernel counts no messages that passed, only those that are there. So the depth of each queue
-is looked at many times, and rises and falls are added up: what comes and goes between two looks
-is missed, and the rates are lower bounds.
+The kernel counts only the messages in a queue, not those that passed through it. `Sampler`
+therefore samples the depth of each queue many times, and adds up the changes. A message that is
+sent and received between two samples is missed, so the rates are lower bounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ipckit.inventory import IpcObject, Kind
 
-LOOKS: Final = 20  # an interval
+SAMPLES: Final = 20  # in each interval
 _KINDS: Final[tuple[Kind, ...]] = (
     "sysv-queue",
     "posix-queue",
@@ -38,19 +38,19 @@ class Row:
     """One object now.
 
     Attributes:
-        address: what names it, such as ``"q:5"``.
+        address: its address, such as ``"q:5"``.
         key: its key as text, or "".
         owner: the owner's name.
-        messages: messages queued; None for what has none.
-        bytes: bytes of text queued, or bytes of a segment.
-        rate_in: messages a second that came, at least.
-        rate_out: messages a second that were taken, at least.
-        bytes_in: bytes a second that came, at least; None where the kernel does not tell.
-        bytes_out: bytes a second that were taken, likewise.
-        waiters: who waits on its semaphores; None for what has none, or where it may not be read.
-        attached: how often a segment is attached; None for what is not.
+        messages: the number of queued messages; None if it is not a queue.
+        bytes: bytes of queued text, or bytes of a segment.
+        rate_in: sent messages a second, at least.
+        rate_out: received messages a second, at least.
+        bytes_in: sent bytes a second, at least; None for a POSIX queue.
+        bytes_out: received bytes a second, at least; None for a POSIX queue.
+        waiters: how many threads wait on its semaphores; None if it has none or can't be read.
+        attached: the number of attaches; None if it is not a segment.
         values: the values of its semaphores, as text.
-        last: the process that last used it; 0 for none on record.
+        last: the pid of the process that used it last; 0 if none is recorded.
     """
 
     address: str
@@ -68,12 +68,12 @@ class Row:
     last: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return all fields as plain values, for JSON."""
         return asdict(self)
 
 
 def _waiters(each: IpcObject) -> int | None:
-    """Who waits on a semaphore or a set; None for what is none, or may not be read."""
+    """Return how many threads wait on a semaphore or set; None for other kinds, or if denied."""
     if each.kind == "posix-semaphore":
         waiting = each.details.get("waiting")
         return None if waiting is None else int(waiting)
@@ -87,7 +87,7 @@ def _waiters(each: IpcObject) -> int | None:
 
 
 def _last(each: IpcObject) -> int:
-    """The process that last used a queue or segment, where that is on record."""
+    """Return the pid of the last user of a queue or segment; 0 if none is recorded."""
     details = each.details
     sent = float(details.get("stime", 0)) >= float(details.get("rtime", 0))
     names = ("lspid", "lrpid") if sent else ("lrpid", "lspid")
@@ -95,7 +95,7 @@ def _last(each: IpcObject) -> int:
 
 
 def row_of(each: IpcObject) -> Row:
-    """What the inventory tells of an object, without rates."""
+    """Return the row of an object, without rates."""
     values = each.used.values or ()
     memory = each.kind == "sysv-segment"
     return Row(
@@ -113,7 +113,7 @@ def row_of(each: IpcObject) -> Row:
 
 @dataclass(slots=True)
 class _Flow:
-    """What came to and went from one queue since the rates were last taken."""
+    """The changes of one queue since the rates were last computed."""
 
     depth: int
     size: int | None
@@ -122,8 +122,8 @@ class _Flow:
     bytes_came: int = 0
     bytes_went: int = 0
 
-    def look(self, depth: int, size: int | None) -> None:
-        """Note the messages and bytes that are there now."""
+    def sample(self, depth: int, size: int | None) -> None:
+        """Add the change since the last sample."""
         self.came += max(0, depth - self.depth)
         self.went += max(0, self.depth - depth)
         if size is not None and self.size is not None:
@@ -133,10 +133,13 @@ class _Flow:
 
 
 class Sampler:
-    """Looks at every object again and again.
+    """Samples the queues, and computes the rows.
 
-    Call `look` many times an interval, which is cheap, and `rows` once at its end. `close` it
-    when done: it keeps the POSIX queues open.
+    Call `sample`, which is cheap, many times in each interval, and `rows` at its end. It keeps the
+    POSIX queues open until `close`.
+
+    Args:
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -145,16 +148,16 @@ class Sampler:
         self._began = clock()
         self._posix: dict[str, PosixMessageQueue[bytes]] = {}
         self._follow(inventory.survey(["posix-queue"], holders=False).objects)
-        self.look()
+        self.sample()
 
     def close(self) -> None:
-        """Let go of the queues."""
+        """Close the queues."""
         for queue in self._posix.values():
             queue.close()
         self._posix.clear()
 
     def _follow(self, objects: Iterable[IpcObject]) -> None:
-        """Open the POSIX queues that came, and forget those that went."""
+        """Open new POSIX queues, and close those that were unlinked."""
         names = {each.name for each in objects if each.kind == "posix-queue"}
         for name in set(self._posix) - names:
             self._posix.pop(name).close()
@@ -162,14 +165,14 @@ class Sampler:
             with suppress(IpcError):
                 self._posix[name] = PosixMessageQueue.open(name, readonly=True)
 
-    def look(self) -> None:
-        """Note how deep each queue is now."""
+    def sample(self) -> None:
+        """Sample the depth of each queue."""
         for address, depth, size in self._depths():
             flow = self._flows.get(address)
             if flow is None:
                 self._flows[address] = _Flow(depth, size)
             else:
-                flow.look(depth, size)
+                flow.sample(depth, size)
 
     def _depths(self) -> Iterator[tuple[str, int, int | None]]:
         for queue in list_queues():
@@ -193,16 +196,16 @@ class Sampler:
         return rated
 
     def rows(self) -> list[Row]:
-        """Every object, with the rates since the last call."""
+        """Return the row of every object, with the rates since the last call."""
         objects = inventory.survey(_KINDS, holders=False).objects
         self._follow(objects)
-        self.look()
+        self.sample()
         now = self._clock()
         elapsed, self._began = now - self._began, now
         found = [self._rated(row, elapsed) for row in map(row_of, objects)]
-        there = {row.address for row in found}
-        for address in set(self._flows) - there:
-            del self._flows[address]  # a later queue of that id is another
+        known = {row.address for row in found}
+        for address in set(self._flows) - known:
+            del self._flows[address]  # a later queue with that id is another queue
         return found
 
 
@@ -210,7 +213,7 @@ def _number(value: float | None) -> float:
     return -1.0 if value is None else float(value)
 
 
-# What `top` can sort by: a key, a title, and what of a row counts; the largest first but names.
+# The sort orders: the key to press, and the value of a row. All but names sort in descending order.
 ORDERS: Final[dict[str, tuple[str, Callable[[Row], Any]]]] = {
     "name": ("n", lambda row: row.address),
     "messages": ("m", lambda row: _number(row.messages)),
@@ -222,7 +225,7 @@ ORDERS: Final[dict[str, tuple[str, Callable[[Row], Any]]]] = {
 
 
 def arranged(rows: list[Row], order: str, wanted: str) -> list[Row]:
-    """The rows in which some text stands, in an order of `ORDERS`."""
+    """Return the rows that contain a text, sorted by an order of `ORDERS`."""
     shown = [
         row for row in rows if wanted.lower() in f"{row.address} {row.key} {row.owner}".lower()
     ]
@@ -241,7 +244,7 @@ NUMBERS: Final = "MESSAGES BYTES IN/s OUT/s BYTES-IN/s BYTES-OUT/s WAITERS ATTAC
 
 
 def cells(row: Row) -> list[str]:
-    """A row as text, under `TITLES`."""
+    """Return the cells of a row, in the order of `TITLES`."""
     counts = (row.messages, row.bytes)
     rates = (row.rate_in, row.rate_out, row.bytes_in, row.bytes_out)
     uses = (row.waiters, row.attached)

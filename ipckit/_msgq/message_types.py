@@ -1,0 +1,103 @@
+"""The payload types of a System V queue that carries several, by message type."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._core.arguments import int_argument
+from ipckit._payload.codecs import codec_for
+from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ipckit._payload.codecs import Codec
+    from ipckit._payload.types import AnyPayload, TypeMap
+
+_TYPE_END: Final = 2**63
+
+
+class MessageTypes:
+    """The codecs of a queue's payload types, by message type.
+
+    Args:
+        types: the mapping that the queue was opened with.
+    """
+
+    __slots__ = ("_codecs", "_types")
+
+    def __init__(self, types: TypeMap[Any]) -> None:
+        self._types = types
+        self._codecs: dict[int, Codec[Any]] = {n: codec_for(each) for n, each in types.items()}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{number}: {codec.name}" for number, codec in self._codecs.items())
+
+    def codec(self, mtype: int) -> Codec[Any] | None:
+        """Return the codec of a message type, or None if the queue has no such type."""
+        return self._codecs.get(mtype)
+
+    def codec_to_send(self, mtype: int, target: str) -> Codec[Any]:
+        """Return the codec for a message that is about to be sent.
+
+        Args:
+            mtype: the message type.
+            target: the queue, for the error.
+
+        Raises:
+            InvalidArgument: the queue has no such type.
+        """
+        codec = self._codecs.get(mtype)
+        if codec is None:
+            known = ", ".join(map(str, self._codecs))
+            message = f"message type {mtype!r} is not one of this queue's: {known}"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="msgsnd", target=target)
+        return codec
+
+    def number_for(self, value: object) -> int:
+        """Return the message type to send a value under.
+
+        Raises:
+            TypeError: no payload type accepts the value, or several do.
+        """
+        accepted = {number: codec.accepts for number, codec in self._codecs.items()}
+        # An exact match first: a subclass may be a payload type of its own.
+        numbers = [number for number, cls in accepted.items() if type(value) is cls]
+        numbers = numbers or [n for n, cls in accepted.items() if isinstance(value, cls)]
+        return self._only(numbers, f"a value of type {type(value).__name__}")
+
+    def number_of(self, payload: type[Any]) -> int:
+        """Return the message type of a payload class.
+
+        Raises:
+            TypeError: the class is not in the mapping, or is there under several types.
+        """
+        numbers = [number for number, each in self._types.items() if each is payload]
+        return self._only(numbers, payload.__name__)
+
+    def _only(self, numbers: list[int], what: str) -> int:
+        if len(numbers) == 1:
+            return numbers[0]
+        problem = "several message types take" if numbers else "no message type takes"
+        message = f"{problem} {what}; the queue's types are {self}"
+        raise TypeError(message)
+
+
+def check_payload(payload: AnyPayload) -> None:
+    """Check a payload type, or a mapping of them, before a queue is created or opened.
+
+    Raises:
+        TypeError: a payload type is invalid, or a message type is not an int.
+        InvalidArgument: the mapping is empty, or a message type is out of range.
+    """
+    if not isinstance(payload, Mapping):
+        codec_for(payload)
+        return
+    if not payload:
+        message = "the mapping of message types is empty"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    for number, each in payload.items():
+        if not 1 <= int_argument("a message type", number) < _TYPE_END:
+            message = f"message type {number} is out of range; it takes 1 to {_TYPE_END - 1}"
+            raise InvalidArgument(message, errno=errno.EINVAL)
+        codec_for(each)
