@@ -420,7 +420,7 @@ def channel_format(
     /,
 ) -> None: ...
 
-# native/channel/core.c
+# native/channel/channel.c
 
 def channels_forked() -> None: ...
 
@@ -551,8 +551,6 @@ class DescriptorsBase:
 
 # native/sockets/packet.c
 
-SCM_MAX_FD: Final[int]
-
 @disjoint_base
 class PacketBase:
     data: bytes
@@ -562,17 +560,22 @@ class PacketBase:
     eof: bool
     address: Any
 
-# native/sockets/socket.c
+# native/sockets/io.c
 
 def socket_recv(fd: int, buffer: Buffer, flags: int, /) -> int: ...
 def socket_send(fd: int, data: Buffer, flags: int, /) -> int: ...
 def socket_accept(fd: int, /) -> int: ...
 def socket_poll(fd: int, events: int, timeout: float | None, /) -> bool: ...
 
+# native/sockets/socket.c
+
+SCM_MAX_FD: Final[int]
+CONTROL_CROWDED: Final[int]
+
 @disjoint_base
 class UnixSocketBase:
-    _plain: bool
-    _handed_out: bool
+    _bytes_only: bool
+    _exposed: bool
 
     def send(
         self,

@@ -57,7 +57,6 @@ HIDDEN int ipckit_add_hold(PyObject *module);
 HIDDEN int ipckit_add_barrier(PyObject *module);
 HIDDEN int ipckit_add_ordered(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
-HIDDEN int ipckit_add_channel_core(PyObject *module);
 HIDDEN int ipckit_add_channel_constants(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
