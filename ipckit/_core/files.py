@@ -79,7 +79,7 @@ def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) 
     if status is None or not stat.S_ISDIR(status.st_mode):
         if code not in {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES}:
             return None
-        message = f"{SHM} does not exist, and this object is a file in it"
+        message = f"{SHM} is missing, and this object is a file in it"
         hint = f"as root: mkdir -p {SHM} && mount -t tmpfs -o mode=1777 tmpfs {SHM}; {instead}"
         return NotFound(message, errno=errno.ENOENT, op=op, target=target, hint=hint)
     if code == errno.EROFS:
