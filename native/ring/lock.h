@@ -2,7 +2,7 @@
 #ifndef IPCKIT_RING_LOCK_H
 #define IPCKIT_RING_LOCK_H
 
-#include "ring/ring.h"
+#include "ring/peers.h"
 
 /* A process that is killed notifies no other, so one of the sleepers checks the peers in this
    interval. Tests use a shorter one. */

@@ -1,0 +1,190 @@
+/* The peers of a ring: joining, finding dead peers, and the barriers between them. No Python.h here. */
+#ifndef IPCKIT_RING_PEERS_H
+#define IPCKIT_RING_PEERS_H
+
+#include "ring/ring.h"
+
+/* -- peers ------------------------------------------------------------------------------------- */
+
+/* Takes the OFD lock of a place without waiting. Returns whether it did. */
+static inline bool
+peer_lock(int fd, uint32_t index)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = PEER_LOCK_BASE + index, .l_len = 1};
+    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
+static inline void
+peer_unlock(int fd, uint32_t index)
+{
+    struct flock lock = {
+        .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = PEER_LOCK_BASE + index, .l_len = 1};
+    fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* Tells whether no other file description has the lock of a place. Returns false if that cannot
+   be known. */
+static inline bool
+peer_lock_is_free(int fd, uint32_t index)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = PEER_LOCK_BASE + index, .l_len = 1};
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+}
+
+/* Tells whether an owner is dead. Sets `*valid` to false for an owner that no peer can have
+   (corruption). The acquire pairs with the release of `generation` in ring_join. */
+static inline bool
+ring_owner_is_dead(const ring *r, uint32_t owner, bool *valid)
+{
+    uint32_t index = owner_index(owner);
+    *valid = index < CHANNEL_PEERS;
+    if (!*valid || owner == r->owner) {
+        return false;
+    }
+    uint32_t generation = __atomic_load_n(&r->peers[index].generation, __ATOMIC_ACQUIRE);
+    if (index == r->index || owner_of(index, generation) != owner) {
+        return true; /* another peer has the place, so it was free in between */
+    }
+    return peer_lock_is_free(r->fd, index);
+}
+
+/* Notes the roles of a peer that died without leaving in `roles_seen`. A peer without a role may
+   have been about to take either. */
+static inline void
+ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
+{
+    uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
+    if (roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED)) {
+        roles = ROLE_SENDER | ROLE_RECEIVER;
+    }
+    __atomic_fetch_or(&r->shared->roles_seen, roles, __ATOMIC_RELEASE);
+}
+
+/* Removes a peer from the table. The caller has the lock of its place, so the peer is dead.
+   Returns whether it was still there; then the caller must wake everyone. */
+static inline bool
+ring_remove_locked_peer(ring *r, channel_peer *peer)
+{
+    if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    ring_note_roles_of_dead_peer(r, peer);
+    __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+    RING_POINT(removing_peer);
+    return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
+}
+
+/* Removes a dead peer; takes the lock of its place for that. Sets `*dead` if it got the lock, so
+   that the place is empty. The threads of a process share OFD locks, so only one of them at a
+   time does this. Returns whether the peer was still there. */
+static inline bool
+ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
+{
+    *dead = false;
+    if (__atomic_exchange_n(&r->removing_peer, 1, __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    bool died = false;
+    if (peer_lock(r->fd, index)) {
+        *dead = true;
+        died = ring_remove_locked_peer(r, &r->peers[index]);
+        peer_unlock(r->fd, index);
+        if (died) { /* an earlier recovery took the peer for alive: its place was locked */
+            __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+        }
+    }
+    __atomic_store_n(&r->removing_peer, 0, __ATOMIC_RELEASE);
+    return died;
+}
+
+/* -- barriers ---------------------------------------------------------------------------------- */
+
+/* A peer that sends or takes writes its data and then reads the futex word. A peer that wants to
+   sleep sets a flag in that word and then reads the data. One of the two must see the other,
+   which takes a full barrier between the two steps on both sides. Sends are frequent and sleeps
+   are rare, so the barrier is asymmetric: the sender's is light (for the compiler only), and the
+   sleeper's is heavy: membarrier(2) executes a barrier in all running peers. If a peer cannot
+   use membarrier, every peer uses full barriers. */
+
+/* The barrier between writing data and reading a futex word; pairs with ring_heavy_barrier. */
+static inline void
+ring_light_barrier(const ring *r, uint32_t *word)
+{
+    if (__atomic_load_n(&r->shared->full_barriers, __ATOMIC_RELAXED)) {
+        full_barrier(word);
+    } else {
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    }
+}
+
+/* The barrier between setting a flag in a futex word and reading data; pairs with ring_light_barrier. */
+static inline void
+ring_heavy_barrier(const ring *r, uint32_t *word)
+{
+    if (!membarrier_all()) {
+        __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
+    }
+    full_barrier(word);
+}
+
+/* Wakes all sleepers and signals all descriptors, because a peer left or died (ring/poll.h). */
+static inline void ring_wake_everyone(ring *r);
+
+/* Takes a place among the peers, removing a dead peer that had it. Sets r->index and r->owner.
+   Returns false if no place is free. */
+static inline bool
+ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
+{
+    for (uint32_t index = 0; index < CHANNEL_PEERS; index++) {
+        if (!peer_lock(r->fd, index)) {
+            continue;
+        }
+        channel_peer *peer = &r->peers[index];
+        bool died = ring_remove_locked_peer(r, peer);
+        uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED) + 1;
+        __atomic_store_n(&peer->generation, generation, __ATOMIC_RELEASE);
+        __atomic_store_n(&peer->roles, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->creator, creator, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->pid, pid, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->token, token, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->since, now, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->sent, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->received, 0, __ATOMIC_RELAXED);
+        uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_RELAXED);
+        while (high < index
+               && !__atomic_compare_exchange_n(&r->shared->peers_high, &high, index, false,
+                                               __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+        }
+        RING_POINT(joining);
+        __atomic_store_n(&peer->joined, 1, __ATOMIC_RELEASE);
+        r->index = index;
+        r->owner = owner_of(index, generation);
+        if (!membarrier_register()) {
+            __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
+        }
+        if (died) {
+            /* Once more: until the generation changed, the lock of the place made the dead peer
+               seem alive. */
+            __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+            ring_wake_everyone(r);
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Notes that this peer has sent or received. Only the first call stores. */
+static inline void
+ring_add_role(ring *r, uint32_t role)
+{
+    channel_peer *peer = &r->peers[r->index];
+    if (!(__atomic_load_n(&peer->roles, __ATOMIC_RELAXED) & role)) {
+        __atomic_fetch_or(&peer->roles, role, __ATOMIC_RELAXED);
+        RING_POINT(role_taken);
+        __atomic_fetch_or(&r->shared->roles_seen, role, __ATOMIC_RELEASE);
+    }
+}
+
+#endif
