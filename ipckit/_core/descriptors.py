@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.limits import soft_limit
-from ipckit.errors import InvalidArgument, IpcError
+from ipckit.errors import InvalidArgument, IpcError, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,13 +133,23 @@ def identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def name_descriptors(error: IpcError) -> IpcError:
-    """Say which limit it was that let no more file be opened."""
-    if error.errno == errno.EMFILE:
+def descriptor_error(
+    code: int, *, op: str, target: str = "", message: str = "", hint: str = ""
+) -> IpcError:
+    """The error of a call that opens a descriptor; for EMFILE it names the limit and its value.
+
+    Args:
+        code: the errno of the call.
+        op: the call.
+        target: the object.
+        message: what is wrong, if the errno is not EMFILE.
+        hint: what to do about it, if the errno is not EMFILE.
+    """
+    if code == errno.EMFILE:
         limit = soft_limit(resource.RLIMIT_NOFILE)
-        error.strerror = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
-        error.hint = "close some, or raise it with ulimit -n"
-    return error
+        message = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
+        hint = "close some, or raise it with ulimit -n"
+    return from_errno(code, op=op, target=target, message=message, hint=hint)
 
 
 def duplicate_for_child(fd: int) -> Any:

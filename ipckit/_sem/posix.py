@@ -15,7 +15,7 @@ from ipckit._core.arguments import int_argument
 from ipckit._core.bindings import BINDING_ERRORS, from_binding
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
-from ipckit._core.descriptors import Descriptor, name_descriptors
+from ipckit._core.descriptors import Descriptor, descriptor_error
 from ipckit._core.files import LEASED, SHM, open_file, shm_error
 from ipckit._core.handle import Capabilities, Handle, checked_mode, closed_handle
 from ipckit._core.making import PATIENCE, find_or_make
@@ -325,7 +325,7 @@ def _open_file(name: Name) -> Descriptor:
     if error is not None:
         raise error
     message = LEASED if code == errno.EAGAIN else ""
-    error = name_descriptors(from_errno(code, op="sem_open", target=target, message=message))
+    error = descriptor_error(code, op="sem_open", target=target, message=message)
     if code == errno.ENOENT:
         error.strerror = "no such semaphore"
         error.hint = f'make it with PosixSemaphore.create("{name}")'

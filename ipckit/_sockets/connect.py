@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.public import public
 from ipckit._sockets.address import checked_address, checked_type, describe, for_kernel
 from ipckit._sockets.endpoint import blocking_socket
 from ipckit._sockets.errors import connect_error, deadline_passed
 from ipckit._sockets.socket import UnixSocket
 from ipckit._sockets.transfer import without_timeout
-from ipckit.errors import from_errno
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +56,7 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
     try:
         first, second = socket.socketpair(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socketpair")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socketpair") from None
     try:
         for sock in (first, second):
             without_timeout(sock)
@@ -106,7 +105,7 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
         # backlog by itself, without a deadline.
         raw = _socket.socket(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socket") from None
     try:
         raw.settimeout(None)  # undoes socket.setdefaulttimeout
         with for_kernel(where) as name:

@@ -14,7 +14,7 @@ import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.directory_entry import directory_of, unlink_path
 from ipckit._core.handle import checked_mode
 from ipckit._core.public import public
@@ -137,9 +137,8 @@ class UnixListener(Endpoint):
             raise
         except OSError as exc:
             self._check_open("accept")
-            raise name_descriptors(
-                from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
-            ) from None
+            code = exc.errno or errno.EIO
+            raise descriptor_error(code, op="accept", target=self._target) from None
         sock = blocking_socket(number, SOCKET_TYPES[self._kind])
         try:
             if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
@@ -242,7 +241,7 @@ def listen(
     try:
         sock = without_timeout(socket.socket(socket.AF_UNIX, number))
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socket") from None
     try:
         if allowed is not None and kind == "dgram":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)

@@ -12,7 +12,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ipckit._core.fd_access import check_sender_cannot_cut, checked_uid
+from ipckit._core.fd_access import check_sender_cannot_shrink, checked_uid
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.dtypes import check_arrays, is_own_dtype
 from ipckit._shm.memfd import MemFd, Seal
@@ -387,7 +387,7 @@ def handle_in(
     try:
         if name in _NAMED_MEMORY:
             trusted = checked_uid(options.pop("owner_uid", None))
-            check_sender_cannot_cut(fds[0], f"the {name} that came", trusted)
+            check_sender_cannot_shrink(fds[0], f"the {name} that came", trusted)
         handle = cls.from_fd(fds[0], **options)
     except InvalidArgument as exc:
         raise corrupt(f"a descriptor that is not a {name}, or is not safe to use: {exc}") from None
