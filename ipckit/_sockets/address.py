@@ -39,6 +39,7 @@ class Abstract:
         InvalidArgument: the name is empty or too long.
 
     Example:
+        >>> from ipckit.unixsock import Abstract
         >>> print(Abstract("backup"))
         @backup
 
