@@ -183,6 +183,18 @@ class View:
 
 # native/memory/mmap.c
 
+MADV_POPULATE_WRITE: Final[int]
+MS_ASYNC: Final[int]
+MS_INVALIDATE: Final[int]
+MS_SYNC: Final[int]
+MFD_NOEXEC_SEAL: Final[int]
+F_SEAL_SEAL: Final[int]
+F_SEAL_SHRINK: Final[int]
+F_SEAL_GROW: Final[int]
+F_SEAL_WRITE: Final[int]
+F_SEAL_FUTURE_WRITE: Final[int]
+F_SEAL_EXEC: Final[int]
+
 def mmap(fd: int, offset: int, size: int, protection: int, flags: int, /) -> Mapping: ...
 def msync(mapping: Mapping, offset: int, size: int, flags: int, /) -> None: ...
 def madvise(mapping: Mapping, offset: int, size: int, advice: int, /) -> None: ...
@@ -202,9 +214,11 @@ SHM_UNLOCK: Final[int]
 SHM_STAT: Final[int]
 SHM_STAT_ANY: Final[int]
 SHM_INFO: Final[int]
+SHM_DEST: Final[int]
+SHM_LOCKED: Final[int]
 
 def shmget(key: int, size: int, flags: int, /) -> int: ...
-def shmat(id: int, address: int, flags: int, over: Mapping | None, /) -> Mapping: ...
+def shmat(id: int, address: int, flags: int, replaced: Mapping | None, /) -> Mapping: ...
 def shm_stat(id: int, command: int, /) -> tuple[int, ...]: ...
 def shm_set(id: int, uid: int, gid: int, mode: int, /) -> None: ...
 def shm_control(id: int, command: int, /) -> None: ...
@@ -223,6 +237,7 @@ class SharedStruct:
     def store(self, value: Any, /) -> None: ...
     def take_over(self, dead: int, /) -> bool: ...
 
+def shared_struct_header(memory: Buffer, offset: int, /) -> tuple[int, int]: ...
 def set_writer_token(token: int, /) -> None: ...
 def shared_struct_size(size: int, /) -> int: ...
 
@@ -413,7 +428,7 @@ def channel_format(
     /,
 ) -> None: ...
 
-# native/channel/core.c
+# native/channel/channel.c
 
 def channels_forked() -> None: ...
 
@@ -544,8 +559,6 @@ class DescriptorsBase:
 
 # native/sockets/packet.c
 
-SCM_MAX_FD: Final[int]
-
 @disjoint_base
 class PacketBase:
     data: bytes
@@ -555,17 +568,22 @@ class PacketBase:
     eof: bool
     address: Any
 
-# native/sockets/socket.c
+# native/sockets/io.c
 
 def socket_recv(fd: int, buffer: Buffer, flags: int, /) -> int: ...
 def socket_send(fd: int, data: Buffer, flags: int, /) -> int: ...
 def socket_accept(fd: int, /) -> int: ...
 def socket_poll(fd: int, events: int, timeout: float | None, /) -> bool: ...
 
+# native/sockets/socket.c
+
+SCM_MAX_FD: Final[int]
+CONTROL_CROWDED: Final[int]
+
 @disjoint_base
 class UnixSocketBase:
-    _plain: bool
-    _handed_out: bool
+    _bytes_only: bool
+    _exposed: bool
 
     def send(
         self,

@@ -1,12 +1,12 @@
-"""Any handle in an event loop: asyncio's (uvloop's too) or trio's.
+"""Handles in an event loop of asyncio (uvloop too) or trio.
 
     async with aio.wrap(queue) as q:
         await q.send(value)
         async for message in q:
             ...
 
-`wrap` gives a handle's face, on which the calls that can wait are coroutines of the same names and
-arguments. Cancelling one never loses what it waited for.
+`wrap` returns the face of a handle. Its calls that can wait are coroutines with the same names and
+arguments. A call that is cancelled never loses a message.
 """
 
 from ipckit._aio.channel import ChannelFace

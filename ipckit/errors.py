@@ -1,8 +1,14 @@
-"""What can go wrong, and the one table that turns an errno into it.
+"""The exceptions, and the table that maps an errno to one of them.
 
-Every error of ipckit is an `IpcError`, which is an `OSError`; each also is the
-builtin exception that people already catch for that situation, so that
-``except FileNotFoundError`` and ``except TimeoutError`` do what they say.
+Every error is an `IpcError`, which is an `OSError`. Most also derive from the builtin exception for
+the same situation, so that ``except FileNotFoundError`` and ``except TimeoutError`` work.
+
+    >>> from ipckit import PosixMessageQueue
+    >>> try:
+    ...     PosixMessageQueue.open("/no-such-queue")
+    ... except FileNotFoundError as exc:
+    ...     print(type(exc).__name__, exc.op, exc.target)
+    NotFound mq_open queue /no-such-queue
 """
 
 from __future__ import annotations
@@ -22,9 +28,9 @@ class IpcError(OSError):
 
     Args:
         message: what is wrong, in one line.
-        errno: the kernel's error number, or the closest one there is.
+        errno: the kernel's error number, or the closest one; 0 by default.
         op: the call that failed, such as ``"msgsnd"``.
-        target: the object it was made on, such as ``"queue key 0x000004d2"``.
+        target: the object of the call, such as ``"queue key 0x000004d2"``.
         hint: what to do about it, or "".
     """
 
@@ -56,7 +62,7 @@ def _rebuild(cls: type[IpcError], message: str, errno: int) -> IpcError:
 
 
 class AlreadyExists(IpcError, FileExistsError):
-    """`create` met an object of that key or name."""
+    """`create` found an object of the same key or name."""
 
 
 class NotFound(IpcError, FileNotFoundError):
@@ -64,19 +70,19 @@ class NotFound(IpcError, FileNotFoundError):
 
 
 class AccessDenied(IpcError, PermissionError):
-    """The object's owner and mode forbid the call."""
+    """The permissions of the object do not allow the call."""
 
 
 class WouldBlock(IpcError, BlockingIOError):
-    """``timeout=0`` was asked for, and the call could not be done at once."""
+    """The call would wait, and ``timeout=0`` forbids that."""
 
 
 class Timeout(IpcError, TimeoutError):
-    """The deadline passed; nothing was done."""
+    """The timeout passed; the call did nothing."""
 
 
 class InUse(IpcError):
-    """A live process holds the object, or may hold it, so that it was not removed."""
+    """The object was not removed, because a live process uses it or may use it."""
 
 
 class Removed(IpcError):
@@ -84,11 +90,11 @@ class Removed(IpcError):
 
 
 class MessageTooLong(IpcError):
-    """A message is larger than the object, or the buffer asked for, can hold."""
+    """A message does not fit into the object or into the requested buffer."""
 
 
 class LimitReached(IpcError):
-    """A limit of the system or the process is reached; the message names it and its value."""
+    """A limit of the system or of the process is reached; the message names it and its value."""
 
 
 class InvalidArgument(IpcError, ValueError):
@@ -100,25 +106,25 @@ class ClosedHandle(IpcError, ValueError):
 
 
 class PeerGone(IpcError, ConnectionError):
-    """Nobody is left on the other side."""
+    """No process is left on the other side."""
 
 
 class OwnerDied(IpcError):
-    """Who held the lock died with it; what it guards may be half done."""
+    """A process died while it held the lock; the data that the lock guards may be inconsistent."""
 
 
 class DeadlockRisk(IpcError, RuntimeError):
-    """A lock would be taken against the declared order, which can close a circle."""
+    """Acquiring the lock would violate the declared order, which can cause a deadlock."""
 
 
 class LayoutMismatch(IpcError, TypeError):
-    """The two sides disagree on the type of the payload.
+    """The two sides disagree about the type of the payload.
 
     Attributes:
         raw: the bytes that could not be decoded, or None.
-        mtype: the System V message type that came with them, or 0.
-        priority: the POSIX priority that came with them, or 0.
-        received: what one call (`drain`, `receive_many`) had taken before it met these bytes.
+        mtype: the message's System V type, or 0.
+        priority: the message's POSIX priority, or 0.
+        received: the messages that the same call (`drain`, `receive_many`) received before.
     """
 
     raw: bytes | None = None
@@ -128,7 +134,7 @@ class LayoutMismatch(IpcError, TypeError):
 
 
 class Corrupt(IpcError):
-    """Shared memory holds something that no well-behaved peer writes."""
+    """Shared memory has contents that no correct peer writes."""
 
 
 _BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {
@@ -166,7 +172,7 @@ _BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {
     _errno.EUCLEAN: Corrupt,
 }
 
-# Where one errno means something else for one call.
+# Calls for which an errno has another meaning.
 _BY_CALL: Final[Mapping[tuple[str, int], type[IpcError]]] = {
     ("msgsnd", _errno.EINVAL): Removed,  # its arguments are checked before the call
     ("msgrcv", _errno.EINVAL): Removed,
@@ -183,9 +189,9 @@ def from_errno(
     """The `IpcError` for an errno.
 
     Args:
-        errno: the error number that the kernel gave.
-        op: the call that gave it.
-        target: the object it was made on.
+        errno: the kernel's error number.
+        op: the call that failed.
+        target: the object of the call.
         message: what is wrong; by default the C library's text for the errno.
         hint: what to do about it.
     """
@@ -193,8 +199,8 @@ def from_errno(
     return cls(message or os.strerror(errno), errno=errno, op=op, target=target, hint=hint)
 
 
-# Python calls these printable, and a terminal shows nothing or a blank for them: the code points
-# that Unicode calls ignorable, and the blank pattern of Braille.
+# Printable to Python, but a terminal shows nothing or a blank: the ignorable code points of
+# Unicode, and the blank pattern of Braille.
 _UNSEEN: Final = frozenset(
     map(
         chr,
@@ -206,19 +212,13 @@ _UNSEEN: Final = frozenset(
         ),
     )
 )
-
-
 _BYTE: Final = 0x100
-
-
 _BASIC: Final = 0x10000
-
-
 _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def is_plain(char: str) -> bool:
-    """Whether a terminal shows a character as itself, and in a shape of its own."""
+    """Whether a terminal shows a character as itself, and visibly."""
     return char.isprintable() and char not in _UNSEEN
 
 
@@ -232,17 +232,14 @@ def _escaped(char: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""A text as one line that does nothing to a terminal.
+    r"""Escape a text, so that it is one line and can't control a terminal.
 
     Line ends, control characters, bidirectional controls, characters without width and bytes that
-    are not UTF-8 become escapes: ``\n``, ``\x1b``, ``\u202e``, ``\udcff``. A text that went
-    through this comes out of it unchanged.
+    are not UTF-8 become escapes: ``\n``, ``\x1b``, ``\u202e``, ``\udcff``. A second call changes
+    nothing.
 
     Args:
-        text: may hold anything, also the lone surrogates of `os.fsdecode`.
-
-    Returns:
-        The text, in which each character that is left has a shape of its own.
+        text: any text, also with the lone surrogates of `os.fsdecode`.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""How objects are found: System V keys, and POSIX names."""
+"""The addresses of objects: System V keys, and POSIX names."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ _NAME_MAX: Final = 255
 
 
 class Key(int):
-    """A System V key: what `msgget`, `shmget` and `semget` find an object by.
+    """A System V key, by which `msgget`, `shmget` and `semget` find an object.
 
-    A key is a signed 32-bit number. One that is written as an unsigned number,
-    as ``ipcs`` prints it, is the same key: ``Key(0xdeadbeef) == Key(-559038737)``.
+    A key is a signed 32-bit number. The unsigned number that ``ipcs`` prints is the same key.
 
     Args:
-        value: the number, from -2**31 to 2**32 - 1 and not 0, which is IPC_PRIVATE and
-            finds nothing.
+        value: the number, from -2**31 to 2**32 - 1. It can't be 0, because that is IPC_PRIVATE,
+            which finds no object.
 
     Raises:
-        TypeError: not an integer.
-        InvalidArgument: 0, or out of range.
+        TypeError: `value` is not an int.
+        InvalidArgument: `value` is 0 or out of range.
+
+    Example:
+        >>> from ipckit import Key
+        >>> Key(0xDEADBEEF)
+        Key(0xdeadbeef)
+        >>> Key(0xDEADBEEF) == -559038737
+        True
 
     See sysvipc(7).
     """
@@ -39,16 +45,24 @@ class Key(int):
             message = f"key {value} is out of range; a key is {_KEY_MIN} to {_KEY_END - 1}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         if value == 0:
-            message = "key 0 is IPC_PRIVATE, which nobody can open; use key=None for a free key"
+            message = "key 0 is IPC_PRIVATE, which no process can open; use key=None for a free key"
             raise InvalidArgument(message, errno=errno.EINVAL)
         return super().__new__(cls, value - 2**32 if value >= 2**31 else value)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key that a person wrote: decimal, or hexadecimal with 0x.
+        """Read a key that a person wrote.
+
+        Args:
+            text: a decimal number, or a hexadecimal number with ``0x``.
 
         Raises:
-            InvalidArgument: not such a number, or out of range.
+            InvalidArgument: the text is not such a number, or the number is out of range.
+
+        Example:
+            >>> from ipckit import Key
+            >>> Key.parse("1234") == Key.parse("0x4d2")
+            True
         """
         try:
             return cls(int(text, 0))
@@ -60,22 +74,27 @@ class Key(int):
 
     @classmethod
     def from_name(cls, name: str) -> Self:
-        """The key of a name, from 1 to 2**31 - 1: the same in every process and on every machine.
+        """Hash a name to a key from 1 to 2**31 - 1, the same in every process and on every machine.
 
-        Two names share a key with a chance of one in 2**31.
+        Two names have the same key with a probability of one in 2**31.
 
         Args:
-            name: any text but the empty one.
+            name: a text that is not empty.
 
         Raises:
-            TypeError: not a str.
-            InvalidArgument: empty, or not text.
+            TypeError: `name` is not a str.
+            InvalidArgument: `name` is empty, or UTF-8 can't encode it.
+
+        Example:
+            >>> from ipckit import Key
+            >>> Key.from_name("frames") == Key.from_name("frames")
+            True
         """
         if not isinstance(name, str):
             message = f"a name is a str, not {type(name).__name__}"
             raise TypeError(message)
         try:
-            # A file's name may be anything, and keeps its own bytes.
+            # The name of a file can be any bytes, which this keeps.
             data = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             data = b""
@@ -87,7 +106,7 @@ class Key(int):
 
     @classmethod
     def random(cls) -> Self:
-        """A key that is probably free, from 1 to 2**31 - 1."""
+        """Choose a random key from 1 to 2**31 - 1, which is probably free."""
         return cls(int.from_bytes(os.urandom(4), "little") % (2**31 - 1) + 1)
 
     def __repr__(self) -> str:
@@ -104,15 +123,18 @@ class Key(int):
 class Name(str):
     """A POSIX IPC name: a slash, then 1 to 255 bytes of UTF-8 with no other slash.
 
-    The first slash may be left out: ``Name("frames") == "/frames"``.
-
     Args:
-        value: the name.
+        value: the name; the first slash is optional.
 
     Raises:
-        TypeError: not a str.
-        InvalidArgument: empty, with a slash inside, with a NUL, ``.`` or ``..``, too long, or
-            not encodable.
+        TypeError: `value` is not a str.
+        InvalidArgument: `value` is empty, ``.`` or ``..``, has a slash inside or a NUL, is too
+            long, or UTF-8 can't encode it.
+
+    Example:
+        >>> from ipckit import Name
+        >>> Name("frames")
+        '/frames'
 
     See mq_overview(7), shm_overview(7) and sem_overview(7).
     """
@@ -147,15 +169,19 @@ class Name(str):
 
     @classmethod
     def random(cls, prefix: str = "ipckit") -> Self:
-        """A name that is free but for a chance of one in 2**64."""
+        """Choose a random name of 64 bits, such as ``/ipckit-c0ffee0123456789``.
+
+        Args:
+            prefix: the first part of the name; ``"ipckit"`` by default.
+        """
         return cls(f"/{prefix}-{os.urandom(8).hex()}")
 
 
 def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | str) -> Key:
-    """Make the key of a file and a project number, as C's and Perl's function of the name.
+    """Derive a key from a file and a project number, as the C library does.
 
-    The key is 8 bits of the project, 8 of the device and 16 of the inode. So two
-    files may share a key, and a file that is deleted and made again has another.
+    The key has 8 bits of the project, 8 of the device and 16 of the inode. So two files can have
+    the same key, and a file that is deleted and created again has another key.
 
     Args:
         path: a file that exists and that both sides can reach.
@@ -164,8 +190,15 @@ def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | 
     Raises:
         TypeError: `proj` is neither an int nor a str.
         InvalidArgument: `proj` is out of range, or `path` has a NUL.
-        NotFound: there is no such file.
-        AccessDenied: a directory on the way can't be searched.
+        NotFound: the file does not exist.
+        AccessDenied: a directory of the path can't be searched.
+
+    Example:
+        >>> from ipckit import ftok
+        >>> ftok("/", "a") == ftok("/", ord("a"))
+        True
+
+    See ftok(3).
     """
     if isinstance(proj, str):
         if len(proj) != 1 or not proj.isascii():
@@ -186,7 +219,7 @@ def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | 
             errno=exc.errno or errno.ENOENT,
             op="ftok",
             target=os.fsdecode(file),
-            hint="the file must exist before a key is made of it",
+            hint="the file must exist before a key is derived from it",
         ) from None
     except OSError as exc:
         code = exc.errno or errno.EINVAL

@@ -1,4 +1,4 @@
-"""What `Char[32]` and `Bytes[6]` are, for mypy.
+"""A plugin for mypy, by which it knows the types `Char[32]` and `Bytes[6]`.
 
 mypy refuses a number between the brackets of a type unless a plugin explains it.
 In pyproject.toml::
@@ -7,7 +7,7 @@ In pyproject.toml::
     plugins = ["ipckit.mypy_plugin"]
 
 Without the plugin mypy reports no error either, but takes such fields as `Any`.
-pyright needs nothing of the kind.
+pyright needs no plugin.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class _FieldsPlugin(Plugin):
     """Names the Python type of the field types that mypy cannot read."""
 
     def get_type_analyze_hook(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
-        """The hook for one name, or None where it is none of ours."""
+        """The hook for a name; None if the name is not of ipckit."""
         return _HOOKS.get(fullname)
 
 
 def plugin(_version: str) -> type[Plugin]:
-    """What mypy calls to load the plugin."""
+    """Load the plugin; mypy calls this."""
     return _FieldsPlugin

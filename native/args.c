@@ -64,7 +64,7 @@ ipckit_bytes_arg(PyObject *object, Py_buffer *result)
     if (PyObject_GetBuffer(object, result, PyBUF_SIMPLE) == 0) {
         return 0;
     }
-    /* Bytes that are not in one piece: memoryview says BufferError, numpy ValueError. */
+    /* For bytes that are not contiguous, memoryview raises BufferError and numpy ValueError. */
     if (PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
@@ -94,7 +94,7 @@ bad_time(void)
     return -1;
 }
 
-/* A number that no float holds: for ever, unless it is below 0. */
+/* A number that is too large for a float: WAIT_FOREVER, or an error if it is below 0. */
 static int
 wait_beyond_floats(PyObject *object, int64_t *wait_ns)
 {

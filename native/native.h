@@ -10,7 +10,7 @@
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
-/* Above this many bytes a copy takes longer than letting other threads run meanwhile costs. */
+/* A copy of more bytes takes longer than releasing and taking the GIL. */
 #define GIL_FREE_BYTES 16384
 
 typedef struct {
@@ -48,7 +48,7 @@ HIDDEN int ipckit_add_mapping(PyObject *module);
 HIDDEN int ipckit_add_view(PyObject *module);
 HIDDEN int ipckit_add_mmap(PyObject *module);
 HIDDEN int ipckit_add_sysv_shm(PyObject *module);
-HIDDEN int ipckit_add_seqlock(PyObject *module);
+HIDDEN int ipckit_add_shared_struct(PyObject *module);
 HIDDEN int ipckit_add_sysv_sem(PyObject *module);
 HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
 HIDDEN int ipckit_add_semaphore(PyObject *module);
@@ -57,7 +57,6 @@ HIDDEN int ipckit_add_vector_lock(PyObject *module);
 HIDDEN int ipckit_add_barrier(PyObject *module);
 HIDDEN int ipckit_add_ordered(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
-HIDDEN int ipckit_add_channel_core(PyObject *module);
 HIDDEN int ipckit_add_channel_constants(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
@@ -77,11 +76,11 @@ HIDDEN PyObject *ipckit_message_new(PyObject *module, PyObject *value, long mtyp
                                     bool truncated);
 
 /* A new Struct instance of `type` (a subclass of _native.Record) that owns a copy of the bytes;
-   LayoutMismatch where their number is not the struct's. */
+   LayoutMismatch if their number is not the size of the struct. */
 HIDDEN PyObject *ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size);
 
-/* What a receive makes of bytes: an instance of the Struct class `record_type`, or bytes where that
-   is NULL or is of another size. */
+/* The value of a received message: an instance of the Struct class `record_type`, or bytes if that
+   is NULL or has another size. */
 HIDDEN PyObject *ipckit_payload_new(PyObject *record_type, const char *data, Py_ssize_t size);
 
 /* args.c: one argument each; 0, or -1 with TypeError or ValueError set. */
@@ -105,11 +104,11 @@ HIDDEN PyObject *ipckit_type_text(PyTypeObject *type);
 /* A buffer of an exporter, writable if it can be: 0, or -1 with an exception set. */
 HIDDEN int ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer);
 
-/* How long a call may wait: for ever, not at all, or so many nanoseconds. */
+/* How long a call may wait, in nanoseconds: WAIT_FOREVER, 0 (not at all), or more. */
 #define WAIT_FOREVER INT64_C(-1)
 HIDDEN int ipckit_wait_arg(PyObject *object, int64_t *wait_ns);
 
-/* Who this process is, as ipckit._process has it; set anew in a forked child. */
+/* The token of this process; see ipckit/_core/processes.py. A forked child sets its own. */
 HIDDEN uint64_t ipckit_own_token(void);
 
 /* errors.c: takes the exception that is set and clears it. An instance, owned by the caller. */

@@ -158,8 +158,8 @@ class Loop:
 
     def add(self, member: Member) -> None:
         """Add a member. It gets a turn when its socket is ready."""
+        self.members.add(member)  # first, so that `run` closes it if a signal ends this call
         self.poller.update(member)
-        self.members.add(member)
 
     def wake(self, member: Member) -> None:
         """Give a member a turn without an event."""
@@ -249,7 +249,11 @@ class Acceptor(Member):
                 self.paused = True
                 return
             if sock.fileno() < loop.poller.limit:
-                self.take(loop, sock)
+                try:
+                    self.take(loop, sock)
+                except BaseException:  # Ctrl-C before the loop has the socket
+                    sock.close()
+                    raise
                 continue
             with sock:
                 if not self._refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from ipckit._aio.face import Face, waiters_of
-from ipckit._aio.line import Again, Way
+from ipckit._aio.wait_queue import Unfinished, Wakeup
 from ipckit._channel.batches import send_rest
 from ipckit._channel.channel import Channel
 from ipckit._channel.results import attach
@@ -30,54 +30,55 @@ _RECEIVE: Final = "receive"
 class ChannelFace(Face[Channel[T]], Generic[T]):
     """A `Channel` in an event loop, which waits on its descriptors."""
 
-    __slots__ = ("_room", "_some")
+    __slots__ = ("_readable", "_writable")
 
     def __init__(self, handle: Channel[T]) -> None:
         super().__init__(handle, waiters_of(handle))
-        # The descriptors also become readable when a peer dies.
-        self._some = Way(handle.fileno)
-        self._room = Way(handle.space_fileno)
+        # Both descriptors also become readable when a peer dies.
+        self._readable = Wakeup(handle.fileno)
+        self._writable = Wakeup(handle.space_fileno)
 
-    def _attempt(self, do: Callable[[], R], *, sending: bool, patient: bool) -> Callable[[], R]:
-        """One try; a call that waits also finds out that there is nobody to wait for."""
+    def _attempt(self, do: Callable[[], R], *, sending: bool, waits: bool) -> Callable[[], R]:
+        """Return an attempt of a call; if the call waits, the attempt also checks the peers."""
         check = self._handle._check_peers
 
         def attempt() -> R:
             try:
                 return do()
             except WouldBlock:
-                if not patient or not check(sending=sending):
+                if not waits or not check(sending=sending):
                     raise
             try:
-                return do()  # whoever is gone may have done it just before
+                return do()  # the peer may have made progress before it died
             except WouldBlock:
                 raise self._handle._peer_gone(sending=sending) from None
 
         return attempt
 
     async def _send(self, do: Callable[[], R], timeout: float | None) -> R:
-        attempt = self._attempt(do, sending=True, patient=timeout != 0)
-        return await self._waiters.call(_SEND, attempt, timeout, self._room)
+        attempt = self._attempt(do, sending=True, waits=timeout != 0)
+        return await self._waiters.call(_SEND, attempt, timeout, self._writable)
 
     async def _receive(self, do: Callable[[], R], timeout: float | None) -> R:
-        attempt = self._attempt(do, sending=False, patient=timeout != 0)
-        return await self._waiters.call(_RECEIVE, attempt, timeout, self._some)
+        attempt = self._attempt(do, sending=False, waits=timeout != 0)
+        return await self._waiters.call(_RECEIVE, attempt, timeout, self._readable)
 
     async def send(self, value: T, *, timeout: float | None = None) -> None:
         """Send one message, as `Channel.send`.
 
         Args:
-            value: of the payload type.
-            timeout: seconds to wait while it is full; 0 does not wait, None waits for ever.
+            value: the message, of the payload type.
+            timeout: seconds to wait while the channel is full; None (the default) waits for ever, 0
+                not at all.
 
         Raises:
-            Timeout: full until the deadline.
-            PeerGone: it is full, and the last receiver is gone.
+            Timeout: the channel was full until the deadline.
+            PeerGone: the channel is full, and the last receiver has closed it or died.
             IpcError: as `Channel.send`.
         """
         waiters = self._waiters
-        if timeout is None and waiters.turns > 0 and not waiters.lines:
-            waiters.turns -= 1
+        if timeout is None and waiters.budget > 0 and not waiters.queues:
+            waiters.budget -= 1
             try:
                 self._handle.send(value, timeout=0)
             except WouldBlock:
@@ -87,19 +88,20 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         await self._send(lambda: self._handle.send(value, timeout=0), timeout)
 
     async def receive(self, *, timeout: float | None = None) -> T:
-        """Take the next message, as `Channel.receive`.
+        """Receive the next message, as `Channel.receive`.
 
         Args:
-            timeout: seconds to wait while it is empty; 0 does not wait, None waits for ever.
+            timeout: seconds to wait while the channel is empty; None (the default) waits for ever,
+                0 not at all.
 
         Raises:
-            Timeout: empty until the deadline.
-            PeerGone: it is empty, and the last sender is gone.
+            Timeout: the channel was empty until the deadline.
+            PeerGone: the channel is empty, and the last sender has closed it or died.
             IpcError: as `Channel.receive`.
         """
         waiters = self._waiters
-        if timeout is None and waiters.turns > 0 and not waiters.lines:
-            waiters.turns -= 1
+        if timeout is None and waiters.budget > 0 and not waiters.queues:
+            waiters.budget -= 1
             try:
                 return self._handle.receive(timeout=0)
             except WouldBlock:
@@ -109,14 +111,14 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
     async def send_many(self, values: Iterable[T] | Any, *, timeout: float | None = None) -> None:
         """Send many messages, as `Channel.send_many`.
 
-        One that is cancelled, or whose time is over, may have sent some of them.
+        A call that is cancelled, or whose deadline passes, may have sent some of them.
 
         Args:
-            values: the messages; or a numpy array, of which each element is one.
-            timeout: seconds to wait in all.
+            values: the messages; or a numpy array with a message in each element.
+            timeout: seconds for all of them; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            IpcError: as `Channel.send_many`; how many were sent is the exception's ``sent``.
+            IpcError: as `Channel.send_many`; the exception's ``sent`` says how many were sent.
         """
         given: Any = values if is_array(values) else list(values)
         progress = [0]
@@ -127,26 +129,26 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
                 send_rest(self._handle, given, progress, 0)
             except WouldBlock:
                 if progress[0] > before:
-                    raise Again from None
+                    raise Unfinished from None
                 raise
 
         try:
             await self._waiters.call(
                 _SEND,
-                self._attempt(send_some, sending=True, patient=timeout != 0),
+                self._attempt(send_some, sending=True, waits=timeout != 0),
                 timeout,
-                self._room._replace(parts=True),
+                self._writable._replace(parts=True),
             )
         except BaseException as exc:  # a cancellation too
             attach(exc, "sent", progress[0])
             raise
 
     async def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:
-        """Take the messages that wait, at least one, as `Channel.receive_many`.
+        """Receive all messages that are there, at least one, as `Channel.receive_many`.
 
         Args:
-            max: how many at most.
-            timeout: seconds to wait for the first.
+            max: how many at most; None (the default) means all that are there.
+            timeout: seconds to wait for the first; None (the default) waits for ever, 0 not at all.
 
         Raises:
             IpcError: as `Channel.receive_many`.
@@ -156,13 +158,14 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
     async def loan(
         self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
     ) -> Loan:
-        """Room in the channel for one message, as `Channel.loan`.
+        """Borrow room for one message in the channel's memory, as `Channel.loan`.
 
-        Its own `send` does not wait where nobody else filled the channel meanwhile.
+        The loan's own `send` does not wait, unless other senders filled the channel in between.
 
         Args:
-            shape: the array's elements or shape.
-            timeout: seconds to wait while the channel is full.
+            shape: the number of elements or the shape of the array; by default that of the channel.
+            timeout: seconds to wait while the channel is full; None (the default) waits for ever, 0
+                not at all.
 
         Raises:
             IpcError: as `Channel.loan`.
@@ -170,10 +173,10 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         return await self._send(lambda: self._handle.loan(shape, timeout=0), timeout)
 
     async def receive_view(self, *, timeout: float | None = None) -> View:
-        """Take the next message and read it where it lies, as `Channel.receive_view`.
+        """Receive a view of the next message in the channel's memory, as `Channel.receive_view`.
 
         Args:
-            timeout: seconds to wait until there is one.
+            timeout: seconds to wait for a message; None (the default) waits for ever, 0 not at all.
 
         Raises:
             IpcError: as `Channel.receive_view`.
@@ -181,7 +184,7 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
         return await self._receive(lambda: self._handle.receive_view(timeout=0), timeout)
 
     def __aiter__(self) -> Self:
-        """Take message after message, waiting for each, until the last sender is gone."""
+        """Receive messages until the last sender has closed the channel or died."""
         return self
 
     async def __anext__(self) -> T:

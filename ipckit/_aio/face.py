@@ -1,11 +1,11 @@
-"""What the awaitable faces of all handles have in common."""
+"""Face: the base of the awaitable faces of all handles."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from weakref import ref
 
-from ipckit._aio.line import Waiters
+from ipckit._aio.wait_queue import Waiters
 from ipckit._core.public import public
 
 if TYPE_CHECKING:
@@ -15,20 +15,20 @@ H = TypeVar("H")
 
 
 def waiters_of(handle: Any) -> Waiters:
-    """Who waits for a handle: the same for each face of it."""
+    """Return the waiters of a handle, which all of its faces share."""
     waiters: Waiters | None = handle._awaiting
     if waiters is None:
-        found = ref(handle)  # no circle: a handle that is dropped is to say so at once
+        found = ref(handle)  # no reference cycle, so that a dropped handle warns at once
         waiters = handle._awaiting = Waiters(lambda: str(getattr(found(), "_target", "")))
     return waiters
 
 
 @public("ipckit.aio")
 class Face(Generic[H]):
-    """A handle, with the calls that can wait as coroutines.
+    """A handle whose calls that can wait are coroutines.
 
-    Whatever else the handle can do is in `handle`. ``async with`` does what the handle's own
-    ``with`` does.
+    The other methods are those of `handle`. ``async with`` does what the handle's own ``with``
+    does.
     """
 
     __slots__ = ("_handle", "_waiters")
@@ -39,7 +39,7 @@ class Face(Generic[H]):
 
     @property
     def handle(self) -> H:
-        """The handle itself."""
+        """The wrapped handle."""
         return self._handle
 
     @property
@@ -49,7 +49,7 @@ class Face(Generic[H]):
         return bool(handle.closed)
 
     def close(self) -> None:
-        """Close the handle; idempotent, never raises. Calls that wait for it raise ClosedHandle."""
+        """Close the handle; idempotent; never raises. Waiting calls raise ClosedHandle."""
         handle: Any = self._handle
         handle.close()
 

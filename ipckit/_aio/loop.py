@@ -1,4 +1,4 @@
-"""What of an event loop the awaitable calls need: asyncio's (uvloop's too), and trio's."""
+"""The event loops: asyncio, with uvloop too, and trio, behind the protocol Loop."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 
-class Ticket:
-    """One call that waits."""
+class WaitingCall:
+    """An awaited call that waits; `wake` ends its sleep."""
 
     __slots__ = ("wake",)
 
     def __init__(self) -> None:
-        self.wake: Callable[[], object] = idle
+        self.wake: Callable[[], object] = no_wake
 
 
-def idle() -> None:
-    """What waking a call does that is not asleep: it looks again before it sleeps."""
+def no_wake() -> None:
+    """Do nothing: a call that does not sleep makes an attempt before its next sleep anyway."""
 
 
 class Loop(Protocol):
@@ -30,81 +30,85 @@ class Loop(Protocol):
 
     @property
     def key(self) -> Hashable:
-        """What tells it from others."""
+        """A key that no other running loop has."""
         ...
 
     def time(self) -> float:
-        """Seconds on the clock by which it waits."""
+        """Return the seconds on the clock that `sleep` uses."""
         ...
 
     async def checkpoint(self) -> None:
-        """Let others run, and cancellation come."""
+        """Let other tasks run, and let a cancellation arrive."""
         ...
 
-    async def sleep(self, ticket: Ticket, seconds: float | None, fd: int, *, writing: bool) -> None:
-        """Wait until the ticket is woken, the time is up, or a descriptor is ready.
+    async def sleep(
+        self, call: WaitingCall, seconds: float | None, fd: int, *, writing: bool
+    ) -> None:
+        """Sleep until the call is woken, the time is up, or a descriptor is ready.
 
         Args:
-            ticket: its `wake` ends the sleep, in the loop's thread.
-            seconds: how long at most; None for ever.
-            fd: a descriptor that nobody else waits on; -1 for none.
-            writing: whether it shall be writable, and not readable.
+            call: its `wake` ends the sleep; called in the loop's thread.
+            seconds: the longest sleep; None for no limit.
+            fd: a descriptor that no other call watches; -1 for none.
+            writing: whether to watch for writable instead of readable.
         """
         ...
 
-    def soon(self, call: Callable[[], object]) -> None:
-        """Have the loop call something, from any thread; nothing where the loop has ended."""
+    def soon(self, function: Callable[[], object]) -> None:
+        """Have the loop call a function; from any thread. Does nothing if the loop has ended."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether the loop will never go on with those who wait in it."""
+        """Whether the loop will never resume the calls that wait in it."""
         ...
 
 
 class AsyncioLoop:
-    """The loop of asyncio that runs in this thread, whoever made it."""
+    """The event loop of asyncio that runs in this thread, of any policy."""
 
     __slots__ = ("key",)
 
     def __init__(self) -> None:
         self.key = asyncio.get_running_loop()
 
-    # A loop's own clock may be some milliseconds old, as uvloop's is.
+    # Not the loop's own clock: uvloop's may be some milliseconds old.
     time = staticmethod(time.monotonic)
 
     async def checkpoint(self) -> None:
-        """Let others run, and cancellation come."""
+        """Let other tasks run, and let a cancellation arrive."""
         await asyncio.sleep(0)
 
-    async def sleep(self, ticket: Ticket, seconds: float | None, fd: int, *, writing: bool) -> None:
-        """Wait, as `Loop` says."""
+    async def sleep(
+        self, call: WaitingCall, seconds: float | None, fd: int, *, writing: bool
+    ) -> None:
+        """Sleep, as `Loop.sleep`."""
         loop = self.key
         future: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
             if not future.done():
-                with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+                with suppress(RuntimeError):  # the loop was closed
                     future.set_result(None)
 
-        ticket.wake = wake
+        call.wake = wake
         timer = None if seconds is None else loop.call_later(seconds, wake)
         try:
             if fd >= 0:
                 (loop.add_writer if writing else loop.add_reader)(fd, wake)
             await future
         finally:
-            ticket.wake = idle
+            call.wake = no_wake
             if timer is not None:
                 timer.cancel()
             if fd >= 0:
                 with suppress(RuntimeError):  # the loop was closed, and its epoll with it
                     (loop.remove_writer if writing else loop.remove_reader)(fd)
 
-    def soon(self, call: Callable[[], object]) -> None:
-        """Have the loop call something, from any thread."""
+    def soon(self, function: Callable[[], object]) -> None:
+        """Have the loop call a function; from any thread."""
         with suppress(RuntimeError):  # it was closed
-            self.key.call_soon_threadsafe(call)
+            self.key.call_soon_threadsafe(function)
 
     @property
     def ended(self) -> bool:
@@ -122,21 +126,23 @@ class TrioLoop:
         self.key = trio.lowlevel.current_trio_token()
 
     def time(self) -> float:
-        """Seconds on trio's clock, which tests replace."""
+        """Return the seconds on trio's clock, which tests replace."""
         now: float = self._trio.current_time()
         return now
 
     async def checkpoint(self) -> None:
-        """Let others run, and cancellation come."""
+        """Let other tasks run, and let a cancellation arrive."""
         await self._trio.lowlevel.checkpoint()
 
-    async def sleep(self, ticket: Ticket, seconds: float | None, fd: int, *, writing: bool) -> None:
-        """Wait, as `Loop` says."""
+    async def sleep(
+        self, call: WaitingCall, seconds: float | None, fd: int, *, writing: bool
+    ) -> None:
+        """Sleep, as `Loop.sleep`."""
         trio = self._trio
         scope = trio.CancelScope()
         if seconds is not None:
             scope.deadline = self.time() + seconds
-        ticket.wake = scope.cancel
+        call.wake = scope.cancel
         try:
             with scope:
                 if fd < 0:
@@ -146,26 +152,26 @@ class TrioLoop:
                         fd
                     )
         finally:
-            ticket.wake = idle
+            call.wake = no_wake
 
-    def soon(self, call: Callable[[], object]) -> None:
-        """Have the loop call something, from any thread."""
+    def soon(self, function: Callable[[], object]) -> None:
+        """Have the loop call a function; from any thread."""
         with suppress(self._trio.RunFinishedError):
-            self.key.run_sync_soon(call)
+            self.key.run_sync_soon(function)
 
     @property
     def ended(self) -> bool:
-        """Never while somebody waits: a run of trio ends its tasks first."""
+        """Always False: a run of trio ends its tasks before it ends."""
         return False
 
 
 def running() -> Loop:
-    """The event loop that runs the caller.
+    """Return the event loop that runs the caller.
 
     Raises:
-        RuntimeError: none does.
+        RuntimeError: no event loop runs in this thread.
     """
-    trio: Any = sys.modules.get("trio")  # who runs in it has imported it
+    trio: Any = sys.modules.get("trio")  # a program that runs in trio has imported it
     if trio is not None:
         try:
             trio.lowlevel.current_task()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from ipckit._aio.face import Face, waiters_of
-from ipckit._aio.line import LOOKING, Way
+from ipckit._aio.wait_queue import POLLED, Wakeup
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
 from ipckit._msgq.posix import PosixMessageQueue
@@ -31,8 +31,8 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
         self._receive = handle.receive
         self._take = handle._take
         self._send = handle.send
-        self._receiving = Way(handle.fileno)
-        self._sending = Way(handle.fileno, writing=True)
+        self._receiving = Wakeup(handle.fileno)
+        self._sending = Wakeup(handle.fileno, writing=True)
 
     async def send(self, value: T, priority: int = 0, *, timeout: float | None = None) -> None:
         """Put one message into the queue, as `PosixMessageQueue.send`.
@@ -40,17 +40,18 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
         Args:
             value: the payload.
             priority: 0 to 32767; the highest leaves first.
-            timeout: seconds to wait while the queue is full; 0 does not wait, None waits for ever.
+            timeout: seconds to wait while the queue is full; None (the default) waits for ever, 0
+                not at all.
 
         Raises:
-            Timeout: full until the deadline.
+            Timeout: the queue was full until the deadline.
             IpcError: as `PosixMessageQueue.send`.
 
         See mq_send(3).
         """
         waiters = self._waiters
-        if timeout is None and waiters.turns > 0 and not waiters.lines:
-            waiters.turns -= 1
+        if timeout is None and waiters.budget > 0 and not waiters.queues:
+            waiters.budget -= 1
             try:
                 self._send(value, priority, timeout=0)
             except WouldBlock:
@@ -65,18 +66,18 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
         """Take the oldest message of the highest priority, as `PosixMessageQueue.receive`.
 
         Args:
-            timeout: seconds to wait while the queue is empty; 0 does not wait, None waits for
-                ever.
+            timeout: seconds to wait while the queue is empty; None (the default) waits for ever, 0
+                not at all.
 
         Raises:
-            Timeout: empty until the deadline.
+            Timeout: the queue was empty until the deadline.
             IpcError: as `PosixMessageQueue.receive`.
 
         See mq_receive(3).
         """
         waiters = self._waiters
-        if timeout is None and waiters.turns > 0 and not waiters.lines:
-            waiters.turns -= 1
+        if timeout is None and waiters.budget > 0 and not waiters.queues:
+            waiters.budget -= 1
             message = self._take()
             if message is not None:
                 return message
@@ -85,7 +86,7 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
         )
 
     def __aiter__(self) -> Self:
-        """Take message after message, waiting for each."""
+        """Receive messages for ever."""
         return self
 
     async def __anext__(self) -> Message[T]:
@@ -96,8 +97,8 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
 class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
     """A `SysVMessageQueue` in an event loop.
 
-    The kernel tells nobody that such a queue changed: who waits looks again and again, first
-    every millisecond, at last every 20. Awaited calls of one process tell each other at once.
+    The kernel does not report a change of such a queue, so a call that waits polls it, with pauses
+    that grow to 20 ms. Awaited calls of the same process wake each other at once.
     """
 
     __slots__ = ()
@@ -112,20 +113,22 @@ class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
 
         Args:
             value: the payload.
-            mtype: the message type; by default 1, or the one that the value's class stands under.
-            timeout: seconds to wait while the queue is full; 0 does not wait, None waits for ever.
+            mtype: the message type; by default 1, or that of the value's class in the queue's
+                mapping.
+            timeout: seconds to wait while the queue is full; None (the default) waits for ever, 0
+                not at all.
 
         Raises:
-            Timeout: full until the deadline.
-            Removed: the queue was removed, before or meanwhile.
+            Timeout: the queue was full until the deadline.
+            Removed: the queue was removed, before the call or during it.
             IpcError: as `SysVMessageQueue.send`.
 
         See msgop(2).
         """
         waiters, send = self._waiters, self._handle.send
         checked_timeout(timeout)
-        if not waiters.lines and waiters.turns > 0:
-            waiters.turns -= 1
+        if not waiters.queues and waiters.budget > 0:
+            waiters.budget -= 1
             try:
                 send(value, mtype, timeout=0)
             except WouldBlock:
@@ -133,10 +136,10 @@ class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
                     raise
             else:
                 return
-        # A small message may find room where a large one does not, and may be what the receiver
-        # waits for before it makes room: each size has a line of its own.
+        # Each size has its own queue of calls: a small message may fit when a large one does not,
+        # and the receiver may need it before it takes more.
         size = memoryview(self._handle._encoded(value, mtype)[0]).nbytes
-        await waiters.call((_SEND, size), lambda: send(value, mtype, timeout=0), timeout, LOOKING)
+        await waiters.call((_SEND, size), lambda: send(value, mtype, timeout=0), timeout, POLLED)
         waiters.wake()
 
     async def receive(
@@ -150,20 +153,21 @@ class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
     ) -> Message[T]:
         """Take one message, as `SysVMessageQueue.receive`.
 
-        Those who wait with the same arguments are served in order.
+        Calls that wait with the same arguments are served in order.
 
         Args:
-            select: which one: 0 the first; n > 0 the first of type n; n < 0 the first of the
-                lowest type that is at most abs(n); a payload class of the queue's mapping.
-            exclude: with ``select`` n > 0, the first of any type but n.
-            truncate: cut a message that is longer than `max_size`, and say so.
-            max_size: the most bytes to take.
-            timeout: seconds to wait while no such message is there; 0 does not wait, None waits
-                for ever.
+            select: 0 (the default) for the first message; n > 0 for the first of type n; n < 0 for
+                the first of the lowest type that is at most abs(n); or a payload class of the
+                queue's mapping.
+            exclude: with ``select`` n > 0, take the first of any type other than n.
+            truncate: cut a message that is longer than `max_size`, and set its `truncated`.
+            max_size: the maximum size of the message in bytes; by default that of the queue.
+            timeout: seconds to wait for such a message; None (the default) waits for ever, 0 not at
+                all.
 
         Raises:
-            Timeout: no such message until the deadline.
-            Removed: the queue was removed, before or meanwhile.
+            Timeout: no such message came before the deadline.
+            Removed: the queue was removed, before the call or during it.
             IpcError: as `SysVMessageQueue.receive`.
 
         See msgop(2).
@@ -174,13 +178,13 @@ class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
             return receive(select, exclude=exclude, truncate=truncate, max_size=max_size, timeout=0)
 
         what = (_RECEIVE, select, exclude, truncate, max_size)
-        message = await waiters.call(what, attempt, timeout, LOOKING)
-        if waiters.lines:
+        message = await waiters.call(what, attempt, timeout, POLLED)
+        if waiters.queues:
             waiters.wake()  # there is room
         return message
 
     def __aiter__(self) -> Self:
-        """Take message after message, waiting for each, until the queue is removed."""
+        """Receive messages until the queue is removed."""
         return self
 
     async def __anext__(self) -> Message[T]:

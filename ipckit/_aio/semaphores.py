@@ -1,7 +1,7 @@
 """Semaphores in an event loop.
 
-The kernel tells no loop that a semaphore changed: who waits looks again and again, first every
-millisecond, at last every 20. What a face gives back wakes its process's waiters at once.
+The kernel does not report a change of a semaphore, so a call that waits polls it, with pauses that
+grow to 20 ms. A face's `release` wakes the waiting calls of its process at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self
 
 from ipckit._aio.face import Face, waiters_of
-from ipckit._aio.line import LOOKING
+from ipckit._aio.wait_queue import POLLED
 from ipckit._core.public import public
 from ipckit._native import Semaphore, SemOp
 from ipckit._sem.posix import PosixSemaphore
@@ -28,7 +28,7 @@ _ACQUIRE: Final = "acquire"
 class SysVSemaphore(Face[Semaphore]):
     """One semaphore of a `SysVSemaphoreSet` in an event loop.
 
-    ``async with`` takes 1 and gives it back, with undo.
+    ``async with`` acquires 1 and releases it, with undo.
     """
 
     __slots__ = ()
@@ -42,46 +42,46 @@ class SysVSemaphore(Face[Semaphore]):
         return bool(self._handle.set.closed)
 
     def close(self) -> None:
-        """Close the set's handle; idempotent, never raises."""
+        """Close the set's handle; idempotent; never raises."""
         self._handle.set.close()
 
     async def acquire(
         self, n: int = 1, *, timeout: float | None = None, undo: bool = False
     ) -> None:
-        """Take `n` from the semaphore, waiting until it has that much.
+        """Subtract `n` from the semaphore, as soon as its value is at least `n`.
 
-        Those who wait for the same number are served in order.
+        Calls that wait for the same `n` are served in order.
 
         Args:
-            n: how much, 1 to 32767.
-            timeout: seconds to wait; 0 does not wait, None waits for ever.
-            undo: give it back when this process ends without doing so (SEM_UNDO).
+            n: 1 to 32767; by default 1.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
+            undo: have the kernel add `n` again when this process exits (SEM_UNDO).
 
         Raises:
-            WouldBlock: too little, and `timeout` is 0.
-            Timeout: too little until the deadline.
-            Removed: the set was removed, before or meanwhile.
+            WouldBlock: the value is too small, with a timeout of 0.
+            Timeout: the value was too small until the deadline.
+            Removed: the set was removed, before the call or during it.
             IpcError: as the semaphore's own `acquire`.
 
         See semop(2).
         """
         semaphore = self._handle
-        # Each number has a line of its own: who wants much must not keep out who wants little, for
-        # that one may be what the first waits for.
+        # Each `n` has its own queue of calls: a call with a large `n` must not delay one with a
+        # small `n`, which may have to succeed before the large one can.
         await self._waiters.call(
             (_ACQUIRE, semaphore.index, n),
             lambda: semaphore.acquire(n, timeout=0, undo=undo),
             timeout,
-            LOOKING,
+            POLLED,
         )
-        self._tell()
+        self._wake_waiters()
 
     def release(self, n: int = 1, *, undo: bool = False) -> None:
-        """Give `n` to the semaphore; never waits, and is no coroutine.
+        """Add `n` to the semaphore; never waits, and is not a coroutine.
 
         Args:
-            n: how much, 1 to 32767.
-            undo: as `acquire` had it.
+            n: 1 to 32767; by default 1.
+            undo: the same as for `acquire`.
 
         Raises:
             LimitReached: the value would exceed 32767.
@@ -90,29 +90,29 @@ class SysVSemaphore(Face[Semaphore]):
         See semop(2).
         """
         self._handle.release(n, undo=undo)
-        self._tell()
+        self._wake_waiters()
 
     async def wait_zero(self, *, timeout: float | None = None) -> None:
         """Wait until the semaphore is 0.
 
         Args:
-            timeout: seconds to wait; 0 does not wait, None waits for ever.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            WouldBlock: it is not 0, and `timeout` is 0.
-            Timeout: it was not 0 until the deadline.
-            Removed: the set was removed, before or meanwhile.
+            WouldBlock: the value is not 0, with a timeout of 0.
+            Timeout: the value was not 0 until the deadline.
+            Removed: the set was removed, before the call or during it.
             IpcError: as the semaphore's own `wait_zero`.
 
         See semop(2).
         """
         semaphore = self._handle
         await self._waiters.call(
-            ("zero", semaphore.index), lambda: semaphore.wait_zero(timeout=0), timeout, LOOKING
+            ("zero", semaphore.index), lambda: semaphore.wait_zero(timeout=0), timeout, POLLED
         )
 
-    def _tell(self) -> None:
-        if self._waiters.lines:
+    def _wake_waiters(self) -> None:
+        if self._waiters.queues:
             self._waiters.wake()
 
     async def __aenter__(self) -> Self:
@@ -125,9 +125,9 @@ class SysVSemaphore(Face[Semaphore]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A forked child that leaves the block of its parent releases nothing.
+        # In a forked child that leaves its parent's block, this releases nothing.
         self._handle.__exit__(exc_type, exc, traceback)
-        self._tell()
+        self._wake_waiters()
 
 
 @public("ipckit.aio")
@@ -146,46 +146,46 @@ class SemaphoreSet(Face[SysVSemaphoreSet]):
         return len(self._handle)
 
     async def op(self, ops: Iterable[SemOp], timeout: float | None = None) -> None:
-        """Do several operations at once, all of them or none, as `SysVSemaphoreSet.op`.
+        """Do several operations atomically, as `SysVSemaphoreSet.op`.
 
         Args:
             ops: `SemOp`s, 1 to 500.
-            timeout: seconds to wait; 0 does not wait, None waits for ever.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            WouldBlock: it can't be done at once, and `timeout` is 0, or an operation that stands
-                in the way has `nowait`.
-            Timeout: it could not be done until the deadline.
-            Removed: the set was removed, before or meanwhile.
+            WouldBlock: the operations can't be done at once, and `timeout` is 0 or the operation
+                that would have to wait has `nowait`.
+            Timeout: the operations could not be done before the deadline.
+            Removed: the set was removed, before the call or during it.
             IpcError: as `SysVSemaphoreSet.op`.
 
         See semop(2).
         """
         handle, vector = self._handle, tuple(ops)
-        impatient = any(each.nowait for each in vector)
+        has_nowait = any(each.nowait for each in vector)
 
         def attempt() -> WouldBlock | None:
             try:
                 handle.op(vector, timeout=0)
             except WouldBlock as exc:
-                if impatient and _must_not_wait(handle, vector):
+                if has_nowait and _must_not_wait(handle, vector):
                     return exc
                 raise
             return None
 
-        problem = await self._waiters.call(("op", vector), attempt, timeout, LOOKING)
+        problem = await self._waiters.call(("op", vector), attempt, timeout, POLLED)
         if problem is not None:
             raise problem
-        if self._waiters.lines:
+        if self._waiters.queues:
             self._waiters.wake()
 
 
 def _must_not_wait(handle: SysVSemaphoreSet, vector: tuple[SemOp, ...]) -> bool:
-    """Whether the operation that can't be done has `nowait`: for a timeout of 0, all have."""
+    """Whether the first operation that would wait has `nowait`; with a timeout of 0 all seem to."""
     try:
         values = handle.values
     except AccessDenied:
-        return True  # it may be altered and not read: better not wait than wait unasked
+        return True  # write permission without read permission; an unwanted wait would be worse
     for each in vector:
         after = values[each.index] + each.delta
         if after < 0 or (each.delta == 0 and after != 0):
@@ -196,7 +196,7 @@ def _must_not_wait(handle: SysVSemaphoreSet, vector: tuple[SemOp, ...]) -> bool:
 
 @public("ipckit.aio")
 class NamedSemaphore(Face[PosixSemaphore]):
-    """A `PosixSemaphore` in an event loop; ``async with`` takes 1 and gives it back."""
+    """A `PosixSemaphore` in an event loop; ``async with`` acquires 1 and releases it."""
 
     __slots__ = ()
 
@@ -204,26 +204,26 @@ class NamedSemaphore(Face[PosixSemaphore]):
         super().__init__(handle, waiters_of(handle))
 
     async def acquire(self, *, timeout: float | None = None) -> None:
-        """Take 1 from the semaphore, waiting until it has that much.
+        """Subtract 1 from the semaphore, as soon as its value is at least 1.
 
         Args:
-            timeout: seconds to wait; 0 does not wait, None waits for ever.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            WouldBlock: it is 0, and `timeout` is 0.
-            Timeout: it was 0 until the deadline.
+            WouldBlock: the value is 0, with a timeout of 0.
+            Timeout: the value was 0 until the deadline.
             IpcError: as `PosixSemaphore.acquire`.
 
         See sem_wait(3).
         """
         semaphore = self._handle
-        await self._waiters.call(_ACQUIRE, lambda: semaphore.acquire(timeout=0), timeout, LOOKING)
+        await self._waiters.call(_ACQUIRE, lambda: semaphore.acquire(timeout=0), timeout, POLLED)
 
     def release(self) -> None:
-        """Give 1 to the semaphore; never waits, and is no coroutine.
+        """Add 1 to the semaphore; never waits, and is not a coroutine.
 
         Raises:
-            LimitReached: it has its highest value.
+            LimitReached: the value is the highest possible.
             IpcError: as `PosixSemaphore.release`.
 
         See sem_post(3).
@@ -241,6 +241,6 @@ class NamedSemaphore(Face[PosixSemaphore]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A forked child that leaves the block of its parent releases nothing.
+        # In a forked child that leaves its parent's block, this releases nothing.
         self._handle.__exit__(exc_type, exc, traceback)
         self._waiters.wake()

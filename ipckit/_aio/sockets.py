@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ipckit._aio.face import Face, waiters_of
-from ipckit._aio.line import LOOKING, Again, Way
+from ipckit._aio.wait_queue import POLLED, Unfinished, Wakeup
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Handle
 from ipckit._core.public import public
 from ipckit._sockets import records
 from ipckit._sockets.address import checked_address, for_kernel
 from ipckit._sockets.control import checked_max_fds
+from ipckit._sockets.errors import interrupted
 from ipckit._sockets.framed import Framed
 from ipckit._sockets.listener import UnixListener
 from ipckit._sockets.socket import UnixSocket
-from ipckit._sockets.waiting import partly, send_now
+from ipckit._sockets.transfer import send_now
 from ipckit.errors import Timeout, WouldBlock
 
 if TYPE_CHECKING:
@@ -26,26 +27,28 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Buffer
 
-    from ipckit._aio.line import Waiters
+    from ipckit._aio.wait_queue import Waiters
     from ipckit._sockets.address import Address
     from ipckit._sockets.packet import Packet
 
     H = TypeVar("H", bound=Handle)
 
 _NOW: Final = Deadline(0)
-_PIECES: Final = 8  # of some 100 KiB: so many at once, then the loop gets a turn
+_CHUNKS_PER_TURN: Final = 8  # of about 100 KiB each, before the loop runs other tasks
 _SEND: Final = "send"
 _RECEIVE: Final = "receive"
 
 
 class _StreamSend:
-    """The bytes of one send on a stream, and how far they got.
+    """A send on a stream: its bytes, and how many of them are sent.
+
+    An instance is an attempt for `Waiters.call`.
 
     Args:
-        waiters: the stream's, with what a cancelled send left.
+        waiters: the stream's waiters, with the rest of a cancelled send.
         sock: the stream.
         view: the bytes.
-        first: sends the first of them, where something goes along.
+        first: sends the first bytes and returns how many, for a send with descriptors.
     """
 
     def __init__(
@@ -62,20 +65,20 @@ class _StreamSend:
         self._sent = 0
 
     def __call__(self) -> None:
-        for _ in range(_PIECES):
+        for _ in range(_CHUNKS_PER_TURN):
             unsent = self._waiters.unsent
             if unsent:
-                self._waiters.unsent = unsent[self._piece(unsent) :]
+                self._waiters.unsent = unsent[self._send_chunk(unsent) :]
             elif self._first is not None:
                 self._sent = self._first()
                 self._first = None
             elif self._sent < len(self._view):
-                self._sent += self._piece(self._view[self._sent :])
+                self._sent += self._send_chunk(self._view[self._sent :])
             if self._first is None and self._sent >= len(self._view):
                 return
-        raise Again
+        raise Unfinished
 
-    def _piece(self, view: memoryview) -> int:
+    def _send_chunk(self, view: memoryview) -> int:
         try:
             return send_now(self._sock, view)
         except BlockingIOError as exc:
@@ -83,36 +86,40 @@ class _StreamSend:
                 "there is no room", errno=exc.errno or 0, op="send", target=self._waiters.target()
             ) from None
 
-    async def run(self, timeout: float | None, way: Way) -> None:
-        """Send all of it; what is begun and can't be ended goes before the next send."""
+    async def run(self, timeout: float | None, wakeup: Wakeup) -> None:
+        """Send all bytes; if that ends in between, keep the rest for the next send."""
         try:
-            await self._waiters.call(_SEND, self, timeout, way)
+            await self._waiters.call(_SEND, self, timeout, wakeup)
         except BaseException as exc:
             if not 0 < self._sent < len(self._view):
                 raise
             self._waiters.unsent = memoryview(bytes(self._view[self._sent :]))
             if not isinstance(exc, (Timeout, WouldBlock)):
                 raise
-            error = partly(self._sent, len(self._view), exc, waited=isinstance(exc, Timeout))
-            error.hint = "the rest goes before what is sent next"
-            raise error from None
+            raise interrupted(
+                self._sent,
+                len(self._view),
+                exc,
+                waited=isinstance(exc, Timeout),
+                hint="the next send sends the rest first",
+            ) from None
 
 
 @public("ipckit.aio")
 class Socket(Face[UnixSocket]):
     """A `UnixSocket` in an event loop.
 
-    What a send on a stream could not end, because it was cancelled or its deadline passed, goes
-    before what the next call sends: nothing is ever cut in the middle.
+    If a send on a stream is cancelled or its deadline passes, the next call sends the rest first.
+    So the stream never lacks a part of a message.
     """
 
-    __slots__ = ("_reading", "_writing")
+    __slots__ = ("_readable", "_writable")
 
     def __init__(self, handle: UnixSocket) -> None:
         super().__init__(handle, waiters_of(handle))
         stream = handle.kind == "stream"
-        self._reading = Way(handle.fileno, parts=stream)
-        self._writing = Way(handle.fileno, writing=True, parts=stream)
+        self._readable = Wakeup(handle.fileno, parts=stream)
+        self._writable = Wakeup(handle.fileno, writing=True, parts=stream)
 
     async def send(
         self,
@@ -126,56 +133,57 @@ class Socket(Face[UnixSocket]):
         """Send bytes, and descriptors with them, as `UnixSocket.send`.
 
         Args:
-            data: bytes, or any contiguous buffer, which must not change meanwhile.
-            fds: up to 253 descriptors: numbers, or whatever has `fileno`; open until this is done.
-            credentials: send this process's pid, real uid and gid along.
-            to: a datagram's receiver, where the socket is not connected.
-            timeout: seconds to wait for room; None waits for ever, 0 not at all.
+            data: bytes, or any contiguous buffer, which must not change during the call.
+            fds: up to 253 descriptors: numbers, or objects with `fileno`; they must stay open
+                during the call.
+            credentials: send this process's pid, real uid and real gid.
+            to: a datagram's receiver, if the socket is not connected.
+            timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            PeerGone: the other side is closed.
-            Timeout: there was no room until the deadline. Where part of a stream's bytes had been
+            PeerGone: the peer closed its end.
+            Timeout: there was no room until the deadline. If a part of a stream's bytes had been
                 sent by then, the message says how many.
             IpcError: as `UnixSocket.send`.
 
         See sendmsg(2) and unix(7).
         """
         handle = self._handle
-        view, numbers = handle._prepared(data, fds, credentials=credentials)
+        view, numbers = handle._checked_message(data, fds, credentials=credentials)
         if to is not None:
             where = checked_address(to)
 
             def send_to() -> int:
                 with for_kernel(where) as name:
-                    return handle._attempt(view, numbers, _NOW, name, credentials=credentials)
+                    return handle._send_once(view, numbers, _NOW, name, credentials=credentials)
 
-            # No descriptor tells that a socket has room which this one is not connected to.
-            await self._waiters.call((_SEND, where), send_to, timeout, LOOKING)
+            # No descriptor reports room at a receiver to which the socket is not connected.
+            await self._waiters.call((_SEND, where), send_to, timeout, POLLED)
             return
 
         def send() -> int:
-            return handle._attempt(view, numbers, _NOW, credentials=credentials)
+            return handle._send_once(view, numbers, _NOW, credentials=credentials)
 
         if handle.kind == "stream":
-            await _StreamSend(self._waiters, handle.socket, view, send).run(timeout, self._writing)
+            await _StreamSend(self._waiters, handle.socket, view, send).run(timeout, self._writable)
         else:
-            await self._waiters.call(_SEND, send, timeout, self._writing)
+            await self._waiters.call(_SEND, send, timeout, self._writable)
 
     async def receive(
         self, max_bytes: int = 65536, *, max_fds: int = 0, timeout: float | None = None
     ) -> Packet:
-        """Receive a message; on a stream, what has come. As `UnixSocket.receive`.
+        """Receive a message, or on a stream the bytes that are there, as `UnixSocket.receive`.
 
         Args:
-            max_bytes: the most bytes to take, 1 or more.
-            max_fds: how many descriptors are welcome, up to 253.
-            timeout: seconds to wait; None waits for ever, 0 not at all.
+            max_bytes: the most bytes to take, 1 or more; by default 64 KiB.
+            max_fds: how many descriptors the caller accepts, 0 (the default) to 253.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
 
         Returns:
-            The packet, which owns the descriptors that came; `eof` says that it is the end.
+            The packet, which owns the descriptors that came; `eof` is set at the end.
 
         Raises:
-            Timeout: nothing came until the deadline.
+            Timeout: nothing came before the deadline.
             WouldBlock: nothing is there, with a timeout of 0.
             IpcError: as `UnixSocket.receive`.
 
@@ -186,22 +194,22 @@ class Socket(Face[UnixSocket]):
 
         def attempt() -> Packet:
             handle._check_open("recvmsg")
-            packet = handle._receive_message(max_bytes, max_fds, _NOW)
+            packet = handle._receive_once(max_bytes, max_fds, _NOW)
             if packet is None:
-                raise Again
+                raise Unfinished
             return packet
 
-        return await self._waiters.call(_RECEIVE, attempt, timeout, self._reading)
+        return await self._waiters.call(_RECEIVE, attempt, timeout, self._readable)
 
     async def send_array(self, array: npt.ArrayLike, *, timeout: float | None = None) -> None:
-        """Send a numpy array as sealed memory, as `UnixSocket.send_array`.
+        """Send a numpy array in sealed memory, as `UnixSocket.send_array`.
 
-        The copy into that memory is made at once, and the loop waits for it: 64 MiB take some 20
-        ms. For what is larger take ``asyncio.to_thread(sock.handle.send_array, array)``.
+        Copying the array into that memory blocks the event loop: 64 MiB take about 20 ms. For a
+        larger array use ``asyncio.to_thread(sock.handle.send_array, array)``.
 
         Args:
             array: of any shape and layout, and any dtype without Python objects.
-            timeout: seconds to wait for room.
+            timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:
             IpcError: as `UnixSocket.send_array`.
@@ -218,7 +226,7 @@ class Socket(Face[UnixSocket]):
         """Receive an array that `send_array` sent, as `UnixSocket.receive_array`.
 
         Args:
-            timeout: seconds to wait.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
 
         Raises:
             IpcError: as `UnixSocket.receive_array`.
@@ -227,11 +235,12 @@ class Socket(Face[UnixSocket]):
             return records.array_in(records.decode(packet.data), packet.fds)
 
     async def send_handle(self, handle: Handle, *, timeout: float | None = None) -> None:
-        """Send a handle's object to the other side, as `UnixSocket.send_handle`.
+        """Send a handle, as `UnixSocket.send_handle`.
 
         Args:
-            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, UnixSocket or UnixListener.
-            timeout: seconds to wait for room.
+            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, Channel, UnixSocket or
+                UnixListener.
+            timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:
             IpcError: as `UnixSocket.send_handle`.
@@ -250,12 +259,12 @@ class Socket(Face[UnixSocket]):
         """Receive a handle that `send_handle` sent, as `UnixSocket.receive_handle`.
 
         Args:
-            expected: the class that is due; by default any.
-            timeout: seconds to wait.
+            expected: the class that you expect; by default any.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
             options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``.
 
         Returns:
-            The handle itself: `wrap` makes a face of it.
+            The handle itself; `wrap` returns a face of it.
 
         Raises:
             IpcError: as `UnixSocket.receive_handle`.
@@ -273,11 +282,11 @@ class Socket(Face[UnixSocket]):
 
         def parts() -> Packet:
             handle._check_open("recvmsg")
-            # What a cancelled call had of a record is the beginning of this one's.
-            partial = waiters.partial = waiters.partial or records.Partial()
+            # A cancelled call may have received the beginning of this record.
+            partial = waiters.partial = waiters.partial or records.PartialRecord()
             try:
                 while size := partial.missing(magic):
-                    packet = handle._receive_message(size, 1, _NOW)
+                    packet = handle._receive_once(size, 1, _NOW)
                     if packet is not None:
                         partial.add(packet, size, handle._target)
             except WouldBlock:
@@ -290,10 +299,10 @@ class Socket(Face[UnixSocket]):
             return partial.packet()
 
         attempt = parts if handle.kind == "stream" else whole
-        return await waiters.call(_RECEIVE, attempt, timeout, self._reading)
+        return await waiters.call(_RECEIVE, attempt, timeout, self._readable)
 
     def __aiter__(self) -> Self:
-        """Receive until the end, which is not given."""
+        """Receive packets until the end; the last one, with `eof`, is left out."""
         return self
 
     async def __anext__(self) -> Packet:
@@ -305,23 +314,23 @@ class Socket(Face[UnixSocket]):
 
 @public("ipckit.aio")
 class Listener(Face[UnixListener]):
-    """A `UnixListener` in an event loop; iterating over it accepts for ever."""
+    """A `UnixListener` in an event loop; iteration accepts connections for ever."""
 
-    __slots__ = ("_way",)
+    __slots__ = ("_readable",)
 
     def __init__(self, handle: UnixListener) -> None:
         super().__init__(handle, waiters_of(handle))
-        self._way = Way(handle.fileno)
+        self._readable = Wakeup(handle.fileno)
 
     async def accept(self, *, timeout: float | None = None) -> Socket:
-        """The next connection, as `UnixListener.accept`, in an event loop too.
+        """Accept the next connection, as `UnixListener.accept`, and wrap it.
 
         Args:
-            timeout: seconds to wait; None waits for ever, 0 not at all.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            Timeout: nobody connected until the deadline.
-            WouldBlock: nobody waits, with a timeout of 0.
+            Timeout: no process connected before the deadline.
+            WouldBlock: no connection waits, with a timeout of 0.
             IpcError: as `UnixListener.accept`.
 
         See accept(2).
@@ -331,10 +340,10 @@ class Listener(Face[UnixListener]):
         def attempt() -> UnixSocket:
             made = handle._accept_one(_NOW)
             if made is None:
-                raise Again
+                raise Unfinished
             return made
 
-        return Socket(await self._waiters.call("accept", attempt, timeout, self._way))
+        return Socket(await self._waiters.call("accept", attempt, timeout, self._readable))
 
     def __aiter__(self) -> Self:
         return self
@@ -347,17 +356,17 @@ class Listener(Face[UnixListener]):
 class Frames(Face[Framed]):
     """A `Framed` stream in an event loop.
 
-    A frame that was begun is always ended: what a cancelled send left goes before the next, and
-    what a cancelled receive had got is kept for the next.
+    Cancelling a call never cuts a frame: the next send sends the rest of a cancelled one first, and
+    the next receive continues with the bytes of a cancelled one.
     """
 
-    __slots__ = ("_reading", "_writing")
+    __slots__ = ("_readable", "_writable")
 
     def __init__(self, handle: Framed) -> None:
         given = handle._given
         super().__init__(handle, waiters_of(given if isinstance(given, Handle) else handle))
-        self._reading = Way(handle.fileno, parts=True)
-        self._writing = Way(handle.fileno, writing=True, parts=True)
+        self._readable = Wakeup(handle.fileno, parts=True)
+        self._writable = Wakeup(handle.fileno, writing=True, parts=True)
 
     @property
     def closed(self) -> bool:
@@ -369,33 +378,33 @@ class Frames(Face[Framed]):
 
         Args:
             frame: its bytes.
-            timeout: seconds to wait for room.
+            timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            Timeout: there was no room until the deadline; the message says how much was sent, and
-                the rest goes before the next frame.
+            Timeout: there was no room until the deadline; the message says how much was sent. The
+                next send sends the rest first.
             IpcError: as `Framed.send`.
         """
         handle = self._handle
         view = memoryview(handle.framing.encode(frame))
         sock = handle._socket
-        await _StreamSend(self._waiters, sock, view).run(timeout, self._writing)
+        await _StreamSend(self._waiters, sock, view).run(timeout, self._writable)
 
     async def receive(self, *, timeout: float | None = None) -> bytes:
-        """The next frame, as `Framed.receive`.
+        """Receive the next frame, as `Framed.receive`.
 
         Args:
-            timeout: seconds to wait for all of it. What came of it by then is kept for the next
-                call.
+            timeout: seconds to wait for the whole frame; None (the default) waits for ever, 0 not
+                at all. The next call continues with the bytes that came.
 
         Raises:
             PeerGone: the stream ended.
-            Timeout: it was not whole until the deadline.
+            Timeout: the frame was not complete before the deadline.
             IpcError: as `Framed.receive`.
         """
         frame = await self._next(timeout)
         if frame is None:
-            raise self._handle._ended()
+            raise self._handle._end_error()
         return frame
 
     async def _next(self, timeout: float | None) -> bytes | None:
@@ -405,17 +414,17 @@ class Frames(Face[Framed]):
             frames = handle._frames
             if not frames:
                 handle._feed(b"")
-            for _ in range(_PIECES):
+            for _ in range(_CHUNKS_PER_TURN):
                 if frames:
                     return frames.popleft()
                 if not handle._fill(_NOW):
                     return None
-            raise Again
+            raise Unfinished
 
-        return await self._waiters.call(_RECEIVE, attempt, timeout, self._reading)
+        return await self._waiters.call(_RECEIVE, attempt, timeout, self._readable)
 
     def __aiter__(self) -> Self:
-        """The frames until the stream ends; PeerGone where it ends inside one."""
+        """Receive frames until the stream ends; raise PeerGone if it ends inside a frame."""
         return self
 
     async def __anext__(self) -> bytes:

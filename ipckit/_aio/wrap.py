@@ -1,13 +1,4 @@
-"""Any handle in an event loop: asyncio's (uvloop's too) or trio's.
-
-    async with aio.wrap(queue) as q:
-        await q.send(value)
-        async for message in q:
-            ...
-
-`wrap` gives a handle's face, on which the calls that can wait are coroutines of the same names and
-arguments. Cancelling one never loses what it waited for.
-"""
+"""`wrap`: the awaitable face of a handle."""
 
 from __future__ import annotations
 
@@ -65,21 +56,35 @@ def wrap(handle: Framed) -> Frames: ...
 def wrap(handle: Channel[V]) -> ChannelFace[V]: ...
 @public("ipckit.aio")
 def wrap(handle: Any) -> Face[Any]:
-    """A handle's face in an event loop.
+    """Return the face of a handle for an event loop.
 
-    The face has the handle's calls that can wait, as coroutines, with the same names and
-    arguments; the handle itself is its `handle`. Several faces of one handle are as good as one,
-    in one event loop or several.
+    The calls of the handle that can wait are coroutines of the face, with the same names and
+    arguments. The handle itself is its `handle`. A handle may have several faces, in one event loop
+    or in several: they share the queue of waiting calls.
 
-    Calls that can be done at once are, without a turn of the event loop; after each 32 of them
-    the loop gets one. Those that must wait are served in order.
+    A call that can succeed at once does not wait for the event loop. After 32 such calls the loop
+    runs its other tasks. Calls that have to wait are served in order.
 
     Args:
         handle: a SysVMessageQueue, PosixMessageQueue, SysVSemaphoreSet or one of its semaphores,
             PosixSemaphore, UnixSocket, UnixListener, Framed or Channel.
 
+    Returns:
+        The face.
+
     Raises:
-        TypeError: it is something else.
+        TypeError: objects of that class have no face.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import aio, unixsock
+        >>> async def main():
+        ...     a, b = unixsock.pair()
+        ...     async with aio.wrap(a) as left, aio.wrap(b) as right:
+        ...         await left.send(b"hello")
+        ...         return (await right.receive()).data
+        >>> asyncio.run(main())
+        b'hello'
     """
     for kind in type(handle).__mro__:
         face = _FACES.get(kind)
@@ -88,5 +93,5 @@ def wrap(handle: Any) -> Face[Any]:
             made: Face[Any] = make(handle)
             return made
     known = ", ".join(kind.__name__ for kind in _FACES)
-    message = f"{type(handle).__name__} has no calls to await; these have: {known}"
+    message = f"{type(handle).__name__} has no calls to await; wrap takes one of: {known}"
     raise TypeError(message)

@@ -9,11 +9,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._channel.memory import format_memory
-from ipckit._channel.names import PREFIX, describe, name_of_path, path_of
+from ipckit._channel.names import describe, name_of_path, path_of
 from ipckit._channel.results import errno_error
-from ipckit._core.descriptors import Descriptor, checked_fd, identity, name_descriptors
+from ipckit._core.descriptors import Descriptor, checked_fd, descriptor_error, identity
 from ipckit._core.fd_access import check_access, check_seal
-from ipckit._core.files import LEASED, SHM, no_proc, open_file, path_of_fd, proc_missing, shm_error
+from ipckit._core.files import (
+    CHANNEL_PREFIX,
+    LEASED,
+    SHM,
+    no_proc,
+    open_file,
+    path_of_fd,
+    proc_missing,
+    shm_error,
+)
 from ipckit._shm.memfd import Seal, new_memfd
 from ipckit.errors import AlreadyExists, Corrupt, InvalidArgument, IpcError, NotFound, from_errno
 
@@ -84,12 +93,12 @@ def _hidden_file(name: Name) -> tuple[Descriptor, str | None]:
     error = shm_error(code, op="open", target=target, creating=True, instead=_INSTEAD)
     if error is None and code in _NO_TMPFILE:
         # The file system can't create a file without a name, so it gets a random one first.
-        path = f"{SHM}/.{PREFIX}{os.urandom(8).hex()}"
+        path = f"{SHM}/.{CHANNEL_PREFIX}{os.urandom(8).hex()}"
         try:
             return Descriptor(open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)), path
         except OSError as exc:
             code = exc.errno or errno.EIO
-    raise error or name_descriptors(from_errno(code, op="open", target=target))
+    raise error or descriptor_error(code, op="open", target=target)
 
 
 def _link(fd: int, hidden: str | None, path: str) -> None:
@@ -110,7 +119,7 @@ def _link_error(code: int, target: str) -> IpcError:
     if code == errno.ENOENT and proc_missing():
         return no_proc(op="link", target=target)
     error = shm_error(code, op="link", target=target, creating=True, instead=_INSTEAD)
-    return error or name_descriptors(from_errno(code, op="link", target=target))
+    return error or descriptor_error(code, op="link", target=target)
 
 
 def _opened_by_name(created: Descriptor, name: Name) -> Descriptor:
@@ -180,7 +189,7 @@ def open_named_file(name: Name, trust: Trust) -> Descriptor:
         raise Corrupt(f"{path} is not a channel", errno=code, op="open", target=target)
     message = LEASED if code == errno.EAGAIN else ""
     hint = "a channel needs permission to read and to write" if code == errno.EACCES else ""
-    raise name_descriptors(from_errno(code, op="open", target=target, message=message, hint=hint))
+    raise descriptor_error(code, op="open", target=target, message=message, hint=hint)
 
 
 def check_passed_fd(fd: int) -> Name | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
 from ipckit._channel.type_text import fingerprint_of, text_of
-from ipckit._shm.mapping import READ_WRITE, SHARED, allocate, map_file, populate
+from ipckit._shm.allocation import allocate
+from ipckit._shm.mapping import READ_WRITE, SHARED, map_file, populate
 from ipckit.errors import Corrupt, LayoutMismatch
 
 if TYPE_CHECKING:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
 
-from ipckit._core.files import SHM
+from ipckit._core.files import CHANNEL_PREFIX, SHM
 from ipckit.errors import InvalidArgument
 from ipckit.keys import Name
-
-PREFIX: Final = "ipckit."
 
 
 def describe(name: Name | None) -> str:
@@ -20,7 +17,7 @@ def describe(name: Name | None) -> str:
 
 def path_of(name: Name) -> str:
     """Return the path of a named channel's file."""
-    return f"{SHM}/{PREFIX}{name[1:]}"
+    return f"{SHM}/{CHANNEL_PREFIX}{name[1:]}"
 
 
 def name_of_path(path: str) -> Name | None:
@@ -38,7 +35,7 @@ def checked_name(name: str) -> Name:
         InvalidArgument: the name is invalid, or longer than the name of a file can be.
     """
     wanted = Name(name)
-    most = 255 - len(PREFIX)
+    most = 255 - len(CHANNEL_PREFIX)
     if len(os.fsencode(wanted)) - 1 > most:
         message = f"the name is longer than {most} bytes, the limit for a channel"
         raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="open")

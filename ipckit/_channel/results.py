@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.files import no_proc, proc_missing
 from ipckit._core.handle import closed_handle
 from ipckit.errors import (
@@ -25,7 +25,6 @@ from ipckit.errors import (
     PeerGone,
     Timeout,
     WouldBlock,
-    from_errno,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
         return Corrupt(message, errno=code, op=op, target=target)
     if code == errno.ENOENT and proc_missing():  # the memory is opened through /proc/self/fd
         return no_proc(op=op, target=target)
-    return name_descriptors(from_errno(code, op=op, target=target))
+    return descriptor_error(code, op=op, target=target)
 
 
 def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:

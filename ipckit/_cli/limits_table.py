@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
+from ipckit._core.files import SHM
 from ipckit._core.limits import mqueue_charge, sysctl
 from ipckit.errors import AccessDenied, NotFound
 from ipckit.msgq import limits, list_queues, usage
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 # A limit from here on counts as unlimited: shmmax and shmall are near 2**64 by default.
 _BOUNDLESS: Final = 2**60
-_SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+_SHM: Final = Path(SHM)
 # The maximum that the kernel accepts for a sysctl; see ipc/util.h and ipc_namespace.h.
 _CEILINGS: Final = {
     "kernel.msgmni": 32768,

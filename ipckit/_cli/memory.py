@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from ipckit._core.files import SHM
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 from ipckit.shm import SysVSharedMemory
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject
 
 _PIECE: Final = 1 << 20
-_SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+_SHM: Final = Path(SHM)
 _HELD: Final = re.compile(r"fd (\d+)")
 
 

@@ -1,4 +1,4 @@
-"""One check for arguments that are whole numbers."""
+"""The check of arguments that are integers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import Any
 
 
 def int_argument(what: str, value: Any, wanted: str = "an int") -> int:
-    """A whole number as an int: Python's, numpy's, or of any other class with ``__index__``.
+    """Check an integer of Python, of numpy, or of another class with ``__index__``.
 
     Args:
-        what: the argument, for the message.
-        value: what the caller gave.
-        wanted: what it takes, for the message.
+        what: the argument's name, for the message.
+        value: the argument.
+        wanted: which values it takes, for the message.
+
+    Returns:
+        The value as an int.
 
     Raises:
-        TypeError: it is a bool, or no whole number.
+        TypeError: it is a bool, or not an integer.
     """
     if type(value) is int:
         return value

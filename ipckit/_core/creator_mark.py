@@ -1,7 +1,7 @@
-"""A mark on the file of POSIX shared memory that ipckit made, by which `ipckit gc` knows it.
+"""A mark on POSIX shared memory that ipckit created, by which `ipckit gc` recognizes it.
 
-Shared memory is a file of any name and any content. Nothing else tells it from a file that a
-person keeps in /dev/shm. The mark is an extended attribute, which tmpfs keeps since Linux 6.6.
+Shared memory is a file in /dev/shm with any name and contents, so without a mark it looks like a
+file that a user stores there. The mark is an extended attribute; tmpfs has these since Linux 6.6.
 """
 
 from __future__ import annotations
@@ -33,5 +33,6 @@ def is_marked(fd: int, name: str) -> bool:
 
 
 def _value(fd: int, name: str) -> bytes:
-    # `cp -a` copies the attribute, and `mv` keeps it: neither result is an object of ours.
+    # `cp -a` copies the attribute to another inode, and `mv` keeps it under another name. Neither
+    # file is shared memory that ipckit created.
     return b"%d %s" % (os.fstat(fd).st_ino, os.fsencode(name))

@@ -1,4 +1,4 @@
-"""One kind of deadline: seconds from now, on the monotonic clock."""
+"""Timeouts and deadlines, on the monotonic clock."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """The timeout as a float, or None where it has no end.
+    """Check a timeout.
 
     Args:
         timeout: seconds, 0 or more; None or infinity waits for ever.
 
     Raises:
         TypeError: not a number.
-        InvalidArgument: negative, or not a number in the sense of IEEE 754.
+        InvalidArgument: negative, or the NaN of IEEE 754.
+
+    Returns:
+        The timeout as a float; None if it is infinite.
     """
     if timeout is None:
         return None
-    # Numbers first: asking after a protocol takes microseconds.
+    # Numbers first, because the check of a protocol takes microseconds.
     if not isinstance(timeout, (float, int, SupportsFloat)):
         message = f"timeout is a number of seconds or None, not {type(timeout).__name__}"
         raise TypeError(message)
@@ -41,7 +44,7 @@ def checked_timeout(timeout: float | None) -> float | None:
     return None if math.isinf(seconds) else seconds
 
 
-# For what the kernel tells nobody of: seconds between two looks, at first and at most.
+# Seconds between two polls of a condition for which the kernel wakes no process: first and longest.
 _SHORTEST_PAUSE: Final = 20e-6
 _LONGEST_PAUSE: Final = 1e-3
 
@@ -61,7 +64,7 @@ class Deadline:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that are left, never below 0; None where there is no end."""
+        """The seconds that remain, at least 0; None if the deadline is never."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
     @property
@@ -70,9 +73,9 @@ class Deadline:
         return self._at is not None and time.monotonic() >= self._at
 
     def looks(self) -> Iterator[None]:
-        """Time to look at something again and again, further and further apart, until the deadline.
+        """Yield each time that a condition should be polled, at growing intervals.
 
-        The first look is now, and one comes after the deadline has passed.
+        The first poll is now, and the last one is after the deadline.
         """
         pause = _SHORTEST_PAUSE
         yield

@@ -1,9 +1,9 @@
-"""One owner for each descriptor, so that its number is closed once and by nobody else.
+"""One owner for each descriptor, so that it is closed exactly once.
 
-A number that is closed twice may by then be another file's, of another thread. So each factory
-puts the descriptor that it opens into a `Descriptor`, and gives that to the handle. Whatever fails
-and wherever, the factory and the handle close the same `Descriptor`, and only the first of them
-reaches the kernel.
+Between two calls of close(2) another thread can open a file that gets the same number; the second
+call would close that file. So each factory puts the descriptor that it opens into a `Descriptor`,
+and passes that to the handle. If a step fails, the factory and the handle close the same
+`Descriptor`, and only the first call reaches the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.limits import soft_limit
-from ipckit.errors import InvalidArgument, IpcError
+from ipckit.errors import InvalidArgument, IpcError, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +24,12 @@ _FD_END = 2**31
 
 
 class Descriptor:
-    """An open descriptor, closed once: by `close`, or with the last reference to this object.
+    """An open descriptor that is closed once: by `close`, or with the last reference to this.
 
     Args:
         number: the descriptor.
-        owned: whether it is this object's to close. A descriptor that a caller lends is not, and
-            stays open here whatever happens.
+        owned: whether this object closes it; True by default. False for a descriptor that the
+            caller lends, which stays open.
 
     Attributes:
         owned: settable.
@@ -52,15 +52,15 @@ class Descriptor:
         return self._number < 0
 
     def close(self) -> None:
-        """Close the descriptor, if it is this object's; idempotent, never raises."""
-        # The number goes first: an exception of a signal's handler in between costs a descriptor,
-        # whereas a second close could hit another file.
+        """Close the descriptor if this object owns it; idempotent, never raises."""
+        # The number is cleared first. If a signal handler raises in between, a descriptor is lost;
+        # in the other order a second close could close another file.
         number, self._number = self._number, -1
         if self.owned and number >= 0:
             close_quietly(number)
 
     def __del__(self) -> None:
-        # A constructor that a signal's handler interrupted may have set nothing.
+        # If a signal handler interrupted the constructor, the attributes may be missing.
         if getattr(self, "owned", False):
             self.close()
 
@@ -70,12 +70,11 @@ H = TypeVar("H")
 
 
 def handed_over(lent: D, make: Callable[[D], H]) -> H:
-    """What is made over a caller's descriptor, which is its own as soon as that has worked.
+    """Create a handle for a descriptor of the caller, and then take the descriptor over.
 
     Args:
-        lent: the caller's descriptor, as not owned. Where this fails it is still the caller's, and
-            still open.
-        make: makes the handle.
+        lent: the caller's descriptor, not owned. If this fails, it stays open and the caller's.
+        make: creates the handle.
     """
     number = lent.number
     try:
@@ -92,10 +91,10 @@ def handed_over(lent: D, make: Callable[[D], H]) -> H:
 
 
 def reopened(duplicate: int, make: Callable[[int], H]) -> H:
-    """What is made of a pickle's descriptor, which is closed where this fails.
+    """Create a handle from the descriptor of a pickle, and close the descriptor if this fails.
 
     Args:
-        duplicate: a descriptor that no one else knows of.
+        duplicate: a descriptor that no other code knows.
         make: a class's `from_fd`.
     """
     try:
@@ -106,7 +105,7 @@ def reopened(duplicate: int, make: Callable[[int], H]) -> H:
 
 
 def close_quietly(number: int) -> None:
-    """Close a descriptor; say nothing if it is closed already: nothing is left to let go of."""
+    """Close a descriptor; ignore that it is closed already."""
     try:  # noqa: SIM105 - contextlib.suppress may be gone when the interpreter ends
         os.close(number)
     except OSError:
@@ -114,15 +113,15 @@ def close_quietly(number: int) -> None:
 
 
 def checked_fd(fd: int) -> int:
-    """A number that can be a descriptor.
+    """Check a number of a descriptor.
 
     Raises:
-        TypeError: not an integer.
-        InvalidArgument: out of range.
+        TypeError: it is not an int.
+        InvalidArgument: it is out of range.
     """
     fd = int_argument("fd", fd)
     if not 0 <= fd < _FD_END:
-        message = f"descriptor {fd} can't be one"
+        message = f"descriptor {fd} is out of range; it takes 0 to {_FD_END - 1}"
         raise InvalidArgument(message, errno=errno.EBADF)
     return fd
 
@@ -133,18 +132,28 @@ def identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def name_descriptors(error: IpcError) -> IpcError:
-    """Say which limit it was that let no more file be opened."""
-    if error.errno == errno.EMFILE:
+def descriptor_error(
+    code: int, *, op: str, target: str = "", message: str = "", hint: str = ""
+) -> IpcError:
+    """The error of a call that opens a descriptor; for EMFILE it names the limit and its value.
+
+    Args:
+        code: the errno of the call.
+        op: the call.
+        target: the object.
+        message: what is wrong, if the errno is not EMFILE.
+        hint: what to do about it, if the errno is not EMFILE.
+    """
+    if code == errno.EMFILE:
         limit = soft_limit(resource.RLIMIT_NOFILE)
-        error.strerror = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
-        error.hint = "close some, or raise it with ulimit -n"
-    return error
+        message = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
+        hint = "close some, or raise it with ulimit -n"
+    return from_errno(code, op=op, target=target, message=message, hint=hint)
 
 
 def duplicate_for_child(fd: int) -> Any:
-    """Something that pickles and gives a duplicate of a descriptor in the process it goes to."""
-    # Here, because importing it costs more than all of ipckit, and few pickle a descriptor.
+    """An object that can be pickled, and has a duplicate of a descriptor in the other process."""
+    # Imported here: it takes longer than all of ipckit, and few programs pickle a descriptor.
     from multiprocessing import reduction  # noqa: PLC0415
 
     return reduction.DupFd(fd)

@@ -1,21 +1,21 @@
-"""Removing a file that was judged, in a directory where other users can move things about.
+"""Remove a file only if it is the one that was checked, although other users can rename files.
 
-A path is looked up again by each call that takes it. Between two calls another user can put a
-symbolic link in the place of a directory of theirs, and the second call acts on a file elsewhere.
-So the directory is opened once, and everything else happens relative to its descriptor.
+Each call that takes a path looks it up again. Between two calls another user can replace a
+directory of theirs by a symbolic link, and the second call acts on a file elsewhere. So the
+directory is opened once, and all other calls are relative to its descriptor.
 
-One window remains: Linux has no call that removes an entry only if it is a certain inode. Between
-the comparison in `unlink_same` and its unlinkat(2) another process can put another entry of the
-same name into the same directory. The directory itself can no longer change, so:
+One race remains: Linux has no call that removes an entry only if it is a certain inode. Between the
+comparison in `unlink_same` and its unlinkat(2), another process can replace the entry in the same
+directory. The directory itself cannot change, so:
 
-- in a directory with the sticky bit (/tmp, /dev/shm) another user can move and replace only their
-  own files there. A file that they can put under the name is theirs, or a hard link to a file that
-  exists under another name too, which loses the link and nothing else.
-- in a directory that another user may write without the sticky bit, that user can remove each file
-  anyway.
-- a third user who makes a new file of the name within these microseconds, just after its owner
-  removed the old one, loses the new one. That takes the owner's help, and /tmp gives nobody a right
-  to a name that another user has.
+- In a directory with the sticky bit (/tmp, /dev/shm), another user can rename and replace only
+  their own files. The entry that they replace it by is their own file, or a hard link to a file
+  that has another name too; then only the link is lost.
+- In a directory that another user may write and that has no sticky bit, that user can remove every
+  file anyway.
+- If the owner removes the file within these microseconds, and a third user then creates a file of
+  the same name, the new file is lost. This needs the owner's help, and in /tmp no user has a right
+  to a name that another user uses.
 """
 
 from __future__ import annotations
@@ -35,22 +35,23 @@ _MOST_LINKS: Final = 40  # as path_resolution(7) has it
 
 
 class UntrustedLinkError(OSError):
-    """A path goes through a symbolic link that another user can have made."""
+    """The path contains a symbolic link that another user may have created."""
 
 
 @contextmanager
 def directory_of(path: str | os.PathLike[str], *, strict: bool = False) -> Generator[int]:
-    """Open the directory of a path's last part; the descriptor is good for the block.
+    """Open the directory that contains a path's last component, for a ``with`` block.
 
     Args:
         path: an absolute path, or one relative to the working directory if `strict` is false.
-        strict: refuse a symbolic link on the way, unless it and the directory that it is in
-            belong to root or to the caller, and not everybody may write there: /var/run is such
-            a link. It is for paths that the caller did not name, but found.
+        strict: refuse symbolic links in the path that another user may have created. A link is
+            accepted if it and its directory belong to root or to the caller, and the directory is
+            not writable for all users, as for /var/run. For paths that the caller found, and did
+            not get from its user.
 
     Raises:
         UntrustedLinkError: `strict` refused a link.
-        OSError: a directory is missing, or may not be searched.
+        OSError: a directory does not exist, or this process may not search it.
     """
     text = str(os.fspath(path))
     parent = text.rpartition("/")[0] or ("/" if text.startswith("/") else ".")
@@ -62,7 +63,7 @@ def directory_of(path: str | os.PathLike[str], *, strict: bool = False) -> Gener
 
 
 def _walk(path: str) -> int:
-    """Open a directory by its absolute path, one part after the other."""
+    """Open a directory by its absolute path, one component after the other."""
     held = os.open("/", _DIRECTORY)
     parts = deque(path.split("/"))
     links = 0
@@ -90,11 +91,11 @@ def _walk(path: str) -> int:
 
 
 def _trusted_link(directory: int, name: str) -> str:
-    """Where a symbolic link leads, if only root or the caller can have made it.
+    """The target of a symbolic link that only root or the caller can have created.
 
     Raises:
-        UntrustedLinkError: another user can have made it.
-        NotADirectoryError: it is no link.
+        UntrustedLinkError: another user may have created it.
+        NotADirectoryError: it is not a link.
     """
     link = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if not stat.S_ISLNK(link.st_mode):
@@ -102,18 +103,18 @@ def _trusted_link(directory: int, name: str) -> str:
     holder = os.fstat(directory)
     trusted = {0, os.geteuid()}
     if {link.st_uid, holder.st_uid} - trusted or holder.st_mode & stat.S_IWOTH:
-        message = "a symbolic link that another user can change leads there"
+        message = "the path contains a symbolic link that another user can change"
         raise UntrustedLinkError(errno.ELOOP, message)
     return os.readlink(name, dir_fd=directory)
 
 
 def unlink_same(directory: int, name: str, same: Callable[[os.stat_result], bool]) -> bool:
-    """Remove an entry of a directory if it is the file that was judged.
+    """Remove an entry of a directory if it is the file that was checked.
 
     Args:
         directory: a descriptor of the directory.
         name: the entry's name, without a slash.
-        same: tells by lstat's fields whether it is that file: its type, device and inode at least.
+        same: returns whether the result of lstat(2) is that file, by its type, device and inode.
 
     Returns:
         False if the entry is another file, which stays.
@@ -129,7 +130,7 @@ def unlink_same(directory: int, name: str, same: Callable[[os.stat_result], bool
 
 
 def unlink_path(path: str | os.PathLike[str], same: Callable[[os.stat_result], bool]) -> bool:
-    """Remove the file at a path that the caller was given; see `unlink_same`."""
+    """Remove the file at a path that the caller got from its user; see `unlink_same`."""
     name = str(os.fspath(path)).rpartition("/")[2]
     with directory_of(path) as directory:
         return unlink_same(directory, name, same)

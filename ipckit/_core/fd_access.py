@@ -1,7 +1,7 @@
-"""What a descriptor that came from elsewhere allows, and what its sender can still do to it.
+"""Checks of a received descriptor: what it allows, and what its sender can still do to the memory.
 
-A receiver uses such a descriptor as it is. It never opens the file again through
-/proc/self/fd to gain a right that the sender did not have.
+A receiver uses the descriptor as it is. It never opens the file again through /proc/self/fd to get
+a right that the sender did not give.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.files import path_of_fd
 from ipckit._core.limits import user_name
@@ -20,7 +21,6 @@ from ipckit.errors import InvalidArgument, from_errno
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_F_SEAL_SHRINK: Final = 0x2
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _KINDS: Final = {
     stat.S_IFSOCK: "a socket",
@@ -33,7 +33,7 @@ _KINDS: Final = {
 
 
 def checked_uid(uid: int | None) -> int | None:
-    """A user id, or None for no user.
+    """Check the argument `owner_uid`: a user id, or None.
 
     Raises:
         TypeError: it is not an integer.
@@ -42,11 +42,11 @@ def checked_uid(uid: int | None) -> int | None:
 
 
 def check_access(fd: int, *, write: bool, target: str) -> None:
-    """Refuse a descriptor that does not give the right to read, or to write.
+    """Refuse a descriptor that is not open for reading, or for writing if that is needed.
 
     Args:
         fd: the descriptor.
-        write: whether the right to write is wanted too.
+        write: whether the caller needs to write too.
         target: the object, for messages.
 
     Raises:
@@ -63,7 +63,7 @@ def check_access(fd: int, *, write: bool, target: str) -> None:
         raise InvalidArgument(message, errno=exc.errno or errno.EBADF, target=target) from None
     message = ""
     if flags & os.O_PATH:
-        message = f"descriptor {fd} was opened with O_PATH, which gives no right to the memory"
+        message = f"descriptor {fd} was opened with O_PATH, which allows no access to the memory"
     elif not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "another kind of file")
         message = f"descriptor {fd} is not a shared-memory file (it is {kind})"
@@ -72,12 +72,12 @@ def check_access(fd: int, *, write: bool, target: str) -> None:
     access = flags & os.O_ACCMODE
     if access == os.O_WRONLY or (write and access != os.O_RDWR):
         opened, lacks = ("reading", "write") if access == os.O_RDONLY else ("writing", "read")
-        message = f"descriptor {fd} was opened for {opened} only, and the caller wants to {lacks}"
+        message = f"descriptor {fd} was opened for {opened} only, and the caller needs to {lacks}"
         raise from_errno(errno.EACCES, op="from_fd", target=target, message=message)
 
 
 def check_seal(fd: int, target: str) -> None:
-    """Refuse a memfd that another process can cut: a touch beyond its end is fatal (SIGBUS).
+    """Refuse a memfd that its sender can shrink: an access past its end is fatal (SIGBUS).
 
     Raises:
         InvalidArgument: `fd` is a memfd without F_SEAL_SHRINK.
@@ -85,29 +85,30 @@ def check_seal(fd: int, target: str) -> None:
     See fcntl(2), F_GET_SEALS.
     """
     seals = _seals(fd)
-    if seals is None or seals & _F_SEAL_SHRINK or not _is_memfd(fd):
+    if seals is None or seals & native.F_SEAL_SHRINK or not _is_memfd(fd):
         return
-    message = "it is a memfd without the seal SHRINK: its sender could cut it under this process"
-    hint = "the sender seals it with MemFd.seal; MemFd.from_fd(fd, require_seals=0) trusts it"
+    message = "it is a memfd without the seal SHRINK, so its sender could shrink it"
+    hint = (
+        "the sender adds it with MemFd.seal; MemFd.from_fd(fd, require_seals=0) trusts the sender"
+    )
     raise InvalidArgument(message, errno=errno.EPERM, op="fcntl", target=target, hint=hint)
 
 
-def check_sender_cannot_cut(fd: int, target: str, trusted_uid: int | None) -> None:
-    """Refuse memory that the process which sent its descriptor could cut.
+def check_sender_cannot_shrink(fd: int, target: str, trusted_uid: int | None) -> None:
+    """Refuse memory that the sender of its descriptor could shrink.
 
-    A memfd needs the seal SHRINK. The kernel gives a named object of /dev/shm no such seal, so it
-    must belong to this user or to root, and other users must not be able to write it. What is in
-    another file system can be cut, or can stop a reader for ever (FUSE), and is refused.
+    A memfd needs the seal SHRINK. A named object in /dev/shm cannot have seals, so it must belong
+    to this user or to root, and other users must not be able to write it. A file of another file
+    system is refused: it can shrink, and a FUSE file can stop a reader for ever.
 
     Args:
         fd: the descriptor.
         target: the object, for messages.
-        trusted_uid: a user whose objects are accepted, whatever their mode; None for no such
-            user.
+        trusted_uid: a user whose objects are accepted with any mode, or None.
 
     Raises:
         InvalidArgument: it is a memfd without SHRINK, or not a file in memory.
-        AccessDenied: it can't be read, belongs to another user, or others can write it.
+        AccessDenied: it is not readable, it belongs to another user, or other users can write it.
     """
     check_access(fd, write=False, target=target)
     check_seal(fd, target)
@@ -124,18 +125,18 @@ def check_sender_cannot_cut(fd: int, target: str, trusted_uid: int | None) -> No
 
 
 def _distrust(owner: int, mode: int, own: Collection[int], trusted_uid: int | None) -> str:
-    """Why a file can be cut by a process that this one does not trust; "" if it can't be."""
+    """Why an untrusted process could shrink a file; "" if none could."""
     if owner == trusted_uid:
         return ""
     if owner not in own:
-        return f"it belongs to {user_name(owner)}, who could cut it under this process"
+        return f"it belongs to {user_name(owner)}, who could shrink it"
     if mode & _OTHERS_WRITE:
-        return f"its mode {stat.S_IMODE(mode):#o} lets other users cut it under this process"
+        return f"its mode {stat.S_IMODE(mode):#o} lets other users shrink it"
     return ""
 
 
 def _seals(fd: int) -> int | None:
-    """The seals of a file in memory; None for a file of another file system."""
+    """The seals of a file in memory; None for a file of another kind of file system."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
@@ -143,6 +144,6 @@ def _seals(fd: int) -> int | None:
 
 
 def _is_memfd(fd: int) -> bool:
-    # Named objects are in a file system that is mounted somewhere. A memfd is in none, and its
-    # text is not a path, whatever its label.
+    # The file system of a memfd is not mounted, so /proc shows "/memfd:" and the label. The path of
+    # a named object begins with the mount point of its file system.
     return path_of_fd(fd).startswith("/memfd:")

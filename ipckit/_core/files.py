@@ -1,4 +1,4 @@
-"""What ipckit needs of the file system: paths that stay, /dev/shm, /proc, and opening a file."""
+"""Files: absolute paths, opening a file under a lease, errors of /dev/shm, and paths in /proc."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ipckit._core.limits import user_name
 from ipckit.errors import AccessDenied, IpcError, NotFound, from_errno
 
 SHM: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory and semaphores
+CHANNEL_PREFIX: Final = "ipckit."  # the names of channels' files there begin with it
 _DESCRIPTORS: Final = "/proc/self/fd"
 _LEASE_SECONDS: Final = 5.0
 LEASED: Final = "another process holds a lease on it"
@@ -22,9 +23,9 @@ _NO_PROC_HINT: Final = "mount -t proc proc /proc"
 
 
 def absolute(path: str, *, op: str) -> str:
-    """A path that leads to the same file after os.chdir.
+    """The absolute path for a path, so that os.chdir has no effect on it.
 
-    Symbolic links and ``..`` stay as they are, and so does the empty path, which is no file's.
+    Symbolic links, ``..`` and the empty path are not changed.
 
     Raises:
         NotFound: the path is relative, and the current directory was removed.
@@ -40,14 +41,16 @@ def absolute(path: str, *, op: str) -> str:
 
 
 def open_file(path: str, flags: int, mode: int = 0o600) -> int:
-    """os.open with O_CLOEXEC and O_NONBLOCK, which waits for the end of a lease.
+    """Open a file with O_CLOEXEC and O_NONBLOCK; retry for some seconds if it is under a lease.
 
-    `ipckit ls` and `gc` hold a lease on a file while they look whether it is in use. The kernel
-    then refuses to open it without waiting, and O_NONBLOCK says not to wait: without that a FIFO
-    would block. See fcntl(2), F_SETLEASE.
+    `ipckit ls` and `gc` hold a lease on a file while they check whether it is in use. During a
+    lease, an open with O_NONBLOCK fails instead of waiting. O_NONBLOCK is needed because an open of
+    a FIFO would wait without it.
 
     Raises:
-        OSError: it can't be opened; BlockingIOError when a lease lasts for seconds.
+        OSError: the file cannot be opened; BlockingIOError if it is still under a lease.
+
+    See fcntl(2), F_SETLEASE.
     """
     flags |= os.O_CLOEXEC | os.O_NONBLOCK
     for _ in Deadline(_LEASE_SECONDS).looks():
@@ -59,7 +62,7 @@ def open_file(path: str, flags: int, mode: int = 0o600) -> int:
 
 
 def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) -> IpcError | None:
-    """The error of a call in /dev/shm for which the directory itself is the reason, or None.
+    """The error of a call that failed because of the directory /dev/shm itself; else None.
 
     Args:
         code: the errno of the call. glibc's sem_open gives ENOENT for a directory that it may not
@@ -67,7 +70,7 @@ def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) 
         op: the call.
         target: the object.
         creating: whether the call was to create the object.
-        instead: what needs no /dev/shm.
+        instead: which class works without /dev/shm, for the hint.
     """
     try:
         status = os.stat(SHM)  # noqa: PTH116 - its mode and owner
@@ -76,7 +79,7 @@ def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) 
     if status is None or not stat.S_ISDIR(status.st_mode):
         if code not in {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES}:
             return None
-        message = f"{SHM} is missing: the system has no directory for it"
+        message = f"{SHM} does not exist, and this object is a file in it"
         hint = f"as root: mkdir -p {SHM} && mount -t tmpfs -o mode=1777 tmpfs {SHM}; {instead}"
         return NotFound(message, errno=errno.ENOENT, op=op, target=target, hint=hint)
     if code == errno.EROFS:
@@ -99,13 +102,13 @@ def proc_missing() -> bool:
 
 
 def no_proc(*, op: str, target: str) -> IpcError:
-    """The error for what takes /proc where that is not mounted."""
-    message = "it takes /proc, which is not mounted here"
+    """The error for a call that needs /proc if it is not mounted."""
+    message = "it needs /proc, which is not mounted"
     return IpcError(message, errno=errno.ENOSYS, op=op, target=target, hint=_NO_PROC_HINT)
 
 
 def path_of_fd(fd: int) -> str:
-    """What /proc shows as the path of a descriptor; "" where /proc is not mounted.
+    """The path of a descriptor as /proc shows it; "" if /proc is not mounted.
 
     Raises:
         OSError: the descriptor is closed.
@@ -120,11 +123,11 @@ def path_of_fd(fd: int) -> str:
 
 
 def unlink_own(path: str, file: tuple[int, int]) -> None:
-    """Undo the making of a file, unless its name is gone or leads to another file by now.
+    """Remove a file that this process created, unless another file has its path now.
 
     Args:
-        path: where it was made.
+        path: the file's path.
         file: its device and inode.
     """
-    with suppress(OSError):  # the caller raises what it failed with
+    with suppress(OSError):  # the caller raises the error because of which it removes the file
         unlink_path(path, lambda status: (status.st_dev, status.st_ino) == file)

@@ -1,7 +1,7 @@
 """Handle: one lifecycle for every kind of object.
 
-A handle is this process's hold on an object that the system keeps. `close`
-lets go of the hold; `unlink` makes the system let go of the object.
+A handle gives this process access to an object that the system keeps. `close` ends the access;
+`unlink` removes the object from the system.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _MODE_MAX = 0o777
 @public("ipckit")
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What one kind of object can do, where the kinds differ.
+    """What one kind of object can do, as far as the kinds differ.
 
     Attributes:
-        pollable: it has a descriptor that select, poll and epoll can wait on.
-        timed: the kernel itself waits with a deadline; where not, ipckit polls.
-        priorities: messages carry a priority and the highest leaves first.
-        typed_receive: the receiver chooses by message type.
-        unlink_destroys_now: `unlink` destroys the object under those who use it;
-            where not, it lives on until the last of them closes it.
+        pollable: the object has a descriptor on which select, poll and epoll can wait.
+        timed: the kernel waits with a timeout. If this is false, ipckit polls.
+        priorities: messages have a priority, and the highest is received first.
+        typed_receive: the receiver can choose by message type.
+        unlink_destroys_now: `unlink` destroys the object while processes use it. If this is false,
+            the object exists until the last process closes it.
     """
 
     pollable: bool
@@ -48,7 +48,7 @@ class Capabilities:
 
 
 class _Forks:
-    """How often this process came out of a fork, so that copies know that they are copies."""
+    """Counts the forks from the first process to this one, so that a handle knows a copy."""
 
     count: ClassVar[int] = 0
 
@@ -64,16 +64,23 @@ class Waiting(Protocol):
     """The calls that wait for a handle in event loops."""
 
     def wake(self) -> None:
-        """Have them look again; from any thread."""
+        """Make each call try again. Any thread may call this."""
 
 
 @public("ipckit")
 class Handle(metaclass=FactoryMade):
-    """What all handles share: ownership, `with`, closing, unlinking, pickling.
+    """The base of all handles: ownership, `with`, closing, unlinking, pickling.
 
-    Leaving a ``with`` block closes the handle, and unlinks the object if and
-    only if this handle owns it. A handle that is dropped without `close` warns
-    (ResourceWarning) and closes; it never unlinks.
+    The end of a ``with`` block closes the handle, and unlinks the object if this handle owns it. A
+    handle that is deleted without `close` warns (ResourceWarning) and closes; it never unlinks.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.owner, queue.closed
+        (True, False)
+        >>> queue.closed
+        True
     """
 
     caps: ClassVar[Capabilities]
@@ -109,25 +116,25 @@ class Handle(metaclass=FactoryMade):
     def __init__(self, *, owner: bool) -> None:
         self._owned = owner
         self._born = _Forks.count
-        # Last: `__del__` leaves alone what has not come so far. What `_release` needs, a subclass
-        # sets before it calls this.
+        # The last statement: `__del__` ignores a handle without it. A subclass sets what `_release`
+        # needs before it calls this constructor.
         self._closed = False
 
     @abstractmethod
     def _release(self) -> None:
-        """Let go of what this process holds; must not raise."""
+        """Release what this process has of the object; must not raise."""
 
     @abstractmethod
     def _remove(self) -> None:
         """Remove the object from the system, or raise NotFound."""
 
     def _failed(self) -> bool:
-        """Whether making the handle failed: its descriptor is closed, or the caller's again."""
+        """Whether the constructor failed: the descriptor is closed, or is the caller's again."""
         held: Descriptor | None = getattr(self, "_descriptor", None)
         return held is not None and (held.closed or not held.owned)
 
     def _still_ours(self) -> bool:
-        """Whether the name still leads to this object, and not to a later one."""
+        """Whether the name still finds this object, and not a later object."""
         return True
 
     @property
@@ -141,12 +148,12 @@ class Handle(metaclass=FactoryMade):
 
     @abstractmethod
     def _reopen_args(self) -> tuple[Any, ...]:
-        """What `_reopen` takes in another process to reach the same object."""
+        """The arguments with which `_reopen` opens the same object in another process."""
 
     @classmethod
     @abstractmethod
     def _reopen(cls, *args: Any) -> Self:
-        """A non-owning handle from what `_reopen_args` gave."""
+        """Create a handle that does not own the object, from the values of `_reopen_args`."""
 
     @property
     def closed(self) -> bool:
@@ -155,24 +162,32 @@ class Handle(metaclass=FactoryMade):
 
     @property
     def owner(self) -> bool:
-        """Whether leaving ``with`` unlinks the object; never true in a forked child's copy."""
+        """Whether the end of a ``with`` block unlinks the object; false in a forked child."""
         return self._owned and self._born == _Forks.count
 
     def disown(self) -> Self:
-        """Give up ownership: leaving ``with`` will only close."""
+        """Give up ownership: the end of a ``with`` block only closes.
+
+        Returns:
+            The handle itself.
+        """
         self._owned = False
         return self
 
     def adopt(self) -> Self:
-        """Take ownership: leaving ``with`` will unlink the object."""
+        """Take ownership: the end of a ``with`` block unlinks the object.
+
+        Returns:
+            The handle itself.
+        """
         self._owned = True
         self._born = _Forks.count
         return self
 
     def close(self) -> None:
-        """Let go of the object in this process; idempotent, never raises.
+        """End this process's access to the object; idempotent, never raises.
 
-        The object itself stays until somebody unlinks it.
+        The object itself stays until a process unlinks it.
         """
         if not self._closed:
             self._closed = True
@@ -184,11 +199,11 @@ class Handle(metaclass=FactoryMade):
         """Remove the object from the system; works on a closed handle too.
 
         Args:
-            missing_ok: say nothing where it is gone already.
+            missing_ok: do nothing if the object does not exist any more; False by default.
 
         Raises:
-            NotFound: it is gone already, also if another object has its name by now.
-            AccessDenied: the caller is not its owner or creator.
+            NotFound: the object does not exist any more, also if another object has its name now.
+            AccessDenied: the caller is neither the object's owner nor its creator.
         """
         try:
             self._check_name()
@@ -202,7 +217,7 @@ class Handle(metaclass=FactoryMade):
     def _check_name(self) -> None:
         """Raise NotFound if another object has the name of this one."""
         if not self._still_ours():
-            message = "it is gone already, and another object has its name"
+            message = "it was removed already, and another object has its name"
             raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
     def _check_open(self, op: str) -> None:
@@ -229,7 +244,7 @@ class Handle(metaclass=FactoryMade):
         if getattr(self, "_closed", True):
             return  # closed, or a constructor that failed
         try:
-            # A copy that a fork made was opened by the parent, whose mistake this is not.
+            # The copy in a forked child does not warn: the parent opened it.
             if self._born == _Forks.count and not self._failed():
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         finally:
@@ -257,11 +272,11 @@ def closed_handle(op: str, target: str) -> ClosedHandle:
 
 
 def checked_mode(mode: int) -> int:
-    """A permission mode, or the error for one out of range.
+    """Check a permission mode.
 
     Raises:
-        TypeError: not an integer.
-        InvalidArgument: not within 0 to 0o777.
+        TypeError: it is not an int.
+        InvalidArgument: it is not 0 to 0o777.
     """
     mode = int_argument("mode", mode, "an int such as 0o600")
     if not 0 <= mode <= _MODE_MAX:

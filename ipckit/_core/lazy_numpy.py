@@ -1,6 +1,6 @@
-"""numpy, imported when it is first used: it takes longer to import than all of ipckit.
+"""numpy, imported at its first use, because its import takes longer than that of ipckit.
 
-A script that only sends bytes should not wait for it.
+A script that only sends bytes does not wait for it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class _Numpy:
-    """Stands where numpy would, and is it from the first use of an attribute on."""
+    """A proxy for the module numpy, which imports it when an attribute is read."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(importlib.import_module("numpy"), name)
-        setattr(self, name, value)  # and from then on it is an attribute like any other
+        setattr(self, name, value)  # the next read does not call __getattr__
         return value
 
 
@@ -29,7 +29,7 @@ if not TYPE_CHECKING:
 
 
 def is_array(value: object) -> bool:
-    """Whether a value is a numpy array; nothing is one before numpy was imported."""
+    """Whether a value is a numpy array; does not import numpy."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 

@@ -1,8 +1,8 @@
-"""Whose object it is: what another user made is not used unless the caller allows that user.
+"""Trust: `open_or_create` refuses objects of other users, unless the caller accepts the user.
 
-A name or a key is open to all users. One that creates it first, with a mode that lets others in,
-keeps the right to change what is in it. A process that expects its own object would read what
-another user wrote, and with pickle run that user's code.
+Any user can create an object of any name or key. A user who creates it first, with a mode that lets
+others open it, can change its contents. A process that expects its own object would then read what
+the other user wrote, and with pickle run that user's code.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ipckit.errors import AccessDenied, InvalidArgument
 if TYPE_CHECKING:
     from ipckit._core.sysv import Status
 
-_UID_END: Final = 2**32 - 1  # which stands for no user
-# The owner is trusted, so that only what others may do counts.
+_UID_END: Final = 2**32 - 1  # the kernel's value for "no user"
+# The owner is trusted, so only the rights of the group and of others are checked.
 _OTHERS: Final = 0o077
 
 
@@ -29,9 +29,9 @@ class Trust:
     """Which objects a call accepts.
 
     Args:
-        owner_uid: a user whose objects are accepted beside those of the caller's effective user
-            and of root.
-        mode: the widest mode that is accepted for group and others; None for any.
+        owner_uid: a user whose objects are accepted, besides the caller's effective user and
+            root.
+        mode: the rights that the group and others may have at most; None for any.
 
     Raises:
         TypeError: `owner_uid` is not an int.
@@ -51,10 +51,10 @@ class Trust:
             raise InvalidArgument(message, errno=errno.EINVAL)
 
     def check_file(self, fd: int, *, op: str, target: str) -> None:
-        """Check what a descriptor is open on.
+        """Check the owner and the mode of an open file.
 
         Raises:
-            AccessDenied: it is another user's, or its mode is wider.
+            AccessDenied: another user owns it, or its mode gives more rights.
         """
         found = os.fstat(fd)
         self._check((found.st_uid,), found.st_mode, op, target)
@@ -63,9 +63,9 @@ class Trust:
         """Check a System V object.
 
         Raises:
-            AccessDenied: it is another user's, or its mode is wider.
+            AccessDenied: another user owns it, or its mode gives more rights.
         """
-        # The creator keeps the owner's rights after IPC_SET has given the object to another user.
+        # After IPC_SET has changed the owner, the creator still has the owner's rights.
         self._check((found.uid, found.cuid), found.mode, op, target)
 
     def _check(self, uids: tuple[int, ...], mode: int, op: str, target: str) -> None:

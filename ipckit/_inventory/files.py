@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
+from ipckit._core.files import CHANNEL_PREFIX
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
-from ipckit._inventory.model import CHANNEL_PREFIX, SEMAPHORE_PREFIX, IpcObject, Process, Use
+from ipckit._inventory.model import SEMAPHORE_PREFIX, IpcObject, Process, Use
 from ipckit._inventory.proc_text import mounts
 from ipckit._inventory.processes import SHM, Processes, read
 from ipckit._inventory.recognize import has_object_name, is_object

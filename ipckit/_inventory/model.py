@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast, final
 
+from ipckit._core.files import CHANNEL_PREFIX
 from ipckit._core.public import public
 
 Kind = Literal[
@@ -30,8 +31,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     "memfd",
     "socket",
 )
-# Prefixes of file names in /dev/shm: of channels, and of semaphores from glibc's sem_open(3).
-CHANNEL_PREFIX: Final = "ipckit."
+# The names of files from glibc's sem_open(3) begin with it.
 SEMAPHORE_PREFIX: Final = "sem."
 PREFIXES: Final[dict[Kind, str]] = {
     "sysv-queue": "q",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._core import blocked_calls
+from ipckit._core import blocked_calls, files
 from ipckit._core.processes import ProcessStat, process_stat
 from ipckit._inventory import proc_text as parse
 from ipckit._inventory.elf import Imports
@@ -21,7 +21,7 @@ from ipckit._inventory.model import Kind, Process
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM: Final = Path(files.SHM)
 PROC: Final = Path("/proc")
 # The initial pid namespace has the inode PROC_PID_INIT_INO. It contains every process.
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"

@@ -14,7 +14,8 @@ from typing import Final
 
 import ipckit._native as native
 from ipckit._core.creator_mark import is_marked
-from ipckit._inventory.model import CHANNEL_PREFIX, SEMAPHORE_PREFIX
+from ipckit._core.files import CHANNEL_PREFIX
+from ipckit._inventory.model import SEMAPHORE_PREFIX
 
 # Names that a program generates. The first number of torch is the pid of the creator.
 _GENERATED: Final = re.compile(

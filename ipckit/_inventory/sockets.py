@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipckit._core.socket_paths import SOCKET_TYPES, kernel_path
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import IpcObject, Process, Use
 from ipckit._inventory.proc_text import UnixRow, unix_rows
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ipckit._inventory.processes import Processes
 
 _WRONG_TYPE: Final = errno.EPROTOTYPE
-_TYPES: Final = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
-_PATH_MAX: Final = 107  # sun_path has 108 bytes, the last of which is the NUL
 # Where programs put their socket files, and how deep below to search for stale ones.
 _DIRECTORIES: Final = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - looked at, not written to
 _DEPTH: Final = 3
@@ -253,11 +252,12 @@ def answers(path: Path) -> bool | None:
 
     A listener gets a connection that is closed at once.
     """
-    for kind in _TYPES:
+    for kind in SOCKET_TYPES.values():
         with socket.socket(socket.AF_UNIX, kind) as probe:
             probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
             try:
-                _connect(probe, path)
+                with kernel_path(path) as address:
+                    probe.connect(address)
             except ConnectionRefusedError:
                 return False
             except BlockingIOError:
@@ -268,15 +268,3 @@ def answers(path: Path) -> bool | None:
                 return None
             return True
     return True
-
-
-def _connect(probe: socket.socket, path: Path) -> None:
-    """Connect to a socket file; a path that is too long for the kernel goes by a descriptor."""
-    if len(os.fsencode(path)) <= _PATH_MAX:
-        probe.connect(os.fspath(path))
-        return
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        probe.connect(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)

@@ -1,7 +1,7 @@
-"""Codec: how a value becomes the bytes of a message, and they become a value again.
+"""Codecs: they encode a value as the bytes of a message, and decode the bytes.
 
-`codec_for` finds the codec of a payload type. None of those it finds runs code
-that came with a message; `Pickle` does, and so must be asked for by name.
+`codec_for` returns the codec of a payload type. No codec that it chooses runs code from a message.
+`Pickle` does, so it is used only if the caller names it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Codec(ABC, Generic[T]):
     """Turns values of one type into bytes and back.
 
     Attributes:
-        size: the bytes of every encoded value, or None where values differ.
+        size: the bytes of each encoded value; None if values have different sizes.
         accepts: the class whose instances `encode` takes.
-        fingerprint: short text that two programs share if they agree on the bytes.
+        fingerprint: a short text that is equal in two programs if they agree about the bytes.
         name: the payload type's name, for messages.
     """
 
@@ -54,11 +54,11 @@ class Codec(ABC, Generic[T]):
 
     @abstractmethod
     def encode(self, value: T) -> Buffer:
-        """The bytes of a value.
+        """Encode a value.
 
         Returns:
-            An object with the buffer protocol, C-contiguous; it may share the
-            value's memory. Its length is ``memoryview(result).nbytes``.
+            An object with the buffer protocol, C-contiguous. It may share the value's memory. Its
+            length is ``memoryview(result).nbytes``.
 
         Raises:
             TypeError: the value is not of this codec's type.
@@ -66,10 +66,10 @@ class Codec(ABC, Generic[T]):
 
     @abstractmethod
     def decode(self, data: bytes) -> T:
-        """The value of some bytes; it shares no memory with them unless it is them.
+        """Decode bytes to a value, which shares no memory with them unless it is the bytes.
 
         Raises:
-            LayoutMismatch: the bytes are no such value; its ``raw`` is the bytes.
+            LayoutMismatch: the bytes are not such a value; its ``raw`` is the bytes.
         """
 
     def _refuse(self, value: object) -> NoReturn:
@@ -172,7 +172,7 @@ class StrCodec(_Plain[str]):
         return value.encode()
 
     def decode(self, data: bytes) -> str:
-        """The text; LayoutMismatch where it is not UTF-8."""
+        """The text; LayoutMismatch if it is not UTF-8."""
         try:
             return str(data, "utf-8")
         except UnicodeDecodeError as error:
@@ -209,8 +209,8 @@ class CtypesCodec(_OneType[CtypesT]):
     """A ctypes Structure or Union without addresses in it.
 
     Raises:
-        TypeError: a field is a pointer, a function or a Python object. To read
-            one that somebody else wrote is to follow it.
+        TypeError: a field is a pointer, a function or a Python object. Such a field has an address,
+            which is invalid in another process.
     """
 
     def __init__(self, payload: type[CtypesT]) -> None:
@@ -340,9 +340,8 @@ class Msgpack(_OneType[MsgspecT]):
 class Pickle(_Plain[Any]):
     """Any Python object, by `pickle`.
 
-    Never a default, and asked for by name: whoever can write to the queue or
-    the channel runs code of his own in the process that receives. Use it only
-    where every process that has write permission is trusted as this one is.
+    It is never a default. A process that can write to the queue or the channel can run its own code
+    in the receiver. Use it only if all processes with write permission are trusted.
     """
 
     size = None
@@ -351,7 +350,7 @@ class Pickle(_Plain[Any]):
     name = "pickle"
 
     def encode(self, value: Any) -> bytes:
-        """The value, pickled; what `pickle.dumps` raises where it cannot be."""
+        """The value, pickled; raises what `pickle.dumps` raises."""
         import pickle  # noqa: PLC0415
 
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
@@ -393,7 +392,7 @@ def codec_for(type: type[ScalarT]) -> Codec[NDArray[ScalarT]]: ...
 def codec_for(type: type[MsgspecT]) -> Codec[MsgspecT]: ...
 @public("ipckit.codec")
 def codec_for(type: Any) -> Codec[Any]:
-    """The codec of a payload type.
+    """Return the codec of a payload type.
 
     Args:
         type: bytes, str, a `Struct` subclass, a ctypes Structure or Union
@@ -401,7 +400,7 @@ def codec_for(type: Any) -> Codec[Any]:
             `msgspec.Struct` subclass, or a `Codec`, instance or class.
 
     Raises:
-        TypeError: anything else, or a type whose bytes mean nothing elsewhere.
+        TypeError: another type, or a type whose bytes are meaningless in another process.
     """
     payload: Any = type
     if isinstance(type, Codec):
@@ -433,7 +432,7 @@ def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
         return CtypesCodec(payload)
     if is_scalar_type(cls):
         return ArrayCodec(np.dtype(payload))
-    # Who has a msgspec.Struct has imported msgspec; nobody else should have to.
+    # A program with a msgspec.Struct has imported msgspec; others need not install it.
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return Msgpack(payload)

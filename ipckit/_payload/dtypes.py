@@ -1,4 +1,4 @@
-"""numpy's dtypes and arrays: which of them other processes can read, and which mean the same."""
+"""numpy's dtypes and arrays: which of them other processes can read, and which are equal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def check_arrays(value: object) -> None:
-    """Refuse what `numpy.asarray` would turn into an array without its mask.
+    """Refuse an array that `numpy.asarray` would strip of its mask.
 
     Raises:
         TypeError: as `check_array`; for an array in a list or tuple too.
@@ -50,7 +50,7 @@ def is_own_dtype(dtype: np.dtype[Any]) -> bool:
 
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuse a dtype whose bytes mean nothing in another process.
+    """Refuse a dtype whose bytes are meaningless in another process.
 
     Raises:
         TypeError: it holds Python objects or pointers, or has no size.

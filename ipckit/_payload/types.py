@@ -1,4 +1,4 @@
-"""The payload types that queues and channels take, as type checkers see them."""
+"""The payload types of queues and channels, for type checkers."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ipckit._core.descriptors import Descriptor, name_descriptors
+from ipckit._core.descriptors import Descriptor, descriptor_error
 from ipckit._native import Piece
-from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
+from ipckit.errors import IpcError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from ipckit._channel.channel import Channel
@@ -39,8 +39,8 @@ class Holders:
         try:
             read, write = os.pipe() if ends is None else ends
         except OSError as exc:
-            error = from_errno(exc.errno or errno.EIO, op="pipe", target="ProcessQueue")
-            raise name_descriptors(error) from None
+            code = exc.errno or errno.EIO
+            raise descriptor_error(code, op="pipe", target="ProcessQueue") from None
         self._read, self._write = Descriptor(read), Descriptor(write)
         os.set_blocking(read, False)
 

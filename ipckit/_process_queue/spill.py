@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._channel.channel import Channel
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.handle import closed_handle
 from ipckit._core.limits import soft_limit
 from ipckit._core.processes import is_dead
-from ipckit._shm.mapping import check_memory
+from ipckit._shm.allocation import check_memory
 from ipckit._shm.memfd import Seal, new_memfd
 from ipckit.errors import from_errno
 
@@ -107,4 +107,4 @@ def _explained(exc: OSError, op: str) -> OSError:
         limit = soft_limit(resource.RLIMIT_FSIZE)
         message = f"the file for large objects would exceed RLIMIT_FSIZE ({limit})"
         return from_errno(errno.ENOSPC, op=op, target=_TARGET, message=message)
-    return name_descriptors(from_errno(exc.errno, op=op, target=_TARGET))
+    return descriptor_error(exc.errno, op=op, target=_TARGET)

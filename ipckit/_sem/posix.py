@@ -16,7 +16,7 @@ from ipckit._core.arguments import int_argument
 from ipckit._core.bindings import BINDING_ERRORS, errno_of
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
-from ipckit._core.descriptors import Descriptor, name_descriptors
+from ipckit._core.descriptors import Descriptor, descriptor_error
 from ipckit._core.files import LEASED, SHM, open_file, shm_error
 from ipckit._core.handle import Capabilities, Handle, checked_mode, closed_handle
 from ipckit._core.making import PATIENCE, find_or_make
@@ -354,8 +354,7 @@ def _open_error(code: int, name: Name) -> IpcError:
         message, hint = "no such semaphore", f'create it with PosixSemaphore.create("{name}")'
     elif code == errno.EACCES:
         hint = "a semaphore needs both read and write permission"
-    error = from_errno(code, op="sem_open", target=target, message=message, hint=hint)
-    return name_descriptors(error)
+    return descriptor_error(code, op="sem_open", target=target, message=message, hint=hint)
 
 
 def _create_error(code: int, name: Name) -> IpcError:

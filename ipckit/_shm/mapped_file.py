@@ -1,4 +1,4 @@
-"""Files, and memory of no file, mapped into the process."""
+"""MappedFile: a file, or anonymous memory, mapped into this process."""
 
 from __future__ import annotations
 
@@ -7,45 +7,55 @@ import mmap
 import os
 import stat
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, final
 
 import ipckit._native as native
 from ipckit._core.construct import construct
-from ipckit._core.descriptors import Descriptor, identity, name_descriptors
+from ipckit._core.descriptors import Descriptor, descriptor_error, identity
 from ipckit._core.directory_entry import unlink_path
 from ipckit._core.files import LEASED, absolute, open_file, unlink_own
 from ipckit._core.handle import checked_mode
 from ipckit._core.public import public
-from ipckit._shm.mapping import PRIVATE, READ, READ_WRITE, SHARED, allocate, map_file
-from ipckit._shm.memory import Memory, checked_size
+from ipckit._shm.allocation import allocate, checked_size
+from ipckit._shm.mapping import PRIVATE, READ, READ_WRITE, SHARED, map_file
+from ipckit._shm.memory import SHRINK_HINT, Memory
 from ipckit.errors import InvalidArgument, IpcError, NotFound, from_errno
 
 Mode = Literal["r", "r+", "private"]
 Protection = Literal["none", "r", "r+"]
 
 _PROTECTIONS: Final = {"none": 0, "r": READ, "r+": READ_WRITE}
-# What asks for fewer rights than each mode.
-_LESS: Final[dict[str, str]] = {
+# For each mode, how to ask for fewer rights.
+_FEWER_RIGHTS: Final[dict[str, str]] = {
     "r": 'mode="private", readonly=True maps it for this process alone',
     "r+": 'mode="r" reads it, and mode="private" writes a copy of it',
     "private": "readonly=True asks for less",
 }
-_MS_ASYNC: Final = 1
-_MS_INVALIDATE: Final = 2
-_MS_SYNC: Final = 4
 
 
+@final
 @public("ipckit.shm")
 class MappedFile(Memory):
-    """A file's bytes in memory, shared with whoever maps the same file, or private to this process.
+    """A file's bytes in memory: shared with every process that maps the file, or private.
 
-    Make one with `create`, `open`, or `anonymous` for memory of no file. What is written reaches
-    the other processes at once and the disk in time, or at `flush`. The file can be closed,
-    renamed or unlinked; the memory stays.
+    Create one with `create` or `open`, or with `anonymous` for memory without a file. Other
+    processes see a write at once. The kernel writes it to the disk later, or at `flush`. The file
+    can be renamed or unlinked; the memory stays.
 
-    If another process cuts the file, touching what was cut off kills this process with SIGBUS.
-    `stale` tells whether it has happened. Let writers only ever grow a mapped file, or share a
-    `MemFd` with Seal.SHRINK, which cannot be cut.
+    If another process shrinks the file, an access to the removed bytes kills this process with
+    SIGBUS. `stale` tells whether that has happened. Let writers only grow a mapped file, or share a
+    `MemFd` with Seal.SHRINK, which cannot shrink.
+
+    Example:
+        >>> import os, tempfile
+        >>> from ipckit import MappedFile
+        >>> path = os.path.join(tempfile.mkdtemp(), "data")
+        >>> with MappedFile.create(path, 4096) as file:  # removes the file: the handle owns it
+        ...     file.write(b"hello")
+        ...     with MappedFile.open(path) as again:
+        ...         again.read(5)
+        5
+        b'hello'
 
     See mmap(2).
     """
@@ -68,29 +78,34 @@ class MappedFile(Memory):
         self._file = file
         super().__init__(mapping, owner=owner)
 
-    # -- making and finding ------------------------------------------------------------------------
+    # -- creating and opening ----------------------------------------------------------------------
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], size: int, *, mode: int = 0o600) -> Self:
-        """Make a new file of zeros and map it, shared and writable; the handle owns it.
+        """Create a file of zeros and map it, shared and writable; the handle owns the file.
 
         Args:
-            path: where; nothing may be there.
-            size: bytes, 1 or more, all of them allocated.
-            mode: permission bits, 0 to 0o777; the umask has no say.
+            path: the file's path, which must not exist.
+            size: bytes, 1 or more, all of which are allocated.
+            mode: permission bits, 0 to 0o777, by default 0o600; the umask has no effect.
+
+        Returns:
+            The handle. Leaving its ``with`` block removes the file.
 
         Raises:
-            AlreadyExists: something is there.
-            NotFound: its directory is missing.
-            LimitReached: the file system has no room.
-            AccessDenied: the directory can't be written.
+            AlreadyExists: the path exists.
+            NotFound: its directory does not exist.
+            LimitReached: the file system is full, or RLIMIT_FSIZE or RLIMIT_NOFILE is reached.
+            AccessDenied: this process may not write the directory.
             InvalidArgument: `size` or `mode` is out of range.
+
+        See open(2), posix_fallocate(3) and mmap(2).
         """
         wanted = checked_size(size)
         checked_mode(mode)
         text = absolute(os.fspath(path), op="open")
-        made = _open(text, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        fd = made.number
+        created = _open(text, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        fd = created.number
         file = identity(fd)
         try:
             os.fchmod(fd, mode)
@@ -101,7 +116,7 @@ class MappedFile(Memory):
             unlink_own(text, file)
             raise
         finally:
-            made.close()
+            created.close()
 
     @classmethod
     def open(
@@ -113,37 +128,30 @@ class MappedFile(Memory):
         offset: int = 0,
         size: int | None = None,
     ) -> Self:
-        """Map a file that is there; never makes, resizes or owns it.
+        """Map an existing file; never creates, resizes or owns it.
 
         Args:
-            path: a regular file. In a directory that anybody may write, such as /tmp, it must
-                not be a symbolic link.
-            mode: ``"r"`` to read; ``"r+"`` to write the file too; ``"private"`` to write a copy
-                that nobody else sees.
-            readonly: map it for reading only. With ``"private"`` that is a read-only private
-                mapping; ``"r"`` is read-only in any case, and ``"r+"`` contradicts it.
-            offset: bytes from the start of the file, on a page border or not.
-            size: bytes; by default all to the end of the file.
+            path: a regular file. In a directory that any user may write, such as /tmp, it must not
+                be a symbolic link.
+            mode: ``"r"`` (the default) to read; ``"r+"`` to write the file too; ``"private"`` to
+                write a copy that only this process sees.
+            readonly: map the file for reading only. With ``"private"`` this is a read-only private
+                mapping. ``"r"`` is always read-only, and ``"r+"`` contradicts it.
+            offset: bytes from the start of the file, by default 0. It need not be a multiple of the
+                page size.
+            size: bytes; by default all from `offset` to the end of the file.
 
         Raises:
             NotFound: there is no such file.
-            AccessDenied: its mode, or a seal, forbids it.
+            AccessDenied: the file's mode or a seal forbids it.
+            LimitReached: RLIMIT_NOFILE is reached, or no address space is left.
             TypeError: `readonly` is not a bool.
-            InvalidArgument: it is empty, no regular file, or too short; an argument is out of
-                range; or `readonly` is true with mode ``"r+"``.
+            InvalidArgument: the file is empty, too short or not a regular file; an argument is out
+                of range; or `readonly` is true with mode ``"r+"``.
+
+        See open(2) and mmap(2).
         """
-        if mode not in {"r", "r+", "private"}:
-            message = f"mode is {mode!r}; it takes 'r', 'r+' or 'private'"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
-        if not isinstance(readonly, bool):
-            message = f"readonly is a bool, not {type(readonly).__name__}"
-            raise TypeError(message)
-        if readonly and mode == "r+":
-            message = "mode 'r+' writes the file, and readonly=True forbids it"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
-        if offset < 0 or (size is not None and size < 1):
-            message = f"offset is {offset} and size {size}; they take 0 or more, and 1 or more"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
+        _check_open_arguments(mode, readonly, offset, size)
         text = absolute(os.fspath(path), op="open")
         found = _open(text, os.O_RDWR if mode == "r+" else os.O_RDONLY)
         fd = found.number
@@ -151,14 +159,15 @@ class MappedFile(Memory):
             length = os.fstat(fd).st_size
             wanted = max(0, length - offset) if size is None else size
             if wanted == 0:
-                message = f"the file has {length:,} bytes, and none from {offset:,} on to map"
+                message = f"the file has {length:,} bytes, so none can be mapped from {offset:,} on"
                 raise InvalidArgument(
                     message, errno=errno.EINVAL, op="mmap", target=_describe(text)
                 )
             protection = READ if readonly or mode == "r" else READ_WRITE
             flags = PRIVATE if mode == "private" else SHARED
+            hint = _FEWER_RIGHTS[mode]
             mapping = map_file(
-                fd, wanted, protection, flags, _describe(text), offset=offset, hint=_LESS[mode]
+                fd, wanted, protection, flags, _describe(text), offset=offset, hint=hint
             )
             return construct(cls, mapping, text, mode, offset, identity(fd), owner=False)
         finally:
@@ -166,7 +175,7 @@ class MappedFile(Memory):
 
     @classmethod
     def anonymous(cls, size: int) -> Self:
-        """Map memory of no file, shared with the children that this process forks.
+        """Map memory without a file, which this process shares with the children that it forks.
 
         Args:
             size: bytes, 1 or more, all zeros.
@@ -174,6 +183,8 @@ class MappedFile(Memory):
         Raises:
             LimitReached: no memory or address space is left.
             InvalidArgument: `size` is out of range.
+
+        See mmap(2), MAP_ANONYMOUS.
         """
         flags = SHARED | mmap.MAP_ANONYMOUS
         mapping = map_file(-1, checked_size(size), READ_WRITE, flags, _describe(None))
@@ -183,25 +194,26 @@ class MappedFile(Memory):
 
     @property
     def path(self) -> str | None:
-        """The file's absolute path, whatever the current directory; None for memory of no file."""
+        """The file's absolute path; None for anonymous memory."""
         return self._path
 
     @property
     def mode(self) -> Mode:
-        """``"r"``, ``"r+"`` or ``"private"``."""
+        """The mode that the file was opened with: ``"r"``, ``"r+"`` or ``"private"``."""
         return self._mode
 
     @property
     def offset(self) -> int:
-        """Bytes from the start of the file to the start of the memory."""
+        """The start of the memory, in bytes from the start of the file."""
         return self._offset
 
     @property
     def stale(self) -> bool:
-        """Whether the file at `path` was cut, so that touching all of the memory would be fatal.
+        """Whether the file was shrunk, so that an access to some of the memory would be fatal.
 
-        Look before reading a file that others may cut; between the look and the touch it can
-        still happen. A file that was renamed or unlinked can't be looked at, and is not stale.
+        Check it before each read of a file that other processes may shrink. The file can still
+        shrink between the check and the read. For a file that was renamed or unlinked it is False,
+        because only the file at `path` can be checked.
         """
         if self._path is None:
             return False
@@ -220,18 +232,20 @@ class MappedFile(Memory):
         wait: bool = True,
         invalidate: bool = False,
     ) -> None:
-        """Write the memory back to the file.
+        """Write the memory to the disk.
 
         Args:
-            offset: bytes from the start of the memory.
+            offset: bytes from the start of the memory; by default 0.
             size: bytes; by default all from `offset` on. Whole pages are written.
-            wait: until they are on the disk (MS_SYNC); else only say so (MS_ASYNC).
-            invalidate: other mappings see the file's bytes anew (MS_INVALIDATE); on Linux they
-                always do.
+            wait: return when the pages are on the disk (MS_SYNC, the default); otherwise only
+                schedule the writes (MS_ASYNC).
+            invalidate: make other mappings read the file again (MS_INVALIDATE), by default False.
+                On Linux they always see what was written.
 
         Raises:
             InvalidArgument: the range is not inside the memory.
-            IpcError: with errno EIO, the disk failed; with EBUSY, `invalidate` of locked pages.
+            IpcError: with errno EIO, the disk failed; with errno EBUSY, `invalidate` is true and
+                pages are locked.
             ClosedHandle: the handle is closed.
 
         See msync(2).
@@ -239,22 +253,23 @@ class MappedFile(Memory):
         self._check_open("msync")
         count = max(0, self.size - offset) if size is None else size
         self._check_range("msync", offset, count)
-        flags = (_MS_SYNC if wait else _MS_ASYNC) | (_MS_INVALIDATE if invalidate else 0)
+        flags = native.MS_SYNC if wait else native.MS_ASYNC
+        flags |= native.MS_INVALIDATE if invalidate else 0
         try:
             native.msync(self._mapping, offset, count, flags)
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="msync", target=self._target) from None
 
     def protect(self, protection: Protection) -> None:
-        """Change what this process may do with the memory.
+        """Change whether this process may read and write the memory.
 
         Args:
-            protection: ``"none"``, ``"r"`` or ``"r+"``.
+            protection: ``"none"``, ``"r"`` to read, or ``"r+"`` to read and write.
 
         Raises:
-            IpcError: with errno EBUSY, arrays or views look at the memory and would lose a right.
+            IpcError: with errno EBUSY, arrays or views use the memory and would lose a right.
             AccessDenied: the file was opened for reading only.
-            InvalidArgument: another word.
+            InvalidArgument: `protection` is another value.
             ClosedHandle: the handle is closed.
 
         See mprotect(2).
@@ -262,11 +277,11 @@ class MappedFile(Memory):
         self._check_open("mprotect")
         if protection not in _PROTECTIONS:
             message = f"protection is {protection!r}; it takes 'none', 'r' or 'r+'"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="mprotect", target=self._target)
+            raise self._invalid("mprotect", message)
         try:
             native.mprotect(self._mapping, _PROTECTIONS[protection])
         except BufferError:
-            raise self._in_use("mprotect", "the memory") from None
+            raise self._in_use("mprotect", "arrays or views use the memory") from None
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="mprotect", target=self._target) from None
 
@@ -274,14 +289,15 @@ class MappedFile(Memory):
         """Tell the kernel how the memory will be used.
 
         Args:
-            advice: a word such as ``"sequential"``, ``"willneed"``, ``"dontneed"`` or
-                ``"hugepage"``, or one of mmap.MADV_*. Those that would make a later touch fatal
-                are refused.
-            offset: bytes from the start of the memory.
+            advice: a name such as ``"sequential"``, ``"willneed"``, ``"dontneed"`` or
+                ``"hugepage"``, or one of mmap.MADV_*. Advice that would make a later access fatal
+                is refused.
+            offset: bytes from the start of the memory; by default 0.
             size: bytes; by default all from `offset` on.
 
         Raises:
-            InvalidArgument: unknown or refused advice, or a range that is not inside.
+            InvalidArgument: the advice is unknown or refused, or the range is not inside the
+                memory.
             ClosedHandle: the handle is closed.
 
         See madvise(2).
@@ -293,46 +309,42 @@ class MappedFile(Memory):
         count = max(0, self.size - offset) if size is None else size
         self._check_range("madvise", offset, count)
         if number is None:
-            message = f"advice {advice!r} is unknown"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="madvise", target=self._target)
+            raise self._invalid("madvise", f"advice {advice!r} is unknown")
         try:
             native.madvise(self._mapping, offset, count, number)
         except ValueError as exc:
-            raise InvalidArgument(
-                str(exc), errno=errno.EINVAL, op="madvise", target=self._target
-            ) from None
+            raise self._invalid("madvise", str(exc)) from None
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="madvise", target=self._target) from None
 
     def resize(self, size: int, *, shrink: bool = False) -> None:
-        """Make the memory longer, and the file if it is too short; or cut both.
+        """Grow the memory, and the file if it is too short; or shrink both.
 
-        Arrays and views that exist stay good, over the old size.
+        Existing arrays and views stay valid, over the old size.
 
         Args:
-            size: bytes of the memory, from its `offset` in the file on.
-            shrink: really cut the file where it is longer. Every process that has it mapped is
-                then killed by SIGBUS when it touches what was cut off.
+            size: the new size of the memory in bytes, from its `offset` in the file on.
+            shrink: allow the file to be shrunk, by default False. A process that then accesses the
+                removed bytes is killed by SIGBUS.
 
         Raises:
-            InvalidArgument: it is not a shared, writable file; `size` is smaller, and `shrink` is
-                False; or another file is at `path` now.
-            IpcError: with errno EBUSY, arrays, views or other handles of this process reach into
-                what would be cut off.
-            LimitReached: the file system has no room.
+            InvalidArgument: the mode is not ``"r+"``; `size` is smaller and `shrink` is False; or
+                another file has this path now.
+            IpcError: with errno EBUSY, arrays, views or other handles of this process use the bytes
+                that would be removed.
+            LimitReached: the file system is full.
             ClosedHandle: the handle is closed.
+
+        See ftruncate(2) and posix_fallocate(3).
         """
         self._check_open("resize")
         wanted = checked_size(size)
         if self._path is None or self._mode != "r+":
             message = "only a file that was opened with mode 'r+' can be resized"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="resize", target=self._target)
+            raise self._invalid("resize", message)
         if wanted < self.size and not shrink:
             message = f"{wanted:,} bytes are fewer than the {self.size:,} that are mapped"
-            hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
-            raise InvalidArgument(
-                message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
-            )
+            raise self._invalid("resize", message, SHRINK_HINT)
         found = _open(self._path, os.O_RDWR)
         try:
             self._resize(found.number, wanted, shrink=shrink)
@@ -341,37 +353,37 @@ class MappedFile(Memory):
 
     def _resize(self, fd: int, size: int, *, shrink: bool) -> None:
         if identity(fd) != self._file:
-            message = "another file is there now"
+            message = "another file has this path now"
             raise InvalidArgument(message, errno=errno.ESTALE, op="resize", target=self._target)
         end, now = self._offset + size, os.fstat(fd).st_size
         if shrink and end < now:
             before = min(self.size, now - self._offset)
-            self._cut(fd, end, lambda: self._map(fd, size), lambda: self._map(fd, before))
+            self._shrink(fd, end, lambda: self._map(fd, size), lambda: self._map(fd, before))
             return
         if end > now:
             allocate(fd, end, self._target)
         self._map(fd, size)
 
     def _map(self, fd: int, size: int) -> None:
-        mapping = map_file(fd, size, READ_WRITE, SHARED, self._target, offset=self._offset)
-        old, self._mapping = self._mapping, mapping
-        old.close()
+        """Replace the mapping by one of another size."""
+        self._replace(map_file(fd, size, READ_WRITE, SHARED, self._target, offset=self._offset))
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def _remove(self) -> None:
         if self._path is None:
-            raise NotFound("it is no file", errno=errno.ENOENT, op="unlink", target=self._target)
+            message = "anonymous memory has no file to unlink"
+            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
         try:
             if unlink_path(self._path, self._is_file):
                 return
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="unlink", target=self._target) from None
-        message = "its file is gone, and another one has its name"
+        message = "the file was removed, and another file has its path"
         raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
     def _is_file(self, status: os.stat_result) -> bool:
-        """Whether what has the path is the file, or a symbolic link that leads to it."""
+        """Whether the entry at the path is the file, or a symbolic link to it."""
         if stat.S_ISLNK(status.st_mode):
             status = os.stat(self._path or "")  # noqa: PTH116 - a str, as it was given
         return (status.st_dev, status.st_ino) == self._file
@@ -388,8 +400,8 @@ class MappedFile(Memory):
 
     def _reopen_args(self) -> tuple[Any, ...]:
         if self._path is None or self._mode == "private":
-            message = "private memory and memory of no file can't be pickled: only a fork shares it"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
+            message = "private and anonymous memory cannot be pickled: only a fork shares it"
+            raise self._invalid("pickle", message)
         return (self._path, self._mode, self._offset, self.size)
 
     @classmethod
@@ -402,8 +414,23 @@ def _describe(path: str | None) -> str:
     return "anonymous memory" if path is None else f"file {path}"
 
 
+def _check_open_arguments(mode: str, readonly: object, offset: int, size: int | None) -> None:
+    message = ""
+    if mode not in {"r", "r+", "private"}:
+        message = f"mode is {mode!r}; it takes 'r', 'r+' or 'private'"
+    elif not isinstance(readonly, bool):
+        type_message = f"readonly is a bool, not {type(readonly).__name__}"
+        raise TypeError(type_message)
+    elif readonly and mode == "r+":
+        message = "mode 'r+' writes the file, and readonly=True forbids it"
+    elif offset < 0 or (size is not None and size < 1):
+        message = f"offset is {offset} and size {size}; they take 0 or more, and 1 or more"
+    if message:
+        raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
+
+
 def _in_shared_directory(path: str) -> bool:
-    """Whether anybody may put something else at a path, so that a link there can't be trusted."""
+    """Whether any user may create a file beside a path, so that a link there is not trusted."""
     try:
         mode = os.stat(Path(path).parent).st_mode  # noqa: PTH116
     except OSError:
@@ -414,7 +441,7 @@ def _in_shared_directory(path: str) -> bool:
 def _open(path: str, flags: int) -> Descriptor:
     flags |= os.O_NOFOLLOW if _in_shared_directory(path) else 0
     try:
-        # Opening a FIFO does not wait; it is no regular file and refused below.
+        # `open_file` does not wait for a FIFO, which is refused below: it is not a regular file.
         opened = Descriptor(open_file(path, flags))
     except OSError as exc:
         writing = flags & os.O_ACCMODE == os.O_RDWR and not flags & os.O_CREAT
@@ -424,23 +451,23 @@ def _open(path: str, flags: int) -> Descriptor:
     if stat.S_ISREG(os.fstat(opened.number).st_mode):
         return opened
     opened.close()
-    message = "it is no regular file"
+    message = "it is not a regular file"
     raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=_describe(path))
 
 
 def _open_error(code: int, path: str, *, writing: bool) -> IpcError:
+    target = _describe(path)
     message = hint = ""
     if code == errno.ENOENT:
-        hint = f"make it with MappedFile.create({path!r}, size), if its directory is there"
+        hint = f"create it with MappedFile.create({path!r}, size), if its directory exists"
     elif writing and code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}:
-        hint = _LESS["r+"]
+        hint = _FEWER_RIGHTS["r+"]
     elif code == errno.ELOOP:
-        message = "it is a symbolic link in a directory that anybody may write"
-        return InvalidArgument(message, errno=code, op="open", target=_describe(path))
+        message = "it is a symbolic link in a directory that any user may write"
+        return InvalidArgument(message, errno=code, op="open", target=target)
     elif code in {errno.EISDIR, errno.ENXIO, errno.ENODEV}:
-        message = "it is no regular file"
-        return InvalidArgument(message, errno=code, op="open", target=_describe(path))
+        message = "it is not a regular file"
+        return InvalidArgument(message, errno=code, op="open", target=target)
     elif code == errno.EAGAIN:
         message = LEASED
-    error = from_errno(code, op="open", target=_describe(path), message=message, hint=hint)
-    return name_descriptors(error)
+    return descriptor_error(code, op="open", target=target, message=message, hint=hint)

@@ -1,21 +1,24 @@
-"""Room for shared memory in a file system: allocated for good, or refused with the reason."""
+"""Mapping a file into this process, and what this process has mapped of each file.
+
+Shrinking a file under a mapping is fatal: the next access to a byte that the file no longer has
+kills the process with SIGBUS. So this module keeps every live mapping with the file that it is of,
+and how many bytes of the file it needs.
+"""
 
 from __future__ import annotations
 
 import errno
 import mmap
 import os
-import resource
 import threading
 import weakref
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import ipckit._native as native
 from ipckit._core.descriptors import identity
 from ipckit._core.forks import at_fork
-from ipckit._core.limits import described, soft_limit
+from ipckit._core.limits import described
 from ipckit.errors import InvalidArgument, from_errno
 
 if TYPE_CHECKING:
@@ -25,106 +28,59 @@ SHARED: Final = mmap.MAP_SHARED
 PRIVATE: Final = mmap.MAP_PRIVATE
 READ: Final = mmap.PROT_READ
 READ_WRITE: Final = mmap.PROT_READ | mmap.PROT_WRITE
-_LARGE: Final = 1 << 24  # below it a look at /proc/meminfo costs more than it tells
-MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; Python has no name for it
+
+_NO_FILE: Final = (0, 0)
 
 
-# Every mapping of a file in this process that may still be looked at, with the file and how far
-# into it the mapping reaches: what must not be cut off. Views keep a mapping here after its handle
-# was closed.
-_LIVE: Final[weakref.WeakKeyDictionary[native.Mapping, tuple[tuple[int, int], int]]] = (
+class _Extent(NamedTuple):
+    """The part of a file that a mapping needs.
+
+    Attributes:
+        file: its device and inode; `_NO_FILE` for anonymous memory.
+        end: the size that the file must at least have.
+    """
+
+    file: tuple[int, int]
+    end: int
+
+
+# Every mapping of this process that may still be accessed. Views keep a mapping in it after its
+# handle was closed.
+_LIVE_MAPPINGS: Final[weakref.WeakKeyDictionary[native.Mapping, _Extent]] = (
     weakref.WeakKeyDictionary()
 )
 
-# Held while a mapping is made, and while a file is cut: nobody maps what is just being cut off.
-GUARD: Final = threading.RLock()
+# A thread acquires it to map a file and to shrink one, so that no thread maps bytes while another
+# thread removes them.
+MAPPING_LOCK: Final = threading.RLock()
 at_fork(
     "mappings",
-    before=GUARD.acquire,
-    after_in_parent=GUARD.release,
-    after_in_child=GUARD.release,
+    before=MAPPING_LOCK.acquire,
+    after_in_parent=MAPPING_LOCK.release,
+    after_in_child=MAPPING_LOCK.release,
 )
 
 
 def mapping_at(address: int) -> native.Mapping | None:
-    """The open mapping of a file, or of no file, that starts at an address."""
-    known = (reference() for reference in _LIVE.keyrefs())
+    """The open mapping that starts at an address, of a file or of anonymous memory; else None."""
+    mappings = (reference() for reference in _LIVE_MAPPINGS.keyrefs())
     return next(
-        (each for each in known if each and not each.closed and each.address == address), None
+        (each for each in mappings if each and not each.closed and each.address == address), None
     )
 
 
-def reach(file: tuple[int, int]) -> int:
-    """How far this process's open mappings, and its views of closed ones, reach into a file."""
-    # By references: another thread may map something while this looks.
-    known = [(each, _LIVE.get(each)) for ref in _LIVE.keyrefs() if (each := ref()) is not None]
-    return max(
-        (
-            noted[1]
-            for each, noted in known
-            if noted is not None and noted[0] == file and (each.exports or not each.closed)
-        ),
-        default=0,
+def size_needed(file: tuple[int, int]) -> int:
+    """The size that a file must keep for this process: for open mappings, and views of closed ones.
+
+    Args:
+        file: its device and inode.
+    """
+    # By reference: iterating over the dictionary fails if another thread maps something meanwhile.
+    mappings = (reference() for reference in _LIVE_MAPPINGS.keyrefs())
+    extents = (
+        _LIVE_MAPPINGS.get(each) for each in mappings if each and (each.exports or not each.closed)
     )
-
-
-def check_memory(size: int, target: str) -> None:
-    """Refuse what the machine's memory and swap can't hold.
-
-    posix_fallocate of a memfd goes on until the kernel kills processes for want of memory.
-
-    Raises:
-        LimitReached: fewer bytes are available; the message has how many.
-    """
-    if size < _LARGE:
-        return
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        facts = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
-        free = 1024 * (facts["MemAvailable"] + facts["SwapFree"])
-    except (OSError, KeyError, ValueError):
-        return
-    if size > free:
-        message = f"no memory for {size:,} bytes: {free:,} are available"
-        raise from_errno(errno.ENOMEM, op="posix_fallocate", target=target, message=message)
-
-
-def allocate(fd: int, size: int, target: str, hint: str = "") -> None:
-    """Give a file its bytes for good, so that no later touch finds the file system full.
-
-    Raises:
-        LimitReached: the file system, a quota or RLIMIT_FSIZE has no room; the message has the
-            free space.
-
-    See posix_fallocate(3).
-    """
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as exc:
-        raise _no_room(exc.errno or errno.EIO, fd, size, target, hint) from None
-
-
-def _no_room(code: int, fd: int, size: int, target: str, hint: str) -> IpcError:
-    error = from_errno(code, op="posix_fallocate", target=target)
-    if code in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}:
-        system = os.fstatvfs(fd)
-        free = system.f_bavail * system.f_frsize
-        error = from_errno(
-            errno.ENOSPC if code == errno.EDQUOT else code,
-            op="posix_fallocate",
-            target=target,
-            message=f"no room for {size:,} bytes: {free:,} are free",
-            hint=hint,
-        )
-    elif code == errno.EFBIG:
-        limit = soft_limit(resource.RLIMIT_FSIZE)
-        error = from_errno(
-            errno.ENOSPC,
-            op="posix_fallocate",
-            target=target,
-            message=f"{size:,} bytes exceed RLIMIT_FSIZE ({limit}), or the most of the file system",
-        )
-    return error
+    return max((extent.end for extent in extents if extent and extent.file == file), default=0)
 
 
 def map_file(
@@ -137,54 +93,60 @@ def map_file(
     offset: int = 0,
     hint: str = "readonly=True asks for less",
 ) -> native.Mapping:
-    """A mapping of a file's bytes, all of which the file has at this moment.
+    """Map bytes of a file, all of which the file has at this moment.
 
     Args:
-        fd: the file; -1 for none.
+        fd: the file; -1 for anonymous memory.
         size: bytes.
-        protection: PROT_READ and PROT_WRITE.
-        flags: MAP_SHARED or MAP_PRIVATE.
+        protection: `READ` or `READ_WRITE`.
+        flags: `SHARED` or `PRIVATE`, with MAP_ANONYMOUS if `fd` is -1.
         target: the object, for messages.
         offset: bytes from the start of the file.
         hint: how the caller of the public method can ask for fewer rights.
 
     Raises:
         InvalidArgument: the file is shorter.
-        AccessDenied: the descriptor does not allow it, or a seal forbids it.
+        AccessDenied: the descriptor's access mode or a seal forbids it.
         LimitReached: no address space is left.
 
     See mmap(2).
     """
     try:
-        with GUARD:
+        with MAPPING_LOCK:
             mapping = native.mmap(fd, offset, size, protection, flags)
-            _LIVE[mapping] = ((0, 0) if fd < 0 else identity(fd), offset + size)
+            file = _NO_FILE if fd < 0 else identity(fd)
+            _LIVE_MAPPINGS[mapping] = _Extent(file, offset + size)
             return mapping
     except ValueError as exc:
         raise InvalidArgument(str(exc), errno=errno.EINVAL, op="mmap", target=target) from None
     except OSError as exc:
         code = exc.errno or errno.EIO
-    message = ""
     if code == errno.EFBIG:
         length = os.fstat(fd).st_size
         message = f"{size:,} bytes from {offset:,} on reach past the end of the file ({length:,})"
         raise InvalidArgument(message, errno=errno.EINVAL, op="mmap", target=target)
+    raise _mmap_error(code, size, target, hint)
+
+
+def _mmap_error(code: int, size: int, target: str, hint: str) -> IpcError:
+    message = ""
+    if code in {errno.EACCES, errno.EPERM}:
+        message = "the descriptor's access mode or a seal forbids this mapping"
+        return from_errno(code, op="mmap", target=target, message=message, hint=hint)
     if code == errno.ENOMEM:
         limit = described("vm.max_map_count")
         message = f"no address space for {size:,} bytes, or the process has {limit} mappings"
-    elif code in {errno.EACCES, errno.EPERM}:
-        message = "the descriptor's mode or a seal forbids such a mapping"
-    refused = code in {errno.EACCES, errno.EPERM}
-    raise from_errno(code, op="mmap", target=target, message=message, hint=hint if refused else "")
+    return from_errno(code, op="mmap", target=target, message=message)
 
 
 def populate(mapping: native.Mapping) -> None:
-    """Enter a new mapping's pages in this process's page table at once.
+    """Enter all pages of a new mapping in this process's page table at once.
 
-    They are allocated already, and taking a fault for each costs more than twice as much as
-    filling them. Only who makes memory does so: it fills it, whereas others may look at little.
+    The pages are allocated already. A page fault for each of them takes more than twice as long as
+    filling it. Only the creator of the memory does this, because it fills the memory; other
+    processes may access only a part of it.
 
     See madvise(2), MADV_POPULATE_WRITE.
     """
-    with suppress(OSError):  # a kernel before 5.14
-        native.madvise(mapping, 0, mapping.size, MADV_POPULATE_WRITE)
+    with suppress(OSError):  # before Linux 5.14
+        native.madvise(mapping, 0, mapping.size, native.MADV_POPULATE_WRITE)

@@ -1,4 +1,4 @@
-"""Memory without a name, handed from process to process by its descriptor, and sealed."""
+"""MemFd: memory without a name, passed to other processes as a descriptor, with seals."""
 
 from __future__ import annotations
 
@@ -6,51 +6,74 @@ import enum
 import errno
 import fcntl
 import os
-from typing import Any, Final, Self
+from typing import Any, Final, Self, final
 
+import ipckit._native as native
 from ipckit._core.construct import construct
 from ipckit._core.descriptors import (
     Descriptor,
     checked_fd,
+    descriptor_error,
     duplicate_for_child,
     handed_over,
-    name_descriptors,
     reopened,
 )
 from ipckit._core.files import path_of_fd
 from ipckit._core.public import public
-from ipckit._shm.mapping import READ, READ_WRITE, SHARED, allocate, check_memory, map_file, populate
-from ipckit._shm.memory import Memory, checked_size
+from ipckit._shm.allocation import allocate, check_memory, checked_size
+from ipckit._shm.mapping import READ, READ_WRITE, SHARED, map_file, populate
+from ipckit._shm.memory import Memory
 from ipckit.errors import InvalidArgument, IpcError, NotFound, from_errno
 
-_MFD_NOEXEC_SEAL: Final = 0x8  # Linux 6.3; Python has no name for it yet
 _LABEL_MAX: Final = 249
 
 
 @public("ipckit.shm")
 class Seal(enum.IntFlag):
-    """What can no longer be done to a memfd, by anybody, for ever; see fcntl(2)."""
+    """What no process can do to a memfd any more; a seal cannot be removed.
 
-    SEAL = 0x1
-    SHRINK = 0x2
-    GROW = 0x4
-    WRITE = 0x8
-    FUTURE_WRITE = 0x10
-    EXEC = 0x20
+    Attributes:
+        SEAL: add another seal.
+        SHRINK: shrink it.
+        GROW: grow it.
+        WRITE: write it.
+        FUTURE_WRITE: write it, except through mappings that exist.
+        EXEC: change whether it is executable (Linux 6.3).
+
+    See fcntl(2), F_ADD_SEALS.
+    """
+
+    SEAL = native.F_SEAL_SEAL
+    SHRINK = native.F_SEAL_SHRINK
+    GROW = native.F_SEAL_GROW
+    WRITE = native.F_SEAL_WRITE
+    FUTURE_WRITE = native.F_SEAL_FUTURE_WRITE
+    EXEC = native.F_SEAL_EXEC
 
 
-_UNWRITABLE: Final = Seal.WRITE | Seal.FUTURE_WRITE
-_LATE: Final = _UNWRITABLE | Seal.SEAL  # once it is mapped, and all at once
+_NO_WRITE: Final = Seal.WRITE | Seal.FUTURE_WRITE
+# Added after the creator has mapped the memory, and all in one call: after SEAL none can be added.
+_ADDED_LAST: Final = _NO_WRITE | Seal.SEAL
 
 
+@final
 @public("ipckit.shm")
 class MemFd(Memory):
-    """Anonymous memory with a descriptor, which goes with its last holder.
+    """Anonymous memory with a descriptor; the kernel frees it when the last process closes it.
 
-    Make one with `create`; another process gets it by its descriptor, over a UNIX socket, and uses
-    `from_fd`. It has no name, is not in /dev/shm and does not count there, and no crash leaves it
-    behind. Seals protect both sides: with SHRINK the receiver can't be killed by SIGBUS, with WRITE
-    the bytes never change again, with FUTURE_WRITE only who has it mapped already can write.
+    Create one with `create`. Pass its descriptor to another process over a UNIX socket, and use
+    `from_fd` there. It has no name and does not count against /dev/shm, and a crash leaves nothing
+    behind. Seals protect both sides: with SHRINK the receiver is safe from SIGBUS, with WRITE the
+    bytes never change again, and with FUTURE_WRITE only existing mappings can write.
+
+    Example:
+        >>> from ipckit import MemFd, Seal
+        >>> with MemFd.create("frame", 4096) as memory:
+        ...     memory.write(b"done")
+        ...     memory.seal(Seal.WRITE)
+        ...     memory.readonly, Seal.WRITE in memory.seals
+        4
+        (True, True)
 
     See memfd_create(2).
     """
@@ -62,7 +85,7 @@ class MemFd(Memory):
     _descriptor: Descriptor
 
     def __init__(
-        self, descriptor: Descriptor, label: str, *, readonly: bool, fresh: bool = False
+        self, descriptor: Descriptor, label: str, *, readonly: bool, created: bool = False
     ) -> None:
         self._label = label
         self._descriptor = descriptor
@@ -70,22 +93,23 @@ class MemFd(Memory):
         size = os.fstat(fd).st_size
         protection = READ if readonly else READ_WRITE
         mapping = map_file(fd, size, protection, SHARED, _describe(label))
-        if fresh:
+        if created:
             populate(mapping)
         super().__init__(mapping, owner=False)
 
     @classmethod
     def create(cls, label: str, size: int, *, seal: Seal | int = Seal.SHRINK | Seal.GROW) -> Self:
-        """Make new memory of zeros.
+        """Create memory of zeros.
 
         Args:
-            label: shown in /proc/PID/fd and /proc/PID/maps; up to 249 bytes, no NUL, need not be
-                unique.
+            label: what /proc/PID/fd and /proc/PID/maps show: up to 249 bytes without NUL, not
+                necessarily unique.
             size: bytes, 1 or more.
-            seal: what to rule out at once, once it has its size.
+            seal: the seals to add once it has its size, by default SHRINK and GROW.
 
         Raises:
-            LimitReached: memory or RLIMIT_NOFILE is used up.
+            LimitReached: the memory is exhausted, or RLIMIT_NOFILE is reached.
+            TypeError: `seal` is not an int.
             InvalidArgument: `label`, `size` or `seal` is out of range.
 
         See memfd_create(2).
@@ -96,15 +120,15 @@ class MemFd(Memory):
             message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
         check_memory(wanted, _describe(label))
-        made = Descriptor(new_memfd(label))
+        created = Descriptor(new_memfd(label))
         try:
-            allocate(made.number, wanted, _describe(label))
-            fcntl.fcntl(made.number, fcntl.F_ADD_SEALS, seals & ~_LATE)
-            self = construct(cls, made, label, readonly=False, fresh=True)
-            if seals & _LATE:
-                self.seal(seals & _LATE)
+            allocate(created.number, wanted, _describe(label))
+            fcntl.fcntl(created.number, fcntl.F_ADD_SEALS, seals & ~_ADDED_LAST)
+            self = construct(cls, created, label, readonly=False, created=True)
+            if seals & _ADDED_LAST:
+                self.seal(seals & _ADDED_LAST)
         except BaseException:
-            made.close()
+            created.close()
             raise
         return self
 
@@ -112,20 +136,22 @@ class MemFd(Memory):
     def from_fd(
         cls, fd: int, *, require_seals: Seal | int = Seal.SHRINK, readonly: bool | None = None
     ) -> Self:
-        """Map a memfd that came from elsewhere, after a look at its seals.
+        """Map a memfd that this process received, after a check of its seals.
 
-        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
-        still the caller's.
+        The handle takes over the descriptor and closes it. If this method raises, the caller still
+        owns the descriptor.
 
         Args:
             fd: a descriptor of a memfd.
-            require_seals: seals that it must have. Without SHRINK its sender can kill this process
-                by cutting it; 0 trusts the sender.
-            readonly: map it for reading only; by default only where it can't be written.
+            require_seals: seals that it must have, by default SHRINK. Without SHRINK its sender can
+                shrink it, and an access then kills this process. 0 trusts the sender.
+            readonly: map it for reading only. By default it is read-only if a seal or the
+                descriptor's access mode forbids writing.
 
         Raises:
-            InvalidArgument: `fd` is no memfd, has no size, or lacks a seal.
-            AccessDenied: it can't be written, and `readonly` is False.
+            InvalidArgument: `fd` is not a memfd, is empty, or lacks a seal.
+            AccessDenied: the memory cannot be written, and `readonly` is False.
+            TypeError: `fd` or `require_seals` is not an int.
 
         See fcntl(2), F_GET_SEALS.
         """
@@ -135,32 +161,32 @@ class MemFd(Memory):
             found = Seal(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
             label = path_of_fd(fd)
         except OSError as exc:
-            message = f"descriptor {fd} is no memfd"
+            message = f"descriptor {fd} is not a memfd"
             raise InvalidArgument(message, errno=exc.errno or errno.EBADF, op="fcntl") from None
         label = label.removeprefix("/memfd:").removesuffix(" (deleted)")
         missing = wanted & ~found
         if missing:
-            message = f"it lacks the seal {missing!r}: its sender could change it under us"
-            hint = "the sender seals it with MemFd.seal; require_seals=0 trusts the sender"
+            message = f"it lacks the seal {missing!r}, so its sender can still change it"
+            hint = "the sender adds seals with MemFd.seal; require_seals=0 trusts the sender"
             raise InvalidArgument(
                 message, errno=errno.EPERM, op="fcntl", target=_describe(label), hint=hint
             )
         if os.fstat(fd).st_size == 0:
-            message = "it has no bytes to map"
+            message = "it is empty: it has no bytes to map"
             raise InvalidArgument(message, errno=errno.EINVAL, op="mmap", target=_describe(label))
         if readonly is None:
             access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-            readonly = bool(found & _UNWRITABLE) or access == os.O_RDONLY
+            readonly = bool(found & _NO_WRITE) or access == os.O_RDONLY
         lent = Descriptor(fd, owned=False)
         return handed_over(lent, lambda memory: construct(cls, memory, label, readonly=readonly))
 
     @property
     def label(self) -> str:
-        """What /proc shows it as."""
+        """The name that /proc shows."""
         return self._label
 
     def fileno(self) -> int:
-        """The descriptor, which stays the handle's.
+        """The descriptor, which the handle keeps and closes.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -170,29 +196,31 @@ class MemFd(Memory):
 
     @property
     def seals(self) -> Seal:
-        """What can no longer be done to it.
+        """The seals of the memory.
 
         Raises:
             ClosedHandle: the handle is closed.
         """
         self._check_open("fcntl")
-        return self._present()
+        return self._current_seals()
 
-    def _present(self) -> Seal:
+    def _current_seals(self) -> Seal:
         return Seal(fcntl.fcntl(self._descriptor.number, fcntl.F_GET_SEALS))
 
     def seal(self, seals: Seal | int) -> None:
-        """Rule something out for ever.
+        """Add seals, which no process can remove.
 
         Args:
-            seals: what to add. WRITE makes the handle's own memory read-only; so does no other.
+            seals: the seals to add. WRITE makes this handle's memory read-only; the other seals do
+                not.
 
         Raises:
-            IpcError: with errno EBUSY, WRITE while somebody has it mapped for writing, or arrays or
-                views of this handle look at it. After FUTURE_WRITE the handle's own memory is
-                then read-only all the same: it can't be mapped for writing again.
-            AccessDenied: it was sealed with SEAL.
-            InvalidArgument: unknown bits.
+            IpcError: with errno EBUSY, `seals` contains WRITE, and a writable mapping exists or
+                arrays or views of this handle exist. If the memory has FUTURE_WRITE, this handle's
+                memory is read-only from then on, because it cannot be mapped for writing again.
+            AccessDenied: the memory has SEAL.
+            TypeError: `seals` is not an int.
+            InvalidArgument: a bit is unknown.
             ClosedHandle: the handle is closed.
 
         See fcntl(2), F_ADD_SEALS.
@@ -204,41 +232,42 @@ class MemFd(Memory):
             self._add(wanted)
             return
         if self._mapping.exports:
-            raise self._in_use("fcntl", "the memory")
-        # Our own mapping is the first in the way; even a read-only one is, made before the seal.
-        size, protection = self.size, READ
+            raise self._in_use("fcntl", "arrays or views use the memory")
+        # This handle's own mapping prevents the seal too, even after mprotect(2) to read-only. So
+        # it is unmapped first, and mapped again afterwards.
+        size, protection, hint = self.size, READ, ""
+        if Seal.FUTURE_WRITE in present:
+            hint = "this handle's memory is read-only from now on, because of FUTURE_WRITE"
         self._mapping.close()
         try:
-            self._add(wanted)
-        except IpcError as exc:
-            if Seal.FUTURE_WRITE in present:
-                exc.hint = "this handle's memory is read-only from now on, as FUTURE_WRITE wants it"
-            else:
-                protection = READ_WRITE
+            self._add(wanted, hint)
+        except IpcError:
+            protection = READ if hint else READ_WRITE
             raise
         finally:
             fd = self._descriptor.number
             self._mapping = map_file(fd, size, protection, SHARED, self._target)
 
-    def _add(self, seals: Seal) -> None:
+    def _add(self, seals: Seal, hint: str = "") -> None:
         try:
             fcntl.fcntl(self._descriptor.number, fcntl.F_ADD_SEALS, int(seals))
         except OSError as exc:
-            message = ""
-            if exc.errno == errno.EBUSY:
-                message = "another mapping of it can be written"
-            elif exc.errno == errno.EPERM:
-                message = f"no more seals: it has {self._present()!r}"
-            raise from_errno(
-                exc.errno or errno.EIO, op="fcntl", target=self._target, message=message
-            ) from None
+            code = exc.errno or errno.EIO
+        else:
+            return
+        message = ""
+        if code == errno.EBUSY:
+            message = "another mapping of it is writable"
+        elif code == errno.EPERM:
+            message = f"no more seals can be added: it has {self._current_seals()!r}"
+        raise from_errno(code, op="fcntl", target=self._target, message=message, hint=hint)
 
     def _release(self) -> None:
         super()._release()
         self._descriptor.close()
 
     def _remove(self) -> None:
-        message = "a memfd has no name to unlink; it goes with its last holder"
+        message = "a memfd has no name to unlink; it is freed when the last process closes it"
         raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
     @property
@@ -265,23 +294,30 @@ def _describe(label: str) -> str:
 def _checked_seals(seals: Seal | int) -> Seal:
     known = int(Seal.SEAL | Seal.SHRINK | Seal.GROW | Seal.WRITE | Seal.FUTURE_WRITE | Seal.EXEC)
     if not isinstance(seals, int):
-        message = f"seals are of Seal, not {type(seals).__name__}"
+        message = f"seals are a Seal or an int, not {type(seals).__name__}"
         raise TypeError(message)
     if int(seals) & ~known:
-        message = f"seals are {int(seals):#x}; the bits are {known:#x}"
+        message = f"seals are {int(seals):#x}; the known bits are {known:#x}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="fcntl")
     return Seal(seals)
 
 
 def new_memfd(label: str) -> int:
+    """Create an empty memfd that is not executable.
+
+    Raises:
+        LimitReached: RLIMIT_NOFILE is reached, or the memory is exhausted.
+
+    See memfd_create(2).
+    """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        return os.memfd_create(label, flags | _MFD_NOEXEC_SEAL)
+        return os.memfd_create(label, flags | native.MFD_NOEXEC_SEAL)
     except OSError as exc:
         code = exc.errno or errno.EIO
     if code == errno.EINVAL:
         try:
-            return os.memfd_create(label, flags)  # a kernel before 6.3
+            return os.memfd_create(label, flags)  # before Linux 6.3
         except OSError as exc:
             code = exc.errno or errno.EIO
-    raise name_descriptors(from_errno(code, op="memfd_create", target=_describe(label)))
+    raise descriptor_error(code, op="memfd_create", target=_describe(label))

@@ -1,4 +1,4 @@
-"""What all shared memory has: a mapping, and ways to look at it."""
+"""Memory: the base class of all shared memory, with its views as bytes, arrays and structs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from abc import abstractmethod
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from ipckit._core.arguments import int_argument
 from ipckit._core.descriptors import identity
 from ipckit._core.handle import Capabilities, Handle, closed_handle
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
 from ipckit._payload.dtypes import check_array, check_dtype
 from ipckit._payload.structs import Struct
-from ipckit._shm.mapping import GUARD, reach
+from ipckit._shm.mapping import MAPPING_LOCK, size_needed
 from ipckit._shm.shared_struct import SharedStruct, checked_struct
 from ipckit.errors import InvalidArgument, IpcError, from_errno
 
@@ -37,15 +36,29 @@ ScalarT = TypeVar("ScalarT", bound="np.generic")
 MEMORY_CAPS: Final = Capabilities(
     pollable=False, timed=False, priorities=False, typed_receive=False, unlink_destroys_now=False
 )
+SHRINK_HINT: Final = (
+    "shrink=True shrinks it; a process that then accesses the removed bytes is killed by SIGBUS"
+)
 
 
 @public("ipckit.shm")
 class Memory(Handle):
-    """Memory that processes share, as bytes, numpy arrays and structs.
+    r"""Memory that processes share, as bytes, numpy arrays and structs.
 
-    The memory stays mapped while anything looks at it: arrays, memoryviews and
-    structs stay good after `close`, after the object is unlinked and in a forked
-    child. `close` ends only the making of new ones.
+    Arrays, memoryviews and structs keep the memory mapped. They stay valid after `close`, after the
+    object is unlinked and in a forked child. After `close` the handle creates no new ones.
+
+    Example:
+        >>> from ipckit import MappedFile
+        >>> with MappedFile.anonymous(64) as memory:
+        ...     numbers = memory.array("int32", 4)
+        ...     numbers[:] = [1, 2, 3, 4]
+        ...     memory.read(8)
+        b'\x01\x00\x00\x00\x02\x00\x00\x00'
+        >>> numbers.tolist()  # the memory stays mapped
+        [1, 2, 3, 4]
+
+    See mmap(2).
     """
 
     caps = MEMORY_CAPS
@@ -56,7 +69,7 @@ class Memory(Handle):
 
     @property
     def closed(self) -> bool:
-        """Whether this handle was closed, or its memory was replaced by another's."""
+        """Whether this handle was closed, or a System V segment was attached over its memory."""
         return self._closed or self._mapping.closed
 
     def _check_open(self, op: str) -> None:
@@ -65,17 +78,17 @@ class Memory(Handle):
 
     @property
     def size(self) -> int:
-        """Bytes of the memory, as it was asked for."""
+        """The size of the memory in bytes, as requested; the kernel maps whole pages."""
         return self._mapping.size
 
     @property
     def readonly(self) -> bool:
-        """Whether the memory can't be written through this handle."""
+        """Whether this handle cannot write the memory."""
         return not self._mapping.protection & mmap.PROT_WRITE
 
     @property
     def address(self) -> int:
-        """Where the memory starts in this process; another process has it elsewhere.
+        """The address of the memory in this process; it differs in other processes.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -93,8 +106,9 @@ class Memory(Handle):
         """
         self._check_open("buf")
         self._check_readable("buf")
-        # Of a View, because numpy.ndarray drops the memoryview and keeps what is behind it: the
-        # mapping itself would not count that.
+        # Over a View, because numpy.ndarray(buffer=…) drops the memoryview and keeps a reference
+        # to its exporter only. A View is an export of the mapping while a reference to it exists. A
+        # reference to the mapping itself is not, and the memory would be unmapped under the array.
         return memoryview(cast("Buffer", self._mapping.view(0, self.size)))
 
     @overload
@@ -114,17 +128,27 @@ class Memory(Handle):
         self, dtype: npt.DTypeLike, shape: Shape | None = ..., *, offset: int = ...
     ) -> npt.NDArray[Any]: ...
     def array(self, dtype: Any, shape: Shape | None = None, *, offset: int = 0) -> npt.NDArray[Any]:
-        """A numpy array over the memory itself, read-only where the memory is.
+        """Create a numpy array over the memory itself, without a copy.
+
+        The array is read-only if the memory is.
 
         Args:
             dtype: a numpy dtype, or a Struct class for a structured array.
-            shape: a number of elements or a tuple; by default all that fit, in one dimension.
-            offset: bytes from the start of the memory, a multiple of the dtype's alignment.
+            shape: a number of elements, or a tuple; by default one dimension of as many as fit.
+            offset: bytes from the start of the memory, a multiple of the dtype's alignment; by
+                default 0.
 
         Raises:
-            InvalidArgument: it does not fit, or is not aligned.
-            TypeError: the dtype holds Python objects, or has no size.
+            InvalidArgument: the array does not fit, or is not aligned.
+            TypeError: the dtype contains Python objects, or has no size.
+            AccessDenied: the memory is protected against reading.
             ClosedHandle: the handle is closed.
+
+        Example:
+            >>> from ipckit import MappedFile
+            >>> with MappedFile.anonymous(4096) as memory:
+            ...     memory.array(float, (8, 64)).shape
+            (8, 64)
         """
         self._check_open("array")
         self._check_readable("array")
@@ -132,18 +156,15 @@ class Memory(Handle):
         check_dtype(element)
         dimensions = self._shape(element, shape, offset)
         if (self._mapping.address + offset) % element.alignment:
-            message = f"offset {offset} is no multiple of {element}'s alignment, "
-            message += f"{element.alignment}"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="array", target=self._target)
+            message = f"offset {offset} is not a multiple of {element.alignment}, the alignment of "
+            raise self._invalid("array", f"{message}{element}")
         count = math.prod(dimensions) * element.itemsize
         self._check_range("array", offset, count)
         view: Any = self._mapping.view(offset, count)  # numpy's stubs name the exporters they know
         try:
             return np.ndarray(dimensions, element, buffer=view)
-        except ValueError as exc:  # a dimension beyond what numpy counts, beside one of 0
-            raise InvalidArgument(
-                str(exc), errno=errno.EINVAL, op="array", target=self._target
-            ) from None
+        except ValueError as exc:  # one dimension is 0, and another is larger than numpy supports
+            raise self._invalid("array", str(exc)) from None
 
     def _shape(self, element: np.dtype[Any], shape: Shape | None, offset: int) -> tuple[int, ...]:
         if shape is None:
@@ -151,22 +172,35 @@ class Memory(Handle):
         dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in dimensions):
             message = f"shape is {shape}; it takes 0 or more in each dimension"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="array", target=self._target)
+            raise self._invalid("array", message)
         return dimensions
 
     def view(self, struct: type[S], *, offset: int = 0) -> S:
-        """A live struct: reading and writing its fields reads and writes the memory.
+        """Create a struct over the memory itself: its fields read and write the memory.
 
-        Two writes to it can be seen half done by another process; `shared` gives
-        structs that are replaced whole.
+        Each field is read and written separately, so another process can see the new value of one
+        field with the old value of another. To replace a struct as a whole, use `shared`.
 
         Args:
             struct: the Struct class.
-            offset: bytes from the start of the memory.
+            offset: bytes from the start of the memory; by default 0.
 
         Raises:
-            InvalidArgument: it does not fit.
+            TypeError: `struct` is not a Struct class.
+            InvalidArgument: the struct does not fit.
+            AccessDenied: the memory is protected against reading.
             ClosedHandle: the handle is closed.
+
+        Example:
+            >>> from ipckit import Int, MappedFile, Struct
+            >>> class Point(Struct):
+            ...     x: Int
+            ...     y: Int
+            >>> with MappedFile.anonymous(64) as memory:
+            ...     point = memory.view(Point)
+            ...     point.x = 3
+            ...     memory.view(Point)
+            Point(x=3, y=0)
         """
         self._check_open("view")
         self._check_readable("view")
@@ -174,15 +208,18 @@ class Memory(Handle):
         return struct.from_buffer(self._memory, offset)
 
     def shared(self, struct: type[S], *, offset: int = 0) -> SharedStruct[S]:
-        """A struct that all processes load and store whole; see `SharedStruct`.
+        """Create a struct that all processes load and store as a whole; see `SharedStruct`.
 
         Args:
             struct: the Struct class.
-            offset: bytes from the start of the memory, a multiple of 8.
+            offset: bytes from the start of the memory, a multiple of 8; by default 0.
 
         Raises:
-            LayoutMismatch: another layout was stored there.
-            InvalidArgument: its `SharedStruct.bytes_for(struct)` bytes do not fit.
+            TypeError: `struct` is not a Struct class.
+            LayoutMismatch: the memory at `offset` contains a struct of another layout.
+            InvalidArgument: its `SharedStruct.bytes_for(struct)` bytes do not fit, or `offset` is
+                not a multiple of 8.
+            AccessDenied: the memory is protected against reading.
             ClosedHandle: the handle is closed.
         """
         self._check_open("shared")
@@ -191,14 +228,18 @@ class Memory(Handle):
         return SharedStruct(self._memory, struct, offset)
 
     def read(self, n: int | None = None, offset: int = 0) -> bytes:
-        """A copy of some bytes.
+        """Copy bytes out of the memory.
 
         Args:
-            n: how many; by default all from `offset` on.
-            offset: bytes from the start of the memory.
+            n: the number of bytes; by default all from `offset` on.
+            offset: bytes from the start of the memory; by default 0.
+
+        Returns:
+            The copy.
 
         Raises:
-            InvalidArgument: they are not all inside.
+            InvalidArgument: the range is not inside the memory.
+            AccessDenied: the memory is protected against reading.
             ClosedHandle: the handle is closed.
         """
         self._check_open("read")
@@ -208,11 +249,11 @@ class Memory(Handle):
         return self._mapping.read(offset, size)
 
     def write(self, data: Buffer, offset: int = 0) -> int:
-        """Copy bytes into the memory.
+        r"""Copy bytes into the memory.
 
         Args:
-            data: any contiguous bytes-like object, a Struct or a numpy array too.
-            offset: bytes from the start of the memory.
+            data: a contiguous bytes-like object, including a Struct or a numpy array.
+            offset: bytes from the start of the memory; by default 0.
 
         Returns:
             The number of bytes written.
@@ -220,8 +261,14 @@ class Memory(Handle):
         Raises:
             TypeError: `data` is not bytes-like, or it is a masked array.
             AccessDenied: the memory is read-only.
-            InvalidArgument: they do not fit.
+            InvalidArgument: the bytes do not fit.
             ClosedHandle: the handle is closed.
+
+        Example:
+            >>> from ipckit import MappedFile
+            >>> with MappedFile.anonymous(16) as memory:
+            ...     memory.write(b"ab", offset=4), memory.read(4, offset=3)
+            (2, b'\x00ab\x00')
         """
         self._check_open("write")
         check_array(data)
@@ -239,35 +286,51 @@ class Memory(Handle):
         # Type checkers know the buffer protocol from Python 3.12 on.
         return cast("Buffer", self._mapping)
 
-    # -- for the kinds of memory -------------------------------------------------------------------
+    # -- for the subclasses ------------------------------------------------------------------------
 
     def _check_range(self, op: str, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset > self.size or size > self.size - offset:
             message = f"{size:,} bytes from {offset:,} on are not inside the {self.size:,} bytes"
-            raise InvalidArgument(message, errno=errno.EINVAL, op=op, target=self._target)
+            raise self._invalid(op, message)
 
     def _check_readable(self, op: str) -> None:
         if not self._mapping.protection & mmap.PROT_READ:
             message = "the memory is protected against reading"
             raise from_errno(errno.EACCES, op=op, target=self._target, message=message)
 
-    def _cut(
+    def _invalid(self, op: str, message: str, hint: str = "") -> InvalidArgument:
+        """The error for an argument of a method of this handle."""
+        return InvalidArgument(message, errno=errno.EINVAL, op=op, target=self._target, hint=hint)
+
+    def _in_use(self, op: str, message: str, hint: str = "delete them first") -> IpcError:
+        """The EBUSY error for a change that arrays and views of this process prevent."""
+        return IpcError(message, errno=errno.EBUSY, op=op, target=self._target, hint=hint)
+
+    def _replace(self, mapping: native.Mapping) -> None:
+        """Use another mapping from now on; views keep the present one mapped."""
+        old, self._mapping = self._mapping, mapping
+        old.close()
+
+    def _shrink(
         self, fd: int, end: int, remap: Callable[[], None], restore: Callable[[], None]
     ) -> None:
-        """Cut a file, unless something of this process reaches beyond.
+        """Shrink a file, unless this process has mapped more of it than would remain.
 
         Args:
             fd: the file.
             end: its new size.
-            remap: maps what will be left in place of this handle's memory.
-            restore: maps all of it again.
+            remap: replaces this handle's mapping by one of the bytes that remain.
+            restore: replaces it by one of all the bytes again.
+
+        Raises:
+            IpcError: with errno EBUSY, arrays, views or other handles use the bytes that would go.
         """
-        with GUARD:
-            # Before the look: afterwards no thread can begin to look at what goes.
+        with MAPPING_LOCK:
+            # Before the check: after this, no thread can create a view of the bytes that go.
             remap()
             done = False
             try:
-                if reach(identity(fd)) <= end:
+                if size_needed(identity(fd)) <= end:
                     os.ftruncate(fd, end)
                     done = True
             except OSError as exc:
@@ -277,14 +340,8 @@ class Memory(Handle):
                 if not done:
                     restore()
         if not done:
-            message = "arrays, views or other handles of this process reach beyond"
-            hint = "delete and close them first"
-            raise IpcError(message, errno=errno.EBUSY, op="resize", target=self._target, hint=hint)
-
-    def _in_use(self, op: str, what: str) -> IpcError:
-        message = f"arrays or views look at {what}"
-        hint = "delete them first"
-        return IpcError(message, errno=errno.EBUSY, op=op, target=self._target, hint=hint)
+            message = "arrays, views or other handles of this process use the bytes that would go"
+            raise self._in_use("resize", message, "delete and close them first")
 
     def _release(self) -> None:
         self._mapping.close()
@@ -302,17 +359,3 @@ def _dtype_of(dtype: Any) -> np.dtype[Any]:
         return dtype.dtype
     element: np.dtype[Any] = np.dtype(cast("Any", dtype))
     return element
-
-
-def checked_size(size: int | None) -> int:
-    """The size of memory to be made, in bytes.
-
-    Raises:
-        TypeError: not given, or not an integer.
-        InvalidArgument: below 1, or above what an address can hold.
-    """
-    size = int_argument("size", size, "an int, the bytes wanted")
-    if not 1 <= size < 2**63 - 2**20:
-        message = f"size is {size}; it takes 1 byte or more"
-        raise InvalidArgument(message, errno=errno.EINVAL)
-    return size

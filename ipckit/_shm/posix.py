@@ -1,10 +1,10 @@
-"""POSIX shared memory."""
+"""PosixSharedMemory: an object in /dev/shm, found by a name, and mapped into this process."""
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import Any, Final, Self
+from typing import Any, Final, Self, final
 
 import posix_ipc
 
@@ -15,11 +15,11 @@ from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import (
     Descriptor,
     checked_fd,
+    descriptor_error,
     duplicate_for_child,
     handed_over,
     identity,
     is_spawning,
-    name_descriptors,
     reopened,
 )
 from ipckit._core.fd_access import check_access, check_seal
@@ -28,10 +28,10 @@ from ipckit._core.handle import checked_mode
 from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
 from ipckit._core.trust import Trust
-from ipckit._shm.mapping import READ, READ_WRITE, SHARED, allocate, map_file, populate
-from ipckit._shm.memory import Memory, checked_size
+from ipckit._shm.allocation import allocate, checked_size
+from ipckit._shm.mapping import READ, READ_WRITE, SHARED, map_file, populate
+from ipckit._shm.memory import SHRINK_HINT, Memory
 from ipckit.errors import (
-    AlreadyExists,
     InvalidArgument,
     IpcError,
     NotFound,
@@ -42,19 +42,29 @@ from ipckit.keys import Name
 
 _FULL: Final = (
     "a container's /dev/shm is often 64 MB: docker run --shm-size=1g, or an emptyDir of medium "
-    "Memory in Kubernetes; MemFd does not count there"
+    "Memory in Kubernetes; MemFd does not count against it"
 )
-_INSTEAD: Final = "MemFd needs none"
+_INSTEAD: Final = "MemFd does not need it"
 
 
+@final
 @public("ipckit.shm")
 class PosixSharedMemory(Memory):
     """A POSIX shared memory object, mapped into this process.
 
-    Make one with `create`, `open`, `open_or_create` or `from_fd`. Fresh memory is zeros, and really
-    there: a full /dev/shm is an error when it is made, not a SIGBUS when it is touched. It stays
-    until it is unlinked and the last who has it mapped is gone; multiprocessing's resource
-    tracker never hears of it.
+    Create one with `create`, `open`, `open_or_create` or `from_fd`. New memory is zeros, and all of
+    it is allocated: if /dev/shm is full, `create` raises an error, and no SIGBUS follows later. The
+    object stays until it is unlinked and the last process has unmapped it. multiprocessing's
+    resource tracker does not know it.
+
+    Example:
+        >>> from ipckit import PosixSharedMemory
+        >>> with PosixSharedMemory.create(size=4096) as memory:  # with a free name
+        ...     memory.write(b"hello")
+        ...     with PosixSharedMemory.open(memory.name, readonly=True) as again:
+        ...         again.read(5)
+        5
+        b'hello'
 
     See shm_overview(7).
     """
@@ -79,22 +89,26 @@ class PosixSharedMemory(Memory):
         self._file = status.st_dev, status.st_ino
         super().__init__(mapping, owner=owner)
 
-    # -- making and finding ------------------------------------------------------------------------
+    # -- creating and opening ----------------------------------------------------------------------
 
     @classmethod
     def create(cls, name: str | None = None, size: int | None = None, *, mode: int = 0o600) -> Self:
-        """Make new memory of zeros, which the handle owns.
+        """Create memory of zeros; the handle owns it.
 
         Args:
-            name: the name to find it by, such as ``"/frames"``; None picks a free one.
+            name: the object's name, such as ``"/frames"``; None (the default) picks a free one.
             size: bytes, 1 or more; required.
-            mode: permission bits, 0 to 0o777; the umask has no say.
+            mode: permission bits, 0 to 0o777, by default 0o600; the umask has no effect.
+
+        Returns:
+            The handle. Leaving its ``with`` block unlinks the object.
 
         Raises:
-            AlreadyExists: there is an object of that name.
-            LimitReached: /dev/shm has no room for it, or RLIMIT_NOFILE is used up.
+            AlreadyExists: the name is in use.
+            LimitReached: /dev/shm is full, or RLIMIT_NOFILE or RLIMIT_FSIZE is reached.
             NotFound: the system has no /dev/shm.
-            AccessDenied: /dev/shm does not let this process write.
+            AccessDenied: this process may not write /dev/shm.
+            TypeError: `size` is missing, or an argument has the wrong type.
             InvalidArgument: `name`, `size` or `mode` is out of range.
 
         See shm_open(3) and posix_fallocate(3).
@@ -105,36 +119,38 @@ class PosixSharedMemory(Memory):
         try:
             # As shm_open does.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            made = Descriptor(os.open(SHM + wanted, flags, 0o600))
+            created = Descriptor(os.open(SHM + wanted, flags, 0o600))
         except OSError as exc:
             raise _open_error(exc, wanted, creating=True) from None
-        file = identity(made.number)
+        file = identity(created.number)
         try:
-            # Who opens it meanwhile waits for it to have a size, which comes last and at once.
-            mark(made.number, wanted[1:])
-            os.fchmod(made.number, mode)
-            allocate(made.number, wanted_size, _describe(wanted), _FULL)
-            return construct(cls, made, wanted, owner=True, readonly=False)
+            # A process that opens it before `allocate` waits until it has a size. `allocate` sets
+            # the whole size in one step, after everything else is ready.
+            mark(created.number, wanted[1:])
+            os.fchmod(created.number, mode)
+            allocate(created.number, wanted_size, _describe(wanted), _FULL)
+            return construct(cls, created, wanted, owner=True, readonly=False)
         except BaseException:
-            made.close()
+            created.close()
             unlink_own(SHM + wanted, file)
             raise
 
     @classmethod
     def open(cls, name: str, *, readonly: bool = False, timeout: float | None = 1.0) -> Self:
-        """Find memory by its name and map it; never makes, resizes or owns it.
+        """Map an existing object; never creates, resizes or owns it.
 
         Args:
             name: the object's name.
-            readonly: map it for reading only.
-            timeout: seconds to wait for its maker, where it has no size yet.
+            readonly: map it for reading only, by default False.
+            timeout: seconds to wait until its creator has set its size, by default 1; None waits
+                for ever.
 
         Raises:
             NotFound: there is no object of that name.
-            AccessDenied: the mode forbids it.
-            Timeout: it had no size until the deadline; its maker may have died.
-            LimitReached: RLIMIT_NOFILE is used up.
-            InvalidArgument: `name` can't be one.
+            AccessDenied: the object's mode forbids it.
+            Timeout: the object still has no size; its creator may have died.
+            LimitReached: RLIMIT_NOFILE is reached, or no address space is left.
+            InvalidArgument: `name` is invalid.
 
         See shm_open(3).
         """
@@ -164,21 +180,31 @@ class PosixSharedMemory(Memory):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Self:
-        """Find memory, or make it; the handle owns it only if it made it.
+        """Map an object, or create it; the handle owns it only if it created it.
 
         Args:
             name: the object's name.
-            size: bytes of an object that is made, and the least of one that is found.
-            mode: permission bits of an object that is made, and the widest of one that is found.
-            timeout: seconds to wait for somebody else who is making it.
-            owner_uid: a user whose object is accepted beside this user's and root's.
+            size: bytes of a new object, and the least size of an existing one.
+            mode: permission bits of a new object, by default 0o600. An existing object must not
+                give other users more rights.
+            timeout: seconds to wait for another process that creates it, by default 1; None waits
+                for ever.
+            owner_uid: a user whose object is accepted, besides this user and root.
 
         Raises:
-            InvalidArgument: the object that is there is smaller than `size`.
-            AccessDenied: the object that is there belongs to another user, or lets other users do
-                more than `mode`; also as `create` and `open`.
-            Timeout: somebody else began it and did not finish until the deadline.
-            IpcError: as `create` and `open`.
+            InvalidArgument: the existing object is smaller than `size`.
+            AccessDenied: the existing object belongs to another user, or gives other users more
+                rights than `mode`; also as for `create` and `open`.
+            Timeout: another process created it, but did not set its size before the deadline.
+            IpcError: as for `create` and `open`.
+
+        Example:
+            >>> from ipckit import PosixSharedMemory
+            >>> with PosixSharedMemory.open_or_create("/ipckit-example", 4096) as memory:
+            ...     memory.owner
+            True
+
+        See shm_open(3).
         """
         deadline = Deadline(timeout)
         wanted, trust = Name(name), Trust(owner_uid, checked_mode(mode))
@@ -191,26 +217,28 @@ class PosixSharedMemory(Memory):
         )
         if found.size < size:
             found.close()
-            message = f"the object has {found.size:,} bytes, and {size:,} are wanted"
+            message = f"the object has {found.size:,} bytes, and {size:,} were requested"
             raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
         return found
 
     @classmethod
     def from_fd(cls, fd: int, *, readonly: bool = False) -> Self:
-        """Map memory whose descriptor came from elsewhere; never owns the object.
+        """Map memory whose descriptor this process received; never owns the object.
 
-        The handle takes the descriptor over and closes it. Where this fails, the descriptor is
-        still the caller's. The sender of a descriptor can cut what has no seal; `receive_handle`
-        looks at whose it is, and this method trusts the caller. For a memfd take `MemFd.from_fd`.
+        The handle takes over the descriptor and closes it. If this method raises, the caller still
+        owns the descriptor. Memory without seals can be shrunk by its sender, which this method
+        does not check; `receive_handle` checks the owner. For a memfd use `MemFd.from_fd`.
 
         Args:
             fd: a descriptor of shared memory.
-            readonly: map it for reading only.
+            readonly: map it for reading only, by default False.
 
         Raises:
-            InvalidArgument: `fd` is closed, is not a regular file, has no size, or is a memfd
-                without the seal SHRINK.
+            InvalidArgument: `fd` is closed, is not a regular file, is empty, or is a memfd without
+                the seal SHRINK.
             AccessDenied: the descriptor is read-only and `readonly` is False, or it is write-only.
+
+        See mmap(2).
         """
         name: Name | None = None
         target = f"the shared memory of descriptor {checked_fd(fd)}"
@@ -221,7 +249,7 @@ class PosixSharedMemory(Memory):
         if shown.startswith("/dev/shm/") and not shown.endswith(" (deleted)"):  # noqa: S108
             name = Name(shown.removeprefix("/dev/shm"))  # noqa: S108
         if size == 0:
-            message = f"descriptor {fd} has no bytes to map"
+            message = f"descriptor {fd} is an empty file: it has no bytes to map"
             raise InvalidArgument(message, errno=errno.EINVAL, target=_describe(name))
         return handed_over(
             Descriptor(fd, owned=False),
@@ -232,11 +260,11 @@ class PosixSharedMemory(Memory):
 
     @property
     def name(self) -> Name | None:
-        """The name that finds the object; None for a descriptor of an unlinked one."""
+        """The object's name; None if the object was unlinked before `from_fd`."""
         return self._name
 
     def fileno(self) -> int:
-        """The descriptor, which stays the handle's.
+        """The descriptor, which the handle keeps and closes.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -245,23 +273,25 @@ class PosixSharedMemory(Memory):
         return self._descriptor.number
 
     def resize(self, size: int, *, shrink: bool = False) -> None:
-        """Change the object's size, and map it anew.
+        """Change the object's size, and map all of it.
 
-        Arrays and views that exist stay good, over the old size. Other handles, here and
-        elsewhere, see the new size after `refresh`.
+        Existing arrays and views stay valid, over the old size. Other handles, in this process and
+        in others, see the new size after `refresh`.
 
         Args:
-            size: bytes, 1 or more; new ones are zeros.
-            shrink: really cut it where `size` is below the present one. Every process that has
-                it mapped is then killed by SIGBUS when it touches what was cut off.
+            size: the new size in bytes, 1 or more; new bytes are zeros.
+            shrink: allow the object to be shrunk, by default False. A process that then accesses
+                the removed bytes is killed by SIGBUS.
 
         Raises:
             InvalidArgument: `size` is smaller, and `shrink` is False.
-            IpcError: with errno EBUSY, arrays, views or other handles of this process reach into
-                what would be cut off.
-            LimitReached: /dev/shm has no room.
+            IpcError: with errno EBUSY, arrays, views or other handles of this process use the bytes
+                that would be removed.
+            LimitReached: /dev/shm is full.
             AccessDenied: the handle is readonly.
             ClosedHandle: the handle is closed.
+
+        See ftruncate(2) and posix_fallocate(3).
         """
         self._check_open("resize")
         wanted = checked_size(size)
@@ -272,20 +302,17 @@ class PosixSharedMemory(Memory):
         now = os.fstat(fd).st_size
         if wanted < now:
             if not shrink:
-                message = f"{wanted:,} bytes are fewer than the {now:,} it has"
-                hint = "shrink=True cuts it, and kills whoever touches the rest with SIGBUS"
-                raise InvalidArgument(
-                    message, errno=errno.EINVAL, op="resize", target=self._target, hint=hint
-                )
+                message = f"{wanted:,} bytes are fewer than the {now:,} of the object"
+                raise self._invalid("resize", message, SHRINK_HINT)
             before = min(self.size, now)
-            self._cut(fd, wanted, lambda: self._map(wanted), lambda: self._map(before))
+            self._shrink(fd, wanted, lambda: self._map(wanted), lambda: self._map(before))
             return
         if wanted > now:
             allocate(fd, wanted, self._target, _FULL)
         self.refresh()
 
     def refresh(self) -> None:
-        """Map the object anew, at the size that it has now; `size` is then that.
+        """Map the object again at its present size, which another handle may have changed.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -296,10 +323,10 @@ class PosixSharedMemory(Memory):
             self._map(size)
 
     def _map(self, size: int) -> None:
+        """Replace the mapping by one of another size."""
         protection = READ if self.readonly else READ_WRITE
-        mapping = map_file(self._descriptor.number, size, protection, SHARED, self._target)
-        old, self._mapping = self._mapping, mapping
-        old.close()
+        fd = self._descriptor.number
+        self._replace(map_file(fd, size, protection, SHARED, self._target))
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
@@ -321,7 +348,7 @@ class PosixSharedMemory(Memory):
         except IpcError:
             return True
         try:
-            return identity(found.number) == self._file  # our own may be closed by now
+            return identity(found.number) == self._file  # the handle's descriptor may be closed
         finally:
             found.close()
 
@@ -330,7 +357,8 @@ class PosixSharedMemory(Memory):
         return _describe(self._name)
 
     def _reopen_args(self) -> tuple[Any, ...]:
-        # A name that leads nowhere would fail in the process that unpickles it, and break a pool.
+        # The name of an unlinked object would raise in the process that unpickles the handle, and
+        # that breaks a pool.
         number = self._descriptor.number
         unlinked = self._name is None or os.fstat(number).st_nlink == 0
         if is_spawning() or unlinked:
@@ -352,26 +380,26 @@ def _describe(name: Name | None) -> str:
 def _open_error(exc: OSError, name: Name, *, creating: bool = False) -> IpcError:
     target = _describe(name)
     code = exc.errno or errno.EIO
-    error = from_errno(code, op="shm_open", target=target)
     place = shm_error(code, op="shm_open", target=target, creating=creating, instead=_INSTEAD)
     if place is not None:
         return place
-    if isinstance(error, NotFound):
-        error.strerror = "no such shared memory"
-        error.hint = f'make it with PosixSharedMemory.create("{name}", size)'
-    elif isinstance(error, AlreadyExists):
-        error.strerror = "it exists already"
-        error.hint = f'find it with PosixSharedMemory.open("{name}"), or use open_or_create'
-    elif error.errno == errno.EAGAIN:
-        error.strerror = LEASED
-    elif error.errno == errno.EACCES:
-        error.hint = "the owner can allow it with a wider mode; readonly=True asks for less"
-    return name_descriptors(error)
+    message = hint = ""
+    if code == errno.ENOENT:
+        message = "no such shared memory"
+        hint = f'create it with PosixSharedMemory.create("{name}", size)'
+    elif code == errno.EEXIST:
+        message = "it exists already"
+        hint = f'open it with PosixSharedMemory.open("{name}"), or use open_or_create'
+    elif code == errno.EAGAIN:
+        message = LEASED
+    elif code == errno.EACCES:
+        hint = "the owner can allow it with a wider mode; readonly=True asks for less"
+    return descriptor_error(code, op="shm_open", target=target, message=message, hint=hint)
 
 
 def _open(name: Name, *, readonly: bool) -> Descriptor:
     try:
-        # As shm_open does; but posix_ipc waits for the end of a lease while it keeps the GIL.
+        # As shm_open(3) does. posix_ipc would keep the GIL while it waits for the end of a lease.
         flags = os.O_RDONLY if readonly else os.O_RDWR
         return Descriptor(open_file(SHM + name, flags | os.O_NOFOLLOW))
     except OSError as exc:
@@ -379,13 +407,13 @@ def _open(name: Name, *, readonly: bool) -> Descriptor:
 
 
 def _await_size(fd: int, name: Name, deadline: Deadline) -> None:
-    """Wait until an object's maker has given it its size; the kernel tells nobody when."""
+    """Wait until an object's creator has set its size; the kernel has no notification for it."""
     for _ in deadline.looks():
         status = os.fstat(fd)
         if status.st_size:
             return
         if status.st_nlink == 0:
-            message = "its maker gave up and unlinked it"
+            message = "its creator failed and unlinked it"
             raise NotFound(message, errno=errno.ENOENT, op="shm_open", target=_describe(name))
-    message = "it has no size yet: its maker is slow, or died"
+    message = "it has no size yet: its creator is slow, or died"
     raise Timeout(message, errno=errno.ETIMEDOUT, op="shm_open", target=_describe(name))

@@ -1,10 +1,9 @@
-"""SharedStruct: a struct in shared memory that is read and replaced whole."""
+"""SharedStruct: a struct in shared memory that is loaded and stored as a whole."""
 
 from __future__ import annotations
 
 import errno
-import struct as struct_module
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, final
 
 import ipckit._native as native
 from ipckit._core import processes
@@ -18,16 +17,19 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Struct)
 
-_DIGITS: Final = 16
-_HEADER: Final = struct_module.Struct("=QQ")  # seqlock_header's fingerprint and size
+_DIGITS: Final = 16  # of a fingerprint, in the header of a shared struct
 
 
 def checked_struct(struct: type[S]) -> type[S]:
-    """A Struct class, or the TypeError for anything else."""
-    kind: object = struct  # callers without a type checker give anything
+    """Return the argument if it is a Struct class.
+
+    Raises:
+        TypeError: it is not.
+    """
+    kind: object = struct  # a caller without a type checker can pass anything
     if isinstance(kind, type) and issubclass(kind, Struct):
         return struct
-    message = f"a Struct class is wanted, not {struct!r}"
+    message = f"struct is a Struct class, not {struct!r}"
     raise TypeError(message)
 
 
@@ -39,43 +41,54 @@ _name_this_process()
 at_fork("tokens", after_in_child=_name_this_process)
 
 
+@final
 @public("ipckit.shm")
 class SharedStruct(native.SharedStruct, Generic[S]):
-    """A struct in shared memory, of which every process sees one store whole, never a mixture.
+    """A struct in shared memory that every process loads and stores as a whole.
 
-    ``memory.shared(Stu)`` makes one. `load` gives a copy of what the last `store`
-    put there: it never sees a torn struct, and never waits for a writer, not even
-    for one that died half-way. `store` replaces the struct; what a writer that is
-    killed had begun is not seen by anybody. Memory that nobody has stored to is a
-    struct of zeros.
+    ``memory.shared(Stu)`` creates one. `load` returns a copy of what one `store` wrote, never a
+    mixture of two. It never waits for a writer, not even for one that died in `store`. `store`
+    replaces the struct. If the writer is killed before it has finished, readers still see the
+    previous struct. In memory that no process has stored to, the struct is all zeros.
 
-    Writers take turns of some nanoseconds. Where one was stopped in its turn,
-    `store` raises `WouldBlock` instead of waiting; where it died, its place is
-    taken. To change a value that depends on the old one, hold a lock around
-    `load` and `store`.
+    Writers take turns of some nanoseconds. If a writer was stopped in its turn, `store` raises
+    `WouldBlock` instead of waiting. If it died, `store` takes its turn over. To compute a value
+    from the previous one, hold a lock around `load` and `store`.
 
-    It takes `SharedStruct.bytes_for(Stu)` bytes, at a multiple of 8.
+    It needs `SharedStruct.bytes_for(Stu)` bytes at a multiple of 8.
 
     Args:
         memory: writable memory, or read-only memory to load from.
         struct: the Struct class.
-        offset: bytes from the start of the memory.
+        offset: bytes from the start of the memory; by default 0.
 
     Raises:
-        LayoutMismatch: another layout was stored there.
-        InvalidArgument: it does not fit, or `offset` is no multiple of 8.
+        LayoutMismatch: the memory contains a struct of another layout.
+        TypeError: `struct` is not a Struct class.
+        InvalidArgument: the struct does not fit, or `offset` is not a multiple of 8.
+
+    Example:
+        >>> from ipckit import Int, MappedFile, SharedStruct, Struct
+        >>> class Point(Struct):
+        ...     x: Int
+        ...     y: Int
+        >>> with MappedFile.anonymous(SharedStruct.bytes_for(Point)) as memory:
+        ...     shared = memory.shared(Point)
+        ...     shared.store(Point(1, 2))
+        ...     shared.load()
+        Point(x=1, y=2)
     """
 
     def __new__(cls, memory: Buffer, struct: type[S], offset: int = 0) -> Self:
-        """Find or begin the struct at a place in memory."""
+        """Attach to the struct at an offset in memory, or initialize it there."""
         checked_struct(struct)
         fingerprint = int(struct.fingerprint[:_DIGITS], 16) or 1
         try:
             self = super().__new__(cls, memory, offset, struct, fingerprint)
-        except OSError:
-            found, size = _HEADER.unpack_from(memory, offset)
+        except native.CallFailed:  # EBADMSG
+            found, size = native.shared_struct_header(memory, offset)
             message = (
-                f"the memory holds a struct of {size} bytes with fingerprint {found:016x}, not "
+                f"the memory contains a struct of {size} bytes with fingerprint {found:016x}, not "
                 f"{struct.__name__} of {struct.size} bytes with fingerprint {fingerprint:016x}"
             )
             raise LayoutMismatch(message, errno=errno.EBADMSG, op="shared") from None
@@ -88,39 +101,49 @@ class SharedStruct(native.SharedStruct, Generic[S]):
 
     @staticmethod
     def bytes_for(struct: type[Struct]) -> int:
-        """The bytes that a shared struct takes: a header of 32, and room for two."""
+        """Return the size in bytes of a shared struct: a header, and two slots for the struct."""
         return native.shared_struct_size(checked_struct(struct).size)
 
     if TYPE_CHECKING:
 
         def load(self) -> S:
-            """The struct as one store left it; a copy of one's own.
+            """Return a copy of the struct, as one `store` wrote it.
 
             Raises:
-                Corrupt: somebody turns the counter who is no writer.
+                Corrupt: a process that is not a writer keeps changing the counter of stores.
             """
             ...
 
         def store(self, value: S, /) -> None:
             """Replace the struct.
 
+            Args:
+                value: an instance of the Struct class.
+
             Raises:
-                TypeError: the value is not of the struct's class, or the memory is read-only.
-                WouldBlock: another process is storing and does not get done.
+                TypeError: the value is not of the Struct class, or the memory is read-only.
+                WouldBlock: another process was stopped while it stored.
             """
             ...
 
     def _contended(self, holder: int) -> None:
-        """Called by `store` where another writer stays: free its place if it died."""
+        """Free the turn of a writer that died; `store` calls this if the turn is not free.
+
+        Args:
+            holder: the token of the process that has the turn.
+
+        Raises:
+            WouldBlock: that process is alive.
+        """
         if processes.is_dead(holder):
             self.take_over(holder)
             return
-        message = f"process {processes.pid_of(holder)} is storing, and does not get done"
+        message = f"process {processes.pid_of(holder)} is storing, and has not finished"
         raise WouldBlock(message, errno=errno.EAGAIN, op="store", target=self._struct.__name__)
 
     def __repr__(self) -> str:
         return f"<SharedStruct {self._struct.__name__}, {self.count} stores>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        message = "a shared struct is a place in this process's memory: pickle the memory's handle"
+        message = "a shared struct is an address in this process: pickle the memory's handle"
         raise TypeError(message)

@@ -1,4 +1,4 @@
-"""What the kernel knows of System V shared memory: shmctl(2)'s structures."""
+"""The kernel's figures on System V shared memory: the structures of shmctl(2)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ import ipckit._native as native
 from ipckit._core.public import public
 from ipckit._core.sysv import Table
 
-_DESTROYED: Final = 0o1000  # SHM_DEST
-_LOCKED: Final = 0o2000  # SHM_LOCKED
 _PERMISSIONS: Final = 0o777
 
 
 @public("ipckit.shm")
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryStat:
-    """Every field of shmid_ds.
+    """The state of a segment: every field of shmid_ds.
 
     Attributes:
         id: the segment's identifier.
-        key: its key; 0 for a private one, and for one that was unlinked.
-        uid: the owner's user; `gid` the owner's group.
-        cuid: the creator's user; `cgid` the creator's group.
+        key: its key; 0 if it has none (IPC_PRIVATE) or was unlinked.
+        uid: the owner's user id.
+        gid: the owner's group id.
+        cuid: the creator's user id.
+        cgid: the creator's group id.
         mode: permission bits.
-        destroyed: it was unlinked, and goes with the last attach (SHM_DEST).
-        locked: its pages are kept in memory (SHM_LOCKED).
+        destroyed: whether it was unlinked; the last detach frees it (SHM_DEST).
+        locked: whether its pages stay in memory (SHM_LOCKED).
         seq: the kernel's sequence number of the slot.
-        segsz: bytes, as they were asked for.
-        atime: when it was last attached, in seconds since the epoch; 0 for never.
-        dtime: when it was last detached; 0 for never.
-        ctime: when it was made or last changed.
-        cpid: the process that made it.
-        lpid: the process that last attached or detached; 0 for none.
-        nattch: how often it is attached now, by all processes together.
+        segsz: the size in bytes, as requested.
+        atime: the time of the last attach, in seconds since the epoch; 0 if there was none.
+        dtime: the time of the last detach; 0 if there was none.
+        ctime: the time of its creation or of the last change.
+        cpid: the process that created it.
+        lpid: the process that attached or detached it last; 0 if there was none.
+        nattch: the number of attaches by all processes together.
+
+    See shmctl(2).
     """
 
     id: int
@@ -58,7 +60,7 @@ class SysVSharedMemoryStat:
     @classmethod
     def _of(cls, fields: tuple[int, ...], segment: int) -> Self:
         _, key, uid, gid, cuid, cgid, mode, *rest = fields
-        flags = mode & _PERMISSIONS, bool(mode & _DESTROYED), bool(mode & _LOCKED)
+        flags = mode & _PERMISSIONS, bool(mode & native.SHM_DEST), bool(mode & native.SHM_LOCKED)
         return cls(segment, key, uid, gid, cuid, cgid, *flags, *rest)
 
 
@@ -68,9 +70,11 @@ class SysVSharedMemoryLimits:
     """The kernel's limits on System V shared memory (IPC_INFO).
 
     Attributes:
-        shmmax: the most bytes of one segment.
-        shmmni: the most segments.
-        shmall: the most pages of all segments together.
+        shmmax: the largest size of a segment, in bytes.
+        shmmni: the largest number of segments.
+        shmall: the largest number of pages of all segments together.
+
+    See shmctl(2).
     """
 
     shmmax: int
@@ -81,13 +85,15 @@ class SysVSharedMemoryLimits:
 @public("ipckit.shm")
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryUsage:
-    """What all segments of the namespace take together (SHM_INFO).
+    """The use of memory by all segments of the IPC namespace (SHM_INFO).
 
     Attributes:
-        segments: how many exist.
-        pages: pages that they may use.
-        resident: pages of them in memory.
-        swapped: pages of them in swap.
+        segments: the number of segments.
+        pages: the pages of all segments together.
+        resident: those of the pages that are in memory.
+        swapped: those of the pages that are in swap.
+
+    See shmctl(2).
     """
 
     segments: int
@@ -110,19 +116,47 @@ SEGMENTS: Final = Table(
 
 @public("ipckit.shm")
 def list_segments() -> list[SysVSharedMemoryStat]:
-    """All segments of the IPC namespace, also those that the caller may not read (SHM_STAT_ANY)."""
+    """List all segments of the IPC namespace, including those that the caller may not read.
+
+    Returns:
+        Their states, in the order of the kernel's table.
+
+    Example:
+        >>> from ipckit.shm import SysVSharedMemory, list_segments
+        >>> with SysVSharedMemory.create(size=4096) as segment:
+        ...     [each.segsz for each in list_segments() if each.id == segment.id]
+        [4096]
+
+    See shmctl(2), SHM_STAT_ANY.
+    """
     return SEGMENTS.all()
 
 
 @public("ipckit.shm")
 def memory_limits() -> SysVSharedMemoryLimits:
-    """The kernel's limits on System V shared memory; see shmctl(2), IPC_INFO."""
+    """Return the kernel's limits on System V shared memory.
+
+    Example:
+        >>> from ipckit.shm import memory_limits
+        >>> memory_limits().shmmni > 0
+        True
+
+    See shmctl(2), IPC_INFO.
+    """
     _, shmmax, _, shmmni, _, shmall = native.shm_info(native.IPC_INFO)
     return SysVSharedMemoryLimits(shmmax=shmmax, shmmni=shmmni, shmall=shmall)
 
 
 @public("ipckit.shm")
 def memory_usage() -> SysVSharedMemoryUsage:
-    """What all segments take together; see shmctl(2), SHM_INFO."""
+    """Return the use of memory by all segments of the IPC namespace.
+
+    Example:
+        >>> from ipckit.shm import memory_usage
+        >>> memory_usage().segments >= 0
+        True
+
+    See shmctl(2), SHM_INFO.
+    """
     _, segments, pages, resident, swapped = native.shm_info(native.SHM_INFO)
     return SysVSharedMemoryUsage(segments, pages, resident, swapped)

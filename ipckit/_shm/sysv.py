@@ -1,11 +1,11 @@
-"""System V shared memory."""
+"""SysVSharedMemory: a System V segment, found by a key or an id, attached to this process."""
 
 from __future__ import annotations
 
 import errno
 import resource
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Self, final
 
 import ipckit._native as native
 from ipckit._core.construct import construct
@@ -16,8 +16,9 @@ from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
 from ipckit._core.sysv import SysVObject
 from ipckit._core.trust import Trust
+from ipckit._shm.allocation import checked_size
 from ipckit._shm.mapping import mapping_at
-from ipckit._shm.memory import Memory, checked_size
+from ipckit._shm.memory import Memory
 from ipckit._shm.stat import SEGMENTS, SysVSharedMemoryStat
 from ipckit.errors import (
     AlreadyExists,
@@ -30,14 +31,24 @@ from ipckit.errors import (
 from ipckit.keys import Key
 
 
+@final
 @public("ipckit.shm")
 class SysVSharedMemory(SysVObject, Memory):
     """A System V shared memory segment, attached to this process.
 
-    Make one with `create`, `open`, `open_or_create` or `from_id`. Fresh memory is zeros. An
-    unlinked segment stays for those who have it attached, and goes with the last of them; until
-    then its id, but not its key, still finds it. So ``create(…, unlink_after_attach=True)`` gives
-    memory that no crash leaves behind: hand its `id` to the others.
+    Create one with `create`, `open`, `open_or_create` or `from_id`. New memory is zeros. An
+    unlinked segment stays until the last process detaches it. Until then its id still finds it, but
+    its key does not. With ``create(…, unlink_after_attach=True)`` a crash leaves no segment behind:
+    pass its `id` to the other processes.
+
+    Example:
+        >>> from ipckit import SysVSharedMemory
+        >>> with SysVSharedMemory.create(size=4096, unlink_after_attach=True) as segment:
+        ...     segment.write(b"hello")
+        ...     with SysVSharedMemory.from_id(segment.id) as again:
+        ...         again.read(5), again.attached
+        5
+        (b'hello', 2)
 
     See shmget(2), shmop(2) and shmctl(2).
     """
@@ -53,7 +64,7 @@ class SysVSharedMemory(SysVObject, Memory):
         self._key = key
         super().__init__(mapping, owner=owner)
 
-    # -- making and finding ------------------------------------------------------------------------
+    # -- creating and opening ----------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -64,30 +75,35 @@ class SysVSharedMemory(SysVObject, Memory):
         mode: int = 0o600,
         unlink_after_attach: bool = False,
     ) -> Self:
-        """Make a new segment of zeros, which the handle owns.
+        """Create a segment of zeros; the handle owns it.
 
         Args:
-            key: the key to find it by; None picks a free one.
+            key: the segment's key; None (the default) picks a free one.
             size: bytes, 1 or more; required.
-            mode: permission bits, 0 to 0o777; the umask has no say.
-            unlink_after_attach: unlink it at once. Others attach by its `id`, while somebody has
-                it attached, and nothing is left when the last is gone, however that happens.
+            mode: permission bits, 0 to 0o777, by default 0o600; the umask has no effect.
+            unlink_after_attach: unlink the segment at once, by default False. Other processes can
+                still attach it by its `id` while at least one has it attached. The kernel frees it
+                with the last detach, even after a crash.
+
+        Returns:
+            The handle. Leaving its ``with`` block unlinks the segment.
 
         Raises:
-            AlreadyExists: there is a segment of that key.
-            Removed: another process has removed it already.
-            LimitReached: `size` is above kernel.shmmax, or kernel.shmmni, kernel.shmall or memory
-                is used up.
+            AlreadyExists: the key is in use.
+            Removed: another process removed the segment before it was attached.
+            LimitReached: `size` exceeds kernel.shmmax, or kernel.shmmni, kernel.shmall or the
+                memory is exhausted.
+            TypeError: `size` is missing, or an argument has the wrong type.
             InvalidArgument: `key`, `size` or `mode` is out of range.
 
         See shmget(2).
         """
         wanted_size = checked_size(size)
         checked_mode(mode)
-        segment, wanted = cls._make(key, wanted_size, mode)
+        segment, wanted = _create_segment(key, wanted_size, mode)
         target = SEGMENTS.named(segment, wanted)
         try:
-            # A mode that keeps the creator out is for those who come later.
+            # A mode that denies the owner access applies to later attaches, not to `create` itself.
             narrow = mode & 0o600 != 0o600  # noqa: PLR2004 - read and write of the owner
             if narrow:
                 native.shm_set(segment, *_owner_of(segment), 0o600)
@@ -109,17 +125,6 @@ class SysVSharedMemory(SysVObject, Memory):
                 raise SEGMENTS.error(exc, segment, target) from None
             raise
 
-    @staticmethod
-    def _make(key: int | None, size: int, mode: int) -> tuple[int, Key]:
-        flags = native.IPC_CREAT | native.IPC_EXCL | mode
-        while True:
-            wanted = Key.random() if key is None else Key(key)
-            try:
-                return _get(wanted, size, flags), wanted
-            except AlreadyExists:
-                if key is not None:
-                    raise
-
     @classmethod
     def open(
         cls,
@@ -130,23 +135,26 @@ class SysVSharedMemory(SysVObject, Memory):
         round_down: bool = False,
         remap: bool = False,
     ) -> Self:
-        """Find a segment by its key and attach it; never makes one, never owns it.
+        """Attach an existing segment by its key; never creates or owns it.
 
         Args:
             key: the segment's key.
-            readonly: attach for reading only (SHM_RDONLY).
-            address: where to attach it, a multiple of the page size; by default where the kernel
-                likes. It differs from process to process: share offsets, not addresses.
-            round_down: round `address` down to a page border (SHM_RND).
-            remap: take the place of what is mapped at `address` (SHM_REMAP). That must be another
-                ipckit handle's mapped file or anonymous memory of as many pages, which nothing
-                looks at; that handle is closed by it.
+            readonly: attach it for reading only (SHM_RDONLY), by default False.
+            address: where to attach it, a multiple of the page size; None (the default) lets the
+                kernel choose. Processes attach it at different addresses, so share offsets instead.
+            round_down: round `address` down to a multiple of the page size (SHM_RND), by default
+                False.
+            remap: replace the mapping at `address` (SHM_REMAP), by default False. It must be the
+                mapped file or the anonymous memory of another ipckit handle, with the same number
+                of pages and without views. That handle is closed.
 
         Raises:
             NotFound: there is no segment of that key.
-            AccessDenied: the mode forbids it.
-            InvalidArgument: `key` or `address` is out of range, `address` is in use or not on a
-                page border, or `remap` without an address or over something else.
+            AccessDenied: the segment's mode forbids it.
+            LimitReached: no address space is left, or vm.max_map_count is reached.
+            InvalidArgument: `key` or `address` is out of range; `address` is in use or not a
+                multiple of the page size; or `remap` is true, and there is no such mapping at
+                `address`.
 
         See shmop(2).
         """
@@ -163,7 +171,7 @@ class SysVSharedMemory(SysVObject, Memory):
                     remap=remap,
                 )
             except Removed:
-                continue  # between the two calls; the key leads to another one, or to none
+                continue  # between the two calls: look up the key again
             return construct(cls, segment, wanted, mapping, owner=False)
 
     @classmethod
@@ -176,21 +184,25 @@ class SysVSharedMemory(SysVObject, Memory):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Self:
-        """Find a segment, or make it; the handle owns it only if it made it.
+        """Attach a segment, or create it; the handle owns it only if it created it.
 
         Args:
             key: the segment's key.
-            size: bytes of a segment that is made, and the least of one that is found.
-            mode: permission bits of a segment that is made, and the widest of one that is found.
-            timeout: seconds to keep trying while others make and remove it meanwhile.
-            owner_uid: a user whose segment is accepted beside this user's and root's.
+            size: bytes of a new segment, and the least size of an existing one.
+            mode: permission bits of a new segment, by default 0o600. An existing segment must not
+                give other users more rights.
+            timeout: seconds to retry while other processes create and remove the segment, by
+                default 1; None retries for ever.
+            owner_uid: a user whose segment is accepted, besides this user and root.
 
         Raises:
-            InvalidArgument: the segment that is there is smaller than `size`.
-            AccessDenied: the segment that is there belongs to another user or was made by one, or
-                lets other users do more than `mode`; also as `create` and `open`.
-            Timeout: others made and removed it until the deadline.
-            IpcError: as `create` and `open`.
+            InvalidArgument: the existing segment is smaller than `size`.
+            AccessDenied: the owner or the creator of the existing segment is another user, or it
+                gives other users more rights than `mode`; also as for `create` and `open`.
+            Timeout: other processes created and removed it until the deadline.
+            IpcError: as for `create` and `open`.
+
+        See shmget(2).
         """
         deadline = Deadline(timeout)
         wanted, trust = Key(key), Trust(owner_uid, checked_mode(mode))
@@ -205,7 +217,7 @@ class SysVSharedMemory(SysVObject, Memory):
         )
         if found.size < size:
             found.close()
-            message = f"the segment has {found.size:,} bytes, and {size:,} are wanted"
+            message = f"the segment has {found.size:,} bytes, and {size:,} were requested"
             raise InvalidArgument(message, errno=errno.EINVAL, target=found._target)
         return found
 
@@ -225,20 +237,23 @@ class SysVSharedMemory(SysVObject, Memory):
         address: int | None = None,
         round_down: bool = False,
     ) -> Self:
-        """Attach a segment whose identifier came from elsewhere; never owns it.
+        """Attach a segment by its identifier; never owns it.
 
-        An unlinked segment that somebody has attached is found too.
+        This also finds an unlinked segment that a process still has attached.
 
         Args:
-            id: what shmget gave, in this process or another.
+            id: the identifier that shmget(2) returned, in this process or another.
             readonly: as in `open`.
             address: as in `open`.
             round_down: as in `open`.
 
         Raises:
             NotFound: there is no segment of that id.
-            AccessDenied: the mode forbids it.
-            InvalidArgument: `id` is out of range, or as in `open`.
+            AccessDenied: the segment's mode forbids it.
+            TypeError: `id` is not an int.
+            InvalidArgument: `id` is out of range, or as for `open`.
+
+        See shmop(2).
         """
         _, key = SEGMENTS.given(id)
         mapping = _attach(
@@ -249,12 +264,12 @@ class SysVSharedMemory(SysVObject, Memory):
     # -- facts and changes -------------------------------------------------------------------------
 
     def stat(self) -> SysVSharedMemoryStat:
-        """What the kernel knows of the segment: every field of shmid_ds.
+        """Return the segment's state: every field of shmid_ds.
 
         Works on a closed handle too, while the segment exists.
 
         Raises:
-            Removed: the segment is gone.
+            Removed: the segment was removed.
             AccessDenied: the caller may not read it.
 
         See shmctl(2), IPC_STAT.
@@ -263,28 +278,32 @@ class SysVSharedMemory(SysVObject, Memory):
 
     @property
     def attached(self) -> int:
-        """How often the segment is attached now, by all processes together; 0 once it is gone."""
+        """The number of attaches by all processes together; 0 after the segment was removed."""
         found = SEGMENTS.find(self._ident)
         return 0 if found is None else found.nattch
 
     def lock(self) -> None:
-        """Keep the segment's pages in memory, never in swap.
+        """Keep the segment's pages in memory, out of swap, until `unlock`.
 
         Raises:
-            LimitReached: RLIMIT_MEMLOCK is used up.
+            LimitReached: RLIMIT_MEMLOCK is reached.
             AccessDenied: the caller is neither owner nor creator.
-            Removed: the segment is gone.
+            Removed: the segment was removed.
+            ClosedHandle: the handle is closed.
 
         See shmctl(2), SHM_LOCK.
         """
         self._control(native.SHM_LOCK)
 
     def unlock(self) -> None:
-        """Let the segment's pages go to swap again.
+        """Allow the kernel to swap out the segment's pages again.
 
         Raises:
             AccessDenied: the caller is neither owner nor creator.
-            Removed: the segment is gone.
+            Removed: the segment was removed.
+            ClosedHandle: the handle is closed.
+
+        See shmctl(2), SHM_UNLOCK.
         """
         self._control(native.SHM_UNLOCK)
 
@@ -307,7 +326,7 @@ class SysVSharedMemory(SysVObject, Memory):
             limit = soft_limit(resource.RLIMIT_MEMLOCK)
             if code == errno.ENOMEM or (code == errno.EPERM and limit == "0"):
                 message = (
-                    f"{found.segsz:,} bytes and what is locked exceed RLIMIT_MEMLOCK ({limit})"
+                    f"{found.segsz:,} bytes and the locked ones exceed RLIMIT_MEMLOCK ({limit})"
                 )
                 hint = "raise it with ulimit -l"
                 return LimitReached(
@@ -330,6 +349,7 @@ class SysVSharedMemory(SysVObject, Memory):
 
 
 def _owner_of(segment: int) -> tuple[int, int]:
+    """The user and the group that own a segment."""
     found = SEGMENTS.find(segment)
     if found is None:
         raise from_errno(errno.EIDRM, op="shmctl", target=SEGMENTS.named(segment, None))
@@ -337,36 +357,53 @@ def _owner_of(segment: int) -> tuple[int, int]:
 
 
 def _remove_segment(segment: int) -> None:
-    with suppress(OSError):  # another process has removed it
+    with suppress(OSError):  # another process may have removed it
         native.shm_control(segment, native.IPC_RMID)
 
 
+def _create_segment(key: int | None, size: int, mode: int) -> tuple[int, Key]:
+    """Create a segment; returns its id and its key, a free one if `key` is None."""
+    flags = native.IPC_CREAT | native.IPC_EXCL | mode
+    while True:
+        wanted = Key.random() if key is None else Key(key)
+        try:
+            return _get(wanted, size, flags), wanted
+        except AlreadyExists:
+            if key is not None:
+                raise
+
+
 def _get(key: Key, size: int, flags: int) -> int:
-    """The id that shmget gives for a key, or the error that says what to do."""
+    """The id of a segment, from shmget(2)."""
     try:
         return native.shmget(int(key), size, flags)
     except OSError as exc:
-        code = exc.errno or errno.EIO
-    error = from_errno(code, op="shmget", target=SEGMENTS.named(None, key))
+        raise _get_error(exc.errno or errno.EIO, key, size, creating=bool(flags)) from None
+
+
+def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
+    """The error for an errno of shmget(2)."""
+    target = SEGMENTS.named(None, key)
+    message = hint = ""
     if code == errno.ENOENT:
-        error.strerror = "no such segment"
-        error.hint = f"make it with SysVSharedMemory.create({key}, size)"
+        message = "no such segment"
+        hint = f"create it with SysVSharedMemory.create({key}, size)"
     elif code == errno.EEXIST:
-        error.strerror = "the segment exists already"
-        error.hint = f"find it with SysVSharedMemory.open({key}), or use open_or_create"
-    elif code == errno.EINVAL and flags:
+        message = "the segment exists already"
+        hint = f"open it with SysVSharedMemory.open({key}), or use open_or_create"
+    elif code == errno.EINVAL and creating:
         message = f"{size:,} bytes exceed {described('kernel.shmmax')}"
         hint = f"as root: sysctl kernel.shmmax={size}"
-        raise LimitReached(message, errno=code, op="shmget", target=error.target, hint=hint)
+        return LimitReached(message, errno=code, op="shmget", target=target, hint=hint)
     elif code == errno.ENOSPC:
         shmmni, shmall = described("kernel.shmmni"), described("kernel.shmall")
-        error.strerror = f"the system has all the segments that {shmmni} allows, or {size:,} bytes "
-        error.strerror += f"and the others exceed {shmall} pages"
-        error.hint = "remove some with ipcrm, or as root raise the sysctl"
+        message = f"the system has all the segments that {shmmni} allows, or {size:,} bytes and "
+        message += f"the other segments exceed {shmall} pages"
+        hint = "remove some with ipcrm, or as root raise the sysctl"
     elif code == errno.ENOMEM:
         overcommit = sysctl("vm.overcommit_memory")
-        error.strerror = f"no memory for {size:,} bytes (vm.overcommit_memory is {overcommit})"
-    raise error
+        message = f"no memory for {size:,} bytes (vm.overcommit_memory is {overcommit})"
+    return from_errno(code, op="shmget", target=target, message=message, hint=hint)
 
 
 def _attach(
@@ -378,33 +415,39 @@ def _attach(
     round_down: bool = False,
     remap: bool = False,
 ) -> native.Mapping:
+    """Attach a segment; the arguments are those of `SysVSharedMemory.open`. See shmat(2)."""
     if address is not None and not 0 < address < 2**63:
         message = f"address is {address:#x}; it takes 1 to {2**63 - 1:#x}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
-    over: native.Mapping | None = None
+    replaced: native.Mapping | None = None
     if remap:
-        over = mapping_at(address) if address is not None else None
-        if over is None:
-            message = "remap takes the place of an ipckit mapping that starts at the given address"
+        replaced = mapping_at(address) if address is not None else None
+        if replaced is None:
+            message = "remap replaces an ipckit mapping, and none starts at the given address"
             raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
     flags = native.SHM_RDONLY if readonly else 0
     flags |= native.SHM_RND if round_down else 0
     flags |= native.SHM_REMAP if remap else 0
     try:
-        return native.shmat(segment, address or 0, flags, over)
+        return native.shmat(segment, address or 0, flags, replaced)
     except (BufferError, ValueError) as exc:
         raise InvalidArgument(str(exc), errno=errno.EINVAL, op="shmat", target=target) from None
     except PermissionError:
         raise SEGMENTS.denied(segment, target, op="shmat") from None
     except OSError as exc:
         code = exc.errno or errno.EIO
-        error = from_errno(code, op="shmat", target=target)
+    raise _attach_error(code, segment, target, address)
+
+
+def _attach_error(code: int, segment: int, target: str, address: int | None) -> IpcError:
+    """The error for an errno of shmat(2)."""
+    message = hint = ""
     if code == errno.EINVAL and SEGMENTS.find(segment) is None:
-        raise from_errno(errno.EIDRM, op="shmat", target=target)
-    if code == errno.EINVAL and address is not None:
-        error.strerror = f"address {address:#x} is in use, or not on a page border"
-        error.hint = "round_down=True rounds it; None lets the kernel choose"
+        code = errno.EIDRM
+    elif code == errno.EINVAL and address is not None:
+        message = f"address {address:#x} is in use, or not a multiple of the page size"
+        hint = "round_down=True rounds it; None lets the kernel choose"
     elif code == errno.ENOMEM:
         limit = described("vm.max_map_count")
-        error.strerror = f"no address space for it, or the process has {limit} mappings"
-    raise error
+        message = f"no address space for it, or the process has {limit} mappings"
+    return from_errno(code, op="shmat", target=target, message=message, hint=hint)

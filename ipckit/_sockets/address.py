@@ -1,52 +1,48 @@
-"""Addresses of UNIX sockets: paths, paths too long for the kernel, and abstract names."""
+"""Addresses of UNIX sockets: paths and abstract names."""
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
-from ipckit._core.files import absolute, no_proc, proc_missing
+from ipckit._core.files import absolute
 from ipckit._core.public import public
-from ipckit.errors import InvalidArgument, from_errno
+from ipckit._core.socket_paths import SOCKET_TYPES, SUN_PATH_MAX, Kind, kernel_path
+from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Generator
 
-Kind = Literal["stream", "dgram", "seqpacket"]
-
-# struct sockaddr_un: sun_path has 108 bytes, the last of which is a path's NUL.
-PATH_MAX: Final = 107
-_ABSTRACT_MAX: Final = 107
-TYPES: Final = {
-    "stream": socket.SOCK_STREAM,
-    "dgram": socket.SOCK_DGRAM,
-    "seqpacket": socket.SOCK_SEQPACKET,
-}
-KINDS: Final[dict[int, Kind]] = {
-    int(socket.SOCK_STREAM): "stream",
-    int(socket.SOCK_DGRAM): "dgram",
-    int(socket.SOCK_SEQPACKET): "seqpacket",
-}
+# The name takes the place of a path, and a NUL byte in front the place of the path's NUL.
+_ABSTRACT_MAX: Final = SUN_PATH_MAX
+KINDS: Final[dict[int, Kind]] = {int(number): kind for kind, number in SOCKET_TYPES.items()}
 
 
 @public("ipckit.unixsock")
 @dataclass(frozen=True, slots=True)
 class Abstract:
-    """A name of a UNIX socket that is in no file system: it goes with the socket.
+    """A name of a UNIX socket outside the file system; it disappears with the socket.
 
-    It has no mode: any process of the same network namespace can connect, so `allow_uids` or
-    `peer` must guard it. See unix(7).
+    An abstract name has no permissions: any process of the same network namespace can connect. A
+    server must check its clients with `allow_uids` or `UnixSocket.peer`.
 
     Args:
-        name: 1 to 107 bytes as UTF-8, any character.
+        name: 1 to 107 bytes as UTF-8; any character.
 
     Raises:
-        InvalidArgument: it is empty or too long.
+        TypeError: the name is not a str.
+        InvalidArgument: the name is empty or too long.
+
+    Example:
+        >>> print(Abstract("backup"))
+        @backup
+
+    See unix(7).
     """
 
     name: str
@@ -67,24 +63,24 @@ class Abstract:
 Address = str | os.PathLike[str] | Abstract
 
 
-def checked_type(kind: Kind) -> int:
-    """The socket type of a kind.
+def checked_type(kind: Kind) -> socket.SocketKind:
+    """Return the socket type of a kind.
 
     Raises:
         InvalidArgument: there is no such kind.
     """
-    if kind not in TYPES:
+    if kind not in SOCKET_TYPES:
         message = f"kind is {kind!r}; it takes {', '.join(map(repr, get_args(Kind)))}"
         raise InvalidArgument(message, errno=errno.EINVAL)
-    return TYPES[kind]
+    return SOCKET_TYPES[kind]
 
 
 def checked_address(address: Address) -> Path | Abstract:
-    """An address as an absolute path or an abstract name.
+    """Return an address as an absolute path or an abstract name.
 
     Raises:
-        TypeError: it is neither.
-        InvalidArgument: it is empty, or has a NUL.
+        TypeError: the address is neither a path nor an `Abstract`.
+        InvalidArgument: the path is empty, or contains a NUL.
     """
     if isinstance(address, Abstract):
         return address
@@ -93,16 +89,16 @@ def checked_address(address: Address) -> Path | Abstract:
         raise TypeError(message)
     text = os.fspath(address)
     if not isinstance(text, str):
-        message = f"an address is a path of text, not of {type(text).__name__}"
+        message = f"an address is a path as str, not as {type(text).__name__}"
         raise TypeError(message)
     if not text or "\0" in text:
-        message = "a path has 1 character or more, and no NUL; Abstract(name) is the other kind"
+        message = "a path is not empty and contains no NUL; use Abstract(name) for an abstract name"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return Path(absolute(text, op="bind"))
 
 
-def shown(address: object) -> str | Abstract | None:
-    """What the kernel calls an address, as text or an abstract name; None for no name."""
+def from_kernel(address: object) -> str | Abstract | None:
+    """Return what getsockname(2) or recvmsg(2) gave as a path or a name; None for no address."""
     if isinstance(address, bytes) and address:
         return Abstract(os.fsdecode(address[1:])) if len(address) > 1 else None
     return address if isinstance(address, str) and address else None
@@ -110,45 +106,18 @@ def shown(address: object) -> str | Abstract | None:
 
 @contextmanager
 def for_kernel(address: Path | Abstract, *, binding: bool = False) -> Generator[str | bytes]:
-    """An address as bind and connect take it; good for the length of the block.
-
-    A path that is too long goes by a descriptor of its directory, or of the socket file itself.
+    """Yield an address as bind(2) and connect(2) accept it; it is valid inside the block.
 
     Raises:
-        InvalidArgument: the last part of the path alone is too long.
-        NotFound: the directory does not exist, or the socket file.
-        AccessDenied: the directory may not be searched.
+        IpcError: as `kernel_path`.
     """
     if isinstance(address, Abstract):
         yield b"\0" + os.fsencode(address.name)
         return
-    path = os.fspath(address)
-    if len(os.fsencode(path)) <= PATH_MAX:
+    with kernel_path(address, binding=binding) as path:
         yield path
-        return
-    opened = address.parent if binding else address
-    flags = os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if binding else 0)
-    try:
-        held = os.open(opened, flags)
-    except OSError as exc:
-        raise from_errno(exc.errno or errno.EIO, op="open", target=describe(address)) from None
-    try:
-        if proc_missing():
-            raise no_proc(op="bind" if binding else "connect", target=describe(address))
-        short = f"/proc/self/fd/{held}" + (f"/{address.name}" if binding else "")
-        if len(os.fsencode(short)) > PATH_MAX:
-            size = len(os.fsencode(address.name))
-            room = PATH_MAX - len(short) + len(address.name)
-            message = f"the name of the socket file has {size} bytes; the kernel takes {PATH_MAX} "
-            message += f"of a path, and {room} of a name in a directory reached by a descriptor"
-            raise InvalidArgument(
-                message, errno=errno.ENAMETOOLONG, op="bind", target=describe(address)
-            )
-        yield short
-    finally:
-        os.close(held)
 
 
 def describe(address: Path | Abstract | str | None) -> str:
-    """An address for messages."""
+    """Return an address for messages."""
     return "UNIX socket" if address is None else f"UNIX socket {address}"

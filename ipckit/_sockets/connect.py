@@ -1,51 +1,54 @@
-"""UNIX sockets: bytes, descriptors, credentials, arrays and handles between local processes."""
+"""`pair` and `connect`: connected UNIX sockets."""
 
 from __future__ import annotations
 
 import _socket
 import errno
 import socket
-from typing import TYPE_CHECKING, Final, Literal, overload
+import struct
+from typing import TYPE_CHECKING, Final
 
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.public import public
-from ipckit._sockets import listener
-from ipckit._sockets.address import (
-    Abstract,
-    Address,
-    Kind,
-    checked_address,
-    checked_type,
-    describe,
-    for_kernel,
-)
-from ipckit._sockets.endpoint import wrapped
+from ipckit._sockets.address import checked_address, checked_type, describe, for_kernel
+from ipckit._sockets.endpoint import blocking_socket
+from ipckit._sockets.errors import connect_error, deadline_passed
 from ipckit._sockets.socket import UnixSocket
-from ipckit._sockets.waiting import late
-from ipckit.errors import InvalidArgument, from_errno
+from ipckit._sockets.transfer import without_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
-    from ipckit._sockets.listener import UnixListener
+    from ipckit._core.socket_paths import Kind
+    from ipckit._sockets.address import Abstract, Address
 
-_SHORTEST: Final = 1e-6  # 0 would mean no timeout to the kernel
+_SHORTEST: Final = 1e-6  # seconds: for the kernel, 0 means no timeout
 
 
 @public("ipckit.unixsock")
 def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
-    """Two sockets connected to each other, for a parent and its child, or to hand one on.
+    """Create two sockets that are connected to each other, for a parent and its child process.
 
     Args:
-        kind: ``"stream"`` for bytes without bounds, ``"seqpacket"`` for messages and an end,
-            ``"dgram"`` for messages.
+        kind: ``"stream"`` (the default) for a stream of bytes, ``"seqpacket"`` for messages with an
+            end, ``"dgram"`` for messages without an end.
+
+    Returns:
+        The two ends.
 
     Raises:
-        LimitReached: RLIMIT_NOFILE is used up.
+        LimitReached: the process has no descriptor left (RLIMIT_NOFILE).
         InvalidArgument: there is no such kind.
+
+    Example:
+        >>> from ipckit import unixsock
+        >>> a, b = unixsock.pair()
+        >>> with a, b:
+        ...     a.send(b"ping")
+        ...     b.receive(timeout=5).data
+        b'ping'
 
     See socketpair(2).
     """
@@ -53,10 +56,10 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
     try:
         first, second = socket.socketpair(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socketpair")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socketpair") from None
     try:
         for sock in (first, second):
-            _unlimited(sock)
+            without_timeout(sock)
         return construct(UnixSocket, first), construct(UnixSocket, second)
     except BaseException:
         first.close()
@@ -70,48 +73,52 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
 
     Args:
         address: a path of any length, or `Abstract`.
-        kind: the listener's kind.
-        timeout: seconds to wait while the listener's backlog is full.
+        kind: the listener's kind; by default ``"stream"``.
+        timeout: seconds to wait while the listener's backlog is full; None (the default) waits for
+            ever, 0 not at all.
+
+    Returns:
+        The connected socket.
 
     Raises:
         NotFound: there is no such file.
-        PeerGone: nobody listens there; the file is stale, or the abstract name nobody's.
+        PeerGone: no process listens there: the file is stale, or the abstract name is unused.
         AccessDenied: the file's mode forbids it; connecting takes write permission.
         Timeout: the backlog was full until the deadline.
-        WouldBlock: it is full, with a timeout of 0.
-        InvalidArgument: the listener is of another kind, or the address can't be one.
-        LimitReached: RLIMIT_NOFILE is used up.
+        WouldBlock: the backlog is full, with a timeout of 0.
+        InvalidArgument: the listener is of another kind, or the address is invalid.
+        LimitReached: the process has no descriptor left (RLIMIT_NOFILE).
+
+    Example:
+        >>> from ipckit import unixsock
+        >>> unixsock.connect("/tmp/no-server.sock")
+        Traceback (most recent call last):
+        ...
+        ipckit.errors.NotFound: connect on UNIX socket /tmp/no-server.sock: no such socket file; ...
 
     See connect(2) and unix(7).
     """
     where, number = checked_address(address), checked_type(kind)
     deadline = Deadline(timeout)
     try:
-        # The class that gevent and eventlet leave alone: theirs waits for a full backlog by itself,
-        # without an end.
+        # Not `socket.socket`, which gevent and eventlet replace: their class waits for a full
+        # backlog by itself, without a deadline.
         raw = _socket.socket(socket.AF_UNIX, number)
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socket") from None
     try:
-        raw.settimeout(None)  # socket.setdefaulttimeout is not for us
+        raw.settimeout(None)  # undoes socket.setdefaulttimeout
         with for_kernel(where) as name:
             _connect(raw, name, where, deadline)
     except BaseException:
         raw.close()
         raise
-    sock = wrapped(raw.detach(), number)
+    sock = blocking_socket(raw.detach(), number)
     try:
-        made = construct(UnixSocket, sock)
-        made._label = f"connection to {describe(where)}"  # noqa: SLF001 - its own kind
-        return made  # noqa: TRY300 - an exception here too closes the socket
+        return construct(UnixSocket, sock, label=f"connection to {describe(where)}")
     except BaseException:
         sock.close()
         raise
-
-
-def _unlimited(sock: socket.socket) -> None:
-    if sock.gettimeout() is not None:  # socket.setdefaulttimeout is not for us
-        sock.settimeout(None)
 
 
 def _connect(
@@ -121,23 +128,23 @@ def _connect(
     while True:
         try:
             _connect_once(sock, name, deadline)
-            # After a signal's handler Python takes the wait for done; the kernel knows better.
+            # After a signal's handler Python may return although the wait is not over.
             sock.getpeername()
         except BlockingIOError:
             if deadline.expired:
-                message = "its backlog is full: nobody accepts fast enough"
-                raise late(
-                    deadline, op="connect", target=describe(where), waited=waited, message=message
+                message = "its backlog is full: the listener accepts too slowly"
+                raise deadline_passed(
+                    op="connect", target=describe(where), waited=waited, message=message
                 ) from None
         except OSError as exc:
             if exc.errno != errno.ENOTCONN:
-                raise _connect_error(exc, where) from None
+                raise connect_error(exc, where) from None
         else:
             return
 
 
 def _connect_once(sock: _socket.socket, name: str | bytes, deadline: Deadline) -> None:
-    """Connect, waiting in the kernel: no poll tells when a UNIX listener's backlog has room."""
+    """Connect, waiting in the kernel: poll does not report room in a UNIX listener's backlog."""
     remaining = deadline.remaining
     if remaining == 0:
         sock.setblocking(False)  # noqa: FBT003 - the library's signature
@@ -157,93 +164,6 @@ def _connect_once(sock: _socket.socket, name: str | bytes, deadline: Deadline) -
 
 
 def _limit_sending(sock: _socket.socket, seconds: float) -> None:
-    import struct  # noqa: PLC0415
-
     whole = min(int(seconds), 2**31)
     value = struct.pack("ll", whole, int((seconds - int(seconds)) * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-
-
-def _connect_error(exc: OSError, where: Path | Abstract) -> OSError:
-    error = from_errno(exc.errno or errno.EIO, op="connect", target=describe(where))
-    if error.errno == errno.ENOENT:
-        error.strerror = "no such socket file"
-        error.hint = "its server has not started yet, or has ended"
-    elif error.errno == errno.ECONNREFUSED:
-        error.strerror = "nobody listens there"
-        if not isinstance(where, Abstract):
-            error.hint = "the file is stale: its server ended without unlinking it"
-    elif error.errno == errno.EPROTOTYPE:
-        message = "a socket of another kind is there: stream, dgram and seqpacket don't mix"
-        return InvalidArgument(
-            message, errno=errno.EPROTOTYPE, op="connect", target=describe(where)
-        )
-    elif error.errno == errno.EACCES:
-        error.hint = "connecting takes write permission on the file, and search on its directories"
-    return error
-
-
-@overload
-def listen(
-    address: Address,
-    kind: Literal["stream", "seqpacket"] = ...,
-    *,
-    backlog: int = ...,
-    mode: int = ...,
-    allow_uids: Collection[int] | None = ...,
-) -> UnixListener: ...
-@overload
-def listen(
-    address: Address,
-    kind: Literal["dgram"],
-    *,
-    backlog: int = ...,
-    mode: int = ...,
-    allow_uids: Collection[int] | None = ...,
-) -> UnixSocket: ...
-@overload
-def listen(
-    address: Address,
-    kind: Kind,
-    *,
-    backlog: int = ...,
-    mode: int = ...,
-    allow_uids: Collection[int] | None = ...,
-) -> UnixListener | UnixSocket: ...
-@public("ipckit.unixsock")
-def listen(
-    address: Address,
-    kind: Kind = "stream",
-    *,
-    backlog: int = socket.SOMAXCONN,
-    mode: int = 0o600,
-    allow_uids: Collection[int] | None = None,
-) -> UnixListener | UnixSocket:
-    """Make a socket that others connect or send to; it owns its file.
-
-    A socket file that a crash left behind is replaced, once a probe showed that nobody listens
-    behind it. The probe is a connection, closed at once: whoever listens there accepts it, and its
-    first `receive` is the end. Two that replace one file at a time find out by a lock on its
-    directory (flock); where somebody else holds that, a file counts as left behind only when it
-    was made a second ago.
-
-    Args:
-        address: a path of any length, or `Abstract`. The last part of a path above 107 bytes has
-            about 85 at most, since it goes behind the name of a descriptor of its directory.
-        kind: ``"stream"`` or ``"seqpacket"`` for a `UnixListener`; ``"dgram"`` for a bound
-            `UnixSocket`, whose packets have their sender's `address`.
-        backlog: how many connections may wait; the kernel takes no more than net.core.somaxconn.
-        mode: the file's permission bits, whatever the umask; connecting takes write. An abstract
-            name has none: all processes of the network namespace may connect.
-        allow_uids: accept these users' connections only, or their datagrams.
-
-    Raises:
-        AlreadyExists: somebody listens there, or a file that is no socket is there.
-        NotFound: the directory does not exist.
-        AccessDenied: the directory may not be written.
-        LimitReached: RLIMIT_NOFILE is used up.
-        InvalidArgument: an argument is out of range, or the last part of the path is too long.
-
-    See bind(2), listen(2) and unix(7).
-    """
-    return listener.listen(address, kind, backlog=backlog, mode=mode, allow_uids=allow_uids)

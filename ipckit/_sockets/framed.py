@@ -1,4 +1,4 @@
-"""Message boundaries on byte streams: without I/O of their own, and over blocking sockets."""
+"""Framed, and functions that read and write exact parts of a stream socket."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from ipckit._core.public import public
+from ipckit._sockets.errors import OUT_OF_STEP, deadline_passed, interrupted, stream_ended
 from ipckit._sockets.framing import Framing
-from ipckit._sockets.waiting import (
+from ipckit._sockets.transfer import (
     READABLE,
     deadline_of,
-    describe,
-    gone,
-    partly,
-    plain,
+    describe_socket,
     receive_into,
     receive_now,
-    repeat,
+    retry,
     send_all,
-)
-from ipckit._sockets.waiting import (
-    failing_as as _failing_as,
+    socket_inside,
+    with_ipc_errors,
 )
 from ipckit.errors import InvalidArgument, IpcError, MessageTooLong, Timeout, WouldBlock
 
@@ -35,25 +32,34 @@ if TYPE_CHECKING:
 
     from ipckit._core.deadline import Deadline
     from ipckit._core.handle import Waiting
-    from ipckit._sockets.waiting import HasSocket
+    from ipckit._sockets.transfer import HasSocket
 
 _CHUNK: Final = 65536
 
 
 @public("ipckit.framing")
 class Framed:
-    """Frames over a blocking stream socket, of UNIX or TCP.
+    """Frames over a blocking stream socket, UNIX or TCP.
 
-    It takes the socket over: leaving a ``with`` block closes it. Where a frame is too long, the
-    stream is closed, because nothing after it can be told apart.
+    It owns the socket: `close` and the end of a ``with`` block close it. It also closes the socket
+    after a frame that is too long, because the boundaries after it are unknown.
 
     Args:
         sock: a `UnixSocket`, or a `socket.socket` of type SOCK_STREAM.
-        framing: the rule; this object must not serve another stream meanwhile.
+        framing: the framing, which must not serve another stream at the same time.
 
     Raises:
-        TypeError: `sock` or `framing` is something else.
-        InvalidArgument: the socket is no stream.
+        TypeError: an argument is of the wrong type.
+        InvalidArgument: the socket is not a stream socket.
+
+    Example:
+        >>> import socket
+        >>> from ipckit.framing import DelimitedFrames, Framed
+        >>> a, b = socket.socketpair()
+        >>> with Framed(a, DelimitedFrames()) as left, Framed(b, DelimitedFrames()) as right:
+        ...     left.send(b"hello")
+        ...     right.receive()
+        b'hello'
     """
 
     _awaiting: Waiting | None = None
@@ -63,20 +69,20 @@ class Framed:
             message = f"framing is a Framing, not {type(framing).__name__}"
             raise TypeError(message)
         self._given: Any = sock
-        self._socket = _stream(sock)
+        self._socket = _checked_stream(sock)
         self._framing = framing
         self._frames: deque[bytes] = deque()
         self._chunk = memoryview(bytearray(_CHUNK))
 
     @property
     def framing(self) -> Framing:
-        """The rule."""
+        """The framing."""
         return self._framing
 
     def fileno(self) -> int:
-        """The socket's descriptor; -1 where it is closed.
+        """Return the socket's descriptor; -1 if it is closed.
 
-        Poll tells nothing of frames that were received already: take them first, with
+        poll does not report frames that `Framed` has received already: before you poll, call
         ``receive(timeout=0)`` until it raises WouldBlock.
         """
         return self._socket.fileno()
@@ -86,48 +92,53 @@ class Framed:
 
         Args:
             frame: its bytes.
-            timeout: seconds to wait for room.
+            timeout: seconds to wait for room; None (the default) means the socket's own timeout, 0
+                does not wait.
 
         Raises:
-            PeerGone: the other side is closed.
+            PeerGone: the peer closed its end.
             Timeout: there was no room until the deadline; the message says how much was sent.
-            MessageTooLong: the frame is longer than the most; nothing was sent.
-            InvalidArgument: it can't be a frame of this kind.
+            WouldBlock: there is no room, with a timeout of 0.
+            MessageTooLong: the frame is longer than the framing's `max_size`; nothing was sent.
+            InvalidArgument: the framing cannot carry the frame.
             ClosedHandle: the socket is closed.
         """
         write_all(self._given, self._framing.encode(frame), timeout=timeout)
 
     def receive(self, *, timeout: float | None = None) -> bytes:
-        """The next frame.
+        """Receive the next frame.
 
         Args:
-            timeout: seconds to wait for all of it. What came of it by then is kept for the next
-                call.
+            timeout: seconds to wait for the whole frame; None (the default) means the socket's own
+                timeout, 0 does not wait. The next call continues with the bytes that came.
+
+        Returns:
+            The frame.
 
         Raises:
             PeerGone: the stream ended; the message says how much of a frame was missing, if any.
-            Timeout: it was not whole until the deadline.
-            WouldBlock: it is not whole, with a timeout of 0.
-            MessageTooLong: it is longer than the most; the stream is closed.
+            Timeout: the frame was not complete before the deadline.
+            WouldBlock: the frame is not complete, with a timeout of 0.
+            MessageTooLong: the frame is longer than the framing's `max_size`; the socket is closed.
             ClosedHandle: the socket is closed.
         """
         frame = self._next(timeout)
         if frame is None:
-            raise self._ended()
+            raise self._end_error()
         return frame
 
     @property
     def _target(self) -> str:
-        return describe(self._socket)
+        return describe_socket(self._socket)
 
-    def _ended(self) -> IpcError:
+    def _end_error(self) -> IpcError:
         message = "the stream ended between two frames"
-        return gone(message, op="receive", target=self._target)
+        return stream_ended(message, op="receive", target=self._target)
 
     def _next(self, timeout: float | None) -> bytes | None:
         if not self._frames:
             deadline = deadline_of(self._socket, timeout)
-            # This tells of a frame that came too long behind the last good one.
+            # This raises if the frame behind the last good one was too long.
             self._feed(b"")
             while not self._frames:
                 if not self._fill(deadline):
@@ -135,7 +146,7 @@ class Framed:
         return self._frames.popleft()
 
     def _fill(self, deadline: Deadline) -> bool:
-        """Receive what is there, once; false at the end of the stream."""
+        """Receive once; return False at the end of the stream."""
         count = receive_into(self._socket, self._chunk, deadline)
         if count == 0:
             self._framing.end()
@@ -151,12 +162,12 @@ class Framed:
             raise
 
     def __iter__(self) -> Iterator[bytes]:
-        """The frames until the stream ends; PeerGone where it ends inside one."""
+        """Receive frames until the stream ends; raise PeerGone if it ends inside a frame."""
         while (frame := self._next(None)) is not None:
             yield frame
 
     def close(self) -> None:
-        """Close the socket; idempotent."""
+        """Close the socket; idempotent; never raises."""
         self._given.close()
         if self._awaiting is not None:
             self._awaiting.wake()
@@ -173,34 +184,47 @@ class Framed:
         self.close()
 
 
-def _stream(sock: socket.socket | HasSocket) -> socket.socket:
-    found = plain(sock)
+def _checked_stream(sock: socket.socket | HasSocket) -> socket.socket:
+    found = socket_inside(sock)
     if found.type != socket.SOCK_STREAM:
-        message = f"a stream is wanted, and this is {found.type!r}, which keeps messages apart"
+        message = f"sock is a stream socket, not one of type {found.type!r}"
         raise InvalidArgument(message, errno=errno.EPROTOTYPE)
     return found
 
 
 @public("ipckit.framing")
 def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | None = None) -> bytes:
-    """Read so many bytes off a stream, neither more nor fewer.
+    """Read exactly `n` bytes from a stream.
 
     Args:
         sock: a stream socket, blocking or not.
         n: how many bytes.
-        timeout: seconds to wait for all of them; by default the socket's own.
+        timeout: seconds to wait for all of them; None (the default) means the socket's own timeout,
+            0 does not wait.
+
+    Returns:
+        The bytes.
 
     Raises:
-        PeerGone: the stream ended first; the message says how many were missing.
-        Timeout: they had not all come until the deadline; what had come is lost, and the message
-            says how many.
-        WouldBlock: none is there, with a timeout of 0.
+        PeerGone: the stream ended first; the message says how many bytes were missing.
+        Timeout: they had not all come before the deadline. The bytes that came are lost; the
+            message says how many.
+        WouldBlock: no byte is there, with a timeout of 0.
         InvalidArgument: `n` is negative.
         ClosedHandle: the socket is closed.
 
+    Example:
+        >>> from ipckit import unixsock
+        >>> from ipckit.framing import read_exactly
+        >>> a, b = unixsock.pair()
+        >>> with a, b:
+        ...     a.send(b"headbody")
+        ...     read_exactly(b, 4)
+        b'head'
+
     See recv(2).
     """
-    found = plain(sock)
+    found = socket_inside(sock)
     if n < 0:
         message = f"n is {n}; it takes 0 bytes or more"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
@@ -210,18 +234,19 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
     got = 0
     while got < n:
         if got == len(buffer):
-            # A peer that announces more than it sends costs no memory: room grows as bytes come.
+            # The buffer grows as bytes come, so that a peer that announces more than it sends costs
+            # no memory.
             buffer.extend(bytes(min(n - got, got)))
         try:
             with memoryview(buffer) as view, view[got:] as rest:
                 count = receive_into(found, rest, deadline)
         except (Timeout, WouldBlock) as exc:
             if got:
-                raise partly(got, n, exc, waited=waited) from None
+                raise interrupted(got, n, exc, waited=waited) from None
             raise
         if count == 0:
             message = f"the stream ended with {n - got:,} of {n:,} bytes missing"
-            raise gone(message, op="recv", target=describe(found))
+            raise stream_ended(message, op="recv", target=describe_socket(found))
         got += count
     return bytes(buffer)
 
@@ -230,22 +255,32 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
 def write_all(
     sock: socket.socket | HasSocket, data: Buffer, *, timeout: float | None = None
 ) -> None:
-    """Write all the bytes to a stream, in as many parts as it takes.
+    r"""Write all the bytes to a stream, with as many calls as that takes.
 
     Args:
         sock: a stream socket, blocking or not.
-        data: what to write.
-        timeout: seconds for all of it; by default the socket's own.
+        data: the bytes.
+        timeout: seconds for all of them; None (the default) means the socket's own timeout, 0 does
+            not wait.
 
     Raises:
-        PeerGone: the other side is closed. SIGPIPE is never sent.
-        Timeout: they were not all written until the deadline; the message says how many were.
+        PeerGone: the peer closed its end. SIGPIPE is never sent.
+        Timeout: they were not all written before the deadline; the message says how many were.
         WouldBlock: there is no room, with a timeout of 0.
         ClosedHandle: the socket is closed.
 
+    Example:
+        >>> from ipckit import unixsock
+        >>> from ipckit.framing import read_line, write_all
+        >>> a, b = unixsock.pair()
+        >>> with a, b:
+        ...     write_all(a, b"first\nsecond\n")
+        ...     read_line(b)
+        b'first\n'
+
     See send(2), MSG_NOSIGNAL.
     """
-    found = plain(sock)
+    found = socket_inside(sock)
     send_all(found, data, deadline_of(found, timeout))
 
 
@@ -257,33 +292,44 @@ def read_line(
     timeout: float | None = None,
     delimiter: bytes = b"\n",
 ) -> bytes:
-    """Read a line off a stream, and nothing behind it: the next reader finds the rest there.
+    r"""Read a line from a stream, and no byte behind it, so that another reader can continue.
 
     Args:
         sock: a stream socket, blocking or not.
-        max_size: the most bytes of the line, its end included.
-        timeout: seconds to wait for all of it; by default the socket's own.
-        delimiter: what ends the line, one byte.
+        max_size: the maximum size of the line in bytes, with its delimiter; by default 64 KiB.
+        timeout: seconds to wait for the whole line; None (the default) means the socket's own
+            timeout, 0 does not wait.
+        delimiter: the byte that ends the line; by default a newline.
 
     Returns:
-        The line with its end; ``b""`` where the stream ended before it.
+        The line with its delimiter; ``b""`` if the stream ended before the line.
 
     Raises:
-        PeerGone: the stream ended inside the line; the message says what had come.
-        MessageTooLong: the line is longer than the most; the socket is closed.
-        Timeout: it was not whole until the deadline; what had come is lost.
-        WouldBlock: nothing is there, with a timeout of 0.
+        PeerGone: the stream ended inside the line; the message says how many bytes had come.
+        MessageTooLong: the line is longer than `max_size`; the socket is closed.
+        Timeout: the line was not complete before the deadline; the bytes that came are lost.
+        WouldBlock: no byte is there, with a timeout of 0.
         InvalidArgument: `max_size` or `delimiter` is out of range.
         ClosedHandle: the socket is closed.
 
+    Example:
+        >>> from ipckit import unixsock
+        >>> from ipckit.framing import read_line
+        >>> a, b = unixsock.pair()
+        >>> with a, b:
+        ...     a.send(b"user alice\nrest")
+        ...     read_line(b), b.receive().data
+        (b'user alice\n', b'rest')
+
     See recv(2), MSG_PEEK.
     """
-    found = _stream(sock)
+    found = _checked_stream(sock)
     if max_size < 1 or len(delimiter) != 1:
-        message = f"max_size is {max_size} and delimiter {delimiter!r}; each takes 1 byte or more, "
-        message += "the delimiter one"
+        message = f"max_size is {max_size} and delimiter {delimiter!r}; max_size takes 1 byte or "
+        message += "more, and delimiter exactly 1 byte"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
+    waited = not deadline.expired
     line = bytearray()
     room = memoryview(bytearray(min(_CHUNK, max_size)))
     while True:
@@ -291,16 +337,20 @@ def read_line(
             seen = _peek(found, room[: max_size - len(line)], deadline)
         except (Timeout, WouldBlock) as exc:
             if line:
-                exc.strerror = f"the deadline passed after {len(line):,} bytes of a line"
-                exc.hint = "the two sides are out of step now: close the stream"
+                message = f"the deadline passed after {len(line):,} bytes of a line"
+                raise deadline_passed(
+                    op=exc.op, target=exc.target, waited=waited, message=message, hint=OUT_OF_STEP
+                ) from None
             raise
         if not seen:
             if not line:
                 return b""
             message = f"the stream ended inside a line: {len(line):,} bytes had come, "
-            raise gone(f"{message}and its end was missing", op="recv", target=describe(found))
+            raise stream_ended(
+                f"{message}and its delimiter was missing", op="recv", target=describe_socket(found)
+            )
         end = seen.find(delimiter) + 1
-        # What was seen is there, so this does not wait.
+        # The bytes were peeked at, so this does not wait.
         line += room[: receive_now(found, room[: end or len(seen)])]
         if end:
             return bytes(line)
@@ -312,11 +362,11 @@ def _peek(sock: socket.socket, room: memoryview, deadline: Deadline) -> bytes:
     def peek() -> bytes:
         return bytes(room[: receive_now(sock, room, socket.MSG_PEEK)])
 
-    return _failing_as("recv", sock, lambda: repeat(sock, READABLE, deadline, peek, op="recv"))
+    return with_ipc_errors("recv", sock, lambda: retry(sock, READABLE, deadline, peek, op="recv"))
 
 
 def _too_long(sock: Any, max_size: int) -> NoReturn:
     with suppress(OSError):
         sock.close()
-    message = f"a line of more than max_size ({max_size:,}) bytes; the stream is closed"
+    message = f"the line is longer than max_size ({max_size:,} bytes); the socket is closed"
     raise MessageTooLong(message, errno=errno.EMSGSIZE, op="recv")

@@ -1,4 +1,4 @@
-"""Rules where one frame ends and the next begins, without I/O of their own."""
+"""Framings: rules for message boundaries on a byte stream, without I/O."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _INTEGER: Final = re.compile(r"[@=<>!]?[bBhHiIlLqQnN]")
 
 @public("ipckit.framing")
 class Framing(ABC):
-    """A rule where one frame ends and the next begins, and the bytes of a frame not yet whole.
+    """A rule for message boundaries on a byte stream, with the bytes of an incomplete frame.
 
-    One object serves one direction of one stream. `feed` takes time in proportion to the bytes,
-    however they are cut.
+    One object serves one direction of one stream. The time that `feed` takes is proportional to the
+    number of bytes, however the stream cuts them.
     """
 
     def __init__(self, max_size: int) -> None:
-        max_size = int_argument("a size", max_size)
+        max_size = int_argument("the size of a frame", max_size)
         if max_size < 1:
-            message = f"a size is {max_size}; it takes 1 byte or more"
+            message = f"the size of a frame is {max_size}; it takes 1 byte or more"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._max_size = max_size
         self._buffer = bytearray()
@@ -39,45 +39,47 @@ class Framing(ABC):
 
     @property
     def max_size(self) -> int:
-        """The most bytes of a frame."""
+        """The maximum size of a frame in bytes."""
         return self._max_size
 
     @property
     def pending(self) -> int:
-        """Bytes that came and belong to a frame not yet whole."""
+        """How many bytes of an incomplete frame have come."""
         return len(self._buffer)
 
     @abstractmethod
     def encode(self, frame: Buffer) -> bytes:
-        """The bytes that carry a frame.
+        """Return a frame as the bytes to send.
+
+        Args:
+            frame: its bytes.
 
         Raises:
-            MessageTooLong: it is longer than the most.
-            InvalidArgument: it can't be a frame of this kind.
+            MessageTooLong: the frame is longer than `max_size`.
+            InvalidArgument: this framing cannot carry the frame.
         """
 
     @abstractmethod
     def _cut(self, buffer: bytearray, frames: list[bytes]) -> int:
-        """Append the frames that are whole; how many bytes they took."""
+        """Append the complete frames to `frames`, and return how many bytes they took."""
 
     @abstractmethod
     def _missing(self) -> str:
-        """What the frame in the buffer lacks."""
+        """Return which bytes the frame in the buffer lacks, for messages."""
 
     def feed(self, data: Buffer) -> list[bytes]:
-        """Take bytes off the stream; the frames that are whole by now.
+        """Add bytes of the stream, and return the frames that are complete now.
 
         Args:
-            data: what came, cut anywhere; may be empty.
+            data: the next bytes, cut anywhere; may be empty.
 
         Returns:
-            The frames, without what bounds them. Those before one that is too long still come;
-            the call after that raises.
+            The frames, without prefix or delimiter. If a frame is too long, this call still returns
+            the frames before it, and the next call raises.
 
         Raises:
-            MessageTooLong: a frame is longer than `max_size`; nothing more can be told apart, and
-                each further call raises until `reset`.
-            Corrupt: a length that is negative.
+            MessageTooLong: a frame is longer than `max_size`, or its length is negative. The
+                boundaries after it are unknown, so each further call raises until `reset`.
         """
         frames: list[bytes] = []
         if not self._too_long:
@@ -90,10 +92,10 @@ class Framing(ABC):
         return frames
 
     def end(self) -> None:
-        """Say that the stream ended.
+        """Report the end of the stream.
 
         Raises:
-            PeerGone: it ended inside a frame; the message says how much was missing.
+            PeerGone: the stream ended inside a frame; the message says how much was missing.
             MessageTooLong: as `feed`.
         """
         if self._too_long:
@@ -103,7 +105,7 @@ class Framing(ABC):
             raise PeerGone(message, errno=errno.ECONNRESET, op="end")
 
     def reset(self) -> None:
-        """Forget what came, for a new stream."""
+        """Discard the bytes of an incomplete frame, to begin a new stream."""
         self._buffer = bytearray()
         self._too_long = ""
 
@@ -121,20 +123,26 @@ class Framing(ABC):
 
 @public("ipckit.framing")
 class FixedFrames(Framing):
-    """Frames of one size, such as a struct each.
+    """Frames of a fixed size, such as one struct each.
 
     Args:
         size: bytes of each frame, 1 or more.
 
     Raises:
+        TypeError: `size` is not an int.
         InvalidArgument: `size` is out of range.
+
+    Example:
+        >>> from ipckit.framing import FixedFrames
+        >>> FixedFrames(2).feed(b"abcde")
+        [b'ab', b'cd']
     """
 
     def encode(self, frame: Buffer) -> bytes:
-        """The frame itself, which must have the one size."""
+        """Return the frame unchanged, after a check of its size."""
         data = self._checked(frame)
         if len(data) < self._max_size:
-            message = f"a frame has {self._max_size:,} bytes, and this one {len(data):,}"
+            message = f"the frame has {len(data):,} bytes; it takes {self._max_size:,}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="encode")
         return data
 
@@ -154,14 +162,21 @@ class FixedFrames(Framing):
 
 @public("ipckit.framing")
 class DelimitedFrames(Framing):
-    """Frames that end with some bytes, such as lines; an empty frame is one too.
+    r"""Frames that end with a delimiter, such as lines; a frame may be empty.
 
     Args:
-        delimiter: what ends a frame, and is in none.
-        max_size: the most bytes of a frame, without the delimiter.
+        delimiter: the bytes that end a frame, and that no frame contains; by default a newline.
+        max_size: the maximum size of a frame in bytes, without the delimiter; by default 1 MiB.
 
     Raises:
-        InvalidArgument: `delimiter` is empty, or `max_size` out of range.
+        TypeError: an argument is of the wrong type.
+        InvalidArgument: `delimiter` is empty, or `max_size` is out of range.
+
+    Example:
+        >>> from ipckit.framing import DelimitedFrames
+        >>> lines = DelimitedFrames()
+        >>> lines.feed(b"one\ntw"), lines.feed(b"o\n")
+        ([b'one'], [b'two'])
     """
 
     def __init__(self, delimiter: bytes = b"\n", *, max_size: int = DEFAULT_MAX) -> None:
@@ -170,16 +185,16 @@ class DelimitedFrames(Framing):
             message = f"delimiter is bytes, not {type(delimiter).__name__}"
             raise TypeError(message)
         if not delimiter:
-            message = "delimiter has 1 byte or more"
+            message = "delimiter is empty; it takes 1 byte or more"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._delimiter = delimiter
         self._seen = 0
 
     def encode(self, frame: Buffer) -> bytes:
-        """The frame and the delimiter, which must not be in the frame."""
+        """Return the frame and the delimiter, which the frame must not contain."""
         data = self._checked(frame)
         if (data + self._delimiter).find(self._delimiter) != len(data):
-            message = f"the frame would end early: it has the delimiter {self._delimiter!r} in it"
+            message = f"the frame would end early: it contains the delimiter {self._delimiter!r}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="encode")
         return data + self._delimiter
 
@@ -196,31 +211,41 @@ class DelimitedFrames(Framing):
                 break
             frames.append(bytes(buffer[start:found]))
             start = seen = found + width
-        # What was searched is not searched again, but for a delimiter that has only begun.
+        # The next search begins here, or earlier if a delimiter may have begun.
         self._seen = max(0, len(buffer) - width + 1 - start)
         return start
 
     def _missing(self) -> str:
-        return f"{len(self._buffer):,} bytes had come, and the {self._delimiter!r} was missing"
+        have = len(self._buffer)
+        return f"{have:,} bytes had come, and the delimiter {self._delimiter!r} was missing"
 
     def reset(self) -> None:
-        """Forget what came, for a new stream."""
+        """Discard the bytes of an incomplete frame, to begin a new stream."""
         super().reset()
         self._seen = 0
 
 
 @public("ipckit.framing")
 class LengthPrefixed(Framing):
-    """Frames that begin with their length.
+    r"""Frames that begin with their length.
 
     Args:
-        prefix: the length's format, as struct has it: one integer, such as ``">I"`` for 4 bytes
-            in network order.
-        max_size: the most bytes of a frame, without its prefix. A peer that announces more is
-            refused before anything is stored.
+        prefix: the format of the length in the syntax of the module struct: one integer, by default
+            ``">I"``, which is 4 bytes in network byte order.
+        max_size: the maximum size of a frame in bytes, without the prefix; by default 1 MiB. A
+            longer length is refused before any byte of the frame is stored.
 
     Raises:
-        InvalidArgument: `prefix` is no single integer, or `max_size` out of range.
+        TypeError: an argument is of the wrong type.
+        InvalidArgument: `prefix` is not one integer, or `max_size` is out of range.
+
+    Example:
+        >>> from ipckit.framing import LengthPrefixed
+        >>> framing = LengthPrefixed(">H")
+        >>> framing.encode(b"hello")
+        b'\x00\x05hello'
+        >>> framing.feed(b"\x00\x05hello\x00")
+        [b'hello']
     """
 
     def __init__(self, prefix: str = ">I", *, max_size: int = DEFAULT_MAX) -> None:
@@ -228,7 +253,7 @@ class LengthPrefixed(Framing):
             message = f"prefix is a str, not {type(prefix).__name__}"
             raise TypeError(message)
         if not _INTEGER.fullmatch(prefix):
-            message = f'prefix is {prefix!r}; it takes one integer of struct, such as ">I"'
+            message = f'prefix is {prefix!r}; it takes the format of one integer, such as ">I"'
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             self._prefix = struct.Struct(prefix)
@@ -242,7 +267,7 @@ class LengthPrefixed(Framing):
         self._wanted = -1
 
     def encode(self, frame: Buffer) -> bytes:
-        """The length and the frame."""
+        """Return the length and the frame."""
         data = self._checked(frame)
         return self._prefix.pack(len(data)) + data
 
@@ -272,6 +297,6 @@ class LengthPrefixed(Framing):
         return f"{missing:,} of {self._wanted:,} bytes were missing"
 
     def reset(self) -> None:
-        """Forget what came, for a new stream."""
+        """Discard the bytes of an incomplete frame, to begin a new stream."""
         super().reset()
         self._wanted = -1

@@ -1,4 +1,4 @@
-"""The sockets and files that the process which started this one left open for it."""
+"""`inherited`: the sockets and files that systemd passed to this process (socket activation)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
 
 @public("ipckit.unixsock")
 class Inherited(NamedTuple):
-    """A descriptor that whoever started this process left open for it.
+    """A descriptor that this process inherited for its use.
 
     Attributes:
-        name: what it is called (systemd's FileDescriptorName=), or ``"unknown"``.
-        handle: what it is: a UnixListener or UnixSocket; any other socket as the standard
-            library's; a POSIX queue as a PosixMessageQueue of bytes; all else as an unbuffered
-            file.
+        name: systemd's FileDescriptorName=, or ``"unknown"``.
+        handle: a UnixListener or UnixSocket; a `socket.socket` for any other socket; a
+            PosixMessageQueue of bytes for a POSIX queue; an unbuffered file for anything else.
     """
 
     name: str
@@ -36,47 +35,57 @@ class Inherited(NamedTuple):
 
 @public("ipckit.unixsock")
 def inherited(*, unset: bool = True) -> list[Inherited]:
-    """Take over the descriptors that systemd, or who does as it does, passed to this process.
+    """Return the descriptors that systemd, or a program with the same protocol, passed.
 
     Args:
-        unset: remove LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES from the environment, so that a
-            child takes nothing for its own; a second call then finds none.
+        unset: remove LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES from the environment (the default),
+            so that a child process does not use them. A second call returns an empty list then.
 
     Returns:
-        Each with its name, in order; none where the environment speaks of another process.
+        The descriptors with their names, in order; empty if the environment names another process.
 
     Raises:
-        InvalidArgument: LISTEN_FDS is no number, or counts descriptors that are not open.
+        InvalidArgument: LISTEN_FDS is not a number, or it counts descriptors that are not open.
+
+    Example:
+        >>> from ipckit import unixsock
+        >>> unixsock.inherited()
+        []
 
     See sd_listen_fds(3).
     """
-    told = {name: os.environ.get(name) for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    variables = {
+        name: os.environ.get(name) for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    }
     try:
-        mine = told["LISTEN_PID"] is not None and int(told["LISTEN_PID"]) == os.getpid()
-        count = int(told["LISTEN_FDS"] or 0)
+        mine = variables["LISTEN_PID"] is not None and int(variables["LISTEN_PID"]) == os.getpid()
+        count = int(variables["LISTEN_FDS"] or 0)
     except ValueError:
-        message = f"LISTEN_PID={told['LISTEN_PID']} and LISTEN_FDS={told['LISTEN_FDS']} are numbers"
+        pid, fds = variables["LISTEN_PID"], variables["LISTEN_FDS"]
+        message = f"LISTEN_PID is {pid!r} and LISTEN_FDS is {fds!r}; both must be numbers"
         raise InvalidArgument(message, errno=errno.EINVAL, op="sd_listen_fds") from None
     if not mine or not count:
         return []
-    names = (told["LISTEN_FDNAMES"] or "").split(":")
+    names = (variables["LISTEN_FDNAMES"] or "").split(":")
     numbers = range(_FIRST_FD, _FIRST_FD + count)
-    for fd in numbers:  # all or none
+    for fd in numbers:  # before any of them gets an owner
         try:
             os.set_inheritable(fd, False)  # noqa: FBT003 - the library's signature
         except OSError:
-            message = f"LISTEN_FDS={count}, and descriptor {fd} is not open"
+            message = f"LISTEN_FDS is {count}, but descriptor {fd} is not open"
             raise InvalidArgument(message, errno=errno.EBADF, op="sd_listen_fds") from None
     if unset:
-        for name in told:
+        for name in variables:
             os.environ.pop(name, None)
     return [
-        Inherited(names[place] if place < len(names) and names[place] else "unknown", _known(fd))
+        Inherited(
+            names[place] if place < len(names) and names[place] else "unknown", _handle_of(fd)
+        )
         for place, fd in enumerate(numbers)
     ]
 
 
-def _known(
+def _handle_of(
     fd: int,
 ) -> UnixListener | UnixSocket | socket.socket | PosixMessageQueue[bytes] | io.FileIO:
     if stat.S_ISSOCK(os.fstat(fd).st_mode):

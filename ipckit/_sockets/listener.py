@@ -1,4 +1,4 @@
-"""UnixListener: a UNIX socket that accepts connections, and the file that leads to it."""
+"""`listen` and UnixListener: binding a UNIX socket, replacing a stale file, accepting."""
 
 from __future__ import annotations
 
@@ -8,60 +8,63 @@ import os
 import socket
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, final, overload
 
 import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import name_descriptors
+from ipckit._core.descriptors import descriptor_error
 from ipckit._core.directory_entry import directory_of, unlink_path
 from ipckit._core.handle import checked_mode
 from ipckit._core.public import public
-from ipckit._sockets.address import (
-    TYPES,
-    Abstract,
-    Address,
-    Kind,
-    checked_address,
-    checked_type,
-    describe,
-    for_kernel,
-)
-from ipckit._sockets.endpoint import (
-    Endpoint,
-    Identity,
-    file_at,
-    identity_of,
-    is_listening,
-    wrapped,
-)
-from ipckit._sockets.socket import UnixSocket, peer_of
-from ipckit._sockets.waiting import READABLE, admitted, repeat
+from ipckit._core.socket_paths import SOCKET_TYPES
+from ipckit._sockets.address import Abstract, checked_address, checked_type, describe, for_kernel
+from ipckit._sockets.endpoint import Endpoint, blocking_socket, file_at, identity_of, is_listening
+from ipckit._sockets.errors import LISTENED_ON, LISTENED_ON_HINT, bind_error
+from ipckit._sockets.peer import peer_of
+from ipckit._sockets.socket import UnixSocket
+from ipckit._sockets.transfer import READABLE, first_allowed, retry, without_timeout
 from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator
     from pathlib import Path
 
-_LOCK_SECONDS: Final = 0.25  # a listener holds it for a millisecond or so
-_PATIENCE: Final = 1.0  # seconds: who has bound listens by then, on a busy machine too
+    from ipckit._core.socket_paths import Kind
+    from ipckit._sockets.address import Address
+    from ipckit._sockets.endpoint import Identity
+
+_LOCK_SECONDS: Final = 0.25  # another listener holds the lock for about a millisecond
+_PATIENCE: Final = 1.0  # seconds from bind to listen at most, on a busy machine too
 
 
 @public("ipckit.unixsock")
+@final
 class UnixListener(Endpoint):
-    """A UNIX socket that others connect to.
+    """A UNIX socket that accepts connections.
 
-    Make one with `listen`, `inherited` or `from_fd`. Its `socket` is non-blocking, for whatever
-    process shares it: several may accept, each waits with poll, and one gets the connection.
-    Iterating over it accepts for ever.
+    `listen`, `inherited` and `from_fd` create one. Its `socket` is non-blocking in every process
+    that shares it: several processes may accept, each waits with poll, and one of them gets the
+    connection. Iteration accepts connections for ever.
 
-    A `listen` elsewhere on the same path connects to see whether somebody listens, and closes at
-    once: such a connection is accepted like any other, and its first `receive` is the end.
+    A `listen` for the same path in another process connects, to find out whether a process listens
+    there, and closes the connection at once. Such a connection is accepted like any other, and its
+    first `receive` returns the end.
+
+    Example:
+        >>> from ipckit import unixsock
+        >>> with unixsock.listen("/tmp/greeter.sock") as listener:
+        ...     client = unixsock.connect("/tmp/greeter.sock")
+        ...     with listener.accept(timeout=5) as server, client:
+        ...         server.send(b"hello")
+        ...         client.receive().data
+        b'hello'
+
+    See unix(7).
     """
 
     _factories = "listen or from_fd"
-
     _passed_as = "UnixListener"
 
     def __init__(
@@ -85,7 +88,7 @@ class UnixListener(Endpoint):
 
     @property
     def allow_uids(self) -> frozenset[int] | None:
-        """The users whose connections are accepted; None for all. Settable."""
+        """The user ids whose connections are accepted; None for all users. Settable."""
         return self._allow_uids
 
     @allow_uids.setter
@@ -93,31 +96,36 @@ class UnixListener(Endpoint):
         self._allow_uids = None if value is None else frozenset(value)
 
     def accept(self, *, timeout: float | None = None) -> UnixSocket:
-        """The next connection.
+        """Accept the next connection.
 
-        One from a user who is not allowed is closed at once, and the next is waited for.
+        A connection from a user who is not in `allow_uids` is closed at once, and `accept` waits
+        for the next.
 
         Args:
-            timeout: seconds to wait; None waits for ever, 0 not at all.
+            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
+
+        Returns:
+            The connection.
 
         Raises:
-            Timeout: nobody connected until the deadline.
-            WouldBlock: nobody waits, with a timeout of 0.
-            LimitReached: RLIMIT_NOFILE is used up; the connection goes on waiting.
+            Timeout: no process connected before the deadline.
+            WouldBlock: no connection waits, with a timeout of 0.
+            LimitReached: the process has no descriptor left (RLIMIT_NOFILE); the connection stays
+                in the backlog.
             ClosedHandle: the handle is closed.
 
         See accept(2).
         """
         deadline = Deadline(timeout)
-        return admitted(
+        return first_allowed(
             lambda: self._accept_one(deadline), deadline, op="accept", target=self._target
         )
 
     def _accept_one(self, deadline: Deadline) -> UnixSocket | None:
-        """One connection; None for one that is not allowed."""
+        """Accept one connection; return None if its user is not allowed."""
         self._check_open("accept")
         try:
-            number = repeat(
+            number = retry(
                 self._socket,
                 READABLE,
                 deadline,
@@ -129,15 +137,12 @@ class UnixListener(Endpoint):
             raise
         except OSError as exc:
             self._check_open("accept")
-            raise name_descriptors(
-                from_errno(exc.errno or errno.EIO, op="accept", target=self._target)
-            ) from None
-        sock = wrapped(number, TYPES[self._kind])
+            code = exc.errno or errno.EIO
+            raise descriptor_error(code, op="accept", target=self._target) from None
+        sock = blocking_socket(number, SOCKET_TYPES[self._kind])
         try:
             if self._allow_uids is None or peer_of(sock).uid in self._allow_uids:
-                made = construct(UnixSocket, sock)
-                made._label = f"connection of {self._label}"  # noqa: SLF001 - its own kind
-                return made
+                return construct(UnixSocket, sock, label=f"connection of {self._label}")
         except BaseException:
             sock.close()
             raise
@@ -149,6 +154,34 @@ class UnixListener(Endpoint):
             yield self.accept()
 
 
+@overload
+def listen(
+    address: Address,
+    kind: Literal["stream", "seqpacket"] = ...,
+    *,
+    backlog: int = ...,
+    mode: int = ...,
+    allow_uids: Collection[int] | None = ...,
+) -> UnixListener: ...
+@overload
+def listen(
+    address: Address,
+    kind: Literal["dgram"],
+    *,
+    backlog: int = ...,
+    mode: int = ...,
+    allow_uids: Collection[int] | None = ...,
+) -> UnixSocket: ...
+@overload
+def listen(
+    address: Address,
+    kind: Kind,
+    *,
+    backlog: int = ...,
+    mode: int = ...,
+    allow_uids: Collection[int] | None = ...,
+) -> UnixListener | UnixSocket: ...
+@public("ipckit.unixsock")
 def listen(
     address: Address,
     kind: Kind = "stream",
@@ -157,7 +190,46 @@ def listen(
     mode: int = 0o600,
     allow_uids: Collection[int] | None = None,
 ) -> UnixListener | UnixSocket:
-    """Bind a socket; see `ipckit.unixsock.listen`."""
+    """Create a socket that other processes connect or send to; it owns its file.
+
+    If a socket file is there already, `listen` connects to it. If no process listens on it, the
+    file is stale, and `listen` replaces it. A process that does listen accepts that connection, and
+    its first `receive` on it returns the end. Two processes that replace the same file wait for
+    each other by a lock on its directory (flock). If another process keeps the lock, a file counts
+    as stale only if it was created a second ago or earlier.
+
+    Args:
+        address: a path of any length, or `Abstract`. The last part of a path of more than 107 bytes
+            may have about 85, because it follows the name of a descriptor of its directory.
+        kind: ``"stream"`` (the default) or ``"seqpacket"`` for a `UnixListener`; ``"dgram"`` for a
+            bound `UnixSocket`, whose packets have their sender's `address`.
+        backlog: how many connections may wait to be accepted; the kernel's limit is
+            net.core.somaxconn.
+        mode: the file's permission bits, regardless of the umask; connecting takes write
+            permission. An abstract name has no permissions: all processes of the network
+            namespace may connect.
+        allow_uids: accept connections or datagrams of these users only; by default of all.
+
+    Returns:
+        A `UnixListener`, or a `UnixSocket` for datagrams.
+
+    Raises:
+        AlreadyExists: a process listens there, or there is a file that is not a socket.
+        NotFound: the directory does not exist.
+        AccessDenied: the process may not write to the directory.
+        LimitReached: the process has no descriptor left (RLIMIT_NOFILE).
+        InvalidArgument: an argument is out of range, or the last part of the path is too long.
+
+    Example:
+        >>> from ipckit import unixsock
+        >>> with unixsock.listen("/tmp/hello.sock") as listener:
+        ...     with unixsock.connect("/tmp/hello.sock") as client, listener.accept() as server:
+        ...         client.send(b"hello")
+        ...         server.receive().data
+        b'hello'
+
+    See bind(2), listen(2) and unix(7).
+    """
     number = checked_type(kind)
     where = checked_address(address)
     checked_mode(mode)
@@ -167,39 +239,41 @@ def listen(
         raise InvalidArgument(message, errno=errno.EINVAL, op="listen")
     allowed = None if allow_uids is None else frozenset(allow_uids)
     try:
-        sock = socket.socket(socket.AF_UNIX, number)
+        sock = without_timeout(socket.socket(socket.AF_UNIX, number))
     except OSError as exc:
-        raise name_descriptors(from_errno(exc.errno or errno.EIO, op="socket")) from None
+        raise descriptor_error(exc.errno or errno.EIO, op="socket") from None
     try:
-        if sock.gettimeout() is not None:  # socket.setdefaulttimeout is not for us
-            sock.settimeout(None)
         if allowed is not None and kind == "dgram":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if isinstance(where, Abstract):
             with for_kernel(where) as name:
                 _bind(sock, name, where)
-            _begin(sock, kind, backlog)
-            path = None
-        else:
-            _bind_file(sock, where, kind, backlog, mode)
-            path = where
-        file = None if path is None else file_at(path)
+            _start_listening(sock, kind, backlog)
+            return _handle(sock, kind, None, allowed)
+        _bind_file(sock, where, kind, backlog, mode)
+        file = file_at(where)
         try:
-            owner = path is not None
-            if kind == "dgram":
-                return construct(UnixSocket, sock, owner=owner, path=path, allow_uids=allowed)
-            return construct(UnixListener, sock, owner=owner, path=path, allow_uids=allowed)
+            return _handle(sock, kind, where, allowed)
         except BaseException:
-            if path is not None and file is not None and file == file_at(path):
+            if file is not None and file == file_at(where):
                 with suppress(OSError):
-                    path.unlink()
+                    where.unlink()
             raise
     except BaseException:
         sock.close()
         raise
 
 
-def _begin(sock: socket.socket, kind: Kind, backlog: int) -> None:
+def _handle(
+    sock: socket.socket, kind: Kind, path: Path | None, allow_uids: frozenset[int] | None
+) -> UnixListener | UnixSocket:
+    owner = path is not None
+    if kind == "dgram":
+        return construct(UnixSocket, sock, owner=owner, path=path, allow_uids=allow_uids)
+    return construct(UnixListener, sock, owner=owner, path=path, allow_uids=allow_uids)
+
+
+def _start_listening(sock: socket.socket, kind: Kind, backlog: int) -> None:
     if kind != "dgram":
         sock.listen(backlog)
 
@@ -208,19 +282,13 @@ def _bind(sock: socket.socket, name: str | bytes, where: Path | Abstract) -> Non
     try:
         sock.bind(name)
     except OSError as exc:
-        error = from_errno(exc.errno or errno.EIO, op="bind", target=describe(where))
-        if error.errno == errno.EADDRINUSE:
-            error.strerror = "somebody listens there already"
-            error.hint = "connect to it, or stop it first"
-        elif error.errno == errno.ENOENT:
-            error.strerror = "its directory does not exist"
-        raise error from None
+        raise bind_error(exc, where) from None
 
 
 def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: int) -> None:
-    # The file gets its mode from the socket's, less the umask: never more than was asked for.
+    # bind(2) creates the file with the socket's mode less the umask: never more than asked for.
     os.fchmod(sock.fileno(), mode)
-    # From bind to listen the file looks stale to others: nobody probes meanwhile.
+    # Between bind and listen the file looks stale. The lock keeps other listeners from probing it.
     with _locked(path) as alone, for_kernel(path, binding=True) as name:
         try:
             _bind(sock, name, path)
@@ -231,7 +299,7 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
         try:
             if made is not None:
                 _give_mode(path, made, mode)
-            _begin(sock, kind, backlog)
+            _start_listening(sock, kind, backlog)
         except BaseException:
             with suppress(OSError):
                 if made is not None:
@@ -240,18 +308,18 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
 
 
 def _give_mode(path: Path, made: Identity, mode: int) -> None:
-    """Set the mode of a socket's file, if the path leads to that file still."""
+    """Set the mode of a socket's file, if the path still leads to that file."""
     try:
         with directory_of(path) as directory:
             flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
             held = os.open(path.name, flags, dir_fd=directory)
     except OSError:
-        return  # it was removed: there is nothing to protect
+        return  # the file was removed
     try:
         status = os.fstat(held)
         if identity_of(status) == made and status.st_mode & 0o777 != mode:
-            # chmod(2) of the path would follow a link that was put there meanwhile.
-            os.chmod(f"/proc/self/fd/{held}", mode)  # noqa: PTH101 - no path of a file
+            # chmod(2) of the path would follow a link that another process put there.
+            os.chmod(f"/proc/self/fd/{held}", mode)  # noqa: PTH101 - /proc, not a file
     except OSError as exc:
         raise from_errno(exc.errno or errno.EIO, op="chmod", target=describe(path)) from None
     finally:
@@ -260,10 +328,10 @@ def _give_mode(path: Path, made: Identity, mode: int) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Generator[bool]:
-    """Hold a socket's directory against other listeners; false where it can't be had.
+    """Lock a socket's directory against other listeners; yield False if that fails.
 
-    Whoever may read a directory may lock it, in /tmp any user and for as long as he likes: the
-    lock spares listeners a wait, and none depends on it.
+    Any process that may read a directory may lock it for as long as it likes, in /tmp a process of
+    any user. So no listener depends on the lock: it only saves a wait.
     """
     try:
         held = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -275,8 +343,8 @@ def _locked(path: Path) -> Generator[bool]:
     try:
         yield any(_got_lock(held) for _ in Deadline(_LOCK_SECONDS).looks())
     finally:
-        # Closing alone would leave it locked if another thread has forked meanwhile: the child has
-        # the same file description, for as long as it lives.
+        # Closing alone would leave it locked if another thread forked: the child keeps the same
+        # open file description until it exits.
         with suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_UN)
         os.close(held)
@@ -285,58 +353,60 @@ def _locked(path: Path) -> Generator[bool]:
 def _got_lock(held: int) -> bool:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody has it, or a file system without locks
+    except OSError:  # another process has it, or the file system has no locks
         return False
     return True
 
 
 def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
-    """Remove a socket file that nobody listens behind.
+    """Remove a socket file on which no process listens.
 
     Args:
         path: the file.
         kind: of socket.
-        patience: how many seconds ago it must have been made; a younger one may have an owner
-            that is about to listen.
+        patience: the least age of the file, in seconds. The process that created a younger file
+            may be about to listen.
 
     Raises:
-        AlreadyExists: somebody does, or it is no socket.
+        AlreadyExists: a process listens, or the file is not a socket.
     """
     found = file_at(path)
     if found is None:
         if os.path.lexists(path):
-            message = "there is a file that is no socket"
+            message = "there is a file that is not a socket"
             raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
         return
     age = time.time() - found[2] / 1e9
     for _ in Deadline(min(max(0.0, patience - age), patience)).looks():
         if not _refused(path, kind):
-            message = "somebody listens there already"
-            hint = "connect to it, or stop it first"
             raise AlreadyExists(
-                message, errno=errno.EADDRINUSE, op="bind", target=describe(path), hint=hint
+                LISTENED_ON,
+                errno=errno.EADDRINUSE,
+                op="bind",
+                target=describe(path),
+                hint=LISTENED_ON_HINT,
             )
     with suppress(FileNotFoundError):
         unlink_path(path, lambda status: identity_of(status) == found)
 
 
 def _refused(path: Path, kind: Kind) -> bool:
-    """Whether nobody answers behind a socket file.
+    """Whether no process listens on a socket file.
 
     Raises:
-        AlreadyExists: this user may not ask.
+        AlreadyExists: this user may not connect to it.
     """
     with socket.socket(socket.AF_UNIX, checked_type(kind)) as probe, for_kernel(path) as name:
-        probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
+        probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer too
         try:
             probe.connect(name)
         except (ConnectionRefusedError, FileNotFoundError):
             return True
         except PermissionError:
-            message = "there is another user's socket, and no right to see whether he listens"
+            message = "permission denied while checking for a listener on another user's socket"
             raise AlreadyExists(
                 message, errno=errno.EADDRINUSE, op="bind", target=describe(path)
             ) from None
         except OSError:
-            return False  # EAGAIN: it is busy; EPROTOTYPE: it is of another kind
+            return False  # EAGAIN: its backlog is full; EPROTOTYPE: it is of another kind
     return False

@@ -1,10 +1,10 @@
-"""What comes out of a UNIX socket: bytes, descriptors, and who sent them."""
+"""What `receive` returns: bytes, descriptors, and the credentials of the sender."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, final
 
 import ipckit._native as native
 from ipckit._core.public import public
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from ipckit._sockets.address import Abstract
 
 
+# The result of the native recvmsg: the bytes, the descriptors, (pid, uid, gid) of the sender, the
+# flags, which control messages came (0 for none, CONTROL_CROWDED, otherwise 1), and the sender's
+# address.
+Received = tuple[bytes, "Descriptors", tuple[int, int, int] | None, int, int, str | bytes | None]
+
+
 @public("ipckit.unixsock")
 class Credentials(NamedTuple):
-    """Who sent a message, as the kernel checked it; see unix(7), SCM_CREDENTIALS.
+    """The process that sent a message, as the kernel checked it; see unix(7), SCM_CREDENTIALS.
 
     Attributes:
-        pid: the process id, as the receiver's pid namespace counts; 0 where it is not in it.
+        pid: the process id in the receiver's pid namespace; 0 if it has none there.
         uid: the user id.
         gid: the group id.
     """
@@ -32,28 +38,48 @@ class Credentials(NamedTuple):
 
 
 @public("ipckit.unixsock")
+@final
 class Descriptors(native.DescriptorsBase, Sequence[int]):
-    """Descriptors that came with a message, closed with this list unless they are taken.
+    """The descriptors that came with a message, as numbers.
 
-    An item is a number that stays the list's. All are close-on-exec. Leaving a ``with`` block,
-    `close`, and the end of the last reference close what was not taken.
+    All of them are close-on-exec. `take` makes one the caller's; the others are closed by `close`,
+    at the end of a ``with`` block, or with the last reference to this object.
+
+    Example:
+        >>> import os
+        >>> from ipckit import unixsock
+        >>> a, b = unixsock.pair()
+        >>> reader, writer = os.pipe()
+        >>> a.send(b"log", fds=[writer])
+        >>> os.close(writer)
+        >>> with b.receive(max_fds=1) as packet:
+        ...     writer = packet.fds.take()
+        >>> os.write(writer, b"line")
+        4
+        >>> os.read(reader, 99)
+        b'line'
+        >>> os.close(writer), os.close(reader), a.close(), b.close()
+        (None, None, None, None)
     """
 
     __slots__ = ()
 
     def take(self, index: int = 0) -> int:
-        """A descriptor that is the caller's from now on, and no longer in the list.
+        """Remove a descriptor from the list; the caller must close it.
 
         Args:
-            index: which; by default the first.
+            index: its place in the list; by default the first.
+
+        Returns:
+            The descriptor.
 
         Raises:
-            InvalidArgument: there are fewer.
+            InvalidArgument: the list has no such place.
         """
         try:
             return self._take(index)
         except IndexError:
-            message = f"descriptor {index} was asked for, and {len(self)} are there"
+            message = f"there is no descriptor {index}: {len(self)} are left"
             raise InvalidArgument(message, errno=errno.EINVAL, op="take") from None
 
     def __enter__(self) -> Self:
@@ -72,24 +98,26 @@ class Descriptors(native.DescriptorsBase, Sequence[int]):
 
 
 @public("ipckit.unixsock")
+@final
 class Packet(native.PacketBase):
-    """One message, or on a stream what had come.
+    """One message, or the next bytes of a stream.
 
-    Leaving a ``with`` block or `close` closes the descriptors that were not taken; so does
-    dropping it.
+    The descriptors that the caller does not take are closed by `close`, at the end of a ``with``
+    block, or with the packet.
 
     Attributes:
         data: the bytes.
         fds: the descriptors that came with them.
-        credentials: who sent it, where the socket asks for that (`UnixSocket.pass_credentials`).
-        truncated: whether the message was longer than `max_bytes`; its rest is lost.
-        eof: whether nothing more will come: the peer closed, or shut down its side.
-        address: the sender's address, on datagram sockets that are bound; None where it has none.
+        credentials: the sender, if the socket asks for credentials
+            (`UnixSocket.pass_credentials`).
+        truncated: whether the message was longer than `max_bytes`; the rest is lost.
+        eof: whether nothing more will come: the peer closed its end, or shut it down for writing.
+        address: the sender's address, on a bound datagram socket; None if the sender has none.
     """
 
     __slots__ = ()
 
-    _no_fds = Descriptors  # called for `fds` where none came
+    _no_fds = Descriptors  # the extension calls it to create `fds` if no descriptor came
 
     if TYPE_CHECKING:
         fds: Descriptors
@@ -115,7 +143,7 @@ class Packet(native.PacketBase):
         self.address = address
 
     def close(self) -> None:
-        """Close the descriptors that were not taken; idempotent, never raises."""
+        """Close the descriptors that were not taken; idempotent; never raises."""
         self.fds.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""What crosses beside one descriptor: the head of an array, or of a handle.
+"""Records: the description of an array or a handle that is sent with its descriptor.
 
-A record is a fixed prefix and some JSON, all of which its reader takes for hostile.
+A record is a prefix of fixed size and a JSON text. The receiver trusts neither.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ipckit._core.fd_access import check_sender_cannot_cut, checked_uid
+from ipckit._core.fd_access import check_sender_cannot_shrink, checked_uid
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.dtypes import check_arrays, is_own_dtype
 from ipckit._shm.memfd import MemFd, Seal
+from ipckit._sockets.endpoint import Endpoint
+from ipckit._sockets.errors import stream_ended
 from ipckit._sockets.packet import Descriptors, Packet
-from ipckit._sockets.waiting import gone
 from ipckit.errors import Corrupt, InvalidArgument, IpcError
 
 if TYPE_CHECKING:
@@ -27,55 +28,56 @@ if TYPE_CHECKING:
 
     from ipckit._core.handle import Handle
 
-if TYPE_CHECKING:
     Order = Literal["C", "F"]
 
 PREFIX: Final = struct.Struct("<8sI")
 ARRAY: Final = b"ipckitA1"
 HANDLE: Final = b"ipckitH1"
-TEXT_MAX: Final = 32768
-_FDS_MOST: Final = 1  # a record has one descriptor, or none
+MAX_TEXT: Final = 32768
+_MAX_FDS: Final = 1  # a record has one descriptor, or none
 _SEALS: Final = Seal.SHRINK | Seal.GROW | Seal.WRITE
 _PLAIN_DTYPE: Final = re.compile(r"[<>|=](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d*[A-Za-z]{1,7}\])?)")
-_KINDS: Final = frozenset("biufcSUVmM")
-_DIMENSIONS_MAX: Final = 32
-_NESTING_MAX: Final = 32
-_SIZE_MAX: Final = 2**62
-_DTYPE_MAX: Final = 2**31
+_DTYPE_KINDS: Final = frozenset("biufcSUVmM")
+_MAX_DIMENSIONS: Final = 32
+_MAX_NESTING: Final = 32
+_MAX_SIZE: Final = 2**62
+_MAX_DTYPE: Final = 2**31
 
-# Those whose memory may be a named file, which no seal keeps from being cut.
+# Their memory may be a named file, which seals cannot protect from being truncated.
 _NAMED_MEMORY: Final = frozenset({"PosixSharedMemory", "Channel"})
 
 
 def encode(magic: bytes, facts: dict[str, Any]) -> bytes:
-    """A record.
+    """Return a record as bytes.
 
     Raises:
-        InvalidArgument: it has more fields than a record has room for.
+        InvalidArgument: the description is too long, as for a dtype of very many fields.
     """
     text = json.dumps(facts, separators=(",", ":")).encode()
-    if len(text) > TEXT_MAX:
-        message = f"its description has {len(text):,} bytes; {TEXT_MAX:,} are the most"
+    if len(text) > MAX_TEXT:
+        message = f"its description has {len(text):,} bytes; a record takes up to {MAX_TEXT:,}"
         raise InvalidArgument(message, errno=errno.EMSGSIZE, op="send")
     return PREFIX.pack(magic, len(text)) + text
 
 
 def text_size(prefix: bytes, magic: bytes) -> int:
-    """How many bytes of JSON follow a prefix.
+    """Return how many bytes of JSON follow a prefix.
 
     Raises:
-        Corrupt: it is no such record's prefix.
+        Corrupt: it is not the prefix of a record with this magic.
     """
     if len(prefix) != PREFIX.size:
-        raise corrupt(f"{len(prefix)} bytes where a record of ipckit's was due")
+        raise corrupt(f"{len(prefix)} bytes instead of a record")
     found, size = PREFIX.unpack(prefix)
-    if found != magic or size > TEXT_MAX:
-        raise corrupt(f"{found!r} and {size} where a record of ipckit's was due")
+    if found != magic or size > MAX_TEXT:
+        raise corrupt(
+            f"{found!r} and the size {size} instead of a record that begins with {magic!r}"
+        )
     return int(size)
 
 
-class Partial:
-    """A record off a stream, as far as it has come, with its descriptors."""
+class PartialRecord:
+    """The bytes of a record that have come on a stream, with its descriptors."""
 
     def __init__(self) -> None:
         self.fds = Descriptors()
@@ -86,10 +88,10 @@ class Partial:
         return bool(self._data)
 
     def missing(self, magic: bytes) -> int:
-        """How many bytes the next read may take; 0 where the record is whole.
+        """Return how many bytes the next read may take; 0 if the record is complete.
 
         Raises:
-            Corrupt: it is no such record.
+            Corrupt: the bytes are not a record with this magic.
         """
         if len(self._data) < PREFIX.size:
             return PREFIX.size - len(self._data)
@@ -97,63 +99,63 @@ class Partial:
         return PREFIX.size + size - len(self._data)
 
     def add(self, packet: Packet, size: int, target: str) -> None:
-        """Take what came when `size` bytes were missing.
+        """Add a packet that came when `size` bytes were missing.
 
         Raises:
             PeerGone: the stream ended.
         """
         self._came += len(packet.fds)
-        if self._came > _FDS_MOST:
-            # Closed at once: a sender could give one with each byte, until this process has no
-            # number left. The rest of the record is read, so that the stream stays in step.
+        if self._came > _MAX_FDS:
+            # Closed at once: a sender could send one with each byte, until this process has no
+            # descriptor left. The rest of the record is read, so that the stream stays in step.
             packet.close()
             self.fds.close()
         else:
             self.fds.extend(packet.fds)
         if packet.eof:
             message = f"the stream ended with {size} bytes of a record missing"
-            raise gone(message, op="recv", target=target)
+            raise stream_ended(message, op="recv", target=target)
         self._data += packet.data
 
     def packet(self) -> Packet:
-        """The record's JSON and descriptors.
+        """Return the record's JSON text and descriptors.
 
         Raises:
             Corrupt: more descriptors came than a record may have; all of them are closed.
         """
-        if self._came > _FDS_MOST:
+        if self._came > _MAX_FDS:
             raise corrupt(f"{self._came} descriptors with one record; all of them are closed")
         return Packet(bytes(self._data[PREFIX.size :]), self.fds)
 
 
 def decode(text: bytes) -> dict[str, Any]:
-    """What a record says.
+    """Return the fields of a record.
 
     Raises:
-        Corrupt: it is no JSON object.
+        Corrupt: the text is not a JSON object.
     """
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError):
-        raise corrupt("a record without sense") from None
+        raise corrupt("a record that is not JSON") from None
     if not isinstance(facts, dict):
-        raise corrupt("a record without names")
+        raise corrupt("a record that is not a JSON object")
     return cast("dict[str, Any]", facts)
 
 
 def corrupt(message: str) -> Corrupt:
-    """The error for something that no ipckit sends."""
-    return Corrupt(f"it sent {message}", errno=errno.EUCLEAN, op="receive")
+    """Return the error for something that ipckit never sends."""
+    return Corrupt(f"the peer sent {message}", errno=errno.EUCLEAN, op="receive")
 
 
 # -- dtypes ----------------------------------------------------------------------------------------
 
 
 def dtype_to_json(dtype: np.dtype[Any]) -> Any:
-    """A dtype as JSON, with every field's offset.
+    """Return a dtype as JSON, with the offset of each field.
 
     Raises:
-        TypeError: it holds Python objects, or is of a kind that has no plain bytes.
+        TypeError: the dtype contains Python objects, or another process could not read its bytes.
     """
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
@@ -167,26 +169,26 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
             "offsets": [field[1] for field in fields],
             "itemsize": dtype.itemsize,
         }
-    if dtype.hasobject or dtype.kind not in _KINDS or not is_own_dtype(dtype):
-        message = f"{dtype!r} has no bytes that another process could read"
+    if dtype.hasobject or dtype.kind not in _DTYPE_KINDS or not is_own_dtype(dtype):
+        message = f"{dtype!r} can not be sent: another process could not read its bytes"
         raise TypeError(message)
     return dtype.str
 
 
 def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
-    """The dtype that `dtype_to_json` described.
+    """Return the dtype that `dtype_to_json` described.
 
     Raises:
-        Corrupt: it describes none.
+        Corrupt: the description is invalid.
     """
-    if depth > _NESTING_MAX:
-        raise corrupt("a dtype that nests too deep")
+    if depth > _MAX_NESTING:
+        raise corrupt("a dtype that is nested too deep")
     try:
         made = _dtype_from(value, depth + 1)
     except IpcError:
         raise
     except Exception as exc:
-        # numpy has many ways to refuse a description.
+        # numpy refuses descriptions with exceptions of many classes.
         raise corrupt(f"a dtype that numpy refuses ({type(exc).__name__})") from None
     if made.hasobject:
         raise corrupt("a dtype of Python objects")
@@ -201,38 +203,38 @@ def _dtype_from(value: Any, depth: int) -> np.dtype[Any]:
             raise corrupt(f"the dtype {value[:40]!r}")
         made = numpy_dtype(value)
         return made
-    facts: dict[str, Any] = value  # what it is else, the next line refuses
+    facts: dict[str, Any] = value  # the next line fails for anything else
     if "base" in facts:
         base = dtype_from_json(facts["base"], depth)
-        shape = checked_shape(facts["shape"])
-        if math.prod(shape) * max(1, base.itemsize) >= _DTYPE_MAX:
-            raise corrupt("a dtype of too many bytes")
+        shape = shape_from_json(facts["shape"])
+        if math.prod(shape) * max(1, base.itemsize) >= _MAX_DTYPE:
+            raise corrupt("a dtype that is too large")
         made = numpy_dtype((base, shape))
         return made
     names, offsets, itemsize = facts["names"], facts["offsets"], facts["itemsize"]
     if not all(isinstance(name, str) for name in names):
         raise corrupt("a field without a name")
     if not all(type(each) is int for each in (*offsets, itemsize)):
-        raise corrupt("a field without a place")
+        raise corrupt("a field without an offset")
     formats = [dtype_from_json(each, depth) for each in facts["formats"]]
     spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
     made = numpy_dtype(spec)
     return made
 
 
-def checked_shape(value: Any) -> tuple[int, ...]:
-    """A shape out of a record.
+def shape_from_json(value: Any) -> tuple[int, ...]:
+    """Return the shape in a record.
 
     Raises:
-        Corrupt: it is none.
+        Corrupt: the shape is invalid.
     """
     if type(value) is not list:
-        raise corrupt("a shape that is none")
+        raise corrupt("an invalid shape: expected a list of non-negative integers")
     shape: tuple[Any, ...] = tuple(cast("Any", value))
-    if len(shape) > _DIMENSIONS_MAX or not all(
-        type(each) is int and 0 <= each < _SIZE_MAX for each in shape
+    if len(shape) > _MAX_DIMENSIONS or not all(
+        type(each) is int and 0 <= each < _MAX_SIZE for each in shape
     ):
-        raise corrupt("a shape that is none")
+        raise corrupt("an invalid shape: expected a list of non-negative integers")
     return shape
 
 
@@ -240,13 +242,13 @@ def checked_shape(value: Any) -> tuple[int, ...]:
 
 
 def array_out(array: npt.ArrayLike) -> tuple[bytes, MemFd | None]:
-    """The record of an array, and a sealed memfd of its bytes, for the caller to close.
+    """Return the record of an array, and a sealed memfd with its bytes, which the caller closes.
 
-    An array of no bytes needs no memfd.
+    An array of 0 bytes has no memfd.
 
     Raises:
-        TypeError: its dtype has no plain bytes, or it is a masked array.
-        LimitReached: no memory or descriptor is left.
+        TypeError: the dtype can't be sent, or the array is a masked array.
+        LimitReached: there is no memory or descriptor left.
     """
     check_arrays(array)
     source = np.asarray(array)
@@ -273,7 +275,7 @@ def _filled(source: npt.NDArray[Any], order: Order) -> MemFd:
 
 
 def _bytes_of(memory: MemFd) -> Any:
-    # numpy looks through a memoryview at what is below, and would not keep that mapped.
+    # Over a memoryview, numpy would refer to the object below it, and would not keep that mapped.
     return memory.array(np.uint8)
 
 
@@ -281,28 +283,28 @@ def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any], order: str) -> Non
     if order == "C" and not source.flags.c_contiguous:
         np.copyto(target, source, casting="no")
         return
-    # Whole bytes, so that padding is what it was and overlapping fields do no harm.
+    # As bytes, so that padding is copied too, and so that overlapping fields do no harm.
     flat = (source if order == "C" else source.T).reshape(-1).view(np.uint8)
     (target if order == "C" else target.T).reshape(-1).view(np.uint8)[:] = flat
 
 
 def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
-    """The array that a record and its descriptor are; the descriptor is taken where this works.
+    """Return the array of a record and its descriptor, and on success take the descriptor.
 
     Raises:
-        Corrupt: they do not agree, or the memory could change under this process.
+        Corrupt: the record and the memory contradict each other, or the memory could change.
     """
     dtype = dtype_from_json(facts.get("dtype"))
-    shape = checked_shape(facts.get("shape"))
+    shape = shape_from_json(facts.get("shape"))
     order, size = facts.get("order"), facts.get("size")
     if order not in ("C", "F") or type(size) is not int:
-        raise corrupt("an array without order or size")
+        raise corrupt("an array without a valid order or size")
     if math.prod(shape) * dtype.itemsize != size:
         raise corrupt(f"{size} bytes for the shape {shape} of {dtype}")
     try:
         if size == 0:
             if fds:
-                raise corrupt("a descriptor with an array of no bytes")
+                raise corrupt("a descriptor with an array of 0 bytes")
             empty = np.ndarray(shape, dtype, order=order)
             empty.flags.writeable = False
             return empty
@@ -333,55 +335,64 @@ def _mapped(
 
 
 def handle_out(handle: Handle) -> tuple[bytes, int]:
-    """The record of a handle, and its descriptor, which stays the handle's.
+    """Return the record of a handle, and its descriptor, which the handle still owns.
 
     Raises:
-        TypeError: handles of its class have no descriptor that could be passed.
-        ClosedHandle: it is closed.
+        TypeError: handles of its class have no descriptor to pass.
+        ClosedHandle: the handle is closed.
     """
     name = handle._passed_as
     if not name:
         message = f"{type(handle).__name__} has no descriptor to pass; pickle it, or pass its name"
         raise TypeError(message)
-    given: Any = handle
     facts: dict[str, Any] = {"class": name}
-    if hasattr(given, "readonly"):
-        facts["readonly"] = bool(given.readonly)
-    if hasattr(given, "_path") and given._path is not None:  # noqa: SLF001 - a socket's
-        facts["path"] = str(given._path)  # noqa: SLF001
-    # Where `fileno` is for waiting, another one leads to the object.
-    return encode(HANDLE, facts), given.memory_fd if hasattr(given, "memory_fd") else given.fileno()
+    readonly: object = getattr(handle, "readonly", None)
+    if readonly is not None:
+        facts["readonly"] = bool(readonly)
+    if isinstance(handle, Endpoint) and handle._path is not None:  # noqa: SLF001 - a socket's
+        facts["path"] = str(handle._path)  # noqa: SLF001
+    given: Any = handle
+    # A Channel's `fileno` is for polling; its memory has a descriptor of its own.
+    fd: int = given.memory_fd if hasattr(given, "memory_fd") else given.fileno()
+    return encode(HANDLE, facts), fd
 
 
 def handle_in(
     facts: dict[str, Any], expected: type[Handle], fds: Descriptors, options: dict[str, Any]
 ) -> Any:
-    """The handle that a record and its descriptor are; the descriptor is taken where this works.
+    """Return the handle of a record and its descriptor, and on success take the descriptor.
+
+    Args:
+        facts: the record's fields.
+        expected: the class that the receiver asked for.
+        fds: the descriptors that came with the record.
+        options: for the class's `from_fd`.
 
     Raises:
-        Corrupt: the descriptor is no such thing, or memory that its sender could cut.
-        LayoutMismatch: it is of another class than expected.
-        AccessDenied: the descriptor gives less than the class needs, or the memory is another
-            user's.
+        Corrupt: the class is unknown, or the descriptor is not of that class, or it is memory that
+            the sender could truncate.
+        LayoutMismatch: the handle is of another class than expected.
+        AccessDenied: the descriptor gives fewer rights than the class needs, or the memory belongs
+            to another user.
     """
     name = facts.get("class")
-    maker: Any = None
+    cls: Any = None
     if isinstance(name, str) and len(fds) == 1:
-        maker = expected._made_from_passed(name)  # noqa: SLF001
-    if maker is None:
-        raise corrupt(f"{len(fds)} descriptors as a handle of class {str(name)[:40]!r}")
+        cls = expected._made_from_passed(name)  # noqa: SLF001
+    if cls is None:
+        raise corrupt(f"{len(fds)} descriptors for a handle of class {str(name)[:40]!r}")
     options = dict(options)
-    if hasattr(maker, "readonly") and facts.get("readonly") is True:
+    if hasattr(cls, "readonly") and facts.get("readonly") is True:
         options.setdefault("readonly", True)
     try:
         if name in _NAMED_MEMORY:
             trusted = checked_uid(options.pop("owner_uid", None))
-            check_sender_cannot_cut(fds[0], f"the {name} that came", trusted)
-        handle = maker.from_fd(fds[0], **options)
+            check_sender_cannot_shrink(fds[0], f"the {name} that came", trusted)
+        handle = cls.from_fd(fds[0], **options)
     except InvalidArgument as exc:
-        raise corrupt(f"a descriptor that is no {name}, or not a safe one: {exc}") from None
+        raise corrupt(f"a descriptor that is not a {name}, or is not safe to use: {exc}") from None
     fds.take()
     path = facts.get("path")
-    if isinstance(path, str) and hasattr(handle, "_told_path"):
-        handle._told_path(path)  # noqa: SLF001 - a socket's
+    if isinstance(path, str) and isinstance(handle, Endpoint):
+        handle._accept_path(path)  # noqa: SLF001
     return handle

@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from ipckit._core import files
 from ipckit._core.public import public
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHM: Final = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM: Final = Path(files.SHM)
 
 
 SYSV_KINDS: Final[Mapping[str, str]] = {

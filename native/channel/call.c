@@ -33,7 +33,7 @@ channel_core *
 ipckit_channel_joined(channel_object *self, const char *op)
 {
     channel_core *core = ipckit_channel_open(self, op);
-    if (core != NULL && !core->joined && ipckit_core_join(core) < 0) {
+    if (core != NULL && !core->joined && ipckit_core_join(core, ipckit_own_token()) < 0) {
         ipckit_channel_oserror(self, op);
         return NULL;
     }
@@ -140,7 +140,7 @@ become_peer(channel_core *core, const ring_call *call, long *held)
     if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
         return RING_CLOSED;
     }
-    if (ipckit_core_join(core) < 0) {
+    if (ipckit_core_join(core, ipckit_own_token()) < 0) {
         return RING_NO_PLACE;
     }
     if (*held >= 0) {

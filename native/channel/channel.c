@@ -33,6 +33,14 @@ release_channel(channel_object *self)
     }
 }
 
+/* Drops a core's reference to its Mapping. */
+static void
+unmap(void *mapping)
+{
+    ipckit_mapping_end_export(mapping);
+    Py_DECREF((PyObject *)mapping);
+}
+
 PyDoc_STRVAR(attach_doc,
              "_attach($self, mapping, fd, creator, record_type, encode, decode, spin, wait, /)\n--\n\n"
              "Open the channel in a Mapping. Its descriptor stays the caller's, who keeps it open until\n"
@@ -56,9 +64,14 @@ channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *con
         PyErr_SetString(PyExc_TypeError, "a Mapping is wanted, once");
         return NULL;
     }
-    self->core = ipckit_core_new(args[0], fd, PyObject_IsTrue(args[2]) == 1);
+    mapping_object *mapping = (mapping_object *)Py_NewRef(args[0]);
+    mapping->exports++;
+    self->core = ipckit_core_new(mapping->data, (uint64_t)mapping->size, fd,
+                                 PyObject_IsTrue(args[2]) == 1, ipckit_own_token(), unmap, mapping);
     if (self->core == NULL) {
-        return NULL;
+        PyObject *error = errno == ENOMEM ? PyErr_NoMemory() : ipckit_oserror();
+        unmap(mapping);
+        return error;
     }
     self->state = state;
     self->closed = false;
@@ -300,10 +313,27 @@ static PyType_Spec channel_spec = {
     .slots = channel_slots,
 };
 
+PyDoc_STRVAR(forked_doc, "channels_forked()\n--\n\nUpdate all open channels in a forked child.");
+
+static PyObject *
+native_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    ipckit_cores_forked();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"channels_forked", native_forked, METH_NOARGS, forked_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 int
 ipckit_add_channel(PyObject *module)
 {
     native_state *state = PyModule_GetState(module);
     state->channel_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &channel_spec, NULL);
-    return state->channel_type == NULL ? -1 : PyModule_AddType(module, state->channel_type);
+    if (state->channel_type == NULL || PyModule_AddType(module, state->channel_type) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, functions);
 }

@@ -2,9 +2,8 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
+#include "channel/core.h"
 #include "memory/mapping.h"
-#include "ring/descriptor.h"
-#include "ring/open.h"
 
 /* Looks while the interpreter is still held: the other side is often just about to answer. */
 #define QUICK_POLLS 64
@@ -12,25 +11,6 @@
 #define STREAM_POLLS 3
 /* Pauses at most for which a receiver of a stream holds still. */
 #define RECEIVE_BACKOFF_MAX 32
-
-/* A channel as this process has it open. All counts are changed under the GIL.
-
-   `refs` keeps the memory mapped: the handle, views, loans and calls. `users` keeps the place among the
-   peers: the same, but only those of this process. After a fork the parent's views, loans and calls
-   still have their references in the child, and no use of the channel there. */
-typedef struct channel_core {
-    ring r;
-    int memory_fd; /* the handle's, -1 once that is closed; r.fd is for the locks alone */
-    mapping_object *mapping;
-    long refs;
-    long users;
-    long forks;     /* how often this process came out of a fork since it was opened */
-    bool held;      /* by a handle */
-    bool joined;    /* false in a forked child until it sends or receives */
-    bool creator;
-    ring_descriptors *descriptors; /* NULL until one is asked for */
-    struct channel_core *next, *previous;
-} channel_core;
 
 /* The native base of ipckit.Channel. */
 typedef struct {
@@ -86,18 +66,6 @@ HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, u
                                       uint64_t length, bool loan);
 HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
 
-/* fd stays the caller's, who keeps it open for as long as memory_fd names it; NULL with an exception
-   set. */
-HIDDEN channel_core *ipckit_core_new(PyObject *mapping, int fd, bool creator);
-/* Another user; returns the forks that its end is to name. */
-HIDDEN long ipckit_core_acquire(channel_core *core);
-HIDDEN void ipckit_core_release(channel_core *core, long forks);
-/* The handle's own use ends. */
-HIDDEN void ipckit_core_close(channel_core *core);
-/* Opens the core's own file description if it has none, as in a forked child: 0, or -1 and errno. */
-HIDDEN int ipckit_core_ensure_fd(channel_core *core);
-/* Takes a place among the peers if there is none yet: 0, or -1 and errno. */
-HIDDEN int ipckit_core_join(channel_core *core);
 /* The open channel, for what never changes: NULL with an exception set. */
 HIDDEN channel_core *ipckit_channel_open(channel_object *self, const char *op);
 /* The open channel, joined: NULL with an exception set. */
@@ -105,9 +73,6 @@ HIDDEN channel_core *ipckit_channel_joined(channel_object *self, const char *op)
 /* The open channel, to look at: a process that only looks is no peer. NULL with an exception set, also
    if the file was cut short. */
 HIDDEN channel_core *ipckit_channel_unjoined(channel_object *self, const char *op);
-/* A descriptor of a joined channel: -1 and errno. */
-HIDDEN int ipckit_core_descriptor(channel_core *core, uint32_t which);
-
 /* Raises what an errno of opening or joining means, as Python's _explain_errno has it; always NULL. */
 HIDDEN PyObject *ipckit_channel_oserror(channel_object *self, const char *op);
 

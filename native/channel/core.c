@@ -1,10 +1,11 @@
-/* A channel as a process has it open: its place among the peers, and its forks. */
-#include "channel/channel.h"
+/* A channel as a process has it open: its place among the peers, and what a fork does to it. */
+#include "channel/core.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-/* All that this process has open, so that a forked child finds them. Under the GIL. */
+/* All channels that this process has open, so that a forked child finds them. Under the GIL. */
 static channel_core *cores = NULL;
 
 static void
@@ -16,8 +17,8 @@ close_fd(int *fd)
     *fd = -1;
 }
 
-/* Another file description of the memory, so that its lock on a place goes with this process alone:
-   a mapping keeps the one that it was made with, and a forked child has that mapping too. */
+/* Opens another file description of the memory. Its OFD lock on a place then ends with this process: a
+   mapping keeps the file description that it was created with, and a forked child inherits it. */
 static int
 reopen(int fd)
 {
@@ -36,7 +37,7 @@ ipckit_core_ensure_fd(channel_core *core)
 }
 
 int
-ipckit_core_join(channel_core *core)
+ipckit_core_join(channel_core *core, uint64_t token)
 {
     struct timespec now;
     if (core->joined) {
@@ -50,7 +51,7 @@ ipckit_core_join(channel_core *core)
         return -1;
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    if (!ring_join(&core->r, (uint32_t)getpid(), ipckit_own_token(), (uint64_t)now.tv_sec,
+    if (!ring_join(&core->r, (uint32_t)getpid(), token, (uint64_t)now.tv_sec,
                    core->creator)) {
         errno = EUSERS;
         return -1;
@@ -60,32 +61,32 @@ ipckit_core_join(channel_core *core)
 }
 
 channel_core *
-ipckit_core_new(PyObject *mapping, int fd, bool creator)
+ipckit_core_new(void *memory, uint64_t size, int fd, bool creator, uint64_t token,
+                void (*unmap)(void *), void *memory_owner)
 {
-    channel_core *core = PyMem_Calloc(1, sizeof *core);
+    channel_core *core = calloc(1, sizeof *core);
     if (core == NULL) {
-        PyErr_NoMemory();
         return NULL;
     }
-    core->mapping = (mapping_object *)mapping;
+    core->unmap = unmap;
+    core->memory_owner = memory_owner;
     core->refs = core->users = 1;
-    core->held = true;
+    core->handle_open = true;
     core->creator = creator;
     core->memory_fd = fd;
     int own = reopen(fd);
     bool good = own >= 0;
-    if (good && !ring_open(&core->r, core->mapping->data, (uint64_t)core->mapping->size, own)) {
+    if (good && !ring_open(&core->r, memory, size, own)) {
         errno = EUCLEAN;
         good = false;
     }
-    if (!good || ipckit_core_join(core) < 0) {
-        ipckit_oserror();
+    if (!good || ipckit_core_join(core, token) < 0) {
+        int error = errno;
         close_fd(&own);
-        PyMem_Free(core);
+        free(core);
+        errno = error;
         return NULL;
     }
-    Py_INCREF(mapping);
-    core->mapping->exports++;
     core->next = cores;
     if (cores != NULL) {
         cores->previous = core;
@@ -94,21 +95,22 @@ ipckit_core_new(PyObject *mapping, int fd, bool creator)
     return core;
 }
 
-/* Gives up the place among the peers and every descriptor; the memory's is the handle's to close. */
+/* Leaves the peers and closes every descriptor except memory_fd, which is the handle's. */
 static void
-leave(channel_core *core)
+leave_peers(channel_core *core)
 {
     if (core->descriptors != NULL) {
         descriptors_free(core->descriptors);
         core->descriptors = NULL;
     }
     if (core->joined && ring_file_is_intact(&core->r)) {
-        ring_leave(&core->r); /* otherwise the kernel does with the descriptor what is left to do */
+        ring_leave(&core->r); /* otherwise closing the descriptor releases the OFD lock */
     }
     core->joined = false;
     close_fd(&core->r.fd);
 }
 
+/* Drops a reference; the last one frees the core. */
 static void
 release_memory(channel_core *core)
 {
@@ -123,9 +125,8 @@ release_memory(channel_core *core)
     if (core->next != NULL) {
         core->next->previous = core->previous;
     }
-    ipckit_mapping_end_export(core->mapping);
-    Py_DECREF((PyObject *)core->mapping);
-    PyMem_Free(core);
+    core->unmap(core->memory_owner);
+    free(core);
 }
 
 long
@@ -140,7 +141,7 @@ void
 ipckit_core_release(channel_core *core, long forks)
 {
     if (forks == core->forks && --core->users == 0) {
-        leave(core);
+        leave_peers(core);
     }
     release_memory(core);
 }
@@ -148,7 +149,7 @@ ipckit_core_release(channel_core *core, long forks)
 void
 ipckit_core_close(channel_core *core)
 {
-    core->held = false;
+    core->handle_open = false;
     ipckit_core_release(core, core->forks);
 }
 
@@ -161,9 +162,9 @@ ipckit_core_descriptor(channel_core *core, uint32_t which)
     return core->descriptors == NULL ? -1 : descriptor_get(core->descriptors, which);
 }
 
-/* The parent's place among the peers is locked through a file description that the child has
-   inherited: it would seem to live for as long as the child does. The thread behind the descriptors is
-   not in the child. */
+/* Updates a core in a forked child. The child inherits the file description with the lock on the
+   parent's place, and would keep the parent alive for the other peers: closes it. The thread behind the
+   descriptors does not exist in the child. */
 static void
 forked(channel_core *core)
 {
@@ -178,27 +179,13 @@ forked(channel_core *core)
     core->r.index = CHANNEL_PEERS;
     core->r.removing_peer = 0;
     core->forks++;
-    core->users = core->held ? 1 : 0;
+    core->users = core->handle_open ? 1 : 0;
 }
 
-PyDoc_STRVAR(forked_doc, "channels_forked()\n--\n\nCalled in a child after a fork.");
-
-static PyObject *
-native_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+void
+ipckit_cores_forked(void)
 {
     for (channel_core *core = cores; core != NULL; core = core->next) {
         forked(core);
     }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef functions[] = {
-    {"channels_forked", native_forked, METH_NOARGS, forked_doc},
-    {NULL, NULL, 0, NULL},
-};
-
-int
-ipckit_add_channel_core(PyObject *module)
-{
-    return PyModule_AddFunctions(module, functions);
 }

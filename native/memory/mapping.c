@@ -1,7 +1,8 @@
-/* Mapping: memory of shmat or mmap that is never unmapped under somebody's eyes.
+/* Mapping: memory from mmap(2) or shmat(2) that stays mapped while a buffer or a view of it exists.
 
-   A Mapping counts its exports: the buffers that consumers hold (memoryview, a struct's view) and
-   the Views. It is unmapped when it was closed and the last of them is gone. */
+   A Mapping counts its exports: the buffers that consumers of the buffer protocol hold (a
+   memoryview, the view of a struct) and the Views. It is unmapped when it is closed and has no
+   exports. All functions here need the GIL. */
 #include "memory/mapping.h"
 
 #include <stddef.h>
@@ -10,6 +11,8 @@
 #include <sys/mman.h>
 #include <sys/shm.h>
 
+/* Returns the memory to the kernel; does nothing if that has been done. There are no exports, and
+   the memory must not be accessed afterwards. */
 static void
 unmap(mapping_object *self)
 {
@@ -33,8 +36,8 @@ ipckit_mapping_new(PyObject *module, mapping_kind kind, void *base, size_t span,
     allocfunc alloc = (allocfunc)PyType_GetSlot(state->mapping_type, Py_tp_alloc);
     mapping_object *self = (mapping_object *)alloc(state->mapping_type, 0);
     if (self == NULL) {
-        mapping_object orphan = {.kind = kind, .base = base, .span = span};
-        unmap(&orphan);
+        mapping_object unowned = {.kind = kind, .base = base, .span = span};
+        unmap(&unowned);
         return NULL;
     }
     self->kind = kind;
@@ -46,6 +49,7 @@ ipckit_mapping_new(PyObject *module, mapping_kind kind, void *base, size_t span,
     return (PyObject *)self;
 }
 
+/* 0, or -1 with ValueError set if the mapping is closed. */
 static int
 check_open(const mapping_object *self)
 {
@@ -56,9 +60,8 @@ check_open(const mapping_object *self)
     return -1;
 }
 
-/* One more who looks at the memory: 0, or -1 where it may not be looked at. */
-static int
-begin_export(mapping_object *self)
+int
+ipckit_mapping_begin_export(mapping_object *self)
 {
     if (check_open(self) < 0) {
         return -1;
@@ -80,17 +83,20 @@ ipckit_mapping_end_export(mapping_object *self)
     }
 }
 
+/* Whether the memory cannot be written now; `mprotect` changes it. */
 static bool
 is_readonly(const mapping_object *self)
 {
     return !(self->protection & PROT_WRITE);
 }
 
+/* The buffer protocol: begins an export, which `mapping_releasebuffer` ends. 0, or -1 with an
+   exception set. */
 static int
 mapping_getbuffer(mapping_object *self, Py_buffer *view, int flags)
 {
-    view->obj = NULL; /* the protocol's word for a failure */
-    if (begin_export(self) < 0) {
+    view->obj = NULL; /* the protocol requires it if this fails */
+    if (ipckit_mapping_begin_export(self) < 0) {
         return -1;
     }
     if (PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, is_readonly(self), flags)
@@ -107,6 +113,7 @@ mapping_releasebuffer(mapping_object *self, Py_buffer *Py_UNUSED(view))
     ipckit_mapping_end_export(self);
 }
 
+/* Every export holds a reference to the mapping, so there are none left. */
 static void
 mapping_dealloc(mapping_object *self)
 {
@@ -121,7 +128,7 @@ mapping_dealloc(mapping_object *self)
 }
 
 PyDoc_STRVAR(close_doc, "close($self)\n--\n\n"
-                        "No new views from now on; unmaps now, or when the last view dies.");
+                        "Refuse new views. Unmap the memory now, or when the last view is released.");
 
 static PyObject *
 mapping_close(mapping_object *self, PyObject *Py_UNUSED(ignored))
@@ -133,10 +140,12 @@ mapping_close(mapping_object *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Checks that `size` bytes from `offset` are inside: 0, or -1 with IndexError set. */
-static int
-check_range(const mapping_object *self, Py_ssize_t offset, Py_ssize_t size)
+int
+ipckit_mapping_check_range(const mapping_object *self, Py_ssize_t offset, Py_ssize_t size)
 {
+    if (check_open(self) < 0) {
+        return -1;
+    }
     if (offset <= self->size && size <= self->size - offset) {
         return 0;
     }
@@ -145,18 +154,21 @@ check_range(const mapping_object *self, Py_ssize_t offset, Py_ssize_t size)
     return -1;
 }
 
+/* Reads the arguments offset and size. Returns 0 if the range is inside the open mapping, or -1
+   with an exception set. */
 static int
 range_args(const mapping_object *self, PyObject *const *args, Py_ssize_t *offset, Py_ssize_t *size)
 {
     if (ipckit_size_arg(args[0], "offset", offset) < 0
-        || ipckit_size_arg(args[1], "size", size) < 0 || check_open(self) < 0) {
+        || ipckit_size_arg(args[1], "size", size) < 0) {
         return -1;
     }
-    return check_range(self, *offset, *size);
+    /* After the numbers: reading them may run Python code that closes the mapping. */
+    return ipckit_mapping_check_range(self, *offset, *size);
 }
 
 PyDoc_STRVAR(view_doc, "view($self, offset, size, /)\n--\n\n"
-                       "A View of `size` bytes from `offset` on, to be a numpy array's base.");
+                       "A View of `size` bytes from `offset` on, for the base of a numpy array.");
 
 static PyObject *
 mapping_view(mapping_object *self, PyTypeObject *defining_class, PyObject *const *args,
@@ -164,7 +176,7 @@ mapping_view(mapping_object *self, PyTypeObject *defining_class, PyObject *const
 {
     Py_ssize_t offset, size;
     if (ipckit_check_nargs("view", nargs, 2) < 0 || range_args(self, args, &offset, &size) < 0
-        || begin_export(self) < 0) {
+        || ipckit_mapping_begin_export(self) < 0) {
         return NULL;
     }
     native_state *state = PyType_GetModuleState(defining_class);
@@ -175,6 +187,8 @@ mapping_view(mapping_object *self, PyTypeObject *defining_class, PyObject *const
     return view;
 }
 
+/* Copies bytes that do not overlap; lets other threads run if there are many. The caller has begun
+   an export of the mapping, so that no other thread unmaps it. */
 static void
 copy_bytes(char *to, const char *from, Py_ssize_t size)
 {
@@ -197,7 +211,7 @@ mapping_read(mapping_object *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *result = PyBytes_FromStringAndSize(NULL, size);
-    if (result == NULL || begin_export(self) < 0) {
+    if (result == NULL || ipckit_mapping_begin_export(self) < 0) {
         Py_XDECREF(result);
         return NULL;
     }
@@ -207,6 +221,32 @@ mapping_read(mapping_object *self, PyObject *const *args, Py_ssize_t nargs)
 }
 
 PyDoc_STRVAR(write_doc, "write($self, offset, data, /)\n--\n\nCopy bytes into the memory from `offset` on.");
+
+/* Copies the bytes of a buffer to `offset`. Returns 0, or -1 with an exception set. */
+static int
+write_buffer(mapping_object *self, Py_ssize_t offset, const Py_buffer *data)
+{
+    if (ipckit_mapping_check_range(self, offset, data->len) < 0) {
+        return -1;
+    }
+    if (is_readonly(self)) {
+        PyErr_SetString(PyExc_TypeError, "the mapping is read-only");
+        return -1;
+    }
+    if (ipckit_mapping_begin_export(self) < 0) {
+        return -1;
+    }
+    char *to = self->data + offset;
+    const char *from = data->buf;
+    bool overlap = to + data->len > from && from + data->len > to;
+    if (overlap) { /* the buffer is over this memory too */
+        memmove(to, from, (size_t)data->len);
+    } else {
+        copy_bytes(to, from, data->len);
+    }
+    ipckit_mapping_end_export(self);
+    return 0;
+}
 
 static PyObject *
 mapping_write(mapping_object *self, PyObject *const *args, Py_ssize_t nargs)
@@ -219,39 +259,24 @@ mapping_write(mapping_object *self, PyObject *const *args, Py_ssize_t nargs)
         || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    bool done = false;
-    /* After the buffer is held: taking it may have run Python code that closed the mapping. */
-    if (check_open(self) == 0 && check_range(self, offset, data.len) == 0) {
-        if (is_readonly(self)) {
-            PyErr_SetString(PyExc_TypeError, "the mapping is read-only");
-        } else if (begin_export(self) == 0) {
-            char *to = self->data + offset;
-            const char *from = data.buf;
-            bool apart = to + data.len <= from || from + data.len <= to;
-            if (apart) {
-                copy_bytes(to, from, data.len);
-            } else {
-                memmove(to, from, (size_t)data.len);
-            }
-            ipckit_mapping_end_export(self);
-            done = true;
-        }
-    }
+    /* All checks of the mapping come after the buffer was acquired: that may run Python code that
+       closes the mapping. */
+    int result = write_buffer(self, offset, &data);
     PyBuffer_Release(&data);
-    if (!done) {
+    if (result < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
 static PyMemberDef mapping_members[] = {
-    {"size", T_PYSSIZET, offsetof(mapping_object, size), READONLY, PyDoc_STR("bytes")},
+    {"size", T_PYSSIZET, offsetof(mapping_object, size), READONLY, PyDoc_STR("the size in bytes")},
     {"protection", T_INT, offsetof(mapping_object, protection), READONLY,
-     PyDoc_STR("PROT_READ, PROT_WRITE, PROT_EXEC as they are now")},
+     PyDoc_STR("the present PROT_READ and PROT_WRITE")},
     {"closed", T_BOOL, offsetof(mapping_object, closed), READONLY,
      PyDoc_STR("whether close was called")},
     {"exports", T_PYSSIZET, offsetof(mapping_object, exports), READONLY,
-     PyDoc_STR("buffers and views that look at the memory")},
+     PyDoc_STR("the number of buffers and views of the memory")},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(mapping_object, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -263,7 +288,7 @@ mapping_address(mapping_object *self, void *Py_UNUSED(closure))
 }
 
 static PyGetSetDef mapping_getset[] = {
-    {"address", (getter)mapping_address, NULL, PyDoc_STR("where it starts in this process"), NULL},
+    {"address", (getter)mapping_address, NULL, PyDoc_STR("the address in this process"), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -276,7 +301,7 @@ static PyMethodDef mapping_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(mapping_doc, "Memory of shmat or mmap; unmapped when it is closed and no view lives.");
+PyDoc_STRVAR(mapping_doc, "Memory from mmap or shmat; unmapped when it is closed and has no views.");
 
 static PyType_Slot mapping_slots[] = {
     {Py_tp_doc, (void *)mapping_doc},

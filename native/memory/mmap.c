@@ -1,16 +1,27 @@
-/* mmap and what may be done to its memory: msync, mprotect, madvise. */
+/* mmap(2), and msync(2), madvise(2) and mprotect(2) of a Mapping. */
 #include "memory/mapping.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Numbers that older headers do not have. */
 #ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
+#endif
+#ifndef F_SEAL_FUTURE_WRITE /* Linux 5.1 */
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+#ifndef F_SEAL_EXEC /* Linux 6.3 */
+#define F_SEAL_EXEC 0x0020
+#endif
+#ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
+#define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
 static size_t
@@ -19,9 +30,10 @@ page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Whether the file has the bytes: a mapping past its end would be a SIGBUS at first touch. */
+/* Whether the file has all the bytes. An access past its end would be a SIGBUS. Otherwise errno is
+   set. */
 static bool
-file_holds(int fd, long offset, Py_ssize_t size)
+file_contains(int fd, long offset, Py_ssize_t size)
 {
     struct stat status;
     if (fstat(fd, &status) < 0) {
@@ -39,8 +51,8 @@ file_holds(int fd, long offset, Py_ssize_t size)
 
 PyDoc_STRVAR(mmap_doc,
              "mmap(fd, offset, size, protection, flags, /)\n--\n\n"
-             "mmap(2) of `size` bytes from `offset` on as a Mapping; `offset` need not be on a page\n"
-             "border, and `fd` is -1 with MAP_ANONYMOUS. OSError: EFBIG past the end of the file.");
+             "mmap(2): a Mapping of `size` bytes from `offset` on. `offset` need not be a multiple of\n"
+             "the page size, and `fd` is -1 with MAP_ANONYMOUS. OSError EFBIG: the file is shorter.");
 
 static PyObject *
 native_mmap(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -56,7 +68,7 @@ native_mmap(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (protection & ~(PROT_READ | PROT_WRITE) || flags & ~(MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS)) {
-        PyErr_SetString(PyExc_ValueError, "a protection or a flag that a Mapping can't have");
+        PyErr_SetString(PyExc_ValueError, "the protection or a flag is one that a Mapping can't have");
         return NULL;
     }
     size_t start = (size_t)offset % page_size();
@@ -64,7 +76,7 @@ native_mmap(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         errno = ENOMEM;
         return ipckit_oserror();
     }
-    if (!(flags & MAP_ANONYMOUS) && !file_holds(fd, offset, size)) {
+    if (!(flags & MAP_ANONYMOUS) && !file_contains(fd, offset, size)) {
         return ipckit_oserror();
     }
     size_t span = start + (size_t)size;
@@ -75,10 +87,11 @@ native_mmap(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return ipckit_mapping_new(module, MAPPED_BY_MMAP, base, span, start, size, protection);
 }
 
-/* The Mapping and range of msync and madvise: 0 and the page-rounded range, or -1. */
+/* Reads the first three arguments of msync and madvise: a Mapping, an offset and a size. Returns 0
+   with the range extended down to a page boundary, or -1 with an exception set. */
 static int
-page_range(PyObject *module, PyObject *const *args, mapping_object **mapping, char **from,
-           size_t *length)
+page_range_args(PyObject *module, PyObject *const *args, mapping_object **mapping, char **from,
+                size_t *length)
 {
     native_state *state = PyModule_GetState(module);
     Py_ssize_t offset, size;
@@ -88,16 +101,8 @@ page_range(PyObject *module, PyObject *const *args, mapping_object **mapping, ch
     }
     *mapping = (mapping_object *)args[0];
     if (ipckit_size_arg(args[1], "offset", &offset) < 0
-        || ipckit_size_arg(args[2], "size", &size) < 0) {
-        return -1;
-    }
-    if ((*mapping)->closed) {
-        PyErr_SetString(PyExc_ValueError, "the mapping is closed");
-        return -1;
-    }
-    if (offset > (*mapping)->size || size > (*mapping)->size - offset) {
-        PyErr_Format(PyExc_IndexError, "%zd bytes from %zd on are not inside a mapping of %zd bytes",
-                     size, offset, (*mapping)->size);
+        || ipckit_size_arg(args[2], "size", &size) < 0
+        || ipckit_mapping_check_range(*mapping, offset, size) < 0) {
         return -1;
     }
     size_t start = (size_t)((*mapping)->data - (*mapping)->base) + (size_t)offset;
@@ -107,8 +112,30 @@ page_range(PyObject *module, PyObject *const *args, mapping_object **mapping, ch
     return 0;
 }
 
+/* Calls msync or madvise on pages of a mapping, without the GIL. Returns None, or NULL with OSError
+   set. */
+static PyObject *
+call_on_pages(int (*call)(void *, size_t, int), mapping_object *mapping, char *from, size_t length,
+              int flags)
+{
+    int result, error;
+    /* Another thread may close the mapping during the call. Not begin_export: these calls need no
+       right to read. */
+    mapping->exports++;
+    Py_BEGIN_ALLOW_THREADS
+    result = call(from, length, flags);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    ipckit_mapping_end_export(mapping);
+    if (result < 0) {
+        errno = error;
+        return ipckit_oserror();
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(msync_doc, "msync(mapping, offset, size, flags, /)\n--\n\n"
-                        "msync(2) of the pages that hold `size` bytes from `offset` on.");
+                        "msync(2) of the pages that contain `size` bytes from `offset` on.");
 
 static PyObject *
 native_msync(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -116,28 +143,18 @@ native_msync(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     mapping_object *mapping;
     char *from;
     size_t length;
-    int flags, result, error;
-    /* The range last: taking a number may run Python code that closes the mapping. */
+    int flags;
+    /* The range is last: reading a number may run Python code that closes the mapping. */
     if (ipckit_check_nargs("msync", nargs, 4) < 0 || ipckit_int_arg(args[3], "flags", &flags) < 0
-        || page_range(module, args, &mapping, &from, &length) < 0) {
+        || page_range_args(module, args, &mapping, &from, &length) < 0) {
         return NULL;
     }
-    mapping->exports++; /* another thread may close it meanwhile */
-    Py_BEGIN_ALLOW_THREADS
-    result = msync(from, length, flags);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    ipckit_mapping_end_export(mapping);
-    errno = error;
-    if (result < 0) {
-        return ipckit_oserror();
-    }
-    Py_RETURN_NONE;
+    return call_on_pages(msync, mapping, from, length, flags);
 }
 
-/* Advice that changes speed or this process's own pages; none that makes a later touch fatal, as
-   MADV_DONTFORK, MADV_HWPOISON and MADV_GUARD_INSTALL do, and MADV_REMOVE where the file system
-   is full by then. */
+/* Whether advice changes only the speed, or this process's own pages. Other advice makes a later
+   access fatal: MADV_DONTFORK, MADV_HWPOISON and MADV_GUARD_INSTALL do, and so does MADV_REMOVE if
+   the file system is full by then. */
 static bool
 is_harmless(int advice)
 {
@@ -159,7 +176,7 @@ is_harmless(int advice)
     case MADV_COLD:
     case MADV_PAGEOUT:
     case MADV_POPULATE_READ:
-    case MADV_POPULATE_WRITE: /* fails, where a touch would be fatal */
+    case MADV_POPULATE_WRITE: /* returns an error if an access would be fatal */
         return true;
     default:
         return false;
@@ -167,7 +184,7 @@ is_harmless(int advice)
 }
 
 PyDoc_STRVAR(madvise_doc, "madvise(mapping, offset, size, advice, /)\n--\n\n"
-                          "madvise(2) on the pages that hold `size` bytes from `offset` on.");
+                          "madvise(2) of the pages that contain `size` bytes from `offset` on.");
 
 static PyObject *
 native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -175,32 +192,22 @@ native_madvise(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     mapping_object *mapping;
     char *from;
     size_t length;
-    int advice, result, error;
+    int advice;
     if (ipckit_check_nargs("madvise", nargs, 4) < 0 || ipckit_int_arg(args[3], "advice", &advice) < 0
-        || page_range(module, args, &mapping, &from, &length) < 0) {
+        || page_range_args(module, args, &mapping, &from, &length) < 0) {
         return NULL;
     }
     if (!is_harmless(advice)) {
-        PyErr_Format(PyExc_ValueError, "advice %d is unknown, or could make a later touch fatal",
+        PyErr_Format(PyExc_ValueError, "advice %d is unknown, or can make a later access fatal",
                      advice);
         return NULL;
     }
-    mapping->exports++; /* another thread may close it meanwhile */
-    Py_BEGIN_ALLOW_THREADS
-    result = madvise(from, length, advice);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    ipckit_mapping_end_export(mapping);
-    errno = error;
-    if (result < 0) {
-        return ipckit_oserror();
-    }
-    Py_RETURN_NONE;
+    return call_on_pages(madvise, mapping, from, length, advice);
 }
 
 PyDoc_STRVAR(mprotect_doc,
              "mprotect(mapping, protection, /)\n--\n\n"
-             "mprotect(2) of the whole mapping. BufferError: a view lives, and would be cut off.");
+             "mprotect(2) of the whole mapping. BufferError: views of it exist, and would lose a right.");
 
 static PyObject *
 native_mprotect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -220,9 +227,9 @@ native_mprotect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_ValueError, "the mapping is closed");
         return NULL;
     }
-    bool takes_away = mapping->protection & ~protection;
-    if (takes_away && mapping->exports > 0) {
-        PyErr_Format(PyExc_BufferError, "%zd views look at the memory", mapping->exports);
+    bool removes_right = mapping->protection & ~protection;
+    if (removes_right && mapping->exports > 0) {
+        PyErr_Format(PyExc_BufferError, "the memory has %zd views", mapping->exports);
         return NULL;
     }
     if (mprotect(mapping->base, mapping->span, protection) < 0) {
@@ -243,5 +250,26 @@ static PyMethodDef functions[] = {
 int
 ipckit_add_mmap(PyObject *module)
 {
+    static const struct {
+        const char *name;
+        long value;
+    } constants[] = {
+        {"MADV_POPULATE_WRITE", MADV_POPULATE_WRITE},
+        {"MS_ASYNC", MS_ASYNC},
+        {"MS_INVALIDATE", MS_INVALIDATE},
+        {"MS_SYNC", MS_SYNC},
+        {"MFD_NOEXEC_SEAL", MFD_NOEXEC_SEAL},
+        {"F_SEAL_SEAL", F_SEAL_SEAL},
+        {"F_SEAL_SHRINK", F_SEAL_SHRINK},
+        {"F_SEAL_GROW", F_SEAL_GROW},
+        {"F_SEAL_WRITE", F_SEAL_WRITE},
+        {"F_SEAL_FUTURE_WRITE", F_SEAL_FUTURE_WRITE},
+        {"F_SEAL_EXEC", F_SEAL_EXEC},
+    };
+    for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0) {
+            return -1;
+        }
+    }
     return PyModule_AddFunctions(module, functions);
 }

@@ -1,4 +1,5 @@
-/* SharedStruct: a struct in shared memory that is loaded and stored whole. */
+/* SharedStruct: a struct in shared memory that is loaded and stored as a whole. The protocol is
+   ring/seqlock.h. */
 #include "records/record.h"
 #include "ring/seqlock.h"
 
@@ -6,12 +7,13 @@
 #include <stddef.h>
 #include <structmember.h>
 
-/* A reader is overtaken only by a writer that stores in its few nanoseconds; so often in a row
-   means that somebody turns the counter who is no writer. */
+/* A load fails only if a writer stores during the few nanoseconds that it takes. So many failures
+   in a row mean that a process which is not a writer changes the counter. */
 #define LOADS_AT_MOST 1000000
 
-/* A writer is at it for some nanoseconds; who waited so many turns meets a dead one, or a stopped. */
-#define STORE_TURNS 10000
+/* A writer has its turn for some nanoseconds. A turn that is still taken after so many tries
+   belongs to a writer that died or was stopped. */
+#define BEGIN_STORE_TRIES 10000
 
 typedef struct {
     PyObject_HEAD
@@ -22,7 +24,9 @@ typedef struct {
     uint64_t fingerprint;
 } shared_struct;
 
-/* Who this process is as a writer; set anew in a forked child. */
+/* The token that names this process to other processes: the PID and the start time, as
+   ipckit._core.processes computes it. 0 until `set_writer_token`, which a forked child calls again.
+   */
 static uint64_t own_token = 0;
 
 uint64_t
@@ -31,34 +35,45 @@ ipckit_own_token(void)
     return own_token;
 }
 
+/* The header at `offset` of a buffer that must contain `size` bytes from there. NULL with
+   IndexError or ValueError set if it does not, or if the address is not aligned. */
+static seqlock_header *
+header_at(const Py_buffer *memory, Py_ssize_t offset, size_t size)
+{
+    if (offset > memory->len || size > (size_t)(memory->len - offset)) {
+        PyErr_Format(PyExc_IndexError, "%zu bytes from %zd on are not inside %zd bytes", size,
+                     offset, memory->len);
+        return NULL;
+    }
+    char *start = (char *)memory->buf + offset;
+    if ((uintptr_t)start % SEQLOCK_ALIGNMENT != 0) {
+        PyErr_Format(PyExc_ValueError, "offset %zd is not a multiple of %d", offset,
+                     SEQLOCK_ALIGNMENT);
+        return NULL;
+    }
+    return (seqlock_header *)start;
+}
+
+/* Acquires the exporter's buffer, which `shared_struct_dealloc` releases, and finds the header in
+   it. 0, or -1 with an exception set. */
 static int
 open_memory(shared_struct *self, PyObject *exporter, Py_ssize_t offset)
 {
     if (ipckit_hold_buffer(exporter, &self->memory) < 0) {
         return -1;
     }
-    size_t wanted = seqlock_total_size((size_t)self->layout->size);
-    if (offset > self->memory.len || wanted > (size_t)(self->memory.len - offset)) {
-        PyErr_Format(PyExc_IndexError, "%zu bytes from %zd on are not inside %zd bytes", wanted,
-                     offset, self->memory.len);
-        return -1;
-    }
-    char *start = (char *)self->memory.buf + offset;
-    if ((uintptr_t)start % SEQLOCK_ALIGNMENT != 0) {
-        PyErr_Format(PyExc_ValueError, "offset %zd is no multiple of %d", offset,
-                     SEQLOCK_ALIGNMENT);
-        return -1;
-    }
-    self->lock = (seqlock_header *)start;
-    return 0;
+    self->lock = header_at(&self->memory, offset, seqlock_total_size((size_t)self->layout->size));
+    return self->lock == NULL ? -1 : 0;
 }
 
-/* Whether the memory is for this layout; memory that nobody has stored to is for any. */
+/* Checks that the memory contains a struct of this layout, or none yet; then writable memory gets
+   this layout. Returns 0, or -1 with CallFailed set, whose errno is EBADMSG. */
 static int
 check_layout(shared_struct *self)
 {
     bool ours;
     if (self->memory.readonly) {
+        /* Pairs with the exchange in seqlock_claim. */
         uint64_t found = __atomic_load_n(&self->lock->fingerprint, __ATOMIC_ACQUIRE);
         ours = found == 0 || found == self->fingerprint;
     } else {
@@ -66,7 +81,7 @@ check_layout(shared_struct *self)
     }
     if (!ours) {
         errno = EBADMSG;
-        ipckit_oserror();
+        ipckit_call_failed();
         return -1;
     }
     return 0;
@@ -74,7 +89,7 @@ check_layout(shared_struct *self)
 
 PyDoc_STRVAR(shared_struct_doc,
              "SharedStruct(memory, offset, record_type, fingerprint, /)\n--\n\n"
-             "OSError EBADMSG: the memory holds another layout.");
+             "CallFailed, EBADMSG: the memory contains a struct of another layout.");
 
 static PyObject *
 shared_struct_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
@@ -87,7 +102,7 @@ shared_struct_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs
         return NULL;
     }
     if (record_type == NULL || offset < 0 || fingerprint == 0) {
-        PyErr_SetString(PyExc_ValueError, "a Struct class, an offset and a fingerprint are wanted");
+        PyErr_SetString(PyExc_ValueError, "SharedStruct takes a Struct class, an offset and a fingerprint");
         return NULL;
     }
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -126,20 +141,21 @@ shared_struct_dealloc(shared_struct *self)
     Py_DECREF(type);
 }
 
+/* Copies the struct to `to`, which has room for it. 0, or -1 with Corrupt set. */
 static int
 load_into(shared_struct *self, char *to)
 {
     size_t size = (size_t)self->layout->size;
-    for (int turn = 0; turn < LOADS_AT_MOST; turn++) {
+    for (int tries = 0; tries < LOADS_AT_MOST; tries++) {
         if (seqlock_try_load(self->lock, to, size)) {
             return 0;
         }
     }
     return ipckit_raise_corrupt(
-        PyUnicode_FromString("the counter of a shared struct never stands still"));
+        PyUnicode_FromString("the counter of a shared struct keeps changing"));
 }
 
-PyDoc_STRVAR(load_doc, "load($self)\n--\n\nA whole struct, as one store left it.");
+PyDoc_STRVAR(load_doc, "load($self)\n--\n\nA copy of the struct, as one store wrote it.");
 
 static PyObject *
 shared_struct_load(shared_struct *self, PyObject *Py_UNUSED(ignored))
@@ -152,14 +168,15 @@ shared_struct_load(shared_struct *self, PyObject *Py_UNUSED(ignored))
     return (PyObject *)record;
 }
 
-/* Becomes the writer within some microseconds: 0, or -1 with an exception set. Python's
-   _contended(holder) raises, or frees the place of a dead one. */
+/* Makes this process the writer, within some microseconds. Returns 0, or -1 with an exception set.
+   If another writer keeps its turn, Python's _contended(holder) frees the turn of a dead writer, or
+   raises. The caller must call seqlock_end_store. */
 static int
 begin_store(shared_struct *self)
 {
     for (;;) {
         uint64_t holder = 0;
-        for (int turn = 0; turn < STORE_TURNS; turn++) {
+        for (int tries = 0; tries < BEGIN_STORE_TRIES; tries++) {
             if (seqlock_begin_store(self->lock, own_token, &holder)) {
                 return 0;
             }
@@ -174,31 +191,45 @@ begin_store(shared_struct *self)
 }
 
 PyDoc_STRVAR(store_doc, "store($self, value, /)\n--\n\n"
-                        "Replace the struct by another, whole.");
+                        "Replace the struct as a whole.");
 
-static PyObject *
-shared_struct_store(shared_struct *self, PyObject *value)
+/* Checks that the value has the struct's class and bytes, and that the memory is writable. 0, or -1
+   with an exception set. */
+static int
+check_storable(const shared_struct *self, PyObject *value)
 {
-    /* The class itself, or one that was defined again. `load` would make another of a subclass. */
+    /* The class itself, or the same struct defined again. Not a subclass: `load` would return
+       another type. */
     int same = Py_IS_TYPE(value, self->type);
     if (!same && !PyType_IsSubtype(Py_TYPE(value), self->type)) {
         same = ipckit_same_struct(Py_TYPE(value), self->type);
     }
-    if (same <= 0) {
-        if (same == 0) {
-            PyErr_Format(PyExc_TypeError, "the value is no %R", (PyObject *)self->type);
-        }
-        return NULL;
+    if (same < 0) {
+        return -1;
+    }
+    if (same == 0) {
+        PyErr_Format(PyExc_TypeError, "the value is not an instance of %R", (PyObject *)self->type);
+        return -1;
     }
     if (self->memory.readonly) {
         PyErr_SetString(PyExc_TypeError, "the memory is read-only");
-        return NULL;
+        return -1;
     }
     const Record *record = (const Record *)value;
     if (record->data == NULL || record->size != self->layout->size) {
         PyErr_SetString(PyExc_TypeError, "the value has no bytes");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+shared_struct_store(shared_struct *self, PyObject *value)
+{
+    if (check_storable(self, value) < 0) {
         return NULL;
     }
+    const Record *record = (const Record *)value;
     if (own_token == 0) {
         PyErr_SetString(PyExc_RuntimeError, "set_writer_token was not called");
         return NULL;
@@ -206,14 +237,15 @@ shared_struct_store(shared_struct *self, PyObject *value)
     if (begin_store(self) < 0) {
         return NULL;
     }
-    /* _contended may have run Python code; a record's bytes stay where they are all its life. */
+    /* _contended may have run Python code. The record's bytes never move, so the pointer is valid.
+       */
     seqlock_store(self->lock, record->data, (size_t)record->size);
     seqlock_end_store(self->lock, own_token);
     Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(take_over_doc, "take_over($self, dead, /)\n--\n\n"
-                            "Free the place of a writer that is known to be dead: whether it was.");
+                            "Free the turn of a writer that is known to be dead. False if it did not have the turn.");
 
 static PyObject *
 shared_struct_take_over(shared_struct *self, PyObject *arg)
@@ -231,11 +263,12 @@ shared_struct_take_over(shared_struct *self, PyObject *arg)
 static PyObject *
 shared_struct_count(shared_struct *self, void *Py_UNUSED(closure))
 {
+    /* Pairs with the release of `count` in seqlock_store. */
     return PyLong_FromUnsignedLongLong(__atomic_load_n(&self->lock->count, __ATOMIC_ACQUIRE));
 }
 
 static PyGetSetDef shared_struct_getset[] = {
-    {"count", (getter)shared_struct_count, NULL, PyDoc_STR("stores so far, by all"), NULL},
+    {"count", (getter)shared_struct_count, NULL, PyDoc_STR("the number of stores, by all processes"), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -264,7 +297,7 @@ static PyType_Spec shared_struct_spec = {
 };
 
 PyDoc_STRVAR(total_size_doc, "shared_struct_size(size, /)\n--\n\n"
-                             "The bytes that a SharedStruct takes for a struct of `size` bytes.");
+                             "The size of a SharedStruct in memory, for a struct of `size` bytes.");
 
 static PyObject *
 native_total_size(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -279,8 +312,34 @@ native_total_size(PyObject *Py_UNUSED(module), PyObject *arg)
     return PyLong_FromSize_t(seqlock_total_size((size_t)size));
 }
 
+PyDoc_STRVAR(header_doc, "shared_struct_header(memory, offset, /)\n--\n\n"
+                         "The fingerprint and the size of the struct that the memory contains.");
+
+static PyObject *
+native_header(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_ssize_t offset;
+    Py_buffer memory;
+    if (ipckit_check_nargs("shared_struct_header", nargs, 2) < 0
+        || ipckit_size_arg(args[1], "offset", &offset) < 0
+        || PyObject_GetBuffer(args[0], &memory, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    const seqlock_header *header = header_at(&memory, offset, sizeof(seqlock_header));
+    if (header != NULL) {
+        /* Acquire pairs with the exchange in seqlock_claim. The size is only for people: it is
+           stored after the exchange, and can still be 0. */
+        uint64_t fingerprint = __atomic_load_n(&header->fingerprint, __ATOMIC_ACQUIRE);
+        uint64_t size = __atomic_load_n(&header->size, __ATOMIC_RELAXED);
+        result = Py_BuildValue("KK", (unsigned long long)fingerprint, (unsigned long long)size);
+    }
+    PyBuffer_Release(&memory);
+    return result;
+}
+
 PyDoc_STRVAR(set_token_doc, "set_writer_token(token, /)\n--\n\n"
-                            "Name this process as a writer; not 0.");
+                            "Set the token that names this process to other processes; not 0.");
 
 static PyObject *
 native_set_token(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -300,11 +359,12 @@ native_set_token(PyObject *Py_UNUSED(module), PyObject *arg)
 static PyMethodDef functions[] = {
     {"set_writer_token", native_set_token, METH_O, set_token_doc},
     {"shared_struct_size", native_total_size, METH_O, total_size_doc},
+    {"shared_struct_header", (PyCFunction)(void (*)(void))native_header, METH_FASTCALL, header_doc},
     {NULL, NULL, 0, NULL},
 };
 
 int
-ipckit_add_seqlock(PyObject *module)
+ipckit_add_shared_struct(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &shared_struct_spec, NULL);
     if (type == NULL) {

@@ -1,4 +1,4 @@
-/* System V shared memory: shmget, shmat behind a Mapping, and shmctl. */
+/* System V shared memory: shmget(2), shmat(2) as a Mapping, and shmctl(2). */
 #include "memory/mapping.h"
 
 #include <errno.h>
@@ -8,8 +8,14 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-#ifndef SHM_STAT_ANY
+#ifndef SHM_STAT_ANY /* Linux 4.17 */
 #define SHM_STAT_ANY 15
+#endif
+#ifndef SHM_DEST
+#define SHM_DEST 01000
+#endif
+#ifndef SHM_LOCKED
+#define SHM_LOCKED 02000
 #endif
 
 PyDoc_STRVAR(shmget_doc, "shmget(key, size, flags, /)\n--\n\nshmget(2): the segment's id.");
@@ -28,41 +34,75 @@ native_shmget(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
     return id < 0 ? ipckit_oserror() : PyLong_FromLong(id);
 }
 
-PyDoc_STRVAR(shmat_doc,
-             "shmat(id, address, flags, over, /)\n--\n\n"
-             "shmat(2) as a Mapping of the segment's whole size; `address` is 0 or a wish. With\n"
-             "SHM_REMAP it takes the place of the Mapping `over`, which must start there, be as large\n"
-             "and have no views; else `over` is None.");
+/* `size` rounded up to whole pages. */
+static size_t
+whole_pages(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (size + page - 1) / page * page;
+}
 
-/* Whether the segment may take the place of `over`: nobody looks at that memory, and nothing of it
-   would be left. */
+/* Checks that a segment can replace a Mapping at `address`: the Mapping has no exports, and the
+   segment covers all its pages. Returns 0, or -1 with an exception set. */
 static int
-check_replaced(PyObject *module, PyObject *over, long address, int id)
+check_replaced(PyObject *module, PyObject *replaced, long address, int id)
 {
     native_state *state = PyModule_GetState(module);
     struct shmid_ds ds;
-    if (!Py_IS_TYPE(over, state->mapping_type)) {
-        PyErr_SetString(PyExc_TypeError, "SHM_REMAP takes the place of a Mapping");
+    if (!Py_IS_TYPE(replaced, state->mapping_type)) {
+        PyErr_SetString(PyExc_TypeError, "SHM_REMAP takes a Mapping to replace");
         return -1;
     }
     if (shmctl(id, IPC_STAT, &ds) < 0) {
         ipckit_oserror();
         return -1;
     }
-    mapping_object *mapping = (mapping_object *)over;
+    mapping_object *mapping = (mapping_object *)replaced;
     if (mapping->closed || mapping->kind != MAPPED_BY_MMAP
         || mapping->base != (char *)(uintptr_t)address) {
         PyErr_SetString(PyExc_ValueError, "no mapping of mmap starts at that address");
         return -1;
     }
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (mapping->exports > 0 || (mapping->span + page - 1) / page != (ds.shm_segsz + page - 1) / page) {
+    if (mapping->exports > 0 || whole_pages(mapping->span) != whole_pages(ds.shm_segsz)) {
         PyErr_SetString(PyExc_BufferError,
                         "the mapping there has views, or another number of pages");
         return -1;
     }
     return 0;
 }
+
+/* Closes a Mapping whose memory the kernel has replaced, without unmapping what is there now. */
+static void
+forget_replaced(mapping_object *replaced)
+{
+    replaced->base = NULL;
+    replaced->closed = true;
+}
+
+/* A Mapping of the whole segment that was attached at `base`. Returns NULL with an exception set if
+   this fails; then the segment is detached. */
+static PyObject *
+mapping_of_segment(PyObject *module, int id, char *base, int flags)
+{
+    /* The segment is attached, so the kernel cannot reuse the id for another one. IPC_STAT needs
+       the right to read, which shmat has just checked. */
+    struct shmid_ds ds;
+    if (shmctl(id, IPC_STAT, &ds) < 0) {
+        int error = errno;
+        shmdt(base);
+        errno = error;
+        return ipckit_oserror();
+    }
+    int protection = flags & SHM_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
+    return ipckit_mapping_new(module, MAPPED_BY_SHMAT, base, whole_pages(ds.shm_segsz), 0,
+                              (Py_ssize_t)ds.shm_segsz, protection);
+}
+
+PyDoc_STRVAR(shmat_doc,
+             "shmat(id, address, flags, replaced, /)\n--\n\n"
+             "shmat(2): a Mapping of the whole segment. `address` is 0, or where to attach it. With\n"
+             "SHM_REMAP and an address the segment replaces the Mapping `replaced`, which must start\n"
+             "there, have as many pages and no views. Otherwise `replaced` is None.");
 
 static PyObject *
 native_shmat(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -79,7 +119,7 @@ native_shmat(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     if (address != 0 && address < sysconf(_SC_PAGESIZE)) {
-        /* Rounded down it would be NULL, which root may map, and every check would take for none. */
+        /* SHM_RND would round it down to NULL. Root may map that, and it means "unmapped" here. */
         PyErr_SetString(PyExc_ValueError, "the first page of memory is never mapped");
         return NULL;
     }
@@ -87,31 +127,14 @@ native_shmat(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (replaces && check_replaced(module, args[3], address, id) < 0) {
         return NULL;
     }
-    /* The number is an address in this process, or none at all. */
-    void *wish = (void *)(uintptr_t)address;
-    char *base = shmat(id, wish, flags);
+    char *base = shmat(id, (void *)(uintptr_t)address, flags);
     if (base == (char *)-1) {
         return ipckit_oserror();
     }
     if (replaces) {
-        mapping_object *over = (mapping_object *)args[3];
-        over->base = NULL; /* not its memory any more */
-        over->closed = true;
+        forget_replaced((mapping_object *)args[3]);
     }
-    /* Attached, so that the id cannot come to mean another segment; reading what IPC_STAT tells
-       takes the right to read, which attaching has just shown. */
-    struct shmid_ds ds;
-    if (shmctl(id, IPC_STAT, &ds) < 0) {
-        int error = errno;
-        shmdt(base);
-        errno = error;
-        return ipckit_oserror();
-    }
-    int protection = flags & SHM_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t span = (ds.shm_segsz + page - 1) / page * page;
-    return ipckit_mapping_new(module, MAPPED_BY_SHMAT, base, span, 0, (Py_ssize_t)ds.shm_segsz,
-                              protection);
+    return mapping_of_segment(module, id, base, flags);
 }
 
 PyDoc_STRVAR(shm_stat_doc,
@@ -185,7 +208,7 @@ native_shm_control(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
         return NULL;
     }
     int result, error;
-    Py_BEGIN_ALLOW_THREADS /* locking reads the pages in; removing frees them */
+    Py_BEGIN_ALLOW_THREADS /* SHM_LOCK reads all pages, IPC_RMID frees them */
     result = shmctl(id, command, NULL);
     error = errno;
     Py_END_ALLOW_THREADS
@@ -247,6 +270,7 @@ ipckit_add_sysv_shm(PyObject *module)
         {"SHM_STAT", SHM_STAT},     {"SHM_STAT_ANY", SHM_STAT_ANY}, {"SHM_INFO", SHM_INFO},
         {"SHM_RDONLY", SHM_RDONLY}, {"SHM_RND", SHM_RND},           {"SHM_REMAP", SHM_REMAP},
         {"SHM_LOCK", SHM_LOCK},     {"SHM_UNLOCK", SHM_UNLOCK},     {"SHM_HUGETLB", SHM_HUGETLB},
+        {"SHM_DEST", SHM_DEST},     {"SHM_LOCKED", SHM_LOCKED},
         {"IPC_CREAT", IPC_CREAT},   {"IPC_EXCL", IPC_EXCL},         {"IPC_RMID", IPC_RMID},
     };
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {

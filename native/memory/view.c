@@ -1,5 +1,5 @@
-/* View: what a numpy array has as its base. It holds an export of its Mapping for as long as it
-   lives, and nobody can take that from it, whereas a memoryview can be released by its user. */
+/* View: the base of a numpy array over a Mapping. It is one export of the Mapping while it exists.
+   A memoryview cannot do this, because its user can release it. */
 #include "memory/mapping.h"
 
 typedef struct {
@@ -26,6 +26,8 @@ ipckit_view_new(native_state *state, mapping_object *mapping, Py_ssize_t offset,
     return (PyObject *)self;
 }
 
+/* The buffer protocol. A buffer holds a reference to the View, and the View's export keeps the
+   memory mapped. 0, or -1 with an exception set. */
 static int
 view_getbuffer(view_object *self, Py_buffer *view, int flags)
 {
@@ -36,7 +38,7 @@ static void
 view_dealloc(view_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
-    if (self->mapping != NULL) {
+    if (self->mapping != NULL) { /* NULL if the allocation was all that succeeded */
         ipckit_mapping_end_export(self->mapping);
         Py_DECREF((PyObject *)self->mapping);
     }
@@ -45,7 +47,7 @@ view_dealloc(view_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(view_type_doc, "A look at a Mapping that keeps its memory mapped.");
+PyDoc_STRVAR(view_type_doc, "Bytes of a Mapping; keeps its memory mapped.");
 
 static PyType_Slot view_slots[] = {
     {Py_tp_doc, (void *)view_type_doc},

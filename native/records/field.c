@@ -6,7 +6,7 @@
 
 PyTypeObject *ipckit_field_type;
 
-/* Where the field's bytes are in a record, or NULL. A field may meet the record of another class. */
+/* The field's bytes in a record; NULL with TypeError set if the record is of another class. */
 static char *
 locate(Field *field, PyObject *op)
 {

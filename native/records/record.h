@@ -7,18 +7,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* So that no sum of an offset and a size, nor an object's header on top, can overflow. */
+/* The limit keeps the sum of an offset, a size and an object's header from overflowing. */
 #define RECORD_SIZE_MAX (PY_SSIZE_T_MAX / 4)
 
-/* What one Struct class says about its bytes; immutable. */
+/* The layout of one Struct class; immutable. */
 typedef struct {
     PyObject_HEAD
     Py_ssize_t size;
     PyObject *fields;   /* tuple of Field */
-    PyObject *defaults; /* tuple: of the last so many fields */
+    PyObject *defaults; /* tuple: the defaults of the last fields */
 } Layout;
 
-/* Its bytes are its own and follow it, or are `lender`'s and live as long as that buffer is held. */
+/* Its bytes follow it in memory (`own`), or belong to `lender`, a buffer that it holds. */
 typedef struct {
     PyObject_VAR_HEAD
     Layout *layout;
@@ -39,21 +39,21 @@ typedef struct {
     bool swap;
 } Field;
 
-/* Made once a process and never freed, so that a second import cannot split them in two. */
+/* Created once in a process and never freed: a second import must get the same types. */
 extern HIDDEN PyTypeObject *ipckit_record_type;
 extern HIDDEN PyTypeObject *ipckit_layout_type;
 extern HIDDEN PyTypeObject *ipckit_field_type;
 
-/* The layout of a Record type, borrowed from nobody: a new reference, or NULL. */
+/* The layout of a Record type: a new reference, or NULL with TypeError set. */
 HIDDEN Layout *ipckit_layout_of(PyTypeObject *type);
 /* A record of `type` with bytes of its own, all 0; `layout` is the type's. */
 HIDDEN Record *ipckit_record_new(PyTypeObject *type, Layout *layout);
-/* The same, with the layout looked up: NULL with TypeError if the type has none. */
+/* The same, with the layout looked up: NULL with TypeError if the type has no layout. */
 HIDDEN Record *ipckit_record_zeroed(PyTypeObject *type);
 /* A record of `type` over the bytes of `exporter` from `offset` on. */
 HIDDEN PyObject *ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset);
 
-/* record.c: slots of the Record type, which struct_base.c makes. */
+/* record.c: slots of the Record type, which struct_base.c creates. */
 HIDDEN void ipckit_record_dealloc(PyObject *record);
 HIDDEN int ipckit_record_traverse(PyObject *record, visitproc visit, void *arg);
 HIDDEN int ipckit_record_getbuffer(PyObject *record, Py_buffer *view, int flags);
@@ -71,12 +71,12 @@ HIDDEN int ipckit_number_set(Field *field, char *data, PyObject *value);
 /* TypeError for a value of the wrong type; always -1. */
 HIDDEN int ipckit_wrong_type(Field *field, const char *wanted, PyObject *value);
 
-/* Whether two types are Structs of one fingerprint, which makes them the same type: 1, 0, or -1 with
-   an exception set. */
+/* Whether two types are Struct classes with the same fingerprint, which are the same type: 1, 0, or
+   -1 with an exception set. */
 HIDDEN int ipckit_same_struct(PyTypeObject *one, PyTypeObject *other);
 
-/* tp_traverse's visit of what a held buffer belongs to. Not of a memoryview: the garbage collector
-   would clear it under its exported buffer, and its deallocation then follows a null pointer. */
+/* Visits the exporter of a held buffer, for tp_traverse. It skips a memoryview: the garbage collector
+   would clear it while its buffer is exported, and its deallocation then follows a null pointer. */
 static inline int
 ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg)
 {

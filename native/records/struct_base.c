@@ -12,7 +12,8 @@ record_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)ipckit_record_zeroed(type);
 }
 
-/* A new reference to the value that field `i` gets, or NULL: with an exception, or for lack. */
+/* A new reference to the value of field `i`. NULL with an exception set, or NULL without one if the
+   call has no value for the field. */
 static PyObject *
 initial_value(Layout *layout, Py_ssize_t i, PyObject *args, PyObject *kwargs, Py_ssize_t *used)
 {
@@ -163,8 +164,8 @@ static PyMethodDef from_buffer_def = {"from_buffer",
                                       (PyCFunction)(void (*)(void))record_from_buffer,
                                       METH_VARARGS | METH_KEYWORDS, from_buffer_doc};
 
-/* Descriptors of `type`: as attributes of a metaclass they are methods of its classes, with no
-   Python frame in between. */
+/* Adds a method descriptor of `type`. As an attribute of a metaclass it is a method of the classes,
+   which needs no Python frame. */
 static int
 add_class_method(PyObject *module, const char *name, PyMethodDef *def)
 {

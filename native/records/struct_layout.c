@@ -1,11 +1,11 @@
-/* Layout: the size, the fields and the defaults of one Struct class. */
+/* Layout: the size, the fields and the default values of one Struct class. */
 #include "records/record.h"
 
 #include <structmember.h>
 
 PyTypeObject *ipckit_layout_type;
 
-/* Interned: the lookup is on the way of every decoded message. */
+/* Interned, because each decoded message looks it up. */
 static PyObject *layout_name;
 
 Layout *
@@ -83,8 +83,8 @@ layout_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-/* No tp_clear here nor in Field and Record: they cannot be changed, as a tuple cannot, so that a
-   cycle through them always passes through something that can be cleared. */
+/* Layout, Field and Record have no tp_clear: they are immutable, as a tuple is. So a cycle through
+   them always contains another object, which can be cleared. */
 static int
 layout_traverse(PyObject *op, visitproc visit, void *arg)
 {

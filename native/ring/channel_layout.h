@@ -1,11 +1,12 @@
-/* What a channel's shared memory holds. docs/layout.md has it byte by byte; no Python.h here.
+/* The layout of a channel's shared memory. docs/layout.md describes it byte by byte. No Python.h
+   here.
 
    A header, a table of peers, and an arena of records. The arena is a ring of 32-byte units. A
-   position counts units from 0 to twice the arena's size, so that a full ring and an empty one
-   differ; what stands in memory at a position follows from it by one subtraction.
+   position counts units from 0 to twice the arena's size, so that a full ring and an empty ring
+   differ. One subtraction turns a position into an index in the arena.
 
-   Everything in here is untrusted: a value is copied, checked and then used, and what never changes
-   is read once, when the channel is opened. */
+   Everything in this memory is untrusted. A value is copied, then checked, then used. What never
+   changes is read once, when the channel is opened. */
 #ifndef IPCKIT_LAYOUT_H
 #define IPCKIT_LAYOUT_H
 
@@ -19,34 +20,35 @@
 #define CHANNEL_ARENA_START 20480
 
 #define UNIT 32
-#define LARGE_PAYLOAD 1024 /* bytes from which on a payload begins on a cache line of its own */
+#define LARGE_PAYLOAD 1024 /* a payload of this many bytes or more starts on a cache line */
 
 /* Flags of a channel. */
 #define CHANNEL_OVERWRITE 1u
 
-/* What a peer has done: roles. */
+/* Roles: what a peer has done. */
 #define ROLE_SENDER 1u
 #define ROLE_RECEIVER 2u
 
-/* What a peer's descriptors wait for. */
+/* The two sides that a call, or a descriptor, can wait for. */
 #define POLL_ITEMS 1u
 #define POLL_SPACE 2u
 
-/* The words that sides sleep on: flags below a count of the times they were cleared. */
-#define WORD_SLEEPERS 1u
-#define WORD_POLLERS 2u /* of `items` and `space`: a descriptor waits for it */
-#define WORD_DEFERRED 2u  /* of a lock: its holder left something undone for another peer */
+/* The bits of a futex word. From WORD_STEP on it counts the changes, so that a peer that is about
+   to sleep notices one. */
+#define WORD_SLEEPERS 1u /* a peer sleeps on the word */
+#define WORD_POLLERS 2u /* of `items` and `space`: a descriptor waits */
+#define WORD_DEFERRED 2u  /* of a lock: its holder has deferred work to do for another peer */
 #define WORD_STEP 4u
 
 typedef struct {
-    uint32_t owner; /* 0, or who holds it */
-    uint32_t word;  /* those who want it sleep on it */
+    uint32_t owner; /* 0, or the owner */
+    uint32_t word;  /* futex: peers that wait for the lock sleep on it */
 } channel_lock;
 
-/* The newest message, where it is so short, is repeated beside the tail: who waits for it has it with
-   the word that tells of it. */
+/* If the newest message is this short, it is also stored beside the tail. A waiting receiver gets
+   it with the cache line that tells it of the message. */
 #define SMALL_MAX 40
-#define SMALL_NONE UINT32_MAX /* no message has that number */
+#define SMALL_NONE UINT32_MAX /* not the number of any message */
 
 typedef struct {
     uint64_t magic;
@@ -56,53 +58,54 @@ typedef struct {
     uint64_t fingerprint; /* of the payload's type */
     uint64_t arena_units;
     uint64_t capacity;  /* messages */
-    uint64_t item_size; /* bytes of each message, or 0 */
-    uint64_t created;   /* seconds of the clock of the day */
+    uint64_t item_size; /* bytes of every message; 0: sizes differ */
+    uint64_t created;   /* seconds since the epoch */
     uint8_t id[16];     /* random */
     uint32_t roles_seen;
-    uint32_t recovery_wanted; /* somebody died and may have left something */
-    uint32_t peers_high;  /* no peer beyond this one has ever been */
-    uint32_t full_barriers; /* somebody can't have the kernel put barriers into the others */
-    uint64_t longest;     /* bytes of a message at most */
-    uint64_t checked_at;  /* when a sleeper last checked whether the peers live: monotonic ns */
+    uint32_t recovery_wanted; /* a peer died, and its records may need recovery */
+    uint32_t peers_high;  /* the highest place that was ever used */
+    uint32_t full_barriers; /* a peer can't use membarrier(2): every peer uses full barriers */
+    uint64_t longest;     /* maximum bytes of a message */
+    uint64_t checked_at;  /* when a sleeper last checked the peers: monotonic ns */
     uint8_t unused7[16];
 
     /* Senders only. */
     channel_lock send_lock;
-    uint64_t reserve;    /* end of the loans, and their number */
-    uint64_t cached_head;  /* as senders last saw it */
-    uint64_t cached_low_water;
-    uint64_t senders_tail; /* `tail`, for senders: who looks at the word itself takes it from receivers */
-    uint32_t small_in_use;   /* `small_number` may be that of a message */
+    uint64_t reserve;    /* word: the end of the loans, and their number */
+    uint64_t cached_head;  /* `head` as senders last read it */
+    uint64_t cached_low_water; /* `low_water` as senders last read it */
+    uint64_t senders_tail; /* copy of `tail`: reading `tail` would take its line from receivers */
+    uint32_t small_in_use;   /* `small_number` may be the number of a message */
     uint8_t unused2[84];
 
     /* Written by senders, read by receivers. */
-    uint64_t tail;  /* end of what is sent, and the number of messages ever sent */
-    uint32_t small_number; /* of the message that `small` small_in_use, or SMALL_NONE */
+    uint64_t tail;  /* word: the end of what was sent, and the number of messages ever sent */
+    uint32_t small_number; /* the number of the message in `small`, or SMALL_NONE */
     uint32_t unused1;
     uint64_t small_length;
     uint64_t small[5];
-    /* On a line of its own: senders look at it each time, and have just lost that of the tail. */
-    uint32_t items; /* receivers sleep on it */
-    uint32_t poll_futex; /* the threads behind descriptors sleep on it */
-    uint32_t items_signals; /* how often descriptors for items became readable */
-    uint32_t space_signals; /* and those for space */
+    /* On another line than the tail: senders read it for each message, right after receivers took
+       the tail's line. */
+    uint32_t items; /* futex: receivers sleep on it */
+    uint32_t poll_futex; /* futex: the threads behind descriptors sleep on it */
+    uint32_t items_signals; /* how often descriptors for messages were signalled */
+    uint32_t space_signals; /* how often descriptors for room were signalled */
     uint8_t unused3[48];
 
     /* Receivers only. */
     channel_lock receive_lock;
-    uint64_t low_water; /* the first record behind head that is still in use, and whether there is one */
+    uint64_t low_water; /* bit 0: a record before head is in use; above: its position */
     uint64_t dropped;
-    uint64_t cached_tail; /* as receivers last saw it */
+    uint64_t cached_tail; /* `tail` as receivers last read it */
     uint8_t unused5[96];
 
     /* Written by receivers, read by senders. */
-    uint64_t head;  /* the next record to receive, and the number of messages ever received */
+    uint64_t head;  /* word: the next record to receive, and the number of messages ever received */
     uint8_t unused4[56];
-    uint32_t space; /* senders sleep on it */
+    uint32_t space; /* futex: senders sleep on it */
     uint8_t unused6[60];
 
-    char type[CHANNEL_TYPE_SIZE]; /* the payload's type, for people; ends with NUL */
+    char type[CHANNEL_TYPE_SIZE]; /* the payload's type as text, NUL-terminated */
 } channel_header;
 
 _Static_assert(sizeof(channel_header) == 1024, "the layout is a promise");
@@ -114,17 +117,17 @@ _Static_assert(offsetof(channel_header, head) == 512, "the layout is a promise")
 _Static_assert(offsetof(channel_header, space) == 576, "the layout is a promise");
 _Static_assert(offsetof(channel_header, type) == 640, "the layout is a promise");
 
-/* Whoever has the channel open. It lives as long as its lock on one byte of the file: the kernel
-   drops that when the process ends, however it ends. */
+/* One open handle. It is alive as long as it has the OFD lock on one byte of the file (fcntl(2)).
+   The kernel releases that lock when the process ends, in any way. */
 typedef struct {
-    uint32_t generation; /* of those who had this place, one after the other */
+    uint32_t generation; /* incremented by each peer that takes this place */
     uint32_t joined;
     uint32_t roles;
     uint32_t creator;
     uint32_t unused1;
     uint32_t pid;
-    uint64_t token; /* of the process, as ipckit._process makes it */
-    uint64_t since; /* seconds of the clock of the day */
+    uint64_t token; /* of the process (docs/layout.md) */
+    uint64_t since; /* seconds since the epoch */
     uint64_t sent;
     uint64_t received;
     uint64_t unused;
@@ -135,23 +138,23 @@ _Static_assert(sizeof(channel_header) + CHANNEL_PEERS * sizeof(channel_peer)
                    <= CHANNEL_ARENA_START,
                "the arena begins behind the peers");
 
-/* The byte of the file that a peer has locked while it lives: far behind the end. */
+/* The byte of the file that a peer locks, far after the end of the file. */
 #define PEER_LOCK_BASE (INT64_C(1) << 40)
 
 typedef enum {
-    RECORD_PAD = 1,  /* nothing; `shape` is its units */
+    RECORD_PAD = 1,  /* padding; `shape` is its number of units */
     RECORD_DATA = 2, /* messages */
-    RECORD_REF = 3,  /* a message whose bytes stand in an earlier record; `shape` is where */
-    RECORD_LOAN = 4, /* a sender writes in it */
-    RECORD_SENT = 5, /* a loan that a RECORD_REF leads to */
-    RECORD_VIEW = 6, /* a receiver reads in it */
-    RECORD_FREE = 7, /* a loan or a view that is over */
-    RECORD_MARKED = 8, /* RECORD_SENT, while the dead are being cleared away */
+    RECORD_REF = 3,  /* a message whose bytes are in an earlier record, at position `shape` */
+    RECORD_LOAN = 4, /* a sender is writing in it */
+    RECORD_SENT = 5, /* a loan that was sent; a RECORD_REF refers to it */
+    RECORD_VIEW = 6, /* a receiver is reading in it */
+    RECORD_FREE = 7, /* a loan or a view that has ended */
+    RECORD_MARKED = 8, /* RECORD_SENT, during recovery */
 } record_kind;
 
 typedef struct {
-    uint32_t state; /* record_kind in 4 bits, then whose it is */
-    uint32_t first; /* number of the first message in it */
+    uint32_t state; /* record_kind in 4 bits, then the owner */
+    uint32_t first; /* the number of its first message */
     uint64_t shape; /* bytes in 40 bits, messages in 24 */
 } channel_record;
 
@@ -160,11 +163,11 @@ _Static_assert(sizeof(channel_record) <= UNIT, "a record's header is never split
 _Static_assert(__atomic_always_lock_free(8, 0) && __atomic_always_lock_free(4, 0),
                "the ring's atomics take no lock");
 
-/* A position and a count of messages in one word, so that both move at once. */
+/* A word combines a position and a count of messages, so that both change at once. */
 #define COUNT_BITS 24
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
 #define CAPACITY_MAX (COUNT_MASK / 2)
-#define UNITS_MAX (UINT64_C(1) << (63 - COUNT_BITS)) /* of an arena; positions go twice as far */
+#define UNITS_MAX (UINT64_C(1) << (63 - COUNT_BITS)) /* of an arena; positions reach twice as far */
 
 static inline uint64_t
 word_of(uint64_t position, uint64_t count)
@@ -193,14 +196,15 @@ shape_of(uint64_t length, uint64_t items)
     return items << LENGTH_BITS | length;
 }
 
-/* Bytes from a record's start to its payload. */
+/* Bytes from the start of a record to its payload. */
 static inline uint64_t
 payload_offset(uint64_t length)
 {
     return length < LARGE_PAYLOAD ? sizeof(channel_record) : 64;
 }
 
-/* Units of a record with a payload of so many bytes; a large one begins and ends on a cache line. */
+/* Units of a record with a payload of `length` bytes. A large payload starts and ends on a cache
+   line. */
 static inline uint64_t
 units_for(uint64_t length)
 {
@@ -208,9 +212,9 @@ units_for(uint64_t length)
                                   : (64 + length + 63) / 64 * 2;
 }
 
-/* A peer as locks and records name it: its place and its generation; never 0. */
+/* An owner: a peer as locks and records name it, by its place and its generation. Never 0. */
 #define OWNER_INDEX_BITS 9
-#define OWNER_BITS 28 /* what a record's state has room for */
+#define OWNER_BITS 28 /* the bits of a record's state that are left */
 #define OWNER_MASK ((UINT32_C(1) << OWNER_BITS) - 1)
 
 static inline uint32_t

@@ -16,7 +16,7 @@ monotonic_ns(void)
     return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
 }
 
-/* The moment `wait_ns` from now, or the end of time where that is beyond it. */
+/* Returns the time `wait_ns` from now, or INT64_MAX if that overflows. */
 static inline int64_t
 deadline_after(int64_t wait_ns)
 {

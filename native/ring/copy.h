@@ -1,4 +1,4 @@
-/* Copying what is too much for the processor's cache. No Python.h here. */
+/* Copying more than the processor's cache can hold. No Python.h here. */
 #ifndef IPCKIT_COPY_H
 #define IPCKIT_COPY_H
 
@@ -9,12 +9,13 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-/* From here on the other side does not find what was written in the cache anyway, and an ordinary store
-   first reads what it is about to overwrite. Below, whoever reads it would wait for the memory. */
+/* From this size on, the other side does not find the copy in the cache anyway, and an ordinary
+   store first reads the memory that it overwrites. Below it, streaming stores would make the reader
+   wait for memory. */
 #define STREAMING_MIN_BYTES ((size_t)8 << 20)
 #define STREAMING_STEP 128
 
-/* A multiple of the step, to memory that is aligned to 32 bytes. */
+/* Copies `bytes`, a multiple of STREAMING_STEP, to memory aligned to 32 bytes. */
 __attribute__((target("avx"))) static inline void
 copy_streaming(char *to, const char *from, size_t bytes)
 {
@@ -24,11 +25,11 @@ copy_streaming(char *to, const char *from, size_t bytes)
             _mm256_stream_si256((__m256i *)(void *)(to + at + part), data);
         }
     }
-    _mm_sfence(); /* these stores know no order, and a release that comes later does not wait */
+    _mm_sfence(); /* streaming stores are not ordered by a later release */
 }
 #endif
 
-/* The two may overlap. */
+/* Copies `bytes`; the two ranges may overlap. */
 static inline void
 copy_large(char *to, const char *from, size_t bytes)
 {

@@ -1,6 +1,6 @@
-/* Descriptors that are readable when there are messages, or room: eventfds, and a thread that sleeps on
-   the channel's memory and writes to them. Nothing outside of that memory can reach them. No Python.h
-   here. */
+/* Descriptors that are readable when there are messages, or room: eventfds, and a thread that
+   sleeps on the channel's memory and writes to them. Only peers of the channel can signal them.
+   No Python.h here. */
 #ifndef IPCKIT_RING_DESCRIPTOR_H
 #define IPCKIT_RING_DESCRIPTOR_H
 
@@ -13,14 +13,14 @@
 
 typedef struct {
     ring *r;
-    int fd[2];             /* for POLL_ITEMS and POLL_SPACE; -1 until it is asked for */
-    bool readable[2];      /* changed with the descriptor, under the mutex */
+    int fd[2];             /* for POLL_ITEMS and POLL_SPACE; -1 until requested */
+    bool readable[2];      /* whether it is readable; under the mutex */
     uint32_t stop;
     pthread_mutex_t mutex;
     pthread_t thread;
 } ring_descriptors;
 
-/* Makes a descriptor readable, if there is one. */
+/* Makes a descriptor readable, if it exists. Takes the mutex. */
 static inline void
 descriptor_signal(ring_descriptors *d, uint32_t which)
 {
@@ -32,6 +32,7 @@ descriptor_signal(ring_descriptors *d, uint32_t which)
     pthread_mutex_unlock(&d->mutex);
 }
 
+/* Makes a descriptor not readable. Takes the mutex. */
 static inline void
 descriptor_clear(ring_descriptors *d, uint32_t which)
 {
@@ -42,7 +43,8 @@ descriptor_clear(ring_descriptors *d, uint32_t which)
     pthread_mutex_unlock(&d->mutex);
 }
 
-/* The thread: tells the descriptors whenever a peer asked for that, and takes part in the checks. */
+/* The thread: signals the descriptors when a peer asks for it, and takes part in checking the
+   peers. `stop` pairs with the release in descriptors_free. */
 static inline void *
 descriptor_thread(void *argument)
 {
@@ -62,12 +64,12 @@ descriptor_thread(void *argument)
         int64_t now = monotonic_ns();
         int error = futex_wait(&r->shared->poll_futex, ticket, now + pause);
         if (error == EFAULT || (error == ETIMEDOUT && !ring_file_is_intact(r))) {
-            descriptor_signal(d, POLL_ITEMS); /* the file was cut: the call that follows says so */
+            descriptor_signal(d, POLL_ITEMS); /* the file was truncated; the next call reports it */
             descriptor_signal(d, POLL_SPACE);
             break;
         }
         now = monotonic_ns();
-        if (now - told_at >= OWN_CHECK_NS) { /* a peer that struck a dead one may have died too */
+        if (now - told_at >= OWN_CHECK_NS) { /* a peer that removed a dead one may have died too */
             told_at = now;
             descriptor_signal(d, POLL_ITEMS);
             descriptor_signal(d, POLL_SPACE);
@@ -82,7 +84,7 @@ descriptor_thread(void *argument)
     return NULL;
 }
 
-/* Starts the thread: NULL and errno when there is none to be had. The ring must stay where it is. */
+/* Starts the thread. Returns NULL with errno on failure. The ring must not move. */
 static inline ring_descriptors *
 descriptors_new(ring *r)
 {
@@ -98,7 +100,7 @@ descriptors_new(ring *r)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 << 10);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the interpreter's */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the interpreter's threads */
     int error = pthread_create(&d->thread, &attributes, descriptor_thread, d);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -111,7 +113,8 @@ descriptors_new(ring *r)
     return d;
 }
 
-/* Closes the descriptors, in a forked child too, where the thread is not. */
+/* Closes the descriptors and frees them. In a forked child the thread does not exist, so this is
+   all. */
 static inline void
 descriptors_discard(ring_descriptors *d)
 {
@@ -123,7 +126,7 @@ descriptors_discard(ring_descriptors *d)
     free(d);
 }
 
-/* Ends the thread. */
+/* Stops the thread and frees everything. */
 static inline void
 descriptors_free(ring_descriptors *d)
 {
@@ -136,8 +139,8 @@ descriptors_free(ring_descriptors *d)
     descriptors_discard(d);
 }
 
-/* The descriptor, made when it is first asked for: -1 and errno when there is none to be had. Room may
-   be there already; a sender that finds none has it told when there is. */
+/* Returns the descriptor, which is created at the first request, or -1 with errno. For room it
+   starts readable: there may be room already, and a sender that finds none clears it. */
 static inline int
 descriptor_get(ring_descriptors *d, uint32_t which)
 {
@@ -157,7 +160,7 @@ descriptor_get(ring_descriptors *d, uint32_t which)
     return d->fd[which - 1];
 }
 
-/* After a receive: makes the descriptor tell the truth. */
+/* After a receive: makes the descriptor readable if and only if a message waits. */
 static inline void
 descriptor_update_items(ring_descriptors *d)
 {
@@ -170,8 +173,8 @@ descriptor_update_items(ring_descriptors *d)
     }
 }
 
-/* Frees what dead peers and cancelled loans have left, if both locks are free. Otherwise the peer that
-   has one of them tells the descriptor when it gives that up: to try all the time would keep an event
+/* Recovers from dead peers and cancelled loans, if both locks are free. Otherwise the holder
+   signals the descriptor when it releases its lock: retrying all the time would keep an event
    loop busy beside a stopped peer. */
 static inline void
 descriptor_recover(ring_descriptors *d)
@@ -189,10 +192,10 @@ descriptor_recover(ring_descriptors *d)
             return;
         }
     }
-    descriptor_signal(d, POLL_SPACE); /* both are free by now */
+    descriptor_signal(d, POLL_SPACE); /* both locks are free now */
 }
 
-/* After a send that found no room; `before` is from before it looked. */
+/* After a send that found no room. `before` is the snapshot from before the send. */
 static inline void
 descriptor_update_space(ring_descriptors *d, ring_snapshot before)
 {
@@ -207,7 +210,7 @@ descriptor_update_space(ring_descriptors *d, ring_snapshot before)
     }
 }
 
-/* After a call that found its lock taken: the peer that has it tells the descriptor. */
+/* After a call that found its lock taken: the holder of the lock signals the descriptor. */
 static inline void
 descriptor_update_busy(ring_descriptors *d, uint32_t which)
 {

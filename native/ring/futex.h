@@ -1,4 +1,4 @@
-/* Sleeping on a word of shared memory, and waking who does. No Python.h here. */
+/* Futexes (futex(2)) in shared memory, and memory barriers. No Python.h here. */
 #ifndef IPCKIT_FUTEX_H
 #define IPCKIT_FUTEX_H
 
@@ -13,8 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Sleeps while the word is `expected`, at most until a moment of the monotonic clock: 0 or an
-   errno: EAGAIN where it is something else, ETIMEDOUT, EINTR. */
+/* Sleeps while the word is `expected`, at most until a time of the monotonic clock (INT64_MAX:
+   without limit). Returns 0 after a wake, or an errno: EAGAIN if the word is different, ETIMEDOUT,
+   EINTR, or EFAULT if the memory is gone. */
 static inline int
 futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
 {
@@ -24,7 +25,7 @@ futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     return result < 0 ? errno : 0;
 }
 
-/* Wakes so many: how many slept. */
+/* Wakes up to `count` sleepers. Returns how many were asleep. */
 static inline int
 futex_wake(uint32_t *word, int count)
 {
@@ -32,11 +33,11 @@ futex_wake(uint32_t *word, int count)
     return result < 0 ? 0 : (int)result;
 }
 
-/* What this thread wrote before is seen by all before it reads anything after. */
+/* A full barrier: all threads see this thread's earlier stores before it performs any later load. */
 static inline void
 full_barrier(uint32_t *word)
 {
-#ifdef __SANITIZE_THREAD__ /* knows no fences; this is one to it for who changes the same word */
+#ifdef __SANITIZE_THREAD__ /* TSan knows no fences; a read-modify-write of one word orders */
     __atomic_fetch_add(word, 0, __ATOMIC_SEQ_CST);
 #else
     (void)word;
@@ -44,7 +45,8 @@ full_barrier(uint32_t *word)
 #endif
 }
 
-/* Lets others put full barriers into this process: false where that can't be. */
+/* Registers this process with membarrier(2), so that other processes can execute barriers in it.
+   Returns false if the kernel does not allow it. */
 static inline bool
 membarrier_register(void)
 {
@@ -55,7 +57,8 @@ membarrier_register(void)
 #endif
 }
 
-/* A full barrier in every thread that runs of the processes that have joined, and here. */
+/* Executes a full barrier in every running thread of the registered processes, and in this one.
+   Returns false if the kernel does not allow it. */
 static inline bool
 membarrier_all(void)
 {
@@ -76,8 +79,8 @@ cpu_relax(void)
 #endif
 }
 
-/* The compiler's own prefetch is one to read where it is told of no particular processor; those that
-   know no other take this instruction for one that does nothing. */
+/* Prefetches a cache line for writing. The builtin prefetches for reading unless the compiler
+   targets a specific processor. Processors that do not know the instruction ignore it. */
 static inline void
 cpu_prefetch_to_write(const void *address)
 {

@@ -1,18 +1,18 @@
-/* Waiting for a ring's locks, and for the other side. No Python.h here. */
+/* The locks of a ring, sleeping and waking, and the state of the other side. No Python.h here. */
 #ifndef IPCKIT_RING_LOCK_H
 #define IPCKIT_RING_LOCK_H
 
 #include "ring/ring.h"
 
-/* A process that is killed tells no other, so the peers are checked once in such a time, by one of
-   those that sleep. Tests have it shorter. */
+/* A process that is killed notifies no other, so one of the sleepers checks the peers in this
+   interval. Tests use a shorter one. */
 #ifndef PEER_CHECK_NS
 #define PEER_CHECK_NS (INT64_C(40) * NS_PER_MS)
 #endif
 
-/* A lock is held for microseconds, by a holder that runs. A call that must not wait gives a holder
-   that lost its processor such a time to run again. Beyond it the call gives up: the holder may be
-   stopped (SIGSTOP, a debugger, a frozen cgroup), for as long as its user likes. */
+/* A running holder keeps a lock for microseconds. A call that must not wait gives a holder that
+   lost its processor this long to run again, then gives up: the holder may be stopped (SIGSTOP, a
+   debugger, a frozen cgroup) for any time. */
 #ifndef LOCK_GRACE_NS
 #define LOCK_GRACE_NS (INT64_C(10) * NS_PER_MS)
 #endif
@@ -23,10 +23,11 @@ earlier(int64_t one, int64_t other)
     return one < other ? one : other;
 }
 
-/* -- sleeping until somebody has done something ------------------------------------------------- */
+/* -- sleep and wake ---------------------------------------------------------------------------- */
 
-/* Says that somebody sleeps on the word, and gives what it is to be while one sleeps. What is
-   waited for must be looked at once more between this and ring_sleep. */
+/* Announces a sleep: sets `flag` in the word, with a heavy barrier after it. Returns the value to
+   sleep on. The caller must check its condition once more between this call and futex_wait; the
+   flag pairs with the reads in ring_notify and ring_unlock. */
 static inline uint32_t
 ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 {
@@ -38,10 +39,11 @@ ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
     return found | flag;
 }
 
-#define WAKE_TRIES 16 /* others may change the word meanwhile, but no scribbler for ever */
+#define WAKE_TRIES 16 /* a peer that corrupts the word must not keep us here */
 
-/* Wakes one who sleeps on the word. A flag that nobody stands behind is taken away, in a way that
-   who is just about to sleep notices; who fell asleep in between is woken with all others. */
+/* Wakes one sleeper of the word. If the flag is set but nobody sleeps, clears the flag and steps
+   the counter, so that a peer that is about to sleep notices (futex_wait returns EAGAIN). A peer
+   that fell asleep in between is woken with all others. */
 static inline void
 ring_wake_one(uint32_t *word)
 {
@@ -72,7 +74,8 @@ ring_wake_all(uint32_t *word)
 #define LOCK_SPINS 100
 #endif
 
-/* Takes a lock within a microsecond or so, or not. */
+/* Tries to take a lock for about a microsecond. Returns whether it did. The acquire pairs with the
+   release in ring_unlock. */
 static inline bool
 ring_try_lock(const ring *r, channel_lock *lock)
 {
@@ -88,11 +91,12 @@ ring_try_lock(const ring *r, channel_lock *lock)
     return false;
 }
 
-/* Does the chores of a lock that is free (ring/poll.h). */
+/* Runs the deferred work of a lock, if the lock is free (ring/poll.h). */
 static inline void ring_run_deferred(ring *r, channel_lock *lock);
 
-/* Gives a lock up. What was done under it comes before any look at who sleeps, here and by
-   ring_notify afterwards; whoever is about to sleep says so first and then looks once more. */
+/* Releases a lock that this peer holds, runs deferred work, and wakes the next waiter. A light
+   barrier orders the stores made under the lock before the check for sleepers, here and in the
+   ring_notify that follows; it pairs with the heavy barrier in ring_prepare_sleep. */
 static inline void
 ring_unlock(ring *r, channel_lock *lock)
 {
@@ -105,8 +109,9 @@ ring_unlock(ring *r, channel_lock *lock)
     }
 }
 
-/* Leaves something to do to the peer that has the lock: it looks when it gives the lock up. Either
-   it sees the flag then, or this sees that the lock is free, since ring_prepare_sleep has a barrier. */
+/* Asks the holder of a lock to run the deferred work when it releases the lock. Either the holder
+   sees the flag, or this function sees that the lock is free and runs the work: ring_prepare_sleep
+   has the barrier. */
 static inline void
 ring_defer_to_holder(ring *r, channel_lock *lock)
 {
@@ -116,7 +121,10 @@ ring_defer_to_holder(ring *r, channel_lock *lock)
     }
 }
 
-/* One try to take the lock from a holder that is dead, given whom it was found to be. */
+/* Takes a lock over from a dead holder. `found` is the owner that was read. Returns RING_OK with
+   the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT. The
+   holder may have died between two stores of ring_publish_tail: repairs senders_tail. Asks for a
+   recovery. */
 static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
@@ -136,9 +144,9 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     return RING_OK;
 }
 
-/* Takes a lock, sleeping until a deadline; with a deadline of 0 for LOCK_GRACE_NS at most. RING_OK,
-   RING_BUSY when another peer still has it then, RING_CORRUPT, or, with a deadline, RING_INTERRUPTED by
-   a signal or after PEER_CHECK_NS, so that the caller can look for signals. */
+/* Takes a lock, sleeping until the deadline; with a deadline of 0, for LOCK_GRACE_NS at most.
+   Returns RING_OK; RING_BUSY if another peer still has the lock; RING_CORRUPT; or, with a deadline,
+   RING_INTERRUPTED after a signal or after PEER_CHECK_NS, so that the caller can check for signals. */
 static inline ring_result
 ring_lock(ring *r, channel_lock *lock, int64_t deadline)
 {
@@ -160,12 +168,12 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
         }
         int64_t now = monotonic_ns();
         if (now >= until) {
-            ring_wake_one(&lock->word); /* a sleeper that was woken and goes wakes the next */
+            ring_wake_one(&lock->word); /* it may have consumed a wake: pass it on */
             return RING_BUSY;
         }
         int error = futex_wait(&lock->word, ticket, earlier(until, now + PEER_CHECK_NS));
         if (error == EFAULT) {
-            return RING_CORRUPT; /* the file was cut short */
+            return RING_CORRUPT; /* the file was truncated */
         }
         if (deadline != 0 && (error == EINTR || error == ETIMEDOUT)) {
             return RING_INTERRUPTED;
@@ -173,7 +181,7 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
     }
 }
 
-/* Takes both locks, in the one order. */
+/* Takes both locks, always in this order. Returns as ring_lock; on failure neither lock is held. */
 static inline ring_result
 ring_lock_both(ring *r, int64_t deadline)
 {
@@ -194,14 +202,15 @@ ring_unlock_both(ring *r)
     ring_unlock(r, &r->shared->send_lock);
 }
 
-/* -- who is there ------------------------------------------------------------------------------ */
+/* -- the other side ---------------------------------------------------------------------------- */
 
 typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 
-/* Whether anybody lives who has the role, or may yet take one: who opened the channel and did not
-   use it yet, but for its creator. This peer counts by its role: another thread may use it.
+/* Tells whether a living peer has the role or may still take it: a peer that opened the channel and
+   has not used it yet, except the creator. This peer counts only by its own role, because another
+   of its threads may use it.
 
-   Strikes the peers that died, and announces that. A role of 0 does nothing else. */
+   Removes the peers that died, and then wakes all sleepers. With a role of 0 it does nothing else. */
 static inline side_state
 ring_side_state(ring *r, uint32_t role)
 {
@@ -218,7 +227,7 @@ ring_side_state(ring *r, uint32_t role)
         if (index == r->index) {
             idle = false;
         } else if (peer_lock_is_free(r->fd, index)) {
-            /* Not dead here when another thread strikes it, or a new peer takes the place. */
+            /* `dead` stays false if another thread removes it, or a new peer takes the place. */
             died |= ring_remove_dead_peer(r, index, &dead);
         }
         present |= !dead && (idle || (roles & role) != 0);

@@ -1,10 +1,11 @@
-/* Making a channel's memory, opening it, and leaving it. No Python.h here. */
+/* Formatting a channel's memory, opening it, and leaving it. No Python.h here. */
 #ifndef IPCKIT_RING_OPEN_H
 #define IPCKIT_RING_OPEN_H
 
 #include "ring/descriptor.h"
 
-/* Fills fresh memory of zeros. The arena takes what the size leaves. */
+/* Writes the header into memory of zeros. The arena takes the rest of the size. Stores the magic
+   last (release); it pairs with the acquire in ring_open. */
 static inline void
 ring_format(channel_header *header, uint64_t file_size, uint64_t capacity, uint64_t item_size,
             uint64_t longest, uint64_t fingerprint, uint32_t flags, uint64_t now, const uint8_t id[16],
@@ -25,7 +26,8 @@ ring_format(channel_header *header, uint64_t file_size, uint64_t capacity, uint6
     __atomic_store_n(&header->magic, CHANNEL_MAGIC, __ATOMIC_RELEASE);
 }
 
-/* Reads what never changes, once, and checks it: false where this is no channel of ours. */
+/* Reads and checks what never changes. Returns false if the memory is not a channel of this
+   version. */
 static inline bool
 ring_open(ring *r, void *memory, uint64_t size, int fd)
 {
@@ -43,7 +45,7 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         .overwrite = __atomic_load_n(&header->flags, __ATOMIC_RELAXED) & CHANNEL_OVERWRITE,
         .file_size = size,
         .fd = fd,
-        .index = CHANNEL_PEERS, /* no place yet */
+        .index = CHANNEL_PEERS, /* no place among the peers yet */
     };
     if (r->units < 64) {
         return false;
@@ -58,7 +60,7 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         && r->item_size <= ring_longest(r);
 }
 
-/* Gives the place up. */
+/* Leaves the place among the peers and wakes all sleepers. The caller has joined. */
 static inline void
 ring_leave(ring *r)
 {

@@ -1,5 +1,5 @@
-/* Waking the other side, and the threads behind descriptors. A process that asks for a descriptor has a
-   thread (ring/descriptor.h) that sleeps on the word `poll_futex`, which only peers can reach, and makes the
+/* Waking the other side, and signalling descriptors. A process that asks for a descriptor has a
+   thread (ring/descriptor.h) that sleeps on `poll_futex`, which only peers can reach, and makes the
    descriptor readable. No Python.h here. */
 #ifndef IPCKIT_RING_POLL_H
 #define IPCKIT_RING_POLL_H
@@ -19,7 +19,7 @@ poll_signals(ring *r, uint32_t which)
     return which == POLL_ITEMS ? &r->shared->items_signals : &r->shared->space_signals;
 }
 
-/* Has every descriptor for it become readable. */
+/* Makes every descriptor for that side readable. */
 static inline void
 poll_signal_all(ring *r, uint32_t which)
 {
@@ -27,15 +27,16 @@ poll_signal_all(ring *r, uint32_t which)
     ring_wake_all(&r->shared->poll_futex);
 }
 
-/* Asks for the next change to be told. The caller looks once more for what it waits for afterwards. */
+/* Asks for a signal at the next change. The caller must check its condition once more afterwards. */
 static inline void
 poll_arm(ring *r, uint32_t which)
 {
     ring_prepare_sleep(r, poll_side_futex(r, which), WORD_POLLERS);
 }
 
-/* After a send (POLL_ITEMS) or a receive (POLL_SPACE): wakes a sleeper, and tells the descriptors. The
-   flag goes first: a process that arms its descriptor meanwhile sets it again, and looks again. */
+/* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, and
+   signals the descriptors. It clears the flag before it signals: a process that arms its descriptor
+   in between sets the flag again, and checks again. */
 static inline void
 ring_notify(ring *r, uint32_t which)
 {
@@ -60,10 +61,11 @@ ring_wake_everyone(ring *r)
     poll_signal_all(r, POLL_SPACE);
 }
 
-#define DEFERRED_ROUNDS_MAX 16 /* rounds; a scribbler sets the flag for ever */
+#define DEFERRED_ROUNDS_MAX 16 /* a corrupting peer could set the flag for ever */
 
-/* Declared in ring/lock.h. The chores: low_water may stand at a view that has ended, and descriptors whose
-   owners met the lock wait for it. A holder that comes in between does them instead. */
+/* Declared in ring/lock.h. The deferred work: advance a low water mark that may stand at a view
+   that has ended, and signal descriptors whose owners found the lock taken. If another peer takes
+   the lock first, it does the work instead. */
 static inline void
 ring_run_deferred(ring *r, channel_lock *lock)
 {

@@ -1,23 +1,24 @@
-/* Taking messages out of a ring: by copy, and by a view that is read in place. Each function wants
-   receive_lock. No Python.h here. */
+/* Taking messages from a ring: by a copy, or by a view that is read in place. Each function
+   requires receive_lock unless it says otherwise. No Python.h here. */
 #ifndef IPCKIT_RING_RECEIVE_H
 #define IPCKIT_RING_RECEIVE_H
 
 #include "ring/lock.h"
 
-/* The next message, which is still there. */
+/* The next message, found but not taken. */
 typedef struct {
-    uint64_t head;    /* word */
-    uint64_t at;      /* of the record that holds its bytes */
-    uint64_t end;     /* position behind the record that stands at head */
-    bool elsewhere;   /* the record at head only leads to it */
+    uint64_t head;    /* the word that was read */
+    uint64_t at;      /* position of the record with its bytes */
+    uint64_t end;     /* position after the record at head */
+    bool elsewhere;   /* the record at head is a RECORD_REF to it */
     uint64_t items;   /* messages in the record */
-    uint64_t index;   /* of this one among them */
+    uint64_t index;   /* the index of this message among them */
     const char *data;
-    uint64_t length;  /* bytes of this one */
+    uint64_t length;  /* bytes of this message */
 } ring_message;
 
-/* low_water: a position, and whether there is one, in bit 0. */
+/* Sets the low water mark to a record that stays in use after head passes it, unless an earlier
+   one is already in use. Released before head; pairs with ring_measure_space. */
 static inline void
 ring_set_low_water(ring *r, uint64_t position)
 {
@@ -26,7 +27,8 @@ ring_set_low_water(ring *r, uint64_t position)
     }
 }
 
-/* Moves low_water on to the first record before head that is still in use. */
+/* Advances the low water mark to the first record before head that is still in use. Returns
+   RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_advance_low_water(ring *r)
 {
@@ -58,7 +60,8 @@ ring_advance_low_water(ring *r)
     return RING_OK;
 }
 
-/* The record that a RECORD_REF leads to: sent, or in the hands of one who died before taking it. */
+/* Finds the record that a RECORD_REF at `position` refers to. It is a sent loan, or a view of a
+   receiver that died before it took the message. Returns false if there is no such record. */
 static inline bool
 ring_follow_ref(const ring *r, uint64_t position, ring_message *message, record_info *info)
 {
@@ -71,7 +74,7 @@ ring_follow_ref(const ring *r, uint64_t position, ring_message *message, record_
         && info->items == 1;
 }
 
-/* Moves head over a record that is no message; one in use is held. */
+/* Advances head over a record that is not a message. A record in use becomes the low water mark. */
 static inline void
 ring_skip_record(ring *r, uint64_t head, const record_info *info)
 {
@@ -83,6 +86,7 @@ ring_skip_record(ring *r, uint64_t head, const record_info *info)
     store_word(&r->shared->head, word_of(ring_advance(r, position, info->units), count_of(head)));
 }
 
+/* Fills in the rest of a message from its record. Returns RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_describe_message(const ring *r, const record_info *info, ring_message *message)
 {
@@ -93,7 +97,7 @@ ring_describe_message(const ring *r, const record_info *info, ring_message *mess
     if (r->item_size != 0 && info->length != r->item_size * info->items) {
         return RING_CORRUPT;
     }
-    if (info->items > 1) { /* what is elsewhere is one */
+    if (info->items > 1) { /* a RECORD_REF refers to one message only */
         message->index = (count_of(message->head) - info->first) & COUNT_MASK;
         if (message->index >= info->items) {
             return RING_CORRUPT;
@@ -104,7 +108,7 @@ ring_describe_message(const ring *r, const record_info *info, ring_message *mess
     return RING_OK;
 }
 
-/* Whether there is nothing to receive, as far as can be told without the lock. */
+/* Tells whether the ring seems empty. Needs no lock. */
 static inline bool
 ring_looks_empty(const ring *r)
 {
@@ -112,12 +116,13 @@ ring_looks_empty(const ring *r)
     return load_word(&r->shared->cached_tail) == head && load_word(&r->shared->tail) == head;
 }
 
-/* Looks at the next message: RING_OK, RING_EMPTY or RING_CORRUPT. */
+/* Finds the next message and does not take it. Skips records that are not messages. Returns
+   RING_OK, RING_EMPTY or RING_CORRUPT. The acquire of `tail` pairs with ring_publish_tail. */
 static inline ring_result
 ring_peek(ring *r, ring_message *message)
 {
     channel_header *shared = r->shared;
-    /* A message comes after so many records at the latest. */
+    /* A message follows after at most this many records. */
     for (uint64_t passed = 0; passed <= r->units; passed++) {
         message->head = load_word(&shared->head);
         uint64_t position = position_of(message->head);
@@ -143,7 +148,7 @@ ring_peek(ring *r, ring_message *message)
         if (message->elsewhere && !ring_follow_ref(r, position, message, &info)) {
             return RING_CORRUPT;
         }
-        /* A view that still stands at head was never taken: who began it died. */
+        /* A view at head was never taken: its receiver died. */
         if (message->elsewhere || info.kind == RECORD_DATA || info.kind == RECORD_VIEW) {
             return ring_describe_message(r, &info, message);
         }
@@ -152,15 +157,17 @@ ring_peek(ring *r, ring_message *message)
     return RING_CORRUPT;
 }
 
-/* Looks at the next message where it is the only one and is repeated beside the tail: a copy of it is
-   then in `copy`, of SMALL_MAX bytes, and its record was not touched. False for ring_peek. */
+/* Finds the next message if it is the only one and is stored beside the tail. Copies it to
+   `copy` (SMALL_MAX bytes) without touching its record. Returns false if ring_peek must be used.
+   It is a seqlock read: small_number is read before and after the copy, and pairs with the
+   stores in ring_advance_tail_small. */
 static inline bool
 ring_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
     uint64_t head = load_word(&shared->head);
     if (position_of(head) != position_of(load_word(&shared->cached_tail))) {
-        return false; /* several were sent, and a look at the tail would take it from the senders */
+        return false; /* several were sent; reading the tail takes its line from senders */
     }
     uint64_t tail = load_word(&shared->tail);
     uint32_t number = __atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE);
@@ -186,7 +193,8 @@ ring_peek_small(ring *r, ring_message *message, char *copy)
     return true;
 }
 
-/* Moves head behind so many messages of the record. */
+/* Advances head past `items` messages of the record, and counts them. The release pairs with
+   ring_measure_space: senders may overwrite the record. */
 static inline void
 ring_advance_head(ring *r, const ring_message *message, uint64_t items)
 {
@@ -199,7 +207,7 @@ ring_advance_head(ring *r, const ring_message *message, uint64_t items)
     __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);
 }
 
-/* A record behind head is not used any more. */
+/* Frees a record before head, and advances the low water mark if it stood there. */
 static inline ring_result
 ring_free_record(ring *r, uint64_t at)
 {
@@ -209,7 +217,8 @@ ring_free_record(ring *r, uint64_t at)
     return low_water == (at << 1 | 1) ? ring_advance_low_water(r) : RING_OK;
 }
 
-/* The message is the caller's: so many of its record, from it on. */
+/* Takes `items` messages of the record, starting with this one. The caller has copied their
+   bytes. */
 static inline ring_result
 ring_take(ring *r, const ring_message *message, uint64_t items)
 {
@@ -220,8 +229,8 @@ ring_take(ring *r, const ring_message *message, uint64_t items)
     return message->elsewhere ? ring_free_record(r, message->at) : RING_OK;
 }
 
-/* Has the record behind that of a message which was taken brought here, if it was sent: it comes while
-   the caller does something with this one. */
+/* Prefetches the record after a message that is being taken, if one was sent, so that it arrives
+   while the caller uses this message. */
 static inline void
 ring_prefetch_next(const ring *r, const ring_message *message)
 {
@@ -235,8 +244,8 @@ ring_prefetch_next(const ring *r, const ring_message *message)
     }
 }
 
-/* The message is the caller's, and its bytes stay where they are until ring_release. Only for a
-   record of one message. */
+/* Takes a message as a view: its bytes stay in place until ring_release_view. Only for a record
+   with one message. Head passes the record, so the low water mark must be set first. */
 static inline void
 ring_take_view(ring *r, const ring_message *message)
 {
@@ -249,8 +258,8 @@ ring_take_view(ring *r, const ring_message *message)
     ring_advance_head(r, message, 1);
 }
 
-/* Marks a record as free when a view or a loan ends, with or without the lock; false when the record
-   is not the owner's. */
+/* Frees the record of a view or a loan, with or without a lock. Returns false if the record is
+   not of this kind and owner. */
 static inline bool
 ring_try_free_record(ring *r, uint64_t at, record_kind kind, uint32_t owner)
 {

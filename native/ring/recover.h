@@ -1,23 +1,26 @@
-/* Clearing away what the dead have left in a ring: loans, views, and places among the peers. Each
-   function wants send_lock and then receive_lock. No Python.h here. */
+/* Reclaiming what dead peers had: loans, views, and places among the peers. Each function
+   requires send_lock and receive_lock, taken in this order. No Python.h here. */
 #ifndef IPCKIT_RING_RECOVER_H
 #define IPCKIT_RING_RECOVER_H
 
 #include "ring/receive.h"
 #include "ring/send.h"
 
-/* Calls a function for each record between two positions; RING_CORRUPT ends it. */
+/* Calls `visit` for each record between two positions. Returns RING_OK, or RING_CORRUPT if a
+   record is invalid or `visit` returns false. */
 typedef bool (*ring_visitor)(ring *r, uint64_t position, const record_info *info, uint64_t *data);
 
 static inline ring_result
 ring_visit_records(ring *r, uint64_t from, uint64_t to, ring_visitor visit, uint64_t *data)
 {
-    if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to) || ring_distance(r, from, to) > r->units) {
+    if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to)
+        || ring_distance(r, from, to) > r->units) {
         return RING_CORRUPT;
     }
     while (from != to) {
         record_info info;
-        if (!ring_read_record(r, from, ring_distance(r, from, to), &info) || !visit(r, from, &info, data)) {
+        if (!ring_read_record(r, from, ring_distance(r, from, to), &info)
+            || !visit(r, from, &info, data)) {
             return RING_CORRUPT;
         }
         from = ring_advance(r, from, info.units);
@@ -25,7 +28,11 @@ ring_visit_records(ring *r, uint64_t from, uint64_t to, ring_visitor visit, uint
     return RING_OK;
 }
 
-/* A loan that was sent and that no record leads to any more was taken by one who then died. */
+/* Recovery is a mark and sweep over the records. A sent loan that no RECORD_REF refers to was
+   taken by a peer that died before it freed the loan. So: unmark all sent loans, mark those that
+   a waiting RECORD_REF refers to, and free the others.
+
+   recover_unmark: an earlier recovery may have died and left marks. */
 static inline bool
 recover_unmark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
 {
@@ -36,6 +43,7 @@ recover_unmark(ring *r, uint64_t position, const record_info *info, uint64_t *da
     return true;
 }
 
+/* Marks the sent loan that a waiting RECORD_REF refers to, and makes a view at head a message again. */
 static inline bool
 recover_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
 {
@@ -49,12 +57,13 @@ recover_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data
         ring_set_record_state(r, message.at, RECORD_MARKED, target.owner);
         RING_POINT(marking);
     } else if (info->kind == RECORD_VIEW) {
-        /* Not passed by head, so not taken. */
+        /* Head has not passed it, so its receiver died before it took the message. */
         ring_set_record_state(r, position, RECORD_DATA, info->owner);
     }
     return true;
 }
 
+/* Frees the loans and views of dead peers and unmarked sent loans; counts the living loans. */
 static inline bool
 recover_sweep(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
 {
@@ -74,7 +83,9 @@ recover_sweep(ring *r, uint64_t position, const record_info *info, uint64_t *loa
     return valid;
 }
 
-/* Frees the records of all who died. */
+/* Frees the records of all dead peers, and counts the loans again. Clears recovery_wanted first,
+   so that a peer that dies during the recovery asks for another one. Every prefix leaves a valid
+   ring. Returns RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_recover(ring *r)
 {
@@ -90,7 +101,8 @@ ring_recover(ring *r)
     }
     uint64_t head = position_of(load_word(&shared->head)), loans = 0;
     uint64_t tail = position_of(space.tail);
-    /* With loans out, what lies behind the last of them and was not sent is nobody's. */
+    /* While there are loans, records after the last of them that were not sent belong to no
+       peer. */
     uint64_t end = space.loans != 0 ? space.alloc : tail;
     result = ring_visit_records(r, space.free, end, recover_unmark, NULL);
     if (result == RING_OK) {
@@ -112,9 +124,9 @@ ring_recover(ring *r)
     return ring_advance_low_water(r);
 }
 
-/* Whether dropping messages makes room for a record of so many bytes, and `spare` units more. What is
-   lent, or read in place, stays where it is, and to drop messages all the same would be to lose them
-   for nothing. Looks at no more records than will be dropped. */
+/* Tells whether dropping messages makes room for a payload of `length` bytes and `spare` more
+   units. Loans and views stay where they are; if one is in the way, dropping messages would lose
+   them for nothing. Reads no more records than would be dropped. */
 static inline bool
 ring_drop_makes_room(ring *r, uint64_t length, uint64_t spare)
 {
@@ -138,7 +150,7 @@ ring_drop_makes_room(ring *r, uint64_t length, uint64_t spare)
     }
 }
 
-/* Drops the oldest message to make room: RING_OK, or RING_EMPTY where none can be dropped. */
+/* Drops the oldest message. Returns RING_OK, RING_EMPTY if there is none, or RING_CORRUPT. */
 static inline ring_result
 ring_drop_oldest(ring *r)
 {

@@ -1,13 +1,14 @@
-/* Returning a view or a loan. A destructor may do it, with the interpreter held, so neither waits for
-   a lock: when another peer has it, the rest is left to that peer or to the next reap. No Python.h
-   here. */
+/* Releasing a view or a loan. A destructor may do it while it holds the interpreter, so neither
+   function waits for a lock. If another peer has the lock, the rest is deferred to that peer or
+   to the next recovery. No Python.h here. */
 #ifndef IPCKIT_RING_RELEASE_H
 #define IPCKIT_RING_RELEASE_H
 
 #include "ring/poll.h"
 #include "ring/send.h"
 
-/* Ends a view. The record is free at once; that low_water moves on needs receive_lock. */
+/* Releases a view. The record is free at once; advancing the low water mark needs receive_lock,
+   and is deferred if another peer has it. Returns RING_CORRUPT if the record is not this view. */
 static inline ring_result
 ring_release_view(ring *r, uint64_t at, uint32_t owner)
 {
@@ -27,6 +28,7 @@ ring_release_view(ring *r, uint64_t at, uint32_t owner)
     return result;
 }
 
+/* Tries to take both locks. Returns whether it did. */
 static inline bool
 ring_try_lock_both(ring *r)
 {
@@ -40,8 +42,9 @@ ring_try_lock_both(ring *r)
     return true;
 }
 
-/* Ends a loan that was not sent. Without the locks only the record is freed, and a reap counts the
-   loans anew: a loan that was counted too often costs a unit, one too few would lose a record. */
+/* Releases a loan that was not sent. Without the locks only the record is freed, and a recovery
+   counts the loans again. A loan counted too often costs one unit; one counted too seldom would
+   lose a record. Returns RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_cancel_loan(ring *r, uint64_t at, uint32_t owner)
 {

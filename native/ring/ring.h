@@ -1,9 +1,28 @@
-/* A channel's ring as one process has it open: its positions, its records, its peers and locks.
+/* A channel's ring as one process has it open: positions, records, peers and locks.
 
-   Senders take turns by one lock and receivers by another, so that one of each never meet in a
-   lock. What a holder changes, it changes in an order in which every prefix is a ring that works:
-   bytes first, then the one word that tells the other side. So who finds a dead holder takes the
-   lock over, and copies that word to where the holders keep it for themselves. Everything read from the memory is checked before it is used. No Python.h here. */
+   Senders take turns with one lock and receivers with another, so a sender and a receiver never
+   wait for each other's lock. The holder of a lock makes its changes in an order in which every
+   prefix is a valid ring: first the bytes, then the one word that publishes them. A peer that
+   finds a dead holder therefore takes the lock over and only repairs the copy of that word that
+   the holders of the lock keep for themselves. Everything read from the memory is checked before
+   it is used. No Python.h here.
+
+   Which store pairs with which load:
+
+   `tail` is released by ring_publish_tail and acquired by ring_peek; it publishes the records
+   before it.
+
+   `head` is released by ring_advance_head and ring_skip_record and acquired by
+   ring_measure_space; it publishes that the records before it may be overwritten, except those
+   from `low_water` on, which is released before `head` and acquired after it.
+
+   A record's `state` is released by ring_write_record, ring_set_record_state and
+   ring_try_free_record and acquired by ring_read_record.
+
+   A lock's `owner` is acquired by a compare-and-swap (ring/lock.h) and released by ring_unlock.
+
+   `joined`, `generation` and `roles` of a peer are released by ring_join and ring_add_role and
+   acquired by ring_side_state and ring_owner_is_dead. */
 #ifndef IPCKIT_RING_H
 #define IPCKIT_RING_H
 
@@ -16,7 +35,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Where a fault build kills the process. */
+/* Where a fault build kills the process (tests/ring). */
 #ifndef RING_POINT
 #define RING_POINT(name)
 #endif
@@ -32,8 +51,8 @@ typedef enum {
     RING_INTERRUPTED,
     RING_GONE,
     RING_CLOSED,
-    RING_NO_PLACE, /* among the peers, or no descriptor for one */
-} ring_result;
+    RING_NO_PLACE, /* no place among the peers, or no descriptor for one */
+} ring_result; /* exported to Python by channel/constants.c */
 
 typedef struct {
     channel_header *shared;
@@ -42,20 +61,21 @@ typedef struct {
     uint64_t units;
     uint64_t capacity;
     uint64_t item_size;
-    uint64_t longest; /* bytes of one message */
+    uint64_t longest; /* maximum bytes of one message */
     bool overwrite;
     uint8_t id[16];
-    uint64_t file_size; /* bytes that the file had when it was opened */
-    int fd;           /* of the file, with this peer's lock on it */
-    uint32_t index;   /* this peer's place */
-    uint32_t owner;   /* this peer in locks and records */
-    uint32_t removing_peer; /* a thread of this process strikes a peer */
-    /* Called with receive_lock held before a message is taken, with its bytes; or NULL. */
+    uint64_t file_size; /* bytes of the file when it was opened */
+    int fd;           /* the file, with this peer's OFD lock */
+    uint32_t index;   /* this peer's place in the table */
+    uint32_t owner;   /* this peer's name in locks and records */
+    uint32_t removing_peer; /* not 0: a thread of this process is removing a peer */
+    /* Called with receive_lock held before a message is taken, with its bytes. May be NULL. */
     void (*on_take)(void *data, const char *message, uint64_t length);
     void *on_take_data;
 } ring;
 
-/* Whether the file still has all its bytes; memory behind its end is SIGBUS. One system call. */
+/* Tells whether the file still has all its bytes. Memory after its end raises SIGBUS. One system
+   call. */
 static inline bool
 ring_file_is_intact(const ring *r)
 {
@@ -96,7 +116,7 @@ ring_advance(const ring *r, uint64_t position, uint64_t units)
     return position >= 2 * r->units ? position - 2 * r->units : position;
 }
 
-/* Units from one position on to another. */
+/* Returns the units from one position forward to another. */
 static inline uint64_t
 ring_distance(const ring *r, uint64_t from, uint64_t to)
 {
@@ -116,11 +136,12 @@ typedef struct {
     uint32_t owner;
     uint32_t first;
     uint64_t units;
-    uint64_t length; /* bytes of payload; of a RECORD_REF, the position it leads to */
+    uint64_t length; /* bytes of payload; RECORD_REF: the position that it refers to */
     uint64_t items;
 } record_info;
 
-/* A copy of a record's header, checked: it lies within the next `limit` units and in one piece. */
+/* Copies and checks a record's header. Returns false unless the record lies in one piece within
+   the next `limit` units. The acquire pairs with ring_write_record and ring_set_record_state. */
 static inline bool
 ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *info)
 {
@@ -158,6 +179,8 @@ ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *
         && info->units <= r->units - ring_arena_index(r, position);
 }
 
+/* Writes a record's header. The release publishes it, but not the payload: `tail` does that. The caller
+   holds send_lock. */
 static inline void
 ring_write_record(const ring *r, uint64_t position, uint32_t state, uint64_t first, uint64_t shape)
 {
@@ -167,6 +190,7 @@ ring_write_record(const ring *r, uint64_t position, uint32_t state, uint64_t fir
     __atomic_store_n(&record->state, state, __ATOMIC_RELEASE);
 }
 
+/* Changes a record's kind and owner (release). The caller holds the lock that covers the record. */
 static inline void
 ring_set_record_state(const ring *r, uint64_t position, record_kind kind, uint32_t owner)
 {
@@ -181,8 +205,8 @@ ring_payload(const ring *r, uint64_t position, uint64_t length)
 
 #define PREFETCH_MAX 8192
 
-/* How many bytes from a record on are worth bringing near before it is used, if its payload has such
-   a length: none of a long one, which comes by itself while it is copied. */
+/* Returns how many bytes from a record on to prefetch, if its payload has `length` bytes. 0 for
+   a long payload, because the processor prefetches that itself during the copy. */
 static inline uint64_t
 ring_prefetch_bytes(const ring *r, uint64_t position, uint64_t length)
 {
@@ -191,7 +215,8 @@ ring_prefetch_bytes(const ring *r, uint64_t position, uint64_t length)
     return length > PREFETCH_MAX ? 0 : bytes < left ? bytes : left;
 }
 
-/* The longest record: what fits whatever stands where in an arena that is otherwise empty. */
+/* Returns the longest payload that always fits into an arena that is otherwise empty, wherever
+   the last record ended. */
 static inline uint64_t
 ring_longest(const ring *r)
 {
@@ -201,6 +226,7 @@ ring_longest(const ring *r)
 
 /* -- peers ------------------------------------------------------------------------------------- */
 
+/* Takes the OFD lock of a place without waiting. Returns whether it did. */
 static inline bool
 peer_lock(int fd, uint32_t index)
 {
@@ -217,7 +243,8 @@ peer_unlock(int fd, uint32_t index)
     fcntl(fd, F_OFD_SETLK, &lock);
 }
 
-/* Whether nobody else has the lock of a place; false where that can't be known. */
+/* Tells whether no other file description has the lock of a place. Returns false if that cannot
+   be known. */
 static inline bool
 peer_lock_is_free(int fd, uint32_t index)
 {
@@ -226,7 +253,8 @@ peer_lock_is_free(int fd, uint32_t index)
     return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
-/* Whether a peer is gone. What no peer can be called is not dead but corrupt: `*valid`. */
+/* Tells whether an owner is dead. Sets `*valid` to false for an owner that no peer can have
+   (corruption). The acquire pairs with the release of `generation` in ring_join. */
 static inline bool
 ring_owner_is_dead(const ring *r, uint32_t owner, bool *valid)
 {
@@ -237,12 +265,13 @@ ring_owner_is_dead(const ring *r, uint32_t owner, bool *valid)
     }
     uint32_t generation = __atomic_load_n(&r->peers[index].generation, __ATOMIC_ACQUIRE);
     if (index == r->index || owner_of(index, generation) != owner) {
-        return true; /* somebody else has the place, so it was free in between */
+        return true; /* another peer has the place, so it was free in between */
     }
     return peer_lock_is_free(r->fd, index);
 }
 
-/* A peer is gone that never left: what it did, or was about to do, is remembered. */
+/* Notes the roles of a peer that died without leaving in `roles_seen`. A peer without a role may
+   have been about to take either. */
 static inline void
 ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
 {
@@ -253,8 +282,8 @@ ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
     __atomic_fetch_or(&r->shared->roles_seen, roles, __ATOMIC_RELEASE);
 }
 
-/* Strikes a peer from the table if it is there; the caller has the lock of its place, so it is dead.
-   Returns whether it was there: then the caller announces the death. */
+/* Removes a peer from the table. The caller has the lock of its place, so the peer is dead.
+   Returns whether it was still there; then the caller must wake everyone. */
 static inline bool
 ring_remove_locked_peer(ring *r, channel_peer *peer)
 {
@@ -267,8 +296,9 @@ ring_remove_locked_peer(ring *r, channel_peer *peer)
     return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
 }
 
-/* The same without that lock, which it takes; `*dead`: whether it could, so that the place is empty.
-   The threads of a process share the lock, so one of them at a time. */
+/* Removes a dead peer; takes the lock of its place for that. Sets `*dead` if it got the lock, so
+   that the place is empty. The threads of a process share OFD locks, so only one of them at a
+   time does this. Returns whether the peer was still there. */
 static inline bool
 ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
 {
@@ -281,7 +311,7 @@ ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
         *dead = true;
         died = ring_remove_locked_peer(r, &r->peers[index]);
         peer_unlock(r->fd, index);
-        if (died) { /* a reap that came before took the peer for alive: its place was locked */
+        if (died) { /* an earlier recovery took the peer for alive: its place was locked */
             __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
         }
     }
@@ -291,11 +321,14 @@ ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
 
 /* -- barriers ---------------------------------------------------------------------------------- */
 
-/* Who sends or takes writes something and then looks whether anybody sleeps; who wants to sleep says
-   so and then looks whether something was written. One of them must see the other, which takes a
-   barrier between writing and looking on both sides. Sends are many and sleeps are few, so a sleeper
-   has the kernel put one into all who run. Where the kernel does not do that, all have their own. */
+/* A peer that sends or takes writes its data and then reads the futex word. A peer that wants to
+   sleep sets a flag in that word and then reads the data. One of the two must see the other,
+   which takes a full barrier between the two steps on both sides. Sends are frequent and sleeps
+   are rare, so the barrier is asymmetric: the sender's is light (for the compiler only), and the
+   sleeper's is heavy: membarrier(2) executes a barrier in all running peers. If a peer cannot
+   use membarrier, every peer uses full barriers. */
 
+/* The barrier between writing data and reading a futex word; pairs with ring_heavy_barrier. */
 static inline void
 ring_light_barrier(const ring *r, uint32_t *word)
 {
@@ -306,6 +339,7 @@ ring_light_barrier(const ring *r, uint32_t *word)
     }
 }
 
+/* The barrier between setting a flag in a futex word and reading data; pairs with ring_light_barrier. */
 static inline void
 ring_heavy_barrier(const ring *r, uint32_t *word)
 {
@@ -315,10 +349,11 @@ ring_heavy_barrier(const ring *r, uint32_t *word)
     full_barrier(word);
 }
 
-/* Has all sleepers check the peers once more: one of those left or died (ring/poll.h). */
+/* Wakes all sleepers and signals all descriptors, because a peer left or died (ring/poll.h). */
 static inline void ring_wake_everyone(ring *r);
 
-/* Takes a place among the peers: false where there is none left. */
+/* Takes a place among the peers, removing a dead peer that had it. Sets r->index and r->owner.
+   Returns false if no place is free. */
 static inline bool
 ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
 {
@@ -350,7 +385,8 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
             __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
         }
         if (died) {
-            /* Again: until the generation was new, the place's lock let the dead seem alive. */
+            /* Once more: until the generation changed, the lock of the place made the dead peer
+               seem alive. */
             __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
             ring_wake_everyone(r);
         }
@@ -359,7 +395,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
     return false;
 }
 
-/* Notes that this peer has sent or received; cheap after the first time. */
+/* Notes that this peer has sent or received. Only the first call stores. */
 static inline void
 ring_add_role(ring *r, uint32_t role)
 {

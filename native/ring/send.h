@@ -1,12 +1,13 @@
-/* Putting messages into a ring: by copy, several at once, and by a loan that is written in place.
-   Each function wants send_lock. No Python.h here. */
+/* Sending messages: by a copy, several at once, or by a loan that is written in place. Each
+   function requires send_lock. No Python.h here. */
 #ifndef IPCKIT_RING_SEND_H
 #define IPCKIT_RING_SEND_H
 
 #include "ring/space.h"
 
-/* A loan that is sent in place is a message before tail has passed it: who was killed in between
-   left one that nobody counts. Frees those, where tail is about to pass what lies up to alloc. */
+/* A loan that is sent in place becomes a message before tail passes it. A sender that was killed
+   in between left a message that no word counts. Frees those, because tail is about to pass
+   everything up to alloc. */
 static inline void
 ring_discard_unsent(ring *r, const ring_space *space)
 {
@@ -21,8 +22,8 @@ ring_discard_unsent(ring *r, const ring_space *space)
     }
 }
 
-/* Moves tail behind a message that is repeated beside it. Receivers may be reading what was repeated
-   before: they look at its number before and after. */
+/* Advances tail past a message that is also stored beside it. Receivers may be reading the
+   previous one: they read small_number before and after (ring_peek_small), as in a seqlock. */
 static inline void
 ring_advance_tail_small(ring *r, const ring_space *space, uint64_t end, const void *data,
                      uint64_t length)
@@ -37,7 +38,7 @@ ring_advance_tail_small(ring *r, const ring_space *space, uint64_t end, const vo
     ring_publish_tail(r, word_of(end, count_of(space->tail) + 1));
 }
 
-/* What is left to do once tail has passed loans as well, and the count for people. */
+/* Finishes a send: moves the end of the loans, and counts the messages for people. */
 static inline void
 ring_finish_send(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
@@ -48,8 +49,8 @@ ring_finish_send(ring *r, const ring_space *space, uint64_t end, uint64_t items)
     __atomic_store_n(&peer->sent, peer->sent + items, __ATOMIC_RELAXED);
 }
 
-/* Has the memory of the next record brought here, since the other side had it last, and it comes while
-   the caller does something else. Not where the receivers may be about to read there. */
+/* Prefetches the memory of the next record for writing, because the other side had it last. Does
+   not do so where receivers may be about to read. */
 static inline void
 ring_prefetch_room(const ring *r, const ring_space *space, uint64_t end, uint64_t length)
 {
@@ -61,7 +62,8 @@ ring_prefetch_room(const ring *r, const ring_space *space, uint64_t end, uint64_
     }
 }
 
-/* Sends one message by copy. */
+/* Sends one message by a copy. Returns RING_OK, RING_FULL, RING_TOO_LONG or RING_CORRUPT. A
+   sender that dies before ring_publish_tail has sent nothing. */
 static inline ring_result
 ring_send(ring *r, const void *data, uint64_t length)
 {
@@ -88,8 +90,8 @@ ring_send(ring *r, const void *data, uint64_t length)
     return RING_OK;
 }
 
-/* Sends as many of `*items` messages of `item` bytes as there is room for, in one record; `*items`
-   is how many. */
+/* Sends as many of `*items` messages of `item` bytes as there is room for, in one record, and
+   sets `*items` to their number. Returns as ring_send. */
 static inline ring_result
 ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 {
@@ -102,7 +104,7 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     uint64_t queued = space.queued + space.loans;
     uint64_t count = r->capacity > queued ? r->capacity - queued : 0;
     count = count < *items ? count : *items;
-    /* What is in one piece: up to the end of the arena, or from its beginning on. */
+    /* The memory in one piece: up to the end of the arena, or from its start. */
     uint64_t piece = r->units - ring_arena_index(r, space.alloc);
     uint64_t units = space.room < piece ? space.room : piece;
     if (space.room > piece && units < units_for(item) + 2) {
@@ -133,13 +135,13 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 
 /* -- loans ------------------------------------------------------------------------------------- */
 
-/* Lends a record to write in; `*at` names it. */
+/* Lends a record of `length` bytes to write in; `*at` is its position. Returns as ring_send. */
 static inline ring_result
 ring_lend(ring *r, uint64_t length, uint64_t *at)
 {
     ring_space space;
     uint64_t end;
-    /* A unit to spare, for the record that may have to lead to it. */
+    /* A unit to spare, for the RECORD_REF that may have to refer to it. */
     ring_result result =
         length > r->longest ? RING_TOO_LONG : ring_find_room(r, length, 1, &space, at, &end);
     if (result != RING_OK) {
@@ -151,7 +153,7 @@ ring_lend(ring *r, uint64_t length, uint64_t *at)
     return RING_OK;
 }
 
-/* Whether nothing but padding lies between what is sent and a loan. */
+/* Tells whether only padding lies between what was sent and a loan. */
 static inline bool
 ring_loan_is_next(const ring *r, const ring_space *space, uint64_t at)
 {
@@ -168,7 +170,7 @@ ring_loan_is_next(const ring *r, const ring_space *space, uint64_t at)
     return true;
 }
 
-/* A loan is at an end: one less that may need a unit. */
+/* Counts one loan less, and sets the end of the loans. */
 static inline void
 ring_uncount_loan(ring *r, const ring_space *space, uint64_t alloc)
 {
@@ -177,7 +179,9 @@ ring_uncount_loan(ring *r, const ring_space *space, uint64_t alloc)
     }
 }
 
-/* Sends a loan of so many bytes. RING_CORRUPT where it is none any more. */
+/* Sends a loan with the first `length` bytes of its record. The loan becomes a message in place
+   if it is the next one, otherwise a RECORD_REF refers to it. Returns RING_OK, RING_FULL, or
+   RING_CORRUPT if the record is not this loan. */
 static inline ring_result
 ring_send_loan(ring *r, uint64_t at, uint64_t length, uint32_t owner)
 {

@@ -1,13 +1,13 @@
-/* A struct in shared memory that readers always see whole, and that a dead writer cannot break.
+/* A struct in shared memory that readers see as a whole, even if a writer dies.
 
-   Two slots and a counter. The writer fills the slot that nobody is told to read, then moves the
-   counter on, which is what tells the readers; so a writer that dies on the way has changed nothing.
-   A reader copies the slot that the counter names, and takes the copy if the counter stands where
-   it stood: the next writer but one is the first that could have touched that slot, and it comes
-   after the counter has moved.
+   It has two slots and a counter of stores. A writer fills the slot that readers do not use, and
+   then increments the counter, which makes readers use that slot. If the writer dies before it
+   increments the counter, readers still use the other slot. A reader copies the slot that the
+   counter selects, and accepts the copy if the counter has not changed. The first writer that can
+   overwrite that slot comes after the next one, so the counter has changed before it begins.
 
-   There is one writer at a time: `writer` holds its token, or 0. No Python.h here, so that tests/ring
-   can run it under the sanitizers. docs/layout.md has the layout byte by byte. */
+   One process writes at a time: `writer` has its token, or 0. This header does not use Python, so
+   that tests/ring can run it under the sanitizers. docs/layout.md describes each byte. */
 #ifndef IPCKIT_SEQLOCK_H
 #define IPCKIT_SEQLOCK_H
 
@@ -19,29 +19,31 @@
 #define SEQLOCK_ALIGNMENT 8
 
 typedef struct {
-    uint64_t fingerprint; /* of the struct's layout; 0 until somebody came */
-    uint64_t size;        /* bytes of the struct; written by who set the fingerprint, for people */
-    uint64_t writer;      /* token of who is storing, or 0 */
-    uint64_t count;       /* stores so far; slot count % 2 is the one to read */
+    uint64_t fingerprint; /* of the struct's layout; 0 until the first seqlock_claim */
+    uint64_t size;        /* bytes of the struct, for error messages; set after the fingerprint */
+    uint64_t writer;      /* the token of the process that stores, or 0 */
+    uint64_t count;       /* the number of stores; readers use slot count % 2 */
 } seqlock_header;
 
-_Static_assert(sizeof(seqlock_header) == 32, "the layout is a promise");
-_Static_assert(offsetof(seqlock_header, count) == 24, "the layout is a promise");
+_Static_assert(sizeof(seqlock_header) == 32, "the layout is public");
+_Static_assert(offsetof(seqlock_header, count) == 24, "the layout is public");
 _Static_assert(__atomic_always_lock_free(8, 0), "64-bit atomics take no lock");
 
-/* Bytes of one slot: whole words, so that it can be copied word by word. */
+/* The size of a slot in bytes: whole words, because the slot is copied word by word. */
 static inline size_t
 seqlock_slot_size(size_t size)
 {
     return (size + 7) / 8 * 8;
 }
 
+/* The size in bytes of the header and both slots, for a struct of `size` bytes. */
 static inline size_t
 seqlock_total_size(size_t size)
 {
     return sizeof(seqlock_header) + 2 * seqlock_slot_size(size);
 }
 
+/* The slot that readers use after `count` stores. */
 static inline uint64_t *
 seqlock_slot(seqlock_header *lock, size_t size, uint64_t count)
 {
@@ -49,24 +51,24 @@ seqlock_slot(seqlock_header *lock, size_t size, uint64_t count)
     return (uint64_t *)(slots + (count % 2) * seqlock_slot_size(size));
 }
 
-/* Claims fresh memory for a layout, or confirms that it is this one's. Pairs with itself: all
-   sides exchange the same word. */
+/* Sets the layout of new memory. Returns whether the memory has this layout now. The exchange pairs
+   with the same exchange in other processes, and with their acquire load of `fingerprint`. */
 static inline bool
 seqlock_claim(seqlock_header *lock, uint64_t fingerprint, size_t size)
 {
     uint64_t found = 0;
     if (__atomic_compare_exchange_n(&lock->fingerprint, &found, fingerprint, false,
                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&lock->size, size, __ATOMIC_RELAXED);
+        __atomic_store_n(&lock->size, size, __ATOMIC_RELAXED); /* no process depends on it */
         return true;
     }
     return found == fingerprint;
 }
 
-/* The copies are word by word and atomic, since a reader may overlap a writer and drops the copy.
-   Each acquire pairs with a release: a reader that sees a word of a later store also sees that the
-   counter has left the slot. (On x86 that costs nothing, and the sanitizers understand it better
-   than fences.) */
+/* Copies `size` bytes out of a slot, word by word. The words are atomic, because a writer may store
+   to the slot during the copy; the reader then rejects the copy. Each acquire pairs with the
+   release in seqlock_copy_in: a reader that sees a word of a later store also sees that the counter
+   has changed. On x86 this costs nothing, and the sanitizers support it better than fences. */
 static inline void
 seqlock_copy_out(char *to, const uint64_t *slot, size_t size)
 {
@@ -81,6 +83,8 @@ seqlock_copy_out(char *to, const uint64_t *slot, size_t size)
     }
 }
 
+/* Copies `size` bytes into a slot, word by word. Only one writer calls it at a time. Each release
+   pairs with the acquire in seqlock_copy_out. */
 static inline void
 seqlock_copy_in(uint64_t *slot, const char *from, size_t size)
 {
@@ -97,50 +101,59 @@ seqlock_copy_in(uint64_t *slot, const char *from, size_t size)
     }
 }
 
-/* One try to read the struct; false where a writer came in between. */
+/* Copies the struct to `to`. Returns false if a writer stored in the meantime: then the copy may be
+   a mixture, and the caller tries again. */
 static inline bool
 seqlock_try_load(seqlock_header *lock, char *to, size_t size)
 {
-    /* Pairs with the release of `count` in seqlock_store: what the slot holds is visible. */
+    /* Pairs with the release of `count` in seqlock_store: the contents of the slot are visible. */
     uint64_t before = __atomic_load_n(&lock->count, __ATOMIC_ACQUIRE);
     seqlock_copy_out(to, seqlock_slot(lock, size, before), size);
+    /* Relaxed: the acquire loads of the words order it after them. */
     return __atomic_load_n(&lock->count, __ATOMIC_RELAXED) == before;
 }
 
-/* Becomes the writer: true, or false with the token of the one who is. */
+/* Makes this process the writer, until seqlock_end_store. Returns false if another process is the
+   writer; `*holder` is then its token. */
 static inline bool
 seqlock_begin_store(seqlock_header *lock, uint64_t token, uint64_t *holder)
 {
     *holder = 0;
-    /* Pairs with the release of `writer` in seqlock_end_store: sees the last writer's counter. */
+    /* Pairs with the release of `writer` in seqlock_end_store: the last writer's count is visible.
+       */
     return __atomic_compare_exchange_n(&lock->writer, holder, token, false, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }
 
-/* Takes the place of a writer that is known to be dead; false where somebody else did. */
+/* Replaces a writer that is known to be dead by `token`, or by no writer if that is 0. Returns
+   false if another process did so first. */
 static inline bool
 seqlock_take_over(seqlock_header *lock, uint64_t dead, uint64_t token)
 {
+    /* The dead writer released nothing. Its stores are visible, because the kernel reports that a
+       process has exited only after its last store. */
     return __atomic_compare_exchange_n(&lock->writer, &dead, token, false, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }
 
-/* Fills the slot that nobody reads, and tells the readers. The caller is the writer. */
+/* Fills the slot that readers do not use, and makes readers use it. The caller is the writer. */
 static inline void
 seqlock_store(seqlock_header *lock, const char *from, size_t size)
 {
+    /* Relaxed: only the writer changes `count`. */
     uint64_t next = __atomic_load_n(&lock->count, __ATOMIC_RELAXED) + 1;
     seqlock_copy_in(seqlock_slot(lock, size, next), from, size);
     /* Pairs with the acquire in seqlock_try_load. */
     __atomic_store_n(&lock->count, next, __ATOMIC_RELEASE);
 }
 
+/* Ends the turn of the writer `token`; does nothing if another process took the turn over. */
 static inline void
 seqlock_end_store(seqlock_header *lock, uint64_t token)
 {
     uint64_t mine = token;
-    /* Pairs with the acquire in seqlock_begin_store. By exchange: whoever took this process for
-       dead is the writer now. */
+    /* Pairs with the acquire in seqlock_begin_store. An exchange, because a process that considered
+       this one dead may be the writer now. */
     __atomic_compare_exchange_n(&lock->writer, &mine, 0, false, __ATOMIC_RELEASE,
                                 __ATOMIC_RELAXED);
 }

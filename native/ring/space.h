@@ -1,28 +1,31 @@
-/* Where in a ring the next record goes. Each function wants send_lock. No Python.h here. */
+/* Finding space for the next record. Each function requires send_lock. No Python.h here. */
 #ifndef IPCKIT_RING_SPACE_H
 #define IPCKIT_RING_SPACE_H
 
 #include "ring/lock.h"
 
-/* Where the next record goes. */
+/* The space in the ring, as senders see it. */
 typedef struct {
     uint64_t tail;    /* word */
-    uint64_t free;    /* position from which on records are in use */
-    uint64_t alloc;   /* position behind the last record, sent or lent */
-    uint64_t loans;   /* that are not sent yet; each may need a unit more when it is */
-    uint64_t room;    /* units that are free from alloc on */
+    uint64_t free;    /* position of the first record in use */
+    uint64_t alloc;   /* position after the last record, sent or lent */
+    uint64_t loans;   /* not sent yet; each may need a unit more when it is sent */
+    uint64_t room;    /* free units from alloc on */
     uint64_t queued;  /* messages */
 } ring_space;
 
-/* Reads the senders' words. Fresh: with another look at how far the receivers have come. */
+/* Measures the space. With `fresh` it reads how far the receivers have come (acquire; pairs with
+   ring_advance_head and ring_advance_low_water), otherwise it uses the cached values. Returns
+   RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_measure_space(ring *r, bool fresh, ring_space *space)
 {
     channel_header *shared = r->shared;
     uint64_t head, low_water;
     if (fresh) {
-        /* The head first: once it has passed a record that stays in use, low_water says so. What was seen
-           is stored the other way round: with an older head any low_water is right. */
+        /* Read head first: once head has passed a record that stays in use, the low water mark
+           covers it. Store the cached values the other way round: with an older head any low
+           water mark is right. */
         head = load_word(&shared->head);
         low_water = load_word(&shared->low_water);
         __atomic_store_n(&shared->cached_low_water, low_water, __ATOMIC_RELAXED);
@@ -36,17 +39,19 @@ ring_measure_space(ring *r, bool fresh, ring_space *space)
     uint64_t reserve = load_word(&shared->reserve);
     uint64_t tail = position_of(space->tail), lent = position_of(reserve);
     space->free = low_water & 1 ? low_water >> 1 : position_of(head);
-    if (!ring_position_is_valid(r, tail) || !ring_position_is_valid(r, space->free) || !ring_position_is_valid(r, lent)) {
+    if (!ring_position_is_valid(r, tail) || !ring_position_is_valid(r, space->free)
+        || !ring_position_is_valid(r, lent)) {
         return RING_CORRUPT;
     }
     space->loans = count_of(reserve);
     space->alloc = tail;
-    /* Who was killed after moving tail had no time to move reserve, which may be anywhere behind. */
+    /* A sender that was killed after it advanced tail had no time to update reserve, which may
+       be anywhere before tail. */
     uint64_t beyond = ring_distance(r, space->free, lent);
     if (space->loans != 0 && beyond <= r->units && beyond > ring_distance(r, space->free, tail)) {
         space->alloc = lent;
     } else if (space->loans != 0 && lent != tail) {
-        store_word(&shared->reserve, word_of(tail, space->loans)); /* before it falls far behind */
+        store_word(&shared->reserve, word_of(tail, space->loans)); /* before it falls too far behind */
     }
     uint64_t used = ring_distance(r, space->free, space->alloc);
     space->queued = (count_of(space->tail) - count_of(head)) & COUNT_MASK;
@@ -57,8 +62,9 @@ ring_measure_space(ring *r, bool fresh, ring_space *space)
     return RING_OK;
 }
 
-/* Tells the receivers of everything up to a position. Who dies before the second word is right holds
-   the lock, and who takes that over puts it right. */
+/* Publishes everything up to a position to the receivers (release; pairs with ring_peek). A
+   sender that dies between the two stores holds the lock, and ring_recover_lock repairs the
+   second word. */
 static inline void
 ring_publish_tail(ring *r, uint64_t tail)
 {
@@ -68,7 +74,7 @@ ring_publish_tail(ring *r, uint64_t tail)
     store_word(&r->shared->senders_tail, tail);
 }
 
-/* Moves tail behind messages that nothing small_in_use. */
+/* Advances tail past messages that are not stored beside it. */
 static inline void
 ring_advance_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
@@ -81,7 +87,7 @@ ring_advance_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items
     ring_publish_tail(r, word_of(end, count_of(space->tail) + items));
 }
 
-/* The unused units that must stand before a record of so many, so that it is in one piece. */
+/* Returns the units of padding before a record of `units`, so that it lies in one piece. */
 static inline uint64_t
 ring_padding(const ring *r, uint64_t alloc, uint64_t units, bool large)
 {
@@ -95,7 +101,7 @@ ring_padding(const ring *r, uint64_t alloc, uint64_t units, bool large)
 #define CACHE_WINDOW_BYTES ((uint64_t)512 << 10)
 #endif
 
-/* Whether a record takes the ring on to memory that was not used for long. */
+/* Tells whether a record reaches memory that was not used recently. */
 static inline bool
 ring_leaves_cache_window(const ring *r, uint64_t alloc, uint64_t units)
 {
@@ -103,8 +109,9 @@ ring_leaves_cache_window(const ring *r, uint64_t alloc, uint64_t units)
     return offset / warm != (offset + units) / warm;
 }
 
-/* Has an empty ring go on at the beginning of its arena, where it was used a moment ago. Both sides
-   move, so that no padding is left in the way of a ring that gets full before anybody receives. */
+/* Rewinds an empty ring to the start of its arena, which was used recently. Moves both sides, so
+   that no padding remains in a ring that fills up before a receiver runs. Also takes
+   receive_lock, if it is free. */
 static inline void
 ring_rewind(ring *r, ring_space *space)
 {
@@ -120,7 +127,7 @@ ring_rewind(ring *r, ring_space *space)
         uint64_t word = word_of(end, count_of(space->tail));
         ring_write_record(r, position, state_of(RECORD_PAD, r->owner), 0, units);
         ring_advance_tail(r, space, end, 0);
-        /* Receivers must not find their head beyond the tail that they remember. */
+        /* Receivers must not find head after the tail that they cached. */
         store_word(&shared->cached_tail, word);
         RING_POINT(rewinding);
         store_word(&shared->head, word);
@@ -133,7 +140,8 @@ ring_rewind(ring *r, ring_space *space)
     ring_unlock(r, &shared->receive_lock);
 }
 
-/* Finds room for a payload, and for `spare` units more: RING_OK and where, or RING_FULL. */
+/* Finds room for a payload and `spare` more units. Writes padding if needed. Returns RING_OK and
+   the record's position and end, or RING_FULL, RING_TOO_LONG, RING_CORRUPT. */
 static inline ring_result
 ring_find_room(ring *r, uint64_t length, uint64_t spare, ring_space *space, uint64_t *at,
                uint64_t *end)

@@ -1,5 +1,5 @@
-/* An operation on a ring, done when it can be: under its lock, after a spin, after a sleep. All of
-   it runs without the interpreter. No Python.h here. */
+/* Running an operation on a ring as soon as it is possible: under its lock, after a spin, after
+   a sleep. It runs without the interpreter. No Python.h here. */
 #ifndef IPCKIT_RING_WAIT_H
 #define IPCKIT_RING_WAIT_H
 
@@ -9,23 +9,23 @@
 
 typedef struct ring_call ring_call;
 
-/* One try, with the lock held. */
+/* One try of the operation, with its lock held. */
 typedef ring_result (*ring_operation)(ring *r, ring_call *call);
 
 struct ring_call {
     ring_operation operation;
     uint32_t which;       /* what it waits for: POLL_ITEMS to receive, POLL_SPACE to send */
-    int64_t deadline;     /* monotonic; 0 does not wait, INT64_MAX waits for ever */
-    bool lends;           /* the operation wants a unit to spare, */
-    bool lent;            /* or no room, but only a place in the count */
-    bool wait_for_peers;  /* also when the last peer on the other side is gone */
+    int64_t deadline;     /* monotonic ns; 0: do not wait; INT64_MAX: wait without limit */
+    bool lends;           /* the operation needs a unit to spare */
+    bool lent;            /* the operation needs no room, only a place in the count */
+    bool wait_for_peers;  /* also when the last peer of the other side is gone */
     const bool *closed;   /* set by another thread that closes the handle */
-    uint32_t *spin;       /* looks before it sleeps; adapted */
+    uint32_t *spin;       /* polls before a sleep; adapted */
     uint32_t spin_max;
-    /* Of the sleep before, for the next. */
+    /* About the previous sleep, for the next one. */
     uint32_t ticket;
     bool timed_out;
-    int64_t pause;        /* ns to sleep before another check of the peers is due */
+    int64_t pause;        /* ns to sleep before the next check of the peers is due */
     int64_t checked_at;   /* monotonic; when this call checked them itself */
     /* For the operation. */
     const char *data;
@@ -41,7 +41,8 @@ ring_call_lock(ring *r, const ring_call *call)
     return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
 }
 
-/* Drops the oldest messages until the operation has room. */
+/* Drops the oldest messages until the operation has room. Takes both locks. Returns what the
+   operation returns, or what ring_lock_both does. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
@@ -51,7 +52,8 @@ ring_overwrite(ring *r, ring_call *call)
     }
     result = call->operation(r, call);
     if (result == RING_FULL && (call->lent || ring_drop_makes_room(r, call->length, call->lends))) {
-        /* Each drop is one message: more than there can be means that somebody adds to them. */
+        /* Each drop is one message. More than the capacity would mean that another process adds
+           messages without the lock. */
         for (uint64_t drops = 0; drops <= r->capacity && result == RING_FULL; drops++) {
             if (ring_drop_oldest(r) != RING_OK) {
                 break;
@@ -63,7 +65,7 @@ ring_overwrite(ring *r, ring_call *call)
     return result;
 }
 
-/* One try. */
+/* Tries the operation once, under its lock; drops messages if the ring is full and overwrites. */
 static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
@@ -80,7 +82,8 @@ ring_try_once(ring *r, ring_call *call)
     return result;
 }
 
-/* Frees what dead peers have left, if one died. When a lock is not to be had, it is left for later. */
+/* Runs a recovery if one is wanted. If a lock is not available, leaves it for later and returns
+   RING_OK. */
 static inline ring_result
 ring_recover_if_wanted(ring *r)
 {
@@ -101,11 +104,11 @@ ring_recover_if_wanted(ring *r)
 
 typedef struct {
     uint64_t first, second;
-    uint64_t loans; /* another sender that gives a loan back makes room too */
+    uint64_t loans; /* a sender that releases a loan makes room too */
 } ring_snapshot;
 
-/* What the other side changes when it does something. Who arms a descriptor, for which there is a
-   barrier, and then sees nothing new here is told of what comes. */
+/* Takes a snapshot of the words that the other side changes. A peer that arms a descriptor
+   (which has a barrier) and then finds the snapshot unchanged will be signalled. */
 static inline ring_snapshot
 ring_take_snapshot(const ring *r, uint32_t which)
 {
@@ -116,14 +119,15 @@ ring_take_snapshot(const ring *r, uint32_t which)
                         load_word(&r->shared->reserve)};
 }
 
-/* What ring_take_snapshot gives of a ring that was found empty: what is sent ends where what is received does.
-   Receivers know that without a look at the senders' memory, which would cost each message time. */
+/* The snapshot of an empty ring: what was sent ends where what is received ends. Receivers know
+   it without reading the senders' memory, which would cost time for each message. */
 static inline ring_snapshot
 ring_empty_snapshot(const ring *r)
 {
     return (ring_snapshot){.first = load_word(&r->shared->head)};
 }
 
+/* Tells whether a message or another record waits. Needs no lock. */
 static inline bool
 ring_has_items(const ring *r)
 {
@@ -131,7 +135,7 @@ ring_has_items(const ring *r)
     return position_of(tail) != position_of(load_word(&r->shared->head));
 }
 
-/* Looks so many times whether the other side did something. */
+/* Polls up to `looks` times. Returns whether the other side changed something. */
 static inline bool
 ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
 {
@@ -148,9 +152,10 @@ ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
 #define BACKOFF_PAUSES 64
 #define BACKOFF_ROUNDS_MAX 32
 
-/* A sender that met a full ring lets the receivers make room for many messages before it goes on, as
-   long as they do: each look takes their memory away from them, and so does each record written close
-   behind them. Nobody waits for that message: a ring full of others comes before it. */
+/* Backs off when the ring is full: the sender lets receivers make room for many messages before
+   it continues, as long as they make progress. Each poll takes their cache line away, and so
+   does each record written right behind them. No receiver waits for this message, because a full
+   ring comes before it. */
 static inline void
 ring_backoff(const ring *r, uint32_t which)
 {
@@ -171,11 +176,13 @@ ring_backoff(const ring *r, uint32_t which)
 }
 
 #define SPIN_MIN 32
-/* Who was woken so soon would have done better to spin; waking a sleeper alone takes half of it. */
+/* A sleeper that was woken this soon would have done better to spin; waking it takes half of the
+   time. */
 #define SHORT_SLEEP_NS (INT64_C(100) * 1000)
 #define TURNS_MAX 10000
 
-/* Threads of a process share the number, and may each miss what another made of it. */
+/* Adapts how long to spin. Threads of a process share the number and may overwrite each other's
+   update, which is harmless. */
 static inline void
 ring_adapt_spin(ring_call *call, bool worth_it)
 {
@@ -186,17 +193,19 @@ ring_adapt_spin(ring_call *call, bool worth_it)
     __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
-/* -- whether the peers live ---------------------------------------------------------------------
+/* -- checking the peers -------------------------------------------------------------------------
 
-   A check costs a system call for each peer, so sleepers share the duty. Each wakes after a pause. If
-   another has checked within PEER_CHECK_NS, this one sleeps on, twice as long, up to PAUSE_MAX_NS; else it
-   checks, and its next pause is PEER_CHECK_NS. So one of them checks and the others hardly wake. If that one
-   goes, the next to wake takes its place. A sleeper that finds a dead peer wakes them all. */
+   A check costs a system call for each peer, so sleepers share the work. Each wakes after a pause. If
+   another peer has checked within PEER_CHECK_NS, this one sleeps again, twice as long, up to
+   PAUSE_MAX_NS. Otherwise it checks, and its next pause is PEER_CHECK_NS. So one sleeper checks and the
+   others rarely wake. If that one leaves, the next to wake takes over. A sleeper that finds a dead peer
+   wakes all others. */
 
 #define PAUSE_MAX_NS (4 * PEER_CHECK_NS)
-#define OWN_CHECK_NS (250 * PEER_CHECK_NS) /* each sleeper checks for itself in such a time, whatever others do */
+#define OWN_CHECK_NS (250 * PEER_CHECK_NS) /* each sleeper checks for itself this often */
 
-/* Whether another peer has checked lately. Time differs between time namespaces: then it has not. */
+/* Tells whether another peer has checked recently. Clocks differ between time namespaces; then
+   the answer is no. */
 static inline bool
 ring_checked_recently(const ring *r, int64_t now)
 {
@@ -204,7 +213,7 @@ ring_checked_recently(const ring *r, int64_t now)
     return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
 }
 
-/* Checks the peers and notes when: SIDE_GONE if no peer is left that has the role. */
+/* Checks the peers and stores the time. Returns the state of the side that has the role. */
 static inline side_state
 ring_check_peers(ring *r, uint32_t role, int64_t now)
 {
@@ -212,7 +221,7 @@ ring_check_peers(ring *r, uint32_t role, int64_t now)
     return ring_side_state(r, role);
 }
 
-/* The pause after one of `pause` that passed quietly; it differs between sleepers that began together. */
+/* Returns the next, longer pause. It differs between sleepers that started together. */
 static inline int64_t
 ring_longer_pause(int64_t pause, int64_t now)
 {
@@ -220,8 +229,9 @@ ring_longer_pause(int64_t pause, int64_t now)
     return pause - now % (pause / 4);
 }
 
-/* Before a sleep, with the ticket for it: RING_GONE if no peer is left to wait for. A sleep that passed
-   with no change of the word's count is the only one after which the check may be left to others. */
+/* Checks the peers before a sleep, if that is due, and recovers. Returns RING_GONE if no peer is
+   left to wait for, RING_OK or an error. The check may be left to others only if the last sleep
+   timed out and the word's count has not changed since. */
 static inline ring_result
 ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
 {
@@ -241,7 +251,7 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     return result == RING_OK && gone ? RING_GONE : result;
 }
 
-/* A sender that never waits notices here that a receiver died, and not each time. */
+/* Lets a sender that never waits notice a dead receiver, but not at each call. */
 static inline void
 ring_check_receivers(ring *r)
 {
@@ -251,7 +261,7 @@ ring_check_receivers(ring *r)
     }
 }
 
-/* Wakes the other side after an operation that went well. */
+/* Wakes the other side if the operation succeeded. Returns the result. */
 static inline ring_result
 ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 {
@@ -261,8 +271,8 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
     return result;
 }
 
-/* Who was woken wakes the next of its side where there is more to do: a batch that was sent, or a
-   large message that was taken, is one reason to wake, and work for several. */
+/* Wakes the next waiter of the same side if there is more to do. A batch that was sent, or a
+   large message that was taken, causes one wake and is work for several. */
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
@@ -273,9 +283,10 @@ ring_wake_next(ring *r, const ring_call *call)
     }
 }
 
-/* Does the operation when it can be done. RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED
-   by a signal, RING_BUSY if another peer had the lock until the deadline, or what the operation gives.
-   Without a wait: RING_EMPTY, RING_FULL or RING_BUSY. */
+/* Runs the operation as soon as it is possible. Returns what the operation returns, or
+   RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
+   if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
+   or RING_BUSY. The caller holds no lock. */
 static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
@@ -283,7 +294,7 @@ ring_run(ring *r, ring_call *call)
     bool slept = false;
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
-            return RING_INTERRUPTED; /* others are always quicker; signals must not wait for that */
+            return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
         }
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
@@ -346,7 +357,7 @@ ring_run(ring *r, ring_call *call)
             return RING_CLOSED;
         }
         if (call->timed_out) {
-            return RING_INTERRUPTED; /* a signal may have come before it slept, or to another thread */
+            return RING_INTERRUPTED; /* a signal may have come before the sleep, or to another thread */
         }
     }
 }

@@ -1,5 +1,5 @@
-/* Descriptors and credentials beside the bytes of a UNIX socket. Descriptors that came have an owner
-   before Python code runs again: a signal's handler that raises can't make them leak. */
+/* Control messages: the descriptors and credentials that go with the bytes. Descriptors that come get an
+   owner before Python code runs, so that an exception of a signal's handler cannot leak them. */
 #include "sockets/socket.h"
 
 #include <errno.h>
@@ -9,12 +9,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Room for the control messages that the options of a socket bring beside descriptors: timestamps
-   (144 bytes at most), credentials, a security label (SELinux has long ones), a pidfd, and what later
-   kernels add. The kernel writes the timestamps first and the descriptors after most others. It cuts
-   off what finds no room, so that a smaller buffer would lose credentials or descriptors. The
-   options belong to every process that has the socket, and can change at any time: the room does
-   not depend on them. */
+/* Room for the control messages that a socket's options add: timestamps (up to 144 bytes),
+   credentials, a security label (SELinux has long ones), a pidfd, and those of later kernels. The
+   kernel writes the timestamps first and the descriptors after most others, and drops what does not
+   fit. So a smaller buffer would lose credentials or descriptors. Every process with the socket can
+   change the options at any time, so the room does not depend on them. */
 #define OTHERS_ROOM 4096
 #define CONTROL_MAX (OTHERS_ROOM + CMSG_SPACE(SCM_MAX_FD * sizeof(int)))
 #ifndef SCM_PIDFD
@@ -51,33 +50,34 @@ ipckit_unix_rights(PyObject *fds, unix_rights *rights, struct msghdr *message)
     return 0;
 }
 
-/* What came beside the bytes. */
+/* The contents of the control messages of one receive. */
 typedef struct {
     int *fds; /* room for as many as the control buffer can hold */
     Py_ssize_t count;
-    bool any;
+    bool any; /* whether a control message came */
     bool has_sender;
     struct ucred sender;
-} control_seen;
+} control_data;
 
+/* Adds one control message to `found`. */
 static void
-look_at(const struct cmsghdr *header, control_seen *seen)
+read_control(const struct cmsghdr *header, control_data *found)
 {
     const unsigned char *data = CMSG_DATA(header);
     size_t size = header->cmsg_len - CMSG_LEN(0);
-    seen->any = true;
+    found->any = true;
     if (header->cmsg_level != SOL_SOCKET) {
         return;
     }
     if (header->cmsg_type == SCM_RIGHTS) {
         size_t count = size / sizeof(int);
-        memcpy(seen->fds + seen->count, data, count * sizeof(int));
-        seen->count += (Py_ssize_t)count;
-    } else if (header->cmsg_type == SCM_CREDENTIALS && size >= sizeof seen->sender) {
-        memcpy(&seen->sender, data, sizeof seen->sender);
-        seen->has_sender = true;
+        memcpy(found->fds + found->count, data, count * sizeof(int));
+        found->count += (Py_ssize_t)count;
+    } else if (header->cmsg_type == SCM_CREDENTIALS && size >= sizeof found->sender) {
+        memcpy(&found->sender, data, sizeof found->sender);
+        found->has_sender = true;
     } else if (header->cmsg_type == SCM_PIDFD && size >= sizeof(int)) {
-        int pidfd; /* nobody asked ipckit for it; below 0 where there was none to be had */
+        int pidfd; /* SO_PASSPIDFD, which ipckit does not use; negative if the kernel had none */
         memcpy(&pidfd, data, sizeof pidfd);
         if (pidfd >= 0) {
             close(pidfd);
@@ -85,7 +85,8 @@ look_at(const struct cmsghdr *header, control_seen *seen)
     }
 }
 
-/* The sender's address as the socket module has it: a path, or the bytes of an abstract name. */
+/* The sender's address as the socket module returns it: a str for a path, bytes for an abstract name,
+   or None. A new reference, or NULL with an exception set. */
 static PyObject *
 address_of(const struct sockaddr_un *name, socklen_t size)
 {
@@ -93,7 +94,7 @@ address_of(const struct sockaddr_un *name, socklen_t size)
         Py_RETURN_NONE;
     }
     size_t length = size - offsetof(struct sockaddr_un, sun_path);
-    if (length > sizeof name->sun_path) { /* a path of 108 bytes, whose NUL had no room */
+    if (length > sizeof name->sun_path) { /* a path of 108 bytes has no NUL */
         length = sizeof name->sun_path;
     }
     if (name->sun_path[0] == '\0') {
@@ -103,17 +104,19 @@ address_of(const struct sockaddr_un *name, socklen_t size)
     return PyUnicode_DecodeFSDefaultAndSize(name->sun_path, (Py_ssize_t)length);
 }
 
+/* (pid, uid, gid) of the sender, or None. A new reference, or NULL with an exception set. */
 static PyObject *
-sender_of(const control_seen *seen)
+sender_of(const control_data *found)
 {
-    if (!seen->has_sender) {
+    if (!found->has_sender) {
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("iII", (int)seen->sender.pid, (unsigned)seen->sender.uid,
-                         (unsigned)seen->sender.gid);
+    return Py_BuildValue("iII", (int)found->sender.pid, (unsigned)found->sender.uid,
+                         (unsigned)found->sender.gid);
 }
 
-/* recvmsg that does not sleep; the GIL is kept where what comes is small, as far as can be told. */
+/* recvmsg that does not wait. `keep_gil` is for a message that is expected to be small: releasing the
+   GIL costs more than the copy. Returns the bytes that came, or -1 with errno. */
 static ssize_t
 receive_now(int fd, struct msghdr *message, bool keep_gil)
 {
@@ -131,29 +134,30 @@ receive_now(int fd, struct msghdr *message, bool keep_gil)
     return got;
 }
 
-/* One recvmsg, and what it gave: `data` and `owner` are the caller's. */
+/* The memory and the result of one recvmsg. The caller owns `data` and `owner`. */
 typedef struct {
     _Alignas(struct cmsghdr) char control[CONTROL_MAX];
     int fds[CONTROL_MAX / sizeof(int)];
     struct sockaddr_un name;
     struct iovec vector;
     struct msghdr message;
-    control_seen seen;
+    control_data control_found;
     PyObject *data;
-    PyObject *owner;
+    PyObject *owner; /* of the descriptors */
 } reception;
 
-/* Owns what came, whatever follows: 0, or -1 with an exception set and all closed. */
+/* Gives the bytes and the descriptors an owner: 0, or -1 with an exception set and the descriptors
+   closed. Frees the buffer. */
 static int
-take_over(unix_object *self, reception *got, unix_buffer *buffer, ssize_t size)
+own_received(unix_object *self, reception *got, unix_buffer *buffer, ssize_t size)
 {
-    got->seen = (control_seen){.fds = got->fds};
+    got->control_found = (control_data){.fds = got->fds};
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&got->message); header != NULL;
          header = CMSG_NXTHDR(&got->message, header)) {
-        look_at(header, &got->seen);
+        read_control(header, &got->control_found);
     }
     self->last_size = size;
-    got->owner = ipckit_descriptors_new(self->descriptors_type, got->seen.fds, got->seen.count);
+    got->owner = ipckit_descriptors_new(self->descriptors_type, got->control_found.fds, got->control_found.count);
     got->data = ipckit_unix_buffer_take(buffer, size);
     if (got->owner != NULL && got->data != NULL) {
         return 0;
@@ -163,8 +167,8 @@ take_over(unix_object *self, reception *got, unix_buffer *buffer, ssize_t size)
     return -1;
 }
 
-/* Receives up to `size` bytes and all that comes beside them; 0, or -1 with errno, EAGAIN where
-   nothing is there, or with an exception set and errno 0. */
+/* Receives up to `size` bytes and their control messages without waiting. 0; or -1 with errno, which is
+   EAGAIN if nothing is there; or -1 with errno 0 and an exception set. */
 static int
 receive(unix_object *self, int fd, long size, reception *got)
 {
@@ -184,7 +188,7 @@ receive(unix_object *self, int fd, long size, reception *got)
     ssize_t came = receive_now(fd, &got->message, staged);
     int error = errno == EINTR ? EAGAIN : errno;
     if (came >= 0) {
-        int taken = take_over(self, got, &buffer, came);
+        int taken = own_received(self, got, &buffer, came);
         errno = 0;
         return taken;
     }
@@ -193,19 +197,19 @@ receive(unix_object *self, int fd, long size, reception *got)
     return -1;
 }
 
-/* Which control messages came: 0 for none, 1 for some, 2 if they left no room for a descriptor. */
+/* Which control messages came: 0 for none, CONTROL_CROWDED, otherwise 1. */
 static int
 control_of(const reception *got)
 {
     size_t used = got->message.msg_controllen;
-    return !got->seen.any ? 0 : used + CMSG_SPACE(sizeof(int)) <= sizeof got->control ? 1 : 2;
+    return !got->control_found.any ? 0 : used + CMSG_SPACE(sizeof(int)) <= sizeof got->control ? 1 : CONTROL_CROWDED;
 }
 
-/* All that came, for Python; ends it. */
+/* The result of _recvmsg; consumes `got`. A new reference, or NULL with an exception set. */
 static PyObject *
 tuple_of(reception *got)
 {
-    PyObject *sender = sender_of(&got->seen);
+    PyObject *sender = sender_of(&got->control_found);
     PyObject *address = sender == NULL ? NULL : address_of(&got->name, got->message.msg_namelen);
     PyObject *result = NULL;
     if (address != NULL) {
@@ -214,17 +218,17 @@ tuple_of(reception *got)
     }
     Py_XDECREF(address);
     Py_XDECREF(sender);
-    Py_CLEAR(got->owner); /* which closes them, if it is the last */
+    Py_CLEAR(got->owner); /* closes them if the tuple has no reference */
     Py_CLEAR(got->data);
     return result;
 }
 
 const char ipckit_unix_recvmsg_doc[] =
     "_recvmsg($self, size, /)\n--\n\n"
-    "recvmsg(2) into `size` bytes, without waiting, as (data, owner of the descriptors, (pid, uid,\n"
-    "gid) or None, flags, control messages, address). The fifth is 0 if no control message came, 1\n"
-    "if some did, and 2 if they left no room for a descriptor.\n"
-    "OSError: EAGAIN where nothing is there, else as the kernel gives it.";
+    "recvmsg(2) into `size` bytes, without waiting. Returns (data, descriptors, (pid, uid, gid) or\n"
+    "None, flags, control messages, address). The fifth is 0 if no control message came,\n"
+    "CONTROL_CROWDED if they left no room for a descriptor, otherwise 1.\n"
+    "OSError: EAGAIN if nothing is there, otherwise as recvmsg(2).";
 
 PyObject *
 ipckit_unix_recvmsg(unix_object *self, PyObject *arg)
@@ -241,25 +245,32 @@ ipckit_unix_recvmsg(unix_object *self, PyObject *arg)
     return tuple_of(&got);
 }
 
+/* The packet that Python creates after checking what came. Consumes `got`. */
+static PyObject *
+checked_packet(unix_object *self, reception *got, long size, long max_fds)
+{
+    PyObject *received = tuple_of(got);
+    PyObject *packet = received == NULL ? NULL
+                                        : PyObject_CallMethod((PyObject *)self, "_packet_of", "Oll",
+                                                              received, size, max_fds);
+    Py_XDECREF(received);
+    return packet;
+}
+
 PyObject *
-ipckit_unix_receive_fds(unix_object *self, int fd, long size, long max_fds, bool *slow)
+ipckit_unix_receive_fds(unix_object *self, int fd, long size, long max_fds, bool *in_python)
 {
     reception got;
     if (receive(self, fd, size, &got) < 0) {
         int error = errno;
-        *slow = error == EAGAIN;
-        return error == 0 || *slow
+        *in_python = error == EAGAIN;
+        return error == 0 || *in_python
                    ? NULL
-                   : ipckit_unix_explain(self, error, "_explain_receive", Py_None);
+                   : ipckit_unix_raise(self, error, "_receive_error", Py_None);
     }
     if (got.message.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || PyBytes_Size(got.data) == 0
-        || got.seen.count > max_fds || got.seen.has_sender) {
-        PyObject *all = tuple_of(&got);
-        PyObject *packet = all == NULL ? NULL
-                                       : PyObject_CallMethod((PyObject *)self, "_sorted", "Oll",
-                                                             all, size, max_fds);
-        Py_XDECREF(all);
-        return packet;
+        || got.control_found.count > max_fds || got.control_found.has_sender) {
+        return checked_packet(self, &got, size, max_fds);
     }
     PyObject *packet = ipckit_packet_new(self->packet_type, got.data);
     if (packet == NULL) {

@@ -1,12 +1,13 @@
-/* DescriptorsBase: descriptors that came with a message, and nobody has taken. In C, so that no
-   signal's handler that raises comes between a number and its owner, or in the middle of closing. */
+/* DescriptorsBase: the descriptors that came with a message and that the caller has not taken. In C, so
+   that no exception of a signal's handler comes between a number and its owner, or interrupts
+   closing. */
 #include "sockets/socket.h"
 
 #include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Closes all, and leaves none. */
+/* Closes all descriptors, and empties the list first. */
 static void
 close_numbers(descriptors_object *self)
 {
@@ -24,7 +25,7 @@ close_numbers(descriptors_object *self)
     PyMem_Free(numbers);
 }
 
-/* Takes over descriptors behind those that are there: 0, or -1 with MemoryError set. */
+/* Appends descriptors: 0, or -1 with MemoryError set and the list unchanged. */
 static int
 append(descriptors_object *self, const int *numbers, Py_ssize_t count)
 {
@@ -57,10 +58,12 @@ ipckit_descriptors_new(PyTypeObject *type, const int *numbers, Py_ssize_t count)
     return NULL;
 }
 
+/* The descriptors as a Python list, or NULL with an exception set. */
 static PyObject *
 as_list(descriptors_object *self)
 {
-    PyObject *list = PyList_New(0); /* which may collect garbage, and run what changes the count */
+    /* PyList_New may run the garbage collector, and so code that changes the count. */
+    PyObject *list = PyList_New(0);
     for (Py_ssize_t i = 0; list != NULL && i < self->count; i++) {
         PyObject *number = PyLong_FromLong(self->numbers[i]);
         if (number == NULL || PyList_Append(list, number) < 0) {
@@ -71,6 +74,7 @@ as_list(descriptors_object *self)
     return list;
 }
 
+/* Descriptors(numbers=()): on failure the descriptors stay open, because the caller owns them. */
 static PyObject *
 descriptors_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -85,7 +89,7 @@ descriptors_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         int number;
         if (ipckit_int_arg(PyList_GetItem(list, i), "a descriptor", &number) < 0
             || append((descriptors_object *)self, &number, 1) < 0) {
-            ((descriptors_object *)self)->count = 0; /* they stay the caller's */
+            ((descriptors_object *)self)->count = 0; /* so that deallocation closes none */
             Py_CLEAR(self);
         }
     }
@@ -93,6 +97,7 @@ descriptors_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return self;
 }
 
+/* `_take`: removes one descriptor and returns it; IndexError if the list has no such place. */
 static PyObject *
 descriptors_take(descriptors_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -103,7 +108,7 @@ descriptors_take(descriptors_object *self, PyObject *const *args, Py_ssize_t nar
     }
     long place = index < 0 ? index + (long)self->count : index;
     if (place < 0 || place >= self->count) {
-        PyErr_SetString(PyExc_IndexError, "there are fewer descriptors");
+        PyErr_SetString(PyExc_IndexError, "there is no such descriptor");
         return NULL;
     }
     PyObject *taken = PyLong_FromLong(self->numbers[place]);
@@ -116,7 +121,7 @@ descriptors_take(descriptors_object *self, PyObject *const *args, Py_ssize_t nar
 }
 
 PyDoc_STRVAR(take_all_doc, "take_all($self)\n--\n\n"
-                           "All the descriptors, which are the caller's from now on.");
+                           "Remove all descriptors and return them; the caller must close them.");
 
 static PyObject *
 descriptors_take_all(descriptors_object *self, PyObject *Py_UNUSED(ignored))
@@ -129,7 +134,7 @@ descriptors_take_all(descriptors_object *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(extend_doc, "extend($self, others, /)\n--\n\n"
-                         "Take over another list's descriptors; it is empty then.");
+                         "Move all descriptors of another list to the end of this one.");
 
 static PyObject *
 descriptors_extend(descriptors_object *self, PyTypeObject *defining_class, PyObject *const *args,
@@ -139,7 +144,7 @@ descriptors_extend(descriptors_object *self, PyTypeObject *defining_class, PyObj
         return NULL;
     }
     if (!PyObject_TypeCheck(args[0], defining_class)) {
-        PyErr_SetString(PyExc_TypeError, "extend() takes over the descriptors of another list");
+        PyErr_SetString(PyExc_TypeError, "extend() takes another Descriptors object");
         return NULL;
     }
     descriptors_object *others = (descriptors_object *)args[0];
@@ -153,7 +158,7 @@ descriptors_extend(descriptors_object *self, PyTypeObject *defining_class, PyObj
 }
 
 PyDoc_STRVAR(close_doc, "close($self)\n--\n\n"
-                        "Close what was not taken; idempotent, never raises.");
+                        "Close the descriptors that were not taken; idempotent; never raises.");
 
 static PyObject *
 descriptors_close(descriptors_object *self, PyObject *Py_UNUSED(ignored))
@@ -198,7 +203,7 @@ descriptors_dealloc(descriptors_object *self)
 
 static PyMethodDef descriptors_methods[] = {
     {"_take", (PyCFunction)(void (*)(void))descriptors_take, METH_FASTCALL,
-     PyDoc_STR("_take($self, index, /)\n--\n\nA descriptor, which is the caller's from now on.")},
+     PyDoc_STR("_take($self, index, /)\n--\n\nRemove a descriptor and return it.")},
     {"take_all", (PyCFunction)descriptors_take_all, METH_NOARGS, take_all_doc},
     {"extend", (PyCFunction)(void (*)(void))descriptors_extend,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, extend_doc},

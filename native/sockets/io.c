@@ -1,7 +1,7 @@
-/* Calls on any stream or datagram socket that do not wait, and the one that does.
+/* recv, send, accept4 and poll on any stream or datagram socket. Only poll waits.
 
-   They take a descriptor and not a socket object: gevent and eventlet replace the methods of those by
-   ones that wait without an end, and take select.poll away. */
+   They take a descriptor and not a socket object, because gevent and eventlet replace the methods of
+   socket objects by methods that wait without a deadline, and eventlet removes select.poll. */
 #include "ring/clock.h"
 #include "sockets/socket.h"
 
@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-/* The descriptor in an argument: 0, or -1 with an exception set. */
+/* Parses a descriptor: 0, or -1 with an exception set. */
 static int
 fd_arg(PyObject *object, int *fd)
 {
@@ -22,7 +22,8 @@ fd_arg(PyObject *object, int *fd)
     return 0;
 }
 
-/* Takes (fd, buffer, flags): 0, or -1 with an exception set. The caller releases the buffer. */
+/* Parses (fd, buffer, flags): 0, or -1 with an exception set. On success the caller releases the
+   buffer. */
 static int
 transfer_args(const char *function, PyObject *const *args, Py_ssize_t nargs, int access, int *fd,
               Py_buffer *buffer, int *flags)
@@ -34,7 +35,8 @@ transfer_args(const char *function, PyObject *const *args, Py_ssize_t nargs, int
     return PyObject_GetBuffer(args[1], buffer, access);
 }
 
-/* What a transfer gave, as Python has it. A signal came before anything was done: try again. */
+/* The result of a transfer for Python, after releasing the buffer. EINTR becomes EAGAIN: a signal came
+   before a byte was transferred, and the caller tries again. */
 static PyObject *
 transferred(Py_buffer *buffer, ssize_t count, int error)
 {
@@ -47,8 +49,9 @@ transferred(Py_buffer *buffer, ssize_t count, int error)
 }
 
 PyDoc_STRVAR(recv_doc, "socket_recv(fd, buffer, flags, /)\n--\n\n"
-                       "recv(2) into a writable buffer, without waiting: how many bytes came.\n"
-                       "OSError: EAGAIN if nothing is there, otherwise as the kernel gives it.");
+                       "recv(2) into a writable buffer, without waiting. Returns how many bytes\n"
+                       "came.\n"
+                       "OSError: EAGAIN if nothing is there, otherwise as the system call.");
 
 static PyObject *
 native_recv(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -67,8 +70,9 @@ native_recv(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
 }
 
 PyDoc_STRVAR(send_doc, "socket_send(fd, data, flags, /)\n--\n\n"
-                       "send(2) without waiting, and without SIGPIPE: how many bytes were sent.\n"
-                       "OSError: EAGAIN if there is no room, otherwise as the kernel gives it.");
+                       "send(2) without waiting and without SIGPIPE. Returns how many bytes were\n"
+                       "sent.\n"
+                       "OSError: EAGAIN if there is no room, otherwise as the system call.");
 
 static PyObject *
 native_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -87,8 +91,8 @@ native_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
 }
 
 PyDoc_STRVAR(accept_doc, "socket_accept(fd, /)\n--\n\n"
-                         "accept4(2): a connection's descriptor, close-on-exec and the caller's.\n"
-                         "OSError: EAGAIN if there is none and the listener does not block.");
+                         "accept4(2). Returns the connection's descriptor, which is close-on-exec.\n"
+                         "OSError: EAGAIN if no connection waits and the listener is non-blocking.");
 
 static PyObject *
 native_accept(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -120,8 +124,8 @@ native_accept(PyObject *Py_UNUSED(module), PyObject *arg)
     }
 }
 
-/* How long poll may sleep, in its milliseconds. Rounded up: a wait that is cut short would be one
-   more turn, or an early Timeout. */
+/* The timeout for poll in milliseconds, -1 for none. Rounded up: a shorter wait would cost another
+   call, or end in an early Timeout. */
 static int
 pause_ms(int64_t wait_ns, int64_t deadline)
 {
@@ -137,8 +141,39 @@ pause_ms(int64_t wait_ns, int64_t deadline)
 }
 
 PyDoc_STRVAR(poll_doc, "socket_poll(fd, events, timeout, /)\n--\n\n"
-                       "poll(2) one descriptor: true when it is ready or failed, false when the\n"
-                       "timeout (seconds, or None for no end) came first.");
+                       "poll(2) one descriptor. Returns True if it is ready or has failed, False if\n"
+                       "the timeout (seconds, or None) came first.");
+
+/* Polls until the descriptor is ready or the wait is over, without the GIL: 1 if it is ready, 0 if the
+   deadline came first, or -1 with an exception set. */
+static int
+poll_until_ready(int fd, short events, int64_t wait_ns)
+{
+    int64_t deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : deadline_after(wait_ns);
+    for (;;) {
+        struct pollfd polled = {.fd = fd, .events = events};
+        int pause = pause_ms(wait_ns, deadline);
+        int ready, error;
+        Py_BEGIN_ALLOW_THREADS
+        ready = poll(&polled, 1, pause);
+        error = errno;
+        Py_END_ALLOW_THREADS
+        if (ready > 0) {
+            return 1;
+        }
+        if (ready < 0 && error != EINTR) {
+            errno = error;
+            ipckit_oserror();
+            return -1;
+        }
+        if (ready < 0 && PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (wait_ns != WAIT_FOREVER && monotonic_ns() >= deadline) {
+            return 0;
+        }
+    }
+}
 
 static PyObject *
 native_poll(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
@@ -151,29 +186,8 @@ native_poll(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs
         || ipckit_wait_arg(args[2], &wait_ns) < 0) {
         return NULL;
     }
-    int64_t deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : deadline_after(wait_ns);
-    for (;;) {
-        struct pollfd polled = {.fd = fd, .events = (short)events};
-        int pause = pause_ms(wait_ns, deadline);
-        int ready, error;
-        Py_BEGIN_ALLOW_THREADS
-        ready = poll(&polled, 1, pause);
-        error = errno;
-        Py_END_ALLOW_THREADS
-        if (ready > 0) {
-            Py_RETURN_TRUE;
-        }
-        if (ready < 0 && error != EINTR) {
-            errno = error;
-            return ipckit_oserror();
-        }
-        if (ready < 0 && PyErr_CheckSignals() < 0) {
-            return NULL;
-        }
-        if (wait_ns != WAIT_FOREVER && monotonic_ns() >= deadline) {
-            Py_RETURN_FALSE;
-        }
-    }
+    int ready = poll_until_ready(fd, (short)events, wait_ns);
+    return ready < 0 ? NULL : PyBool_FromLong(ready);
 }
 
 static PyMethodDef functions[] = {

@@ -1,4 +1,4 @@
-/* PacketBase: what comes out of a UNIX socket. In C because a receive makes one each time. */
+/* PacketBase: the result of a receive on a UNIX socket. In C because each receive creates one. */
 #include "sockets/socket.h"
 
 #include <stddef.h>
@@ -23,18 +23,20 @@ packet_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     return ipckit_packet_new(type, PyBytes_FromStringAndSize(NULL, 0));
 }
 
+/* The attribute `fds`: creates an empty list at the first read if no descriptor came, so that the usual
+   packet does without one. */
 static PyObject *
 packet_fds(packet_object *self, void *Py_UNUSED(closure))
 {
     if (self->fds == NULL) {
-        PyObject *made = PyObject_CallMethod((PyObject *)self, "_no_fds", NULL);
-        if (made == NULL) {
+        PyObject *list = PyObject_CallMethod((PyObject *)self, "_no_fds", NULL);
+        if (list == NULL) {
             return NULL;
         }
-        if (self->fds != NULL) { /* another thread was faster */
-            Py_DECREF(made);
+        if (self->fds != NULL) { /* another thread created it during the call */
+            Py_DECREF(list);
         } else {
-            self->fds = made;
+            self->fds = list;
         }
     }
     return Py_NewRef(self->fds);
@@ -84,11 +86,11 @@ packet_dealloc(packet_object *self)
 static PyMemberDef packet_members[] = {
     {"data", T_OBJECT_EX, offsetof(packet_object, data), 0, PyDoc_STR("the bytes")},
     {"credentials", T_OBJECT, offsetof(packet_object, credentials), 0,
-     PyDoc_STR("who sent it, or None")},
+     PyDoc_STR("the sender's pid, uid and gid, or None")},
     {"address", T_OBJECT, offsetof(packet_object, address), 0,
      PyDoc_STR("the sender's address, or None")},
     {"truncated", T_BOOL, offsetof(packet_object, truncated), 0,
-     PyDoc_STR("whether it was longer than what was asked for")},
+     PyDoc_STR("whether the message was longer than max_bytes")},
     {"eof", T_BOOL, offsetof(packet_object, eof), 0, PyDoc_STR("whether nothing more will come")},
     {NULL, 0, 0, 0, NULL},
 };
@@ -124,7 +126,7 @@ ipckit_add_unix_packet(PyObject *module)
 {
     native_state *state = PyModule_GetState(module);
     PyObject *type = PyType_FromModuleAndSpec(module, &packet_spec, NULL);
-    if (type == NULL || PyModule_AddIntMacro(module, SCM_MAX_FD) < 0) {
+    if (type == NULL) {
         return -1;
     }
     state->packet_type = (PyTypeObject *)type;

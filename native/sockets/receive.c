@@ -1,4 +1,4 @@
-/* Receiving on a UNIX socket what has nothing but bytes. */
+/* Receiving on a UNIX socket, if the caller wants only the bytes. */
 #include "sockets/socket.h"
 
 #include <errno.h>
@@ -6,6 +6,8 @@
 
 #define DEFAULT_SIZE 65536
 
+/* One recv. Into the shared stage it never waits and keeps the GIL, which guards the stage. Returns
+   the bytes that came, or -1 with errno. */
 static ssize_t
 receive_once(int fd, unix_buffer *buffer, int flags)
 {
@@ -22,7 +24,23 @@ receive_once(int fd, unix_buffer *buffer, int flags)
     return got;
 }
 
-/* What came, or what it means that nothing did; ends the buffer. */
+/* Waits in the kernel for a message. The buffer is not the stage. Returns the bytes that came; or -1
+   with errno; or -1 with errno 0 and the exception of a signal's handler. */
+static ssize_t
+wait_and_receive(int fd, unix_buffer *buffer, int flags)
+{
+    ssize_t got;
+    while ((got = receive_once(fd, buffer, flags)) < 0 && errno == EINTR) {
+        if (PyErr_CheckSignals() < 0) {
+            errno = 0;
+            return -1;
+        }
+    }
+    return got;
+}
+
+/* The packet of `got` bytes, or NULL with the exception for errno if `got` is negative. Consumes the
+   buffer. */
 static PyObject *
 packet_of(unix_object *self, unix_buffer *buffer, ssize_t got)
 {
@@ -30,8 +48,8 @@ packet_of(unix_object *self, unix_buffer *buffer, ssize_t got)
     if (got <= 0) {
         int error = errno;
         ipckit_unix_buffer_drop(buffer);
-        return got < 0 ? ipckit_unix_explain(self, error, "_explain_receive", Py_None)
-                       : PyObject_CallMethod((PyObject *)self, "_ended", NULL);
+        return got < 0 ? ipckit_unix_raise(self, error, "_receive_error", Py_None)
+                       : PyObject_CallMethod((PyObject *)self, "_empty_packet", NULL);
     }
     self->last_size = got;
     PyObject *data = ipckit_unix_buffer_take(buffer, cut ? buffer->size : got);
@@ -42,42 +60,40 @@ packet_of(unix_object *self, unix_buffer *buffer, ssize_t got)
     return packet;
 }
 
-/* recv(2) closes descriptors that come unasked, as `receive` promises. */
+/* Receives bytes. recv(2) closes descriptors that the caller does not want, as `receive` promises.
+   Returns a packet, or NULL with an exception set; or NULL with `in_python` set if Python has to wait
+   until the deadline, or to report that memory is short. */
 static PyObject *
-receive_plain(unix_object *self, int fd, Py_ssize_t size, int64_t wait_ns, bool *slow)
+receive_bytes(unix_object *self, int fd, Py_ssize_t size, int64_t wait_ns, bool *in_python)
 {
-    int flags = self->stream ? 0 : MSG_TRUNC; /* which gives a message's whole size */
+    int flags = self->stream ? 0 : MSG_TRUNC; /* MSG_TRUNC: recv returns the message's whole size */
     unix_buffer buffer;
     bool staged = size <= STAGE_BYTES && self->last_size <= GIL_FREE_BYTES;
-    *slow = ipckit_unix_buffer(&buffer, size, staged) < 0;
-    if (*slow) {
+    *in_python = ipckit_unix_buffer(&buffer, size, staged) < 0;
+    if (*in_python) {
         return NULL;
     }
     ssize_t got = receive_once(fd, &buffer, flags | MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN && wait_ns == WAIT_FOREVER) {
-        *slow = staged && ipckit_unix_buffer(&buffer, size, false) < 0;
-        if (*slow) {
+        *in_python = staged && ipckit_unix_buffer(&buffer, size, false) < 0;
+        if (*in_python) {
             return NULL;
         }
-        while ((got = receive_once(fd, &buffer, flags)) < 0 && errno == EINTR) {
-            if (PyErr_CheckSignals() < 0) {
-                ipckit_unix_buffer_drop(&buffer);
-                return NULL;
-            }
-        }
+        got = wait_and_receive(fd, &buffer, flags);
     }
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        ipckit_unix_buffer_drop(&buffer);
-        *slow = true;
-        return NULL;
+    if (got >= 0 || (errno != 0 && errno != EAGAIN && errno != EINTR)) {
+        return packet_of(self, &buffer, got);
     }
-    return packet_of(self, &buffer, got);
+    *in_python = errno != 0;
+    ipckit_unix_buffer_drop(&buffer);
+    return NULL;
 }
 
 enum { RECEIVE_BYTES, RECEIVE_FDS, RECEIVE_TIMEOUT, RECEIVE_COUNT };
 
+/* Has the handle's method receive. A new reference to a packet, or NULL with an exception set. */
 static PyObject *
-receive_slowly(unix_object *self, const unix_arg *given)
+receive_in_python(unix_object *self, const unix_arg *given)
 {
     PyObject *size = NULL, *fds = NULL, *result = NULL;
     PyObject *timeout = given[RECEIVE_TIMEOUT].value;
@@ -86,7 +102,7 @@ receive_slowly(unix_object *self, const unix_arg *given)
     fds = given[RECEIVE_FDS].value != NULL ? Py_NewRef(given[RECEIVE_FDS].value)
                                            : PyLong_FromLong(0);
     if (size != NULL && fds != NULL) {
-        result = PyObject_CallMethod((PyObject *)self, "_receive_slowly", "OOO", size, fds,
+        result = PyObject_CallMethod((PyObject *)self, "_receive_in_python", "OOO", size, fds,
                                      timeout == NULL ? Py_None : timeout);
     }
     Py_XDECREF(size);
@@ -96,41 +112,48 @@ receive_slowly(unix_object *self, const unix_arg *given)
 
 const char ipckit_unix_receive_doc[] =
     "receive($self, max_bytes=65536, *, max_fds=0, timeout=None)\n--\n\n"
-    "Receive a message; on a stream, what has come.\n\n"
-    "Descriptors that come unasked are closed. On a stream, one call gives no bytes beyond\n"
-    "those that descriptors came with. The end is a packet with `eof`. An empty seqpacket\n"
-    "message is told from it, except one that its sender sent right before it closed; with\n"
-    "`pass_credentials` that one is told too.\n\n"
+    "Receive a message, or on a stream the bytes that are there.\n\n"
+    "Descriptors that the caller does not want are closed. On a stream, a call returns no bytes\n"
+    "beyond those that came with descriptors. The end is a packet with `eof`. An empty\n"
+    "seqpacket message is not mistaken for the end, unless its sender closed right after it;\n"
+    "with `pass_credentials` not even then.\n\n"
     "Args:\n"
-    "    max_bytes: the most bytes to take, 1 or more. What is longer is cut, and `truncated`\n"
-    "        says so; on a stream the rest comes with the next call.\n"
-    "    max_fds: how many descriptors are welcome, up to 253.\n"
-    "    timeout: seconds to wait; None waits for ever, 0 not at all.\n\n"
+    "    max_bytes: the most bytes to take, 1 or more; by default 64 KiB. A longer message is\n"
+    "        cut, and `truncated` is set; on a stream the next call returns the rest.\n"
+    "    max_fds: how many descriptors the caller accepts, 0 (the default) to 253.\n"
+    "    timeout: seconds to wait; None (the default) waits for ever, 0 not at all.\n\n"
     "Returns:\n"
     "    The packet, which owns the descriptors that came.\n\n"
     "Raises:\n"
-    "    Timeout: nothing came until the deadline.\n"
+    "    Timeout: nothing came before the deadline.\n"
     "    WouldBlock: nothing is there, with a timeout of 0.\n"
-    "    PeerGone: the other side closed with bytes of ours unread, or nobody receives what a\n"
-    "        connected datagram socket sent.\n"
+    "    PeerGone: the peer closed its end before it had read all bytes, or no process receives\n"
+    "        the datagrams of this connected socket.\n"
     "    MessageTooLong: more descriptors came than `max_fds`; all are closed.\n"
-    "    LimitReached: the process has no room for the descriptors that came (RLIMIT_NOFILE);\n"
-    "        all are closed, and the message is gone.\n"
+    "    LimitReached: the process has no room for the descriptors (RLIMIT_NOFILE); all are\n"
+    "        closed, and the message is lost.\n"
     "    InvalidArgument: `max_bytes` or `max_fds` is out of range.\n"
     "    ClosedHandle: the handle is closed.\n\n"
+    "Example:\n"
+    "    >>> from ipckit import unixsock\n"
+    "    >>> a, b = unixsock.pair()\n"
+    "    >>> a.close()\n"
+    "    >>> with b:\n"
+    "    ...     b.receive().eof\n"
+    "    True\n\n"
     "See recvmsg(2), MSG_CMSG_CLOEXEC, and unix(7).";
 
-/* Whether the kernel tells who sent each message. A call of its own costs a sixth of a receive, so
-   that only sockets are asked whose options the caller can set by hand. */
+/* Whether the kernel passes the sender's credentials with each message. The call takes a sixth of the
+   time of a receive, so it is made only for a socket whose options the caller can set directly. */
 static bool
-tells_sender(int fd)
+passes_credentials(int fd)
 {
     int value = 0;
     socklen_t size = sizeof value;
     return getsockopt(fd, SOL_SOCKET, SO_PASSCRED, &value, &size) == 0 && value != 0;
 }
 
-/* A number of bytes or descriptors; -1 for what Python shall look at. */
+/* A count from an argument, or `otherwise` if it is NULL; -1 if Python has to check it. */
 static long
 small_int(PyObject *object, long otherwise)
 {
@@ -152,16 +175,17 @@ ipckit_unix_receive(unix_object *self, PyObject *const *args, Py_ssize_t nargs, 
     int64_t wait_ns;
     long size = small_int(given[RECEIVE_BYTES].value, DEFAULT_SIZE);
     long max_fds = small_int(given[RECEIVE_FDS].value, 0);
-    bool usual = self->plain && size > 0 && max_fds >= 0 && max_fds <= SCM_MAX_FD
-                 && ipckit_unix_wait(given[RECEIVE_TIMEOUT].value, &wait_ns);
-    int fd = usual ? ipckit_unix_fd(self) : -1;
-    if (fd >= 0 && (max_fds > 0 || !self->handed_out || !tells_sender(fd))) {
-        bool slow = false;
-        PyObject *packet = max_fds == 0 ? receive_plain(self, fd, size, wait_ns, &slow)
-                                        : ipckit_unix_receive_fds(self, fd, size, max_fds, &slow);
-        if (!slow) {
+    bool simple = self->bytes_only && size > 0 && max_fds >= 0 && max_fds <= SCM_MAX_FD
+                  && ipckit_unix_wait(given[RECEIVE_TIMEOUT].value, &wait_ns);
+    int fd = simple ? ipckit_unix_fd(self) : -1;
+    if (fd >= 0 && (max_fds > 0 || !self->exposed || !passes_credentials(fd))) {
+        bool in_python = false;
+        PyObject *packet = max_fds == 0
+                               ? receive_bytes(self, fd, size, wait_ns, &in_python)
+                               : ipckit_unix_receive_fds(self, fd, size, max_fds, &in_python);
+        if (!in_python) {
             return packet;
         }
     }
-    return ipckit_unix_pass_over() ? receive_slowly(self, given) : NULL;
+    return ipckit_unix_clear_exception() ? receive_in_python(self, given) : NULL;
 }

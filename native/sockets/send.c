@@ -7,12 +7,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* One sendmsg; the GIL is kept for a short one that does not sleep. */
+/* One sendmsg, which waits if `may_wait`. Keeps the GIL for a short message that does not wait:
+   releasing it costs more than the copy. Returns the bytes that were sent, or -1 with errno. */
 static ssize_t
-send_once(int fd, const struct msghdr *message, bool asleep)
+send_once(int fd, const struct msghdr *message, bool may_wait)
 {
-    int flags = MSG_NOSIGNAL | (asleep ? 0 : MSG_DONTWAIT);
-    if (!asleep && message->msg_iov->iov_len <= GIL_FREE_BYTES) {
+    int flags = MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT);
+    if (!may_wait && message->msg_iov->iov_len <= GIL_FREE_BYTES) {
         return sendmsg(fd, message, flags);
     }
     ssize_t sent;
@@ -25,7 +26,8 @@ send_once(int fd, const struct msghdr *message, bool asleep)
     return sent;
 }
 
-/* How many bytes were sent; -1 with errno, or with an exception set and errno 0. */
+/* Sends without waiting first, then waits in the kernel if there is no deadline. Returns the bytes
+   that were sent; or -1 with errno; or -1 with errno 0 and the exception of a signal's handler. */
 static ssize_t
 send_message(int fd, const struct msghdr *message, int64_t wait_ns)
 {
@@ -44,8 +46,10 @@ send_message(int fd, const struct msghdr *message, int64_t wait_ns)
 
 enum { SEND_DATA, SEND_FDS, SEND_CREDENTIALS, SEND_TO, SEND_TIMEOUT, SEND_COUNT };
 
+/* Has the handle's method do the rest of a send after `sent` bytes. A new reference to None, or NULL
+   with an exception set. */
 static PyObject *
-send_slowly(unix_object *self, const unix_arg *given, Py_ssize_t sent)
+send_in_python(unix_object *self, const unix_arg *given, Py_ssize_t sent)
 {
     PyObject *none = given[SEND_FDS].value == NULL ? PyTuple_New(0) : NULL;
     PyObject *fds = none == NULL ? given[SEND_FDS].value : none;
@@ -55,7 +59,7 @@ send_slowly(unix_object *self, const unix_arg *given, Py_ssize_t sent)
     PyObject *credentials = given[SEND_CREDENTIALS].value;
     PyObject *to = given[SEND_TO].value, *timeout = given[SEND_TIMEOUT].value;
     PyObject *result = PyObject_CallMethod(
-        (PyObject *)self, "_send_slowly", "OOOOOn", given[SEND_DATA].value, fds,
+        (PyObject *)self, "_send_in_python", "OOOOOn", given[SEND_DATA].value, fds,
         credentials == NULL ? Py_False : credentials, to == NULL ? Py_None : to,
         timeout == NULL ? Py_None : timeout, sent);
     Py_XDECREF(none);
@@ -65,27 +69,58 @@ send_slowly(unix_object *self, const unix_arg *given, Py_ssize_t sent)
 const char ipckit_unix_send_doc[] =
     "send($self, data, *, fds=(), credentials=False, to=None, timeout=None)\n--\n\n"
     "Send bytes, and descriptors with them.\n\n"
-    "A stream takes any number of bytes; the other kinds keep each call's apart as one\n"
+    "A stream takes any number of bytes. The other kinds send the bytes of each call as one\n"
     "message.\n\n"
     "Args:\n"
     "    data: bytes, or any contiguous buffer.\n"
-    "    fds: up to 253 descriptors: numbers, or whatever has `fileno`. The receiver gets\n"
-    "        duplicates; these stay the caller's. On a stream they need a byte to go with.\n"
-    "    credentials: send this process's pid, real uid and gid along, for the kernel to\n"
-    "        check.\n"
-    "    to: a datagram's receiver, where the socket is not connected.\n"
-    "    timeout: seconds to wait for room; None waits for ever, 0 not at all.\n\n"
+    "    fds: up to 253 descriptors: numbers, or objects with `fileno`. The receiver gets\n"
+    "        duplicates, and the caller keeps these. On a stream they need a byte to go with.\n"
+    "    credentials: send this process's pid, real uid and real gid, which the kernel checks.\n"
+    "    to: a datagram's receiver, if the socket is not connected.\n"
+    "    timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.\n\n"
     "Raises:\n"
-    "    PeerGone: the other side is closed. SIGPIPE is never sent.\n"
-    "    Timeout: there was no room until the deadline. Where part of a stream's bytes had\n"
-    "        been sent by then, the message says how many.\n"
+    "    PeerGone: the peer closed its end. SIGPIPE is never sent.\n"
+    "    Timeout: there was no room until the deadline. If a part of a stream's bytes had been\n"
+    "        sent by then, the message says how many.\n"
     "    WouldBlock: there is no room, with a timeout of 0.\n"
-    "    MessageTooLong: a message larger than the send buffer (SO_SNDBUF) takes.\n"
-    "    LimitReached: more than 253 descriptors, or more under way than RLIMIT_NOFILE.\n"
-    "    InvalidArgument: descriptors without a byte on a stream, or one that is not open.\n"
+    "    MessageTooLong: the message is larger than the send buffer (SO_SNDBUF).\n"
+    "    LimitReached: more than 253 descriptors, or more in transit than RLIMIT_NOFILE.\n"
+    "    InvalidArgument: descriptors without a byte on a stream, or a descriptor that is not\n"
+    "        open.\n"
     "    NotFound: no socket has the address `to`.\n"
     "    ClosedHandle: the handle is closed.\n\n"
+    "Example:\n"
+    "    >>> from ipckit import unixsock\n"
+    "    >>> a, b = unixsock.pair(\"seqpacket\")\n"
+    "    >>> with a, b:\n"
+    "    ...     a.send(b\"request\", timeout=5)\n"
+    "    ...     b.receive(timeout=5)\n"
+    "    <Packet, 7 bytes>\n\n"
     "See sendmsg(2) and unix(7).";
+
+/* Whether this file can send the message: without credentials or an address, and with a plain
+   timeout and descriptors, which are put into `message`. An exception may be set if not. */
+static bool
+is_simple_send(const unix_arg *given, int64_t *wait_ns, unix_rights *rights, struct msghdr *message)
+{
+    PyObject *credentials = given[SEND_CREDENTIALS].value;
+    PyObject *to = given[SEND_TO].value, *fds = given[SEND_FDS].value;
+    return (credentials == NULL || credentials == Py_False) && (to == NULL || to == Py_None)
+           && ipckit_unix_wait(given[SEND_TIMEOUT].value, wait_ns)
+           && (fds == NULL || ipckit_unix_rights(fds, rights, message) == 0);
+}
+
+/* Raises the error for errno of a send of `size` bytes; always NULL. */
+static PyObject *
+send_failed(unix_object *self, int error, Py_ssize_t size, PyObject *fds)
+{
+    PyObject *context = Py_BuildValue("nO", size, fds == NULL ? Py_None : fds);
+    if (context != NULL) {
+        ipckit_unix_raise(self, error, "_send_error", context);
+        Py_DECREF(context);
+    }
+    return NULL;
+}
 
 PyObject *
 ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -103,17 +138,14 @@ ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyO
     unix_rights rights;
     struct iovec vector;
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-    PyObject *fds = given[SEND_FDS].value;
-    bool usual = (given[SEND_CREDENTIALS].value == NULL || given[SEND_CREDENTIALS].value == Py_False)
-                 && (given[SEND_TO].value == NULL || given[SEND_TO].value == Py_None)
-                 && ipckit_unix_wait(given[SEND_TIMEOUT].value, &wait_ns)
-                 && (fds == NULL || ipckit_unix_rights(fds, &rights, &message) == 0);
     Py_buffer data;
-    if (!usual || ipckit_check_array(given[SEND_DATA].value) < 0
+    if (!is_simple_send(given, &wait_ns, &rights, &message)
+        || ipckit_check_array(given[SEND_DATA].value) < 0
         || PyObject_GetBuffer(given[SEND_DATA].value, &data, PyBUF_SIMPLE) < 0) {
-        return ipckit_unix_pass_over() ? send_slowly(self, given, 0) : NULL;
+        return ipckit_unix_clear_exception() ? send_in_python(self, given, 0) : NULL;
     }
     vector = (struct iovec){.iov_base = data.buf, .iov_len = (size_t)data.len};
+    PyObject *fds = given[SEND_FDS].value;
     Py_ssize_t size = data.len, sent = -1;
     int fd = fds != NULL && size == 0 && self->stream ? -1 : ipckit_unix_fd(self);
     if (fd >= 0) {
@@ -125,20 +157,12 @@ ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyO
         Py_RETURN_NONE;
     }
     if (sent >= 0 || error == EAGAIN || error == EINTR) {
-        return send_slowly(self, given, sent < 0 ? 0 : sent);
+        return send_in_python(self, given, sent < 0 ? 0 : sent);
     }
-    if (error == 0) {
-        return NULL; /* what a signal's handler raised is nobody's to explain */
-    }
-    PyObject *context = Py_BuildValue("nO", size, fds == NULL ? Py_None : fds);
-    if (context != NULL) {
-        ipckit_unix_explain(self, error, "_explain_send", context);
-        Py_DECREF(context);
-    }
-    return NULL;
+    return error == 0 ? NULL : send_failed(self, error, size, fds);
 }
 
-/* Puts this process's pid, real uid and real gid behind what the message carries already. */
+/* Appends a control message with this process's pid, real uid and real gid. */
 static void
 add_credentials(unix_rights *rights, struct msghdr *message)
 {
@@ -153,10 +177,10 @@ add_credentials(unix_rights *rights, struct msghdr *message)
     message->msg_controllen = used + CMSG_SPACE(sizeof own);
 }
 
-/* A receiver's address from the bytes of its path, or of an abstract name with its NUL in front: 0, or
-   -1 with an exception set. */
+/* Sets the receiver's address, unless `object` is None. It has the bytes of a path, or a NUL and an
+   abstract name. `name` must live as long as `message`. 0, or -1 with an exception set. */
 static int
-put_address(PyObject *object, struct sockaddr_un *name, struct msghdr *message)
+set_address(PyObject *object, struct sockaddr_un *name, struct msghdr *message)
 {
     if (object == Py_None) {
         return 0;
@@ -179,9 +203,27 @@ put_address(PyObject *object, struct sockaddr_un *name, struct msghdr *message)
 
 const char ipckit_unix_sendmsg_doc[] =
     "_sendmsg($self, data, fds, credentials, address, /)\n--\n\n"
-    "sendmsg(2) without waiting, and without SIGPIPE: how many bytes were sent. `fds` is a list of\n"
-    "numbers, `address` None or bytes.\n"
-    "OSError: EAGAIN if there is no room, otherwise as the kernel gives it.";
+    "sendmsg(2) without waiting and without SIGPIPE. Returns how many bytes were sent. `fds` is a\n"
+    "list of numbers, `address` None or bytes.\n"
+    "OSError: EAGAIN if there is no room, otherwise as sendmsg(2).";
+
+/* sendmsg without the GIL. Returns the bytes that were sent, or -1 with errno. */
+static ssize_t
+send_without_gil(unix_object *self, const struct msghdr *message)
+{
+    int fd = ipckit_unix_fd(self);
+    if (fd < 0) {
+        return -1;
+    }
+    ssize_t sent;
+    int error;
+    Py_BEGIN_ALLOW_THREADS
+    sent = sendmsg(fd, message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    errno = error;
+    return sent;
+}
 
 PyObject *
 ipckit_unix_sendmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs)
@@ -190,18 +232,18 @@ ipckit_unix_sendmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs)
     struct sockaddr_un name;
     struct iovec vector;
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-    Py_buffer data;
     if (ipckit_check_nargs("_sendmsg", nargs, 4) < 0) {
         return NULL;
     }
     int credentials = PyObject_IsTrue(args[2]);
-    if (credentials < 0 || put_address(args[3], &name, &message) < 0) {
+    if (credentials < 0 || set_address(args[3], &name, &message) < 0) {
         return NULL;
     }
     if (ipckit_unix_rights(args[1], &rights, &message) < 0) {
         PyErr_SetString(PyExc_ValueError, "descriptors are a list of up to 253 numbers");
         return NULL;
     }
+    Py_buffer data;
     if (PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
@@ -209,18 +251,11 @@ ipckit_unix_sendmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs)
         add_credentials(&rights, &message);
     }
     vector = (struct iovec){.iov_base = data.buf, .iov_len = (size_t)data.len};
-    int fd = ipckit_unix_fd(self);
-    ssize_t sent = -1;
-    int error = EBADF;
-    if (fd >= 0) {
-        Py_BEGIN_ALLOW_THREADS
-        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        error = errno;
-        Py_END_ALLOW_THREADS
-    }
+    ssize_t sent = send_without_gil(self, &message);
+    int error = errno;
     PyBuffer_Release(&data);
     if (sent < 0) {
-        errno = error == EINTR ? EAGAIN : error;
+        errno = error == EINTR ? EAGAIN : error; /* a signal came first: try again */
         return ipckit_oserror();
     }
     return PyLong_FromSsize_t(sent);

@@ -1,6 +1,6 @@
-/* UnixSocketBase: sending and receiving on a UNIX socket without a Python frame in between. What has
-   to wait with a deadline, carries more than bytes, or fails goes to the handle's methods in
-   Python. */
+/* UnixSocketBase: the fast path of sending and receiving on a UNIX socket, without a Python frame. It
+   calls a method of the handle in Python to wait with a deadline, for the less usual arguments, and
+   for errors. */
 #include "sockets/socket.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
-static char stage[STAGE_BYTES]; /* guarded by the GIL */
+static char stage[STAGE_BYTES]; /* guarded by the GIL; see unix_buffer */
 
 int
 ipckit_unix_buffer(unix_buffer *buffer, Py_ssize_t size, bool staged)
@@ -97,7 +97,7 @@ ipckit_unix_wait(PyObject *timeout, int64_t *wait_ns)
 }
 
 bool
-ipckit_unix_pass_over(void)
+ipckit_unix_clear_exception(void)
 {
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)) {
         return false;
@@ -107,21 +107,31 @@ ipckit_unix_pass_over(void)
 }
 
 PyObject *
-ipckit_unix_explain(unix_object *self, int error, const char *method, PyObject *context)
+ipckit_unix_raise(unix_object *self, int error, const char *method, PyObject *context)
 {
     errno = error;
     ipckit_oserror();
     PyObject *exception = ipckit_take_exception();
-    PyObject *meant = PyObject_CallMethod((PyObject *)self, method, "OO", exception, context);
+    PyObject *error_object = PyObject_CallMethod((PyObject *)self, method, "OO", exception, context);
     Py_XDECREF(exception);
-    return ipckit_raise(meant);
+    return ipckit_raise(error_object);
 }
 
 PyDoc_STRVAR(attach_doc,
              "_attach($self, fileno, packet, descriptors, stream, /)\n--\n\n"
-             "Use a socket by its method fileno; make packets and owners of descriptors of these\n"
-             "types.");
+             "Initialize the object: `fileno` is the socket's method, `packet` and `descriptors` are\n"
+             "the classes of results, `stream` says whether it is a stream.");
 
+/* Whether the arguments of _attach are a callable and subclasses of PacketBase and DescriptorsBase. */
+static bool
+are_attachable(native_state *state, PyObject *const *args)
+{
+    return PyCallable_Check(args[0]) && PyType_Check(args[1]) && PyType_Check(args[2])
+           && PyType_IsSubtype((PyTypeObject *)args[1], state->packet_type)
+           && PyType_IsSubtype((PyTypeObject *)args[2], state->descriptors_type);
+}
+
+/* `_attach`: may be called once for each object. */
 static PyObject *
 unix_attach(unix_object *self, PyTypeObject *defining_class, PyObject *const *args,
             Py_ssize_t nargs, PyObject *Py_UNUSED(kwnames))
@@ -134,9 +144,7 @@ unix_attach(unix_object *self, PyTypeObject *defining_class, PyObject *const *ar
     if (stream < 0) {
         return NULL;
     }
-    if (!PyCallable_Check(args[0]) || !PyType_Check(args[1]) || !PyType_Check(args[2])
-        || !PyType_IsSubtype((PyTypeObject *)args[1], state->packet_type)
-        || !PyType_IsSubtype((PyTypeObject *)args[2], state->descriptors_type)) {
+    if (!are_attachable(state, args)) {
         PyErr_SetString(PyExc_TypeError, "_attach takes a function and two classes");
         return NULL;
     }
@@ -182,9 +190,9 @@ unix_dealloc(unix_object *self)
 }
 
 static PyMemberDef unix_members[] = {
-    {"_plain", T_BOOL, offsetof(unix_object, plain), 0,
-     PyDoc_STR("whether no sender's address or credentials are wanted with the bytes")},
-    {"_handed_out", T_BOOL, offsetof(unix_object, handed_out), 0,
+    {"_bytes_only", T_BOOL, offsetof(unix_object, bytes_only), 0,
+     PyDoc_STR("whether a packet needs neither the sender's address nor its credentials")},
+    {"_exposed", T_BOOL, offsetof(unix_object, exposed), 0,
      PyDoc_STR("whether the caller has the socket inside")},
     {NULL, 0, 0, 0, NULL},
 };
@@ -230,5 +238,8 @@ ipckit_add_unix_socket(PyObject *module)
     }
     int added = PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
-    return added;
+    if (added < 0 || PyModule_AddIntConstant(module, "SCM_MAX_FD", SCM_MAX_FD) < 0) {
+        return -1;
+    }
+    return PyModule_AddIntConstant(module, "CONTROL_CROWDED", CONTROL_CROWDED);
 }

@@ -1,4 +1,4 @@
-/* What the C files of UNIX sockets share. */
+/* Declarations that the C files of UNIX sockets share. */
 #ifndef IPCKIT_UNIX_SOCKET_H
 #define IPCKIT_UNIX_SOCKET_H
 
@@ -6,27 +6,28 @@
 
 #include <sys/socket.h>
 
-#define SCM_MAX_FD 253 /* the kernel's own limit for one message */
+#define SCM_MAX_FD 253 /* the kernel's limit for one message, which no header of libc has */
 #define STAGE_BYTES 65536
+#define CONTROL_CROWDED 2 /* control messages left no room for a descriptor */
 
-/* Descriptors that are closed with it, unless they are taken. */
+/* A list of descriptors, which closes them when it is deallocated. */
 typedef struct {
     PyObject_HEAD
     int *numbers;
     Py_ssize_t count;
 } descriptors_object;
 
-/* The owner of descriptors, of a type below DescriptorsBase; NULL with an exception set and all of
-   them closed. */
+/* A new list of `count` descriptors, of a subtype of DescriptorsBase. On failure closes them all and
+   returns NULL with an exception set. */
 HIDDEN PyObject *ipckit_descriptors_new(PyTypeObject *type, const int *numbers, Py_ssize_t count);
 
-/* What a receive gives: `data`, and the rest where there is any. */
+/* The result of a receive. */
 typedef struct {
     PyObject_HEAD
     PyObject *data;
-    PyObject *fds; /* NULL until somebody asks; a Descriptors then */
-    PyObject *credentials;
-    PyObject *address;
+    PyObject *fds;         /* a Descriptors; NULL until it is read, if no descriptor came */
+    PyObject *credentials; /* NULL for None */
+    PyObject *address;     /* NULL for None */
     char truncated;
     char eof;
 } packet_object;
@@ -37,61 +38,68 @@ typedef struct {
     PyObject *fileno; /* the socket's method; NULL before _attach */
     PyTypeObject *packet_type;
     PyTypeObject *descriptors_type;
-    Py_ssize_t last_size; /* of what was received; a guess at the next one's */
-    char plain;           /* no sender's address or credentials are wanted with the bytes */
-    char handed_out;      /* the caller has the socket inside, and may set its options by hand */
-    char stream;
+    Py_ssize_t last_size; /* of the last message received; an estimate for the next */
+    char bytes_only;      /* a packet needs neither the sender's address nor its credentials */
+    char exposed;         /* the caller has the socket inside, and may set its options */
+    char stream;          /* of type SOCK_STREAM */
 } unix_object;
 
-/* A packet with `data`, a reference to which it takes over, also where it fails. */
+/* A new packet with `data`. Steals the reference to `data`, also on failure; if it is NULL, an
+   exception is set. NULL with an exception set on failure. */
 HIDDEN PyObject *ipckit_packet_new(PyTypeObject *type, PyObject *data);
 
-/* The descriptor, or -1 with errno EBADF: whoever has the socket may have closed it. */
+/* The descriptor, or -1 with errno EBADF if the socket is closed. No exception is set. */
 HIDDEN int ipckit_unix_fd(unix_object *self);
 
-/* Where a message goes before its size is known: memory that is there already, or a new bytes
-   object. */
+/* Memory for a message whose size is not known yet: the stage, which is allocated once, or a new
+   bytes object. */
 typedef struct {
     char *memory;
-    PyObject *bytes; /* NULL where `memory` is the stage */
+    PyObject *bytes; /* NULL if `memory` is the stage */
     Py_ssize_t size;
 } unix_buffer;
 
-/* 0, or -1 with MemoryError set. The stage is one for all: only for who keeps the GIL. */
+/* Initializes a buffer: 0, or -1 with MemoryError set. There is one stage for all threads: only a
+   caller that keeps the GIL may use it. */
 HIDDEN int ipckit_unix_buffer(unix_buffer *buffer, Py_ssize_t size, bool stage);
+/* Frees a buffer. */
 HIDDEN void ipckit_unix_buffer_drop(unix_buffer *buffer);
-/* The first `got` bytes as an object; ends the buffer, also where it fails. */
+/* The first `got` bytes as a bytes object, or NULL with an exception set. Frees the buffer, also on
+   failure. */
 HIDDEN PyObject *ipckit_unix_buffer_take(unix_buffer *buffer, Py_ssize_t got);
 
-/* Control messages of descriptors and credentials, with the memory for them. */
+/* Memory for the control messages of a send: descriptors and credentials. */
 typedef union {
     struct cmsghdr header;
     char memory[CMSG_SPACE(SCM_MAX_FD * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 } unix_rights;
 
-/* Puts descriptors into the message: 0, or -1 where they are not a list or tuple of up to 253 numbers
-   and the long way is due; no exception is set. */
+/* Adds descriptors to `message`, which refers to `rights` then. 0; or -1 without an exception if they
+   are not a list or tuple of up to 253 ints, which Python has to check. */
 HIDDEN int ipckit_unix_rights(PyObject *fds, unix_rights *rights, struct msghdr *message);
 
-/* An argument by its name; its value is NULL as long as it was not given. */
+/* An argument: its name, and a borrowed reference to its value, or NULL if it was not given. */
 typedef struct {
     const char *name;
     PyObject *value;
 } unix_arg;
 
-/* Takes arguments, of which the first may be positional: 0, or -1 with TypeError set. */
+/* Parses arguments, of which only the first may be positional: 0, or -1 with TypeError set. */
 HIDDEN int ipckit_unix_parse(const char *function, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames, unix_arg *wanted, Py_ssize_t count);
-/* False for a timeout that Python shall judge; an exception is set. */
+/* Parses a timeout, or NULL for None. False with an exception set if it is invalid. */
 HIDDEN bool ipckit_unix_wait(PyObject *timeout, int64_t *wait_ns);
 
-/* Forgets an exception, for Python to raise a better one; false for one to keep, as KeyboardInterrupt. */
-HIDDEN bool ipckit_unix_pass_over(void);
+/* Clears the exception that is set, if any, because Python repeats the call and raises one with more
+   facts. False if it is not a subclass of Exception, such as KeyboardInterrupt, which stays set. */
+HIDDEN bool ipckit_unix_clear_exception(void);
 
-/* Raises what a method of the handle makes of an errno; always NULL. */
-HIDDEN PyObject *ipckit_unix_explain(unix_object *self, int error, const char *method,
+/* Raises the exception that a method of the handle returns for an OSError with errno `error` and
+   `context`; always NULL. */
+HIDDEN PyObject *ipckit_unix_raise(unix_object *self, int error, const char *method,
                                      PyObject *context);
 
+/* The methods of UnixSocketBase; their docstrings say what they do. */
 extern HIDDEN const char ipckit_unix_send_doc[];
 extern HIDDEN const char ipckit_unix_receive_doc[];
 extern HIDDEN const char ipckit_unix_recvmsg_doc[];
@@ -100,10 +108,10 @@ HIDDEN PyObject *ipckit_unix_send(unix_object *self, PyObject *const *args, Py_s
                                   PyObject *kwnames);
 HIDDEN PyObject *ipckit_unix_receive(unix_object *self, PyObject *const *args, Py_ssize_t nargs,
                                      PyObject *kwnames);
-/* A packet of bytes and descriptors; NULL with an exception set, or with `slow` where nothing is
-   there at the moment. */
+/* Receives bytes and descriptors without waiting. A packet, or NULL with an exception set; or NULL
+   with `in_python` set if nothing is there, and Python has to wait. */
 HIDDEN PyObject *ipckit_unix_receive_fds(unix_object *self, int fd, long size, long max_fds,
-                                         bool *slow);
+                                         bool *in_python);
 HIDDEN PyObject *ipckit_unix_recvmsg(unix_object *self, PyObject *arg);
 HIDDEN PyObject *ipckit_unix_sendmsg(unix_object *self, PyObject *const *args, Py_ssize_t nargs);
 

@@ -149,7 +149,7 @@ def test_who_waits_behind_others_times_out_too(run: Run, pipe: Any, settle: Sett
         async with anyio.create_task_group() as group:
             group.start_soon(pipe.take)
             await settle()
-            with pytest.raises(Timeout, match="others were in front of it"):
+            with pytest.raises(Timeout, match="other calls were before it"):
                 await pipe.take(timeout=0.01)
             await pipe.put(1)
 

@@ -60,3 +60,11 @@ def test_a_header_compiles_alone(header: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_core_of_a_channel_knows_no_python() -> None:
+    for name in ("core.h", "core.c"):
+        text = (NATIVE / "channel" / name).read_text()
+        code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        assert set(foreign(text)) <= {'"channel/core.h"'}
+        assert PYTHON.search(code) is None

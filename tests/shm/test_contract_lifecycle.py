@@ -103,7 +103,7 @@ def test_open_or_create_owns_only_what_it_made(cls: str, kinds: Any) -> None:
     with kind.cls.open_or_create(at, 100) as first, kind.cls.open_or_create(at, 100) as second:
         assert (first.owner, second.owner) == (True, False)
         assert first.size == second.size == 100
-        with pytest.raises(InvalidArgument, match="100 bytes, and 101 are wanted"):
+        with pytest.raises(InvalidArgument, match="100 bytes, and 101 were requested"):
             kind.cls.open_or_create(at, 101)
         with kind.cls.open_or_create(at, 50) as third:
             assert third.size == 100

@@ -90,7 +90,7 @@ def test_an_empty_file_has_nothing_to_map(path: Path) -> None:
 def test_only_regular_files_are_mapped(path: Path, mode: Any) -> None:
     os.mkfifo(path.with_suffix(".fifo"))
     for wrong in (path.parent, path.with_suffix(".fifo"), "/dev/null"):
-        with pytest.raises(InvalidArgument, match="no regular file"):
+        with pytest.raises(InvalidArgument, match="not a regular file"):
             MappedFile.open(wrong, mode=mode)
     with pytest.raises(NotFound):
         MappedFile.open(path.with_suffix(".none"), mode=mode)

@@ -69,7 +69,7 @@ def test_who_meets_a_half_made_object_waits_until_its_deadline(ns: Namespace) ->
     name = ns.name()
     fd = half_made(name)
     for timeout in (0, 0.01):
-        with pytest.raises(Timeout, match="its maker is slow, or died"):
+        with pytest.raises(Timeout, match="its creator is slow, or died"):
             PosixSharedMemory.open(name, timeout=timeout)
         with pytest.raises(Timeout):
             PosixSharedMemory.open_or_create(name, 100, timeout=timeout)
@@ -118,7 +118,7 @@ def test_the_maker_gives_up(ns: Namespace, spawn: Callable[..., Child]) -> None:
         child.wait_blocked("clock_nanosleep")
     posix_ipc.unlink_shared_memory(name)
     posix_ipc.unlink_shared_memory(other)
-    assert "its maker gave up" in opener.result
+    assert "its creator failed" in opener.result
     assert maker.result == (100, True)
     for fd in fds:
         os.close(fd)

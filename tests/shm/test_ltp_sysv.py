@@ -80,7 +80,7 @@ def test_shmget02_errors(ns: Namespace, segment: SysVSharedMemory) -> None:
         SysVSharedMemory.create(key, PAGE)
     with pytest.raises(InvalidArgument):
         SysVSharedMemory.create(ns.key(), 0)
-    with pytest.raises(InvalidArgument, match="are wanted"):
+    with pytest.raises(InvalidArgument, match="were requested"):
         SysVSharedMemory.open_or_create(key, 2 * PAGE + 1)
     if shmmax < 2**62:
         with pytest.raises(LimitReached, match="shmmax"):
@@ -175,7 +175,7 @@ def test_shmat01_where_and_how(segment: SysVSharedMemory) -> None:
 def test_shmat02_errors(segment: SysVSharedMemory) -> None:
     with pytest.raises(NotFound):
         SysVSharedMemory.from_id(2**31 - 1)
-    with pytest.raises(InvalidArgument, match="page border"):
+    with pytest.raises(InvalidArgument, match="multiple of the page size"):
         SysVSharedMemory.open(segment.key or 0, address=segment.address + 10 * PAGE + 1)
 
 

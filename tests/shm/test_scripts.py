@@ -142,7 +142,7 @@ def test_what_a_segment_cannot_take(scripts: Scripts, ns: Namespace) -> None:
         fails(long, "at most 32 bytes")
         fails(old, "2147483648")
         fails(little, "36 bytes", "35 bytes")
-        fails(less, "35 bytes", "36 are wanted")
+        fails(less, "35 bytes", "36 were requested")
         fails(short, "36 bytes", "35 bytes")
         assert segment.read() == bytes(35)
         # What did not fit made nothing.
@@ -533,8 +533,8 @@ def test_what_is_no_table(scripts: Scripts, ns: Namespace) -> None:
         (["mmap_read.py", "odd.dat"], "not a whole number of records"),
         (["mmap_read.py", "empty.dat"], "0 bytes"),
         (["mmap_read.py", "missing.dat"], "No such file"),
-        (["mmap_read.py", "fifo"], "no regular file"),
-        (["mmap_read.py", "."], "no regular file"),
+        (["mmap_read.py", "fifo"], "not a regular file"),
+        (["mmap_read.py", "."], "not a regular file"),
     ]
     for (_, words), done in zip(cases, scripts.run_all(*(each for each, _ in cases)), strict=True):
         fails(done, words)

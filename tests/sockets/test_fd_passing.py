@@ -19,20 +19,24 @@ import pytest
 
 from ipckit import (
     Corrupt,
+    Handle,
     InvalidArgument,
     IpcError,
+    LayoutMismatch,
     LimitReached,
     MemFd,
     MessageTooLong,
+    PosixSharedMemory,
     UnixSocket,
     WouldBlock,
     pair,
 )
+from ipckit._sockets.records import HANDLE, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ipckit.testing import Child
+    from ipckit.testing import Child, Namespace
 
 SO_PASSSEC, SO_PASSPIDFD = 34, 76
 
@@ -104,7 +108,7 @@ def test_descriptors_that_are_not_open(both: tuple[UnixSocket, UnixSocket]) -> N
     for timeout in (None, 1):
         with pytest.raises(InvalidArgument, match="not open"):
             both[0].send(b"x", fds=[2**30], timeout=timeout)
-        with pytest.raises(InvalidArgument, match="can't be one"):
+        with pytest.raises(InvalidArgument, match="out of range"):
             both[0].send(b"x", fds=[-1], timeout=timeout)
 
 
@@ -152,7 +156,7 @@ def test_no_room_for_them_names_the_limit(both: tuple[UnixSocket, UnixSocket], n
             first.send(b"x", fds=[null] * 4)
             with room_for(room), pytest.raises(LimitReached) as caught:
                 second.receive(max_fds=4, timeout=timeout)
-            assert f"only {room} of its descriptors" in str(caught.value)
+            assert f"only {room} of the message's descriptors" in str(caught.value)
             assert "RLIMIT_NOFILE" in str(caught.value)
             assert descriptors() == before
 
@@ -314,7 +318,7 @@ def test_too_many_under_way(spawn: Callable[..., Child]) -> None:
         child = spawn(code, user="nobody", imports=["ipckit", "resource"])
     else:
         child = spawn(code)
-    assert "under way" in child.result
+    assert "in transit" in child.result
     assert "RLIMIT_NOFILE (64)" in child.result
 
 
@@ -446,3 +450,33 @@ def test_handles_that_are_none(both: tuple[UnixSocket, UnixSocket], null: int) -
         with pytest.raises(Corrupt):
             second.receive_handle(timeout=5)
     assert descriptors() == before
+
+
+class Frame(PosixSharedMemory):
+    """Shared memory of a subclass."""
+
+
+@pytest.mark.parametrize("expected", [Frame, PosixSharedMemory, Handle])
+def test_a_subclass_passes_as_itself_and_as_its_base(
+    both: tuple[UnixSocket, UnixSocket], ns: Namespace, expected: type[Handle]
+) -> None:
+    with Frame.create(ns.name(), 64) as memory:
+        both[0].send_handle(memory)
+        with both[1].receive_handle(expected, timeout=5) as copy:
+            assert type(copy) is (Frame if expected is Frame else PosixSharedMemory)
+            assert isinstance(copy, PosixSharedMemory)
+            assert copy.size == memory.size
+
+
+def test_a_handle_of_another_kind_is_refused(both: tuple[UnixSocket, UnixSocket]) -> None:
+    with MemFd.create("other", 64) as memory:
+        both[0].send_handle(memory)
+        with pytest.raises(LayoutMismatch):
+            both[1].receive_handle(Frame, timeout=5)
+
+
+def test_an_unknown_kind_of_handle_is_corrupt(both: tuple[UnixSocket, UnixSocket]) -> None:
+    with open(os.devnull) as null:  # noqa: PTH123
+        both[0].send(encode(HANDLE, {"class": "Telegraph"}), fds=[null])
+        with pytest.raises(Corrupt, match="Telegraph"):
+            both[1].receive_handle(timeout=5)

@@ -37,7 +37,7 @@ from ipckit import (
 )
 from ipckit._core import fd_access as rights
 from ipckit._core.deadline import Deadline
-from ipckit._sockets.waiting import admitted
+from ipckit._sockets.transfer import first_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,13 +90,13 @@ def test_a_record_brings_one_descriptor_however_it_is_cut(what: str, count: int)
         whole = record({"pad": "x" * count}, ARRAY if what == "receive_array" else HANDLE)
         held: list[int] = []
         # A look at the numbers between two reads: the record is in pieces of one byte each.
-        read = second._receive_message
+        read = second._receive_once
 
         def look(*args: Any) -> Any:
             held.append(descriptors() - before)
             return read(*args)
 
-        second._receive_message = look  # type: ignore[method-assign]
+        second._receive_once = look  # type: ignore[method-assign]
         for place in range(len(whole)):
             first.send(whole[place : place + 1], fds=[null] if place < count else ())
         with pytest.raises(Corrupt, match=f"{count} descriptors with one record"):
@@ -190,7 +190,7 @@ def test_peers_that_are_not_allowed_do_not_outlive_the_deadline(ns: Namespace) -
 @pytest.mark.parametrize(("timeout", "error"), [(0, WouldBlock), (0.001, Timeout)])
 def test_a_stream_of_refused_things_has_an_end(timeout: float, error: type[IpcError]) -> None:
     with pytest.raises(error, match="not allowed"):
-        admitted(lambda: None, Deadline(timeout), op="accept", target="x")
+        first_allowed(lambda: None, Deadline(timeout), op="accept", target="x")
 
 
 # -- rights that the sender did not have -----------------------------------------------------------

@@ -321,7 +321,9 @@ def test_garbage_on_the_command_line(sockets: Any) -> None:
 def test_an_address_in_use(sockets: Any, transport: str) -> None:
     server = sockets.server("echo_server.py", *sockets.address(transport))
     again = sockets.start("echo_server.py", *server.options).end()
-    why = "somebody listens there" if transport == "unix" else os.strerror(errno.EADDRINUSE)
+    why = (
+        "a process already listens there" if transport == "unix" else os.strerror(errno.EADDRINUSE)
+    )
     fails(again, why, server.where.partition(" ")[2])
     with reach(server) as client:
         ping(client)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit._cli.doctor.model import Finding
 from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
+from ipckit._core.files import SHM
 from ipckit.errors import NotFound
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject
 
 _ROOT: Final = Path("/")
-_SHM: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
 _SMALL_SHM: Final = 64 * 2**20
 _NEARLY: Final = 0.8
 _FIRST_USER: Final = 1000  # systemd does not touch the objects of system users, which are below
@@ -41,7 +41,7 @@ def _near(limit: Limit) -> Finding | None:
     if share is None or share < _NEARLY:
         return None
     what = f"{limit.used:,} of {limit.value:,} {limit.unit} are used ({share:.0%}): {limit.meaning}"
-    check = "shm-full" if limit.name.startswith(_SHM) else "limit"
+    check = "shm-full" if limit.name.startswith(SHM) else "limit"
     return Finding(
         check, limit.name, what, limit.change or "remove orphaned objects: ipckit gc --delete"
     )
@@ -52,12 +52,12 @@ def limits() -> Iterator[Finding]:
     for limit in table():
         if limit.name in {"RLIMIT_NOFILE", "RLIMIT_MEMLOCK"}:
             continue  # limits of this process, which are irrelevant
-        if limit.name == f"{_SHM} size" and limit.value and limit.value <= _SMALL_SHM:
+        if limit.name == f"{SHM} size" and limit.value and limit.value <= _SMALL_SHM:
             size = limit.value // 2**20
             docker = " (Docker's default)" if limit.value == _SMALL_SHM else ""
-            what = f"{_SHM} has only {size} MiB{docker}"
+            what = f"{SHM} has only {size} MiB{docker}"
             cure = "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
-            yield Finding("shm-small", _SHM, what, cure)
+            yield Finding("shm-small", SHM, what, cure)
         found = _near(limit)
         if found is not None:
             yield found
@@ -170,7 +170,7 @@ def peer(pid: int) -> Iterator[Finding]:
             yield Finding("peer-namespace", subject, text, cure)
     try:
         there = Path(f"/proc/{pid}/root/dev/shm").stat()
-        here = Path(_SHM).stat()
+        here = Path(SHM).stat()
     except PermissionError:
         text = "permission denied while reading its /dev/shm"
         yield Finding("unseen", subject, text, _AS_ROOT, "note")

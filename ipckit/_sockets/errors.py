@@ -1,0 +1,141 @@
+"""The errors of UNIX sockets: an errno, and what the mechanism knows about its cause."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from typing import TYPE_CHECKING, Final
+
+from ipckit._core.limits import soft_limit, sysctl
+from ipckit._sockets.address import Abstract, describe
+from ipckit.errors import InvalidArgument, IpcError, PeerGone, Timeout, WouldBlock, from_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+LISTENED_ON: Final = "a process already listens there"
+LISTENED_ON_HINT: Final = "connect to it, or stop it first"
+OUT_OF_STEP: Final = "the two sides are out of step now: close the stream"
+
+
+def stream_ended(message: str, *, op: str, target: str) -> PeerGone:
+    """Return the error for a stream that ended before all expected bytes had come."""
+    return PeerGone(message, errno=errno.ECONNRESET, op=op, target=target)
+
+
+def deadline_passed(
+    *, op: str, target: str, waited: bool, message: str = "", hint: str = ""
+) -> Timeout | WouldBlock:
+    """Return Timeout, or WouldBlock if the call was not to wait.
+
+    Args:
+        op: the call.
+        target: the socket.
+        waited: whether the call had a timeout other than 0.
+        message: what could not be done.
+        hint: what to do about it.
+    """
+    if waited:
+        text = message or "the deadline passed"
+        return Timeout(text, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
+    text = message or "it could not be done at once"
+    return WouldBlock(text, errno=errno.EAGAIN, op=op, target=target, hint=hint)
+
+
+def interrupted(
+    done: int, size: int, exc: IpcError, *, waited: bool, hint: str = OUT_OF_STEP
+) -> Timeout | WouldBlock:
+    """Return the error for a deadline that passed after a part of a stream's bytes.
+
+    Args:
+        done: bytes that were sent or received.
+        size: bytes that were to be sent or received.
+        exc: the error of the last attempt.
+        waited: whether the call had a timeout other than 0.
+        hint: what follows from it.
+    """
+    message = f"the deadline passed after {done:,} of {size:,} bytes"
+    return deadline_passed(op=exc.op, target=exc.target, waited=waited, message=message, hint=hint)
+
+
+def bind_error(exc: OSError, where: Path | Abstract) -> IpcError:
+    """Return the error for a failed bind(2)."""
+    code = exc.errno or errno.EIO
+    message = hint = ""
+    if code == errno.EADDRINUSE:
+        message, hint = LISTENED_ON, LISTENED_ON_HINT
+    elif code == errno.ENOENT:
+        message = "its directory does not exist"
+    return from_errno(code, op="bind", target=describe(where), message=message, hint=hint)
+
+
+def connect_error(exc: OSError, where: Path | Abstract) -> IpcError:
+    """Return the error for a failed connect(2)."""
+    code = exc.errno or errno.EIO
+    target = describe(where)
+    message = hint = ""
+    if code == errno.ENOENT:
+        message = "no such socket file"
+        hint = "its server has not started yet, or has ended"
+    elif code == errno.ECONNREFUSED:
+        message = "no process listens there"
+        if not isinstance(where, Abstract):
+            hint = "the file is stale: its server ended without unlinking it"
+    elif code == errno.EPROTOTYPE:
+        message = "the socket there is of another kind: stream, dgram and seqpacket don't mix"
+        return InvalidArgument(message, errno=code, op="connect", target=target)
+    elif code == errno.EACCES:
+        hint = "connecting takes write permission on the file, and search on its directories"
+    return from_errno(code, op="connect", target=target, message=message, hint=hint)
+
+
+def send_error(exc: OSError, target: str, *, size: int, numbers: Sequence[int]) -> IpcError:
+    """Return the error for a failed sendmsg(2).
+
+    Args:
+        exc: as the extension raised it.
+        target: the socket.
+        size: bytes of the message.
+        numbers: the descriptors that were to go with it.
+    """
+    code = exc.errno or errno.EIO
+    message = hint = ""
+    if code == errno.ETOOMANYREFS:
+        limit = soft_limit(resource.RLIMIT_NOFILE)
+        message = "this user has more descriptors in transit through sockets, sent and not yet "
+        message += f"received, than RLIMIT_NOFILE ({limit}) allows, or sockets in sockets nest too "
+        message += "deep"
+        hint = "let the receivers take theirs first, or raise the limit with ulimit -n"
+    elif code == errno.EMSGSIZE:
+        message = f"a message of {size:,} bytes exceeds the socket's send buffer"
+        hint = f"raise SO_SNDBUF, up to net.core.wmem_max ({sysctl('net.core.wmem_max')}); "
+        hint += "or send a memfd, as send_array does"
+    elif code == errno.EBADF and numbers:
+        message = f"one of the descriptors {list(numbers)} is not open"
+        return InvalidArgument(message, errno=code, op="sendmsg", target=target)
+    elif code in {errno.EPIPE, errno.ECONNRESET}:
+        message = "the peer closed its end"
+    elif code == errno.ENOTCONN:
+        message = "the socket is not connected, and the message has no address"
+    elif code == errno.ECONNREFUSED:
+        message = "no process receives there"
+    return from_errno(code, op="send", target=target, message=message, hint=hint)
+
+
+def receive_error(exc: OSError, target: str) -> IpcError:
+    """Return the error for a failed recvmsg(2)."""
+    code = exc.errno or errno.EIO
+    message = ""
+    if code == errno.ECONNRESET:
+        message = "the peer closed its end and had not read all bytes"
+    elif code == errno.ENOTCONN:
+        message = "the socket is not connected"
+    return from_errno(code, op="recv", target=target, message=message)
+
+
+def shutdown_error(exc: OSError, target: str) -> IpcError:
+    """Return the error for a failed shutdown(2)."""
+    # ENOTCONN: the peer closed its end before.
+    code = errno.ECONNRESET if exc.errno == errno.ENOTCONN else exc.errno or errno.EIO
+    return from_errno(code, op="shutdown", target=target)
