@@ -9,7 +9,8 @@ The layers, lowest first; a module imports only from layers below its own:
 """
 
 try:
-    import ipckit._native as _native  # noqa: F401, PLR0402 - `from` would not say what is missing
+    # `from ipckit import _native` would not say which module is missing.
+    import ipckit._native as _native  # noqa: F401, PLR0402 # pyright: ignore[reportUnusedImport]
 except ModuleNotFoundError as exc:
     if exc.name != "ipckit._native":
         raise
