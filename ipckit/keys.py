@@ -91,7 +91,7 @@ class Key(int):
             True
         """
         if not isinstance(name, str):
-            message = f"a name is a str, not {type(name).__name__}"
+            message = f"a name must be a str, not {type(name).__name__}"
             raise TypeError(message)
         try:
             # The name of a file can be any bytes, which this keeps.
@@ -143,7 +143,7 @@ class Name(str):
 
     def __new__(cls, value: str) -> Self:
         if not isinstance(value, str):
-            message = f"a name is a str, not {type(value).__name__}"
+            message = f"a name must be a str, not {type(value).__name__}"
             raise TypeError(message)
         bare = value.removeprefix("/")
         length = len(bare.encode("utf-8", "replace"))
@@ -202,12 +202,12 @@ def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | 
     """
     if isinstance(proj, str):
         if len(proj) != 1 or not proj.isascii():
-            message = f"proj is {proj!r}; it takes one ASCII character, or 1 to {_PROJ_MAX}"
+            message = f"proj must be one ASCII character, or 1 to {_PROJ_MAX}, not {proj!r}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         proj = ord(proj)
     proj = int_argument("proj", proj, "an int or a character")
     if not 1 <= proj <= _PROJ_MAX:
-        message = f"proj is {proj}; it takes 1 to {_PROJ_MAX}"
+        message = f"proj must be 1 to {_PROJ_MAX}, not {proj}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     file = os.fspath(path)
     try:

@@ -51,7 +51,7 @@ def ring_error(
         return closed_handle(op, target)
     if result == native.RING_OK:
         checked_timeout(timeout)  # raises the usual error for the values that Python rejects too
-        message = f"timeout is {timeout!r}; it takes seconds, or None to wait forever"
+        message = f"timeout must be 0 or more seconds, or None to wait for ever, not {timeout!r}"
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=target)
     if result == native.RING_TOO_LONG:
         message = f"the message is longer than {longest:,} bytes, the limit of this channel"

@@ -61,6 +61,6 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
 
 def _checked(name: str, value: int, largest: int) -> int:
     if not 1 <= (number := int_argument(name, value)) <= largest:
-        message = f"{name} is {value}; it takes 1 to {largest}"
+        message = f"{name} must be 1 to {largest}, not {value}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return number

@@ -196,15 +196,15 @@ def select(
         ``collect(stale, unknown=True)`` removes them.
     """
     if creator_pid is not None and int_argument("creator_pid", creator_pid) < 1:
-        message = f"creator_pid is {creator_pid}; it takes 1 or more"
+        message = f"creator_pid must be 1 or more, not {creator_pid}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     if older_than is not None and (
         isinstance(older_than, bool) or not isinstance(older_than, int | float)
     ):
-        message = f"older_than is a number of seconds, not {type(older_than).__name__}"
+        message = f"older_than must be a number of seconds, not {type(older_than).__name__}"
         raise TypeError(message)
     if older_than is not None and not 0 <= older_than < math.inf:
-        message = f"older_than is {older_than}; it takes 0 or more seconds"
+        message = f"older_than must be 0 or more seconds, not {older_than}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     if unknown and creator_pid is None and not older_than:
         message = "unknown=True needs creator_pid, or older_than above 0"

@@ -98,6 +98,6 @@ def check_payload(payload: AnyPayload) -> None:
         raise InvalidArgument(message, errno=errno.EINVAL)
     for number, each in payload.items():
         if not 1 <= int_argument("a message type", number) < _TYPE_END:
-            message = f"message type {number} is out of range; it takes 1 to {_TYPE_END - 1}"
+            message = f"a message type must be 1 to {_TYPE_END - 1}, not {number}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         codec_for(each)

@@ -193,7 +193,7 @@ class PosixMessageQueue(MessageQueue[T]):
         max_size = int_argument("max_size", max_size)
         for what, value in (("max_messages", max_messages), ("max_size", max_size)):
             if not 1 <= value < _LIMIT_END:
-                message = f"{what} is {value}; it takes 1 or more"
+                message = f"{what} must be 1 to {_LIMIT_END - 1}, not {value}"
                 raise InvalidArgument(message, errno=errno.EINVAL)
         wanted = Name.random() if name is None else Name(name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -484,10 +484,10 @@ class PosixMessageQueue(MessageQueue[T]):
         number = callback if isinstance(callback, int) else None
         known = callback is None or number is not None or callable(callback)
         if isinstance(callback, bool) or not known:
-            message = f"notify takes a callable, a signal or None, not {callback!r}"
+            message = f"callback must be a callable, a signal or None, not {callback!r}"
             raise TypeError(message)
         if number is not None and not 1 <= number <= signal.SIGRTMAX:
-            message = f"the signal is {number}; it takes 1 to {int(signal.SIGRTMAX)}"
+            message = f"a signal must be 1 to {int(signal.SIGRTMAX)}, not {number}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="mq_notify")
         if repeat and not callable(callback):
             message = "repeat needs a callable; a signal's handler can call notify again"

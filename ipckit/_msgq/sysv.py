@@ -445,7 +445,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         See msgop(2).
         """
         if index < 0:
-            message = f"index is {index}; it takes 0 or more"
+            message = f"index must be 0 or more, not {index}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         flags = native.MSG_COPY | native.IPC_NOWAIT
         try:
@@ -494,7 +494,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     ) -> native.Message[Any]:
         """Receive at most `limit` bytes."""
         if not 0 <= limit < _SIZE_END:
-            message = f"max_size is {limit}; it takes 0 to {_SIZE_END - 1} bytes"
+            message = f"max_size must be 0 to {_SIZE_END - 1} bytes, not {limit}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         raw: native.Message[Any]
         # msgrcv does not tell that it cut a message: one byte more than `limit` shows it.

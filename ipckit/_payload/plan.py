@@ -76,7 +76,7 @@ class Plan:
         self, name: str, types: Mapping[str, CType], *, packed: bool, endian: Endian
     ) -> None:
         if endian not in ("native", "little", "big"):
-            message = f"endian is 'native', 'little' or 'big', not {endian!r}"
+            message = f"endian must be 'native', 'little' or 'big', not {endian!r}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self.name = name
         self.packed = packed

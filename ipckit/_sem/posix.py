@@ -308,7 +308,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
 def _checked_value(value: int) -> int:
     value = int_argument("value", value)
     if not 0 <= value <= native.SEM_VALUE_MAX:
-        message = f"value is {value}; it takes 0 to {native.SEM_VALUE_MAX}"
+        message = f"value must be 0 to {native.SEM_VALUE_MAX}, not {value}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return value
 
@@ -325,7 +325,7 @@ def _checked_name(name: str) -> Name:
     wanted = Name(name)
     length = len(os.fsencode(wanted)) - 1
     if length > native.SEM_NAME_MAX:
-        message = f"a semaphore's name has at most {native.SEM_NAME_MAX} bytes, not {length}"
+        message = f"a semaphore's name must have at most {native.SEM_NAME_MAX} bytes, not {length}"
         raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="sem_open")
     return wanted
 

@@ -276,7 +276,7 @@ class MappedFile(Memory):
         """
         self._check_open("mprotect")
         if protection not in _PROTECTIONS:
-            message = f"protection is {protection!r}; it takes 'none', 'r' or 'r+'"
+            message = f"protection must be 'none', 'r' or 'r+', not {protection!r}"
             raise self._invalid("mprotect", message)
         try:
             native.mprotect(self._mapping, _PROTECTIONS[protection])
@@ -417,14 +417,14 @@ def _describe(path: str | None) -> str:
 def _check_open_arguments(mode: str, readonly: object, offset: int, size: int | None) -> None:
     message = ""
     if mode not in {"r", "r+", "private"}:
-        message = f"mode is {mode!r}; it takes 'r', 'r+' or 'private'"
+        message = f"mode must be 'r', 'r+' or 'private', not {mode!r}"
     elif not isinstance(readonly, bool):
-        type_message = f"readonly is a bool, not {type(readonly).__name__}"
+        type_message = f"readonly must be a bool, not {type(readonly).__name__}"
         raise TypeError(type_message)
     elif readonly and mode == "r+":
         message = "mode 'r+' writes the file, and readonly=True forbids it"
     elif offset < 0 or (size is not None and size < 1):
-        message = f"offset is {offset} and size {size}; they take 0 or more, and 1 or more"
+        message = f"offset must be 0 or more and size 1 or more, not {offset} and {size}"
     if message:
         raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
 

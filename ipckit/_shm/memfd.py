@@ -117,7 +117,7 @@ class MemFd(Memory):
         wanted = checked_size(size)
         seals = _checked_seals(seal)
         if "\0" in label or len(os.fsencode(label)) > _LABEL_MAX:
-            message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
+            message = f"label must be up to {_LABEL_MAX} bytes without NUL, not {label[:32]!r}…"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
         check_memory(wanted, _describe(label))
         created = Descriptor(new_memfd(label))
@@ -294,7 +294,7 @@ def _describe(label: str) -> str:
 def _checked_seals(seals: Seal | int) -> Seal:
     known = int(Seal.SEAL | Seal.SHRINK | Seal.GROW | Seal.WRITE | Seal.FUTURE_WRITE | Seal.EXEC)
     if not isinstance(seals, int):
-        message = f"seals are a Seal or an int, not {type(seals).__name__}"
+        message = f"seals must be a Seal or an int, not {type(seals).__name__}"
         raise TypeError(message)
     if int(seals) & ~known:
         message = f"seals are {int(seals):#x}; the known bits are {known:#x}"

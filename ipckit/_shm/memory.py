@@ -171,7 +171,7 @@ class Memory(Handle):
             return (max(0, self.size - offset) // element.itemsize,)
         dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in dimensions):
-            message = f"shape is {shape}; it takes 0 or more in each dimension"
+            message = f"shape must have 0 or more in each dimension, not {shape}"
             raise self._invalid("array", message)
         return dimensions
 

@@ -417,7 +417,7 @@ def _attach(
 ) -> native.Mapping:
     """Attach a segment; the arguments are those of `SysVSharedMemory.open`. See shmat(2)."""
     if address is not None and not 0 < address < 2**63:
-        message = f"address is {address:#x}; it takes 1 to {2**63 - 1:#x}"
+        message = f"address must be 1 to {2**63 - 1:#x}, not {address:#x}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
     replaced: native.Mapping | None = None
     if remap:

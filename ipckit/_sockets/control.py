@@ -37,10 +37,10 @@ def numbers_of(fds: Iterable[Any]) -> list[int]:
         try:
             number = int_argument("a descriptor", number)
         except TypeError:
-            message = f"a descriptor is an int or has fileno(), unlike {type(each).__name__}"
+            message = f"a descriptor must be an int or have fileno(), not {type(each).__name__}"
             raise TypeError(message) from None
         if not 0 <= number < 2**31:
-            message = f"descriptor {number} is out of range: it takes 0 to 2**31 - 1"
+            message = f"a descriptor must be 0 to 2**31 - 1, not {number}"
             raise InvalidArgument(message, errno=errno.EBADF, op="sendmsg")
         found.append(number)
     if len(found) > SCM_MAX_FD:
@@ -60,7 +60,7 @@ def checked_max_fds(max_fds: int) -> int:
     """
     max_fds = int_argument("max_fds", max_fds)
     if not 0 <= max_fds <= SCM_MAX_FD:
-        message = f"max_fds is {max_fds}; it takes 0 to {SCM_MAX_FD}"
+        message = f"max_fds must be 0 to {SCM_MAX_FD}, not {max_fds}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recvmsg")
     return max_fds
 

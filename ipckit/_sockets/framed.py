@@ -66,7 +66,7 @@ class Framed:
 
     def __init__(self, sock: socket.socket | HasSocket, framing: Framing) -> None:
         if not isinstance(framing, Framing):
-            message = f"framing is a Framing, not {type(framing).__name__}"
+            message = f"framing must be a Framing, not {type(framing).__name__}"
             raise TypeError(message)
         self._given: Any = sock
         self._socket = _checked_stream(sock)
@@ -187,7 +187,7 @@ class Framed:
 def _checked_stream(sock: socket.socket | HasSocket) -> socket.socket:
     found = socket_inside(sock)
     if found.type != socket.SOCK_STREAM:
-        message = f"sock is a stream socket, not one of type {found.type!r}"
+        message = f"sock must be a stream socket, not one of type {found.type!r}"
         raise InvalidArgument(message, errno=errno.EPROTOTYPE)
     return found
 
@@ -226,7 +226,7 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
     """
     found = socket_inside(sock)
     if n < 0:
-        message = f"n is {n}; it takes 0 bytes or more"
+        message = f"n must be 0 bytes or more, not {n}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
     waited = not deadline.expired
@@ -325,8 +325,8 @@ def read_line(
     """
     found = _checked_stream(sock)
     if max_size < 1 or len(delimiter) != 1:
-        message = f"max_size is {max_size} and delimiter {delimiter!r}; max_size takes 1 byte or "
-        message += "more, and delimiter exactly 1 byte"
+        message = "max_size must be 1 byte or more, and delimiter exactly 1 byte, "
+        message += f"not {max_size} and {delimiter!r}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
     waited = not deadline.expired

@@ -31,7 +31,7 @@ class Framing(ABC):
     def __init__(self, max_size: int) -> None:
         max_size = int_argument("the size of a frame", max_size)
         if max_size < 1:
-            message = f"the size of a frame is {max_size}; it takes 1 byte or more"
+            message = f"the size of a frame must be 1 byte or more, not {max_size}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._max_size = max_size
         self._buffer = bytearray()
@@ -142,7 +142,7 @@ class FixedFrames(Framing):
         """Return the frame unchanged, after a check of its size."""
         data = self._checked(frame)
         if len(data) < self._max_size:
-            message = f"the frame has {len(data):,} bytes; it takes {self._max_size:,}"
+            message = f"the frame must have {self._max_size:,} bytes, not {len(data):,}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="encode")
         return data
 
@@ -182,10 +182,10 @@ class DelimitedFrames(Framing):
     def __init__(self, delimiter: bytes = b"\n", *, max_size: int = DEFAULT_MAX) -> None:
         super().__init__(max_size)
         if not isinstance(delimiter, bytes):
-            message = f"delimiter is bytes, not {type(delimiter).__name__}"
+            message = f"delimiter must be bytes, not {type(delimiter).__name__}"
             raise TypeError(message)
         if not delimiter:
-            message = "delimiter is empty; it takes 1 byte or more"
+            message = "delimiter must not be empty"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._delimiter = delimiter
         self._seen = 0
@@ -250,10 +250,10 @@ class LengthPrefixed(Framing):
 
     def __init__(self, prefix: str = ">I", *, max_size: int = DEFAULT_MAX) -> None:
         if not isinstance(prefix, str):
-            message = f"prefix is a str, not {type(prefix).__name__}"
+            message = f"prefix must be a str, not {type(prefix).__name__}"
             raise TypeError(message)
         if not _INTEGER.fullmatch(prefix):
-            message = f'prefix is {prefix!r}; it takes the format of one integer, such as ">I"'
+            message = f'prefix must be the format of one integer, such as ">I", not {prefix!r}'
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             self._prefix = struct.Struct(prefix)

@@ -235,7 +235,7 @@ def listen(
     checked_mode(mode)
     backlog = int_argument("backlog", backlog)
     if not 0 <= backlog < 2**31:
-        message = f"backlog is {backlog}; it takes 0 to 2**31 - 1"
+        message = f"backlog must be 0 to 2**31 - 1, not {backlog}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="listen")
     allowed = None if allow_uids is None else frozenset(allow_uids)
     try:

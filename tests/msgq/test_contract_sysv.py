@@ -83,7 +83,7 @@ def test_types_are_a_full_long(queue: SysVMessageQueue[bytes], number: int) -> N
 
 @pytest.mark.parametrize("number", [0, -1, 2**63, -(2**63), 2**64 + 1])
 def test_types_out_of_range_send_nothing(queue: SysVMessageQueue[bytes], number: int) -> None:
-    with pytest.raises(InvalidArgument, match=f"mtype is {number}; it takes 1 to {2**63 - 1}"):
+    with pytest.raises(InvalidArgument, match=f"mtype must be 1 to {2**63 - 1}, not {number}"):
         queue.send(b"x", number)
     assert len(queue) == 0
 

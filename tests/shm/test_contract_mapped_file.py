@@ -97,7 +97,7 @@ def test_only_regular_files_are_mapped(path: Path, mode: Any) -> None:
     with pytest.raises(InvalidArgument):
         MappedFile.open("a\0b", mode=mode)
     for bad in ("w", "", None):
-        with pytest.raises(InvalidArgument, match="mode is"):
+        with pytest.raises(InvalidArgument, match="mode must be"):
             MappedFile.open(path, mode=bad)  # type: ignore[arg-type]
 
 
@@ -250,7 +250,7 @@ def test_a_read_only_private_mapping(path: Path) -> None:
         assert not memory.readonly
     with pytest.raises(InvalidArgument, match="readonly=True"):
         MappedFile.open(path, mode="r+", readonly=True)
-    with pytest.raises(TypeError, match="readonly is a bool"):
+    with pytest.raises(TypeError, match="readonly must be a bool"):
         MappedFile.open(path, readonly=1)  # type: ignore[arg-type]
 
 
