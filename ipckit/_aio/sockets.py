@@ -83,7 +83,10 @@ class _StreamSend:
             return send_now(self._sock, view)
         except BlockingIOError as exc:
             raise WouldBlock(
-                "there is no room", errno=exc.errno or 0, op="send", target=self._waiters.target()
+                "the send buffer is full",
+                errno=exc.errno or 0,
+                op="send",
+                target=self._waiters.target(),
             ) from None
 
     async def run(self, timeout: float | None, wakeup: Wakeup) -> None:

@@ -256,12 +256,15 @@ class Waiters:
         """Return the error after the deadline; `problem` is None if the call never was first."""
         if seconds == 0:
             return problem or WouldBlock(
-                "other calls wait before it", errno=errno.EAGAIN, op="wait", target=self.target()
+                "other calls are ahead of it in the queue",
+                errno=errno.EAGAIN,
+                op="wait",
+                target=self.target(),
             )
         if problem is None:
-            message = f"other calls were before it for {seconds} s"
+            message = f"other calls were ahead of it in the queue for {seconds} s"
             return Timeout(message, errno=errno.ETIMEDOUT, op="wait", target=self.target())
-        message = f"{problem.strerror}, and {seconds} s have passed"
+        message = f"{problem.strerror}; the call waited for {seconds} s"
         return Timeout(message, errno=errno.ETIMEDOUT, op=problem.op, target=problem.target)
 
 

@@ -131,7 +131,7 @@ def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
     """
     if isinstance(exc, Exception) and not isinstance(exc, (LayoutMismatch, MemoryError)):
         message = f"{type(exc).__name__}: {exc}"
-        hint = "the message was taken; its bytes are in the exception's attribute raw"
+        hint = "the message has left the channel; its bytes are in the exception's attribute raw"
         error = LayoutMismatch(message, errno=errno.EBADMSG, op="receive", target=target, hint=hint)
         error.__cause__ = exc
         exc = error

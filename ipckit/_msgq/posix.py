@@ -126,8 +126,7 @@ class PosixMessageQueue(MessageQueue[T]):
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
         if codec.size is not None and codec.size > self._max_size:
             message = (
-                f"{codec.name} takes {codec.size} bytes, "
-                f"and the queue's messages hold {self._max_size}"
+                f"{codec.name} has {codec.size} bytes, but the queue's max_size is {self._max_size}"
             )
             raise LayoutMismatch(message, errno=errno.EBADMSG, op="mq_open", target=self._target)
 
@@ -262,7 +261,7 @@ class PosixMessageQueue(MessageQueue[T]):
         codec_for(type)
         wanted, trust = Name(name), Trust(owner_uid)
         if readonly and writeonly:
-            message = "a queue opens readonly or writeonly, not both"
+            message = "pass readonly or writeonly, not both"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = _open(wanted, readonly=readonly, writeonly=writeonly)
         try:
@@ -557,7 +556,7 @@ class PosixMessageQueue(MessageQueue[T]):
 
     def _remove(self) -> None:
         if self._name is None:
-            raise NotFound("it was already unlinked", op="mq_unlink", target=self._target)
+            raise NotFound("the queue was already unlinked", op="mq_unlink", target=self._target)
         try:
             posix_ipc.unlink_message_queue(str(self._name))
         except BINDING_ERRORS as exc:

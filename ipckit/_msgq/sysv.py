@@ -540,13 +540,17 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     def _decode_one(self, raw: native.Message[bytes]) -> native.Message[T]:
         codec = self._codec or self._types.codec(raw.mtype)
         if codec is None:
-            problem = f"no payload type for message type {raw.mtype} (there are {self._types})"
+            problem = (
+                f"the queue has no payload type for message type {raw.mtype}; it has {self._types}"
+            )
             self._mismatch(raw, TypeError(problem))
         return self._decode(raw, codec)
 
     def _number_of(self, payload: type[Any]) -> int:
         if self._codec is not None:
-            message = "a class selects only on a queue that was opened with a mapping of types"
+            message = (
+                "select can be a class only on a queue that was opened with a mapping of types"
+            )
             raise TypeError(message)
         return self._types.number_of(payload)
 

@@ -169,7 +169,7 @@ class Feeder:
             self.lost += 1
         if not isinstance(error, IpcError):
             error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
-        error.strerror = f"{error.strerror}; lost: {self.lost:,} of the objects that were put"
+        error.strerror = f"{error.strerror}; lost objects: {self.lost:,}"
         self.error, self._reported = error, False
         if self._closing and not self._joining:
             self.warn()

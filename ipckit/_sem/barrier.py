@@ -101,6 +101,6 @@ class Barrier(Primitive):
                 exc,
                 _ARRIVE,
                 timeout,
-                blocked="others have not arrived",
-                expired=f"others had not arrived after {timeout} s",
+                blocked="other processes have not arrived",
+                expired=f"other processes had not arrived after {timeout} s",
             ) from None

@@ -34,7 +34,7 @@ from ipckit.keys import Name
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_INSTEAD: Final = "System V semaphores need none"
+_INSTEAD: Final = "System V semaphores do not need it"
 
 
 @final
@@ -110,7 +110,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         wanted = Name.random() if name is None else _checked_name(name)
         created = cls._create(wanted, value, mode)
         if created is None:
-            message = "another process has unlinked it already"
+            message = "another process already unlinked it"
             raise NotFound(message, errno=errno.ENOENT, op="sem_open", target=_describe(wanted))
         return created
 
@@ -268,7 +268,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         elif exc.errno == errno.EOVERFLOW:
             message = f"the semaphore has its highest value, {native.SEM_VALUE_MAX}"
         elif exc.errno == errno.EUCLEAN:
-            message = "the file has the size of a semaphore, but does not hold one"
+            message = "the file has the size of a semaphore, but is not one"
         return from_errno(exc.errno or errno.EIO, op=op, target=self._target, message=message)
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -365,6 +365,6 @@ def _create_error(code: int, name: Name) -> IpcError:
         return error
     message = hint = ""
     if code == errno.EEXIST:
-        message = "the semaphore exists already"
-        hint = f'find it with PosixSemaphore.open("{name}"), or use open_or_create'
+        message = "the semaphore already exists"
+        hint = f'open it with PosixSemaphore.open("{name}"), or use open_or_create'
     return from_errno(code, op="sem_open", target=target, message=message, hint=hint)

@@ -102,7 +102,7 @@ class Primitive(metaclass=FactoryMade):
     @classmethod
     def _of(cls, semaphores: SysVSemaphoreSet) -> Self:
         if len(semaphores) != cls._count():
-            message = f"{cls.kind} has {cls._count()} semaphores, and the set {len(semaphores)}"
+            message = f"the set has {len(semaphores)} semaphores, but {cls.kind} has {cls._count()}"
             target = semaphores._target
             semaphores.close()
             raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=target)

@@ -323,10 +323,10 @@ class Memory(Handle):
             restore: replaces it by one of all the bytes again.
 
         Raises:
-            IpcError: with errno EBUSY, arrays, views or other handles use the bytes that would go.
+            IpcError: with errno EBUSY, arrays, views or other handles use the bytes to be removed.
         """
         with MAPPING_LOCK:
-            # Before the check: after this, no thread can create a view of the bytes that go.
+            # Before the check: after this, no thread can create a view of the bytes to be removed.
             remap()
             done = False
             try:
@@ -340,7 +340,7 @@ class Memory(Handle):
                 if not done:
                     restore()
         if not done:
-            message = "arrays, views or other handles of this process use the bytes that would go"
+            message = "arrays, views or other handles of this process use the bytes to be removed"
             raise self._in_use("resize", message, "delete and close them first")
 
     def _release(self) -> None:

@@ -326,9 +326,9 @@ class SysVSharedMemory(SysVObject, Memory):
             limit = soft_limit(resource.RLIMIT_MEMLOCK)
             if code == errno.ENOMEM or (code == errno.EPERM and limit == "0"):
                 message = (
-                    f"{found.segsz:,} bytes and the locked ones exceed RLIMIT_MEMLOCK ({limit})"
+                    f"{found.segsz:,} bytes and the locked memory exceed RLIMIT_MEMLOCK ({limit})"
                 )
-                hint = "raise it with ulimit -l"
+                hint = "raise the limit with ulimit -l"
                 return LimitReached(
                     message, errno=code, op="shmctl", target=self._target, hint=hint
                 )
@@ -389,7 +389,7 @@ def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
         message = "no such segment"
         hint = f"create it with SysVSharedMemory.create({key}, size)"
     elif code == errno.EEXIST:
-        message = "the segment exists already"
+        message = "the segment already exists"
         hint = f"open it with SysVSharedMemory.open({key}), or use open_or_create"
     elif code == errno.EINVAL and creating:
         message = f"{size:,} bytes exceed {described('kernel.shmmax')}"
@@ -397,8 +397,8 @@ def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
         return LimitReached(message, errno=code, op="shmget", target=target, hint=hint)
     elif code == errno.ENOSPC:
         shmmni, shmall = described("kernel.shmmni"), described("kernel.shmall")
-        message = f"the system has all the segments that {shmmni} allows, or {size:,} bytes and "
-        message += f"the other segments exceed {shmall} pages"
+        message = f"the system has as many segments as {shmmni} allows, or {size:,} bytes and "
+        message += f"the other segments exceed the pages of {shmall}"
         hint = "remove some with ipcrm, or as root raise the sysctl"
     elif code == errno.ENOMEM:
         overcommit = sysctl("vm.overcommit_memory")
@@ -423,7 +423,7 @@ def _attach(
     if remap:
         replaced = mapping_at(address) if address is not None else None
         if replaced is None:
-            message = "remap replaces an ipckit mapping, and none starts at the given address"
+            message = "remap can replace only a mapping of ipckit, and none starts at the address"
             raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
     flags = native.SHM_RDONLY if readonly else 0
     flags |= native.SHM_RND if round_down else 0
@@ -449,5 +449,5 @@ def _attach_error(code: int, segment: int, target: str, address: int | None) -> 
         hint = "round_down=True rounds it; None lets the kernel choose"
     elif code == errno.ENOMEM:
         limit = described("vm.max_map_count")
-        message = f"no address space for it, or the process has {limit} mappings"
+        message = f"no address space for the segment, or the process has {limit} mappings"
     return from_errno(code, op="shmat", target=target, message=message, hint=hint)

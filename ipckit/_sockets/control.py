@@ -90,8 +90,8 @@ def check_fds(
     if max_fds == 0:
         return
     if count > max_fds:
-        message = "the message came with more descriptors than max_fds "
-        message += f"({max_fds}); all of them are closed"
+        message = f"the message came with more descriptors than max_fds ({max_fds}); all of them "
+        message += "are closed"
         raise MessageTooLong(
             message,
             errno=errno.EMSGSIZE,
@@ -100,8 +100,8 @@ def check_fds(
             hint=f"receive with a larger max_fds, up to {SCM_MAX_FD}",
         )
     code, cause, hint = _why_cut(exhausted=exhausted, crowded=crowded)
-    message = f"the process received only {count} of the message's descriptors: {cause}; those are "
-    message += "closed, and the message is lost"
+    message = f"the process received only {count} of the message's descriptors, because {cause}; "
+    message += "they are closed, and the message is lost"
     raise LimitReached(message, errno=code, op="recvmsg", target=target, hint=hint)
 
 
@@ -109,10 +109,10 @@ def _why_cut(*, exhausted: bool, crowded: bool) -> tuple[int, str, str]:
     """Return why the kernel dropped descriptors: an errno, the cause, and what to do."""
     if exhausted:
         limit = soft_limit(resource.RLIMIT_NOFILE)
-        cause = f"the process has {limit} open of the {limit} that RLIMIT_NOFILE allows"
+        cause = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
         return errno.EMFILE, cause, "close some, or raise the limit with ulimit -n"
     if crowded:
-        cause = "other control messages, which the socket's options ask for, took the room"
+        cause = "other control messages, which options of the socket request, left no room"
         hint = "unset options of the socket, such as SO_PASSSEC or SO_TIMESTAMP"
         return errno.ENOBUFS, cause, hint
     cause = "the kernel refused the others, although the process has free descriptors"

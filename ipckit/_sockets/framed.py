@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from ipckit._core.public import public
-from ipckit._sockets.errors import OUT_OF_STEP, deadline_passed, interrupted, stream_ended
+from ipckit._sockets.errors import CUT_MESSAGE, deadline_passed, interrupted, stream_ended
 from ipckit._sockets.framing import Framing
 from ipckit._sockets.transfer import (
     READABLE,
@@ -339,7 +339,7 @@ def read_line(
             if line:
                 message = f"the deadline passed after {len(line):,} bytes of a line"
                 raise deadline_passed(
-                    op=exc.op, target=exc.target, waited=waited, message=message, hint=OUT_OF_STEP
+                    op=exc.op, target=exc.target, waited=waited, message=message, hint=CUT_MESSAGE
                 ) from None
             raise
         if not seen:

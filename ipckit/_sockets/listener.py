@@ -82,7 +82,7 @@ class UnixListener(Endpoint):
     @classmethod
     def _adopted(cls, sock: socket.socket) -> Self:
         if not is_listening(sock):
-            message = f"descriptor {sock.fileno()} does not listen"
+            message = f"descriptor {sock.fileno()} is not a listening socket"
             raise InvalidArgument(message, errno=errno.EINVAL, op="from_fd")
         return construct(cls, sock)
 
@@ -373,7 +373,7 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
     found = file_at(path)
     if found is None:
         if os.path.lexists(path):
-            message = "there is a file that is not a socket"
+            message = "the path exists, and is not a socket"
             raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
         return
     age = time.time() - found[2] / 1e9

@@ -148,7 +148,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         view = view.cast("B") if view.nbytes else memoryview(b"")
         numbers = numbers_of(fds)
         if self._stream and not view and (numbers or credentials):
-            message = "on a stream, descriptors and credentials need a byte to go with"
+            message = "on a stream, descriptors and credentials need at least one byte of data"
             raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
         return view, numbers
 

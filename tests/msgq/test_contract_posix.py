@@ -141,7 +141,7 @@ def test_sizes_above_the_limits_name_the_sysctl(what: str, sysctl: str, ns: Name
 
 
 def test_a_type_too_large_for_the_queue_does_not_open(queue: PosixMessageQueue[bytes]) -> None:
-    with pytest.raises(LayoutMismatch, match="Stu takes 36 bytes") as caught:
+    with pytest.raises(LayoutMismatch, match="Stu has 36 bytes") as caught:
         PosixMessageQueue.open(queue.name or "", Stu)
     assert "8" in str(caught.value)
     fd = os.dup(queue.fileno())

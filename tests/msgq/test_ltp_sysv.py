@@ -344,9 +344,9 @@ def test_msgrcv02_einval_of_a_bad_id() -> None:
 
 def test_msgrcv02_einval_of_a_negative_size(queue: SysVMessageQueue[bytes]) -> None:
     queue.send(b"x")
-    with pytest.raises(ValueError, match="size must be .*, not -1"):
+    with pytest.raises(ValueError, match=r"size must be .*, not -1"):
         _native.msgrcv(queue.id, 0, 0, -1, 0, None)
-    with pytest.raises(ipckit.InvalidArgument, match="max_size must be .*, not -1"):
+    with pytest.raises(ipckit.InvalidArgument, match=r"max_size must be .*, not -1"):
         queue.receive(max_size=-1)
     assert len(queue) == 1
 

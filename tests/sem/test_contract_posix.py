@@ -82,7 +82,7 @@ def test_a_file_of_the_right_size_that_holds_none_is_corrupt_and_no_abort(
     name = ns.name()
     found = spawn(REFUSED, name, NONE).result
     assert [op for op, _ in found] == ["sem_getvalue"] * 2 * len(NONE)
-    assert all("does not hold one" in text for _, text in found)
+    assert all("but is not one" in text for _, text in found)
     ns.clear()
 
 

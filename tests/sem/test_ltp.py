@@ -95,7 +95,7 @@ def test_semget02_eacces(ten: SysVSemaphoreSet, spawn: Callable[..., Child]) -> 
 
 def test_semget02_eexist_and_enoent(ten: SysVSemaphoreSet, ns: Namespace) -> None:
     assert ten.key is not None
-    with pytest.raises(ipckit.AlreadyExists, match="the set exists already") as exists:
+    with pytest.raises(ipckit.AlreadyExists, match="the set already exists") as exists:
         SysVSemaphoreSet.create(ten.key, [0] * 10)
     assert (exists.value.errno, exists.value.op) == (errno.EEXIST, "semget")
     assert "open_or_create" in exists.value.hint

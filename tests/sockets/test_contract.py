@@ -512,7 +512,7 @@ def test_what_connect_says(ns: Namespace) -> None:
         connect(ns.path())
     with listen(ns.path()) as listener, pytest.raises(InvalidArgument, match="another kind"):
         connect(str(listener.address), "seqpacket")
-    with pytest.raises(InvalidArgument, match="kind is"):
+    with pytest.raises(InvalidArgument, match="kind must be"):
         connect(ns.path(), "raw")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         connect(3)  # type: ignore[arg-type]
@@ -742,7 +742,7 @@ def test_descriptors_of_something_else() -> None:
     with socket.socket() as tcp, pytest.raises(InvalidArgument, match="not a UNIX socket"):
         UnixSocket.from_fd(tcp.fileno())
     first, second = pair()
-    with first, second, pytest.raises(InvalidArgument, match="does not listen"):
+    with first, second, pytest.raises(InvalidArgument, match="not a listening socket"):
         UnixListener.from_fd(first.fileno())
 
 
