@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, final, overload
 
 import posix_ipc
 
@@ -72,6 +72,7 @@ class OpenOrCreateOptions(CreateOptions, total=False):
 
 
 @public("ipckit.msgq")
+@final
 class PosixMessageQueue(MessageQueue[T]):
     """A POSIX message queue: the kernel delivers messages by priority, then by age.
 

@@ -6,7 +6,7 @@ import errno
 import socket
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 from ipckit._core.public import public
 from ipckit._sockets.errors import CUT_MESSAGE, deadline_passed, interrupted, stream_ended
@@ -38,6 +38,7 @@ _CHUNK: Final = 65536
 
 
 @public("ipckit.framing")
+@final
 class Framed:
     """Frames over a blocking stream socket, UNIX or TCP.
 
