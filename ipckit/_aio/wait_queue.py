@@ -32,7 +32,7 @@ CALLS_PER_TURN: Final = 32
 _YIELDS_BEFORE_SLEEP: Final = 1
 
 # Some objects have no descriptor that reports a change. They are polled, with a pause that is a
-# fraction of the time waited so far.
+# fraction of the time that the call has waited.
 _SHORTEST_PAUSE: Final = 50e-6
 _LONGEST_PAUSE: Final = 20e-3
 _PAUSE_FRACTION: Final = 1 / 32

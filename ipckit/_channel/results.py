@@ -121,7 +121,7 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
 def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
     """Return the exception to raise for an exception of a codec.
 
-    It is a LayoutMismatch, whose cause is `exc`. A MemoryError, and an exception that is no
+    It is a LayoutMismatch, whose cause is `exc`. A MemoryError, and an exception that is not an
     `Exception`, such as KeyboardInterrupt, is returned itself. Each gets the attribute ``raw``.
 
     Args:

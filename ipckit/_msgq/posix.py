@@ -341,7 +341,7 @@ class PosixMessageQueue(MessageQueue[T]):
     def from_fd(cls, fd: int, type: PayloadType[V] = ...) -> PosixMessageQueue[V]: ...
     @classmethod
     def from_fd(cls, fd: int, type: Any = BYTES) -> PosixMessageQueue[Any]:
-        """Make a handle from a queue's descriptor, such as a received one. Never owns the queue.
+        """Create a handle from a queue's descriptor, such as a received one. Never owns the queue.
 
         The handle takes over the descriptor and closes it. If this call fails, the descriptor
         stays open and is still the caller's.

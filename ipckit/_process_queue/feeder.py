@@ -24,7 +24,7 @@ _RETRY_SECONDS: float = 0.01  # before the next try if a stopped process holds t
 
 
 class Holders:
-    """Knows whether another process has the queue.
+    """A pipe that tells whether another process has the queue.
 
     The channel's table of peers does not list a forked child that has not used the queue yet. So
     every process that has the queue keeps a pipe open for writing. A process that closes its own

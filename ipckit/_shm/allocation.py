@@ -21,7 +21,7 @@ _SIZE_END: Final = 2**63 - 2**20
 
 
 def checked_size(size: int | None) -> int:
-    """The size of memory to create, in bytes.
+    """Return the size of memory to create, in bytes.
 
     Raises:
         TypeError: it is missing, or not an integer.

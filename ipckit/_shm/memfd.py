@@ -186,7 +186,7 @@ class MemFd(Memory):
         return self._label
 
     def fileno(self) -> int:
-        """The descriptor, which the handle keeps and closes.
+        """Return the descriptor; the handle closes it.
 
         Raises:
             ClosedHandle: the handle is closed.

@@ -299,11 +299,11 @@ class Memory(Handle):
             raise from_errno(errno.EACCES, op=op, target=self._target, message=message)
 
     def _invalid(self, op: str, message: str, hint: str = "") -> InvalidArgument:
-        """The error for an argument of a method of this handle."""
+        """Return the error for an argument of a method of this handle."""
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=self._target, hint=hint)
 
     def _in_use(self, op: str, message: str, hint: str = "delete them first") -> IpcError:
-        """The EBUSY error for a change that arrays and views of this process prevent."""
+        """Return the EBUSY error for a change that arrays and views of this process prevent."""
         return IpcError(message, errno=errno.EBUSY, op=op, target=self._target, hint=hint)
 
     def _replace(self, mapping: native.Mapping) -> None:

@@ -264,7 +264,7 @@ class PosixSharedMemory(Memory):
         return self._name
 
     def fileno(self) -> int:
-        """The descriptor, which the handle keeps and closes.
+        """Return the descriptor; the handle closes it.
 
         Raises:
             ClosedHandle: the handle is closed.

@@ -349,7 +349,7 @@ class SysVSharedMemory(SysVObject, Memory):
 
 
 def _owner_of(segment: int) -> tuple[int, int]:
-    """The user and the group that own a segment."""
+    """Return the user and the group that own a segment."""
     found = SEGMENTS.find(segment)
     if found is None:
         raise from_errno(errno.EIDRM, op="shmctl", target=SEGMENTS.named(segment, None))
@@ -362,7 +362,7 @@ def _remove_segment(segment: int) -> None:
 
 
 def _create_segment(key: int | None, size: int, mode: int) -> tuple[int, Key]:
-    """Create a segment; returns its id and its key, a free one if `key` is None."""
+    """Create a segment, with a free key if `key` is None; return its id and its key."""
     flags = native.IPC_CREAT | native.IPC_EXCL | mode
     while True:
         wanted = Key.random() if key is None else Key(key)
@@ -374,7 +374,7 @@ def _create_segment(key: int | None, size: int, mode: int) -> tuple[int, Key]:
 
 
 def _get(key: Key, size: int, flags: int) -> int:
-    """The id of a segment, from shmget(2)."""
+    """Return the id that shmget(2) gives for a key."""
     try:
         return native.shmget(int(key), size, flags)
     except OSError as exc:
@@ -382,7 +382,7 @@ def _get(key: Key, size: int, flags: int) -> int:
 
 
 def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
-    """The error for an errno of shmget(2)."""
+    """Return the error for an errno of shmget(2)."""
     target = SEGMENTS.named(None, key)
     message = hint = ""
     if code == errno.ENOENT:
@@ -440,7 +440,7 @@ def _attach(
 
 
 def _attach_error(code: int, segment: int, target: str, address: int | None) -> IpcError:
-    """The error for an errno of shmat(2)."""
+    """Return the error for an errno of shmat(2)."""
     message = hint = ""
     if code == errno.EINVAL and SEGMENTS.find(segment) is None:
         code = errno.EIDRM

@@ -1,4 +1,4 @@
-"""Descriptors in control messages: checking those to send, and refusing those that are not wanted.
+"""Descriptors in control messages: check those to send, and refuse those that are not wanted.
 
 No error leaks a descriptor.
 """
@@ -71,20 +71,20 @@ def check_fds(
     """Close all descriptors of a message if they are not wanted or not complete.
 
     Args:
-        fds: those that came.
+        fds: the descriptors that arrived.
         max_fds: how many the caller accepts. With 0, they are closed without an error.
         cut: whether the kernel dropped some (MSG_CTRUNC).
         crowded: whether other control messages left no room for a descriptor.
         target: the socket, for messages.
 
     Raises:
-        MessageTooLong: more came than the caller accepts.
+        MessageTooLong: more descriptors arrived than the caller accepts.
         LimitReached: the kernel dropped some; the message has the cause.
     """
     count = len(fds)
     if count <= max_fds and not (cut and max_fds):
         return
-    # Asked before they are closed, because their numbers are free again afterwards.
+    # Checked before `close`, which frees descriptors.
     exhausted = cut and descriptors_exhausted()
     fds.close()
     if max_fds == 0:

@@ -22,10 +22,10 @@ _INTEGER: Final = re.compile(r"[@=<>!]?[bBhHiIlLqQnN]")
 
 @public("ipckit.framing")
 class Framing(ABC):
-    """A rule for message boundaries on a byte stream, with the bytes of an incomplete frame.
+    """A rule for message boundaries on a byte stream; it stores the bytes of an incomplete frame.
 
     One object serves one direction of one stream. The time that `feed` takes is proportional to the
-    number of bytes, however the stream cuts them.
+    number of bytes, whatever pieces they arrive in.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -211,7 +211,7 @@ class DelimitedFrames(Framing):
                 break
             frames.append(bytes(buffer[start:found]))
             start = seen = found + width
-        # The next search begins here, or earlier if a delimiter may have begun.
+        # The next search starts at the end, less the part of a delimiter that may be there.
         self._seen = max(0, len(buffer) - width + 1 - start)
         return start
 

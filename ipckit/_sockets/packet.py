@@ -1,4 +1,4 @@
-"""What `receive` returns: bytes, descriptors, and the credentials of the sender."""
+"""Packet, the result of `receive`: bytes, descriptors, and the credentials of the sender."""
 
 from __future__ import annotations
 

@@ -382,7 +382,7 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
         fcntl.flock(held, fcntl.LOCK_EX)
         with socket.socket(socket.AF_UNIX) as late, monkeypatch.context() as patch:
             late.bind(str(path))
-            patch.setattr(listener_module, "_refused", listen_at_the_second)
+            patch.setattr(listener_module, "_has_no_listener", listen_at_the_second)
             with pytest.raises(AlreadyExists):  # it was made just now: its owner may be slow
                 listen(path)
         os.utime(path, (0, 0))
