@@ -368,7 +368,7 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
     ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = ns.path()
-    probe, probes = listener_module._refused, 0
+    probe, probes = listener_module._has_no_listener, 0
 
     def listen_at_the_second(where: Path, kind: Any) -> bool:
         nonlocal probes
