@@ -316,7 +316,7 @@ def unlinked(
             holders=holders,
             state=verdict.state,
             reason=verdict.reason,
-            unseen=() if found.size is not None else ("its size, because no process has it open",),
+            unseen=() if found.size is not None else ("its size: it is mapped, but not open",),
             details=details,
             identity=file,
         )

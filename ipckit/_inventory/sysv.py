@@ -117,7 +117,7 @@ def _unused(
     if creators:
         commands = [processes.command(pid) for pid in creators]
         return "", [f"{_CREATOR}: {few(commands)} may have"]
-    return f"never used, and no process of {user} that could have created it is left", []
+    return f"never used, and no process of {user} that is running could have created it", []
 
 
 def queue(
