@@ -25,7 +25,9 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("objects", metavar="OBJECT...", nargs=-1, required=True, type=OBJECT)
-@click.option("--force", is_flag=True, help="Also remove objects that a live process holds or uses.")
+@click.option(
+    "--force", is_flag=True, help="Also remove objects that a live process holds or uses."
+)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
     """Remove the named objects.
