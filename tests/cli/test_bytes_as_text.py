@@ -1,4 +1,4 @@
-"""What the command line makes of bytes: hexdumps, and structs to and from JSON."""
+"""Bytes on the command line: hexdumps, and structs to and from JSON."""
 
 from __future__ import annotations
 

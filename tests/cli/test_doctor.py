@@ -1,4 +1,4 @@
-"""``ipckit doctor`` on a machine of its own, well and ill."""
+"""``ipckit doctor`` in a sandbox, with and without problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ipckit header``, judged by gcc and by Python."""
+"""``ipckit header``: its output compiles with gcc, and headers become Struct classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ipckit limits``, held against /proc, getrlimit and df."""
+"""``ipckit limits``, compared with /proc, getrlimit and df."""
 
 from __future__ import annotations
 

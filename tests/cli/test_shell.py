@@ -1,4 +1,4 @@
-"""What a shell sees of every command: help, completion, colours, statuses."""
+"""Every command as a shell sees it: help, completion, colours, exit statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ipckit._core.deadline: which timeouts there are, and what is left of them."""
+"""ipckit._core.deadline: which timeouts are valid, and how much time remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is removed from the directory it was judged in, and only if it is that file still."""
+"""A file is removed from the directory in which it was checked, and only if it is the same file."""
 
 from __future__ import annotations
 

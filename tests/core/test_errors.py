@@ -1,4 +1,4 @@
-"""ipckit.errors: each error is what people already catch, and crosses processes whole."""
+"""ipckit.errors: each error is also a builtin error, and keeps all its facts when pickled."""
 
 from __future__ import annotations
 

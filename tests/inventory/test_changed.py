@@ -1,4 +1,4 @@
-"""What changes between the look and the removal stays: another file, another object of the id."""
+"""An object that changes between the survey and the removal is not removed."""
 
 from __future__ import annotations
 

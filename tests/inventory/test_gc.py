@@ -1,4 +1,4 @@
-"""`ipckit gc` against programs that leak, and against the same ones while they live."""
+"""`ipckit gc` with programs that leak objects, after they exit and while they still run."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ for each in (queue, sets):
 
 
 @pytest.mark.parametrize("which", ["queue", "set"])
-def test_an_object_with_a_waiter_stays_whatever_its_creator_is(
+def test_an_object_with_a_waiter_stays_after_its_creator_exited(
     ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run, which: str
 ) -> None:
     maker = spawn(LEFT, ns.key())

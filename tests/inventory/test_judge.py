@@ -1,4 +1,4 @@
-"""When an object is called orphaned, and when not."""
+"""`judge`: which state an object gets, and when it is orphaned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ipckit ls` and `stat`, held against lsipc and /proc."""
+"""`ipckit ls` and `stat`, compared with lsipc and /proc."""
 
 from __future__ import annotations
 

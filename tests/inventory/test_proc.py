@@ -1,4 +1,4 @@
-"""What is gathered from a /proc that was written by hand."""
+"""`Processes`, with a /proc directory that the test writes."""
 
 from __future__ import annotations
 

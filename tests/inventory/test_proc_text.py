@@ -1,4 +1,4 @@
-"""What is read from /proc, from lines written by hand."""
+"""The parsers of files of /proc, with text that the test writes."""
 
 from __future__ import annotations
 

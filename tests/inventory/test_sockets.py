@@ -1,4 +1,4 @@
-"""The sockets that the kernel tells of, whatever they are called."""
+"""The list of UNIX sockets from the kernel, with names that look like other text."""
 
 from __future__ import annotations
 
