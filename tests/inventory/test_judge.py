@@ -15,7 +15,7 @@ from ipckit._inventory.files import is_alone, opened
 from ipckit._inventory.judge import judge
 from ipckit._inventory.model import IpcObject, Process
 from ipckit._inventory.processes import Processes
-from ipckit._inventory.sysv import together
+from ipckit._inventory.sysv import mark_companions
 
 ALIVE = Process(7, "server", "created", alive=True)
 DEAD = Process(8, "", "sent", alive=False)
@@ -94,14 +94,14 @@ def test_an_object_created_with_a_held_one_is_in_use(apart: int, cuid: int, stat
     now = time.time()
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, now, me), item(2, now + apart, cuid=cuid)]
-    assert [each.state for each in together(objects, Processes())] == ["held", state]
+    assert [each.state for each in mark_companions(objects, Processes())] == ["held", state]
 
 
 def test_an_unknown_object_gets_the_state_of_its_companion() -> None:
     now = time.time()
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, now, me), replace(item(2, now), state="unknown")]
-    found = together(objects, Processes())[1]
+    found = mark_companions(objects, Processes())[1]
     assert found.state == "used"
     assert "q:1" in found.reason
 
@@ -111,7 +111,7 @@ def test_a_process_that_started_later_is_not_the_creator() -> None:
     before = processes.started(os.getpid()) - 100
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, before, me), item(2, before)]
-    assert [each.state for each in together(objects, processes)] == ["held", "orphaned"]
+    assert [each.state for each in mark_companions(objects, processes)] == ["held", "orphaned"]
 
 
 # -- the lease -------------------------------------------------------------------------------------
