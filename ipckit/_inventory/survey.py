@@ -68,7 +68,7 @@ def survey(
         # List the objects first and the holders second. In the other order, the holder of a new
         # object would be missed.
         unseen: list[str] = []
-        # All three tables, even for one kind: `together` compares the objects of all.
+        # All three tables, even for one kind: `mark_companions` compares the objects of all.
         system_v = bool(wanted & _SYSTEM_V)
         queues = list_queues() if system_v else []
         segments = list_segments() if system_v else []
@@ -86,7 +86,7 @@ def survey(
         objects += [sysv.segment(each, processes, now, ignored) for each in segments]
         objects += [sysv.semaphores(each, processes, now, ignored) for each in sets]
         if processes is not None:
-            objects = sysv.together(objects, processes)
+            objects = sysv.mark_companions(objects, processes)
         objects = [each for each in objects if each.kind in wanted]
         for entry in entries:
             with suppress(FileNotFoundError):  # it was unlinked

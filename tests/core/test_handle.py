@@ -1,4 +1,4 @@
-"""ipckit._core.handle: the one lifecycle, on a handle that only notes what is done to it."""
+"""ipckit._core.handle: the lifecycle of every handle, with a handle that records each call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ipckit.keys: how objects are found."""
+"""ipckit.keys: keys of System V objects, and names of POSIX objects."""
 
 from __future__ import annotations
 
