@@ -715,6 +715,17 @@ def test_the_signature_shows_the_fields_with_their_defaults() -> None:
     assert str(inspect.signature(Reading)) == "(sensor, value=0.0, flags=7)"
 
 
+def test_the_metaclass_shows_its_own_signature() -> None:
+    # The descriptor of the fields' signature is found on the metaclass too.
+    assert list(inspect.signature(StructType).parameters) == [
+        "name",
+        "bases",
+        "namespace",
+        "packed",
+        "endian",
+    ]
+
+
 def test_a_constructor_of_the_user_s_own_shows_its_own_parameters() -> None:
     class Point(Reading):
         def __init__(self, x: int) -> None:
