@@ -96,7 +96,7 @@ ring_padding(const ring *r, uint64_t alloc, uint64_t units, bool large)
     return offset + padding + units > r->units ? r->units - offset : padding;
 }
 
-/* What the processors' caches low_water of a ring that is used all the time. */
+/* The part of a ring in constant use that the processors' caches hold. */
 #ifndef CACHE_WINDOW_BYTES
 #define CACHE_WINDOW_BYTES ((uint64_t)512 << 10)
 #endif
