@@ -30,5 +30,5 @@ def int_argument(what: str, value: Any, wanted: str = "an int") -> int:
     given: object = value
     cls = type(given)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
-    message = f"{what} is {wanted}, not {name}"
+    message = f"{what} must be {wanted}, not {name}"
     raise TypeError(message)

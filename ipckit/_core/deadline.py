@@ -30,7 +30,7 @@ def checked_timeout(timeout: float | None) -> float | None:
         return None
     # Numbers first, because the check of a protocol takes microseconds.
     if not isinstance(timeout, (float, int, SupportsFloat)):
-        message = f"timeout is a number of seconds or None, not {type(timeout).__name__}"
+        message = f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
         raise TypeError(message)
     try:
         seconds = float(timeout)

@@ -147,7 +147,7 @@ def descriptor_error(
     if code == errno.EMFILE:
         limit = soft_limit(resource.RLIMIT_NOFILE)
         message = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
-        hint = "close some, or raise it with ulimit -n"
+        hint = "close some descriptors, or raise the limit with ulimit -n"
     return from_errno(code, op=op, target=target, message=message, hint=hint)
 
 

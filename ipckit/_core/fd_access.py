@@ -120,7 +120,7 @@ def check_sender_cannot_shrink(fd: int, target: str, trusted_uid: int | None) ->
     status = os.fstat(fd)
     message = _distrust(status.st_uid, status.st_mode, {0, os.geteuid()}, trusted_uid)
     if message:
-        hint = f"owner_uid={status.st_uid} trusts its owner"
+        hint = f"pass owner_uid={status.st_uid} to trust its owner"
         raise from_errno(errno.EACCES, op="receive", target=target, message=message, hint=hint)
 
 

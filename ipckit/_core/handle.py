@@ -110,7 +110,7 @@ class Handle(metaclass=FactoryMade):
             return base
         if issubclass(cls, base):
             return cls
-        message = f"a {kind} came where {cls.__name__} was expected"
+        message = f"expected {cls.__name__}, but received {kind}"
         raise LayoutMismatch(message, errno=errno.EBADMSG, op="receive_handle")
 
     def __init__(self, *, owner: bool) -> None:

@@ -58,5 +58,5 @@ def find_or_make(
             return find()
         except (NotFound, Removed):
             pass
-    message = f"it keeps being created and {removed}"
+    message = f"other processes repeatedly created and {removed} it"
     raise Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)

@@ -59,9 +59,8 @@ def kernel_path(path: Path, *, binding: bool = False) -> Generator[str]:
         if len(os.fsencode(short)) > SUN_PATH_MAX:
             size = len(os.fsencode(path.name))
             room = SUN_PATH_MAX - len(short) + len(path.name)
-            message = f"the name of the socket file has {size} bytes; the kernel takes "
-            message += f"{SUN_PATH_MAX} bytes of a path, which leaves {room} for a name behind the "
-            message += "descriptor of its directory"
+            message = f"the name of the socket file has {size} bytes, but at most {room} fit after "
+            message += f"/proc/self/fd/{fd}/ in a path of {SUN_PATH_MAX} bytes"
             raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="bind", target=target)
         yield short
     finally:

@@ -75,10 +75,10 @@ class Trust:
             if uid not in {own, 0, self.owner_uid}:
                 message = f"the {who} is {user_name(uid)}, the mode {mode:04o}, and this process "
                 message += f"runs as {user_name(own)}"
-                hint = f"owner_uid={uid} accepts it, if that user may decide what is in it"
+                hint = f"pass owner_uid={uid} to accept it, if that user may choose its contents"
                 raise AccessDenied(message, errno=errno.EACCES, op=op, target=target, hint=hint)
         if self.mode is not None and mode & ~self.mode & _OTHERS:
-            message = f"the owner is {user_name(uids[0])}, the mode {mode:04o}, which is wider "
-            message += f"than the {self.mode:04o} that was asked for"
-            hint = f"mode=0o{mode:o} accepts it, with what that lets other users read or change"
+            message = f"the owner is {user_name(uids[0])}, the mode {mode:04o}, which gives more "
+            message += f"rights than the requested {self.mode:04o}"
+            hint = f"pass mode=0o{mode:o} to accept it, if other users may have these rights"
             raise AccessDenied(message, errno=errno.EACCES, op=op, target=target, hint=hint)

@@ -201,7 +201,7 @@ def select(
     if older_than is not None and (
         isinstance(older_than, bool) or not isinstance(older_than, int | float)
     ):
-        message = f"older_than is a number of seconds, not {type(older_than).__name__}"
+        message = f"older_than must be a number of seconds, not {type(older_than).__name__}"
         raise TypeError(message)
     if older_than is not None and not 0 <= older_than < math.inf:
         message = f"older_than is {older_than}; it takes 0 or more seconds"

@@ -100,8 +100,8 @@ def _class(plan: Plan, used: set[str]) -> str:
     for name, ctype, _ in plan.members:
         # A class body would take __x for _Class__x.
         if keyword.iskeyword(name) or (name.startswith("__") and not name.endswith("__")):
-            message = f"{plan.name}.{name}: Python cannot have a field of that name"
-            hint = "Struct.from_c takes it; getattr and setattr reach it"
+            message = f"{plan.name}.{name}: a class in Python can't declare a field of that name"
+            hint = "Struct.from_c accepts the name; use getattr and setattr for the field"
             raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
         lines.append(f"    {name}: {_annotation(ctype, used)}")
     return "\n".join(lines) + "\n"

@@ -97,9 +97,9 @@ def _prepared(text: str) -> str:
     text = _PACKED_BEFORE.sub(rf"struct \1 {{ int {_MARK};", text)
     text = _PACKED_AFTER.sub(f"int {_MARK}; }}", text)
     if found := _UNKNOWN_WORDS.search(text):
-        what = f"{found[1]} is not understood"
+        what = f"{found[1]} is not supported"
         if found[1].startswith("__attribute"):
-            what = "no attribute but packed is understood"
+            what = "no attribute except packed is supported"
         refuse(what, text.count("\n", 0, found.start()) + 1)
     return text
 
@@ -107,10 +107,10 @@ def _prepared(text: str) -> str:
 def _checked(node: Any) -> None:
     """Refuse what gives a declaration a layout of its own."""
     if getattr(node, "align", None):
-        what = "_Alignas, which a Struct cannot have"
+        what = "_Alignas is not supported"
         raise InvalidArgument(what, errno=errno.EINVAL)
     if "_Atomic" in (getattr(node, "quals", None) or ()):
-        what = "_Atomic, whose layout is the compiler's own"
+        what = "_Atomic is not supported, because each compiler chooses its layout"
         raise InvalidArgument(what, errno=errno.EINVAL)
 
 
@@ -204,12 +204,13 @@ class _Translator(Generic[S]):
 
     def _member_name(self, member: Any) -> str:
         if not isinstance(member, c_ast.Decl):
-            refuse("only fields can stand in a struct", _line(member))
+            refuse("a struct can contain only fields", _line(member))
         if member.name is None:
-            refuse("a member without a name has no place in a Struct", _line(member))
+            refuse("a member without a name is not supported", _line(member))
         if member.bitsize is not None:
             refuse(
-                f"field {member.name!r} is a bit-field, whose place C leaves open", _line(member)
+                f"field {member.name!r} is a bit-field, and C does not define its place",
+                _line(member),
             )
         return str(member.name)
 
@@ -237,11 +238,11 @@ class _Translator(Generic[S]):
             case c_ast.Enum():
                 return self._enum(node)
             case c_ast.PtrDecl():
-                what = "a pointer, which means nothing in another process"
+                what = "a pointer is invalid in another process"
             case c_ast.Union():
-                what = "a union; say which of its members you want"
+                what = "a union is not supported; declare the member that you need instead"
             case _:
-                what = f"a {type(node).__name__}, which has no size"
+                what = f"a {type(node).__name__} has no size"
         raise InvalidArgument(what, errno=errno.EINVAL)
 
     def _named(self, words: list[str]) -> CType:
@@ -254,13 +255,13 @@ class _Translator(Generic[S]):
         if name == "char":
             return _CHAR
         if name not in _SCALARS:
-            what = f"{' '.join(words)}, for which a Struct has no type"
+            what = f"{' '.join(words)} is not supported"
             raise InvalidArgument(what, errno=errno.EINVAL)
         return _SCALARS[name]
 
     def _array(self, node: Any, inner_name: str) -> CType:
         if node.dim is None:
-            what = "an array without a size"
+            what = "an array without a size is not supported"
             raise InvalidArgument(what, errno=errno.EINVAL)
         count = checked_count("an array", self._value(node.dim).value)
         if isinstance(node.type, c_ast.TypeDecl):
@@ -311,13 +312,13 @@ class _Translator(Generic[S]):
             signed = kind.code == "i"
             if all(c_expressions.fits(value, 8 * kind.size, signed=signed) for value in values):
                 return kind
-        return refuse("no type holds all the values of the enum", _line(node))
+        return refuse("no integer type has the range for all values of the enum", _line(node))
 
     def _value(self, node: Any) -> Number:
         """What an integer constant expression comes to."""
         found = self._worked_out(node)
         if found is None:
-            refuse("not an integer constant that can be worked out here", _line(node))
+            refuse("not an integer constant that ipckit can evaluate", _line(node))
         return found
 
     def _worked_out(self, node: Any) -> Number | None:  # noqa: PLR0911 - one a kind of expression
@@ -369,7 +370,7 @@ def _parse(text: str, what: str) -> Any:
     try:
         return c_parser.CParser().parse(_PRELUDE + text)
     except (c_parser.ParseError, RecursionError) as error:
-        message = f"{what} is not C that can be read: {error}"
+        message = f"{what} is not valid C: {error}"
         raise InvalidArgument(message, errno=errno.EINVAL) from None
 
 
@@ -388,7 +389,7 @@ def parse(declaration: str, name: str | None, make: _Make[S]) -> S:
     for node in _parse(_prepared(declaration), "the declaration").ext:
         # The names of the prelude are known already.
         if isinstance(node, c_ast.Pragma):
-            refuse("#pragma is not understood", _line(node))
+            refuse("#pragma is not supported", _line(node))
         if getattr(node.coord, "file", None) == _FILE:
             translator.declare(node)
     found = translator.last if name is None else translator.named.get(name)

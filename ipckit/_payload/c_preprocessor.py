@@ -57,7 +57,9 @@ def expanded(text: str) -> str:
     """
     text = text.replace("\r\n", "\n")
     if (at := text.find("\r")) >= 0:
-        refuse("a carriage return is not understood", text.count("\n", 0, at) + 1)
+        refuse(
+            "a carriage return without a line feed is not supported", text.count("\n", 0, at) + 1
+        )
     lines = _without_comments(_joined(text)).split("\n")
     return "\n".join(_Preprocessor(lines).run())
 
@@ -79,7 +81,7 @@ def _joined(text: str) -> str:
 def _without_comments(text: str) -> str:
     def blank(match: re.Match[str]) -> str:
         if match["unclosed"]:
-            refuse("a comment does not end", text.count("\n", 0, match.start()) + 1)
+            refuse("a comment is not closed", text.count("\n", 0, match.start()) + 1)
         return " " + "\n" * match[0].count("\n") if match["comment"] else match[0]
 
     return _TOKEN.sub(blank, text)
@@ -141,7 +143,7 @@ class _Preprocessor:
             self._macros.pop(rest.strip(), None)
         elif name == "pragma":
             if not _HARMLESS.fullmatch(rest):
-                self._refuse("#pragma is not understood; __attribute__((packed)) is")
+                self._refuse("#pragma is not supported; use __attribute__((packed))")
         elif name == "include":
             if not _KNOWN_HEADER.fullmatch(rest):
                 self._refuse(f"#include {rest.strip()} is not a standard header, and {_NEEDS}")
@@ -151,7 +153,7 @@ class _Preprocessor:
     def _define(self, rest: str) -> None:
         macro = _DEFINE.fullmatch(rest)
         if macro is None:
-            self._refuse("#define of what is no name")
+            self._refuse("#define without a valid name")
         self._macros[macro[1]] = None if macro[2] else macro[3].strip()
 
     def _holds(self, name: str, rest: str) -> bool:
@@ -199,7 +201,7 @@ class _Preprocessor:
             parts.append(part)
             length += len(part)
             if length > _LONGEST:
-                self._refuse("its macros grow too long")
+                self._refuse("its macros expand to too much text")
         return "".join(parts)
 
     def _replaced(self, name: str, after: str, hidden: frozenset[str]) -> str:

@@ -255,7 +255,7 @@ class NumberArray(_ArrayField):
             message = f"field {self.name!r} takes {wanted.name} values, not {given.dtype.name}"
             raise TypeError(message)
         if not fits:
-            message = f"field {self.name!r} takes {wanted.name} values, and some are out of range"
+            message = f"field {self.name!r} takes {wanted.name} values, but some are out of range"
             raise InvalidArgument(message, errno=errno.EINVAL)
 
 

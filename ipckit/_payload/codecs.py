@@ -79,12 +79,12 @@ class Codec(ABC, Generic[T]):
             given = f"{cls.__module__}.{cls.__qualname__}"
             wanted = f"{self.accepts.__module__}.{self.accepts.__qualname__}"
         if given == wanted:
-            wanted = f"another class of that name, with fingerprint {self.fingerprint},"
-        message = f"the payload is a {given}, and {wanted} is wanted"
+            given = f"another class of that name (expected the fingerprint {self.fingerprint})"
+        message = f"the payload must be {wanted}, not {given}"
         raise TypeError(message)
 
     def _mismatch(self, data: bytes, why: str) -> LayoutMismatch:
-        error = LayoutMismatch(f"{why}, so they are no {self.name}", errno=errno.EBADMSG)
+        error = LayoutMismatch(f"expected {self.name}: {why}", errno=errno.EBADMSG)
         error.raw = bytes(data)
         return error
 
@@ -228,7 +228,7 @@ class CtypesCodec(_OneType[CtypesT]):
     def decode(self, data: bytes) -> CtypesT:
         """An instance that owns a copy of the bytes."""
         if len(data) != self.size:
-            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+            raise self._mismatch(data, f"the payload has {len(data)} bytes, not {self.size}")
         return cast("CtypesT", self._payload.from_buffer_copy(data))
 
 
@@ -265,9 +265,8 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         shape, dtype = self._payload.shape, self._payload.base
         wrong = value.shape != shape if shape else value.ndim > 1
         if wrong or not same_dtype(value.dtype, dtype):
-            message = (
-                f"the payload has {value.ndim} dimensions of {value.dtype}; wanted: {self.name}"
-            )
+            wanted = self.name if shape else f"one-dimensional {self.name}"
+            message = f"the payload must be {wanted}, not {value.dtype} of shape {value.shape}"
             raise TypeError(message)
         return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
@@ -275,9 +274,9 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         """A writable array that owns a copy of the bytes."""
         dtype = self._payload
         if self.size not in {None, len(data)}:
-            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+            raise self._mismatch(data, f"the payload has {len(data)} bytes, not {self.size}")
         if len(data) % dtype.itemsize:
-            why = f"{len(data)} bytes are no multiple of {dtype.itemsize}"
+            why = f"{len(data)} bytes are not a multiple of {dtype.itemsize}"
             raise self._mismatch(data, why)
         found = np.frombuffer(data, dtype.base).copy()
         return found.reshape(dtype.shape) if dtype.shape else found
@@ -410,7 +409,7 @@ def codec_for(type: Any) -> Codec[Any]:
         return ArrayCodec(payload)
     if isinstance(type, _CLASS):
         return _codec_of_class(payload)
-    message = f"{type!r} is no payload type; a payload type is {_ACCEPTED}"
+    message = f"{type!r} is not a payload type; use {_ACCEPTED}"
     raise TypeError(message)
 
 
@@ -436,7 +435,7 @@ def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return Msgpack(payload)
-    message = f"{payload.__name__} is no payload type; a payload type is {_ACCEPTED}"
+    message = f"{payload.__name__} is not a payload type; use {_ACCEPTED}"
     raise TypeError(message)
 
 

@@ -32,7 +32,7 @@ def ctype_of(annotation: object) -> CType:
                 return part
         return ctype_of(get_args(annotation)[0])
     text = annotation.__name__ if isinstance(annotation, type) else repr(annotation)
-    message = f"{text} has no size in C; a field is Int, Double, Char[32], another Struct, …"
+    message = f"{text} has no size in C; use a type such as Int, Double, Char[32] or another Struct"
     raise TypeError(message)
 
 

@@ -42,7 +42,7 @@ def describe_ctypes(payload: Any, where: str) -> object:
         return (payload._length_, describe_ctypes(item, where), *apart)
     code = getattr(payload, "_type_", None)
     if not isinstance(code, str) or code in "PzZO":
-        message = f"{where} is an address, which means nothing in another process"
+        message = f"{where} is an address, which is invalid in another process"
         raise TypeError(message)
     return (code, ctypes.sizeof(payload), payload.__name__)
 

@@ -76,7 +76,7 @@ class Plan:
         self, name: str, types: Mapping[str, CType], *, packed: bool, endian: Endian
     ) -> None:
         if endian not in ("native", "little", "big"):
-            message = f"endian is 'native', 'little' or 'big', not {endian!r}"
+            message = f"endian must be 'native', 'little' or 'big', not {endian!r}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self.name = name
         self.packed = packed
@@ -186,6 +186,6 @@ def _header(ctype: CType) -> str:
 def checked_c_name(name: str) -> str:
     """The name, or InvalidArgument where C cannot have it."""
     if not _C_NAME.fullmatch(name) or _C_KEYWORDS.fullmatch(name):
-        message = f"{name!r} cannot be a name in C"
+        message = f"{name!r} is not a valid name in C"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return name

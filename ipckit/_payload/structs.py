@@ -70,13 +70,15 @@ class StructType(type):
     ) -> StructType:
         """Lay out the fields that the class body declares."""
         if "__slots__" in namespace:
-            message = f"{name} is a Struct: it can't have __slots__, because it has fields alone"
+            message = f"{name} is a Struct, so it can't have __slots__: it stores only its fields"
             raise TypeError(message)
         types = _declared(name, namespace, sys._getframe(1))  # noqa: SLF001
         plans = (getattr(base, "__plan__", None) for base in bases)
         inherited = {id(plan) for plan in plans if plan is not None}
         if len(inherited) + bool(types) > 1:
-            message = f"{name} would have the fields of two structs; make one of them a field"
+            message = (
+                f"{name} would have the fields of two structs; make one struct a field of the other"
+            )
             raise TypeError(message)
         if types:
             plan = Plan(name, types, packed=packed, endian=endian)
@@ -238,7 +240,7 @@ class StructType(type):
 def _plan(cls: StructType) -> Plan:
     plan: Plan | None = getattr(cls, "__plan__", None)
     if plan is None:
-        message = f"{cls.__name__} has no fields: a struct is a subclass that declares some"
+        message = f"{cls.__name__} has no fields; declare some in a subclass"
         raise TypeError(message)
     return plan
 
@@ -265,7 +267,7 @@ def _declared(cls_name: str, namespace: Mapping[str, Any], body: FrameType) -> d
         if annotation is ClassVar or get_origin(annotation) is ClassVar:
             continue
         if name.startswith("__") and name.endswith("__"):
-            message = f"{cls_name}.{name}: Python reserves such names"
+            message = f"{cls_name}.{name}: Python reserves names that start and end with __"
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             found[name] = ctype_of(annotation)

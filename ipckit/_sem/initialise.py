@@ -28,7 +28,7 @@ def checked_values(values: Sequence[int]) -> list[int]:
         InvalidArgument: a value is out of range, or there are no values.
     """
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        message = f"values is a sequence of ints, not {type(values).__name__}"
+        message = f"values must be a sequence of ints, not {type(values).__name__}"
         raise TypeError(message)
     highest = semaphore_limits().semvmx
     checked = [int_argument("a semaphore's value", value) for value in values]

@@ -419,7 +419,7 @@ def _check_open_arguments(mode: str, readonly: object, offset: int, size: int | 
     if mode not in {"r", "r+", "private"}:
         message = f"mode is {mode!r}; it takes 'r', 'r+' or 'private'"
     elif not isinstance(readonly, bool):
-        type_message = f"readonly is a bool, not {type(readonly).__name__}"
+        type_message = f"readonly must be a bool, not {type(readonly).__name__}"
         raise TypeError(type_message)
     elif readonly and mode == "r+":
         message = "mode 'r+' writes the file, and readonly=True forbids it"

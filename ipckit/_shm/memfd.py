@@ -294,7 +294,7 @@ def _describe(label: str) -> str:
 def _checked_seals(seals: Seal | int) -> Seal:
     known = int(Seal.SEAL | Seal.SHRINK | Seal.GROW | Seal.WRITE | Seal.FUTURE_WRITE | Seal.EXEC)
     if not isinstance(seals, int):
-        message = f"seals are a Seal or an int, not {type(seals).__name__}"
+        message = f"seals must be a Seal or an int, not {type(seals).__name__}"
         raise TypeError(message)
     if int(seals) & ~known:
         message = f"seals are {int(seals):#x}; the known bits are {known:#x}"

@@ -29,7 +29,7 @@ def checked_struct(struct: type[S]) -> type[S]:
     kind: object = struct  # a caller without a type checker can pass anything
     if isinstance(kind, type) and issubclass(kind, Struct):
         return struct
-    message = f"struct is a Struct class, not {struct!r}"
+    message = f"struct must be a Struct class, not {struct!r}"
     raise TypeError(message)
 
 

@@ -50,7 +50,7 @@ class Abstract:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            message = f"an abstract name is a str, not {type(self.name).__name__}"
+            message = f"an abstract name must be a str, not {type(self.name).__name__}"
             raise TypeError(message)
         if not 1 <= len(os.fsencode(self.name)) <= _ABSTRACT_MAX:
             message = f"the abstract name has {len(os.fsencode(self.name))} bytes; "
@@ -86,7 +86,7 @@ def checked_address(address: Address) -> Path | Abstract:
     if isinstance(address, Abstract):
         return address
     if not isinstance(address, (str, os.PathLike)):
-        message = f"an address is a path or Abstract(name), not {type(address).__name__}"
+        message = f"an address must be a path or Abstract(name), not {type(address).__name__}"
         raise TypeError(message)
     text = os.fspath(address)
     if not isinstance(text, str):

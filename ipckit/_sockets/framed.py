@@ -66,7 +66,7 @@ class Framed:
 
     def __init__(self, sock: socket.socket | HasSocket, framing: Framing) -> None:
         if not isinstance(framing, Framing):
-            message = f"framing is a Framing, not {type(framing).__name__}"
+            message = f"framing must be a Framing, not {type(framing).__name__}"
             raise TypeError(message)
         self._given: Any = sock
         self._socket = _checked_stream(sock)

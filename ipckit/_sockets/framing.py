@@ -250,7 +250,7 @@ class LengthPrefixed(Framing):
 
     def __init__(self, prefix: str = ">I", *, max_size: int = DEFAULT_MAX) -> None:
         if not isinstance(prefix, str):
-            message = f"prefix is a str, not {type(prefix).__name__}"
+            message = f"prefix must be a str, not {type(prefix).__name__}"
             raise TypeError(message)
         if not _INTEGER.fullmatch(prefix):
             message = f'prefix is {prefix!r}; it takes the format of one integer, such as ">I"'

@@ -55,7 +55,7 @@ def socket_inside(sock: socket.socket | HasSocket) -> socket.socket:
     kinds = (socket.socket, _socket.socket)
     found: Any = sock if isinstance(sock, kinds) else getattr(sock, "socket", None)
     if not isinstance(found, kinds):
-        message = f"sock is a UnixSocket or a socket.socket, not {type(sock).__name__}"
+        message = f"sock must be a UnixSocket or a socket.socket, not {type(sock).__name__}"
         raise TypeError(message)
     if hasattr(found, "do_handshake"):
         message = "sock speaks TLS, and framing works on the bytes below it; "

@@ -154,7 +154,7 @@ static int
 too_large(Field *field)
 {
     return ipckit_raise_invalid(
-        PyUnicode_FromFormat("field %R is too large for a double", field->name));
+        PyUnicode_FromFormat("the value of field %R is too large for a double", field->name));
 }
 
 /* What a conversion raised, as the field's error; always -1. */
@@ -227,8 +227,8 @@ set_float(Field *field, char *data, PyObject *value)
         float narrow = (float)wide;
         if (isinf(narrow) && !isinf(wide)) {
             return ipckit_raise_invalid(
-                PyUnicode_FromFormat("field %R is %R; a float reaches 3.4028235e38", field->name,
-                                     value));
+                PyUnicode_FromFormat("field %R is %R; a float takes -3.4028235e38 to 3.4028235e38",
+                                     field->name, value));
         }
         memcpy(&bits, &narrow, sizeof narrow);
     }

@@ -38,8 +38,8 @@ ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size)
     if (self->size != size) {
         PyObject *name = PyType_GetName(type);
         if (name != NULL) {
-            ipckit_raise_mismatch(PyUnicode_FromFormat("%U is %zd bytes, and these are %zd", name,
-                                                       self->size, size),
+            ipckit_raise_mismatch(PyUnicode_FromFormat("expected %zd bytes for %U, got %zd", self->size,
+                                                       name, size),
                                   data, size);
             Py_DECREF(name);
         }
@@ -82,7 +82,7 @@ check_room(PyTypeObject *type, Py_ssize_t size, Py_ssize_t room, Py_ssize_t offs
     PyObject *name = PyType_GetName(type);
     if (name != NULL) {
         ipckit_raise_invalid(PyUnicode_FromFormat(
-            "%U needs %zd bytes at offset %zd, and the buffer has %zd", name, size, offset, room));
+            "%U needs %zd bytes at offset %zd, but the buffer has %zd", name, size, offset, room));
         Py_DECREF(name);
     }
     return -1;

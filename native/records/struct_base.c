@@ -48,7 +48,7 @@ refuse_argument(PyObject *self, PyObject *args, Layout *layout, PyObject *kwargs
             known = same;
         }
         if (!known) {
-            PyErr_Format(PyExc_TypeError, "%R got %R, which is no field or is given twice",
+            PyErr_Format(PyExc_TypeError, "%R got %R, which is not a field or has two values",
                          (PyObject *)Py_TYPE(self), name);
             return -1;
         }
@@ -88,7 +88,7 @@ record_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     Record *self = (Record *)op;
     if (PyTuple_Size(args) > PyTuple_Size(self->layout->fields)) {
-        PyErr_Format(PyExc_TypeError, "%R has %zd fields, and got %zd values",
+        PyErr_Format(PyExc_TypeError, "%R has %zd fields, but got %zd values",
                      (PyObject *)Py_TYPE(op), PyTuple_Size(self->layout->fields),
                      PyTuple_Size(args));
         return -1;

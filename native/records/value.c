@@ -50,7 +50,7 @@ fill(Field *field, char *data, const char *bytes, Py_ssize_t length)
 {
     if (length > field->size) {
         return ipckit_raise_invalid(PyUnicode_FromFormat(
-            "field %R takes at most %zd bytes, and this is %zd", field->name, field->size, length));
+            "field %R takes at most %zd bytes, not %zd", field->name, field->size, length));
     }
     memmove(data, bytes, (size_t)length);
     memset(data + length, 0, (size_t)(field->size - length));
@@ -78,7 +78,7 @@ set_text(Field *field, char *data, PyObject *value)
     int result;
     if (memchr(text, 0, (size_t)length) != NULL) {
         result = ipckit_raise_invalid(PyUnicode_FromFormat(
-            "field %R is text that ends at the first NUL, and this has one inside", field->name));
+            "field %R takes text without a NUL, because C text ends at the first one", field->name));
     } else {
         result = fill(field, data, text, length);
     }

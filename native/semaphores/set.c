@@ -11,7 +11,7 @@ set_subscript(PyObject *self, PyObject *key)
 {
     set_object *set = (set_object *)self;
     if (!PyIndex_Check(key)) {
-        PyErr_Format(PyExc_TypeError, "a semaphore's index is an int, not %R",
+        PyErr_Format(PyExc_TypeError, "a semaphore's index must be an int, not %R",
                      (PyObject *)Py_TYPE(key));
         return NULL;
     }

@@ -68,7 +68,7 @@ def test_zero_is_no_key() -> None:
 
 @pytest.mark.parametrize("value", ["1", 1.0, None, True, False, b"1", [1], 1j, math.inf])
 def test_what_is_no_number_is_no_key(value: Any) -> None:
-    with pytest.raises(TypeError, match="a key is an int"):
+    with pytest.raises(TypeError, match="a key must be an int"):
         Key(value)
 
 
@@ -170,7 +170,7 @@ def test_names_that_make_no_key(name: str) -> None:
 
 @pytest.mark.parametrize("name", [5, b"frames", None, ["a"]])
 def test_what_is_no_text_makes_no_key(name: Any) -> None:
-    with pytest.raises(TypeError, match="a name is a str"):
+    with pytest.raises(TypeError, match="a name must be a str"):
         Key.from_name(name)
 
 
@@ -252,7 +252,7 @@ def test_the_kernel_takes_none_of_them_either(kind: str) -> None:
 
 @pytest.mark.parametrize("value", [b"frames", 5, None, ["frames"], True])
 def test_what_is_no_text_is_no_name(value: Any) -> None:
-    with pytest.raises(TypeError, match="a name is a str"):
+    with pytest.raises(TypeError, match="a name must be a str"):
         Name(value)
 
 

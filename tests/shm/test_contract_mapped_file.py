@@ -250,7 +250,7 @@ def test_a_read_only_private_mapping(path: Path) -> None:
         assert not memory.readonly
     with pytest.raises(InvalidArgument, match="readonly=True"):
         MappedFile.open(path, mode="r+", readonly=True)
-    with pytest.raises(TypeError, match="readonly is a bool"):
+    with pytest.raises(TypeError, match="readonly must be a bool"):
         MappedFile.open(path, readonly=1)  # type: ignore[arg-type]
 
 
