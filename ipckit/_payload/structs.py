@@ -1,8 +1,8 @@
 """Struct classes: from the annotations of a class body, or from C text, to the fields in memory.
 
-The class statement comes to `StructType.__new__`. It asks `fields.ctype_of` for the C type of each
-annotation and a `Plan` for the offsets, and gives the class a `Field` of the extension for each
-field. Constructors, attributes and buffers are then the extension's; see native/records.
+A class statement calls `StructType.__new__`. It gets the C type of each annotation from
+`fields.ctype_of` and the offsets from a `Plan`, and gives the class a `Field` of the extension for
+each field. The extension implements constructors, attributes and buffers; see native/records.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The classes that `from_c` created, by its arguments. A class is pickled by its declaration, and is
-# to come back as itself.
+# The classes that `from_c` created, by its arguments. The pickle of a class contains the arguments,
+# and unpickling must return the same class.
 _FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], StructType]] = (
     weakref.WeakValueDictionary()
 )
@@ -227,7 +227,7 @@ class StructType(type):
     @staticmethod
     @public("ipckit.structs")
     def _from_source(declaration: str, name: str | None, endian: Endian) -> StructType:
-        """`from_c`, as a pickled class calls it."""
+        """Return the class for the arguments of `from_c`; unpickling a class calls this."""
         found = _FROM_C.get((declaration, name, endian))
         return _parsed(declaration, name, endian) if found is None else found
 
@@ -377,7 +377,7 @@ class Struct(Record, metaclass=StructType):
             or ``"big"``. A nested struct keeps its own byte order and packing.
 
     A subclass of a struct with fields can add methods, but no fields. As in C, make the one struct
-    a field of the other.
+    a field of the other struct.
 
     The attributes that describe the type are on the class alone, and `StructType` documents them:
     `Stu.size`, `Stu.alignment`, `Stu.fields`, `Stu.dtype`, `Stu.fingerprint`,

@@ -170,7 +170,7 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
             "itemsize": dtype.itemsize,
         }
     if dtype.hasobject or dtype.kind not in _DTYPE_KINDS or not is_own_dtype(dtype):
-        message = f"{dtype!r} can not be sent: another process could not read its bytes"
+        message = f"{dtype!r} cannot be sent: another process could not read its bytes"
         raise TypeError(message)
     return dtype.str
 
