@@ -10,7 +10,7 @@ import errno
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, final
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import FactoryMade
@@ -27,6 +27,7 @@ _MODE_MAX = 0o777
 
 
 @public("ipckit")
+@final
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What one kind of object can do, as far as the kinds differ.

@@ -7,7 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, final, overload
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
@@ -284,6 +284,7 @@ class ItemArray(_ArrayField):
 
 
 @public("ipckit.structs")
+@final
 class ArrayView(Sequence[Any]):
     """A view of an array field of text, bytes or structs: a sequence of fixed length.
 

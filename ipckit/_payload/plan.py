@@ -7,7 +7,7 @@ import hashlib
 import re
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, final
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
@@ -31,6 +31,7 @@ _C_NAME: Final = re.compile("[A-Za-z_][A-Za-z_0-9]*")
 
 
 @public("ipckit.structs")
+@final
 class FieldInfo(NamedTuple):
     """One field of a struct.
 
@@ -150,7 +151,7 @@ class Plan:
         return "\n".join(["".join(headers)] * bool(headers) + [p.typedef() for p in plans.values()])
 
     def inner_first(self) -> Iterator[Plan]:
-        """Yield the plans of nested structs, each before those that contain it, and this one last."""
+        """Yield the plans of nested structs, each before those that contain it; this one last."""
         for member in self.members:
             inner = _innermost(member.ctype)
             if isinstance(inner, Nested):

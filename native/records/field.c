@@ -59,6 +59,7 @@ field_descr_set(PyObject *op, PyObject *record, PyObject *value)
     return ipckit_field_set((Field *)op, record, value);
 }
 
+/* Checks the type of a field of code r: 0, or -1 with an exception set. */
 static int
 check_record_type(PyObject *type, Py_ssize_t size)
 {
@@ -79,7 +80,7 @@ check_record_type(PyObject *type, Py_ssize_t size)
     return 0;
 }
 
-/* Whether `code` can have `size`; any type a code needs is checked by itself. */
+/* Whether a field of `code` can have `size` bytes. check_record_type checks the type of code r. */
 static bool
 size_fits_code(int code, Py_ssize_t size)
 {
@@ -165,7 +166,7 @@ field_repr(PyObject *op)
                                 self->offset, self->size);
 }
 
-/* The line of `help(Stu)` for the field. */
+/* The field's line in `help(Stu)`. */
 static PyObject *
 field_doc_of(PyObject *op, void *closure)
 {

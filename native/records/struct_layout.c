@@ -25,6 +25,7 @@ ipckit_layout_of(PyTypeObject *type)
     return NULL;
 }
 
+/* Checks that all fields are inside `size` bytes: 0, or -1 with an exception set. */
 static int
 check_fields(PyObject *fields, Py_ssize_t size)
 {
@@ -103,7 +104,7 @@ static PyMemberDef layout_members[] = {
 };
 
 static PyType_Slot layout_slots[] = {
-    {Py_tp_doc, "Layout(size, fields, defaults)\n--\n\nWhat one Struct class says of its bytes."},
+    {Py_tp_doc, "Layout(size, fields, defaults)\n--\n\nThe size, fields and defaults of one Struct class."},
     {Py_tp_new, layout_new},
     {Py_tp_dealloc, layout_dealloc},
     {Py_tp_traverse, layout_traverse},
