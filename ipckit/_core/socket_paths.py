@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["stream", "dgram", "seqpacket"]
 
-# struct sockaddr_un: sun_path has 108 bytes, the last of which is a path's NUL.
+# struct sockaddr_un: sun_path has 108 bytes, and a path ends with a NUL.
 SUN_PATH_MAX: Final = 107
 SOCKET_TYPES: Final[dict[Kind, socket.SocketKind]] = {
     "stream": socket.SOCK_STREAM,
@@ -38,7 +38,7 @@ def kernel_path(path: Path, *, binding: bool = False) -> Generator[str]:
         binding: whether bind(2) will create the file.
 
     Raises:
-        InvalidArgument: the last part of the path is too long even so.
+        InvalidArgument: the name of the socket file alone is too long.
         NotFound: the socket file, or its directory, does not exist.
         AccessDenied: the process may not search a directory of the path.
         IpcError: /proc is not mounted.

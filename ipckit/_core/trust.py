@@ -1,4 +1,4 @@
-"""Trust: `open_or_create` refuses objects of other users, unless the caller accepts the user.
+"""Trust: `open_or_create` refuses an object of another user, unless the caller accepts that user.
 
 Any user can create an object of any name or key. A user who creates it first, with a mode that lets
 others open it, can change its contents. A process that expects its own object would then read what
@@ -26,12 +26,12 @@ _OTHERS: Final = 0o077
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Which objects a call accepts.
+    """The owner and the mode of objects that a call accepts.
 
     Args:
         owner_uid: a user whose objects are accepted, besides the caller's effective user and
             root.
-        mode: the rights that the group and others may have at most; None for any.
+        mode: the most rights that the group and others may have; None for any rights.
 
     Raises:
         TypeError: `owner_uid` is not an int.
