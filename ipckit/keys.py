@@ -202,12 +202,12 @@ def ftok(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], proj: int | 
     """
     if isinstance(proj, str):
         if len(proj) != 1 or not proj.isascii():
-            message = f"proj is {proj!r}; it takes one ASCII character, or 1 to {_PROJ_MAX}"
+            message = f"proj must be one ASCII character, or 1 to {_PROJ_MAX}, not {proj!r}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         proj = ord(proj)
     proj = int_argument("proj", proj, "an int or a character")
     if not 1 <= proj <= _PROJ_MAX:
-        message = f"proj is {proj}; it takes 1 to {_PROJ_MAX}"
+        message = f"proj must be 1 to {_PROJ_MAX}, not {proj}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     file = os.fspath(path)
     try:

@@ -26,7 +26,7 @@ ipckit_long_arg(PyObject *object, const char *name, long min, long max, long *re
         return -1;
     }
     if (overflow || value < min || value > max) {
-        PyErr_Format(ipckit_bad_argument(), "%s is %S; it takes %ld to %ld", name, object, min, max);
+        PyErr_Format(ipckit_bad_argument(), "%s must be %ld to %ld, not %S", name, min, max, object);
         return -1;
     }
     *result = value;
@@ -80,7 +80,7 @@ ipckit_bytes_arg(PyObject *object, Py_buffer *result)
 static int
 negative_time(void)
 {
-    PyErr_SetString(ipckit_bad_argument(), "timeout takes 0 or more seconds, or None");
+    PyErr_SetString(ipckit_bad_argument(), "timeout must be 0 or more seconds, or None");
     return -1;
 }
 

@@ -16,7 +16,7 @@ module_exec(PyObject *module)
         ipckit_add_semaphore, ipckit_add_semaphore_set, ipckit_add_posix_sem,
         ipckit_add_vector_lock, ipckit_add_barrier, ipckit_add_ordered,
         ipckit_add_channel_constants, ipckit_add_channel, ipckit_add_channel_lease,
-        ipckit_add_channel_slot, ipckit_add_channel_file, ipckit_add_channel_iterate,
+        ipckit_add_lease_holder, ipckit_add_channel_file, ipckit_add_channel_iterate,
         ipckit_add_chunks, ipckit_add_spill, ipckit_add_spill_piece,
         ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
         ipckit_add_unix_socket,

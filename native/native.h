@@ -60,7 +60,7 @@ HIDDEN int ipckit_add_posix_sem(PyObject *module);
 HIDDEN int ipckit_add_channel_constants(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
-HIDDEN int ipckit_add_channel_slot(PyObject *module);
+HIDDEN int ipckit_add_lease_holder(PyObject *module);
 HIDDEN int ipckit_add_channel_file(PyObject *module);
 HIDDEN int ipckit_add_channel_iterate(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);

@@ -139,7 +139,7 @@ def _project(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
-        message = f"proj is {text!r}; it takes one ASCII character, or 1 to 255"
+        message = f"proj must be one ASCII character, or 1 to 255, not {text!r}"
         raise ValueError(message) from None
 
 

@@ -118,11 +118,11 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; a usage error if a number is out of range."""
     args = parser.parse_args()
     if args.count is not None and args.count < 0:
-        parser.error("--count takes 0 or more")
+        parser.error("--count must be 0 or more")
     if args.capacity is not None and not args.create:
         parser.error("--capacity goes with --create")
     if args.capacity is not None and not 1 <= args.capacity < 2**15:
-        parser.error("--capacity takes 1 to 32767")
+        parser.error("--capacity must be 1 to 32767")
     return args
 
 

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--remove", action="store_true", help="unlink the queue at the end")
     args = parser.parse_args()
     if args.count is not None and args.count < 0:
-        parser.error("--count takes 0 or more")
+        parser.error("--count must be 0 or more")
     with plain_errors():
         queue: PosixMessageQueue[bytes] | PosixMessageQueue[Stu]
         if args.struct:

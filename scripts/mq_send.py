@@ -28,7 +28,7 @@ def main() -> None:
     if args.text and args.file is not None:
         parser.error("text and --file exclude each other")
     if not 0 <= args.priority < 2**15:
-        parser.error("--priority takes 0 to 32767")
+        parser.error("--priority must be 0 to 32767")
     with plain_errors():
         find = PosixMessageQueue.open_or_create if args.create else PosixMessageQueue.open
         if args.struct:

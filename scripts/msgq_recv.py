@@ -37,11 +37,11 @@ def main() -> None:
     parser.add_argument("--remove", action="store_true", help="remove the queue at the end")
     args = parser.parse_args()
     if not -(2**63) <= args.type < 2**63:
-        parser.error("--type takes a number of 64 bits")
+        parser.error("--type must be a number of 64 bits")
     if args.exclude and args.type < 1:
         parser.error("--except needs --type with 1 or more")
     if args.count is not None and args.count < 0:
-        parser.error("--count takes 0 or more")
+        parser.error("--count must be 0 or more")
     with plain_errors():
         key = key_of(args, parser)
         queue: SysVMessageQueue[bytes] | SysVMessageQueue[Stu]

@@ -35,7 +35,7 @@ def main() -> None:
     if args.text and args.file is not None:
         parser.error("text and --file exclude each other")
     if not 1 <= args.type < 2**63:
-        parser.error("--type takes 1 or more")
+        parser.error("--type must be 1 or more")
     with plain_errors():
         key = key_of(args, parser)
         find = SysVMessageQueue.open_or_create if args.create else SysVMessageQueue.open

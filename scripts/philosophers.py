@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--eat", type=seconds, default=0.0, help="seconds for each meal")
     args = parser.parse_args()
     if args.rounds < 1:
-        parser.error("--rounds takes 1 or more")
+        parser.error("--rounds must be 1 or more")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with plain_errors():
         status = dine(args)

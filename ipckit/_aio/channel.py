@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, final
 
 from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.wait_queue import Unfinished, Wakeup
@@ -27,6 +27,7 @@ _RECEIVE: Final = "receive"
 
 
 @public("ipckit.aio")
+@final
 class ChannelFace(Face[Channel[T]], Generic[T]):
     """A `Channel` in an event loop, which waits on its descriptors."""
 

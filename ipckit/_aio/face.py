@@ -18,7 +18,8 @@ def waiters_of(handle: Any) -> Waiters:
     """Return the waiters of a handle, which all of its faces share."""
     waiters: Waiters | None = handle._awaiting
     if waiters is None:
-        found = ref(handle)  # no reference cycle, so that a dropped handle warns at once
+        # A weak reference, because a cycle would delay the warning of a dropped handle.
+        found = ref(handle)
         waiters = handle._awaiting = Waiters(lambda: str(getattr(found(), "_target", "")))
     return waiters
 

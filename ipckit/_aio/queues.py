@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, final
 
 from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.wait_queue import POLLED, Wakeup
@@ -21,6 +21,7 @@ _RECEIVE: Final = "receive"
 
 
 @public("ipckit.aio")
+@final
 class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
     """A `PosixMessageQueue` in an event loop, which waits on its descriptor."""
 
@@ -94,6 +95,7 @@ class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
 
 
 @public("ipckit.aio")
+@final
 class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
     """A `SysVMessageQueue` in an event loop.
 

@@ -6,7 +6,7 @@ grow to 20 ms. A face's `release` wakes the waiting calls of its process at once
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, final
 
 from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.wait_queue import POLLED
@@ -25,6 +25,7 @@ _ACQUIRE: Final = "acquire"
 
 
 @public("ipckit.aio")
+@final
 class SysVSemaphore(Face[Semaphore]):
     """One semaphore of a `SysVSemaphoreSet` in an event loop.
 
@@ -131,6 +132,7 @@ class SysVSemaphore(Face[Semaphore]):
 
 
 @public("ipckit.aio")
+@final
 class SemaphoreSet(Face[SysVSemaphoreSet]):
     """A `SysVSemaphoreSet` in an event loop; ``face[i]`` is one of its semaphores."""
 
@@ -195,6 +197,7 @@ def _must_not_wait(handle: SysVSemaphoreSet, vector: tuple[SemOp, ...]) -> bool:
 
 
 @public("ipckit.aio")
+@final
 class NamedSemaphore(Face[PosixSemaphore]):
     """A `PosixSemaphore` in an event loop; ``async with`` acquires 1 and releases it."""
 

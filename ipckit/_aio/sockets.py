@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.wait_queue import POLLED, Unfinished, Wakeup
@@ -83,7 +83,10 @@ class _StreamSend:
             return send_now(self._sock, view)
         except BlockingIOError as exc:
             raise WouldBlock(
-                "there is no room", errno=exc.errno or 0, op="send", target=self._waiters.target()
+                "the send buffer is full",
+                errno=exc.errno or 0,
+                op="send",
+                target=self._waiters.target(),
             ) from None
 
     async def run(self, timeout: float | None, wakeup: Wakeup) -> None:
@@ -106,6 +109,7 @@ class _StreamSend:
 
 
 @public("ipckit.aio")
+@final
 class Socket(Face[UnixSocket]):
     """A `UnixSocket` in an event loop.
 
@@ -313,6 +317,7 @@ class Socket(Face[UnixSocket]):
 
 
 @public("ipckit.aio")
+@final
 class Listener(Face[UnixListener]):
     """A `UnixListener` in an event loop; iteration accepts connections for ever."""
 
@@ -353,6 +358,7 @@ class Listener(Face[UnixListener]):
 
 
 @public("ipckit.aio")
+@final
 class Frames(Face[Framed]):
     """A `Framed` stream in an event loop.
 

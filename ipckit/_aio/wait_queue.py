@@ -32,7 +32,7 @@ CALLS_PER_TURN: Final = 32
 _YIELDS_BEFORE_SLEEP: Final = 1
 
 # Some objects have no descriptor that reports a change. They are polled, with a pause that is a
-# fraction of the time waited so far.
+# fraction of the time that the call has waited.
 _SHORTEST_PAUSE: Final = 50e-6
 _LONGEST_PAUSE: Final = 20e-3
 _PAUSE_FRACTION: Final = 1 / 32
@@ -256,12 +256,15 @@ class Waiters:
         """Return the error after the deadline; `problem` is None if the call never was first."""
         if seconds == 0:
             return problem or WouldBlock(
-                "other calls wait before it", errno=errno.EAGAIN, op="wait", target=self.target()
+                "other calls are ahead of it in the queue",
+                errno=errno.EAGAIN,
+                op="wait",
+                target=self.target(),
             )
         if problem is None:
-            message = f"other calls were before it for {seconds} s"
+            message = f"other calls were ahead of it in the queue for {seconds} s"
             return Timeout(message, errno=errno.ETIMEDOUT, op="wait", target=self.target())
-        message = f"{problem.strerror}, and {seconds} s have passed"
+        message = f"{problem.strerror}; the call waited for {seconds} s"
         return Timeout(message, errno=errno.ETIMEDOUT, op=problem.op, target=problem.target)
 
 

@@ -93,5 +93,5 @@ def wrap(handle: Any) -> Face[Any]:
             made: Face[Any] = make(handle)
             return made
     known = ", ".join(kind.__name__ for kind in _FACES)
-    message = f"{type(handle).__name__} has no calls to await; wrap takes one of: {known}"
+    message = f"handle must be one of {known}, not {type(handle).__name__}"
     raise TypeError(message)

@@ -85,8 +85,8 @@ def _checked_records(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[An
     dtype = layout.dtype
     wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
     if wrong_shape or not same_dtype(values.dtype, dtype.base):
-        message = f"the array has dtype {values.dtype} and shape {values.shape}; "
-        message += f"its elements are not messages of this channel, which are {layout.text}"
+        message = f"the elements of an array of dtype {values.dtype} and shape {values.shape} "
+        message += f"are not messages of this channel, which are {layout.text}"
         raise TypeError(message)
     return np.ascontiguousarray(values)
 

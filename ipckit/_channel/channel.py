@@ -529,7 +529,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         if max is not None:
             max = int_argument("max", max)  # noqa: A001 - the parameter's name is public
         if max is not None and max < 1:
-            message = f"max is {max}; it takes 1 or more"
+            message = f"max must be 1 or more, not {max}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="receive_many")
         if self._layout.has_dtype:
             return receive_records(self, max, timeout)

@@ -1,4 +1,4 @@
-"""What `Channel.stats` and `Channel.peers` return."""
+"""The results of `Channel.stats` and `Channel.peers`."""
 
 from __future__ import annotations
 

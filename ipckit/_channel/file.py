@@ -43,7 +43,7 @@ _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 def create_file(
     name: Name, shape: Shape, codec: Codec[Any], *, mode: int, overwrite: bool
 ) -> Descriptor:
-    """Create the file of a named channel, which appears under its name complete.
+    """Create the file of a named channel. It gets its name when it is complete.
 
     Raises:
         AlreadyExists: there is a channel of that name.

@@ -125,8 +125,7 @@ class Loan(_InPlace):
         try:
             written = self._write(data, offset)
         except ValueError as exc:
-            message = f"{exc}: the message has no room for that"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="write") from None
+            raise InvalidArgument(str(exc), errno=errno.EINVAL, op="write") from None
         if not written:
             raise _ended()
 

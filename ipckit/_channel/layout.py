@@ -94,7 +94,7 @@ class Layout:
         """
         found = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in found):
-            message = f"shape is {shape}; each dimension takes 0 or more"
+            message = f"shape must have 0 or more in each dimension, not {shape}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
         return found
 

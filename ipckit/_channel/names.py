@@ -36,7 +36,8 @@ def checked_name(name: str) -> Name:
     """
     wanted = Name(name)
     most = 255 - len(CHANNEL_PREFIX)
-    if len(os.fsencode(wanted)) - 1 > most:
-        message = f"the name is longer than {most} bytes, the limit for a channel"
+    length = len(os.fsencode(wanted)) - 1  # without the slash
+    if length > most:
+        message = f"a channel's name must have at most {most} bytes, not {length}"
         raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="open")
     return wanted

@@ -55,8 +55,8 @@ def check_options(peer_gone: str, spin: int) -> None:
         InvalidArgument: a value is out of range.
     """
     if peer_gone not in {"raise", "wait"}:
-        message = f'peer_gone is {peer_gone!r}; it takes "raise" or "wait"'
+        message = f'peer_gone must be "raise" or "wait", not {peer_gone!r}'
         raise InvalidArgument(message, errno=errno.EINVAL)
     if not 0 <= int_argument("spin", spin) <= _SPIN_MAX:
-        message = f"spin is {spin}; it takes 0 to {_SPIN_MAX}"
+        message = f"spin must be 0 to {_SPIN_MAX}, not {spin}"
         raise InvalidArgument(message, errno=errno.EINVAL)

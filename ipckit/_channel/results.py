@@ -51,7 +51,7 @@ def ring_error(
         return closed_handle(op, target)
     if result == native.RING_OK:
         checked_timeout(timeout)  # raises the usual error for the values that Python rejects too
-        message = f"timeout is {timeout!r}; it takes seconds, or None to wait forever"
+        message = f"timeout must be 0 or more seconds, or None to wait for ever, not {timeout!r}"
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=target)
     if result == native.RING_TOO_LONG:
         message = f"the message is longer than {longest:,} bytes, the limit of this channel"
@@ -121,7 +121,7 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
 def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
     """Return the exception to raise for an exception of a codec.
 
-    It is a LayoutMismatch, whose cause is `exc`. A MemoryError, and an exception that is no
+    It is a LayoutMismatch, whose cause is `exc`. A MemoryError, and an exception that is not an
     `Exception`, such as KeyboardInterrupt, is returned itself. Each gets the attribute ``raw``.
 
     Args:
@@ -131,7 +131,7 @@ def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
     """
     if isinstance(exc, Exception) and not isinstance(exc, (LayoutMismatch, MemoryError)):
         message = f"{type(exc).__name__}: {exc}"
-        hint = "the message was taken; its bytes are in the exception's attribute raw"
+        hint = "the message has left the channel; its bytes are in the exception's attribute raw"
         error = LayoutMismatch(message, errno=errno.EBADMSG, op="receive", target=target, hint=hint)
         error.__cause__ = exc
         exc = error

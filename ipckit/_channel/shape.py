@@ -52,7 +52,7 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
         # The headers come on top, so that messages can use all of `size`.
         units, longest = -(-wanted // native.UNIT) + 2 * capacity, wanted // 2
     if item > longest:
-        message = f"size is {size}, which has no room for two messages of {item:,} bytes"
+        message = f"size must be {2 * item} or more, for two messages of {item:,} bytes, not {size}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     # At least 64 units, which the ring requires; see native/ring/open.h.
     total = native.CHANNEL_ARENA_START + (units + 64) * native.UNIT
@@ -61,6 +61,6 @@ def shape_for(codec: Codec[Any], capacity: int, size: int | None) -> Shape:
 
 def _checked(name: str, value: int, largest: int) -> int:
     if not 1 <= (number := int_argument(name, value)) <= largest:
-        message = f"{name} is {value}; it takes 1 to {largest}"
+        message = f"{name} must be 1 to {largest}, not {value}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return number

@@ -147,7 +147,7 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
     rest = match[2] if match else text
     allowed = [kind for kind in asked if kind in kinds]
     if match and not allowed:
-        message = f"this command works on {', '.join(sorted(kinds))} only"
+        message = f"this command accepts only these kinds: {', '.join(sorted(kinds))}"
         raise InvalidArgument(message, target=text)
     found = [
         each

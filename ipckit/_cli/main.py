@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # In the order of `ipckit --help`.
 COMMANDS: Final = {
     "ls": "List the IPC objects, and which processes hold them.",
-    "stat": "Show everything that is known of one object.",
+    "stat": "Show everything that is known about one object.",
     "rm": "Remove the named objects.",
     "gc": "List orphaned objects; remove them with --delete.",
     "peek": "Show the messages in a queue; they stay in the queue.",

@@ -26,7 +26,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 class Seconds(click.FloatRange):
     """A finite number of seconds; infinity and NaN would pass as a float."""
 
-    name = "seconds"
+    name = "number of seconds"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -44,7 +44,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        message = "nothing was removed: there is no terminal to confirm on; to confirm, use --yes"
+        message = "nothing was removed: no terminal to ask on; to remove without asking, use --yes"
         raise Refused(message)
     if not click.confirm(one_line(question), err=True):
         message = "nothing was removed"

@@ -39,7 +39,7 @@ def checked_timeout(timeout: float | None) -> float | None:
     except ValueError:
         seconds = math.nan  # such as Decimal's signalling NaN
     if math.isnan(seconds) or seconds < 0:
-        message = f"timeout is {timeout!r}; it takes 0 or more seconds, or None to wait for ever"
+        message = f"timeout must be 0 or more seconds, or None to wait for ever, not {timeout!r}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return None if math.isinf(seconds) else seconds
 

@@ -121,7 +121,7 @@ def checked_fd(fd: int) -> int:
     """
     fd = int_argument("fd", fd)
     if not 0 <= fd < _FD_END:
-        message = f"descriptor {fd} is out of range; it takes 0 to {_FD_END - 1}"
+        message = f"a descriptor must be 0 to {_FD_END - 1}, not {fd}"
         raise InvalidArgument(message, errno=errno.EBADF)
     return fd
 

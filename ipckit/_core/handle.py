@@ -281,6 +281,6 @@ def checked_mode(mode: int) -> int:
     """
     mode = int_argument("mode", mode, "an int such as 0o600")
     if not 0 <= mode <= _MODE_MAX:
-        message = f"mode is {mode:#o}; it takes 0 to {_MODE_MAX:#o}"
+        message = f"mode must be 0 to {_MODE_MAX:#o}, not {mode:#o}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return mode

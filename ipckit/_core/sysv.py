@@ -120,7 +120,7 @@ class Table(Generic[S]):
         """
         ident = int_argument("id", ident)
         if not 0 <= ident <= _ID_MAX:
-            message = f"id is {ident}; it takes 0 to {_ID_MAX}"
+            message = f"id must be 0 to {_ID_MAX}, not {ident}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = self.find(ident)
         if found is None:

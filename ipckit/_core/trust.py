@@ -47,7 +47,7 @@ class Trust:
             return
         uid = int_argument("owner_uid", uid, "an int or None")
         if not 0 <= uid < _UID_END:
-            message = f"owner_uid is {uid}; it takes 0 to {_UID_END - 1}"
+            message = f"owner_uid must be 0 to {_UID_END - 1}, not {uid}"
             raise InvalidArgument(message, errno=errno.EINVAL)
 
     def check_file(self, fd: int, *, op: str, target: str) -> None:

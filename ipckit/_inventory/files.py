@@ -239,7 +239,7 @@ def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObjec
         times["changed"] = status.st_ctime
     verdict, holders, known = NOT_ASKED, tuple[Process, ...](), True
     if processes is not None:
-        holders = processes.having((status.st_dev, status.st_ino))
+        holders = processes.holders_of((status.st_dev, status.st_ino))
         doubts, held = [], ""
         with opened(entry.directory, entry.file) as fd:
             sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
@@ -295,7 +295,7 @@ def unlinked(
         kind = None if file in seen else _kind_of_found(processes, file, found, queues)
         if kind is None:
             continue
-        holders = processes.having(file)
+        holders = processes.holders_of(file)
         verdict = judge(holders, (), held="open", orphaned="")
         path = found.path.removeprefix(os.fspath(SHM))
         name = _kind(path[1:])[1] if kind in {"channel", "posix-semaphore"} else path
@@ -316,7 +316,7 @@ def unlinked(
             holders=holders,
             state=verdict.state,
             reason=verdict.reason,
-            unseen=() if found.size is not None else ("its size, because no process has it open",),
+            unseen=() if found.size is not None else ("its size: it is mapped, but not open",),
             details=details,
             identity=file,
         )

@@ -96,7 +96,7 @@ def judge(
     return Verdict("orphaned", orphaned)
 
 
-def exited(users: Sequence[Process]) -> str:
+def exited_text(users: Sequence[Process]) -> str:
     """Say that the recorded processes have exited: ``pid 7 (sent) has exited``; "" for none."""
     hows: dict[int, list[str]] = {}
     for each in users:
@@ -105,7 +105,7 @@ def exited(users: Sequence[Process]) -> str:
     return f"{', '.join(named)} {'has' if len(named) == 1 else 'have'} exited" if named else ""
 
 
-def few(commands: Sequence[str]) -> str:
+def count_and_first(commands: Sequence[str]) -> str:
     """Return the number of processes, and the first one's command."""
     first = _shortened(commands[0])
     return (

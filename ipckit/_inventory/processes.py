@@ -375,7 +375,7 @@ class Processes:
         """Return the processes that have a System V segment attached."""
         return self.holding(dict.fromkeys(sorted(self.segments.get(ident, ())), "attached"))
 
-    def having(self, file: File) -> tuple[Process, ...]:
+    def holders_of(self, file: File) -> tuple[Process, ...]:
         """Return the processes that have a file open or mapped."""
         found = self.files.get(file)
         pids = {} if found is None else found.holders

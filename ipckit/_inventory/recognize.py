@@ -30,7 +30,6 @@ _CHANNEL: Final = re.compile(
 )
 _POSTGRESQL: Final = re.compile(r"PostgreSQL\.\d{1,10}")
 _START: Final = 32
-_SEM_VALUE_MAX: Final = 0x7FFFFFFF
 _SHARED: Final = 128  # glibc writes this into a semaphore that processes share
 # PostgreSQL's dynamic shared memory. Its control segment begins with this word. In every other
 # segment that was inspected (areas, parallel queries), bytes 16 to 24 hold the size of the file.
@@ -75,7 +74,7 @@ def _is_semaphore(data: bytes) -> bool:
     """Return whether 32 bytes are a named semaphore of glibc: value, waiters, 128, and zeros."""
     value, waiters, shared, *rest = _words(data)
     # On 64 bits, glibc keeps the value and the number of waiters in the first two words.
-    return max(value, waiters) <= _SEM_VALUE_MAX and shared == _SHARED and not any(rest)
+    return max(value, waiters) <= native.SEM_VALUE_MAX and shared == _SHARED and not any(rest)
 
 
 def _is_postgresql(start: bytes, size: int) -> bool:

@@ -210,7 +210,7 @@ class Remover:
             reason = item.reason if item.holders else "a process has it open or mapped"
             self._refuse(item, "held", reason)
         processes = Processes()
-        holders = processes.having((item.identity[0], item.identity[1]))
+        holders = processes.holders_of((item.identity[0], item.identity[1]))
         if holders:
             self._refuse(item, "held", f"pid {holders[0].pid}: {holders[0].how}")
         if not processes.complete:

@@ -68,7 +68,7 @@ def survey(
         # List the objects first and the holders second. In the other order, the holder of a new
         # object would be missed.
         unseen: list[str] = []
-        # All three tables, even for one kind: `together` compares the objects of all.
+        # All three tables, even for one kind: `mark_companions` compares the objects of all.
         system_v = bool(wanted & _SYSTEM_V)
         queues = list_queues() if system_v else []
         segments = list_segments() if system_v else []
@@ -86,7 +86,7 @@ def survey(
         objects += [sysv.segment(each, processes, now, ignored) for each in segments]
         objects += [sysv.semaphores(each, processes, now, ignored) for each in sets]
         if processes is not None:
-            objects = sysv.together(objects, processes)
+            objects = sysv.mark_companions(objects, processes)
         objects = [each for each in objects if each.kind in wanted]
         for entry in entries:
             with suppress(FileNotFoundError):  # it was unlinked
@@ -196,7 +196,7 @@ def select(
         ``collect(stale, unknown=True)`` removes them.
     """
     if creator_pid is not None and int_argument("creator_pid", creator_pid) < 1:
-        message = f"creator_pid is {creator_pid}; it takes 1 or more"
+        message = f"creator_pid must be 1 or more, not {creator_pid}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     if older_than is not None and (
         isinstance(older_than, bool) or not isinstance(older_than, int | float)
@@ -204,7 +204,7 @@ def select(
         message = f"older_than must be a number of seconds, not {type(older_than).__name__}"
         raise TypeError(message)
     if older_than is not None and not 0 <= older_than < math.inf:
-        message = f"older_than is {older_than}; it takes 0 or more seconds"
+        message = f"older_than must be 0 or more seconds, not {older_than}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     if unknown and creator_pid is None and not older_than:
         message = "unknown=True needs creator_pid, or older_than above 0"

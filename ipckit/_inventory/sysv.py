@@ -9,8 +9,8 @@ import ipckit._native as native
 from ipckit._inventory.judge import (
     NOT_ASKED,
     Verdict,
-    exited,
-    few,
+    count_and_first,
+    exited_text,
     group_of,
     judge,
     shown,
@@ -116,8 +116,8 @@ def _unused(
         return "", [f"{_CREATOR}: it may be in another pid namespace"]
     if creators:
         commands = [processes.command(pid) for pid in creators]
-        return "", [f"{_CREATOR}: {few(commands)} may have"]
-    return f"never used, and no process of {user} that could have created it is left", []
+        return "", [f"{_CREATOR}: {count_and_first(commands)} may have"]
+    return f"never used, and no process of {user} that is running could have created it", []
 
 
 def queue(
@@ -132,14 +132,16 @@ def queue(
         holders = processes.waiting("sysv-queue", stat.id)
         records = [(stat.lspid, "sent", stat.stime), (stat.lrpid, "received", stat.rtime)]
         users, doubts = _recorded(processes, records)
-        why = exited(users)
+        why = exited_text(users)
         if not (holders or users or doubts):
             why, doubts = _unused(processes, stat, "msgget", ignored)
         doubts += _hidden(processes)
         uninspected = processes.may_wait(frozenset({stat.uid, stat.cuid}), stat.mode)
         if uninspected:
             commands = [processes.command(pid) for pid in uninspected]
-            doubts.append(f"whether a process waits on it: {few(commands)} could not be inspected")
+            doubts.append(
+                f"whether a process waits on it: {count_and_first(commands)} could not be inspected"
+            )
         verdict = judge(holders, users, doubts=doubts, orphaned=f"no process waits on it; {why}")
     return _object(
         "sysv-queue",
@@ -183,7 +185,7 @@ def segment(
             [each for each in (creator, *users) if each],
             doubts=[*dict.fromkeys(doubts), *_hidden(processes)],
             held=_attached(stat.nattch),
-            orphaned=f"not attached; {exited([each for each in (creator, *users) if each])}",
+            orphaned=f"not attached; {exited_text([each for each in (creator, *users) if each])}",
         )
     return _object(
         "sysv-segment",
@@ -213,7 +215,7 @@ def semaphores(
         when = max(stat.otime, stat.ctime)
         # A semaphore that was never changed has no recorded pid, and no user.
         users, doubts = _recorded(processes, [(pid, "operated", when) for pid in pids or ()])
-        why = exited(users)
+        why = exited_text(users)
         if values is None:
             mode = stat.mode & 0o777
             doubts = [f"its semaphores: permission denied ({user_of(stat.uid)}, mode {mode:04o})"]
@@ -243,8 +245,10 @@ def semaphores(
     )
 
 
-def together(objects: list[IpcObject], processes: Processes) -> list[IpcObject]:
-    """Treat an object as used if its program, which created others at that moment, still has one.
+def mark_companions(objects: list[IpcObject], processes: Processes) -> list[IpcObject]:
+    """Mark an object as used if another, created at the same moment, is in use.
+
+    The same program has then probably created both.
 
     A program with several objects often leaves no trace in some of them. For example, fakeroot's
     daemon waits on its queue, while its semaphores record only clients, which have exited.

@@ -50,7 +50,7 @@ class MessageTypes:
         codec = self._codecs.get(mtype)
         if codec is None:
             known = ", ".join(map(str, self._codecs))
-            message = f"message type {mtype!r} is not one of this queue's: {known}"
+            message = f"the queue has no message type {mtype!r}; it has {known}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgsnd", target=target)
         return codec
 
@@ -78,8 +78,8 @@ class MessageTypes:
     def _only(self, numbers: list[int], what: str) -> int:
         if len(numbers) == 1:
             return numbers[0]
-        problem = "several message types take" if numbers else "no message type takes"
-        message = f"{problem} {what}; the queue's types are {self}"
+        problem = "several message types accept" if numbers else "no message type accepts"
+        message = f"{problem} {what}; the queue has {self}"
         raise TypeError(message)
 
 
@@ -98,6 +98,6 @@ def check_payload(payload: AnyPayload) -> None:
         raise InvalidArgument(message, errno=errno.EINVAL)
     for number, each in payload.items():
         if not 1 <= int_argument("a message type", number) < _TYPE_END:
-            message = f"message type {number} is out of range; it takes 1 to {_TYPE_END - 1}"
+            message = f"a message type must be 1 to {_TYPE_END - 1}, not {number}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         codec_for(each)

@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, final, overload
 
 import posix_ipc
 
@@ -72,6 +72,7 @@ class OpenOrCreateOptions(CreateOptions, total=False):
 
 
 @public("ipckit.msgq")
+@final
 class PosixMessageQueue(MessageQueue[T]):
     """A POSIX message queue: the kernel delivers messages by priority, then by age.
 
@@ -126,8 +127,7 @@ class PosixMessageQueue(MessageQueue[T]):
         codec: Codec[Any] = self._codec or codec_for(bytes)  # a POSIX queue takes no mapping
         if codec.size is not None and codec.size > self._max_size:
             message = (
-                f"{codec.name} takes {codec.size} bytes, "
-                f"and the queue's messages hold {self._max_size}"
+                f"{codec.name} has {codec.size} bytes, but the queue's max_size is {self._max_size}"
             )
             raise LayoutMismatch(message, errno=errno.EBADMSG, op="mq_open", target=self._target)
 
@@ -193,7 +193,7 @@ class PosixMessageQueue(MessageQueue[T]):
         max_size = int_argument("max_size", max_size)
         for what, value in (("max_messages", max_messages), ("max_size", max_size)):
             if not 1 <= value < _LIMIT_END:
-                message = f"{what} is {value}; it takes 1 or more"
+                message = f"{what} must be 1 to {_LIMIT_END - 1}, not {value}"
                 raise InvalidArgument(message, errno=errno.EINVAL)
         wanted = Name.random() if name is None else Name(name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -262,7 +262,7 @@ class PosixMessageQueue(MessageQueue[T]):
         codec_for(type)
         wanted, trust = Name(name), Trust(owner_uid)
         if readonly and writeonly:
-            message = "a queue opens readonly or writeonly, not both"
+            message = "pass readonly or writeonly, not both"
             raise InvalidArgument(message, errno=errno.EINVAL)
         found = _open(wanted, readonly=readonly, writeonly=writeonly)
         try:
@@ -341,7 +341,7 @@ class PosixMessageQueue(MessageQueue[T]):
     def from_fd(cls, fd: int, type: PayloadType[V] = ...) -> PosixMessageQueue[V]: ...
     @classmethod
     def from_fd(cls, fd: int, type: Any = BYTES) -> PosixMessageQueue[Any]:
-        """Make a handle from a queue's descriptor, such as a received one. Never owns the queue.
+        """Create a handle from a queue's descriptor, such as a received one. Never owns the queue.
 
         The handle takes over the descriptor and closes it. If this call fails, the descriptor
         stays open and is still the caller's.
@@ -484,10 +484,10 @@ class PosixMessageQueue(MessageQueue[T]):
         number = callback if isinstance(callback, int) else None
         known = callback is None or number is not None or callable(callback)
         if isinstance(callback, bool) or not known:
-            message = f"notify takes a callable, a signal or None, not {callback!r}"
+            message = f"callback must be a callable, a signal or None, not {callback!r}"
             raise TypeError(message)
         if number is not None and not 1 <= number <= signal.SIGRTMAX:
-            message = f"the signal is {number}; it takes 1 to {int(signal.SIGRTMAX)}"
+            message = f"a signal must be 1 to {int(signal.SIGRTMAX)}, not {number}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="mq_notify")
         if repeat and not callable(callback):
             message = "repeat needs a callable; a signal's handler can call notify again"
@@ -557,7 +557,7 @@ class PosixMessageQueue(MessageQueue[T]):
 
     def _remove(self) -> None:
         if self._name is None:
-            raise NotFound("it was already unlinked", op="mq_unlink", target=self._target)
+            raise NotFound("the queue was already unlinked", op="mq_unlink", target=self._target)
         try:
             posix_ipc.unlink_message_queue(str(self._name))
         except BINDING_ERRORS as exc:

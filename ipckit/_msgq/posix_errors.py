@@ -125,15 +125,15 @@ def _no_memory_or_descriptors(max_messages: int, max_size: int) -> tuple[str, st
         return _no_descriptors()
     charge = mqueue_charge(max_messages, max_size)
     message = (
-        f"the queue counts {charge:,} bytes, and the user's queues together would exceed "
+        f"the queue needs {charge:,} bytes; with them, the user's queues would exceed "
         f"RLIMIT_MSGQUEUE ({soft_limit(resource.RLIMIT_MSGQUEUE)})"
     )
-    return message, "make it smaller, unlink others, or raise the limit with ulimit -q"
+    return message, "create a smaller queue, unlink others, or raise the limit with ulimit -q"
 
 
 def _no_descriptors() -> tuple[str, str]:
     limit = soft_limit(resource.RLIMIT_NOFILE)
-    message = f"the process has as many descriptors as RLIMIT_NOFILE ({limit}) allows"
+    message = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
     return message, "close some, or raise the limit with ulimit -n"
 
 

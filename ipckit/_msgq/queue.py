@@ -113,7 +113,7 @@ class MessageQueue(Handle, Generic[T]):
             errno=errno.EBADMSG,
             op="receive",
             target=self._target,
-            hint="the message has left the queue; its bytes are in this exception's .raw",
+            hint="the message has left the queue; its bytes are in the exception's attribute raw",
         )
         error.raw, error.mtype, error.priority = raw.value, raw.mtype, raw.priority
         raise error from exc

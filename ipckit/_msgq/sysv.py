@@ -445,7 +445,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         See msgop(2).
         """
         if index < 0:
-            message = f"index is {index}; it takes 0 or more"
+            message = f"index must be 0 or more, not {index}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         flags = native.MSG_COPY | native.IPC_NOWAIT
         try:
@@ -494,7 +494,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     ) -> native.Message[Any]:
         """Receive at most `limit` bytes."""
         if not 0 <= limit < _SIZE_END:
-            message = f"max_size is {limit}; it takes 0 to {_SIZE_END - 1} bytes"
+            message = f"max_size must be 0 to {_SIZE_END - 1} bytes, not {limit}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         raw: native.Message[Any]
         # msgrcv does not tell that it cut a message: one byte more than `limit` shows it.
@@ -540,13 +540,17 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     def _decode_one(self, raw: native.Message[bytes]) -> native.Message[T]:
         codec = self._codec or self._types.codec(raw.mtype)
         if codec is None:
-            problem = f"no payload type for message type {raw.mtype} (there are {self._types})"
+            problem = (
+                f"the queue has no payload type for message type {raw.mtype}; it has {self._types}"
+            )
             self._mismatch(raw, TypeError(problem))
         return self._decode(raw, codec)
 
     def _number_of(self, payload: type[Any]) -> int:
         if self._codec is not None:
-            message = "a class selects only on a queue that was opened with a mapping of types"
+            message = (
+                "select can be a class only on a queue that was opened with a mapping of types"
+            )
             raise TypeError(message)
         return self._types.number_of(payload)
 

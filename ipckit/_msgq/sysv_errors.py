@@ -99,7 +99,7 @@ def _too_long(queue_id: int, size: int) -> tuple[str, str]:
     msgmax = sysctl("kernel.msgmax")
     if msgmax is not None and size > msgmax:
         message = f"a message of {size:,} bytes exceeds kernel.msgmax ({msgmax})"
-        hint = f"as root: sysctl kernel.msgmax={size}; or send it in parts, or shared memory"
+        hint = f"as root: sysctl kernel.msgmax={size}; or send it in parts, or in shared memory"
         return message, hint
     found = QUEUES.find(queue_id)
     limit = "" if found is None else f" ({found.qbytes})"

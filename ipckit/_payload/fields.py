@@ -43,7 +43,7 @@ def checked_count(what: str, count: object) -> int:
         message = f"{what} takes a number of items, not {count!r}"
         raise TypeError(message) from None
     if not 1 <= count <= MAX_SIZE:
-        message = f"{what} takes 1 to {MAX_SIZE} items, not {count}"
+        message = f"{what} must have 1 to {MAX_SIZE} items, not {count}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return count
 

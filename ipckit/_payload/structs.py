@@ -47,6 +47,16 @@ _FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], Struc
 )
 
 
+class _OfStructs(property):
+    """A property of Struct classes. On their metaclass itself it is None, not the property.
+
+    `inspect.signature` reads ``__signature__`` of any class, and fails if it is another object.
+    """
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return None if instance is None else super().__get__(instance, owner)
+
+
 @public("ipckit.structs")
 class StructType(type):
     """The class of `Struct` classes. Its attributes describe the type.
@@ -137,7 +147,7 @@ class StructType(type):
         """
         return _plan(cls).fingerprint
 
-    @property
+    @_OfStructs
     def __signature__(cls) -> inspect.Signature:
         """The constructor's parameters, for `inspect.signature` and `help`: the fields."""
         layout: Layout | None = getattr(cls, "__layout__", None)

@@ -24,7 +24,7 @@ _RETRY_SECONDS: float = 0.01  # before the next try if a stopped process holds t
 
 
 class Holders:
-    """Knows whether another process has the queue.
+    """A pipe that tells whether another process has the queue.
 
     The channel's table of peers does not list a forked child that has not used the queue yet. So
     every process that has the queue keeps a pipe open for writing. A process that closes its own
@@ -169,7 +169,7 @@ class Feeder:
             self.lost += 1
         if not isinstance(error, IpcError):
             error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
-        error.strerror = f"{error.strerror}; lost: {self.lost:,} of the objects that were put"
+        error.strerror = f"{error.strerror}; lost objects: {self.lost:,}"
         self.error, self._reported = error, False
         if self._closing and not self._joining:
             self.warn()

@@ -63,8 +63,8 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         size: bytes of shared memory for the objects that wait; 4 MiB by default. An object larger
             than half of it, or than 1 MiB, has separate memory.
         ctx: ignored; multiprocessing.queues.Queue takes it.
-        peer_gone: what a call does if it would wait without end because all processes on the other
-            side are gone: "raise" `PeerGone`, or "wait" for a new process.
+        peer_gone: what a call does if it would wait without end because the other side has no
+            process left: "raise" `PeerGone`, or "wait" for a new process.
 
     Raises:
         LimitReached: there is not enough memory, or RLIMIT_NOFILE is reached.
@@ -124,8 +124,9 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
 
         Raises:
             queue.Full: there was no room.
-            PeerGone: with ``peer_gone="raise"``: there is no room, and all processes that got are
-                gone. Objects that wait in this process are lost; the message says how many.
+            PeerGone: with ``peer_gone="raise"``: there is no room, and every process that called
+                `get` has closed the queue or died. Objects that wait in this process are lost; the
+                message says how many.
             Corrupt: another process overwrote the shared memory. Objects are lost as above.
             LimitReached: there is not enough memory for the object.
             ValueError: the queue is closed.
@@ -157,8 +158,8 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
 
         Raises:
             queue.Empty: there was no object.
-            PeerGone: with ``peer_gone="raise"``: there is no object, and all processes that put
-                are gone.
+            PeerGone: with ``peer_gone="raise"``: there is no object, and every process that called
+                `put` has closed the queue or died.
             ValueError: the queue is closed.
             MemoryError: there is no memory for the object; the next `get` of this process returns
                 it.
@@ -238,7 +239,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         """Close the queue in this process; idempotent. The objects that it put are still sent.
 
         It warns (RuntimeWarning) if objects that were put are lost, because the shared memory is
-        corrupt or, with ``peer_gone="raise"``, because all processes that got are gone.
+        corrupt or, with ``peer_gone="raise"``, because no receiver is left.
         """
         if self._closed:
             return

@@ -58,7 +58,7 @@ class Barrier(Primitive):
         """
         highest = semaphore_limits().semvmx
         if not 1 <= parties <= highest:
-            message = f"parties is {parties}; it takes 1 to {highest}"
+            message = f"parties must be 1 to {highest}, not {parties}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         values = [0] * native.BARRIER_COUNT
         values[native.BARRIER_MUTEX] = 1
@@ -101,6 +101,6 @@ class Barrier(Primitive):
                 exc,
                 _ARRIVE,
                 timeout,
-                blocked="others have not arrived",
-                expired=f"others had not arrived after {timeout} s",
+                blocked="other processes have not arrived",
+                expired=f"other processes had not arrived after {timeout} s",
             ) from None

@@ -118,7 +118,7 @@ class BoundedBuffer(Primitive):
         """Return the values for an empty buffer."""
         highest = semaphore_limits().semvmx
         if not 1 <= capacity <= highest:
-            message = f"capacity is {capacity}; it takes 1 to {highest}"
+            message = f"capacity must be 1 to {highest}, not {capacity}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         return [capacity, 0, 1]
 

@@ -32,8 +32,8 @@ def get_error(code: int, key: Key, count: int) -> IpcError:
         message = "no such set"
         hint = f"create it with SysVSemaphoreSet.create({key}, values)"
     elif code == errno.EEXIST:
-        message = "the set exists already"
-        hint = f"find it with SysVSemaphoreSet.open({key}), or use open_or_create"
+        message = "the set already exists"
+        hint = f"open it with SysVSemaphoreSet.open({key}), or use open_or_create"
     elif code == errno.EINVAL:
         message = f"{count} semaphores exceed the {semaphore_limits().semmsl} of a set"
         hint = "as root raise the first number of kernel.sem"
@@ -90,7 +90,7 @@ def op_error(
         if not ops:
             code, message = errno.EINVAL, "the call has no operations"
     elif code == errno.EAGAIN:
-        message = blocked or f"{_shown(ops)} can't be done now"
+        message = blocked or f"{_shown(ops)} cannot be done now"
     elif code == errno.ETIMEDOUT:
         message = expired or f"{_shown(ops)} could not be done within {timeout} s"
     elif code == errno.E2BIG:
@@ -127,7 +127,7 @@ def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
     try:
         values = native.sem_getall(set_id)
     except OSError:
-        return f"a value or this process's undo count would leave ±{limits.semvmx}", ""
+        return f"a value or this process's undo count would exceed ±{limits.semvmx}", ""
     for place, op in enumerate(ops):
         if op.index < len(values):
             values[op.index] += op.delta
@@ -135,7 +135,6 @@ def _out_of_range(set_id: int, ops: Sequence[SemOp]) -> tuple[str, str]:
                 message = f"operation {place}, {op!r}: the value would be {values[op.index]}"
                 return f"{message}, above {limits.semvmx}", ""
     place = next((place for place, op in enumerate(ops) if op.undo), 0)
-    message = (
-        f"operation {place}, {ops[place]!r}: this process's undo count would leave ±{limits.semaem}"
-    )
-    return message, "undo is for locks: acquire and release both with it, in one process"
+    message = f"operation {place}, {ops[place]!r}: "
+    message += f"this process's undo count would exceed ±{limits.semaem}"
+    return message, "pass undo to both acquire and release, in one process"

@@ -34,10 +34,10 @@ def checked_values(values: Sequence[int]) -> list[int]:
     checked = [int_argument("a semaphore's value", value) for value in values]
     for value in checked:
         if not 0 <= value <= highest:
-            message = f"value {value} is out of range; a semaphore takes 0 to {highest}"
+            message = f"a semaphore's value must be 0 to {highest}, not {value}"
             raise InvalidArgument(message, errno=errno.ERANGE)
     if not checked:
-        message = "a set has 1 semaphore or more"
+        message = "values must not be empty: a set has 1 semaphore or more"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return checked
 

@@ -75,13 +75,13 @@ class Lock(VectorLock, PlainPrimitive):
     def _check_acquired(self) -> None:
         """Raise OwnerDied if a holder died; for ``acquire(report_death=True)``."""
         if self.semaphores[_HOLDERS].value > 1:
-            message = "a holder died, and the data that the lock guards may be half done"
+            message = "a process died while it held the lock, so the data may be half changed"
             raise OwnerDied(
                 message,
                 errno=errno.EOWNERDEAD,
                 op="acquire",
                 target=self.semaphores._target,
-                hint="repair the data inside `with lock.recover():`",
+                hint="repair the data in a `with lock.recover():` block",
             )
 
     def _explain_acquire(

@@ -70,7 +70,7 @@ class LockOrder(Generic[L]):
 
     def __init__(self, locks: Mapping[str, L]) -> None:
         if not locks:
-            message = "a LockOrder takes 1 lock or more"
+            message = "locks must not be empty"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._locks = dict(locks)
         self._rank = {name: rank for rank, name in enumerate(self._locks)}

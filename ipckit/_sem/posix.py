@@ -34,7 +34,7 @@ from ipckit.keys import Name
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_INSTEAD: Final = "System V semaphores need none"
+_INSTEAD: Final = "System V semaphores do not need it"
 
 
 @final
@@ -110,7 +110,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         wanted = Name.random() if name is None else _checked_name(name)
         created = cls._create(wanted, value, mode)
         if created is None:
-            message = "another process has unlinked it already"
+            message = "another process already unlinked it"
             raise NotFound(message, errno=errno.ENOENT, op="sem_open", target=_describe(wanted))
         return created
 
@@ -268,7 +268,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
         elif exc.errno == errno.EOVERFLOW:
             message = f"the semaphore has its highest value, {native.SEM_VALUE_MAX}"
         elif exc.errno == errno.EUCLEAN:
-            message = "the file has the size of a semaphore, but does not hold one"
+            message = "the file has the size of a semaphore, but is not one"
         return from_errno(exc.errno or errno.EIO, op=op, target=self._target, message=message)
 
     # -- lifecycle ---------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
 def _checked_value(value: int) -> int:
     value = int_argument("value", value)
     if not 0 <= value <= native.SEM_VALUE_MAX:
-        message = f"value is {value}; it takes 0 to {native.SEM_VALUE_MAX}"
+        message = f"value must be 0 to {native.SEM_VALUE_MAX}, not {value}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return value
 
@@ -325,7 +325,7 @@ def _checked_name(name: str) -> Name:
     wanted = Name(name)
     length = len(os.fsencode(wanted)) - 1
     if length > native.SEM_NAME_MAX:
-        message = f"a semaphore's name has at most {native.SEM_NAME_MAX} bytes, not {length}"
+        message = f"a semaphore's name must have at most {native.SEM_NAME_MAX} bytes, not {length}"
         raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="sem_open")
     return wanted
 
@@ -365,6 +365,6 @@ def _create_error(code: int, name: Name) -> IpcError:
         return error
     message = hint = ""
     if code == errno.EEXIST:
-        message = "the semaphore exists already"
-        hint = f'find it with PosixSemaphore.open("{name}"), or use open_or_create'
+        message = "the semaphore already exists"
+        hint = f'open it with PosixSemaphore.open("{name}"), or use open_or_create'
     return from_errno(code, op="sem_open", target=target, message=message, hint=hint)

@@ -1,4 +1,4 @@
-"""What the locks, the buffer, the event and the barrier share: each is built on a semaphore set."""
+"""The base class of the locks, the buffer, the event and the barrier: one semaphore set each."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Primitive(metaclass=FactoryMade):
 
     @classmethod
     def open(cls, key: int) -> Self:
-        """Open an existing one by its key. The handle does not own it.
+        """Open an existing object of this class by its key. The handle does not own it.
 
         Args:
             key: the key of its semaphore set.
@@ -88,7 +88,7 @@ class Primitive(metaclass=FactoryMade):
 
     @classmethod
     def from_id(cls, id: int) -> Self:
-        """Open an existing one by the identifier of its set. The handle does not own it.
+        """Open an existing object by the identifier of its set. The handle does not own it.
 
         Args:
             id: what semget returned, in this process or another.
@@ -102,7 +102,7 @@ class Primitive(metaclass=FactoryMade):
     @classmethod
     def _of(cls, semaphores: SysVSemaphoreSet) -> Self:
         if len(semaphores) != cls._count():
-            message = f"{cls.kind} has {cls._count()} semaphores, and the set {len(semaphores)}"
+            message = f"the set has {len(semaphores)} semaphores, but {cls.kind} has {cls._count()}"
             target = semaphores._target
             semaphores.close()
             raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=target)
@@ -154,7 +154,7 @@ class Primitive(metaclass=FactoryMade):
 
     @classmethod
     def _restore(cls, semaphores: SysVSemaphoreSet) -> Self:
-        """Recreate a pickled one."""
+        """Recreate a pickled object."""
         return construct(cls, semaphores)
 
 
@@ -169,14 +169,14 @@ class PlainPrimitive(Primitive):
 
     @classmethod
     def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
-        """Create one in its initial state: a free lock, an event that is not set.
+        """Create an object in its initial state: a free lock, an event that is not set.
 
         Args:
             key: the key that finds it; by default a random one that is free.
             mode: permission bits, 0 to 0o777; a process that uses it needs read and write.
 
         Returns:
-            It, owned by this handle.
+            The handle, which owns the new object.
 
         Raises:
             AlreadyExists: a set has that key.
@@ -196,16 +196,16 @@ class PlainPrimitive(Primitive):
         timeout: float | None = PATIENCE,
         owner_uid: int | None = None,
     ) -> Self:
-        """Open the one that has a key, or create it in its initial state.
+        """Open the object that has a key, or create it in its initial state.
 
         Args:
             key: the key of its semaphore set.
-            mode: permission bits of a new one, and the most that an existing one may allow.
+            mode: permission bits of a new object, and the most that an existing one may allow.
             timeout: seconds to retry while other processes create and remove it.
             owner_uid: a user id whose object is accepted, besides this user's and root's.
 
         Returns:
-            It, owned by this handle if it was created here.
+            The handle, which owns the object if this call created it.
 
         Raises:
             InvalidArgument: the existing set has another number of semaphores.

@@ -21,15 +21,15 @@ _SIZE_END: Final = 2**63 - 2**20
 
 
 def checked_size(size: int | None) -> int:
-    """The size of memory to create, in bytes.
+    """Return the size of memory to create, in bytes.
 
     Raises:
         TypeError: it is missing, or not an integer.
         InvalidArgument: it is below 1, or more than an address space can contain.
     """
-    size = int_argument("size", size, "an int, the bytes wanted")
+    size = int_argument("size", size, "an int (bytes)")
     if not 1 <= size < _SIZE_END:
-        message = f"size is {size}; it takes 1 byte or more"
+        message = f"size must be 1 byte or more, not {size}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return size
 

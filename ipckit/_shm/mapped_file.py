@@ -276,7 +276,7 @@ class MappedFile(Memory):
         """
         self._check_open("mprotect")
         if protection not in _PROTECTIONS:
-            message = f"protection is {protection!r}; it takes 'none', 'r' or 'r+'"
+            message = f"protection must be 'none', 'r' or 'r+', not {protection!r}"
             raise self._invalid("mprotect", message)
         try:
             native.mprotect(self._mapping, _PROTECTIONS[protection])
@@ -353,7 +353,7 @@ class MappedFile(Memory):
 
     def _resize(self, fd: int, size: int, *, shrink: bool) -> None:
         if identity(fd) != self._file:
-            message = "another file has this path now"
+            message = "the file was replaced: another file has its path now"
             raise InvalidArgument(message, errno=errno.ESTALE, op="resize", target=self._target)
         end, now = self._offset + size, os.fstat(fd).st_size
         if shrink and end < now:
@@ -379,7 +379,7 @@ class MappedFile(Memory):
                 return
         except OSError as exc:
             raise from_errno(exc.errno or errno.EIO, op="unlink", target=self._target) from None
-        message = "the file was removed, and another file has its path"
+        message = "the file was removed, and another file has its path now"
         raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
     def _is_file(self, status: os.stat_result) -> bool:
@@ -417,14 +417,14 @@ def _describe(path: str | None) -> str:
 def _check_open_arguments(mode: str, readonly: object, offset: int, size: int | None) -> None:
     message = ""
     if mode not in {"r", "r+", "private"}:
-        message = f"mode is {mode!r}; it takes 'r', 'r+' or 'private'"
+        message = f"mode must be 'r', 'r+' or 'private', not {mode!r}"
     elif not isinstance(readonly, bool):
         type_message = f"readonly must be a bool, not {type(readonly).__name__}"
         raise TypeError(type_message)
     elif readonly and mode == "r+":
         message = "mode 'r+' writes the file, and readonly=True forbids it"
     elif offset < 0 or (size is not None and size < 1):
-        message = f"offset is {offset} and size {size}; they take 0 or more, and 1 or more"
+        message = f"offset must be 0 or more and size 1 or more, not {offset} and {size}"
     if message:
         raise InvalidArgument(message, errno=errno.EINVAL, op="mmap")
 
@@ -451,7 +451,7 @@ def _open(path: str, flags: int) -> Descriptor:
     if stat.S_ISREG(os.fstat(opened.number).st_mode):
         return opened
     opened.close()
-    message = "it is not a regular file"
+    message = "the path is not a regular file"
     raise InvalidArgument(message, errno=errno.EINVAL, op="open", target=_describe(path))
 
 
@@ -463,10 +463,10 @@ def _open_error(code: int, path: str, *, writing: bool) -> IpcError:
     elif writing and code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}:
         hint = _FEWER_RIGHTS["r+"]
     elif code == errno.ELOOP:
-        message = "it is a symbolic link in a directory that any user may write"
+        message = "the path is a symbolic link in a directory that any user may write"
         return InvalidArgument(message, errno=code, op="open", target=target)
     elif code in {errno.EISDIR, errno.ENXIO, errno.ENODEV}:
-        message = "it is not a regular file"
+        message = "the path is not a regular file"
         return InvalidArgument(message, errno=code, op="open", target=target)
     elif code == errno.EAGAIN:
         message = LEASED

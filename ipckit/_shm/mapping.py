@@ -1,8 +1,8 @@
 """Mapping a file into this process, and what this process has mapped of each file.
 
 Shrinking a file under a mapping is fatal: the next access to a byte that the file no longer has
-kills the process with SIGBUS. So this module keeps every live mapping with the file that it is of,
-and how many bytes of the file it needs.
+kills the process with SIGBUS. So this module records, for every live
+mapping, which file it maps and how many bytes of that file it needs.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class _Extent(NamedTuple):
     end: int
 
 
-# Every mapping of this process that may still be accessed. Views keep a mapping in it after its
-# handle was closed.
+# Every mapping of this process that may still be accessed. After its handle is closed, a mapping
+# stays here while views of it exist.
 _LIVE_MAPPINGS: Final[weakref.WeakKeyDictionary[native.Mapping, _Extent]] = (
     weakref.WeakKeyDictionary()
 )
@@ -62,7 +62,7 @@ at_fork(
 
 
 def mapping_at(address: int) -> native.Mapping | None:
-    """The open mapping that starts at an address, of a file or of anonymous memory; else None."""
+    """Return the open mapping that starts at an address; None if there is none."""
     mappings = (reference() for reference in _LIVE_MAPPINGS.keyrefs())
     return next(
         (each for each in mappings if each and not each.closed and each.address == address), None
@@ -70,12 +70,12 @@ def mapping_at(address: int) -> native.Mapping | None:
 
 
 def size_needed(file: tuple[int, int]) -> int:
-    """The size that a file must keep for this process: for open mappings, and views of closed ones.
+    """Return the size that a file must keep for this process's open mappings and for views.
 
     Args:
         file: its device and inode.
     """
-    # By reference: iterating over the dictionary fails if another thread maps something meanwhile.
+    # By reference: iterating over the dictionary fails if another thread adds a mapping.
     mappings = (reference() for reference in _LIVE_MAPPINGS.keyrefs())
     extents = (
         _LIVE_MAPPINGS.get(each) for each in mappings if each and (each.exports or not each.closed)
@@ -93,7 +93,7 @@ def map_file(
     offset: int = 0,
     hint: str = "readonly=True asks for less",
 ) -> native.Mapping:
-    """Map bytes of a file, all of which the file has at this moment.
+    """Map bytes of a file; all of them must be inside the file.
 
     Args:
         fd: the file; -1 for anonymous memory.

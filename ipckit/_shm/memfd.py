@@ -117,7 +117,7 @@ class MemFd(Memory):
         wanted = checked_size(size)
         seals = _checked_seals(seal)
         if "\0" in label or len(os.fsencode(label)) > _LABEL_MAX:
-            message = f"label is {label[:32]!r}…; it takes up to {_LABEL_MAX} bytes without NUL"
+            message = f"label must be up to {_LABEL_MAX} bytes without NUL, not {label[:32]!r}…"
             raise InvalidArgument(message, errno=errno.EINVAL, op="memfd_create")
         check_memory(wanted, _describe(label))
         created = Descriptor(new_memfd(label))
@@ -166,13 +166,13 @@ class MemFd(Memory):
         label = label.removeprefix("/memfd:").removesuffix(" (deleted)")
         missing = wanted & ~found
         if missing:
-            message = f"it lacks the seal {missing!r}, so its sender can still change it"
+            message = f"the memfd lacks the seal {missing!r}, so its sender can still change it"
             hint = "the sender adds seals with MemFd.seal; require_seals=0 trusts the sender"
             raise InvalidArgument(
                 message, errno=errno.EPERM, op="fcntl", target=_describe(label), hint=hint
             )
         if os.fstat(fd).st_size == 0:
-            message = "it is empty: it has no bytes to map"
+            message = "the memfd is empty: it has no bytes to map"
             raise InvalidArgument(message, errno=errno.EINVAL, op="mmap", target=_describe(label))
         if readonly is None:
             access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
@@ -186,7 +186,7 @@ class MemFd(Memory):
         return self._label
 
     def fileno(self) -> int:
-        """The descriptor, which the handle keeps and closes.
+        """Return the descriptor; the handle closes it.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -257,9 +257,9 @@ class MemFd(Memory):
             return
         message = ""
         if code == errno.EBUSY:
-            message = "another mapping of it is writable"
+            message = "the memfd has another mapping that is writable"
         elif code == errno.EPERM:
-            message = f"no more seals can be added: it has {self._current_seals()!r}"
+            message = f"no more seals can be added, because it has {self._current_seals()!r}"
         raise from_errno(code, op="fcntl", target=self._target, message=message, hint=hint)
 
     def _release(self) -> None:
@@ -297,7 +297,7 @@ def _checked_seals(seals: Seal | int) -> Seal:
         message = f"seals must be a Seal or an int, not {type(seals).__name__}"
         raise TypeError(message)
     if int(seals) & ~known:
-        message = f"seals are {int(seals):#x}; the known bits are {known:#x}"
+        message = f"seals must be bits of {known:#x}, not {int(seals):#x}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="fcntl")
     return Seal(seals)
 

@@ -171,7 +171,7 @@ class Memory(Handle):
             return (max(0, self.size - offset) // element.itemsize,)
         dimensions = tuple(map(index, shape if isinstance(shape, tuple) else (shape,)))
         if any(each < 0 for each in dimensions):
-            message = f"shape is {shape}; it takes 0 or more in each dimension"
+            message = f"shape must have 0 or more in each dimension, not {shape}"
             raise self._invalid("array", message)
         return dimensions
 
@@ -299,11 +299,11 @@ class Memory(Handle):
             raise from_errno(errno.EACCES, op=op, target=self._target, message=message)
 
     def _invalid(self, op: str, message: str, hint: str = "") -> InvalidArgument:
-        """The error for an argument of a method of this handle."""
+        """Return the error for an argument of a method of this handle."""
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=self._target, hint=hint)
 
     def _in_use(self, op: str, message: str, hint: str = "delete them first") -> IpcError:
-        """The EBUSY error for a change that arrays and views of this process prevent."""
+        """Return the EBUSY error for a change that arrays and views of this process prevent."""
         return IpcError(message, errno=errno.EBUSY, op=op, target=self._target, hint=hint)
 
     def _replace(self, mapping: native.Mapping) -> None:
@@ -323,10 +323,10 @@ class Memory(Handle):
             restore: replaces it by one of all the bytes again.
 
         Raises:
-            IpcError: with errno EBUSY, arrays, views or other handles use the bytes that would go.
+            IpcError: with errno EBUSY, arrays, views or other handles use the bytes to be removed.
         """
         with MAPPING_LOCK:
-            # Before the check: after this, no thread can create a view of the bytes that go.
+            # Before the check: after this, no thread can create a view of the bytes to be removed.
             remap()
             done = False
             try:
@@ -340,7 +340,7 @@ class Memory(Handle):
                 if not done:
                     restore()
         if not done:
-            message = "arrays, views or other handles of this process use the bytes that would go"
+            message = "arrays, views or other handles of this process use the bytes to be removed"
             raise self._in_use("resize", message, "delete and close them first")
 
     def _release(self) -> None:

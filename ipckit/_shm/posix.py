@@ -264,7 +264,7 @@ class PosixSharedMemory(Memory):
         return self._name
 
     def fileno(self) -> int:
-        """The descriptor, which the handle keeps and closes.
+        """Return the descriptor; the handle closes it.
 
         Raises:
             ClosedHandle: the handle is closed.
@@ -296,7 +296,7 @@ class PosixSharedMemory(Memory):
         self._check_open("resize")
         wanted = checked_size(size)
         if self.readonly:
-            message = "the handle is readonly"
+            message = "the handle was opened readonly"
             raise from_errno(errno.EACCES, op="resize", target=self._target, message=message)
         fd = self._descriptor.number
         now = os.fstat(fd).st_size
@@ -336,7 +336,9 @@ class PosixSharedMemory(Memory):
 
     def _remove(self) -> None:
         if self._name is None:
-            raise NotFound("it was unlinked already", op="shm_unlink", target=self._target)
+            raise NotFound(
+                "the shared memory was already unlinked", op="shm_unlink", target=self._target
+            )
         try:
             posix_ipc.unlink_shared_memory(str(self._name))
         except BINDING_ERRORS as exc:
@@ -388,7 +390,7 @@ def _open_error(exc: OSError, name: Name, *, creating: bool = False) -> IpcError
         message = "no such shared memory"
         hint = f'create it with PosixSharedMemory.create("{name}", size)'
     elif code == errno.EEXIST:
-        message = "it exists already"
+        message = "the shared memory already exists"
         hint = f'open it with PosixSharedMemory.open("{name}"), or use open_or_create'
     elif code == errno.EAGAIN:
         message = LEASED
@@ -413,7 +415,7 @@ def _await_size(fd: int, name: Name, deadline: Deadline) -> None:
         if status.st_size:
             return
         if status.st_nlink == 0:
-            message = "its creator failed and unlinked it"
+            message = "its creator failed to allocate it, and unlinked it"
             raise NotFound(message, errno=errno.ENOENT, op="shm_open", target=_describe(name))
     message = "it has no size yet: its creator is slow, or died"
     raise Timeout(message, errno=errno.ETIMEDOUT, op="shm_open", target=_describe(name))

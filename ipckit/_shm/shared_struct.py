@@ -33,12 +33,12 @@ def checked_struct(struct: type[S]) -> type[S]:
     raise TypeError(message)
 
 
-def _name_this_process() -> None:
+def _set_writer_token() -> None:
     native.set_writer_token(processes.token())
 
 
-_name_this_process()
-at_fork("tokens", after_in_child=_name_this_process)
+_set_writer_token()
+at_fork("tokens", after_in_child=_set_writer_token)
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, final
 
 import ipckit._native as native
 from ipckit._core.public import public
@@ -13,6 +13,7 @@ _PERMISSIONS: Final = 0o777
 
 
 @public("ipckit.shm")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryStat:
     """The state of a segment: every field of shmid_ds.
@@ -65,6 +66,7 @@ class SysVSharedMemoryStat:
 
 
 @public("ipckit.shm")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryLimits:
     """The kernel's limits on System V shared memory (IPC_INFO).
@@ -83,6 +85,7 @@ class SysVSharedMemoryLimits:
 
 
 @public("ipckit.shm")
+@final
 @dataclass(frozen=True, slots=True)
 class SysVSharedMemoryUsage:
     """The use of memory by all segments of the IPC namespace (SHM_INFO).

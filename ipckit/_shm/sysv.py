@@ -326,9 +326,9 @@ class SysVSharedMemory(SysVObject, Memory):
             limit = soft_limit(resource.RLIMIT_MEMLOCK)
             if code == errno.ENOMEM or (code == errno.EPERM and limit == "0"):
                 message = (
-                    f"{found.segsz:,} bytes and the locked ones exceed RLIMIT_MEMLOCK ({limit})"
+                    f"{found.segsz:,} bytes and the locked memory exceed RLIMIT_MEMLOCK ({limit})"
                 )
-                hint = "raise it with ulimit -l"
+                hint = "raise the limit with ulimit -l"
                 return LimitReached(
                     message, errno=code, op="shmctl", target=self._target, hint=hint
                 )
@@ -349,7 +349,7 @@ class SysVSharedMemory(SysVObject, Memory):
 
 
 def _owner_of(segment: int) -> tuple[int, int]:
-    """The user and the group that own a segment."""
+    """Return the user and the group that own a segment."""
     found = SEGMENTS.find(segment)
     if found is None:
         raise from_errno(errno.EIDRM, op="shmctl", target=SEGMENTS.named(segment, None))
@@ -362,7 +362,7 @@ def _remove_segment(segment: int) -> None:
 
 
 def _create_segment(key: int | None, size: int, mode: int) -> tuple[int, Key]:
-    """Create a segment; returns its id and its key, a free one if `key` is None."""
+    """Create a segment, with a free key if `key` is None; return its id and its key."""
     flags = native.IPC_CREAT | native.IPC_EXCL | mode
     while True:
         wanted = Key.random() if key is None else Key(key)
@@ -374,7 +374,7 @@ def _create_segment(key: int | None, size: int, mode: int) -> tuple[int, Key]:
 
 
 def _get(key: Key, size: int, flags: int) -> int:
-    """The id of a segment, from shmget(2)."""
+    """Return the id that shmget(2) gives for a key."""
     try:
         return native.shmget(int(key), size, flags)
     except OSError as exc:
@@ -382,14 +382,14 @@ def _get(key: Key, size: int, flags: int) -> int:
 
 
 def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
-    """The error for an errno of shmget(2)."""
+    """Return the error for an errno of shmget(2)."""
     target = SEGMENTS.named(None, key)
     message = hint = ""
     if code == errno.ENOENT:
         message = "no such segment"
         hint = f"create it with SysVSharedMemory.create({key}, size)"
     elif code == errno.EEXIST:
-        message = "the segment exists already"
+        message = "the segment already exists"
         hint = f"open it with SysVSharedMemory.open({key}), or use open_or_create"
     elif code == errno.EINVAL and creating:
         message = f"{size:,} bytes exceed {described('kernel.shmmax')}"
@@ -397,8 +397,8 @@ def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
         return LimitReached(message, errno=code, op="shmget", target=target, hint=hint)
     elif code == errno.ENOSPC:
         shmmni, shmall = described("kernel.shmmni"), described("kernel.shmall")
-        message = f"the system has all the segments that {shmmni} allows, or {size:,} bytes and "
-        message += f"the other segments exceed {shmall} pages"
+        message = f"the system has as many segments as {shmmni} allows, or {size:,} bytes and "
+        message += f"the other segments exceed the pages of {shmall}"
         hint = "remove some with ipcrm, or as root raise the sysctl"
     elif code == errno.ENOMEM:
         overcommit = sysctl("vm.overcommit_memory")
@@ -417,13 +417,13 @@ def _attach(
 ) -> native.Mapping:
     """Attach a segment; the arguments are those of `SysVSharedMemory.open`. See shmat(2)."""
     if address is not None and not 0 < address < 2**63:
-        message = f"address is {address:#x}; it takes 1 to {2**63 - 1:#x}"
+        message = f"address must be 1 to {2**63 - 1:#x}, not {address:#x}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
     replaced: native.Mapping | None = None
     if remap:
         replaced = mapping_at(address) if address is not None else None
         if replaced is None:
-            message = "remap replaces an ipckit mapping, and none starts at the given address"
+            message = "remap can replace only a mapping of ipckit, and none starts at the address"
             raise InvalidArgument(message, errno=errno.EINVAL, op="shmat", target=target)
     flags = native.SHM_RDONLY if readonly else 0
     flags |= native.SHM_RND if round_down else 0
@@ -440,7 +440,7 @@ def _attach(
 
 
 def _attach_error(code: int, segment: int, target: str, address: int | None) -> IpcError:
-    """The error for an errno of shmat(2)."""
+    """Return the error for an errno of shmat(2)."""
     message = hint = ""
     if code == errno.EINVAL and SEGMENTS.find(segment) is None:
         code = errno.EIDRM
@@ -449,5 +449,5 @@ def _attach_error(code: int, segment: int, target: str, address: int | None) -> 
         hint = "round_down=True rounds it; None lets the kernel choose"
     elif code == errno.ENOMEM:
         limit = described("vm.max_map_count")
-        message = f"no address space for it, or the process has {limit} mappings"
+        message = f"no address space for the segment, or the process has {limit} mappings"
     return from_errno(code, op="shmat", target=target, message=message, hint=hint)

@@ -53,8 +53,8 @@ class Abstract:
             message = f"an abstract name must be a str, not {type(self.name).__name__}"
             raise TypeError(message)
         if not 1 <= len(os.fsencode(self.name)) <= _ABSTRACT_MAX:
-            message = f"the abstract name has {len(os.fsencode(self.name))} bytes; "
-            message += f"it takes 1 to {_ABSTRACT_MAX}"
+            message = f"an abstract name must have 1 to {_ABSTRACT_MAX} bytes, "
+            message += f"not {len(os.fsencode(self.name))}"
             raise InvalidArgument(message, errno=errno.EINVAL)
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ def checked_type(kind: Kind) -> socket.SocketKind:
         InvalidArgument: there is no such kind.
     """
     if kind not in SOCKET_TYPES:
-        message = f"kind is {kind!r}; it takes {', '.join(map(repr, get_args(Kind)))}"
+        message = f"kind must be one of {', '.join(map(repr, get_args(Kind)))}, not {kind!r}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return SOCKET_TYPES[kind]
 
@@ -90,10 +90,12 @@ def checked_address(address: Address) -> Path | Abstract:
         raise TypeError(message)
     text = os.fspath(address)
     if not isinstance(text, str):
-        message = f"an address is a path as str, not as {type(text).__name__}"
+        message = f"a path must be a str, not {type(text).__name__}"
         raise TypeError(message)
     if not text or "\0" in text:
-        message = "a path is not empty and contains no NUL; use Abstract(name) for an abstract name"
+        message = (
+            "a path must not be empty or contain a NUL; use Abstract(name) for an abstract name"
+        )
         raise InvalidArgument(message, errno=errno.EINVAL)
     return Path(absolute(text, op="bind"))
 

@@ -32,8 +32,8 @@ def pair(kind: Kind = "stream") -> tuple[UnixSocket, UnixSocket]:
     """Create two sockets that are connected to each other, for a parent and its child process.
 
     Args:
-        kind: ``"stream"`` (the default) for a stream of bytes, ``"seqpacket"`` for messages with an
-            end, ``"dgram"`` for messages without an end.
+        kind: ``"stream"`` (the default) for a stream of bytes; ``"seqpacket"`` for messages, with
+            `Packet.eof` after the peer closes its end; ``"dgram"`` for messages, without it.
 
     Returns:
         The two ends.
@@ -128,7 +128,7 @@ def _connect(
     while True:
         try:
             _connect_once(sock, name, deadline)
-            # After a signal's handler Python may return although the wait is not over.
+            # If a signal handler ran, connect may return before the socket is connected.
             sock.getpeername()
         except BlockingIOError:
             if deadline.expired:

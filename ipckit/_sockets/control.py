@@ -1,4 +1,4 @@
-"""Descriptors in control messages: checking those to send, and refusing those that are not wanted.
+"""Descriptors in control messages: check those to send, and refuse those that are not wanted.
 
 No error leaks a descriptor.
 """
@@ -37,10 +37,10 @@ def numbers_of(fds: Iterable[Any]) -> list[int]:
         try:
             number = int_argument("a descriptor", number)
         except TypeError:
-            message = f"a descriptor is an int or has fileno(), unlike {type(each).__name__}"
+            message = f"a descriptor must be an int or have fileno(), not {type(each).__name__}"
             raise TypeError(message) from None
         if not 0 <= number < 2**31:
-            message = f"descriptor {number} is out of range: it takes 0 to 2**31 - 1"
+            message = f"a descriptor must be 0 to 2**31 - 1, not {number}"
             raise InvalidArgument(message, errno=errno.EBADF, op="sendmsg")
         found.append(number)
     if len(found) > SCM_MAX_FD:
@@ -60,7 +60,7 @@ def checked_max_fds(max_fds: int) -> int:
     """
     max_fds = int_argument("max_fds", max_fds)
     if not 0 <= max_fds <= SCM_MAX_FD:
-        message = f"max_fds is {max_fds}; it takes 0 to {SCM_MAX_FD}"
+        message = f"max_fds must be 0 to {SCM_MAX_FD}, not {max_fds}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recvmsg")
     return max_fds
 
@@ -71,27 +71,27 @@ def check_fds(
     """Close all descriptors of a message if they are not wanted or not complete.
 
     Args:
-        fds: those that came.
+        fds: the descriptors that arrived.
         max_fds: how many the caller accepts. With 0, they are closed without an error.
         cut: whether the kernel dropped some (MSG_CTRUNC).
         crowded: whether other control messages left no room for a descriptor.
         target: the socket, for messages.
 
     Raises:
-        MessageTooLong: more came than the caller accepts.
+        MessageTooLong: more descriptors arrived than the caller accepts.
         LimitReached: the kernel dropped some; the message has the cause.
     """
     count = len(fds)
     if count <= max_fds and not (cut and max_fds):
         return
-    # Asked before they are closed, because their numbers are free again afterwards.
+    # Checked before `close`, which frees descriptors.
     exhausted = cut and descriptors_exhausted()
     fds.close()
     if max_fds == 0:
         return
     if count > max_fds:
-        message = "the message came with more descriptors than max_fds "
-        message += f"({max_fds}); all of them are closed"
+        message = f"the message came with more descriptors than max_fds ({max_fds}); all of them "
+        message += "are closed"
         raise MessageTooLong(
             message,
             errno=errno.EMSGSIZE,
@@ -100,8 +100,8 @@ def check_fds(
             hint=f"receive with a larger max_fds, up to {SCM_MAX_FD}",
         )
     code, cause, hint = _why_cut(exhausted=exhausted, crowded=crowded)
-    message = f"the process received only {count} of the message's descriptors: {cause}; those are "
-    message += "closed, and the message is lost"
+    message = f"the process received only {count} of the message's descriptors, because {cause}; "
+    message += "they are closed, and the message is lost"
     raise LimitReached(message, errno=code, op="recvmsg", target=target, hint=hint)
 
 
@@ -109,10 +109,10 @@ def _why_cut(*, exhausted: bool, crowded: bool) -> tuple[int, str, str]:
     """Return why the kernel dropped descriptors: an errno, the cause, and what to do."""
     if exhausted:
         limit = soft_limit(resource.RLIMIT_NOFILE)
-        cause = f"the process has {limit} open of the {limit} that RLIMIT_NOFILE allows"
+        cause = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
         return errno.EMFILE, cause, "close some, or raise the limit with ulimit -n"
     if crowded:
-        cause = "other control messages, which the socket's options ask for, took the room"
+        cause = "other control messages, which options of the socket request, left no room"
         hint = "unset options of the socket, such as SO_PASSSEC or SO_TIMESTAMP"
         return errno.ENOBUFS, cause, hint
     cause = "the kernel refused the others, although the process has free descriptors"

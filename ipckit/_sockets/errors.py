@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LISTENED_ON: Final = "a process already listens there"
 LISTENED_ON_HINT: Final = "connect to it, or stop it first"
-OUT_OF_STEP: Final = "the two sides are out of step now: close the stream"
+CUT_MESSAGE: Final = "the stream stopped inside a message: close it"
 
 
 def stream_ended(message: str, *, op: str, target: str) -> PeerGone:
@@ -39,12 +39,12 @@ def deadline_passed(
     if waited:
         text = message or "the deadline passed"
         return Timeout(text, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
-    text = message or "it could not be done at once"
+    text = message or "the call would have to wait"
     return WouldBlock(text, errno=errno.EAGAIN, op=op, target=target, hint=hint)
 
 
 def interrupted(
-    done: int, size: int, exc: IpcError, *, waited: bool, hint: str = OUT_OF_STEP
+    done: int, size: int, exc: IpcError, *, waited: bool, hint: str = CUT_MESSAGE
 ) -> Timeout | WouldBlock:
     """Return the error for a deadline that passed after a part of a stream's bytes.
 
@@ -77,16 +77,17 @@ def connect_error(exc: OSError, where: Path | Abstract) -> IpcError:
     message = hint = ""
     if code == errno.ENOENT:
         message = "no such socket file"
-        hint = "its server has not started yet, or has ended"
+        hint = "its server has not started yet, or has exited"
     elif code == errno.ECONNREFUSED:
         message = "no process listens there"
         if not isinstance(where, Abstract):
-            hint = "the file is stale: its server ended without unlinking it"
+            hint = "the file is stale: its server exited without unlinking it"
     elif code == errno.EPROTOTYPE:
         message = "the socket there is of another kind: stream, dgram and seqpacket don't mix"
         return InvalidArgument(message, errno=code, op="connect", target=target)
     elif code == errno.EACCES:
-        hint = "connecting takes write permission on the file, and search on its directories"
+        hint = "connecting needs write permission on the file, and search permission on "
+        hint += "its directories"
     return from_errno(code, op="connect", target=target, message=message, hint=hint)
 
 
@@ -103,10 +104,11 @@ def send_error(exc: OSError, target: str, *, size: int, numbers: Sequence[int]) 
     message = hint = ""
     if code == errno.ETOOMANYREFS:
         limit = soft_limit(resource.RLIMIT_NOFILE)
-        message = "this user has more descriptors in transit through sockets, sent and not yet "
-        message += f"received, than RLIMIT_NOFILE ({limit}) allows, or sockets in sockets nest too "
-        message += "deep"
-        hint = "let the receivers take theirs first, or raise the limit with ulimit -n"
+        message = (
+            "too many descriptors of this user are in transit, sent but not yet received: the "
+        )
+        message += f"limit is RLIMIT_NOFILE ({limit}); or sockets sent over sockets nest too deep"
+        hint = "let the receivers receive them first, or raise the limit with ulimit -n"
     elif code == errno.EMSGSIZE:
         message = f"a message of {size:,} bytes exceeds the socket's send buffer"
         hint = f"raise SO_SNDBUF, up to net.core.wmem_max ({sysctl('net.core.wmem_max')}); "
@@ -128,7 +130,7 @@ def receive_error(exc: OSError, target: str) -> IpcError:
     code = exc.errno or errno.EIO
     message = ""
     if code == errno.ECONNRESET:
-        message = "the peer closed its end and had not read all bytes"
+        message = "the peer closed its end before it had read all bytes"
     elif code == errno.ENOTCONN:
         message = "the socket is not connected"
     return from_errno(code, op="recv", target=target, message=message)

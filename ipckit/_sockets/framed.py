@@ -6,10 +6,10 @@ import errno
 import socket
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 from ipckit._core.public import public
-from ipckit._sockets.errors import OUT_OF_STEP, deadline_passed, interrupted, stream_ended
+from ipckit._sockets.errors import CUT_MESSAGE, deadline_passed, interrupted, stream_ended
 from ipckit._sockets.framing import Framing
 from ipckit._sockets.transfer import (
     READABLE,
@@ -38,6 +38,7 @@ _CHUNK: Final = 65536
 
 
 @public("ipckit.framing")
+@final
 class Framed:
     """Frames over a blocking stream socket, UNIX or TCP.
 
@@ -187,7 +188,7 @@ class Framed:
 def _checked_stream(sock: socket.socket | HasSocket) -> socket.socket:
     found = socket_inside(sock)
     if found.type != socket.SOCK_STREAM:
-        message = f"sock is a stream socket, not one of type {found.type!r}"
+        message = f"sock must be a stream socket, not one of type {found.type!r}"
         raise InvalidArgument(message, errno=errno.EPROTOTYPE)
     return found
 
@@ -226,7 +227,7 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
     """
     found = socket_inside(sock)
     if n < 0:
-        message = f"n is {n}; it takes 0 bytes or more"
+        message = f"n must be 0 bytes or more, not {n}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
     waited = not deadline.expired
@@ -325,8 +326,8 @@ def read_line(
     """
     found = _checked_stream(sock)
     if max_size < 1 or len(delimiter) != 1:
-        message = f"max_size is {max_size} and delimiter {delimiter!r}; max_size takes 1 byte or "
-        message += "more, and delimiter exactly 1 byte"
+        message = "max_size must be 1 byte or more, and delimiter exactly 1 byte, "
+        message += f"not {max_size} and {delimiter!r}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
     waited = not deadline.expired
@@ -339,7 +340,7 @@ def read_line(
             if line:
                 message = f"the deadline passed after {len(line):,} bytes of a line"
                 raise deadline_passed(
-                    op=exc.op, target=exc.target, waited=waited, message=message, hint=OUT_OF_STEP
+                    op=exc.op, target=exc.target, waited=waited, message=message, hint=CUT_MESSAGE
                 ) from None
             raise
         if not seen:

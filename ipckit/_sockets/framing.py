@@ -22,16 +22,16 @@ _INTEGER: Final = re.compile(r"[@=<>!]?[bBhHiIlLqQnN]")
 
 @public("ipckit.framing")
 class Framing(ABC):
-    """A rule for message boundaries on a byte stream, with the bytes of an incomplete frame.
+    """A rule for message boundaries on a byte stream; it stores the bytes of an incomplete frame.
 
     One object serves one direction of one stream. The time that `feed` takes is proportional to the
-    number of bytes, however the stream cuts them.
+    number of bytes, whatever pieces they arrive in.
     """
 
     def __init__(self, max_size: int) -> None:
         max_size = int_argument("the size of a frame", max_size)
         if max_size < 1:
-            message = f"the size of a frame is {max_size}; it takes 1 byte or more"
+            message = f"the size of a frame must be 1 byte or more, not {max_size}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._max_size = max_size
         self._buffer = bytearray()
@@ -142,7 +142,7 @@ class FixedFrames(Framing):
         """Return the frame unchanged, after a check of its size."""
         data = self._checked(frame)
         if len(data) < self._max_size:
-            message = f"the frame has {len(data):,} bytes; it takes {self._max_size:,}"
+            message = f"the frame must have {self._max_size:,} bytes, not {len(data):,}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="encode")
         return data
 
@@ -182,10 +182,10 @@ class DelimitedFrames(Framing):
     def __init__(self, delimiter: bytes = b"\n", *, max_size: int = DEFAULT_MAX) -> None:
         super().__init__(max_size)
         if not isinstance(delimiter, bytes):
-            message = f"delimiter is bytes, not {type(delimiter).__name__}"
+            message = f"delimiter must be bytes, not {type(delimiter).__name__}"
             raise TypeError(message)
         if not delimiter:
-            message = "delimiter is empty; it takes 1 byte or more"
+            message = "delimiter must not be empty"
             raise InvalidArgument(message, errno=errno.EINVAL)
         self._delimiter = delimiter
         self._seen = 0
@@ -211,7 +211,7 @@ class DelimitedFrames(Framing):
                 break
             frames.append(bytes(buffer[start:found]))
             start = seen = found + width
-        # The next search begins here, or earlier if a delimiter may have begun.
+        # The next search starts at the end, less the part of a delimiter that may be there.
         self._seen = max(0, len(buffer) - width + 1 - start)
         return start
 
@@ -253,7 +253,7 @@ class LengthPrefixed(Framing):
             message = f"prefix must be a str, not {type(prefix).__name__}"
             raise TypeError(message)
         if not _INTEGER.fullmatch(prefix):
-            message = f'prefix is {prefix!r}; it takes the format of one integer, such as ">I"'
+            message = f'prefix must be the format of one integer, such as ">I", not {prefix!r}'
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             self._prefix = struct.Struct(prefix)

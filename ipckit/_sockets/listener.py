@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ipckit._sockets.address import Address
     from ipckit._sockets.endpoint import Identity
 
-_LOCK_SECONDS: Final = 0.25  # another listener holds the lock for about a millisecond
+_LOCK_SECONDS: Final = 0.25  # a listener holds the lock for about a millisecond
 _PATIENCE: Final = 1.0  # seconds from bind to listen at most, on a busy machine too
 
 
@@ -50,7 +50,7 @@ class UnixListener(Endpoint):
 
     A `listen` for the same path in another process connects, to find out whether a process listens
     there, and closes the connection at once. Such a connection is accepted like any other, and its
-    first `receive` returns the end.
+    first `receive` returns a packet with `eof`.
 
     Example:
         >>> from ipckit import unixsock
@@ -82,7 +82,7 @@ class UnixListener(Endpoint):
     @classmethod
     def _adopted(cls, sock: socket.socket) -> Self:
         if not is_listening(sock):
-            message = f"descriptor {sock.fileno()} does not listen"
+            message = f"descriptor {sock.fileno()} is not a listening socket"
             raise InvalidArgument(message, errno=errno.EINVAL, op="from_fd")
         return construct(cls, sock)
 
@@ -194,8 +194,8 @@ def listen(
 
     If a socket file is there already, `listen` connects to it. If no process listens on it, the
     file is stale, and `listen` replaces it. A process that does listen accepts that connection, and
-    its first `receive` on it returns the end. Two processes that replace the same file wait for
-    each other by a lock on its directory (flock). If another process keeps the lock, a file counts
+    its first `receive` on it returns a packet with `eof`. Two processes that replace the same file
+    take turns by a lock on its directory (flock). If another process keeps the lock, a file counts
     as stale only if it was created a second ago or earlier.
 
     Args:
@@ -235,7 +235,7 @@ def listen(
     checked_mode(mode)
     backlog = int_argument("backlog", backlog)
     if not 0 <= backlog < 2**31:
-        message = f"backlog is {backlog}; it takes 0 to 2**31 - 1"
+        message = f"backlog must be 0 to 2**31 - 1, not {backlog}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="listen")
     allowed = None if allow_uids is None else frozenset(allow_uids)
     try:
@@ -289,16 +289,16 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
     # bind(2) creates the file with the socket's mode less the umask: never more than asked for.
     os.fchmod(sock.fileno(), mode)
     # Between bind and listen the file looks stale. The lock keeps other listeners from probing it.
-    with _locked(path) as alone, for_kernel(path, binding=True) as name:
+    with _locked(path) as locked, for_kernel(path, binding=True) as name:
         try:
             _bind(sock, name, path)
         except AlreadyExists:
-            _remove_stale(path, kind, patience=0.0 if alone else _PATIENCE)
+            _remove_stale(path, kind, patience=0.0 if locked else _PATIENCE)
             _bind(sock, name, path)
         made = file_at(path)
         try:
             if made is not None:
-                _give_mode(path, made, mode)
+                _set_mode(path, made, mode)
             _start_listening(sock, kind, backlog)
         except BaseException:
             with suppress(OSError):
@@ -307,7 +307,7 @@ def _bind_file(sock: socket.socket, path: Path, kind: Kind, backlog: int, mode: 
             raise
 
 
-def _give_mode(path: Path, made: Identity, mode: int) -> None:
+def _set_mode(path: Path, made: Identity, mode: int) -> None:
     """Set the mode of a socket's file, if the path still leads to that file."""
     try:
         with directory_of(path) as directory:
@@ -341,7 +341,7 @@ def _locked(path: Path) -> Generator[bool]:
             return
         raise from_errno(exc.errno or errno.EIO, op="bind", target=describe(path)) from None
     try:
-        yield any(_got_lock(held) for _ in Deadline(_LOCK_SECONDS).looks())
+        yield any(_try_lock(held) for _ in Deadline(_LOCK_SECONDS).looks())
     finally:
         # Closing alone would leave it locked if another thread forked: the child keeps the same
         # open file description until it exits.
@@ -350,7 +350,7 @@ def _locked(path: Path) -> Generator[bool]:
         os.close(held)
 
 
-def _got_lock(held: int) -> bool:
+def _try_lock(held: int) -> bool:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # another process has it, or the file system has no locks
@@ -373,12 +373,12 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
     found = file_at(path)
     if found is None:
         if os.path.lexists(path):
-            message = "there is a file that is not a socket"
+            message = "the path exists, and is not a socket"
             raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
         return
     age = time.time() - found[2] / 1e9
     for _ in Deadline(min(max(0.0, patience - age), patience)).looks():
-        if not _refused(path, kind):
+        if not _has_no_listener(path, kind):
             raise AlreadyExists(
                 LISTENED_ON,
                 errno=errno.EADDRINUSE,
@@ -390,7 +390,7 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
         unlink_path(path, lambda status: identity_of(status) == found)
 
 
-def _refused(path: Path, kind: Kind) -> bool:
+def _has_no_listener(path: Path, kind: Kind) -> bool:
     """Whether no process listens on a socket file.
 
     Raises:

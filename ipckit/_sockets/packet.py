@@ -1,4 +1,4 @@
-"""What `receive` returns: bytes, descriptors, and the credentials of the sender."""
+"""Packet, the result of `receive`: bytes, descriptors, and the credentials of the sender."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Descriptors(native.DescriptorsBase, Sequence[int]):
         try:
             return self._take(index)
         except IndexError:
-            message = f"there is no descriptor {index}: {len(self)} are left"
+            message = f"the list has no descriptor {index}; it has {len(self)} descriptors"
             raise InvalidArgument(message, errno=errno.EINVAL, op="take") from None
 
     def __enter__(self) -> Self:

@@ -55,7 +55,7 @@ def encode(magic: bytes, facts: dict[str, Any]) -> bytes:
     """
     text = json.dumps(facts, separators=(",", ":")).encode()
     if len(text) > MAX_TEXT:
-        message = f"its description has {len(text):,} bytes; a record takes up to {MAX_TEXT:,}"
+        message = f"the description has {len(text):,} bytes, and a record has at most {MAX_TEXT:,}"
         raise InvalidArgument(message, errno=errno.EMSGSIZE, op="send")
     return PREFIX.pack(magic, len(text)) + text
 
@@ -200,7 +200,7 @@ def _dtype_from(value: Any, depth: int) -> np.dtype[Any]:
     made: np.dtype[Any]
     if isinstance(value, str):
         if not _PLAIN_DTYPE.fullmatch(value):
-            raise corrupt(f"the dtype {value[:40]!r}")
+            raise corrupt(f"an unknown dtype: {value[:40]!r}")
         made = numpy_dtype(value)
         return made
     facts: dict[str, Any] = value  # the next line fails for anything else
@@ -377,10 +377,12 @@ def handle_in(
     """
     name = facts.get("class")
     cls: Any = None
-    if isinstance(name, str) and len(fds) == 1:
+    if len(fds) != 1:
+        raise corrupt(f"{len(fds)} descriptors with a handle")
+    if isinstance(name, str):
         cls = expected._made_from_passed(name)  # noqa: SLF001
     if cls is None:
-        raise corrupt(f"{len(fds)} descriptors for a handle of class {str(name)[:40]!r}")
+        raise corrupt(f"a handle of an unknown class: {str(name)[:40]!r}")
     options = dict(options)
     if hasattr(cls, "readonly") and facts.get("readonly") is True:
         options.setdefault("readonly", True)

@@ -143,12 +143,12 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         check_array(data)
         view = memoryview(data)
         if not view.c_contiguous:
-            message = "data is a contiguous buffer; bytes(data) creates one"
+            message = "data must be a contiguous buffer; bytes(data) creates one"
             raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
         view = view.cast("B") if view.nbytes else memoryview(b"")
         numbers = numbers_of(fds)
         if self._stream and not view and (numbers or credentials):
-            message = "on a stream, descriptors and credentials need a byte to go with"
+            message = "on a stream, descriptors and credentials need at least one byte of data"
             raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
         return view, numbers
 
@@ -274,8 +274,9 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         return wait(self._socket, _POLLRDHUP, Deadline(0))
 
     def _size_error(self, max_bytes: int) -> InvalidArgument:
-        message = f"max_bytes is {max_bytes}; it takes 0 to 2**31 - 1, and no more than the memory "
-        message += "that is free"
+        message = (
+            f"max_bytes must be 0 to 2**31 - 1, and fit into the free memory; it is {max_bytes}"
+        )
         return InvalidArgument(message, errno=errno.EINVAL, op="recv", target=self._target)
 
     def _receive_error(self, exc: OSError, context: None = None) -> OSError:
@@ -519,7 +520,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         """
         self._check_open("shutdown")
         if how not in _HOW:
-            message = f'how is {how!r}; it takes "read", "write" or "both"'
+            message = f'how must be "read", "write" or "both", not {how!r}'
             raise InvalidArgument(message, errno=errno.EINVAL, op="shutdown", target=self._target)
         try:
             self._socket.shutdown(_HOW[how])

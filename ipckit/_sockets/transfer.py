@@ -58,8 +58,8 @@ def socket_inside(sock: socket.socket | HasSocket) -> socket.socket:
         message = f"sock must be a UnixSocket or a socket.socket, not {type(sock).__name__}"
         raise TypeError(message)
     if hasattr(found, "do_handshake"):
-        message = "sock speaks TLS, and framing works on the bytes below it; "
-        message += "feed what its recv returns to a Framing"
+        message = "sock is a TLS socket, and framing would read its encrypted bytes; "
+        message += "pass what its recv returns to Framing.feed"
         raise TypeError(message)
     return found  # type: ignore[return-value]
 
@@ -153,7 +153,7 @@ def first_allowed(take: Callable[[], T | None], deadline: Deadline, *, op: str, 
     while (taken := take()) is None:
         refused += 1
         if deadline.expired and (waited or refused >= _MAX_REFUSED):
-            message = "only peers that are not allowed came"
+            message = "all that came was from peers that are not allowed"
             raise deadline_passed(op=op, target=target, waited=waited, message=message)
     return taken
 

@@ -1,9 +1,12 @@
-/* Records of one size, many in a call: from an array into the ring, and from the ring into one. */
+/* ChannelBase._send_batch and _receive_batch: many records of one size in one call, from an array into
+   the ring and back. */
 #include "channel/channel.h"
 
-/* Bytes that one turn of a lock copies at most, so that others get theirs. */
+/* The maximum number of bytes to copy before the lock is released, so that other peers get it. */
 #define TURN_BYTES (1 << 20)
 
+/* Sends up to call->items records of call->length bytes each. Sets call->at to the number of records
+   that were sent. Requires send_lock. Returns as ring_send_batch. */
 static ring_result
 op_send_batch(ring *r, ring_call *call)
 {
@@ -14,8 +17,6 @@ op_send_batch(ring *r, ring_call *call)
     return result;
 }
 
-/* Adds to the number in a list of one, whatever exception is set: 0, or -1 with an exception set. A
-   number that Python keeps is right even if a signal handler raises before the call's result is. */
 int
 ipckit_add_progress(PyObject *progress, Py_ssize_t more)
 {
@@ -31,8 +32,9 @@ ipckit_add_progress(PyObject *progress, Py_ssize_t more)
     return result;
 }
 
-/* (buffer, bytes of a record, timeout, progress): why it ended; how many records were sent is added to
-   the number in the list `progress`. */
+/* _send_batch(records, item, timeout, progress): sends a buffer of records of `item` bytes. Adds the
+   number of records that were sent to the number in the list `progress`. Returns the ring_result that
+   ended the call: RING_OK if all were sent. */
 PyObject *
 ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -48,7 +50,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
     channel_core *core = ipckit_channel_joined(self, "send_many");
     if (core == NULL || item == 0 || item > GIL_FREE_BYTES || records.len % item != 0) {
         if (core != NULL) {
-            PyErr_SetString(PyExc_ValueError, "whole records of 1 to 16384 bytes are wanted");
+            PyErr_SetString(PyExc_ValueError, "send_many takes whole records of 1 to 16384 bytes");
         }
         PyBuffer_Release(&records);
         return NULL;
@@ -74,8 +76,10 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
     return PyLong_FromLong((long)result);
 }
 
-/* Copies messages of one size until the buffer is full, the channel empty, or a message of another
-   size comes. `items` is how many there is room for, `at` how many were copied. */
+/* Copies messages of call->length bytes to call->data and takes them. Stops when call->items messages
+   were copied, when TURN_BYTES were, when the channel is empty, or at a message of another size. Sets
+   call->at to the number of messages. Requires receive_lock. Returns RING_OK if there was one, else
+   RING_EMPTY, RING_TOO_LONG for another size, or RING_CORRUPT. */
 static ring_result
 op_receive_batch(ring *r, ring_call *call)
 {
@@ -100,8 +104,9 @@ op_receive_batch(ring *r, ring_call *call)
     return RING_OK;
 }
 
-/* (buffer, bytes of a record, timeout, progress): why it ended; how many records were copied is added to
-   the number in the list `progress`. Waits for the first only. */
+/* _receive_batch(records, item, timeout, progress): copies messages of `item` bytes into a buffer. Waits
+   for the first message only. Adds the number of messages to the number in the list `progress`. Returns
+   the ring_result that ended the call: RING_OK if the buffer is full. */
 PyObject *
 ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -117,7 +122,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
     channel_core *core = ipckit_channel_joined(self, "receive_many");
     if (core == NULL || item == 0 || records.readonly || records.len < item) {
         if (core != NULL) {
-            PyErr_SetString(PyExc_ValueError, "a writable buffer for one record or more is wanted");
+            PyErr_SetString(PyExc_ValueError, "receive_many takes a writable buffer for at least one record");
         }
         PyBuffer_Release(&records);
         return NULL;
@@ -132,7 +137,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
         call.items = (uint64_t)(room - done);
         result = done == 0 ? ipckit_call(core, &call) : ipckit_call_uninterrupted(core, &call);
         done += result == RING_OK ? (Py_ssize_t)call.at : 0;
-        call.deadline = 0; /* what is there now, and no waiting for more */
+        call.deadline = 0; /* take what has arrived; do not wait for more */
     }
     PyBuffer_Release(&records);
     ipckit_update_items_fd(core, result);

@@ -1,23 +1,23 @@
-/* Calls on a channel that wait, and what comes of them. */
+/* Running operations on a channel that may wait, and raising exceptions for their results. */
 #include "channel/channel.h"
 
 PyObject *
 ipckit_ring_error(channel_object *self, ring_result result, const char *op, PyObject *timeout)
 {
     if (result == RING_INTERRUPTED) {
-        return NULL; /* what a signal handler raised is nobody's to explain */
+        return NULL; /* the exception of a signal handler is set */
     }
-    PyObject *meant = PyObject_CallMethod((PyObject *)self, "_explain_ring", "isO", (int)result, op,
-                                          timeout == NULL ? Py_None : timeout);
-    return ipckit_raise(meant);
+    PyObject *exception = PyObject_CallMethod((PyObject *)self, "_explain_ring", "isO", (int)result,
+                                              op, timeout == NULL ? Py_None : timeout);
+    return ipckit_raise(exception);
 }
 
 PyObject *
 ipckit_channel_oserror(channel_object *self, const char *op)
 {
-    PyObject *meant =
+    PyObject *exception =
         PyObject_CallMethod((PyObject *)self, "_explain_errno", "is", errno, op);
-    return ipckit_raise(meant);
+    return ipckit_raise(exception);
 }
 
 channel_core *
@@ -58,7 +58,8 @@ ipckit_channel_unjoined(channel_object *self, const char *op)
     return core;
 }
 
-/* A timeout that is none: TypeError as it is set, or InvalidArgument; always -1. */
+/* Replaces a ValueError for an invalid timeout by InvalidArgument. Keeps any other exception, such as
+   TypeError. Returns -1. */
 static int
 bad_timeout(channel_object *self, const char *op, PyObject *timeout)
 {
@@ -69,7 +70,6 @@ bad_timeout(channel_object *self, const char *op, PyObject *timeout)
     return -1;
 }
 
-/* A call's timeout argument, where that is the only one by name. */
 int
 ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *args,
                    Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames, PyObject **timeout)
@@ -79,8 +79,9 @@ ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *
     if (nargs != wanted || named > 1
         || (named == 1
             && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(kwnames, 0), "timeout") != 0)) {
-        PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments, and timeout=", function,
-                     wanted);
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes %zd positional argument%s and the keyword argument timeout", function,
+                     wanted, wanted == 1 ? "" : "s");
         return -1;
     }
     int64_t wait_ns;
@@ -115,9 +116,10 @@ ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_ope
     return 0;
 }
 
-/* One try with the interpreter held, if the lock is free. */
+/* Tries the operation once with the GIL held, without waiting for the lock. Wakes the other side if it
+   succeeds. Returns as the operation, or RING_BUSY if another peer has the lock. */
 static ring_result
-try_once(ring *r, ring_call *call)
+try_with_gil(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call);
     if (!ring_try_lock(r, lock)) {
@@ -128,11 +130,12 @@ try_once(ring *r, ring_call *call)
     return ring_notify_other_side(r, call, result);
 }
 
-/* Code of the caller's, such as a signal handler, may fork in the middle of a call. The child is another
-   peer, and goes on with the call as a user of its own: `*held`, -1 before that, is for
-   ipckit_core_release. RING_OK, or why the call can't go on. */
+/* Joins again if this process is a forked child. A signal handler may fork during a call, and then the
+   child continues the call as another peer. The caller's acquire counts in the parent only, so the child
+   acquires the core and sets `*forks`, which is -1 before, for ipckit_core_release. Returns RING_OK,
+   RING_CLOSED, or RING_NO_PLACE. The load of `closed` pairs with the store in release_channel. */
 static ring_result
-become_peer(channel_core *core, const ring_call *call, long *held)
+rejoin_after_fork(channel_core *core, const ring_call *call, long *forks)
 {
     if (core->joined) {
         return RING_OK;
@@ -143,16 +146,18 @@ become_peer(channel_core *core, const ring_call *call, long *held)
     if (ipckit_core_join(core, ipckit_own_token()) < 0) {
         return RING_NO_PLACE;
     }
-    if (*held >= 0) {
-        ipckit_core_release(core, *held);
+    if (*forks >= 0) {
+        ipckit_core_release(core, *forks);
     }
-    *held = ipckit_core_acquire(core);
+    *forks = ipckit_core_acquire(core);
     ring_add_role(&core->r, call->which == POLL_ITEMS ? ROLE_RECEIVER : ROLE_SENDER);
     return RING_OK;
 }
 
+/* Runs the operation without the GIL until it ends. Takes the GIL now and then to run signal handlers,
+   which may raise or fork. Returns as ipckit_call; `forks` is as for rejoin_after_fork. */
 static ring_result
-wait_in_turns(channel_core *core, ring_call *call, long *held)
+run_with_signals(channel_core *core, ring_call *call, long *forks)
 {
     for (;;) {
         ring_result result;
@@ -162,7 +167,7 @@ wait_in_turns(channel_core *core, ring_call *call, long *held)
         if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
             return result;
         }
-        result = become_peer(core, call, held);
+        result = rejoin_after_fork(core, call, forks);
         if (result != RING_OK) {
             return result;
         }
@@ -173,23 +178,24 @@ ring_result
 ipckit_call(channel_core *core, ring_call *call)
 {
     ring *r = &core->r;
-    long held = -1;
-    ring_result result = become_peer(core, call, &held);
+    long forks = -1;
+    ring_result result = rejoin_after_fork(core, call, &forks);
+    /* A long copy must not keep the GIL. */
     bool quick = call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES;
     if (result == RING_OK && quick) {
-        result = try_once(r, call);
+        result = try_with_gil(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
             && ring_spin(r, call->which, ring_empty_snapshot(r), QUICK_POLLS)) {
-            result = try_once(r, call);
+            result = try_with_gil(r, call);
         }
     } else if (result == RING_OK) {
         result = RING_BUSY;
     }
     if (result == RING_BUSY || result == RING_EMPTY || result == RING_FULL) {
-        result = wait_in_turns(core, call, &held);
+        result = run_with_signals(core, call, &forks);
     }
-    if (held >= 0) {
-        ipckit_core_release(core, held);
+    if (forks >= 0) {
+        ipckit_core_release(core, forks);
     }
     return result;
 }
@@ -222,13 +228,11 @@ ring_result
 ipckit_op_send_loan(ring *r, ring_call *call)
 {
     if ((uint32_t)call->items != r->owner) {
-        return RING_CLOSED; /* a signal's handler has forked: the loan is the parent's */
+        return RING_CLOSED; /* a signal handler forked, and the parent has the loan */
     }
     return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
 }
 
-/* Takes the next message: its bytes copied to `data` where `length` has room for them, else left in
-   place. */
 ring_result
 ipckit_op_view(ring *r, ring_call *call)
 {
@@ -239,7 +243,7 @@ ipckit_op_view(ring *r, ring_call *call)
     }
     if (message->length <= call->length || message->items > 1) {
         if (message->length > GIL_FREE_BYTES) {
-            return RING_CORRUPT; /* no sender puts several so large ones into one record */
+            return RING_CORRUPT; /* a sender puts only smaller messages together in one record */
         }
         memcpy((char *)call->data, message->data, message->length);
         call->items = 0;
@@ -273,7 +277,7 @@ ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot bef
     }
     if (result != RING_FULL && result != RING_TIMEOUT && result != RING_BUSY
         && result != RING_GONE) {
-        return; /* it met no full channel */
+        return; /* the call did not find the channel full */
     }
     if (result == RING_BUSY) {
         descriptor_update_busy(descriptors, POLL_SPACE);

@@ -1,4 +1,4 @@
-/* ChannelBase: what is native of ipckit.Channel. */
+/* ChannelBase: the native base class of ipckit.Channel. */
 #include "channel/channel.h"
 
 #include <errno.h>
@@ -15,27 +15,28 @@ channel_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     return (PyObject *)self;
 }
 
+/* Closes the channel, and wakes the threads that wait in it. Does nothing if it is closed. The store
+   of `closed` pairs with the loads in ring_run and rejoin_after_fork. */
 static void
 release_channel(channel_object *self)
 {
     channel_core *core = self->core;
     __atomic_store_n(&self->closed, true, __ATOMIC_RELEASE);
     self->core = NULL;
-    if (core != NULL) {
-        core->memory_fd = -1; /* the handle closes it now; views may keep the core for longer */
+    if (core == NULL) {
+        return;
     }
-    if (core != NULL) {
-        if (ring_file_is_intact(&core->r)) { /* threads that wait look whether it is closed */
-            ring_wake_all(&core->r.shared->items);
-            ring_wake_all(&core->r.shared->space);
-        }
-        ipckit_core_close(core);
+    core->memory_fd = -1; /* the handle closes it now; views may keep the core for longer */
+    if (ring_file_is_intact(&core->r)) {
+        ring_wake_all(&core->r.shared->items);
+        ring_wake_all(&core->r.shared->space);
     }
+    ipckit_core_close(core);
 }
 
-/* Drops a core's reference to its Mapping. */
+/* Ends a core's export of its Mapping and drops its reference. */
 static void
-unmap(void *mapping)
+release_mapping(void *mapping)
 {
     ipckit_mapping_end_export(mapping);
     Py_DECREF((PyObject *)mapping);
@@ -43,8 +44,9 @@ unmap(void *mapping)
 
 PyDoc_STRVAR(attach_doc,
              "_attach($self, mapping, fd, creator, record_type, encode, decode, spin, wait, /)\n--\n\n"
-             "Open the channel in a Mapping. Its descriptor stays the caller's, who keeps it open until\n"
-             "_detach. OSError: EUCLEAN it is no channel, EUSERS it has no place left.");
+             "Open the channel in a Mapping. The caller owns the descriptor `fd`, and keeps it open\n"
+             "until `_detach`. Raises OSError: EUCLEAN if the memory is not a channel, EUSERS if the\n"
+             "channel has the maximum number of peers.");
 
 static PyObject *
 channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *const *args,
@@ -61,16 +63,18 @@ channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *con
     }
     Py_XINCREF(self->record_type);
     if (!Py_IS_TYPE(args[0], state->mapping_type) || self->core != NULL) {
-        PyErr_SetString(PyExc_TypeError, "a Mapping is wanted, once");
+        PyErr_SetString(PyExc_TypeError, self->core != NULL ? "_attach was called before"
+                                                            : "mapping is not a Mapping");
         return NULL;
     }
     mapping_object *mapping = (mapping_object *)Py_NewRef(args[0]);
     mapping->exports++;
     self->core = ipckit_core_new(mapping->data, (uint64_t)mapping->size, fd,
-                                 PyObject_IsTrue(args[2]) == 1, ipckit_own_token(), unmap, mapping);
+                                 PyObject_IsTrue(args[2]) == 1, ipckit_own_token(), release_mapping,
+                                 mapping);
     if (self->core == NULL) {
         PyObject *error = errno == ENOMEM ? PyErr_NoMemory() : ipckit_oserror();
-        unmap(mapping);
+        release_mapping(mapping);
         return error;
     }
     self->state = state;
@@ -83,7 +87,7 @@ channel_attach(channel_object *self, PyTypeObject *defining_class, PyObject *con
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(detach_doc, "_detach($self, /)\n--\n\nLet go of the channel; never raises.");
+PyDoc_STRVAR(detach_doc, "_detach($self, /)\n--\n\nClose the channel. Never raises.");
 
 static PyObject *
 channel_detach(channel_object *self, PyObject *Py_UNUSED(ignored))
@@ -93,7 +97,8 @@ channel_detach(channel_object *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(poll_fd_doc, "_poll_fd($self, which, /)\n--\n\n"
-                          "A descriptor that is readable when there is a message (1) or room (2).");
+                          "Return a descriptor that is readable when a message waits (POLL_ITEMS) or\n"
+                          "when the channel has room (POLL_SPACE). The channel closes it.");
 
 static PyObject *
 channel_poll_fd(channel_object *self, PyObject *arg)
@@ -111,7 +116,8 @@ channel_poll_fd(channel_object *self, PyObject *arg)
 }
 
 PyDoc_STRVAR(side_doc, "_side($self, role, /)\n--\n\n"
-                       "Whether anybody sends (1) or receives (2): 0 never came, 1 yes, 2 gone.");
+                       "Return whether the channel has a sender (ROLE_SENDER) or a receiver\n"
+                       "(ROLE_RECEIVER): SIDE_NEVER_CAME, SIDE_PRESENT or SIDE_GONE.");
 
 static PyObject *
 channel_side(channel_object *self, PyObject *arg)
@@ -128,12 +134,13 @@ channel_side(channel_object *self, PyObject *arg)
 }
 
 PyDoc_STRVAR(peers_doc, "_peers($self, /)\n--\n\n"
-                        "(pid, token, roles, creator, since, sent, received, this) of each that lives.");
+                        "Return (pid, token, roles, creator, since, sent, received, is_self) for each\n"
+                        "live peer.");
 
 static PyObject *
 channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
 {
-    /* A process that asks who is there is there itself: this is how a forked child joins early. */
+    /* The list includes this process, so it joins. A forked child uses this to join early. */
     channel_core *core = ipckit_channel_unjoined(self, "peers");
     if (core != NULL) {
         core = ipckit_channel_joined(self, "peers");
@@ -158,8 +165,8 @@ channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(holder_doc, "_lock_holder($self, which, /)\n--\n\n"
-                         "(pid, token) of the peer that has the lock of receivers (1) or senders (2);\n"
-                         "zeros if none has.");
+                         "Return (pid, token) of the peer that holds the lock of the receivers\n"
+                         "(POLL_ITEMS) or of the senders (POLL_SPACE); (0, 0) if the lock is free.");
 
 static PyObject *
 channel_lock_holder(channel_object *self, PyObject *arg)
@@ -181,7 +188,7 @@ channel_lock_holder(channel_object *self, PyObject *arg)
 }
 
 PyDoc_STRVAR(counts_doc, "_counts($self, /)\n--\n\n"
-                         "(messages waiting, bytes in use, bytes of the arena, messages dropped).");
+                         "Return (messages that wait, bytes in use, bytes of the arena, messages dropped).");
 
 static PyObject *
 channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
@@ -191,7 +198,8 @@ channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     const ring *r = &core->r;
-    /* The head first, so that the tail is never behind it. */
+    /* Read head before tail, so that tail is never behind it. The loads pair with ring_advance_head
+       and ring_publish_tail. Both can change in between, so the results are limited to valid ones. */
     uint64_t head = load_word(&r->shared->head), low_water = load_word(&r->shared->low_water);
     uint64_t tail = load_word(&r->shared->tail), reserve = load_word(&r->shared->reserve);
     uint64_t from = low_water & 1 ? low_water >> 1 : position_of(head);
@@ -204,6 +212,7 @@ channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
                          (unsigned long long)load_word(&r->shared->dropped));
 }
 
+/* len(): the number of messages that wait. Reads head before tail, as channel_counts does. */
 static Py_ssize_t
 channel_length(channel_object *self)
 {
@@ -288,12 +297,12 @@ channel_capacity(channel_object *self, void *Py_UNUSED(closure))
 }
 
 static PyGetSetDef channel_getset[] = {
-    {"capacity", (getter)channel_capacity, NULL, PyDoc_STR("how many messages can wait"), NULL},
-    {"longest", (getter)channel_longest, NULL, PyDoc_STR("bytes of the longest message"), NULL},
+    {"capacity", (getter)channel_capacity, NULL, PyDoc_STR("The maximum number of messages that wait."), NULL},
+    {"longest", (getter)channel_longest, NULL, PyDoc_STR("The maximum bytes of a message."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(channel_doc, "The native base of a channel's handle.");
+PyDoc_STRVAR(channel_doc, "The native base class of Channel.");
 
 static PyType_Slot channel_slots[] = {
     {Py_tp_doc, (void *)channel_doc},
@@ -313,7 +322,7 @@ static PyType_Spec channel_spec = {
     .slots = channel_slots,
 };
 
-PyDoc_STRVAR(forked_doc, "channels_forked()\n--\n\nUpdate all open channels in a forked child.");
+PyDoc_STRVAR(forked_doc, "channels_forked()\n--\n\nUpdate all open channels. A forked child calls it once.");
 
 static PyObject *
 native_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))

@@ -1,59 +1,59 @@
-/* What the C files of channels share. */
+/* The declarations that the C files of channels share. Every function here needs the GIL. */
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
 #include "channel/core.h"
 #include "memory/mapping.h"
 
-/* Looks while the interpreter is still held: the other side is often just about to answer. */
+/* How often a call polls before it releases the GIL: the other side often answers within that time. */
 #define QUICK_POLLS 64
-/* A message that comes within so many looks is one of a stream. */
+/* A message that comes within this many polls belongs to a stream of messages. */
 #define STREAM_POLLS 3
-/* Pauses at most for which a receiver of a stream holds still. */
+/* The maximum number of pauses in the backoff of a receiver of a stream. */
 #define RECEIVE_BACKOFF_MAX 32
 
 /* The native base of ipckit.Channel. */
 typedef struct {
     PyObject_HEAD
     channel_core *core;  /* NULL when closed */
-    native_state *state; /* the module's; NULL until the channel is opened */
-    bool closed;
+    native_state *state;   /* of the module; NULL until the channel is opened */
+    bool closed;           /* stored by release_channel; waiting threads load it (ring_run) */
     bool plain;            /* payloads are bytes */
-    bool wait_for_peers;
+    bool wait_for_peers;   /* wait for new peers after the last one of the other side has left */
     uint32_t spin, spin_max;
-    uint32_t backoff;         /* pauses before a receiver that met an empty ring looks again */
-    uint32_t sends_seen;   /* ipckit_channel_sends when it last was in a hurry */
+    uint32_t backoff;      /* pauses before a receiver polls an empty ring */
+    uint32_t sends_seen;   /* ipckit_channel_sends at the last receive that polled */
     PyObject *record_type; /* a Struct class, or NULL */
-    PyObject *encode;      /* of the codec, or NULL where payloads are bytes or structs */
-    PyObject *decode;
+    PyObject *encode;      /* of the codec */
+    PyObject *decode;      /* of the codec, or NULL if payloads are bytes or structs */
     PyObject *loan_type, *view_type;  /* subclasses of LeaseHolder */
     Py_ssize_t loan_unit, loan_size;  /* bytes of an element and of every message; 0: not known */
 } channel_object;
 
 typedef struct {
     PyObject_HEAD
-    channel_core *core; /* NULL where nothing has to be given back */
-    long forks;
-    uint64_t at;
-    uint32_t owner;
-    bool loan;
+    channel_core *core; /* of the record; NULL for a copy, and after the record was sent or freed */
+    long forks;         /* core->forks when the lease was created */
+    uint64_t at;        /* position of the record */
+    uint32_t owner;     /* this peer, as the record names it */
+    bool loan;          /* a loan, not a view */
     char *data;
     Py_ssize_t size;
-    char *own; /* bytes of its own, or NULL */
+    char *copy;         /* memory of PyMem_Malloc if the lease has a copy, else NULL */
 } lease_object;
 
 /* Where a message goes: into the caller's buffer, or into a new object. */
 typedef struct {
-    char *buffer;    /* NULL: make an object */
+    char *buffer;    /* NULL: create an object */
     uint64_t size;   /* bytes of the buffer */
-    uint64_t length; /* of the message that was taken into it */
+    uint64_t length; /* of the message that was copied into it */
     PyObject *value; /* the new object, if a message was taken and there is no buffer */
 } receive_target;
 
-/* How often this process has sent, by any channel. Under the GIL. */
+/* How often this process has sent, on any channel. The GIL protects it. */
 extern HIDDEN uint32_t ipckit_channel_sends;
 
-/* Notes that this process sends. */
+/* Notes that this process is a sender, and counts the send. The core must be joined. */
 static inline void
 ipckit_note_sender(channel_core *core)
 {
@@ -61,31 +61,37 @@ ipckit_note_sender(channel_core *core)
     ipckit_channel_sends++;
 }
 
-/* The lease of a record that is this process's, and one of bytes of its own. */
+/* Creates the Lease of a record that this peer has lent or taken as a view. Acquires the core.
+   Returns NULL with an exception set; then the caller still has to free the record. */
 HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, uint64_t at,
                                       uint64_t length, bool loan);
+/* Creates a Lease that has a copy of the bytes and no record. Returns NULL with an exception set. */
 HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
 
-/* The open channel, for what never changes: NULL with an exception set. */
+/* Returns the core of an open channel, or NULL with ClosedHandle set. Without ipckit_channel_joined
+   or ipckit_channel_unjoined, only the values that never change may be read from it. */
 HIDDEN channel_core *ipckit_channel_open(channel_object *self, const char *op);
-/* The open channel, joined: NULL with an exception set. */
+/* Returns the core of an open channel, after joining its peers if this process has not. Returns NULL
+   with an exception set. */
 HIDDEN channel_core *ipckit_channel_joined(channel_object *self, const char *op);
-/* The open channel, to look at: a process that only looks is no peer. NULL with an exception set, also
-   if the file was cut short. */
+/* Returns the core of an open channel for reading its state. Does not join: a process that only reads
+   the state is not a peer. Returns NULL with an exception set, also if the file was truncated. */
 HIDDEN channel_core *ipckit_channel_unjoined(channel_object *self, const char *op);
-/* Raises what an errno of opening or joining means, as Python's _explain_errno has it; always NULL. */
+/* Raises the exception of Python's _explain_errno for the errno of opening or joining. Returns NULL. */
 HIDDEN PyObject *ipckit_channel_oserror(channel_object *self, const char *op);
 
-/* Raises what a result means, as Python's _explain_ring has it; always NULL. */
+/* Raises the exception of Python's _explain_ring for a result. Keeps the exception of a signal handler
+   if the result is RING_INTERRUPTED. Returns NULL. */
 HIDDEN PyObject *ipckit_ring_error(channel_object *self, ring_result result, const char *op,
                                    PyObject *timeout);
 
-/* The timeout of a call that takes so many arguments by position, and that one by name. */
+/* Checks the arguments of a method that takes `wanted` positional arguments and the keyword argument
+   timeout. Stores the timeout (borrowed; None by default). Returns 0, or -1 with an exception set. */
 HIDDEN int ipckit_timeout_arg(channel_object *self, const char *function, PyObject *const *args,
                               Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames,
                               PyObject **timeout);
 
-/* The same, quicker where there is none. */
+/* The same, inlined for a call without a timeout. */
 static inline int
 ipckit_timeout_of(channel_object *self, const char *function, PyObject *const *args,
                   Py_ssize_t nargs, Py_ssize_t wanted, PyObject *kwnames, PyObject **timeout)
@@ -96,50 +102,67 @@ ipckit_timeout_of(channel_object *self, const char *function, PyObject *const *a
         : ipckit_timeout_arg(self, function, args, nargs, wanted, kwnames, timeout);
 }
 
-/* A call that waits as `timeout` says: 0, or -1 with an exception set. */
+/* Prepares a call that waits for `timeout`. Converting the timeout may run any Python code. Returns 0,
+   or -1 with an exception set. */
 HIDDEN int ipckit_call_init(channel_object *self, ring_call *call, uint32_t which,
                             ring_operation operation, PyObject *timeout, const char *op);
-/* ring_run without the interpreter, with Python's signal handlers run: RING_INTERRUPTED where one of
-   them raised. The caller holds a reference to the core. */
+/* Runs the operation: first once with the GIL held, then ring_run without the GIL. Runs Python's
+   signal handlers in between. Returns as ring_run, or RING_INTERRUPTED with the exception of a signal
+   handler set, or RING_NO_PLACE. The caller has acquired the core and holds no lock. */
 HIDDEN ring_result ipckit_call(channel_core *core, ring_call *call);
-/* A call that waits for no message, and leaves signals to who is called next: what an earlier one took
-   must not get lost. */
+/* Runs the operation without the GIL and without signal handlers, for a call that does not wait for a
+   message: an exception would lose the messages that the caller has already taken. */
 HIDDEN ring_result ipckit_call_uninterrupted(channel_core *core, ring_call *call);
 
-/* After a receive, and after a send that found no room: makes a descriptor that is poll_futex tell the
-   truth. `before`: what was to be seen before the send. */
+/* Update the descriptors, if they exist. After each receive, the descriptor for messages is readable if
+   a message waits. After a send that found no room, the descriptor for room is readable only if the ring
+   has changed since the snapshot `before`, from before the send. `result` is that of the call. */
 HIDDEN void ipckit_update_items_fd(channel_core *core, ring_result result);
 HIDDEN void ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot before);
 
-/* Takes the next message if it is small and comes soon (receive_small.c): RING_OK, RING_INTERRUPTED with an
-   exception set, or another result for the slow path. The caller holds a reference to the core. */
+/* Takes the next message if it is small and comes soon (receive_small.c). Returns RING_OK,
+   RING_INTERRUPTED with an exception set, or another result if the caller must take the slow path. The
+   caller has acquired the core. */
 HIDDEN ring_result ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
                                         receive_target *to);
 
-/* Sends bytes as `send` does: 0, or -1 with an exception set. */
+/* Sends bytes; waits while the channel is full. Returns 0, or -1 with an exception set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
                              uint64_t length, PyObject *timeout);
 
+/* The operations of a call. The lock of the call's side is held; the GIL may or may not be, so they use
+   no Python object. */
+
+/* Sends a copy of call->data. Returns as ring_send. */
 HIDDEN ring_result ipckit_op_send(ring *r, ring_call *call);
+/* Lends a record of call->length bytes; call->at becomes its position. Returns as ring_lend. */
 HIDDEN ring_result ipckit_op_lend(ring *r, ring_call *call);
+/* Sends the loan at call->at, whose owner is call->items. Returns as ring_send_loan, or RING_CLOSED in
+   a forked child of the owner. */
 HIDDEN ring_result ipckit_op_send_loan(ring *r, ring_call *call);
+/* Takes the next message. Copies a message of up to call->length bytes to call->data, and sets
+   call->items to 0. Takes a longer one as a view, and sets call->items to its owner. Returns as
+   ring_peek. */
 HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
 
-/* The module's state: NULL and an exception for a channel that was never opened. */
+/* Returns the module's state, or NULL with ValueError set if the channel was never opened. */
 HIDDEN native_state *ipckit_channel_state(channel_object *self);
-/* 0 for a subclass of LeaseHolder, else -1 and TypeError. */
+/* Checks that an object is a subclass of LeaseHolder. Returns 0, or -1 with TypeError set. */
 HIDDEN int ipckit_holder_type_arg(PyObject *object, native_state *state);
-/* Steals the lease; NULL with an exception set, also where the lease is NULL. */
+/* Creates an instance of `type`, a subclass of LeaseHolder. Steals the reference to the lease. Returns
+   NULL with an exception set, also if the lease is NULL. */
 HIDDEN PyObject *ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease);
+/* Creates the LeaseHolder of a message that ipckit_op_view took: over its record, or over a copy of
+   `small`. Returns NULL with an exception set; then the record is released. */
 HIDDEN PyObject *ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
                                        channel_core *core, const ring_call *call,
                                        const char *small);
 
-/* The next message, waiting for it: NULL with an exception set, or without one where all who sent are
-   gone. */
+/* Takes the next message; waits for it without limit. Returns a new reference; NULL with an exception
+   set; or NULL without an exception if the channel is empty and the last sender is gone. */
 HIDDEN PyObject *ipckit_channel_next(channel_object *self);
 
-/* Methods of ChannelBase. */
+/* The methods of ChannelBase and their docstrings. */
 extern HIDDEN const char ipckit_channel_send_doc[], ipckit_channel_receive_doc[];
 HIDDEN PyObject *ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
                                      PyObject *kwnames);
@@ -148,7 +171,9 @@ HIDDEN PyObject *ipckit_channel_receive(channel_object *self, PyObject *const *a
 extern HIDDEN const char ipckit_channel_receive_into_doc[];
 HIDDEN PyObject *ipckit_channel_receive_into(channel_object *self, PyObject *const *args,
                                              Py_ssize_t nargs, PyObject *kwnames);
-/* For calls that are interrupted between two messages: what is done by then is in a list. */
+/* Adds to the number in a list of one number. Keeps an exception that is set. Returns 0, or -1 with an
+   exception set. Python keeps the number, because a signal handler may raise before Python has the
+   call's result. */
 HIDDEN int ipckit_add_progress(PyObject *progress, Py_ssize_t more);
 HIDDEN PyObject *ipckit_channel_send_one(channel_object *self, PyObject *const *args,
                                          Py_ssize_t nargs);

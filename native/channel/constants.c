@@ -1,5 +1,5 @@
-/* The numbers of the channel protocol that Python uses too. Python takes them from here and defines none
-   of them again (tests/house/test_numbers.py). */
+/* The numbers of the channel protocol that Python uses too. Python imports them and defines none of
+   them again; tests/house/test_numbers.py checks that. */
 #include "channel/channel.h"
 
 static const struct {

@@ -1,13 +1,15 @@
-/* A channel as a process has it open: its place among the peers, and what a fork does to it. */
+/* One open channel in this process: its place among the peers, its references, and its state after a
+   fork. */
 #include "channel/core.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* All channels that this process has open, so that a forked child finds them. Under the GIL. */
+/* All open channels of this process, so that a forked child finds them. The GIL protects the list. */
 static channel_core *cores = NULL;
 
+/* Closes a descriptor, if it is open, and sets it to -1. */
 static void
 close_fd(int *fd)
 {
@@ -17,14 +19,16 @@ close_fd(int *fd)
     *fd = -1;
 }
 
-/* Opens another file description of the memory. Its OFD lock on a place then ends with this process: a
-   mapping keeps the file description that it was created with, and a forked child inherits it. */
+/* Opens another file description of the memory, for the OFD lock. The lock then ends with this process.
+   With the file description of the mapping, it would last until the mapping ends, in a forked child too.
+   Returns a descriptor, or -1 with errno. */
 static int
 reopen(int fd)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK); /* a lease must not make it wait */
+    /* O_NONBLOCK: a lease of another process (fcntl(2), F_SETLEASE) must not block open(2). */
+    return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 }
 
 int
@@ -95,7 +99,7 @@ ipckit_core_new(void *memory, uint64_t size, int fd, bool creator, uint64_t toke
     return core;
 }
 
-/* Leaves the peers and closes every descriptor except memory_fd, which is the handle's. */
+/* Leaves the peers and closes every descriptor except memory_fd, which the handle owns. */
 static void
 leave_peers(channel_core *core)
 {
@@ -162,11 +166,11 @@ ipckit_core_descriptor(channel_core *core, uint32_t which)
     return core->descriptors == NULL ? -1 : descriptor_get(core->descriptors, which);
 }
 
-/* Updates a core in a forked child. The child inherits the file description with the lock on the
-   parent's place, and would keep the parent alive for the other peers: closes it. The thread behind the
-   descriptors does not exist in the child. */
+/* Updates a core in a forked child. Closes the inherited file description, whose lock on the parent's
+   place would make the parent seem alive after it exits. Discards the descriptors, because their thread
+   does not exist in the child. */
 static void
-forked(channel_core *core)
+update_after_fork(channel_core *core)
 {
     close_fd(&core->r.fd);
     if (core->descriptors != NULL) {
@@ -186,6 +190,6 @@ void
 ipckit_cores_forked(void)
 {
     for (channel_core *core = cores; core != NULL; core = core->next) {
-        forked(core);
+        update_after_fork(core);
     }
 }

@@ -1,9 +1,9 @@
-/* A channel's file, before anybody has it open: made, and asked for its type. */
+/* Functions for a channel's memory that need no handle: format it, read its type, compute its size. */
 #include "channel/channel.h"
 
 PyDoc_STRVAR(format_doc,
              "channel_format(mapping, capacity, item_size, longest, fingerprint, flags, id, type, /)\n"
-             "--\n\nMake a Mapping of zeros a channel.");
+             "--\n\nFormat the memory of a Mapping, which must be all zeros, as a channel.");
 
 static PyObject *
 native_format(PyObject *module, PyObject *args)
@@ -21,7 +21,8 @@ native_format(PyObject *module, PyObject *args)
     mapping_object *memory = (mapping_object *)mapping;
     if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed
         || memory->size < CHANNEL_ARENA_START + 64 * UNIT || id_size != 16) {
-        PyErr_SetString(PyExc_ValueError, "an open Mapping that is large enough is wanted");
+        PyErr_SetString(PyExc_ValueError, "channel_format takes an open, large enough Mapping and an id "
+                                          "of 16 bytes");
         return NULL;
     }
     struct timespec now;
@@ -32,7 +33,8 @@ native_format(PyObject *module, PyObject *args)
 }
 
 PyDoc_STRVAR(type_doc, "channel_type(mapping, /)\n--\n\n"
-                       "Fingerprint and text of the payload type; (None, \"\") for no channel.");
+                       "Return the fingerprint and the text of the payload type, or (None, \"\") if the\n"
+                       "memory is not a channel.");
 
 static PyObject *
 native_type(PyObject *module, PyObject *mapping)
@@ -42,7 +44,7 @@ native_type(PyObject *module, PyObject *mapping)
     char text[CHANNEL_TYPE_SIZE];
     mapping_object *memory = (mapping_object *)mapping;
     if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed) {
-        PyErr_SetString(PyExc_TypeError, "an open Mapping is wanted");
+        PyErr_SetString(PyExc_TypeError, "channel_type takes an open Mapping");
         return NULL;
     }
     if (!ring_open(&r, memory->data, (uint64_t)memory->size, -1)) {
@@ -50,12 +52,12 @@ native_type(PyObject *module, PyObject *mapping)
     }
     memcpy(text, r.shared->type, sizeof text);
     text[sizeof text - 1] = '\0';
-    PyObject *shown = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
-    return Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, shown);
+    PyObject *decoded = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    return Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, decoded);
 }
 
 PyDoc_STRVAR(units_doc, "channel_units(length, /)\n--\n\n"
-                        "The units of memory that a message of this many bytes takes.");
+                        "Return the units of memory that a message of `length` bytes takes.");
 
 static PyObject *
 native_units(PyObject *Py_UNUSED(module), PyObject *arg)

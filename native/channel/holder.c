@@ -1,7 +1,8 @@
-/* Messages in place: a loan that a sender writes in, a view that a receiver reads in.
+/* LeaseHolder: the native base class of Loan and View, which are messages in place. A sender writes in
+   a loan, and a receiver reads in a view.
 
-   A Lease is what numpy arrays have as their base: the record in the ring stays theirs until the
-   last of them is gone. A LeaseHolder is what the user has in hand, and holds one. */
+   A LeaseHolder has a reference to a Lease. numpy arrays over the message have one too, because the
+   Lease is their base. The record in the ring is freed with the last reference. */
 #include "channel/channel.h"
 #include "ring/copy.h"
 
@@ -28,7 +29,6 @@ ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease)
     return (PyObject *)self;
 }
 
-/* The class that a holder is to be of, a subclass of LeaseHolder. */
 int
 ipckit_holder_type_arg(PyObject *object, native_state *state)
 {
@@ -36,7 +36,7 @@ ipckit_holder_type_arg(PyObject *object, native_state *state)
         && PyType_IsSubtype((PyTypeObject *)object, state->lease_holder_type)) {
         return 0;
     }
-    PyErr_SetString(PyExc_TypeError, "a subclass of LeaseHolder is wanted");
+    PyErr_SetString(PyExc_TypeError, "holder is not a subclass of LeaseHolder");
     return -1;
 }
 
@@ -49,7 +49,6 @@ ipckit_channel_state(channel_object *self)
     return self->state;
 }
 
-/* The holder of a message that ipckit_op_view took: of its record, or of a copy in `small`. */
 PyObject *
 ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type, channel_core *core,
                       const ring_call *call, const char *small)
@@ -71,19 +70,21 @@ holder_lease(holder_object *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->lease == NULL ? Py_None : (PyObject *)self->lease);
 }
 
+/* The property buf. Without a lease, Python's `_memory` raises ClosedHandle. */
 static PyObject *
 holder_buf(holder_object *self, void *Py_UNUSED(closure))
 {
     if (self->lease != NULL) {
         return PyMemoryView_FromObject((PyObject *)self->lease);
     }
-    PyObject *lease = PyObject_GetAttrString((PyObject *)self, "_memory"); /* raises what to say */
+    PyObject *lease = PyObject_GetAttrString((PyObject *)self, "_memory");
     PyObject *view = lease == NULL ? NULL : PyMemoryView_FromObject(lease);
     Py_XDECREF(lease);
     return view;
 }
 
-PyDoc_STRVAR(buf_doc, "The message's bytes.\n\n"
+PyDoc_STRVAR(buf_doc, "The message's bytes, as a memoryview of its memory.\n\n"
+                      "The memory of a loan can be written; that of a view is read-only.\n\n"
                       "Raises:\n"
                       "    ClosedHandle: the message was sent, cancelled or released.");
 
@@ -99,6 +100,7 @@ holder_nbytes(holder_object *self, void *Py_UNUSED(closure))
     return PyLong_FromSsize_t(self->lease == NULL ? 0 : self->lease->size);
 }
 
+/* _drop(): drops the reference to the lease. */
 static PyObject *
 holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
 {
@@ -106,22 +108,23 @@ holder_drop(holder_object *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Whether it is a loan that this process may still write in, not its parent. */
+/* Tells whether the holder has a loan that this process may write in: it was not sent or cancelled, and
+   it is not the parent's in a forked child. */
 static bool
-holder_is_lent(const holder_object *self)
+holder_has_loan(const holder_object *self)
 {
     const lease_object *lease = self->lease;
     return lease != NULL && lease->loan && lease->core != NULL && lease->forks == lease->core->forks;
 }
 
-/* (bytes, offset): copies them into a loan, without the interpreter where they are many. False where
-   it is none, or not any more. */
+/* _write(data, offset): copies bytes into a loan, without the GIL if they are many. Returns False if
+   this process has no loan here (holder_has_loan). */
 static PyObject *
 holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     Py_ssize_t offset;
     Py_buffer data;
-    /* Both may run any code, which may send the loan. */
+    /* Converting the arguments may run any Python code, which may send the loan. Look at it later. */
     if (ipckit_check_nargs("_write", nargs, 2) < 0
         || ipckit_size_arg(args[1], "offset", &offset) < 0
         || ipckit_bytes_arg(args[0], &data) < 0) {
@@ -129,13 +132,13 @@ holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
     }
     PyObject *result = NULL;
     lease_object *lease = self->lease;
-    if (!holder_is_lent(self)) {
+    if (!holder_has_loan(self)) {
         result = PyBool_FromLong(false);
     } else if (offset > lease->size || data.len > lease->size - offset) {
-        PyErr_Format(PyExc_ValueError, "%zd bytes from %zd on, of %zd", data.len, offset,
-                     lease->size);
+        PyErr_Format(PyExc_ValueError, "%zd bytes at offset %zd do not fit into a message of %zd bytes",
+                     data.len, offset, lease->size);
     } else {
-        Py_INCREF((PyObject *)lease); /* whoever sends or drops it meanwhile leaves the memory */
+        Py_INCREF((PyObject *)lease); /* keeps the memory if another thread sends or drops the loan */
         char *to = lease->data + offset;
         const char *from = data.buf;
         size_t bytes = (size_t)data.len;
@@ -153,14 +156,15 @@ holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
     return result;
 }
 
-/* Sends the loan as it lies there; a copy of it where an array of the sender's may still write in
-   it, since what was sent must not change. */
+/* _send(timeout): sends the loan in place. Sends a copy if an array of the sender still refers to the
+   loan, because the array could change a sent message, or if the loan is the parent's in a forked
+   child. */
 static PyObject *
 holder_send(holder_object *self, PyObject *timeout)
 {
     ring_call call;
     channel_object *channel = (channel_object *)self->channel;
-    /* First, since it may run any code. */
+    /* Do this first: it may run any Python code, which may send the loan. */
     if (ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_loan, timeout, "send") < 0) {
         return NULL;
     }
@@ -185,17 +189,18 @@ holder_send(holder_object *self, PyObject *timeout)
     call.at = lease->at;
     call.length = (uint64_t)lease->size;
     call.items = lease->owner;
-    self->lease = NULL; /* nobody else gets at it while others run */
+    self->lease = NULL; /* other threads run during the call, and must not use the loan */
     ring_result result = ipckit_call(lease->core, &call);
     if (result != RING_OK) {
         self->lease = lease;
         return ipckit_ring_error(channel, result, "send", timeout);
     }
-    channel_core *held = lease->core;
+    /* Without a core the lease does not free the record, which is a message now. */
+    core = lease->core;
     long forks = lease->forks;
     lease->core = NULL;
     Py_DECREF((PyObject *)lease);
-    ipckit_core_release(held, forks);
+    ipckit_core_release(core, forks);
     Py_RETURN_NONE;
 }
 
@@ -228,13 +233,13 @@ static PyMethodDef holder_methods[] = {
 
 static PyGetSetDef holder_getset[] = {
     {"buf", (getter)holder_buf, NULL, buf_doc, NULL},
-    {"_lease", (getter)holder_lease, NULL, PyDoc_STR("the Lease, or None"), NULL},
-    {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("bytes of the message, 0 without one"), NULL},
-    {"_channel", (getter)holder_channel, NULL, PyDoc_STR("the channel"), NULL},
+    {"_lease", (getter)holder_lease, NULL, PyDoc_STR("The Lease, or None."), NULL},
+    {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("The message's bytes; 0 without a lease."), NULL},
+    {"_channel", (getter)holder_channel, NULL, PyDoc_STR("The channel."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(holder_doc, "The native base of loans and views.");
+PyDoc_STRVAR(holder_doc, "The native base class of Loan and View.");
 
 static PyType_Slot holder_slots[] = {
     {Py_tp_doc, (void *)holder_doc},
@@ -254,7 +259,7 @@ static PyType_Spec holder_spec = {
 };
 
 int
-ipckit_add_channel_slot(PyObject *module)
+ipckit_add_lease_holder(PyObject *module)
 {
     native_state *state = PyModule_GetState(module);
     state->lease_holder_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &holder_spec, NULL);

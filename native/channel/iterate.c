@@ -1,9 +1,10 @@
-/* Iterating over a channel: a generator would take as long as a receive. */
+/* ChannelIterator: iterates over a channel's messages. It is in C because a Python generator would take
+   as long as the receive itself. */
 #include "channel/channel.h"
 
 typedef struct {
     PyObject_HEAD
-    channel_object *channel; /* NULL when it is over */
+    channel_object *channel; /* NULL after the end */
 } iterator_object;
 
 PyObject *
@@ -14,11 +15,11 @@ ipckit_channel_iterate(channel_object *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     allocfunc alloc = (allocfunc)PyType_GetSlot(state->channel_iterator_type, Py_tp_alloc);
-    iterator_object *made = (iterator_object *)alloc(state->channel_iterator_type, 0);
-    if (made != NULL) {
-        made->channel = (channel_object *)Py_NewRef((PyObject *)self);
+    iterator_object *iterator = (iterator_object *)alloc(state->channel_iterator_type, 0);
+    if (iterator != NULL) {
+        iterator->channel = (channel_object *)Py_NewRef((PyObject *)self);
     }
-    return (PyObject *)made;
+    return (PyObject *)iterator;
 }
 
 static PyObject *
@@ -27,12 +28,12 @@ iterator_next(iterator_object *self)
     if (self->channel == NULL) {
         return NULL;
     }
-    /* Other code may run meanwhile, and end it. */
+    /* Other threads run during the receive, and may end the iteration. */
     PyObject *channel = Py_NewRef((PyObject *)self->channel);
     PyObject *value = ipckit_channel_next((channel_object *)channel);
     Py_DECREF(channel);
     if (value == NULL) {
-        Py_CLEAR(self->channel); /* an exception ends it too, as it does a generator */
+        Py_CLEAR(self->channel); /* an exception ends the iteration too, as in a generator */
     }
     return value;
 }
@@ -63,7 +64,8 @@ iterator_dealloc(iterator_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(iterator_doc, "A channel's messages, one after the other, until all who sent are gone.");
+PyDoc_STRVAR(iterator_doc, "Iterates over a channel's messages until it is empty and the last sender is\n"
+                           "gone.");
 
 static PyType_Slot iterator_slots[] = {
     {Py_tp_doc, (void *)iterator_doc},

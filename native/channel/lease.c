@@ -1,4 +1,4 @@
-/* Lease: a record of a channel that is in use in place, or a copy of a message. */
+/* Lease: the memory of one message: a record in the ring that is used in place, or a copy. */
 #include "channel/channel.h"
 
 lease_object *
@@ -19,7 +19,7 @@ ipckit_lease_new(native_state *state, channel_core *core, uint64_t at, uint64_t 
     return self;
 }
 
-/* A copy of bytes, for a message that does not stand alone in its record. */
+/* A message that shares its record with others can't be used in place. */
 lease_object *
 ipckit_lease_copy(native_state *state, const char *data, uint64_t length)
 {
@@ -28,14 +28,14 @@ ipckit_lease_copy(native_state *state, const char *data, uint64_t length)
     if (self == NULL) {
         return NULL;
     }
-    self->own = PyMem_Malloc(length > 0 ? length : 1);
-    if (self->own == NULL) {
+    self->copy = PyMem_Malloc(length > 0 ? length : 1);
+    if (self->copy == NULL) {
         Py_DECREF((PyObject *)self);
         PyErr_NoMemory();
         return NULL;
     }
-    memcpy(self->own, data, length);
-    self->data = self->own;
+    memcpy(self->copy, data, length);
+    self->data = self->copy;
     self->size = (Py_ssize_t)length;
     return self;
 }
@@ -46,7 +46,8 @@ lease_getbuffer(lease_object *self, Py_buffer *view, int flags)
     return PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, !self->loan, flags);
 }
 
-/* Gives the record back. A forked child's copy has nothing to give: the parent has it. */
+/* Frees the record and releases the core, if the lease has a record. In a forked child, a lease from
+   before the fork does not free the record, because the parent still uses it. */
 static void
 lease_end(lease_object *self)
 {
@@ -70,13 +71,13 @@ lease_dealloc(lease_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     lease_end(self);
-    PyMem_Free(self->own);
+    PyMem_Free(self->copy);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(lease_doc, "What a numpy array over a channel's memory has as its base.");
+PyDoc_STRVAR(lease_doc, "The memory of one message. numpy arrays over it have it as their base.");
 
 static PyType_Slot lease_slots[] = {
     {Py_tp_doc, (void *)lease_doc},

@@ -1,6 +1,8 @@
-/* ChannelBase's loan and receive_view, without a Python frame in between. */
+/* ChannelBase.loan and receive_view. They are in C to save the time of a Python function call. */
 #include "channel/channel.h"
 
+/* _set_in_place(loan, view, unit, size): stores the classes of loans and views, the bytes of an array's
+   element, and the bytes of every message (0: not known). */
 PyObject *
 ipckit_channel_set_in_place(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -14,7 +16,7 @@ ipckit_channel_set_in_place(channel_object *self, PyObject *const *args, Py_ssiz
         return NULL;
     }
     if (self->loan_type != NULL) {
-        PyErr_SetString(PyExc_ValueError, "it is set already");
+        PyErr_SetString(PyExc_ValueError, "_set_in_place was called before");
         return NULL;
     }
     self->loan_type = Py_NewRef(args[0]);
@@ -24,6 +26,8 @@ ipckit_channel_set_in_place(channel_object *self, PyObject *const *args, Py_ssiz
     Py_RETURN_NONE;
 }
 
+/* Lends memory for a message of `length` bytes; waits while the channel is full. Returns an instance of
+   `type`, a subclass of LeaseHolder, or NULL with an exception set. */
 static PyObject *
 lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t length,
      PyObject *timeout)
@@ -56,6 +60,7 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
     return holder;
 }
 
+/* _lend(holder, nbytes, timeout): see lend. */
 PyObject *
 ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -69,10 +74,10 @@ ipckit_channel_lend(channel_object *self, PyObject *const *args, Py_ssize_t narg
     return lend(self, state, args[0], length, args[2]);
 }
 
-/* The bytes of a loan that is asked for in the plainest way: by no argument or a number of elements;
-   -1 for any other. */
+/* Returns the bytes of a loan for the arguments of `loan`: no argument, or a valid number of elements.
+   Returns -1 for any other arguments, which Python's `_loan` handles. */
 static Py_ssize_t
-plain_length(const channel_object *self, PyObject *const *args, Py_ssize_t nargs)
+length_of_simple_loan(const channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs == 0) {
         return self->loan_size > 0 ? self->loan_size : -1;
@@ -89,17 +94,17 @@ plain_length(const channel_object *self, PyObject *const *args, Py_ssize_t nargs
     return self->loan_size == 0 || length == self->loan_size ? length : -1;
 }
 
-/* As Python's _loan has it. */
+/* Calls Python's `_loan` with the same arguments. Returns its result. */
 static PyObject *
-loan_any(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+call_python_loan(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *loan = PyObject_GetAttrString((PyObject *)self, "_loan");
-    PyObject *place = PyTuple_New(nargs), *named = PyDict_New(), *result = NULL;
-    if (loan == NULL || place == NULL || named == NULL) {
+    PyObject *positional = PyTuple_New(nargs), *named = PyDict_New(), *result = NULL;
+    if (loan == NULL || positional == NULL || named == NULL) {
         goto done;
     }
     for (Py_ssize_t i = 0; i < nargs; i++) {
-        if (PyTuple_SetItem(place, i, Py_NewRef(args[i])) < 0) {
+        if (PyTuple_SetItem(positional, i, Py_NewRef(args[i])) < 0) {
             goto done;
         }
     }
@@ -108,49 +113,66 @@ loan_any(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject
             goto done;
         }
     }
-    result = PyObject_Call(loan, place, named);
+    result = PyObject_Call(loan, positional, named);
 done:
     Py_XDECREF(loan);
-    Py_XDECREF(place);
+    Py_XDECREF(positional);
     Py_XDECREF(named);
     return result;
 }
 
 const char ipckit_channel_loan_doc[] = (
              "loan($self, shape=None, *, timeout=None)\n--\n\n"
-             "Room in the channel for one message, to be written in place.\n\n"
+             "Return memory in the channel for one message, to be written in place and then sent.\n\n"
              "Args:\n"
-             "    shape: the array's elements or shape; bytes, for a channel whose type is no array.\n"
-             "        By default one message of the type's fixed size.\n"
-             "    timeout: seconds to wait while the channel is full.\n\n"
+             "    shape: the number of elements of the array, or its shape. If the channel's type is not\n"
+             "        a dtype, the number of bytes. Optional if every message has the same size.\n"
+             "    timeout: seconds to wait while the channel is full; None (default) waits without\n"
+             "        limit, 0 does not wait.\n\n"
              "Returns:\n"
-             "    The loan: ``.array``, ``.buf``, ``.value`` to write it, ``.send()`` to send it. In a\n"
-             "    ``with`` block it is given back if it was not sent.\n\n"
+             "    The `Loan`. Write the message with ``.array``, ``.buf`` or ``.value``, then call\n"
+             "    ``.send()``. The end of its ``with`` block cancels a loan that was not sent.\n\n"
              "Raises:\n"
-             "    InvalidArgument: `shape` is missing or below 0.\n"
-             "    IpcError: as `send`.");
+             "    InvalidArgument: `shape` is missing, negative or not the size of the type.\n"
+             "    IpcError: as for `send`.\n\n"
+             ">>> import numpy as np\n"
+             ">>> from ipckit import Channel\n"
+             ">>> with Channel.anonymous(np.dtype(\"f8\")) as channel:\n"
+             "...     with channel.loan(3) as loan:\n"
+             "...         loan.array[:] = 1.5\n"
+             "...         loan.send()\n"
+             "...     channel.receive()\n"
+             "array([1.5, 1.5, 1.5])");
 
 PyObject *
 ipckit_channel_loan(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    Py_ssize_t length = kwnames == NULL && self->loan_type != NULL ? plain_length(self, args, nargs)
-                                                                   : -1;
+    bool may_be_simple = kwnames == NULL && self->loan_type != NULL;
+    Py_ssize_t length = may_be_simple ? length_of_simple_loan(self, args, nargs) : -1;
     if (length < 0) {
-        return loan_any(self, args, nargs, kwnames);
+        return call_python_loan(self, args, nargs, kwnames);
     }
     return lend(self, self->state, self->loan_type, length, Py_None);
 }
 
 const char ipckit_channel_receive_view_doc[] = (
              "receive_view($self, *, timeout=None)\n--\n\n"
-             "Take the next message and read it where it lies.\n\n"
+             "Take the next message without copying it. Wait until there is one.\n\n"
              "Args:\n"
-             "    timeout: seconds to wait until there is one.\n\n"
+             "    timeout: seconds to wait; None (default) waits without limit, 0 does not wait.\n\n"
              "Returns:\n"
-             "    The view: ``.array``, ``.buf``, ``.value``. The channel has the memory back when it\n"
-             "    and all arrays of it are gone.\n\n"
+             "    The `View`. Read the message with ``.array``, ``.buf`` or ``.value``. Its memory is\n"
+             "    free for other messages when the view is released and no array or memoryview of it\n"
+             "    exists any more.\n\n"
              "Raises:\n"
-             "    IpcError: as `receive`.");
+             "    IpcError: as for `receive`.\n\n"
+             ">>> import numpy as np\n"
+             ">>> from ipckit import Channel\n"
+             ">>> with Channel.anonymous(np.dtype(\"f8\")) as channel:\n"
+             "...     channel.send(np.array([1.0, 2.0]))\n"
+             "...     with channel.receive_view() as view:\n"
+             "...         print(view.array.sum())\n"
+             "3.0");
 
 PyObject *
 ipckit_channel_receive_view(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
@@ -171,7 +193,7 @@ ipckit_channel_receive_view(channel_object *self, PyObject *const *args, Py_ssiz
     }
     ring_add_role(&core->r, ROLE_RECEIVER);
     call.data = small;
-    call.length = 0; /* leave it in place; what can't be is copied to `small` */
+    call.length = 0; /* take a view; only a message that shares its record is copied to `small` */
     long forks = ipckit_core_acquire(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;

@@ -1,10 +1,10 @@
-/* ChannelBase's receive, without a Python frame in between. */
+/* ChannelBase.receive and iteration. They are in C to save the time of a Python function call. */
 #include "channel/channel.h"
 #include "records/record.h"
 
-/* What a receive gives for a message's bytes. */
+/* Creates the object for a message's bytes: a Struct, or bytes. Returns NULL with an exception set. */
 static PyObject *
-value_of(channel_object *self, const char *data, uint64_t length)
+new_payload(channel_object *self, const char *data, uint64_t length)
 {
     if (self->record_type != NULL) {
         return ipckit_payload_new(self->record_type, data, (Py_ssize_t)length);
@@ -12,10 +12,10 @@ value_of(channel_object *self, const char *data, uint64_t length)
     return PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
 }
 
-/* What the codec raised for these bytes, as `_undecodable` has it: the message is taken, and its bytes
-   must not be lost. */
+/* Replaces the codec's exception by the one of Python's `_undecodable`, which keeps the bytes: the
+   message was taken, and its bytes must not be lost. */
 static void
-keep_raw(channel_object *self, PyObject *bytes)
+raise_undecodable(channel_object *self, PyObject *bytes)
 {
     PyObject *type, *exception, *traceback;
     PyErr_Fetch(&type, &exception, &traceback);
@@ -29,25 +29,27 @@ keep_raw(channel_object *self, PyObject *bytes)
     Py_XDECREF(traceback);
 }
 
-/* As the codec has it; steals `bytes`. */
+/* Decodes a message with the codec, if the channel has one. Steals `bytes`, which may be NULL with an
+   exception set. Returns a new reference, or NULL with an exception set. */
 static PyObject *
-decoded(channel_object *self, PyObject *bytes)
+decode_payload(channel_object *self, PyObject *bytes)
 {
     if (bytes == NULL || self->decode == NULL) {
         return bytes;
     }
     PyObject *value = PyObject_CallFunctionObjArgs(self->decode, bytes, NULL);
     if (value == NULL) {
-        keep_raw(self, bytes);
+        raise_undecodable(self, bytes);
     }
     Py_DECREF(bytes);
     return value;
 }
 
-/* Memory for a message of that length, made before the message is taken: a new reference, or NULL with
-   an exception set. `to` is where its bytes belong. */
+/* Creates an object for a message of `length` bytes before the message is taken, so that MemoryError
+   does not lose it. Sets `*to` to where the bytes must be copied. Returns a new reference, or NULL with
+   an exception set. */
 static PyObject *
-room_for(channel_object *self, uint64_t length, char **to)
+new_unfilled_payload(channel_object *self, uint64_t length, char **to)
 {
     if (self->record_type != NULL) {
         Layout *layout = ipckit_layout_of((PyTypeObject *)self->record_type);
@@ -65,10 +67,11 @@ room_for(channel_object *self, uint64_t length, char **to)
     return bytes;
 }
 
-/* As ipckit_op_view, but what is not small is taken only if `at` is its length, for which there is room
-   then. RING_TOO_LONG: it waits, and is of message.length. */
+/* As ipckit_op_view, but takes a view only of a message of call->at bytes, because the caller has an
+   object of that size. Returns RING_TOO_LONG for another size, message.length; that message still
+   waits. Requires receive_lock. */
 static ring_result
-op_copy(ring *r, ring_call *call)
+op_view_of_size(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
     ring_result result = ring_peek(r, message);
@@ -79,30 +82,31 @@ op_copy(ring *r, ring_call *call)
     return result == RING_OK ? ipckit_op_view(r, call) : result;
 }
 
-/* Waits for the next message and takes it, with room for it made before: RING_OK, or what it met;
-   RING_INTERRUPTED with an exception set. */
+/* Waits for the next message and takes it. Before it takes a message as a view, it creates the object
+   `*value` for a copy, and sets `*to` (new_unfilled_payload). Returns as ipckit_call. */
 static ring_result
-copy_next(channel_object *self, channel_core *core, ring_call *call, PyObject **room, char **to)
+take_next(channel_object *self, channel_core *core, ring_call *call, PyObject **value, char **to)
 {
-    call->operation = op_copy;
+    call->operation = op_view_of_size;
     for (;;) {
         ring_result result = ipckit_call(core, call);
         if (result != RING_TOO_LONG) {
             return result;
         }
-        Py_CLEAR(*room);
-        *room = room_for(self, call->message.length, to);
-        if (*room == NULL) {
-            ring_notify(&core->r, POLL_ITEMS); /* the message is another receiver's to take */
+        Py_CLEAR(*value);
+        *value = new_unfilled_payload(self, call->message.length, to);
+        if (*value == NULL) {
+            ring_notify(&core->r, POLL_ITEMS); /* another receiver can take the message */
             return RING_INTERRUPTED;
         }
         call->at = call->message.length;
     }
 }
 
-/* The next message, waiting for it: a new reference, or NULL with an exception set. What is not small
-   is left in place, in a holder of that type, or copied where the type is NULL. With `ends` there is no
-   exception where all who sent are gone. */
+/* Waits for the next message and takes it. Returns a new reference, or NULL with an exception set. If
+   `type` is not NULL, it is a subclass of LeaseHolder, and a large message is left in place and returned
+   as an instance of it. With `ends`, returns NULL without an exception if the channel is empty and the
+   last sender is gone. The caller has acquired the core. */
 static PyObject *
 receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout,
                bool ends)
@@ -116,12 +120,12 @@ receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObje
     call.length = sizeof small;
     PyObject *value = NULL;
     char *to = NULL;
-    ring_result result = type == NULL ? copy_next(self, core, &call, &value, &to)
+    ring_result result = type == NULL ? take_next(self, core, &call, &value, &to)
                                       : ipckit_call(core, &call);
     const ring_message *message = &call.message;
     if (result == RING_OK && call.items == 0) {
         Py_CLEAR(value);
-        value = value_of(self, small, message->length);
+        value = new_payload(self, small, message->length);
     } else if (result == RING_OK && type == NULL) {
         Py_BEGIN_ALLOW_THREADS
         memcpy(to, message->data, message->length);
@@ -143,23 +147,28 @@ receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObje
 
 const char ipckit_channel_receive_doc[] = (
              "receive($self, *, timeout=None)\n--\n\n"
-             "Take the next message, waiting until there is one.\n\n"
+             "Take the next message. Wait until there is one.\n\n"
              "Args:\n"
-             "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n\n"
+             "    timeout: seconds to wait; None (default) waits without limit, 0 does not wait.\n\n"
              "Returns:\n"
-             "    The message, of the payload type; it shares no memory with the channel.\n\n"
+             "    The message, of the channel's type. It shares no memory with the channel.\n\n"
              "Raises:\n"
-             "    WouldBlock: it is empty, and `timeout` is 0.\n"
-             "    Timeout: it was empty until the deadline.\n"
-             "    PeerGone: it is empty, and the last who sent is gone.\n"
-             "    LayoutMismatch: the bytes are no such payload; they are its `raw`.\n"
-             "    Corrupt: somebody overwrote the shared memory.\n"
+             "    WouldBlock: the channel is empty, and `timeout` is 0.\n"
+             "    Timeout: the channel was empty until the timeout ended.\n"
+             "    PeerGone: the channel is empty, and the last sender is gone.\n"
+             "    LayoutMismatch: the message could not be decoded; ``.raw`` has its bytes.\n"
+             "    Corrupt: another process overwrote or truncated the channel's memory.\n"
              "    InvalidArgument: `timeout` is out of range.\n"
-             "    ClosedHandle: the handle is closed.");
+             "    ClosedHandle: the handle is closed.\n\n"
+             ">>> from ipckit import Channel\n"
+             ">>> with Channel.anonymous() as channel:\n"
+             "...     channel.send(b\"hello\")\n"
+             "...     channel.receive(timeout=1)\n"
+             "b'hello'");
 
-/* The next message; as receive_waiting gives it. */
+/* Takes the next message: first on the fast path, then as receive_waiting, with the same result. */
 static PyObject *
-receive_any(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout, bool ends)
+receive_undecoded(channel_object *self, channel_core *core, PyObject *type, PyObject *timeout, bool ends)
 {
     receive_target to = {.value = NULL};
     long forks = ipckit_core_acquire(core);
@@ -182,11 +191,11 @@ ipckit_channel_receive(channel_object *self, PyObject *const *args, Py_ssize_t n
     if (core == NULL) {
         return NULL;
     }
-    return decoded(self, receive_any(self, core, NULL, timeout, false));
+    return decode_payload(self, receive_undecoded(self, core, NULL, timeout, false));
 }
 
-/* (list, timeout): appends the next message. What a signal handler raises after this took a message
-   finds it in the list. */
+/* _receive_to(found, timeout): takes the next message and appends it to the list `found`. If a signal
+   handler raises after the message was taken, the list still has it. */
 PyObject *
 ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -197,7 +206,7 @@ ipckit_channel_receive_to(channel_object *self, PyObject *const *args, Py_ssize_
     if (core == NULL) {
         return NULL;
     }
-    PyObject *value = decoded(self, receive_any(self, core, NULL, args[1], false));
+    PyObject *value = decode_payload(self, receive_undecoded(self, core, NULL, args[1], false));
     int appended = value == NULL ? -1 : PyList_Append(args[0], value);
     Py_XDECREF(value);
     if (appended < 0) {
@@ -210,11 +219,14 @@ PyObject *
 ipckit_channel_next(channel_object *self)
 {
     channel_core *core = ipckit_channel_joined(self, "receive");
-    return core == NULL ? NULL : decoded(self, receive_any(self, core, NULL, Py_None, true));
+    if (core == NULL) {
+        return NULL;
+    }
+    return decode_payload(self, receive_undecoded(self, core, NULL, Py_None, true));
 }
 
-/* (holder class, timeout): the next message of a channel of bytes, as bytes where it is small, else in
-   place. */
+/* _take(holder, timeout): takes the next message of a channel of bytes. Returns a small one as bytes,
+   and a large one in place, as an instance of `holder`, a subclass of LeaseHolder. */
 PyObject *
 ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -227,5 +239,5 @@ ipckit_channel_take(channel_object *self, PyObject *const *args, Py_ssize_t narg
     if (core == NULL) {
         return NULL;
     }
-    return receive_any(self, core, args[0], args[1], false);
+    return receive_undecoded(self, core, args[0], args[1], false);
 }

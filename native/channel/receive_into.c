@@ -1,10 +1,12 @@
-/* ChannelBase's receive_into: the bytes of a message in the caller's buffer. */
+/* ChannelBase.receive_into: copies the bytes of a message into the caller's buffer. */
 #include "channel/channel.h"
 
-/* Takes a message that fits into the buffer: a small one by a copy, a large one as a view that the caller
-   copies without the lock. `call->items` is 0 after a copy. RING_TOO_LONG: it does not fit, and waits. */
+/* Takes the next message if it fits into the buffer of call->length bytes: a small one by a copy to
+   call->data, a large one as a view, so that the caller copies it without the lock. Sets call->items as
+   ipckit_op_view does. Returns RING_TOO_LONG if it does not fit; then it still waits. Requires
+   receive_lock. */
 static ring_result
-op_into(ring *r, ring_call *call)
+op_receive_into(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
     uint64_t size = call->length;
@@ -21,12 +23,13 @@ op_into(ring *r, ring_call *call)
     return result;
 }
 
-/* Waits for the next message and copies it into the buffer: 0, or -1 with an exception set. */
+/* Waits for the next message and copies it into the buffer. Sets to->length. Returns 0, or -1 with an
+   exception set. The caller has acquired the core. */
 static int
 receive_into_waiting(channel_object *self, channel_core *core, PyObject *timeout, receive_target *to)
 {
     ring_call call;
-    if (ipckit_call_init(self, &call, POLL_ITEMS, op_into, timeout, "receive_into") < 0) {
+    if (ipckit_call_init(self, &call, POLL_ITEMS, op_receive_into, timeout, "receive_into") < 0) {
         return -1;
     }
     call.data = to->buffer;
@@ -55,26 +58,34 @@ receive_into_waiting(channel_object *self, channel_core *core, PyObject *timeout
 
 const char ipckit_channel_receive_into_doc[] = (
              "receive_into($self, buffer, /, *, timeout=None)\n--\n\n"
-             "Copy the bytes of the next message into a buffer, waiting until there is one.\n\n"
+             "Take the next message and copy its bytes into a buffer. Wait until there is one.\n\n"
              "No object is created for the message, and no codec decodes it.\n\n"
              "Args:\n"
              "    buffer: a writable, contiguous buffer, such as a bytearray or an array.\n"
-             "    timeout: seconds to wait; 0 does not wait, None waits without limit.\n\n"
+             "    timeout: seconds to wait; None (default) waits without limit, 0 does not wait.\n\n"
              "Returns:\n"
              "    The number of bytes of the message.\n\n"
              "Raises:\n"
              "    MessageTooLong: the message is larger than the buffer; it stays in the channel.\n"
              "    TypeError: the buffer is not writable or not contiguous.\n"
-             "    IpcError: as `receive`.");
+             "    IpcError: as for `receive`.\n\n"
+             ">>> from ipckit import Channel\n"
+             ">>> buffer = bytearray(1024)\n"
+             ">>> with Channel.anonymous() as channel:\n"
+             "...     channel.send(b\"hello\")\n"
+             "...     length = channel.receive_into(buffer)\n"
+             ">>> buffer[:length]\n"
+             "bytearray(b'hello')");
 
-/* A buffer to write in, in one piece: 0, or -1 with an exception set. The caller releases it. */
+/* Gets a writable, contiguous buffer, which the caller releases. Returns 0, or -1 with an exception
+   set. */
 static int
 writable_arg(PyObject *object, Py_buffer *buffer)
 {
     if (PyObject_GetBuffer(object, buffer, PyBUF_WRITABLE) == 0) {
         return 0;
     }
-    /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
+    /* Most exporters raise BufferError, but numpy raises ValueError. */
     if (PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_SetString(PyExc_TypeError, "receive_into takes a writable, contiguous buffer");
     }

@@ -1,13 +1,13 @@
-/* The fast path of a receive: a small message that is there or comes soon, while the interpreter is
-   held. */
+/* The fast path of a receive: takes a small message that waits or comes soon, without releasing the
+   GIL. */
 #include "channel/channel.h"
 
 #define SMALL_RECORD 1024 /* bytes of a Struct that is copied to the stack first */
 
-/* Takes the message that was peeked into `to`, or leaves it. The caller holds receive_lock and the
-   interpreter. Returns RING_OK, RING_BUSY for what the slow path must do, or RING_INTERRUPTED with an
-   exception set. For a Struct the bytes go to `record`: no object that the garbage collector tracks is
-   created under the lock, because a collection may release a view, which takes the lock. */
+/* Takes a message that ring_peek found, if it is small. The caller holds receive_lock and the GIL.
+   Returns RING_OK, RING_BUSY if the slow path must take it, or RING_INTERRUPTED with an exception set.
+   The bytes of a Struct go to `record`: no object that the garbage collector tracks may be created under
+   the lock, because a collection may release a view, which takes the lock. */
 static ring_result
 take_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to, char *record)
 {
@@ -31,8 +31,8 @@ take_peeked(channel_object *self, ring *r, const ring_message *message, receive_
     return RING_OK;
 }
 
-/* Takes the next message if it is there and small, with one try of the lock. The caller holds the
-   interpreter. Returns as take_peeked does, or RING_EMPTY. */
+/* Takes the next message if it waits and is small. Tries to take the lock, but does not sleep. The
+   caller holds the GIL. Returns as take_peeked, or RING_EMPTY, or RING_CORRUPT. */
 static ring_result
 receive_once(channel_object *self, ring *r, receive_target *to)
 {
@@ -57,7 +57,8 @@ receive_once(channel_object *self, ring *r, receive_target *to)
     return RING_OK;
 }
 
-/* How many messages are known to wait, without a look at the senders' memory. */
+/* Returns how many messages wait according to cached_tail, which receivers store. Reading `tail` would
+   take its cache line from the senders. */
 static uint64_t
 known_to_wait(const ring *r)
 {
@@ -65,11 +66,11 @@ known_to_wait(const ring *r)
         & COUNT_MASK;
 }
 
-/* Spins for a short time before the interpreter is released, and receives if a message comes. In a
-   stream of messages, each look takes the senders' cache line away, so the receiver backs off before it
-   looks and finds several messages. The backoff grows while that brings more. A process that has sent
-   since its last receive may get one answer at a time: that is not a stream. Returns as
-   receive_once. */
+/* Polls for a short time before the caller releases the GIL, and receives a message that comes. In a
+   stream of messages, each poll takes a cache line from the senders. So the receiver backs off before it
+   polls, and then finds several messages. The backoff grows while it finds more. A process that has sent
+   since its last receive probably waits for one answer, which is not a stream, so it does not back off.
+   The caller holds the GIL. Returns as receive_once. */
 static ring_result
 receive_after_spin(channel_object *self, ring *r, receive_target *to)
 {
@@ -97,9 +98,8 @@ receive_after_spin(channel_object *self, ring *r, receive_target *to)
     return result;
 }
 
-/* Takes the next message if it is small and comes soon. Returns as receive_once. The caller holds a
-   reference to the core, because creating the object and asking for `timeout`'s truth may run any
-   code. */
+/* The caller has acquired the core, because creating the object and testing the truth of `timeout` may
+   run any Python code, which may close the channel. */
 ring_result
 ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
                      receive_target *to)

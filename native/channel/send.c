@@ -1,17 +1,20 @@
-/* ChannelBase's send, without a Python frame in between. */
+/* ChannelBase.send. It is in C to save the time of a Python function call. */
 #include "channel/channel.h"
 #include "records/record.h"
 
 uint32_t ipckit_channel_sends = 0;
 
-/* A payload's bytes, and what keeps them: a buffer, or nothing. */
+/* A payload's bytes, and the references that keep them in memory. */
 typedef struct {
     const char *data;
     uint64_t length;
-    Py_buffer buffer; /* buffer.obj is NULL where it is not held */
-    PyObject *encoded;
+    Py_buffer buffer;  /* buffer.obj is NULL if the bytes are the value's own */
+    PyObject *encoded; /* what the codec returned, or NULL */
 } payload;
 
+/* Gets the bytes of a value, encoded by the codec if it needs that. The caller has a reference to the
+   value, and calls payload_release afterwards. May run any Python code. Returns 0, or -1 with an exception
+   set; then there is nothing to release. */
 static int
 payload_get(channel_object *self, PyObject *value, payload *result)
 {
@@ -54,7 +57,8 @@ payload_release(payload *result)
     Py_CLEAR(result->encoded);
 }
 
-/* Copies a large payload into a loan, which needs no lock meanwhile. */
+/* Sends a large payload by a loan: lends a record, copies the payload into it without a lock, and sends
+   it. The caller has acquired the core. Returns as ipckit_call. */
 static ring_result
 send_large(channel_core *core, ring_call *call)
 {
@@ -75,7 +79,7 @@ send_large(channel_core *core, ring_call *call)
     uint32_t owner = r->owner;
     call->items = owner;
     result = ipckit_call(core, call);
-    if (result != RING_OK && owner == r->owner) {
+    if (result != RING_OK && owner == r->owner) { /* not in a child of a signal handler's fork */
         ring_cancel_loan(r, call->at, owner);
     }
     return result;
@@ -86,7 +90,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
                   PyObject *timeout)
 {
     ring_call call;
-    long forks = ipckit_core_acquire(core); /* before any code of the timeout's runs */
+    long forks = ipckit_core_acquire(core); /* first: ipckit_call_init may run any Python code */
     if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, "send") < 0) {
         ipckit_core_release(core, forks);
         return -1;
@@ -106,21 +110,27 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
 
 const char ipckit_channel_send_doc[] = (
              "send($self, value, /, *, timeout=None)\n--\n\n"
-             "Send one message, waiting while the channel is full.\n\n"
+             "Send one message. Wait while the channel is full.\n\n"
              "Args:\n"
-             "    value: of the payload type; a channel of bytes takes any bytes-like object.\n"
-             "    timeout: seconds to wait; 0 does not wait, None waits for ever.\n\n"
+             "    value: the message, of the channel's type. A channel of bytes takes any bytes-like\n"
+             "        object.\n"
+             "    timeout: seconds to wait; None (default) waits without limit, 0 does not wait.\n\n"
              "Raises:\n"
-             "    WouldBlock: it is full, and `timeout` is 0.\n"
-             "    Timeout: it was full until the deadline.\n"
-             "    PeerGone: it is full, and the last who received is gone.\n"
-             "    MessageTooLong: the channel can never hold such a message.\n"
-             "    Corrupt: somebody overwrote the shared memory.\n"
-             "    TypeError: the value is not of the payload type.\n"
+             "    WouldBlock: the channel is full, and `timeout` is 0.\n"
+             "    Timeout: the channel was full until the timeout ended.\n"
+             "    PeerGone: the channel is full, and the last receiver is gone.\n"
+             "    MessageTooLong: the message is longer than the limit of this channel.\n"
+             "    Corrupt: another process overwrote or truncated the channel's memory.\n"
+             "    TypeError: the value is not of the channel's type.\n"
              "    InvalidArgument: `timeout` is out of range.\n"
-             "    ClosedHandle: the handle is closed.");
+             "    ClosedHandle: the handle is closed.\n\n"
+             ">>> from ipckit import Channel\n"
+             ">>> with Channel.anonymous(type=str) as channel:\n"
+             "...     channel.send(\"hello\", timeout=1)\n"
+             "...     channel.receive()\n"
+             "'hello'");
 
-/* Sends a value: 0, or -1 with an exception set. */
+/* Sends a value; waits while the channel is full. Returns 0, or -1 with an exception set. */
 static int
 send_value(channel_object *self, PyObject *object, PyObject *timeout)
 {
@@ -128,7 +138,7 @@ send_value(channel_object *self, PyObject *object, PyObject *timeout)
     if (ipckit_channel_joined(self, "send") == NULL || payload_get(self, object, &value) < 0) {
         return -1;
     }
-    /* Once more: encoding may have run code that closed the handle. */
+    /* Check again: encoding may have run code that closed the handle. */
     channel_core *core = ipckit_channel_joined(self, "send");
     if (core == NULL) {
         payload_release(&value);
@@ -161,7 +171,8 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
     Py_RETURN_NONE;
 }
 
-/* (value, timeout, progress): sends one message, and adds 1 to the number in the list `progress`. */
+/* _send_one(value, timeout, progress): sends one message, and adds 1 to the number in the list
+   `progress`. */
 PyObject *
 ipckit_channel_send_one(channel_object *self, PyObject *const *args, Py_ssize_t nargs)
 {

@@ -1,15 +1,15 @@
-/* Chunks: what a pickler writes to. A method in Python would take as long as a small object does, and
-   a stream copies what it is given once more. */
+/* Chunks: a file object that collects what a pickler writes. It is in C because a write method in Python
+   would take as long as pickling a small object, and io.BytesIO would copy the bytes once more. */
 #include "native.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *first; /* bytes, or NULL */
-    PyObject *rest;  /* a list of bytes, or NULL */
+    PyObject *first; /* the first chunk as bytes, or NULL: a small object needs no list */
+    PyObject *rest;  /* a list of the other chunks, or NULL */
 } chunks_object;
 
 PyDoc_STRVAR(write_doc, "write($self, chunk, /)\n--\n\n"
-                        "Keep a chunk; what may change later is copied.");
+                        "Append a chunk. A chunk that is not bytes is copied, because it may change.");
 
 static PyObject *
 chunks_write(chunks_object *self, PyObject *chunk)
@@ -33,7 +33,7 @@ chunks_write(chunks_object *self, PyObject *chunk)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(take_doc, "take($self, /)\n--\n\nAll that was written, in one piece; and forget it.");
+PyDoc_STRVAR(take_doc, "take($self, /)\n--\n\nReturn all chunks as one bytes object, and remove them.");
 
 static PyObject *
 chunks_take(chunks_object *self, PyObject *Py_UNUSED(ignored))
@@ -74,7 +74,7 @@ static PyMethodDef chunks_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(chunks_type_doc, "Chunks()\n--\n\nA file for writing, which joins what is written.");
+PyDoc_STRVAR(chunks_type_doc, "Chunks()\n--\n\nA write-only file object that joins what is written.");
 
 static PyType_Slot chunks_slots[] = {
     {Py_tp_doc, (void *)chunks_type_doc},

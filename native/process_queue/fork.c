@@ -1,4 +1,5 @@
-/* What a fork does to the large objects that a process has received from a ProcessQueue. */
+/* Fork handlers: copy the large objects that this process has received from a ProcessQueue, so that a
+   forked child can keep them. */
 #include "process_queue/spill.h"
 
 #include <pthread.h>
@@ -10,8 +11,8 @@
 
 long ipckit_spill_forks = 0;
 
-/* All pieces that are mapped; under the mutex. A fork takes it too, so that it never meets a list
-   that another thread is changing. */
+/* All mapped pieces. The mutex protects the list and its links. before_fork takes the mutex, so that no
+   other thread is changing the list at a fork. */
 static piece_object *mapped_pieces = NULL;
 static pthread_mutex_t mapped_mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -27,7 +28,7 @@ ipckit_piece_link(piece_object *self)
     pthread_mutex_unlock(&mapped_mutex);
 }
 
-/* With the mutex held. */
+/* Removes a Piece from the list, if it is in it. The caller holds the mutex. */
 static void
 unlink_piece(piece_object *self)
 {
@@ -65,7 +66,7 @@ ipckit_piece_free(piece_object *self)
     self->index = -1;
 }
 
-/* Has the kernel copy the pages of a private mapping that still are the file's. */
+/* Makes the kernel copy all pages of a private mapping that it still shares with the file. */
 static void
 make_private(char *memory, size_t size)
 {
@@ -73,18 +74,19 @@ make_private(char *memory, size_t size)
         return;
     }
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (size_t at = 0; at < size; at += page) { /* a kernel before 5.14 */
+    /* A kernel before 5.14: store one byte to each page. The exchange stores the value that it finds,
+       because another thread may write there. It orders nothing, so it is relaxed. */
+    for (size_t at = 0; at < size; at += page) {
         char value = __atomic_load_n(&memory[at], __ATOMIC_RELAXED);
-        /* Another thread may write there. */
         while (!__atomic_compare_exchange_n(&memory[at], &value, value, false, __ATOMIC_RELAXED,
                                             __ATOMIC_RELAXED)) {
         }
     }
 }
 
-/* A forked child inherits the objects that this process has received, and may read them for longer
-   than this process does. So they become memory of the two processes alone, and the pieces go back.
-   After a fork that fails that is right too. */
+/* Copies all received objects into private memory, and frees their pieces. The child inherits the objects
+   and may use them longer than this process does, so neither process may depend on the pieces. This is
+   harmless if the fork then fails. Returns with the mutex held. */
 static void
 before_fork(void)
 {
@@ -97,12 +99,14 @@ before_fork(void)
     }
 }
 
+/* Releases the mutex that before_fork took. */
 static void
 after_fork_in_parent(void)
 {
     pthread_mutex_unlock(&mapped_mutex);
 }
 
+/* Counts the fork, so that the child does not free the parent's pieces, and releases the mutex. */
 static void
 after_fork_in_child(void)
 {
@@ -113,7 +117,7 @@ after_fork_in_child(void)
 int
 ipckit_spill_watch_forks(void)
 {
-    static bool watching = false; /* once for all interpreters of the process */
+    static bool watching = false; /* handlers can't be removed; all interpreters share them */
     int error = watching ? 0 : pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     watching = error == 0;
     return error;

@@ -1,5 +1,5 @@
-/* Piece: the memory of one large object of a ProcessQueue, as long as a process has it. When the last
-   reference is gone it goes back, in C: no Python code runs in between that a signal could end. */
+/* Piece: the memory of one large object of a ProcessQueue, which this process owns. Dropping the last
+   reference frees it. That is in C, because a signal handler could interrupt Python code. */
 #include "process_queue/spill.h"
 
 #include <sys/mman.h>
@@ -22,6 +22,7 @@ ipckit_piece_new(spill_object *spill, uint32_t index, uint64_t size)
     return self;
 }
 
+/* Unmaps the memory and frees the piece, without the GIL: both can take long. */
 static void
 piece_dealloc(piece_object *self)
 {
@@ -29,7 +30,7 @@ piece_dealloc(piece_object *self)
     if (self->mapped != NULL || self->index >= 0) {
         Py_BEGIN_ALLOW_THREADS
         if (self->mapped != NULL) {
-            ipckit_piece_unlink(self); /* first: a fork copies what is linked */
+            ipckit_piece_unlink(self); /* before munmap: a fork touches the memory of linked pieces */
             munmap(self->mapped, self->size);
         }
         ipckit_piece_free(self);
@@ -42,16 +43,16 @@ piece_dealloc(piece_object *self)
     Py_DECREF(type);
 }
 
-/* The error for a message that refers to memory that no process has written; always -1. */
+/* Raises Corrupt for a message that refers to memory that no process has written. Returns -1. */
 static int
-not_written(const spill_object *spill)
+raise_corrupt(const spill_object *spill)
 {
     ipckit_ring_error(spill->channel, RING_CORRUPT, "get", NULL);
     return -1;
 }
 
-/* Reads the object into memory of its own, and gives the piece back. Returns 0, or -1 with an
-   exception set. */
+/* Copies the object from the file into `copied`, and frees the piece. Returns 0, or -1 with an exception
+   set. */
 static int
 copy_piece(piece_object *self, off_t offset)
 {
@@ -69,10 +70,11 @@ copy_piece(piece_object *self, off_t offset)
     }
     Py_END_ALLOW_THREADS
     ipckit_piece_free(self);
-    return done == self->size ? 0 : not_written(self->spill);
+    return done == self->size ? 0 : raise_corrupt(self->spill);
 }
 
-/* Finds the object's memory. Returns 0, or -1 with an exception set. */
+/* Maps the object's memory, or copies it if it can't be mapped. Returns 0, or -1 with an exception
+   set. */
 static int
 map_piece(piece_object *self)
 {
@@ -81,11 +83,11 @@ map_piece(piece_object *self)
     off_t end = lseek(fd, 0, SEEK_END);
     if (self->size == 0 || self->size > spill_span(self->spill->table, (uint32_t)self->index)
         || end < 0 || offset + self->size > (uint64_t)end) {
-        return not_written(self->spill);
+        return raise_corrupt(self->spill);
     }
-    /* Private: what is written in it stays here. */
+    /* MAP_PRIVATE: what this process writes to the object does not reach the file. */
     void *found = mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, (off_t)offset);
-    if (found == MAP_FAILED) { /* vm.max_map_count of them live */
+    if (found == MAP_FAILED) { /* such as at the limit vm.max_map_count */
         return copy_piece(self, (off_t)offset);
     }
     self->mapped = found;
@@ -97,7 +99,7 @@ PyObject *
 ipckit_piece_received(spill_object *spill, const spill_reference *reference)
 {
     if (reference->index >= SPILL_ENTRIES) {
-        not_written(spill);
+        raise_corrupt(spill);
         return NULL;
     }
     const spill_entry *entry = &spill->table->entries[reference->index];
@@ -111,7 +113,7 @@ ipckit_piece_received(spill_object *spill, const spill_reference *reference)
     }
     self->received = true;
     if (map_piece(self) < 0 && PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        PyErr_Clear(); /* the object is not lost: getbuffer tries again, and says so */
+        PyErr_Clear(); /* the object is not lost: piece_getbuffer tries again, and raises it */
     }
     if (PyErr_Occurred()) {
         Py_CLEAR(self);
@@ -119,6 +121,7 @@ ipckit_piece_received(spill_object *spill, const spill_reference *reference)
     return (PyObject *)self;
 }
 
+/* Exports the memory of a received object. Tries to map it again if there was no memory before. */
 static int
 piece_getbuffer(piece_object *self, Py_buffer *view, int flags)
 {
@@ -129,8 +132,7 @@ piece_getbuffer(piece_object *self, Py_buffer *view, int flags)
     }
     char *data = self->mapped != NULL ? self->mapped : self->copied;
     if (data == NULL) {
-        view->obj = NULL;
-        PyErr_SetString(PyExc_BufferError, "the piece was not received");
+        PyErr_SetString(PyExc_BufferError, "the piece was not received, or belongs to the parent process");
         return -1;
     }
     return PyBuffer_FillInfo(view, (PyObject *)self, data, (Py_ssize_t)self->size, 0, flags);
@@ -142,7 +144,7 @@ static PyMethodDef piece_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(piece_doc, "The memory of one large object, as long as it is this process's.");
+PyDoc_STRVAR(piece_doc, "The memory of one large object, which this process owns.");
 
 static PyType_Slot piece_slots[] = {
     {Py_tp_doc, (void *)piece_doc},

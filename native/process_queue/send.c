@@ -1,12 +1,14 @@
-/* Writing a large object of a ProcessQueue into its piece, and sending it. */
+/* Piece.write and send: write a large object of a ProcessQueue into its piece, and send a message that
+   refers to the piece. */
 #include "process_queue/spill.h"
 #include "ring/copy.h"
 
 #include <sys/mman.h>
 
-#define WRITE_MAX ((size_t)1 << 26) /* bytes of one pwrite, after which signals are looked for */
+#define WRITE_MAX ((size_t)1 << 26) /* maximum bytes of one pwrite(2); then signals are checked */
 
-/* Copies bytes into the file. Returns 0, or -1 with an exception set. */
+/* Writes bytes to the piece through the file, from the byte `at` on. Runs signal handlers, and stops if
+   one of them forked and this is the child. Returns 0, or -1 with an exception set. */
 static int
 write_file(const piece_object *self, uint64_t at, const char *data, size_t bytes)
 {
@@ -35,10 +37,11 @@ write_file(const piece_object *self, uint64_t at, const char *data, size_t bytes
     return 0;
 }
 
-/* Where to write the piece in place, or NULL: a piece that is not kept warm, or whose memory is not
-   all allocated yet, is written through the file, because that says so if there is no memory. */
+/* Returns the mapping of a warm piece whose memory is allocated. Returns NULL for any other piece, which
+   must be written through the file: pwrite(2) reports that there is no memory, and a store to a mapping
+   raises SIGBUS. The load of `filled` pairs with the store in ipckit_piece_write. */
 static char *
-place_of(const piece_object *self)
+warm_mapping(const piece_object *self)
 {
     spill_object *spill = self->spill;
     if (self->index >= SPILL_WARM) {
@@ -47,17 +50,19 @@ place_of(const piece_object *self)
     if (spill_load(&spill->table->entries[self->index].filled) < self->size) {
         return NULL;
     }
-    char **place = &spill->warm[self->index];
-    if (*place == NULL) {
+    char **mapping = &spill->warm[self->index];
+    if (*mapping == NULL) {
         void *found = mmap(NULL, SPILL_WARM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, spill->fd,
                            (off_t)spill_offset(spill->table, (uint32_t)self->index));
-        *place = found == MAP_FAILED ? NULL : found;
+        *mapping = found == MAP_FAILED ? NULL : found;
     }
-    return *place;
+    return *mapping;
 }
 
+/* Writes one part to the piece, from the byte `at` on: to `mapping`, or through the file if that is NULL.
+   Sets `*bytes` to the part's size. Returns 0, or -1 with an exception set. */
 static int
-write_part(const piece_object *self, char *place, uint64_t at, PyObject *part, uint64_t *bytes)
+write_part(const piece_object *self, char *mapping, uint64_t at, PyObject *part, uint64_t *bytes)
 {
     Py_buffer data;
     if (ipckit_bytes_arg(part, &data) < 0) {
@@ -68,13 +73,13 @@ write_part(const piece_object *self, char *place, uint64_t at, PyObject *part, u
     if (*bytes > self->size - at) {
         PyErr_SetString(PyExc_ValueError, "the parts have more bytes than the piece");
         result = -1;
-    } else if (place == NULL) {
+    } else if (mapping == NULL) {
         result = write_file(self, at, data.buf, *bytes);
     } else if (*bytes <= GIL_FREE_BYTES) {
-        memcpy(place + at, data.buf, *bytes);
+        memcpy(mapping + at, data.buf, *bytes);
     } else {
         Py_BEGIN_ALLOW_THREADS
-        copy_large(place + at, data.buf, *bytes);
+        copy_large(mapping + at, data.buf, *bytes);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&data);
@@ -83,23 +88,23 @@ write_part(const piece_object *self, char *place, uint64_t at, PyObject *part, u
 
 const char ipckit_piece_write_doc[] = (
              "write($self, parts, /)\n--\n\n"
-             "Copy a list of bytes-like objects into the piece, one behind the other.");
+             "Copy a list of bytes-like objects into the piece, one after the other.");
 
 PyObject *
 ipckit_piece_write(piece_object *self, PyObject *parts)
 {
     if (!PyList_Check(parts)) {
-        PyErr_SetString(PyExc_TypeError, "a list is wanted");
+        PyErr_SetString(PyExc_TypeError, "write takes a list of bytes-like objects");
         return NULL;
     }
     uint64_t at = 0;
-    char *place = ipckit_piece_is_ours(self) ? place_of(self) : NULL;
-    /* A signal's handler may fork: then the piece is the parent's, which goes on writing it. */
+    char *mapping = ipckit_piece_is_ours(self) ? warm_mapping(self) : NULL;
+    /* A signal handler may fork. Then the parent owns the piece and continues to write it. */
     for (Py_ssize_t i = 0; ipckit_piece_is_ours(self) && i < PyList_Size(parts); i++) {
         PyObject *part = PyList_GetItem(parts, i);
         uint64_t bytes = 0;
         Py_XINCREF(part);
-        int failed = part == NULL ? -1 : write_part(self, place, at, part, &bytes);
+        int failed = part == NULL ? -1 : write_part(self, mapping, at, part, &bytes);
         Py_XDECREF(part);
         if (failed < 0) {
             return NULL;
@@ -110,7 +115,8 @@ ipckit_piece_write(piece_object *self, PyObject *parts)
         PyErr_SetString(PyExc_ValueError, "the parts have fewer bytes than the piece");
         return NULL;
     }
-    if (ipckit_piece_is_ours(self) && self->index < SPILL_WARM && place == NULL) {
+    if (ipckit_piece_is_ours(self) && self->index < SPILL_WARM && mapping == NULL) {
+        /* The piece's memory is allocated now. The store pairs with the load in warm_mapping. */
         uint64_t *filled = &self->spill->table->entries[self->index].filled;
         uint64_t before = spill_load(filled);
         __atomic_store_n(filled, before > at ? before : at, __ATOMIC_RELEASE);
@@ -120,19 +126,21 @@ ipckit_piece_write(piece_object *self, PyObject *parts)
 
 typedef struct {
     const piece_object *piece;
-    bool ours;
-} sending;
+    bool ours; /* whether the piece was this process's at the last try */
+} send_request;
 
-/* Sends the message that refers to the piece, with send_lock held. The piece is the queue's before the
-   message is: a receiver may be quick. If the process is killed in between, the number tells later
-   that no message refers to the piece. */
+/* Sends the message that refers to the piece. Requires send_lock. Gives the piece to the queue before it
+   sends the message, because a receiver may take the message at once. If the process is killed in between,
+   spill_is_orphan finds by the message's number that no message refers to the piece. The stores of
+   entry->word pair with the acquire loads in spill_change and spill_load. Returns as ring_send, or
+   RING_CLOSED in a forked child. */
 static ring_result
 send_reference(ring *r, ring_call *call)
 {
-    sending *what = (sending *)(uintptr_t)call->data;
-    const piece_object *piece = what->piece;
-    what->ours = ipckit_piece_is_ours(piece);
-    if (!what->ours) {
+    send_request *request = (send_request *)(uintptr_t)call->data;
+    const piece_object *piece = request->piece;
+    request->ours = ipckit_piece_is_ours(piece);
+    if (!request->ours) {
         return RING_CLOSED;
     }
     spill_entry *entry = &piece->spill->table->entries[piece->index];
@@ -148,15 +156,15 @@ send_reference(ring *r, ring_call *call)
 
 const char ipckit_piece_send_doc[] = (
              "send($self, timeout, /)\n--\n\n"
-             "Send the piece, which is the receiver's then: Channel.send. Without an exception it\n"
-             "was sent, with one it was not. False if it is the parent's, in a forked child.");
+             "Send the piece; its receiver owns it afterwards. Raise as `Channel.send`; then the piece\n"
+             "was not sent. Return True, or False in a forked child whose parent owns the piece.");
 
 PyObject *
 ipckit_piece_send(piece_object *self, PyObject *timeout)
 {
     ring_call call;
     channel_object *channel = self->spill->channel;
-    sending what = {self, ipckit_piece_is_ours(self)};
+    send_request request = {self, ipckit_piece_is_ours(self)};
     if (ipckit_call_init(channel, &call, POLL_SPACE, send_reference, timeout, "send") < 0) {
         return NULL;
     }
@@ -167,7 +175,7 @@ ipckit_piece_send(piece_object *self, PyObject *timeout)
     if (core == NULL) {
         return NULL;
     }
-    call.data = (const char *)&what;
+    call.data = (const char *)&request;
     call.length = sizeof(spill_reference);
     ipckit_note_sender(core);
     long forks = ipckit_core_acquire(core);
@@ -175,12 +183,12 @@ ipckit_piece_send(piece_object *self, PyObject *timeout)
     ring_result result = ipckit_call(core, &call);
     if (result == RING_OK) {
         self->index = -1;
-    } else if (what.ours) {
+    } else if (request.ours) {
         ipckit_update_space_fd(core, result, before);
         ipckit_ring_error(channel, result, "send", timeout);
     }
     ipckit_core_release(core, forks);
-    if (result != RING_OK && what.ours) {
+    if (result != RING_OK && request.ours) {
         return NULL;
     }
     return PyBool_FromLong(result == RING_OK);

@@ -1,4 +1,5 @@
-/* SpillFile: the memory of a ProcessQueue's large objects. Its table says who has which piece. */
+/* SpillFile: the file with a ProcessQueue's large objects. Its table says which process owns each piece
+   (ring/spill_table.h). */
 #include "process_queue/spill.h"
 
 #include <fcntl.h>
@@ -6,15 +7,17 @@
 #include <structmember.h>
 #include <sys/mman.h>
 
+/* The minimum time between two searches for dead processes because no warm piece is free. */
 #define SWEEP_NS (INT64_C(100) * NS_PER_MS)
 
+/* The ring's on_take (ring/ring.h). Requires receive_lock. */
 static void
 on_take(void *table, const char *data, uint64_t length)
 {
     spill_take_from_queue(table, data, length, ipckit_own_token());
 }
 
-/* Maps the table of the file. Returns 0, or -1 with errno set. */
+/* Maps the table of the file, and formats it if the file is `fresh`. Returns 0, or -1 with errno. */
 static int
 map_table(spill_object *self, bool fresh)
 {
@@ -112,34 +115,37 @@ ipckit_spill_release(const spill_object *self, uint32_t index, uint64_t token)
     }
     uint64_t span = spill_span(table, index);
     if (index >= SPILL_WARM && span != 0) {
-        /* If that fails it costs memory until the piece is used again, and nothing else. */
+        /* If this fails, the memory stays allocated until the piece is used again. Nothing else is
+           wrong then. */
         (void)fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                         (off_t)spill_offset(table, index), (off_t)span);
     }
-    __atomic_store_n(&entry->taken, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->taken, 0, __ATOMIC_RELAXED); /* spill_change publishes it */
     if (spill_change(entry, token, SPILL_FREE)) {
         spill_hint(table, index);
     }
 }
 
+/* Returns log2 of the size of the smallest piece for `size` bytes; SPILL_CLASSES if there is none. */
 static uint32_t
-log2_for(uint64_t size)
+class_for(uint64_t size)
 {
-    uint32_t log2 = SPILL_LEAST_CLASS;
+    uint32_t log2 = SPILL_CLASS_MIN;
     while (log2 < SPILL_CLASSES && UINT64_C(1) << log2 < size) {
         log2++;
     }
     return log2;
 }
 
-/* The index of a piece that is now this process's; SPILL_ENTRIES if the table is full, or, with
-   `*sweep` set, if pieces of dead processes should be looked for first. */
+/* Claims a piece for this process. Returns its index; or SPILL_ENTRIES with `*sweep` true if the caller
+   should first reclaim the pieces of dead processes, or with `*sweep` false if the table is full. Never
+   asks for a sweep if `*sweep` is false before. */
 static uint32_t
 claim(spill_object *self, uint64_t size, bool *sweep)
 {
     spill_table *table = self->table;
     uint64_t token = ipckit_own_token();
-    uint32_t index = SPILL_ENTRIES, log2 = log2_for(size);
+    uint32_t index = SPILL_ENTRIES, log2 = class_for(size);
     bool force = !*sweep;
     *sweep = false;
     if (size <= SPILL_WARM_SIZE) {
@@ -165,8 +171,9 @@ claim(spill_object *self, uint64_t size, bool *sweep)
 
 PyDoc_STRVAR(claim_doc,
              "claim($self, size, force, /)\n--\n\n"
-             "A Piece of so many bytes; None if the pieces of dead processes should be looked for\n"
-             "first (`owners`, `reclaim`), unless `force`. OSError: ENOSPC the table is full.");
+             "Claim a Piece of `size` bytes. Return None, unless `force` is true, if the caller should\n"
+             "first reclaim the pieces of dead processes (`owners`, `reclaim`). Raise OSError (ENOSPC)\n"
+             "if the table is full.");
 
 static PyObject *
 spill_claim(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
@@ -194,8 +201,8 @@ spill_claim(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
 
 PyDoc_STRVAR(take_doc,
              "take($self, holder, timeout, /)\n--\n\n"
-             "ChannelBase._take; but for a message that refers to a piece, the Piece, or None if a\n"
-             "process that was killed had it in its hands.");
+             "Take the next message as `ChannelBase._take`. If it refers to a piece, return the Piece,\n"
+             "or None if a process was killed while it took the same message before.");
 
 static PyObject *
 spill_take(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
@@ -213,7 +220,7 @@ spill_take(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
     return ipckit_piece_received(self, &reference);
 }
 
-PyDoc_STRVAR(owners_doc, "owners($self)\n--\n\nThe tokens of all other processes that have pieces.");
+PyDoc_STRVAR(owners_doc, "owners($self)\n--\n\nReturn the tokens of all other processes that own pieces.");
 
 static PyObject *
 spill_owners(spill_object *self, PyObject *Py_UNUSED(ignored))
@@ -236,7 +243,7 @@ spill_owners(spill_object *self, PyObject *Py_UNUSED(ignored))
     return found;
 }
 
-/* Whether a set of integers has a token: -1 with an exception set. */
+/* Tells whether a set of integers has a token. Returns -1 with an exception set on failure. */
 static int
 has_token(PyObject *tokens, uint64_t word)
 {
@@ -248,8 +255,8 @@ has_token(PyObject *tokens, uint64_t word)
 
 PyDoc_STRVAR(reclaim_doc,
              "reclaim($self, tokens, /)\n--\n\n"
-             "Free the pieces of dead processes, given a set of their tokens, and those that no\n"
-             "message refers to.");
+             "Free the pieces of dead processes, given a set of their tokens, and the pieces of the\n"
+             "queue that no message refers to.");
 
 static PyObject *
 spill_reclaim(spill_object *self, PyObject *dead)
@@ -264,19 +271,21 @@ spill_reclaim(spill_object *self, PyObject *dead)
         spill_entry *entry = &self->table->entries[index];
         uint64_t word = spill_load(&entry->word);
         if (word == SPILL_FREE) {
-            spill_hint(self->table, index); /* a process can die before it has done so */
+            spill_hint(self->table, index); /* its process may have died before it did this */
             continue;
         }
-        int gone = SPILL_IS_TOKEN(word) && word != own ? has_token(dead, word) : 0;
-        if (gone < 0) {
+        int owner_dead = SPILL_IS_TOKEN(word) && word != own ? has_token(dead, word) : 0;
+        if (owner_dead < 0) {
             return NULL;
         }
-        if ((gone || spill_is_orphan(&core->r, word)) && spill_change(entry, word, own)) {
+        if ((owner_dead || spill_is_orphan(&core->r, word)) && spill_change(entry, word, own)) {
             ipckit_spill_release(self, index, own);
         } else {
             held++;
         }
     }
+    /* The table may grow by as many entries as are in use before the next sweep. Relaxed: sweep_at is
+       only a hint. */
     uint32_t least = held > SPILL_WARM ? held : SPILL_WARM;
     __atomic_store_n(&self->table->sweep_at, high + least, __ATOMIC_RELAXED);
     self->sweep_after = monotonic_ns() + SWEEP_NS;
@@ -284,7 +293,7 @@ spill_reclaim(spill_object *self, PyObject *dead)
 }
 
 static PyMemberDef spill_members[] = {
-    {"fd", T_INT, offsetof(spill_object, fd), READONLY, PyDoc_STR("the file's descriptor")},
+    {"fd", T_INT, offsetof(spill_object, fd), READONLY, PyDoc_STR("The file's descriptor.")},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -298,7 +307,7 @@ static PyMethodDef spill_methods[] = {
 
 PyDoc_STRVAR(spill_doc,
              "SpillFile(channel, fd, fresh, /)\n--\n\n"
-             "The file of a ProcessQueue's large objects; duplicates its descriptor.");
+             "The file with a ProcessQueue's large objects. Duplicates the descriptor `fd`.");
 
 static PyType_Slot spill_slots[] = {
     {Py_tp_doc, (void *)spill_doc},

@@ -1,59 +1,63 @@
-/* The pieces of memory that a ProcessQueue's large objects travel in, as a process has them. */
+/* SpillFile and Piece: the memory in which a ProcessQueue passes large objects. Unless a comment says
+   otherwise, a function here needs the GIL. */
 #ifndef IPCKIT_SPILL_H
 #define IPCKIT_SPILL_H
 
 #include "channel/channel.h"
 #include "ring/spill_table.h"
 
-/* The file of the pieces, in one process. Its Pieces hold a reference to it. */
+/* The file with the pieces, as one process has it open. Its Pieces have a reference to it. */
 typedef struct {
     PyObject_HEAD
-    channel_object *channel; /* the messages that refer to the pieces travel in it */
+    channel_object *channel; /* has the messages that refer to the pieces */
     native_state *state;
     int fd;
     spill_table *table;
-    char *warm[SPILL_WARM]; /* where the pieces that are kept warm are mapped, or NULL */
-    int64_t sweep_after;    /* when to look for dead processes again because no piece is warm */
+    char *warm[SPILL_WARM]; /* the mappings of the warm pieces, or NULL */
+    int64_t sweep_after;    /* monotonic ns; before this time, no sweep because no warm piece is free */
 } spill_object;
 
-/* One piece of memory, as long as it is this process's. */
+/* One piece of memory, which this process owns until it sends or frees it. */
 typedef struct piece_object {
     PyObject_HEAD
     spill_object *spill;
     uint64_t token;  /* of the process, in the entry's word */
-    long forks;      /* ipckit_spill_forks when the piece was made */
-    int64_t index;   /* the entry, or -1 once the piece is not this process's any more */
+    long forks;      /* ipckit_spill_forks when the Piece was created */
+    int64_t index;   /* the entry, or -1 after the piece was sent or freed */
     uint64_t size;   /* bytes of the object */
-    char *mapped;    /* a received object's memory, or NULL */
-    char *copied;    /* the same if it can't be mapped */
-    bool received;   /* without either, there was no memory for it yet */
-    struct piece_object *next, *previous; /* of all that are mapped */
+    char *mapped;    /* the mapping of a received object, or NULL */
+    char *copied;    /* a copy of a received object that could not be mapped, or NULL */
+    bool received;   /* if `mapped` and `copied` are NULL, there was no memory for it yet */
+    struct piece_object *next, *previous; /* in the list of mapped pieces */
 } piece_object;
 
-/* How often this process came out of a fork. */
+/* How many forks lie between the process that imported the module and this one. */
 extern HIDDEN long ipckit_spill_forks;
 
-/* Gives a piece back if it is the token's; no Python code runs. */
+/* Frees a piece if the process with the token owns it. Runs no Python code and needs no GIL. */
 HIDDEN void ipckit_spill_release(const spill_object *self, uint32_t index, uint64_t token);
 
-/* Has the functions below run at each fork: 0, or an errno. */
+/* Registers the fork handlers of fork.c, once in a process. Returns 0, or an errno. */
 HIDDEN int ipckit_spill_watch_forks(void);
-/* Enters a Piece that is mapped into the list of those that a fork copies, and takes it out. */
+/* Add a mapped Piece to the list of pieces that are copied before a fork, and remove it. Need no GIL;
+   take the list's mutex. */
 HIDDEN void ipckit_piece_link(piece_object *self);
 HIDDEN void ipckit_piece_unlink(piece_object *self);
 
-/* Whether the piece is this process's: it was not sent, and is not the parent's. */
+/* Tells whether this process owns the piece: it was not sent or freed, and is not the parent's. Needs no
+   GIL. */
 HIDDEN bool ipckit_piece_is_ours(const piece_object *self);
-/* Gives the piece back if it is this process's. Its mapping, if any, is the caller's to end. */
+/* Frees the piece if this process owns it. The caller unmaps its memory. Needs no GIL. */
 HIDDEN void ipckit_piece_free(piece_object *self);
 
-/* A Piece for an entry that is this process's, which it takes over; NULL with MemoryError set. */
+/* Creates the Piece of an entry that this process owns. Returns NULL with MemoryError set; then the entry
+   is free. */
 HIDDEN piece_object *ipckit_piece_new(spill_object *spill, uint32_t index, uint64_t size);
-/* The Piece of a message that was taken: a new reference; None if a killed process had it in its
-   hands; NULL with an exception set. */
+/* Creates the Piece for a message that was taken. Returns a new reference; None if a process was killed
+   while it took the same message before; or NULL with an exception set. */
 HIDDEN PyObject *ipckit_piece_received(spill_object *spill, const spill_reference *reference);
 
-/* Methods of Piece. */
+/* The methods of Piece and their docstrings. */
 extern HIDDEN const char ipckit_piece_write_doc[], ipckit_piece_send_doc[];
 HIDDEN PyObject *ipckit_piece_write(piece_object *self, PyObject *parts);
 HIDDEN PyObject *ipckit_piece_send(piece_object *self, PyObject *timeout);

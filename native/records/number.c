@@ -123,11 +123,11 @@ out_of_range(Field *field, PyObject *value)
     PyObject *message;
     if (field->code == 'i') {
         int64_t max = (int64_t)(UINT64_MAX >> (65 - bits));
-        message = PyUnicode_FromFormat("field %R is %U; it takes %lld to %lld", field->name, text,
-                                       (long long)(-max - 1), (long long)max);
+        message = PyUnicode_FromFormat("field %R must be %lld to %lld, not %U", field->name,
+                                       (long long)(-max - 1), (long long)max, text);
     } else {
-        message = PyUnicode_FromFormat("field %R is %U; it takes 0 to %llu", field->name, text,
-                                       (unsigned long long)(UINT64_MAX >> (64 - bits)));
+        message = PyUnicode_FromFormat("field %R must be 0 to %llu, not %U", field->name,
+                                       (unsigned long long)(UINT64_MAX >> (64 - bits)), text);
     }
     Py_DECREF(text);
     return ipckit_raise_invalid(message);

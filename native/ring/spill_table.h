@@ -1,12 +1,13 @@
 /* The table of a ProcessQueue's large objects, in memory that its processes share. No Python.h here.
 
-   The file has the table first, then the pieces. A piece holds one object. An entry's word says who
-   has its piece: nobody, a process (its token), or the queue (the number of the message that refers
-   to it). So the pieces of a dead process are found by looking, and no lock is needed: a process
-   takes a piece by one compare-and-swap, and each prefix of what it does leaves a table that works.
+   The file contains the table, then the pieces. A piece contains one object. The entry of a piece has
+   a word with its owner: no owner (SPILL_FREE), a process (its token), or the queue (SPILL_QUEUED and
+   the number of the message that refers to the piece). A scan of the table finds the pieces of a dead
+   process. There is no lock: a process takes a piece by one compare-and-swap, and the table is valid
+   after each of its stores.
 
-   The first entries are kept warm: their memory stays allocated, because fresh pages cost more than
-   copying into them does. The memory of all others goes back to the kernel with each object. */
+   The first SPILL_WARM pieces are warm: their memory stays allocated, because fresh pages cost more
+   than copying into them. The memory of all other pieces is freed with each object. */
 #ifndef IPCKIT_SPILL_TABLE_H
 #define IPCKIT_SPILL_TABLE_H
 
@@ -17,27 +18,28 @@
 #define SPILL_ENTRIES (UINT32_C(1) << 18)
 #define SPILL_WARM 16u
 #define SPILL_WARM_SIZE (UINT64_C(1) << 22)
-#define SPILL_LEAST_CLASS 16u /* 64 KiB, a multiple of every page size */
-#define SPILL_CLASSES 48u
+#define SPILL_CLASS_MIN 16u /* log2 of the smallest size: 64 KiB, a multiple of every page size */
+#define SPILL_CLASSES 48u   /* log2 of any size is less */
 #define SPILL_DATA_START ((UINT64_C(1) << 23) + (UINT64_C(1) << 16))
 
-/* Who has a piece. A token has its process's pid, which is never 0, in the upper 22 bits. */
+/* The values of an entry's word. A token has the pid, which is never 0, in its upper 22 bits. */
 #define SPILL_FREE UINT64_C(0)
-#define SPILL_QUEUED (UINT64_C(1) << COUNT_BITS) /* and the message's number below */
+#define SPILL_QUEUED (UINT64_C(1) << COUNT_BITS) /* plus the message's number */
 #define SPILL_IS_TOKEN(word) ((word) >> 42 != 0)
 
 typedef struct {
     uint64_t word;
-    uint64_t taken;  /* the word that its process found when it took the piece from the queue */
-    uint64_t place;  /* of one that is not kept warm: offset, and log2 of its bytes in 6 bits */
-    uint64_t filled; /* of one that is kept warm: bytes that have memory */
+    uint64_t taken;  /* the word before the present owner took the piece from the queue */
+    uint64_t place;  /* of a piece that is not warm: its offset, then log2 of its size in 6 bits */
+    uint64_t filled; /* of a warm piece: how many of its bytes have memory */
 } spill_entry;
 
 typedef struct {
-    uint64_t end;      /* of the pieces, in the file */
-    uint32_t high;     /* entries in use; no entry from here on ever was */
-    uint32_t sweep_at; /* `high` from which on the dead are looked for before the table grows */
-    /* For each size, the first entry that may be free below a count of all that were freed. */
+    uint64_t end;      /* the end of the pieces, as an offset in the file */
+    uint32_t high;     /* no entry from this index on was ever used */
+    uint32_t sweep_at; /* when `high` reaches it, reclaim from dead processes before the table grows */
+    /* For each log2 of a size: in bits 0 to 31, an entry before which no piece of that size is free;
+       above, a count of the pieces that were freed, so that a compare-and-swap notices one. */
     uint64_t hints[SPILL_CLASSES];
     uint8_t unused[1024 - 16 - 8 * SPILL_CLASSES];
     spill_entry entries[];
@@ -45,25 +47,29 @@ typedef struct {
 
 _Static_assert(sizeof(spill_table) == 1024, "the entries begin on a cache line");
 _Static_assert(sizeof(spill_table) + SPILL_ENTRIES * sizeof(spill_entry) <= SPILL_DATA_START,
-               "the pieces begin behind the table");
+               "the pieces begin after the table");
 
-/* What a message in the channel is that refers to a piece. */
+/* The message that refers to a piece. */
 typedef struct {
     uint64_t magic;
     uint64_t index;
-    uint64_t word; /* the entry's, as long as the message is in the channel */
-    uint64_t size;
+    uint64_t word; /* of the entry, while the message is in the channel */
+    uint64_t size; /* bytes of the object */
 } spill_reference;
 
-#define SPILL_MAGIC UINT64_C(0x0051746b63706902) /* "\2ipcktQ" in memory: no pickle, and no frame */
+#define SPILL_MAGIC UINT64_C(0x0051746b63706902) /* "\2ipcktQ" in memory; no pickle or frame starts so */
 
+/* Loads a value of the table. The acquire pairs with the exchange in spill_change and with the release
+   stores to the same field. */
 static inline uint64_t
 spill_load(const uint64_t *word)
 {
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* Changes an entry's word from one value to another: false if it is something else. */
+/* Changes an entry's word from one value to another. Returns false if it has a third value. The
+   exchange publishes the stores to the piece; it pairs with spill_load and with itself in the process
+   that takes the piece next. */
 static inline bool
 spill_change(spill_entry *entry, uint64_t from, uint64_t to)
 {
@@ -71,6 +77,7 @@ spill_change(spill_entry *entry, uint64_t from, uint64_t to)
                                        __ATOMIC_RELAXED);
 }
 
+/* Returns how many entries to scan. The acquire pairs with the exchange in spill_claim_new. */
 static inline uint32_t
 spill_high(const spill_table *table)
 {
@@ -78,6 +85,7 @@ spill_high(const spill_table *table)
     return high < SPILL_ENTRIES ? high : SPILL_ENTRIES;
 }
 
+/* Returns the offset of a piece in the file. */
 static inline uint64_t
 spill_offset(const spill_table *table, uint32_t index)
 {
@@ -85,7 +93,7 @@ spill_offset(const spill_table *table, uint32_t index)
                               : spill_load(&table->entries[index].place) >> 6;
 }
 
-/* Bytes of a piece; 0 if its process died before the entry was complete. */
+/* Returns the bytes of a piece; 0 if a process died before it stored the entry's `place`. */
 static inline uint64_t
 spill_span(const spill_table *table, uint32_t index)
 {
@@ -93,7 +101,7 @@ spill_span(const spill_table *table, uint32_t index)
     return index < SPILL_WARM ? SPILL_WARM_SIZE : place == 0 ? 0 : UINT64_C(1) << (place & 63);
 }
 
-/* Fills a fresh table, which is all zeros. */
+/* Formats a fresh table, which is all zeros. No other process may use it yet. */
 static inline void
 spill_format(spill_table *table)
 {
@@ -102,7 +110,7 @@ spill_format(spill_table *table)
     table->sweep_at = 2 * SPILL_WARM;
 }
 
-/* Notes that an entry may be free. */
+/* Notes in the hints that an entry may be free. The exchange pairs with the one in spill_claim_used. */
 static inline void
 spill_hint(spill_table *table, uint32_t index)
 {
@@ -118,7 +126,7 @@ spill_hint(spill_table *table, uint32_t index)
                                           __ATOMIC_RELAXED));
 }
 
-/* A free piece that is kept warm, now the token's: its index, or SPILL_ENTRIES. */
+/* Claims a free warm piece for the token. Returns its index, or SPILL_ENTRIES if none is free. */
 static inline uint32_t
 spill_claim_warm(spill_table *table, uint64_t token)
 {
@@ -131,7 +139,8 @@ spill_claim_warm(spill_table *table, uint64_t token)
     return SPILL_ENTRIES;
 }
 
-/* A free piece of 2^log2 bytes, now the token's: its index, or SPILL_ENTRIES. */
+/* Claims a free piece of 2^log2 bytes that was used before. Returns its index, or SPILL_ENTRIES if
+   none is free. */
 static inline uint32_t
 spill_claim_used(spill_table *table, uint32_t log2, uint64_t token)
 {
@@ -147,12 +156,15 @@ spill_claim_used(spill_table *table, uint32_t log2, uint64_t token)
     }
     bool found = index < high;
     uint64_t after = (before >> 32) << 32 | (found ? index + 1 : high);
-    /* Not if another entry was freed meanwhile, which may be one before. */
+    /* The exchange fails if another entry was freed in the meantime, because it may be an earlier
+       one. It pairs with the exchange in spill_hint. */
     __atomic_compare_exchange_n(hint, &before, after, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     return found ? index : SPILL_ENTRIES;
 }
 
-/* A new piece of 2^log2 bytes, now the token's: its index, or SPILL_ENTRIES if the table is full. */
+/* Appends a new piece of 2^log2 bytes, which the token owns. Returns its index, or SPILL_ENTRIES if
+   the table is full. The release of `place` pairs with spill_load. A process that dies before it leaves
+   an entry with a span of 0. */
 static inline uint32_t
 spill_claim_new(spill_table *table, uint32_t log2, uint64_t token)
 {
@@ -172,9 +184,9 @@ spill_claim_new(spill_table *table, uint32_t log2, uint64_t token)
     return index;
 }
 
-/* Called with receive_lock held before a message is taken: if it refers to a piece, the piece is this
-   process's from here on. If the process is killed before the message is taken, another one meets the
-   message, finds that the piece is not the queue's any more, and skips it. */
+/* Takes the piece from the queue, if the message refers to one. Requires receive_lock. The caller takes
+   the message afterwards. If it is killed before, the next receiver finds that the queue does not own
+   the piece any more, and skips the message. The release of `taken` pairs with spill_load. */
 static inline void
 spill_take_from_queue(spill_table *table, const char *data, uint64_t length, uint64_t token)
 {
@@ -193,8 +205,8 @@ spill_take_from_queue(spill_table *table, const char *data, uint64_t length, uin
     }
 }
 
-/* Whether a piece is the queue's, and the message that referred to it is not in the channel any more:
-   a sender died between the two. */
+/* Tells from an entry's word whether the queue owns the piece and no message refers to it. The sender
+   was killed before it sent the message, another sender used its number, and head has passed it. */
 static inline bool
 spill_is_orphan(const ring *r, uint64_t word)
 {

@@ -93,7 +93,7 @@ def test_no_call_that_can_wait_is_missing(face: type[Any], handle: type[Any]) ->
 
 
 def test_what_has_no_calls_to_await_is_refused() -> None:
-    with pytest.raises(TypeError, match="int has no calls to await"):
+    with pytest.raises(TypeError, match=r"handle must be one of .*, not int"):
         aio.wrap(7)  # type: ignore[call-overload]
 
 
@@ -126,7 +126,7 @@ def test_a_call_waits_for_what_comes_later(run: Run, pipe: Any, settle: Settle) 
 def test_a_timeout_waits_at_least_so_long(run: Run, pipe: Any) -> None:
     async def main() -> None:
         began = time.monotonic()
-        with pytest.raises(Timeout, match=r"0\.03 s have passed"):
+        with pytest.raises(Timeout, match=r"for 0\.03 s"):
             await pipe.take(timeout=0.03)
         assert time.monotonic() - began >= 0.03
 
@@ -149,7 +149,7 @@ def test_who_waits_behind_others_times_out_too(run: Run, pipe: Any, settle: Sett
         async with anyio.create_task_group() as group:
             group.start_soon(pipe.take)
             await settle()
-            with pytest.raises(Timeout, match="other calls were before it"):
+            with pytest.raises(Timeout, match="other calls were ahead of it"):
                 await pipe.take(timeout=0.01)
             await pipe.put(1)
 

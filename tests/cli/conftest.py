@@ -1,4 +1,4 @@
-"""The command line in a process of its own, as a user runs it."""
+"""Fixtures that run the command line in a separate process, as a user does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line makes of bytes: hexdumps, and structs to and from JSON."""
+"""Bytes on the command line: hexdumps, and structs to and from JSON."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ def od(data: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [5, 16, 40], [32, 48]])
-def test_a_hexdump_says_what_od_says_however_the_bytes_come(cuts: Sequence[int]) -> None:
+def test_a_hexdump_equals_that_of_od_for_pieces_of_any_length(cuts: Sequence[int]) -> None:
     data = b"amy\0" + bytes(70) + bytes(range(256)) + b"\x07" * 64 + b"end"
     pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     assert list(hexdump(pieces)) == od(data)
 
 
 @given(st.lists(st.sampled_from([b"", b"\0" * 16, b"\0" * 48, b"a", b"b" * 16, b"b" * 7])))
-def test_a_hexdump_without_stars_has_every_byte(pieces: list[bytes]) -> None:
+def test_a_hexdump_without_collapse_has_every_row(pieces: list[bytes]) -> None:
     lines = list(hexdump(pieces, collapse=False))
     shown = bytes.fromhex("".join(line[10:58] for line in lines[:-1]))
     assert shown == b"".join(pieces)
 
 
 @given(st.lists(st.sampled_from([b"\0" * 16, b"\0" * 48, b"a" * 16, b"b" * 32])))
-def test_stars_do_not_depend_on_where_the_bytes_were_cut(pieces: list[bytes]) -> None:
+def test_collapsed_rows_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
     assert list(hexdump(pieces)) == list(hexdump([b"".join(pieces)]))
 
 
-def test_a_hexdump_counts_from_where_it_is_told() -> None:
+def test_a_hexdump_counts_from_its_start_offset() -> None:
     assert list(hexdump([b"a"], start=4096)) == [
         "00001000  61                                                |a|",
         "00001001",
@@ -87,7 +87,7 @@ def everything() -> Everything:
     return Everything(7, b"\x01\xff\0", points, ["é", "abcd"], 9)
 
 
-def test_a_struct_comes_back_from_its_json() -> None:
+def test_a_struct_round_trips_through_json() -> None:
     value = everything()
     text = json.dumps(plain(value))
     assert struct_from_json(Everything, text) == value
@@ -113,7 +113,7 @@ def test_a_struct_can_be_an_array_of_its_fields() -> None:
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_what_is_no_such_struct_is_said(text: str, why: str) -> None:
+def test_json_that_does_not_fit_the_struct_is_an_error(text: str, why: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         struct_from_json(Point, text)
     assert why in str(caught.value)
@@ -127,7 +127,7 @@ def test_bytes_are_hexadecimal_digits() -> None:
         struct_from_json(Everything, json.dumps({**value, "names": ["a"]}))
 
 
-def test_bytes_that_are_no_struct_are_kept() -> None:
+def test_bytes_that_do_not_fit_the_struct_are_shown_in_hex() -> None:
     value, why = decoded(Point, b"short")
     assert value is None
     assert "40 bytes" in why
@@ -136,7 +136,7 @@ def test_bytes_that_are_no_struct_are_kept() -> None:
     assert why
 
 
-def test_text_that_is_not_utf8_comes_back_from_its_json() -> None:
+def test_text_that_is_not_utf8_round_trips_through_json() -> None:
     value = everything()
     at = next(field.offset for field in Everything.fields if field.name == "names")
     memoryview(value).cast("B")[at] = 0xFF
@@ -155,5 +155,5 @@ def test_text_that_is_not_utf8_comes_back_from_its_json() -> None:
         (b"\xff\xfea", "..a"),
     ],
 )
-def test_a_line_does_nothing_to_a_terminal(data: bytes, line: str) -> None:
+def test_a_printed_line_has_no_terminal_control_characters(data: bytes, line: str) -> None:
     assert line_of(data) == line

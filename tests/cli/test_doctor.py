@@ -1,4 +1,4 @@
-"""``ipckit doctor`` on a machine of its own, well and ill."""
+"""``ipckit doctor`` in a sandbox, with and without problems."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ for each in (s, full, typed, posix):
 """
 
 
-def test_an_ill_machine_is_told_what_ails_it_and_what_cures_it(
+def test_doctor_reports_each_problem_with_a_cure(
     spawn: Callable[..., Child],
 ) -> None:
     sandbox = Sandbox(shm_size="64m", sysctls={"kernel.msgmni": 3})
@@ -197,7 +197,9 @@ result = (status, now, [each["check"] for each in late], holder, waiter)
 """
 
 
-def test_a_wait_for_the_living_is_told_after_a_while(spawn: Callable[..., Child]) -> None:
+def test_a_wait_for_a_live_process_is_reported_after_stuck_after(
+    spawn: Callable[..., Child],
+) -> None:
     child = spawn(PREAMBLE + STUCK, sandbox=Sandbox(shm_size=BIG))
     child.wait()
     status, listed, late, holder, waiter = child.result
@@ -237,7 +239,7 @@ s.close()
 """
 
 
-def test_a_chain_of_waits_in_one_set_is_no_circle(spawn: Callable[..., Child]) -> None:
+def test_a_chain_of_waits_in_one_set_is_not_a_deadlock(spawn: Callable[..., Child]) -> None:
     child = spawn(PREAMBLE + CHAIN, sandbox=Sandbox(shm_size=BIG))
     child.wait()
     _, listed, (first, second, third, last) = child.result
@@ -248,7 +250,7 @@ def test_a_chain_of_waits_in_one_set_is_no_circle(spawn: Callable[..., Child]) -
     assert len(told) == 3
 
 
-def test_a_peer_in_another_container_is_seen_through(
+def test_a_peer_in_other_namespaces_is_reported(
     spawn: Callable[..., Child], commands: Callable[..., Any]
 ) -> None:
     code = "from ipckit.testing import step\nstep.tell('there')\nstep.expect('seen')"
@@ -297,7 +299,7 @@ def owned(uid: int) -> IpcObject:
         ),
     ],
 )
-def test_systemd_that_removes_objects_is_told(
+def test_removeipc_of_systemd_is_reported(
     ns: Namespace,
     files: dict[str, str],
     uid: int,
@@ -314,12 +316,12 @@ def test_systemd_that_removes_objects_is_told(
     assert [each.check for each in found] == (["remove-ipc"] if told else [])
 
 
-def test_it_prints_for_people_and_refuses_nonsense(commands: Callable[..., Any]) -> None:
+def test_doctor_prints_text_and_refuses_invalid_options(commands: Callable[..., Any]) -> None:
     wrong = commands(["doctor", "--peer", "x"], ["doctor", "--stuck-after", -1], ["doctor", "x"])
     assert [status for status, _, _ in wrong] == [2, 2, 2]
 
 
-def test_another_user_is_told_what_could_not_be_seen(
+def test_another_user_sees_a_note_for_what_is_hidden(
     commands: Callable[..., Any], ns: Namespace
 ) -> None:
     from ipckit import SysVSemaphoreSet  # noqa: PLC0415

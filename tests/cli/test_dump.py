@@ -73,7 +73,9 @@ def test_every_kind_of_memory_shows_the_same_bytes(
     assert "*\n" in wanted
 
 
-def test_part_of_it(commands: Callable[..., Any], segment: SysVSharedMemory) -> None:
+def test_offset_and_size_select_a_part(
+    commands: Callable[..., Any], segment: SysVSharedMemory
+) -> None:
     name = f"m:{segment.id}"
     results = commands(
         ["dump", name, "--offset", "0x2700", "--size", 20],

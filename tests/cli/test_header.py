@@ -1,4 +1,4 @@
-"""``ipckit header``, judged by gcc and by Python."""
+"""``ipckit header``: its output compiles with gcc, and headers become Struct classes."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def test_a_header_becomes_classes_of_gccs_sizes(
     assert set(classes(one)) == {"Struct", "date", "STU"}
 
 
-def test_what_has_no_header_is_said(commands: Callable[..., Any], directory: Path) -> None:
+def test_a_header_for_something_else_is_an_error(
+    commands: Callable[..., Any], directory: Path
+) -> None:
     keyword = directory / "keyword.h"
     keyword.write_text("struct a { int lambda; };")
     union = directory / "union.h"

@@ -1,4 +1,4 @@
-"""The commands where /proc shows a user less, as hardened hosts have it; see proc(5)."""
+"""The commands if /proc hides other users' processes, as on hardened hosts; see proc(5)."""
 
 from __future__ import annotations
 

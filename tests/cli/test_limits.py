@@ -1,4 +1,4 @@
-"""``ipckit limits``, held against /proc, getrlimit and df."""
+"""``ipckit limits``, compared with /proc, getrlimit and df."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def found(rows: list[Limit]) -> dict[str, Limit]:
     return {row.name: row for row in rows}
 
 
-def test_the_values_are_the_kernels() -> None:
+def test_the_values_equal_those_of_the_kernel() -> None:
     rows = found(table())
     for name, field in IN_PROC.items():
         path = Path("/proc/sys") / name.split()[0].replace(".", "/")
@@ -60,7 +60,7 @@ def test_the_values_are_the_kernels() -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_what_is_used_is_counted(ns: Namespace) -> None:
+def test_the_use_of_each_limit_is_counted(ns: Namespace) -> None:
     before = found(table())
     with (
         SysVMessageQueue.create(ns.key()) as queue,

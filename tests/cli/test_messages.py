@@ -66,7 +66,7 @@ def test_a_message_goes_from_shell_to_shell_and_is_seen_on_the_way(
     assert (done.stdout, done.stderr) == ("", f"ipckit: {name}: no messages\n")
 
 
-def test_lines_and_structs_and_what_is_neither(
+def test_send_takes_lines_and_structs_and_refuses_others(
     commands: Callable[..., Any], ipckit: Callable[..., Any], ns: Namespace
 ) -> None:
     with SysVMessageQueue.create(ns.key(), Stu) as queue:
@@ -163,7 +163,7 @@ def test_receiving_chooses_by_type(
     assert results[3][0] == 2
 
 
-def test_bytes_come_in_as_digits_and_as_a_whole(
+def test_send_takes_hex_and_raw_bytes(
     ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
 ) -> None:
     name = f"q:{queue.id}"
@@ -200,7 +200,7 @@ BAD_MESSAGES = [
 ]
 
 
-def test_wrong_usage_is_told_and_sends_nothing(
+def test_wrong_usage_is_an_error_and_sends_nothing(
     commands: Callable[..., Any], queue: SysVMessageQueue[bytes]
 ) -> None:
     name = f"q:{queue.id}"
@@ -230,7 +230,7 @@ def test_too_long_a_message_names_the_limit(
 
 
 @pytest.mark.usefixtures("root")
-def test_another_user_is_told_why_not(
+def test_another_user_gets_a_permission_error_with_the_reason(
     commands: Callable[..., Any], queue: SysVMessageQueue[bytes]
 ) -> None:
     queue.send(b"secret")
@@ -262,7 +262,7 @@ def test_following_prints_each_message_when_it_comes(queue: SysVMessageQueue[byt
         assert follower.stderr.read().split() == [b"ipckit:", b"interrupted"]
 
 
-def test_a_reader_that_has_seen_enough_ends_it(queue: SysVMessageQueue[bytes]) -> None:
+def test_recv_ends_when_the_reader_closes_the_pipe(queue: SysVMessageQueue[bytes]) -> None:
     for number in range(200):
         queue.send(b"%d" % number)
     command = f"{sys.executable} -m ipckit peek q:{queue.id} | head -n 1"

@@ -1,4 +1,4 @@
-"""What a shell sees of every command: help, completion, colours, statuses."""
+"""Every command as a shell sees it: help, completion, colours, exit statuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_command_has_help_with_examples(commands: Callable[..., Any]) -> N
         assert max(map(len, out.splitlines())) <= 100, name
 
 
-def test_the_examples_in_the_help_are_usage_that_is_right(commands: Callable[..., Any]) -> None:
+def test_the_examples_in_the_help_are_valid_usage(commands: Callable[..., Any]) -> None:
     """No example has an option that its command does not know."""
     names = list(COMMANDS)
     for name, (_, out, _) in zip(names, commands(*([n, "--help"] for n in names)), strict=True):

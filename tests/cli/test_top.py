@@ -51,7 +51,7 @@ def addresses(objects: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_rates_are_what_was_seen_to_come_and_go(objects: dict[str, Any]) -> None:
+def test_rates_count_sent_and_received_messages(objects: dict[str, Any]) -> None:
     clock = Clock()
     names = addresses(objects)
     sampler = Sampler(clock)
@@ -110,7 +110,7 @@ def row(address: str, **fields: Any) -> Row:
     return Row(address, "", "amy", **fields)
 
 
-def test_the_largest_come_first() -> None:
+def test_rows_are_sorted_in_descending_order() -> None:
     rows = [row("q:1", messages=3), row("q:2", messages=9), row("s:1", waiters=2), row("m:1")]
     assert [each.address for each in arranged(rows, "messages", "")][:2] == ["q:2", "q:1"]
     assert arranged(rows, "waiters", "")[0].address == "s:1"
@@ -142,7 +142,7 @@ def test_a_snapshot_is_one_table_or_json(
 
 
 @pytest.mark.usefixtures("root")
-def test_another_user_sees_depths_and_not_who_waits(
+def test_another_user_sees_depths_but_not_waiters(
     commands: Callable[..., Any], objects: dict[str, Any]
 ) -> None:
     objects["q"].send(b"hello")
@@ -206,7 +206,7 @@ async def filter_on_a_small_terminal() -> tuple[int, int]:
 
 
 @pytest.mark.usefixtures("objects")
-def test_the_line_to_filter_by_is_seen_below_many_rows() -> None:
+def test_the_filter_input_is_visible_below_many_rows() -> None:
     bottom, height = asyncio.run(filter_on_a_small_terminal())
     assert height > 0
     assert bottom < 7

@@ -72,19 +72,19 @@ def test_an_address_names_one_object(text: str, address: str) -> None:
     ("text", "choices"),
     [("5", "q:5, m:5"), ("0x4d2", "q:5, m:5"), ("key:0x4d2", "q:5, m:5"), ("/a", "mq:/a, shm:/a")],
 )
-def test_two_that_can_be_meant_are_both_named(text: str, choices: str) -> None:
+def test_an_ambiguous_address_names_all_matches(text: str, choices: str) -> None:
     with pytest.raises(InvalidArgument, match=choices):
         choose(text, OBJECTS, KINDS)
 
 
-def test_a_command_s_own_kinds_leave_one() -> None:
+def test_the_kinds_of_a_command_resolve_an_ambiguous_address() -> None:
     assert choose("5", OBJECTS, ["sysv-queue", "posix-queue"]).address == "q:5"
-    with pytest.raises(InvalidArgument, match="works on"):
+    with pytest.raises(InvalidArgument, match="accepts only these kinds"):
         choose("sem:/b", OBJECTS, ["sysv-queue"])
 
 
 @pytest.mark.parametrize("text", ["q:6", "0x0", "key:0x0", "mq:/b", "24", "feed", "", "q:", "q:-1"])
-def test_what_is_not_there(text: str) -> None:
+def test_an_address_without_an_object_is_not_found(text: str) -> None:
     with pytest.raises(NotFound, match="ipckit ls"):
         choose(text, OBJECTS, KINDS)
 
@@ -116,7 +116,7 @@ def test_ages_on_the_command_line(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["/a\x1b[31m\nb", "/\udcff", "/a\u202eb", "/\x9b"])
-def test_what_is_shown_of_a_name_names_it(name: str) -> None:
+def test_the_shown_form_of_a_name_is_accepted_as_an_address(name: str) -> None:
     objects = [item("posix-segment", 1, name=name), item("posix-segment", 2, name="/a")]
     assert choose(f"shm:{name}", objects, KINDS) is objects[0]
     assert choose(one_line(f"shm:{name}"), objects, KINDS) is objects[0]

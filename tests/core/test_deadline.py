@@ -1,4 +1,4 @@
-"""ipckit._core.deadline: which timeouts there are, and what is left of them."""
+"""ipckit._core.deadline: which timeouts are valid, and how much time remains."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_numpy_numbers_are_numbers() -> None:
 
 
 @pytest.mark.parametrize("value", [None, math.inf, 10**400, Decimal("Infinity"), Fraction(10**400)])
-def test_for_ever(value: float | None) -> None:
+def test_none_waits_forever(value: float | None) -> None:
     assert checked_timeout(value) is None
 
 
@@ -73,7 +73,7 @@ def test_every_finite_number_from_zero_up_is_taken(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [None, math.inf])
-def test_never(value: float | None, clock: Clock) -> None:
+def test_a_deadline_without_end_never_expires(value: float | None, clock: Clock) -> None:
     deadline = Deadline(value)
     clock.now += 1e12
     assert deadline.remaining is None

@@ -1,4 +1,4 @@
-"""A descriptor has one owner: what fails on the way closes it once, and never the caller's."""
+"""A descriptor has one owner: an error closes it once, and never closes the caller's."""
 
 from __future__ import annotations
 

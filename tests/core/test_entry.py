@@ -1,4 +1,4 @@
-"""A file is removed from the directory it was judged in, and only if it is that file still."""
+"""A file is removed from the directory in which it was checked, and only if it is the same file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ns_directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_way_without_links(place: Path) -> None:
+def test_a_path_without_links_is_opened(place: Path) -> None:
     assert leads_to(place / "x", place)
     assert leads_to(place / ".." / "place" / "." / "x", place)
 
@@ -69,7 +69,7 @@ def test_a_link_of_another_user_is_not(place: Path, ns_directory: Path, whose: s
         leads_to(link / "x", place)
 
 
-def test_a_circle_of_links_ends(place: Path, ns_directory: Path) -> None:
+def test_a_loop_of_links_is_an_error(place: Path, ns_directory: Path) -> None:
     (ns_directory / "one").symlink_to("two")
     (ns_directory / "two").symlink_to("one")
     with pytest.raises(OSError, match=os.strerror(errno.ELOOP)) as caught:
@@ -77,7 +77,7 @@ def test_a_circle_of_links_ends(place: Path, ns_directory: Path) -> None:
     assert caught.value.errno == errno.ELOOP
 
 
-def test_what_is_no_directory_is_not_entered(place: Path) -> None:
+def test_a_path_through_a_file_is_refused(place: Path) -> None:
     (place / "file").touch()
     with pytest.raises(NotADirectoryError):
         leads_to(place / "file" / "x", place)

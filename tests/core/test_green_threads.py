@@ -100,7 +100,9 @@ def run(patch: str, order: str, spawn: Callable[..., Child], ns: Namespace, code
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("patch", PATCHES)
-def test_deadlines_hold(patch: str, order: str, spawn: Callable[..., Child], ns: Namespace) -> None:
+def test_deadlines_hold_under_green_threads(
+    patch: str, order: str, spawn: Callable[..., Child], ns: Namespace
+) -> None:
     assert run(patch, order, spawn, ns, CALLS) == []
 
 
@@ -130,7 +132,7 @@ GEVENT = """
 """
 
 
-def test_what_the_docs_say_of_gevent(spawn: Callable[..., Child], ns: Namespace) -> None:
+def test_the_documented_behaviour_under_gevent(spawn: Callable[..., Child], ns: Namespace) -> None:
     assert run("gevent", "before", spawn, ns, GEVENT) == (5, b"from the hub", b"by fileno")
 
 
@@ -159,5 +161,7 @@ EVENTLET = """
 """
 
 
-def test_what_the_docs_say_of_eventlet(spawn: Callable[..., Child], ns: Namespace) -> None:
+def test_the_documented_behaviour_under_eventlet(
+    spawn: Callable[..., Child], ns: Namespace
+) -> None:
     assert run("eventlet", "before", spawn, ns, EVENTLET) == (5, b"from the hub", b"by fileno")

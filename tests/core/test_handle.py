@@ -1,4 +1,4 @@
-"""ipckit._core.handle: the one lifecycle, on a handle that only notes what is done to it."""
+"""ipckit._core.handle: the lifecycle of every handle, with a handle that records each call."""
 
 from __future__ import annotations
 
@@ -389,7 +389,7 @@ class TestMode:
 
     @pytest.mark.parametrize("mode", [-1, 0o1000, 0o1777, 2**70])
     def test_others_do_not(self, mode: int) -> None:
-        with pytest.raises(InvalidArgument, match="it takes 0 to 0o777") as info:
+        with pytest.raises(InvalidArgument, match="must be 0 to 0o777, not") as info:
             checked_mode(mode)
         assert info.value.errno == errno.EINVAL
 

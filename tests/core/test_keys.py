@@ -1,4 +1,4 @@
-"""ipckit.keys: how objects are found."""
+"""ipckit.keys: keys of System V objects, and names of POSIX objects."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_ftok_follows_links(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("proj", [0, 256, -1, 2**40, "", "AB", "ä", "\0"])
 def test_projects_out_of_range(proj: Any) -> None:
-    with pytest.raises(InvalidArgument, match="proj is"):
+    with pytest.raises(InvalidArgument, match="proj must be"):
         ftok("/", proj)
 
 

@@ -1,4 +1,4 @@
-"""A system that lacks what ipckit uses: /dev/shm, /proc, a file system with O_TMPFILE."""
+"""Systems without /dev/shm, without /proc, or without O_TMPFILE in the file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of other processes: what a terminal, a log and JSON are given of it."""
+"""Text from other processes is escaped before it reaches a terminal, a log or JSON."""
 
 from __future__ import annotations
 

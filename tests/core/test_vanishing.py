@@ -1,4 +1,4 @@
-"""Objects that other processes remove between two of our system calls: which error, if any."""
+"""Objects that another process removes between two system calls: which error is raised, if any."""
 
 from __future__ import annotations
 

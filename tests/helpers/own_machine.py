@@ -1,4 +1,4 @@
-"""Code for a child in a sandbox that is to be a machine of its own."""
+"""Code for a child whose sandbox imitates a separate machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts, run as a user runs them, and what is said of a run."""
+"""Run the example scripts as a user does, and check their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that sleep in the kernel: how a test starts one, acts beside it, or interrupts it."""
+"""Calls that sleep in the kernel: start one, act while it sleeps, or interrupt it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the channel's bench computes: what is kept, what it says, and how it is shown."""
+"""The channel's bench: which repetitions count, the statistics, and the report."""
 
 from __future__ import annotations
 

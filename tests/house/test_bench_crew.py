@@ -1,4 +1,4 @@
-"""The bench's processes: what hangs or dies is ended and named, and nothing is left."""
+"""The bench's processes: one that hangs or dies is ended and named, and none is left running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the distribution is called, and that nothing sends people to another project's."""
+"""The name of the distribution: no text tells users to install another project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens."""
+"""The examples in docs/ print what the pages show."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ def examples() -> dict[str, tuple[str, str]]:
             item = getattr(module, name)
             objects = {name: item}
             if inspect.isclass(item):
-                objects |= {f"{name}.{key}": value for key, value in vars(item).items()}
+                bases = [base for base in item.__mro__[1:] if base.__module__ == "ipckit._native"]
+                for each in (*bases, item):
+                    objects |= {f"{name}.{key}": value for key, value in vars(each).items()}
             for path, each in objects.items():
                 text = inspect.getdoc(getattr(each, "__func__", each)) or ""
                 if ">>> " in text and path not in found:
@@ -37,7 +39,7 @@ EXAMPLES = examples()
 
 
 def test_there_are_examples() -> None:
-    assert {"SysVMessageQueue", "PosixMessageQueue.create"} <= EXAMPLES.keys()
+    assert {"SysVMessageQueue", "PosixMessageQueue.create", "Channel.send"} <= EXAMPLES.keys()
 
 
 @pytest.mark.parametrize("path", EXAMPLES)

@@ -1,4 +1,4 @@
-"""What the package and its modules say that they export, they do."""
+"""The package and its modules export the names in their `__all__`."""
 
 from __future__ import annotations
 

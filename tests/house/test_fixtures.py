@@ -84,7 +84,9 @@ KEPT_LEAKS = {
 
 
 @pytest.mark.parametrize("its_own", [True, False])
-def test_each_leftover_fails(repository: Path, ns: Namespace, *, its_own: bool) -> None:
+def test_a_test_that_leaks_an_object_fails(
+    repository: Path, ns: Namespace, *, its_own: bool
+) -> None:
     """With names of the namespace the fixture `ns` finds it, with others the snapshot does."""
     leaks = dict(LEAKS) if its_own else LEAKS | KEPT_LEAKS
     unlisted = bool(snapshot().unseen) and not its_own

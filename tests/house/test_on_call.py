@@ -1,4 +1,4 @@
-"""docs/on-call.md: its commands, run on a machine as ill as the page says, print what it shows."""
+"""docs/on-call.md: its commands print what the page shows, in a sandbox with those problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""quick_python: a fork of the zygote is what an exec would be."""
+"""quick_python: a child forked from the zygote behaves like one that was started by exec."""
 
 from __future__ import annotations
 

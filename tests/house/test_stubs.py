@@ -1,4 +1,4 @@
-"""ipckit/_native.pyi says what ipckit._native is."""
+"""The stub ipckit/_native.pyi agrees with the extension ipckit._native."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, run as people run it, and from inside a child that is somebody else."""
+"""Fixtures that run the command line as users do, and in a child that is another user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes between the look and the removal stays: another file, another object of the id."""
+"""An object that changes between the survey and the removal is not removed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_directory_that_became_a_link_leads_to_no_removal(dead: Path, *, force
     assert (protected / "s").read_text() == "another user's"
 
 
-def test_a_directory_that_becomes_a_link_during_the_look_is_not_followed(
+def test_a_directory_that_becomes_a_link_during_the_check_is_not_followed(
     dead: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = look("socket", f"socket:{dead}")
@@ -91,7 +91,7 @@ def test_a_link_of_another_user_is_not_followed_to_the_same_file(dead: Path) -> 
     assert dead.exists()
 
 
-def test_another_file_put_there_during_the_look_stays(
+def test_a_file_that_replaces_it_during_the_check_stays(
     dead: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = look("socket", f"socket:{dead}")
@@ -118,7 +118,7 @@ def test_a_later_socket_with_the_same_inode_number_stays(dead: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [PosixSharedMemory, PosixMessageQueue])
-def test_another_object_of_the_name_stays(
+def test_a_later_object_with_the_same_name_stays(
     ns: Namespace, monkeypatch: pytest.MonkeyPatch, make: Any
 ) -> None:
     memory = make is PosixSharedMemory
@@ -160,7 +160,7 @@ def again_as_nobody(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_another_queue_of_the_id_stays(ns: Namespace) -> None:
+def test_a_later_queue_with_the_same_id_stays(ns: Namespace) -> None:
     if "IPCKIT_TEST_UNSHARED" not in os.environ or not NEXT_ID.exists():
         pytest.skip("takes an IPC namespace of its own, and CONFIG_CHECKPOINT_RESTORE")
     key = ns.key()
@@ -178,7 +178,7 @@ def test_another_queue_of_the_id_stays(ns: Namespace) -> None:
         other.unlink()
 
 
-def test_what_a_segment_is_known_by_includes_its_maker(ns: Namespace) -> None:
+def test_the_identity_of_a_segment_includes_its_creator(ns: Namespace) -> None:
     with SysVSharedMemory.create(ns.key(), 100) as segment:
         item = look("sysv-segment", f"m:{segment.id}")
         assert os.getpid() in item.identity

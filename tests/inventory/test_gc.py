@@ -1,4 +1,4 @@
-"""`ipckit gc` against programs that leak, and against the same ones while they live."""
+"""`ipckit gc` with programs that leak objects, after they exit and while they still run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ step.hear()
 """
 
 
-def test_what_a_killed_child_left_goes_and_not_before(
+def test_objects_of_a_killed_child_are_removed_only_after_its_death(
     ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run
 ) -> None:
     name, path = ns.name(), str(ns.path())
@@ -132,7 +132,7 @@ for each in (queue, sets):
 
 
 @pytest.mark.parametrize("which", ["queue", "set"])
-def test_what_somebody_waits_on_stays_whoever_made_it(
+def test_an_object_with_a_waiter_stays_after_its_creator_exited(
     ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run, which: str
 ) -> None:
     maker = spawn(LEFT, ns.key())
@@ -150,7 +150,7 @@ def test_what_somebody_waits_on_stays_whoever_made_it(
     assert ns.leftovers() == []
 
 
-def test_who_begins_to_wait_after_the_look_is_seen_in_the_second_one(
+def test_a_waiter_that_arrives_after_the_survey_is_seen_by_the_last_check(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
     maker = spawn(LEFT, ns.key())
@@ -183,7 +183,7 @@ queue.close()
 """
 
 
-def test_a_queue_without_a_record_stays_while_its_maker_may_live(
+def test_an_unused_queue_stays_while_its_creator_may_be_running(
     ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run, listed: Listed
 ) -> None:
     child = spawn(UNUSED, ns.key())
@@ -288,7 +288,7 @@ def test_postgresql_s_memory_stays_while_it_runs(
 
 
 @pytest.mark.usefixtures("root")
-def test_who_is_in_another_pid_namespace_makes_it_unknown(
+def test_a_user_in_another_pid_namespace_makes_the_state_unknown(
     ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run
 ) -> None:
     maker = spawn(LEFT, ns.key())

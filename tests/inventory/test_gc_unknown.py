@@ -99,7 +99,7 @@ def test_a_person_s_file_that_is_in_use_is_held(
 
 
 @pytest.mark.usefixtures("root")
-def test_memory_of_any_name_that_ipckit_made_goes(ipckit_run: Run) -> None:
+def test_memory_that_ipckit_created_is_removed_whatever_its_name(ipckit_run: Run) -> None:
     if "IPCKIT_TEST_UNSHARED" not in os.environ:
         pytest.skip("takes a /dev/shm of its own")
     path = SHM / "frames"
@@ -152,7 +152,7 @@ queue.disown().close()
 """
 
 
-def test_what_cannot_be_judged_goes_on_request(
+def test_objects_of_unknown_state_are_removed_on_request(
     ns: Namespace, spawn: Callable[..., Any], ipckit_run: Run, listed: Listed
 ) -> None:
     child = spawn(UNKNOWN, ns.key())
@@ -183,7 +183,7 @@ def test_what_cannot_be_judged_goes_on_request(
 
 
 @pytest.mark.usefixtures("root")
-def test_the_maker_chooses_what_it_made(ns: Namespace, ipckit_run: Run) -> None:
+def test_creator_pid_selects_the_objects_of_a_process(ns: Namespace, ipckit_run: Run) -> None:
     def make() -> int:
         pid = os.fork()
         if pid == 0:
@@ -206,7 +206,7 @@ def test_the_maker_chooses_what_it_made(ns: Namespace, ipckit_run: Run) -> None:
     assert removed(done.stdout) == second
 
 
-def test_what_was_used_since_the_look_stays(ns: Namespace) -> None:
+def test_an_object_used_after_the_survey_stays(ns: Namespace) -> None:
     with SysVMessageQueue.create(ns.key()) as queue:
         (item,) = [each for each in inventory.survey(["sysv-queue"]).objects if each.id == queue.id]
         pid = os.fork()
@@ -219,7 +219,7 @@ def test_what_was_used_since_the_look_stays(ns: Namespace) -> None:
         assert queue.stat().qnum == 1
 
 
-def test_a_file_that_was_changed_since_the_look_stays(ns: Namespace) -> None:
+def test_a_file_changed_after_the_survey_stays(ns: Namespace) -> None:
     name = ns.name()
     PosixSharedMemory.create(name, 100).disown().close()
     (item,) = [each for each in inventory.survey(["posix-segment"]).objects if each.name == name]

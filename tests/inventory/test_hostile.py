@@ -1,4 +1,4 @@
-"""What other users call their objects and themselves does nothing to the commands' output."""
+"""Names that other users choose for objects and processes cannot harm the commands' output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an object is called orphaned, and when not."""
+"""`judge`: which state an object gets, and when it is orphaned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipckit._inventory.files import is_alone, opened
 from ipckit._inventory.judge import judge
 from ipckit._inventory.model import IpcObject, Process
 from ipckit._inventory.processes import Processes
-from ipckit._inventory.sysv import together
+from ipckit._inventory.sysv import mark_companions
 
 ALIVE = Process(7, "server", "created", alive=True)
 DEAD = Process(8, "", "sent", alive=False)
@@ -27,22 +27,22 @@ def test_a_holder_counts_most() -> None:
     assert (found.state, found.reason) == ("held", "reader -v (pid 9): waits in msgrcv")
 
 
-def test_what_is_held_by_who_cannot_be_seen_is_held() -> None:
+def test_an_object_with_an_unseen_holder_is_held() -> None:
     found = judge([], [DEAD], held="attached 2 times", orphaned="x")
     assert (found.state, found.unseen) == ("held", ("which process holds it",))
 
 
-def test_a_living_user_keeps_it() -> None:
+def test_an_object_with_a_live_last_user_is_used() -> None:
     assert judge([], [DEAD, ALIVE], orphaned="x").state == "used"
 
 
-def test_what_could_not_be_seen_is_never_orphaned() -> None:
+def test_an_object_with_doubts_is_never_orphaned() -> None:
     found = judge([], [DEAD], doubts=["a process of another pid namespace"], orphaned="x")
     assert (found.state, found.unseen) == ("unknown", ("a process of another pid namespace",))
     assert "another pid namespace" in found.reason
 
 
-def test_nobody_at_all_leaves_an_orphan() -> None:
+def test_an_object_without_holders_or_live_users_is_orphaned() -> None:
     assert judge([], [DEAD], orphaned="why").reason == "why"
     assert judge([], [DEAD], orphaned="why").state == "orphaned"
 
@@ -50,7 +50,7 @@ def test_nobody_at_all_leaves_an_orphan() -> None:
 # -- the same pid, another process -----------------------------------------------------------------
 
 
-def test_a_pid_that_was_used_again_is_somebody_else() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     processes, me = Processes(), os.getpid()
     started = processes.started(me)
     assert abs(started - Path(f"/proc/{me}").stat().st_ctime) < 60
@@ -67,7 +67,7 @@ def test_a_process_that_ended_is_not_alive() -> None:
     assert not Processes().is_alive(process.pid, time.time())
 
 
-def test_one_that_began_after_the_look_is_alive() -> None:
+def test_a_process_that_started_after_the_survey_is_alive() -> None:
     processes = Processes()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         assert process.pid not in processes.stats
@@ -90,34 +90,34 @@ def item(ident: int, ctime: float, *holders: Process, cuid: int = 5) -> IpcObjec
     ("apart", "cuid", "state"),
     [(0, 5, "used"), (1, 5, "used"), (-1, 5, "used"), (2, 5, "orphaned"), (0, 6, "orphaned")],
 )
-def test_what_was_made_with_something_held_is_in_use(apart: int, cuid: int, state: str) -> None:
+def test_an_object_created_with_a_held_one_is_in_use(apart: int, cuid: int, state: str) -> None:
     now = time.time()
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, now, me), item(2, now + apart, cuid=cuid)]
-    assert [each.state for each in together(objects, Processes())] == ["held", state]
+    assert [each.state for each in mark_companions(objects, Processes())] == ["held", state]
 
 
-def test_what_cannot_be_judged_alone_is_judged_by_its_companion() -> None:
+def test_an_unknown_object_gets_the_state_of_its_companion() -> None:
     now = time.time()
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, now, me), replace(item(2, now), state="unknown")]
-    found = together(objects, Processes())[1]
+    found = mark_companions(objects, Processes())[1]
     assert found.state == "used"
     assert "q:1" in found.reason
 
 
-def test_who_came_later_did_not_make_it() -> None:
+def test_a_process_that_started_later_is_not_the_creator() -> None:
     processes = Processes()
     before = processes.started(os.getpid()) - 100
     me = Process(os.getpid(), "me", "waits in msgrcv", alive=True)
     objects = [item(1, before, me), item(2, before)]
-    assert [each.state for each in together(objects, processes)] == ["held", "orphaned"]
+    assert [each.state for each in mark_companions(objects, processes)] == ["held", "orphaned"]
 
 
 # -- the lease -------------------------------------------------------------------------------------
 
 
-def test_a_file_is_known_to_be_open_whoever_has_it(tmp_path: Path) -> None:
+def test_a_lease_shows_that_any_process_has_a_file_open(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     directory = os.open(tmp_path, os.O_RDONLY)

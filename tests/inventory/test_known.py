@@ -1,4 +1,4 @@
-"""Which files of /dev/shm are IPC objects, and which a person's data."""
+"""Which files of /dev/shm are recognized as IPC objects, and which are a person's data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ipckit ls` and `stat`, held against lsipc and /proc."""
+"""`ipckit ls` and `stat`, compared with lsipc and /proc."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_system_v_part_agrees_with_lsipc(
     child.tell("end")
 
 
-def test_who_holds_what_is_what_proc_says(
+def test_holders_equal_those_that_proc_shows(
     ns: Namespace, spawn: Callable[..., Child], listed: Listed
 ) -> None:
     child = spawn(SYSV, ns.key())
@@ -143,7 +143,7 @@ def test_who_holds_what_is_what_proc_says(
 
 
 @pytest.mark.parametrize("timeout", [None, 60])
-def test_who_waits_is_seen_also_with_a_deadline(
+def test_a_waiter_with_a_deadline_is_seen(
     ns: Namespace, spawn: Callable[..., Child], listed: Listed, timeout: float | None
 ) -> None:
     code = "with ipckit.SysVMessageQueue.open(args[0]) as queue: queue.receive(timeout=args[1])"
@@ -159,7 +159,7 @@ def test_who_waits_is_seen_also_with_a_deadline(
         child.wait()
 
 
-def test_who_waits_on_a_semaphore(
+def test_a_waiter_on_a_semaphore_is_seen(
     ns: Namespace, spawn: Callable[..., Child], listed: Listed
 ) -> None:
     with ipckit.SysVSemaphoreSet.create(ns.key(), [1, 0]) as sets:
@@ -194,7 +194,7 @@ for each in (memory, semaphore, queue, memfd, *sockets):
 """
 
 
-def test_files_and_sockets_are_seen_with_who_has_them(
+def test_files_and_sockets_are_listed_with_their_holders(
     ns: Namespace, spawn: Callable[..., Child], listed: Listed, ipckit_run: Run
 ) -> None:
     name, path = ns.name(), str(ns.path())
@@ -232,7 +232,7 @@ def test_files_and_sockets_are_seen_with_who_has_them(
     child.tell("end")
 
 
-def test_without_holders_everything_is_still_listed(ns: Namespace) -> None:
+def test_every_object_is_listed_without_holders(ns: Namespace) -> None:
     with PosixSharedMemory.create(ns.name(), 10) as memory:
         found = inventory.survey(["posix-segment"], holders=False).objects
         (ours,) = [each for each in found if each.name == memory.name]

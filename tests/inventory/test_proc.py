@@ -1,4 +1,4 @@
-"""What is gathered from a /proc that was written by hand."""
+"""`Processes`, with a /proc directory that the test writes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_who_has_a_segment_attached_and_who_waits(proc: Path) -> None:
+def test_attached_and_waiting_processes_are_found(proc: Path) -> None:
     process(proc, 11, maps=SYSV)
     process(proc, 12, syscall="70 0x8 0x7ffc 0x448 0x0 0x0 0x0 0x1 0x2\n")
     process(proc, 13, syscall="65 0x8 0x7ffc 0x1 0x0 0x0 0x0 0x1 0x2\n")
@@ -91,7 +91,7 @@ def test_what_a_descriptor_holds(proc: Path) -> None:
     assert found.files == {}
 
 
-def test_who_may_have_made_a_queue(proc: Path) -> None:
+def test_possible_creators_of_a_queue(proc: Path) -> None:
     process(proc, 1)  # the machine's init
     program = "55d0-55d1 r-xp 00000000 fe:00 9   /no/such/program\n"
     process(proc, 11, maps=program)
@@ -107,7 +107,9 @@ def test_who_may_have_made_a_queue(proc: Path) -> None:
     assert found.possible_creators(0, after_boot - 20, "msgget") == []
 
 
-def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_be_read_are_reported(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process(proc, 11)
     process(proc, 12, syscall="0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n")
     from ipckit._inventory import processes as module  # noqa: PLC0415 - the module itself is changed
@@ -129,7 +131,7 @@ def test_what_cannot_be_read_is_said(proc: Path, monkeypatch: pytest.MonkeyPatch
     assert found.may_wait(frozenset({5}), 0o666) == [12]
 
 
-def test_who_runs_whenever_it_is_looked_at_may_wait_all_the_same(proc: Path) -> None:
+def test_a_thread_that_runs_in_every_sample_may_be_waiting(proc: Path) -> None:
     process(proc, 11, maps="55d0-55d1 r-xp 00000000 fe:00 9   /no/such/program\n")
     process(proc, 12, maps="55d0-55d1 r-xp 00000000 fe:00 8   /usr/lib/libc.so.6\n")
     found = Processes(proc)

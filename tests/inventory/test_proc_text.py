@@ -1,4 +1,4 @@
-"""What is read from /proc, from lines written by hand."""
+"""The parsers of files of /proc, with text that the test writes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ TAIL = " 0x7ffc8ad47468 0x7ff386e573d3"
         ("x86_64", "-1", None),
     ],
 )
-def test_who_waits_is_seen_in_the_arguments_of_a_call(
+def test_a_wait_is_read_from_the_arguments_of_a_call(
     machine: str, line: str, wait: Wait | None
 ) -> None:
     assert blocked_calls.wait_of(line + TAIL + "\n" if wait else line + "\n", machine) == wait
@@ -267,7 +267,7 @@ def test_what_cannot_be_read_may_call_anything(image: bytes) -> None:
     assert elf.may_call(image, "msgget")
 
 
-def test_a_file_that_its_owner_cuts_meanwhile_ends_nobody(tmp_path: Path) -> None:
+def test_a_file_truncated_during_the_read_does_not_end_the_process(tmp_path: Path) -> None:
     path = tmp_path / "library"
     path.write_bytes(linked(b"\0printf\0"))
     with path.open("r+b") as file:
@@ -295,7 +295,7 @@ def test_a_call_is_found_across_the_pieces_that_a_file_is_read_in() -> None:
         assert elf.may_call(image, "msgget")
 
 
-def test_what_a_path_leads_to_by_now_is_not_opened_if_it_is_no_file(
+def test_a_path_that_is_no_longer_a_regular_file_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, flags = os.open, list[int]()

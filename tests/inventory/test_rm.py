@@ -56,7 +56,7 @@ def left(ns: Namespace, spawn: Callable[..., Child]) -> list[str]:
     return [*system_v, f"shm:{name}", f"sem:{name}", f"mq:{name}"]
 
 
-def test_what_nobody_holds_is_removed(left: list[str], ipckit_run: Run) -> None:
+def test_an_object_without_holders_is_removed(left: list[str], ipckit_run: Run) -> None:
     done = ipckit_run("rm", "--yes", *left)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[1] for line in done.stdout.splitlines()] == left
@@ -65,13 +65,13 @@ def test_what_nobody_holds_is_removed(left: list[str], ipckit_run: Run) -> None:
     assert again.stderr == f"ipckit: {left[0]}: no such object; list all objects: ipckit ls\n"
 
 
-def test_nothing_is_removed_where_one_name_is_wrong(left: list[str], ipckit_run: Run) -> None:
+def test_nothing_is_removed_if_one_address_is_wrong(left: list[str], ipckit_run: Run) -> None:
     done = ipckit_run("rm", "--yes", left[0], "mq:/there-is-none")
     assert done.returncode == 1
     assert ipckit_run("rm", "--yes", *left).returncode == 0
 
 
-def test_without_a_terminal_it_takes_yes(left: list[str], ipckit_run: Run) -> None:
+def test_rm_without_a_terminal_needs_yes(left: list[str], ipckit_run: Run) -> None:
     done = ipckit_run("rm", left[0])
     assert done.returncode == 3
     assert "--yes" in done.stderr
@@ -112,7 +112,7 @@ for each in held:
 """
 
 
-def test_what_a_process_holds_is_refused_unless_forced(
+def test_rm_refuses_a_held_object_without_force(
     ns: Namespace, spawn: Callable[..., Child], ipckit_run: Run
 ) -> None:
     name = ns.name()
@@ -131,7 +131,7 @@ def test_what_a_process_holds_is_refused_unless_forced(
     child.tell("end")
 
 
-def test_what_was_made_anew_meanwhile_is_another(ns: Namespace) -> None:
+def test_a_recreated_object_is_another_object(ns: Namespace) -> None:
     name = ns.name()
     PosixSharedMemory.create(name, 10).disown().close()
     (seen,) = [each for each in inventory.survey(["posix-segment"]).objects if each.name == name]
@@ -144,7 +144,7 @@ def test_what_was_made_anew_meanwhile_is_another(ns: Namespace) -> None:
     keep.close()
 
 
-def test_who_comes_after_the_look_is_seen_in_the_second_one(
+def test_a_holder_that_arrives_after_the_survey_is_seen_by_the_last_check(
     ns: Namespace, left: list[str], ipckit_run: Run
 ) -> None:
     found = {each.address: each for each in inventory.survey().objects}
@@ -171,7 +171,7 @@ def test_who_comes_after_the_look_is_seen_in_the_second_one(
 
 
 @pytest.mark.parametrize("words", [["nosuch"], ["ls", "--nosuch"], ["rm"], ["ls", "--kind", "x"]])
-def test_wrong_usage_is_two_and_one_line(words: list[str], ipckit_run: Run) -> None:
+def test_wrong_usage_exits_with_2_and_one_line(words: list[str], ipckit_run: Run) -> None:
     done = ipckit_run(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("ipckit: ")
@@ -190,7 +190,7 @@ def test_help_has_examples(ipckit_run: Run) -> None:
         assert f"  ipckit {command}" in shown.stdout.partition("Examples:")[2]
 
 
-def test_who_reads_no_further_hears_no_complaint() -> None:
+def test_a_closed_pipe_causes_no_error_message() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ipckit", "ls"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -262,7 +262,9 @@ for words in args:
 
 
 @pytest.mark.usefixtures("root")
-def test_somebody_else_sees_what_may_be_seen(ns: Namespace, spawn: Callable[..., Child]) -> None:
+def test_another_user_sees_what_permissions_allow(
+    ns: Namespace, spawn: Callable[..., Child]
+) -> None:
     name = ns.name()
     with (
         SysVMessageQueue.create(ns.key()) as queue,
@@ -311,9 +313,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.usefixtures("root")
-def test_somebody_else_can_tidy_up_after_himself(
-    ns: Namespace, spawn: Callable[..., Child]
-) -> None:
+def test_another_user_can_remove_own_objects(ns: Namespace, spawn: Callable[..., Child]) -> None:
     key, name = ns.key(), ns.name()
     gone = spawn(LEAK_AS, key, name, user="nobody")
     gone.wait(expect=-signal.SIGKILL)

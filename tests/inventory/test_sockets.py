@@ -1,4 +1,4 @@
-"""The sockets that the kernel tells of, whatever they are called."""
+"""The list of UNIX sockets from the kernel, with names that look like other text."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_without_sock_diag_proc_is_read_and_that_is_said(
     assert any("/proc/net/unix" in line for line in survey.unseen)
 
 
-def test_both_ways_tell_the_same(stack: ExitStack, tmp_path: Path) -> None:
+def test_sock_diag_and_proc_agree(stack: ExitStack, tmp_path: Path) -> None:
     name = b"\0" + secrets.token_hex(4).encode()
     path = f"{tmp_path}/{secrets.token_hex(4)}.sock"
     bound = [listening(stack, name), listening(stack, path)]
@@ -98,7 +98,7 @@ def test_both_ways_tell_the_same(stack: ExitStack, tmp_path: Path) -> None:
     assert len(from_proc) == 6
 
 
-def test_a_connection_that_nobody_accepted_is_no_socket_of_that_name(stack: ExitStack) -> None:
+def test_an_unaccepted_connection_is_not_listed_as_a_socket(stack: ExitStack) -> None:
     name = b"\0" + secrets.token_hex(4).encode()
     server = listening(stack, name)
     with socket.socket(socket.AF_UNIX) as ended, socket.socket(socket.AF_UNIX) as waits:

@@ -310,12 +310,12 @@ def test_an_error_is_one_line(ns: Namespace, kind: Kind, queue: Any, scripts: Sc
 
 
 def test_bad_usage_in_a_new_process(kind: Kind, scripts: Scripts) -> None:
-    misused(scripts.run(kind.receiver, *kind.here, "--count", -1), "--count takes 0 or more")
+    misused(scripts.run(kind.receiver, *kind.here, "--count", -1), "--count must be 0 or more")
 
 
 def test_bad_usage_exits_with_2(kind: Kind, scripts: Scripts) -> None:
     cases: list[tuple[list[object], str]] = [
-        ([kind.receiver, *kind.here, "--count", -1], "--count takes 0 or more"),
+        ([kind.receiver, *kind.here, "--count", -1], "--count must be 0 or more"),
         ([kind.receiver, *kind.here, "--count", "x"], "--count"),
         ([kind.receiver, *kind.here, "--timeout", -1], "--timeout"),
         ([kind.receiver, *kind.here, "--timeout", "nan"], "--timeout"),
@@ -326,9 +326,9 @@ def test_bad_usage_exits_with_2(kind: Kind, scripts: Scripts) -> None:
     if kind.sysv:
         here = kind.here
         cases += [
-            ([kind.sender, *here, "--type", 0, "x"], "--type takes 1"),
-            ([kind.sender, *here, "--type", -1, "x"], "--type takes 1"),
-            ([kind.sender, *here, "--type", 2**63, "x"], "--type takes 1"),
+            ([kind.sender, *here, "--type", 0, "x"], "--type must be 1"),
+            ([kind.sender, *here, "--type", -1, "x"], "--type must be 1"),
+            ([kind.sender, *here, "--type", 2**63, "x"], "--type must be 1"),
             ([kind.sender, *here, "--type", "x", "x"], "--type"),
             ([kind.receiver, *here, "--type", 2**63], "--type"),
             ([kind.receiver, *here, "--type", -(2**63) - 1], "--type"),
@@ -346,8 +346,8 @@ def test_bad_usage_exits_with_2(kind: Kind, scripts: Scripts) -> None:
         ]
     else:
         cases += [
-            ([kind.sender, *kind.here, "--priority", -1, "x"], "--priority takes 0 to 32767"),
-            ([kind.sender, *kind.here, "--priority", 32768, "x"], "--priority takes 0 to 32767"),
+            ([kind.sender, *kind.here, "--priority", -1, "x"], "--priority must be 0 to 32767"),
+            ([kind.sender, *kind.here, "--priority", 32768, "x"], "--priority must be 0 to 32767"),
         ]
     for done, (_, word) in zip(scripts.run_all(*(case for case, _ in cases)), cases, strict=True):
         misused(done, word)

@@ -135,7 +135,7 @@ def test_integers_hold_their_range_and_no_more(kind: Any, code: str, endian: Any
         assert one.v == value
         assert bytes(one) == struct.pack(order + code, value)
     for value in (low - 1, high + 1, 1 << 64, -(1 << 64), 10**5000):
-        with pytest.raises(InvalidArgument, match=rf"'v' is .*; it takes {low} to {high}"):
+        with pytest.raises(InvalidArgument, match=rf"'v' must be {low} to {high}, not .*"):
             one_type(value)
     for value in (1.0, "1", None, b"1", [1]):
         with pytest.raises(TypeError, match="'v' takes an int, not"):
@@ -713,6 +713,17 @@ class Reading(Struct):
 
 def test_the_signature_shows_the_fields_with_their_defaults() -> None:
     assert str(inspect.signature(Reading)) == "(sensor, value=0.0, flags=7)"
+
+
+def test_the_metaclass_shows_its_own_signature() -> None:
+    # The descriptor of the fields' signature is found on the metaclass too.
+    assert list(inspect.signature(StructType).parameters) == [
+        "name",
+        "bases",
+        "namespace",
+        "packed",
+        "endian",
+    ]
 
 
 def test_a_constructor_of_the_user_s_own_shows_its_own_parameters() -> None:

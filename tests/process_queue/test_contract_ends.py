@@ -77,7 +77,7 @@ def test_put_says_how_many_objects_are_lost(make: Any) -> None:
     waiting = len(found._feeder.waiting)
     corrupt(found)
     assert not found._feeder.waiting
-    with pytest.raises(Corrupt, match=f"lost: {waiting} of the objects"):
+    with pytest.raises(Corrupt, match=f"lost objects: {waiting}"):
         found._put_unbounded(b"")
     found.close()  # does not warn: the error was raised before
 
@@ -86,11 +86,9 @@ def test_join_thread_says_how_many_objects_are_lost(make: Any) -> None:
     found = make(size=1 << 14)
     overflow(found, 5)
     corrupt(found)
-    with pytest.warns(
-        RuntimeWarning, match=r"ProcessQueue: .*lost: .* of the objects that were put"
-    ):
+    with pytest.warns(RuntimeWarning, match=r"ProcessQueue: .*lost objects: "):
         found.close()
-    with pytest.raises(Corrupt, match=r"lost: .* of the objects that were put"):
+    with pytest.raises(Corrupt, match="lost objects: "):
         found.join_thread()
 
 
@@ -102,7 +100,7 @@ def test_objects_without_a_receiver_are_reported_as_lost(make: Any) -> None:
         os._exit(0)
     found.put(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    with pytest.raises(PeerGone, match=r"lost: .* of the objects that were put"):
+    with pytest.raises(PeerGone, match="lost objects: "):
         overflow(found, 1 << 20)
 
 
@@ -139,7 +137,7 @@ def test_any_error_of_the_thread_is_reported() -> None:
     channel: Any = Stopped(OSError(errno.EUSERS, "no place"))
     feeder = Feeder(channel, Holders())
     feeder.add(b"1")
-    with pytest.raises(OSError, match=r"no place.*lost: 1 of the objects"):
+    with pytest.raises(OSError, match=r"no place.*lost objects: 1"):
         feeder.join()
     feeder.close()
     feeder.add(b"2")  # the feeder still works

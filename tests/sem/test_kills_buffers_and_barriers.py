@@ -443,5 +443,5 @@ def test_names_that_there_are_not(order: LockOrder[Any]) -> None:
     for call in (order.acquire, order.release):
         with pytest.raises(ipckit.InvalidArgument, match="no lock 'fourth'"):
             call("fourth")
-    with pytest.raises(ipckit.InvalidArgument, match="1 lock or more"):
+    with pytest.raises(ipckit.InvalidArgument, match="locks must not be empty"):
         LockOrder({})

@@ -181,10 +181,10 @@ def test_bad_usage_is_2(kind: Kind, scripts: Scripts) -> None:
         ([kind.produce], "required"),
         ([kind.consume], "required"),
         ([kind.produce, *kind.here, "--capacity", 3], "goes with --create"),
-        ([kind.consume, *kind.here, "--create", "--capacity", 0], "takes 1 to 32767"),
-        ([kind.produce, *kind.here, "--create", "--capacity", 32768], "takes 1 to 32767"),
+        ([kind.consume, *kind.here, "--create", "--capacity", 0], "must be 1 to 32767"),
+        ([kind.produce, *kind.here, "--create", "--capacity", 32768], "must be 1 to 32767"),
         ([kind.produce, *kind.here, "--create", "--capacity", "x"], "--capacity"),
-        ([kind.consume, *kind.here, "--count", -1], "--count takes 0 or more"),
+        ([kind.consume, *kind.here, "--count", -1], "--count must be 0 or more"),
         ([kind.produce, *kind.here, "--timeout", -1], "--timeout"),
         ([kind.consume, *kind.here, "--timeout", "nan"], "--timeout"),
         ([kind.consume, *kind.here, "--file", "f"], "--file"),
@@ -422,7 +422,7 @@ def test_philosophers_bad_usage_and_no_output(scripts: Scripts) -> None:
     cases = [
         ([], "--mode"),
         (["--mode", "chaos"], "invalid choice"),
-        (["--mode", "order", "--rounds", 0], "--rounds takes 1 or more"),
+        (["--mode", "order", "--rounds", 0], "--rounds must be 1 or more"),
         (["--mode", "order", "--eat", -1], "--eat"),
     ]
     dones = scripts.run_all(*(["philosophers.py", *case] for case, _ in cases))

@@ -97,7 +97,7 @@ def test_only_regular_files_are_mapped(path: Path, mode: Any) -> None:
     with pytest.raises(InvalidArgument):
         MappedFile.open("a\0b", mode=mode)
     for bad in ("w", "", None):
-        with pytest.raises(InvalidArgument, match="mode is"):
+        with pytest.raises(InvalidArgument, match="mode must be"):
             MappedFile.open(path, mode=bad)  # type: ignore[arg-type]
 
 

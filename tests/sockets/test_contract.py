@@ -368,7 +368,7 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
     ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = ns.path()
-    probe, probes = listener_module._refused, 0
+    probe, probes = listener_module._has_no_listener, 0
 
     def listen_at_the_second(where: Path, kind: Any) -> bool:
         nonlocal probes
@@ -382,7 +382,7 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
         fcntl.flock(held, fcntl.LOCK_EX)
         with socket.socket(socket.AF_UNIX) as late, monkeypatch.context() as patch:
             late.bind(str(path))
-            patch.setattr(listener_module, "_refused", listen_at_the_second)
+            patch.setattr(listener_module, "_has_no_listener", listen_at_the_second)
             with pytest.raises(AlreadyExists):  # it was made just now: its owner may be slow
                 listen(path)
         os.utime(path, (0, 0))
@@ -512,7 +512,7 @@ def test_what_connect_says(ns: Namespace) -> None:
         connect(ns.path())
     with listen(ns.path()) as listener, pytest.raises(InvalidArgument, match="another kind"):
         connect(str(listener.address), "seqpacket")
-    with pytest.raises(InvalidArgument, match="kind is"):
+    with pytest.raises(InvalidArgument, match="kind must be"):
         connect(ns.path(), "raw")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         connect(3)  # type: ignore[arg-type]
@@ -742,7 +742,7 @@ def test_descriptors_of_something_else() -> None:
     with socket.socket() as tcp, pytest.raises(InvalidArgument, match="not a UNIX socket"):
         UnixSocket.from_fd(tcp.fileno())
     first, second = pair()
-    with first, second, pytest.raises(InvalidArgument, match="does not listen"):
+    with first, second, pytest.raises(InvalidArgument, match="not a listening socket"):
         UnixListener.from_fd(first.fileno())
 
 

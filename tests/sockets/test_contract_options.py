@@ -164,7 +164,7 @@ def test_the_cause_of_what_was_cut_off_is_named(null: int) -> None:
         check_fds(fds, max_fds=4, cut=True, crowded=crowded, target="x")
 
     before = descriptors()
-    with pytest.raises(LimitReached, match="options ask for") as caught:
+    with pytest.raises(LimitReached, match="options of the socket request") as caught:
         check(1, crowded=True)
     assert "RLIMIT_NOFILE" not in str(caught.value)
     for count in (0, 4):

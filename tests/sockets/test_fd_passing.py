@@ -108,14 +108,14 @@ def test_descriptors_that_are_not_open(both: tuple[UnixSocket, UnixSocket]) -> N
     for timeout in (None, 1):
         with pytest.raises(InvalidArgument, match="not open"):
             both[0].send(b"x", fds=[2**30], timeout=timeout)
-        with pytest.raises(InvalidArgument, match="out of range"):
+        with pytest.raises(InvalidArgument, match="must be 0 to 2"):
             both[0].send(b"x", fds=[-1], timeout=timeout)
 
 
 def test_a_stream_needs_a_byte_to_go_with(null: int) -> None:
     first, second = pair()
     with first, second:
-        with pytest.raises(InvalidArgument, match="need a byte"):
+        with pytest.raises(InvalidArgument, match="need at least one byte"):
             first.send(b"", fds=[null])
         first.send(b"abc", fds=[null])
         first.send(b"def")

@@ -123,7 +123,7 @@ def test_what_can_not_be_a_frame() -> None:
         DelimitedFrames(b"\n").encode(b"a\nb")
     with pytest.raises(InvalidArgument, match="early"):
         DelimitedFrames(b"aa").encode(b"ba")
-    with pytest.raises(InvalidArgument, match="has 6 bytes; it takes 7"):
+    with pytest.raises(InvalidArgument, match="must have 7 bytes, not 6"):
         FixedFrames(7).encode(b"123456")
     with pytest.raises(MessageTooLong):
         FixedFrames(7).encode(b"12345678")

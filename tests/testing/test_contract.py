@@ -1,4 +1,4 @@
-"""ipckit.testing: the tools that the other tests stand on, so each must be able to fail."""
+"""ipckit.testing: the other tests rely on these tools, so each must be able to fail."""
 
 from __future__ import annotations
 

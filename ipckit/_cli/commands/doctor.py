@@ -25,7 +25,7 @@ Examples:
     "--peer",
     type=click.IntRange(min=1),
     metavar="PID",
-    help="Compare its namespaces with yours.",
+    help="Compare the namespaces of this process with yours.",
 )
 @click.option(
     "--stuck-after",
@@ -37,7 +37,7 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of findings.")
 def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
-    """Find likely problems, and suggest a cure for each. It changes nothing.
+    """Find likely problems, and suggest a cure for each. Nothing is changed.
 
     Finds: a small or full /dev/shm; limits that are nearly reached; semaphores whose last user
     has exited; processes that wait for each other, or wait too long; full queues; namespaces that

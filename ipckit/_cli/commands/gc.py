@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit gc                                         only list
+  ipckit gc                                         list only
   ipckit gc --delete                                ask, then remove
   ipckit gc --mine --older-than 1h --delete --yes   for cron
   ipckit gc --unknown --older-than 1h               also the state unknown
@@ -89,12 +89,12 @@ def command(
     delete: bool,
     yes: bool,
 ) -> int:
-    """List the orphaned objects, and remove them with --delete.
+    """List the orphaned objects; with --delete, remove them.
 
     An object is orphaned if no live process holds it, waits on it, created it or used it last.
-    Each object is checked again just before the removal. An object with the state unknown stays,
-    unless you pass --unknown. A file in /dev/shm that is not recognized as an IPC object is
-    listed and never removed; to remove it, run ipckit rm.
+    Each object is checked again just before the removal. An object with the state unknown is
+    selected only with --unknown. A file in /dev/shm that is not recognized as an IPC object is
+    listed but never removed; to remove it, run ipckit rm.
 
     The kernel records the creator of a System V segment, and the last users of a queue or
     semaphore set. It records nothing for POSIX objects and sockets, so --creator-pid does not

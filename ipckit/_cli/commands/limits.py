@@ -41,7 +41,8 @@ def _shell() -> int:
 @click.option(
     "--pid",
     type=click.IntRange(min=1),
-    help="Whose RLIMIT_*; by default the shell's.",
+    metavar="PID",
+    help="Show the RLIMIT_* of this process; by default of the shell.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array; share is used / value.")
 def command(*, pid: int | None, as_json: bool) -> None:

@@ -61,7 +61,7 @@ _EXAMPLES: Final = """\b
 Examples:
   ipckit ls                       all objects
   ipckit ls --kind queue --mine   my queues, System V and POSIX
-  ipckit ls --orphans --wide      what no live process holds, all columns
+  ipckit ls --orphans --wide      only orphaned objects, all columns
   ipckit ls --json | jq -r '.objects[] | select(.orphaned) | .address'
 """
 
@@ -78,17 +78,17 @@ def _print_json(items: list[IpcObject], found: Survey) -> None:
 @kinds_option
 @click.option("--mine", is_flag=True, help="Only objects that belong to you.")
 @click.option("--orphans", is_flag=True, help="Only orphaned objects.")
-@click.option("--wide", is_flag=True, help="All columns, and full names.")
+@click.option("--wide", is_flag=True, help="Show all columns, and full names.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(
     kind_names: tuple[str, ...], *, mine: bool, orphans: bool, wide: bool, as_json: bool
 ) -> None:
     """List the IPC objects of this system.
 
-    STATE is held (a live process has it or waits on it), used (its creator or last user is still
-    running), orphaned (neither), or unknown (neither, but ipckit could not see everything). WHY is
-    the evidence. AGE is the time since the last change or use. Standard error says what could not
-    be seen.
+    STATE is held if a live process has the object or waits on it; used if its creator or last user
+    is still running; orphaned if neither is true; unknown if ipckit could not see enough to tell.
+    WHY is the evidence. AGE is the time since the last change or use. Standard error says what
+    could not be seen.
     """
     found = inventory.survey(kinds_of(kind_names), ignore_self=True)
     items = [

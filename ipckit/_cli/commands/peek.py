@@ -70,9 +70,10 @@ def _show(index: int, message: Message[bytes], struct: type[Struct] | None) -> s
 def command(text: str, *, count: int | None, mtype: int | None, as_json: bool) -> int:
     """Show the messages in a System V queue; they stay in the queue.
 
-    A message is shown as hexadecimal digits and text, or as a struct. In JSON it has index, mtype
-    and size; and value, or hex and text without a struct. If a message does not fit the struct,
-    the exit status is 1. Linux has no call to look into a POSIX queue; use ipckit recv.
+    A message is shown as hexadecimal digits and text, or as a struct. In JSON each message has
+    index, mtype and size. With a struct it also has value; without one, hex and text. If a message
+    does not fit the struct, the exit status is 1. Linux cannot show the messages of a POSIX queue
+    without removing them; use ipckit recv.
     """
     found = chosen(text, ("sysv-queue", "posix-queue"))
     if found.kind == "posix-queue":

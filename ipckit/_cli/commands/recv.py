@@ -94,9 +94,9 @@ def _receiver(
     "--mtype",
     type=click.IntRange(-_HIGHEST_MTYPE, _HIGHEST_MTYPE),
     metavar="N",
-    help="The type: 0 any, N that type, -N the lowest type up to N.",
+    help="The type: 0 for any, N for type N, -N for the lowest type up to N.",
 )
-@click.option("--exclude", is_flag=True, help="Any type except that of --mtype.")
+@click.option("--exclude", is_flag=True, help="Receive any type except that of --mtype.")
 @click.option(
     "--timeout",
     type=Seconds(min=0),

@@ -25,14 +25,16 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("objects", metavar="OBJECT...", nargs=-1, required=True, type=OBJECT)
-@click.option("--force", is_flag=True, help="Also objects that a live process holds or uses.")
+@click.option(
+    "--force", is_flag=True, help="Also remove objects that a live process holds or uses."
+)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
     """Remove the named objects.
 
-    Without --force, refuses an object that a live process holds, waits on, created or used last
-    (exit status 3). Asks first; without a terminal, --yes is required. If one of the names is
-    wrong, removes nothing.
+    Without --force, an object stays if a live process holds it, waits on it, created it or used it
+    last; the exit status is then 3. The command asks for confirmation. Without a terminal, --yes is
+    required. If an OBJECT does not exist or is ambiguous, nothing is removed.
     """
     kinds: set[Kind] = {kind for text in objects for kind in asked_kinds(text, inventory.KINDS)}
     found = inventory.survey(kinds, ignore_self=True).objects

@@ -149,9 +149,10 @@ def command(
 ) -> None:
     """Send messages to a System V or POSIX queue.
 
-    Sends each MESSAGE; without any, each line of standard input. With --struct or --c a message
-    is a JSON object of the struct's fields, or an array of them in order; bytes are hexadecimal
-    digits. If one message is invalid, those before it have been sent.
+    Each MESSAGE is sent. Without MESSAGE arguments, each line of standard input is sent. With
+    --struct or --c, a message is a JSON object of the struct's fields, or an array of them in
+    order; bytes are written as hexadecimal digits. If a message is invalid, the command stops; the
+    messages before it have been sent.
     """
     struct = struct_given()
     if struct is not None and form in {"hex", "raw"}:

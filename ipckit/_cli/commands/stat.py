@@ -1,4 +1,4 @@
-"""``ipckit stat``: show everything that is known of one object."""
+"""``ipckit stat``: show everything that is known about one object."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
 @click.argument("object_", metavar="OBJECT", type=OBJECT)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(object_: str, *, as_json: bool) -> None:
-    """Show everything that is known of one object."""
+    """Show everything that is known about one object."""
     item = resolve(object_, holders=True)
     if as_json:
         print_json(item.as_dict())
