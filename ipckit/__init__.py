@@ -1,11 +1,11 @@
-"""Every way in which Linux processes talk to each other: typed, safe, fast.
+"""Typed access to the ways in which Linux processes communicate.
 
 The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. composition: `channel`; and `aio`, to be imported by name
-4. tools, to be imported by name: `inventory`, `cli`, `testing`
+3. built on those: `channel`; and `aio`, which ``import ipckit`` does not import
+4. tools, which ``import ipckit`` does not import: `inventory`, `cli`, `testing`
 """
 
 try:

@@ -1,4 +1,7 @@
-"""``python -m ipckit`` and the command ``ipckit``. It runs without the extra ``cli``, to say so."""
+"""``python -m ipckit`` and the command ``ipckit``.
+
+Without the extra ``cli`` it says which packages to install.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Codec: how a value becomes the bytes of a message, and they become a value again.
+"""Codecs: they encode a value as the bytes of a message, and decode the bytes.
 
-`codec_for` finds the codec of a payload type. None of those it finds runs code
-that came with a message; `Pickle` does, and so must be asked for by name.
+`codec_for` returns the codec of a payload type. No codec that it chooses runs code from a message.
+`Pickle` does, so it is used only if the caller names it.
 """
 
 from ipckit._payload.codecs import (

@@ -99,7 +99,7 @@ class Key(int):
         except UnicodeEncodeError:
             data = b""
         if not data:
-            message = f"a key can't be made of the name {name!r}"
+            message = f"no key for the name {name!r}: it is empty, or UTF-8 can't encode it"
             raise InvalidArgument(message, errno=errno.EINVAL)
         digest = hashlib.blake2b(data, digest_size=4).digest()
         return cls(int.from_bytes(digest, "big") % (2**31 - 1) + 1)
@@ -149,7 +149,7 @@ class Name(str):
         length = len(bare.encode("utf-8", "replace"))
         problem = ""
         if any("\ud800" <= letter <= "\udfff" for letter in bare):
-            problem = "it is no text that UTF-8 can hold"
+            problem = "UTF-8 can't encode it"
         elif not bare:
             problem = "it is empty"
         elif "/" in bare:
@@ -159,7 +159,7 @@ class Name(str):
         elif bare in {".", ".."}:
             problem = "it names a directory"
         elif length > _NAME_MAX:
-            problem = f"it is {length} bytes long after the slash; {_NAME_MAX} is the most"
+            problem = f"it has {length} bytes after the slash, and at most {_NAME_MAX} are allowed"
         if problem:
             shown = value if len(value) <= 2 * _NAME_MAX else value[:32] + "…"
             message = f"{shown!r} can't be a POSIX IPC name: {problem}"

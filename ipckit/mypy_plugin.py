@@ -1,13 +1,12 @@
-"""A plugin for mypy, by which it knows the types `Char[32]` and `Bytes[6]`.
+"""A plugin that teaches mypy the types `Char[32]` and `Bytes[6]`.
 
-mypy refuses a number between the brackets of a type unless a plugin explains it.
-In pyproject.toml::
+Without a plugin, mypy does not accept a number in the brackets of a type. Enable it in
+pyproject.toml::
 
     [tool.mypy]
     plugins = ["ipckit.mypy_plugin"]
 
-Without the plugin mypy reports no error either, but takes such fields as `Any`.
-pyright needs no plugin.
+Without the plugin mypy reports no error, but treats such fields as `Any`. pyright needs no plugin.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _HOOKS: Final = {"ipckit._payload.fields.Char": _str, "ipckit._payload.fields.By
 
 
 class _FieldsPlugin(Plugin):
-    """Names the Python type of the field types that mypy cannot read."""
+    """Gives mypy the Python type of `Char` and `Bytes` fields."""
 
     def get_type_analyze_hook(self, fullname: str) -> Callable[[AnalyzeTypeContext], Type] | None:
-        """The hook for a name; None if the name is not of ipckit."""
+        """Return the hook for a type; None for a type that is not `Char` or `Bytes`."""
         return _HOOKS.get(fullname)
 
 
 def plugin(_version: str) -> type[Plugin]:
-    """Load the plugin; mypy calls this."""
+    """Return the plugin's class; mypy calls this."""
     return _FieldsPlugin

@@ -6,20 +6,19 @@
 
     stu = Stu("amy", 20)
     bytes(stu)                       # the 36 bytes that a C program reads
-    Stu.from_bytes(data).age         # …and writes
+    Stu.from_bytes(data).age         # read a field of the 36 bytes that a C program wrote
 
-Padding and sizes are those of the C compiler on this machine. An instance owns
-its bytes, or is a live view of memory that something else owns (`from_buffer`);
-either way it exports them through the buffer protocol, so that anything which
-takes bytes takes an instance, with nothing to encode first.
+Padding and sizes are those of the C compiler on this machine. An instance owns its bytes, or is a
+view of other memory (`from_buffer`). In both cases it has the buffer protocol, so a function that
+takes bytes takes an instance without encoding it.
 
-Type checkers see a field declared ``Int`` as ``int``, ``Double`` as ``float``
-and ``Bool`` as ``bool``, in the constructor and as attributes. ``Char[32]`` is
-``str`` and ``Bytes[6]`` is ``bytes`` for pyright as it is, and for mypy with
-``plugins = ["ipckit.mypy_plugin"]`` (without the plugin mypy takes such a field
-for ``Any``). ``name: Annotated[str, Char[32]]`` says the same, and every checker
-understands it; use it too for a text field with a default, and for an array
-whose type matters: ``Annotated[NDArray[np.int32], Array[Int, 4]]``.
+Type checkers treat an ``Int`` field as ``int``, ``Double`` as ``float`` and ``Bool`` as ``bool``,
+in the constructor and as attributes. pyright treats ``Char[32]`` as ``str`` and ``Bytes[6]`` as
+``bytes``. mypy does too with ``plugins = ["ipckit.mypy_plugin"]``; without the plugin it treats
+such a field as ``Any``.
+
+Every checker understands ``name: Annotated[str, Char[32]]``. Use this form for a text field with a
+default, and for an array whose type matters: ``Annotated[NDArray[np.int32], Array[Int, 4]]``.
 """
 
 from ipckit._payload.c_header import c_header, python_source

@@ -1,4 +1,4 @@
-"""The check of arguments that are integers."""
+"""Check arguments that must be integers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def int_argument(what: str, value: Any, wanted: str = "an int") -> int:
-    """Check an integer of Python, of numpy, or of another class with ``__index__``.
+    """Check an integer: an int, a numpy integer, or another class with ``__index__``.
 
     Args:
         what: the argument's name, for the message.
         value: the argument.
-        wanted: which values it takes, for the message.
+        wanted: what the argument must be, for the message.
 
     Returns:
         The value as an int.

@@ -1,8 +1,8 @@
-"""The exceptions of the bindings sysv_ipc and posix_ipc, turned into ipckit's.
+"""Map the exceptions of the bindings sysv_ipc and posix_ipc to `IpcError`.
 
-The bindings drop the errno of the most frequent failures and raise a class of their own, from which
-`errno_of` gets it back. Of some failures of msgget, mq_open and sem_open only a sentence says which
-it was. So ipckit makes those calls itself, in the extension.
+For the most frequent failures, the bindings raise classes without an errno; `errno_of` derives the
+errno from the class. For some failures of msgget, mq_open and sem_open, only the text of the
+exception differs. So the extension of ipckit makes those calls itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BINDING_ERRORS: Final = (sysv_ipc.Error, posix_ipc.Error, OSError, ValueError, M
 
 
 def errno_of(exc: BaseException) -> int:
-    """The errno behind an exception of sysv_ipc or posix_ipc, for calls that create nothing."""
+    """Return the errno for an exception of sysv_ipc or posix_ipc; for calls that create nothing."""
     if isinstance(exc, (sysv_ipc.PermissionsError, posix_ipc.PermissionsError)):
         return errno.EACCES
     if isinstance(exc, (sysv_ipc.ExistentialError, posix_ipc.ExistentialError)):
@@ -34,7 +34,7 @@ def errno_of(exc: BaseException) -> int:
 
 
 def from_binding(exc: BaseException, *, op: str, target: str) -> IpcError:
-    """The `IpcError` for an exception of sysv_ipc or posix_ipc.
+    """Create the `IpcError` for an exception of sysv_ipc or posix_ipc.
 
     Args:
         exc: one of `BINDING_ERRORS`, raised by a call that creates nothing.

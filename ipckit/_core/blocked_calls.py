@@ -7,13 +7,14 @@ from typing import Final
 
 import ipckit._native as native
 
-# The numbers of the calls; "sleep" is clock_nanosleep, in which ipckit's timed waits sleep.
+# The system calls by number. "sleep" is clock_nanosleep, which ipckit's timed waits call.
 _CALLS: Final = {
     "x86_64": {69: "msgsnd", 70: "msgrcv", 65: "semop", 220: "semop", 230: "sleep", 117: "ipc"},
     "aarch64": {189: "msgsnd", 188: "msgrcv", 193: "semop", 192: "semop", 115: "sleep"},
 }
 # A 32-bit program on a 64-bit x86 makes all of these calls through one call, ipc(2). Its number is
-# that of a 64-bit call that never sleeps. The first argument is the operation, the second the id.
+# that of another 64-bit call, which never sleeps. The first argument is the operation, the second
+# the id.
 _IPC_OPERATIONS: Final = {1: "semop", 4: "semop", 11: "msgsnd", 12: "msgrcv"}
 _ID_MASK: Final = (1 << 31) - 1
 _FIELDS: Final = 7  # the number of the call and its six arguments

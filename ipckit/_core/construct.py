@@ -16,8 +16,8 @@ class FactoryMade(ABCMeta):
     """The type of a class without a public constructor.
 
     Attributes:
-        _factories: what creates an object of the class, for the error: ``"create or open"``. A
-            class that leaves it empty can be called.
+        _factories: the factories' names, for the error: ``"create or open"``. If it is empty,
+            the class has a public constructor.
     """
 
     _factories: str = ""
@@ -32,11 +32,11 @@ class FactoryMade(ABCMeta):
 
 
 def construct(cls: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> T:
-    """Create an object of a class that has no public constructor, for its factories.
+    """Create an object of a class without a public constructor; its factories call this.
 
     Args:
         cls: the class.
-        *args: what its `__init__` takes.
-        **options: what its `__init__` takes by name.
+        *args: the positional arguments of its `__init__`.
+        **options: the keyword arguments of its `__init__`.
     """
     return cast("T", type.__call__(cast("type", cls), *args, **options))

@@ -1,6 +1,6 @@
 """A mark on POSIX shared memory that ipckit created, by which `ipckit gc` recognizes it.
 
-Shared memory is a file in /dev/shm with any name and contents, so without a mark it looks like a
+POSIX shared memory is a file in /dev/shm with any name and contents. Without a mark it looks like a
 file that a user stores there. The mark is an extended attribute; tmpfs has these since Linux 6.6.
 """
 
@@ -25,7 +25,7 @@ def mark(fd: int, name: str) -> None:
 
 
 def is_marked(fd: int, name: str) -> bool:
-    """Whether a file has the mark that it was given under this name."""
+    """Return whether `mark` marked this file, and the file still has this name."""
     try:
         return os.getxattr(fd, _ATTRIBUTE) == _value(fd, name)
     except OSError:

@@ -20,15 +20,15 @@ def checked_timeout(timeout: float | None) -> float | None:
         timeout: seconds, 0 or more; None or infinity waits for ever.
 
     Raises:
-        TypeError: not a number.
-        InvalidArgument: negative, or the NaN of IEEE 754.
+        TypeError: it is not a number.
+        InvalidArgument: it is negative or NaN.
 
     Returns:
         The timeout as a float; None if it is infinite.
     """
     if timeout is None:
         return None
-    # Numbers first, because the check of a protocol takes microseconds.
+    # float and int come first, because the check for a protocol takes microseconds.
     if not isinstance(timeout, (float, int, SupportsFloat)):
         message = f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
         raise TypeError(message)
@@ -44,7 +44,7 @@ def checked_timeout(timeout: float | None) -> float | None:
     return None if math.isinf(seconds) else seconds
 
 
-# Seconds between two polls of a condition for which the kernel wakes no process: first and longest.
+# The first and the longest pause between two polls of a condition, in seconds.
 _SHORTEST_PAUSE: Final = 20e-6
 _LONGEST_PAUSE: Final = 1e-3
 

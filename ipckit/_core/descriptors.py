@@ -24,7 +24,7 @@ _FD_END = 2**31
 
 
 class Descriptor:
-    """An open descriptor that is closed once: by `close`, or with the last reference to this.
+    """An open descriptor that is closed once: by `close`, or when this object is deleted.
 
     Args:
         number: the descriptor.
@@ -32,7 +32,7 @@ class Descriptor:
             caller lends, which stays open.
 
     Attributes:
-        owned: settable.
+        owned: as the argument; it can be changed.
     """
 
     __slots__ = ("__weakref__", "_number", "owned")
@@ -70,10 +70,10 @@ H = TypeVar("H")
 
 
 def handed_over(lent: D, make: Callable[[D], H]) -> H:
-    """Create a handle for a descriptor of the caller, and then take the descriptor over.
+    """Create a handle for a descriptor of the caller, which the handle then owns.
 
     Args:
-        lent: the caller's descriptor, not owned. If this fails, it stays open and the caller's.
+        lent: the caller's descriptor, not owned. If this fails, the caller still owns it, open.
         make: creates the handle.
     """
     number = lent.number
@@ -94,7 +94,7 @@ def reopened(duplicate: int, make: Callable[[int], H]) -> H:
     """Create a handle from the descriptor of a pickle, and close the descriptor if this fails.
 
     Args:
-        duplicate: a descriptor that no other code knows.
+        duplicate: a descriptor that no other code uses.
         make: a class's `from_fd`.
     """
     try:
@@ -105,7 +105,7 @@ def reopened(duplicate: int, make: Callable[[int], H]) -> H:
 
 
 def close_quietly(number: int) -> None:
-    """Close a descriptor; ignore that it is closed already."""
+    """Close a descriptor; ignore errors, such as that it is closed already."""
     try:  # noqa: SIM105 - contextlib.suppress may be gone when the interpreter ends
         os.close(number)
     except OSError:
@@ -113,7 +113,7 @@ def close_quietly(number: int) -> None:
 
 
 def checked_fd(fd: int) -> int:
-    """Check a number of a descriptor.
+    """Check the number of a descriptor.
 
     Raises:
         TypeError: it is not an int.
@@ -127,7 +127,7 @@ def checked_fd(fd: int) -> int:
 
 
 def identity(fd: int) -> tuple[int, int]:
-    """The device and inode behind a descriptor."""
+    """Return the device and inode of a descriptor's file."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
@@ -135,7 +135,7 @@ def identity(fd: int) -> tuple[int, int]:
 def descriptor_error(
     code: int, *, op: str, target: str = "", message: str = "", hint: str = ""
 ) -> IpcError:
-    """The error of a call that opens a descriptor; for EMFILE it names the limit and its value.
+    """Create the error of a call that opens a descriptor. For EMFILE it names the limit.
 
     Args:
         code: the errno of the call.
@@ -147,12 +147,12 @@ def descriptor_error(
     if code == errno.EMFILE:
         limit = soft_limit(resource.RLIMIT_NOFILE)
         message = f"the process has all the descriptors that RLIMIT_NOFILE ({limit}) allows"
-        hint = "close some, or raise it with ulimit -n"
+        hint = "close some descriptors, or raise the limit with ulimit -n"
     return from_errno(code, op=op, target=target, message=message, hint=hint)
 
 
 def duplicate_for_child(fd: int) -> Any:
-    """An object that can be pickled, and has a duplicate of a descriptor in the other process."""
+    """Return an object whose pickle gives the other process a duplicate of a descriptor."""
     # Imported here: it takes longer than all of ipckit, and few programs pickle a descriptor.
     from multiprocessing import reduction  # noqa: PLC0415
 
@@ -160,7 +160,7 @@ def duplicate_for_child(fd: int) -> Any:
 
 
 def is_spawning() -> bool:
-    """Whether a handle is being pickled for a child that multiprocessing is about to start."""
+    """Return whether multiprocessing is pickling objects for a child that it is about to start."""
     from multiprocessing.context import get_spawning_popen  # noqa: PLC0415
 
     return get_spawning_popen() is not None

@@ -9,8 +9,8 @@ comparison in `unlink_same` and its unlinkat(2), another process can replace the
 directory. The directory itself cannot change, so:
 
 - In a directory with the sticky bit (/tmp, /dev/shm), another user can rename and replace only
-  their own files. The entry that they replace it by is their own file, or a hard link to a file
-  that has another name too; then only the link is lost.
+  their own files. The new entry is their own file, or a hard link to a file that also has another
+  name. Removing it then loses only the link.
 - In a directory that another user may write and that has no sticky bit, that user can remove every
   file anyway.
 - If the owner removes the file within these microseconds, and a third user then creates a file of
@@ -46,8 +46,8 @@ def directory_of(path: str | os.PathLike[str], *, strict: bool = False) -> Gener
         path: an absolute path, or one relative to the working directory if `strict` is false.
         strict: refuse symbolic links in the path that another user may have created. A link is
             accepted if it and its directory belong to root or to the caller, and the directory is
-            not writable for all users, as for /var/run. For paths that the caller found, and did
-            not get from its user.
+            not writable for all users; /var/run is such a link. Use it for paths that the program
+            found by itself. A path from the user needs no such check.
 
     Raises:
         UntrustedLinkError: `strict` refused a link.

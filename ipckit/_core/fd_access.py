@@ -1,7 +1,7 @@
 """Checks of a received descriptor: what it allows, and what its sender can still do to the memory.
 
-A receiver uses the descriptor as it is. It never opens the file again through /proc/self/fd to get
-a right that the sender did not give.
+A receiver never opens the file again through /proc/self/fd, because that could give it a right that
+the sender did not pass.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def check_sender_cannot_shrink(fd: int, target: str, trusted_uid: int | None) ->
 
     A memfd needs the seal SHRINK. A named object in /dev/shm cannot have seals, so it must belong
     to this user or to root, and other users must not be able to write it. A file of another file
-    system is refused: it can shrink, and a FUSE file can stop a reader for ever.
+    system is refused: it can shrink, and a FUSE file can make a reader wait for ever.
 
     Args:
         fd: the descriptor.
@@ -120,12 +120,12 @@ def check_sender_cannot_shrink(fd: int, target: str, trusted_uid: int | None) ->
     status = os.fstat(fd)
     message = _distrust(status.st_uid, status.st_mode, {0, os.geteuid()}, trusted_uid)
     if message:
-        hint = f"owner_uid={status.st_uid} trusts its owner"
+        hint = f"pass owner_uid={status.st_uid} to trust its owner"
         raise from_errno(errno.EACCES, op="receive", target=target, message=message, hint=hint)
 
 
 def _distrust(owner: int, mode: int, own: Collection[int], trusted_uid: int | None) -> str:
-    """Why an untrusted process could shrink a file; "" if none could."""
+    """Return the reason why an untrusted process could shrink a file; "" if none could."""
     if owner == trusted_uid:
         return ""
     if owner not in own:
@@ -136,7 +136,7 @@ def _distrust(owner: int, mode: int, own: Collection[int], trusted_uid: int | No
 
 
 def _seals(fd: int) -> int | None:
-    """The seals of a file in memory; None for a file of another kind of file system."""
+    """Return the seals of a file in memory; None if its file system has no seals."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:

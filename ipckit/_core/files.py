@@ -1,4 +1,4 @@
-"""Files: absolute paths, opening a file under a lease, errors of /dev/shm, and paths in /proc."""
+"""Absolute paths, files that are under a lease, errors of /dev/shm, and paths from /proc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_PROC_HINT: Final = "mount -t proc proc /proc"
 
 
 def absolute(path: str, *, op: str) -> str:
-    """The absolute path for a path, so that os.chdir has no effect on it.
+    """Make a path absolute, so that a later os.chdir has no effect on it.
 
     Symbolic links, ``..`` and the empty path are not changed.
 
@@ -62,15 +62,15 @@ def open_file(path: str, flags: int, mode: int = 0o600) -> int:
 
 
 def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) -> IpcError | None:
-    """The error of a call that failed because of the directory /dev/shm itself; else None.
+    """Create the error of a call that failed because of the directory /dev/shm; else return None.
 
     Args:
-        code: the errno of the call. glibc's sem_open gives ENOENT for a directory that it may not
-            write.
+        code: the errno of the call. glibc's sem_open fails with ENOENT if the caller may not write
+            to the directory.
         op: the call.
         target: the object.
-        creating: whether the call was to create the object.
-        instead: which class works without /dev/shm, for the hint.
+        creating: whether the call would have created the object.
+        instead: the class to use without /dev/shm, for the hint.
     """
     try:
         status = os.stat(SHM)  # noqa: PTH116 - its mode and owner
@@ -97,18 +97,18 @@ def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) 
 
 
 def proc_missing() -> bool:
-    """Whether /proc is not mounted, so that descriptors have no paths."""
-    return not os.path.isdir(_DESCRIPTORS)  # noqa: PTH112 - no object for one look
+    """Return whether /proc is not mounted; then ipckit can't find a descriptor's path."""
+    return not os.path.isdir(_DESCRIPTORS)  # noqa: PTH112 - one call needs no Path
 
 
 def no_proc(*, op: str, target: str) -> IpcError:
-    """The error for a call that needs /proc if it is not mounted."""
+    """Create the error of a call that needs /proc, which is not mounted."""
     message = "it needs /proc, which is not mounted"
     return IpcError(message, errno=errno.ENOSYS, op=op, target=target, hint=_NO_PROC_HINT)
 
 
 def path_of_fd(fd: int) -> str:
-    """The path of a descriptor as /proc shows it; "" if /proc is not mounted.
+    """Return the path of a descriptor as /proc shows it; "" if /proc is not mounted.
 
     Raises:
         OSError: the descriptor is closed.
@@ -129,5 +129,5 @@ def unlink_own(path: str, file: tuple[int, int]) -> None:
         path: the file's path.
         file: its device and inode.
     """
-    with suppress(OSError):  # the caller raises the error because of which it removes the file
+    with suppress(OSError):  # the caller is raising an error already, which must not be replaced
         unlink_path(path, lambda status: (status.st_dev, status.st_ino) == file)

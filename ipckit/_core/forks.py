@@ -1,7 +1,7 @@
-"""What happens when this process forks: one hook, which calls the parts of the packages in order.
+"""One hook for forks of this process, which calls the functions of the packages in a fixed order.
 
-A package gives its part to `at_fork` under the name of a step of `ORDER`. Python runs the hook in
-`os.fork` and in what calls it, such as multiprocessing. The pieces of a ProcessQueue have handlers
+A package passes its functions to `at_fork` with a step of `ORDER`. Python runs the hook in
+`os.fork`, which multiprocessing calls too. The pieces of a ProcessQueue have handlers
 of their own in native/process_queue/fork.c, because C code may fork without Python. The C library
 runs those inside fork(2): after the parts for `before`, and before the parts for the child.
 """
@@ -51,10 +51,10 @@ def at_fork(
     after_in_parent: Part | None = None,
     after_in_child: Part | None = None,
 ) -> None:
-    """Have the parts of a step called at each fork, as `os.register_at_fork` does.
+    """Register functions that are called at each fork, as `os.register_at_fork` does.
 
     Args:
-        step: when, relative to other steps; one caller per step.
+        step: the position in `ORDER`. Each step has one caller.
         before: called before the fork, in the parent.
         after_in_parent: called after the fork, in the parent; also if the fork failed.
         after_in_child: called after the fork, in the child.
@@ -69,12 +69,12 @@ def at_fork(
 
 
 def _run(parts: dict[Step, Part], order: Iterable[Step]) -> None:
-    """Call the parts, each of them also if an earlier one raises.
+    """Call all parts, even if one of them raises.
 
     Python passes the exception to `sys.unraisablehook`, and the fork goes on.
     """
     with ExitStack() as stack:
-        for step in reversed(tuple(order)):  # the stack calls first what it got last
+        for step in reversed(tuple(order)):  # an ExitStack calls the last callback first
             if step in parts:
                 stack.callback(parts[step])
 

@@ -10,7 +10,7 @@ import errno
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, final
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import FactoryMade
@@ -27,9 +27,10 @@ _MODE_MAX = 0o777
 
 
 @public("ipckit")
+@final
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What one kind of object can do, as far as the kinds differ.
+    """The features in which the kinds of objects differ.
 
     Attributes:
         pollable: the object has a descriptor on which select, poll and epoll can wait.
@@ -48,7 +49,7 @@ class Capabilities:
 
 
 class _Forks:
-    """Counts the forks from the first process to this one, so that a handle knows a copy."""
+    """Counts forks, so that a handle knows that it is a copy in a forked child."""
 
     count: ClassVar[int] = 0
 
@@ -61,10 +62,10 @@ at_fork("handles", after_in_child=_Forks.happened)
 
 
 class Waiting(Protocol):
-    """The calls that wait for a handle in event loops."""
+    """The calls of event loops that wait on a handle."""
 
     def wake(self) -> None:
-        """Make each call try again. Any thread may call this."""
+        """Wake each call, so that it tries again. Any thread may call this."""
 
 
 @public("ipckit")
@@ -110,7 +111,7 @@ class Handle(metaclass=FactoryMade):
             return base
         if issubclass(cls, base):
             return cls
-        message = f"a {kind} came where {cls.__name__} was expected"
+        message = f"expected {cls.__name__}, but received {kind}"
         raise LayoutMismatch(message, errno=errno.EBADMSG, op="receive_handle")
 
     def __init__(self, *, owner: bool) -> None:
@@ -122,19 +123,19 @@ class Handle(metaclass=FactoryMade):
 
     @abstractmethod
     def _release(self) -> None:
-        """Release what this process has of the object; must not raise."""
+        """Release this process's resources for the object, such as a descriptor; must not raise."""
 
     @abstractmethod
     def _remove(self) -> None:
         """Remove the object from the system, or raise NotFound."""
 
     def _failed(self) -> bool:
-        """Whether the constructor failed: the descriptor is closed, or is the caller's again."""
+        """Return whether the constructor failed: the descriptor is closed, or not the handle's."""
         held: Descriptor | None = getattr(self, "_descriptor", None)
         return held is not None and (held.closed or not held.owned)
 
     def _still_ours(self) -> bool:
-        """Whether the name still finds this object, and not a later object."""
+        """Return whether the name still belongs to this object, and not to a later one."""
         return True
 
     @property
@@ -202,7 +203,7 @@ class Handle(metaclass=FactoryMade):
             missing_ok: do nothing if the object does not exist any more; False by default.
 
         Raises:
-            NotFound: the object does not exist any more, also if another object has its name now.
+            NotFound: the object does not exist any more, or another object has its name now.
             AccessDenied: the caller is neither the object's owner nor its creator.
         """
         try:

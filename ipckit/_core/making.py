@@ -45,8 +45,8 @@ def find_or_make(
     Raises:
         Timeout: other processes created and removed the object until the deadline.
     """
-    # Once more after the deadline: `find` may have removed an object whose creator had died, so
-    # that now the object has to be created.
+    # Try once more after the deadline: `find` may have removed an object whose creator had died,
+    # and then `make` can succeed.
     for _ in chain(deadline.looks(), (None,)):
         try:
             made = make()
@@ -58,5 +58,5 @@ def find_or_make(
             return find()
         except (NotFound, Removed):
             pass
-    message = f"it keeps being created and {removed}"
+    message = f"other processes repeatedly created and {removed} it"
     raise Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)

@@ -1,4 +1,4 @@
-"""The descriptor of a POSIX message queue, and what it tells of the queue."""
+"""The descriptor of a POSIX message queue, and the queue's identity and name from it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ipckit.keys import Name
 
 
 class WaitedDescriptor(Descriptor):
-    """A queue's descriptor, which `close` leaves open until no call waits on it.
+    """A queue's descriptor. If a call waits on it, `close` takes effect when that call returns.
 
     Attributes:
-        calls: the argument of native calls, which counts the calls in progress.
+        calls: counts the calls in progress. Native calls take it instead of the number.
     """
 
     __slots__ = ("calls",)
@@ -33,7 +33,7 @@ class WaitedDescriptor(Descriptor):
 
 
 def file_of(fd: int) -> tuple[int, int]:
-    """Return a queue's identity: no other queue has the same, whatever its name."""
+    """Return a queue's device and inode. A later queue of the same name has another pair."""
     file = os.fstat(fd)
     return (file.st_dev, file.st_ino)
 

@@ -1,6 +1,6 @@
-"""Process tokens: which process it is, so that other processes can tell later whether it lives.
+"""Process tokens: they identify a process, so that others can check later whether it is alive.
 
-A pid alone can't say that, because the kernel uses the numbers again. A token is 64 bits: the pid
+A pid is not enough, because the kernel reuses pids. A token is 64 bits: the pid
 (22 bits), the low bits of the pid namespace's inode (16) and of the start time in clock ticks (26).
 A later process of the same pid has another start time.
 
@@ -21,7 +21,8 @@ _START_BITS: Final = 26
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _NS_PER_SECOND: Final = 10**9
 
-# Fields of /proc/PID/stat behind the name. proc_pid_stat(5) counts the pid, the name and from 1.
+# Indices of fields of /proc/PID/stat after the name. proc_pid_stat(5) counts from 1, including the
+# pid and the name, so its numbers are higher by 3.
 _FLAGS_FIELD: Final = 6
 _THREADS_FIELD: Final = 17
 _START_FIELD: Final = 19
@@ -31,13 +32,13 @@ _DEAD_STATES: Final = frozenset("ZXx")
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What /proc/PID/stat, or that of a thread, says.
+    """The status in /proc/PID/stat, of a process or of a thread.
 
     Attributes:
         name: the program's name, 15 bytes at most.
         state: one letter, such as ``"S"``.
-        threads: the threads of the process.
-        kernel: it is a thread of the kernel, which has no memory and no descriptors.
+        threads: the number of threads of the process.
+        kernel: whether it is a thread of the kernel, which has no memory and no descriptors.
         start: when it started, in clock ticks since boot.
     """
 
@@ -49,12 +50,12 @@ class ProcessStat:
 
     @property
     def runs(self) -> bool:
-        """Whether a thread of it still runs. A main thread can end before the others do."""
+        """Whether any thread still runs. The main thread can end before the others."""
         return self.state not in _DEAD_STATES or self.threads > 1
 
 
 def process_stat(text: bytes) -> ProcessStat:
-    """Read the text of /proc/PID/stat; see proc_pid_stat(5)."""
+    """Parse the text of /proc/PID/stat; see proc_pid_stat(5)."""
     # The name is in parentheses, and may contain parentheses and blanks.
     end = text.rindex(b")")
     fields = text[end + 2 :].split()
@@ -97,7 +98,7 @@ def _time_namespace(pid: int | str = "self", *, children: bool = False) -> str:
 
 
 def _time_offset() -> int | None:
-    """How many clock ticks this process's time namespace is ahead of the initial one.
+    """Return by how many clock ticks this process's time namespace is ahead of the initial one.
 
     None if that is unknown. The kernel shows the offset of the children's namespace, and a process
     that called unshare(CLONE_NEWTIME) is not in that namespace.
@@ -119,8 +120,8 @@ def token() -> int:
     """This process's token; never 0."""
     found, offset = _stat_of(os.getpid()), _time_offset()
     start = 0 if found is None or offset is None else found.start - offset
-    # If the offset is unknown, the start time is wrong, and other processes would take this one for
-    # dead. So the token says namespace 0, which `is_dead` never calls dead.
+    # If the offset is unknown, the start time is wrong, and other processes would conclude that
+    # this one exited. So the token has namespace 0, for which `is_dead` always returns False.
     namespace = 0 if offset is None else _namespace()
     return (
         os.getpid() << (_NAMESPACE_BITS + _START_BITS)
@@ -130,12 +131,12 @@ def token() -> int:
 
 
 def pid_of(token: int) -> int:
-    """The pid in a token, as the namespace of its process counts."""
+    """Return the pid in a token, which is a pid of the process's own namespace."""
     return token >> (_NAMESPACE_BITS + _START_BITS) & ((1 << _PID_BITS) - 1)
 
 
 def is_dead(token: int) -> bool:
-    """Whether the process of a token has certainly exited; false if that is unknown.
+    """Return whether the process of a token has certainly exited; False if that is unknown.
 
     It is unknown for a process of another pid namespace, or of an unknown one. It is known for a
     process of another time namespace. A zombie has exited: it runs no more code.
@@ -163,7 +164,7 @@ def is_dead(token: int) -> bool:
 
 
 def _is_another(pid: int, start: int, token: int) -> bool:
-    """Whether a process certainly started at another time than the process of a token."""
+    """Return whether a process certainly started at another time than the process of a token."""
     offset = _time_offset()
     if offset is None:
         return False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["stream", "dgram", "seqpacket"]
 
-# struct sockaddr_un: sun_path has 108 bytes, the last of which is a path's NUL.
+# struct sockaddr_un: sun_path has 108 bytes, and a path ends with a NUL.
 SUN_PATH_MAX: Final = 107
 SOCKET_TYPES: Final[dict[Kind, socket.SocketKind]] = {
     "stream": socket.SOCK_STREAM,
@@ -38,7 +38,7 @@ def kernel_path(path: Path, *, binding: bool = False) -> Generator[str]:
         binding: whether bind(2) will create the file.
 
     Raises:
-        InvalidArgument: the last part of the path is too long even so.
+        InvalidArgument: the name of the socket file alone is too long.
         NotFound: the socket file, or its directory, does not exist.
         AccessDenied: the process may not search a directory of the path.
         IpcError: /proc is not mounted.
@@ -59,9 +59,8 @@ def kernel_path(path: Path, *, binding: bool = False) -> Generator[str]:
         if len(os.fsencode(short)) > SUN_PATH_MAX:
             size = len(os.fsencode(path.name))
             room = SUN_PATH_MAX - len(short) + len(path.name)
-            message = f"the name of the socket file has {size} bytes; the kernel takes "
-            message += f"{SUN_PATH_MAX} bytes of a path, which leaves {room} for a name behind the "
-            message += "descriptor of its directory"
+            message = f"the name of the socket file has {size} bytes, but at most {room} fit after "
+            message += f"/proc/self/fd/{fd}/ in a path of {SUN_PATH_MAX} bytes"
             raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="bind", target=target)
         yield short
     finally:

@@ -1,4 +1,4 @@
-"""The base of System V queues, segments and sets: what has an id, a key, an owner and a mode."""
+"""The base of System V queues, segments and sets, and the kernel's tables of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ID_MAX = 2**31 - 1
 
 
 class Status(Protocol):
-    """The facts that the kernel keeps of every kind of object."""
+    """The status fields that all kinds of System V objects have."""
 
     @property
     def id(self) -> int: ...
@@ -50,7 +50,7 @@ class Table(Generic[S]):
         title: the word before an object's key and id.
         call: the system call that reads and changes an object's status, such as ``"msgctl"``.
         stat: the native function that returns an object's fields, by id or by index.
-        stat_any: the command for `stat` that takes an index and needs no right to read.
+        stat_any: the command for `stat` that takes an index and needs no read permission.
         highest: returns the highest index in use.
         made: creates the status from the fields and the id.
         hint: the hint of AccessDenied.
@@ -111,7 +111,7 @@ class Table(Generic[S]):
         return " ".join(parts)
 
     def given(self, ident: int) -> tuple[S, Key | None]:
-        """Return the object of an id from outside of ipckit, and the object's key.
+        """Return the object and the key for an id that the user passed.
 
         Raises:
             NotFound: no object has that id.
@@ -128,10 +128,10 @@ class Table(Generic[S]):
         return found, Key(found.key) if found.key else None
 
     def present(self, ident: int, key: Key) -> S:
-        """Return an object whose id a key has just led to.
+        """Return an object whose id was just found by its key.
 
         Raises:
-            Removed: the object was removed since.
+            Removed: the object was removed after that.
         """
         found = self.find(ident)
         if found is None:
@@ -198,7 +198,7 @@ class SysVObject(Handle):
     def chmod(self, mode: int) -> None:
         """Change the object's permission bits.
 
-        The right to write allows to send, to change a semaphore, and to attach for writing.
+        Write permission is needed to send, to change a semaphore, and to attach for writing.
 
         Args:
             mode: permission bits, 0 to 0o777.

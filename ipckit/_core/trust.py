@@ -1,4 +1,4 @@
-"""Trust: `open_or_create` refuses objects of other users, unless the caller accepts the user.
+"""Trust: `open_or_create` refuses an object of another user, unless the caller accepts that user.
 
 Any user can create an object of any name or key. A user who creates it first, with a mode that lets
 others open it, can change its contents. A process that expects its own object would then read what
@@ -26,12 +26,12 @@ _OTHERS: Final = 0o077
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Which objects a call accepts.
+    """The owner and the mode of objects that a call accepts.
 
     Args:
         owner_uid: a user whose objects are accepted, besides the caller's effective user and
             root.
-        mode: the rights that the group and others may have at most; None for any.
+        mode: the most rights that the group and others may have; None for any rights.
 
     Raises:
         TypeError: `owner_uid` is not an int.
@@ -75,10 +75,10 @@ class Trust:
             if uid not in {own, 0, self.owner_uid}:
                 message = f"the {who} is {user_name(uid)}, the mode {mode:04o}, and this process "
                 message += f"runs as {user_name(own)}"
-                hint = f"owner_uid={uid} accepts it, if that user may decide what is in it"
+                hint = f"pass owner_uid={uid} to accept it, if that user may choose its contents"
                 raise AccessDenied(message, errno=errno.EACCES, op=op, target=target, hint=hint)
         if self.mode is not None and mode & ~self.mode & _OTHERS:
-            message = f"the owner is {user_name(uids[0])}, the mode {mode:04o}, which is wider "
-            message += f"than the {self.mode:04o} that was asked for"
-            hint = f"mode=0o{mode:o} accepts it, with what that lets other users read or change"
+            message = f"the owner is {user_name(uids[0])}, the mode {mode:04o}, which gives more "
+            message += f"rights than the requested {self.mode:04o}"
+            hint = f"pass mode=0o{mode:o} to accept it, if other users may have these rights"
             raise AccessDenied(message, errno=errno.EACCES, op=op, target=target, hint=hint)

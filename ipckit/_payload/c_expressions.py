@@ -1,4 +1,4 @@
-"""Integer constant expressions of C, worked out in the types that C has for them."""
+"""Evaluate integer constant expressions of C, in the types that C gives them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ESCAPES: Final = {
 
 
 class Number(NamedTuple):
-    """A value of an integer type: its bits, and whether it has a sign."""
+    """A value of an integer type, with the type's width in bits and its signedness."""
 
     value: int
     bits: int = _INT_BITS
@@ -30,12 +30,12 @@ class Number(NamedTuple):
 
 
 def fits(value: int, bits: int, *, signed: bool) -> bool:
-    """Whether an integer type holds a value."""
+    """Return whether a value is in the range of an integer type."""
     return -(1 << (bits - 1)) <= value < 1 << (bits - 1) if signed else 0 <= value < 1 << bits
 
 
 def converted(number: Number, bits: int, *, signed: bool) -> Number:
-    """The value in another type, which takes its low bits."""
+    """Convert a value to another type, which keeps its low bits."""
     value = number.value & ((1 << bits) - 1)
     if signed and value >> (bits - 1):
         value -= 1 << bits
@@ -43,7 +43,7 @@ def converted(number: Number, bits: int, *, signed: bool) -> Number:
 
 
 def cast(number: Number, scalar: Scalar) -> Number | None:
-    """The value as a scalar type; None for what is no integer type."""
+    """Convert a value to a scalar type; None if that is not an integer type."""
     if scalar.code == "?":
         return Number(int(number.value != 0), 8, signed=False)
     if scalar.code not in "iu":
@@ -52,7 +52,7 @@ def cast(number: Number, scalar: Scalar) -> Number | None:
 
 
 def smallest(value: int) -> Number | None:
-    """A value in the first of int, unsigned int, long and unsigned long that holds it."""
+    """Give a value the first type that has the range: int, unsigned int, long, unsigned long."""
     for bits in (_INT_BITS, _LONG_BITS):
         for signed in (True, False):
             if fits(value, bits, signed=signed):
@@ -61,7 +61,7 @@ def smallest(value: int) -> Number | None:
 
 
 def integer(text: str) -> Number | None:
-    """What an integer constant such as ``0x80u`` is; None for what has no value here."""
+    """Parse an integer constant such as ``0x80u``; None if it is invalid or out of range."""
     found = _INTEGER.fullmatch(text)
     suffix = found[2].lower() if found else ""
     if found is None or suffix not in _SUFFIXES or "lL" in found[2] or "Ll" in found[2]:
@@ -82,7 +82,7 @@ def integer(text: str) -> Number | None:
 
 
 def character(text: str) -> Number | None:
-    """What a character constant such as ``'a'`` is; None for what depends on the compiler."""
+    """Parse a character constant such as ``'a'``; None if its value depends on the compiler."""
     inner = text[1:-1]
     if len(inner) == 1 and inner.isascii() and inner != "\\":
         return Number(ord(inner))
@@ -96,7 +96,7 @@ def _promoted(number: Number) -> Number:
 
 
 def unary(op: str, number: Number) -> Number | None:
-    """``-x`` and its like; None for what is not worked out."""
+    """Evaluate a unary operator; None if it is not supported or overflows."""
     if op == "!":
         return Number(int(number.value == 0))
     number = _promoted(number)
@@ -107,7 +107,7 @@ def unary(op: str, number: Number) -> Number | None:
 
 
 def _result(value: int, kind: Number) -> Number | None:
-    """A value in a type: unsigned ones wrap, and signed ones have no value beyond their range."""
+    """Give a result its type: unsigned types wrap, and overflow of a signed type gives None."""
     if not kind.signed:
         return converted(Number(value), kind.bits, signed=False)
     return Number(value, kind.bits) if fits(value, kind.bits, signed=True) else None
@@ -142,7 +142,7 @@ _COMPARISONS: Final[Mapping[str, Callable[[int, int], bool]]] = {
 
 
 def common(left: Number, right: Number) -> tuple[Number, Number]:
-    """Two operands in the type that C works out their sum in."""
+    """Convert two operands to their common type (C's usual arithmetic conversions)."""
     left, right = _promoted(left), _promoted(right)
     bits = max(left.bits, right.bits)
     signed = all(each.signed for each in (left, right) if each.bits == bits)
@@ -150,14 +150,14 @@ def common(left: Number, right: Number) -> tuple[Number, Number]:
 
 
 def binary(op: str, left: Number, right: Number) -> Number | None:
-    """``x + y`` and its like; None for what is not worked out, or has no value in C."""
+    """Evaluate a binary operator; None if it is not supported, or undefined in C."""
     if op in ("<<", ">>"):
         left = _promoted(left)
         if not 0 <= right.value < left.bits:
             return None
         if op == ">>":
             return left._replace(value=left.value >> right.value)
-        # As gcc has it: bits go out at the top, of signed numbers too.
+        # gcc drops the high bits, of signed numbers too.
         return converted(Number(left.value << right.value), left.bits, signed=left.signed)
     left, right = common(left, right)
     if op in _COMPARISONS:

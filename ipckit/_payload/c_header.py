@@ -1,4 +1,4 @@
-"""A Struct as a C header that checks itself, and a C header as Struct classes in Python."""
+"""Write a C header from a Struct class, and Python source from a C header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ipckit._payload.plan import Plan
 
-# Where Python has two names for what C calls one type, the first: Float and not Float32.
+# If ipckit has two names for one C type, the first of them: Float, not Float32.
 _PYTHON_NAMES: Final[dict[Scalar, str]] = {
     scalar: name
     for name, scalar in reversed(list(vars(fields).items()))
@@ -43,16 +43,28 @@ def _asserts(plan: Plan) -> str:
 
 @public("ipckit.structs")
 def c_header(struct: StructType, origin: str = "") -> str:
-    """A header for C11, C++11 and later that declares a struct and those within it.
+    """Write a header for C11, C++11 and later that declares a struct and its nested structs.
 
-    It does not compile where the compiler lays a field out elsewhere than ipckit does.
+    The header has static assertions. They fail if the compiler chooses another size or offset than
+    ipckit for a field.
 
     Args:
         struct: a Struct class with fields.
-        origin: where the class is, for the comment at the top; such as ``records:Stu``.
+        origin: the place of the class, for the first comment, such as ``records:Stu``; by default
+            the name of the struct.
+
+    Returns:
+        The text of the header.
 
     Raises:
-        InvalidArgument: a name is not possible in C, or two structs share one.
+        InvalidArgument: a name is not valid in C, or two structs have the same name.
+
+    Example:
+        >>> from ipckit.structs import Int, Struct, c_header
+        >>> class Stu(Struct):
+        ...     age: Int
+        >>> print(c_header(Stu).splitlines()[0])
+        /* Stu, 4 bytes: the layout of Stu. */
     """
     plan = struct.__plan__
     guard = re.sub(r"\W", "_", plan.name).upper() + "_H"
@@ -78,7 +90,7 @@ def c_header(struct: StructType, origin: str = "") -> str:
 
 
 def _annotation(ctype: CType, used: set[str]) -> str:
-    """The annotation of a field, and the names that it takes from ipckit."""
+    """Return the annotation of a field, and add the names that it needs from ipckit to `used`."""
     if isinstance(ctype, Text | Raw):
         name = "Char" if isinstance(ctype, Text) else "Bytes"
         used.add(name)
@@ -88,7 +100,7 @@ def _annotation(ctype: CType, used: set[str]) -> str:
         return f"Array[{_annotation(ctype.item, used)}, {ctype.count}]"
     if isinstance(ctype, Nested):
         return ctype.struct.__name__
-    assert isinstance(ctype, Scalar)  # noqa: S101 - there is no other kind
+    assert isinstance(ctype, Scalar)  # noqa: S101 - the last kind of C type
     name = _PYTHON_NAMES[ctype]
     used.add(name)
     return name
@@ -98,10 +110,10 @@ def _class(plan: Plan, used: set[str]) -> str:
     packed = ", packed=True" if plan.packed else ""
     lines = [f"class {plan.name}(Struct{packed}):  # {plan.size} bytes"]
     for name, ctype, _ in plan.members:
-        # A class body would take __x for _Class__x.
+        # In a class body, Python changes the name __x to _Class__x.
         if keyword.iskeyword(name) or (name.startswith("__") and not name.endswith("__")):
-            message = f"{plan.name}.{name}: Python cannot have a field of that name"
-            hint = "Struct.from_c takes it; getattr and setattr reach it"
+            message = f"{plan.name}.{name}: a class in Python can't declare a field of that name"
+            hint = "Struct.from_c accepts the name; use getattr and setattr for the field"
             raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
         lines.append(f"    {name}: {_annotation(ctype, used)}")
     return "\n".join(lines) + "\n"
@@ -115,7 +127,7 @@ def _import(names: set[str]) -> str:
 
 
 def _all_structs(source: str, name: str | None) -> list[Plan]:
-    """The plans of the structs that C text declares, in order; of one and those within it."""
+    """Return the plans of all structs of C text, or of one struct and its nested structs."""
     try:
         from ipckit._payload import c_parser  # noqa: PLC0415
     except ImportError as exc:
@@ -134,16 +146,24 @@ def _all_structs(source: str, name: str | None) -> list[Plan]:
 
 @public("ipckit.structs")
 def python_source(source: str, name: str | None = None, origin: str = "") -> str:
-    """Python text that declares the structs of some C text as Struct classes.
+    """Write Python source that declares the structs of C text as Struct classes.
 
     Args:
-        source: C text, as `Struct.from_c` takes it.
-        name: take this struct, and those within it; by default all.
-        origin: where the text is, for the docstring; such as ``stu.h``.
+        source: C text, as for `Struct.from_c`.
+        name: the struct to declare, with its nested structs; by default all structs.
+        origin: the place of the text, for the docstring of the source, such as ``stu.h``.
+
+    Returns:
+        The Python source.
 
     Raises:
-        InvalidArgument: the text is not C, declares no such struct, or has what a Struct cannot
-            have; or pycparser is missing.
+        InvalidArgument: the text is not C, it does not declare the struct, it has a part that is
+            not supported, or pycparser is not installed.
+
+    Example:
+        >>> from ipckit.structs import python_source
+        >>> print(python_source("typedef struct { int age; } Stu;").splitlines()[-1])
+            age: Int
     """
     used = {"Struct"}
     classes = [_class(plan, used) for plan in _all_structs(source, name)]

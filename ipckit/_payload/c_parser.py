@@ -1,4 +1,4 @@
-"""Struct declarations in C, parsed by pycparser and turned into field types."""
+"""Parse struct declarations in C with pycparser, and translate them into field types."""
 
 # pycparser ships no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -35,7 +35,7 @@ class _Make(Protocol[S_co]):
 
 
 def _scalars() -> dict[str, Scalar]:
-    """The scalar types by their words in alphabetical order."""
+    """Map the words of each scalar type, in alphabetical order, to the type."""
     found = {
         " ".join(sorted(scalar.c_name.split())): scalar
         for scalar in vars(fields).values()
@@ -46,7 +46,8 @@ def _scalars() -> dict[str, Scalar]:
     return found
 
 
-# Words in alphabetical order, and the same for the type that they are another spelling of.
+# C has several spellings for a type: from the words of another spelling, in alphabetical order, to
+# the spelling that `fields` uses.
 _SYNONYMS: Final = {
     "_Bool": "bool",
     "char signed": "int8_t",
@@ -80,8 +81,8 @@ _ENUM_TYPES: Final = [
 _PACKED: Final = r"__attribute__\s*\(\(\s*(?:__)?packed(?:__)?\s*\)\)"
 _PACKED_BEFORE: Final = re.compile(rf"\bstruct\s+{_PACKED}\s*(\w*)\s*\{{")
 _PACKED_AFTER: Final = re.compile(rf"\}}\s*{_PACKED}")
-_MARK: Final = "__ipckit_packed"  # pycparser knows no attributes: a member stands for this one
-# Words by which compilers change a layout, and which pycparser reads past or takes for names.
+_MARK: Final = "__ipckit_packed"  # pycparser knows no attributes, so a member replaces this one
+# Words that change a layout. pycparser ignores them or takes them for names.
 _UNKNOWN_WORDS: Final = re.compile(r"\b(__attribute(?:__)?|_Pragma|__pragma|__declspec|alignas)\b")
 # An unknown macro after a struct's brace looks like a variable of that name.
 _MACRO_LIKE: Final = re.compile(r"__.*|.*(?:pack|align).*", re.IGNORECASE)
@@ -92,35 +93,37 @@ def _line(node: Any) -> object:
 
 
 def _prepared(text: str) -> str:
-    """The text as pycparser takes it."""
+    """Expand the text, and replace the attribute packed by a member that pycparser accepts."""
     text = expanded(text)
     text = _PACKED_BEFORE.sub(rf"struct \1 {{ int {_MARK};", text)
     text = _PACKED_AFTER.sub(f"int {_MARK}; }}", text)
     if found := _UNKNOWN_WORDS.search(text):
-        what = f"{found[1]} is not understood"
+        what = f"{found[1]} is not supported"
         if found[1].startswith("__attribute"):
-            what = "no attribute but packed is understood"
+            what = "no attribute except packed is supported"
         refuse(what, text.count("\n", 0, found.start()) + 1)
     return text
 
 
 def _checked(node: Any) -> None:
-    """Refuse what gives a declaration a layout of its own."""
+    """Refuse a specifier or qualifier that changes the layout of a declaration."""
     if getattr(node, "align", None):
-        what = "_Alignas, which a Struct cannot have"
+        what = "_Alignas is not supported"
         raise InvalidArgument(what, errno=errno.EINVAL)
     if "_Atomic" in (getattr(node, "quals", None) or ()):
-        what = "_Atomic, whose layout is the compiler's own"
+        what = "_Atomic is not supported, because each compiler chooses its layout"
         raise InvalidArgument(what, errno=errno.EINVAL)
 
 
 class _Translator(Generic[S]):
-    """Walks one parsed text and makes a class of each struct in it, in order."""
+    """Walks the syntax tree of one text, and creates a class for each struct in order."""
 
     def __init__(self, make: _Make[S]) -> None:
         self._make = make
         self._constants: dict[str, Number] = {}
-        self._types: dict[str, CType | InvalidArgument] = {}  # by typedef name, or why it is none
+        self._types: dict[
+            str, CType | InvalidArgument
+        ] = {}  # by typedef name; the error if it is not supported
         self._enums: dict[str, Scalar] = {}  # by tag
         self._tags: dict[str, S] = {}
         self._made: dict[int, S] = {}  # by the identity of the node
@@ -129,7 +132,7 @@ class _Translator(Generic[S]):
         self.last: S | None = None
 
     def declare(self, node: Any) -> None:
-        """Take in one declaration of the text."""
+        """Process one top-level declaration."""
         if isinstance(node, c_ast.Typedef):
             self._typedef(node)
         elif isinstance(node, c_ast.Decl):
@@ -144,7 +147,7 @@ class _Translator(Generic[S]):
         try:
             found = self._ctype(node.type, node.name)
         except InvalidArgument as error:
-            # Pointers and the like may be declared, but not used.
+            # A typedef of a pointer, for example, is an error only if a field uses it.
             if isinstance(inner, c_ast.Enum):
                 raise
             found = error
@@ -204,12 +207,13 @@ class _Translator(Generic[S]):
 
     def _member_name(self, member: Any) -> str:
         if not isinstance(member, c_ast.Decl):
-            refuse("only fields can stand in a struct", _line(member))
+            refuse("a struct can contain only fields", _line(member))
         if member.name is None:
-            refuse("a member without a name has no place in a Struct", _line(member))
+            refuse("a member without a name is not supported", _line(member))
         if member.bitsize is not None:
             refuse(
-                f"field {member.name!r} is a bit-field, whose place C leaves open", _line(member)
+                f"field {member.name!r} is a bit-field, and C does not define its place",
+                _line(member),
             )
         return str(member.name)
 
@@ -223,7 +227,7 @@ class _Translator(Generic[S]):
             refuse(f"field {member.name!r}: {error.strerror}", _line(member))
 
     def _ctype(self, node: Any, inner_name: str) -> CType:
-        """The type that a node of the syntax tree stands for."""
+        """Return the C type of a node of the syntax tree."""
         _checked(node)
         match node:
             case c_ast.ArrayDecl():
@@ -237,11 +241,11 @@ class _Translator(Generic[S]):
             case c_ast.Enum():
                 return self._enum(node)
             case c_ast.PtrDecl():
-                what = "a pointer, which means nothing in another process"
+                what = "a pointer is invalid in another process"
             case c_ast.Union():
-                what = "a union; say which of its members you want"
+                what = "a union is not supported; declare the member that you need instead"
             case _:
-                what = f"a {type(node).__name__}, which has no size"
+                what = f"a {type(node).__name__} has no size"
         raise InvalidArgument(what, errno=errno.EINVAL)
 
     def _named(self, words: list[str]) -> CType:
@@ -254,13 +258,13 @@ class _Translator(Generic[S]):
         if name == "char":
             return _CHAR
         if name not in _SCALARS:
-            what = f"{' '.join(words)}, for which a Struct has no type"
+            what = f"{' '.join(words)} is not supported"
             raise InvalidArgument(what, errno=errno.EINVAL)
         return _SCALARS[name]
 
     def _array(self, node: Any, inner_name: str) -> CType:
         if node.dim is None:
-            what = "an array without a size"
+            what = "an array without a size is not supported"
             raise InvalidArgument(what, errno=errno.EINVAL)
         count = checked_count("an array", self._value(node.dim).value)
         if isinstance(node.type, c_ast.TypeDecl):
@@ -272,7 +276,7 @@ class _Translator(Generic[S]):
         return ArrayOf(self._ctype(node.type, inner_name), count)
 
     def _enum(self, node: Any) -> Scalar:
-        """The integer type of an enum, as gcc has it; its constants are known from then on."""
+        """Return the integer type that gcc chooses for an enum, and define the enum's constants."""
         if node.values is None:
             if node.name not in self._enums:
                 refuse(f"enum {node.name} is not declared", _line(node))
@@ -291,7 +295,7 @@ class _Translator(Generic[S]):
             self._constants[item.name] = constant
             following = c_expressions.binary("+", constant, Number(1))
             if following is not None and following.value == 0 and not constant.signed:
-                following = None  # it wrapped
+                following = None  # the value wrapped around to 0
             names.append(item.name)
         kind = self._enum_type([self._constants[name].value for name in names], node)
         if kind is not _INT:
@@ -306,21 +310,21 @@ class _Translator(Generic[S]):
         return kind
 
     def _enum_type(self, values: list[int], node: Any) -> Scalar:
-        """int, or the next larger type that has all the values."""
+        """Return the first of `_ENUM_TYPES` that has the range for all values."""
         for kind in _ENUM_TYPES:
             signed = kind.code == "i"
             if all(c_expressions.fits(value, 8 * kind.size, signed=signed) for value in values):
                 return kind
-        return refuse("no type holds all the values of the enum", _line(node))
+        return refuse("no integer type has the range for all values of the enum", _line(node))
 
     def _value(self, node: Any) -> Number:
-        """What an integer constant expression comes to."""
-        found = self._worked_out(node)
+        """Evaluate an integer constant expression."""
+        found = self._evaluated(node)
         if found is None:
-            refuse("not an integer constant that can be worked out here", _line(node))
+            refuse("not an integer constant that ipckit can evaluate", _line(node))
         return found
 
-    def _worked_out(self, node: Any) -> Number | None:  # noqa: PLR0911 - one a kind of expression
+    def _evaluated(self, node: Any) -> Number | None:  # noqa: PLR0911 - one for each kind of node
         match node:
             case c_ast.Constant() if "int" in node.type:
                 return c_expressions.integer(node.value)
@@ -357,7 +361,7 @@ _SIZE_T: Final = (8 * _SCALARS["size_t"].size, False)
 
 
 def _differ(one: CType | InvalidArgument, other: CType | InvalidArgument) -> bool:
-    """Whether two typedefs of one name contradict each other."""
+    """Return whether two typedefs of one name have different types, which is an error in C."""
     if isinstance(one, Nested) and isinstance(other, Nested):
         return one.struct is not other.struct
     if isinstance(one, InvalidArgument) or isinstance(other, InvalidArgument):
@@ -369,26 +373,26 @@ def _parse(text: str, what: str) -> Any:
     try:
         return c_parser.CParser().parse(_PRELUDE + text)
     except (c_parser.ParseError, RecursionError) as error:
-        message = f"{what} is not C that can be read: {error}"
+        message = f"{what} is not valid C: {error}"
         raise InvalidArgument(message, errno=errno.EINVAL) from None
 
 
 def parse(declaration: str, name: str | None, make: _Make[S]) -> S:
-    """The struct of some C text.
+    """Create the classes of the structs in C text, and return one of them.
 
     Args:
         declaration: the text.
         name: the typedef name or the tag of the struct; None for the last one.
-        make: makes a class from its name, its fields and whether it is packed.
+        make: creates a class from its name, its fields and whether it is packed.
 
     Raises:
         InvalidArgument: as `StructType.from_c` says.
     """
     translator = _Translator(make)
     for node in _parse(_prepared(declaration), "the declaration").ext:
-        # The names of the prelude are known already.
         if isinstance(node, c_ast.Pragma):
-            refuse("#pragma is not understood", _line(node))
+            refuse("#pragma is not supported", _line(node))
+        # The typedefs of the prelude are in _SCALARS already.
         if getattr(node.coord, "file", None) == _FILE:
             translator.declare(node)
     found = translator.last if name is None else translator.named.get(name)

@@ -1,7 +1,7 @@
-"""C text as a parser takes it: without comments and directives, its macros expanded.
+"""Prepare C text for a parser: remove comments and directives, and expand macros.
 
-This is as much of a preprocessor as headers of structs need. It never guesses: a condition that
-it cannot decide and a macro with arguments are refused.
+This is the part of a preprocessor that headers of structs need. It never guesses: it refuses a
+condition that it cannot decide, and a macro with arguments.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _NAME: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*")
 _DEFINED: Final = re.compile(r"\s*(!?)\s*defined\s*(?:\(\s*(\w+)\s*\)|\s(\w+))\s*")
 _HARMLESS: Final = re.compile(r"\s*(?:once|GCC\s+(?:diagnostic|system_header)\b.*)\s*")
 _PASSED_OVER: Final = frozenset({"", "line", "warning", "ident"})
-# The headers of C, POSIX and Linux: what they define is known, or refused where it is used. Another
-# header may define macros and types that change a layout.
+# The headers of C, POSIX and Linux. Their types are known, or refused if a field uses them. Any
+# other header may define macros and types that change a layout.
 _KNOWN_HEADER: Final = re.compile(
     r"""\s*<(?:(?:sys|linux|asm|arpa|netinet|net)/[\w/.-]+
     |(?:aio|assert|complex|ctype|errno|fcntl|fenv|float|inttypes|iso646|limits|locale|math|mqueue
@@ -40,30 +40,39 @@ _KNOWN_HEADER: Final = re.compile(
 )
 _CONDITIONS: Final = frozenset({"if", "ifdef", "ifndef"})
 _NEEDS: Final = "needs a preprocessor: pass the text through gcc -E first"
-_LONGEST: Final = 1 << 22  # characters of a line: macros that double each other grow without end
+_LONGEST: Final = (
+    1 << 22
+)  # characters of a line, because macros that use each other twice grow exponentially
 
 
 def refuse(what: str, line: object) -> NoReturn:
-    """Raise InvalidArgument for what a line says."""
+    """Raise InvalidArgument for a line.
+
+    Args:
+        what: what is wrong.
+        line: the line's number.
+    """
     message = f"line {line}: {what}"
     raise InvalidArgument(message, errno=errno.EINVAL)
 
 
 def expanded(text: str) -> str:
-    """C text with as many lines, and no comment, directive or macro.
+    """Remove comments and directives from C text, and expand macros; line numbers stay the same.
 
     Raises:
-        InvalidArgument: a directive or a macro cannot be worked out.
+        InvalidArgument: a directive or a macro is not supported.
     """
     text = text.replace("\r\n", "\n")
     if (at := text.find("\r")) >= 0:
-        refuse("a carriage return is not understood", text.count("\n", 0, at) + 1)
+        refuse(
+            "a carriage return without a line feed is not supported", text.count("\n", 0, at) + 1
+        )
     lines = _without_comments(_joined(text)).split("\n")
     return "\n".join(_Preprocessor(lines).run())
 
 
 def _joined(text: str) -> str:
-    """The text with continued lines in one; empty lines after it keep the count."""
+    """Join continued lines, and add empty lines so that line numbers stay the same."""
     found: list[str] = []
     owed = 0
     for part in _SPLICE.sub("\\\n", text).split("\n"):
@@ -79,14 +88,20 @@ def _joined(text: str) -> str:
 def _without_comments(text: str) -> str:
     def blank(match: re.Match[str]) -> str:
         if match["unclosed"]:
-            refuse("a comment does not end", text.count("\n", 0, match.start()) + 1)
+            refuse("a comment is not closed", text.count("\n", 0, match.start()) + 1)
         return " " + "\n" * match[0].count("\n") if match["comment"] else match[0]
 
     return _TOKEN.sub(blank, text)
 
 
 class _Condition(NamedTuple):
-    """What an #if and what belongs to it make of the lines that follow."""
+    """An open #if, #ifdef or #ifndef.
+
+    Attributes:
+        active: the following lines are part of the result.
+        outer: the condition itself is among lines that are part of the result.
+        was_else: it had its #else.
+    """
 
     active: bool
     outer: bool
@@ -96,12 +111,12 @@ class _Condition(NamedTuple):
 class _Preprocessor:
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
-        self._macros: dict[str, str | None] = {}  # None for one that takes arguments
+        self._macros: dict[str, str | None] = {}  # None for a macro with arguments
         self._conditions: list[_Condition] = []
         self._line = 0
 
     def run(self) -> list[str]:
-        """The lines; those of directives and of what they leave out are empty."""
+        """Return the lines. Directives and the lines that they exclude become empty lines."""
         found: list[str] = []
         for number, line in enumerate(self._lines, 1):
             self._line = number
@@ -134,14 +149,14 @@ class _Preprocessor:
                 now = last.outer and not last.active
                 self._conditions.append(_Condition(now, last.outer, was_else=True))
         elif not self._active:
-            return  # what is left out may say anything
+            return  # excluded lines are not checked
         elif name == "define":
             self._define(rest)
         elif name == "undef":
             self._macros.pop(rest.strip(), None)
         elif name == "pragma":
             if not _HARMLESS.fullmatch(rest):
-                self._refuse("#pragma is not understood; __attribute__((packed)) is")
+                self._refuse("#pragma is not supported; use __attribute__((packed))")
         elif name == "include":
             if not _KNOWN_HEADER.fullmatch(rest):
                 self._refuse(f"#include {rest.strip()} is not a standard header, and {_NEEDS}")
@@ -151,7 +166,7 @@ class _Preprocessor:
     def _define(self, rest: str) -> None:
         macro = _DEFINE.fullmatch(rest)
         if macro is None:
-            self._refuse("#define of what is no name")
+            self._refuse("#define without a valid name")
         self._macros[macro[1]] = None if macro[2] else macro[3].strip()
 
     def _holds(self, name: str, rest: str) -> bool:
@@ -169,8 +184,8 @@ class _Preprocessor:
             return True
         if macro == "__cplusplus":
             return False
-        # `#ifndef X` with `#define X` in it is a guard or a default. Anything else may be for a
-        # compiler or an included file to know.
+        # `#ifndef X` before `#define X` is an include guard or a default. A compiler or an included
+        # file may define any other macro.
         if positive or (macro.startswith("_") and not self._defines_next(macro)):
             self._refuse(
                 f"#{name} {macro} needs a preprocessor: pass the text through gcc -E first"
@@ -186,7 +201,7 @@ class _Preprocessor:
         return False
 
     def _expand(self, text: str, hidden: frozenset[str]) -> str:
-        """The text with its macros replaced; not those that are being replaced."""
+        """Expand macros, except those in `hidden`, which are being expanded already."""
         if not self._macros:
             return text
         parts: list[str] = []
@@ -199,13 +214,13 @@ class _Preprocessor:
             parts.append(part)
             length += len(part)
             if length > _LONGEST:
-                self._refuse("its macros grow too long")
+                self._refuse("its macros expand to too much text")
         return "".join(parts)
 
     def _replaced(self, name: str, after: str, hidden: frozenset[str]) -> str:
         body = self._macros[name]
         if body is None:
             if after.strip() and not after.lstrip().startswith("("):
-                return name  # without arguments it is no macro
+                return name  # C expands such a macro only before a parenthesis
             self._refuse(f"macro {name} takes arguments: pass the text through gcc -E first")
         return f" {self._expand(body, hidden | {name})} "

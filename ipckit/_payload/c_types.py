@@ -1,4 +1,4 @@
-"""The C types of fields: their size, their descriptor, and their names in numpy and in C."""
+"""The C types of fields: size, alignment, descriptor, numpy dtype and C declaration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, final, overload
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
@@ -39,7 +39,7 @@ class StructClass(Protocol):
 
     @property
     def alignment(self) -> int:
-        """The multiple of bytes at which C puts such a struct."""
+        """The alignment of the struct in bytes."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class StructClass(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal digits that two programs share if they agree on the layout."""
+        """Hexadecimal digits that are equal in two programs if they agree on the layout."""
         ...
 
 
@@ -61,19 +61,19 @@ class CType(ABC):
 
     @abstractmethod
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
-        """The descriptor that reads and writes such a field at an offset of a record."""
+        """Create the descriptor that reads and writes the field at an offset of a record."""
 
     @abstractmethod
     def dtype(self, *, swap: bool) -> np.dtype[Any]:
-        """The numpy dtype of the same bytes."""
+        """Return the numpy dtype of the same bytes."""
 
     @abstractmethod
     def canonical(self, *, swap: bool) -> str:
-        """What the bytes mean, the same text on every machine that reads them the same way."""
+        """Describe the bytes, in the same text on every machine that reads them the same way."""
 
     @abstractmethod
     def declare(self, name: str) -> str:
-        """The C declaration of a variable of this type, without the semicolon."""
+        """Declare a variable of this type in C, without the semicolon."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Text(CType):
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, "c", offset, self.size, swap)
 
-    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - it has an order of its own
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - text has no byte order
         return np.dtype(f"S{self.size}")
 
     def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
@@ -131,7 +131,7 @@ class Raw(CType):
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, "s", offset, self.size, swap)
 
-    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - it has an order of its own
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - text has no byte order
         return np.dtype(f"V{self.size}")
 
     def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
@@ -152,7 +152,7 @@ class Nested(CType):
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, "r", offset, self.size, swap, self.struct)
 
-    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - it has an order of its own
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - text has no byte order
         return self.struct.dtype
 
     def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
@@ -164,7 +164,7 @@ class Nested(CType):
 
 @dataclass(frozen=True)
 class ArrayOf(CType):
-    """So many values of one type, one after the other."""
+    """A fixed number of values of one type, without gaps."""
 
     item: CType
     count: int
@@ -200,12 +200,12 @@ class ArrayOf(CType):
 
     @property
     def innermost(self) -> CType:
-        """The type of the items of its items of its items."""
+        """The type of the items of the innermost dimension."""
         return self.item.innermost if isinstance(self.item, ArrayOf) else self.item
 
 
 class _ArrayField:
-    """What the Field of an array asks: for a view of the array, and to assign all of it."""
+    """Gives the Field of an array its `view` and `assign`; see native/records/field.c."""
 
     def __init__(self, array: ArrayOf, name: str, offset: int, *, swap: bool) -> None:
         self.array = array
@@ -215,7 +215,7 @@ class _ArrayField:
 
 
 class NumberArray(_ArrayField):
-    """Arrays of numbers are numpy arrays over the record's memory."""
+    """An array of numbers, read as a numpy array that is a view of the record's memory."""
 
     def __init__(self, array: ArrayOf, name: str, offset: int, *, swap: bool) -> None:
         super().__init__(array, name, offset, swap=swap)
@@ -223,8 +223,8 @@ class NumberArray(_ArrayField):
         self.dtype = array.innermost.dtype(swap=swap)
 
     def view(self, record: Record) -> np.ndarray[Any, Any]:
-        """The array, alive: what is written to it is written to the record."""
-        memory: Any = record  # of Python 3.12 on, type checkers know that it is a buffer
+        """Return a view of the array: writing to it writes to the record."""
+        memory: Any = record  # before Python 3.12, type checkers do not know that it is a buffer
         return np.ndarray(self.shape, self.dtype, buffer=memoryview(memory), offset=self.offset)
 
     def assign(self, record: Record, value: object) -> None:
@@ -238,7 +238,7 @@ class NumberArray(_ArrayField):
         self.view(record)[...] = given.astype(self.dtype)
 
     def _check(self, given: np.ndarray[Any, Any]) -> None:
-        """Refuse what numpy would silently wrap, cut or reinterpret."""
+        """Refuse values that numpy would silently wrap, truncate or reinterpret."""
         wanted = self.dtype
         huge = given.dtype.kind == "O" and all(isinstance(item, int) for item in given.flat)
         if wanted.kind == "f" and given.dtype.kind in "iuf":
@@ -255,19 +255,19 @@ class NumberArray(_ArrayField):
             message = f"field {self.name!r} takes {wanted.name} values, not {given.dtype.name}"
             raise TypeError(message)
         if not fits:
-            message = f"field {self.name!r} takes {wanted.name} values, and some are out of range"
+            message = f"field {self.name!r} takes {wanted.name} values, but some are out of range"
             raise InvalidArgument(message, errno=errno.EINVAL)
 
 
 class ItemArray(_ArrayField):
-    """Arrays of text, bytes and structs are sequences over the record's memory."""
+    """An array of text, bytes or structs, read as an `ArrayView` of the record's memory."""
 
     def view(self, record: Record) -> ArrayView:
-        """The array, alive: what is written to it is written to the record."""
+        """Return a view of the array: writing to it writes to the record."""
         return ArrayView(self, record)
 
     def assign(self, record: Record, value: Sequence[Any]) -> None:
-        """Write the whole array; the items before a bad one are written."""
+        """Write the whole array. If an item is invalid, the items before it are written."""
         if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
             message = f"field {self.name!r} takes a sequence of items, not {type(value).__name__}"
             raise TypeError(message)
@@ -278,17 +278,27 @@ class ItemArray(_ArrayField):
             self.at(index).__set__(record, item)
 
     def at(self, index: int) -> Field:
-        """The descriptor of one item."""
+        """Create the descriptor of one item."""
         item = self.array.item
         return item.field(f"{self.name}[{index}]", self.offset + index * item.size, swap=self.swap)
 
 
 @public("ipckit.structs")
+@final
 class ArrayView(Sequence[Any]):
-    """An array field of text, bytes or structs: a sequence of fixed length over its record.
+    """A view of an array field of text, bytes or structs: a sequence of fixed length.
 
-    Items are read from and written to the record's memory; an item that is a
-    struct is itself a view. A slice is a list.
+    Reading and writing an item reads and writes the struct's memory. An item that is a struct is a
+    view too. A slice is a list of the items.
+
+    Example:
+        >>> from ipckit.structs import Array, Char, Struct
+        >>> class Team(Struct):
+        ...     names: Array[Char[8], 2]
+        >>> team = Team(["amy", "bob"])
+        >>> team.names[1] = "eve"
+        >>> team.names
+        ['amy', 'eve']
     """
 
     __slots__ = ("_array", "_record")

@@ -14,7 +14,7 @@ import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, final, overload
 
 from ipckit._core.lazy_numpy import is_dtype, is_scalar_type, np
 from ipckit._core.public import public
@@ -38,7 +38,9 @@ ScalarT = TypeVar("ScalarT", bound="np.generic")
 
 @public("ipckit.codec")
 class Codec(ABC, Generic[T]):
-    """Turns values of one type into bytes and back.
+    """Encodes values of one type as bytes, and decodes the bytes.
+
+    Subclass it for a type of your own, and set the four attributes.
 
     Attributes:
         size: the bytes of each encoded value; None if values have different sizes.
@@ -79,18 +81,18 @@ class Codec(ABC, Generic[T]):
             given = f"{cls.__module__}.{cls.__qualname__}"
             wanted = f"{self.accepts.__module__}.{self.accepts.__qualname__}"
         if given == wanted:
-            wanted = f"another class of that name, with fingerprint {self.fingerprint},"
-        message = f"the payload is a {given}, and {wanted} is wanted"
+            given = f"another class of that name (expected the fingerprint {self.fingerprint})"
+        message = f"the payload must be {wanted}, not {given}"
         raise TypeError(message)
 
     def _mismatch(self, data: bytes, why: str) -> LayoutMismatch:
-        error = LayoutMismatch(f"{why}, so they are no {self.name}", errno=errno.EBADMSG)
+        error = LayoutMismatch(f"expected {self.name}: {why}", errno=errno.EBADMSG)
         error.raw = bytes(data)
         return error
 
 
 class _OneType(Codec[T]):
-    """A codec made from a type, by which it pickles."""
+    """A codec of one class or dtype, which is also what its pickle contains."""
 
     def __init__(self, payload: Any) -> None:
         self._payload = payload
@@ -129,8 +131,9 @@ class _Plain(Codec[T]):
 
 
 @public("ipckit.codec")
+@final
 class BytesCodec(_Plain[bytes]):
-    """Bytes as they are; `encode` takes any C-contiguous bytes-like object."""
+    """Sends bytes unchanged; `encode` takes any C-contiguous bytes-like object."""
 
     size = None
     accepts = bytes
@@ -138,7 +141,12 @@ class BytesCodec(_Plain[bytes]):
     name = "bytes"
 
     def encode(self, value: Buffer) -> Buffer:
-        """The value itself; TypeError for a masked array or one of Python objects."""
+        """Return the value itself, or a memoryview of it.
+
+        Raises:
+            TypeError: the value is not a C-contiguous bytes-like object, or it is an array with a
+                mask or of Python objects.
+        """
         if isinstance(value, bytes):
             return value
         check_array(value)
@@ -152,11 +160,12 @@ class BytesCodec(_Plain[bytes]):
         return view
 
     def decode(self, data: bytes) -> bytes:
-        """The bytes themselves."""
+        """Return the bytes."""
         return bytes(data)
 
 
 @public("ipckit.codec")
+@final
 class StrCodec(_Plain[str]):
     """Text as UTF-8."""
 
@@ -166,13 +175,22 @@ class StrCodec(_Plain[str]):
     name = "str"
 
     def encode(self, value: str) -> bytes:
-        """The text in UTF-8; UnicodeEncodeError (a ValueError) for lone surrogates."""
+        """Encode text as UTF-8.
+
+        Raises:
+            TypeError: the value is not a str.
+            UnicodeEncodeError: the text has lone surrogates. This is a ValueError.
+        """
         if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             self._refuse(value)
         return value.encode()
 
     def decode(self, data: bytes) -> str:
-        """The text; LayoutMismatch if it is not UTF-8."""
+        """Decode UTF-8.
+
+        Raises:
+            LayoutMismatch: the bytes are not UTF-8.
+        """
         try:
             return str(data, "utf-8")
         except UnicodeDecodeError as error:
@@ -180,8 +198,9 @@ class StrCodec(_Plain[str]):
 
 
 @public("ipckit.codec")
+@final
 class StructCodec(_OneType[StructT]):
-    """A `Struct`, which needs no encoding: it exports its own bytes."""
+    """Sends a `Struct` without encoding it, because it exports its own bytes."""
 
     def __init__(self, payload: type[StructT]) -> None:
         super().__init__(payload)
@@ -191,12 +210,20 @@ class StructCodec(_OneType[StructT]):
         self.name = payload.__name__
 
     def encode(self, value: StructT) -> StructT:
-        """The value itself."""
+        """Return the value itself.
+
+        Raises:
+            TypeError: the value is of another type.
+        """
         self._check_class(value)
         return value
 
     def decode(self, data: bytes) -> StructT:
-        """An instance that owns a copy of the bytes."""
+        """Create an instance that owns a copy of the bytes.
+
+        Raises:
+            LayoutMismatch: the number of bytes is not the size of the type.
+        """
         return record_from_bytes(cast("type[StructT]", self.accepts), data)
 
 
@@ -205,8 +232,9 @@ def _hash(*parts: object) -> str:
 
 
 @public("ipckit.codec")
+@final
 class CtypesCodec(_OneType[CtypesT]):
-    """A ctypes Structure or Union without addresses in it.
+    """Sends a ctypes Structure or Union that contains no addresses.
 
     Raises:
         TypeError: a field is a pointer, a function or a Python object. Such a field has an address,
@@ -221,27 +249,36 @@ class CtypesCodec(_OneType[CtypesT]):
         self.fingerprint = _hash(describe_ctypes(payload, self.name), self.size)
 
     def encode(self, value: CtypesT) -> CtypesT:
-        """The value itself."""
+        """Return the value itself.
+
+        Raises:
+            TypeError: the value is of another type.
+        """
         self._check_class(value)
         return value
 
     def decode(self, data: bytes) -> CtypesT:
-        """An instance that owns a copy of the bytes."""
+        """Create an instance that owns a copy of the bytes.
+
+        Raises:
+            LayoutMismatch: the number of bytes is not the size of the type.
+        """
         if len(data) != self.size:
-            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+            raise self._mismatch(data, f"the payload has {len(data)} bytes, not {self.size}")
         return cast("CtypesT", self._payload.from_buffer_copy(data))
 
 
 @public("ipckit.codec")
+@final
 class ArrayCodec(_OneType["NDArray[Any]"]):
-    """One-dimensional numpy arrays of one dtype, of any length; or of the dtype's own shape.
+    """Sends one-dimensional numpy arrays of one dtype and any length.
 
-    `encode` takes a single record (a numpy scalar) too. Nothing is cast: an
-    array of another dtype is a TypeError. A dtype with a shape of its own, such as
-    ``np.dtype((np.uint8, (1080, 1920, 3)))``, is for arrays of just that shape.
+    If the dtype has a shape, such as ``np.dtype((np.uint8, (1080, 1920, 3)))``, it sends arrays of
+    that shape only. `encode` also takes a single record (a numpy scalar). It never casts: an array
+    of another dtype raises TypeError.
 
     Attributes:
-        dtype: what was given.
+        dtype: the dtype from which the codec was created.
 
     Raises:
         TypeError: the dtype holds Python objects, or has no size.
@@ -257,7 +294,11 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         self.fingerprint = _hash(describe_dtype(payload))
 
     def encode(self, value: Any) -> Buffer:
-        """The array's bytes, without a copy where it is contiguous; a masked array is refused."""
+        """Return the array's bytes. It copies only an array that is not C-contiguous.
+
+        Raises:
+            TypeError: the value is not an array of this dtype and shape, or it has a mask.
+        """
         if not isinstance(value, (np.ndarray, np.generic)):
             self._refuse(value)
         value = cast("NDArray[Any]", value)
@@ -265,30 +306,34 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         shape, dtype = self._payload.shape, self._payload.base
         wrong = value.shape != shape if shape else value.ndim > 1
         if wrong or not same_dtype(value.dtype, dtype):
-            message = (
-                f"the payload has {value.ndim} dimensions of {value.dtype}; wanted: {self.name}"
-            )
+            wanted = self.name if shape else f"one-dimensional {self.name}"
+            message = f"the payload must be {wanted}, not {value.dtype} of shape {value.shape}"
             raise TypeError(message)
         return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
     def decode(self, data: bytes) -> NDArray[Any]:
-        """A writable array that owns a copy of the bytes."""
+        """Create a writable array that owns a copy of the bytes.
+
+        Raises:
+            LayoutMismatch: the number of bytes does not fit the dtype.
+        """
         dtype = self._payload
         if self.size not in {None, len(data)}:
-            raise self._mismatch(data, f"these are {len(data)} bytes, not {self.size}")
+            raise self._mismatch(data, f"the payload has {len(data)} bytes, not {self.size}")
         if len(data) % dtype.itemsize:
-            why = f"{len(data)} bytes are no multiple of {dtype.itemsize}"
+            why = f"{len(data)} bytes are not a multiple of {dtype.itemsize}"
             raise self._mismatch(data, why)
         found = np.frombuffer(data, dtype.base).copy()
         return found.reshape(dtype.shape) if dtype.shape else found
 
 
 @public("ipckit.codec")
+@final
 class Msgpack(_OneType[MsgspecT]):
-    """A `msgspec.Struct` as MessagePack.
+    """Sends a `msgspec.Struct` as MessagePack.
 
     Raises:
-        ImportError: msgspec is missing; ``pip install msgspec``.
+        ImportError: msgspec is not installed; ``pip install msgspec``.
     """
 
     def __init__(self, payload: type[MsgspecT]) -> None:
@@ -310,14 +355,18 @@ class Msgpack(_OneType[MsgspecT]):
         self.fingerprint = _hash(text, beside) if beside else _hash(text)
 
     def encode(self, value: MsgspecT) -> bytes:
-        """The value as MessagePack."""
+        """Encode the value as MessagePack.
+
+        Raises:
+            TypeError: the value is of another type.
+        """
         self._check_class(value)
         return self._encoder.encode(value)
 
     def _is_same(self, cls: type[Any]) -> bool:
         if not issubclass(cls, self.accepts):
             return super()._is_same(cls)
-        # A schema has the class's name in it, which a subclass does not share.
+        # A schema contains the name of the class, so a subclass has another fingerprint.
         from msgspec import structs  # noqa: PLC0415 - optional
 
         base: Any = self.accepts
@@ -329,7 +378,11 @@ class Msgpack(_OneType[MsgspecT]):
         return same
 
     def decode(self, data: bytes) -> MsgspecT:
-        """The value, checked against the types that its class declares."""
+        """Decode the value, and check it against the types that its class declares.
+
+        Raises:
+            LayoutMismatch: the bytes are not MessagePack, or do not fit the class.
+        """
         try:
             return self._decoder.decode(data)
         except self._failures as error:
@@ -337,8 +390,9 @@ class Msgpack(_OneType[MsgspecT]):
 
 
 @public("ipckit.codec")
+@final
 class Pickle(_Plain[Any]):
-    """Any Python object, by `pickle`.
+    """Sends any Python object, with `pickle`.
 
     It is never a default. A process that can write to the queue or the channel can run its own code
     in the receiver. Use it only if all processes with write permission are trusted.
@@ -350,17 +404,21 @@ class Pickle(_Plain[Any]):
     name = "pickle"
 
     def encode(self, value: Any) -> bytes:
-        """The value, pickled; raises what `pickle.dumps` raises."""
+        """Pickle the value. The exceptions are those of `pickle.dumps`."""
         import pickle  # noqa: PLC0415
 
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def decode(self, data: bytes) -> Any:
-        """The value that the sender pickled. This runs the sender's code."""
+        """Unpickle the value. This can run code that the sender chose.
+
+        Raises:
+            LayoutMismatch: the bytes do not unpickle.
+        """
         import pickle  # noqa: PLC0415
 
         try:
-            return pickle.loads(data)  # noqa: S301 - asked for by name; the class says why not
+            return pickle.loads(data)  # noqa: S301 - the caller named Pickle; see its docstring
         except Exception as error:
             why = f"{len(data)} bytes do not unpickle ({type(error).__name__}: {error})"
             raise self._mismatch(data, why) from error
@@ -400,7 +458,13 @@ def codec_for(type: Any) -> Codec[Any]:
             `msgspec.Struct` subclass, or a `Codec`, instance or class.
 
     Raises:
-        TypeError: another type, or a type whose bytes are meaningless in another process.
+        TypeError: it is another type, or a type whose bytes are invalid in another process.
+
+    Example:
+        >>> from ipckit.codec import codec_for
+        >>> text = codec_for(str)
+        >>> text.decode(text.encode("amy"))
+        'amy'
     """
     payload: Any = type
     if isinstance(type, Codec):
@@ -410,7 +474,7 @@ def codec_for(type: Any) -> Codec[Any]:
         return ArrayCodec(payload)
     if isinstance(type, _CLASS):
         return _codec_of_class(payload)
-    message = f"{type!r} is no payload type; a payload type is {_ACCEPTED}"
+    message = f"{type!r} is not a payload type; use {_ACCEPTED}"
     raise TypeError(message)
 
 
@@ -432,16 +496,16 @@ def _codec_of_class(cls: type[Any]) -> Codec[Any]:  # noqa: PLR0911 - one a kind
         return CtypesCodec(payload)
     if is_scalar_type(cls):
         return ArrayCodec(np.dtype(payload))
-    # A program with a msgspec.Struct has imported msgspec; others need not install it.
+    # msgspec is optional. A program that has a msgspec.Struct has imported it already.
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return Msgpack(payload)
-    message = f"{payload.__name__} is no payload type; a payload type is {_ACCEPTED}"
+    message = f"{payload.__name__} is not a payload type; use {_ACCEPTED}"
     raise TypeError(message)
 
 
 def unpickles(payload: Any) -> bool:
-    """Whether receiving a payload runs code that its sender chose."""
+    """Return whether decoding a payload can run code that its sender chose."""
     if isinstance(payload, Mapping):
         kinds = cast("Mapping[int, Any]", payload)
         return any(isinstance(codec_for(each), Pickle) for each in kinds.values())

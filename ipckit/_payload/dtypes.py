@@ -1,4 +1,4 @@
-"""numpy's dtypes and arrays: which of them other processes can read, and which are equal."""
+"""Check whether another process can read a numpy array, and compare and describe dtypes."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _is_sequence(value: object) -> TypeIs[list[Any] | tuple[Any, ...]]:
 
 
 def is_own_dtype(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype without fields is one of numpy's, which its `str` describes completely.
+    """Return whether a dtype without fields belongs to numpy, so that its `str` describes it fully.
 
     The dtypes of other packages, such as ml_dtypes' bfloat16 and float8 types, have the `str` of
-    bytes without a meaning: ``<V2`` or ``<V1``.
+    raw bytes: ``<V2`` or ``<V1``.
     """
     kind: Any = dtype.type
     return kind is np.record or getattr(np, kind.__name__, None) is kind
@@ -61,9 +61,9 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
 
 
 def same_dtype(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-    """Whether two dtypes are the same to numpy, and of the same class if they have no fields.
+    """Return whether two dtypes are equal, and of the same class if they have no fields.
 
-    To numpy, 3 bytes of a class ``Colour(numpy.void)`` are the same as any 3 bytes.
+    numpy compares the 3 bytes of a class ``Colour(numpy.void)`` as equal to any 3 bytes.
     """
     if one != other:
         return False
@@ -71,9 +71,10 @@ def same_dtype(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> object:
-    """What two dtypes share if their bytes mean the same; its `repr` is part of fingerprints.
+    """Describe a dtype; equal for two dtypes whose bytes have the same meaning.
 
-    Metadata has no part in it, as it has none in numpy's comparison of dtypes.
+    The `repr` of the result is part of fingerprints. Metadata is ignored, because numpy ignores it
+    when it compares dtypes.
     """
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
@@ -93,7 +94,7 @@ def _describe_fields(dtype: np.dtype[Any], names: tuple[str, ...]) -> object:
         kind, offset, *title = known[name]
         fields.append((name, offset, describe_dtype(kind), *title))
     by_offset = sorted(fields, key=_offset)
-    # A record is also a tuple: where the order of its items is not that of the bytes, it counts.
+    # A record converts to a tuple, so an order of fields that is not that of the bytes matters.
     order = () if by_offset == fields else (names,)
     return (dtype.itemsize, by_offset, *order)
 

@@ -1,7 +1,7 @@
-"""The names that a struct's fields are declared with.
+"""The types for the annotations of a struct's fields: `Int`, `Char`, `Array` and the others.
 
-A type checker sees ``Int`` as ``int`` and so on, since that is what a field of
-that type reads and takes. At run time each is a `CType`, which knows its size.
+A type checker sees ``Int`` as ``int``, because reading such a field returns an int. At run time
+``Int`` is a `CType`, which has a size.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ipckit.errors import InvalidArgument
 
 
 def ctype_of(annotation: object) -> CType:
-    """The C type that an annotation stands for.
+    """Return the C type of an annotation.
 
     Raises:
-        TypeError: it stands for none.
+        TypeError: the annotation has no C type.
     """
     if isinstance(annotation, CType):
         return annotation
@@ -32,7 +32,7 @@ def ctype_of(annotation: object) -> CType:
                 return part
         return ctype_of(get_args(annotation)[0])
     text = annotation.__name__ if isinstance(annotation, type) else repr(annotation)
-    message = f"{text} has no size in C; a field is Int, Double, Char[32], another Struct, …"
+    message = f"{text} has no size in C; use a type such as Int, Double, Char[32] or another Struct"
     raise TypeError(message)
 
 
@@ -82,10 +82,10 @@ if TYPE_CHECKING:
     Float32: TypeAlias = float
     Float64: TypeAlias = float
 
-    MYPY = False  # mypy alone takes this for true
+    MYPY = False  # mypy always treats this name as true
     if MYPY:
-        # mypy refuses a number between brackets, save after a name of type Any. The plugin
-        # ipckit.mypy_plugin says what these are; without it mypy takes such fields as Any.
+        # mypy refuses a number between brackets, except after a name of type Any. The plugin
+        # ipckit.mypy_plugin gives these their types; without it such fields are Any to mypy.
         Char: Any  # pyright: ignore[reportRedeclaration]
         Bytes: Any  # pyright: ignore[reportRedeclaration]
         Array: Any  # pyright: ignore[reportRedeclaration]
@@ -141,10 +141,17 @@ else:
     class Char:
         """`Char[n]`: text in n bytes of UTF-8, padded with NULs; ``char name[n]`` in C.
 
-        Text of up to n bytes fits; text of exactly n bytes leaves no room for
-        the NUL that a C program may look for. Too long text, and text with a NUL
-        inside, is an error. Bytes that are not UTF-8 read as surrogates
-        (``errors="surrogateescape"``) and are written back as they were.
+        Text of up to n bytes fits. Text of exactly n bytes leaves no room for the NUL that a C
+        program may need. A longer text, or a text that contains a NUL, raises InvalidArgument.
+        Bytes that are not UTF-8 are read as surrogates (``errors="surrogateescape"``), which are
+        written as the same bytes.
+
+        Example:
+            >>> from ipckit.structs import Char, Struct
+            >>> class Login(Struct):
+            ...     user: Char[8]
+            >>> len(bytes(Login("amy")))
+            8
         """
 
         def __class_getitem__(cls, size: int) -> Text:
@@ -152,7 +159,10 @@ else:
 
     @public("ipckit.structs")
     class Bytes:
-        """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C. Fewer are padded with NULs."""
+        """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C.
+
+        A shorter value is padded with NULs.
+        """
 
         def __class_getitem__(cls, size: int) -> Raw:
             return Raw(checked_count("Bytes", size))
@@ -161,9 +171,18 @@ else:
     class Array:
         """`Array[Int, 4]`, `Array[Int, 2, 3]`: a fixed array; ``int x[4]``, ``int x[2][3]`` in C.
 
-        An array of numbers reads as a numpy array over the record's own memory;
-        an array of text, bytes or structs as an `ArrayView` over it. Assigning
-        replaces all items; their number must be right.
+        Reading the field returns a view of the struct's memory: a numpy array if the items are
+        numbers, and an `ArrayView` if they are text, bytes or structs. Assigning replaces all
+        items, and raises InvalidArgument if their number is wrong.
+
+        Example:
+            >>> from ipckit.structs import Array, Int, Struct
+            >>> class Point(Struct):
+            ...     at: Array[Int, 2]
+            >>> point = Point([1, 2])
+            >>> point.at[0] = 5
+            >>> point
+            Point(at=[5, 2])
         """
 
         def __class_getitem__(cls, item: tuple[Any, ...]) -> ArrayOf:

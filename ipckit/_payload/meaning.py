@@ -1,4 +1,4 @@
-"""What the bytes of a payload type mean, for its fingerprint: of ctypes and msgspec classes."""
+"""Describe the meaning of the bytes of ctypes and msgspec classes, for their fingerprints."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CtypesField", "ctypes_fields", "describe_ctypes", "describe_msgspec"]
 
-# name, type, bits if it is a bit-field, descriptor
+# The name, the type, the number of bits in a list (empty if it is not a bit-field), the descriptor.
 CtypesField = tuple[str, Any, list[int], Any]
 
 
 def ctypes_fields(payload: Any) -> Iterator[CtypesField]:
-    """The fields of a ctypes Structure or Union, those of its bases first."""
+    """Yield the fields of a ctypes Structure or Union, those of its bases first."""
     bases: tuple[type, ...] = payload.__mro__
     for base in reversed(bases):
         own: dict[str, Any] = dict(vars(base))
@@ -24,10 +24,14 @@ def ctypes_fields(payload: Any) -> Iterator[CtypesField]:
 
 
 def describe_ctypes(payload: Any, where: str) -> object:
-    """What two ctypes types share if their bytes mean the same.
+    """Describe a ctypes type; equal for two types whose bytes have the same meaning.
+
+    Args:
+        payload: the type.
+        where: its name, for the error.
 
     Raises:
-        TypeError: it holds an address.
+        TypeError: the type contains an address.
     """
     if issubclass(payload, (ctypes.Structure, ctypes.Union)):
         return [
@@ -36,26 +40,27 @@ def describe_ctypes(payload: Any, where: str) -> object:
         ]
     if issubclass(payload, ctypes.Array):
         item: Any = payload._type_
-        # Items of a packed or aligned structure can lie closer or further apart.
+        # The distance of packed or aligned items can differ although their fields are the same.
         unusual = any(hasattr(item, name) for name in ("_pack_", "_align_", "_layout_"))
         apart = (ctypes.sizeof(item),) if unusual else ()
         return (payload._length_, describe_ctypes(item, where), *apart)
     code = getattr(payload, "_type_", None)
     if not isinstance(code, str) or code in "PzZO":
-        message = f"{where} is an address, which means nothing in another process"
+        message = f"{where} is an address, which is invalid in another process"
         raise TypeError(message)
     return (code, ctypes.sizeof(payload), payload.__name__)
 
 
 def _bits(bits: list[int], field: Any) -> list[int]:
-    """How many bits a bit-field has, and where they begin in its unit."""
+    """Return the number of bits of a bit-field and the first bit in its unit; else []."""
     return [*bits, getattr(field, "bit_offset", field.size & 0xFFFF)] if bits else []
 
 
 def describe_msgspec(payload: Any) -> list[object]:
-    """What two msgspec classes share beside their JSON schemas if their values mean the same.
+    """Describe the types that the JSON schema of a msgspec class does not distinguish.
 
-    Empty for most classes: only types of which JSON schemas say too little are in it.
+    Two classes are the same payload if their schemas and these lists are equal. The list of most
+    classes is empty.
     """
     import msgspec  # noqa: PLC0415 - optional
 
@@ -89,7 +94,7 @@ def describe_msgspec(payload: Any) -> list[object]:
     return found
 
 
-# Kinds of msgspec.inspect. A JSON schema has a tuple as it has a list, and so on.
+# Types of msgspec.inspect that have the JSON schema of another type: a tuple has that of a list.
 _AS_ANOTHER = frozenset(
     {
         "ByteArrayType",

@@ -1,4 +1,4 @@
-"""Plan: where the fields of a struct lie, and how that is said in numpy and in C."""
+"""Plan: the layout of a struct, which it can describe as a numpy dtype and as C text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import re
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, final
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
@@ -31,6 +31,7 @@ _C_NAME: Final = re.compile("[A-Za-z_][A-Za-z_0-9]*")
 
 
 @public("ipckit.structs")
+@final
 class FieldInfo(NamedTuple):
     """One field of a struct.
 
@@ -48,7 +49,7 @@ class FieldInfo(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One field: its name, its type and where it lies."""
+    """A field's name, type and offset in bytes."""
 
     name: str
     ctype: CType
@@ -60,16 +61,16 @@ def _round_up(size: int, alignment: int) -> int:
 
 
 class Plan:
-    """The layout of one struct, as the C compiler of this machine would have it.
+    """The layout of one struct, the same as that of this machine's C compiler.
 
     Args:
         name: the struct's name in C.
         types: the type of each field, in order.
-        packed: no padding.
-        endian: the byte order of its numbers; nested structs have their own.
+        packed: whether it has no padding.
+        endian: the byte order of its numbers; a nested struct keeps its own.
 
     Raises:
-        InvalidArgument: `endian` is none of the three, or the struct is too large.
+        InvalidArgument: `endian` is another value, or the struct is too large.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Plan:
             raise InvalidArgument(message, errno=errno.EINVAL)
 
     def descriptors(self) -> tuple[Field, ...]:
-        """A descriptor for each field."""
+        """Create the descriptor of each field."""
         return tuple(
             member.ctype.field(member.name, member.offset, swap=self.swap)
             for member in self.members
@@ -105,7 +106,7 @@ class Plan:
 
     @property
     def fields(self) -> tuple[FieldInfo, ...]:
-        """What there is to know of each field."""
+        """The name, offset, size and C type of each field, in order."""
         return tuple(
             FieldInfo(name, offset, ctype.size, ctype.declare("").replace(" [", "[").rstrip())
             for name, ctype, offset in self.members
@@ -134,10 +135,10 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def c_declaration(self) -> str:
-        """C text that declares the struct and those within it.
+        """Declare the struct and its nested structs in C.
 
         Raises:
-            InvalidArgument: a name is not possible in C, or two structs share one.
+            InvalidArgument: a name is not valid in C, or two structs have the same name.
         """
         plans: dict[str, Plan] = {}
         for plan in self.inner_first():
@@ -150,7 +151,7 @@ class Plan:
         return "\n".join(["".join(headers)] * bool(headers) + [p.typedef() for p in plans.values()])
 
     def inner_first(self) -> Iterator[Plan]:
-        """The plans of the structs nested in it, before those that need them, then itself."""
+        """Yield the plans of nested structs, each before those that contain it; this one last."""
         for member in self.members:
             inner = _innermost(member.ctype)
             if isinstance(inner, Nested):
@@ -159,7 +160,7 @@ class Plan:
         yield self
 
     def typedef(self) -> str:
-        """The C declaration of this struct alone."""
+        """Declare this struct in C, without its nested structs."""
         packed = "__attribute__((packed)) " if self.packed else ""
         lines = [f"typedef struct {packed}{checked_c_name(self.name)} {{"]
         for name, ctype, _ in self.members:
@@ -184,8 +185,8 @@ def _header(ctype: CType) -> str:
 
 
 def checked_c_name(name: str) -> str:
-    """The name, or InvalidArgument where C cannot have it."""
+    """Return the name; raise InvalidArgument if it is not valid in C."""
     if not _C_NAME.fullmatch(name) or _C_KEYWORDS.fullmatch(name):
-        message = f"{name!r} cannot be a name in C"
+        message = f"{name!r} is not a valid name in C"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return name

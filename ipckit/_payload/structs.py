@@ -1,8 +1,8 @@
 """Struct classes: from the annotations of a class body, or from C text, to the fields in memory.
 
-The class statement comes to `StructType.__new__`. It asks `fields.ctype_of` for the C type of each
-annotation and a `Plan` for the offsets, and gives the class a `Field` of the extension for each
-field. Constructors, attributes and buffers are then the extension's; see native/records.
+A class statement calls `StructType.__new__`. It gets the C type of each annotation from
+`fields.ctype_of` and the offsets from a `Plan`, and gives the class a `Field` of the extension for
+each field. The extension implements constructors, attributes and buffers; see native/records.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The classes that `from_c` created, by its arguments. A class is pickled by its declaration, and is
-# to come back as itself.
+# The classes that `from_c` created, by its arguments. The pickle of a class contains the arguments,
+# and unpickling must return the same class.
 _FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], StructType]] = (
     weakref.WeakValueDictionary()
 )
@@ -80,13 +80,15 @@ class StructType(type):
     ) -> StructType:
         """Lay out the fields that the class body declares."""
         if "__slots__" in namespace:
-            message = f"{name} is a Struct: it can't have __slots__, because it has fields alone"
+            message = f"{name} is a Struct, so it can't have __slots__: it stores only its fields"
             raise TypeError(message)
         types = _declared(name, namespace, sys._getframe(1))  # noqa: SLF001
         plans = (getattr(base, "__plan__", None) for base in bases)
         inherited = {id(plan) for plan in plans if plan is not None}
         if len(inherited) + bool(types) > 1:
-            message = f"{name} would have the fields of two structs; make one of them a field"
+            message = (
+                f"{name} would have the fields of two structs; make one struct a field of the other"
+            )
             raise TypeError(message)
         if types:
             plan = Plan(name, types, packed=packed, endian=endian)
@@ -235,7 +237,7 @@ class StructType(type):
     @staticmethod
     @public("ipckit.structs")
     def _from_source(declaration: str, name: str | None, endian: Endian) -> StructType:
-        """`from_c`, as a pickled class calls it."""
+        """Return the class for the arguments of `from_c`; unpickling a class calls this."""
         found = _FROM_C.get((declaration, name, endian))
         return _parsed(declaration, name, endian) if found is None else found
 
@@ -248,7 +250,7 @@ class StructType(type):
 def _plan(cls: StructType) -> Plan:
     plan: Plan | None = getattr(cls, "__plan__", None)
     if plan is None:
-        message = f"{cls.__name__} has no fields: a struct is a subclass that declares some"
+        message = f"{cls.__name__} has no fields; declare some in a subclass"
         raise TypeError(message)
     return plan
 
@@ -275,7 +277,7 @@ def _declared(cls_name: str, namespace: Mapping[str, Any], body: FrameType) -> d
         if annotation is ClassVar or get_origin(annotation) is ClassVar:
             continue
         if name.startswith("__") and name.endswith("__"):
-            message = f"{cls_name}.{name}: Python reserves such names"
+            message = f"{cls_name}.{name}: Python reserves names that start and end with __"
             raise InvalidArgument(message, errno=errno.EINVAL)
         try:
             found[name] = ctype_of(annotation)
@@ -385,7 +387,7 @@ class Struct(Record, metaclass=StructType):
             or ``"big"``. A nested struct keeps its own byte order and packing.
 
     A subclass of a struct with fields can add methods, but no fields. As in C, make the one struct
-    a field of the other.
+    a field of the other struct.
 
     The attributes that describe the type are on the class alone, and `StructType` documents them:
     `Stu.size`, `Stu.alignment`, `Stu.fields`, `Stu.dtype`, `Stu.fingerprint`,

@@ -11,13 +11,13 @@ static char *
 locate(Field *field, PyObject *op)
 {
     if (!PyObject_TypeCheck(op, ipckit_record_type)) {
-        PyErr_Format(PyExc_TypeError, "field %R belongs to a struct, not to %R", field->name,
+        PyErr_Format(PyExc_TypeError, "field %R is a field of a struct, not of %R", field->name,
                      (PyObject *)Py_TYPE(op));
         return NULL;
     }
     Record *record = (Record *)op;
     if (field->offset > record->size - field->size) {
-        PyErr_Format(PyExc_TypeError, "field %R does not belong to this struct", field->name);
+        PyErr_Format(PyExc_TypeError, "field %R is a field of another struct", field->name);
         return NULL;
     }
     return record->data + field->offset;
@@ -59,11 +59,12 @@ field_descr_set(PyObject *op, PyObject *record, PyObject *value)
     return ipckit_field_set((Field *)op, record, value);
 }
 
+/* Checks the type of a field of code r: 0, or -1 with an exception set. */
 static int
 check_record_type(PyObject *type, Py_ssize_t size)
 {
     if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, ipckit_record_type)) {
-        PyErr_SetString(PyExc_TypeError, "a field of code 'r' has a Record type");
+        PyErr_SetString(PyExc_TypeError, "a field of code 'r' needs a Record type");
         return -1;
     }
     Layout *layout = ipckit_layout_of((PyTypeObject *)type);
@@ -73,13 +74,13 @@ check_record_type(PyObject *type, Py_ssize_t size)
     bool same = layout->size == size;
     Py_DECREF((PyObject *)layout);
     if (!same) {
-        PyErr_SetString(PyExc_ValueError, "size is not the size of the field's type");
+        PyErr_SetString(PyExc_ValueError, "size differs from the size of the field's type");
         return -1;
     }
     return 0;
 }
 
-/* Whether `code` can have `size`; any type a code needs is checked by itself. */
+/* Whether a field of `code` can have `size` bytes. check_record_type checks the type of code r. */
 static bool
 size_fits_code(int code, Py_ssize_t size)
 {
@@ -117,7 +118,7 @@ field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     if (offset < 0 || offset > RECORD_SIZE_MAX || size > RECORD_SIZE_MAX ||
         !size_fits_code(code, size)) {
-        PyErr_SetString(PyExc_ValueError, "no field has this code, offset and size");
+        PyErr_SetString(PyExc_ValueError, "invalid code, offset or size of a field");
         return NULL;
     }
     if (code == 'r' && check_record_type(field_type, size) < 0) {
@@ -165,7 +166,7 @@ field_repr(PyObject *op)
                                 self->offset, self->size);
 }
 
-/* The line of `help(Stu)` for the field. */
+/* The field's line in `help(Stu)`. */
 static PyObject *
 field_doc_of(PyObject *op, void *closure)
 {

@@ -1,13 +1,13 @@
-/* Values of other packages' types: numpy's scalars and arrays, which this file knows without numpy's
-   headers, by the attributes that numpy documents. */
+/* Recognizes numpy's scalars and arrays. It uses the attributes that numpy documents, so that the
+   extension compiles without numpy's headers. */
 #include "native.h"
 
 #include <string.h>
 
-/* numpy.ndarray, once numpy is imported; kept for as long as the process lives. */
+/* numpy.ndarray; NULL until numpy is imported. Never freed. */
 static PyTypeObject *array_type;
 
-/* Interned: the lookups are on the way of every array that is sent. */
+/* Interned, because each call that sends an array looks both up. */
 static PyObject *dtype_name, *hasobject_name;
 
 static bool
@@ -46,7 +46,7 @@ ipckit_check_array(PyObject *value)
     if (PyBytes_CheckExact(value) || PyMemoryView_Check(value) || !is_array(value)) {
         return 0;
     }
-    /* Asked of the class: a field of a record array may be called mask. */
+    /* Look at the class, because a field of a record array can have the name mask. */
     PyTypeObject *type = Py_TYPE(value);
     if (type != array_type && PyObject_HasAttrString((PyObject *)type, "mask")) {
         PyErr_SetString(PyExc_TypeError,
@@ -116,7 +116,7 @@ ipckit_is_real(PyObject *value)
     if (PyFloat_Check(value) || PyLong_Check(value)) {
         return true;
     }
-    /* numpy makes a float of text, and of a complex number by dropping its imaginary part. */
+    /* numpy converts text to a float, and a complex number by dropping its imaginary part. */
     if (PyUnicode_Check(value) || PyBytes_Check(value) || PyComplex_Check(value)) {
         return false;
     }

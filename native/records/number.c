@@ -1,10 +1,11 @@
-/* The numbers and truth values of a record: between their bytes and Python's objects. */
+/* Converts the bytes of numbers and bools to Python objects, and back. */
 #include "records/record.h"
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+/* Reads the field's bits as an unsigned number in this machine's byte order. */
 static uint64_t
 load(const Field *field, const char *data)
 {
@@ -26,6 +27,7 @@ load(const Field *field, const char *data)
     }
 }
 
+/* Writes the low bits of `value` in the field's byte order. */
 static void
 store(const Field *field, char *data, uint64_t value)
 {
@@ -54,7 +56,7 @@ get_int(const Field *field, const char *data)
 {
     int unused = 64 - 8 * (int)field->size;
     int64_t value = (int64_t)(load(field, data) << unused) >> unused;
-    /* PyLong_FromLong is the faster one, where a long is wide enough. */
+    /* PyLong_FromLong is faster, but a long of 32 bits is too short. */
     return sizeof(long) == 8 ? PyLong_FromLong((long)value) : PyLong_FromLongLong(value);
 }
 
@@ -95,7 +97,7 @@ ipckit_wrong_type(Field *field, const char *wanted, PyObject *value)
     const char *text = name == NULL ? NULL : PyUnicode_AsUTF8AndSize(name, NULL);
     const char *last = wanted == NULL ? NULL : strrchr(wanted, ' ');
     if (text != NULL && last != NULL && strcmp(last + 1, text) == 0) {
-        /* A class of the same name: only with its module does the message say which. */
+        /* Both classes have the same name, so the message needs the module too. */
         Py_DECREF(name);
         name = ipckit_type_text(Py_TYPE(value));
     }
@@ -111,7 +113,7 @@ out_of_range(Field *field, PyObject *value)
 {
     int bits = 8 * (int)field->size;
     PyObject *text = PyObject_Repr(value);
-    if (text == NULL) { /* thousands of digits: Python refuses to print them */
+    if (text == NULL) { /* Python refuses to print an int of more than 4300 digits */
         PyErr_Clear();
         text = PyUnicode_FromString("a huge int");
     }
@@ -131,6 +133,7 @@ out_of_range(Field *field, PyObject *value)
     return ipckit_raise_invalid(message);
 }
 
+/* Whether an int is in the range of the field; its bits go to `result`. */
 static bool
 fits(const Field *field, PyObject *number, uint64_t *result)
 {
@@ -154,10 +157,10 @@ static int
 too_large(Field *field)
 {
     return ipckit_raise_invalid(
-        PyUnicode_FromFormat("field %R is too large for a double", field->name));
+        PyUnicode_FromFormat("the value of field %R is too large for a double", field->name));
 }
 
-/* What a conversion raised, as the field's error; always -1. */
+/* Replaces the exception of a failed conversion by one that names the field. Returns -1. */
 static int
 wrong_number(Field *field, const char *wanted, PyObject *value)
 {
@@ -172,7 +175,8 @@ wrong_number(Field *field, const char *wanted, PyObject *value)
     return -1;
 }
 
-/* Whether a number that became an infinite float is infinite itself, and not a wider type's. */
+/* Whether `value`, which was converted to the infinite double `wide`, is infinite itself. If not, it is
+   a number of a wider type that a double can't represent. */
 static bool
 is_infinite(PyObject *value, double wide)
 {
@@ -227,8 +231,8 @@ set_float(Field *field, char *data, PyObject *value)
         float narrow = (float)wide;
         if (isinf(narrow) && !isinf(wide)) {
             return ipckit_raise_invalid(
-                PyUnicode_FromFormat("field %R is %R; a float reaches 3.4028235e38", field->name,
-                                     value));
+                PyUnicode_FromFormat("field %R is %R; a float takes -3.4028235e38 to 3.4028235e38",
+                                     field->name, value));
         }
         memcpy(&bits, &narrow, sizeof narrow);
     }

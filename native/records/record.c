@@ -1,4 +1,5 @@
-/* A record: bytes of its own or of another object, which it exports. struct_base.c makes a type of it. */
+/* Creates and frees records, which have their own bytes or are views of another object's buffer.
+   struct_base.c creates the Record type from these functions. */
 #include "records/record.h"
 
 #include <string.h>
@@ -38,8 +39,8 @@ ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size)
     if (self->size != size) {
         PyObject *name = PyType_GetName(type);
         if (name != NULL) {
-            ipckit_raise_mismatch(PyUnicode_FromFormat("%U is %zd bytes, and these are %zd", name,
-                                                       self->size, size),
+            ipckit_raise_mismatch(PyUnicode_FromFormat("expected %zd bytes for %U, got %zd", self->size,
+                                                       name, size),
                                   data, size);
             Py_DECREF(name);
         }
@@ -50,7 +51,7 @@ ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size)
     return (PyObject *)self;
 }
 
-/* Holds a buffer of `exporter`: NULL with an exception set. */
+/* Exports the buffer of `exporter`. Free the result with release_lender. NULL with an exception set. */
 static Py_buffer *
 borrow(PyObject *exporter)
 {
@@ -66,13 +67,16 @@ borrow(PyObject *exporter)
     return NULL;
 }
 
+/* Releases the buffer, and frees what borrow allocated. */
 static void
-give_back(Py_buffer *lender)
+release_lender(Py_buffer *lender)
 {
     PyBuffer_Release(lender);
     PyMem_Free(lender);
 }
 
+/* Checks that `size` bytes at `offset` are inside a buffer of `room` bytes: 0, or -1 with
+   InvalidArgument set. */
 static int
 check_room(PyTypeObject *type, Py_ssize_t size, Py_ssize_t room, Py_ssize_t offset)
 {
@@ -82,7 +86,7 @@ check_room(PyTypeObject *type, Py_ssize_t size, Py_ssize_t room, Py_ssize_t offs
     PyObject *name = PyType_GetName(type);
     if (name != NULL) {
         ipckit_raise_invalid(PyUnicode_FromFormat(
-            "%U needs %zd bytes at offset %zd, and the buffer has %zd", name, size, offset, room));
+            "%U needs %zd bytes at offset %zd, but the buffer has %zd", name, size, offset, room));
         Py_DECREF(name);
     }
     return -1;
@@ -102,7 +106,7 @@ ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset)
         self = (Record *)PyType_GenericAlloc(type, 0);
     }
     if (self == NULL) {
-        give_back(lender);
+        release_lender(lender);
         Py_DECREF((PyObject *)layout);
         return NULL;
     }
@@ -127,7 +131,7 @@ ipckit_same_struct(PyTypeObject *one, PyTypeObject *other)
     Py_XDECREF(first);
     Py_XDECREF(second);
     if (same < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Clear(); /* Struct itself has no fields */
+        PyErr_Clear(); /* a class without fields, such as Struct itself, has no fingerprint */
         return 0;
     }
     return same;
@@ -140,7 +144,7 @@ ipckit_record_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     if (self->lender != NULL) {
-        give_back(self->lender);
+        release_lender(self->lender);
     }
     Py_XDECREF((PyObject *)self->layout);
     PyObject_GC_Del(op);

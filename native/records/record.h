@@ -1,4 +1,4 @@
-/* Records: bytes that Python reads and writes as the fields of a C struct. */
+/* Record, Field and Layout: memory that Python reads and writes as the fields of a C struct. */
 #ifndef IPCKIT_RECORD_H
 #define IPCKIT_RECORD_H
 
@@ -10,7 +10,7 @@
 /* The limit keeps the sum of an offset, a size and an object's header from overflowing. */
 #define RECORD_SIZE_MAX (PY_SSIZE_T_MAX / 4)
 
-/* The layout of one Struct class; immutable. */
+/* The layout of one Struct class. Immutable. */
 typedef struct {
     PyObject_HEAD
     Py_ssize_t size;
@@ -18,7 +18,8 @@ typedef struct {
     PyObject *defaults; /* tuple: the defaults of the last fields */
 } Layout;
 
-/* Its bytes follow it in memory (`own`), or belong to `lender`, a buffer that it holds. */
+/* An instance of a Struct class. `data` points to its own bytes, which follow the object (`own`), or
+   into the buffer `lender` of another object, which it keeps exported. */
 typedef struct {
     PyObject_VAR_HEAD
     Layout *layout;
@@ -29,6 +30,8 @@ typedef struct {
     _Alignas(max_align_t) char own[];
 } Record;
 
+/* The descriptor of one field. `code` is its kind (see field.c); `swap` says whether its bytes are in
+   the byte order that this machine does not use. */
 typedef struct {
     PyObject_HEAD
     PyObject *name;
@@ -46,11 +49,13 @@ extern HIDDEN PyTypeObject *ipckit_field_type;
 
 /* The layout of a Record type: a new reference, or NULL with TypeError set. */
 HIDDEN Layout *ipckit_layout_of(PyTypeObject *type);
-/* A record of `type` with bytes of its own, all 0; `layout` is the type's. */
+/* Creates a record with its own bytes, all 0; `layout` is that of `type`. A new reference, or NULL with
+   an exception set. */
 HIDDEN Record *ipckit_record_new(PyTypeObject *type, Layout *layout);
-/* The same, with the layout looked up: NULL with TypeError if the type has no layout. */
+/* As ipckit_record_new, but looks the layout up: NULL with TypeError if the type has none. */
 HIDDEN Record *ipckit_record_zeroed(PyTypeObject *type);
-/* A record of `type` over the bytes of `exporter` from `offset` on. */
+/* Creates a record that is a view of the buffer of `exporter` from `offset` on. A new reference, or NULL
+   with an exception set. */
 HIDDEN PyObject *ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset);
 
 /* record.c: slots of the Record type, which struct_base.c creates. */
@@ -61,22 +66,23 @@ HIDDEN int ipckit_record_getbuffer(PyObject *record, Py_buffer *view, int flags)
 /* As `record.field = value`: 0, or -1 with an exception set. */
 HIDDEN int ipckit_field_set(Field *field, PyObject *record, PyObject *value);
 
-/* `data` is where the field's bytes are: `record`'s memory, already checked against its size. */
+/* Read or write a field's value. `data` points to the field's bytes in the memory of `record`; the
+   caller has checked that they are inside it. */
 HIDDEN PyObject *ipckit_value_get(Field *field, PyObject *record, const char *data);
 HIDDEN int ipckit_value_set(Field *field, PyObject *record, char *data, PyObject *value);
 
-/* number.c: the same for a field of code i, u, f or ?. */
+/* number.c: the same for a field of the code i, u, f or ?. */
 HIDDEN PyObject *ipckit_number_get(const Field *field, const char *data);
 HIDDEN int ipckit_number_set(Field *field, char *data, PyObject *value);
-/* TypeError for a value of the wrong type; always -1. */
+/* Sets TypeError for a value of the wrong type, where `wanted` is such as "an int". Returns -1. */
 HIDDEN int ipckit_wrong_type(Field *field, const char *wanted, PyObject *value);
 
-/* Whether two types are Struct classes with the same fingerprint, which are the same type: 1, 0, or
-   -1 with an exception set. */
+/* Whether two types are Struct classes with the same fingerprint: 1, 0, or -1 with an exception set. */
 HIDDEN int ipckit_same_struct(PyTypeObject *one, PyTypeObject *other);
 
-/* Visits the exporter of a held buffer, for tp_traverse. It skips a memoryview: the garbage collector
-   would clear it while its buffer is exported, and its deallocation then follows a null pointer. */
+/* Visits the exporter of a buffer, for tp_traverse. It skips a memoryview: the garbage collector could
+   clear the memoryview while its buffer is exported, and its deallocation would then follow a null
+   pointer. */
 static inline int
 ipckit_visit_exporter(PyObject *exporter, visitproc visit, void *arg)
 {

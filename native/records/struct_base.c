@@ -31,6 +31,7 @@ initial_value(Layout *layout, Py_ssize_t i, PyObject *args, PyObject *kwargs, Py
     return Py_XNewRef(value);
 }
 
+/* Sets TypeError for the keyword argument that no field used. Returns -1. */
 static int
 refuse_argument(PyObject *self, PyObject *args, Layout *layout, PyObject *kwargs)
 {
@@ -48,7 +49,7 @@ refuse_argument(PyObject *self, PyObject *args, Layout *layout, PyObject *kwargs
             known = same;
         }
         if (!known) {
-            PyErr_Format(PyExc_TypeError, "%R got %R, which is no field or is given twice",
+            PyErr_Format(PyExc_TypeError, "%R got %R, which is not a field or has two values",
                          (PyObject *)Py_TYPE(self), name);
             return -1;
         }
@@ -57,6 +58,7 @@ refuse_argument(PyObject *self, PyObject *args, Layout *layout, PyObject *kwargs
     return -1;
 }
 
+/* Sets each field to its argument or default: 0, or -1 with an exception set. */
 static int
 set_initial(Record *self, Layout *layout, PyObject *args, PyObject *kwargs)
 {
@@ -88,7 +90,7 @@ record_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     Record *self = (Record *)op;
     if (PyTuple_Size(args) > PyTuple_Size(self->layout->fields)) {
-        PyErr_Format(PyExc_TypeError, "%R has %zd fields, and got %zd values",
+        PyErr_Format(PyExc_TypeError, "%R has %zd fields, but got %zd values",
                      (PyObject *)Py_TYPE(op), PyTuple_Size(self->layout->fields),
                      PyTuple_Size(args));
         return -1;
@@ -112,7 +114,7 @@ PyDoc_STRVAR(from_bytes_doc,
              "Args:\n"
              "    data: a bytes-like object of exactly `size` bytes.\n\n"
              "Raises:\n"
-             "    LayoutMismatch: it has another number of bytes; ``raw`` has the bytes.\n"
+             "    LayoutMismatch: `data` has another size; the error's ``raw`` is the bytes.\n"
              "    TypeError: the class has no fields.");
 
 static PyObject *
@@ -136,10 +138,10 @@ record_from_bytes(PyObject *cls, PyObject *data)
 
 PyDoc_STRVAR(from_buffer_doc,
              "from_buffer(cls, buffer, offset=0)\n--\n\n"
-             "Create an instance that is a view of memory: what is written to the one is written to\n"
-             "the other. The view keeps the buffer in use.\n\n"
+             "Create an instance that is a view of a buffer: writing a field writes to the buffer.\n"
+             "The view keeps the buffer exported.\n\n"
              "Args:\n"
-             "    buffer: an object with the buffer protocol. If it is read-only, so is the view.\n"
+             "    buffer: an object with the buffer protocol. If it is read-only, the view is too.\n"
              "    offset: bytes from the start of the buffer; 0 by default.\n\n"
              "Raises:\n"
              "    InvalidArgument: the struct does not fit into the buffer there.\n"
@@ -164,8 +166,8 @@ static PyMethodDef from_buffer_def = {"from_buffer",
                                       (PyCFunction)(void (*)(void))record_from_buffer,
                                       METH_VARARGS | METH_KEYWORDS, from_buffer_doc};
 
-/* Adds a method descriptor of `type`. As an attribute of a metaclass it is a method of the classes,
-   which needs no Python frame. */
+/* Adds a method descriptor to the module. StructType has it as an attribute, so it is a method of Struct
+   classes, and a call needs no Python frame. */
 static int
 add_class_method(PyObject *module, const char *name, PyMethodDef *def)
 {

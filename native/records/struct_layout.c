@@ -20,18 +20,19 @@ ipckit_layout_of(PyTypeObject *type)
     }
     PyErr_Clear();
     Py_XDECREF(layout);
-    PyErr_Format(PyExc_TypeError, "%R has no fields: a struct is a subclass that declares some",
+    PyErr_Format(PyExc_TypeError, "%R has no fields; declare some in a subclass",
                  (PyObject *)type);
     return NULL;
 }
 
+/* Checks that all fields are inside `size` bytes: 0, or -1 with an exception set. */
 static int
 check_fields(PyObject *fields, Py_ssize_t size)
 {
     for (Py_ssize_t i = 0; i < PyTuple_Size(fields); i++) {
         Field *field = (Field *)PyTuple_GetItem(fields, i);
         if (!Py_IS_TYPE((PyObject *)field, ipckit_field_type)) {
-            PyErr_SetString(PyExc_TypeError, "fields is a tuple of Field");
+            PyErr_SetString(PyExc_TypeError, "fields must be a tuple of Field");
             return -1;
         }
         if (field->offset > size - field->size) {
@@ -55,7 +56,7 @@ layout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     if (size < 0 || size > RECORD_SIZE_MAX || PyTuple_Size(defaults) > PyTuple_Size(fields)) {
-        PyErr_SetString(PyExc_ValueError, "size is out of range, or more defaults than fields");
+        PyErr_SetString(PyExc_ValueError, "size is out of range, or there are more defaults than fields");
         return NULL;
     }
     if (check_fields(fields, size) < 0) {
@@ -103,7 +104,7 @@ static PyMemberDef layout_members[] = {
 };
 
 static PyType_Slot layout_slots[] = {
-    {Py_tp_doc, "Layout(size, fields, defaults)\n--\n\nWhat one Struct class says of its bytes."},
+    {Py_tp_doc, "Layout(size, fields, defaults)\n--\n\nThe size, fields and defaults of one Struct class."},
     {Py_tp_new, layout_new},
     {Py_tp_dealloc, layout_dealloc},
     {Py_tp_traverse, layout_traverse},

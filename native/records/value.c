@@ -1,4 +1,4 @@
-/* Between the bytes of a field and the Python object that stands for them. */
+/* Converts the bytes of a field to a Python object, and back. number.c does this for numbers. */
 #include "records/record.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 static PyObject *
 get_text(const Field *field, const char *data)
 {
-    /* Decoded from a copy: another process may be writing, and the decoder reads more than once. */
+    /* Decode a copy: another process may write to the memory, and the decoder reads it more than once. */
     char small[TEXT_ON_STACK];
     Py_ssize_t size = field->size;
     char *text = size <= TEXT_ON_STACK ? small : PyMem_Malloc((size_t)size);
@@ -44,13 +44,14 @@ ipckit_value_get(Field *field, PyObject *record, const char *data)
     }
 }
 
-/* Copies `length` bytes and pads with NULs. */
+/* Copies `length` bytes into the field and pads it with NULs: 0, or -1 with InvalidArgument set if they
+   do not fit. */
 static int
 fill(Field *field, char *data, const char *bytes, Py_ssize_t length)
 {
     if (length > field->size) {
         return ipckit_raise_invalid(PyUnicode_FromFormat(
-            "field %R takes at most %zd bytes, and this is %zd", field->name, field->size, length));
+            "field %R takes at most %zd bytes, not %zd", field->name, field->size, length));
     }
     memmove(data, bytes, (size_t)length);
     memset(data + length, 0, (size_t)(field->size - length));
@@ -66,7 +67,7 @@ set_text(Field *field, char *data, PyObject *value)
     PyObject *encoded = NULL;
     Py_ssize_t length;
     const char *text = PyUnicode_AsUTF8AndSize(value, &length);
-    if (text == NULL) { /* surrogates: bytes that were not UTF-8 when they were read */
+    if (text == NULL) { /* it has surrogates: get_text returns them for bytes that are not UTF-8 */
         PyErr_Clear();
         encoded = PyUnicode_AsEncodedString(value, "utf-8", "surrogateescape");
         if (encoded == NULL) {
@@ -78,7 +79,7 @@ set_text(Field *field, char *data, PyObject *value)
     int result;
     if (memchr(text, 0, (size_t)length) != NULL) {
         result = ipckit_raise_invalid(PyUnicode_FromFormat(
-            "field %R is text that ends at the first NUL, and this has one inside", field->name));
+            "field %R takes text without a NUL, because C text ends at the first one", field->name));
     } else {
         result = fill(field, data, text, length);
     }

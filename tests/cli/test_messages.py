@@ -90,7 +90,7 @@ def test_send_takes_lines_and_structs_and_refuses_others(
         _, shown, one, other, none, taken, last = results
         assert shown[0] == 1
         assert "message 1  type 2  36 bytes  Stu(name='böb', age=31)\n" in shown[1]
-        assert "message 2: Stu is 36 bytes, and these are 5" in shown[2]
+        assert "message 2: expected 36 bytes for Stu, got 5" in shown[2]
         record = {"index": 0, "mtype": 2, "size": 36, "value": {"name": "amy", "age": 20}}
         assert (one[0], json.loads(one[1])) == (0, record)
         record = {"index": 2, "mtype": 1, "size": 5, "hex": b"short".hex(), "text": "short"}

@@ -327,7 +327,7 @@ def test_open_or_create_ends_when_the_object_comes_and_goes_for_ever(
         return int(real(*args))
 
     monkeypatch.setattr(owner, get, found)
-    with pytest.raises(Timeout, match="keeps being created and removed"):
+    with pytest.raises(Timeout, match="repeatedly created and removed it"):
         cls.open_or_create(key, *arguments, timeout=timeout)
     with closing(made):
         made.unlink()

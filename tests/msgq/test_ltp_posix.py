@@ -97,7 +97,7 @@ def test_mq_open01_a_name_as_long_as_can_be(ns: Namespace, length: int) -> None:
 @pytest.mark.parametrize("call", [PosixMessageQueue.create, PosixMessageQueue.open])
 @pytest.mark.parametrize("name", ["x" * 256, "/" + "x" * 256, "\xe9" * 128, "x" * 10000])
 def test_mq_open01_enametoolong(call: Callable[[str], Queue], name: str) -> None:
-    with pytest.raises(ipckit.InvalidArgument, match="255 is the most") as caught:
+    with pytest.raises(ipckit.InvalidArgument, match="at most 255 are allowed") as caught:
         call(name)
     assert caught.value.errno == errno.ENAMETOOLONG
 

@@ -192,7 +192,7 @@ def test_a_message_that_is_not_a_struct_is_shown_in_the_error(
     # The message has left the queue, so its bytes are nowhere else.
     queue.send(b"precious\n\xff")
     done = scripts.run(kind.receiver, *kind.here, "--struct", "--timeout", 0)
-    fails(done, "Stu is 36 bytes, and these are 10", r"b'precious\n\xff'")
+    fails(done, "expected 36 bytes for Stu, got 10", r"b'precious\n\xff'")
 
 
 def test_count_zero_and_timeouts(kind: Kind, queue: Any, scripts: Scripts) -> None:

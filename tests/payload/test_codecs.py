@@ -92,7 +92,7 @@ def test_a_value_of_another_type_is_a_type_error(payload: Any, value: Any, size:
         (codec.Pickle, b"garbage"),
     ],
 )
-def test_bytes_that_are_no_such_value_are_kept_by_the_error(payload: Any, data: bytes) -> None:
+def test_the_error_has_the_bytes_that_could_not_be_decoded(payload: Any, data: bytes) -> None:
     with pytest.raises(LayoutMismatch) as caught:
         codec_for(payload).decode(data)
     assert caught.value.raw == data
@@ -105,7 +105,7 @@ def test_bytes_take_any_contiguous_buffer() -> None:
     assert memoryview(encode(array.array("i", [1]))).nbytes == 4
     with pytest.raises(TypeError, match="contiguous"):
         encode(memoryview(b"abcd")[::2])
-    with pytest.raises(TypeError, match="str, and bytes is wanted"):
+    with pytest.raises(TypeError, match="must be bytes, not str"):
         encode("text")  # type: ignore[arg-type]
 
 
@@ -116,11 +116,11 @@ def test_a_struct_is_its_own_encoding() -> None:
 
 def test_arrays_are_not_cast() -> None:
     ints = codec_for(np.int32)
-    with pytest.raises(TypeError, match="1 dimensions of int64"):
+    with pytest.raises(TypeError, match="not int64 of shape"):
         ints.encode(np.arange(3))
-    with pytest.raises(TypeError, match="2 dimensions"):
+    with pytest.raises(TypeError, match=r"shape \(2, 2\)"):
         ints.encode(np.zeros((2, 2), np.int32))
-    with pytest.raises(TypeError, match="dimensions of >i4"):
+    with pytest.raises(TypeError, match="not >i4 of shape"):
         ints.encode(np.zeros(2, ">i4"))
     with pytest.raises(TypeError, match="list"):
         ints.encode([1, 2])
@@ -157,7 +157,7 @@ def test_types_that_hold_addresses_or_nothing_are_refused(payload: Any) -> None:
 
 @pytest.mark.parametrize("payload", [int, dict, None, "bytes", 3, list[int], object()])
 def test_anything_else_is_refused_with_what_is_accepted(payload: Any) -> None:
-    with pytest.raises(TypeError, match="a payload type is bytes, str, a Struct"):
+    with pytest.raises(TypeError, match="not a payload type; use bytes, str, a Struct"):
         codec_for(payload)
 
 

@@ -80,9 +80,9 @@ def test_a_dtype_of_another_package_is_not_bytes_of_that_size() -> None:
     assert len({fingerprint(each) for each in (dtype, plain, np.int64, np.dtype((Colour, 8)))}) == 4
     inside = [np.dtype([("a", each)]) for each in (dtype, plain)]
     assert fingerprint(inside[0]) != fingerprint(inside[1])
-    with pytest.raises(TypeError, match="wanted"):
+    with pytest.raises(TypeError, match="must be"):
         codec_for(plain).encode(np.zeros(2, dtype))
-    with pytest.raises(TypeError, match="wanted"):
+    with pytest.raises(TypeError, match="must be"):
         codec_for(np.dtype((Colour, 8))).encode(np.zeros(2, plain))
     with Channel.create(None, dtype) as made, pytest.raises(LayoutMismatch, match="rational"):
         Channel.open(made.name or "", plain)
@@ -170,12 +170,12 @@ def test_a_ctypes_structure_has_the_fields_of_its_bases() -> None:
     with Channel.create(None, Longer) as made:
         with pytest.raises(LayoutMismatch, match=r"Longer\(a: c_int, b: c_int\)"):
             Channel.open(made.name or "", OtherLonger)
-        with pytest.raises(TypeError, match="Base, and Longer is wanted"):
+        with pytest.raises(TypeError, match="must be Longer, not Base"):
             made.send(Base(1))  # type: ignore[arg-type]
         made.send(Again(1, 2))
         assert made.receive().b == 2
     # A subclass with fields of its own would be cut, or be too long.
-    with pytest.raises(TypeError, match="Longer, and Base is wanted"):
+    with pytest.raises(TypeError, match="must be Base, not Longer"):
         codec_for(Base).encode(Longer(1, 2))
 
 
@@ -235,7 +235,7 @@ def test_a_msgspec_subclass_with_fields_of_its_own_is_another_type() -> None:
 
     codec = codec_for(Login)
     assert codec.decode(bytes(memoryview(codec.encode(Methods("amy", 2))))) == Login("amy", 2)
-    with pytest.raises(TypeError, match="Wider, and Login is wanted"):
+    with pytest.raises(TypeError, match="must be Login, not Wider"):
         codec.encode(Wider("amy", 2, 3))
     with Channel.create(None, Wider) as made, pytest.raises(LayoutMismatch, match="user: str"):
         Channel.open(made.name or "", Login)
@@ -297,7 +297,7 @@ def test_two_classes_of_one_name_are_told_apart_in_the_message() -> None:
     holder = type(Struct)("Holder", (Struct,), {"__annotations__": {"inner": Stu}})
     with pytest.raises(TypeError, match=r"takes a Stu, not elsewhere\.Stu"):
         holder(other(1))
-    with pytest.raises(TypeError, match=r"elsewhere\.Stu, and .*test_meaning\.Stu is wanted"):
+    with pytest.raises(TypeError, match=r"must be .*test_meaning\.Stu, not elsewhere\.Stu"):
         codec_for(Stu).encode(other(1))
 
 
@@ -425,7 +425,7 @@ def test_numpys_numbers_are_taken_where_pythons_are() -> None:
     assert Kinds(on=True, n=1, f=np.int8(-1), d=decimal.Decimal("0.5")).d == 0.5  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="must be 0 to 255, not"):
         Kinds(on=True, n=np.int64(256), f=0.0, d=0.0)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument, match="a float reaches"):
+    with pytest.raises(InvalidArgument, match="a float takes -3"):
         Kinds(on=True, n=0, f=np.float64(1e300), d=0.0)
 
 

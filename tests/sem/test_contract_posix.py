@@ -256,7 +256,7 @@ def test_open_or_create_gives_up_at_its_deadline(
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(_native, "sem_create", occupied)
-    with pytest.raises(ipckit.Timeout, match="keeps being created and unlinked"):
+    with pytest.raises(ipckit.Timeout, match="repeatedly created and unlinked it"):
         PosixSemaphore.open_or_create(name, timeout=0)
 
 

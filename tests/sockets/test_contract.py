@@ -634,7 +634,7 @@ def test_handles_cross(both: Pair, ns: Namespace) -> None:
         with second.receive_handle() as any_one:
             assert isinstance(any_one, MemFd)
         first.send_handle(sealed)
-        with pytest.raises(LayoutMismatch, match="MemFd came where UnixSocket"):
+        with pytest.raises(LayoutMismatch, match="expected UnixSocket, but received MemFd"):
             second.receive_handle(UnixSocket)
     third, fourth = pair()
     with third, fourth:
