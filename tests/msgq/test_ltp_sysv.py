@@ -157,7 +157,7 @@ def test_msgget04_and_05_msg_next_id(spawn: Callable[..., Child]) -> None:
 
 
 def test_msgsnd01_the_stat_fields(queue: SysVMessageQueue[bytes]) -> None:
-    before = int(time.time())
+    before = int(time.time() - 0.1)
     queue.send(b"0123456789")
     stat = queue.stat()
     assert (stat.cbytes, stat.qnum, stat.lspid) == (10, 1, os.getpid())
@@ -300,7 +300,7 @@ def test_msgsnd06_eidrm(
 
 def test_msgrcv01_a_message_and_the_stat_fields(queue: SysVMessageQueue[bytes]) -> None:
     queue.send(b"hello", 7)
-    before = int(time.time())
+    before = int(time.time() - 0.1)
     message = queue.receive(7)
     assert (message.value, message.mtype, message.truncated) == (b"hello", 7, False)
     stat = queue.stat()
@@ -494,7 +494,7 @@ def test_msgrcv08_a_negative_type_is_a_full_long(
 
 
 def test_msgctl01_a_fresh_queue(ns: Namespace) -> None:
-    key, before = ns.key(), int(time.time())
+    key, before = ns.key(), int(time.time() - 0.1)
     with SysVMessageQueue.create(key, mode=0o640) as queue:
         stat = queue.stat()
     assert (stat.stime, stat.rtime, stat.cbytes, stat.qnum, stat.lspid, stat.lrpid) == (0,) * 6
@@ -568,7 +568,7 @@ def test_msgctl04_einval(queue: SysVMessageQueue[bytes]) -> None:
 
 
 def test_msgctl05_times_are_seconds_of_64_bits(queue: SysVMessageQueue[bytes]) -> None:
-    before = int(time.time())
+    before = int(time.time() - 0.1)
     queue.send(b"x")
     queue.receive()
     stat = queue.stat()

@@ -31,7 +31,7 @@ def proc(segment: int) -> dict[str, int]:
 
 
 def test_stat_is_what_the_kernel_shows_elsewhere(ns: Namespace) -> None:
-    before = int(time.time())
+    before = int(time.time() - 0.1)
     with SysVSharedMemory.create(ns.key(), 5000, mode=0o640) as memory:
         stat, row = memory.stat(), proc(memory.id)
         assert (stat.id, stat.key) == (row["shmid"], row["key"]) == (memory.id, memory.key)
