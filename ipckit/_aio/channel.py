@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
+    from typing_extensions import Buffer
+
     from ipckit._channel.in_place import Loan, View
 
     R = TypeVar("R")
@@ -108,6 +110,25 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
             except WouldBlock:
                 pass
         return await self._receive(lambda: self._handle.receive(timeout=0), timeout)
+
+    async def receive_into(self, buffer: Buffer, /, *, timeout: float | None = None) -> int:
+        """Copy the bytes of the next message into a buffer, as `Channel.receive_into`.
+
+        Args:
+            buffer: a writable, contiguous buffer, such as a bytearray or a numpy array.
+            timeout: seconds to wait while the channel is empty; None (the default) waits for ever,
+                0 not at all.
+
+        Returns:
+            How many bytes the message has.
+
+        Raises:
+            MessageTooLong: the buffer is smaller than the message, which stays in the channel.
+            Timeout: the channel was empty until the deadline.
+            PeerGone: the channel is empty, and the last sender has closed it or died.
+            IpcError: as `Channel.receive_into`.
+        """
+        return await self._receive(lambda: self._handle.receive_into(buffer, timeout=0), timeout)
 
     async def send_many(self, values: Iterable[T] | Any, *, timeout: float | None = None) -> None:
         """Send many messages, as `Channel.send_many`.
