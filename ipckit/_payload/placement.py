@@ -1,8 +1,8 @@
 """The rules by which gcc places the members of a struct.
 
-They are those of the System V ABI. A bit-field begins at the next bit, unless it would then lie
-in more than one unit of its type. The tests compare them with gcc, for generated structs. A struct that
-was read from C has the places that the compiler chose; `explained` finds rules that give them.
+They are those of the System V ABI. A bit-field begins at the next bit, unless it would then lie in
+more than one unit of its type. The tests compare them with gcc, for generated structs. A struct
+that was read from C has the places that the compiler chose; `explained` finds the rules for them.
 """
 
 from __future__ import annotations
