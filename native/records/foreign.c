@@ -7,8 +7,8 @@
 /* Classes of numpy, and NULL until numpy is imported. Never freed. */
 static PyTypeObject *array_type, *memmap_type, *recarray_type;
 
-/* Interned, because each call that sends an array looks both up. */
-static PyObject *dtype_name, *hasobject_name;
+/* Interned, because calls look them up: the last one until numpy is imported. */
+static PyObject *dtype_name, *hasobject_name, *numpy_name;
 
 /* Puts a class of numpy into `cached`, if numpy is imported. Sets no exception. */
 static void
@@ -17,8 +17,7 @@ find_numpy_class(PyTypeObject **cached, const char *class_name)
     if (*cached != NULL) {
         return;
     }
-    PyObject *name = PyUnicode_FromString("numpy");
-    PyObject *numpy = name == NULL ? NULL : PyImport_GetModule(name);
+    PyObject *numpy = PyImport_GetModule(numpy_name);
     PyObject *found = numpy == NULL ? NULL : PyObject_GetAttrString(numpy, class_name);
     if (found != NULL && PyType_Check(found)) {
         *cached = (PyTypeObject *)Py_NewRef(found);
@@ -26,12 +25,14 @@ find_numpy_class(PyTypeObject **cached, const char *class_name)
     PyErr_Clear();
     Py_XDECREF(found);
     Py_XDECREF(numpy);
-    Py_XDECREF(name);
 }
 
 static bool
 is_array(PyObject *value)
 {
+    if (PyBytes_CheckExact(value) || PyByteArray_CheckExact(value) || PyMemoryView_Check(value)) {
+        return false; /* the commonest buffers */
+    }
     find_numpy_class(&array_type, "ndarray");
     return array_type != NULL && PyObject_TypeCheck(value, array_type);
 }
@@ -101,10 +102,7 @@ check_elements(PyObject *array)
 int
 ipckit_check_array(PyObject *value)
 {
-    if (PyBytes_CheckExact(value) || PyMemoryView_Check(value) || !is_array(value)) {
-        return 0;
-    }
-    return check_elements(value);
+    return is_array(value) ? check_elements(value) : 0;
 }
 
 static void
@@ -257,7 +255,8 @@ ipckit_add_foreign(PyObject *module)
 {
     if (hasobject_name == NULL) {
         dtype_name = PyUnicode_InternFromString("dtype");
-        hasobject_name = dtype_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
+        numpy_name = dtype_name == NULL ? NULL : PyUnicode_InternFromString("numpy");
+        hasobject_name = numpy_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
     }
     return hasobject_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }
