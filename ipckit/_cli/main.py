@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli.output import DONE, ERROR, USAGE, say_lines
+from ipckit._cli.output import DONE, ERROR, USAGE, say, say_lines
 from ipckit._core.public import public
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from ipckit._payload import c_reader, fields
@@ -83,7 +83,7 @@ class Request:
     text: str
     name: str | None = None
     endian: Endian = "native"
-    options: c_reader.Options = c_reader.Options()
+    options: c_reader.Options = field(default_factory=c_reader.Options)
     opaque: bool = False
     filename: str = "<text>"
 
@@ -247,6 +247,10 @@ class _Cached:
     struct: weakref.ref[Any]
     stamps: tuple[tuple[str, int, int], ...]
 
+    def is_stale(self) -> bool:
+        """Return whether an included file has changed since."""
+        return self.stamps != _stamps(path for path, _, _ in self.stamps)
+
 
 _READ: Final[dict[Request, _Cached]] = {}
 
@@ -258,9 +262,8 @@ def read_struct(request: Request, make: Make[S]) -> S:
     """
     cached = _READ.get(request)
     found: S | None = None if cached is None else cached.struct()
-    if cached is not None and found is not None:
-        if cached.stamps == _stamps(path for path, _, _ in cached.stamps):
-            return found
+    if cached is not None and found is not None and not cached.is_stale():
+        return found
     structs, files = _read(request, make, every=False)
     struct = structs[0]
     reference = weakref.ref(struct, lambda _: _READ.pop(request, None))
