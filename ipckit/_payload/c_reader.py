@@ -166,10 +166,16 @@ _INCLUDE: Final = re.compile(
     rb"""^[ \t]*(?:\#|%:)[ \t]*include(?:_next)?[ \t]*["<]([^">\n]+)[">]""", re.MULTILINE
 )
 _MOST_LINES: Final = 20
-# Clang recurses where it skips brackets. It crashes at some 50,000 in its stack of 8 MB.
+# See _is_too_deep.
+_MOST_OPERATORS: Final = 1000  # between separators; an opening parenthesis counts, as in a cast
+_DEEPEST_BRACKETS: Final = 10_000
+_COMMENT: Final = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _OPENING: Final = b"([{"
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"()[]{}"))
-_DEEPEST_BRACKETS: Final = 5000
+_SEPARATORS: Final = b",;{}#"
+_SEPARATORS_TO_LINES: Final = bytes.maketrans(_SEPARATORS, b"\n" * len(_SEPARATORS))
+_NOT_OPERATORS: Final = bytes(set(range(256)) - set(_SEPARATORS + b"(-+~!*&?:/%<>|^="))
+_MOST_MEMBERS: Final = 10_000  # libclang's search for an offset is linear: a second for all of them
 _DEEPEST: Final = 100  # arrays and structs inside each other
 
 
@@ -339,23 +345,33 @@ def _encoded(text: str, filename: str) -> bytes:
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         raise _invalid([f"{filename}:{line}: the text has a character that is no text"]) from None
-    if _bracket_depth(data) > _DEEPEST_BRACKETS:
-        raise _invalid([f"{filename}: brackets are nested too deeply"])
+    if _is_too_deep(data):
+        raise _invalid([f"{filename}: its brackets or expressions are too deep for a compiler"])
     if (at := text.find("\0")) >= 0:
         line = text.count("\n", 0, at) + 1
         raise _invalid([f"{filename}:{line}: the text has a NUL"])
     return data
 
 
-def _bracket_depth(data: bytes) -> int:
-    """Return how many brackets are open at once; those in comments count too."""
-    brackets = data.translate(None, _NOT_BRACKETS)
-    depth = deepest = 0
-    if brackets.count(b"(") + brackets.count(b"[") + brackets.count(b"{") > _DEEPEST_BRACKETS:
-        for each in brackets:
-            depth = max(depth + (1 if each in _OPENING else -1), 0)
-            deepest = max(deepest, depth)
-    return deepest
+def _is_too_deep(data: bytes) -> bool:
+    """Return whether the compiler's recursion could overflow its stack of 8 MB.
+
+    It does at 1400 casts of one another, 2700 unary operators or 60,000 open brackets. Macros and
+    included files are not considered.
+    """
+    code = _COMMENT.sub(b" ", data)
+    operators = code.translate(_SEPARATORS_TO_LINES, _NOT_OPERATORS)
+    if max(map(len, operators.split(b"\n"))) > _MOST_OPERATORS:
+        return True
+    brackets = code.translate(None, _NOT_BRACKETS)
+    if len(brackets) <= _DEEPEST_BRACKETS:
+        return False
+    depth = 0
+    for each in brackets:
+        depth = max(depth + (1 if each in _OPENING else -1), 0)
+        if depth > _DEEPEST_BRACKETS:
+            return True
+    return False
 
 
 def _arguments(options: Options) -> tuple[list[bytes], list[str]]:
@@ -630,6 +646,8 @@ class _Reader:
         if depth > _DEEPEST:
             raise _Unreadable(f"{place}: {kind} {name} is nested too deeply")
         fields = list(own.get_fields())
+        if len(fields) > _MOST_MEMBERS:
+            raise _Unreadable(f"{place}: {kind} {name} has more than {_MOST_MEMBERS} members")
         members: list[Member] = []
         unnamed = 0
         for position, each in enumerate(fields):

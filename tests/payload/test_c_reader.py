@@ -780,7 +780,11 @@ HOSTILE = {
     "unions": "struct s {" + "union {" * 200 + "int a;" + "};" * 200 + "};",
     "parentheses": f"struct s {{ char a[{'(' * 10_000}1{')' * 10_000}]; }};",
     "brackets": f"struct s {{ char a{'[1]' * 2_000}; }};",
-    "pointers": f"struct s {{ char {'*' * 10_000}a; }};",
+    "pointers": f"struct s {{ char {'*' * 900}a; }};",
+    "casts": f"enum e {{ A = {'(int)' * 2_000}1 }}; struct s {{ enum e a; }};",
+    "signs": f"enum e {{ A = {'- ' * 5_000}1 }}; struct s {{ enum e a; }};",
+    "sums": f"enum e {{ A = {'1 + ' * 100_000}1 }}; struct s {{ enum e a; }};",
+    "members": "struct s {" + "".join(f"char a{n};" for n in range(20_000)) + "};",
     "includes itself": '#include "text.h"\nstruct s { int a; };',
     "lines": "\n" * 1_000_000 + "struct s { int a; }; ?",
     "comment": "/*" + "x, " * 3_000_000 + "*/ struct s { ? };",
@@ -806,6 +810,11 @@ def test_hostile_text_is_an_error(name: str, tmp_path: Path) -> None:
     file.write_text(HOSTILE[name])
     with Child(RUN_HOSTILE, HOSTILE[name], str(file)) as child:
         assert child.result == ("fine" if name == "pointers" else "refused")
+
+
+def test_a_header_of_many_macros_is_no_deep_expression() -> None:
+    lines = "".join(f"#define FLAG_{n} (1 << {n}) /* one of them */\n" for n in range(2000))
+    assert read(f"{lines}struct s {{ int a; }};").size == 4
 
 
 # -- gcc -E ----------------------------------------------------------------------------------------
