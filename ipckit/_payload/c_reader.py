@@ -145,6 +145,7 @@ _ARGUMENTS: Final = (
 )
 _PARSE_OPTIONS: Final = 0x40 | 0x200  # skip the bodies of functions; go on after a missing file
 _ERROR: Final = 3
+_LIMIT_REACHED: Final = "too many errors emitted, stopping now"
 _UNKNOWN_NAME: Final = re.compile(r"unknown type name '(\w+)'")
 _INCOMPLETE: Final = re.compile(
     r"(?:tentative definition has|variable has incomplete) type '\w+ (\w+)'"
@@ -175,6 +176,9 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"()[]{}"))
 _SEPARATORS: Final = b",;{}#"
 _SEPARATORS_TO_LINES: Final = bytes.maketrans(_SEPARATORS, b"\n" * len(_SEPARATORS))
 _NOT_OPERATORS: Final = bytes(set(range(256)) - set(_SEPARATORS + b"(-+~!*&?:/%<>|^="))
+_MOST_TOKENS: Final = 1 << 22  # of a macro
+_DEFINE: Final = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:\\\r?\n|[^\n])*)", re.MULTILINE)
+_WORD: Final = re.compile(rb"[A-Za-z_]\w*")
 _MOST_MEMBERS: Final = 10_000  # libclang's search for an offset is linear: a second for all of them
 _DEEPEST: Final = 100  # arrays and structs inside each other
 
@@ -185,7 +189,9 @@ def _invalid(problems: list[str]) -> InvalidArgument:
     if len(lines) > _MOST_LINES:
         rest = len(lines) - _MOST_LINES
         lines[_MOST_LINES:] = [f"and {rest} more"]
-    return InvalidArgument("\n".join(lines), errno=errno.EINVAL)
+    error = InvalidArgument("\n".join(lines), errno=errno.EINVAL)
+    error.problems = tuple(lines)
+    return error
 
 
 def read(
@@ -347,6 +353,8 @@ def _encoded(text: str, filename: str) -> bytes:
         raise _invalid([f"{filename}:{line}: the text has a character that is no text"]) from None
     if _is_too_deep(data):
         raise _invalid([f"{filename}: its brackets or expressions are too deep for a compiler"])
+    if _macros_explode(data):
+        raise _invalid([f"{filename}: its macros expand to too much text"])
     if (at := text.find("\0")) >= 0:
         line = text.count("\n", 0, at) + 1
         raise _invalid([f"{filename}:{line}: the text has a NUL"])
@@ -372,6 +380,25 @@ def _is_too_deep(data: bytes) -> bool:
         if depth > _DEEPEST_BRACKETS:
             return True
     return False
+
+
+def _macros_explode(data: bytes) -> bool:
+    """Return whether macros that use each other several times expand to too much text."""
+    uses: dict[bytes, list[bytes]] = {}
+    for name, body in _DEFINE.findall(data):
+        uses.setdefault(name, []).extend(_WORD.findall(body))
+    tokens: dict[bytes, int] = {}
+
+    def count(name: bytes, depth: int) -> int:
+        if name not in uses:
+            return 1
+        if name not in tokens:
+            tokens[name] = 1  # a macro is not expanded inside of itself
+            if depth < _DEEPEST:
+                tokens[name] = sum(count(each, depth + 1) for each in uses[name]) or 1
+        return tokens[name]
+
+    return any(count(name, 0) > _MOST_TOKENS for name in uses)
 
 
 def _arguments(options: Options) -> tuple[list[bytes], list[str]]:
@@ -435,6 +462,8 @@ class _Unit:
         library = _library()
         for diagnostic in unit.diagnostics:
             spelling = library.message(diagnostic)
+            if spelling == _LIMIT_REACHED:
+                continue
             is_error = diagnostic.severity >= _ERROR
             if not is_error and _STORAGE_ORDER not in spelling:
                 continue
@@ -630,7 +659,7 @@ class _Reader:
             what = f"{written} is declared without its members"
             raise _Unreadable(f"{place}: {what}")
         found = self._record(definition, "", 0)
-        if not found.members:
+        if not found.members and not self._unit.problems:
             self.problems.append(f"{found.place}: {found.kind} {found.name} has no members")
         return replace(found, alignment=kind.get_align())  # a typedef can have its own alignment
 

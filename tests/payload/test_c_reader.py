@@ -690,6 +690,11 @@ def test_all_problems_are_named_at_once() -> None:
     assert [line.split(": ", 1)[0] for line in said.splitlines()] == [
         f"<text>:{line}" for line in (2, 4, 5, 7)
     ]
+    with pytest.raises(InvalidArgument) as caught:
+        c_reader.read("a_t a;\nb_t b;", None, options=Options(), filename="x\n.h")
+    lines = ["x\\n.h:1: unknown type name 'a_t'", "x\\n.h:2: unknown type name 'b_t'"]
+    assert str(caught.value).splitlines() == lines
+    assert str(pickle.loads(pickle.dumps(caught.value))).splitlines() == lines  # noqa: S301
     many = "".join(f"t{number} x{number};\n" for number in range(50))
     assert problems(many).splitlines()[-1] == "and 30 more"
     assert len(problems(many).splitlines()) == 21
@@ -815,6 +820,13 @@ def test_hostile_text_is_an_error(name: str, tmp_path: Path) -> None:
 def test_a_header_of_many_macros_is_no_deep_expression() -> None:
     lines = "".join(f"#define FLAG_{n} (1 << {n}) /* one of them */\n" for n in range(2000))
     assert read(f"{lines}struct s {{ int a; }};").size == 4
+
+
+def test_macros_that_double_each_other_come_to_an_end() -> None:
+    lines = "\n".join(f"#define A{n} A{n + 1} A{n + 1}" for n in range(40))
+    assert "expand to too much text" in problems(f"{lines}\nstruct s {{ int a[A0]; }};")
+    chain = "\n".join(f"#define A{n} A{n + 1}" for n in range(5000))
+    assert read(f"{chain}\n#define A5000 3\nstruct s {{ char a[A0]; }};").size == 3
 
 
 # -- gcc -E ----------------------------------------------------------------------------------------
