@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import errno
+import os
 import sys
 import weakref
 from types import BuiltinMethodType
@@ -17,32 +18,38 @@ from typing import (
     Any,
     ClassVar,
     Final,
+    Literal,
     Self,
     TypeVar,
     dataclass_transform,
     get_origin,
 )
 
+from ipckit._core.arguments import int_argument
 from ipckit._core.lazy_numpy import is_array, np
 from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
-from ipckit._payload.c_types import ArrayView
+from ipckit._payload import c_enums, c_pickling
+from ipckit._payload.arrays import ArrayView
 from ipckit._payload.fields import ctype_of
-from ipckit._payload.plan import Endian, FieldInfo, Plan
+from ipckit._payload.members import checked_alignment, checked_size
+from ipckit._payload.placement import PACKINGS, Rules
+from ipckit._payload.plan import KEYWORD_ONLY, Endian, Entry, FieldInfo, Plan
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import FrameType
 
+    from ipckit._payload import c_reader
     from ipckit._payload.c_types import CType
 
 T = TypeVar("T")
 
-# The classes that `from_c` created, by its arguments. The pickle of a class contains the arguments,
-# and unpickling must return the same class.
-_FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], StructType]] = (
+# The classes that were made by their layout: by `from_c` and by unpickling. Unpickling a class must
+# return the same class.
+_BY_LAYOUT: Final[weakref.WeakValueDictionary[tuple[Any, ...], StructType]] = (
     weakref.WeakValueDictionary()
 )
 
@@ -75,7 +82,9 @@ class StructType(type):
         bases: tuple[type, ...],
         namespace: dict[str, Any],
         *,
-        packed: bool = False,
+        packed: bool | Literal[1, 2, 4, 8, 16] = False,
+        align: int = 1,
+        size: int = 0,
         endian: Endian = "native",
     ) -> StructType:
         """Lay out the fields that the class body declares."""
@@ -91,10 +100,12 @@ class StructType(type):
             )
             raise TypeError(message)
         if types:
-            plan = Plan(name, types, packed=packed, endian=endian)
+            union = any(hasattr(base, "__union__") for base in bases)
+            rules = _checked_rules(union=union, packed=packed, align=align, size=size)
+            plan = Plan(name, types, rules, endian=endian)
             namespace = namespace | _laid_out(plan, namespace)
-        elif packed or endian != "native":
-            message = f"{name} declares no fields, so packed and endian have no effect"
+        elif packed or endian != "native" or align != 1 or size:
+            message = f"{name} declares no fields, so packed, align, size and endian have no effect"
             raise TypeError(message)
         cls = super().__new__(mcs, name, bases, namespace | {"__slots__": ()})
         if types:
@@ -134,8 +145,17 @@ class StructType(type):
         return _plan(cls).fields
 
     @property
+    def flexible(cls) -> bool:
+        """Whether its last member is a flexible array, so that records have different sizes."""
+        return _plan(cls).flexible
+
+    @property
     def dtype(cls) -> np.dtype[Any]:
-        """The numpy dtype of the same bytes. Char[n] is of kind ``S``, and Bytes[n] of ``V``."""
+        """The numpy dtype of the same bytes. Char[n] is of kind ``S``, and Bytes[n] of ``V``.
+
+        Members of a union overlap. Bit-fields that share bytes are one unsigned integer, whose name
+        is their names with commas. A flexible array member is left out.
+        """
         return _plan(cls).dtype
 
     @property
@@ -157,17 +177,15 @@ class StructType(type):
             raise AttributeError(name="__signature__", obj=cls)  # then `inspect` looks by itself
         import inspect  # noqa: PLC0415 - it takes long to import
 
-        required = len(layout.fields) - len(layout.defaults)
-        defaults = [inspect.Parameter.empty] * required + list(layout.defaults)
+        parameters: list[inspect.Parameter] = []
+        for entry in sorted(_plan(cls).entries, key=_is_keyword_only):
+            kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            default = layout.defaults.get(entry.name, inspect.Parameter.empty)
+            if entry.mode == KEYWORD_ONLY:
+                kind, default = inspect.Parameter.KEYWORD_ONLY, ...
+            parameters.append(inspect.Parameter(entry.name, kind, default=default))
         try:
-            return inspect.Signature(
-                [
-                    inspect.Parameter(
-                        field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
-                    )
-                    for field, default in zip(layout.fields, defaults, strict=True)
-                ]
-            )
+            return inspect.Signature(parameters)
         except ValueError:  # `from_c` takes names that are keywords of Python
             raise AttributeError(name="__signature__", obj=cls) from None
 
@@ -193,34 +211,62 @@ class StructType(type):
         """
         return _plan(cls).c_declaration()
 
-    def zeroed(cls: type[T]) -> T:
-        """Create an instance of which every byte is 0."""
-        return cls.__new__(cls)
-
-    def from_c(
-        cls, declaration: str, name: str | None = None, *, endian: Endian = "native"
-    ) -> type[Any]:
-        """Create a Struct class from C source.
+    def zeroed(cls: type[T], items: int = 0) -> T:
+        """Create an instance of which every byte is 0.
 
         Args:
-            declaration: C text that declares one struct or more. Comments, ``#include`` lines and
-                include guards are ignored, and macros without arguments are expanded. The layout is
-                that of gcc on this machine.
-            name: the typedef name or the tag of the struct; by default the last struct of the text.
-                The class has the typedef name, if the struct has one.
-            endian: the byte order of all numbers: ``"native"`` (the default), ``"little"`` or
-                ``"big"``.
-
-        Returns:
-            A subclass of Struct. The same text gives the same class while that class is in use. The
-            class is pickled by its declaration.
+            items: the number of items of its flexible array member; 0 by default.
 
         Raises:
-            ImportError: pycparser is not installed; ``pip install pycparser``.
-            InvalidArgument: the text is not C, or it does not declare the struct, or the struct has
-                a part that is not supported: pointers, unions, bit-fields, flexible arrays,
-                ``_Alignas``, attributes other than ``packed``, macros with arguments. The message
-                names the line.
+            InvalidArgument: the struct has no flexible array member, or `items` is negative.
+        """
+        if not items:
+            return cls.__new__(cls)
+        own: Any = cls
+        return record_from_bytes(cls, bytes(own.__plan__.bytes_for(items)))
+
+    def from_c(
+        cls,
+        declaration: str,
+        name: str | None = None,
+        *,
+        endian: Endian = "native",
+        include_dirs: Iterable[str | os.PathLike[str]] = (),
+        defines: Mapping[str, str] | None = None,
+        target: str | None = None,
+        opaque: bool = False,
+    ) -> type[Any]:
+        """Create a Struct class from C source, with the layout that the compiler gives the struct.
+
+        libclang compiles the text, with the system's headers. The text should be trusted as much
+        as a program's source is: it can include any file that the process can read. Integer types
+        of C, POSIX and Linux such as ``uint32_t`` and ``pid_t`` need no ``#include``.
+
+        Args:
+            declaration: C text that declares one struct or union or more, or includes a header that
+                does.
+            name: the typedef name or the tag of the struct; by default the last struct of the text
+                itself. Only this struct is read, and what it needs.
+            endian: the byte order of all numbers: ``"native"`` (the default; that of the target),
+                ``"little"`` or ``"big"``.
+            include_dirs: directories to search for included files, before the system's.
+            defines: macros to define, with their values.
+            target: the LLVM triple of another machine whose layout is wanted, such as
+                ``"aarch64-linux-gnu"``; by default this machine.
+            opaque: keep pointers, ``long double`` and other types that Python can't read as
+                `Opaque` bytes. By default they are an error.
+
+        Returns:
+            A subclass of Struct, or of `Union` for a union. Enums are IntEnum classes. The same
+            text gives the same class while that class is in use and the included files do not
+            change. The class is pickled by its layout, so that unpickling it needs no libclang.
+
+        Raises:
+            ImportError: libclang is not installed; ``pip install libclang``.
+            InvalidSource: the text is not C, or it does not declare the struct, or the struct has a
+                member that Python can't read. This is an `InvalidArgument`. Each line of the
+                message names the file, the line and the member.
+            InvalidArgument: `endian` is another value.
             TypeError: it was called on a subclass of Struct.
 
         Example:
@@ -232,14 +278,26 @@ class StructType(type):
         if cls is not Struct:
             message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
-        return StructType._from_source(declaration, name, endian)
+        from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
+
+        options = c_reader_options(include_dirs, defines, target)
+        request = c_structs.Request(declaration, name, endian, options, opaque)
+        return c_structs.read_struct(request, made_by_layout)
 
     @staticmethod
     @public("ipckit.structs")
-    def _from_source(declaration: str, name: str | None, endian: Endian) -> StructType:
-        """Return the class for the arguments of `from_c`; unpickling a class calls this."""
-        found = _FROM_C.get((declaration, name, endian))
-        return _parsed(declaration, name, endian) if found is None else found
+    def _from_layout(
+        name: str, types: tuple[tuple[str, Any], ...], rules: tuple[Any, ...], endian: Endian
+    ) -> StructType:
+        """Return the class that was pickled by its layout."""
+        restored = {each: c_pickling.restored(parts) for each, parts in types}
+        return made_by_layout(name, restored, Rules(*rules), endian)
+
+    @staticmethod
+    @public("ipckit.structs")
+    def _enum_from_c(name: str, members: tuple[tuple[str, int], ...]) -> type[c_enums.CEnum]:
+        """Return the enum that was pickled by its members."""
+        return c_enums.enum_from_c(name, members)
 
     @public("ipckit.structs")
     def _restore(cls: type[T], data: bytes) -> T:
@@ -298,19 +356,47 @@ def _evaluated(annotation: str, namespace: Mapping[str, Any], body: FrameType) -
     return eval(annotation, scope)  # noqa: S307 - the text of the class body itself
 
 
+def _checked_rules(*, union: bool, packed: object, align: object, size: object) -> Rules:
+    """Return the rules for the keywords of a class statement.
+
+    Raises:
+        InvalidArgument: a value is out of range.
+        TypeError: a value is not an int.
+    """
+    packing = int(packed) if isinstance(packed, bool) else int_argument("packed", packed)
+    if packing not in PACKINGS:
+        message = f"packed must be True, False, 2, 4, 8 or 16, not {packing}"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    return Rules(union, packing, checked_alignment("align", align), checked_size(size))
+
+
+def _is_keyword_only(entry: Entry) -> bool:
+    """Sort key: in a signature, parameters that are taken by name only come last."""
+    return entry.mode == KEYWORD_ONLY
+
+
 def _laid_out(plan: Plan, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a class that has the fields of a plan, with the defaults of its body."""
     fields = plan.descriptors()
-    names = tuple(field.name for field in fields)
-    defaults = tuple(namespace[name] for name in names if name in namespace)
-    if any(name in namespace for name in names[: len(names) - len(defaults)]):
-        message = f"{plan.name}: a field without a default follows one that has a default"
-        raise TypeError(message)
+    names = [entry.name for entry in plan.entries]
+    defaults = {name: namespace[name] for name in names if name in namespace}
+    required = False
+    for entry in reversed(plan.entries):
+        if entry.mode and entry.name in defaults:
+            message = f"{plan.name}.{entry.name}: a member of a union can't have a default"
+            raise TypeError(message)
+        required = required or (not entry.mode and entry.name not in defaults)
+        if required and entry.name in defaults:
+            message = f"{plan.name}: a field without a default follows one that has a default"
+            raise TypeError(message)
+    measure = plan.measure if plan.flexible else None
     return {
+        # The whole of an anonymous member is an attribute, but no field.
+        **{m.name: m.kind.field(m.name, m.offset, swap=False) for m in plan.members if m.inner},
         **{field.name: field for field in fields},
         "__plan__": plan,
-        "__layout__": Layout(plan.size, fields, defaults),
-        "__match_args__": names,
+        "__layout__": Layout(plan.size, fields, defaults, plan.modes, measure, plan.minimum),
+        "__match_args__": tuple(e.name for e in plan.entries if e.mode != KEYWORD_ONLY),
     }
 
 
@@ -318,39 +404,63 @@ def _try_defaults(cls: Any) -> None:
     """Raise now what an invalid default would raise in each call of the constructor."""
     layout: Layout = cls.__layout__
     trial = StructType.zeroed(cls) if layout.defaults else None
-    first = len(layout.fields) - len(layout.defaults)
-    for field, value in zip(layout.fields[first:], layout.defaults, strict=True):
-        field.__set__(trial, value)
+    for field in layout.fields:
+        if field.name in layout.defaults:
+            field.__set__(trial, layout.defaults[field.name])
 
 
-def _parsed(declaration: str, name: str | None, endian: Endian) -> StructType:
-    from ipckit._payload import c_parser  # noqa: PLC0415 - it takes pycparser
+def c_reader_options(
+    include_dirs: Iterable[str | os.PathLike[str]],
+    defines: Mapping[str, str] | None,
+    target: str | None,
+) -> c_reader.Options:
+    """Return how to compile a C text, from the arguments of `StructType.from_c`."""
+    from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
 
-    def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
-        known = _FROM_C.get((declaration, class_name, endian))
-        plan = Plan(class_name, types, packed=packed, endian=endian)
-        if known is not None and known.fingerprint == plan.fingerprint:
-            return known
-        namespace = {
-            "__annotations__": dict(types),
-            "__module__": "ipckit.structs",
-            "__c_source__": (declaration, class_name, endian),
-        }
-        made = StructType(class_name, (Struct,), namespace, packed=packed, endian=endian)
-        _FROM_C[declaration, class_name, endian] = made
-        return made
+    directories = tuple(os.fspath(path) for path in include_dirs)
+    return c_reader.Options(directories, tuple((defines or {}).items()), target)
 
-    found = c_parser.parse(declaration, name, make)
-    _FROM_C[declaration, name, endian] = found
-    return found
+
+def made_by_layout(
+    name: str, types: Mapping[str, CType], rules: Rules, endian: Endian
+) -> StructType:
+    """Return the class of a layout: the same one for the same layout while it is in use."""
+    key = (name, tuple(types.items()), rules, endian)
+    found = _BY_LAYOUT.get(key)
+    if found is not None:
+        return found
+    namespace = {
+        "__annotations__": dict(types),
+        "__module__": "ipckit.structs",
+        "__by_layout__": True,
+    }
+    base = Union if rules.union else Struct
+    packed: Any = rules.packed
+    made = StructType(
+        name, (base,), namespace, packed=packed, align=rules.align, size=rules.size, endian=endian
+    )
+    _BY_LAYOUT[key] = made
+    return made
 
 
 def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
-    source = vars(cls).get("__c_source__")
-    return cls.__qualname__ if source is None else (StructType._from_source, source)  # noqa: SLF001
+    if "__by_layout__" not in vars(cls):
+        return cls.__qualname__
+    plan = _plan(cls)
+    types = tuple((name, c_pickling.plain(ctype)) for name, ctype in plan.types.items())
+    layout = (cls.__name__, types, tuple(plan.rules), plan.endian)
+    return (StructType._from_layout, layout)  # noqa: SLF001
+
+
+def _reduce_enum(cls: type[Any]) -> str | tuple[Any, ...]:
+    members = vars(cls).get("__c_members__")
+    if members is None:
+        return cls.__qualname__
+    return (StructType._enum_from_c, (cls.__name__, members))  # noqa: SLF001
 
 
 copyreg.pickle(StructType, _reduce_class)
+copyreg.pickle(c_enums.CEnumType, _reduce_enum)
 
 
 def _plain(value: object) -> object:
@@ -382,7 +492,11 @@ class Struct(Record, metaclass=StructType):
     number that is out of range and for text that is too long.
 
     Class keywords:
-        packed: no padding; ``__attribute__((packed))`` in C. Default: False.
+        packed: no padding; ``__attribute__((packed))`` in C. Default: False. 2, 4, 8 or 16 limits
+            the alignment of the fields to so many bytes; ``#pragma pack(n)`` in C.
+        align: the least alignment of the struct, in bytes; ``__attribute__((aligned(n)))`` in C.
+            Default: 1.
+        size: the least size of the struct, in bytes. Default: 0.
         endian: the byte order of the struct's own numbers: ``"native"`` (the default), ``"little"``
             or ``"big"``. A nested struct keeps its own byte order and packing.
 
@@ -442,3 +556,24 @@ class Struct(Record, metaclass=StructType):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (StructType._restore, (type(self), bytes(self)))  # noqa: SLF001
+
+
+@public("ipckit.structs")
+class Union(Struct):
+    """A C union: a Struct whose members share their bytes. Subclass it, as `Struct`.
+
+    The constructor takes the value of one member: of the first by position, or of any by name. The
+    other bytes are 0. Every member can be read; it reads the bytes that are there.
+
+    Example:
+        >>> from ipckit.structs import Bytes, Float, Union
+        >>> class Value(Union):
+        ...     f: Float
+        ...     raw: Bytes[4]
+        >>> Value(1.0).raw
+        b'\\x00\\x00\\x80?'
+        >>> Value(raw=b"\\0\\0\\0@").f
+        2.0
+    """  # noqa: D301 - the backslashes are those of a repr
+
+    __union__ = True
