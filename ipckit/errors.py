@@ -98,17 +98,7 @@ class LimitReached(IpcError):
 
 
 class InvalidArgument(IpcError, ValueError):
-    """An argument is out of range; the message gives the range.
-
-    Attributes:
-        problems: all problems of a C text, with file and line; () for any other argument. The
-            message has one line for each.
-    """
-
-    problems: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join(map(one_line, self.problems)) if self.problems else super().__str__()
+    """An argument is out of range; the message gives the range."""
 
 
 class InvalidSource(InvalidArgument):

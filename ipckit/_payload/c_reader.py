@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ctypes
 import difflib
-import errno
 import os
 import re
 import stat
@@ -38,7 +37,7 @@ from ipckit._payload.c_declarations import (
     Type,
 )
 from ipckit._payload.c_known_names import DECLARED_BY
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidSource
 
 try:
     from clang import cindex
@@ -183,15 +182,13 @@ _MOST_MEMBERS: Final = 10_000  # libclang's search for an offset is linear: a se
 _DEEPEST: Final = 100  # arrays and structs inside each other
 
 
-def _invalid(problems: list[str]) -> InvalidArgument:
+def _invalid(problems: list[str]) -> InvalidSource:
     """Return the error that names all problems, one on each line."""
     lines = list(dict.fromkeys(problems))
     if len(lines) > _MOST_LINES:
         rest = len(lines) - _MOST_LINES
         lines[_MOST_LINES:] = [f"and {rest} more"]
-    error = InvalidArgument("\n".join(lines), errno=errno.EINVAL)
-    error.problems = tuple(lines)
-    return error
+    return InvalidSource(lines)
 
 
 def read(
@@ -219,7 +216,7 @@ def read(
             others, and ignore `name`.
 
     Raises:
-        InvalidArgument: the text is no valid C, or declares no such struct. The message has one
+        InvalidSource: the text is no valid C, or declares no such struct. The message has one
             line for each problem: ``FILE:LINE: PROBLEM``.
         ImportError: the library libclang can't be loaded.
     """

@@ -27,7 +27,7 @@ from ipckit._payload.c_declarations import (
     ScalarType,
 )
 from ipckit._payload.c_reader import Options
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidSource
 from ipckit.testing import Child
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def read(text: str, name: str | None = "s", **options: Any) -> RecordType:
 
 
 def problems(text: str, name: str | None = None, **options: Any) -> str:
-    with pytest.raises(InvalidArgument) as caught:
+    with pytest.raises(InvalidSource) as caught:
         c_reader.read(text, name, options=Options(**options))
     return str(caught.value.strerror)
 
@@ -690,7 +690,7 @@ def test_all_problems_are_named_at_once() -> None:
     assert [line.split(": ", 1)[0] for line in said.splitlines()] == [
         f"<text>:{line}" for line in (2, 4, 5, 7)
     ]
-    with pytest.raises(InvalidArgument) as caught:
+    with pytest.raises(InvalidSource) as caught:
         c_reader.read("a_t a;\nb_t b;", None, options=Options(), filename="x\n.h")
     lines = ["x\\n.h:1: unknown type name 'a_t'", "x\\n.h:2: unknown type name 'b_t'"]
     assert str(caught.value).splitlines() == lines
@@ -804,7 +804,7 @@ from ipckit._payload import c_reader
 try:
     c_reader.read(args[0], None, options=c_reader.Options(), filename=args[1])
     result = "fine"
-except c_reader.InvalidArgument as error:
+except c_reader.InvalidSource as error:
     result = "refused"
 """
 
