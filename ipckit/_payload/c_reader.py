@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import ipckit._native as native
 from ipckit._payload import c_includes
 from ipckit._payload.c_declarations import (
     ArrayType,
@@ -120,6 +121,12 @@ _POINTER_SIZED: Final = {
     "ptrdiff_t": "int",
     "intptr_t": "int",
     "uintptr_t": "uint",
+}
+
+# Typedefs of POSIX that keep their names, if they are what this machine's C library says.
+_OF_THIS_MACHINE: Final = {
+    name: ("int" if code == "i" else "uint", size)
+    for name, (code, size, _) in native.TYPEDEFS.items()
 }
 
 _PRELUDE_FILE: Final = "/<ipckit>/prelude.h"  # it exists for the compiler only
@@ -770,7 +777,11 @@ class _Reader:
         for each in typedefs:
             exact = _EXACT.fullmatch(each)
             is_exact = exact and (exact[1] + "int", int(exact[2])) == (kind, 8 * size)
-            if is_exact or (_POINTER_SIZED.get(each), self._pointer_size) == (kind, size):
+            is_known = (kind, size) in (
+                (_POINTER_SIZED.get(each), self._pointer_size),
+                _OF_THIS_MACHINE.get(each),
+            )
+            if is_exact or is_known:
                 name = each
                 break
         return ScalarType(name, kind, size, alignment)
