@@ -318,10 +318,10 @@ def test_a_description_can_be_pickled_and_hashed() -> None:
         *(("size_t x;", "size_t", "uint"), ("ssize_t x;", "ssize_t", "int")),
         *(("bool x;", "bool", "bool"), ("_Bool x;", "bool", "bool")),
         *(("char x;", "char", "char"), ("signed char x;", "signed char", "int")),
-        *(("pid_t x;", "int", "int"), ("__u32 x;", "unsigned int", "uint")),
-        *(("const volatile long x;", "long", "int"), ("socklen_t x;", "unsigned int", "uint")),
+        *(("pid_t x;", "pid_t", "int"), ("__u32 x;", "unsigned int", "uint")),
+        *(("const volatile long x;", "long", "int"), ("socklen_t x;", "socklen_t", "uint")),
         *(("wchar_t x;", "int", "int"), ("_Atomic uint64_t x;", "uint64_t", "uint")),
-        *(("__le16 x;", "unsigned short", "uint"), ("time_t x;", "long", "int")),
+        *(("__le16 x;", "unsigned short", "uint"), ("time_t x;", "time_t", "int")),
         *(("float x;", "float", "float"), ("long double x;", "", ""), ("char *x;", "", "")),
     ],
 )
