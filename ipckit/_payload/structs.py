@@ -281,7 +281,9 @@ class StructType(type):
         from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
 
         options = c_reader_options(include_dirs, defines, target)
-        request = c_structs.Request(declaration, name, endian, options, opaque)
+        # A quoted include is searched in the working directory.
+        directory = os.getcwd() if "include" in declaration else ""  # noqa: PTH109 - text is wanted
+        request = c_structs.Request(declaration, name, endian, options, opaque, directory=directory)
         return c_structs.read_struct(request, made_by_layout)
 
     @staticmethod
@@ -417,7 +419,8 @@ def c_reader_options(
     """Return how to compile a C text, from the arguments of `StructType.from_c`."""
     from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
 
-    directories = tuple(os.fspath(path) for path in include_dirs)
+    # Absolute, so that an earlier result is not used for another working directory's headers.
+    directories = tuple(os.path.abspath(path) for path in include_dirs)  # noqa: PTH100 - of text
     return c_reader.Options(directories, tuple((defines or {}).items()), target)
 
 
