@@ -520,12 +520,14 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         raw: native.Message[Any]
         # msgrcv does not tell that it cut a message: one byte more than `limit` shows it.
+        # Without a form: the bytes that are cut off must not make a struct of a longer message.
         size, flags = (limit + 1, flags | native.MSG_NOERROR) if truncate else (limit, flags)
+        form = None if truncate else self._form
         try:
-            raw = msgrcv(self._id, number, flags, size, timeout, self._form)
+            raw = msgrcv(self._id, number, flags, size, timeout, form)
         except (CallFailed, BadArgument) as exc:
             raise self._receive_error(exc, number, timeout, size) from None
-        if isinstance(raw.value, bytes) and len(raw.value) > limit:
+        if truncate and len(raw.value) > limit:
             raw = native.message(raw.value[:limit], raw.mtype, 0, True)  # noqa: FBT003
         return raw
 
