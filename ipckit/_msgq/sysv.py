@@ -73,6 +73,9 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     `bytes`, `str`, a `Struct`, a ctypes structure, a numpy dtype, a msgspec struct, a `Codec`,
     or a mapping ``{message type: payload type}`` for a queue that carries several.
 
+    A `Struct` whose first field is ``mtype: Long`` is a *message struct*: that field is the message
+    type, and the rest of the struct is the text, as in C's ``struct msgbuf``.
+
     A call with a timeout polls, because Linux has no timed msgsnd or msgrcv: the pauses grow from
     20 microseconds to 1 millisecond, and to 3 milliseconds after the first 50. A call without a
     timeout sleeps in the kernel. Closing a handle does not wake a call of another thread.
@@ -367,7 +370,8 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         Args:
             value: the payload.
             mtype: the message type, 1 to 2**63 - 1. By default 1; on a queue that was opened
-                with a mapping, the type under which the mapping has the value's class.
+                with a mapping, the type under which the mapping has the value's class. A message
+                struct is sent under its own ``mtype``; an argument must be equal to it.
             timeout: seconds to wait while the queue is full. 0 does not wait, None waits for ever.
 
         Raises:
@@ -377,7 +381,8 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
             Timeout: the queue was full until the deadline.
             Removed: the queue was removed, before the call or during it.
             AccessDenied: the caller may not write to the queue.
-            InvalidArgument: `mtype` or `timeout` is out of range.
+            InvalidArgument: `mtype` or `timeout` is out of range, or `mtype` is not that of the
+                message struct.
             ClosedHandle: the handle is closed.
 
         See msgop(2).
@@ -423,7 +428,8 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
                 waits for ever.
 
         Returns:
-            The message, with ``.value``, ``.mtype`` and ``.truncated``.
+            The message, with ``.value``, ``.mtype`` and ``.truncated``. A message struct has the
+            message's type in its own ``mtype`` too.
 
         Raises:
             WouldBlock: the queue has no such message, and `timeout` is 0 (ENOMSG).
