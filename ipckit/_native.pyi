@@ -20,13 +20,27 @@ class BadArgument(ValueError): ...  # noqa: N818
 
 @final
 class Layout:
-    def __new__(cls, size: int, fields: tuple[Field, ...], defaults: tuple[Any, ...]) -> Layout: ...
+    def __new__(
+        cls,
+        size: int,
+        fields: tuple[Field, ...],
+        defaults: dict[str, Any],
+        modes: bytes | None = None,
+        measure: Callable[[tuple[Any, ...], dict[str, Any] | None], int] | None = None,
+        minimum: int = -1,
+    ) -> Layout: ...
     @property
     def size(self) -> int: ...
     @property
+    def minimum(self) -> int: ...
+    @property
     def fields(self) -> tuple[Field, ...]: ...
     @property
-    def defaults(self) -> tuple[Any, ...]: ...
+    def defaults(self) -> dict[str, Any]: ...
+    @property
+    def modes(self) -> bytes | None: ...
+    @property
+    def measure(self) -> Callable[[tuple[Any, ...], dict[str, Any] | None], int] | None: ...
 
 # native/records/field.c
 
@@ -35,7 +49,15 @@ RECORD_SIZE_MAX: Final[int]
 @final
 class Field:
     def __new__(
-        cls, name: str, code: str, offset: int, size: int, swap: bool = False, type: Any = None
+        cls,
+        name: str,
+        code: str,
+        offset: int,
+        size: int,
+        swap: bool = False,
+        type: Any = None,
+        first_bit: int = 0,
+        width: int = 0,
     ) -> Field: ...
     @property
     def name(self) -> str: ...
@@ -57,6 +79,10 @@ class Record:
 
 def record_from_bytes(cls: type[_T], data: Buffer, /) -> _T: ...
 def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ...
+
+# native/records/typedefs.c
+
+TYPEDEFS: Final[dict[str, tuple[str, int, int]]]  # the code, size and alignment of each name
 
 # native/records/foreign.c
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._core.public import public
 from ipckit._payload import fields
-from ipckit._payload.c_types import ArrayOf, CType, Nested, Raw, Scalar, Text
+from ipckit._payload.arrays import ArrayOf
+from ipckit._payload.c_types import CType, Nested, Raw, Scalar, Text
 from ipckit._payload.structs import Struct, StructType
 from ipckit.errors import InvalidArgument
 
@@ -107,7 +108,7 @@ def _annotation(ctype: CType, used: set[str]) -> str:
 
 
 def _class(plan: Plan, used: set[str]) -> str:
-    packed = ", packed=True" if plan.packed else ""
+    packed = ", packed=True" if plan.rules.packed else ""
     lines = [f"class {plan.name}(Struct{packed}):  # {plan.size} bytes"]
     for name, ctype, _ in plan.members:
         # In a class body, Python changes the name __x to _Class__x.

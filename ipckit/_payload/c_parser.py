@@ -10,9 +10,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from ipckit._payload import c_expressions, fields
+from ipckit._payload.arrays import ArrayOf
 from ipckit._payload.c_expressions import Number
 from ipckit._payload.c_preprocessor import expanded, refuse
-from ipckit._payload.c_types import ArrayOf, CType, Nested, Raw, Scalar, StructClass, Text
+from ipckit._payload.c_types import CType, Nested, Raw, Scalar, StructClass, Text
 from ipckit._payload.fields import checked_count
 from ipckit.errors import InvalidArgument
 

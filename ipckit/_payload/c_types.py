@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+import enum
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, final, overload
+from typing import Any, Final, Protocol
 
 from ipckit._core.lazy_numpy import np
-from ipckit._core.public import public
 from ipckit._native import RECORD_SIZE_MAX, Field
-from ipckit._payload.dtypes import check_arrays
-from ipckit.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ipckit._native import Record
 
 MAX_SIZE: Final = RECORD_SIZE_MAX
 
@@ -31,6 +22,11 @@ class StructClass(Protocol):
 
     __name__: str
     __plan__: Any  # a Plan, which is made of the types below
+
+    @property
+    def flexible(self) -> bool:
+        """Whether its last member is a flexible array."""
+        ...
 
     @property
     def size(self) -> int:
@@ -54,10 +50,19 @@ class StructClass(Protocol):
 
 
 class CType(ABC):
-    """A C type: its size and alignment in bytes on this machine."""
+    """A C type: its size and alignment in bytes on this machine.
+
+    Attributes:
+        size: bytes of a field of this type.
+        alignment: the alignment in bytes.
+        flexible: whether a field of this type is, or ends with, a flexible array member.
+        number: whether the field is a number, so that an array of it is a numpy array.
+    """
 
     size: int
     alignment: int
+    flexible: bool = False
+    number: bool = False
 
     @abstractmethod
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
@@ -84,6 +89,7 @@ class Scalar(CType):
     size: int
     alignment: int
     c_name: str
+    number = True
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, self.code, offset, self.size, swap)
@@ -122,6 +128,103 @@ class Text(CType):
 
 
 @dataclass(frozen=True)
+class Enumeration(CType):
+    """An integer whose values have names: a member of an IntEnum or IntFlag class.
+
+    Attributes:
+        integer: the integer type.
+        members: the class.
+    """
+
+    integer: Scalar
+    members: type[enum.IntEnum | enum.IntFlag]
+    number = True
+
+    @property
+    def size(self) -> int:  # type: ignore[override] # derived here, stored in the others
+        """Bytes of the integer."""
+        return self.integer.size
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment of the integer in bytes."""
+        return self.integer.alignment
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return Field(name, self.integer.code, offset, self.size, swap, _Members(self.members))
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:
+        return self.integer.dtype(swap=swap)
+
+    def canonical(self, *, swap: bool) -> str:
+        return self.integer.canonical(swap=swap)
+
+    def declare(self, name: str) -> str:
+        return f"{self.members.__name__} {name}"
+
+
+class _Members(dict[int, Any]):
+    """The members of an enum by value. C programs can store any other value, which stays an int."""
+
+    def __init__(self, members: type[enum.IntEnum | enum.IntFlag]) -> None:
+        super().__init__((member.value, member) for member in members)
+        self._flags = members if issubclass(members, enum.IntFlag) else None
+
+    def __missing__(self, value: int) -> int:
+        return value if self._flags is None else self._flags(value)
+
+
+@dataclass(frozen=True)
+class BitField(CType):
+    """A bit-field: some bits of an integer type.
+
+    `Plan` creates its descriptor with `bit_field`, because its place is not a number of bytes.
+
+    Attributes:
+        unit: the integer type.
+        width: its bits; 0 for the unnamed bit-field that only moves the next one.
+    """
+
+    unit: Scalar | Enumeration
+    width: int
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Bytes of the integer type."""
+        return self.unit.size
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment of the integer type in bytes."""
+        return self.unit.alignment
+
+    @property
+    def integer(self) -> Scalar:
+        """The integer type, without the names of its values."""
+        return self.unit.integer if isinstance(self.unit, Enumeration) else self.unit
+
+    def bit_field(self, name: str, bit: int, *, swap: bool) -> Field:
+        """Create the descriptor of the bit-field that begins at a bit of the record."""
+        offset, first = divmod(bit, 8)
+        size = (first + self.width + 7) // 8
+        names = _Members(self.unit.members) if isinstance(self.unit, Enumeration) else None
+        return Field(name, self.integer.code, offset, size, swap, names, first, self.width)
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return self.bit_field(name, 8 * offset, swap=swap)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:
+        return self.unit.dtype(swap=swap)
+
+    def canonical(self, *, swap: bool) -> str:
+        big = (sys.byteorder == "big") != swap
+        return f"{'>' if big else '<'}{self.integer.code}:{self.width}"
+
+    def declare(self, name: str) -> str:
+        return f"{self.unit.declare(name).rstrip()} : {self.width}"
+
+
+@dataclass(frozen=True)
 class Raw(CType):
     """A fixed number of bytes."""
 
@@ -141,13 +244,77 @@ class Raw(CType):
         return f"unsigned char {name}[{self.size}]"
 
 
-class Nested(CType):
-    """A struct inside a struct."""
+@dataclass(frozen=True)
+class Opaque(CType):
+    """Bytes of a type whose values have no meaning in Python, such as a pointer.
 
-    def __init__(self, struct: StructClass) -> None:
+    Attributes:
+        size: its bytes.
+        alignment: its alignment in bytes.
+        spelling: the type in C; empty for bytes of no type.
+    """
+
+    size: int
+    alignment: int = 1
+    spelling: str = ""
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return Field(name, "s", offset, self.size, swap)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002
+        return np.dtype(f"V{self.size}")
+
+    def canonical(self, *, swap: bool) -> str:  # noqa: ARG002
+        return f"o{self.size}"
+
+    def declare(self, name: str) -> str:
+        aligned = f" __attribute__((aligned({self.alignment})))" if self.alignment > 1 else ""
+        note = f" /* {self.spelling.replace('*/', '* /')} */" if self.spelling else ""
+        return f"unsigned char {name}[{self.size}]{aligned}{note}"
+
+
+class Aligned(CType):
+    """Another type with a larger alignment: ``_Alignas(n)`` in C.
+
+    Attributes:
+        item: the other type.
+        least: the alignment in bytes that was asked for; in a packed struct this is the alignment.
+    """
+
+    def __init__(self, item: CType, least: int) -> None:
+        self.item = item
+        self.least = least
+        self.size = item.size
+        self.alignment = max(least, item.alignment)
+        self.flexible = item.flexible
+
+    def field(self, name: str, offset: int, *, swap: bool) -> Field:
+        return self.item.field(name, offset, swap=swap)
+
+    def dtype(self, *, swap: bool) -> np.dtype[Any]:
+        return self.item.dtype(swap=swap)
+
+    def canonical(self, *, swap: bool) -> str:
+        return self.item.canonical(swap=swap)
+
+    def declare(self, name: str) -> str:
+        return f"{self.item.declare(name)} __attribute__((aligned({self.least})))"
+
+
+class Nested(CType):
+    """A struct inside a struct.
+
+    Attributes:
+        struct: the class of the inner struct.
+        anonymous: whether its members are members of the outer struct, as in C11.
+    """
+
+    def __init__(self, struct: StructClass, *, anonymous: bool = False) -> None:
         self.struct = struct
+        self.anonymous = anonymous
         self.size = struct.size
         self.alignment = struct.alignment
+        self.flexible = struct.flexible
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, "r", offset, self.size, swap, self.struct)
@@ -160,178 +327,3 @@ class Nested(CType):
 
     def declare(self, name: str) -> str:
         return f"{self.struct.__name__} {name}"
-
-
-@dataclass(frozen=True)
-class ArrayOf(CType):
-    """A fixed number of values of one type, without gaps."""
-
-    item: CType
-    count: int
-
-    @property
-    def size(self) -> int:  # type: ignore[override] # derived here, stored in the others
-        """Bytes of the whole array."""
-        return self.item.size * self.count
-
-    @property
-    def alignment(self) -> int:  # type: ignore[override]
-        """The alignment of its items, in bytes."""
-        return self.item.alignment
-
-    def field(self, name: str, offset: int, *, swap: bool) -> Field:
-        kind = NumberArray if self.innermost.__class__ is Scalar else ItemArray
-        return Field(name, "o", offset, self.size, swap, kind(self, name, offset, swap=swap))
-
-    def dtype(self, *, swap: bool) -> np.dtype[Any]:
-        return np.dtype((self.innermost.dtype(swap=swap), self.shape))
-
-    def canonical(self, *, swap: bool) -> str:
-        return f"{self.count}*{self.item.canonical(swap=swap)}"
-
-    def declare(self, name: str) -> str:
-        return self.item.declare(f"{name}[{self.count}]")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of items along each dimension, the outermost first."""
-        inner = self.item.shape if isinstance(self.item, ArrayOf) else ()
-        return (self.count, *inner)
-
-    @property
-    def innermost(self) -> CType:
-        """The type of the items of the innermost dimension."""
-        return self.item.innermost if isinstance(self.item, ArrayOf) else self.item
-
-
-class _ArrayField:
-    """Gives the Field of an array its `view` and `assign`; see native/records/field.c."""
-
-    def __init__(self, array: ArrayOf, name: str, offset: int, *, swap: bool) -> None:
-        self.array = array
-        self.name = name
-        self.offset = offset
-        self.swap = swap
-
-
-class NumberArray(_ArrayField):
-    """An array of numbers, read as a numpy array that is a view of the record's memory."""
-
-    def __init__(self, array: ArrayOf, name: str, offset: int, *, swap: bool) -> None:
-        super().__init__(array, name, offset, swap=swap)
-        self.shape = array.shape
-        self.dtype = array.innermost.dtype(swap=swap)
-
-    def view(self, record: Record) -> np.ndarray[Any, Any]:
-        """Return a view of the array: writing to it writes to the record."""
-        memory: Any = record  # before Python 3.12, type checkers do not know that it is a buffer
-        return np.ndarray(self.shape, self.dtype, buffer=memoryview(memory), offset=self.offset)
-
-    def assign(self, record: Record, value: object) -> None:
-        """Write the whole array, or raise and write nothing."""
-        check_arrays(value)
-        given = np.asarray(value)
-        if given.shape != self.shape:
-            message = f"field {self.name!r} takes shape {self.shape}, not {given.shape}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        self._check(given)
-        self.view(record)[...] = given.astype(self.dtype)
-
-    def _check(self, given: np.ndarray[Any, Any]) -> None:
-        """Refuse values that numpy would silently wrap, truncate or reinterpret."""
-        wanted = self.dtype
-        huge = given.dtype.kind == "O" and all(isinstance(item, int) for item in given.flat)
-        if wanted.kind == "f" and given.dtype.kind in "iuf":
-            largest = np.finfo(wanted).max
-            fits = not np.any(np.abs(given[np.isfinite(given)]) > largest)
-        elif wanted.kind in "iu" and given.dtype.kind in "iu":
-            limits = np.iinfo(wanted)
-            fits = int(given.min()) >= limits.min and int(given.max()) <= limits.max
-        elif wanted.kind == given.dtype.kind == "b":
-            fits = True
-        elif huge and wanted.kind in "iuf":
-            fits = False
-        else:
-            message = f"field {self.name!r} takes {wanted.name} values, not {given.dtype.name}"
-            raise TypeError(message)
-        if not fits:
-            message = f"field {self.name!r} takes {wanted.name} values, but some are out of range"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-
-
-class ItemArray(_ArrayField):
-    """An array of text, bytes or structs, read as an `ArrayView` of the record's memory."""
-
-    def view(self, record: Record) -> ArrayView:
-        """Return a view of the array: writing to it writes to the record."""
-        return ArrayView(self, record)
-
-    def assign(self, record: Record, value: Sequence[Any]) -> None:
-        """Write the whole array. If an item is invalid, the items before it are written."""
-        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-            message = f"field {self.name!r} takes a sequence of items, not {type(value).__name__}"
-            raise TypeError(message)
-        if len(value) != self.array.count:
-            message = f"field {self.name!r} takes {self.array.count} items, not {len(value)}"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        for index, item in enumerate(value):
-            self.at(index).__set__(record, item)
-
-    def at(self, index: int) -> Field:
-        """Create the descriptor of one item."""
-        item = self.array.item
-        return item.field(f"{self.name}[{index}]", self.offset + index * item.size, swap=self.swap)
-
-
-@public("ipckit.structs")
-@final
-class ArrayView(Sequence[Any]):
-    """A view of an array field of text, bytes or structs: a sequence of fixed length.
-
-    Reading and writing an item reads and writes the struct's memory. An item that is a struct is a
-    view too. A slice is a list of the items.
-
-    Example:
-        >>> from ipckit.structs import Array, Char, Struct
-        >>> class Team(Struct):
-        ...     names: Array[Char[8], 2]
-        >>> team = Team(["amy", "bob"])
-        >>> team.names[1] = "eve"
-        >>> team.names
-        ['amy', 'eve']
-    """
-
-    __slots__ = ("_array", "_record")
-
-    def __init__(self, array: ItemArray, record: Record) -> None:
-        self._array = array
-        self._record = record
-
-    def __len__(self) -> int:
-        return self._array.array.count
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        return self._array.at(range(len(self))[index]).__get__(self._record)
-
-    def __setitem__(self, index: int, value: object) -> None:
-        self._array.at(range(len(self))[index]).__set__(self._record, value)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        items: Any = other
-        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
-            return NotImplemented
-        return list(self) == list(items)
-
-    __hash__ = None  # type: ignore[assignment] # its items change
-
-    def __repr__(self) -> str:
-        return repr(list(self))

@@ -6,14 +6,32 @@ A type checker sees ``Int`` as ``int``, because reading such a field returns an 
 
 from __future__ import annotations
 
+import enum
 import errno
 import struct
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, overload
 
+import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
-from ipckit._payload.c_types import MAX_SIZE, ArrayOf, CType, Nested, Raw, Scalar, StructClass, Text
+from ipckit._payload.arrays import ArrayOf, FlexibleArray
+from ipckit._payload.c_types import (
+    MAX_SIZE,
+    BitField,
+    CType,
+    Enumeration,
+    Nested,
+    Raw,
+    Scalar,
+    StructClass,
+    Text,
+)
 from ipckit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+    from typing_extensions import TypeIs
 
 
 def ctype_of(annotation: object) -> CType:
@@ -21,19 +39,64 @@ def ctype_of(annotation: object) -> CType:
 
     Raises:
         TypeError: the annotation has no C type.
+        InvalidArgument: no integer type has the range for the values of an enum.
     """
     if isinstance(annotation, CType):
         return annotation
     if hasattr(annotation, "__plan__"):
         return Nested(cast("StructClass", annotation))
     if get_origin(annotation) is Annotated:
-        for part in get_args(annotation)[1:]:
-            if isinstance(part, CType):
-                return part
-        return ctype_of(get_args(annotation)[0])
+        return _annotated(*get_args(annotation))
+    if _is_enum(annotation):
+        return Enumeration(_enum_integer(annotation), annotation)
     text = annotation.__name__ if isinstance(annotation, type) else repr(annotation)
     message = f"{text} has no size in C; use a type such as Int, Double, Char[32] or another Struct"
     raise TypeError(message)
+
+
+def _is_enum(annotation: object) -> TypeIs[type[enum.IntEnum | enum.IntFlag]]:
+    return isinstance(annotation, type) and issubclass(annotation, (enum.IntEnum, enum.IntFlag))
+
+
+def _annotated(hint: Any, *parts: object) -> CType:
+    """Return the C type of ``Annotated[hint, part, …]``."""
+    for part in parts:
+        if isinstance(part, Scalar) and _is_enum(hint):
+            return _checked_enum(part, hint)
+        if isinstance(part, CType):
+            return part
+    return ctype_of(hint)
+
+
+def _bounds(integer: Scalar) -> range:
+    """Return the values of an integer type."""
+    bits = 8 * integer.size
+    return range(-(1 << bits - 1), 1 << bits - 1) if integer.code == "i" else range(1 << bits)
+
+
+def _checked_enum(integer: Scalar, members: type[enum.IntEnum | enum.IntFlag]) -> Enumeration:
+    if integer.code not in "iu":
+        message = f"{members.__name__} is an enum, so its type must be an integer"
+        raise TypeError(message)
+    for member in members:
+        if member.value not in _bounds(integer):
+            message = (
+                f"{members.__name__}.{member.name} is {member.value}, which is out of the range"
+            )
+            raise InvalidArgument(f"{message} of {integer.c_name}", errno=errno.EINVAL)
+    return Enumeration(integer, members)
+
+
+def _enum_integer(members: type[enum.IntEnum | enum.IntFlag]) -> Scalar:
+    """Return the integer type that gcc chooses for an enum."""
+    values = [member.value for member in members]
+    signed = min(values, default=0) < 0
+    for integer in (Int, Long) if signed else (UInt, ULong):
+        bounds = _bounds(cast("Scalar", integer))
+        if all(value in bounds for value in values):
+            return cast("Scalar", integer)
+    message = f"no integer type of C has the range for all values of {members.__name__}"
+    raise InvalidArgument(message, errno=errno.EINVAL)
 
 
 def checked_count(what: str, count: object) -> int:
@@ -48,9 +111,26 @@ def checked_count(what: str, count: object) -> int:
     return count
 
 
+def _check_item(ctype: CType) -> None:
+    """Refuse a type that can't be the items of an array."""
+    if isinstance(ctype, BitField) or ctype.flexible:
+        what = "a bit-field" if isinstance(ctype, BitField) else "a flexible array"
+        message = f"the items of an array can't be {what}"
+        raise TypeError(message)
+    if ctype.size % ctype.alignment:
+        message = f"items of {ctype.size} bytes can't be aligned to {ctype.alignment} in an array"
+        raise TypeError(message)
+
+
 def _scalar(code: str, char: str, c_name: str) -> Scalar:
     size = struct.calcsize(char)
     return Scalar(code, size, struct.calcsize(f"b{char}") - size, c_name)
+
+
+def _typedef(c_name: str) -> Scalar:
+    """Return the type that this machine's C library gives a name of POSIX."""
+    code, size, alignment = native.TYPEDEFS[c_name]
+    return Scalar(code, size, alignment, c_name)
 
 
 if TYPE_CHECKING:
@@ -77,6 +157,26 @@ if TYPE_CHECKING:
     ULongLong: TypeAlias = int
     SizeT: TypeAlias = int
     SSizeT: TypeAlias = int
+    PtrDiffT: TypeAlias = int
+    IntPtrT: TypeAlias = int
+    UIntPtrT: TypeAlias = int
+    PidT: TypeAlias = int
+    UidT: TypeAlias = int
+    GidT: TypeAlias = int
+    IdT: TypeAlias = int
+    ModeT: TypeAlias = int
+    OffT: TypeAlias = int
+    DevT: TypeAlias = int
+    InoT: TypeAlias = int
+    NLinkT: TypeAlias = int
+    BlkSizeT: TypeAlias = int
+    BlkCntT: TypeAlias = int
+    TimeT: TypeAlias = int
+    SUSecondsT: TypeAlias = int
+    ClockT: TypeAlias = int
+    ClockIdT: TypeAlias = int
+    KeyT: TypeAlias = int
+    SockLenT: TypeAlias = int
     Float: TypeAlias = float
     Double: TypeAlias = float
     Float32: TypeAlias = float
@@ -134,6 +234,26 @@ else:
     ULongLong = _scalar("u", "Q", "unsigned long long")
     SizeT = _scalar("u", "N", "size_t")
     SSizeT = _scalar("i", "n", "ssize_t")
+    PtrDiffT = _typedef("ptrdiff_t")
+    IntPtrT = _typedef("intptr_t")
+    UIntPtrT = _typedef("uintptr_t")
+    PidT = _typedef("pid_t")
+    UidT = _typedef("uid_t")
+    GidT = _typedef("gid_t")
+    IdT = _typedef("id_t")
+    ModeT = _typedef("mode_t")
+    OffT = _typedef("off_t")
+    DevT = _typedef("dev_t")
+    InoT = _typedef("ino_t")
+    NLinkT = _typedef("nlink_t")
+    BlkSizeT = _typedef("blksize_t")
+    BlkCntT = _typedef("blkcnt_t")
+    TimeT = _typedef("time_t")
+    SUSecondsT = _typedef("suseconds_t")
+    ClockT = _typedef("clock_t")
+    ClockIdT = _typedef("clockid_t")
+    KeyT = _typedef("key_t")
+    SockLenT = _typedef("socklen_t")
     Float = Float32 = _scalar("f", "f", "float")
     Double = Float64 = _scalar("f", "d", "double")
 
@@ -144,7 +264,7 @@ else:
         Text of up to n bytes fits. Text of exactly n bytes leaves no room for the NUL that a C
         program may need. A longer text, or a text that contains a NUL, raises InvalidArgument.
         Bytes that are not UTF-8 are read as surrogates (``errors="surrogateescape"``), which are
-        written as the same bytes.
+        written as the same bytes. ``Char[...]`` is text in the rest of the memory; see `Array`.
 
         Example:
             >>> from ipckit.structs import Char, Struct
@@ -154,17 +274,21 @@ else:
             8
         """
 
-        def __class_getitem__(cls, size: int) -> Text:
+        def __class_getitem__(cls, size: int | EllipsisType) -> Text | FlexibleArray:
+            if size is ...:
+                return FlexibleArray(Text(1))
             return Text(checked_count("Char", size))
 
     @public("ipckit.structs")
     class Bytes:
         """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C.
 
-        A shorter value is padded with NULs.
+        A shorter value is padded with NULs. ``Bytes[...]`` is the rest of the memory; see `Array`.
         """
 
-        def __class_getitem__(cls, size: int) -> Raw:
+        def __class_getitem__(cls, size: int | EllipsisType) -> Raw | FlexibleArray:
+            if size is ...:
+                return FlexibleArray(Raw(1))
             return Raw(checked_count("Bytes", size))
 
     @public("ipckit.structs")
@@ -174,6 +298,11 @@ else:
         Reading the field returns a view of the struct's memory: a numpy array if the items are
         numbers, and an `ArrayView` if they are text, bytes or structs. Assigning replaces all
         items, and raises InvalidArgument if their number is wrong.
+
+        ``Array[Int, ...]`` is a flexible array member, ``int x[]`` in C: the rest of the struct's
+        memory. It is the last member. It has the items that the constructor got, or as many as fit
+        into the buffer of `from_buffer` or the bytes of `from_bytes`. The struct's `size` does not
+        count them, but ``bytes(stu)`` has them.
 
         Example:
             >>> from ipckit.structs import Array, Int, Struct
@@ -185,11 +314,12 @@ else:
             Point(at=[5, 2])
         """
 
-        def __class_getitem__(cls, item: tuple[Any, ...]) -> ArrayOf:
+        def __class_getitem__(cls, item: tuple[Any, ...]) -> CType:
             if not isinstance(item, tuple) or len(item) < 2:  # noqa: PLR2004 - a type and a size
                 message = "Array takes a type and a number of items, as in Array[Int, 4]"
                 raise TypeError(message)
             ctype = ctype_of(item[0])
-            for count in reversed(item[1:]):
+            _check_item(ctype)
+            for count in reversed(item[2:] if item[1] is ... else item[1:]):
                 ctype = ArrayOf(ctype, checked_count("Array", count))
-            return ctype
+            return FlexibleArray(ctype) if item[1] is ... else ctype

@@ -17,18 +17,22 @@ from typing import (
     Any,
     ClassVar,
     Final,
+    Literal,
     Self,
     TypeVar,
     dataclass_transform,
     get_origin,
 )
 
+from ipckit._core.arguments import int_argument
 from ipckit._core.lazy_numpy import is_array, np
 from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
-from ipckit._payload.c_types import ArrayView
+from ipckit._payload.arrays import ArrayView
 from ipckit._payload.fields import ctype_of
-from ipckit._payload.plan import Endian, FieldInfo, Plan
+from ipckit._payload.members import checked_alignment, checked_size
+from ipckit._payload.placement import PACKINGS, Rules
+from ipckit._payload.plan import KEYWORD_ONLY, Endian, Entry, FieldInfo, Plan
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -75,7 +79,9 @@ class StructType(type):
         bases: tuple[type, ...],
         namespace: dict[str, Any],
         *,
-        packed: bool = False,
+        packed: bool | Literal[1, 2, 4, 8, 16] = False,
+        align: int = 1,
+        size: int = 0,
         endian: Endian = "native",
     ) -> StructType:
         """Lay out the fields that the class body declares."""
@@ -91,10 +97,12 @@ class StructType(type):
             )
             raise TypeError(message)
         if types:
-            plan = Plan(name, types, packed=packed, endian=endian)
+            union = any(hasattr(base, "__union__") for base in bases)
+            rules = _checked_rules(union=union, packed=packed, align=align, size=size)
+            plan = Plan(name, types, rules, endian=endian)
             namespace = namespace | _laid_out(plan, namespace)
-        elif packed or endian != "native":
-            message = f"{name} declares no fields, so packed and endian have no effect"
+        elif packed or endian != "native" or align != 1 or size:
+            message = f"{name} declares no fields, so packed, align, size and endian have no effect"
             raise TypeError(message)
         cls = super().__new__(mcs, name, bases, namespace | {"__slots__": ()})
         if types:
@@ -134,8 +142,17 @@ class StructType(type):
         return _plan(cls).fields
 
     @property
+    def flexible(cls) -> bool:
+        """Whether its last member is a flexible array, so that records have different sizes."""
+        return _plan(cls).flexible
+
+    @property
     def dtype(cls) -> np.dtype[Any]:
-        """The numpy dtype of the same bytes. Char[n] is of kind ``S``, and Bytes[n] of ``V``."""
+        """The numpy dtype of the same bytes. Char[n] is of kind ``S``, and Bytes[n] of ``V``.
+
+        Members of a union overlap. Bit-fields that share bytes are one unsigned integer, whose name
+        is their names with commas. A flexible array member is left out.
+        """
         return _plan(cls).dtype
 
     @property
@@ -157,17 +174,15 @@ class StructType(type):
             raise AttributeError(name="__signature__", obj=cls)  # then `inspect` looks by itself
         import inspect  # noqa: PLC0415 - it takes long to import
 
-        required = len(layout.fields) - len(layout.defaults)
-        defaults = [inspect.Parameter.empty] * required + list(layout.defaults)
+        parameters: list[inspect.Parameter] = []
+        for entry in sorted(_plan(cls).entries, key=_is_keyword_only):
+            kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            default = layout.defaults.get(entry.name, inspect.Parameter.empty)
+            if entry.mode == KEYWORD_ONLY:
+                kind, default = inspect.Parameter.KEYWORD_ONLY, ...
+            parameters.append(inspect.Parameter(entry.name, kind, default=default))
         try:
-            return inspect.Signature(
-                [
-                    inspect.Parameter(
-                        field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
-                    )
-                    for field, default in zip(layout.fields, defaults, strict=True)
-                ]
-            )
+            return inspect.Signature(parameters)
         except ValueError:  # `from_c` takes names that are keywords of Python
             raise AttributeError(name="__signature__", obj=cls) from None
 
@@ -193,9 +208,19 @@ class StructType(type):
         """
         return _plan(cls).c_declaration()
 
-    def zeroed(cls: type[T]) -> T:
-        """Create an instance of which every byte is 0."""
-        return cls.__new__(cls)
+    def zeroed(cls: type[T], items: int = 0) -> T:
+        """Create an instance of which every byte is 0.
+
+        Args:
+            items: the number of items of its flexible array member; 0 by default.
+
+        Raises:
+            InvalidArgument: the struct has no flexible array member, or `items` is negative.
+        """
+        if not items:
+            return cls.__new__(cls)
+        own: Any = cls
+        return record_from_bytes(cls, bytes(own.__plan__.bytes_for(items)))
 
     def from_c(
         cls, declaration: str, name: str | None = None, *, endian: Endian = "native"
@@ -298,19 +323,47 @@ def _evaluated(annotation: str, namespace: Mapping[str, Any], body: FrameType) -
     return eval(annotation, scope)  # noqa: S307 - the text of the class body itself
 
 
+def _checked_rules(*, union: bool, packed: object, align: object, size: object) -> Rules:
+    """Return the rules for the keywords of a class statement.
+
+    Raises:
+        InvalidArgument: a value is out of range.
+        TypeError: a value is not an int.
+    """
+    packing = int(packed) if isinstance(packed, bool) else int_argument("packed", packed)
+    if packing not in PACKINGS:
+        message = f"packed must be True, False, 2, 4, 8 or 16, not {packing}"
+        raise InvalidArgument(message, errno=errno.EINVAL)
+    return Rules(union, packing, checked_alignment("align", align), checked_size(size))
+
+
+def _is_keyword_only(entry: Entry) -> bool:
+    """Sort key: in a signature, parameters that are taken by name only come last."""
+    return entry.mode == KEYWORD_ONLY
+
+
 def _laid_out(plan: Plan, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a class that has the fields of a plan, with the defaults of its body."""
     fields = plan.descriptors()
-    names = tuple(field.name for field in fields)
-    defaults = tuple(namespace[name] for name in names if name in namespace)
-    if any(name in namespace for name in names[: len(names) - len(defaults)]):
-        message = f"{plan.name}: a field without a default follows one that has a default"
-        raise TypeError(message)
+    names = [entry.name for entry in plan.entries]
+    defaults = {name: namespace[name] for name in names if name in namespace}
+    required = False
+    for entry in reversed(plan.entries):
+        if entry.mode and entry.name in defaults:
+            message = f"{plan.name}.{entry.name}: a member of a union can't have a default"
+            raise TypeError(message)
+        required = required or (not entry.mode and entry.name not in defaults)
+        if required and entry.name in defaults:
+            message = f"{plan.name}: a field without a default follows one that has a default"
+            raise TypeError(message)
+    measure = plan.measure if plan.flexible else None
     return {
+        # The whole of an anonymous member is an attribute, but no field.
+        **{m.name: m.kind.field(m.name, m.offset, swap=False) for m in plan.members if m.inner},
         **{field.name: field for field in fields},
         "__plan__": plan,
-        "__layout__": Layout(plan.size, fields, defaults),
-        "__match_args__": names,
+        "__layout__": Layout(plan.size, fields, defaults, plan.modes, measure, plan.minimum),
+        "__match_args__": tuple(e.name for e in plan.entries if e.mode != KEYWORD_ONLY),
     }
 
 
@@ -318,9 +371,9 @@ def _try_defaults(cls: Any) -> None:
     """Raise now what an invalid default would raise in each call of the constructor."""
     layout: Layout = cls.__layout__
     trial = StructType.zeroed(cls) if layout.defaults else None
-    first = len(layout.fields) - len(layout.defaults)
-    for field, value in zip(layout.fields[first:], layout.defaults, strict=True):
-        field.__set__(trial, value)
+    for field in layout.fields:
+        if field.name in layout.defaults:
+            field.__set__(trial, layout.defaults[field.name])
 
 
 def _parsed(declaration: str, name: str | None, endian: Endian) -> StructType:
@@ -328,7 +381,7 @@ def _parsed(declaration: str, name: str | None, endian: Endian) -> StructType:
 
     def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
         known = _FROM_C.get((declaration, class_name, endian))
-        plan = Plan(class_name, types, packed=packed, endian=endian)
+        plan = Plan(class_name, types, Rules(packed=int(packed)), endian=endian)
         if known is not None and known.fingerprint == plan.fingerprint:
             return known
         namespace = {
@@ -382,7 +435,11 @@ class Struct(Record, metaclass=StructType):
     number that is out of range and for text that is too long.
 
     Class keywords:
-        packed: no padding; ``__attribute__((packed))`` in C. Default: False.
+        packed: no padding; ``__attribute__((packed))`` in C. Default: False. 2, 4, 8 or 16 limits
+            the alignment of the fields to so many bytes; ``#pragma pack(n)`` in C.
+        align: the least alignment of the struct, in bytes; ``__attribute__((aligned(n)))`` in C.
+            Default: 1.
+        size: the least size of the struct, in bytes. Default: 0.
         endian: the byte order of the struct's own numbers: ``"native"`` (the default), ``"little"``
             or ``"big"``. A nested struct keeps its own byte order and packing.
 
@@ -442,3 +499,24 @@ class Struct(Record, metaclass=StructType):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (StructType._restore, (type(self), bytes(self)))  # noqa: SLF001
+
+
+@public("ipckit.structs")
+class Union(Struct):
+    """A C union: a Struct whose members share their bytes. Subclass it, as `Struct`.
+
+    The constructor takes the value of one member: of the first by position, or of any by name. The
+    other bytes are 0. Every member can be read; it reads the bytes that are there.
+
+    Example:
+        >>> from ipckit.structs import Bytes, Float, Union
+        >>> class Value(Union):
+        ...     f: Float
+        ...     raw: Bytes[4]
+        >>> Value(1.0).raw
+        b'\\x00\\x00\\x80?'
+        >>> Value(raw=b"\\0\\0\\0@").f
+        2.0
+    """  # noqa: D301 - the backslashes are those of a repr
+
+    __union__ = True

@@ -53,9 +53,10 @@ new_unfilled_payload(channel_object *self, uint64_t length, char **to)
 {
     if (self->record_type != NULL) {
         Layout *layout = ipckit_layout_of((PyTypeObject *)self->record_type);
-        bool fits = layout != NULL && (uint64_t)layout->size == length;
-        Record *record =
-            fits ? ipckit_record_new((PyTypeObject *)self->record_type, layout) : NULL;
+        PyTypeObject *type = (PyTypeObject *)self->record_type;
+        Py_ssize_t size = (Py_ssize_t)length;
+        bool fits = layout != NULL && ipckit_layout_takes(layout, size);
+        Record *record = fits ? ipckit_record_new(type, layout, size) : NULL;
         *to = record == NULL ? NULL : record->data;
         Py_XDECREF((PyObject *)layout);
         if (layout == NULL || fits) {

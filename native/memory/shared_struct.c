@@ -113,6 +113,11 @@ shared_struct_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs
     self->type = (PyTypeObject *)Py_NewRef(record_type);
     self->fingerprint = fingerprint;
     self->layout = ipckit_layout_of(self->type);
+    if (self->layout != NULL && self->layout->measure != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "a struct with a flexible array member has no fixed size");
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
     if (self->layout == NULL || open_memory(self, memory, offset) < 0 || check_layout(self) < 0) {
         Py_DECREF((PyObject *)self);
         return NULL;
@@ -160,7 +165,7 @@ PyDoc_STRVAR(load_doc, "load($self)\n--\n\nA copy of the struct, as one store wr
 static PyObject *
 shared_struct_load(shared_struct *self, PyObject *Py_UNUSED(ignored))
 {
-    Record *record = ipckit_record_new(self->type, self->layout);
+    Record *record = ipckit_record_new(self->type, self->layout, self->layout->size);
     if (record != NULL && load_into(self, record->data) < 0) {
         Py_DECREF((PyObject *)record);
         return NULL;

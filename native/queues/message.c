@@ -42,8 +42,8 @@ new_record(PyTypeObject *record_type, const char *data, Py_ssize_t size)
         return NULL;
     }
     Record *record = NULL;
-    if (layout->size == size) {
-        record = ipckit_record_new(record_type, layout);
+    if (ipckit_layout_takes(layout, size)) {
+        record = ipckit_record_new(record_type, layout, size);
     }
     Py_DECREF((PyObject *)layout);
     if (record != NULL) {

@@ -102,22 +102,34 @@ size_fits_code(int code, Py_ssize_t size)
     }
 }
 
+/* Whether a field of `code` and `size` can have a bit-field of `width` bits, which begins in its first
+   byte and ends in its last one. */
+static bool
+bits_fit(int code, Py_ssize_t size, int first_bit, int width)
+{
+    return strchr("iu?", code) != NULL && first_bit >= 0 && first_bit < 8 && width >= 1
+           && width <= 64 && size == (first_bit + width + 7) / 8;
+}
+
 static PyObject *
 field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"name", "code", "offset", "size", "swap", "type", NULL};
+    static char *names[] = {"name", "code", "offset", "size", "swap", "type", "first_bit", "width",
+                            NULL};
     PyObject *name;
     PyObject *field_type = Py_None;
     int code;
     int swap = 0;
+    int first_bit = 0;
+    int width = 0;
     Py_ssize_t offset;
     Py_ssize_t size;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|pO:Field", names, &name, &code, &offset,
-                                     &size, &swap, &field_type)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|pOii:Field", names, &name, &code, &offset,
+                                     &size, &swap, &field_type, &first_bit, &width)) {
         return NULL;
     }
-    if (offset < 0 || offset > RECORD_SIZE_MAX || size > RECORD_SIZE_MAX ||
-        !size_fits_code(code, size)) {
+    bool fits = width == 0 ? size_fits_code(code, size) : bits_fit(code, size, first_bit, width);
+    if (offset < 0 || offset > RECORD_SIZE_MAX || size > RECORD_SIZE_MAX || !fits) {
         PyErr_SetString(PyExc_ValueError, "invalid code, offset or size of a field");
         return NULL;
     }
@@ -133,6 +145,8 @@ field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->offset = offset;
     self->size = size;
     self->code = code;
+    self->first_bit = first_bit;
+    self->width = width;
     self->swap = swap != 0;
     return (PyObject *)self;
 }
@@ -180,6 +194,10 @@ field_doc_of(PyObject *op, void *closure)
                        : self->code == 's' ? "bytes"
                        : self->code == 'r' ? "nested struct"
                                            : "array";
+    if (self->width > 0) {
+        return PyUnicode_FromFormat("%s of %d bits, from bit %d of the byte at offset %zd", kind,
+                                    self->width, self->first_bit, self->offset);
+    }
     return PyUnicode_FromFormat("%s, %zd bytes at offset %zd", kind, self->size, self->offset);
 }
 
@@ -195,9 +213,10 @@ static PyMemberDef field_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* Field(name, code, offset, size, swap=False, type=None). The codes: i signed, u unsigned, f float,
-   ? bool, c UTF-8 text, s bytes, r a record of `type`, o an array, which `type.view(record)` returns
-   and `type.assign(record, value)` writes. There is no Py_tp_doc: it would hide the `__doc__` of the
+/* Field(name, code, offset, size, swap=False, type=None, first_bit=0, width=0). The codes: i signed, u
+   unsigned, f float, ? bool, c UTF-8 text, s bytes, r a record of `type`, o an array, which
+   `type.view(record)` returns and `type.assign(record, value)` writes. For i and u, `type` can be a
+   mapping: the field reads as `type[number]`. With a width, i, u and ? are bit-fields. There is no Py_tp_doc: it would hide the `__doc__` of the
    fields. */
 static PyType_Slot field_slots[] = {
     {Py_tp_new, field_new},

@@ -5,6 +5,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The bits of the field's number. */
+static int
+bits_of(const Field *field)
+{
+    return field->width > 0 ? field->width : 8 * (int)field->size;
+}
+
 /* Reads the field's bits as an unsigned number in this machine's byte order. */
 static uint64_t
 load(const Field *field, const char *data)
@@ -12,6 +19,9 @@ load(const Field *field, const char *data)
     uint16_t half;
     uint32_t word;
     uint64_t wide;
+    if (field->width > 0) {
+        return ipckit_bits_load(field, data);
+    }
     switch (field->size) {
     case 1:
         return (uint8_t)data[0];
@@ -33,6 +43,10 @@ store(const Field *field, char *data, uint64_t value)
 {
     uint16_t half = (uint16_t)value;
     uint32_t word = (uint32_t)value;
+    if (field->width > 0) {
+        ipckit_bits_store(field, data, value);
+        return;
+    }
     switch (field->size) {
     case 1:
         data[0] = (char)value;
@@ -54,7 +68,7 @@ store(const Field *field, char *data, uint64_t value)
 static PyObject *
 get_int(const Field *field, const char *data)
 {
-    int unused = 64 - 8 * (int)field->size;
+    int unused = 64 - bits_of(field);
     int64_t value = (int64_t)(load(field, data) << unused) >> unused;
     /* PyLong_FromLong is faster, but a long of 32 bits is too short. */
     return sizeof(long) == 8 ? PyLong_FromLong((long)value) : PyLong_FromLongLong(value);
@@ -75,18 +89,30 @@ get_float(const Field *field, const char *data)
     return PyFloat_FromDouble(value);
 }
 
+/* The member of an enum for a number. Steals `number`, which may be NULL with an exception set. */
+static PyObject *
+member_of(const Field *field, PyObject *number)
+{
+    if (field->type == Py_None || number == NULL) {
+        return number;
+    }
+    PyObject *member = PyObject_GetItem(field->type, number);
+    Py_DECREF(number);
+    return member;
+}
+
 PyObject *
 ipckit_number_get(const Field *field, const char *data)
 {
     switch (field->code) {
     case 'i':
-        return get_int(field, data);
+        return member_of(field, get_int(field, data));
     case 'u':
-        return PyLong_FromUnsignedLongLong(load(field, data));
+        return member_of(field, PyLong_FromUnsignedLongLong(load(field, data)));
     case 'f':
         return get_float(field, data);
     default:
-        return PyBool_FromLong(data[0] != 0);
+        return PyBool_FromLong(load(field, data) != 0);
     }
 }
 
@@ -111,7 +137,7 @@ ipckit_wrong_type(Field *field, const char *wanted, PyObject *value)
 static int
 out_of_range(Field *field, PyObject *value)
 {
-    int bits = 8 * (int)field->size;
+    int bits = bits_of(field);
     PyObject *text = PyObject_Repr(value);
     if (text == NULL) { /* Python refuses to print an int of more than 4300 digits */
         PyErr_Clear();
@@ -122,7 +148,7 @@ out_of_range(Field *field, PyObject *value)
     }
     PyObject *message;
     if (field->code == 'i') {
-        int64_t max = (int64_t)(UINT64_MAX >> (65 - bits));
+        int64_t max = (int64_t)(((uint64_t)1 << (bits - 1)) - 1);
         message = PyUnicode_FromFormat("field %R must be %lld to %lld, not %U", field->name,
                                        (long long)(-max - 1), (long long)max, text);
     } else {
@@ -137,11 +163,11 @@ out_of_range(Field *field, PyObject *value)
 static bool
 fits(const Field *field, PyObject *number, uint64_t *result)
 {
-    int bits = 8 * (int)field->size;
+    int bits = bits_of(field);
     if (field->code == 'i') {
         int overflow;
         int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow);
-        int64_t max = (int64_t)(UINT64_MAX >> (65 - bits));
+        int64_t max = (int64_t)(((uint64_t)1 << (bits - 1)) - 1);
         *result = (uint64_t)value;
         return !overflow && value <= max && value >= -max - 1;
     }
@@ -245,7 +271,7 @@ set_bool(Field *field, char *data, PyObject *value)
 {
     int truth = ipckit_is_bool(value) ? PyObject_IsTrue(value) : ipckit_wrong_type(field, "a bool", value);
     if (truth >= 0) {
-        data[0] = (char)truth;
+        store(field, data, (uint64_t)truth);
     }
     return truth < 0 ? -1 : 0;
 }

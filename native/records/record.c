@@ -5,49 +5,49 @@
 #include <string.h>
 
 Record *
-ipckit_record_new(PyTypeObject *type, Layout *layout)
+ipckit_record_new(PyTypeObject *type, Layout *layout, Py_ssize_t size)
 {
-    Record *self = (Record *)PyType_GenericAlloc(type, layout->size);
+    Record *self = (Record *)PyType_GenericAlloc(type, size);
     if (self == NULL) {
         return NULL;
     }
     self->layout = (Layout *)Py_NewRef((PyObject *)layout);
     self->data = self->own;
-    self->size = layout->size;
+    self->size = size;
     return self;
 }
 
-Record *
-ipckit_record_zeroed(PyTypeObject *type)
+/* Sets LayoutMismatch for bytes of a size that no record of the type has. */
+static void
+raise_wrong_size(PyTypeObject *type, const Layout *layout, const char *data, Py_ssize_t size)
 {
-    Layout *layout = ipckit_layout_of(type);
-    if (layout == NULL) {
-        return NULL;
+    const char *least = layout->measure == Py_None ? "" : "at least ";
+    PyObject *name = PyType_GetName(type);
+    if (name != NULL) {
+        ipckit_raise_mismatch(PyUnicode_FromFormat("expected %s%zd bytes for %U, got %zd", least,
+                                                   layout->minimum, name, size),
+                              data, size);
+        Py_DECREF(name);
     }
-    Record *self = ipckit_record_new(type, layout);
-    Py_DECREF((PyObject *)layout);
-    return self;
 }
 
 PyObject *
 ipckit_record_from_memory(PyTypeObject *type, const char *data, Py_ssize_t size)
 {
-    Record *self = ipckit_record_zeroed(type);
-    if (self == NULL) {
+    Layout *layout = ipckit_layout_of(type);
+    if (layout == NULL) {
         return NULL;
     }
-    if (self->size != size) {
-        PyObject *name = PyType_GetName(type);
-        if (name != NULL) {
-            ipckit_raise_mismatch(PyUnicode_FromFormat("expected %zd bytes for %U, got %zd", self->size,
-                                                       name, size),
-                                  data, size);
-            Py_DECREF(name);
-        }
-        Py_DECREF((PyObject *)self);
-        return NULL;
+    Record *self = NULL;
+    if (!ipckit_layout_takes(layout, size)) {
+        raise_wrong_size(type, layout, data, size);
+    } else {
+        self = ipckit_record_new(type, layout, size);
     }
-    memcpy(self->data, data, (size_t)size);
+    Py_DECREF((PyObject *)layout);
+    if (self != NULL) {
+        memcpy(self->data, data, (size_t)size);
+    }
     return (PyObject *)self;
 }
 
@@ -102,7 +102,7 @@ ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset)
         return NULL;
     }
     Record *self = NULL;
-    if (check_room(type, layout->size, lender->len, offset) == 0) {
+    if (check_room(type, layout->minimum, lender->len, offset) == 0) {
         self = (Record *)PyType_GenericAlloc(type, 0);
     }
     if (self == NULL) {
@@ -112,7 +112,7 @@ ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset)
     }
     self->layout = layout;
     self->data = (char *)lender->buf + offset;
-    self->size = layout->size;
+    self->size = layout->measure == Py_None ? layout->size : lender->len - offset;
     self->lender = lender;
     self->readonly = lender->readonly;
     return (PyObject *)self;

@@ -44,22 +44,48 @@ check_fields(PyObject *fields, Py_ssize_t size)
     return 0;
 }
 
+/* Checks the fields' modes: 0, or -1 with an exception set. */
+static int
+check_modes(PyObject *modes, PyObject *fields)
+{
+    if (modes == Py_None) {
+        return 0;
+    }
+    if (!PyBytes_Check(modes) || PyBytes_Size(modes) != PyTuple_Size(fields)) {
+        PyErr_SetString(PyExc_TypeError, "modes must be None, or bytes with one mode for each field");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyBytes_Size(modes); i++) {
+        if ((unsigned char)PyBytes_AsString(modes)[i] > MODE_KEYWORD_ONLY) {
+            PyErr_SetString(PyExc_ValueError, "a mode is 0, 1 or 2");
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static PyObject *
 layout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"size", "fields", "defaults", NULL};
+    static char *names[] = {"size", "fields", "defaults", "modes", "measure", "minimum", NULL};
     Py_ssize_t size;
+    Py_ssize_t minimum = -1;
     PyObject *fields;
     PyObject *defaults;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!:Layout", names, &size, &PyTuple_Type,
-                                     &fields, &PyTuple_Type, &defaults)) {
+    PyObject *modes = Py_None;
+    PyObject *measure = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nO!O!|OOn:Layout", names, &size, &PyTuple_Type,
+                                     &fields, &PyDict_Type, &defaults, &modes, &measure, &minimum)) {
         return NULL;
     }
-    if (size < 0 || size > RECORD_SIZE_MAX || PyTuple_Size(defaults) > PyTuple_Size(fields)) {
-        PyErr_SetString(PyExc_ValueError, "size is out of range, or there are more defaults than fields");
+    if (measure == Py_None) {
+        minimum = size;
+    }
+    if (size < 0 || size > RECORD_SIZE_MAX || minimum < 0 || minimum > size) {
+        PyErr_SetString(PyExc_ValueError, "size or minimum is out of range");
         return NULL;
     }
-    if (check_fields(fields, size) < 0) {
+    if (check_fields(fields, minimum) < 0 || check_modes(modes, fields) < 0) {
         return NULL;
     }
     Layout *self = (Layout *)PyType_GenericAlloc(type, 0);
@@ -67,8 +93,11 @@ layout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->size = size;
+    self->minimum = minimum;
     self->fields = Py_NewRef(fields);
     self->defaults = Py_NewRef(defaults);
+    self->modes = Py_NewRef(modes);
+    self->measure = Py_NewRef(measure);
     return (PyObject *)self;
 }
 
@@ -80,6 +109,8 @@ layout_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     Py_XDECREF(self->fields);
     Py_XDECREF(self->defaults);
+    Py_XDECREF(self->modes);
+    Py_XDECREF(self->measure);
     PyObject_GC_Del(op);
     Py_DECREF(type);
 }
@@ -93,18 +124,22 @@ layout_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->fields);
     Py_VISIT(self->defaults);
+    Py_VISIT(self->measure);
     return 0;
 }
 
 static PyMemberDef layout_members[] = {
     {"size", T_PYSSIZET, offsetof(Layout, size), READONLY, "bytes of one record"},
+    {"minimum", T_PYSSIZET, offsetof(Layout, minimum), READONLY, "bytes of the shortest record"},
     {"fields", T_OBJECT, offsetof(Layout, fields), READONLY, "the fields, in order"},
-    {"defaults", T_OBJECT, offsetof(Layout, defaults), READONLY, "values of the last fields"},
+    {"defaults", T_OBJECT, offsetof(Layout, defaults), READONLY, "the fields' defaults by name"},
+    {"modes", T_OBJECT, offsetof(Layout, modes), READONLY, "how the constructor treats each field"},
+    {"measure", T_OBJECT, offsetof(Layout, measure), READONLY, "the size of a new record, or None"},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot layout_slots[] = {
-    {Py_tp_doc, "Layout(size, fields, defaults)\n--\n\nThe size, fields and defaults of one Struct class."},
+    {Py_tp_doc, "Layout(size, fields, defaults, modes=None, measure=None, minimum=-1)\n--\n\nThe size, fields and defaults of one Struct class."},
     {Py_tp_new, layout_new},
     {Py_tp_dealloc, layout_dealloc},
     {Py_tp_traverse, layout_traverse},

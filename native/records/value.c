@@ -105,8 +105,22 @@ set_bytes(Field *field, char *data, PyObject *value)
     return result;
 }
 
+/* The bytes of a nested record: the rest of the outer one if it has a flexible array member. Returns -1
+   with an exception set. */
+static Py_ssize_t
+room_of(const Field *field, const Record *outer)
+{
+    Layout *layout = ipckit_layout_of((PyTypeObject *)field->type);
+    if (layout == NULL) {
+        return -1;
+    }
+    Py_ssize_t room = layout->measure == Py_None ? field->size : outer->size - field->offset;
+    Py_DECREF((PyObject *)layout);
+    return room;
+}
+
 static int
-set_record(Field *field, char *data, PyObject *value)
+set_record(Field *field, PyObject *record, char *data, PyObject *value)
 {
     PyTypeObject *wanted = (PyTypeObject *)field->type;
     int same = PyObject_TypeCheck(value, wanted) ? 1 : ipckit_same_struct(Py_TYPE(value), wanted);
@@ -121,12 +135,16 @@ set_record(Field *field, char *data, PyObject *value)
         return -1;
     }
     Record *source = (Record *)value;
-    if (source->size != field->size) {
-        PyErr_Format(PyExc_TypeError, "field %R takes a record of %zd bytes, not %zd", field->name,
-                     field->size, source->size);
+    Py_ssize_t size = room_of(field, (Record *)record);
+    if (size < 0) {
         return -1;
     }
-    memmove(data, source->data, (size_t)field->size);
+    if (source->size != size) {
+        PyErr_Format(PyExc_TypeError, "field %R takes a record of %zd bytes, not %zd", field->name,
+                     size, source->size);
+        return -1;
+    }
+    memmove(data, source->data, (size_t)size);
     return 0;
 }
 
@@ -144,7 +162,7 @@ ipckit_value_set(Field *field, PyObject *record, char *data, PyObject *value)
     case 's':
         return set_bytes(field, data, value);
     case 'r':
-        return set_record(field, data, value);
+        return set_record(field, record, data, value);
     default: {
         PyObject *none = PyObject_CallMethod(field->type, "assign", "OO", record, value);
         Py_XDECREF(none);

@@ -158,7 +158,8 @@ def asserted(struct: Any) -> list[str]:
     """Statements that hold if gcc lays the struct out as ipckit does."""
     facts = [(f"sizeof(struct {struct.__name__})", struct.size)]
     facts.append((f"_Alignof(struct {struct.__name__})", struct.alignment))
-    for name, ctype, offset in struct.__plan__.members:
+    for name, ctype, bit in struct.__plan__.members:
+        offset = bit // 8
         member = f"((struct {struct.__name__} *)0)->{name}"
         facts.append((f"(unsigned long)&{member}", offset))
         facts.append((f"sizeof({member})", ctype.size))

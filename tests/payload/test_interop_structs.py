@@ -50,7 +50,9 @@ def named(struct: StructType, name: str) -> StructType:
     fields: dict[str, Any] = {}
     for field, ctype, _ in struct.__plan__.members:
         fields[field] = renamed(ctype, f"{name}_{field}")
-    return StructType(name, (Struct,), {"__annotations__": fields}, packed=struct.__plan__.packed)
+    return StructType(
+        name, (Struct,), {"__annotations__": fields}, packed=bool(struct.__plan__.rules.packed)
+    )
 
 
 def renamed(ctype: Any, name: str) -> Any:

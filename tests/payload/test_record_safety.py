@@ -31,7 +31,7 @@ class Wide(Struct):
 @pytest.mark.parametrize("size", [*HUGE, "4", None, 4.0])
 def test_layout_refuses_bad_sizes(size: Any) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
-        Layout(size, (), ())
+        Layout(size, (), {})
 
 
 @pytest.mark.parametrize("number", [*HUGE, "4", None, 4.0])
@@ -67,12 +67,38 @@ def test_field_refuses_what_no_field_is(args: Any) -> None:
 
 def test_layout_refuses_fields_that_reach_out_of_it() -> None:
     with pytest.raises(ValueError, match="reaches beyond"):
-        Layout(4, (Field("a", "i", 1, 4),), ())
+        Layout(4, (Field("a", "i", 1, 4),), {})
     for fields in ((1,), [Field("a", "i", 0, 4)], ("a",)):
         with pytest.raises(TypeError):
-            Layout(4, fields, ())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="more defaults"):
-        Layout(4, (), (1,))
+            Layout(4, fields, {})  # type: ignore[arg-type]
+    for modes in (b"1", "", [0]):
+        with pytest.raises(TypeError, match="modes"):
+            Layout(4, (), {}, modes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a mode is"):
+        Layout(4, (Field("a", "i", 0, 4),), {}, b"\x03")
+    for size, minimum in ((4, 5), (4, -2), (-1, -1)):
+        with pytest.raises(ValueError, match="out of range"):
+            Layout(size, (), {}, None, lambda *_: 0, minimum)
+    with pytest.raises(ValueError, match="reaches beyond"):
+        Layout(4, (Field("a", "i", 0, 4),), {}, None, lambda *_: 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "first_bit", "width"),
+    [
+        ("f", 4, 0, 3),
+        ("i", 4, 0, 3),
+        ("i", 1, 8, 1),
+        ("i", 1, -1, 1),
+        ("u", 9, 1, 65),
+        ("u", 1, 0, -1),
+    ],
+)
+def test_a_field_refuses_bits_that_are_not_in_its_bytes(
+    code: str, size: int, first_bit: int, width: int
+) -> None:
+    with pytest.raises(ValueError, match="invalid code"):
+        Field("a", code, 0, size, False, None, first_bit, width)  # noqa: FBT003
 
 
 @pytest.mark.parametrize("target", [None, 1, "x", object(), Pair, bytearray(100)])
@@ -137,7 +163,7 @@ def test_only_records_are_made(cls: Any) -> None:
 
 def test_a_subclass_with_a_dict_keeps_its_bytes_apart() -> None:
     class Loose(Record):
-        __layout__ = Layout(9, (Field("a", "u", 0, 8), Field("b", "u", 8, 1)), ())
+        __layout__ = Layout(9, (Field("a", "u", 0, 8), Field("b", "u", 8, 1)), {})
 
     records: list[Any] = [Loose(2**64 - 1, 255) for _ in range(50)]
     for i, record in enumerate(records):
@@ -149,15 +175,15 @@ def test_a_subclass_with_a_dict_keeps_its_bytes_apart() -> None:
 
 def test_a_layout_that_changes_does_not_move_those_who_had_it() -> None:
     class Loose(Record):
-        __layout__ = Layout(8, (Field("a", "u", 0, 8),), ())
+        __layout__ = Layout(8, (Field("a", "u", 0, 8),), {})
         a = Field("a", "u", 0, 8)
 
     class Holder(Record):
-        __layout__ = Layout(8, (Field("in_", "r", 0, 8, type=Loose),), ())
+        __layout__ = Layout(8, (Field("in_", "r", 0, 8, type=Loose),), {})
         in_ = Field("in_", "r", 0, 8, type=Loose)
 
     old, holder = Loose(1), Holder(Loose(2))
-    Loose.__layout__ = Layout(1 << 20, (), ())
+    Loose.__layout__ = Layout(1 << 20, (), {})
     assert (old.a, bytes(old)) == (1, (1).to_bytes(8, sys.byteorder))
     with pytest.raises(ValueError, match="needs 1048576 bytes"):
         _ = holder.in_

@@ -722,6 +722,8 @@ def test_the_metaclass_shows_its_own_signature() -> None:
         "bases",
         "namespace",
         "packed",
+        "align",
+        "size",
         "endian",
     ]
 
