@@ -11,6 +11,7 @@ from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
 from ipckit._native import MessageForm
 from ipckit._payload.codecs import StructCodec
+from ipckit._payload.placement import bits_of
 from ipckit._payload.structs import StructType
 from ipckit.errors import InvalidArgument, LayoutMismatch
 
@@ -33,14 +34,11 @@ def is_message_struct(cls: type[Struct]) -> bool:
 
     Its first field is ``mtype``, a native ``long``, and no other field shares the bytes.
     """
-    plan = cls.__plan__
-    if not plan.members:
-        return False
-    first, *others = plan.members
-    return (
-        (first.name, first.offset) == ("mtype", 0)
-        and first.ctype.canonical(swap=plan.swap) == _LONG
-        and all(other.offset >= _LONG_SIZE for other in others)
+    entries = cls.__plan__.entries
+    return bool(entries) and (
+        (entries[0].name, entries[0].bit) == ("mtype", 0)
+        and entries[0].ctype.canonical(swap=entries[0].swap) == _LONG
+        and all(entry.bit >= 8 * _LONG_SIZE for entry in entries[1:])
     )
 
 
@@ -50,8 +48,11 @@ def form_of(codec: Codec[Any]) -> MessageForm | None:
 
 
 def _form_of_class(cls: type[Struct]) -> MessageForm:
-    end = max((field.offset + field.size for field in cls.fields), default=0)
-    return MessageForm(cls, is_message_struct(cls), min(end, cls.size))
+    plan = cls.__plan__
+    end = plan.minimum
+    if not plan.flexible:  # leave out the padding, which `minimum` includes
+        end = -(-max((entry.bit + bits_of(entry.ctype) for entry in plan.entries), default=0) // 8)
+    return MessageForm(cls, is_message_struct(cls), end)
 
 
 def own_mtype(record: Buffer) -> int:
@@ -125,8 +126,9 @@ def decode_message(message: Message[bytes], type: type[StructT]) -> StructT:
     if not isinstance(type, StructType):
         wrong = f"type must be a Struct class, not {type!r}"
         raise TypeError(wrong)
+    form = _form_of_class(StructCodec(type).accepts)
     try:
-        value: StructT = _form_of_class(type).decode(message.mtype, message.value)
+        value: StructT = form.decode(message.mtype, message.value)
     except LayoutMismatch as exc:
         exc.mtype = message.mtype
         raise

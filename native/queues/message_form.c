@@ -51,6 +51,9 @@ ipckit_own_mtype(PyObject *record, const Py_buffer *data, long *mtype)
 static bool
 fits(const MessageForm *form, Py_ssize_t size)
 {
+    if (form->flexible) {
+        return form->least <= size;
+    }
     return (form->least <= size && size <= form->whole) || size == form->padded;
 }
 
@@ -58,14 +61,16 @@ fits(const MessageForm *form, Py_ssize_t size)
 static PyObject *
 new_record(const MessageForm *form, long mtype, const char *text, Py_ssize_t size)
 {
-    Record *record = ipckit_record_new(form->record_type, form->layout);
+    Py_ssize_t taken = form->flexible || size < form->whole ? size : form->whole;
+    Py_ssize_t record_size = form->flexible ? form->head + size : form->layout->size;
+    Record *record = ipckit_record_new(form->record_type, form->layout, record_size);
     if (record == NULL) {
         return NULL;
     }
     if (form->head > 0) {
         memcpy(record->data, &mtype, sizeof mtype);
     }
-    memcpy(record->data + form->head, text, (size_t)(size < form->whole ? size : form->whole));
+    memcpy(record->data + form->head, text, (size_t)taken);
     return (PyObject *)record;
 }
 
@@ -82,14 +87,15 @@ ipckit_message_value(const MessageForm *form, long mtype, const char *text, Py_s
 static PyObject *
 expectation(const MessageForm *form, PyObject *name)
 {
+    const char *after = form->head > 0 ? " after its mtype" : "";
+    if (form->flexible) {
+        return PyUnicode_FromFormat("expected at least %zd bytes for %U%s", form->least, name, after);
+    }
     if (form->least < form->whole) {
-        return PyUnicode_FromFormat("expected %zd to %zd bytes for %U after its mtype", form->least,
-                                    form->whole, name);
+        return PyUnicode_FromFormat("expected %zd to %zd bytes for %U%s", form->least, form->whole, name,
+                                    after);
     }
-    if (form->head > 0) {
-        return PyUnicode_FromFormat("expected %zd bytes for %U after its mtype", form->whole, name);
-    }
-    return PyUnicode_FromFormat("expected %zd bytes for %U", form->whole, name);
+    return PyUnicode_FromFormat("expected %zd bytes for %U%s", form->whole, name, after);
 }
 
 /* Sets LayoutMismatch for a text that does not fit. */
@@ -138,12 +144,13 @@ set_sizes(MessageForm *self, bool typed, Py_ssize_t end)
     Py_ssize_t alignment = (Py_ssize_t)_Alignof(long);
     Py_ssize_t size = self->layout->size;
     self->head = typed ? (Py_ssize_t)sizeof(long) : 0;
-    if (end < self->head || end > size) {
+    self->flexible = self->layout->measure != Py_None;
+    if (end < self->head || end > size || (self->flexible && end != self->layout->minimum)) {
         PyErr_SetString(PyExc_ValueError, "the last field must end inside the struct, after its mtype");
         return -1;
     }
     self->whole = size - self->head;
-    self->least = typed ? end - self->head : self->whole;
+    self->least = typed || self->flexible ? end - self->head : self->whole;
     /* After a long, C pads the struct to the alignment of a long. The limit of a Layout's size keeps
        the sum from overflowing. */
     self->padded = typed ? self->whole : (size + alignment - 1) / alignment * alignment;

@@ -10,6 +10,7 @@ typedef struct {
     PyObject_HEAD
     PyTypeObject *record_type;
     Layout *layout;
+    bool flexible;     /* the text is as long as its flexible array member */
     Py_ssize_t head;   /* sizeof(long) if the struct begins with its mtype, otherwise 0 */
     Py_ssize_t least;  /* bytes of the shortest text that has all fields */
     Py_ssize_t whole;  /* bytes of the text with the struct's own tail padding */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import subprocess
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -33,6 +34,7 @@ from ipckit._msgq.message_form import is_message_struct
 from ipckit._native import MessageForm, msgrcv, msgsnd
 from ipckit.codec import Codec, codec_for
 from ipckit.msgq import Message, decode_message
+from ipckit.structs import Aligned, Anonymous, Bits, UInt, Union
 from ipckit.testing import require, wait_blocked
 
 if TYPE_CHECKING:
@@ -116,6 +118,49 @@ class Three(Struct):
 class MThree(Struct):
     mtype: Long
     v: Array[Short, 3]
+
+
+class Bitted(Struct):
+    a: Int
+    b: Bits[UInt, 3]
+
+
+class MBitted(Struct):
+    mtype: Long
+    a: Int
+    b: Bits[UInt, 3]
+
+
+class Number(Union):
+    i: Int
+    d: Double
+
+
+class Either(Struct):
+    number: Anonymous[Number]
+    s: Short
+
+
+class MEither(Struct):
+    mtype: Long
+    number: Anonymous[Number]
+    s: Short
+
+
+class MAligned(Struct):
+    mtype: Long
+    d: Aligned[Double, 16]
+
+
+class Values(Struct):
+    n: Int
+    v: Array[Short, ...]
+
+
+class MValues(Struct):
+    mtype: Long
+    n: Int
+    v: Array[Short, ...]
 
 
 class Empty(Struct):
@@ -204,10 +249,44 @@ CASES = {
         8,
         6,
     ),
+    "bitted": Case(
+        "int a; unsigned b : 3;",
+        "m.a = 9; m.b = 5;",
+        '"%d %d", m.a, m.b',
+        "9 5",
+        Bitted,
+        MBitted,
+        (9, 5),
+        8,
+        5,
+    ),
+    "either": Case(
+        "union { int i; double d; }; short s;",
+        "m.d = 0; m.i = 70000; m.s = 8;",
+        '"%d %d", m.i, m.s',
+        "70000 8",
+        Either,
+        MEither,
+        (70000, 8),
+        16,
+        10,
+    ),
+    "aligned": Case(
+        "_Alignas(16) double d;",
+        "m.d = 0.25;",
+        '"%g", m.d',
+        "0.25",
+        None,
+        MAligned,
+        (0.25,),
+        24,
+        16,
+    ),
     "empty": Case("", "", '"%s", ""', "", None, Empty, (), 0, 0),
 }
 
 HEAD = r"""
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,11 +318,36 @@ static int run_NAME(int id, const char *verb, long number)
 }
 """
 
+FLEXIBLE = r"""
+struct values { long mtype; int n; short v[]; };
+
+static int run_flexible(int id, const char *verb, long number)
+{
+    long memory[8];
+    struct values *m = (struct values *)memory;
+    size_t head = offsetof(struct values, v) - sizeof(long);
+    if (strcmp(verb, "receive") == 0) {
+        ssize_t got = msgrcv(id, m, sizeof memory - sizeof(long), number, 0);
+        if (got < 0) return perror("msgrcv"), 1;
+        printf("%zd %ld %d:", got, m->mtype, m->n);
+        for (int i = 0; i < m->n; i++) printf(" %d", m->v[i]);
+        puts("");
+        return 0;
+    }
+    m->mtype = number;
+    m->n = verb[0] == 's' ? 3 : 0;
+    for (int i = 0; i < m->n; i++) m->v[i] = (short)(i - 1);
+    if (msgsnd(id, m, head + (size_t)m->n * sizeof(short), 0) < 0) return perror("msgsnd"), 1;
+    return 0;
+}
+"""
+
 MAIN = r"""
 int main(int argc, char **argv)
 {
     int id = argc == 5 ? msgget((key_t)strtol(argv[1], NULL, 0), 0) : -1;
     if (id < 0) return perror("msgget"), 1;
+    if (strcmp(argv[2], "flexible") == 0) return run_flexible(id, argv[3], atol(argv[4]));
 CALLS
     return 1;
 }
@@ -269,7 +373,7 @@ class Program:
             for name in CASES
         )
         source, self.path = directory / "messages.c", directory / "messages"
-        source.write_text(text + MAIN.replace("CALLS", calls))
+        source.write_text(text + FLEXIBLE + MAIN.replace("CALLS", calls))
         subprocess.run([gcc, "-Wall", "-Wextra", "-Werror", "-o", self.path, source], check=True)
 
     def argv(self, queue: SysVMessageQueue[Any], case: str, verb: str, number: int) -> list[str]:
@@ -369,6 +473,47 @@ def test_both_in_a_mapping(ns: Namespace, program: Program, name: str) -> None:
         if case.struct is not None:
             program(queue, name, "send", 4)
             assert queue.receive(timeout=0) == Message(case.struct(*case.values), 4)
+
+
+@pytest.mark.parametrize("verb", ["send", "none"])
+def test_a_flexible_array_in_both_directions(ns: Namespace, program: Program, verb: str) -> None:
+    values = [-1, 0, 1] if verb == "send" else []
+    size = 4 + 2 * len(values)
+    shown = f"{size} 5 {len(values)}:{''.join(f' {value}' for value in values)}\n"
+    with SysVMessageQueue.create(ns.key(), MValues) as queue:
+        program(queue, "flexible", verb, 7)
+        assert queue.receive(timeout=0) == Message(MValues(7, len(values), values), 7)
+        queue.send(MValues(5, len(values), values))
+        assert program(queue, "flexible", "receive", 0) == shown
+    with SysVMessageQueue.create(ns.key(), Values) as plain:
+        program(plain, "flexible", verb, 7)
+        assert plain.receive(timeout=0) == Message(Values(len(values), values), 7)
+        plain.send(Values(len(values), values), 5)
+        assert program(plain, "flexible", "receive", 0) == shown
+
+
+@pytest.mark.parametrize("cls", [MValues, Values])
+def test_a_flexible_array_takes_any_length_that_has_all_fields(
+    raw: SysVMessageQueue[bytes], cls: type[Any]
+) -> None:
+    after = " after its mtype" if cls is MValues else ""
+    with SysVMessageQueue.open(raw.key or 0, cls) as queue:
+        for size in (4, 5, 6, 8, 4000):
+            raw.send(b"abcd".ljust(size, b"x"), 7)
+            value = queue.receive(timeout=0).value
+            assert bytes(value)[-size:] == b"abcd".ljust(size, b"x")
+            assert (len(value.v), value.n) == (
+                (size - 4) // 2,
+                int.from_bytes(b"abcd", sys.byteorder),
+            )
+        for size in (0, 3):
+            raw.send(bytes(size), 7)
+            match = f"expected at least 4 bytes for {cls.__name__}{after}, got {size}"
+            with pytest.raises(LayoutMismatch, match=match):
+                queue.receive(timeout=0)
+        raw.send(bytes(100), 7)
+        message = queue.receive(truncate=True, max_size=10)
+        assert (len(message.value.v), message.truncated) == (3, True)
 
 
 C_TEXTS = [
@@ -522,7 +667,20 @@ def test_message_structs_begin_with_a_native_long_of_that_name() -> None:
         mtype: Long
         n: Int
 
-    for cls in (Wide, Annotation, Packed, Empty, MInt1):
+    class Kind(IntEnum):
+        ASK = 5
+
+    class Named(Struct):
+        mtype: Annotated[Kind, Long]
+
+    class Head(Struct):
+        mtype: Long
+
+    class Inside(Struct):
+        head: Anonymous[Head]
+        n: Int
+
+    for cls in (Wide, Annotation, Packed, Empty, MInt1, Named, Inside):
         assert is_message_struct(cls)
 
 
@@ -548,8 +706,15 @@ def test_other_structs_are_not_message_structs(ns: Namespace) -> None:
     class Inner(Struct):
         mtype: MInt1
 
+    class Shared(Union):
+        mtype: Long
+        n: Int
+
+    class Bit(Struct):
+        mtype: Bits[Long, 64]
+
     values: list[Struct] = [Named(3, 1), Narrow(3, 1), Later(3, 1), Swapped(3)]
-    values += [Several([3]), Inner(MInt1(3, 1))]
+    values += [Several([3]), Inner(MInt1(3, 1)), Shared(mtype=3), Bit(3)]
     for value in values:
         cls = type(value)
         assert not is_message_struct(cls)
@@ -845,6 +1010,9 @@ def test_a_form_checks_its_arguments() -> None:
     for typed, end in ((True, 17), (True, 7), (True, -1), (False, 17), (False, -1), (True, 2**62)):
         with pytest.raises(ValueError, match="last field"):
             MessageForm(MInt1, typed, end)
+    for end in (11, 13, 16):
+        with pytest.raises(ValueError, match="last field"):
+            MessageForm(MValues, True, end)  # noqa: FBT003
     form = MessageForm(MInt1, True, 12)  # noqa: FBT003
     assert (form.head, form.longest) == (8, 8)
     for wrong in ((), (5,), (5, "text"), (2**63, b""), ("5", b""), (5, b"", 1)):
