@@ -200,11 +200,14 @@ class StrCodec(_Plain[str]):
 @public("ipckit.codec")
 @final
 class StructCodec(_OneType[StructT]):
-    """Sends a `Struct` without encoding it, because it exports its own bytes."""
+    """Sends a `Struct` without encoding it, because it exports its own bytes.
+
+    The messages of a struct with a flexible array member have different sizes.
+    """
 
     def __init__(self, payload: type[StructT]) -> None:
         super().__init__(payload)
-        self.size = payload.size
+        self.size = None if payload.flexible else payload.size
         self.accepts = payload
         self.fingerprint = payload.fingerprint
         self.name = payload.__name__
@@ -222,7 +225,8 @@ class StructCodec(_OneType[StructT]):
         """Create an instance that owns a copy of the bytes.
 
         Raises:
-            LayoutMismatch: the number of bytes is not the size of the type.
+            LayoutMismatch: the number of bytes is not the size of the type, or it is less than the
+                fields before a flexible array member need.
         """
         return record_from_bytes(cast("type[StructT]", self.accepts), data)
 
