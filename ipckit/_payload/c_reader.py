@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ctypes
 import difflib
-import errno
 import os
 import re
 import stat
@@ -25,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import ipckit._native as native
 from ipckit._payload import c_includes
 from ipckit._payload.c_declarations import (
     ArrayType,
@@ -38,7 +38,7 @@ from ipckit._payload.c_declarations import (
     Type,
 )
 from ipckit._payload.c_known_names import DECLARED_BY
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidSource
 
 try:
     from clang import cindex
@@ -123,6 +123,12 @@ _POINTER_SIZED: Final = {
     "uintptr_t": "uint",
 }
 
+# Typedefs of POSIX that keep their names, if they are what this machine's C library says.
+_OF_THIS_MACHINE: Final = {
+    name: ("int" if code == "i" else "uint", size)
+    for name, (code, size, _) in native.TYPEDEFS.items()
+}
+
 _PRELUDE_FILE: Final = "/<ipckit>/prelude.h"  # it exists for the compiler only
 # It declares an enum, which is the first declaration: the byte order, and the size of a pointer.
 _PRELUDE: Final = (
@@ -145,6 +151,7 @@ _ARGUMENTS: Final = (
 )
 _PARSE_OPTIONS: Final = 0x40 | 0x200  # skip the bodies of functions; go on after a missing file
 _ERROR: Final = 3
+_LIMIT_REACHED: Final = "too many errors emitted, stopping now"
 _UNKNOWN_NAME: Final = re.compile(r"unknown type name '(\w+)'")
 _INCOMPLETE: Final = re.compile(
     r"(?:tentative definition has|variable has incomplete) type '\w+ (\w+)'"
@@ -166,20 +173,29 @@ _INCLUDE: Final = re.compile(
     rb"""^[ \t]*(?:\#|%:)[ \t]*include(?:_next)?[ \t]*["<]([^">\n]+)[">]""", re.MULTILINE
 )
 _MOST_LINES: Final = 20
-# Clang recurses where it skips brackets. It crashes at some 50,000 in its stack of 8 MB.
+# See _is_too_deep.
+_MOST_OPERATORS: Final = 1000  # between separators; an opening parenthesis counts, as in a cast
+_DEEPEST_BRACKETS: Final = 10_000
+_COMMENT: Final = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _OPENING: Final = b"([{"
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"()[]{}"))
-_DEEPEST_BRACKETS: Final = 5000
+_SEPARATORS: Final = b",;{}#"
+_SEPARATORS_TO_LINES: Final = bytes.maketrans(_SEPARATORS, b"\n" * len(_SEPARATORS))
+_NOT_OPERATORS: Final = bytes(set(range(256)) - set(_SEPARATORS + b"(-+~!*&?:/%<>|^="))
+_MOST_TOKENS: Final = 1 << 22  # of a macro
+_DEFINE: Final = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:\\\r?\n|[^\n])*)", re.MULTILINE)
+_WORD: Final = re.compile(rb"[A-Za-z_]\w*")
+_MOST_MEMBERS: Final = 10_000  # libclang's search for an offset is linear: a second for all of them
 _DEEPEST: Final = 100  # arrays and structs inside each other
 
 
-def _invalid(problems: list[str]) -> InvalidArgument:
+def _invalid(problems: list[str]) -> InvalidSource:
     """Return the error that names all problems, one on each line."""
     lines = list(dict.fromkeys(problems))
     if len(lines) > _MOST_LINES:
         rest = len(lines) - _MOST_LINES
         lines[_MOST_LINES:] = [f"and {rest} more"]
-    return InvalidArgument("\n".join(lines), errno=errno.EINVAL)
+    return InvalidSource(lines)
 
 
 def read(
@@ -207,7 +223,7 @@ def read(
             others, and ignore `name`.
 
     Raises:
-        InvalidArgument: the text is no valid C, or declares no such struct. The message has one
+        InvalidSource: the text is no valid C, or declares no such struct. The message has one
             line for each problem: ``FILE:LINE: PROBLEM``.
         ImportError: the library libclang can't be loaded.
     """
@@ -339,23 +355,54 @@ def _encoded(text: str, filename: str) -> bytes:
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         raise _invalid([f"{filename}:{line}: the text has a character that is no text"]) from None
-    if _bracket_depth(data) > _DEEPEST_BRACKETS:
-        raise _invalid([f"{filename}: brackets are nested too deeply"])
+    if _is_too_deep(data):
+        raise _invalid([f"{filename}: its brackets or expressions are too deep for a compiler"])
+    if _macros_explode(data):
+        raise _invalid([f"{filename}: its macros expand to too much text"])
     if (at := text.find("\0")) >= 0:
         line = text.count("\n", 0, at) + 1
         raise _invalid([f"{filename}:{line}: the text has a NUL"])
     return data
 
 
-def _bracket_depth(data: bytes) -> int:
-    """Return how many brackets are open at once; those in comments count too."""
-    brackets = data.translate(None, _NOT_BRACKETS)
-    depth = deepest = 0
-    if brackets.count(b"(") + brackets.count(b"[") + brackets.count(b"{") > _DEEPEST_BRACKETS:
-        for each in brackets:
-            depth = max(depth + (1 if each in _OPENING else -1), 0)
-            deepest = max(deepest, depth)
-    return deepest
+def _is_too_deep(data: bytes) -> bool:
+    """Return whether the compiler's recursion could overflow its stack of 8 MB.
+
+    It does at 1400 casts of one another, 2700 unary operators or 60,000 open brackets. Macros and
+    included files are not considered.
+    """
+    code = _COMMENT.sub(b" ", data)
+    operators = code.translate(_SEPARATORS_TO_LINES, _NOT_OPERATORS)
+    if max(map(len, operators.split(b"\n"))) > _MOST_OPERATORS:
+        return True
+    brackets = code.translate(None, _NOT_BRACKETS)
+    if len(brackets) <= _DEEPEST_BRACKETS:
+        return False
+    depth = 0
+    for each in brackets:
+        depth = max(depth + (1 if each in _OPENING else -1), 0)
+        if depth > _DEEPEST_BRACKETS:
+            return True
+    return False
+
+
+def _macros_explode(data: bytes) -> bool:
+    """Return whether macros that use each other several times expand to too much text."""
+    uses: dict[bytes, list[bytes]] = {}
+    for name, body in _DEFINE.findall(data):
+        uses.setdefault(name, []).extend(_WORD.findall(body))
+    tokens: dict[bytes, int] = {}
+
+    def count(name: bytes, depth: int) -> int:
+        if name not in uses:
+            return 1
+        if name not in tokens:
+            tokens[name] = 1  # a macro is not expanded inside of itself
+            if depth < _DEEPEST:
+                tokens[name] = sum(count(each, depth + 1) for each in uses[name]) or 1
+        return tokens[name]
+
+    return any(count(name, 0) > _MOST_TOKENS for name in uses)
 
 
 def _arguments(options: Options) -> tuple[list[bytes], list[str]]:
@@ -419,6 +466,8 @@ class _Unit:
         library = _library()
         for diagnostic in unit.diagnostics:
             spelling = library.message(diagnostic)
+            if spelling == _LIMIT_REACHED:
+                continue
             is_error = diagnostic.severity >= _ERROR
             if not is_error and _STORAGE_ORDER not in spelling:
                 continue
@@ -614,7 +663,7 @@ class _Reader:
             what = f"{written} is declared without its members"
             raise _Unreadable(f"{place}: {what}")
         found = self._record(definition, "", 0)
-        if not found.members:
+        if not found.members and not self._unit.problems:
             self.problems.append(f"{found.place}: {found.kind} {found.name} has no members")
         return replace(found, alignment=kind.get_align())  # a typedef can have its own alignment
 
@@ -630,6 +679,8 @@ class _Reader:
         if depth > _DEEPEST:
             raise _Unreadable(f"{place}: {kind} {name} is nested too deeply")
         fields = list(own.get_fields())
+        if len(fields) > _MOST_MEMBERS:
+            raise _Unreadable(f"{place}: {kind} {name} has more than {_MOST_MEMBERS} members")
         members: list[Member] = []
         unnamed = 0
         for position, each in enumerate(fields):
@@ -726,7 +777,11 @@ class _Reader:
         for each in typedefs:
             exact = _EXACT.fullmatch(each)
             is_exact = exact and (exact[1] + "int", int(exact[2])) == (kind, 8 * size)
-            if is_exact or (_POINTER_SIZED.get(each), self._pointer_size) == (kind, size):
+            is_known = (kind, size) in (
+                (_POINTER_SIZED.get(each), self._pointer_size),
+                _OF_THIS_MACHINE.get(each),
+            )
+            if is_exact or is_known:
                 name = each
                 break
         return ScalarType(name, kind, size, alignment)

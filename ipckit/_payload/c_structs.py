@@ -7,14 +7,11 @@ as the compiler chose, or it is not made.
 
 from __future__ import annotations
 
-import copyreg
-import errno
 import os
 import sys
 import weakref
-from dataclasses import dataclass
-from enum import EnumMeta, IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from ipckit._payload import c_reader, fields
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
@@ -22,20 +19,41 @@ from ipckit._payload.c_declarations import (
     ArrayType,
     EnumType,
     Member,
-    OpaqueType,
     RecordType,
     ScalarType,
     Type,
 )
-from ipckit._payload.c_types import BitField, CType, Enumeration, Nested, Opaque, Raw, Scalar, Text
-from ipckit._payload.placement import Places, explained
-from ipckit._payload.structs import StructType, made_by_layout
-from ipckit.errors import InvalidArgument
+from ipckit._payload.c_enums import enum_from_c
+from ipckit._payload.c_types import (
+    BitField,
+    CType,
+    Enumeration,
+    Nested,
+    Opaque,
+    Raw,
+    Scalar,
+    StructClass,
+    Text,
+)
+from ipckit._payload.placement import Places, Rules, explained
+from ipckit.errors import InvalidSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ipckit._payload.plan import Endian
+
+S = TypeVar("S", bound=StructClass)
+S_co = TypeVar("S_co", bound=StructClass, covariant=True)
+
+
+class Make(Protocol[S_co]):
+    """Creates the class of a struct from its layout."""
+
+    def __call__(
+        self, name: str, types: Mapping[str, CType], rules: Rules, endian: Endian, /
+    ) -> S_co: ...
+
 
 _CODES: Final = {"int": "i", "uint": "u", "float": "f", "bool": "?"}
 _BY_NAME: Final[dict[str, Scalar]] = {
@@ -65,77 +83,30 @@ class Request:
     text: str
     name: str | None = None
     endian: Endian = "native"
-    options: c_reader.Options = c_reader.Options()
+    options: c_reader.Options = field(default_factory=c_reader.Options)
     opaque: bool = False
     filename: str = "<text>"
 
 
-# -- enums -----------------------------------------------------------------------------------------
-
-
-class _CEnumType(EnumMeta):
-    """The class of enums of C, which are pickled by their members."""
-
-
-class CEnum(IntEnum, metaclass=_CEnumType):
-    """The base of enums that were read from C."""
-
-
-_ENUMS: Final[weakref.WeakValueDictionary[tuple[Any, ...], type[CEnum]]] = (
-    weakref.WeakValueDictionary()
-)
-
-
-def _enum(name: str, members: tuple[tuple[str, int], ...]) -> type[CEnum]:
-    """Return the class of an enum: the same one for the same name and members.
-
-    A member whose name an enum of Python can't have is left out; its value is read as an int.
-    """
-    found = _ENUMS.get((name, members))
-    if found is None:
-        usable = [(each, value) for each, value in members if _is_usable(each)]
-        made: Any = CEnum(name, usable, module="ipckit.structs")
-        found = _ENUMS[name, members] = made
-        made.__c_members__ = members
-    return found
-
-
-def _is_usable(name: str) -> bool:
-    try:
-        IntEnum("_Trial", [(name, 0)])
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def _reduce_enum(cls: type[Any]) -> str | tuple[Any, ...]:
-    members = vars(cls).get("__c_members__")
-    return cls.__qualname__ if members is None else (_enum, (cls.__name__, members))
-
-
-copyreg.pickle(_CEnumType, _reduce_enum)
-
-
-# -- structs ---------------------------------------------------------------------------------------
-
-
-class Translator:
+class Translator(Generic[S]):
     """Creates the classes for the descriptions of one text.
 
     Args:
         request: the arguments of `Struct.from_c`.
         byte_order: the byte order of the target.
+        make: creates a class from its name, its members' types, the rules and the byte order.
     """
 
-    def __init__(self, request: Request, byte_order: str) -> None:
+    def __init__(self, request: Request, byte_order: str, make: Make[S]) -> None:
+        self._make_class = make
         self._opaque = request.opaque
         self._endian: Any = request.endian
         if request.endian == "native" and byte_order != sys.byteorder:
             self._endian = byte_order
-        self._made: dict[tuple[int, bool], StructType] = {}
+        self._made: dict[tuple[int, bool], S] = {}
         self.problems: list[str] = []
 
-    def struct(self, record: RecordType, *, whole: bool = True) -> StructType | None:
+    def struct(self, record: RecordType, *, whole: bool = True) -> S | None:
         """Return the class of a struct or union; None if it has a problem, which is noted.
 
         Args:
@@ -153,13 +124,13 @@ class Translator:
             self._made[key] = self._make(record, parts)
         return self._made[key]
 
-    def _make(self, record: RecordType, parts: list[tuple[str, CType, int]]) -> StructType:
+    def _make(self, record: RecordType, parts: list[tuple[str, CType, int]]) -> S:
         bits = tuple(bit for _, _, bit in parts)
         wanted = Places(bits, record.size, record.alignment)
         union = record.kind == "union"
         types, rules = explained([ctype for _, ctype, _ in parts], wanted, union=union)
         named = dict(zip((name for name, _, _ in parts), types, strict=True))
-        return made_by_layout(record.name, named, rules, self._endian)
+        return self._make_class(record.name, named, rules, self._endian)
 
     def _parts(self, record: RecordType, *, whole: bool) -> list[tuple[str, CType, int]]:
         """Return the name, the type and the first bit of each member that has bytes."""
@@ -200,8 +171,9 @@ class Translator:
             return self._scalar(kind)
         if isinstance(kind, EnumType):
             integer = self._scalar(kind.integer)
-            usable = isinstance(integer, Scalar) and integer.code in "iu"
-            return Enumeration(integer, _enum(kind.name, kind.members)) if usable else integer
+            if not isinstance(integer, Scalar) or integer.code not in "iu":
+                return integer
+            return Enumeration(integer, enum_from_c(kind.name, kind.members))
         if isinstance(kind, ArrayType):
             return self._array(kind, whole=whole)
         if isinstance(kind, RecordType):
@@ -214,7 +186,7 @@ class Translator:
             return None
         if self._opaque:
             return Opaque(size, alignment, spelling)
-        return f"{why}; opaque=True keeps the {size} bytes of {spelling}"
+        return f"{why}; opaque=True (--opaque) keeps the {size} bytes of {spelling}"
 
     def _scalar(self, kind: ScalarType) -> CType | str | None:
         if kind.kind == "char":
@@ -239,8 +211,9 @@ class Translator:
             return FlexibleArray(item) if whole else None
         if not kind.count:
             return None
-        is_bytes = isinstance(kind.item, ScalarType) and isinstance(item, (Text, Raw))
-        return type(item)(kind.count) if is_bytes else ArrayOf(item, kind.count)
+        if isinstance(kind.item, ScalarType) and isinstance(item, (Text, Raw)):
+            return type(item)(kind.count)
+        return ArrayOf(item, kind.count)
 
     def _nested(self, kind: RecordType, *, whole: bool) -> CType | str | None:
         if not kind.size and not whole:
@@ -271,41 +244,44 @@ def _stamps(files: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
 
 @dataclass(frozen=True)
 class _Cached:
-    struct: weakref.ref[StructType]
+    struct: weakref.ref[Any]
     stamps: tuple[tuple[str, int, int], ...]
+
+    def is_stale(self) -> bool:
+        """Return whether an included file has changed since."""
+        return self.stamps != _stamps(path for path, _, _ in self.stamps)
 
 
 _READ: Final[dict[Request, _Cached]] = {}
 
 
-def read_struct(request: Request) -> StructType:
+def read_struct(request: Request, make: Make[S]) -> S:
     """Return the class for the arguments of `Struct.from_c`, which documents the errors.
 
     The class of an earlier call is returned while it is in use and no included file has changed.
     """
     cached = _READ.get(request)
-    found = None if cached is None else cached.struct()
-    if cached is not None and found is not None:
-        if cached.stamps == _stamps(path for path, _, _ in cached.stamps):
-            return found
-    structs, files = _read(request, every=False)
+    found: S | None = None if cached is None else cached.struct()
+    if cached is not None and found is not None and not cached.is_stale():
+        return found
+    structs, files = _read(request, make, every=False)
     struct = structs[0]
     reference = weakref.ref(struct, lambda _: _READ.pop(request, None))
     _READ[request] = _Cached(reference, _stamps(files))
     return struct
 
 
-def read_structs(request: Request) -> list[StructType]:
+def read_structs(request: Request, make: Make[S]) -> list[S]:
     """Return the classes of all structs of a text, or of one struct if the request names it."""
-    return _read(request, every=request.name is None)[0]
+    return _read(request, make, every=request.name is None)[0]
 
 
-def _read(request: Request, *, every: bool) -> tuple[list[StructType], tuple[str, ...]]:
+def _read(request: Request, make: Make[S], *, every: bool) -> tuple[list[S], tuple[str, ...]]:
     found = c_reader.read(
         request.text, request.name, options=request.options, filename=request.filename, every=every
     )
-    translator = Translator(request, found.byte_order)
+    translator = Translator(request, found.byte_order, make)
     structs = [translator.struct(record) for record in found.records]
     if translator.problems:
-        raise InvalidArgument("\n".join(translator.problems), errno=errno.EINVAL)
+        raise InvalidSource(translator.problems)
     return [struct for struct in structs if struct is not None], found.files

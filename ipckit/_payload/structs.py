@@ -29,6 +29,7 @@ from ipckit._core.arguments import int_argument
 from ipckit._core.lazy_numpy import is_array, np
 from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
+from ipckit._payload import c_enums, c_pickling
 from ipckit._payload.arrays import ArrayView
 from ipckit._payload.fields import ctype_of
 from ipckit._payload.members import checked_alignment, checked_size
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import FrameType
 
+    from ipckit._payload import c_reader
     from ipckit._payload.c_types import CType
 
 T = TypeVar("T")
@@ -261,9 +263,10 @@ class StructType(type):
 
         Raises:
             ImportError: libclang is not installed; ``pip install libclang``.
-            InvalidArgument: the text is not C, or it does not declare the struct, or the struct has
-                a member that Python can't read. Each line of the message names the file, the line
-                and the member.
+            InvalidSource: the text is not C, or it does not declare the struct, or the struct has a
+                member that Python can't read. This is an `InvalidArgument`. Each line of the
+                message names the file, the line and the member.
+            InvalidArgument: `endian` is another value.
             TypeError: it was called on a subclass of Struct.
 
         Example:
@@ -275,15 +278,26 @@ class StructType(type):
         if cls is not Struct:
             message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
-        from ipckit._payload import c_reader, c_structs  # noqa: PLC0415 - they need libclang
+        from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
 
-        options = c_reader.Options(
-            tuple(os.fspath(path) for path in include_dirs),
-            tuple((defines or {}).items()),
-            target,
-        )
+        options = c_reader_options(include_dirs, defines, target)
         request = c_structs.Request(declaration, name, endian, options, opaque)
-        return c_structs.read_struct(request)
+        return c_structs.read_struct(request, made_by_layout)
+
+    @staticmethod
+    @public("ipckit.structs")
+    def _from_layout(
+        name: str, types: tuple[tuple[str, Any], ...], rules: tuple[Any, ...], endian: Endian
+    ) -> StructType:
+        """Return the class that was pickled by its layout."""
+        restored = {each: c_pickling.restored(parts) for each, parts in types}
+        return made_by_layout(name, restored, Rules(*rules), endian)
+
+    @staticmethod
+    @public("ipckit.structs")
+    def _enum_from_c(name: str, members: tuple[tuple[str, int], ...]) -> type[c_enums.CEnum]:
+        """Return the enum that was pickled by its members."""
+        return c_enums.enum_from_c(name, members)
 
     @public("ipckit.structs")
     def _restore(cls: type[T], data: bytes) -> T:
@@ -395,6 +409,18 @@ def _try_defaults(cls: Any) -> None:
             field.__set__(trial, layout.defaults[field.name])
 
 
+def c_reader_options(
+    include_dirs: Iterable[str | os.PathLike[str]],
+    defines: Mapping[str, str] | None,
+    target: str | None,
+) -> c_reader.Options:
+    """Return how to compile a C text, from the arguments of `StructType.from_c`."""
+    from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
+
+    directories = tuple(os.fspath(path) for path in include_dirs)
+    return c_reader.Options(directories, tuple((defines or {}).items()), target)
+
+
 def made_by_layout(
     name: str, types: Mapping[str, CType], rules: Rules, endian: Endian
 ) -> StructType:
@@ -417,21 +443,24 @@ def made_by_layout(
     return made
 
 
-def _from_layout(
-    name: str, types: tuple[tuple[str, CType], ...], rules: Rules, endian: Endian
-) -> StructType:
-    """Return the class that was pickled by its layout."""
-    return made_by_layout(name, dict(types), rules, endian)
-
-
 def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
     if "__by_layout__" not in vars(cls):
         return cls.__qualname__
     plan = _plan(cls)
-    return (_from_layout, (cls.__name__, tuple(plan.types.items()), plan.rules, plan.endian))
+    types = tuple((name, c_pickling.plain(ctype)) for name, ctype in plan.types.items())
+    layout = (cls.__name__, types, tuple(plan.rules), plan.endian)
+    return (StructType._from_layout, layout)  # noqa: SLF001
+
+
+def _reduce_enum(cls: type[Any]) -> str | tuple[Any, ...]:
+    members = vars(cls).get("__c_members__")
+    if members is None:
+        return cls.__qualname__
+    return (StructType._enum_from_c, (cls.__name__, members))  # noqa: SLF001
 
 
 copyreg.pickle(StructType, _reduce_class)
+copyreg.pickle(c_enums.CEnumType, _reduce_enum)
 
 
 def _plain(value: object) -> object:

@@ -27,7 +27,7 @@ from ipckit._payload.c_declarations import (
     ScalarType,
 )
 from ipckit._payload.c_reader import Options
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidSource
 from ipckit.testing import Child
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def read(text: str, name: str | None = "s", **options: Any) -> RecordType:
 
 
 def problems(text: str, name: str | None = None, **options: Any) -> str:
-    with pytest.raises(InvalidArgument) as caught:
+    with pytest.raises(InvalidSource) as caught:
         c_reader.read(text, name, options=Options(**options))
     return str(caught.value.strerror)
 
@@ -318,10 +318,10 @@ def test_a_description_can_be_pickled_and_hashed() -> None:
         *(("size_t x;", "size_t", "uint"), ("ssize_t x;", "ssize_t", "int")),
         *(("bool x;", "bool", "bool"), ("_Bool x;", "bool", "bool")),
         *(("char x;", "char", "char"), ("signed char x;", "signed char", "int")),
-        *(("pid_t x;", "int", "int"), ("__u32 x;", "unsigned int", "uint")),
-        *(("const volatile long x;", "long", "int"), ("socklen_t x;", "unsigned int", "uint")),
+        *(("pid_t x;", "pid_t", "int"), ("__u32 x;", "unsigned int", "uint")),
+        *(("const volatile long x;", "long", "int"), ("socklen_t x;", "socklen_t", "uint")),
         *(("wchar_t x;", "int", "int"), ("_Atomic uint64_t x;", "uint64_t", "uint")),
-        *(("__le16 x;", "unsigned short", "uint"), ("time_t x;", "long", "int")),
+        *(("__le16 x;", "unsigned short", "uint"), ("time_t x;", "time_t", "int")),
         *(("float x;", "float", "float"), ("long double x;", "", ""), ("char *x;", "", "")),
     ],
 )
@@ -690,6 +690,11 @@ def test_all_problems_are_named_at_once() -> None:
     assert [line.split(": ", 1)[0] for line in said.splitlines()] == [
         f"<text>:{line}" for line in (2, 4, 5, 7)
     ]
+    with pytest.raises(InvalidSource) as caught:
+        c_reader.read("a_t a;\nb_t b;", None, options=Options(), filename="x\n.h")
+    lines = ["x\\n.h:1: unknown type name 'a_t'", "x\\n.h:2: unknown type name 'b_t'"]
+    assert str(caught.value).splitlines() == lines
+    assert str(pickle.loads(pickle.dumps(caught.value))).splitlines() == lines  # noqa: S301
     many = "".join(f"t{number} x{number};\n" for number in range(50))
     assert problems(many).splitlines()[-1] == "and 30 more"
     assert len(problems(many).splitlines()) == 21
@@ -780,7 +785,11 @@ HOSTILE = {
     "unions": "struct s {" + "union {" * 200 + "int a;" + "};" * 200 + "};",
     "parentheses": f"struct s {{ char a[{'(' * 10_000}1{')' * 10_000}]; }};",
     "brackets": f"struct s {{ char a{'[1]' * 2_000}; }};",
-    "pointers": f"struct s {{ char {'*' * 10_000}a; }};",
+    "pointers": f"struct s {{ char {'*' * 900}a; }};",
+    "casts": f"enum e {{ A = {'(int)' * 2_000}1 }}; struct s {{ enum e a; }};",
+    "signs": f"enum e {{ A = {'- ' * 5_000}1 }}; struct s {{ enum e a; }};",
+    "sums": f"enum e {{ A = {'1 + ' * 100_000}1 }}; struct s {{ enum e a; }};",
+    "members": "struct s {" + "".join(f"char a{n};" for n in range(20_000)) + "};",
     "includes itself": '#include "text.h"\nstruct s { int a; };',
     "lines": "\n" * 1_000_000 + "struct s { int a; }; ?",
     "comment": "/*" + "x, " * 3_000_000 + "*/ struct s { ? };",
@@ -795,7 +804,7 @@ from ipckit._payload import c_reader
 try:
     c_reader.read(args[0], None, options=c_reader.Options(), filename=args[1])
     result = "fine"
-except c_reader.InvalidArgument as error:
+except c_reader.InvalidSource as error:
     result = "refused"
 """
 
@@ -806,6 +815,18 @@ def test_hostile_text_is_an_error(name: str, tmp_path: Path) -> None:
     file.write_text(HOSTILE[name])
     with Child(RUN_HOSTILE, HOSTILE[name], str(file)) as child:
         assert child.result == ("fine" if name == "pointers" else "refused")
+
+
+def test_a_header_of_many_macros_is_no_deep_expression() -> None:
+    lines = "".join(f"#define FLAG_{n} (1 << {n}) /* one of them */\n" for n in range(2000))
+    assert read(f"{lines}struct s {{ int a; }};").size == 4
+
+
+def test_macros_that_double_each_other_come_to_an_end() -> None:
+    lines = "\n".join(f"#define A{n} A{n + 1} A{n + 1}" for n in range(40))
+    assert "expand to too much text" in problems(f"{lines}\nstruct s {{ int a[A0]; }};")
+    chain = "\n".join(f"#define A{n} A{n + 1}" for n in range(5000))
+    assert read(f"{chain}\n#define A5000 3\nstruct s {{ char a[A0]; }};").size == 3
 
 
 # -- gcc -E ----------------------------------------------------------------------------------------
