@@ -13,6 +13,7 @@ from typing import Any, cast
 from ipckit._cli.hexdump import printable
 from ipckit._cli.output import json_of
 from ipckit.errors import InvalidArgument, LayoutMismatch, one_line
+from ipckit.msgq import Message, decode_message
 from ipckit.structs import ArrayView, Struct, StructType
 
 
@@ -90,9 +91,17 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
 # -- out -------------------------------------------------------------------------------------------
 
 
-def decoded(struct: type[Struct], data: bytes) -> tuple[Struct | None, str]:
-    """Decode bytes as a struct; return the struct and "", or None and why they do not fit."""
+def decoded(struct: type[Struct], data: bytes, mtype: int = 0) -> tuple[Struct | None, str]:
+    """Decode bytes as a struct; return the struct and "", or None and why they do not fit.
+
+    Args:
+        struct: the Struct class.
+        data: the bytes.
+        mtype: their message type, if they are a message of a System V queue.
+    """
     try:
+        if mtype:
+            return decode_message(Message(data, mtype), struct), ""
         return struct.from_bytes(data), ""
     except LayoutMismatch as exc:
         return None, str(exc.strerror)
@@ -133,7 +142,9 @@ def line_of(data: bytes) -> str:
     return printable(data) if text is None else one_line(text)
 
 
-def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, Any], str]:
+def message_fields(
+    data: bytes, struct: type[Struct] | None, mtype: int = 0
+) -> tuple[dict[str, Any], str]:
     """Return the JSON fields of a message, and why its bytes do not fit the struct or ``""``.
 
     With a struct, ``value`` has its fields. Without one, and if the bytes do not fit it, ``hex``
@@ -141,7 +152,7 @@ def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, 
     """
     why = ""
     if struct is not None:
-        value, why = decoded(struct, data)
+        value, why = decoded(struct, data, mtype)
         if value is not None:
             return {"size": len(data), "value": plain(value)}, ""
     return {"size": len(data), "hex": data.hex(), "text": text_of(data)}, why
