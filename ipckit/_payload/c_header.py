@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._core.public import public
 from ipckit._payload import fields
-from ipckit._payload.arrays import ArrayOf
+from ipckit._payload.arrays import ArrayOf, FlexibleArray
+from ipckit._payload.c_declaration import Declaration
 from ipckit._payload.c_types import CType, Nested, Raw, Scalar, Text
 from ipckit._payload.structs import Struct, StructType
 from ipckit.errors import InvalidArgument
@@ -26,25 +27,54 @@ _PYTHON_NAMES: Final[dict[Scalar, str]] = {
     if isinstance(scalar, Scalar)
 }
 _LONGEST_LINE: Final = 99
+# C99 has no assertions; __extension__ lets gcc and clang take them without a warning.
+_CHECK: Final = """\
+#ifdef __cplusplus
+#define {0}(what, text) static_assert(what, text)
+#else
+#define {0}(what, text) __extension__ _Static_assert(what, text)
+#endif
+"""
+# gcc warns if a packed struct has a member of a type that asks for an alignment.
+_QUIET: Final = """\
+#if defined(__GNUC__) && __GNUC__ >= 8 && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpacked-not-aligned"
+#endif
+
+{0}
+#if defined(__GNUC__) && __GNUC__ >= 8 && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+"""
 
 
 # -- to C ------------------------------------------------------------------------------------------
 
 
-def _asserts(plan: Plan) -> str:
-    name = plan.name
-    lines = [f'_Static_assert(sizeof({name}) == {plan.size}, "{name} has {plan.size} bytes");']
-    for field in plan.fields:
-        place = f"offsetof({name}, {field.name}) == {field.offset}"
-        size = f"sizeof((({name} *)0)->{field.name}) == {field.size}"
-        lines.append(f'_Static_assert({place}, "{name}.{field.name} is at {field.offset}");')
-        lines.append(f'_Static_assert({size}, "{name}.{field.name} has {field.size} bytes");')
+def _asserts(declaration: Declaration, plan: Plan, check: str) -> str:
+    """Write the assertions of one struct; bit-fields and flexible arrays have no size in C."""
+    name = declaration.type_name(plan)
+    aligned = f"__alignof__({name}) == {plan.alignment}"
+    lines = [
+        f'{check}(sizeof({name}) == {plan.size}, "{name} has {plan.size} bytes");',
+        f'{check}({aligned}, "{name} is aligned to {plan.alignment}");',
+    ]
+    for field, entry in zip(plan.fields, plan.entries, strict=True):
+        if field.bits is not None:
+            continue
+        own = declaration.member_name(plan, field.name)
+        place = f"offsetof({name}, {own}) == {field.offset}"
+        lines.append(f'{check}({place}, "{name}.{own} is at {field.offset}");')
+        if not isinstance(entry.ctype, FlexibleArray):
+            size = f"sizeof((({name} *)0)->{own}) == {field.size}"
+            lines.append(f'{check}({size}, "{name}.{own} has {field.size} bytes");')
     return "\n".join(lines) + "\n"
 
 
 @public("ipckit.structs")
 def c_header(struct: StructType, origin: str = "") -> str:
-    """Write a header for C11, C++11 and later that declares a struct and its nested structs.
+    """Write a header for C99, C++11 and later that declares a struct and its nested structs.
 
     The header has static assertions. They fail if the compiler chooses another size or offset than
     ipckit for a field.
@@ -58,7 +88,8 @@ def c_header(struct: StructType, origin: str = "") -> str:
         The text of the header.
 
     Raises:
-        InvalidArgument: a name is not valid in C, or two structs have the same name.
+        InvalidArgument: a name is not valid in C, two types have the same name, or C can't place
+            the fields there.
 
     Example:
         >>> from ipckit.structs import Int, Struct, c_header
@@ -68,23 +99,21 @@ def c_header(struct: StructType, origin: str = "") -> str:
         /* Stu, 4 bytes: the layout of Stu. */
     """
     plan = struct.__plan__
+    declaration = Declaration(plan)
     guard = re.sub(r"\W", "_", plan.name).upper() + "_H"
-    includes: list[str] = []
-    declarations: list[str] = []
-    for line in struct.c_declaration().splitlines():
-        (includes if line.startswith("#include") else declarations).append(line)
-    includes = sorted({*includes, "#include <stddef.h>"})
+    check = f"{guard}_ASSERT"
+    includes = sorted({*declaration.headers, "stddef.h"})
     parts = [
         f"/* {plan.name}, {plan.size} bytes: the layout of {origin or plan.name}. */",
         f"/* Fingerprint {plan.fingerprint}; written by `ipckit header`. */\n",
         f"#ifndef {guard}\n#define {guard}\n",
-        "\n".join(includes) + "\n",
-        "#ifdef __cplusplus\n#define _Static_assert static_assert\n#endif\n",
-        "\n".join(declarations).strip() + "\n",
+        "".join(f"#include <{header}>\n" for header in includes),
+        _QUIET.format(declaration.types) if declaration.misaligns else declaration.types,
+        _CHECK.format(check),
+        *(_asserts(declaration, each, check) for each in declaration.plans),
+        f"#undef {check}\n#endif /* {guard} */\n",
     ]
-    seen: dict[str, Plan] = {each.name: each for each in plan.inner_first()}
-    parts.extend(_asserts(each) for each in seen.values())
-    return "\n".join([*parts, f"#endif /* {guard} */\n"])
+    return "\n".join(parts)
 
 
 # -- to Python -------------------------------------------------------------------------------------

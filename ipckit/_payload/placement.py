@@ -118,9 +118,9 @@ def spot(ctype: CType, cursor: int, packed: int) -> Spot:
 def _spot_of_bits(ctype: BitField, cursor: int, packed: int) -> Spot:
     alignment = _limited(ctype.alignment, packed)
     if not ctype.width:
-        # The attribute packed has no effect on the unnamed bit-field of width 0.
-        aligned = ctype.alignment if packed == _ATTRIBUTE else alignment
-        return Spot(round_up(cursor, 8 * aligned), alignment if _UNNAMED_BITS_ALIGN else 1)
+        # Packing has no effect on the unnamed bit-field of width 0.
+        bit = round_up(cursor, 8 * ctype.alignment)
+        return Spot(bit, alignment if _UNNAMED_BITS_ALIGN else 1)
     if not packed and _crosses_units(ctype, cursor):
         cursor = round_up(cursor, 8 * ctype.alignment)
     return Spot(cursor, alignment)
