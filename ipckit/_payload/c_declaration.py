@@ -156,10 +156,12 @@ class _Item(NamedTuple):
     Attributes:
         ctype: a type that is placed as this member is.
         lines: its declaration.
+        named: whether it has a name, or members that have names.
     """
 
     ctype: CType
     lines: list[str]
+    named: bool = True
 
 
 class _Body:
@@ -256,7 +258,7 @@ class _Body:
             item, attributes = At(kind, bit), _attribute(["packed"])
         unit, notes = _bit_unit(self._declaration, kind)
         if not kind.width:
-            self._add(item, bit, [f"{unit} : 0;"])
+            self._add(item, bit, [f"{unit} : 0;"], named=False)
             return
         own = self._names.of[name]
         note = _comment([*notes, _renamed(own, name)])
@@ -273,7 +275,8 @@ class _Body:
         self._add(ctype, bit, self._declared(name, kind, _attribute(attributes)))
 
     def _declared(self, name: str, kind: CType, attributes: str) -> list[str]:
-        flexible = self._flexible and any(bits_of(item.ctype) for item in self._items)
+        named = any(item.named and bits_of(item.ctype) for item in self._items)
+        flexible = self._flexible and named  # C wants a named member before it
         if isinstance(kind, Nested) and kind.anonymous:
             return self._anonymous(kind, attributes, flexible=flexible)
         own = self._names.of[name]
@@ -319,8 +322,8 @@ class _Body:
         note = _comment([f"{_SWAPPED}-endian bit-fields: {bits}"])
         self._add(Raw(size), _BYTE * start, [f"unsigned char {own}[{size}];{note}"])
 
-    def _add(self, ctype: CType, bit: int, lines: list[str]) -> None:
-        self._items.append(_Item(ctype, lines))
+    def _add(self, ctype: CType, bit: int, lines: list[str], *, named: bool = True) -> None:
+        self._items.append(_Item(ctype, lines, named))
         self._cursor = 0 if self._rules.union else bit + bits_of(ctype)
 
     # -- padding -----------------------------------------------------------------------------------
@@ -338,7 +341,7 @@ class _Body:
     def _unnamed_bits(self, width: int) -> None:
         if width:
             item = BitField(_UCHAR, width)
-            self._add(item, self._cursor, [f"unsigned char : {width};"])
+            self._add(item, self._cursor, [f"unsigned char : {width};"], named=False)
 
     def _padding(self, start: int, size: int) -> None:
         name = self._names.scope.fresh(f"padding_{start}")

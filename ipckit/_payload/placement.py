@@ -136,7 +136,7 @@ def _spot_at(ctype: At, packed: int) -> Spot:
     """Return the given place. A member that is not aligned there does not align the struct."""
     inner = ctype.item
     if isinstance(inner, BitField):
-        aligned = not _crosses_units(inner, ctype.bit)
+        aligned = packed > 0 or not _crosses_units(inner, ctype.bit)
     else:
         aligned = ctype.bit % (8 * inner.alignment) == 0
     return Spot(ctype.bit, _limited(inner.alignment, packed) if aligned else 1)
