@@ -108,8 +108,8 @@ class Declaration:
 
     @cached_property
     def misaligns(self) -> bool:
-        """Whether a packed struct has a member whose type has an attribute that aligns it."""
-        return "packed" in self.types and "aligned(" in self.types
+        """Whether a packed struct may have a member whose type asks for an alignment."""
+        return "pack" in self.types and "aligned(" in self.types
 
     def _enum(self, members: type[enum.IntEnum | enum.IntFlag]) -> str:
         name = self.type_name(members)
