@@ -223,14 +223,14 @@ class _Body:
         group: list[tuple[str, BitField, int]] = []  # bit-fields that share bytes
         for (name, ctype), bit in zip(plan.types.items(), bits, strict=True):
             kind = unwrapped(ctype)
-            swapped = isinstance(kind, BitField) and self._swap
-            if group and (not swapped or self._rules.union or bit // _BYTE >= _end(group)):
+            swapped = kind if self._swap and isinstance(kind, BitField) else None
+            if group and (swapped is None or self._rules.union or bit // _BYTE >= _end(group)):
                 self._bytes_of(group)
                 group = []
-            if not swapped:
+            if swapped is None:
                 self.member(name, ctype, bit)
-            elif kind.width:
-                group.append((name, kind, bit))
+            elif swapped.width:
+                group.append((name, swapped, bit))
         if group:
             self._bytes_of(group)
         self._close(plan)

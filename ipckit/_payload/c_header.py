@@ -1,32 +1,18 @@
-"""Write a C header from a Struct class, and Python source from a C header."""
+"""Write a C header from a Struct class: its declaration, and assertions of its layout."""
 
 from __future__ import annotations
 
-import errno
-import keyword
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ipckit._core.public import public
-from ipckit._payload import fields
-from ipckit._payload.arrays import ArrayOf, FlexibleArray
+from ipckit._payload.arrays import FlexibleArray
 from ipckit._payload.c_declaration import Declaration
-from ipckit._payload.c_types import CType, Nested, Raw, Scalar, Text
-from ipckit._payload.structs import Struct, StructType
-from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ipckit._payload.plan import Plan
+    from ipckit._payload.structs import StructType
 
-# If ipckit has two names for one C type, the first of them: Float, not Float32.
-_PYTHON_NAMES: Final[dict[Scalar, str]] = {
-    scalar: name
-    for name, scalar in reversed(list(vars(fields).items()))
-    if isinstance(scalar, Scalar)
-}
-_LONGEST_LINE: Final = 99
 # C99 has no assertions; __extension__ lets gcc and clang take them without a warning.
 _CHECK: Final = """\
 #ifdef __cplusplus
@@ -47,9 +33,6 @@ _QUIET: Final = """\
 #pragma GCC diagnostic pop
 #endif
 """
-
-
-# -- to C ------------------------------------------------------------------------------------------
 
 
 def _asserts(declaration: Declaration, plan: Plan, check: str) -> str:
@@ -114,89 +97,3 @@ def c_header(struct: StructType, origin: str = "") -> str:
         f"#undef {check}\n#endif /* {guard} */\n",
     ]
     return "\n".join(parts)
-
-
-# -- to Python -------------------------------------------------------------------------------------
-
-
-def _annotation(ctype: CType, used: set[str]) -> str:
-    """Return the annotation of a field, and add the names that it needs from ipckit to `used`."""
-    if isinstance(ctype, Text | Raw):
-        name = "Char" if isinstance(ctype, Text) else "Bytes"
-        used.add(name)
-        return f"{name}[{ctype.size}]"
-    if isinstance(ctype, ArrayOf):
-        used.add("Array")
-        return f"Array[{_annotation(ctype.item, used)}, {ctype.count}]"
-    if isinstance(ctype, Nested):
-        return ctype.struct.__name__
-    assert isinstance(ctype, Scalar)  # noqa: S101 - the last kind of C type
-    name = _PYTHON_NAMES[ctype]
-    used.add(name)
-    return name
-
-
-def _class(plan: Plan, used: set[str]) -> str:
-    packed = ", packed=True" if plan.rules.packed else ""
-    lines = [f"class {plan.name}(Struct{packed}):  # {plan.size} bytes"]
-    for name, ctype, _ in plan.members:
-        # In a class body, Python changes the name __x to _Class__x.
-        if keyword.iskeyword(name) or (name.startswith("__") and not name.endswith("__")):
-            message = f"{plan.name}.{name}: a class in Python can't declare a field of that name"
-            hint = "Struct.from_c accepts the name; use getattr and setattr for the field"
-            raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
-        lines.append(f"    {name}: {_annotation(ctype, used)}")
-    return "\n".join(lines) + "\n"
-
-
-def _import(names: set[str]) -> str:
-    line = f"from ipckit import {', '.join(sorted(names))}"
-    if len(line) <= _LONGEST_LINE:
-        return line + "\n"
-    return "from ipckit import (\n" + "".join(f"    {name},\n" for name in sorted(names)) + ")\n"
-
-
-def _all_structs(source: str, name: str | None) -> list[Plan]:
-    """Return the plans of all structs of C text, or of one struct and its nested structs."""
-    try:
-        from ipckit._payload import c_parser  # noqa: PLC0415
-    except ImportError as exc:
-        raise InvalidArgument(str(exc), errno=errno.EINVAL) from None
-    made: list[Plan] = []
-
-    def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
-        namespace: dict[str, Any] = {"__annotations__": dict(types), "__module__": __name__}
-        struct = StructType(class_name, (Struct,), namespace, packed=packed)
-        made.append(struct.__plan__)
-        return struct
-
-    last = c_parser.parse(source, name, make)
-    return made if name is None else list(dict.fromkeys(last.__plan__.inner_first()))
-
-
-@public("ipckit.structs")
-def python_source(source: str, name: str | None = None, origin: str = "") -> str:
-    """Write Python source that declares the structs of C text as Struct classes.
-
-    Args:
-        source: C text, as for `Struct.from_c`.
-        name: the struct to declare, with its nested structs; by default all structs.
-        origin: the place of the text, for the docstring of the source, such as ``stu.h``.
-
-    Returns:
-        The Python source.
-
-    Raises:
-        InvalidArgument: the text is not C, it does not declare the struct, it has a part that is
-            not supported, or pycparser is not installed.
-
-    Example:
-        >>> from ipckit.structs import python_source
-        >>> print(python_source("typedef struct { int age; } Stu;").splitlines()[-1])
-            age: Int
-    """
-    used = {"Struct"}
-    classes = [_class(plan, used) for plan in _all_structs(source, name)]
-    title = f"The structs of {origin}" if origin else "Structs of C"
-    head = f'"""{title}; written by ``ipckit header``."""\n'
-    return "\n\n".join(["\n".join([head, _import(used)]), *classes])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ipckit import structs
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
 from ipckit._payload.c_declaration import Declaration
-from ipckit._payload.c_types import BitField, Enumeration, Nested, Opaque, Raw, Scalar, Text
+from ipckit._payload.c_types import BitField, Enumeration, Nested, Scalar, Text
 from ipckit._payload.fields import ctype_of
 from ipckit._payload.placement import PACKINGS, bits_of, lay_out
 from ipckit._payload.plan import unwrapped
@@ -147,9 +147,7 @@ def struct_types(draw: st.DrawFn, depth: int = 2, *, flexible: bool = True) -> S
     return StructType(f"S{next(NUMBER)}", (base,), {"__annotations__": types}, **rules)
 
 
-def _placed(
-    draw: st.DrawFn, kind: Any, types: dict[str, Any], *, union: bool, packed: int
-) -> Any:
+def _placed(draw: st.DrawFn, kind: Any, types: dict[str, Any], *, union: bool, packed: int) -> Any:
     """The type at a place after the other members, or anywhere in a union."""
     end = 0
     if types and not union:
@@ -217,7 +215,9 @@ def _bounds(kind: Any) -> tuple[int, int]:
     width = kind.width if isinstance(kind, BitField) else 8 * kind.size
     if integer.code == "?":
         return 0, 1
-    return (-(1 << width - 1), (1 << width - 1) - 1) if integer.code == "i" else (0, (1 << width) - 1)
+    return (
+        (-(1 << width - 1), (1 << width - 1) - 1) if integer.code == "i" else (0, (1 << width) - 1)
+    )
 
 
 def _value(kind: Any, rng: random.Random) -> Any:
@@ -278,7 +278,7 @@ class Case(NamedTuple):
 
 
 def case(struct: StructType, seed: int) -> Case:
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     declaration = Declaration(struct.__plan__)
     name = declaration.type_name(struct.__plan__)
     record = _new(struct)
