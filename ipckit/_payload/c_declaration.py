@@ -311,15 +311,16 @@ class _Body:
         start = group[0][2] // _BYTE
         size = _end(group) - start
         bits = ", ".join(
-            f"{kind.integer.c_name} {name} : {kind.width} at bit {bit - _BYTE * start}"
+            f"{kind.integer.c_name} {name} : {kind.width} at {bit - _BYTE * start}"
             for name, kind, bit in group
         )
         if self._rules.union and start:
             start, size = 0, size + start
-        own = self._names.scope.fresh("_".join(name for name, _, _ in group))
+        own = self._names.scope.fresh(f"bits_{start}")
         if round_up(self._cursor, _BYTE) != _BYTE * start:
             self._gap(_BYTE * start)
-        note = _comment([f"{_SWAPPED}-endian bit-fields: {bits}"])
+        first = "lowest" if sys.byteorder == "big" else "highest"
+        note = _comment([f"{_SWAPPED}-endian bit-fields, from the {first} bit: {bits}"])
         self._add(Raw(size), _BYTE * start, [f"unsigned char {own}[{size}];{note}"])
 
     def _add(self, ctype: CType, bit: int, lines: list[str], *, named: bool = True) -> None:

@@ -43,6 +43,10 @@ _OTHER_KEYWORDS: Final = _names("""
 _OF_COMPILERS: Final = re.compile(
     r"_[A-Z]\w*|__[A-Z]\w*|__\w*__"
     r"|__(?:builtin|cpp|has|is|objc|reference|seg|transaction|array|add|remove|make)_\w*"
+    # macros inside glibc and the compilers' own headers
+    r"|__\w+_defined|___int_\w+|__(?:attr|glibc_c99|have|stub)_\w+"
+    r"|__(?:(?:extern_)?(?:always_)?inline|flexarr|fortify_function|ptr_t|restrict_arr"
+    r"|returns_nonnull|size_t|ss_aligntype|wur)"
     r"|__(?:alignof|amd64|asm|attribute|auto_type|bases|bf16|block|bridge\w*|building_module"
     r"|cdecl|char16_t|char32_t|complex|const|constinit|cplusplus|datasizeof|decay|decltype"
     r"|direct_bases|fastcall|float80|float128|forceinline|fp16|funcref|i386|ibm128|imag|inline"
@@ -134,7 +138,7 @@ class Scope:
     ) -> None:
         self._wanted = set(wanted)
         self._headers = headers
-        self._avoided = avoided
+        self._avoided = set(avoided)
         self._members = members
         self._used: set[str] = set()
 
@@ -145,22 +149,21 @@ class Scope:
             InvalidArgument: the name is a keyword of C99, or it has characters that C does not.
         """
         found = checked_c_name(name)
-        while self._is_bad(found) or (found != name and found in self._wanted):
+        if self._is_reserved(name):
+            found += "_"  # no reserved name is another one with an underscore
+        while found in self._used | self._avoided or (found != name and found in self._wanted):
             found += "_"
         self._used.add(found)
         return found
 
     def fresh(self, name: str) -> str:
         """Return a name that collides with nothing."""
-        while name in self._wanted or name in self._used or name in self._avoided:
+        while name in self._wanted | self._used | self._avoided:
             name += "_"
         self._used.add(name)
         return name
 
-    def _is_bad(self, name: str) -> bool:
-        return (
-            name in self._used
-            or name in self._avoided
-            or _is_reserved(name, self._headers)
-            or (not self._members and _is_declared(name, self._headers))
+    def _is_reserved(self, name: str) -> bool:
+        return _is_reserved(name, self._headers) or (
+            not self._members and _is_declared(name, self._headers)
         )
