@@ -121,9 +121,11 @@ class _Source:
         usual = enum_integer(ctype.members)
         if (usual.code, usual.size) == (ctype.integer.code, ctype.integer.size):
             return name
+        return self._annotated(name, self.imported(_scalar_name(ctype.integer)))
+
+    def _annotated(self, hint: str, part: str) -> str:
         self._annotates = True
-        annotated = _unused("Annotated", self._taken)
-        return f"{annotated}[{name}, {self.imported(_scalar_name(ctype.integer))}]"
+        return f"{_unused('Annotated', self._taken)}[{hint}, {part}]"
 
     def _opaque(self, ctype: Opaque) -> str:
         parts = [str(ctype.size)]
@@ -132,7 +134,9 @@ class _Source:
         if ctype.spelling:
             text = ctype.spelling.replace("\\", "\\\\").replace('"', '\\"')
             parts.append(f'"{text}"')
-        return f"{self.imported('Opaque')}[{', '.join(parts)}]"
+        opaque = f"{self.imported('Opaque')}[{', '.join(parts)}]"
+        # Elsewhere type checkers would take the text for a type.
+        return self._annotated("bytes", opaque) if ctype.spelling else opaque
 
     # -- classes -----------------------------------------------------------------------------------
 
