@@ -31,6 +31,7 @@ from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._payload import c_enums, c_pickling
 from ipckit._payload.arrays import ArrayView
+from ipckit._payload.c_declaration import Declaration
 from ipckit._payload.fields import ctype_of
 from ipckit._payload.members import checked_alignment, checked_size
 from ipckit._payload.placement import PACKINGS, Rules
@@ -196,7 +197,8 @@ class StructType(type):
             C text.
 
         Raises:
-            InvalidArgument: a name is not valid in C, or two structs have the same name.
+            InvalidArgument: a name is not valid in C, two types have the same name, or C can't
+                place the fields there.
 
         Example:
             >>> from ipckit.structs import Char, Int, Struct
@@ -209,7 +211,7 @@ class StructType(type):
                 int age;
             } Stu;
         """
-        return _plan(cls).c_declaration()
+        return Declaration(_plan(cls)).text
 
     def zeroed(cls: type[T], items: int = 0) -> T:
         """Create an instance of which every byte is 0.
@@ -527,6 +529,7 @@ class Struct(Record, metaclass=StructType):
     if TYPE_CHECKING:
         __plan__: ClassVar[Plan]
         __layout__: ClassVar[Layout]
+        __match_args__: ClassVar[tuple[str, ...]]
 
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
