@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ipckit._native import Message
 
@@ -99,6 +99,24 @@ class LimitReached(IpcError):
 
 class InvalidArgument(IpcError, ValueError):
     """An argument is out of range; the message gives the range."""
+
+
+class InvalidSource(InvalidArgument):
+    """C source that can't be read. The message has one line for each problem.
+
+    Attributes:
+        problems: the problems. Each begins with the file and the line, such as ``stu.h:3:``.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems), errno=_errno.EINVAL)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(one_line, self.problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (InvalidSource, (self.problems,))
 
 
 class ClosedHandle(IpcError, ValueError):

@@ -58,10 +58,7 @@ ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *result)
 int
 ipckit_bytes_arg(PyObject *object, Py_buffer *result)
 {
-    if (ipckit_check_array(object) < 0) {
-        return -1;
-    }
-    if (PyObject_GetBuffer(object, result, PyBUF_SIMPLE) == 0) {
+    if (ipckit_get_buffer(object, result, PyBUF_SIMPLE) == 0) {
         return 0;
     }
     /* For bytes that are not contiguous, memoryview raises BufferError and numpy ValueError. */
@@ -153,7 +150,7 @@ ipckit_record_type_arg(PyObject *object, PyObject **record_type)
 int
 ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer)
 {
-    if (PyObject_GetBuffer(exporter, buffer, PyBUF_WRITABLE) == 0) {
+    if (ipckit_get_buffer(exporter, buffer, PyBUF_WRITABLE) == 0) {
         return 0;
     }
     /* Exporters disagree on the exception: BufferError, ValueError of numpy. */
@@ -161,5 +158,5 @@ ipckit_hold_buffer(PyObject *exporter, Py_buffer *buffer)
         return -1;
     }
     PyErr_Clear();
-    return PyObject_GetBuffer(exporter, buffer, PyBUF_SIMPLE);
+    return ipckit_get_buffer(exporter, buffer, PyBUF_SIMPLE);
 }

@@ -38,6 +38,7 @@ HIDDEN int ipckit_add_record(PyObject *module);
 HIDDEN int ipckit_add_foreign(PyObject *module);
 HIDDEN int ipckit_add_typedefs(PyObject *module);
 HIDDEN int ipckit_add_message(PyObject *module);
+HIDDEN int ipckit_add_message_form(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);
@@ -93,8 +94,12 @@ HIDDEN int ipckit_size_arg(PyObject *object, const char *name, Py_ssize_t *resul
 /* The bytes of a payload; the caller releases them. */
 HIDDEN int ipckit_bytes_arg(PyObject *object, Py_buffer *result);
 
-/* records/foreign.c: 0, or -1 with TypeError set for a numpy array whose bytes are not its values. */
+/* records/foreign.c: 0, or -1 with TypeError set for a numpy array that is more than its elements: one
+   of Python objects, or of a subclass of ndarray other than memmap and recarray. */
 HIDDEN int ipckit_check_array(PyObject *value);
+/* PyObject_GetBuffer, which also refuses what ipckit_check_array refuses, and other buffers of Python
+   objects. `flags` is PyBUF_SIMPLE or PyBUF_WRITABLE. */
+HIDDEN int ipckit_get_buffer(PyObject *object, Py_buffer *buffer, int flags);
 /* Whether a value is a bool, Python's or numpy's. */
 HIDDEN bool ipckit_is_bool(PyObject *value);
 /* Whether `float(value)`, if it succeeds, is the number that the value is. */

@@ -212,7 +212,7 @@ class Socket(Face[UnixSocket]):
         larger array use ``asyncio.to_thread(sock.handle.send_array, array)``.
 
         Args:
-            array: of any shape and layout, and any dtype without Python objects.
+            array: as for `UnixSocket.send_array`.
             timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:

@@ -9,7 +9,7 @@ import ipckit._native as native
 from ipckit._channel.results import attach
 from ipckit._core.deadline import Deadline
 from ipckit._core.lazy_numpy import is_array, np
-from ipckit._payload.dtypes import check_array, same_dtype
+from ipckit._payload.dtypes import check_array, dtype_text, same_dtype
 from ipckit.errors import LayoutMismatch, PeerGone, WouldBlock
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def _checked_records(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[An
     dtype = layout.dtype
     wrong_shape = not values.ndim or values.shape[1:] != dtype.shape
     if wrong_shape or not same_dtype(values.dtype, dtype.base):
-        message = f"the elements of an array of dtype {values.dtype} and shape {values.shape} "
-        message += f"are not messages of this channel, which are {layout.text}"
+        given = f"dtype {dtype_text(values.dtype)} and shape {values.shape}"
+        message = f"the elements of an array of {given} are not messages of this channel, "
+        message += f"which are {layout.text}"
         raise TypeError(message)
     return np.ascontiguousarray(values)
 

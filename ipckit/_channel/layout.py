@@ -30,7 +30,7 @@ class Layout:
 
     Attributes:
         struct: the Struct class of the messages, or None.
-        has_dtype: whether messages are Structs or arrays.
+        has_dtype: whether messages are arrays, or Structs of one size.
         size: the bytes of each message; 0 if messages differ in size.
         text: the name of the payload type, for error messages.
     """
@@ -40,14 +40,15 @@ class Layout:
         self.struct: type[Struct] | None = accepts if isinstance(codec, StructCodec) else None
         self._codec = codec
         self._array = codec.dtype if isinstance(codec, ArrayCodec) else None
-        self.has_dtype = self.struct is not None or self._array is not None
+        fixed = self.struct is not None and not self.struct.flexible
+        self.has_dtype = fixed or self._array is not None
         self.size = codec.size or 0
         self.text = codec.name
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of an array over messages; bytes (uint8) if the payload type has no dtype."""
-        if self.struct is not None:
+        if self.struct is not None and self.has_dtype:
             return self.struct.dtype
         return np.dtype(np.uint8) if self._array is None else self._array
 

@@ -98,7 +98,8 @@ def main() -> None:
 
 
 def _fail(text: str) -> None:
-    say(f"ipckit: {text}", error=True)
+    # A text of several lines has a problem of C source in each. Other errors are one line.
+    say_lines(f"ipckit: {text}", error=True)
 
 
 @public("ipckit.cli")
@@ -122,7 +123,8 @@ def run(arguments: Sequence[str]) -> int:
         status = USAGE
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "ipckit"
-        _fail(f"{exc.format_message().rstrip('.')}; see {path} --help")
+        text = exc.format_message().rstrip(".")
+        _fail(text if "\n" in text else f"{text}; see {path} --help")
         status = USAGE
     except click.ClickException as exc:
         _fail(exc.format_message())

@@ -62,6 +62,7 @@ class ArrayOf(CType):
         return self.item.innermost if isinstance(self.item, ArrayOf) else self.item
 
 
+@dataclass(frozen=True)
 class FlexibleArray(CType):
     """A flexible array member: the rest of the record's memory.
 
@@ -69,12 +70,14 @@ class FlexibleArray(CType):
         item: the type of its items.
     """
 
+    item: CType
     size = 0
     flexible = True
 
-    def __init__(self, item: CType) -> None:
-        self.item = item
-        self.alignment = item.alignment
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment of its items, in bytes."""
+        return self.item.alignment
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, "o", offset, 0, swap, FlexibleField(self, name, offset, swap=swap))

@@ -274,6 +274,7 @@ class Opaque(CType):
         return f"unsigned char {name}[{self.size}]{aligned}{note}"
 
 
+@dataclass(frozen=True)
 class Aligned(CType):
     """Another type with a larger alignment: ``_Alignas(n)`` in C.
 
@@ -282,12 +283,23 @@ class Aligned(CType):
         least: the alignment in bytes that was asked for; in a packed struct this is the alignment.
     """
 
-    def __init__(self, item: CType, least: int) -> None:
-        self.item = item
-        self.least = least
-        self.size = item.size
-        self.alignment = max(least, item.alignment)
-        self.flexible = item.flexible
+    item: CType
+    least: int
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Bytes of the other type."""
+        return self.item.size
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment in bytes, which is never less than that of the other type."""
+        return max(self.least, self.item.alignment)
+
+    @property
+    def flexible(self) -> bool:  # type: ignore[override]
+        """As the other type."""
+        return self.item.flexible
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return self.item.field(name, offset, swap=swap)
@@ -302,6 +314,7 @@ class Aligned(CType):
         return f"{self.item.declare(name)} __attribute__((aligned({self.least})))"
 
 
+@dataclass(frozen=True)
 class Nested(CType):
     """A struct inside a struct.
 
@@ -310,12 +323,23 @@ class Nested(CType):
         anonymous: whether its members are members of the outer struct, as in C11.
     """
 
-    def __init__(self, struct: StructClass, *, anonymous: bool = False) -> None:
-        self.struct = struct
-        self.anonymous = anonymous
-        self.size = struct.size
-        self.alignment = struct.alignment
-        self.flexible = struct.flexible
+    struct: StructClass
+    anonymous: bool = False
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Bytes of the struct."""
+        return self.struct.size
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment of the struct in bytes."""
+        return self.struct.alignment
+
+    @property
+    def flexible(self) -> bool:  # type: ignore[override]
+        """Whether the struct ends with a flexible array member."""
+        return self.struct.flexible
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return Field(name, "r", offset, self.size, swap, self.struct)

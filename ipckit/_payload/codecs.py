@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, 
 from ipckit._core.lazy_numpy import is_dtype, is_scalar_type, np
 from ipckit._core.public import public
 from ipckit._native import record_from_bytes
-from ipckit._payload.dtypes import check_array, check_dtype, describe_dtype, same_dtype
+from ipckit._payload.dtypes import (
+    byte_view,
+    check_array,
+    check_dtype,
+    describe_dtype,
+    dtype_text,
+    same_dtype,
+)
 from ipckit._payload.meaning import describe_ctypes, describe_msgspec
 from ipckit._payload.structs import Struct
 from ipckit.errors import LayoutMismatch
@@ -144,16 +151,19 @@ class BytesCodec(_Plain[bytes]):
         """Return the value itself, or a memoryview of it.
 
         Raises:
-            TypeError: the value is not a C-contiguous bytes-like object, or it is an array with a
-                mask or of Python objects.
+            TypeError: the value is not a C-contiguous bytes-like object, or it is an array of
+                Python objects or of a subclass, such as a masked array.
         """
         if isinstance(value, bytes):
             return value
         check_array(value)
         try:
-            view = memoryview(value)
+            memoryview(value)
         except TypeError:
             self._refuse(value)
+        except ValueError:  # an array whose dtype has no format in the buffer protocol
+            pass
+        view = byte_view(value)
         if not view.c_contiguous:
             message = "the payload is not C-contiguous; copy it first"
             raise TypeError(message)
@@ -200,11 +210,14 @@ class StrCodec(_Plain[str]):
 @public("ipckit.codec")
 @final
 class StructCodec(_OneType[StructT]):
-    """Sends a `Struct` without encoding it, because it exports its own bytes."""
+    """Sends a `Struct` without encoding it, because it exports its own bytes.
+
+    The messages of a struct with a flexible array member have different sizes.
+    """
 
     def __init__(self, payload: type[StructT]) -> None:
         super().__init__(payload)
-        self.size = payload.size
+        self.size = None if payload.flexible else payload.size
         self.accepts = payload
         self.fingerprint = payload.fingerprint
         self.name = payload.__name__
@@ -222,7 +235,8 @@ class StructCodec(_OneType[StructT]):
         """Create an instance that owns a copy of the bytes.
 
         Raises:
-            LayoutMismatch: the number of bytes is not the size of the type.
+            LayoutMismatch: the number of bytes is not the size of the type, or it is less than the
+                fields before a flexible array member need.
         """
         return record_from_bytes(cast("type[StructT]", self.accepts), data)
 
@@ -290,14 +304,15 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         check_dtype(payload)
         self.size = payload.itemsize if payload.shape else None
         self.accepts = np.ndarray
-        self.name = f"array of {payload}"
+        self.name = f"array of {dtype_text(payload)}"
         self.fingerprint = _hash(describe_dtype(payload))
 
     def encode(self, value: Any) -> Buffer:
         """Return the array's bytes. It copies only an array that is not C-contiguous.
 
         Raises:
-            TypeError: the value is not an array of this dtype and shape, or it has a mask.
+            TypeError: the value is not an array of this dtype and shape, or it is of a subclass,
+                such as a masked array.
         """
         if not isinstance(value, (np.ndarray, np.generic)):
             self._refuse(value)
@@ -307,7 +322,8 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
         wrong = value.shape != shape if shape else value.ndim > 1
         if wrong or not same_dtype(value.dtype, dtype):
             wanted = self.name if shape else f"one-dimensional {self.name}"
-            message = f"the payload must be {wanted}, not {value.dtype} of shape {value.shape}"
+            given = f"{dtype_text(value.dtype)} of shape {value.shape}"
+            message = f"the payload must be {wanted}, not {given}"
             raise TypeError(message)
         return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
@@ -343,7 +359,7 @@ class Msgpack(_OneType[MsgspecT]):
         except ImportError as error:
             message = "MessagePack payloads need msgspec: pip install msgspec"
             raise ImportError(message, name="msgspec") from error
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=_plain_number)
         self._decoder = msgspec.msgpack.Decoder(payload)
         self._failures = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
         self.size = None
@@ -387,6 +403,21 @@ class Msgpack(_OneType[MsgspecT]):
             return self._decoder.decode(data)
         except self._failures as error:
             raise self._mismatch(data, f"{len(data)} bytes do not decode ({error})") from None
+
+
+def _plain_number(value: object) -> object:
+    """Return a number or bool of numpy as Python's.
+
+    Raises:
+        TypeError: it is another object.
+    """
+    if is_scalar_type(type(value)):
+        number = cast("np.generic", value)
+        if number.dtype.kind in "biuf" and type(plain := number.item()) in {bool, int, float}:
+            return plain
+    cls = type(value)
+    message = f"Encoding objects of type {cls.__module__}.{cls.__qualname__} is unsupported"
+    raise TypeError(message)
 
 
 @public("ipckit.codec")

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
 
-from ipckit._core.lazy_numpy import np
+from ipckit._core.lazy_numpy import is_array, np
 from ipckit._native import check_array
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+    import numpy.typing as npt
+    from typing_extensions import Buffer, TypeIs
 
 __all__ = [
+    "byte_view",
     "check_array",
     "check_arrays",
     "check_dtype",
     "describe_dtype",
+    "dtype_text",
     "is_own_dtype",
     "same_dtype",
 ]
 
 
-def check_arrays(value: object) -> None:
-    """Refuse an array that `numpy.asarray` would strip of its mask.
+def byte_view(data: Buffer) -> memoryview:
+    """Return a memoryview of a bytes-like object; of single bytes if it is C-contiguous.
+
+    numpy creates no memoryview of an array of datetime64 or bfloat16, whose items have no format in
+    the buffer protocol. `memoryview.cast` refuses structs and foreign byte orders.
 
     Raises:
-        TypeError: as `check_array`; for an array in a list or tuple too.
+        TypeError: the object is not bytes-like, or `check_array` refuses it.
+    """
+    check_array(data)
+    try:
+        view = memoryview(data)
+    except ValueError:
+        if not is_array(data):
+            raise
+        return _bytes_of(cast("npt.NDArray[Any]", data))
+    if "O" in view.format:  # perhaps Python objects
+        check_array(view)
+    if view.c_contiguous and (view.format != "B" or view.ndim != 1):
+        from pickle import PickleBuffer  # noqa: PLC0415 - most data are bytes already
+
+        return PickleBuffer(data).raw()
+    return view
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    if array.flags.c_contiguous:
+        return np.asarray(array).reshape(-1).view(np.uint8).data
+    return array.view(np.dtype((np.void, array.itemsize))).data
+
+
+def check_arrays(value: object) -> None:
+    """Refuse an array that `numpy.asarray` would strip of its mask or its unit.
+
+    Raises:
+        TypeError: as `check_array`; for an array in a list, tuple or deque too.
     """
     if _is_sequence(value):
         if "numpy" in sys.modules:
@@ -35,8 +70,8 @@ def check_arrays(value: object) -> None:
     check_array(value)
 
 
-def _is_sequence(value: object) -> TypeIs[list[Any] | tuple[Any, ...]]:
-    return isinstance(value, (list, tuple))
+def _is_sequence(value: object) -> TypeIs[list[Any] | tuple[Any, ...] | deque[Any]]:
+    return isinstance(value, (list, tuple, deque))
 
 
 def is_own_dtype(dtype: np.dtype[Any]) -> bool:
@@ -61,13 +96,31 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
 
 
 def same_dtype(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-    """Return whether two dtypes are equal, and of the same class if they have no fields.
+    """Return whether two dtypes are equal, and also describe the same types.
 
     numpy compares the 3 bytes of a class ``Colour(numpy.void)`` as equal to any 3 bytes.
     """
+    if one is other:
+        return True
     if one != other:
         return False
-    return one.kind != "V" or one.names is not None or one.type is other.type
+    if one.kind != "V":
+        return True
+    if one.names is not None:
+        return all(same_dtype(one[name], other[name]) for name in one.names)
+    if one.subdtype is not None:
+        return same_dtype(one.base, other.base)
+    # A class that was defined again is the same type.
+    return one.type is other.type or describe_dtype(one) == describe_dtype(other)
+
+
+def dtype_text(dtype: np.dtype[Any]) -> str:
+    """Return the name of a dtype for messages; that of its class if numpy would say ``|V3``."""
+    if dtype.kind == "V" and dtype.names is None and dtype.subdtype is None:
+        kind: Any = dtype.type
+        if kind is not np.void and "V" in str(dtype):
+            return f"{kind.__module__}.{kind.__qualname__} of {dtype.itemsize} bytes"
+    return str(dtype)
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> object:

@@ -1,17 +1,29 @@
-"""Describe the meaning of the bytes of ctypes and msgspec classes, for their fingerprints."""
+"""Describe the meaning of the bytes of ctypes and msgspec classes."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import TYPE_CHECKING, Any, cast
 
+from ipckit._core.lazy_numpy import np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CtypesField", "ctypes_fields", "describe_ctypes", "describe_msgspec"]
+__all__ = [
+    "CtypesField",
+    "ctypes_dtype",
+    "ctypes_fields",
+    "describe_ctypes",
+    "describe_msgspec",
+    "is_ctypes",
+]
 
 # The name, the type, the number of bits in a list (empty if it is not a bit-field), the descriptor.
 CtypesField = tuple[str, Any, list[int], Any]
+
+_SIMPLE: Any = ctypes.c_int.__mro__[1]  # the base of c_int and the other simple types
+_CTYPES: Any = (ctypes.Structure, ctypes.Union, ctypes.Array, _SIMPLE)
 
 
 def ctypes_fields(payload: Any) -> Iterator[CtypesField]:
@@ -49,6 +61,57 @@ def describe_ctypes(payload: Any, where: str) -> object:
         message = f"{where} is an address, which is invalid in another process"
         raise TypeError(message)
     return (code, ctypes.sizeof(payload), payload.__name__)
+
+
+def is_ctypes(payload: Any) -> bool:
+    """Return whether an object is a class of ctypes."""
+    return isinstance(payload, type) and issubclass(payload, _CTYPES)
+
+
+def ctypes_dtype(payload: Any, where: str) -> np.dtype[Any]:
+    """Return the numpy dtype of the same bytes.
+
+    `numpy.dtype` itself leaves out the fields of the bases of a ctypes structure, and takes an
+    address for a number.
+
+    Args:
+        payload: a ctypes class.
+        where: its name, for the error.
+
+    Raises:
+        TypeError: the class contains an address, or a field that no dtype describes.
+    """
+    describe_ctypes(payload, where)
+    if issubclass(payload, (ctypes.Structure, ctypes.Union)):
+        return _fields_dtype(payload, where)
+    made: np.dtype[Any]
+    if issubclass(payload, ctypes.Array):
+        made = np.dtype((ctypes_dtype(payload._type_, where), (payload._length_,)))
+    else:
+        made = np.dtype("U1") if payload._type_ == "u" else np.dtype(payload)
+    return made
+
+
+def _fields_dtype(payload: Any, where: str) -> np.dtype[Any]:
+    names: list[str] = []
+    formats: list[np.dtype[Any]] = []
+    offsets: list[int] = []
+    for name, kind, bits, field in ctypes_fields(payload):
+        if bits or name in names:
+            what = "a bit-field" if bits else "in a base too"
+            message = f"{where}.{name} is {what}, which a numpy dtype cannot describe"
+            raise TypeError(message)
+        names.append(name)
+        formats.append(ctypes_dtype(kind, f"{where}.{name}"))
+        offsets.append(field.offset)
+    size = ctypes.sizeof(payload)
+    spec: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+    made: np.dtype[Any]
+    try:
+        made = np.dtype(spec, align=True)
+    except ValueError:  # its fields are packed
+        made = np.dtype(spec)
+    return made
 
 
 def _bits(bits: list[int], field: Any) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipckit._payload.c_types import Aligned, BitField, CType
@@ -27,15 +28,27 @@ _ATTRIBUTE: Final = 1
 _UNNAMED_BITS_ALIGN: Final = os.uname().machine.startswith(("aarch64", "arm"))
 
 
+@dataclass(frozen=True)
 class At(CType):
     """Another type at a place that no rule gives: a bit, counted from the start of the struct."""
 
-    def __init__(self, item: CType, bit: int) -> None:
-        self.item = item
-        self.bit = bit
-        self.size = item.size
-        self.alignment = item.alignment
-        self.flexible = item.flexible
+    item: CType
+    bit: int
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Bytes of the other type."""
+        return self.item.size
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment of the other type in bytes."""
+        return self.item.alignment
+
+    @property
+    def flexible(self) -> bool:  # type: ignore[override]
+        """As the other type."""
+        return self.item.flexible
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         return self.item.field(name, offset, swap=swap)

@@ -6,7 +6,7 @@ import enum
 import errno
 import keyword
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ipckit._core.public import public
 from ipckit._payload import fields
@@ -24,13 +24,15 @@ from ipckit._payload.c_types import (
 )
 from ipckit._payload.fields import enum_integer
 from ipckit._payload.placement import At
-from ipckit._payload.structs import Struct, StructType
+from ipckit._payload.structs import c_reader_options, made_by_layout
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ipckit._payload.plan import Plan
+    from ipckit._payload.structs import StructType
 
 # If ipckit has two names for one C type, the first of them: Float, not Float32.
 _PYTHON_NAMES: Final[dict[Scalar, str]] = {
@@ -301,43 +303,46 @@ def python_text(structs: Sequence[StructType], origin: str = "") -> str:
     return "\n\n".join([f"{head}\n{source.imports()}", *classes])
 
 
-def _all_structs(source: str, name: str | None) -> list[StructType]:
-    """Return all structs of C text, or one struct."""
-    try:
-        from ipckit._payload import c_parser  # noqa: PLC0415
-    except ImportError as exc:
-        raise InvalidArgument(str(exc), errno=errno.EINVAL) from None
-    made: list[StructType] = []
-
-    def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
-        namespace: dict[str, Any] = {"__annotations__": dict(types), "__module__": __name__}
-        struct = StructType(class_name, (Struct,), namespace, packed=packed)
-        made.append(struct)
-        return struct
-
-    last = c_parser.parse(source, name, make)
-    return made if name is None else [last]
-
-
 @public("ipckit.structs")
-def python_source(source: str, name: str | None = None, origin: str = "") -> str:
+def python_source(
+    source: str,
+    name: str | None = None,
+    origin: str = "",
+    *,
+    include_dirs: Iterable[str | os.PathLike[str]] = (),
+    defines: Mapping[str, str] | None = None,
+    target: str | None = None,
+    opaque: bool = False,
+) -> str:
     """Write Python source that declares the structs of C text as Struct classes.
 
     Args:
         source: C text, as for `Struct.from_c`.
-        name: the struct to declare, with its nested structs; by default all structs.
-        origin: the place of the text, for the docstring of the source, such as ``stu.h``.
+        name: the struct to declare, with its nested structs; by default all structs that the text
+            itself declares, but not those of the files that it includes.
+        origin: the place of the text, for errors and for the docstring of the source, such as
+            ``stu.h``.
+        include_dirs: as for `Struct.from_c`.
+        defines: as for `Struct.from_c`.
+        target: as for `Struct.from_c`.
+        opaque: as for `Struct.from_c`.
 
     Returns:
         The Python source.
 
     Raises:
-        InvalidArgument: the text is not C, it does not declare the struct, it has a part that is
-            not supported, or pycparser is not installed.
+        ImportError: libclang is not installed; ``pip install libclang``.
+        InvalidSource: as for `Struct.from_c`.
+        InvalidArgument: a class in Python can't declare a field of that name.
 
     Example:
         >>> from ipckit.structs import python_source
         >>> print(python_source("typedef struct { int age; } Stu;").splitlines()[-1])
             age: Int
     """
-    return python_text(_all_structs(source, name), origin)
+    from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
+
+    options = c_reader_options(include_dirs, defines, target)
+    request = c_structs.Request(source, name, "native", options, opaque, origin or "<text>")
+    structs = c_structs.read_structs(request, made_by_layout)
+    return python_text(structs, origin)

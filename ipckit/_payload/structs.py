@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import errno
+import os
 import sys
 import weakref
 from types import BuiltinMethodType
@@ -28,6 +29,7 @@ from ipckit._core.arguments import int_argument
 from ipckit._core.lazy_numpy import is_array, np
 from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
+from ipckit._payload import c_enums, c_pickling
 from ipckit._payload.arrays import ArrayView
 from ipckit._payload.c_declaration import Declaration
 from ipckit._payload.fields import ctype_of
@@ -38,16 +40,17 @@ from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import FrameType
 
+    from ipckit._payload import c_reader
     from ipckit._payload.c_types import CType
 
 T = TypeVar("T")
 
-# The classes that `from_c` created, by its arguments. The pickle of a class contains the arguments,
-# and unpickling must return the same class.
-_FROM_C: Final[weakref.WeakValueDictionary[tuple[str, str | None, Endian], StructType]] = (
+# The classes that were made by their layout: by `from_c` and by unpickling. Unpickling a class must
+# return the same class.
+_BY_LAYOUT: Final[weakref.WeakValueDictionary[tuple[Any, ...], StructType]] = (
     weakref.WeakValueDictionary()
 )
 
@@ -225,29 +228,47 @@ class StructType(type):
         return record_from_bytes(cls, bytes(own.__plan__.bytes_for(items)))
 
     def from_c(
-        cls, declaration: str, name: str | None = None, *, endian: Endian = "native"
+        cls,
+        declaration: str,
+        name: str | None = None,
+        *,
+        endian: Endian = "native",
+        include_dirs: Iterable[str | os.PathLike[str]] = (),
+        defines: Mapping[str, str] | None = None,
+        target: str | None = None,
+        opaque: bool = False,
     ) -> type[Any]:
-        """Create a Struct class from C source.
+        """Create a Struct class from C source, with the layout that the compiler gives the struct.
+
+        libclang compiles the text, with the system's headers. The text should be trusted as much
+        as a program's source is: it can include any file that the process can read. Integer types
+        of C, POSIX and Linux such as ``uint32_t`` and ``pid_t`` need no ``#include``.
 
         Args:
-            declaration: C text that declares one struct or more. Comments, ``#include`` lines and
-                include guards are ignored, and macros without arguments are expanded. The layout is
-                that of gcc on this machine.
-            name: the typedef name or the tag of the struct; by default the last struct of the text.
-                The class has the typedef name, if the struct has one.
-            endian: the byte order of all numbers: ``"native"`` (the default), ``"little"`` or
-                ``"big"``.
+            declaration: C text that declares one struct or union or more, or includes a header that
+                does.
+            name: the typedef name or the tag of the struct; by default the last struct of the text
+                itself. Only this struct is read, and what it needs.
+            endian: the byte order of all numbers: ``"native"`` (the default; that of the target),
+                ``"little"`` or ``"big"``.
+            include_dirs: directories to search for included files, before the system's.
+            defines: macros to define, with their values.
+            target: the LLVM triple of another machine whose layout is wanted, such as
+                ``"aarch64-linux-gnu"``; by default this machine.
+            opaque: keep pointers, ``long double`` and other types that Python can't read as
+                `Opaque` bytes. By default they are an error.
 
         Returns:
-            A subclass of Struct. The same text gives the same class while that class is in use. The
-            class is pickled by its declaration.
+            A subclass of Struct, or of `Union` for a union. Enums are IntEnum classes. The same
+            text gives the same class while that class is in use and the included files do not
+            change. The class is pickled by its layout, so that unpickling it needs no libclang.
 
         Raises:
-            ImportError: pycparser is not installed; ``pip install pycparser``.
-            InvalidArgument: the text is not C, or it does not declare the struct, or the struct has
-                a part that is not supported: pointers, unions, bit-fields, flexible arrays,
-                ``_Alignas``, attributes other than ``packed``, macros with arguments. The message
-                names the line.
+            ImportError: libclang is not installed; ``pip install libclang``.
+            InvalidSource: the text is not C, or it does not declare the struct, or the struct has a
+                member that Python can't read. This is an `InvalidArgument`. Each line of the
+                message names the file, the line and the member.
+            InvalidArgument: `endian` is another value.
             TypeError: it was called on a subclass of Struct.
 
         Example:
@@ -259,14 +280,28 @@ class StructType(type):
         if cls is not Struct:
             message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
-        return StructType._from_source(declaration, name, endian)
+        from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
+
+        options = c_reader_options(include_dirs, defines, target)
+        # A quoted include is searched in the working directory.
+        directory = os.getcwd() if "include" in declaration else ""  # noqa: PTH109 - text is wanted
+        request = c_structs.Request(declaration, name, endian, options, opaque, directory=directory)
+        return c_structs.read_struct(request, made_by_layout)
 
     @staticmethod
     @public("ipckit.structs")
-    def _from_source(declaration: str, name: str | None, endian: Endian) -> StructType:
-        """Return the class for the arguments of `from_c`; unpickling a class calls this."""
-        found = _FROM_C.get((declaration, name, endian))
-        return _parsed(declaration, name, endian) if found is None else found
+    def _from_layout(
+        name: str, types: tuple[tuple[str, Any], ...], rules: tuple[Any, ...], endian: Endian
+    ) -> StructType:
+        """Return the class that was pickled by its layout."""
+        restored = {each: c_pickling.restored(parts) for each, parts in types}
+        return made_by_layout(name, restored, Rules(*rules), endian)
+
+    @staticmethod
+    @public("ipckit.structs")
+    def _enum_from_c(name: str, members: tuple[tuple[str, int], ...]) -> type[c_enums.CEnum]:
+        """Return the enum that was pickled by its members."""
+        return c_enums.enum_from_c(name, members)
 
     @public("ipckit.structs")
     def _restore(cls: type[T], data: bytes) -> T:
@@ -378,34 +413,59 @@ def _try_defaults(cls: Any) -> None:
             field.__set__(trial, layout.defaults[field.name])
 
 
-def _parsed(declaration: str, name: str | None, endian: Endian) -> StructType:
-    from ipckit._payload import c_parser  # noqa: PLC0415 - it takes pycparser
+def c_reader_options(
+    include_dirs: Iterable[str | os.PathLike[str]],
+    defines: Mapping[str, str] | None,
+    target: str | None,
+) -> c_reader.Options:
+    """Return how to compile a C text, from the arguments of `StructType.from_c`."""
+    from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
 
-    def make(class_name: str, types: Mapping[str, CType], packed: bool) -> StructType:  # noqa: FBT001
-        known = _FROM_C.get((declaration, class_name, endian))
-        plan = Plan(class_name, types, Rules(packed=int(packed)), endian=endian)
-        if known is not None and known.fingerprint == plan.fingerprint:
-            return known
-        namespace = {
-            "__annotations__": dict(types),
-            "__module__": "ipckit.structs",
-            "__c_source__": (declaration, class_name, endian),
-        }
-        made = StructType(class_name, (Struct,), namespace, packed=packed, endian=endian)
-        _FROM_C[declaration, class_name, endian] = made
-        return made
+    # Absolute, so that an earlier result is not used for another working directory's headers.
+    directories = tuple(os.path.abspath(path) for path in include_dirs)  # noqa: PTH100 - of text
+    return c_reader.Options(directories, tuple((defines or {}).items()), target)
 
-    found = c_parser.parse(declaration, name, make)
-    _FROM_C[declaration, name, endian] = found
-    return found
+
+def made_by_layout(
+    name: str, types: Mapping[str, CType], rules: Rules, endian: Endian
+) -> StructType:
+    """Return the class of a layout: the same one for the same layout while it is in use."""
+    key = (name, tuple(types.items()), rules, endian)
+    found = _BY_LAYOUT.get(key)
+    if found is not None:
+        return found
+    namespace = {
+        "__annotations__": dict(types),
+        "__module__": "ipckit.structs",
+        "__by_layout__": True,
+    }
+    base = Union if rules.union else Struct
+    packed: Any = rules.packed
+    made = StructType(
+        name, (base,), namespace, packed=packed, align=rules.align, size=rules.size, endian=endian
+    )
+    _BY_LAYOUT[key] = made
+    return made
 
 
 def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
-    source = vars(cls).get("__c_source__")
-    return cls.__qualname__ if source is None else (StructType._from_source, source)  # noqa: SLF001
+    if "__by_layout__" not in vars(cls):
+        return cls.__qualname__
+    plan = _plan(cls)
+    types = tuple((name, c_pickling.plain(ctype)) for name, ctype in plan.types.items())
+    layout = (cls.__name__, types, tuple(plan.rules), plan.endian)
+    return (StructType._from_layout, layout)  # noqa: SLF001
+
+
+def _reduce_enum(cls: type[Any]) -> str | tuple[Any, ...]:
+    members = vars(cls).get("__c_members__")
+    if members is None:
+        return cls.__qualname__
+    return (StructType._enum_from_c, (cls.__name__, members))  # noqa: SLF001
 
 
 copyreg.pickle(StructType, _reduce_class)
+copyreg.pickle(c_enums.CEnumType, _reduce_enum)
 
 
 def _plain(value: object) -> object:
@@ -469,6 +529,7 @@ class Struct(Record, metaclass=StructType):
     if TYPE_CHECKING:
         __plan__: ClassVar[Plan]
         __layout__: ClassVar[Layout]
+        __match_args__: ClassVar[tuple[str, ...]]
 
         def __buffer__(self, flags: int, /) -> memoryview: ...
 

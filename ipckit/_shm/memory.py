@@ -14,7 +14,8 @@ from ipckit._core.descriptors import identity
 from ipckit._core.handle import Capabilities, Handle, closed_handle
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
-from ipckit._payload.dtypes import check_array, check_dtype
+from ipckit._payload.dtypes import byte_view, check_array, check_dtype
+from ipckit._payload.meaning import ctypes_dtype, is_ctypes
 from ipckit._payload.structs import Struct
 from ipckit._shm.mapping import MAPPING_LOCK, size_needed
 from ipckit._shm.shared_struct import SharedStruct, checked_struct
@@ -133,14 +134,15 @@ class Memory(Handle):
         The array is read-only if the memory is.
 
         Args:
-            dtype: a numpy dtype, or a Struct class for a structured array.
+            dtype: a numpy dtype, or a Struct or ctypes class for a structured array.
             shape: a number of elements, or a tuple; by default one dimension of as many as fit.
             offset: bytes from the start of the memory, a multiple of the dtype's alignment; by
                 default 0.
 
         Raises:
             InvalidArgument: the array does not fit, or is not aligned.
-            TypeError: the dtype contains Python objects, or has no size.
+            TypeError: the dtype contains Python objects, or has no size; or the ctypes class
+                contains an address or a bit-field.
             AccessDenied: the memory is protected against reading.
             ClosedHandle: the handle is closed.
 
@@ -259,7 +261,8 @@ class Memory(Handle):
             The number of bytes written.
 
         Raises:
-            TypeError: `data` is not bytes-like, or it is a masked array.
+            TypeError: `data` is not bytes-like, or it is an array of Python objects or of a
+                subclass, such as a masked array.
             AccessDenied: the memory is read-only.
             InvalidArgument: the bytes do not fit.
             ClosedHandle: the handle is closed.
@@ -272,7 +275,10 @@ class Memory(Handle):
         """
         self._check_open("write")
         check_array(data)
-        size = memoryview(data).nbytes
+        try:
+            size = memoryview(data).nbytes
+        except ValueError:  # an array of datetime64 or bfloat16
+            size = byte_view(data).nbytes
         self._check_range("write", offset, size)
         if self.readonly:
             raise from_errno(
@@ -355,6 +361,8 @@ class Memory(Handle):
 
 
 def _dtype_of(dtype: Any) -> np.dtype[Any]:
+    if is_ctypes(dtype):
+        return ctypes_dtype(dtype, dtype.__name__)
     if isinstance(dtype, type) and issubclass(dtype, Struct):
         return dtype.dtype
     element: np.dtype[Any] = np.dtype(cast("Any", dtype))

@@ -33,6 +33,18 @@ def checked_struct(struct: type[S]) -> type[S]:
     raise TypeError(message)
 
 
+def _of_fixed_size(struct: type[S]) -> type[S]:
+    """Return the argument if it is a Struct class whose records have one size.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if checked_struct(struct).flexible:
+        message = f"{struct.__name__} has a flexible array member, so it has no fixed size to share"
+        raise TypeError(message)
+    return struct
+
+
 def _set_writer_token() -> None:
     native.set_writer_token(processes.token())
 
@@ -64,7 +76,7 @@ class SharedStruct(native.SharedStruct, Generic[S]):
 
     Raises:
         LayoutMismatch: the memory contains a struct of another layout.
-        TypeError: `struct` is not a Struct class.
+        TypeError: `struct` is not a Struct class, or it has a flexible array member.
         InvalidArgument: the struct does not fit, or `offset` is not a multiple of 8.
 
     Example:
@@ -81,7 +93,7 @@ class SharedStruct(native.SharedStruct, Generic[S]):
 
     def __new__(cls, memory: Buffer, struct: type[S], offset: int = 0) -> Self:
         """Attach to the struct at an offset in memory, or initialize it there."""
-        checked_struct(struct)
+        _of_fixed_size(struct)
         fingerprint = int(struct.fingerprint[:_DIGITS], 16) or 1
         try:
             self = super().__new__(cls, memory, offset, struct, fingerprint)
@@ -102,7 +114,7 @@ class SharedStruct(native.SharedStruct, Generic[S]):
     @staticmethod
     def bytes_for(struct: type[Struct]) -> int:
         """Return the size in bytes of a shared struct: a header, and two slots for the struct."""
-        return native.shared_struct_size(checked_struct(struct).size)
+        return native.shared_struct_size(_of_fixed_size(struct).size)
 
     if TYPE_CHECKING:
 

@@ -33,7 +33,7 @@ def numbers_of(fds: Iterable[Any]) -> list[int]:
     """
     found: list[int] = []
     for each in fds:
-        number = each if type(each) is int else getattr(each, "fileno", lambda: None)()
+        number = each.fileno() if hasattr(each, "fileno") else each
         try:
             number = int_argument("a descriptor", number)
         except TypeError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
-from ipckit._payload.dtypes import check_array
+from ipckit._payload.dtypes import byte_view
 from ipckit.errors import InvalidArgument, MessageTooLong, PeerGone
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class Framing(ABC):
         self._too_long = f"a frame of {size} bytes exceeds max_size ({self._max_size:,})"
 
     def _checked(self, frame: Buffer) -> bytes:
-        check_array(frame)
-        data = frame if isinstance(frame, bytes) else bytes(memoryview(frame))
+        data = frame if isinstance(frame, bytes) else bytes(byte_view(frame))
         if len(data) > self._max_size:
             message = f"a frame of {len(data):,} bytes exceeds max_size ({self._max_size:,})"
             raise MessageTooLong(message, errno=errno.EMSGSIZE, op="encode")

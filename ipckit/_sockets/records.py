@@ -6,6 +6,7 @@ A record is a prefix of fixed size and a JSON text. The receiver trusts neither.
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import math
 import re
@@ -13,13 +14,13 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._core.fd_access import check_sender_cannot_shrink, checked_uid
-from ipckit._core.lazy_numpy import np
+from ipckit._core.lazy_numpy import is_scalar_type, np
 from ipckit._payload.dtypes import check_arrays, is_own_dtype
 from ipckit._shm.memfd import MemFd, Seal
 from ipckit._sockets.endpoint import Endpoint
 from ipckit._sockets.errors import stream_ended
 from ipckit._sockets.packet import Descriptors, Packet
-from ipckit.errors import Corrupt, InvalidArgument, IpcError
+from ipckit.errors import Corrupt, InvalidArgument, IpcError, LayoutMismatch
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -37,6 +38,9 @@ MAX_TEXT: Final = 32768
 _MAX_FDS: Final = 1  # a record has one descriptor, or none
 _SEALS: Final = Seal.SHRINK | Seal.GROW | Seal.WRITE
 _PLAIN_DTYPE: Final = re.compile(r"[<>|=](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d*[A-Za-z]{1,7}\])?)")
+_PACKAGE: Final = "ml_dtypes"  # the only package that a peer can have imported
+_PACKAGE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PACKAGE_ITEM_MAX: Final = 64
 _DTYPE_KINDS: Final = frozenset("biufcSUVmM")
 _MAX_DIMENSIONS: Final = 32
 _MAX_NESTING: Final = 32
@@ -161,22 +165,55 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
         base, shape = dtype.subdtype
         return {"base": dtype_to_json(base), "shape": list(shape)}
     if dtype.names is not None:
-        known: Any = dtype.fields
-        fields = [known[name] for name in dtype.names]
-        return {
-            "names": list(dtype.names),
-            "formats": [dtype_to_json(field[0]) for field in fields],
-            "offsets": [field[1] for field in fields],
-            "itemsize": dtype.itemsize,
-        }
+        return _fields_to_json(dtype, dtype.names)
+    kind: Any = dtype.type
+    if kind.__module__ == _PACKAGE and _package_dtype(kind.__name__) == dtype:
+        return {"package": _PACKAGE, "name": kind.__name__, "itemsize": dtype.itemsize}
     if dtype.hasobject or dtype.kind not in _DTYPE_KINDS or not is_own_dtype(dtype):
         message = f"{dtype!r} cannot be sent: another process could not read its bytes"
         raise TypeError(message)
     return dtype.str
 
 
-def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
+def _fields_to_json(dtype: np.dtype[Any], names: tuple[str, ...]) -> Any:
+    known: Any = dtype.fields
+    fields = [known[name] for name in names]
+    facts = {
+        "names": list(names),
+        "formats": [dtype_to_json(field[0]) for field in fields],
+        "offsets": [field[1] for field in fields],
+        "itemsize": dtype.itemsize,
+    }
+    titles: list[Any] = [field[2] if len(field) > 2 else None for field in fields]  # noqa: PLR2004
+    if any(title is not None for title in titles):
+        if not all(title is None or type(title) is str for title in titles):
+            message = f"{dtype!r} cannot be sent: a title is not a str"
+            raise TypeError(message)
+        facts["titles"] = titles
+    return facts
+
+
+def _package_dtype(name: str) -> np.dtype[Any] | None:
+    """Return a dtype of ml_dtypes; None if it is not installed, or has no type of that name."""
+    try:
+        package = importlib.import_module(_PACKAGE)
+    except ImportError:
+        return None
+    kind = getattr(package, name, None)
+    if not (isinstance(kind, type) and is_scalar_type(kind)):
+        return None
+    made: np.dtype[Any] = np.dtype(kind)
+    return made
+
+
+def dtype_from_json(value: Any, depth: int = 0, missing: list[str] | None = None) -> np.dtype[Any]:
     """Return the dtype that `dtype_to_json` described.
+
+    Args:
+        value: the description.
+        depth: how many dtypes contain this one.
+        missing: takes the names of types that this process does not have. Items of such a type are
+            raw bytes in the result.
 
     Raises:
         Corrupt: the description is invalid.
@@ -184,7 +221,7 @@ def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
     if depth > _MAX_NESTING:
         raise corrupt("a dtype that is nested too deep")
     try:
-        made = _dtype_from(value, depth + 1)
+        made = _dtype_from(value, depth + 1, [] if missing is None else missing)
     except IpcError:
         raise
     except Exception as exc:
@@ -195,7 +232,7 @@ def dtype_from_json(value: Any, depth: int = 0) -> np.dtype[Any]:
     return made
 
 
-def _dtype_from(value: Any, depth: int) -> np.dtype[Any]:
+def _dtype_from(value: Any, depth: int, missing: list[str]) -> np.dtype[Any]:
     numpy_dtype: Any = np.dtype
     made: np.dtype[Any]
     if isinstance(value, str):
@@ -204,8 +241,10 @@ def _dtype_from(value: Any, depth: int) -> np.dtype[Any]:
         made = numpy_dtype(value)
         return made
     facts: dict[str, Any] = value  # the next line fails for anything else
+    if "package" in facts:
+        return _package_dtype_from(facts, missing)
     if "base" in facts:
-        base = dtype_from_json(facts["base"], depth)
+        base = dtype_from_json(facts["base"], depth, missing)
         shape = shape_from_json(facts["shape"])
         if math.prod(shape) * max(1, base.itemsize) >= _MAX_DTYPE:
             raise corrupt("a dtype that is too large")
@@ -216,9 +255,28 @@ def _dtype_from(value: Any, depth: int) -> np.dtype[Any]:
         raise corrupt("a field without a name")
     if not all(type(each) is int for each in (*offsets, itemsize)):
         raise corrupt("a field without an offset")
-    formats = [dtype_from_json(each, depth) for each in facts["formats"]]
+    formats = [dtype_from_json(each, depth, missing) for each in facts["formats"]]
     spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
+    if "titles" in facts:
+        if not all(title is None or isinstance(title, str) for title in facts["titles"]):
+            raise corrupt("a title that is not text")
+        spec["titles"] = facts["titles"]
     made = numpy_dtype(spec)
+    return made
+
+
+def _package_dtype_from(facts: dict[str, Any], missing: list[str]) -> np.dtype[Any]:
+    package, name, itemsize = facts["package"], facts["name"], facts["itemsize"]
+    if package != _PACKAGE or not _PACKAGE_NAME.fullmatch(name):
+        raise corrupt(f"an unknown dtype: {str(package)[:40]!r}, {str(name)[:40]!r}")
+    if type(itemsize) is not int or not 0 < itemsize <= _PACKAGE_ITEM_MAX:
+        raise corrupt("a dtype of an invalid size")
+    made = _package_dtype(name)
+    if made is None:
+        missing.append(f"{package}.{name}")
+        return np.dtype((np.void, itemsize))
+    if made.itemsize != itemsize:
+        raise corrupt(f"{package}.{name} of {itemsize} bytes")
     return made
 
 
@@ -247,7 +305,7 @@ def array_out(array: npt.ArrayLike) -> tuple[bytes, MemFd | None]:
     An array of 0 bytes has no memfd.
 
     Raises:
-        TypeError: the dtype can't be sent, or the array is a masked array.
+        TypeError: the dtype can't be sent, or the array is of a subclass, such as a masked array.
         LimitReached: there is no memory or descriptor left.
     """
     check_arrays(array)
@@ -293,8 +351,21 @@ def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
 
     Raises:
         Corrupt: the record and the memory contradict each other, or the memory could change.
+        LayoutMismatch: this process lacks a type of ml_dtypes; ``.raw`` has the array's bytes.
     """
-    dtype = dtype_from_json(facts.get("dtype"))
+    missing: list[str] = []
+    dtype = dtype_from_json(facts.get("dtype"), missing=missing)
+    array = _array_of(facts, dtype, fds)
+    if missing:
+        message = f"the peer sent an array of {missing[0]}, which this process does not have"
+        hint = f"install {_PACKAGE}, in the sender's version or a later one"
+        error = LayoutMismatch(message, errno=errno.EBADMSG, op="receive", hint=hint)
+        error.raw = array.tobytes("A")
+        raise error
+    return array
+
+
+def _array_of(facts: dict[str, Any], dtype: np.dtype[Any], fds: Descriptors) -> npt.NDArray[Any]:
     shape = shape_from_json(facts.get("shape"))
     order, size = facts.get("order"), facts.get("size")
     if order not in ("C", "F") or type(size) is not int:

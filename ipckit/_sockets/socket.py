@@ -12,7 +12,7 @@ from ipckit._core.deadline import Deadline
 from ipckit._core.descriptors import Descriptor
 from ipckit._core.handle import Handle
 from ipckit._core.public import public
-from ipckit._payload.dtypes import check_array
+from ipckit._payload.dtypes import byte_view
 from ipckit._sockets import records
 from ipckit._sockets.address import checked_address, for_kernel, from_kernel
 from ipckit._sockets.control import check_fds, checked_max_fds, numbers_of
@@ -140,8 +140,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
     ) -> tuple[memoryview, list[int]]:
         """Return the bytes and the descriptors to send."""
         self._check_open("send")
-        check_array(data)
-        view = memoryview(data)
+        view = byte_view(data)
         if not view.c_contiguous:
             message = "data must be a contiguous buffer; bytes(data) creates one"
             raise InvalidArgument(message, errno=errno.EINVAL, op="send", target=self._target)
@@ -333,11 +332,13 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         """Send a numpy array in sealed memory, which the receiver maps instead of copying.
 
         Args:
-            array: of any shape and layout, and any dtype without Python objects.
+            array: of any shape and layout, and any dtype of numpy without Python objects, or of
+                ml_dtypes.
             timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            TypeError: the dtype contains Python objects.
+            TypeError: the dtype contains Python objects, or belongs to another package; or the
+                array is of a subclass of ndarray other than memmap and recarray.
             LimitReached: there is no memory or descriptor left.
             IpcError: as `send`.
 
@@ -371,6 +372,8 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
 
         Raises:
             Corrupt: the peer sent something other than an array, or its memory is not sealed.
+            LayoutMismatch: the dtype belongs to ml_dtypes, which is not installed here, or is too
+                old; ``.raw`` has the bytes of the array.
             PeerGone: the stream ended.
             IpcError: as `receive`.
         """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import ipckit._native as native
 from ipckit._core.deadline import Deadline
-from ipckit._payload.dtypes import check_array
+from ipckit._payload.dtypes import byte_view
 from ipckit._sockets.errors import deadline_passed, interrupted
 from ipckit.errors import IpcError, Timeout, WouldBlock, from_errno
 
@@ -216,8 +216,7 @@ def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
         Timeout: the deadline passed; the message says how many bytes were sent.
         IpcError: by errno.
     """
-    check_array(data)
-    view = memoryview(data).cast("B")
+    view = byte_view(data).cast("B")
     sent = 0
     waited = not deadline.expired
     while sent < len(view):

@@ -67,7 +67,8 @@ const char ipckit_channel_receive_into_doc[] = (
              "    The number of bytes of the message.\n\n"
              "Raises:\n"
              "    MessageTooLong: the message is larger than the buffer; it stays in the channel.\n"
-             "    TypeError: the buffer is not writable or not contiguous.\n"
+             "    TypeError: the buffer is not writable or not contiguous, or it is an array of\n"
+             "        Python objects or of a subclass of ndarray.\n"
              "    IpcError: as for `receive`.\n\n"
              ">>> from ipckit import Channel\n"
              ">>> buffer = bytearray(1024)\n"
@@ -82,7 +83,7 @@ const char ipckit_channel_receive_into_doc[] = (
 static int
 writable_arg(PyObject *object, Py_buffer *buffer)
 {
-    if (PyObject_GetBuffer(object, buffer, PyBUF_WRITABLE) == 0) {
+    if (ipckit_get_buffer(object, buffer, PyBUF_WRITABLE) == 0) {
         return 0;
     }
     /* Most exporters raise BufferError, but numpy raises ValueError. */

@@ -255,8 +255,7 @@ mapping_write(mapping_object *self, PyObject *const *args, Py_ssize_t nargs)
     Py_buffer data;
     if (ipckit_check_nargs("write", nargs, 2) < 0
         || ipckit_size_arg(args[0], "offset", &offset) < 0
-        || ipckit_check_array(args[1]) < 0
-        || PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE) < 0) {
+        || ipckit_get_buffer(args[1], &data, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
     /* All checks of the mapping come after the buffer was acquired: that may run Python code that

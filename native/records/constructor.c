@@ -42,17 +42,6 @@ initial_value(call_arguments *call, Py_ssize_t i)
     return Py_XNewRef(value);
 }
 
-/* The number of values that a call can give by position. */
-static Py_ssize_t
-count_positional(const Layout *layout)
-{
-    Py_ssize_t count = 0;
-    for (Py_ssize_t i = 0; i < PyTuple_Size(layout->fields); i++) {
-        count += mode_of(layout, i) != MODE_KEYWORD_ONLY;
-    }
-    return count;
-}
-
 /* Whether a field of this name could have been given by name: 1, 0, or -1 with an exception set. */
 static int
 takes_name(const call_arguments *call, PyObject *name)
@@ -172,7 +161,7 @@ ipckit_record_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     Layout *layout = ((Record *)op)->layout;
     call_arguments call = {.layout = layout, .args = args, .kwargs = kwargs};
-    Py_ssize_t most = count_positional(layout);
+    Py_ssize_t most = layout->positional;
     if (PyTuple_Size(args) > most) {
         PyErr_Format(PyExc_TypeError, "%R takes %zd values by position, but got %zd",
                      (PyObject *)Py_TYPE(op), most, PyTuple_Size(args));

@@ -4,28 +4,71 @@
 
 #include <string.h>
 
-/* numpy.ndarray; NULL until numpy is imported. Never freed. */
-static PyTypeObject *array_type;
+/* Classes of numpy, and NULL until numpy is imported. Never freed. */
+static PyTypeObject *array_type, *memmap_type, *recarray_type;
 
-/* Interned, because each call that sends an array looks both up. */
-static PyObject *dtype_name, *hasobject_name;
+/* Interned, because calls look them up: the last one until numpy is imported. */
+static PyObject *dtype_name, *hasobject_name, *numpy_name;
+
+/* Puts a class of numpy into `cached`, if numpy is imported. Sets no exception. */
+static void
+find_numpy_class(PyTypeObject **cached, const char *class_name)
+{
+    if (*cached != NULL) {
+        return;
+    }
+    PyObject *numpy = PyImport_GetModule(numpy_name);
+    PyObject *found = numpy == NULL ? NULL : PyObject_GetAttrString(numpy, class_name);
+    if (found != NULL && PyType_Check(found)) {
+        *cached = (PyTypeObject *)Py_NewRef(found);
+    }
+    PyErr_Clear();
+    Py_XDECREF(found);
+    Py_XDECREF(numpy);
+}
 
 static bool
 is_array(PyObject *value)
 {
-    if (array_type == NULL) {
-        PyObject *name = PyUnicode_FromString("numpy");
-        PyObject *numpy = name == NULL ? NULL : PyImport_GetModule(name);
-        PyObject *found = numpy == NULL ? NULL : PyObject_GetAttrString(numpy, "ndarray");
-        if (found != NULL && PyType_Check(found)) {
-            array_type = (PyTypeObject *)Py_NewRef(found);
-        }
-        PyErr_Clear();
-        Py_XDECREF(found);
-        Py_XDECREF(numpy);
-        Py_XDECREF(name);
+    if (PyBytes_CheckExact(value) || PyByteArray_CheckExact(value) || PyMemoryView_Check(value)) {
+        return false; /* the commonest buffers */
     }
+    find_numpy_class(&array_type, "ndarray");
     return array_type != NULL && PyObject_TypeCheck(value, array_type);
+}
+
+/* Whether an array of this class is no more than its elements. Any other subclass of ndarray can have a
+   unit, a scale or another meaning of its own. */
+static bool
+is_plain_class(PyTypeObject *type)
+{
+    if (type == array_type) {
+        return true;
+    }
+    find_numpy_class(&memmap_type, "memmap");
+    find_numpy_class(&recarray_type, "recarray");
+    return type == memmap_type || type == recarray_type;
+}
+
+/* Raises TypeError for an instance of a subclass. */
+static void
+refuse_subclass(PyTypeObject *type)
+{
+    /* Look at the class, because a field of a record array can have the name mask. */
+    if (PyObject_HasAttrString((PyObject *)type, "mask")) {
+        PyErr_SetString(PyExc_TypeError,
+                        "a masked array is not accepted, because its bytes include the elements "
+                        "that the mask hides; filled(x) or compressed() gives a plain array");
+        return;
+    }
+    PyObject *name = ipckit_type_text(type);
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "an array of class %U is not accepted, because its bytes do not include what "
+                     "the class adds to them; numpy.asarray(x) gives a plain array",
+                     name);
+        Py_DECREF(name);
+    }
 }
 
 /* Whether an array's bytes are addresses of Python objects: 1, 0, or -1 with an exception set. */
@@ -40,26 +83,80 @@ has_objects(PyObject *array)
     return result;
 }
 
-int
-ipckit_check_array(PyObject *value)
+/* The same as ipckit_check_array, for an array. */
+static int
+check_elements(PyObject *array)
 {
-    if (PyBytes_CheckExact(value) || PyMemoryView_Check(value) || !is_array(value)) {
-        return 0;
-    }
-    /* Look at the class, because a field of a record array can have the name mask. */
-    PyTypeObject *type = Py_TYPE(value);
-    if (type != array_type && PyObject_HasAttrString((PyObject *)type, "mask")) {
-        PyErr_SetString(PyExc_TypeError,
-                        "a masked array is not accepted, because its bytes include the elements "
-                        "that the mask hides; filled(x) or compressed() gives a plain array");
+    if (!is_plain_class(Py_TYPE(array))) {
+        refuse_subclass(Py_TYPE(array));
         return -1;
     }
-    int objects = has_objects(value);
+    int objects = has_objects(array);
     if (objects > 0) {
         PyErr_SetString(PyExc_TypeError, "an array of Python objects has no bytes that another "
                                          "process could read");
     }
     return objects == 0 ? 0 : -1;
+}
+
+int
+ipckit_check_array(PyObject *value)
+{
+    return is_array(value) ? check_elements(value) : 0;
+}
+
+static void
+refuse_objects(void)
+{
+    PyErr_SetString(PyExc_TypeError, "a buffer of Python objects has no bytes that another process "
+                                     "could read or write");
+}
+
+/* Whether a buffer's items contain Python objects: 'O' in a format of PEP 3118, outside the names of
+   fields, which are between colons. */
+static bool
+format_has_objects(const char *format)
+{
+    bool in_name = false;
+    for (; format != NULL && *format != 0; format++) {
+        if (*format == ':') {
+            in_name = !in_name;
+        } else if (*format == 'O' && !in_name) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Gets the buffer of an object that is not an array; see ipckit_get_buffer. */
+static int
+get_foreign_buffer(PyObject *object, Py_buffer *buffer, int flags)
+{
+    if (PyObject_GetBuffer(object, buffer, flags | PyBUF_ND | PyBUF_FORMAT) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+            return -1;
+        }
+        PyErr_Clear(); /* a PickleBuffer of an array whose dtype has no format, such as datetime64 */
+        return PyObject_GetBuffer(object, buffer, flags);
+    }
+    if (format_has_objects(buffer->format)) {
+        PyBuffer_Release(buffer);
+        refuse_objects();
+        return -1;
+    }
+    return 0;
+}
+
+int
+ipckit_get_buffer(PyObject *object, Py_buffer *buffer, int flags)
+{
+    if (PyBytes_CheckExact(object)) {
+        return PyObject_GetBuffer(object, buffer, flags);
+    }
+    if (!is_array(object)) {
+        return get_foreign_buffer(object, buffer, flags);
+    }
+    return check_elements(object) < 0 ? -1 : PyObject_GetBuffer(object, buffer, flags);
 }
 
 PyObject *
@@ -130,13 +227,26 @@ check_array(PyObject *Py_UNUSED(module), PyObject *value)
     if (ipckit_check_array(value) < 0) {
         return NULL;
     }
+    if (PyMemoryView_Check(value)) {
+        Py_buffer buffer;
+        if (PyObject_GetBuffer(value, &buffer, PyBUF_FULL_RO) < 0) {
+            return NULL;
+        }
+        bool objects = format_has_objects(buffer.format);
+        PyBuffer_Release(&buffer);
+        if (objects) {
+            refuse_objects();
+            return NULL;
+        }
+    }
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
     {"check_array", check_array, METH_O,
      "check_array(value, /)\n--\n\n"
-     "Raise TypeError for a numpy array whose bytes are not its values: with a mask, or of objects."},
+     "Raise TypeError for a numpy array that is more than its elements: masked, of a subclass, or of\n"
+     "Python objects. Raise it for a memoryview of Python objects too."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -145,7 +255,8 @@ ipckit_add_foreign(PyObject *module)
 {
     if (hasobject_name == NULL) {
         dtype_name = PyUnicode_InternFromString("dtype");
-        hasobject_name = dtype_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
+        numpy_name = dtype_name == NULL ? NULL : PyUnicode_InternFromString("numpy");
+        hasobject_name = numpy_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
     }
     return hasobject_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }

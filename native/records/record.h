@@ -23,6 +23,7 @@ typedef struct {
     PyObject *fields;   /* tuple of Field */
     PyObject *defaults; /* dict: the default of each field that has one, by name */
     PyObject *modes;    /* bytes: the field_mode of each field, or None if all are MODE_REQUIRED */
+    Py_ssize_t positional; /* how many fields the constructor takes by position */
     PyObject *measure;  /* returns the size of a new record from the constructor's arguments; None if all
                            records have `size` bytes */
 } Layout;

@@ -65,7 +65,7 @@ record_from_bytes(PyObject *cls, PyObject *data)
         return ipckit_record_from_memory(type, PyBytes_AsString(data), PyBytes_Size(data));
     }
     Py_buffer view;
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+    if (ipckit_get_buffer(data, &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
     PyObject *result = ipckit_record_from_memory(type, view.buf, view.len);

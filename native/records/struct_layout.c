@@ -44,12 +44,14 @@ check_fields(PyObject *fields, Py_ssize_t size)
     return 0;
 }
 
-/* Checks the fields' modes: 0, or -1 with an exception set. */
-static int
+/* Checks the fields' modes. Returns how many fields the constructor takes by position, or -1 with an
+   exception set. */
+static Py_ssize_t
 check_modes(PyObject *modes, PyObject *fields)
 {
+    Py_ssize_t positional = PyTuple_Size(fields);
     if (modes == Py_None) {
-        return 0;
+        return positional;
     }
     if (!PyBytes_Check(modes) || PyBytes_Size(modes) != PyTuple_Size(fields)) {
         PyErr_SetString(PyExc_TypeError, "modes must be None, or bytes with one mode for each field");
@@ -60,8 +62,9 @@ check_modes(PyObject *modes, PyObject *fields)
             PyErr_SetString(PyExc_ValueError, "a mode is 0, 1 or 2");
             return -1;
         }
+        positional -= PyBytes_AsString(modes)[i] == MODE_KEYWORD_ONLY;
     }
-    return 0;
+    return positional;
 }
 
 static PyObject *
@@ -85,7 +88,8 @@ layout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "size or minimum is out of range");
         return NULL;
     }
-    if (check_fields(fields, minimum) < 0 || check_modes(modes, fields) < 0) {
+    Py_ssize_t positional = check_modes(modes, fields);
+    if (positional < 0 || check_fields(fields, minimum) < 0) {
         return NULL;
     }
     Layout *self = (Layout *)PyType_GenericAlloc(type, 0);
@@ -97,6 +101,7 @@ layout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->fields = Py_NewRef(fields);
     self->defaults = Py_NewRef(defaults);
     self->modes = Py_NewRef(modes);
+    self->positional = positional;
     self->measure = Py_NewRef(measure);
     return (PyObject *)self;
 }

@@ -94,10 +94,7 @@ set_bytes(Field *field, char *data, PyObject *value)
     if (!PyObject_CheckBuffer(value)) {
         return ipckit_wrong_type(field, "a bytes-like object", value);
     }
-    if (ipckit_check_array(value) < 0) {
-        return -1;
-    }
-    if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0) {
+    if (ipckit_get_buffer(value, &view, PyBUF_SIMPLE) < 0) {
         return -1;
     }
     int result = fill(field, data, view.buf, view.len);

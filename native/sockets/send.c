@@ -140,8 +140,7 @@ ipckit_unix_send(unix_object *self, PyObject *const *args, Py_ssize_t nargs, PyO
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
     Py_buffer data;
     if (!is_simple_send(given, &wait_ns, &rights, &message)
-        || ipckit_check_array(given[SEND_DATA].value) < 0
-        || PyObject_GetBuffer(given[SEND_DATA].value, &data, PyBUF_SIMPLE) < 0) {
+        || ipckit_get_buffer(given[SEND_DATA].value, &data, PyBUF_SIMPLE) < 0) {
         return ipckit_unix_clear_exception() ? send_in_python(self, given, 0) : NULL;
     }
     vector = (struct iovec){.iov_base = data.buf, .iov_len = (size_t)data.len};

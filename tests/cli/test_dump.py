@@ -196,3 +196,19 @@ def test_another_user_reads_only_what_the_mode_allows(
     assert other[0] == 1
     # With hidepid=invisible the other user does not even see that the process exists.
     assert ("No such file" if hides_processes() else "denied") in other[2]
+
+
+def test_a_type_of_ml_dtypes_is_shown_and_not_written_as_raw_bytes(
+    commands: Callable[..., Any], segment: SysVSharedMemory, ns: Namespace
+) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    segment.write(np.array([1.5, -2.0], ml_dtypes.bfloat16))
+    path = ns.path(".npy")
+    shown, written = commands(
+        ["dump", f"m:{segment.id}", "--dtype", "bfloat16", "--shape", "2"],
+        ["dump", f"m:{segment.id}", "--dtype", "bfloat16", "--shape", "2", "--output", path],
+    )
+    assert shown == (0, "array([1.5, -2], dtype=bfloat16)\n", "")
+    assert written[0] != 0
+    assert "a .npy file cannot contain bfloat16; use --raw" in written[2]
+    assert not path.exists()

@@ -30,7 +30,7 @@ def project(repository: Path) -> dict[str, object]:
         *(("pip install 'ipckit[cli]'", True), ("pip install ipckit", True)),
         *(("pip install -U ipckit", True), ("see ipckit[c]", True)),
         *(("pip install '.[cli]'", False), ("pip install ipckit-linux", False)),
-        *(("pip install pycparser", False), ("ipckit-linux[test]", False)),
+        *(("pip install libclang", False), ("ipckit-linux[test]", False)),
     ],
 )
 def test_a_wrong_hint_is_seen(text: str, *, wrong: bool) -> None:

@@ -76,7 +76,7 @@ def test_pip_install_from_a_clean_clone(clone: Path, tmp_path: Path) -> None:
         version,
         "True",
     ]
-    # Neither pycparser nor msgspec, which are extras, nor anything of the tests.
+    # Neither libclang nor msgspec, which are extras, nor anything of the tests.
     listed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path)
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed.split()}
     assert names <= {"ipckit_linux", "numpy", "sysv_ipc", "posix_ipc", "pip", "setuptools"}

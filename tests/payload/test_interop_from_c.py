@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the texts are one a line
-"""What `Struct.from_c` reads is what gcc compiles; what it does not understand it refuses.
+"""What `Struct.from_c` reads is what gcc compiles; what Python can't read it refuses.
 
 Each accepted text is compiled with assertions of the sizes and offsets that ipckit found.
 """
@@ -7,14 +7,14 @@ Each accepted text is compiled with assertions of the sizes and offsets that ipc
 from __future__ import annotations
 
 import random
-import re
+import struct
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipckit import Struct
-from ipckit._payload.c_types import Scalar
+from ipckit._payload.c_types import BitField, Enumeration, Scalar
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -85,64 +85,81 @@ struct s { int (a); char (b)[3]; };
 int f(void) { struct s { char a; }; return 0; } struct s { int a; };
 typedef const int ci; struct s { char x; ci a; };
 struct s; struct s { char a; int b; };
+struct s { int a; _Alignas(64) int b; };
+struct s { _Alignas(double) char b; char c; };
+#define ALIGNED _Alignas(8) ~ struct s { char a; ALIGNED char b; };
+#pragma pack(1) ~ struct s { char a; int b; };
+#pragma pack(push, 2) ~ struct s { char a; int b; double c; }; ~ #pragma pack(pop)
+/* x */ # pragma pack(1) ~ struct s { char a; int b; };
+%:pragma pack(1) ~ struct s { char a; int b; };
+_Pragma("pack(1)") struct s { char a; int b; };
+#define PK _Pragma("pack(1)") ~ PK struct s { char a; int b; };
+typedef struct { char a; int b; } t __attribute__((packed)); struct s { t x; char y; };
+struct s { char a; int b __attribute__((packed)); };
+struct s { char a; __attribute__((aligned(16))) int b; };
+struct __attribute__((aligned(16))) s { char a; int b; };
+struct s { char a; int b; } __attribute__((packed, aligned(2)));
+struct s { char a; int b; } __attribute__((packed)) __attribute__((aligned(2)));
+struct s { int a __attribute__((mode(DI))); };
+struct s { int a __attribute((packed)); };
+typedef int wide __attribute__((aligned(32))); struct s { char a; wide b; char c; };
+enum __attribute__((packed)) e { A }; struct s { char c; enum e x; };
+enum e { A } __attribute__((packed)); struct s { char c; enum e x; };
+enum e { A = '\x41' }; struct s { char a[A]; };
+struct s { char a['ab']; };
+struct s { char a[(int)3.7]; };
+#define F(x) x ~ struct s { char a[F(3)]; };
+#ifdef __linux__ ~ struct s { char a; int b; }; ~ #endif
+#ifdef __LP64__ ~ struct s { char a; int b; }; ~ #endif
+#if 0 ~ #endif ~ struct s { char a; int b; };
+struct s { int a:3; int b:5; char c; };
+struct s { int a; int :0; int b; };
+struct s { int a:7; int :0; int b:3; long c:40; short d:9; unsigned e:30; };
+struct s { _Bool a:1; char c; };
+struct s { char a; unsigned :5; unsigned b:2; unsigned char c; };
+#pragma pack(2) ~ struct s { char a; unsigned b:30; unsigned c:30; int d; };
+struct s { int n; char x[]; };
+struct s { int n; struct { short a; char b; } x[]; };
+struct s { int n; int x[0]; };
+struct s { int n; int x[0]; int y; };
+struct s { _Atomic int x; };
+struct s { _Atomic(int) x; };
+typedef _Atomic int ai; struct s { ai x; };
+struct s { struct { int a; }; };
+struct s { char k; union { int a; struct { short b; char c; }; double d; }; char e; };
+struct s { char k; union { int a; char b[9]; } u; char e; };
+union u { long a; char b[3]; }; struct s { char k; union u x[2]; };
+#include <stdint.h> ~ #include <sys/types.h> ~ struct s { uint8_t a; pid_t b; mode_t c; off_t d; };
+#include <stddef.h> ~ struct s { wchar_t w; char c; ptrdiff_t d; };
+#include <netinet/in.h> ~ struct s { char k; struct sockaddr_in6 a; };
+#include <sys/socket.h> ~ struct s { struct cmsghdr h; int fd; };
+struct unneeded { char *p; long double x; }; struct s { int a; }; struct later { void *q; };
 """
 
 REFUSED = r"""
-struct s { int a; _Alignas(64) int b; }; ~ _Alignas
-struct s { _Alignas(double) char b; char c; }; ~ _Alignas
-struct s { alignas(64) int b; }; ~ alignas
-#define ALIGNED _Alignas(8) ~ struct s { char a; ALIGNED char b; }; ~ _Alignas
-#pragma pack(1) ~ struct s { char a; int b; }; ~ #pragma
-#pragma pack(push, 1) ~ struct s { char a; int b; }; ~ #pragma
-/* x */ # pragma pack(1) ~ struct s { char a; int b; }; ~ #pragma
-%:pragma pack(1) ~ struct s { char a; int b; }; ~ not valid C
-_Pragma("pack(1)") struct s { char a; int b; }; ~ _Pragma
-#define PK _Pragma("pack(1)") ~ PK struct s { char a; int b; }; ~ _Pragma
-struct s { char a; int b; } __packed; ~ looks like a macro
-struct s { char a; int b; } PACKED; ~ looks like a macro
-typedef struct { char a; int b; } s __attribute__((packed)); ~ no attribute except packed
-struct s { char a; int b __attribute__((packed)); }; ~ no attribute except packed
-struct s { char a; __attribute__((aligned(16))) int b; }; ~ no attribute except packed
-struct __attribute__((aligned(16))) s { char a; int b; }; ~ no attribute except packed
-struct s { char a; int b; } __attribute__((packed, aligned(2))); ~ no attribute except packed
-struct s { char a; int b; } __attribute__((packed)) __attribute__((aligned(2))); ~ no attribute
-struct s { int a __attribute__((mode(DI))); }; ~ no attribute except packed
-typedef int v4 __attribute__((vector_size(16))); struct s { v4 x; }; ~ no attribute except packed
-struct s { int a __attribute((packed)); }; ~ no attribute except packed
-enum __attribute__((packed)) e { A }; struct s { char c; enum e x; }; ~ no attribute except packed
-enum e { A } __attribute__((packed)); struct s { char c; enum e x; }; ~ not valid C
-enum e : unsigned char { A }; struct s { char c; enum e x; }; ~ not valid C
-enum e { A = 0xffffffff, B }; struct s { char c; enum e x; }; ~ B is out of the range
-enum e { A = -1, B = 0xffffffffffffffff }; struct s { enum e x; }; ~ no integer type
-enum e { A, A }; struct s { enum e x; }; ~ A is declared twice
-enum e { A = '\x41' }; struct s { char a[A]; }; ~ can evaluate
-struct s { char a[0x7fffffff + 1 > 0 ? 1 : 2]; }; ~ can evaluate
-struct s { char a['ab']; }; ~ can evaluate
-struct s { char a[(int)3.7]; }; ~ can evaluate
-#define F(x) x ~ struct s { char a[F(3)]; }; ~ macro F takes arguments
-#ifdef __linux__ ~ struct s { char a; int b; }; ~ #endif ~ #ifdef __linux__ needs a preprocessor
-#ifndef __LP64__ ~ struct s { char a; int b; }; ~ #endif ~ #ifndef __LP64__ needs a preprocessor
-#if 0 ~ #endif ~ struct s { char a; int b; }; ~ #if needs a preprocessor
-#ifndef X ~ struct s { int a; }; ~ no #endif
-#error no ~ struct s { int a; }; ~ #error needs a preprocessor
-struct s { int a; /* struct t { int b; }; ~ a comment is not closed
-struct s { int a:3; int b:5; }; ~ bit-field
-struct s { int a; int :0; int b; }; ~ without a name
-struct s { _Bool a:1; char c; }; ~ bit-field
-struct s { int n; char x[]; }; ~ without a size
+struct s { alignas(64) int b; }; ~ <text>:1
+struct s { char a; int b; } __packed; ~ __packed looks like a macro
+struct s { char a; int b; } PACKED; ~ defines={"PACKED"
+typedef int v4 __attribute__((vector_size(16))); struct s { v4 x; }; ~ 16 bytes of v4
+enum e { A = -1, B = 0xffffffffffffffff }; struct s { enum e x; }; ~ exceed range
+enum e { A, A }; struct s { enum e x; }; ~ 'A'
+#ifndef __LP64__ ~ struct s { char a; int b; }; ~ #endif ~ declares no struct
+#ifndef X ~ struct s { int a; }; ~ unterminated
+#error no ~ struct s { int a; }; ~ no
+struct s { int a; /* struct t { int b; }; ~ comment
 struct s { long double x; }; ~ long double
 struct s { __int128 x; }; ~ __int128
-struct s { double _Complex x; }; ~ _Complex
-struct s { _Atomic int x; }; ~ _Atomic
-struct s { _Atomic(int) x; }; ~ _Atomic
-typedef _Atomic int ai; struct s { ai x; }; ~ _Atomic
-struct s { const char *p; }; ~ a pointer
-struct s { struct { int a; }; }; ~ without a name
-struct s { void (*f)(int); }; ~ a pointer
+struct s { double _Complex x; }; ~ complex
+struct s { const char *p; }; ~ struct s, member p: a pointer
+struct s { void (*f)(int); }; ~ struct s, member f: a pointer
 typedef int *ip; struct s { ip p; }; ~ a pointer
-struct s { wchar_t w; }; ~ not valid C
-typedef int u; typedef unsigned u; struct s { u a; }; ~ declared twice
-enum e; struct s { enum e x; }; ~ not declared
+struct s { int a; char *p[3]; }; ~ struct s, member p: a pointer
+struct t { int *deep; }; struct s { int a; struct t b[2]; }; ~ struct t, member deep
+struct s { int __x__; }; ~ Python reserves names
+typedef int u; typedef unsigned u; struct s { u a; }; ~ typedef redefinition
+enum e; struct s { enum e x; }; ~ incomplete type
+struct s { unknown_t x; }; ~ unknown_t
+struct s { }; ~ no
 """
 
 
@@ -158,14 +175,17 @@ def asserted(struct: Any) -> list[str]:
     """Statements that hold if gcc lays the struct out as ipckit does."""
     facts = [(f"sizeof(struct {struct.__name__})", struct.size)]
     facts.append((f"_Alignof(struct {struct.__name__})", struct.alignment))
-    for name, ctype, bit in struct.__plan__.members:
-        offset = bit // 8
+    for entry in struct.__plan__.entries:
+        name, ctype = entry.name, entry.ctype
         member = f"((struct {struct.__name__} *)0)->{name}"
-        facts.append((f"(unsigned long)&{member}", offset))
-        facts.append((f"sizeof({member})", ctype.size))
-        # gcc makes an enum without negative values unsigned; ipckit has it as int while that will do.
-        if isinstance(ctype, Scalar) and ctype.code == "u" and ctype.size >= 4:
-            facts.append((f"(__typeof__({member}))-1 > 0", 1))
+        if isinstance(ctype, BitField):
+            continue  # C can't say where it is; test_interop_structs.py compares its values
+        facts.append((f"(unsigned long)&{member}", entry.bit // 8))
+        if not ctype.flexible:
+            facts.append((f"sizeof({member})", ctype.size))
+        integer = ctype.integer if isinstance(ctype, Enumeration) else ctype
+        if isinstance(integer, Scalar) and integer.code in "iu" and integer.size >= 4:
+            facts.append((f"((__typeof__({member}))-1 > 0)", int(integer.code == "u")))
     return [f'_Static_assert({fact} == {value}, "{fact}");' for fact, value in facts]
 
 
@@ -194,20 +214,16 @@ def test_what_is_not_understood_is_refused(line: str) -> None:
     assert says in str(caught.value)
 
 
-def test_a_directive_behind_a_form_feed_and_a_bare_carriage_return_are_seen() -> None:
-    for text in (
-        "\f#pragma pack(1)\nstruct s { char a; int b; };",
-        "struct s { int a; //\rint b; };",
-    ):
-        with pytest.raises(InvalidArgument, match="is not supported"):
-            Struct.from_c(text)
-    assert Struct.from_c("struct s {\r\n int a; // one\r\n int b;\r\n};").size == 8
-
-
-def test_macros_that_double_each_other_come_to_an_end() -> None:
-    lines = [f"#define A{n} A{n + 1} A{n + 1}" for n in range(40)]
-    with pytest.raises(InvalidArgument, match="expand to too much text"):
-        Struct.from_c("\n".join([*lines, "struct s { int a[A0]; };"]))
+def test_all_problems_of_a_text_are_told_at_once() -> None:
+    text = "struct s {\n int *a;\n int b;\n long double c;\n struct { char *d; } e;\n};"
+    with pytest.raises(InvalidArgument) as caught:
+        Struct.from_c(text)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["<text>:2", "<text>:4", "<text>:5"]
+    assert "opaque=True" in lines[0]
+    opaque = Struct.from_c(text, opaque=True)
+    assert [field.size for field in opaque.fields] == [8, 4, 16, 8]
+    assert opaque.size == 48
 
 
 def test_a_large_enum_reads_and_writes_its_values() -> None:
@@ -277,10 +293,8 @@ def test_gcc_lays_generated_texts_out_alike(tmp_path: Path) -> None:
         text = generated(rng, f"g{number}")
         try:
             struct = Struct.from_c(text, f"g{number}")
-        except InvalidArgument as error:
-            # Signed arithmetic went out of its range, which has no value in C.
-            assert "can evaluate" in str(error), (seed, text)  # noqa: PT017 - the text is needed
-            continue
+        except InvalidArgument:
+            continue  # gcc decides below whether the others are right
         taken += 1
         parts += [text, *asserted(struct)]
     assert taken > 100
@@ -289,14 +303,32 @@ def test_gcc_lays_generated_texts_out_alike(tmp_path: Path) -> None:
     compile_all([source])
 
 
-@pytest.mark.parametrize(
-    "header", ['"config.h"', "<mylib/config.h>", '"stdint.h"', "<pshpack1.h>", "CONFIG"]
-)
-def test_an_included_file_that_may_change_a_layout_is_refused(header: str) -> None:
-    with pytest.raises(InvalidArgument, match=re.escape(f"line 1: #include {header} is not")):
-        Struct.from_c(f"#include {header}\nstruct s {{ char a; int b; }};")
+def test_an_included_file_is_found_and_its_change_is_seen(tmp_path: Path) -> None:
+    header = tmp_path / "config.h"
+    header.write_text("#define LENGTH 3\nstruct inner { char a[LENGTH]; };\n")
+    text = '#include "config.h"\nstruct s { struct inner x; int y; };'
+    with pytest.raises(InvalidArgument, match="include_dirs"):
+        Struct.from_c(text)
+    first = Struct.from_c(text, include_dirs=[tmp_path])
+    assert first.size == 8
+    assert Struct.from_c(text, include_dirs=[tmp_path]) is first
+    assert Struct.from_c(text, "inner", include_dirs=[tmp_path]).size == 3
+    header.write_text("#define LENGTH 13\nstruct inner { char a[LENGTH]; };\n")
+    assert Struct.from_c(text, include_dirs=[tmp_path]).size == 20
 
 
-def test_standard_headers_are_passed_over() -> None:
-    text = "#include <stdint.h>\n#include <sys/msg.h> // both\nstruct s { uint8_t a; int b; };"
-    assert Struct.from_c(text).size == 8
+def test_macros_can_be_defined() -> None:
+    text = "struct PACKED s { char a; int b; };"
+    packed = Struct.from_c(text, defines={"PACKED": "__attribute__((packed))"})
+    assert (packed.size, Struct.from_c(text, defines={"PACKED": ""}).size) == (5, 8)
+
+
+def test_the_layout_of_another_machine() -> None:
+    text = "struct s { char a; long b; double c; long long d; void *p; unsigned x:3, y:7; };"
+    small = Struct.from_c(text, target="i686-linux-gnu", opaque=True)
+    assert [field.offset for field in small.fields[:5]] == [0, 4, 8, 16, 24]
+    assert (small.size, small.alignment) == (32, 4)
+    big = Struct.from_c(text, target="s390x-linux-gnu", opaque=True)
+    assert bytes(big("z", 1, 1.0, 2, b"", 5, 3))[8:24] == struct.pack(">qd", 1, 1.0)
+    # Bit-fields begin at the highest bit there: 101 and 0000011, then zeros.
+    assert bytes(big("z", 1, 1.0, 2, b"", 5, 3))[40:42] == bytes([0b10100000, 0b11000000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import decimal
 import enum
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,16 +13,17 @@ import numpy as np
 import pytest
 from numpy._core._rational_tests import rational  # type: ignore[import-not-found,unused-ignore]
 
-from ipckit import MemFd, SysVMessageQueue, pair
+from ipckit import MemFd, PosixMessageQueue, SysVMessageQueue, pair
 from ipckit._payload.dtypes import describe_dtype
 from ipckit.channel import Channel
 from ipckit.codec import BytesCodec, codec_for
 from ipckit.errors import InvalidArgument, LayoutMismatch
-from ipckit.framing import LengthPrefixed
+from ipckit.framing import LengthPrefixed, read_exactly, write_all
 from ipckit.structs import Array, Bool, Bytes, Char, Double, Float, Int, Struct, UInt8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Stu(Struct):
@@ -241,6 +243,61 @@ def test_a_msgspec_subclass_with_fields_of_its_own_is_another_type() -> None:
         Channel.open(made.name or "", Login)
 
 
+@pytest.mark.parametrize("inside", ["field", "subarray"])
+def test_bytes_of_a_class_are_told_apart_inside_a_dtype(inside: str) -> None:
+    def dtype(kind: Any) -> np.dtype[Any]:
+        return np.dtype([("a", kind) if inside == "field" else ("a", kind, (2,))])
+
+    own, plain = dtype((Colour, 3)), dtype("V3")
+    again = dtype((type("Colour", (np.void,), {"__qualname__": "Colour"}), 3))
+    with pytest.raises(TypeError, match="must be"):
+        codec_for(own).encode(np.zeros(1, plain))
+    with Channel.create(None, plain) as channel, pytest.raises(TypeError, match="not messages"):
+        channel.send_many(np.zeros(1, own))
+    codec_for(own).encode(np.zeros(1, again))  # a class that was defined again
+    with pytest.raises(TypeError, match=r"array of tests.*Colour of 3 bytes, not \|V3"):
+        codec_for(np.dtype((Colour, 3))).encode(np.zeros(1, "V3"))
+
+
+def test_every_type_of_ml_dtypes_keeps_its_name_in_channels_and_queues() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kinds = [each for each in vars(ml_dtypes).values() if is_scalar(each)]
+    assert len(kinds) >= 15
+    assert len({fingerprint(kind) for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        value = np.array([0, 1, 0], kind)
+        with Channel.create(None, kind) as channel:
+            channel.send(value)
+            channel.send_many(value)
+            with channel.receive_view() as view:
+                assert view.array.dtype == kind
+            assert channel.receive_many().dtype == kind
+            with channel.loan(3) as slot:
+                assert slot.array.dtype == kind
+            for other in (f"V{value.itemsize}", f"u{value.itemsize}", np.dtype((kind, (3,)))):
+                with pytest.raises(LayoutMismatch, match=kind.__name__):
+                    Channel.open(channel.name or "", np.dtype(other))
+                if not np.dtype(other).shape:
+                    with pytest.raises(TypeError, match="must be"):
+                        channel.send(np.zeros(3, other))
+        with SysVMessageQueue.create(None, {1: np.dtype(kind), 2: bytes}) as queue:
+            queue.send(value, mtype=1)
+            queue.send(value, mtype=2)
+            assert queue.receive().value.dtype == kind
+            assert queue.receive().value == value.tobytes()
+            with pytest.raises(TypeError, match="must be"):
+                queue.send(np.zeros(3, f"V{value.itemsize}"), mtype=1)
+        with PosixMessageQueue.create(None, np.dtype(kind)) as posix:
+            posix.send(value)
+            assert posix.receive().value.dtype == kind
+        with MemFd.create("small", 4096) as memory:
+            assert memory.array(kind, 3).dtype == kind
+
+
+def is_scalar(each: object) -> bool:
+    return isinstance(each, type) and issubclass(each, np.generic)
+
+
 # -- the same type twice ---------------------------------------------------------------------------
 
 
@@ -389,6 +446,147 @@ def test_a_masked_array_is_refused_wherever_arrays_are_sent_or_stored(
         store(OBJECTS)
 
 
+class Quantity(np.ndarray):
+    """Numbers with a unit, as astropy and unyt have them."""
+
+    unit = "m"
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self.unit = getattr(obj, "unit", "m")
+
+
+class Harmless(np.ndarray):
+    pass
+
+
+def receive_into(buffer: Any) -> None:
+    with Channel.create() as channel:
+        channel.send(bytes(16))
+        try:
+            channel.receive_into(buffer)
+        finally:
+            assert len(channel) == 1
+
+
+TAKE_BYTES: list[Callable[[Any], Any]] = [
+    lambda m: send_channel(m, bytes),
+    lambda m: send_queue(m, bytes),
+    lambda m: send_socket(m, "send"),
+    Raw.from_buffer,
+    write_loan,
+    write_memory,
+    LengthPrefixed().encode,
+    BytesCodec().encode,
+]
+TAKE_ARRAYS: list[Callable[[Any], Any]] = [
+    lambda m: send_channel(m, np.dtype(float)),
+    lambda m: send_many(m, np.dtype(float)),
+    lambda m: send_queue(m, np.dtype(float)),
+    lambda m: send_socket(m, "send_array"),
+    lambda m: send_socket([m, m], "send_array"),
+    lambda m: send_socket([(1.0, m)], "send_array"),
+    lambda m: send_socket(deque([m]), "send_array"),
+    Numbers,
+    receive_into,
+]
+
+
+@pytest.mark.parametrize("store", TAKE_BYTES + TAKE_ARRAYS)
+@pytest.mark.parametrize("kind", [Quantity, Harmless, np.char.chararray, np.matrix])
+def test_an_array_that_is_more_than_its_elements_is_refused(
+    store: Callable[[Any], Any], kind: Any
+) -> None:
+    if kind is np.char.chararray:
+        value: Any = np.char.array(["ab", "c "])
+    else:
+        value = np.array([1.0, 2.0, 3.0]).view(kind)
+    with pytest.raises(TypeError, match=f"{kind.__name__} is not accepted.*asarray"):
+        store(value)
+
+
+def test_arrays_over_a_file_and_record_arrays_are_taken(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "numbers", float, "w+", shape=(3,))
+    mapped[:] = [1, 2, 3]
+    records = np.rec.array([(1.0,), (2.0,), (3.0,)], dtype=[("a", "f8")])
+    for value in (mapped, mapped[:], records):
+        data = value.tobytes()
+        with Channel.create(None, value.dtype) as channel:
+            channel.send(value)
+            channel.send_many(value)
+            assert channel.receive().tolist() == value.tolist()
+            assert channel.receive_many().tolist() == value.tolist()
+        with MemFd.create("plain", 4096) as memory:
+            memory.write(value)
+            assert memory.read(24) == data
+        left, right = pair("seqpacket")
+        with left, right:
+            left.send(value)
+            assert right.receive().data == data
+            left.send_array(value)
+            assert right.receive_array().tolist() == value.tolist()
+        assert bytes(BytesCodec().encode(value)) == data
+        assert LengthPrefixed().encode(value)[4:] == data
+        assert Raw.from_buffer(value).a == data
+        with Channel.create() as channel:
+            channel.send(bytes(24))
+            assert channel.receive_into(value) == 24
+        assert value.tobytes() == bytes(24)
+
+
+class OfObjects(ctypes.Structure):
+    _fields_ = (("o", ctypes.py_object),)
+
+
+@pytest.mark.parametrize("store", TAKE_BYTES)
+def test_buffers_of_python_objects_are_refused(store: Callable[[Any], Any]) -> None:
+    named = np.zeros(2, [("O", "i8"), ("x", object)])
+    for value in (memoryview(OBJECTS), memoryview(named), OfObjects(1), (ctypes.py_object * 2)()):
+        with pytest.raises(TypeError, match="Python objects"):
+            store(value)
+    BytesCodec().encode(memoryview(np.zeros(3, [("O", "i8")])))
+
+
+def test_nothing_is_received_into_python_objects() -> None:
+    objects = np.array([1, 2, 3], object)
+    with Channel.create() as channel:
+        channel.send(b"\xff" * 24)
+        for buffer in (objects, memoryview(objects), (ctypes.py_object * 3)(1, 2, 3)):
+            with pytest.raises(TypeError, match="Python objects"):
+                channel.receive_into(buffer)
+            assert list(objects) == [1, 2, 3]
+        assert len(channel) == 1
+
+
+@pytest.mark.parametrize("dtype", ["M8[s]", "bfloat16", ">f8", "i4,f8"])
+def test_arrays_without_a_buffer_format_are_bytes_like(dtype: str) -> None:
+    """memoryview() refuses the first two, and memoryview.cast() the others."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    value = np.zeros((2, 3), dtype)
+    data = value.tobytes()
+    with (
+        SysVMessageQueue.create(None, {1: bytes}) as queue,
+        PosixMessageQueue.create(None) as posix,
+    ):
+        queue.send(value, mtype=1)
+        assert queue.receive().value == data
+        posix.send(value)
+        assert posix.receive().value == data
+    with MemFd.create("bytes", 4096) as memory:
+        assert memory.write(value) == len(data)
+    left, right = pair("stream")
+    with left, right:
+        left.send(value, credentials=True)
+        write_all(left, value)
+        assert read_exactly(right, 2 * len(data)) == 2 * data
+        with pytest.raises((TypeError, InvalidArgument), match="contiguous"):
+            left.send(value[:, ::2])
+    assert LengthPrefixed().encode(value)[4:] == data
+    assert LengthPrefixed().encode(value[:, ::2])[4:] == value[:, ::2].tobytes()
+    with pytest.raises(TypeError, match="not C-contiguous"):
+        BytesCodec().encode(value[:, ::2])
+
+
 def test_masked_numbers_are_refused_by_number_fields() -> None:
     for n, d in ((np.ma.array(5, mask=True), 1.0), (1, np.ma.masked), (1, MASKED[1])):
         with pytest.raises(TypeError, match="masked array is not accepted"):
@@ -398,14 +596,11 @@ def test_masked_numbers_are_refused_by_number_fields() -> None:
     assert One(1, MASKED[0]).d == 1.0
 
 
-def test_arrays_with_a_field_called_mask_and_other_subclasses_are_taken() -> None:
+def test_record_arrays_with_a_field_called_mask_are_taken() -> None:
     dtype = np.dtype([("mask", "i4")])
     with Channel.create(None, dtype) as channel:
         channel.send(np.zeros(2, dtype).view(np.recarray))
         assert channel.receive().tolist() == [(0,), (0,)]
-    with Channel.create() as channel:
-        channel.send(np.array([1, 2], "u1").view(type("Own", (np.ndarray,), {})))
-        assert channel.receive() == b"\1\2"
 
 
 # -- numbers of other packages ---------------------------------------------------------------------
@@ -427,6 +622,25 @@ def test_numpys_numbers_are_taken_where_pythons_are() -> None:
         Kinds(on=True, n=np.int64(256), f=0.0, d=0.0)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="a float takes -3"):
         Kinds(on=True, n=0, f=np.float64(1e300), d=0.0)
+
+
+class Facts(msgspec.Struct):
+    on: bool = False
+    n: int = 0
+    x: float = 0.0
+    several: list[bool] = []
+
+
+def test_numpys_numbers_are_taken_in_msgspec_structs() -> None:
+    codec = codec_for(Facts)
+    many = [np.True_, False]
+    given = Facts(np.True_, np.int64(-5), np.float32(0.5), many)  # type: ignore[arg-type]
+    assert codec.decode(bytes(codec.encode(given))) == Facts(bool(1), -5, 0.5, [True, False])
+    for wrong in (np.longdouble(1), np.timedelta64(1, "s"), np.str_("a"), object(), 1j):
+        with pytest.raises(TypeError, match="unsupported"):
+            codec.encode(Facts(n=wrong))  # type: ignore[arg-type]
+    with pytest.raises(LayoutMismatch):
+        codec.decode(bytes(codec.encode(Facts(n=np.True_))))
 
 
 def test_wider_numbers_do_not_become_infinite() -> None:
@@ -482,3 +696,82 @@ def test_numpys_ints_are_taken_as_sizes_and_counts() -> None:
 
 def int_type() -> Any:
     return np.dtype("i4")
+
+
+# -- arrays of ctypes structures -------------------------------------------------------------------
+
+
+class Either(ctypes.Union):
+    _fields_ = (("i", ctypes.c_int), ("f", ctypes.c_float))
+
+
+class Swap(ctypes.BigEndianStructure):
+    _fields_ = (("a", ctypes.c_int),)
+
+
+class SwapMore(Swap):
+    _fields_ = (("b", ctypes.c_short),)
+
+
+class Packed(Base):
+    _pack_ = 1
+    _fields_ = (("c", ctypes.c_char), ("d", ctypes.c_double))
+
+
+class Everything(Longer):
+    _anonymous_ = ("u",)
+    _fields_ = (
+        ("u", Either),
+        ("items", Longer * 2),
+        ("swapped", SwapMore),
+        ("w", ctypes.c_wchar * 2),
+        ("yes", ctypes.c_bool),
+        ("tight", Packed),
+    )
+
+
+def test_an_array_of_ctypes_structures_has_the_fields_of_their_bases() -> None:
+    with MemFd.create("ctypes", 4096) as memory:
+        table = memory.array(Everything, 2)
+        made = Everything.from_buffer(memory.buf, ctypes.sizeof(Everything))
+        made.a, made.b, made.f, made.yes, made.w = 1, 2, 0.5, True, "hi"
+        made.items[1].a, made.items[1].b = 3, 4
+        made.swapped.a, made.swapped.b = 5, 6
+        made.tight.a, made.tight.d = 7, 0.25
+        row = table[1]
+        assert table.dtype.itemsize == ctypes.sizeof(Everything)
+        assert (row["a"], row["b"], row["u"]["f"], row["yes"]) == (1, 2, 0.5, True)
+        assert row["items"][1].tolist() == (3, 4)
+        assert row["swapped"].tolist() == (5, 6)
+        assert "".join(row["w"]) == "hi"
+        assert (row["tight"]["a"], row["tight"]["d"]) == (7, 0.25)
+        assert memory.array(Longer * 2, 3).shape == (3, 2)
+        del table, row, made
+
+
+def test_a_ctypes_class_that_no_dtype_describes_is_refused_by_memory() -> None:
+    class Address(ctypes.Structure):
+        _fields_ = (("p", ctypes.c_void_p),)
+
+    class Below(Address):
+        _fields_ = (("n", ctypes.c_int),)
+
+    class Holds(ctypes.Structure):
+        _fields_ = (("each", Below * 2),)
+
+    class Flags(ctypes.Structure):
+        _fields_ = (("f", ctypes.c_int, 3),)
+
+    class Twice(Base):
+        _fields_ = (("a", ctypes.c_int),)
+
+    with MemFd.create("refused", 4096) as memory:
+        for kind, says in (
+            (Below, r"Below\.p is an address"),
+            (Holds, r"Holds\.each\.p is an address"),
+            (Flags, r"Flags\.f is a bit-field"),
+            (Twice, r"Twice\.a is in a base too"),
+            (ctypes.c_void_p, "c_void_p is an address"),
+        ):
+            with pytest.raises(TypeError, match=says):
+                memory.array(kind)

@@ -6,6 +6,7 @@ import gc
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -293,3 +294,16 @@ def test_any_bytes_can_be_read(data: bytes) -> None:
     assert repr(record)
     assert record.asdict()["a"] == record.a
     assert record == record.copy()
+
+
+def test_addresses_and_hidden_elements_are_not_taken_as_bytes() -> None:
+    class Plain(Struct):
+        data: Bytes[16]
+
+    objects = np.array([object(), object()])
+    masked = np.ma.array([1.0, -9999.0], mask=[0, 1])
+    for wrong in (memoryview(objects), objects, masked):
+        with pytest.raises(TypeError):
+            Plain.from_bytes(wrong)
+        with pytest.raises(TypeError):
+            Plain(wrong)  # type: ignore[arg-type]

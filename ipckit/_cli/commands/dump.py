@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
@@ -98,6 +99,9 @@ def _array(source: Source, span: tuple[int, int], dtype: str, shape: list[int] |
 
     offset, size = span
     context = click.get_current_context()
+    # numpy knows the names of ml_dtypes, such as bfloat16, once that is imported.
+    with suppress(ImportError):
+        importlib.import_module("ml_dtypes")
     try:
         element = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
@@ -116,6 +120,19 @@ def _array(source: Source, span: tuple[int, int], dtype: str, shape: list[int] |
         message = "the memory shrank while it was read"
         raise click.ClickException(message)
     return np.frombuffer(data, element).reshape(wanted)
+
+
+def _check_npy(dtype: Any) -> None:
+    """Refuse a dtype that a .npy file would contain as raw bytes, such as bfloat16."""
+    from numpy.lib import format as npy  # noqa: PLC0415 - only for arrays
+
+    try:
+        kept = npy.descr_to_dtype(npy.dtype_to_descr(dtype)) == dtype
+    except (TypeError, ValueError):
+        kept = False
+    if not kept:
+        message = f"a .npy file cannot contain {dtype}; use --raw, or no --output for text"
+        raise click.UsageError(message, click.get_current_context())
 
 
 def _binary(stack: ExitStack, output: str | None) -> BinaryIO:
@@ -229,6 +246,7 @@ def command(
                 return DONE
             import numpy as np  # noqa: PLC0415 - only for arrays
 
+            _check_npy(array.dtype)
             stream = _Stream(_binary(stack, output))
             np.lib.format.write_array(stream, array, allow_pickle=False)
         elif struct is not None:

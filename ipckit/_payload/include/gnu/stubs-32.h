@@ -1,0 +1,1 @@
+/* glibc lists here which functions do nothing. No type depends on it. */
