@@ -129,6 +129,9 @@ struct s { struct { int a; }; };
 struct s { char k; union { int a; struct { short b; char c; }; double d; }; char e; };
 struct s { char k; union { int a; char b[9]; } u; char e; };
 union u { long a; char b[3]; }; struct s { char k; union u x[2]; };
+struct s { int _1; union { int b; }; int _2; struct { int c; }; int _3; };
+struct s { int a; union { int _1; struct { char b; }; int __1; }; };
+typedef struct { char a; long b[2]; } t __attribute__((aligned(16))); struct s { char a; t b; char c; };
 #include <stdint.h> ~ #include <sys/types.h> ~ struct s { uint8_t a; pid_t b; mode_t c; off_t d; };
 #include <stddef.h> ~ struct s { wchar_t w; char c; ptrdiff_t d; };
 #include <netinet/in.h> ~ struct s { char k; struct sockaddr_in6 a; };
@@ -160,6 +163,10 @@ typedef int u; typedef unsigned u; struct s { u a; }; ~ typedef redefinition
 enum e; struct s { enum e x; }; ~ incomplete type
 struct s { unknown_t x; }; ~ unknown_t
 struct s { }; ~ no
+struct s { char a; unknown_t : 0; }; ~ unknown type name 'unknown_t'
+struct s { char a; int b : 3 __attribute__((aligned(4))); }; ~ member b: compilers disagree
+typedef int t __attribute__((aligned(8))); struct s { char a; t : 3; char b; }; ~ compilers disagree
+typedef short t __attribute__((aligned(1))); struct s { char a; t b : 9; }; ~ compilers disagree
 """
 
 
@@ -232,6 +239,28 @@ def test_a_large_enum_reads_and_writes_its_values() -> None:
     assert made.from_bytes(b"\xff" * 4).e == 0xFFFFFFFF
     signed = Struct.from_c("enum e { A = -1, B = 1 }; struct s { enum e e; };")
     assert signed.from_bytes(b"\xff" * 4).e == -1
+
+
+def test_the_type_of_an_unnamed_bit_field_needs_no_include() -> None:
+    text = "struct s { int a:1; uint8_t : 3; int b:1; uint32_t : 0; int c:1; };"
+    made = Struct.from_c(text)
+    assert made.fields == Struct.from_c(f"#include <stdint.h>\n{text}").fields
+    assert [field.offset for field in made.fields] == [0, 0, 4]
+
+
+def test_a_bit_field_of_type_char_is_a_number() -> None:
+    made = Struct.from_c("struct s { char a:3; unsigned char b:5; };")
+    assert (made(-4, 31).a, bytes(made(-1, 1))) == (-4, bytes([0b00001111]))
+    unsigned = Struct.from_c("struct s { char a:3; };", target="aarch64-linux-gnu")
+    assert unsigned(7).a == 7
+
+
+def test_a_typedef_whose_alignment_does_not_divide_its_size() -> None:
+    made = Struct.from_c("typedef struct { long a; char b; } __attribute__((packed)) t;", "t")
+    assert (made.size, made.alignment) == (9, 1)
+    text = "struct u { long a; char b; long c; }; typedef struct u t __attribute__((aligned(16)));"
+    wide = Struct.from_c(text, "t")
+    assert (wide.size, wide.alignment, wide.fields[2].offset) == (24, 8, 16)
 
 
 # -- generated -------------------------------------------------------------------------------------
