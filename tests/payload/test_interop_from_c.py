@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 import struct
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from gcc_layout import asserted, compile_all
 
 from ipckit import Struct
-from ipckit._payload.c_types import BitField, Enumeration, Scalar
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -176,30 +175,6 @@ def texts(block: str) -> list[str]:
 
 def c_text(line: str) -> str:
     return line.replace(" ~ ", "\n")
-
-
-def asserted(struct: Any) -> list[str]:
-    """Statements that hold if gcc lays the struct out as ipckit does."""
-    facts = [(f"sizeof(struct {struct.__name__})", struct.size)]
-    facts.append((f"_Alignof(struct {struct.__name__})", struct.alignment))
-    for entry in struct.__plan__.entries:
-        name, ctype = entry.name, entry.ctype
-        member = f"((struct {struct.__name__} *)0)->{name}"
-        if isinstance(ctype, BitField):
-            continue  # C can't say where it is; test_interop_structs.py compares its values
-        facts.append((f"(unsigned long)&{member}", entry.bit // 8))
-        if not ctype.flexible:
-            facts.append((f"sizeof({member})", ctype.size))
-        integer = ctype.integer if isinstance(ctype, Enumeration) else ctype
-        if isinstance(integer, Scalar) and integer.code in "iu" and integer.size >= 4:
-            facts.append((f"((__typeof__({member}))-1 > 0)", int(integer.code == "u")))
-    return [f'_Static_assert({fact} == {value}, "{fact}");' for fact, value in facts]
-
-
-def compile_all(sources: list[Path]) -> None:
-    command = ["gcc", "-std=gnu17", "-w", "-fsyntax-only", *map(str, sources)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_gcc_lays_out_every_text_that_is_accepted_alike(tmp_path: Path) -> None:
