@@ -111,6 +111,17 @@ class Message(Generic[_T_co]):
 
 def message(value: _T, mtype: int, priority: int, truncated: bool, /) -> Message[_T]: ...
 
+# native/queues/message_form.c
+
+@final
+class MessageForm:
+    def __new__(cls, record_type: type[Record], typed: bool, end: int, /) -> MessageForm: ...
+    @property
+    def head(self) -> int: ...
+    @property
+    def longest(self) -> int: ...
+    def decode(self, mtype: int, text: Buffer, /) -> Any: ...
+
 # native/queues/sysv_msg.c
 
 IPC_STAT: Final[int]
@@ -125,14 +136,14 @@ MSG_COPY: Final[int]
 WAIT_MARK: Final[int]
 WAIT_RECEIVES: Final[int]
 
-def msgsnd(id: int, mtype: int, data: Buffer, timeout: float | None, /) -> None: ...
+def msgsnd(id: int, mtype: int | None, data: Buffer, timeout: float | None, /) -> None: ...
 def msgrcv(
     id: int,
     select: int,
     flags: int,
     size: int,
     timeout: float | None,
-    record_type: type[Record] | None,
+    form: MessageForm | None,
     /,
 ) -> Message[Any]: ...
 def msgget(key: int, flags: int, /) -> int: ...

@@ -1,6 +1,7 @@
 """Message queues: System V's, with typed messages, and POSIX's, with priorities."""
 
 from ipckit._msgq.attributes import PosixMessageQueueAttributes
+from ipckit._msgq.message_form import decode_message
 from ipckit._msgq.posix import PosixMessageQueue
 from ipckit._msgq.stat import (
     SysVMessageLimits,
@@ -21,6 +22,7 @@ __all__ = [
     "SysVMessageQueue",
     "SysVMessageQueueStat",
     "SysVMessageUsage",
+    "decode_message",
     "limits",
     "list_queues",
     "usage",

@@ -22,7 +22,7 @@ default, and for an array whose type matters: ``Annotated[NDArray[np.int32], Arr
 """
 
 from ipckit._payload.arrays import ArrayView
-from ipckit._payload.c_header import c_header, python_source
+from ipckit._payload.c_header import c_header
 from ipckit._payload.fields import (
     Array,
     BlkCntT,
@@ -75,6 +75,7 @@ from ipckit._payload.fields import (
 )
 from ipckit._payload.members import Aligned, Anonymous, At, Bits, Opaque
 from ipckit._payload.plan import Endian, FieldInfo
+from ipckit._payload.python_source import python_source
 from ipckit._payload.structs import Struct, StructType, Union
 
 __all__ = [

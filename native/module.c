@@ -9,7 +9,7 @@ module_exec(PyObject *module)
         ipckit_add_layout,   ipckit_add_field,       ipckit_add_record, ipckit_add_foreign,
         ipckit_add_typedefs,
         ipckit_add_message,
-        ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
+        ipckit_add_message_form, ipckit_add_sysv_msg, ipckit_add_sysv_msgctl, ipckit_add_mq,
         ipckit_add_mq_descriptor, ipckit_add_mq_notify,
         ipckit_add_mqueue_fs, ipckit_add_mq_open, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
         ipckit_add_sysv_shm,

@@ -38,6 +38,7 @@ HIDDEN int ipckit_add_record(PyObject *module);
 HIDDEN int ipckit_add_foreign(PyObject *module);
 HIDDEN int ipckit_add_typedefs(PyObject *module);
 HIDDEN int ipckit_add_message(PyObject *module);
+HIDDEN int ipckit_add_message_form(PyObject *module);
 HIDDEN int ipckit_add_sysv_msg(PyObject *module);
 HIDDEN int ipckit_add_sysv_msgctl(PyObject *module);
 HIDDEN int ipckit_add_mq(PyObject *module);

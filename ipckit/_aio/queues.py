@@ -116,7 +116,7 @@ class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
         Args:
             value: the payload.
             mtype: the message type; by default 1, or that of the value's class in the queue's
-                mapping.
+                mapping. A message struct is sent under its own ``mtype``.
             timeout: seconds to wait while the queue is full; None (the default) waits for ever, 0
                 not at all.
 

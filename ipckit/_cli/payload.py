@@ -13,7 +13,8 @@ from typing import Any, cast
 from ipckit._cli.hexdump import printable
 from ipckit._cli.output import json_of
 from ipckit.errors import InvalidArgument, LayoutMismatch, one_line
-from ipckit.structs import ArrayView, Struct, StructType
+from ipckit.msgq import Message, decode_message
+from ipckit.structs import ArrayView, FieldInfo, Struct, StructType
 
 
 def _invalid(message: str, hint: str = "") -> InvalidArgument:
@@ -80,8 +81,10 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
     if reference is not None:
         found = struct_named(reference)
     elif source is not None:
+        # As for a compiler, the includes of a file are searched in its own directory.
+        directory = os.path.dirname(source[1:]) if source.startswith("@") else ""  # noqa: PTH120
         try:
-            found = Struct.from_c(c_text(source))
+            found = Struct.from_c(c_text(source), include_dirs=[directory or "."])
         except ImportError as exc:
             raise _invalid(str(exc)) from None
     return found  # type: ignore[no-any-return] # a StructType is a type[Struct]
@@ -90,9 +93,17 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
 # -- out -------------------------------------------------------------------------------------------
 
 
-def decoded(struct: type[Struct], data: bytes) -> tuple[Struct | None, str]:
-    """Decode bytes as a struct; return the struct and "", or None and why they do not fit."""
+def decoded(struct: type[Struct], data: bytes, mtype: int = 0) -> tuple[Struct | None, str]:
+    """Decode bytes as a struct; return the struct and "", or None and why they do not fit.
+
+    Args:
+        struct: the Struct class.
+        data: the bytes.
+        mtype: their message type, if they are a message of a System V queue.
+    """
     try:
+        if mtype:
+            return decode_message(Message(data, mtype), struct), ""
         return struct.from_bytes(data), ""
     except LayoutMismatch as exc:
         return None, str(exc.strerror)
@@ -133,7 +144,9 @@ def line_of(data: bytes) -> str:
     return printable(data) if text is None else one_line(text)
 
 
-def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, Any], str]:
+def message_fields(
+    data: bytes, struct: type[Struct] | None, mtype: int = 0
+) -> tuple[dict[str, Any], str]:
     """Return the JSON fields of a message, and why its bytes do not fit the struct or ``""``.
 
     With a struct, ``value`` has its fields. Without one, and if the bytes do not fit it, ``hex``
@@ -141,7 +154,7 @@ def message_fields(data: bytes, struct: type[Struct] | None) -> tuple[dict[str, 
     """
     why = ""
     if struct is not None:
-        value, why = decoded(struct, data)
+        value, why = decoded(struct, data, mtype)
         if value is not None:
             return {"size": len(data), "value": plain(value)}, ""
     return {"size": len(data), "hex": data.hex(), "text": text_of(data)}, why
@@ -169,15 +182,26 @@ def _fitted(template: object, value: object) -> Any:
     return value
 
 
+def _template(struct: type[Struct], values: dict[str, object]) -> Struct:
+    """Return a zeroed struct whose flexible array has as many items as the value for it."""
+    for field in struct.fields:
+        value = values.get(field.name)
+        if not field.size and isinstance(value, list):
+            return StructType.zeroed(struct, len(cast("list[object]", value)))
+    return StructType.zeroed(struct)
+
+
 def _built(struct: type[Struct], value: object) -> Struct:
-    zero = StructType.zeroed(struct)
-    names = [field.name for field in struct.__plan__.fields]
+    names = [field.name for field in struct.fields]
     if isinstance(value, list):
         given = cast("list[object]", value)
-        if len(given) > len(names):
-            message = f"{struct.__name__} has {len(names)} fields, not {len(given)}"
+        in_order: tuple[str, ...] = struct.__match_args__
+        if len(given) > len(in_order):
+            message = f"{struct.__name__} has {len(in_order)} fields, not {len(given)}"
             raise _invalid(message)
-        return struct(*(_fitted(getattr(zero, n), v) for n, v in zip(names, given, strict=False)))
+        by_name = dict(zip(in_order, given, strict=False))
+        zero = _template(struct, by_name)
+        return struct(*(_fitted(getattr(zero, name), each) for name, each in by_name.items()))
     if not isinstance(value, dict):
         message = f"{struct.__name__} is written as a JSON object or array, not {value!r}"
         raise _invalid(message)
@@ -186,7 +210,37 @@ def _built(struct: type[Struct], value: object) -> Struct:
     if unknown:
         message = f"{struct.__name__} has no field {unknown[0]!r}"
         raise _invalid(message, f"its fields are {', '.join(names)}")
-    return struct(**{name: _fitted(getattr(zero, name), each) for name, each in fields.items()})
+    zero = _template(struct, fields)
+    return _of_fields(struct, {n: _fitted(getattr(zero, n), each) for n, each in fields.items()})
+
+
+def _bits_of(field: FieldInfo) -> range:
+    """Return the bits of a field, counted from the start of the struct."""
+    first, width = field.bits or (0, 8 * field.size)
+    start = 8 * field.offset + first
+    return range(start, start + width)
+
+
+def _of_fields(struct: type[Struct], fields: dict[str, Any]) -> Struct:
+    """Create a struct of its fields. Members of a union that share bytes must agree about them."""
+    shared: dict[str, Any] = {}
+    taken: list[range] = []  # bits
+    for field in struct.fields:
+        bits = _bits_of(field)
+        if field.name not in fields:
+            continue
+        if any(bits.start < other.stop and other.start < bits.stop for other in taken):
+            shared[field.name] = fields.pop(field.name)
+        else:
+            taken.append(bits)
+    made = struct(**fields)
+    for name, each in shared.items():
+        other = made.copy()
+        setattr(other, name, each)
+        if bytes(other) != bytes(made):
+            message = f"{struct.__name__}.{name} shares its bytes with another member, and differs"
+            raise _invalid(message)
+    return made
 
 
 def struct_from_json(struct: type[Struct], text: str) -> Struct:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._core.arguments import int_argument
+from ipckit._msgq.message_form import form_of, own_mtype
 from ipckit._payload.codecs import codec_for
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipckit._payload.codecs import Codec
+    from ipckit._payload.structs import Struct
     from ipckit._payload.types import AnyPayload, TypeMap
 
 _TYPE_END: Final = 2**63
@@ -22,20 +27,29 @@ class MessageTypes:
 
     Args:
         types: the mapping that the queue was opened with.
+
+    Attributes:
+        decoders: what decodes the text of a message, by message type.
+        typed: the message types that carry message structs, which begin with their type.
     """
 
-    __slots__ = ("_codecs", "_types")
+    __slots__ = ("_codecs", "_exact", "_types", "decoders", "typed")
 
     def __init__(self, types: TypeMap[Any]) -> None:
         self._types = types
         self._codecs: dict[int, Codec[Any]] = {n: codec_for(each) for n, each in types.items()}
+        self.decoders: dict[int, Callable[[bytes], Any]] = {}
+        self._exact: dict[type, list[int]] = {}
+        self.typed: set[int] = set()
+        for number, codec in self._codecs.items():
+            form = form_of(codec)
+            self.decoders[number] = partial(form.decode, number) if form else codec.decode
+            self._exact.setdefault(codec.accepts, []).append(number)
+            if form and form.head:
+                self.typed.add(number)
 
     def __str__(self) -> str:
         return ", ".join(f"{number}: {codec.name}" for number, codec in self._codecs.items())
-
-    def codec(self, mtype: int) -> Codec[Any] | None:
-        """Return the codec of a message type, or None if the queue has no such type."""
-        return self._codecs.get(mtype)
 
     def codec_to_send(self, mtype: int, target: str) -> Codec[Any]:
         """Return the codec for a message that is about to be sent.
@@ -54,16 +68,30 @@ class MessageTypes:
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgsnd", target=target)
         return codec
 
-    def number_for(self, value: object) -> int:
+    def number_for(self, value: object, target: str) -> int:
         """Return the message type to send a value under.
+
+        Args:
+            value: the payload. If it is a message struct, the type is its own.
+            target: the queue, for the error.
 
         Raises:
             TypeError: no payload type accepts the value, or several do.
+            InvalidArgument: a message struct has a type under which the queue has another payload.
         """
-        accepted = {number: codec.accepts for number, codec in self._codecs.items()}
         # An exact match first: a subclass may be a payload type of its own.
-        numbers = [number for number, cls in accepted.items() if type(value) is cls]
-        numbers = numbers or [n for n, cls in accepted.items() if isinstance(value, cls)]
+        numbers = self._exact.get(type(value)) or [
+            n for n, codec in self._codecs.items() if isinstance(value, codec.accepts)
+        ]
+        if len(numbers) == 1 and numbers[0] not in self.typed:
+            return numbers[0]
+        if numbers and self.typed.issuperset(numbers):
+            own = own_mtype(cast("Struct", value))
+            if own not in numbers:
+                name, known = type(value).__name__, ", ".join(map(str, numbers))
+                message = f"{name}.mtype is {own}, but the queue has {name} as message type {known}"
+                raise InvalidArgument(message, errno=errno.EINVAL, op="msgsnd", target=target)
+            return own
         return self._only(numbers, f"a value of type {type(value).__name__}")
 
     def number_of(self, payload: type[Any]) -> int:

@@ -430,7 +430,7 @@ class PosixMessageQueue(MessageQueue[T]):
             raise self._call_error("mq_receive", exc, timeout) from None
         if raw.value.__class__ is self._direct:
             return raw
-        return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
+        return self._decode(raw, self._codec.decode)  # type: ignore[union-attr] # only a mapping has none
 
     def _take(self) -> native.Message[T] | None:
         """Receive without waiting; None after any failure, which `receive` would explain."""
@@ -440,7 +440,7 @@ class PosixMessageQueue(MessageQueue[T]):
             return None
         if raw.value.__class__ is self._direct:
             return raw
-        return self._decode(raw, self._codec)  # type: ignore[arg-type] # only a mapping has none
+        return self._decode(raw, self._codec.decode)  # type: ignore[union-attr] # only a mapping has none
 
     def _call_error(
         self, op: str, exc: OSError | ValueError, timeout: float | None, data: Any = b""

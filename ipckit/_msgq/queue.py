@@ -16,7 +16,7 @@ from ipckit._payload.types import T
 from ipckit.errors import IpcError, LayoutMismatch, Removed, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ipckit._payload.codecs import Codec
     from ipckit._payload.types import AnyPayload
@@ -92,10 +92,12 @@ class MessageQueue(Handle, Generic[T]):
                 return
             yield message
 
-    def _decode(self, raw: native.Message[bytes], codec: Codec[T]) -> native.Message[T]:
+    def _decode(
+        self, raw: native.Message[bytes], decode: Callable[[bytes], T]
+    ) -> native.Message[T]:
         """Decode a message that has left the queue; any exception has its bytes in ``.raw``."""
         try:
-            value = codec.decode(raw.value)
+            value = decode(raw.value)
         except Exception as exc:  # a codec may raise anything; the bytes must not be lost
             if isinstance(exc, MemoryError):
                 _keep(exc, "raw", raw.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, final, overload
 
 import ipckit._native as native
@@ -17,6 +18,7 @@ from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
 from ipckit._core.sysv import SysVObject
 from ipckit._core.trust import Trust
+from ipckit._msgq.message_form import check_mtype, form_of, text_size
 from ipckit._msgq.message_types import MessageTypes, check_payload
 from ipckit._msgq.queue import MessageQueue
 from ipckit._msgq.stat import QUEUES, SysVMessageQueueStat
@@ -34,6 +36,7 @@ from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument, Removed,
 from ipckit.keys import Key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Unpack
 
     import numpy as np
@@ -69,6 +72,9 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
     Use `create`, `open`, `open_or_create` or `from_id` to get one. Each takes the payload type:
     `bytes`, `str`, a `Struct`, a ctypes structure, a numpy dtype, a msgspec struct, a `Codec`,
     or a mapping ``{message type: payload type}`` for a queue that carries several.
+
+    A `Struct` whose first field is ``mtype: Long`` is a *message struct*: that field is the message
+    type, and the rest of the struct is the text, as in C's ``struct msgbuf``.
 
     A call with a timeout polls, because Linux has no timed msgsnd or msgrcv: the pauses grow from
     20 microseconds to 1 millisecond, and to 3 milliseconds after the first 50. A call without a
@@ -109,6 +115,18 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         self._id = queue_id  # -1 once the handle is closed
         self._room = sysctl("kernel.msgmax") or _DEFAULT_MSGMAX
         self._types = MessageTypes(payload if isinstance(payload, Mapping) else {})
+        self._form = None if self._codec is None else form_of(self._codec)
+        # It decodes all messages, unless a form does, which also takes a message's type, or a
+        # mapping.
+        self._decoder: Callable[[bytes], T] | None = None
+        if self._codec is not None and self._form is None:
+            self._decoder = self._codec.decode
+        elif self._codec is not None:
+            self._direct = self._codec.accepts
+        # The class whose instances are sent without a codec: a message struct, which begins with
+        # the message type, or another class.
+        self._typed = self._direct if self._form and self._form.head else None
+        self._untyped = None if self._typed else self._direct
 
     # -- creating and opening ----------------------------------------------------------------------
 
@@ -352,7 +370,8 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         Args:
             value: the payload.
             mtype: the message type, 1 to 2**63 - 1. By default 1; on a queue that was opened
-                with a mapping, the type under which the mapping has the value's class.
+                with a mapping, the type under which the mapping has the value's class. A message
+                struct is sent under its own ``mtype``; an argument must be equal to it.
             timeout: seconds to wait while the queue is full. 0 does not wait, None waits for ever.
 
         Raises:
@@ -362,21 +381,27 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
             Timeout: the queue was full until the deadline.
             Removed: the queue was removed, before the call or during it.
             AccessDenied: the caller may not write to the queue.
-            InvalidArgument: `mtype` or `timeout` is out of range.
+            InvalidArgument: `mtype` or `timeout` is out of range, or `mtype` is not that of the
+                message struct.
             ClosedHandle: the handle is closed.
 
         See msgop(2).
         """
-        if value.__class__ is self._direct:
-            data: Any = value
+        data: Any = value
+        number: int | None
+        cls = value.__class__
+        if cls is self._untyped:
             number = 1 if mtype is None else mtype
+        elif cls is self._typed and mtype is None:
+            number = None
         else:
             data, number = self._encoded(value, mtype)
         try:
             msgsnd(self._id, number, data, timeout)
         except (CallFailed, BadArgument) as exc:
+            size = partial(text_size, data, number)
             raise send_error(
-                self._ident, self._target, exc, data, timeout, closed=self._closed
+                self._ident, self._target, exc, size, timeout, closed=self._closed
             ) from None
 
     def receive(
@@ -403,7 +428,8 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
                 waits for ever.
 
         Returns:
-            The message, with ``.value``, ``.mtype`` and ``.truncated``.
+            The message, with ``.value``, ``.mtype`` and ``.truncated``. A message struct has the
+            message's type in its own ``mtype`` too.
 
         Raises:
             WouldBlock: the queue has no such message, and `timeout` is 0 (ENOMSG).
@@ -422,7 +448,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         if exclude or truncate or max_size is not None or type(select) is not int:
             return self._receive_chosen(select, exclude, truncate, max_size, timeout)
         try:
-            raw = msgrcv(self._id, select, 0, self._room, timeout, self._record)
+            raw = msgrcv(self._id, select, 0, self._room, timeout, self._form)
         except (CallFailed, BadArgument) as exc:
             raw = self._receive_after(exc, select, 0, timeout)
         return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
@@ -449,7 +475,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         flags = native.MSG_COPY | native.IPC_NOWAIT
         try:
-            raw = msgrcv(self._id, index, flags, self._room, 0, self._record)
+            raw = msgrcv(self._id, index, flags, self._room, 0, self._form)
         except (CallFailed, BadArgument) as exc:
             try:
                 raw = self._receive_after(exc, index, flags, 0)
@@ -475,11 +501,13 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         limit = max_size
         if truncate and limit is None:
             limit = None if self._codec is None else self._codec.size
+            if limit is not None and self._form is not None:
+                limit = self._form.longest
         if limit is not None:
             raw = self._receive_limited(number, flags, limit, truncate, timeout)
         else:
             try:
-                raw = msgrcv(self._id, number, flags, self._room, timeout, self._record)
+                raw = msgrcv(self._id, number, flags, self._room, timeout, self._form)
             except (CallFailed, BadArgument) as exc:
                 raw = self._receive_after(exc, number, flags, timeout)
         return raw if raw.value.__class__ is self._direct else self._decode_one(raw)
@@ -498,12 +526,14 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
             raise InvalidArgument(message, errno=errno.EINVAL, op="msgrcv", target=self._target)
         raw: native.Message[Any]
         # msgrcv does not tell that it cut a message: one byte more than `limit` shows it.
+        # Without a form: the bytes that are cut off must not make a struct of a longer message.
         size, flags = (limit + 1, flags | native.MSG_NOERROR) if truncate else (limit, flags)
+        form = None if truncate else self._form
         try:
-            raw = msgrcv(self._id, number, flags, size, timeout, self._record)
+            raw = msgrcv(self._id, number, flags, size, timeout, form)
         except (CallFailed, BadArgument) as exc:
             raise self._receive_error(exc, number, timeout, size) from None
-        if isinstance(raw.value, bytes) and len(raw.value) > limit:
+        if truncate and len(raw.value) > limit:
             raw = native.message(raw.value[:limit], raw.mtype, 0, True)  # noqa: FBT003
         return raw
 
@@ -516,7 +546,7 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
             # of a message that is queued.
             self._room = max(self._room * 2, sysctl("kernel.msgmax") or 0)
             try:
-                return msgrcv(self._id, select, flags, self._room, timeout, self._record)
+                return msgrcv(self._id, select, flags, self._room, timeout, self._form)
             except (CallFailed, BadArgument) as again:
                 exc = again
         raise self._receive_error(exc, select, timeout) from None
@@ -530,21 +560,31 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
 
     # -- payload types -----------------------------------------------------------------------------
 
-    def _encoded(self, value: Any, mtype: int | None) -> tuple[Any, int]:
-        """Encode a value: its bytes, and the message type to send it under."""
+    def _encoded(self, value: Any, mtype: int | None) -> tuple[Any, int | None]:
+        """Encode a value: its bytes, and the message type; None if the bytes begin with it."""
         if self._codec is not None:
-            return self._codec.encode(value), 1 if mtype is None else mtype
-        number = self._types.number_for(value) if mtype is None else mtype
-        return self._types.codec_to_send(number, self._target).encode(value), number
+            data = self._codec.encode(value)
+            if self._typed is None:
+                return data, 1 if mtype is None else mtype
+        else:
+            number = self._types.number_for(value, self._target) if mtype is None else mtype
+            data = self._types.codec_to_send(number, self._target).encode(value)
+            if number not in self._types.typed:
+                return data, number
+        if mtype is not None:
+            check_mtype(data, mtype, self._target)
+        return data, None
 
     def _decode_one(self, raw: native.Message[bytes]) -> native.Message[T]:
-        codec = self._codec or self._types.codec(raw.mtype)
-        if codec is None:
+        decode = self._decoder or self._types.decoders.get(raw.mtype)
+        if decode is None and self._form is not None:
+            decode = partial(self._form.decode, raw.mtype)
+        if decode is None:
             problem = (
                 f"the queue has no payload type for message type {raw.mtype}; it has {self._types}"
             )
             self._mismatch(raw, TypeError(problem))
-        return self._decode(raw, codec)
+        return self._decode(raw, decode)
 
     def _number_of(self, payload: type[Any]) -> int:
         if self._codec is not None:

@@ -13,6 +13,8 @@ from ipckit._msgq.stat import QUEUES
 from ipckit.errors import AccessDenied, InvalidArgument, IpcError, MessageTooLong, from_errno
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipckit.keys import Key
 
 
@@ -58,7 +60,7 @@ def send_error(
     queue_id: int,
     target: str,
     exc: OSError | ValueError,
-    data: Any,
+    size: Callable[[], int],
     timeout: float | None,
     *,
     closed: bool,
@@ -69,7 +71,7 @@ def send_error(
         queue_id: the queue's id.
         target: the queue, for the message.
         exc: the exception of the native call.
-        data: the message's bytes, in any object with a buffer.
+        size: returns the number of bytes of the message's text.
         timeout: the caller's timeout.
         closed: whether the handle is closed, which explains any failure.
     """
@@ -84,7 +86,7 @@ def send_error(
         return QUEUES.denied(queue_id, target, op=op)
     message = hint = ""
     if code == errno.EMSGSIZE:
-        message, hint = _too_long(queue_id, memoryview(data).nbytes)
+        message, hint = _too_long(queue_id, size())
     elif code == errno.EAGAIN:
         message = "the queue is full"
     elif code == errno.ETIMEDOUT:

@@ -89,13 +89,12 @@ class FlexibleArray(CType):
         return f"*{self.item.canonical(swap=swap)}"
 
     def declare(self, name: str) -> str:
-        if self._is_bytes:
-            return self.item.declare(f"{name}[]").removesuffix("[1]")
-        return self.item.declare(f"{name}[]")
+        item = self.item.declare(f"{name}[]")
+        return item.removesuffix("[1]") if self.is_bytes else item
 
     def rest(self, room: int) -> CType:
         """Return the type of an array that fills a number of bytes, but for a part of an item."""
-        if self._is_bytes:
+        if self.is_bytes:
             return Text(room) if isinstance(self.item, Text) else Raw(room)
         return ArrayOf(self.item, room // self.item.size)
 
@@ -105,12 +104,12 @@ class FlexibleArray(CType):
         Raises:
             TypeError: the value has no length.
         """
-        if self._is_bytes and isinstance(value, str):
+        if self.is_bytes and isinstance(value, str):
             return len(value.encode(errors="surrogateescape"))
-        return memoryview(value).nbytes if self._is_bytes else len(value) * self.item.size
+        return memoryview(value).nbytes if self.is_bytes else len(value) * self.item.size
 
     @property
-    def _is_bytes(self) -> bool:
+    def is_bytes(self) -> bool:
         """Whether the array is text or bytes, not a sequence of texts or of bytes."""
         return isinstance(self.item, (Text, Raw)) and self.item.size == 1
 

@@ -40,8 +40,9 @@ def plain(ctype: CType) -> tuple[Any, ...]:
 
 def restored(parts: tuple[Any, ...]) -> CType:
     """Return the type that `plain` was called with."""
-    kind, *values = parts
-    made: CType = _KINDS[kind](
-        *(restored(value) if isinstance(value, tuple) else value for value in values)
-    )
+    values: list[Any] = [
+        restored(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType]
+        for value in parts[1:]
+    ]
+    made: CType = _KINDS[parts[0]](*values)
     return made

@@ -79,6 +79,7 @@ class Request:
         options: how to compile the text.
         opaque: whether to keep types that Python can't read as bytes.
         filename: the name of the text in errors.
+        directory: where quoted includes are searched, if the text has any.
     """
 
     text: str
@@ -87,6 +88,7 @@ class Request:
     options: c_reader.Options = field(default_factory=c_reader.Options)
     opaque: bool = False
     filename: str = "<text>"
+    directory: str = ""
 
 
 class Translator(Generic[S]):

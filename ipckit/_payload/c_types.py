@@ -171,7 +171,8 @@ class _Members(dict[int, Any]):
         self._flags = members if issubclass(members, enum.IntFlag) else None
 
     def __missing__(self, value: int) -> int:
-        return value if self._flags is None else self._flags(value)
+        # A negative flag would become the complement of the others, which has other bits.
+        return value if self._flags is None or value < 0 else self._flags(value)
 
 
 @dataclass(frozen=True)

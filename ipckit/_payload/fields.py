@@ -48,7 +48,7 @@ def ctype_of(annotation: object) -> CType:
     if get_origin(annotation) is Annotated:
         return _annotated(*get_args(annotation))
     if _is_enum(annotation):
-        return Enumeration(_enum_integer(annotation), annotation)
+        return Enumeration(enum_integer(annotation), annotation)
     text = annotation.__name__ if isinstance(annotation, type) else repr(annotation)
     message = f"{text} has no size in C; use a type such as Int, Double, Char[32] or another Struct"
     raise TypeError(message)
@@ -78,7 +78,7 @@ def _checked_enum(integer: Scalar, members: type[enum.IntEnum | enum.IntFlag]) -
     if integer.code not in "iu":
         message = f"{members.__name__} is an enum, so its type must be an integer"
         raise TypeError(message)
-    for member in members:
+    for member in members.__members__.values():
         if member.value not in _bounds(integer):
             message = (
                 f"{members.__name__}.{member.name} is {member.value}, which is out of the range"
@@ -87,9 +87,10 @@ def _checked_enum(integer: Scalar, members: type[enum.IntEnum | enum.IntFlag]) -
     return Enumeration(integer, members)
 
 
-def _enum_integer(members: type[enum.IntEnum | enum.IntFlag]) -> Scalar:
+def enum_integer(members: type[enum.IntEnum | enum.IntFlag]) -> Scalar:
     """Return the integer type that gcc chooses for an enum."""
-    values = [member.value for member in members]
+    # A flag of several bits is no item of its class.
+    values = [member.value for member in members.__members__.values()]
     signed = min(values, default=0) < 0
     for integer in (Int, Long) if signed else (UInt, ULong):
         bounds = _bounds(cast("Scalar", integer))

@@ -131,9 +131,9 @@ def spot(ctype: CType, cursor: int, packed: int) -> Spot:
 def _spot_of_bits(ctype: BitField, cursor: int, packed: int) -> Spot:
     alignment = _limited(ctype.alignment, packed)
     if not ctype.width:
-        # The attribute packed has no effect on the unnamed bit-field of width 0.
-        aligned = ctype.alignment if packed == _ATTRIBUTE else alignment
-        return Spot(round_up(cursor, 8 * aligned), alignment if _UNNAMED_BITS_ALIGN else 1)
+        # Packing has no effect on the unnamed bit-field of width 0.
+        bit = round_up(cursor, 8 * ctype.alignment)
+        return Spot(bit, alignment if _UNNAMED_BITS_ALIGN else 1)
     if not packed and _crosses_units(ctype, cursor):
         cursor = round_up(cursor, 8 * ctype.alignment)
     return Spot(cursor, alignment)
@@ -149,7 +149,7 @@ def _spot_at(ctype: At, packed: int) -> Spot:
     """Return the given place. A member that is not aligned there does not align the struct."""
     inner = ctype.item
     if isinstance(inner, BitField):
-        aligned = not _crosses_units(inner, ctype.bit)
+        aligned = packed > 0 or not _crosses_units(inner, ctype.bit)
     else:
         aligned = ctype.bit % (8 * inner.alignment) == 0
     return Spot(ctype.bit, _limited(inner.alignment, packed) if aligned else 1)

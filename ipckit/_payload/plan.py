@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import re
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, final
 
-import ipckit._native as native
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
-from ipckit._payload.c_types import MAX_SIZE, Aligned, BitField, CType, Nested, Scalar
+from ipckit._payload.c_types import MAX_SIZE, Aligned, BitField, CType, Nested
 from ipckit._payload.placement import At, Rules, bits_of, lay_out
 from ipckit.errors import InvalidArgument
 
@@ -23,22 +21,6 @@ if TYPE_CHECKING:
     from ipckit._native import Field
 
 Endian: TypeAlias = Literal["native", "little", "big"]
-
-_HEADERS: Final = {
-    "bool": "stdbool.h",
-    "size_t": "stddef.h",
-    "ptrdiff_t": "stddef.h",
-    "socklen_t": "sys/socket.h",
-    **dict.fromkeys(set(native.TYPEDEFS) - {"ptrdiff_t", "socklen_t"}, "sys/types.h"),
-    **dict.fromkeys(("intptr_t", "uintptr_t"), "stdint.h"),
-    "ssize_t": "sys/types.h",
-}
-_C_KEYWORDS: Final = re.compile(
-    "auto|bool|break|case|char|const|continue|default|do|double|else|enum|extern|false|float|for|"
-    "goto|if|inline|int|long|register|restrict|return|short|signed|sizeof|static|struct|switch|"
-    "true|typedef|union|unsigned|void|volatile|while"
-)
-_C_NAME: Final = re.compile("[A-Za-z_][A-Za-z_0-9]*")
 
 
 class _NameAndPlace(NamedTuple):
@@ -293,22 +275,6 @@ class Plan:
         text = ";".join([*parts, str(self.size)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def c_declaration(self) -> str:
-        """Declare the struct and its nested structs in C.
-
-        Raises:
-            InvalidArgument: a name is not valid in C, or two structs have the same name.
-        """
-        plans: dict[str, Plan] = {}
-        for plan in self.inner_first():
-            known = plans.setdefault(plan.name, plan)
-            if known is not plan:
-                message = f"two structs are named {plan.name!r}, which C does not allow"
-                raise InvalidArgument(message, errno=errno.EINVAL)
-        used = {_header(member.ctype) for plan in plans.values() for member in plan.members}
-        headers = [f"#include <{header}>\n" for header in sorted(used - {""})]
-        return "\n".join(["".join(headers)] * bool(headers) + [p.typedef() for p in plans.values()])
-
     def inner_first(self) -> Iterator[Plan]:
         """Yield the plans of nested structs, each before those that contain it; this one last."""
         for member in self.members:
@@ -317,18 +283,6 @@ class Plan:
                 plan: Plan = inner.struct.__plan__
                 yield from plan.inner_first()
         yield self
-
-    def typedef(self) -> str:
-        """Declare this struct in C, without its nested structs."""
-        packed = "__attribute__((packed)) " if self.rules.packed else ""
-        lines = [f"typedef struct {packed}{checked_c_name(self.name)} {{"]
-        for name, ctype, _ in self.members:
-            inner = _innermost(ctype)
-            swapped = self.swap and isinstance(inner, Scalar) and inner.size > 1
-            order = "little" if sys.byteorder == "big" else "big"
-            note = f" /* {order}-endian */" if swapped else ""
-            lines.append(f"    {ctype.declare(checked_c_name(name))};{note}")
-        return "\n".join([*lines, f"}} {self.name};\n"])
 
 
 def unwrapped(ctype: CType) -> CType:
@@ -384,19 +338,3 @@ def _innermost(ctype: CType) -> CType:
     if isinstance(ctype, FlexibleArray):
         return _innermost(ctype.item)
     return ctype.innermost if isinstance(ctype, ArrayOf) else ctype
-
-
-def _header(ctype: CType) -> str:
-    inner = _innermost(ctype)
-    if not isinstance(inner, Scalar):
-        return ""
-    fixed_width = "stdint.h" if inner.c_name.endswith("_t") else ""
-    return _HEADERS.get(inner.c_name, fixed_width)
-
-
-def checked_c_name(name: str) -> str:
-    """Return the name; raise InvalidArgument if it is not valid in C."""
-    if not _C_NAME.fullmatch(name) or _C_KEYWORDS.fullmatch(name):
-        message = f"{name!r} is not a valid name in C"
-        raise InvalidArgument(message, errno=errno.EINVAL)
-    return name

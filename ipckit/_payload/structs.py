@@ -31,6 +31,7 @@ from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._payload import c_enums, c_pickling
 from ipckit._payload.arrays import ArrayView
+from ipckit._payload.c_declaration import Declaration
 from ipckit._payload.fields import ctype_of
 from ipckit._payload.members import checked_alignment, checked_size
 from ipckit._payload.placement import PACKINGS, Rules
@@ -196,7 +197,8 @@ class StructType(type):
             C text.
 
         Raises:
-            InvalidArgument: a name is not valid in C, or two structs have the same name.
+            InvalidArgument: a name is not valid in C, two types have the same name, or C can't
+                place the fields there.
 
         Example:
             >>> from ipckit.structs import Char, Int, Struct
@@ -209,7 +211,7 @@ class StructType(type):
                 int age;
             } Stu;
         """
-        return _plan(cls).c_declaration()
+        return Declaration(_plan(cls)).text
 
     def zeroed(cls: type[T], items: int = 0) -> T:
         """Create an instance of which every byte is 0.
@@ -281,7 +283,9 @@ class StructType(type):
         from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
 
         options = c_reader_options(include_dirs, defines, target)
-        request = c_structs.Request(declaration, name, endian, options, opaque)
+        # A quoted include is searched in the working directory.
+        directory = os.getcwd() if "include" in declaration else ""  # noqa: PTH109 - text is wanted
+        request = c_structs.Request(declaration, name, endian, options, opaque, directory=directory)
         return c_structs.read_struct(request, made_by_layout)
 
     @staticmethod
@@ -417,7 +421,8 @@ def c_reader_options(
     """Return how to compile a C text, from the arguments of `StructType.from_c`."""
     from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
 
-    directories = tuple(os.fspath(path) for path in include_dirs)
+    # Absolute, so that an earlier result is not used for another working directory's headers.
+    directories = tuple(os.path.abspath(path) for path in include_dirs)  # noqa: PTH100 - of text
     return c_reader.Options(directories, tuple((defines or {}).items()), target)
 
 
@@ -524,6 +529,7 @@ class Struct(Record, metaclass=StructType):
     if TYPE_CHECKING:
         __plan__: ClassVar[Plan]
         __layout__: ClassVar[Layout]
+        __match_args__: ClassVar[tuple[str, ...]]
 
         def __buffer__(self, flags: int, /) -> memoryview: ...
 

@@ -1,5 +1,6 @@
 /* System V message queues: msgsnd and msgrcv, with a deadline. */
 #include "native.h"
+#include "queues/message_form.h"
 #include "queues/sysv_msg.h"
 #include "ring/clock.h"
 
@@ -241,9 +242,8 @@ exceeds_msgmax(size_t size)
 /* Copies a message into a buffer. Returns `stack` or new memory; NULL with an exception set, which
    is EMSGSIZE before the copy of a large message that exceeds msgmax. */
 static message_buffer *
-copy_message(message_buffer *stack, long mtype, const Py_buffer *data)
+copy_message(message_buffer *stack, long mtype, const char *text, size_t size)
 {
-    size_t size = (size_t)data->len;
     if (size > STACK_BYTES && exceeds_msgmax(size)) {
         errno = EMSGSIZE;
         ipckit_call_failed();
@@ -252,7 +252,7 @@ copy_message(message_buffer *stack, long mtype, const Py_buffer *data)
     message_buffer *message = new_buffer(stack, size);
     if (message != NULL) {
         message->type = mtype;
-        memcpy(message->text, data->buf, size);
+        memcpy(message->text, text, size);
     }
     return message;
 }
@@ -274,7 +274,8 @@ send_result(const queue_call *call, ssize_t result)
 
 PyDoc_STRVAR(msgsnd_doc,
              "msgsnd(id, mtype, data, timeout, /)\n--\n\n"
-             "msgsnd(2); waits up to `timeout` seconds, or for ever if it is None. CallFailed:\n"
+             "msgsnd(2); waits up to `timeout` seconds, or for ever if it is None. If `mtype` is\n"
+             "None, the data begins with it, and the text is the rest. CallFailed:\n"
              "ETIMEDOUT at the deadline, EMSGSIZE above kernel.msgmax or the queue's capacity,\n"
              "otherwise the kernel's errno.");
 
@@ -282,18 +283,24 @@ static PyObject *
 native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
     queue_call call = {.receive = false};
+    bool typed = nargs == 4 && args[1] == Py_None;
     long mtype;
     int64_t wait_ns;
     Py_buffer data;
     if (ipckit_check_nargs("msgsnd", nargs, 4) < 0 || ipckit_int_arg(args[0], "id", &call.id) < 0
-        || ipckit_long_arg(args[1], "mtype", 1, LONG_MAX, &mtype) < 0
+        || (!typed && ipckit_long_arg(args[1], "mtype", 1, LONG_MAX, &mtype) < 0)
         || ipckit_wait_arg(args[3], &wait_ns) < 0
         || ipckit_bytes_arg(args[2], &data) < 0) {
         return NULL;
     }
+    if (typed && ipckit_own_mtype(args[2], &data, &mtype) < 0) {
+        PyBuffer_Release(&data);
+        return NULL;
+    }
+    size_t head = typed ? sizeof mtype : 0;
     message_buffer stack;
-    call.message = copy_message(&stack, mtype, &data);
-    call.size = (size_t)data.len;
+    call.size = (size_t)data.len - head;
+    call.message = copy_message(&stack, mtype, (const char *)data.buf + head, call.size);
     PyBuffer_Release(&data);
     if (call.message == NULL) {
         return NULL;
@@ -305,7 +312,7 @@ native_msgsnd(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nar
 
 /* Returns the Message of `got` bytes, otherwise NULL with an exception set; uses errno. */
 static PyObject *
-received(PyObject *module, const queue_call *call, PyObject *record_type, ssize_t got)
+received(PyObject *module, const queue_call *call, const MessageForm *form, ssize_t got)
 {
     if (got == INTERRUPTED_BY_PYTHON) {
         return NULL;
@@ -313,7 +320,7 @@ received(PyObject *module, const queue_call *call, PyObject *record_type, ssize_
     if (got < 0) {
         return ipckit_call_failed();
     }
-    PyObject *value = ipckit_payload_new(record_type, call->message->text, got);
+    PyObject *value = ipckit_message_value(form, call->message->type, call->message->text, got);
     if (value == NULL) {
         return NULL;
     }
@@ -323,9 +330,9 @@ received(PyObject *module, const queue_call *call, PyObject *record_type, ssize_
 }
 
 PyDoc_STRVAR(msgrcv_doc,
-             "msgrcv(id, select, flags, size, timeout, record_type, /)\n--\n\n"
+             "msgrcv(id, select, flags, size, timeout, form, /)\n--\n\n"
              "msgrcv(2) of up to `size` bytes, as a Message; waits up to `timeout` seconds, or for\n"
-             "ever if it is None. The value is a `record_type` if the message has that type's size,\n"
+             "ever if it is None. The value is an instance of the form's class if the text fits it,\n"
              "otherwise bytes. CallFailed: ETIMEDOUT at the deadline, otherwise the kernel's errno.");
 
 static PyObject *
@@ -334,13 +341,13 @@ native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     queue_call call = {.receive = true};
     Py_ssize_t size;
     int64_t wait_ns;
-    PyObject *record_type;
+    MessageForm *form;
     if (ipckit_check_nargs("msgrcv", nargs, 6) < 0 || ipckit_int_arg(args[0], "id", &call.id) < 0
         || ipckit_long_arg(args[1], "select", LONG_MIN, LONG_MAX, &call.select) < 0
         || ipckit_int_arg(args[2], "flags", &call.flags) < 0
         || ipckit_size_arg(args[3], "size", &size) < 0
         || ipckit_wait_arg(args[4], &wait_ns) < 0
-        || ipckit_record_type_arg(args[5], &record_type) < 0) {
+        || ipckit_message_form_arg(args[5], &form) < 0) {
         return NULL;
     }
     message_buffer stack;
@@ -350,7 +357,7 @@ native_msgrcv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     ssize_t got = perform(&call, wait_ns);
-    PyObject *result = received(module, &call, record_type, got);
+    PyObject *result = received(module, &call, form, got);
     free_buffer(call.message, &stack);
     return result;
 }

@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipckit import Array, Bytes, Char, Double, Int, InvalidArgument, Short, Struct
+from ipckit import (
+    Anonymous,
+    Array,
+    Bits,
+    Bytes,
+    Char,
+    Double,
+    Float,
+    Int,
+    InvalidArgument,
+    Short,
+    Struct,
+    Union,
+)
 from ipckit._cli.hexdump import hexdump
 from ipckit._cli.payload import (
     decoded,
@@ -117,6 +130,31 @@ def test_json_that_does_not_fit_the_struct_is_an_error(text: str, why: str) -> N
     with pytest.raises(InvalidArgument) as caught:
         struct_from_json(Point, text)
     assert why in str(caught.value)
+
+
+class Number(Union):
+    i: Int
+    f: Float
+
+
+class Mixed(Struct):
+    _number: Anonymous[Number]
+    named: Number
+    bits: Bits[Int, 5]
+    points: Array[Point, ...]
+
+
+def test_unions_bit_fields_and_flexible_arrays_round_trip_through_json() -> None:
+    points = [Point(1, [[1.5, 2], [3, 4]]), Point(-2, [[0, 0], [0, 1e300]])]
+    mixed = Mixed(f=2.5, named=Number(i=7), bits=-3, points=points)  # type: ignore[call-arg]
+    shown = plain(mixed)
+    assert shown["i"] == 0x40200000
+    assert struct_from_json(Mixed, json.dumps(shown)) == mixed
+    assert struct_from_json(Mixed, json.dumps({**shown, "points": []})).points == []  # type: ignore[attr-defined]
+    in_order = [shown["i"], [7], -3, shown["points"]]
+    assert struct_from_json(Mixed, json.dumps(in_order)) == mixed
+    with pytest.raises(InvalidArgument, match=r"Mixed\.f shares its bytes with another member"):
+        struct_from_json(Mixed, json.dumps({**shown, "f": 3.0}))
 
 
 def test_bytes_are_hexadecimal_digits() -> None:

@@ -153,8 +153,8 @@ def test_a_header_for_something_else_is_an_error(
 ) -> None:
     keyword = directory / "keyword.h"
     keyword.write_text("struct a { int lambda; };")
-    union = directory / "union.h"
-    union.write_text("struct a { union { int b; float c; } d; };")
+    pointer = directory / "pointer.h"
+    pointer.write_text("struct a { int *b; };")
     lines = [
         ["header"],
         ["header", "records"],
@@ -165,9 +165,42 @@ def test_a_header_for_something_else_is_an_error(
         ["header", "records:Record", "--name", "x"],
         ["header", "--from", "no-such.h"],
         ["header", "--from", keyword],
-        ["header", "--from", union],
+        ["header", "--from", pointer],
+        ["header", "records:Record", "--opaque"],
+        ["header", "records:Record", "-I", "."],
         ["header", "--from", keyword, "--name", "b"],
     ]
     for line, got in zip(lines, commands(*lines, cwd=directory), strict=True):
         assert (got[0], got[1]) == (2, ""), line
         assert got[2].startswith("ipckit: "), line
+
+
+def test_a_header_is_taken_as_it_is(ipckit: Callable[..., Any], directory: Path) -> None:
+    (directory / "include").mkdir()
+    (directory / "include" / "packed.h").write_text("#pragma once\n#include <stdint.h>\n")
+    (directory / "own.h").write_text("typedef struct own { char c; } own_t;\n")
+    (directory / "dev.h").write_text(
+        '#include <packed.h>\n#include "own.h"\n'
+        "struct PACKED dev { own_t own; uint32_t id; struct dev *next; };\n"
+        "struct other { long double x;\n  void *p; };\n"
+    )
+    options = ["--from", "dev.h", "-I", "include", "-D", "PACKED=__attribute__((packed))"]
+    source = ipckit("header", *options, "--name", "dev", "--opaque", cwd=directory).stdout
+    made = classes(source)
+    assert (made["dev"].size, made["dev"].fields[2].offset) == (13, 5)
+    failed = ipckit("header", *options, cwd=directory, status=2).stderr
+    assert [line.split(": ")[-2] for line in failed.splitlines()] == [
+        "struct dev, member next",
+        "struct other, member x",
+        "struct other, member p",
+    ]
+    assert failed.startswith("ipckit: dev.h:3: ")
+
+
+def test_the_output_of_a_preprocessor_is_taken(ipckit: Callable[..., Any], directory: Path) -> None:
+    (directory / "stu.h").write_text(HEADER)
+    text = subprocess.run(
+        ["gcc", "-E", "stu.h"], cwd=directory, check=True, capture_output=True, text=True
+    ).stdout
+    source = ipckit("header", "--from", "-", "--name", "STU", text=text).stdout
+    assert classes(source)["STU"].fingerprint == Struct.from_c(HEADER, "STU").fingerprint

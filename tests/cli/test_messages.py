@@ -100,6 +100,50 @@ def test_send_takes_lines_and_structs_and_refuses_others(
         assert last[:2] == (1, b"short".hex() + "\n")
 
 
+def test_a_message_struct_is_sent_under_its_own_type(
+    commands: Callable[..., Any], ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
+) -> None:
+    name = f"q:{queue.id}"
+    struct = ("--c", "struct rep { long mtype; int sum; };")
+    sent = commands(
+        ["send", name, *struct, '{"mtype": 7, "sum": 42}'],
+        ["send", name, *struct, "--mtype", 7, "[7, 43]"],
+        ["send", name, *struct, "--mtype", 8, "[7, 44]"],
+        ["send", name, *struct, "[0, 45]"],
+        ["send", name, *struct, '{"sum": 46}'],
+    )
+    assert [status for status, _, _ in sent] == [0, 0, 2, 2, 2]
+    assert "the argument mtype is 8, but rep.mtype is 7" in sent[2][2]
+    assert "field mtype of rep must be 1 to" in sent[3][2]
+    assert "needs a value for field 'mtype'" in sent[4][2]
+    queue.send(b"\1\0\0\0", 9)
+    queue.send(b"abc", 9)
+    shown = ipckit("peek", name, *struct, status=1)
+    assert "message 0  type 7  8 bytes  rep(mtype=7, sum=42)\n" in shown.stdout
+    assert "message 2  type 9  4 bytes  rep(mtype=9, sum=1)\n" in shown.stdout
+    assert "message 3: expected 4 to 8 bytes for rep after its mtype, got 3" in shown.stderr
+    taken = ipckit("recv", name, "-n", 3, "--json", *struct)
+    assert [json.loads(line) for line in taken.stdout.splitlines()] == [
+        {"mtype": 7, "size": 8, "value": {"mtype": 7, "sum": 42}},
+        {"mtype": 7, "size": 8, "value": {"mtype": 7, "sum": 43}},
+        {"mtype": 9, "size": 4, "value": {"mtype": 9, "sum": 1}},
+    ]
+    assert ipckit("recv", name, *struct, status=1).stdout == b"abc".hex() + "\n"
+    ipckit("send", name, *struct, "--json", text=taken.stdout)
+    assert [each.mtype for each in queue.drain()] == [7, 7, 9]
+    ipckit("send", name, *struct, "--json", '{"mtype": 8, "value": [7, 1]}', status=2)
+
+
+def test_padding_that_c_adds_is_shown_as_part_of_the_struct(
+    ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
+) -> None:
+    name = f"q:{queue.id}"
+    struct = ("--c", "struct rep { int sum; };")
+    queue.send(b"\1\0\0\0....", 7)
+    assert "type 7  8 bytes  rep(sum=1)" in ipckit("peek", name, *struct).stdout
+    assert ipckit("recv", name, *struct).stdout == "rep(sum=1)\n"
+
+
 def test_messages_move_between_queues_whole(
     ipckit: Callable[..., Any],
     queue: SysVMessageQueue[bytes],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit.testing import Child
+from ipckit.testing import Child, require
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -45,6 +46,24 @@ def test_the_examples_of_shared_memory_print_what_they_show(ns: Namespace) -> No
 def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+C_EXAMPLE = re.compile(r"^```c\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have a fixed key
+def test_the_c_program_of_the_message_queues_talks_to_the_python_beside_it(ns: Namespace) -> None:
+    page = (DOCS / "message-queues.md").read_text()
+    section = page.partition("\n## C programs\n")[2].partition("\n## ")[0]
+    (program,) = C_EXAMPLE.findall(section)
+    gcc = require("gcc", package="gcc")
+    options = ("-Wall", "-Wextra", "-Werror", "-x", "c", "-o", ns.directory / "double", "-")
+    subprocess.run([gcc, *options], input=program, text=True, check=True)
+    found = EXAMPLE.findall(section)
+    assert len(found) == 2
+    with Child(ONE_SCOPE, *(code for code, _ in found), cwd=ns.directory) as child:
+        printed = child.result
+    assert printed == [re.sub("^    ", "", shown, flags=re.MULTILINE) for _, shown in found]
 
 
 ONE_SCOPE = """

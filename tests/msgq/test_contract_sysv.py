@@ -261,6 +261,15 @@ def test_truncate_without_a_size_uses_the_payload_types(queue: SysVMessageQueue[
         assert (message.value, message.truncated) == (Login("bob"), False)
 
 
+def test_a_struct_that_max_size_cuts_is_not_a_whole_one(queue: SysVMessageQueue[bytes]) -> None:
+    """Receive reads one byte more than `max_size`; it must not complete the struct."""
+    with SysVMessageQueue.open(queue.key or 0, Login) as typed:
+        queue.send(bytes(Login("amy")) + b"and more", 5)
+        with pytest.raises(LayoutMismatch, match="expected 16 bytes for Login, got 15") as caught:
+            typed.receive(truncate=True, max_size=15, timeout=0)
+        assert (caught.value.raw, caught.value.mtype) == (b"amy".ljust(15, b"\0"), 5)
+
+
 @pytest.mark.parametrize("timeout", [0, None, 5.0])
 def test_a_message_too_long_stays(queue: SysVMessageQueue[bytes], timeout: float | None) -> None:
     queue.send(b"abcdef")

@@ -218,7 +218,9 @@ def test_removal_ends_a_blocked_call_of_another_process(
     else:
         subprocess.run(["ipcrm", "-q", str(kind.queue.id)], check=True)
     first, *later = child.result
-    assert first[:2] == ("Removed", errno.EINVAL if timeout else errno.EIDRM)
+    # A call with a timeout looks again and again: it may be in the kernel at the removal or not.
+    assert first[0] == "Removed"
+    assert first[1] in ({errno.EINVAL, errno.EIDRM} if timeout else {errno.EIDRM})
     assert {outcome[:2] for outcome in later} == {("Removed", errno.EINVAL)}
     assert all("the queue was removed" in outcome[2] for outcome in (first, *later))
     kind.queue.close()

@@ -1,6 +1,7 @@
 """What type checkers make of structs, codecs and queues; test_seen.py compares it."""
 
 import ctypes
+from enum import IntEnum
 from typing import Annotated, Any, assert_type
 
 import msgspec
@@ -24,7 +25,25 @@ from ipckit import (
 from ipckit import Packet as UnixPacket
 from ipckit.channel import ProcessQueue
 from ipckit.codec import Codec, Pickle, codec_for
-from ipckit.structs import Array, Bool, Bytes, Char, Double, FieldInfo, Int, Struct
+from ipckit.structs import (
+    Aligned,
+    Anonymous,
+    Array,
+    At,
+    Bits,
+    Bool,
+    Bytes,
+    Char,
+    Double,
+    FieldInfo,
+    Float,
+    Int,
+    Opaque,
+    Struct,
+    UInt,
+    UInt8,
+    Union,
+)
 
 
 class Stu(Struct):
@@ -44,6 +63,30 @@ class Frame(Struct):
     grid: Array[Int, 2, 3]
     exact: Annotated[NDArray[np.int32], Array[Int, 4]]
     label: Annotated[str, Char[8]] = "none"
+
+
+class Color(IntEnum):
+    RED = 1
+
+
+class Number(Union):
+    i: Int
+    f: Float
+
+
+class Wide(Struct, packed=4, align=16, size=64):
+    kind: Bits[UInt, 3]
+    color: Bits[Color, 2]
+    whole: Color
+    narrow: Annotated[Color, UInt8]
+    line: Aligned[Int, 16]
+    text: Aligned[Char[8], 16]
+    odd: At[Double, 45]
+    pointer: Opaque[8]
+    named: Annotated[bytes, Opaque[8, 8, "void *"]]
+    number: Number
+    _: Anonymous[Number]
+    rest: Array[Int, ...]
 
 
 class Packet(msgspec.Struct):
@@ -80,6 +123,22 @@ def frame_fields(frame: Frame) -> None:
     assert_type(frame.grid, Any)
     assert_type(frame.exact, NDArray[np.int32])
     assert_type(frame.label, str)
+
+
+def wide_fields(wide: Wide) -> None:
+    assert_type(wide.kind, int)
+    assert_type(wide.color, int)
+    assert_type(wide.whole, Color)
+    assert_type(wide.narrow, Color)
+    assert_type(wide.pointer, bytes)
+    assert_type(wide.named, bytes)
+    assert_type(wide.number, Number)
+    assert_type(wide.number.f, float)
+    assert_type(wide.rest, Any)
+    wide.kind = 3
+    wide.line = 3
+    wide.text = "amy"
+    wide.pointer = b""
 
 
 assert_type(codec_for(bytes), Codec[bytes])

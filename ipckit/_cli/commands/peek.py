@@ -43,7 +43,9 @@ def _messages(queue: SysVMessageQueue[bytes]) -> Iterator[tuple[int, Message[byt
 def _show(index: int, message: Message[bytes], struct: type[Struct] | None) -> str:
     """Print one message; return why it does not fit the struct, or ""."""
     head = f"message {index}  type {message.mtype}  {len(message.value)} bytes"
-    value, why = (None, "") if struct is None else decoded(struct, message.value)
+    value, why = None, ""
+    if struct is not None:
+        value, why = decoded(struct, message.value, message.mtype)
     if value is not None:
         say(f"{head}  {value!r}")
         return ""
@@ -90,7 +92,7 @@ def command(text: str, *, count: int | None, mtype: int | None, as_json: bool) -
             if mtype is not None and each.mtype != mtype:
                 continue
             if as_json:
-                fields, why = message_fields(each.value, struct)
+                fields, why = message_fields(each.value, struct, each.mtype)
                 write(json_line({"index": index, "mtype": each.mtype, **fields}))
             else:
                 why = _show(index, each, struct)

@@ -41,11 +41,11 @@ def _print(
         extra = {"mtype": message.mtype}
         if found.kind == "posix-queue":
             extra = {"priority": message.priority}
-        fields, why = message_fields(data, struct)
+        fields, why = message_fields(data, struct, message.mtype)
         write(json_line({**extra, **fields}))
         return why
     if struct is not None:
-        value, why = decoded(struct, data)
+        value, why = decoded(struct, data, message.mtype)
         write((data.hex() if value is None else one_line(repr(value))).encode() + b"\n")
         return why
     if form == "hex":

@@ -18,11 +18,11 @@ from ipckit._cli.options import (
 )
 from ipckit._cli.payload import struct_from_json
 from ipckit.msgq import PosixMessageQueue, SysVMessageQueue
+from ipckit.structs import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipckit.structs import Struct
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -37,7 +37,7 @@ _HIGHEST_PRIORITY: Final = 32767
 
 
 class _Outgoing(NamedTuple):
-    data: bytes
+    data: bytes | Struct
     order: int | None  # its own mtype or priority, if it has one
 
 
@@ -66,7 +66,7 @@ def _from_record(text: str, what: str, struct: type[Struct] | None, order: str) 
         raise click.UsageError(message, click.get_current_context())
     if struct is not None and "value" in fields:
         with usage():
-            return _Outgoing(bytes(struct_from_json(struct, json.dumps(fields["value"]))), own)
+            return _Outgoing(struct_from_json(struct, json.dumps(fields["value"])), own)
     if isinstance(fields.get("hex"), str):
         return _Outgoing(_from_hex(fields["hex"], what), own)
     if isinstance(fields.get("text"), str):
@@ -110,7 +110,7 @@ def _outgoing(
             yield _Outgoing(_from_hex(text, what), None)
         elif struct is not None:
             with usage():
-                yield _Outgoing(bytes(struct_from_json(struct, text)), None)
+                yield _Outgoing(struct_from_json(struct, text), None)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -151,8 +151,9 @@ def command(
 
     Each MESSAGE is sent. Without MESSAGE arguments, each line of standard input is sent. With
     --struct or --c, a message is a JSON object of the struct's fields, or an array of them in
-    order; bytes are written as hexadecimal digits. If a message is invalid, the command stops; the
-    messages before it have been sent.
+    order; bytes are written as hexadecimal digits. A struct that begins with mtype is sent to a
+    System V queue under that type. If a message is invalid, the command stops; the messages before
+    it have been sent.
     """
     struct = struct_given()
     if struct is not None and form in {"hex", "raw"}:
@@ -172,9 +173,16 @@ def command(
             with PosixMessageQueue.open(found.name, writeonly=True) as queue:
                 for each in _outgoing(words, form or "", struct, order):
                     own = priority if each.order is None else each.order
-                    queue.send(each.data, own or 0, timeout=timeout)
+                    queue.send(bytes(each.data), own or 0, timeout=timeout)
         else:
-            with SysVMessageQueue.from_id(found.id) as queue:
+            payload: type[Any] = bytes if struct is None else struct
+            with (
+                SysVMessageQueue.from_id(found.id) as queue,
+                SysVMessageQueue.from_id(found.id, payload) as records,
+            ):
                 for each in _outgoing(words, form or "", struct, order):
                     own = mtype if each.order is None else each.order
-                    queue.send(each.data, 1 if own is None else own, timeout=timeout)
+                    if isinstance(each.data, Struct):
+                        records.send(each.data, own, timeout=timeout)
+                    else:
+                        queue.send(each.data, own, timeout=timeout)
