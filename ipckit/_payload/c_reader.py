@@ -70,8 +70,10 @@ _ENUM: Final = 5
 _ENUMERATOR: Final = 7
 _VARIABLE: Final = 9
 _TYPEDEF: Final = 20
+_ALIGNED: Final = 441
 _DECLARATIONS: Final = frozenset({_STRUCT, _UNION, _ENUM, _VARIABLE, _TYPEDEF})
 
+_T_SIGNED_CHAR: Final = 13  # a plain char that is signed
 _T_RECORD: Final = 105
 _T_ENUM: Final = 106
 _T_TYPEDEF: Final = 107
@@ -153,6 +155,9 @@ _PARSE_OPTIONS: Final = 0x40 | 0x200  # skip the bodies of functions; go on afte
 _ERROR: Final = 3
 _LIMIT_REACHED: Final = "too many errors emitted, stopping now"
 _UNKNOWN_NAME: Final = re.compile(r"unknown type name '(\w+)'")
+# What clang says of an unnamed bit-field of an unknown type: `uint32_t : 0;`.
+_NO_TYPE: Final = "type name requires a specifier or qualifier"
+_NAME: Final = re.compile(rb"\w+")
 _INCOMPLETE: Final = re.compile(
     r"(?:tentative definition has|variable has incomplete) type '\w+ (\w+)'"
 )
@@ -164,6 +169,12 @@ _NO_STORAGE_ORDER: Final = (
 )
 _STORAGE_PRAGMA: Final = re.compile(
     rb"^[ \t]*#[ \t]*pragma[ \t]+scalar_storage_order", re.MULTILINE
+)
+# gcc and clang differ if `#pragma pack` allows less, if the type then has a smaller alignment, or
+# if it has a larger alignment than size.
+_ALIGNED_BITS: Final = (
+    "compilers disagree about the place of a bit-field with the attribute aligned; "
+    "write padding instead"
 )
 # A macro that is not defined looks like a variable after a struct's brace.
 _MACRO_LIKE: Final = re.compile(r"\w*(?i:packed|align|attribute)\w*|[A-Z0-9_]*PACK(?!ET)\w*")
@@ -458,7 +469,7 @@ def _check_directives(data: bytes, filename: str, directories: list[str]) -> Non
 class _Unit:
     """A text that was parsed, and what the compiler says about it."""
 
-    def __init__(self, unit: Any, filename: str) -> None:
+    def __init__(self, unit: Any, filename: str, data: bytes) -> None:
         self.unit = unit
         self.filename = filename
         self.unknown: set[str] = set()
@@ -473,6 +484,11 @@ class _Unit:
                 continue
             if unknown := _UNKNOWN_NAME.search(spelling):
                 self.unknown.add(unknown[1])
+            is_own = library.is_from_main_file(diagnostic.location)
+            name = _NAME.match(data, diagnostic.location.offset) if is_own else None
+            if spelling == _NO_TYPE and name is not None:
+                self.unknown.add(os.fsdecode(name[0]))
+                spelling = f"unknown type name '{os.fsdecode(name[0])}'"
             if missing := _NO_FILE.search(spelling):
                 spelling = (
                     f"the included file {missing[1]} is not found; "
@@ -522,7 +538,7 @@ def _parse(data: bytes, filename: str, arguments: list[bytes], options: Options)
             if options.target is not None:
                 raise _invalid([_no_target(options.target)]) from None
             raise _invalid([f"{filename}: libclang can't parse the text"]) from None
-        parsed = _Unit(unit, filename)
+        parsed = _Unit(unit, filename, data)
         missing = sorted((parsed.unknown & DECLARED_BY.keys()) - declared)
         if not missing or len(prelude) > _ROUNDS:
             return parsed
@@ -564,6 +580,15 @@ def _without_typedefs(kind: Any) -> tuple[Any, list[str]]:
     canonical = kind.get_canonical()
     # `typeof` and types with attributes have kinds of their own.
     return (kind if kind._kind_id == canonical._kind_id else canonical), names
+
+
+def _is_aligned(bit_field: Any) -> bool:
+    """Return whether a bit-field or its type has the attribute aligned."""
+    kind = bit_field.type
+    alignment = kind.get_align()
+    if alignment > kind.get_size() or alignment != kind.get_canonical().get_align():
+        return True
+    return any(each._kind_id == _ALIGNED for each in bit_field.get_children())
 
 
 class _Reader:
@@ -686,6 +711,9 @@ class _Reader:
         for position, each in enumerate(fields):
             width = each.get_bitfield_width() if each.is_bitfield() else None
             spelling = self._library.spelling(each)
+            if width is not None and _is_aligned(each):
+                where = self._library.place(each.location)
+                self.problems.append(f"{where}: {kind} {name}, member {spelling}: {_ALIGNED_BITS}")
             if width is not None and not spelling:
                 continue  # it only moves the members after it
             anonymous = self._is_anonymous(each)
@@ -695,6 +723,9 @@ class _Reader:
             is_last = kind == "union" or position == len(fields) - 1
             inner_name = f"{name}_{spelling or unnamed}"
             found = self._type(each.type, inner_name, depth + 1, is_last=is_last)
+            if width is not None and isinstance(found, ScalarType) and found.kind == "char":
+                is_signed = each.type.get_canonical()._kind_id == _T_SIGNED_CHAR
+                found = replace(found, kind="int" if is_signed else "uint")
             self._check_member(each, spelling)
             offset = int(each.get_field_offsetof())
             if offset < 0:

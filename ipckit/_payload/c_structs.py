@@ -7,6 +7,7 @@ as the compiler chose, or it is not made.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import weakref
@@ -39,7 +40,7 @@ from ipckit._payload.placement import Places, Rules, explained
 from ipckit.errors import InvalidSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ipckit._payload.plan import Endian
 
@@ -128,15 +129,20 @@ class Translator(Generic[S]):
 
     def _make(self, record: RecordType, parts: list[tuple[str, CType, int]]) -> S:
         bits = tuple(bit for _, _, bit in parts)
-        wanted = Places(bits, record.size, record.alignment)
+        # A typedef can have an alignment that does not divide its size. No struct has.
+        wanted = Places(bits, record.size, math.gcd(record.size, record.alignment))
         union = record.kind == "union"
         types, rules = explained([ctype for _, ctype, _ in parts], wanted, union=union)
         named = dict(zip((name for name, _, _ in parts), types, strict=True))
         return self._make_class(record.name, named, rules, self._endian)
 
     def _parts(self, record: RecordType, *, whole: bool) -> list[tuple[str, CType, int]]:
-        """Return the name, the type and the first bit of each member that has bytes."""
+        """Return the name, the type and the first bit of each member that has bytes.
+
+        An anonymous member gets a name that no field has: ``_`` and its index.
+        """
         parts: list[tuple[str, CType, int]] = []
+        taken = set(_field_names(record))
         for index, member in enumerate(record.members):
             last = index == len(record.members) - 1 or record.kind == "union"
             ctype = self._member(member, whole=whole and last)
@@ -145,7 +151,10 @@ class Translator(Generic[S]):
                 where = f"{record.kind} {record.name}, member {name}"
                 self._note(member.place, f"{where}: {ctype}")
             elif ctype is not None:
-                parts.append((member.name or f"_{index}", ctype, member.bit_offset))
+                name = member.name or f"_{index}"
+                while not member.name and name in taken:
+                    name = f"_{name}"
+                parts.append((name, ctype, member.bit_offset))
         return parts
 
     def _note(self, place: object, problem: str) -> None:
@@ -161,7 +170,7 @@ class Translator(Generic[S]):
             unit = self._ctype(member.type, whole=False)
             if isinstance(unit, (Scalar, Enumeration)):
                 return BitField(unit, member.width)
-            return unit or "the bit-field has no integer type"
+            return "no field type reads this bit-field"
         ctype = self._ctype(member.type, whole=whole)
         if member.anonymous and isinstance(ctype, Nested):
             return Nested(ctype.struct, anonymous=True)
@@ -229,6 +238,14 @@ class Translator(Generic[S]):
             return Nested(made)
         # The problems are those of its members, which are noted already.
         return None if len(self.problems) > before else ""
+
+
+def _field_names(record: RecordType) -> Iterator[str]:
+    """Yield the names of the members, and of the members of anonymous members."""
+    for member in record.members:
+        yield member.name
+        if member.anonymous and isinstance(member.type, RecordType):
+            yield from _field_names(member.type)
 
 
 def _stamps(files: Iterable[str]) -> tuple[tuple[str, int, int], ...]:

@@ -294,11 +294,7 @@ def unwrapped(ctype: CType) -> CType:
 
 def _end(entry: Entry) -> int:
     """Return the first byte after a field, but for the items of a flexible array."""
-    ctype = entry.ctype
-    if isinstance(ctype, Nested) and ctype.flexible:
-        inner: Plan = ctype.struct.__plan__
-        return entry.bit // 8 + inner.minimum
-    return -(-(entry.bit + bits_of(ctype)) // 8)
+    return -(-(entry.bit + bits_of(entry.ctype)) // 8)
 
 
 def _flexible_size(entry: Entry, value: Any) -> int:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 import struct
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from gcc_layout import asserted, compile_all
 
 from ipckit import Struct
-from ipckit._payload.c_types import BitField, Enumeration, Scalar
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -129,6 +128,9 @@ struct s { struct { int a; }; };
 struct s { char k; union { int a; struct { short b; char c; }; double d; }; char e; };
 struct s { char k; union { int a; char b[9]; } u; char e; };
 union u { long a; char b[3]; }; struct s { char k; union u x[2]; };
+struct s { int _1; union { int b; }; int _2; struct { int c; }; int _3; };
+struct s { int a; union { int _1; struct { char b; }; int __1; }; };
+typedef struct { char a; long b[2]; } t __attribute__((aligned(16))); struct s { char a; t b; char c; };
 #include <stdint.h> ~ #include <sys/types.h> ~ struct s { uint8_t a; pid_t b; mode_t c; off_t d; };
 #include <stddef.h> ~ struct s { wchar_t w; char c; ptrdiff_t d; };
 #include <netinet/in.h> ~ struct s { char k; struct sockaddr_in6 a; };
@@ -160,6 +162,10 @@ typedef int u; typedef unsigned u; struct s { u a; }; ~ typedef redefinition
 enum e; struct s { enum e x; }; ~ incomplete type
 struct s { unknown_t x; }; ~ unknown_t
 struct s { }; ~ no
+struct s { char a; unknown_t : 0; }; ~ unknown type name 'unknown_t'
+struct s { char a; int b : 3 __attribute__((aligned(4))); }; ~ member b: compilers disagree
+typedef int t __attribute__((aligned(8))); struct s { char a; t : 3; char b; }; ~ compilers disagree
+typedef short t __attribute__((aligned(1))); struct s { char a; t b : 9; }; ~ compilers disagree
 """
 
 
@@ -169,30 +175,6 @@ def texts(block: str) -> list[str]:
 
 def c_text(line: str) -> str:
     return line.replace(" ~ ", "\n")
-
-
-def asserted(struct: Any) -> list[str]:
-    """Statements that hold if gcc lays the struct out as ipckit does."""
-    facts = [(f"sizeof(struct {struct.__name__})", struct.size)]
-    facts.append((f"_Alignof(struct {struct.__name__})", struct.alignment))
-    for entry in struct.__plan__.entries:
-        name, ctype = entry.name, entry.ctype
-        member = f"((struct {struct.__name__} *)0)->{name}"
-        if isinstance(ctype, BitField):
-            continue  # C can't say where it is; test_interop_structs.py compares its values
-        facts.append((f"(unsigned long)&{member}", entry.bit // 8))
-        if not ctype.flexible:
-            facts.append((f"sizeof({member})", ctype.size))
-        integer = ctype.integer if isinstance(ctype, Enumeration) else ctype
-        if isinstance(integer, Scalar) and integer.code in "iu" and integer.size >= 4:
-            facts.append((f"((__typeof__({member}))-1 > 0)", int(integer.code == "u")))
-    return [f'_Static_assert({fact} == {value}, "{fact}");' for fact, value in facts]
-
-
-def compile_all(sources: list[Path]) -> None:
-    command = ["gcc", "-std=gnu17", "-w", "-fsyntax-only", *map(str, sources)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_gcc_lays_out_every_text_that_is_accepted_alike(tmp_path: Path) -> None:
@@ -232,6 +214,28 @@ def test_a_large_enum_reads_and_writes_its_values() -> None:
     assert made.from_bytes(b"\xff" * 4).e == 0xFFFFFFFF
     signed = Struct.from_c("enum e { A = -1, B = 1 }; struct s { enum e e; };")
     assert signed.from_bytes(b"\xff" * 4).e == -1
+
+
+def test_the_type_of_an_unnamed_bit_field_needs_no_include() -> None:
+    text = "struct s { int a:1; uint8_t : 3; int b:1; uint32_t : 0; int c:1; };"
+    made = Struct.from_c(text)
+    assert made.fields == Struct.from_c(f"#include <stdint.h>\n{text}").fields
+    assert [field.offset for field in made.fields] == [0, 0, 4]
+
+
+def test_a_bit_field_of_type_char_is_a_number() -> None:
+    made = Struct.from_c("struct s { char a:3; unsigned char b:5; };")
+    assert (made(-4, 31).a, bytes(made(-1, 1))) == (-4, bytes([0b00001111]))
+    unsigned = Struct.from_c("struct s { char a:3; };", target="aarch64-linux-gnu")
+    assert unsigned(7).a == 7
+
+
+def test_a_typedef_whose_alignment_does_not_divide_its_size() -> None:
+    made = Struct.from_c("typedef struct { long a; char b; } __attribute__((packed)) t;", "t")
+    assert (made.size, made.alignment) == (9, 1)
+    text = "struct u { long a; char b; long c; }; typedef struct u t __attribute__((aligned(16)));"
+    wide = Struct.from_c(text, "t")
+    assert (wide.size, wide.alignment, wide.fields[2].offset) == (24, 8, 16)
 
 
 # -- generated -------------------------------------------------------------------------------------
