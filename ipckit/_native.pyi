@@ -82,7 +82,7 @@ def record_from_buffer(cls: type[_T], buffer: Buffer, offset: int = 0) -> _T: ..
 
 # native/records/typedefs.c
 
-TYPEDEFS: Final[dict[str, tuple[str, int, int]]]  # the code, size and alignment of each name
+TYPEDEFS: Final[dict[str, tuple[str, int, int]]]  # name: code (i or u), size, alignment in bytes
 
 # native/records/foreign.c
 

@@ -47,7 +47,7 @@ ipckit_own_mtype(PyObject *record, const Py_buffer *data, long *mtype)
     return -1;
 }
 
-/* Whether a text of `size` bytes has all fields of the struct, and nothing after it but padding. */
+/* Whether a text of `size` bytes has all fields of the struct, and nothing after them but padding. */
 static bool
 fits(const MessageForm *form, Py_ssize_t size)
 {
@@ -57,7 +57,7 @@ fits(const MessageForm *form, Py_ssize_t size)
     return (form->least <= size && size <= form->whole) || size == form->padded;
 }
 
-/* Creates a record from a text that fits. A new reference, or NULL with an exception set. */
+/* Creates a record from a text that `fits`. Padding that the struct itself lacks is dropped. A new reference, or NULL with an exception set. */
 static PyObject *
 new_record(const MessageForm *form, long mtype, const char *text, Py_ssize_t size)
 {
@@ -137,7 +137,8 @@ form_decode(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     return record;
 }
 
-/* Sets the sizes: 0, or -1 with ValueError set. `end` is where the last field ends in the struct. */
+/* Sets the sizes from `self->layout`: 0, or -1 with ValueError set. `end` counts the bytes up to the end
+   of the last field. */
 static int
 set_sizes(MessageForm *self, bool typed, Py_ssize_t end)
 {

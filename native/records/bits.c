@@ -1,9 +1,9 @@
 /* Reads and writes the bits of a bit-field, one byte at a time: its bits can begin and end anywhere in a
    byte, and in a packed struct 64 of them can cover nine bytes.
 
-   In the byte order little-endian, bit 0 is the lowest bit of the first byte, and a bit-field begins with
-   its lowest bit. In big-endian, bit 0 is the highest bit of the first byte, and a bit-field begins with
-   its highest bit. So do gcc and clang on machines of either order. */
+   In a little-endian struct, bit 0 is the lowest bit of the first byte, and a bit-field begins with its
+   lowest bit. In a big-endian struct, bit 0 is the highest bit of the first byte, and a bit-field begins
+   with its highest bit. gcc and clang do the same on machines of either byte order. */
 #include "records/record.h"
 
 static bool
@@ -14,13 +14,13 @@ is_big_endian(const Field *field)
 
 /* The part of a bit-field that lies in one byte. */
 typedef struct {
-    Py_ssize_t byte;
-    int bits;
-    int shift_in_byte;
-    int shift_in_value;
+    Py_ssize_t byte;    /* from the field's offset */
+    int bits;           /* how many of its bits are in this byte: 1 to 8 */
+    int shift_in_byte;  /* of its lowest bit */
+    int shift_in_value; /* of the same bit in the number */
 } bit_part;
 
-/* The part that begins after `done` bits of the bit-field. */
+/* The part that begins after `done` bits of the bit-field; `done` is less than its width. */
 static bit_part
 part_after(const Field *field, int done)
 {

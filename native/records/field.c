@@ -216,8 +216,9 @@ static PyMemberDef field_members[] = {
 /* Field(name, code, offset, size, swap=False, type=None, first_bit=0, width=0). The codes: i signed, u
    unsigned, f float, ? bool, c UTF-8 text, s bytes, r a record of `type`, o an array, which
    `type.view(record)` returns and `type.assign(record, value)` writes. For i and u, `type` can be a
-   mapping: the field reads as `type[number]`. With a width, i, u and ? are bit-fields. There is no Py_tp_doc: it would hide the `__doc__` of the
-   fields. */
+   mapping: the field reads as `type[number]`. With a width, i, u and ? are bit-fields.
+
+   There is no Py_tp_doc: it would hide the `__doc__` of the fields. */
 static PyType_Slot field_slots[] = {
     {Py_tp_new, field_new},
     {Py_tp_dealloc, field_dealloc},

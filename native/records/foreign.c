@@ -7,7 +7,7 @@
 /* Classes of numpy, and NULL until numpy is imported. Never freed. */
 static PyTypeObject *array_type, *memmap_type, *recarray_type;
 
-/* Interned, because calls look them up: the last one until numpy is imported. */
+/* Interned, because calls look them up: numpy_name in each call until numpy is imported. */
 static PyObject *dtype_name, *hasobject_name, *numpy_name;
 
 /* Puts a class of numpy into `cached`, if numpy is imported. Sets no exception. */
@@ -50,7 +50,7 @@ is_plain_class(PyTypeObject *type)
     return type == memmap_type || type == recarray_type;
 }
 
-/* Raises TypeError for an instance of a subclass. */
+/* Sets TypeError for an instance of a subclass of ndarray. */
 static void
 refuse_subclass(PyTypeObject *type)
 {

@@ -23,9 +23,9 @@ typedef struct {
     PyObject *fields;   /* tuple of Field */
     PyObject *defaults; /* dict: the default of each field that has one, by name */
     PyObject *modes;    /* bytes: the field_mode of each field, or None if all are MODE_REQUIRED */
-    Py_ssize_t positional; /* how many fields the constructor takes by position */
     PyObject *measure;  /* returns the size of a new record from the constructor's arguments; None if all
                            records have `size` bytes */
+    Py_ssize_t positional; /* how many fields the constructor takes by position */
 } Layout;
 
 /* An instance of a Struct class. `data` points to its own bytes, which follow the object (`own`), or
@@ -89,7 +89,8 @@ HIDDEN int ipckit_field_set(Field *field, PyObject *record, PyObject *value);
 HIDDEN PyObject *ipckit_value_get(Field *field, PyObject *record, const char *data);
 HIDDEN int ipckit_value_set(Field *field, PyObject *record, char *data, PyObject *value);
 
-/* bits.c: the bits of a bit-field as an unsigned number. */
+/* bits.c: read or write the bits of a bit-field as an unsigned number; the store ignores the bits above
+   its width. `data` points to the byte in which the bit-field begins. */
 HIDDEN uint64_t ipckit_bits_load(const Field *field, const char *data);
 HIDDEN void ipckit_bits_store(const Field *field, char *data, uint64_t value);
 

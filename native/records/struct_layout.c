@@ -143,8 +143,21 @@ static PyMemberDef layout_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+PyDoc_STRVAR(layout_doc,
+             "Layout(size, fields, defaults, modes=None, measure=None, minimum=-1)\n--\n\n"
+             "What the constructor and the buffers of one Struct class need to know.\n\n"
+             "Args:\n"
+             "    size: bytes of the struct, with its padding.\n"
+             "    fields: the descriptor of each field, in order.\n"
+             "    defaults: the default of each field that has one, by name.\n"
+             "    modes: a byte for each field: 0 required, 1 optional, 2 optional and by name only.\n"
+             "        None if all fields are required.\n"
+             "    measure: called with the constructor's args and kwargs; returns the bytes of the\n"
+             "        new record. None if all records have `size` bytes.\n"
+             "    minimum: bytes of the shortest record. Ignored if `measure` is None.");
+
 static PyType_Slot layout_slots[] = {
-    {Py_tp_doc, "Layout(size, fields, defaults, modes=None, measure=None, minimum=-1)\n--\n\nThe size, fields and defaults of one Struct class."},
+    {Py_tp_doc, (void *)layout_doc},
     {Py_tp_new, layout_new},
     {Py_tp_dealloc, layout_dealloc},
     {Py_tp_traverse, layout_traverse},

@@ -15,6 +15,7 @@ typedef struct {
     int alignment;
 } integer_type;
 
+/* The comparison is true for a signed type only: -1 becomes the largest value of an unsigned one. */
 #define INTEGER(type) {#type, (type)-1 < (type)1 ? "i" : "u", sizeof(type), _Alignof(type)}
 
 static const integer_type typedefs[] = {
