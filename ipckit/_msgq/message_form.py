@@ -11,7 +11,6 @@ from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
 from ipckit._native import MessageForm
 from ipckit._payload.codecs import StructCodec
-from ipckit._payload.placement import bits_of
 from ipckit._payload.structs import StructType
 from ipckit.errors import InvalidArgument, LayoutMismatch
 
@@ -48,11 +47,7 @@ def form_of(codec: Codec[Any]) -> MessageForm | None:
 
 
 def _form_of_class(cls: type[Struct]) -> MessageForm:
-    plan = cls.__plan__
-    end = plan.minimum
-    if not plan.flexible:  # leave out the padding, which `minimum` includes
-        end = -(-max((entry.bit + bits_of(entry.ctype) for entry in plan.entries), default=0) // 8)
-    return MessageForm(cls, is_message_struct(cls), end)
+    return MessageForm(cls, is_message_struct(cls), cls.__plan__.end)
 
 
 def own_mtype(record: Buffer) -> int:

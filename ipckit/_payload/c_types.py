@@ -151,7 +151,7 @@ class Enumeration(CType):
         return self.integer.alignment
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
-        return Field(name, self.integer.code, offset, self.size, swap, _Members(self.members))
+        return Field(name, self.integer.code, offset, self.size, swap, _EnumMembers(self.members))
 
     def dtype(self, *, swap: bool) -> np.dtype[Any]:
         return self.integer.dtype(swap=swap)
@@ -163,15 +163,15 @@ class Enumeration(CType):
         return f"{self.members.__name__} {name}"
 
 
-class _Members(dict[int, Any]):
-    """The members of an enum by value. C programs can store any other value, which stays an int."""
+class _EnumMembers(dict[int, Any]):
+    """The members of an enum by value. A value without a member, which C can store, is an int."""
 
     def __init__(self, members: type[enum.IntEnum | enum.IntFlag]) -> None:
         super().__init__((member.value, member) for member in members)
         self._flags = members if issubclass(members, enum.IntFlag) else None
 
     def __missing__(self, value: int) -> int:
-        # A negative flag would become the complement of the others, which has other bits.
+        # For a negative number, an IntFlag class returns flags with other bits.
         return value if self._flags is None or value < 0 else self._flags(value)
 
 
@@ -179,11 +179,11 @@ class _Members(dict[int, Any]):
 class BitField(CType):
     """A bit-field: some bits of an integer type.
 
-    `Plan` creates its descriptor with `bit_field`, because its place is not a number of bytes.
+    `Plan` creates its descriptor with `bit_field`, because it can begin inside a byte.
 
     Attributes:
         unit: the integer type.
-        width: its bits; 0 for the unnamed bit-field that only moves the next one.
+        width: the number of its bits; 0 for the unnamed bit-field that only aligns the next one.
     """
 
     unit: Scalar | Enumeration
@@ -208,7 +208,7 @@ class BitField(CType):
         """Create the descriptor of the bit-field that begins at a bit of the record."""
         offset, first = divmod(bit, 8)
         size = (first + self.width + 7) // 8
-        names = _Members(self.unit.members) if isinstance(self.unit, Enumeration) else None
+        names = _EnumMembers(self.unit.members) if isinstance(self.unit, Enumeration) else None
         return Field(name, self.integer.code, offset, size, swap, names, first, self.width)
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:

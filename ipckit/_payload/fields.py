@@ -59,10 +59,10 @@ def _is_enum(annotation: object) -> TypeIs[type[enum.IntEnum | enum.IntFlag]]:
 
 
 def _annotated(hint: Any, *parts: object) -> CType:
-    """Return the C type of ``Annotated[hint, part, …]``."""
+    """Return the C type of ``Annotated[hint, part, …]``: the first of the parts, else hint's."""
     for part in parts:
         if isinstance(part, Scalar) and _is_enum(hint):
-            return _checked_enum(part, hint)
+            return _enum_of_type(part, hint)
         if isinstance(part, CType):
             return part
     return ctype_of(hint)
@@ -74,7 +74,13 @@ def _bounds(integer: Scalar) -> range:
     return range(-(1 << bits - 1), 1 << bits - 1) if integer.code == "i" else range(1 << bits)
 
 
-def _checked_enum(integer: Scalar, members: type[enum.IntEnum | enum.IntFlag]) -> Enumeration:
+def _enum_of_type(integer: Scalar, members: type[enum.IntEnum | enum.IntFlag]) -> Enumeration:
+    """Return the type of an enum whose integer type is given.
+
+    Raises:
+        TypeError: the type is not an integer.
+        InvalidArgument: a member is out of its range.
+    """
     if integer.code not in "iu":
         message = f"{members.__name__} is an enum, so its type must be an integer"
         raise TypeError(message)
@@ -89,7 +95,7 @@ def _checked_enum(integer: Scalar, members: type[enum.IntEnum | enum.IntFlag]) -
 
 def enum_integer(members: type[enum.IntEnum | enum.IntFlag]) -> Scalar:
     """Return the integer type that gcc chooses for an enum."""
-    # A flag of several bits is no item of its class.
+    # `list(members)` would leave out aliases and flags of several bits.
     values = [member.value for member in members.__members__.values()]
     signed = min(values, default=0) < 0
     for integer in (Int, Long) if signed else (UInt, ULong):
@@ -101,6 +107,12 @@ def enum_integer(members: type[enum.IntEnum | enum.IntFlag]) -> Scalar:
 
 
 def checked_count(what: str, count: object) -> int:
+    """Return a number of items, or raise.
+
+    Raises:
+        TypeError: it is not an int.
+        InvalidArgument: it is not 1 to `MAX_SIZE`.
+    """
     try:
         count = int_argument(what, count)
     except TypeError:
@@ -269,8 +281,16 @@ else:
     class Bytes:
         """`Bytes[n]`: n bytes; ``unsigned char data[n]`` in C.
 
-        A shorter value is padded with NULs. ``Bytes[...]`` is the rest of the memory; see `Array`.
-        """
+        A shorter value is padded with NULs, and a longer one raises InvalidArgument. ``Bytes[...]``
+        is the rest of the memory; see `Array`.
+
+        Example:
+            >>> from ipckit.structs import Bytes, Struct
+            >>> class Frame(Struct):
+            ...     mac: Bytes[6]
+            >>> Frame(b"\\x02\\x42").mac
+            b'\\x02B\\x00\\x00\\x00\\x00'
+        """  # noqa: D301 - the backslashes are those of a repr
 
         def __class_getitem__(cls, size: int | EllipsisType) -> Raw | FlexibleArray:
             if size is ...:

@@ -96,6 +96,14 @@ else:
 
         `At[Bits[UInt, 3], 6, 2]` is a bit-field that begins at bit 2 of byte 6.
         ``ipckit header --from`` writes it for a place that no rule of C gives.
+
+        Example:
+            >>> from ipckit.structs import At, Char, Int, Struct
+            >>> class Frame(Struct):
+            ...     kind: Char[2]
+            ...     value: At[Int, 6]
+            >>> Frame.fields[1].offset
+            6
         """
 
         def __class_getitem__(cls, item: tuple[Any, ...]) -> CType:
@@ -143,7 +151,15 @@ else:
 
         `Opaque[16, 16, "long double"]` adds an alignment in bytes, and the type in C. The value is
         bytes. A pointer is invalid in another process, and no function of ipckit follows it.
-        """
+
+        Example:
+            >>> from ipckit.structs import Int, Opaque, Struct
+            >>> class Node(Struct):
+            ...     value: Int
+            ...     next: Opaque[8, 8, "struct node *"]
+            >>> Node(1, bytes(8)).next
+            b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
+        """  # noqa: D301 - the backslashes are those of a repr
 
         def __class_getitem__(cls, item: Any) -> CType:
             given: tuple[Any, ...] = item if isinstance(item, tuple) else (item,)
@@ -159,6 +175,7 @@ else:
 
 
 def _pair(name: str, item: Any, form: str) -> tuple[Any, Any]:
+    """Return what is between the brackets; raise TypeError if that is not two items."""
     if isinstance(item, tuple) and len(item) == 2:  # noqa: PLR2004 # pyright: ignore[reportUnknownArgumentType]
         return item  # pyright: ignore[reportUnknownVariableType]
     message = f"{name} takes {form}"

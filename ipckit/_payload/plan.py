@@ -151,9 +151,10 @@ class Plan:
         members = map(Member, types, types.values(), places.bits)
         self.members = tuple(m for m in members if bits_of(m.ctype) or m.ctype.flexible)
         self.entries = tuple(self._entries(0, REQUIRED))
-        self._check()
+        self._check_fields()
 
-    def _check(self) -> None:
+    def _check_fields(self) -> None:
+        """Refuse two fields of one name, and a flexible array that is not the last member."""
         seen: set[str] = set()
         for entry in self.entries:
             if entry.name in seen:
@@ -166,7 +167,12 @@ class Plan:
                 raise InvalidArgument(message, errno=errno.EINVAL)
 
     def _entries(self, base: int, mode: int) -> Iterator[Entry]:
-        """Yield the fields, where the plan begins at a bit of the struct that contains it."""
+        """Yield the fields, those of anonymous members included.
+
+        Args:
+            base: the bit of the outer struct at which this plan begins.
+            mode: how the constructor of the outer struct treats these fields, at the least.
+        """
         for index, member in enumerate(self.members):
             own = mode
             if self.rules.union:
@@ -197,11 +203,14 @@ class Plan:
         return any(member.ctype.flexible for member in self.members)
 
     @property
+    def end(self) -> int:
+        """Bytes up to the end of the last field, without the padding after it."""
+        return max((_end(entry) for entry in self.entries), default=0)
+
+    @property
     def minimum(self) -> int:
         """The bytes of the shortest record: all fields, and no item of a flexible array."""
-        if not self.flexible:
-            return self.size
-        return max(_end(entry) for entry in self.entries)
+        return self.end if self.flexible else self.size
 
     def bytes_for(self, items: int) -> int:
         """Return the bytes of a record with a number of items in its flexible array.
@@ -293,7 +302,7 @@ def unwrapped(ctype: CType) -> CType:
 
 
 def _end(entry: Entry) -> int:
-    """Return the first byte after a field, but for the items of a flexible array."""
+    """Return the first byte after a field; a flexible array ends where it begins."""
     return -(-(entry.bit + bits_of(entry.ctype)) // 8)
 
 

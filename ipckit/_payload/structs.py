@@ -1,14 +1,14 @@
 """Struct classes: from the annotations of a class body, or from C text, to the fields in memory.
 
 A class statement calls `StructType.__new__`. It gets the C type of each annotation from
-`fields.ctype_of` and the offsets from a `Plan`, and gives the class a `Field` of the extension for
-each field. The extension implements constructors, attributes and buffers; see native/records.
+`class_body.declared_types` and the offsets from a `Plan`, and gives the class a `Field` of the
+extension for each field. The extension implements constructors, attributes and buffers; see
+native/records.
 """
 
 from __future__ import annotations
 
 import copyreg
-import errno
 import os
 import sys
 import weakref
@@ -22,26 +22,21 @@ from typing import (
     Self,
     TypeVar,
     dataclass_transform,
-    get_origin,
 )
 
-from ipckit._core.arguments import int_argument
 from ipckit._core.lazy_numpy import is_array, np
 from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._payload import c_enums, c_pickling
 from ipckit._payload.arrays import ArrayView
 from ipckit._payload.c_declaration import Declaration
-from ipckit._payload.fields import ctype_of
-from ipckit._payload.members import checked_alignment, checked_size
-from ipckit._payload.placement import PACKINGS, Rules
+from ipckit._payload.class_body import checked_rules, declared_types
+from ipckit._payload.placement import Rules
 from ipckit._payload.plan import KEYWORD_ONLY, Endian, Entry, FieldInfo, Plan
-from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Iterable, Mapping
-    from types import FrameType
 
     from ipckit._payload import c_reader
     from ipckit._payload.c_types import CType
@@ -92,7 +87,7 @@ class StructType(type):
         if "__slots__" in namespace:
             message = f"{name} is a Struct, so it can't have __slots__: it stores only its fields"
             raise TypeError(message)
-        types = _declared(name, namespace, sys._getframe(1))  # noqa: SLF001
+        types = declared_types(name, namespace, sys._getframe(1))  # noqa: SLF001
         plans = (getattr(base, "__plan__", None) for base in bases)
         inherited = {id(plan) for plan in plans if plan is not None}
         if len(inherited) + bool(types) > 1:
@@ -102,7 +97,7 @@ class StructType(type):
             raise TypeError(message)
         if types:
             union = any(hasattr(base, "__union__") for base in bases)
-            rules = _checked_rules(union=union, packed=packed, align=align, size=size)
+            rules = checked_rules(union=union, packed=packed, align=align, size=size)
             plan = Plan(name, types, rules, endian=endian)
             namespace = namespace | _laid_out(plan, namespace)
         elif packed or endian != "native" or align != 1 or size:
@@ -315,63 +310,6 @@ def _plan(cls: StructType) -> Plan:
         message = f"{cls.__name__} has no fields; declare some in a subclass"
         raise TypeError(message)
     return plan
-
-
-def _annotations(namespace: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The annotations of a class body, before the class exists."""
-    # From Python 3.14 on, the namespace has a function that returns them; 1 asks for their values.
-    annotate = namespace.get("__annotate_func__")
-    found: Mapping[str, Any] = annotate(1) if annotate else namespace.get("__annotations__", {})
-    return found
-
-
-def _declared(cls_name: str, namespace: Mapping[str, Any], body: FrameType) -> dict[str, CType]:
-    """The fields that a class body declares, with their types.
-
-    Args:
-        cls_name: the name of the class.
-        namespace: the names of the class body.
-        body: the frame of the class statement.
-    """
-    found: dict[str, CType] = {}
-    for name, raw in _annotations(namespace).items():
-        annotation = _evaluated(raw, namespace, body) if isinstance(raw, str) else raw
-        if annotation is ClassVar or get_origin(annotation) is ClassVar:
-            continue
-        if name.startswith("__") and name.endswith("__"):
-            message = f"{cls_name}.{name}: Python reserves names that start and end with __"
-            raise InvalidArgument(message, errno=errno.EINVAL)
-        try:
-            found[name] = ctype_of(annotation)
-        except TypeError as error:
-            message = f"{cls_name}.{name}: {error}"
-            raise TypeError(message) from None
-    return found
-
-
-def _evaluated(annotation: str, namespace: Mapping[str, Any], body: FrameType) -> object:
-    """An annotation that `from __future__ import annotations` left as text.
-
-    `typing.get_type_hints` can't do this: it takes only types, and ``Char[32]`` is a `CType`. Only
-    the frame knows the local names of a function in which the class is defined.
-    """
-    module = sys.modules.get(namespace.get("__module__", ""))
-    scope = {**(vars(module) if module else {}), **body.f_locals, **namespace}
-    return eval(annotation, scope)  # noqa: S307 - the text of the class body itself
-
-
-def _checked_rules(*, union: bool, packed: object, align: object, size: object) -> Rules:
-    """Return the rules for the keywords of a class statement.
-
-    Raises:
-        InvalidArgument: a value is out of range.
-        TypeError: a value is not an int.
-    """
-    packing = int(packed) if isinstance(packed, bool) else int_argument("packed", packed)
-    if packing not in PACKINGS:
-        message = f"packed must be True, False, 2, 4, 8 or 16, not {packing}"
-        raise InvalidArgument(message, errno=errno.EINVAL)
-    return Rules(union, packing, checked_alignment("align", align), checked_size(size))
 
 
 def _is_keyword_only(entry: Entry) -> bool:
