@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAli
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
-from ipckit._payload.arrays import ArrayOf, FlexibleArray
+from ipckit._payload.arrays import FlexibleArray
 from ipckit._payload.c_types import MAX_SIZE, Aligned, BitField, CType, Nested
 from ipckit._payload.placement import At, Rules, bits_of, lay_out
 from ipckit.errors import InvalidArgument
@@ -284,15 +284,6 @@ class Plan:
         text = ";".join([*parts, str(self.size)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def inner_first(self) -> Iterator[Plan]:
-        """Yield the plans of nested structs, each before those that contain it; this one last."""
-        for member in self.members:
-            inner = _innermost(member.ctype)
-            if isinstance(inner, Nested):
-                plan: Plan = inner.struct.__plan__
-                yield from plan.inner_first()
-        yield self
-
 
 def unwrapped(ctype: CType) -> CType:
     """Return a type without `At` and `Aligned`."""
@@ -340,10 +331,3 @@ def _joined(bits: list[Entry]) -> tuple[str, int, np.dtype[Any]]:
     native = np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
     name = ",".join(entry.name for entry in bits)
     return name, start, native.newbyteorder("S") if bits[0].swap else native
-
-
-def _innermost(ctype: CType) -> CType:
-    ctype = unwrapped(ctype)
-    if isinstance(ctype, FlexibleArray):
-        return _innermost(ctype.item)
-    return ctype.innermost if isinstance(ctype, ArrayOf) else ctype
