@@ -13,6 +13,7 @@ like the source of a program.
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import difflib
 import os
@@ -20,12 +21,12 @@ import re
 import stat
 import threading
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ipckit._native as native
-from ipckit._payload import c_includes
+from ipckit._payload import c_includes, c_pragmas
 from ipckit._payload.c_declarations import (
     ArrayType,
     Declarations,
@@ -39,6 +40,9 @@ from ipckit._payload.c_declarations import (
 )
 from ipckit._payload.c_known_names import DECLARED_BY
 from ipckit.errors import InvalidSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 try:
     from clang import cindex
@@ -70,6 +74,7 @@ _ENUM: Final = 5
 _ENUMERATOR: Final = 7
 _VARIABLE: Final = 9
 _TYPEDEF: Final = 20
+_UNKNOWN_ATTRIBUTE: Final = 400  # one of those that libclang does not name
 _ALIGNED: Final = 441
 _DECLARATIONS: Final = frozenset({_STRUCT, _UNION, _ENUM, _VARIABLE, _TYPEDEF})
 
@@ -80,6 +85,8 @@ _T_TYPEDEF: Final = 107
 _T_CONSTANT_ARRAY: Final = 112
 _T_INCOMPLETE_ARRAY: Final = 114
 _T_ELABORATED: Final = 119
+_T_VECTOR: Final = 113
+_T_EXT_VECTOR: Final = 176
 _T_ATOMIC: Final = 177
 _Kind = Literal["int", "uint", "float", "bool", "char"]
 _SCALARS: Final[dict[int, tuple[_Kind, str]]] = {
@@ -162,13 +169,26 @@ _INCOMPLETE: Final = re.compile(
     r"(?:tentative definition has|variable has incomplete) type '\w+ (\w+)'"
 )
 _NO_FILE: Final = re.compile(r"'(.*)' file not found")
-# An attribute and a pragma of gcc that change the bytes. clang ignores them.
+# An attribute of gcc that changes the bytes. clang ignores it.
 _STORAGE_ORDER: Final = "scalar_storage_order"
-_NO_STORAGE_ORDER: Final = (
-    f"{_STORAGE_ORDER} changes the byte order, and libclang does not know it; use endian="
+# What gcc and clang do differently. The tests compare a text with gcc that each of these refuses.
+_ALIGNED_TWICE: Final = (
+    "compilers disagree about two attributes aligned of one type; leave one of them out"
 )
-_STORAGE_PRAGMA: Final = re.compile(
-    rb"^[ \t]*#[ \t]*pragma[ \t]+scalar_storage_order", re.MULTILINE
+_ALIGNED_ENUM: Final = (
+    "compilers disagree about an enum with the attribute aligned; align the member instead"
+)
+_MODE: Final = re.compile(rb"\bmode\s*\(|\b__mode__\b")
+_MODE_OF_ENUM: Final = "compilers disagree about an enum with the attribute mode; leave it out"
+_ATOMIC: Final = (
+    "compilers disagree about the size or the alignment of this _Atomic type; "
+    "give the member the type without _Atomic"
+)
+_WIDEST_VECTOR: Final = 16  # bytes; the alignment of a wider one depends on -march
+_VECTOR: Final = "compilers disagree about this vector type; use an array"
+_MS_STRUCT: Final = "compilers disagree about a struct with the attribute ms_struct; leave it out"
+_PACK_INSIDE: Final = (
+    "compilers disagree about a #pragma inside the braces of a struct; write it before the struct"
 )
 # gcc and clang differ if `#pragma pack` allows less, if the type then has a smaller alignment, or
 # if it has a larger alignment than size.
@@ -242,7 +262,7 @@ def read(
     arguments, directories = _arguments(options)
     _check_directives(data, filename, directories)
     unit = _parse(data, filename, arguments, options)
-    problems = unit.problems
+    problems = unit.problems + _pragma_problems(unit, arguments)
     reader = _Reader(unit)
     try:
         cursors = reader.find_own(every=every) if every or name is None else [reader.find(name)]
@@ -254,6 +274,10 @@ def read(
     if problems := problems + reader.problems:
         raise _invalid(problems)
     return Declarations(tuple(records), reader.byte_order, unit.files())
+
+
+class _Differs(Exception):  # noqa: N818 - it never leaves this module
+    """gcc and clang disagree about a type."""
 
 
 class _Unreadable(Exception):  # noqa: N818 - it never leaves this module
@@ -445,14 +469,11 @@ def _no_target(target: str) -> str:
 
 
 def _check_directives(data: bytes, filename: str, directories: list[str]) -> None:
-    """Refuse a pragma that clang ignores, and to include a pipe or a device.
+    """Refuse to include a pipe or a device.
 
     The compiler would wait for the pipe, and read the device without an end.
     """
     searched = [os.fsencode(each) for each in (str(Path(filename).parent), *directories)]
-    if found := _STORAGE_PRAGMA.search(data):
-        line = data.count(b"\n", 0, found.start()) + 1
-        raise _invalid([f"{filename}:{line}: {_NO_STORAGE_ORDER}"])
     for found in _INCLUDE.finditer(data):
         for directory in searched:
             try:
@@ -469,9 +490,11 @@ def _check_directives(data: bytes, filename: str, directories: list[str]) -> Non
 class _Unit:
     """A text that was parsed, and what the compiler says about it."""
 
-    def __init__(self, unit: Any, filename: str, data: bytes) -> None:
+    def __init__(self, unit: Any, filename: str, data: bytes, target: str | None) -> None:
         self.unit = unit
+        self._target = target
         self.filename = filename
+        self.data = data
         self.unknown: set[str] = set()
         self.problems: list[str] = []
         library = _library()
@@ -495,7 +518,7 @@ class _Unit:
                     "name its directory in include_dirs="
                 )
             elif not is_error:
-                spelling = _NO_STORAGE_ORDER
+                spelling = c_pragmas.NO_STORAGE_ORDER
             # `struct PACKED s { ... }` declares a variable s if PACKED is no macro.
             unfinished = _INCOMPLETE.search(spelling)
             if unfinished and _looks_like_macro(unfinished[1]):
@@ -503,14 +526,33 @@ class _Unit:
             place = library.place(diagnostic.location)
             self.problems.append(f"{place}: {spelling}" if place.line else spelling)
 
+    def _included(self) -> tuple[str, ...]:
+        """Return the names of the included files, as the compiler writes them."""
+        library = _library()
+        own = {_PRELUDE_FILE, self.filename}
+        names = (library.file_name(each.include) for each in self.unit.get_includes())
+        return tuple(each for each in dict.fromkeys(names) if each not in own)
+
     def files(self) -> tuple[str, ...]:
         """Return the absolute paths of the included files."""
-        library = _library()
-        names = (library.file_name(each.include) for each in self.unit.get_includes())
-        own = {_PRELUDE_FILE, self.filename}
-        return tuple(
-            dict.fromkeys(os.path.abspath(name) for name in names if name not in own)  # noqa: PTH100
-        )
+        return tuple(dict.fromkeys(map(os.path.abspath, self._included())))
+
+    @cached_property
+    def pragmas(self) -> dict[str, list[c_pragmas.Pragma]]:
+        """The pragmas of the own files that matter for the layout, by the name of the file."""
+        found = {name: c_pragmas.pragmas(data) for name, data in self.own_files.items()}
+        return {name: each for name, each in found.items() if each}
+
+    @cached_property
+    def own_files(self) -> dict[str, bytes]:
+        """The text and the included files that are not the system's, by name."""
+        system = tuple(f"{each}/" for each in c_includes.directories(self._target))
+        found = {self.filename: self.data}
+        for name in self._included():
+            if not name.startswith(system):
+                with contextlib.suppress(OSError):
+                    found[name] = Path(name).read_bytes()
+        return found
 
 
 def _looks_like_macro(name: str) -> bool:
@@ -538,13 +580,50 @@ def _parse(data: bytes, filename: str, arguments: list[bytes], options: Options)
             if options.target is not None:
                 raise _invalid([_no_target(options.target)]) from None
             raise _invalid([f"{filename}: libclang can't parse the text"]) from None
-        parsed = _Unit(unit, filename, data)
+        parsed = _Unit(unit, filename, data, options.target)
         missing = sorted((parsed.unknown & DECLARED_BY.keys()) - declared)
         if not missing or len(prelude) > _ROUNDS:
             return parsed
         declared.update(missing)
         lines = dict.fromkeys(DECLARED_BY[name] for name in missing)
         prelude.append("".join(f"{line}\n" for line in lines))
+
+
+def _pragma_problems(unit: _Unit, arguments: list[bytes]) -> list[str]:
+    """Return the problems of the pragmas that gcc and clang treat differently.
+
+    Many texts have such a pragma for another compiler between ``#ifdef`` and ``#endif``. So the
+    text is compiled again with ``#error`` in its place, which shows whether it is in effect.
+    """
+    files = {
+        name: [each for each in pragmas if each.problem] for name, pragmas in unit.pragmas.items()
+    }
+    if not any(files.values()):
+        return []
+    changed = dict(unit.own_files) | {_PRELUDE_FILE: _PRELUDE.encode()}
+    found: list[str] = []
+    marks: dict[str, str] = {}
+    for name, pragmas in files.items():
+        for each in reversed(pragmas):
+            data = changed[name]
+            line = unit.own_files[name].count(b"\n", 0, each.start) + 1
+            problem = f"{name}:{line}: {each.problem}"
+            if not each.is_directive:
+                found.append(problem)
+                continue
+            mark = f"{_PRELUDE_FILE} {len(marks)};"
+            marks[mark] = problem
+            changed[name] = data[: each.start] + f"#error {mark}".encode() + data[each.end :]
+    if marks:
+        again = _index().parse(
+            os.fsencode(unit.filename),
+            args=[*arguments, b"-ferror-limit=0"],
+            unsaved_files=[(os.fsencode(name), data) for name, data in changed.items()],
+            options=_PARSE_OPTIONS,
+        )
+        said = "\n".join(_library().message(each) for each in again.diagnostics)
+        found += [problem for mark, problem in marks.items() if mark in said]
+    return found
 
 
 # -- what it declares ------------------------------------------------------------------------------
@@ -606,6 +685,7 @@ class _Reader:
         }
         self._records: dict[int, RecordType] = {}
         self._enums: dict[int, EnumType] = {}
+        self._checked: set[int] = set()  # typedefs
         prelude = next(each for each in self._cursors if each._kind_id == _ENUM)
         facts = {self._library.spelling(each): each.enum_value for each in prelude.get_children()}
         self.byte_order: Literal["little", "big"] = (
@@ -688,7 +768,7 @@ class _Reader:
             what = f"{written} is declared without its members"
             raise _Unreadable(f"{place}: {what}")
         found = self._record(definition, "", 0)
-        if not found.members and not self._unit.problems:
+        if not (found.members or self.problems or self._unit.problems):
             self.problems.append(f"{found.place}: {found.kind} {found.name} has no members")
         return replace(found, alignment=kind.get_align())  # a typedef can have its own alignment
 
@@ -703,6 +783,8 @@ class _Reader:
         own = cursor.type
         if depth > _DEEPEST:
             raise _Unreadable(f"{place}: {kind} {name} is nested too deeply")
+        for problem in self._differences(cursor):
+            self._note(cursor, f"{kind} {name}: {problem}")
         fields = list(own.get_fields())
         if len(fields) > _MOST_MEMBERS:
             raise _Unreadable(f"{place}: {kind} {name} has more than {_MOST_MEMBERS} members")
@@ -712,8 +794,7 @@ class _Reader:
             width = each.get_bitfield_width() if each.is_bitfield() else None
             spelling = self._library.spelling(each)
             if width is not None and _is_aligned(each):
-                where = self._library.place(each.location)
-                self.problems.append(f"{where}: {kind} {name}, member {spelling}: {_ALIGNED_BITS}")
+                self._note(each, f"{kind} {name}, member {spelling}: {_ALIGNED_BITS}")
             if width is not None and not spelling:
                 continue  # it only moves the members after it
             anonymous = self._is_anonymous(each)
@@ -722,7 +803,11 @@ class _Reader:
                 spelling = ""
             is_last = kind == "union" or position == len(fields) - 1
             inner_name = f"{name}_{spelling or unnamed}"
-            found = self._type(each.type, inner_name, depth + 1, is_last=is_last)
+            try:
+                found = self._type(each.type, inner_name, depth + 1, is_last=is_last)
+            except _Differs as caught:
+                self._note(each, f"{kind} {name}, member {spelling}: {caught}")
+                continue
             if width is not None and isinstance(found, ScalarType) and found.kind == "char":
                 is_signed = each.type.get_canonical()._kind_id == _T_SIGNED_CHAR
                 found = replace(found, kind="int" if is_signed else "uint")
@@ -737,6 +822,40 @@ class _Reader:
         made = RecordType(name, tag, kind, own.get_size(), own.get_align(), tuple(members), place)
         self._records[key] = made
         return made
+
+    def _note(self, cursor: Any, problem: str) -> None:
+        self.problems.append(f"{self._library.place(cursor.location)}: {problem}")
+
+    def _differences(self, cursor: Any) -> Iterator[str]:
+        """Yield what gcc and clang do differently with the attributes and pragmas of a record."""
+        attributes = [each._kind_id for each in cursor.get_children()]
+        if attributes.count(_ALIGNED) > 1:
+            yield _ALIGNED_TWICE
+        own = self._unit.own_files.values()
+        if _UNKNOWN_ATTRIBUTE in attributes and any(b"ms_struct" in each for each in own):
+            yield _MS_STRUCT
+        if self._unit.pragmas:
+            start, end = cursor.extent.start, cursor.extent.end
+            pragmas = self._unit.pragmas.get(self._library.file_name(start.file), ())
+            if any(start.offset < each.start < end.offset for each in pragmas):
+                yield _PACK_INSIDE
+
+    def _check_typedefs(self, written: Any) -> None:
+        """Raise _Differs for a typedef with two attributes aligned."""
+        kind = written
+        while kind._kind_id in (_T_TYPEDEF, _T_ELABORATED):
+            if kind._kind_id == _T_ELABORATED:
+                kind = kind.get_named_type()
+                continue
+            declaration = kind.get_declaration()
+            key = int(declaration.data[0] or 0)
+            if key in self._checked:
+                return
+            attributes = [each._kind_id for each in declaration.get_children()]
+            if attributes.count(_ALIGNED) > 1:
+                raise _Differs(_ALIGNED_TWICE)
+            self._checked.add(key)
+            kind = declaration.underlying_typedef_type
 
     def _is_anonymous(self, field: Any) -> bool:
         if field.type.get_canonical()._kind_id != _T_RECORD or not field.is_anonymous():
@@ -777,6 +896,7 @@ class _Reader:
     # -- types ------------------------------------------------------------------------------------
 
     def _type(self, written: Any, inner_name: str, depth: int, *, is_last: bool = False) -> Type:
+        self._check_typedefs(written)
         plain, names = _without_typedefs(written)
         kind = plain._kind_id
         if kind == _T_RECORD:
@@ -787,17 +907,24 @@ class _Reader:
             if depth > _DEEPEST:
                 raise _Unreadable(f"{inner_name} is an array of too many dimensions")
             count = int(plain.get_array_size()) if kind == _T_CONSTANT_ARRAY else None
-            item = self._type(plain.get_array_element_type(), inner_name, depth + 1)
+            of = plain.get_array_element_type()
+            item = self._type(of, inner_name, depth + 1)
+            if of.get_canonical()._kind_id == _T_ATOMIC and isinstance(item, OpaqueType):
+                raise _Differs(_ATOMIC)
             return ArrayType(item, None if count == 0 and is_last else count)
         size, alignment = int(written.get_size()), int(written.get_align())
         if kind == _T_ATOMIC:
             value = self._library.value_type(plain)
             inner = value.get_canonical()._kind_id
             alike = (value.get_size(), value.get_align()) == (size, alignment)
+            if value.get_size() != size or value.get_align() > value.get_canonical().get_align():
+                raise _Differs(_ATOMIC)
             if alike and (inner in _SCALARS or inner == _T_ENUM):
                 return self._type(value, inner_name, depth + 1)
         if kind in _SCALARS:
             return self._scalar(_SCALARS[kind], names, size, alignment)
+        if kind == _T_EXT_VECTOR or (kind == _T_VECTOR and size > _WIDEST_VECTOR):
+            raise _Differs(_VECTOR)
         why = _OPAQUE.get(kind, "no field type reads this type")
         return OpaqueType(self._library.type_spelling(written), size, alignment, why)
 
@@ -817,11 +944,20 @@ class _Reader:
                 break
         return ScalarType(name, kind, size, alignment)
 
+    def _check_enum(self, cursor: Any, integer: Any) -> None:
+        if cursor.type.get_align() != integer.get_align():
+            raise _Differs(_ALIGNED_ENUM)
+        attributes = [each._kind_id for each in cursor.get_children()]
+        own = self._unit.own_files.values()
+        if _UNKNOWN_ATTRIBUTE in attributes and any(map(_MODE.search, own)):
+            raise _Differs(_MODE_OF_ENUM)
+
     def _enum(self, cursor: Any, outer_name: str) -> EnumType:
         key = int(cursor.data[0] or 0)
         if key not in self._enums:
             name = self._name(cursor, _tag(cursor), outer_name)
             integer, _ = _without_typedefs(cursor.enum_type)
+            self._check_enum(cursor, integer)
             scalar = self._scalar(
                 _SCALARS[integer._kind_id], [], integer.get_size(), integer.get_align()
             )

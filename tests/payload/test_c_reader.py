@@ -351,7 +351,7 @@ def test_a_typedef_of_the_text_is_not_taken_for_that_of_the_standard() -> None:
             ("int x __attribute__((vector_size(16)))", 16, "vector"),
             ("__float128 x", 16, "128-bit"),
         ),
-        *(("_Atomic struct { char a[3]; } x", 4, "_Atomic"), ("_Atomic(int *) x", 8, "_Atomic")),
+        *(("_Atomic struct { char a[8]; } x", 8, "_Atomic"), ("_Atomic(int *) x", 8, "_Atomic")),
     ],
 )
 def test_what_python_cannot_read_is_opaque(declared: str, size: int, why: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gcc_layout import asserted, compile_all
 
 from ipckit import Struct
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidArgument, InvalidSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,12 @@ struct s { int a; _Alignas(64) int b; };
 struct s { _Alignas(double) char b; char c; };
 #define ALIGNED _Alignas(8) ~ struct s { char a; ALIGNED char b; };
 #pragma pack(1) ~ struct s { char a; int b; };
+#pragma pack(push, one, 1) ~ #pragma pack(push, 2) ~ #pragma pack(pop, one) ~ struct s { char a; int b; };
+#pragma pack(1) // until the end ~ #pragma pack() /* or here */ ~ struct s { char a; int b; };
+#pragma pack(0) ~ struct s { char a; int b; };
+#ifdef __APPLE__ ~ #pragma options align=packed ~ #pragma pack(N) ~ #endif ~ struct s { char a; int b; };
+#pragma GCC push_options ~ #pragma message "pack(3)" ~ struct s { char a; int b; };
+#include <sys/types.h> ~ enum __attribute__((deprecated)) e { A }; struct s { mode_t a; enum e b; };
 #pragma pack(push, 2) ~ struct s { char a; int b; double c; }; ~ #pragma pack(pop)
 /* x */ # pragma pack(1) ~ struct s { char a; int b; };
 %:pragma pack(1) ~ struct s { char a; int b; };
@@ -166,6 +172,28 @@ struct s { char a; unknown_t : 0; }; ~ unknown type name 'unknown_t'
 struct s { char a; int b : 3 __attribute__((aligned(4))); }; ~ member b: compilers disagree
 typedef int t __attribute__((aligned(8))); struct s { char a; t : 3; char b; }; ~ compilers disagree
 typedef short t __attribute__((aligned(1))); struct s { char a; t b : 9; }; ~ compilers disagree
+struct s { char c; } __attribute__((aligned(16), aligned(2))); ~ struct s: compilers disagree about two
+typedef int t __attribute__((aligned(4), aligned(2))); struct s { char c; t x; }; ~ member x: compilers disagree about two
+enum e { A } __attribute__((aligned(16))); struct s { char a; enum e b; }; ~ an enum with the attribute aligned
+enum __attribute__((mode(word))) e { A }; struct s { char a; enum e b; }; ~ an enum with the attribute mode
+struct t { char a[3]; }; struct s { char c; _Atomic struct t x; }; ~ this _Atomic type
+struct t { char a[8]; }; struct s { char c; _Atomic struct t x[2]; }; ~ this _Atomic type
+typedef int t __attribute__((aligned(16))); struct s { char c; _Atomic t x; }; ~ this _Atomic type
+typedef float t __attribute__((ext_vector_type(3))); struct s { t x; }; ~ this vector type
+typedef int t __attribute__((vector_size(32))); struct s { t x; }; ~ this vector type
+struct __attribute__((ms_struct, packed)) s { short a : 9; char b; }; ~ ms_struct
+#pragma ms_struct on ~ struct s { char a; int b : 3; }; ~ <text>:1: #pragma ms_struct
+#pragma options align=packed ~ struct s { char a; int b; }; ~ #pragma options align
+#pragma align(packed) ~ struct s { char a; int b; }; ~ #pragma align
+#pragma scalar_storage_order big-endian ~ struct s { int a; }; ~ use endian=
+_Pragma("scalar_storage_order big-endian") struct s { int a; }; ~ use endian=
+struct __attribute__((scalar_storage_order("big-endian"))) s { int a; }; ~ use endian=
+#define N 1 ~ #pragma pack(N) ~ struct s { char a; int b; }; ~ <text>:2: compilers disagree about #pragma pack(N)
+#define N 1 ~ #pragma pack(push, N) ~ struct s { char a; int b; }; ~ compilers disagree about #pragma
+#pragma pack(push, 1) ~ #pragma pack(pop, 2) ~ struct s { char a; int b; }; ~ compilers disagree about #pragma
+#pragma pack(1) junk ~ struct s { char a; int b; }; ~ compilers disagree about #pragma
+struct s { char a; ~ #pragma pack(1) ~ int b; }; ~ inside the braces
+#pragma pack(1) ~ struct s { char a; ~ #pragma pack() ~ int b; }; ~ inside the braces
 """
 
 
@@ -206,6 +234,18 @@ def test_all_problems_of_a_text_are_told_at_once() -> None:
     opaque = Struct.from_c(text, opaque=True)
     assert [field.size for field in opaque.fields] == [8, 4, 16, 8]
     assert opaque.size == 48
+
+
+def test_a_pragma_of_an_included_file(tmp_path: Path) -> None:
+    header = tmp_path / "packed.h"
+    text = '#include "packed.h"\nstruct s { char a; int b; };'
+    header.write_text("#pragma pack(1)\n")
+    assert Struct.from_c(text, include_dirs=[tmp_path]).size == 5
+    header.write_text("#ifdef __MWERKS__\n#pragma options align=packed\n#endif\n")
+    assert Struct.from_c(text, include_dirs=[tmp_path]).size == 8
+    header.write_text("/* of gcc alone */\n#pragma scalar_storage_order big-endian\n")
+    with pytest.raises(InvalidSource, match=r"packed\.h:2: scalar_storage_order"):
+        Struct.from_c(text, include_dirs=[tmp_path])
 
 
 def test_a_large_enum_reads_and_writes_its_values() -> None:
