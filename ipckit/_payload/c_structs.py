@@ -25,6 +25,7 @@ from ipckit._payload.c_declarations import (
     Type,
 )
 from ipckit._payload.c_enums import enum_from_c
+from ipckit._payload.c_source import Options
 from ipckit._payload.c_types import (
     BitField,
     CType,
@@ -85,7 +86,7 @@ class Request:
     text: str
     name: str | None = None
     endian: Endian = "native"
-    options: c_reader.Options = field(default_factory=c_reader.Options)
+    options: Options = field(default_factory=Options)
     opaque: bool = False
     filename: str = "<text>"
     directory: str = ""

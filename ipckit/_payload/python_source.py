@@ -24,7 +24,7 @@ from ipckit._payload.c_types import (
 )
 from ipckit._payload.fields import enum_integer
 from ipckit._payload.placement import At
-from ipckit._payload.structs import c_reader_options, made_by_layout
+from ipckit._payload.structs import made_by_layout
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -341,8 +341,9 @@ def python_source(
             age: Int
     """
     from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
+    from ipckit._payload.c_source import Options  # noqa: PLC0415 - it is slow to import
 
-    options = c_reader_options(include_dirs, defines, target)
+    options = Options.of(include_dirs, defines, target)
     request = c_structs.Request(source, name, "native", options, opaque, origin or "<text>")
     structs = c_structs.read_structs(request, made_by_layout)
     return python_text(structs, origin)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import inspect
     from collections.abc import Iterable, Mapping
 
-    from ipckit._payload import c_reader
     from ipckit._payload.c_types import CType
 
 T = TypeVar("T")
@@ -276,8 +275,9 @@ class StructType(type):
             message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
         from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
+        from ipckit._payload.c_source import Options  # noqa: PLC0415 - it is slow to import
 
-        options = c_reader_options(include_dirs, defines, target)
+        options = Options.of(include_dirs, defines, target)
         # A quoted include is searched in the working directory.
         directory = os.getcwd() if "include" in declaration else ""  # noqa: PTH109 - text is wanted
         request = c_structs.Request(declaration, name, endian, options, opaque, directory=directory)
@@ -349,19 +349,6 @@ def _try_defaults(cls: Any) -> None:
     for field in layout.fields:
         if field.name in layout.defaults:
             field.__set__(trial, layout.defaults[field.name])
-
-
-def c_reader_options(
-    include_dirs: Iterable[str | os.PathLike[str]],
-    defines: Mapping[str, str] | None,
-    target: str | None,
-) -> c_reader.Options:
-    """Return how to compile a C text, from the arguments of `StructType.from_c`."""
-    from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
-
-    # Absolute, so that an earlier result is not used for another working directory's headers.
-    directories = tuple(os.path.abspath(path) for path in include_dirs)  # noqa: PTH100 - of text
-    return c_reader.Options(directories, tuple((defines or {}).items()), target)
 
 
 def made_by_layout(

@@ -26,7 +26,7 @@ from ipckit._payload.c_declarations import (
     RecordType,
     ScalarType,
 )
-from ipckit._payload.c_reader import Options
+from ipckit._payload.c_source import Options
 from ipckit.errors import InvalidSource
 from ipckit.testing import Child
 
@@ -801,10 +801,12 @@ HOSTILE = {
 
 RUN_HOSTILE = """
 from ipckit._payload import c_reader
+from ipckit._payload.c_source import Options
+from ipckit.errors import InvalidSource
 try:
-    c_reader.read(args[0], None, options=c_reader.Options(), filename=args[1])
+    c_reader.read(args[0], None, options=Options(), filename=args[1])
     result = "fine"
-except c_reader.InvalidSource as error:
+except InvalidSource as error:
     result = "refused"
 """
 
@@ -891,8 +893,9 @@ UNUSABLE = """
 from clang import cindex
 cindex.Config.set_library_file(args[0])
 from ipckit._payload import c_reader
+from ipckit._payload.c_source import Options
 try:
-    c_reader.read("struct s { int a; };", None, options=c_reader.Options())
+    c_reader.read("struct s { int a; };", None, options=Options())
 except ImportError as error:
     result = (str(error), error.name)
 """
