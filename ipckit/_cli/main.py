@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli.output import DONE, ERROR, USAGE, say, say_lines
+from ipckit._cli.output import DONE, ERROR, USAGE, UnreadableSource, say, say_lines
 from ipckit._core.public import public
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ def main() -> None:
 
 
 def _fail(text: str) -> None:
-    # A text of several lines has a problem of C source in each. Other errors are one line.
-    say_lines(f"ipckit: {text}", error=True)
+    say(f"ipckit: {text}", error=True)
 
 
 @public("ipckit.cli")
@@ -121,10 +120,12 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as exc:
         say_lines(exc.format_message(), error=True)
         status = USAGE
+    except UnreadableSource as exc:
+        say_lines(f"ipckit: {exc.format_message()}", error=True)
+        status = USAGE
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "ipckit"
-        text = exc.format_message().rstrip(".")
-        _fail(text if "\n" in text else f"{text}; see {path} --help")
+        _fail(f"{exc.format_message().rstrip('.')}; see {path} --help")
         status = USAGE
     except click.ClickException as exc:
         _fail(exc.format_message())

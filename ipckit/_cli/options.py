@@ -10,8 +10,9 @@ import click
 
 from ipckit import inventory
 from ipckit._cli.address import ObjectType, resolve
+from ipckit._cli.output import UnreadableSource
 from ipckit._cli.payload import struct_asked_for
-from ipckit.errors import InvalidArgument, NotFound
+from ipckit.errors import InvalidArgument, InvalidSource, NotFound
 from ipckit.inventory import IpcObject
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def usage() -> Generator[None]:
     """Turn an invalid argument into wrong usage: exit status 2."""
     try:
         yield
+    except InvalidSource as exc:
+        raise UnreadableSource(str(exc)) from None
     except InvalidArgument as exc:
         raise click.UsageError(str(exc), click.get_current_context(silent=True)) from None
 

@@ -56,6 +56,10 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+class UnreadableSource(click.UsageError):
+    """C source that can't be read. Each line of the message is a problem."""
+
+
 # A command prints by one of the next functions, or as a `rich.text.Text` of `one_line`, because
 # other users chose many of the texts.
 

@@ -227,10 +227,10 @@ class _Body:
             if group and (swapped is None or self._rules.union or bit // _BYTE >= _end(group)):
                 self._bytes_of(group)
                 group = []
-            if swapped is None:
+            if swapped is not None:
+                group += [(name, swapped, bit)] * bool(swapped.width)
+            elif isinstance(kind, BitField) or not _is_empty(kind):
                 self.member(name, ctype, bit)
-            elif swapped.width:
-                group.append((name, swapped, bit))
         if group:
             self._bytes_of(group)
         self._close(plan)
@@ -257,6 +257,9 @@ class _Body:
         if spot(kind, bit, packed).bit != bit:
             item, attributes = At(kind, bit), _attribute(["packed"])
         unit, notes = _bit_unit(self._declaration, kind)
+        if attributes and kind.size == 1:  # clang warns of a packed bit-field of one byte
+            notes = [unit, *notes]
+            unit = "int" if kind.integer.code == "i" else "unsigned int"
         if not kind.width:
             self._add(item, bit, [f"{unit} : 0;"], named=False)
             return
@@ -383,6 +386,11 @@ def _innermost(ctype: CType) -> CType:
     return ctype
 
 
+def _is_empty(ctype: CType) -> bool:
+    """Return whether a type has no bytes, so that no field has it; C++ has no such type."""
+    return not ctype.size and not ctype.flexible
+
+
 def _named(plan: Plan) -> Iterator[Plan]:
     """Yield the structs that need a name in C, each before those that contain it, and once."""
     seen: set[int] = set()
@@ -392,7 +400,7 @@ def _named(plan: Plan) -> Iterator[Plan]:
             if isinstance(ctype, Nested):
                 nested: Plan = ctype.struct.__plan__
                 yield from inner(nested)
-                if not ctype.anonymous and id(nested) not in seen:
+                if not (ctype.anonymous or _is_empty(ctype) or id(nested) in seen):
                     seen.add(id(nested))
                     yield nested
 
@@ -403,6 +411,8 @@ def _named(plan: Plan) -> Iterator[Plan]:
 def _all_types(plan: Plan, *, nested: bool) -> Iterator[CType]:
     """Yield the types of the members, of anonymous members too, and of nested structs if asked."""
     for ctype in map(_innermost, plan.types.values()):
+        if _is_empty(ctype):
+            continue
         yield ctype
         if isinstance(ctype, Nested) and (nested or ctype.anonymous):
             yield from _all_types(ctype.struct.__plan__, nested=nested)

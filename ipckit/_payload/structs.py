@@ -336,6 +336,8 @@ def _declared(cls_name: str, namespace: Mapping[str, Any], body: FrameType) -> d
     found: dict[str, CType] = {}
     for name, raw in _annotations(namespace).items():
         annotation = _evaluated(raw, namespace, body) if isinstance(raw, str) else raw
+        if isinstance(annotation, str):  # it was in quotes, and the module's annotations are text
+            annotation = _evaluated(annotation, namespace, body)
         if annotation is ClassVar or get_origin(annotation) is ClassVar:
             continue
         if name.startswith("__") and name.endswith("__"):

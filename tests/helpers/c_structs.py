@@ -11,6 +11,7 @@ import itertools
 import random
 import re
 import subprocess
+import sys
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -163,6 +164,21 @@ def _placed(draw: st.DrawFn, kind: Any, types: dict[str, Any], *, union: bool, p
         bit = end + draw(st.integers(0, 40))
         return At[kind, bit // BYTE, bit % BYTE]
     return At[kind, -(-end // BYTE) + draw(st.integers(0, 9))]
+
+
+def swapped(struct: StructType) -> StructType:
+    """Return the same struct in the byte order that this machine does not use."""
+    plan = struct.__plan__
+    rules = plan.rules
+    return StructType(
+        plan.name,
+        (Union if rules.union else Struct,),
+        {"__annotations__": plan.types},
+        packed=rules.packed,
+        align=rules.align,
+        size=rules.size,
+        endian="big" if sys.byteorder == "little" else "little",
+    )
 
 
 # -- values ----------------------------------------------------------------------------------------

@@ -75,6 +75,15 @@ def test_a_declaration_reads_back_as_the_same_layout(struct: StructType) -> None
     assert [field[:3] for field in again.fields] == [field[:3] for field in struct.fields]
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(struct_types())
+def test_a_declaration_of_any_struct_reads_back_with_the_same_places(struct: StructType) -> None:
+    again: StructType = Struct.from_c(struct.c_declaration(), struct.__name__)
+    assert (again.size, again.alignment) == (struct.size, struct.alignment)
+    found = [(*field[:3], field.bits) for field in again.fields if field.name[:7] != "padding"]
+    assert found == [(*field[:3], field.bits) for field in struct.fields]
+
+
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_every_scalar_type_at_once(build: Path, compiler: str) -> None:
     made: list[StructType] = []

@@ -434,3 +434,11 @@ def test_old_fingerprints_stay() -> None:
         marks: Array[Long, 2]
 
     assert Stu.fingerprint == "7c111c13cec0771d"
+
+
+def test_annotations_in_quotes_are_read_in_a_module_of_text_annotations() -> None:
+    class Quoted(Struct):
+        number: "Bits[UInt, 3]"  # noqa: UP037
+        name: "Char[4]"  # noqa: UP037
+
+    assert [field.name for field in Quoted.fields] == ["number", "name"]

@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from c_structs import check, struct_types
+from c_structs import check, struct_types, swapped
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def test_compilers_agree_on_places_and_values(
 
 @pytest.mark.parametrize(("compiler", "std"), DIALECTS)
 @settings(SETTINGS, max_examples=60)
-@given(struct=struct_types())
+@given(struct=st.one_of(struct_types(), struct_types().map(swapped)))
 def test_compilers_accept_headers(compiler: str, std: str, struct: StructType) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler}")
