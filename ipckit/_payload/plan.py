@@ -197,7 +197,7 @@ class Plan:
         modes = bytes(entry.mode for entry in self.entries)
         return modes if any(modes) else None
 
-    @property
+    @cached_property
     def flexible(self) -> bool:
         """Whether it has a flexible array member, or ends with a struct that has one."""
         return any(member.ctype.flexible for member in self.members)

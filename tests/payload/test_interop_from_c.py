@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -268,6 +269,20 @@ def test_a_bit_field_of_type_char_is_a_number() -> None:
     assert (made(-4, 31).a, bytes(made(-1, 1))) == (-4, bytes([0b00001111]))
     unsigned = Struct.from_c("struct s { char a:3; };", target="aarch64-linux-gnu")
     assert unsigned(7).a == 7
+
+
+def test_each_nested_struct_is_looked_at_once() -> None:
+    inner = "".join(f"struct s{i} {{ struct s{i - 1} a, b; }};" for i in range(1, 20))
+    began = time.perf_counter()
+    assert Struct.from_c(f"struct s0 {{ char a; }};{inner}").size == 2**19
+    assert time.perf_counter() - began < 2  # it was 4 seconds
+
+
+def test_a_nested_struct_with_a_flexible_array_has_all_its_bytes() -> None:
+    text = "struct s { char a; struct { int n; char c; char rest[]; } in; };"
+    made = Struct.from_c(text)
+    assert (made.size, len(bytes(made.zeroed()))) == (12, 12)
+    assert made.from_bytes(bytes(12)).a == ""
 
 
 def test_a_typedef_whose_alignment_does_not_divide_its_size() -> None:
