@@ -11,7 +11,7 @@ import ipckit._native as native
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
 from ipckit._payload.c_names import Scope
 from ipckit._payload.c_types import (
-    Aligned,
+    At,
     BitField,
     CType,
     Enumeration,
@@ -20,10 +20,11 @@ from ipckit._payload.c_types import (
     Raw,
     Scalar,
     Text,
+    unwrapped,
 )
 from ipckit._payload.fields import enum_integer
-from ipckit._payload.placement import At, Places, Rules, bits_of, lay_out, round_up, spot
-from ipckit._payload.plan import unwrapped
+from ipckit._payload.nesting import enums_of, innermost
+from ipckit._payload.placement import Places, Rules, bits_of, lay_out, round_up, spot
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Declaration:
 
     def __init__(self, plan: Plan) -> None:
         self.plans = tuple(_named(plan))
-        self.enums = tuple(dict.fromkeys(_enums(plan)))
+        self.enums = tuple(dict.fromkeys(enums_of(_all_types(plan, nested=True))))
         self.headers = tuple(sorted(set(_headers(plan)) - {""}))
         self._types = self._name_types()
         self._members = {id(each): _MemberNames(self, each) for each in self.plans}
@@ -379,13 +380,6 @@ def _end(group: Sequence[tuple[str, BitField, int]]) -> int:
 # -- types -----------------------------------------------------------------------------------------
 
 
-def _innermost(ctype: CType) -> CType:
-    """Return the type of the items of an array, of a bit-field's unit, or the type itself."""
-    while isinstance(ctype, (At, Aligned, ArrayOf, FlexibleArray)):
-        ctype = ctype.item
-    return ctype
-
-
 def _is_empty(ctype: CType) -> bool:
     """Return whether a type has no bytes, so that no field has it; C++ has no such type."""
     return not ctype.size and not ctype.flexible
@@ -396,7 +390,7 @@ def _named(plan: Plan) -> Iterator[Plan]:
     seen: set[int] = set()
 
     def inner(each: Plan) -> Iterator[Plan]:
-        for ctype in map(_innermost, each.types.values()):
+        for ctype in map(innermost, each.types.values()):
             if isinstance(ctype, Nested):
                 nested: Plan = ctype.struct.__plan__
                 yield from inner(nested)
@@ -410,19 +404,12 @@ def _named(plan: Plan) -> Iterator[Plan]:
 
 def _all_types(plan: Plan, *, nested: bool) -> Iterator[CType]:
     """Yield the types of the members, of anonymous members too, and of nested structs if asked."""
-    for ctype in map(_innermost, plan.types.values()):
+    for ctype in map(innermost, plan.types.values()):
         if _is_empty(ctype):
             continue
         yield ctype
         if isinstance(ctype, Nested) and (nested or ctype.anonymous):
             yield from _all_types(ctype.struct.__plan__, nested=nested)
-
-
-def _enums(plan: Plan) -> Iterator[type[enum.IntEnum | enum.IntFlag]]:
-    for ctype in _all_types(plan, nested=True):
-        unit = ctype.unit if isinstance(ctype, BitField) else ctype
-        if isinstance(unit, Enumeration):
-            yield unit.members
 
 
 def _headers(plan: Plan) -> Iterator[str]:
@@ -455,7 +442,7 @@ def _enum_name(declaration: Declaration, kind: Enumeration) -> str:
 
 def _type_of(declaration: Declaration, ctype: CType) -> tuple[str, list[str]]:
     """Return the type that stands before a member's name, and what a comment says about it."""
-    kind = _innermost(ctype)
+    kind = innermost(ctype)
     if isinstance(kind, BitField):
         return _bit_unit(declaration, kind)
     if isinstance(kind, Nested):
@@ -503,13 +490,13 @@ def _declarator(kind: CType, name: str, flexible: str) -> str:
 
 def _alignment_in_c(kind: CType) -> int:
     """Return the alignment of a type in C, without the attributes that a member can have."""
-    kind = _innermost(kind)
+    kind = innermost(kind)
     return 1 if isinstance(kind, Opaque) else kind.alignment
 
 
 def _is_number(kind: CType) -> bool:
     """Return whether the byte order matters to a type."""
-    kind = _innermost(kind)
+    kind = innermost(kind)
     return isinstance(kind, (Scalar, Enumeration)) and kind.size > 1
 
 

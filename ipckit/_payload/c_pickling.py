@@ -8,6 +8,7 @@ from typing import Any, Final
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
 from ipckit._payload.c_types import (
     Aligned,
+    At,
     BitField,
     CType,
     Enumeration,
@@ -17,7 +18,6 @@ from ipckit._payload.c_types import (
     Scalar,
     Text,
 )
-from ipckit._payload.placement import At
 
 _KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind

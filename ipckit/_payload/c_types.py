@@ -275,16 +275,14 @@ class Opaque(CType):
 
 
 @dataclass(frozen=True)
-class Aligned(CType):
-    """Another type with a larger alignment: ``_Alignas(n)`` in C.
+class Wrapper(CType):
+    """Another type with a rule of its own about the place of a member.
 
     Attributes:
         item: the other type.
-        least: the alignment in bytes that was asked for; in a packed struct this is the alignment.
     """
 
     item: CType
-    least: int
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -293,8 +291,8 @@ class Aligned(CType):
 
     @property
     def alignment(self) -> int:  # type: ignore[override]
-        """The alignment in bytes, which is never less than that of the other type."""
-        return max(self.least, self.item.alignment)
+        """The alignment of the other type in bytes."""
+        return self.item.alignment
 
     @property
     def flexible(self) -> bool:  # type: ignore[override]
@@ -311,7 +309,44 @@ class Aligned(CType):
         return self.item.canonical(swap=swap)
 
     def declare(self, name: str) -> str:
+        return self.item.declare(name)
+
+
+@dataclass(frozen=True)
+class Aligned(Wrapper):
+    """Another type with a larger alignment: ``_Alignas(n)`` in C.
+
+    Attributes:
+        least: the alignment in bytes that was asked for; in a packed struct this is the alignment.
+    """
+
+    least: int
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]
+        """The alignment in bytes, which is never less than that of the other type."""
+        return max(self.least, self.item.alignment)
+
+    def declare(self, name: str) -> str:
         return f"{self.item.declare(name)} __attribute__((aligned({self.least})))"
+
+
+@dataclass(frozen=True)
+class At(Wrapper):
+    """Another type at a place that no rule gives.
+
+    Attributes:
+        bit: the first bit, counted from the start of the struct.
+    """
+
+    bit: int
+
+
+def unwrapped(ctype: CType) -> CType:
+    """Return a type without `At` and `Aligned`."""
+    while isinstance(ctype, Wrapper):
+        ctype = ctype.item
+    return ctype
 
 
 @dataclass(frozen=True)

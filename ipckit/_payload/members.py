@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
-from ipckit._payload import c_types, placement
+from ipckit._payload import c_types
 from ipckit._payload.c_types import BitField, CType, Enumeration, Nested, Scalar
 from ipckit._payload.fields import ctype_of
 from ipckit.errors import InvalidArgument
@@ -85,7 +85,7 @@ else:
             form = "a type and a number of bytes, as in Aligned[Int, 64]"
             kind, alignment = _pair("Aligned", item, form)
             ctype = ctype_of(kind)
-            if isinstance(ctype, (BitField, placement.At)):
+            if isinstance(ctype, (BitField, c_types.At)):
                 message = "Aligned takes a type, not a bit-field or At"
                 raise TypeError(message)
             return c_types.Aligned(ctype, checked_alignment("Aligned", alignment))
@@ -118,7 +118,7 @@ else:
                     message = "only a bit-field can begin at a bit"
                     raise TypeError(message)
                 bit = _within("a byte", item[2], 0, 7, "as a bit")
-            return placement.At(ctype, 8 * byte + bit)
+            return c_types.At(ctype, 8 * byte + bit)
 
     @public("ipckit.structs")
     class Anonymous:

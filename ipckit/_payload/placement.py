@@ -9,58 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ipckit._payload.c_types import Aligned, BitField, CType
+from ipckit._payload.c_types import Aligned, At, BitField, CType
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from ipckit._core.lazy_numpy import np
-    from ipckit._native import Field
 
 # What `packed` can be: no packing, the attribute packed, ``#pragma pack(n)``.
 PACKINGS: Final = (0, 1, 2, 4, 8, 16)
 _ATTRIBUTE: Final = 1
 # On these machines the unnamed bit-field of width 0 raises the alignment of its struct.
 _UNNAMED_BITS_ALIGN: Final = os.uname().machine.startswith(("aarch64", "arm"))
-
-
-@dataclass(frozen=True)
-class At(CType):
-    """Another type at a place that no rule gives: a bit, counted from the start of the struct."""
-
-    item: CType
-    bit: int
-
-    @property
-    def size(self) -> int:  # type: ignore[override]
-        """Bytes of the other type."""
-        return self.item.size
-
-    @property
-    def alignment(self) -> int:  # type: ignore[override]
-        """The alignment of the other type in bytes."""
-        return self.item.alignment
-
-    @property
-    def flexible(self) -> bool:  # type: ignore[override]
-        """As the other type."""
-        return self.item.flexible
-
-    def field(self, name: str, offset: int, *, swap: bool) -> Field:
-        return self.item.field(name, offset, swap=swap)
-
-    def dtype(self, *, swap: bool) -> np.dtype[Any]:
-        return self.item.dtype(swap=swap)
-
-    def canonical(self, *, swap: bool) -> str:
-        return self.item.canonical(swap=swap)
-
-    def declare(self, name: str) -> str:
-        return self.item.declare(name)
 
 
 class Rules(NamedTuple):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAli
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
 from ipckit._payload.arrays import FlexibleArray
-from ipckit._payload.c_types import MAX_SIZE, Aligned, BitField, CType, Nested
-from ipckit._payload.placement import At, Rules, bits_of, lay_out
+from ipckit._payload.c_types import MAX_SIZE, BitField, CType, Nested, unwrapped
+from ipckit._payload.placement import Rules, bits_of, lay_out
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -283,13 +283,6 @@ class Plan:
             parts.append(f"{entry.name}@{place}:{entry.ctype.canonical(swap=entry.swap)}")
         text = ";".join([*parts, str(self.size)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def unwrapped(ctype: CType) -> CType:
-    """Return a type without `At` and `Aligned`."""
-    while isinstance(ctype, (At, Aligned)):
-        ctype = ctype.item
-    return ctype
 
 
 def _end(entry: Entry) -> int:

@@ -13,6 +13,7 @@ from ipckit._payload import fields
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
 from ipckit._payload.c_types import (
     Aligned,
+    At,
     BitField,
     CType,
     Enumeration,
@@ -23,7 +24,7 @@ from ipckit._payload.c_types import (
     Text,
 )
 from ipckit._payload.fields import enum_integer
-from ipckit._payload.placement import At
+from ipckit._payload.nesting import enums_of, innermost
 from ipckit._payload.structs import made_by_layout
 from ipckit.errors import InvalidArgument
 
@@ -52,7 +53,7 @@ class _Source:
 
     def __init__(self, structs: Sequence[StructType]) -> None:
         self.plans = tuple(_inner_first([struct.__plan__ for struct in structs]))
-        self.enums = tuple(dict.fromkeys(_enums(self.plans)))
+        self.enums = tuple(dict.fromkeys(enums_of(_members(self.plans))))
         self.used: set[str] = set()  # from ipckit
         self._names = self._name_classes()
         self._taken = set(self._names.values())
@@ -218,10 +219,7 @@ def _members(plans: Iterable[Plan]) -> Iterator[CType]:
     """Yield the types of all members, and of the items of arrays."""
     for plan in plans:
         for ctype in plan.types.values():
-            inner = ctype
-            while isinstance(inner, (At, Aligned, ArrayOf, FlexibleArray)):
-                inner = inner.item
-            yield inner
+            yield innermost(ctype)
 
 
 def _inner_first(plans: Iterable[Plan]) -> Iterator[Plan]:
@@ -239,13 +237,6 @@ def _inner_first(plans: Iterable[Plan]) -> Iterator[Plan]:
 
     for plan in plans:
         yield from walk(plan)
-
-
-def _enums(plans: Iterable[Plan]) -> Iterator[type[enum.IntEnum | enum.IntFlag]]:
-    for ctype in _members(plans):
-        unit = ctype.unit if isinstance(ctype, BitField) else ctype
-        if isinstance(unit, Enumeration):
-            yield unit.members
 
 
 def _anonymous_only(plans: Sequence[Plan]) -> set[int]:

@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 from ipckit import structs
 from ipckit._payload.arrays import ArrayOf, FlexibleArray
 from ipckit._payload.c_declaration import Declaration
-from ipckit._payload.c_types import BitField, Enumeration, Nested, Scalar, Text
+from ipckit._payload.c_types import BitField, Enumeration, Nested, Scalar, Text, unwrapped
 from ipckit._payload.fields import ctype_of
 from ipckit._payload.placement import PACKINGS, bits_of, lay_out
-from ipckit._payload.plan import unwrapped
 from ipckit.structs import (
     Aligned,
     Anonymous,

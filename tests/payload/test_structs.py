@@ -701,7 +701,7 @@ def test_from_c_says_what_it_refuses(text: str, says: str) -> None:
 
 
 def test_from_c_without_libclang_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("c_reader", "c_structs"):
+    for name in ("libclang", "c_unit", "c_description", "c_reader", "c_structs"):
         monkeypatch.delitem(sys.modules, f"ipckit._payload.{name}", raising=False)
         monkeypatch.delattr(f"ipckit._payload.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "clang", None)
