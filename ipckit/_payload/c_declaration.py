@@ -8,8 +8,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import ipckit._native as native
-from ipckit._payload.arrays import ArrayOf, FlexibleArray
 from ipckit._payload.c_names import Scope
+from ipckit._payload.c_spelling import (
+    alignment_in_c,
+    bit_field_type,
+    declarator,
+    has_byte_order,
+    has_default_integer,
+    member_type,
+    scalar_type,
+)
 from ipckit._payload.c_types import (
     At,
     BitField,
@@ -19,12 +27,10 @@ from ipckit._payload.c_types import (
     Opaque,
     Raw,
     Scalar,
-    Text,
     unwrapped,
 )
-from ipckit._payload.fields import enum_integer
 from ipckit._payload.nesting import enums_of, innermost
-from ipckit._payload.placement import Places, Rules, bits_of, lay_out, round_up, spot
+from ipckit._payload.placement import Places, Rules, bits_of, lay_out, place_member, round_up
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -42,8 +48,6 @@ _HEADERS: Final = {
     **dict.fromkeys(("intptr_t", "uintptr_t"), "stdint.h"),
     "ssize_t": "sys/types.h",
 }
-# <sys/types.h> of glibc hides these if the compiler is called with a standard, as -std=c99.
-_HIDDEN: Final = frozenset({"blksize_t", "clock_t", "id_t", "key_t", "suseconds_t"})
 _INDENT: Final = "    "
 _LONGEST_LINE: Final = 99
 _BYTE: Final = 8
@@ -145,7 +149,9 @@ class _MemberNames:
 
     def __init__(self, declaration: Declaration, plan: Plan) -> None:
         # C++ refuses a member with the name of a type that its class has used before.
-        types = {_type_of(declaration, ctype)[0] for ctype in _all_types(plan, nested=False)}
+        types = {
+            member_type(declaration.type_name, ctype)[0] for ctype in _all_types(plan, nested=False)
+        }
         wanted = [entry.name for entry in plan.entries]
         self.scope = Scope(wanted, declaration.headers, avoided=types)
         self.of = {name: self.scope.add(name) for name in wanted}
@@ -249,15 +255,15 @@ class _Body:
         kind = unwrapped(ctype)
         assert isinstance(kind, BitField)  # noqa: S101 - for the type checkers
         packed = self._rules.packed
-        if spot(kind, self._cursor, packed).bit != bit:
+        if place_member(kind, self._cursor, packed).bit != bit:
             self._gap(bit)
             if not kind.width:
                 return  # the padding does what the unnamed bit-field was for
         item: CType = kind
         attributes = ""
-        if spot(kind, bit, packed).bit != bit:
+        if place_member(kind, bit, packed).bit != bit:
             item, attributes = At(kind, bit), _attribute(["packed"])
-        unit, notes = _bit_unit(self._declaration, kind)
+        unit, notes = bit_field_type(self._declaration.type_name, kind)
         if attributes and kind.size == 1:  # clang warns of a packed bit-field of one byte
             notes = [unit, *notes]
             unit = "int" if kind.integer.code == "i" else "unsigned int"
@@ -269,9 +275,9 @@ class _Body:
         self._add(item, bit, [f"{unit} {own} : {kind.width}{attributes};{note}"])
 
     def _whole_bytes(self, name: str, ctype: CType, bit: int) -> None:
-        wanted = spot(ctype, self._cursor, self._rules.packed).alignment
+        wanted = place_member(ctype, self._cursor, self._rules.packed).alignment
         kind = unwrapped(ctype)
-        own = _alignment_in_c(kind)
+        own = alignment_in_c(kind)
         own = min(own, self._rules.packed or own)
         if round_up(self._cursor, _BYTE * wanted) != bit:
             self._gap(bit)
@@ -279,17 +285,17 @@ class _Body:
         self._add(ctype, bit, self._declared(name, kind, _attribute(attributes)))
 
     def _declared(self, name: str, kind: CType, attributes: str) -> list[str]:
-        named = any(item.named and bits_of(item.ctype) for item in self._items)
-        flexible = self._flexible and named  # C wants a named member before it
+        has_named = any(item.named and bits_of(item.ctype) for item in self._items)
+        flexible = self._flexible and has_named  # C wants a named member before it
         if isinstance(kind, Nested) and kind.anonymous:
             return self._anonymous(kind, attributes, flexible=flexible)
         own = self._names.of[name]
-        type_name, notes = _type_of(self._declaration, kind)
-        if self._swap and _is_number(kind):
+        type_name, notes = member_type(self._declaration.type_name, kind)
+        if self._swap and has_byte_order(kind):
             notes = [f"{_SWAPPED}-endian", *notes]
-        declarator = _declarator(kind, own, "[]" if flexible else "[0]")
+        named = declarator(kind, own, "[]" if flexible else "[0]")
         note = _comment([*notes, _renamed(own, name)])
-        return [f"{type_name} {declarator}{attributes};{note}"]
+        return [f"{type_name} {named}{attributes};{note}"]
 
     def _anonymous(self, kind: Nested, attributes: str, *, flexible: bool) -> list[str]:
         plan: Plan = kind.struct.__plan__
@@ -377,7 +383,7 @@ def _end(group: Sequence[tuple[str, BitField, int]]) -> int:
     return max(-(-(bit + kind.width) // _BYTE) for _, kind, bit in group)
 
 
-# -- types -----------------------------------------------------------------------------------------
+# -- nested types ----------------------------------------------------------------------------------
 
 
 def _is_empty(ctype: CType) -> bool:
@@ -413,91 +419,13 @@ def _all_types(plan: Plan, *, nested: bool) -> Iterator[CType]:
 
 
 def _headers(plan: Plan) -> Iterator[str]:
+    """Yield the header of each type of the struct, and "" for a type that needs none."""
     for ctype in _all_types(plan, nested=True):
         unit = ctype.unit if isinstance(ctype, BitField) else ctype
         scalar = unit.integer if isinstance(unit, Enumeration) else unit
-        if isinstance(scalar, Scalar) and not (scalar is not unit and _is_whole(unit)):
-            name, _ = _scalar(scalar)
+        if isinstance(scalar, Scalar) and not (scalar is not unit and has_default_integer(unit)):
+            name, _ = scalar_type(scalar)
             yield _HEADERS.get(name, "stdint.h" if name.endswith("_t") else "")
-
-
-def _scalar(scalar: Scalar) -> tuple[str, list[str]]:
-    """Return the name of a number's type, and what a comment says about it."""
-    if scalar.c_name not in _HIDDEN:
-        return scalar.c_name, []
-    return f"{'u' * (scalar.code == 'u')}int{8 * scalar.size}_t", [scalar.c_name]
-
-
-def _is_whole(kind: CType) -> bool:
-    """Return whether a field has the integer type that C gives the enum."""
-    if not isinstance(kind, Enumeration) or not len(kind.members.__members__):
-        return False
-    integer, wanted = enum_integer(kind.members), kind.integer
-    return (integer.code, integer.size) == (wanted.code, wanted.size)
-
-
-def _enum_name(declaration: Declaration, kind: Enumeration) -> str:
-    return declaration.type_name(kind.members)
-
-
-def _type_of(declaration: Declaration, ctype: CType) -> tuple[str, list[str]]:
-    """Return the type that stands before a member's name, and what a comment says about it."""
-    kind = innermost(ctype)
-    if isinstance(kind, BitField):
-        return _bit_unit(declaration, kind)
-    if isinstance(kind, Nested):
-        return (
-            kind.struct.__plan__.name
-            if kind.anonymous
-            else declaration.type_name(kind.struct.__plan__)
-        ), []
-    if isinstance(kind, Enumeration):
-        name = _enum_name(declaration, kind)
-        return (name, []) if _is_whole(kind) else (_scalar(kind.integer)[0], [name])
-    if isinstance(kind, Scalar):
-        return _scalar(kind)
-    if isinstance(kind, Opaque):
-        spelling = " ".join(kind.spelling.replace("*/", "* /").replace("/*", "/ *").split())
-        return "unsigned char", [spelling] * bool(spelling)
-    return ("char" if isinstance(kind, Text) else "unsigned char"), []
-
-
-def _bit_unit(declaration: Declaration, kind: BitField) -> tuple[str, list[str]]:
-    """Return the type of a bit-field: its enum, unless the values need more bits than it has."""
-    unit = kind.unit
-    if not isinstance(unit, Enumeration):
-        return _scalar(unit)
-    name, notes = _type_of(declaration, unit)
-    values = [int(member) for member in unit.members.__members__.values()]
-    width = kind.width - (unit.integer.code == "i")
-    fits = width >= 0 and all(-1 << width <= value < 1 << width for value in values)
-    if not notes and not fits:
-        return _scalar(unit.integer)[0], [name]
-    return name, notes
-
-
-def _declarator(kind: CType, name: str, flexible: str) -> str:
-    """Return a member's name with the lengths of its arrays."""
-    kind = unwrapped(kind)
-    if isinstance(kind, FlexibleArray):
-        if kind.is_bytes:
-            return name + flexible
-        return _declarator(kind.item, name + flexible, flexible)
-    if isinstance(kind, ArrayOf):
-        return _declarator(kind.item, f"{name}[{kind.count}]", flexible)
-    return f"{name}[{kind.size}]" if isinstance(kind, (Text, Raw, Opaque)) else name
-
-
-def _alignment_in_c(kind: CType) -> int:
-    """Return the alignment of a type in C, without the attributes that a member can have."""
-    kind = innermost(kind)
-    return 1 if isinstance(kind, Opaque) else kind.alignment
-
-
-def _is_number(kind: CType) -> bool:
-    """Return whether the byte order matters to a type."""
-    kind = innermost(kind)
-    return isinstance(kind, (Scalar, Enumeration)) and kind.size > 1
 
 
 # -- text ------------------------------------------------------------------------------------------

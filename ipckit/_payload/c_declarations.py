@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where something is declared.
+class Location:
+    """Where the text, or a file that it includes, declares something.
 
     Attributes:
         file: the name of the file, as the compiler writes it in its messages.
@@ -100,7 +100,7 @@ class Member:
         width: the number of bits of a bit-field, or None. On a little-endian target, bit 0 of a
             byte is its lowest; on a big-endian target, its highest.
         anonymous: the members of this struct or union are members of the outer record too.
-        place: where the member is declared.
+        location: where the member is declared.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Member:
     bit_offset: int
     width: int | None
     anonymous: bool
-    place: Place
+    location: Location
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class RecordType:
         size: bytes, as `sizeof` says.
         alignment: bytes, as `_Alignof` says.
         members: the named and the anonymous members, in order.
-        place: where it is declared.
+        location: where it is declared.
     """
 
     name: str
@@ -133,8 +133,8 @@ class RecordType:
     kind: Literal["struct", "union"]
     size: int
     alignment: int
-    members: tuple[Member, ...] = field(hash=False)  # place and size tell records apart
-    place: Place
+    members: tuple[Member, ...] = field(hash=False)  # location and size tell records apart
+    location: Location
 
 
 Type: TypeAlias = ScalarType | EnumType | ArrayType | RecordType | OpaqueType

@@ -183,23 +183,23 @@ class Describer:
         Raises:
             Unreadable: it is neither a struct nor a union, or it has no definition.
         """
-        place = self._library.place(cursor.location)
+        location = self._library.location(cursor.location)
         kind = cursor.type
         if cursor._kind_id == TYPEDEF:
             plain, _ = without_typedefs(kind)
             if plain._kind_id != TYPE_RECORD:
                 name, written = self._library.spelling(cursor), self._library.type_spelling(plain)
                 what = f"{name} is {written}, and neither a struct nor a union"
-                raise Unreadable(f"{place}: {what}")
+                raise Unreadable(f"{location}: {what}")
             cursor = plain.get_declaration()
         definition = cursor.get_definition()
         if definition is None:
             written = self._library.type_spelling(cursor.type)
             what = f"{written} is declared without its members"
-            raise Unreadable(f"{place}: {what}")
+            raise Unreadable(f"{location}: {what}")
         found = self._record(definition, "", 0)
         if not (found.members or self.problems or self._unit.problems):
-            self.problems.append(f"{found.place}: {found.kind} {found.name} has no members")
+            self.problems.append(f"{found.location}: {found.kind} {found.name} has no members")
         return replace(found, alignment=kind.get_align())  # a typedef can have its own alignment
 
     def _record(self, cursor: Any, outer_name: str, depth: int) -> RecordType:
@@ -209,17 +209,17 @@ class Describer:
         kind: Literal["struct", "union"] = "union" if cursor._kind_id == UNION else "struct"
         tag = tag_of(cursor)
         name = self._name(cursor, tag, outer_name)
-        place = self._library.place(cursor.location)
+        location = self._library.location(cursor.location)
         own = cursor.type
         if depth > _DEEPEST:
-            raise Unreadable(f"{place}: {kind} {name} is nested too deeply")
+            raise Unreadable(f"{location}: {kind} {name} is nested too deeply")
         for problem in self._differences(cursor):
             self._note(cursor, f"{kind} {name}: {problem}")
         fields = list(own.get_fields())
         if len(fields) > _MOST_MEMBERS:
-            raise Unreadable(f"{place}: {kind} {name} has more than {_MOST_MEMBERS} members")
+            raise Unreadable(f"{location}: {kind} {name} has more than {_MOST_MEMBERS} members")
         members = self._members(fields, f"{kind} {name}", depth, is_union=kind == "union")
-        made = RecordType(name, tag, kind, own.get_size(), own.get_align(), members, place)
+        made = RecordType(name, tag, kind, own.get_size(), own.get_align(), members, location)
         self._records[key] = made
         return made
 
@@ -266,11 +266,11 @@ class Describer:
         offset = int(field.get_field_offsetof())
         if offset < 0:
             self._note(field, f"{name} has no offset")
-        place = self._library.place(field.location)
-        return Member(name, found, offset, width, anonymous, place)
+        location = self._library.location(field.location)
+        return Member(name, found, offset, width, anonymous, location)
 
     def _note(self, cursor: Any, problem: str) -> None:
-        self.problems.append(f"{self._library.place(cursor.location)}: {problem}")
+        self.problems.append(f"{self._library.location(cursor.location)}: {problem}")
 
     def _differences(self, cursor: Any) -> Iterator[str]:
         """Yield what gcc and clang do differently with the attributes and pragmas of a record."""
@@ -337,7 +337,7 @@ class Describer:
             self._refuse_macro(field, name)
 
     def _refuse_macro(self, cursor: Any, name: str) -> None:
-        self.problems.append(f"{self._library.place(cursor.location)}: {undefined_macro(name)}")
+        self.problems.append(f"{self._library.location(cursor.location)}: {undefined_macro(name)}")
 
     # -- types ------------------------------------------------------------------------------------
 

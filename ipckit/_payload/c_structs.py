@@ -122,7 +122,7 @@ class Translator(Generic[S]):
             before = len(self.problems)
             parts = self._parts(record, whole=whole)
             if not parts and len(self.problems) == before:
-                self._note(record.place, f"{record.kind} {record.name} has no fields")
+                self._note(record.location, f"{record.kind} {record.name} has no fields")
             if len(self.problems) > before:
                 return None
             self._made[key] = self._make(record, parts)
@@ -150,7 +150,7 @@ class Translator(Generic[S]):
             if isinstance(ctype, str):
                 name = member.name or "without a name"
                 where = f"{record.kind} {record.name}, member {name}"
-                self._note(member.place, f"{where}: {ctype}")
+                self._note(member.location, f"{where}: {ctype}")
             elif ctype is not None:
                 name = member.name or f"_{index}"
                 while not member.name and name in taken:
@@ -158,8 +158,8 @@ class Translator(Generic[S]):
                 parts.append((name, ctype, member.bit_offset))
         return parts
 
-    def _note(self, place: object, problem: str) -> None:
-        line = f"{place}: {problem}"
+    def _note(self, location: object, problem: str) -> None:
+        line = f"{location}: {problem}"
         if line not in self.problems:
             self.problems.append(line)
 

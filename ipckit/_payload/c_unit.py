@@ -63,8 +63,8 @@ class Unit:
         for diagnostic in unit.diagnostics:
             problem = self._problem(diagnostic)
             if problem:
-                place = clang_library().place(diagnostic.location)
-                self.problems.append(f"{place}: {problem}" if place.line else problem)
+                location = clang_library().location(diagnostic.location)
+                self.problems.append(f"{location}: {problem}" if location.line else problem)
 
     def _problem(self, diagnostic: Any) -> str:
         """Return what to say of a diagnostic, or "" for one that does not matter.

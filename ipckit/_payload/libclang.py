@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Final
 
 from ipckit._payload.c_declarations import (
-    Place,
+    Location,
 )
 
 try:
@@ -123,11 +123,11 @@ class _Library:
         found._tu = atomic._tu  # which keeps the unit in memory
         return found
 
-    def place(self, location: Any) -> Place:
+    def location(self, location: Any) -> Location:
         """Return the file and line of a location, as `#line` and line markers have them."""
         file, line, column = _String(), ctypes.c_uint(), ctypes.c_uint()
         self._presumed(location, ctypes.byref(file), ctypes.byref(line), ctypes.byref(column))
-        return Place(self._text(file), line.value)
+        return Location(self._text(file), line.value)
 
 
 @cache

@@ -54,7 +54,7 @@ class Places(NamedTuple):
     alignment: int
 
 
-class Spot(NamedTuple):
+class MemberPlace(NamedTuple):
     """A member's first bit, and the alignment in bytes that it gives the struct."""
 
     bit: int
@@ -77,27 +77,27 @@ def _limited(alignment: int, packed: int) -> int:
     return min(alignment, packed) if packed else alignment
 
 
-def spot(ctype: CType, cursor: int, packed: int) -> Spot:
+def place_member(ctype: CType, cursor: int, packed: int) -> MemberPlace:
     """Return the place of a member that follows the bit `cursor`."""
     if isinstance(ctype, At):
-        return _spot_at(ctype, packed)
+        return _place_at(ctype, packed)
     if isinstance(ctype, BitField):
-        return _spot_of_bits(ctype, cursor, packed)
+        return _place_bits(ctype, cursor, packed)
     alignment = _limited(ctype.alignment, packed)
     if packed == _ATTRIBUTE and isinstance(ctype, Aligned):
         alignment = ctype.least
-    return Spot(round_up(cursor, 8 * alignment), alignment)
+    return MemberPlace(round_up(cursor, 8 * alignment), alignment)
 
 
-def _spot_of_bits(ctype: BitField, cursor: int, packed: int) -> Spot:
+def _place_bits(ctype: BitField, cursor: int, packed: int) -> MemberPlace:
     alignment = _limited(ctype.alignment, packed)
     if not ctype.width:
         # Packing has no effect on the unnamed bit-field of width 0.
         bit = round_up(cursor, 8 * ctype.alignment)
-        return Spot(bit, alignment if _UNNAMED_BITS_ALIGN else 1)
+        return MemberPlace(bit, alignment if _UNNAMED_BITS_ALIGN else 1)
     if not packed and _crosses_units(ctype, cursor):
         cursor = round_up(cursor, 8 * ctype.alignment)
-    return Spot(cursor, alignment)
+    return MemberPlace(cursor, alignment)
 
 
 def _crosses_units(ctype: BitField, bit: int) -> bool:
@@ -106,14 +106,14 @@ def _crosses_units(ctype: BitField, bit: int) -> bool:
     return -(-(bit % unit + ctype.width) // unit) > 8 * ctype.size // unit
 
 
-def _spot_at(ctype: At, packed: int) -> Spot:
+def _place_at(ctype: At, packed: int) -> MemberPlace:
     """Return the given place. A member that is not aligned there does not align the struct."""
     inner = ctype.item
     if isinstance(inner, BitField):
         aligned = packed > 0 or not _crosses_units(inner, ctype.bit)
     else:
         aligned = ctype.bit % (8 * inner.alignment) == 0
-    return Spot(ctype.bit, _limited(inner.alignment, packed) if aligned else 1)
+    return MemberPlace(ctype.bit, _limited(inner.alignment, packed) if aligned else 1)
 
 
 def lay_out(ctypes: Iterable[CType], rules: Rules) -> Places:
@@ -126,7 +126,7 @@ def lay_out(ctypes: Iterable[CType], rules: Rules) -> Places:
     alignment = rules.align
     bits: list[int] = []
     for ctype in ctypes:
-        found = spot(ctype, cursor, rules.packed)
+        found = place_member(ctype, cursor, rules.packed)
         if found.bit < cursor:
             message = f"byte {found.bit // 8} is before the end of the previous member"
             raise InvalidArgument(message, errno=errno.EINVAL)
@@ -174,12 +174,12 @@ def _placed(ctypes: Sequence[CType], wanted: Places, rules: Rules) -> list[CType
 
 
 def _placed_one(ctype: CType, cursor: int, bit: int, packed: int, most: int) -> CType:
-    if spot(ctype, cursor, packed).bit == bit:
+    if place_member(ctype, cursor, packed).bit == bit:
         return ctype
     alignment = 2
     while alignment <= most and packed <= _ATTRIBUTE and not isinstance(ctype, BitField):
         aligned = Aligned(ctype, alignment)
-        if spot(aligned, cursor, packed).bit == bit:
+        if place_member(aligned, cursor, packed).bit == bit:
             return aligned
         alignment *= 2
     return At(ctype, bit)

@@ -21,8 +21,8 @@ from ipckit._payload import c_includes, c_reader
 from ipckit._payload.c_declarations import (
     ArrayType,
     EnumType,
+    Location,
     OpaqueType,
-    Place,
     RecordType,
     ScalarType,
 )
@@ -404,7 +404,7 @@ def test_a_header_is_found_in_a_directory_that_is_named(tmp_path: Path) -> None:
     text = "#include <my.h>\nstruct t { struct s a; };"
     options = Options(include_dirs=(str(tmp_path),))
     found = c_reader.read(text, "s", options=options)
-    assert found.records[0].place == Place(str(tmp_path / "my.h"), 3)
+    assert found.records[0].location == Location(str(tmp_path / "my.h"), 3)
     assert found.files == (str(tmp_path / "my.h"), str(tmp_path / "sub/deep.h"))
     assert c_reader.read(text, None, options=options).records[0].name == "t"
     everything = c_reader.read(text, None, options=options, every=True)
@@ -415,7 +415,7 @@ def test_a_header_is_found_beside_the_text(tmp_path: Path) -> None:
     (tmp_path / "my.h").write_text("typedef char T;\n")
     text = '#include "my.h"\nstruct s { T a; };'
     found = c_reader.read(text, "s", options=Options(), filename=str(tmp_path / "main.h"))
-    assert found.records[0].place == Place(str(tmp_path / "main.h"), 2)
+    assert found.records[0].location == Location(str(tmp_path / "main.h"), 2)
 
 
 def test_a_name_that_is_not_utf_8_is_passed_on(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_a_name_that_is_not_utf_8_is_passed_on(tmp_path: Path) -> None:
     directory.mkdir()
     (directory / "my.h").write_text("struct s { int a; };\n")
     found = c_reader.read("#include <my.h>", "s", options=Options(include_dirs=(str(directory),)))
-    assert found.records[0].place.file == str(directory / "my.h")
+    assert found.records[0].location.file == str(directory / "my.h")
     assert found.files == (str(directory / "my.h"),)
 
 
@@ -453,7 +453,7 @@ def test_what_is_no_macro_is_refused(name: str) -> None:
 def test_common_names_are_known_without_an_include(text: str, size: int) -> None:
     found = read(text)
     assert found.size == size
-    assert found.place.line == 1
+    assert found.location.line == 1
 
 
 def test_an_include_without_a_file_says_what_to_do() -> None:
@@ -848,7 +848,7 @@ def test_the_output_of_gcc_is_read_like_the_text(tmp_path: Path) -> None:
     text = preprocessed(main)
     found = c_reader.read(text, None, options=Options(), every=True)
     assert [each.name for each in found.records] == ["own", "s"]
-    assert found.records[1].place == Place(str(main), 2)
+    assert found.records[1].location == Location(str(main), 2)
     assert c_reader.read(text, None, options=Options()).records[0].name == "s"
     assert read(text, "stat") == dataclasses.replace(read("#include <sys/stat.h>", "stat"))
     bad = text.replace("unsigned a", "nonsense a")
@@ -857,7 +857,7 @@ def test_the_output_of_gcc_is_read_like_the_text(tmp_path: Path) -> None:
 
 def test_line_directives_move_the_place() -> None:
     text = '#line 40 "origin.y"\nstruct s { int a; };\n'
-    assert read(text).place == Place("origin.y", 40)
+    assert read(text).location == Location("origin.y", 40)
     assert read(text, None).name == "s"
 
 
