@@ -837,7 +837,8 @@ class _Reader:
         if self._unit.pragmas:
             start, end = cursor.extent.start, cursor.extent.end
             pragmas = self._unit.pragmas.get(self._library.file_name(start.file), ())
-            if any(start.offset < each.start < end.offset for each in pragmas):
+            inside = (each for each in pragmas if start.offset < each.start < end.offset)
+            if not c_pragmas.keep_packing(inside):
                 yield _PACK_INSIDE
 
     def _check_typedefs(self, written: Any) -> None:
