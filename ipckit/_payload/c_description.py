@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ipckit._native as native
+from ipckit._payload import c_pragmas
 from ipckit._payload.c_declarations import (
     ArrayType,
     EnumType,
@@ -283,7 +284,8 @@ class Describer:
         if self._unit.pragmas:
             start, end = cursor.extent.start, cursor.extent.end
             pragmas = self._unit.pragmas.get(self._library.file_name(start.file), ())
-            if any(start.offset < each.start < end.offset for each in pragmas):
+            inside = (each for each in pragmas if start.offset < each.start < end.offset)
+            if not c_pragmas.keep_packing(inside):
                 yield _PACK_INSIDE
 
     def _check_typedefs(self, written: Any) -> None:

@@ -8,7 +8,10 @@ one of them only, and none of them is an error in either.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NO_STORAGE_ORDER: Final = (
     "scalar_storage_order changes the byte order, and libclang does not know it; use endian="
@@ -29,6 +32,7 @@ _PLAIN: Final = re.compile(
     rb"push(?:[ \t]*,[ \t]*[A-Za-z_]\w*)?(?:[ \t]*,[ \t]*(?:1|2|4|8|16))?|"
     rb"pop(?:[ \t]*,[ \t]*[A-Za-z_]\w*)?)[ \t]*\)"
 )
+_DEPTH: Final = re.compile(rb"\([ \t]*(push|pop)\b(?![ \t]*,[ \t]*[A-Za-z_])")
 _LABEL: Final = re.compile(rb"\([ \t]*(?:push|pop)[ \t]*,[ \t]*([A-Za-z_]\w*)")
 
 
@@ -40,12 +44,14 @@ class Pragma(NamedTuple):
         end: where it ends.
         problem: why it is refused; "" if it is ``#pragma pack`` as both compilers read it.
         is_directive: whether it is not written ``_Pragma("...")``.
+        depth: 1 if it pushes a packing, -1 if it pops one, 0 for another.
     """
 
     start: int
     end: int
     problem: str
     is_directive: bool
+    depth: int = 0
 
 
 def pragmas(data: bytes) -> list[Pragma]:
@@ -70,8 +76,23 @@ def pragmas(data: bytes) -> list[Pragma]:
                 f"compilers disagree about #pragma {written.decode(errors='replace')}; "
                 "write #pragma pack(push, 2) or another number, and #pragma pack(pop)"
             )
-        found.append(Pragma(each.start(), each.end(), problem, not operator))
+        pushed = _DEPTH.match(b"" if pack is None else pack[1])
+        depth = 0 if pushed is None else 1 if pushed[1] == b"push" else -1
+        found.append(Pragma(each.start(), each.end(), problem, not operator, depth))
     return found
+
+
+def keep_packing(inside: Iterable[Pragma]) -> bool:
+    """Return whether the packing after some pragmas is the one before them.
+
+    In a struct, gcc takes the packing at its closing brace, and clang at its opening one.
+    """
+    depth = 0
+    for each in inside:
+        depth += each.depth
+        if depth < 0 or not (each.depth or depth):
+            return False
+    return depth == 0
 
 
 def _is_macro(arguments: bytes, data: bytes) -> bool:

@@ -91,6 +91,7 @@ struct s { _Alignas(double) char b; char c; };
 #pragma pack(1) ~ struct s { char a; int b; };
 #pragma pack(push, one, 1) ~ #pragma pack(push, 2) ~ #pragma pack(pop, one) ~ struct s { char a; int b; };
 #pragma pack(1) // until the end ~ #pragma pack() /* or here */ ~ struct s { char a; int b; };
+struct s { char a; ~ #pragma pack(push, 2) ~ struct { char b; int c; } x; ~ #pragma pack(pop) ~ int d; };
 #pragma pack(0) ~ struct s { char a; int b; };
 #ifdef __APPLE__ ~ #pragma options align=packed ~ #pragma pack(N) ~ #endif ~ struct s { char a; int b; };
 #pragma GCC push_options ~ #pragma message "pack(3)" ~ struct s { char a; int b; };
@@ -195,6 +196,8 @@ struct __attribute__((scalar_storage_order("big-endian"))) s { int a; }; ~ use e
 #pragma pack(1) junk ~ struct s { char a; int b; }; ~ compilers disagree about #pragma
 struct s { char a; ~ #pragma pack(1) ~ int b; }; ~ inside the braces
 #pragma pack(1) ~ struct s { char a; ~ #pragma pack() ~ int b; }; ~ inside the braces
+#pragma pack(push, 1) ~ struct s { char a; ~ #pragma pack(pop) ~ int b; ~ #pragma pack(push, 2) ~ }; ~ inside the braces
+struct s { char a; ~ #pragma pack(push, 1) ~ int b; }; ~ inside the braces
 """
 
 
