@@ -236,6 +236,8 @@ class _Body:
                 group = []
             if swapped is not None:
                 group += [(name, swapped, bit)] * bool(swapped.width)
+            elif self._rules.union and bit and isinstance(kind, BitField) and not kind.width:
+                pass  # a struct of unnamed bits has no members; `_close` adds its size
             elif isinstance(kind, BitField) or not _is_empty(kind):
                 self.member(name, ctype, bit)
         if group:

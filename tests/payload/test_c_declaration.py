@@ -279,3 +279,12 @@ def test_a_class_without_fields_of_its_own_has_the_name_of_the_struct() -> None:
 
     assert "    Pair x;\n" in made("S", {"x": Named}).c_declaration()
     assert Declaration(made("S", {"x": Named}).__plan__).plans[0] is Pair.__plan__
+
+
+@pytest.mark.parametrize(("byte", "bit"), [(0, 3), (5, 0), (9, 3)])
+def test_unnamed_bits_of_a_union_leave_its_size_alone(byte: int, bit: int) -> None:
+    fields = {"a": Int, "z": At[Bits[UInt8, 0], byte, bit]}
+    union = StructType("U", (Union,), {"__annotations__": fields})
+    again: StructType = Struct.from_c(union.c_declaration(), "U")
+    assert (again.size, again.alignment) == (union.size, union.alignment)
+    assert again.fields[0] == union.fields[0]
