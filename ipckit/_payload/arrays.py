@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, final, overload
 
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
-from ipckit._native import Field
+from ipckit._native import Field, Record, record_from_bytes
 from ipckit._payload.c_types import CType, Raw, Text
 from ipckit._payload.dtypes import check_arrays
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from ipckit._native import Record
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,12 @@ class ItemArray(_ArrayField):
         if len(value) != self.array.count:
             message = f"field {self.name!r} takes {self.array.count} items, not {len(value)}"
             raise InvalidArgument(message, errno=errno.EINVAL)
-        for index, item in enumerate(value):
+        # Views of this memory must be read before it is written, as in ``a.items = a.items[::-1]``.
+        items = [
+            record_from_bytes(type(item), item) if isinstance(item, Record) else item
+            for item in value
+        ]
+        for index, item in enumerate(items):
             self.at(index).__set__(record, item)
 
     def at(self, index: int) -> Field:

@@ -125,17 +125,20 @@ class Translator(Generic[S]):
                 self._note(record.location, f"{record.kind} {record.name} has no fields")
             if len(self.problems) > before:
                 return None
-            self._made[key] = self._make(record, parts)
+            # C has one type for both, but a class with the array and one without it are two.
+            fixed = not whole and _is_flexible(record)
+            name = (record.name or "Unnamed") + ("_fixed" if fixed else "")
+            self._made[key] = self._make(record, name, parts)
         return self._made[key]
 
-    def _make(self, record: RecordType, parts: list[tuple[str, CType, int]]) -> S:
+    def _make(self, record: RecordType, name: str, parts: list[tuple[str, CType, int]]) -> S:
         bits = tuple(bit for _, _, bit in parts)
         # A typedef can have an alignment that does not divide its size. No struct has.
         wanted = Places(bits, record.size, math.gcd(record.size, record.alignment))
         union = record.kind == "union"
         types, rules = explained([ctype for _, ctype, _ in parts], wanted, union=union)
         named = dict(zip((name for name, _, _ in parts), types, strict=True))
-        return self._make_class(record.name, named, rules, self._endian)
+        return self._make_class(name, named, rules, self._endian)
 
     def _parts(self, record: RecordType, *, whole: bool) -> list[tuple[str, CType, int]]:
         """Return the name, the type and the first bit of each member that has bytes.
@@ -172,7 +175,10 @@ class Translator(Generic[S]):
             if isinstance(unit, (Scalar, Enumeration)):
                 return BitField(unit, member.width)
             return "no field type reads this bit-field"
-        ctype = self._ctype(member.type, whole=whole)
+        if member.anonymous and isinstance(member.type, RecordType):
+            ctype = self._nested(member.type, whole=whole, anonymous=True)
+        else:
+            ctype = self._ctype(member.type, whole=whole)
         if member.anonymous and isinstance(ctype, Nested):
             return Nested(ctype.struct, anonymous=True)
         return ctype
@@ -189,7 +195,7 @@ class Translator(Generic[S]):
         if isinstance(kind, ArrayType):
             return self._array(kind, whole=whole)
         if isinstance(kind, RecordType):
-            return self._nested(kind, whole=whole)
+            return self._nested(kind, whole=whole, anonymous=False)
         return self._bytes(kind.spelling, kind.size, kind.alignment, kind.why)
 
     def _bytes(self, spelling: str, size: int, alignment: int, why: str) -> CType | str | None:
@@ -227,9 +233,11 @@ class Translator(Generic[S]):
             return type(item)(kind.count)
         return ArrayOf(item, kind.count)
 
-    def _nested(self, kind: RecordType, *, whole: bool) -> CType | str | None:
+    def _nested(self, kind: RecordType, *, whole: bool, anonymous: bool) -> CType | str | None:
         if not kind.size and not whole:
             return None
+        if not kind.members and anonymous:
+            return None  # it is only padding
         if not kind.members:
             spelling = f"{kind.kind} {kind.name}"
             return self._bytes(spelling, kind.size, kind.alignment, f"{spelling} has no fields")
@@ -239,6 +247,18 @@ class Translator(Generic[S]):
             return Nested(made)
         # The problems are those of its members, which are noted already.
         return None if len(self.problems) > before else ""
+
+
+def _is_flexible(record: RecordType) -> bool:
+    """Return whether a struct or union ends with a flexible array member."""
+    last = record.members if record.kind == "union" else record.members[-1:]
+    for member in last:
+        kind = member.type
+        if isinstance(kind, ArrayType) and kind.count is None:
+            return True
+        if isinstance(kind, RecordType) and _is_flexible(kind):
+            return True
+    return False
 
 
 def _field_names(record: RecordType) -> Iterator[str]:

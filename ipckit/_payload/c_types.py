@@ -377,7 +377,9 @@ class Nested(CType):
         return self.struct.flexible
 
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
-        return Field(name, "r", offset, self.size, swap, self.struct)
+        # A struct with a flexible array member extends to the end of the outer one.
+        plan = self.struct.__plan__
+        return Field(name, "r", offset, plan.minimum, swap, self.struct)
 
     def dtype(self, *, swap: bool) -> np.dtype[Any]:  # noqa: ARG002 - text has no byte order
         return self.struct.dtype

@@ -287,7 +287,11 @@ class Plan:
 
 def _end(entry: Entry) -> int:
     """Return the first byte after a field; a flexible array ends where it begins."""
-    return -(-(entry.bit + bits_of(entry.ctype)) // 8)
+    kind = entry.ctype
+    if isinstance(kind, Nested):
+        inner: Plan = kind.struct.__plan__
+        return entry.bit // 8 + inner.minimum
+    return -(-(entry.bit + bits_of(kind)) // 8)
 
 
 def _flexible_size(entry: Entry, value: Any) -> int:

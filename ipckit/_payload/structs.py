@@ -494,7 +494,8 @@ class Union(Struct):
     """A C union: a Struct whose members share their bytes. Subclass it, as `Struct`.
 
     The constructor takes the value of one member: of the first by position, or of any by name. The
-    other bytes are 0. Every member can be read; it reads the bytes that are there.
+    other bytes are 0. Every member can be read; it reads the bytes that are there. Type checkers
+    know no unions, and take a call by name for an error; `zeroed` and an assignment please them.
 
     Example:
         >>> from ipckit.structs import Bytes, Float, Union

@@ -60,6 +60,24 @@ takes_name(const call_arguments *call, PyObject *name)
     return 0;
 }
 
+/* Sets TypeError: `format` is for the name of the class of `self` and for two objects. Returns -1. */
+static int
+refuse(PyObject *self, const char *format, PyObject *one, PyObject *two)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(self));
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError, format, name, one, two);
+        Py_DECREF(name);
+    }
+    return -1;
+}
+
+static int
+missing(PyObject *self, const Field *field)
+{
+    return refuse(self, "%U needs a value for field %R", field->name, NULL);
+}
+
 /* Sets TypeError for the keyword argument that no field used. Returns -1. */
 static int
 refuse_argument(PyObject *self, const call_arguments *call)
@@ -73,9 +91,7 @@ refuse_argument(PyObject *self, const call_arguments *call)
             return -1;
         }
         if (!known) {
-            PyErr_Format(PyExc_TypeError, "%R got %R, which is not a field or has two values",
-                         (PyObject *)Py_TYPE(self), name);
-            return -1;
+            return refuse(self, "%U got %R, which is not a field or has two values", name, NULL);
         }
     }
     PyErr_SetString(PyExc_TypeError, "the keyword arguments changed during the call");
@@ -108,12 +124,39 @@ note_given(call_arguments *call, PyObject *self, Py_ssize_t i)
         const Field *other = field_at(call->layout, j);
         if (call->given[j] && first_bit_of(other) < end_bit_of(field)
             && first_bit_of(field) < end_bit_of(other)) {
-            PyErr_Format(PyExc_TypeError, "%R got %R and %R, which share their bytes; give one of them",
-                         (PyObject *)Py_TYPE(self), other->name, field->name);
-            return -1;
+            return refuse(self, "%U got %R and %R, which share their bytes; give one of them",
+                          other->name, field->name);
         }
     }
     call->given[i] = true;
+    return 0;
+}
+
+/* Whether field `i`, which has no argument, shares bits with one that has. */
+static bool
+is_shared(const call_arguments *call, Py_ssize_t i)
+{
+    const Field *field = field_at(call->layout, i);
+    for (Py_ssize_t j = 0; j < PyTuple_Size(call->layout->fields); j++) {
+        const Field *other = field_at(call->layout, j);
+        if (call->given[j] && first_bit_of(other) < end_bit_of(field)
+            && first_bit_of(field) < end_bit_of(other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Checks that no union was left without a value: 0, or -1 with TypeError set. */
+static int
+check_unions(const call_arguments *call, PyObject *self)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(call->layout->fields); i++) {
+        if (mode_of(call->layout, i) == MODE_OPTIONAL && !call->given[i] && !is_shared(call, i)) {
+            return refuse(self, "%U needs a value for field %R, or for one that shares its bytes",
+                          field_at(call->layout, i)->name, NULL);
+        }
+    }
     return 0;
 }
 
@@ -130,9 +173,7 @@ set_one(call_arguments *call, PyObject *self, Py_ssize_t i)
         if (mode_of(call->layout, i) != MODE_REQUIRED) {
             return 0;
         }
-        PyErr_Format(PyExc_TypeError, "%R needs a value for field %R", (PyObject *)Py_TYPE(self),
-                     field->name);
-        return -1;
+        return missing(self, field);
     }
     int result = call->given == NULL ? 0 : note_given(call, self, i);
     if (result == 0) {
@@ -153,7 +194,7 @@ set_all(call_arguments *call, PyObject *self)
     if (call->kwargs != NULL && call->by_name != PyDict_Size(call->kwargs)) {
         return refuse_argument(self, call);
     }
-    return 0;
+    return call->given == NULL ? 0 : check_unions(call, self);
 }
 
 int
@@ -163,8 +204,12 @@ ipckit_record_init(PyObject *op, PyObject *args, PyObject *kwargs)
     call_arguments call = {.layout = layout, .args = args, .kwargs = kwargs};
     Py_ssize_t most = layout->positional;
     if (PyTuple_Size(args) > most) {
-        PyErr_Format(PyExc_TypeError, "%R takes %zd values by position, but got %zd",
-                     (PyObject *)Py_TYPE(op), most, PyTuple_Size(args));
+        PyObject *name = PyType_GetName(Py_TYPE(op));
+        if (name != NULL) {
+            PyErr_Format(PyExc_TypeError, "%U takes at most %zd by position, not %zd", name, most,
+                         PyTuple_Size(args));
+            Py_DECREF(name);
+        }
         return -1;
     }
     if (layout->modes != Py_None) {

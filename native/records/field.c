@@ -71,7 +71,7 @@ check_record_type(PyObject *type, Py_ssize_t size)
     if (layout == NULL) {
         return -1;
     }
-    bool same = layout->size == size;
+    bool same = layout->minimum == size;
     Py_DECREF((PyObject *)layout);
     if (!same) {
         PyErr_SetString(PyExc_ValueError, "size differs from the size of the field's type");

@@ -281,11 +281,27 @@ def test_each_nested_struct_is_looked_at_once() -> None:
     assert time.perf_counter() - began < 2  # it was 4 seconds
 
 
-def test_a_nested_struct_with_a_flexible_array_has_all_its_bytes() -> None:
+def test_a_nested_struct_with_a_flexible_array_has_the_bytes_before_it() -> None:
     text = "struct s { char a; struct { int n; char c; char rest[]; } in; };"
     made = Struct.from_c(text)
-    assert (made.size, len(bytes(made.zeroed()))) == (12, 12)
-    assert made.from_bytes(bytes(12)).a == ""
+    assert (made.size, len(bytes(made.zeroed()))) == (12, 9)
+    assert made.from_bytes(bytes(9)).a == ""
+
+
+def test_an_anonymous_member_without_fields_is_padding() -> None:
+    made = Struct.from_c("union s { char a; struct { unsigned char : 5; int : 20; }; };")
+    assert (made.size, [field.name for field in made.fields]) == (4, ["a"])
+
+
+def test_a_struct_with_and_without_its_flexible_array_has_two_names() -> None:
+    text = "struct tag { int n; char rest[]; }; struct s { struct tag a; int b; struct tag c; };"
+    made = Struct.from_c(text)
+    assert [field.c_type for field in made.fields] == ["tag_fixed", "int", "tag"]
+    assert Struct.from_c(made.c_declaration()).size == made.size
+
+
+def test_a_struct_without_any_name_has_one() -> None:
+    assert Struct.from_c("struct { int x; };").__name__ == "Unnamed"
 
 
 def test_a_typedef_whose_alignment_does_not_divide_its_size() -> None:

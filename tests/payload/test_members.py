@@ -73,7 +73,7 @@ def test_a_union_takes_one_member_and_reads_all() -> None:
     assert (Number.size, Number.alignment) == (4, 4)
     assert Number(f=1.0).i == 0x3F800000  # type: ignore[call-arg]
     assert Number(7).raw == b"\7\0\0\0"  # type: ignore[call-arg]
-    assert bytes(Number()) == bytes(4)  # type: ignore[call-arg]
+    assert bytes(Number.zeroed()) == bytes(4)
     number = Number(raw=b"\0\0\0@")  # type: ignore[call-arg]
     assert (number.f, number == Number(f=2.0)) == (2.0, True)  # type: ignore[call-arg]
     assert number.asdict() == {"i": 0x40000000, "f": 2.0, "raw": b"\0\0\0@"}
@@ -84,11 +84,13 @@ def test_a_union_takes_one_member_and_reads_all() -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs", "says"),
     [
-        ((1, 2.0), {}, "takes 1 values by position"),
+        ((1, 2.0), {}, "takes at most 1 by position"),
         ((1,), {"f": 2.0}, "'i' and 'f', which share their bytes"),
         ((), {"f": 2.0, "raw": b""}, "'f' and 'raw', which share their bytes"),
         ((), {"g": 2.0}, "'g', which is not a field"),
         ((1,), {"i": 2}, "'i', which is not a field or has two values"),
+        ((), {}, "Number needs a value for field 'i', or for one that shares its bytes"),
+        ((1, 2, 3, 4), {}, "Number takes at most 1 by position, not 4"),
     ],
 )
 def test_a_union_refuses_two_members(args: Any, kwargs: Any, says: str) -> None:
@@ -101,12 +103,14 @@ def test_the_members_of_an_anonymous_union_are_fields() -> None:
     assert (tagged.f, tagged.after, tagged._number.f) == (2.5, 3, 2.5)
     assert Tagged(1, 7, 3).i == 7  # type: ignore[attr-defined,call-arg]
     tagged.i = 0
-    assert tagged == Tagged(1, after=3)  # type: ignore[call-arg]
+    assert tagged == Tagged(1, 0, 3)  # type: ignore[call-arg]
     assert [(field.name, field.offset) for field in Tagged.fields] == [
         ("kind", 0), ("i", 4), ("f", 4), ("raw", 4), ("after", 8)
     ]  # fmt: skip
-    with pytest.raises(TypeError, match="needs a value for field 'after'"):
+    with pytest.raises(TypeError, match="Tagged needs a value for field 'after'"):
         Tagged(1, f=2.5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Tagged needs a value for field 'i', or for one"):
+        Tagged(1, after=3)  # type: ignore[call-arg]
     match Tagged(1, 7, 3):  # type: ignore[call-arg]
         case Tagged(1, 7, after):  # type: ignore[misc]
             assert after == 3
@@ -124,7 +128,10 @@ def test_an_anonymous_struct_in_a_union_is_given_whole() -> None:
         word: UInt
 
     assert Both(1, 2).word == 0x20001  # type: ignore[call-arg]
-    assert Both(y=2).word == 0x20000  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="needs a value for field 'x'"):
+        Both(y=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="needs a value for field 'x'"):
+        Both()  # type: ignore[call-arg]
     assert Both(word=5).x == 5  # type: ignore[attr-defined,call-arg]
     with pytest.raises(TypeError, match="share their bytes"):
         Both(1, word=5)  # type: ignore[call-arg]
@@ -442,3 +449,33 @@ def test_annotations_in_quotes_are_read_in_a_module_of_text_annotations() -> Non
         name: "Char[4]"  # noqa: UP037
 
     assert [field.name for field in Quoted.fields] == ["number", "name"]
+
+
+def test_an_array_takes_its_own_items_in_another_order() -> None:
+    class Cell(Struct):
+        x: Int
+
+    class Row(Struct):
+        cells: Array[Cell, 3]
+
+    row = Row([Cell(1), Cell(2), Cell(3)])
+    row.cells = row.cells[::-1]
+    assert [cell.x for cell in row.cells] == [3, 2, 1]
+
+
+def test_a_nested_flexible_struct_can_be_shorter_than_its_fixed_part() -> None:
+    class Inner(Struct):
+        number: Int
+        tag: Char[1]
+        text: Char[...]
+
+    class Outer(Struct):
+        key: Int
+        inner: Inner
+
+    assert (Inner.size, Outer.size) == (8, 12)
+    outer = Outer(5, Inner(1, "a", ""))
+    assert (len(bytes(outer)), outer.inner.text) == (9, "")
+    longer = Outer(5, Inner(1, "a", "hello"))
+    assert Outer.from_bytes(bytes(longer)).inner.text == "hello"
+    assert Outer.dtype.itemsize == 12
