@@ -208,17 +208,19 @@ class ItemArray(_ArrayField):
             message = f"field {self.name!r} takes {self.array.count} items, not {len(value)}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         # Views of this memory must be read before it is written, as in ``a.items = a.items[::-1]``.
-        items = [
-            record_from_bytes(type(item), item) if isinstance(item, Record) else item
-            for item in value
-        ]
-        for index, item in enumerate(items):
+        for index, item in enumerate([_copied(item) for item in value]):
             self.at(index).__set__(record, item)
 
     def at(self, index: int) -> Field:
         """Create the descriptor of one item."""
         item = self.array.item
         return item.field(f"{self.name}[{index}]", self.offset + index * item.size, swap=self.swap)
+
+
+def _copied(item: Any) -> Any:
+    """Return a copy of a record that owns its bytes; any other item itself."""
+    memory: Any = item  # before Python 3.12, type checkers do not know that it is a buffer
+    return record_from_bytes(type(item), memory) if isinstance(item, Record) else item
 
 
 @public("ipckit.structs")

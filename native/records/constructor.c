@@ -72,8 +72,9 @@ refuse(PyObject *self, const char *format, PyObject *one, PyObject *two)
     return -1;
 }
 
+/* Sets TypeError for a field that has neither an argument nor a default. Returns -1. */
 static int
-missing(PyObject *self, const Field *field)
+refuse_missing(PyObject *self, const Field *field)
 {
     return refuse(self, "%U needs a value for field %R", field->name, NULL);
 }
@@ -114,6 +115,13 @@ end_bit_of(const Field *field)
     return field->size == 0 ? PY_SSIZE_T_MAX : 8 * (field->offset + field->size);
 }
 
+/* Whether two fields share bits. */
+static bool
+overlap(const Field *one, const Field *other)
+{
+    return first_bit_of(other) < end_bit_of(one) && first_bit_of(one) < end_bit_of(other);
+}
+
 /* Notes that field `i` has an argument: 0, or -1 with TypeError set if it shares bits with an earlier one
    that has. */
 static int
@@ -122,8 +130,7 @@ note_given(call_arguments *call, PyObject *self, Py_ssize_t i)
     const Field *field = field_at(call->layout, i);
     for (Py_ssize_t j = 0; j < i; j++) {
         const Field *other = field_at(call->layout, j);
-        if (call->given[j] && first_bit_of(other) < end_bit_of(field)
-            && first_bit_of(field) < end_bit_of(other)) {
+        if (call->given[j] && overlap(field, other)) {
             return refuse(self, "%U got %R and %R, which share their bytes; give one of them",
                           other->name, field->name);
         }
@@ -138,9 +145,7 @@ is_shared(const call_arguments *call, Py_ssize_t i)
 {
     const Field *field = field_at(call->layout, i);
     for (Py_ssize_t j = 0; j < PyTuple_Size(call->layout->fields); j++) {
-        const Field *other = field_at(call->layout, j);
-        if (call->given[j] && first_bit_of(other) < end_bit_of(field)
-            && first_bit_of(field) < end_bit_of(other)) {
+        if (call->given[j] && overlap(field, field_at(call->layout, j))) {
             return true;
         }
     }
@@ -173,7 +178,7 @@ set_one(call_arguments *call, PyObject *self, Py_ssize_t i)
         if (mode_of(call->layout, i) != MODE_REQUIRED) {
             return 0;
         }
-        return missing(self, field);
+        return refuse_missing(self, field);
     }
     int result = call->given == NULL ? 0 : note_given(call, self, i);
     if (result == 0) {

@@ -11,8 +11,8 @@
 /* The limit keeps the sum of an offset, a size and an object's header from overflowing. */
 #define RECORD_SIZE_MAX (PY_SSIZE_T_MAX / 4)
 
-/* How the constructor treats a field. The members of a union share bytes, so each is optional, and only
-   the first can be given by position. */
+/* How the constructor treats a field. The members of a union share bytes: one of them needs a value, so
+   each is optional, and only the first can be given by position. */
 typedef enum { MODE_REQUIRED, MODE_OPTIONAL, MODE_KEYWORD_ONLY } field_mode;
 
 /* The layout of one Struct class. Immutable. */
