@@ -208,10 +208,10 @@ class ItemArray(_ArrayField):
             message = f"field {self.name!r} takes {self.array.count} items, not {len(value)}"
             raise InvalidArgument(message, errno=errno.EINVAL)
         # Views of this memory must be read before it is written, as in ``a.items = a.items[::-1]``.
-        items = [
-            record_from_bytes(type(item), item) if isinstance(item, Record) else item
-            for item in value
-        ]
+        items: list[Any] = list(value)
+        for index, item in enumerate(items):
+            if isinstance(item, Record):
+                items[index] = record_from_bytes(type(item), items[index])
         for index, item in enumerate(items):
             self.at(index).__set__(record, item)
 

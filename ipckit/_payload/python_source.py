@@ -310,7 +310,7 @@ def python_source(
     origin: str = "",
     *,
     include_dirs: Iterable[str | os.PathLike[str]] = (),
-    defines: Mapping[str, str] | None = None,
+    defines: Mapping[str, str | int] | None = None,
     target: str | None = None,
     opaque: bool = False,
 ) -> str:

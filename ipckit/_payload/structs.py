@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 import weakref
+from collections.abc import Mapping
 from types import BuiltinMethodType
 from typing import (
     TYPE_CHECKING,
@@ -40,7 +41,7 @@ from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from types import FrameType
 
     from ipckit._payload import c_reader
@@ -234,9 +235,10 @@ class StructType(type):
         *,
         endian: Endian = "native",
         include_dirs: Iterable[str | os.PathLike[str]] = (),
-        defines: Mapping[str, str] | None = None,
+        defines: Mapping[str, str | int] | None = None,
         target: str | None = None,
         opaque: bool = False,
+        filename: str = "<text>",
     ) -> type[Any]:
         """Create a Struct class from C source, with the layout that the compiler gives the struct.
 
@@ -257,6 +259,8 @@ class StructType(type):
                 ``"aarch64-linux-gnu"``; by default this machine.
             opaque: keep pointers, ``long double`` and other types that Python can't read as
                 `Opaque` bytes. By default they are an error.
+            filename: the name of the text in errors. Files that it includes in quotes are searched
+                in the directory of this name first; by default in the working directory.
 
         Returns:
             A subclass of Struct, or of `Union` for a union. Enums are IntEnum classes. The same
@@ -269,7 +273,7 @@ class StructType(type):
                 member that Python can't read. This is an `InvalidArgument`. Each line of the
                 message names the file, the line and the member.
             InvalidArgument: `endian` is another value.
-            TypeError: it was called on a subclass of Struct.
+            TypeError: an argument is of the wrong type, or it was called on a subclass of Struct.
 
         Example:
             >>> from ipckit.structs import Struct
@@ -280,12 +284,18 @@ class StructType(type):
         if cls is not Struct:
             message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
+        for what, value in (("declaration", declaration), ("name", name or "")):
+            if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                message = f"{what} takes text, not {type(value).__name__}"
+                raise TypeError(message)
         from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
 
         options = c_reader_options(include_dirs, defines, target)
         # A quoted include is searched in the working directory.
         directory = os.getcwd() if "include" in declaration else ""  # noqa: PTH109 - text is wanted
-        request = c_structs.Request(declaration, name, endian, options, opaque, directory=directory)
+        request = c_structs.Request(
+            declaration, name, endian, options, opaque, filename, directory=directory
+        )
         return c_structs.read_struct(request, made_by_layout)
 
     @staticmethod
@@ -417,15 +427,27 @@ def _try_defaults(cls: Any) -> None:
 
 def c_reader_options(
     include_dirs: Iterable[str | os.PathLike[str]],
-    defines: Mapping[str, str] | None,
+    defines: Mapping[str, str | int] | None,
     target: str | None,
 ) -> c_reader.Options:
-    """Return how to compile a C text, from the arguments of `StructType.from_c`."""
+    """Return how to compile a C text, from the arguments of `StructType.from_c`.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+    """
     from ipckit._payload import c_reader  # noqa: PLC0415 - it needs libclang
 
+    given: Any = defines or {}
+    if not isinstance(given, Mapping):
+        message = f"defines takes a mapping of names to values, not {type(given).__name__}"
+        raise TypeError(message)
+    if isinstance(include_dirs, (str, bytes)):
+        message = "include_dirs takes a list of directories, not one directory"
+        raise TypeError(message)
     # Absolute, so that an earlier result is not used for another working directory's headers.
     directories = tuple(os.path.abspath(path) for path in include_dirs)  # noqa: PTH100 - of text
-    return c_reader.Options(directories, tuple((defines or {}).items()), target)
+    macros = tuple((str(name), str(value)) for name, value in given.items())
+    return c_reader.Options(directories, macros, target)
 
 
 def made_by_layout(
