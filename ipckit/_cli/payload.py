@@ -81,10 +81,9 @@ def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] 
     if reference is not None:
         found = struct_named(reference)
     elif source is not None:
-        # As for a compiler, the includes of a file are searched in its own directory.
-        directory = os.path.dirname(source[1:]) if source.startswith("@") else ""  # noqa: PTH120
+        filename = source[1:] if source.startswith("@") else "<text>"
         try:
-            found = Struct.from_c(c_text(source), include_dirs=[directory or "."])
+            found = Struct.from_c(c_text(source), filename=filename)
         except ImportError as exc:
             raise _invalid(str(exc)) from None
     return found  # type: ignore[no-any-return] # a StructType is a type[Struct]

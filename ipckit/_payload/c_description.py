@@ -248,7 +248,7 @@ class Describer:
             if anonymous:
                 unnamed += 1
                 name = ""
-            inner_name = f"{record.split()[1]}_{name or unnamed}"
+            inner_name = f"{record.partition(' ')[2]}_{name or unnamed}"
             is_last = is_union or position == len(fields) - 1
             try:
                 found = self._type(field.type, inner_name, depth + 1, is_last=is_last)

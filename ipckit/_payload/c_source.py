@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._payload import c_includes
 from ipckit._payload.c_problems import invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,25 @@ class Options:
     def of(
         cls,
         include_dirs: Iterable[str | os.PathLike[str]],
-        defines: Mapping[str, str] | None,
+        defines: Mapping[str, str | int] | None,
         target: str | None,
     ) -> Options:
-        """Return the options for the arguments of `Struct.from_c`."""
+        """Return the options for the arguments of `Struct.from_c`.
+
+        Raises:
+            TypeError: an argument is of the wrong type.
+        """
+        given: Any = defines or {}
+        if not isinstance(given, Mapping):
+            message = f"defines takes a mapping of names to values, not {type(given).__name__}"
+            raise TypeError(message)
+        if isinstance(include_dirs, (str, bytes)):
+            message = "include_dirs takes a list of directories, not one directory"
+            raise TypeError(message)
         # Absolute, so that an earlier result is not used for another working directory's headers.
         directories = tuple(os.path.abspath(path) for path in include_dirs)  # noqa: PTH100 - of text
-        return cls(directories, tuple((defines or {}).items()), target)
+        macros = cast("Mapping[str, str | int]", given).items()
+        return cls(directories, tuple((str(name), str(value)) for name, value in macros), target)
 
 
 PRELUDE_FILE: Final = "/<ipckit>/prelude.h"  # it exists for the compiler only

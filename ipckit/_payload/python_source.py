@@ -152,12 +152,14 @@ class _Source:
         words += [f"size={rules.size}"] * bool(rules.size)
         words += [f'endian="{plan.endian}"'] * (plan.endian != "native")
         lines = [f"class {self._names[id(plan)]}({', '.join(words)}):  # {plan.size} bytes"]
-        for name, ctype in _declared(plan):
+        fields = {entry.name for entry in plan.entries}
+        for name, ctype, name_in_c in _declared(plan):
             text = self.annotation(ctype)
             # In a class body, Python changes the name __x to _Class__x, but not in a text.
             if any(map(_is_private, re.findall(r"\w+", re.sub('".*"', "", text)))):
                 text = repr(text) if '"' in text else f'"{text}"'
-            lines.append(f"    {name}: {text}")
+            note = "" if name == name_in_c or name_in_c not in fields else f"  # {name_in_c} in C"
+            lines.append(f"    {name}: {text}{note}")
         return "\n".join(lines) + "\n"
 
     def enumeration(self, members: type[enum.IntEnum | enum.IntFlag]) -> str:
@@ -251,25 +253,24 @@ def _is_private(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
 
-def _declared(plan: Plan) -> Iterator[tuple[str, CType]]:
-    """Yield the name and the type of each member as a class body declares it.
+def _declared(plan: Plan) -> Iterator[tuple[str, CType, str]]:
+    """Yield the name and the type of each member as a class body declares it, and its name in C.
 
-    Raises:
-        InvalidArgument: a field has a name that a class body can't declare.
+    A class body can't declare a keyword of Python, and it changes a name that begins with ``__``:
+    ``class`` becomes ``class_``, and ``__pad`` becomes ``_pad``.
     """
     names = {entry.name for entry in plan.entries} | set(plan.types)
     members = {member.name: member for member in plan.members}
     for name, ctype in plan.types.items():
-        is_field = name in members and members[name].inner is None
-        bad = not name.isidentifier() or keyword.iskeyword(name) or _is_private(name)
-        if is_field and bad:
-            message = f"{plan.name}.{name}: a class in Python can't declare a field of that name"
-            hint = "Struct.from_c accepts the name; use getattr and setattr for the field"
-            raise InvalidArgument(message, errno=errno.EINVAL, hint=hint)
-        if bad:
-            name = _unused("_", names)  # noqa: PLW2901 - it is no field, so it has any name
-            names.add(name)
-        yield name, ctype
+        own = name
+        if not name.isidentifier() or keyword.iskeyword(name) or _is_private(name):
+            is_field = name in members and members[name].inner is None
+            own = (
+                "_" if not is_field else name if keyword.iskeyword(name) else f"_{name.lstrip('_')}"
+            )
+            own = _unused(f"{own}_" if keyword.iskeyword(own) else own, names)
+            names.add(own)
+        yield own, ctype, name
 
 
 def python_text(structs: Sequence[StructType], origin: str = "") -> str:
@@ -283,8 +284,7 @@ def python_text(structs: Sequence[StructType], origin: str = "") -> str:
         The Python source.
 
     Raises:
-        InvalidArgument: a class in Python can't declare a field of that name, or two classes have
-            the same name.
+        InvalidArgument: two classes have the same name.
     """
     source = _Source(structs)
     classes = [source.enumeration(each) for each in source.enums]
@@ -301,11 +301,14 @@ def python_source(
     origin: str = "",
     *,
     include_dirs: Iterable[str | os.PathLike[str]] = (),
-    defines: Mapping[str, str] | None = None,
+    defines: Mapping[str, str | int] | None = None,
     target: str | None = None,
     opaque: bool = False,
 ) -> str:
     """Write Python source that declares the structs of C text as Struct classes.
+
+    A class body can't declare every name of C: ``class`` becomes ``class_`` and ``__pad`` becomes
+    ``_pad``, with a comment.
 
     Args:
         source: C text, as for `Struct.from_c`.
@@ -324,7 +327,7 @@ def python_source(
     Raises:
         ImportError: libclang is not installed; ``pip install libclang``.
         InvalidSource: as for `Struct.from_c`.
-        InvalidArgument: a class in Python can't declare a field of that name.
+        InvalidArgument: two structs have the same name.
 
     Example:
         >>> from ipckit.structs import python_source

@@ -228,9 +228,10 @@ class StructType(type):
         *,
         endian: Endian = "native",
         include_dirs: Iterable[str | os.PathLike[str]] = (),
-        defines: Mapping[str, str] | None = None,
+        defines: Mapping[str, str | int] | None = None,
         target: str | None = None,
         opaque: bool = False,
+        filename: str = "<text>",
     ) -> type[Any]:
         """Create a Struct class from C source, with the layout that the compiler gives the struct.
 
@@ -251,6 +252,8 @@ class StructType(type):
                 ``"aarch64-linux-gnu"``; by default this machine.
             opaque: keep pointers, ``long double`` and other types that Python can't read as
                 `Opaque` bytes. By default they are an error.
+            filename: the name of the text in errors. Files that it includes in quotes are searched
+                in the directory of this name first; by default in the working directory.
 
         Returns:
             A subclass of Struct, or of `Union` for a union. Enums are IntEnum classes. The same
@@ -263,7 +266,7 @@ class StructType(type):
                 member that Python can't read. This is an `InvalidArgument`. Each line of the
                 message names the file, the line and the member.
             InvalidArgument: `endian` is another value.
-            TypeError: it was called on a subclass of Struct.
+            TypeError: an argument is of the wrong type, or it was called on a subclass of Struct.
 
         Example:
             >>> from ipckit.structs import Struct
@@ -274,13 +277,19 @@ class StructType(type):
         if cls is not Struct:
             message = "from_c creates a new class; call Struct.from_c"
             raise TypeError(message)
+        for what, value in (("declaration", declaration), ("name", name or "")):
+            if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                message = f"{what} takes text, not {type(value).__name__}"
+                raise TypeError(message)
         from ipckit._payload import c_structs  # noqa: PLC0415 - it needs libclang
         from ipckit._payload.c_source import Options  # noqa: PLC0415 - it is slow to import
 
         options = Options.of(include_dirs, defines, target)
         # A quoted include is searched in the working directory.
         directory = os.getcwd() if "include" in declaration else ""  # noqa: PTH109 - text is wanted
-        request = c_structs.Request(declaration, name, endian, options, opaque, directory=directory)
+        request = c_structs.Request(
+            declaration, name, endian, options, opaque, filename, directory=directory
+        )
         return c_structs.read_struct(request, made_by_layout)
 
     @staticmethod

@@ -152,7 +152,7 @@ def test_a_header_for_something_else_is_an_error(
     commands: Callable[..., Any], directory: Path
 ) -> None:
     keyword = directory / "keyword.h"
-    keyword.write_text("struct a { int lambda; };")
+    keyword.write_text("struct class { int lambda; };")
     pointer = directory / "pointer.h"
     pointer.write_text("struct a { int *b; };")
     lines = [

@@ -174,11 +174,14 @@ def test_enumerators_that_are_keywords_of_python() -> None:
     assert list(classes(source)["Odd"].__members__) == ["lambda", "x"]
 
 
-@pytest.mark.parametrize("name", ["lambda", "__x"])
-def test_fields_that_a_class_body_can_t_declare(name: str) -> None:
-    with pytest.raises(InvalidArgument, match="can't declare a field of that name") as caught:
-        python_text([made("S", {name: Int})])
-    assert "Struct.from_c accepts the name" in str(caught.value)
+@pytest.mark.parametrize(
+    ("name", "own"), [("lambda", "lambda__"), ("__x", "_x"), ("__if", "_if"), ("_", "_")]
+)
+def test_fields_that_a_class_body_can_t_declare_are_renamed(name: str, own: str) -> None:
+    source = python_text([made("S", {"lambda_": Int, name: Int, "y": Int})])
+    fields = classes(source)["S"].fields
+    assert [(field.name, field.offset) for field in fields] == [("lambda_", 0), (own, 4), ("y", 8)]
+    assert (f"  # {name} in C" in source) is (name != own)
 
 
 def test_classes_that_a_module_can_t_declare() -> None:

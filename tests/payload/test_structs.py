@@ -757,3 +757,22 @@ def test_help_says_of_each_field_what_it_is() -> None:
     assert " |  sensor\n |      text, 8 bytes at offset 0\n" in text
     assert " |  flags\n |      unsigned integer, 4 bytes at offset 16\n" in text
     assert " |  from_bytes(data, /)" in text or " |  from_bytes(cls, data, /)" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ((b"struct s { int x; };",), {}),
+        (("struct s { int x; };", 3), {}),
+        (("struct s { int x; };",), {"include_dirs": "include"}),
+        (("struct s { int x; };",), {"defines": ["X"]}),
+        (("struct s { int x; };",), {"include_dirs": [3]}),
+    ],
+)
+def test_from_c_refuses_arguments_of_the_wrong_type(args: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        Struct.from_c(*args, **options)
+
+
+def test_a_macro_can_be_a_number() -> None:
+    assert Struct.from_c("struct s { int x[N]; };", defines={"N": 3}).size == 12

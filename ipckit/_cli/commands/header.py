@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from typing import Any, Final
 
@@ -83,8 +82,7 @@ def command(
                 sys.stdin.read() if path == "-" else c_text(f"@{path}"),
                 name,
                 "" if path == "-" else path,
-                # As for a compiler, the file's own directory comes first.
-                include_dirs=(os.path.dirname(path) or ".", *include_dirs),  # noqa: PTH120
+                include_dirs=include_dirs,
                 defines=dict(_definition(each) for each in defines),
                 target=target,
                 opaque=opaque,
