@@ -149,8 +149,10 @@ class Declarations:
         byte_order: the byte order of the target.
         files: the absolute path of each file that the text includes, in the order of the first
             inclusion. A description is valid while they and the text do not change.
+        problems: what is wrong with the text. The records are then incomplete.
     """
 
     records: tuple[RecordType, ...]
     byte_order: Literal["little", "big"]
     files: tuple[str, ...]
+    problems: tuple[str, ...] = ()

@@ -48,6 +48,7 @@ from ipckit._payload.libclang import (
     VARIABLE,
     clang_library,
     encloses,
+    fields_of,
     tag_of,
     without_typedefs,
 )
@@ -216,7 +217,7 @@ class Describer:
             raise Unreadable(f"{location}: {kind} {name} is nested too deeply")
         for problem in self._differences(cursor):
             self._note(cursor, f"{kind} {name}: {problem}")
-        fields = list(own.get_fields())
+        fields = fields_of(cursor)
         if len(fields) > _MOST_MEMBERS:
             raise Unreadable(f"{location}: {kind} {name} has more than {_MOST_MEMBERS} members")
         members = self._members(fields, f"{kind} {name}", depth, is_union=kind == "union")
@@ -265,7 +266,7 @@ class Describer:
             is_signed = field.type.get_canonical()._kind_id == TYPE_SIGNED_CHAR
             found = replace(found, kind="int" if is_signed else "uint")
         offset = int(field.get_field_offsetof())
-        if offset < 0:
+        if offset < 0 and not self._unit.problems:
             self._note(field, f"{name} has no offset")
         location = self._library.location(field.location)
         return Member(name, found, offset, width, anonymous, location)

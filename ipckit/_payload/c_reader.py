@@ -15,16 +15,25 @@ like the source of a program.
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, Final
 
-from ipckit._payload.c_declarations import (
-    Declarations,
-)
+from ipckit._payload.c_declarations import Declarations
 from ipckit._payload.c_description import Describer
 from ipckit._payload.c_problems import Unreadable, invalid
 from ipckit._payload.c_source import Options, check_directives, checked_bytes, compiler_arguments
 from ipckit._payload.c_unit import parse, pragma_problems
-from ipckit._payload.libclang import ENUM, STRUCT, TYPEDEF, UNION, VARIABLE, clang_library, tag_of
+from ipckit._payload.libclang import (
+    ENUM,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    VARIABLE,
+    clang_library,
+    fields_of,
+    tag_of,
+)
+
+_MOST_NAMES: Final = 5  # of the text, in the error for a name that it does not declare
 
 
 def read(
@@ -34,6 +43,7 @@ def read(
     options: Options,
     filename: str = "<text>",
     every: bool = False,
+    tolerant: bool = False,
 ) -> Declarations:
     """Describe a struct or a union of a C text, with everything that it contains.
 
@@ -50,6 +60,8 @@ def read(
             ``#include "FILE"``.
         every: return all structs and unions with members that the text itself declares outside of
             others, and ignore `name`.
+        tolerant: return a struct of a text with problems, if it can be described. Its sizes and
+            places mean nothing, but its members' types can be looked at for further problems.
 
     Raises:
         InvalidSource: the text is no valid C, or declares no such struct. The message has one
@@ -57,7 +69,7 @@ def read(
         ImportError: the library libclang can't be loaded.
     """
     data = checked_bytes(text, filename)
-    arguments, directories = compiler_arguments(options)
+    arguments, directories = compiler_arguments(options, headers=b"include" in data)
     check_directives(data, filename, directories)
     unit = parse(data, filename, arguments, options)
     problems = unit.problems + pragma_problems(unit, arguments)
@@ -72,9 +84,10 @@ def read(
         # The compiler's errors explain why something is missing.
         problems = problems or caught.problems
         records = []
-    if problems := problems + describer.problems:
+    problems += describer.problems
+    if problems and not (tolerant and records):
         raise invalid(problems)
-    return Declarations(tuple(records), describer.byte_order, unit.files())
+    return Declarations(tuple(records), describer.byte_order, unit.files(), tuple(problems))
 
 
 def _find_own(cursors: list[Any], filename: str, *, every: bool) -> list[Any]:
@@ -85,13 +98,22 @@ def _find_own(cursors: list[Any], filename: str, *, every: bool) -> list[Any]:
             continue
         location = cursor.location
         is_own = clang_library().is_from_main_file(location)
-        if is_own and not location.is_in_system_header and any(cursor.type.get_fields()):
+        if is_own and not location.is_in_system_header and _has_members(cursor):
             found.append(cursor)
             if not every:
                 break
     if not found:
-        raise Unreadable(f"{filename}: the text declares no struct with members")
+        problem = f"{filename}: the text declares no struct with members"
+        includes = any(not clang_library().is_from_main_file(each.location) for each in cursors[2:])
+        hint = "; name a struct of a file that it includes" if includes else ""
+        raise Unreadable(problem + hint)
     return found[::-1]
+
+
+def _has_members(cursor: Any) -> bool:
+    """Return whether a struct or union has more than unnamed bit-fields."""
+    library = clang_library()
+    return any(library.spelling(field) or not field.is_bitfield() for field in fields_of(cursor))
 
 
 def _find(cursors: list[Any], filename: str, name: str) -> Any:
@@ -101,12 +123,15 @@ def _find(cursors: list[Any], filename: str, name: str) -> Any:
     wanted = words[-1] if len(words) == 1 + bool(kinds) else "?"
     found: Any = None
     names: set[str] = set()
+    own: set[str] = set()
     for cursor in cursors:
         kind = cursor._kind_id
         if kind in (ENUM, VARIABLE):
             continue
         spelling = clang_library().spelling(cursor)
         names.add(spelling)
+        if clang_library().is_from_main_file(cursor.location) and spelling.isidentifier():
+            own.add(spelling)
         if spelling != wanted or (kinds and (kind not in kinds or not tag_of(cursor))):
             continue
         if kind == TYPEDEF:  # before a tag of the same name
@@ -114,7 +139,7 @@ def _find(cursors: list[Any], filename: str, name: str) -> Any:
         found = found if found is not None and not cursor.is_definition() else cursor
     found = found if found is not None else _find_inside(cursors, wanted, kinds)
     if found is None:
-        near = difflib.get_close_matches(wanted, names, 3)
+        near = difflib.get_close_matches(wanted, names, 3) or sorted(own)[:_MOST_NAMES]
         hint = f"; it declares {' and '.join(near)}" if near else ""
         what = name if kinds else f"struct {name}"
         raise Unreadable(f"{filename}: the text declares no {what}{hint}")

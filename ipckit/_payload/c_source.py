@@ -151,8 +151,13 @@ def _macros_explode(data: bytes) -> bool:
     return any(count(name, 0) > _MOST_TOKENS for name in uses)
 
 
-def compiler_arguments(options: Options) -> tuple[list[bytes], list[str]]:
-    """Return the compiler's arguments, and the directories of headers in the order of search."""
+def compiler_arguments(options: Options, *, headers: bool) -> tuple[list[bytes], list[str]]:
+    """Return the compiler's arguments, and the directories of headers in the order of search.
+
+    Args:
+        options: how to compile.
+        headers: whether the text needs the system's headers. To find them takes some milliseconds.
+    """
     found: list[str] = list(_ARGUMENTS)
     if options.target is not None:
         if not _TRIPLE.fullmatch(options.target):
@@ -164,7 +169,7 @@ def compiler_arguments(options: Options) -> tuple[list[bytes], list[str]]:
         if "\n" in value or "\0" in value:
             raise invalid([f"defines: the value of {macro} is not one line"])
         found.append(f"-D{macro}={value}")
-    system = c_includes.directories(options.target)
+    system = c_includes.directories(options.target) if headers else ()
     for directory in options.include_dirs:
         if not directory or "\0" in directory:
             raise invalid([f"include_dirs: {directory!r} is no directory"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import weakref
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from ipckit._payload.c_declarations import (
     Type,
 )
 from ipckit._payload.c_enums import enum_from_c
+from ipckit._payload.c_problems import invalid
 from ipckit._payload.c_source import Options
 from ipckit._payload.c_types import (
     BitField,
@@ -38,7 +40,6 @@ from ipckit._payload.c_types import (
     Text,
 )
 from ipckit._payload.placement import Places, Rules, explained
-from ipckit.errors import InvalidSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -98,16 +99,17 @@ class Translator(Generic[S]):
     Args:
         request: the arguments of `Struct.from_c`.
         byte_order: the byte order of the target.
-        make: creates a class from its name, its members' types, the rules and the byte order.
+        make: creates a class from its name, its members' types, the rules and the byte order; None
+            to look for problems only.
     """
 
-    def __init__(self, request: Request, byte_order: str, make: Make[S]) -> None:
+    def __init__(self, request: Request, byte_order: str, make: Make[S] | None) -> None:
         self._make_class = make
         self._opaque = request.opaque
         self._endian: Any = request.endian
         if request.endian == "native" and byte_order != sys.byteorder:
             self._endian = byte_order
-        self._made: dict[tuple[int, bool], S] = {}
+        self._made: dict[tuple[int, bool], S | None] = {}
         self.problems: list[str] = []
 
     def struct(self, record: RecordType, *, whole: bool = True) -> S | None:
@@ -131,7 +133,9 @@ class Translator(Generic[S]):
             self._made[key] = self._make(record, name, parts)
         return self._made[key]
 
-    def _make(self, record: RecordType, name: str, parts: list[tuple[str, CType, int]]) -> S:
+    def _make(self, record: RecordType, name: str, parts: list[tuple[str, CType, int]]) -> S | None:
+        if self._make_class is None:
+            return None
         bits = tuple(bit for _, _, bit in parts)
         # A typedef can have an alignment that does not divide its size. No struct has.
         wanted = Places(bits, record.size, math.gcd(record.size, record.alignment))
@@ -200,8 +204,8 @@ class Translator(Generic[S]):
 
     def _bytes(self, spelling: str, size: int, alignment: int, why: str) -> CType | str | None:
         """Return a type that Python can't read as bytes, or say why it can't be read."""
-        if not size:
-            return None
+        if size <= 0:
+            return None  # negative for a type that the text does not define
         if self._opaque:
             return Opaque(size, alignment, spelling)
         return f"{why}; opaque=True (--opaque) keeps the {size} bytes of {spelling}"
@@ -241,12 +245,10 @@ class Translator(Generic[S]):
         if not kind.members:
             spelling = f"{kind.kind} {kind.name}"
             return self._bytes(spelling, kind.size, kind.alignment, f"{spelling} has no fields")
-        before = len(self.problems)
         made = self.struct(kind, whole=whole)
         if made is not None:
             return Nested(made)
-        # The problems are those of its members, which are noted already.
-        return None if len(self.problems) > before else ""
+        return None  # the problems are those of its members, which are noted already
 
 
 def _is_flexible(record: RecordType) -> bool:
@@ -316,12 +318,24 @@ def read_structs(request: Request, make: Make[S]) -> list[S]:
     return _read(request, make, every=request.name is None)[0]
 
 
+def _line_of(problem: str) -> tuple[str, int]:
+    """Return the file and the line of a problem, to sort by."""
+    found = re.match(r"(.*?):(\d+):", problem)
+    return (found[1], int(found[2])) if found else ("", 0)
+
+
 def _read(request: Request, make: Make[S], *, every: bool) -> tuple[list[S], tuple[str, ...]]:
     found = c_reader.read(
-        request.text, request.name, options=request.options, filename=request.filename, every=every
+        request.text,
+        request.name,
+        options=request.options,
+        filename=request.filename,
+        every=every,
+        tolerant=True,
     )
-    translator = Translator(request, found.byte_order, make)
+    # The layout of a text with errors means nothing, but its members can have further problems.
+    translator = Translator(request, found.byte_order, None if found.problems else make)
     structs = [translator.struct(record) for record in found.records]
-    if translator.problems:
-        raise InvalidSource(translator.problems)
+    if problems := [*found.problems, *translator.problems]:
+        raise invalid(sorted(problems, key=_line_of))
     return [struct for struct in structs if struct is not None], found.files

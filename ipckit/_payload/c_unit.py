@@ -15,8 +15,14 @@ from typing import Any, Final
 from ipckit._payload import c_includes, c_pragmas
 from ipckit._payload.c_known_names import DECLARED_BY
 from ipckit._payload.c_problems import invalid, looks_like_macro, undefined_macro
-from ipckit._payload.c_source import PRELUDE_FILE, Options, no_target
-from ipckit._payload.libclang import ParseError, clang_library, thread_index
+from ipckit._payload.c_source import PRELUDE_FILE, Options, compiler_arguments, no_target
+from ipckit._payload.libclang import (
+    ParseError,
+    clang_library,
+    is_union,
+    tag_of,
+    thread_index,
+)
 
 # It declares an enum, which is the first declaration: the byte order, and the size of a pointer.
 _PRELUDE: Final = (
@@ -30,6 +36,7 @@ _LIMIT_REACHED: Final = "too many errors emitted, stopping now"
 _UNKNOWN_NAME: Final = re.compile(r"unknown type name '(\w+)'")
 # What clang says of an unnamed bit-field of an unknown type: `uint32_t : 0;`.
 _NO_TYPE: Final = "type name requires a specifier or qualifier"
+_DECLARE_IT: Final = "; declare it, or include the header that does"
 _NAME: Final = re.compile(rb"\w+")
 _INCOMPLETE: Final = re.compile(
     r"(?:tentative definition has|variable has incomplete) type '\w+ (\w+)'"
@@ -64,7 +71,18 @@ class Unit:
             problem = self._problem(diagnostic)
             if problem:
                 location = clang_library().location(diagnostic.location)
-                self.problems.append(f"{location}: {problem}" if location.line else problem)
+                where = f"{location}: {self._member_at(diagnostic.location)}"
+                self.problems.append(f"{where}{problem}" if location.line else problem)
+
+    def _member_at(self, location: Any) -> str:
+        """Return the struct and the member at a location as text; "" if there is none."""
+        library = clang_library()
+        field = library.field_at(self.unit, location)
+        if field is None:
+            return ""
+        outer = field.semantic_parent
+        kind = "union" if is_union(outer) else "struct"
+        return f"{kind} {tag_of(outer) or '(no name)'}, member {library.spelling(field)}: "
 
     def _problem(self, diagnostic: Any) -> str:
         """Return what to say of a diagnostic, or "" for one that does not matter.
@@ -77,6 +95,7 @@ class Unit:
             return ""
         if unknown := _UNKNOWN_NAME.search(spelling):
             self.unknown.add(unknown[1])
+            spelling += _DECLARE_IT
         if missing := _NO_FILE.search(spelling):
             return (
                 f"the included file {missing[1]} is not found; name its directory in include_dirs="
@@ -87,7 +106,7 @@ class Unit:
         name = _NAME.match(self.data, diagnostic.location.offset) if is_own else None
         if spelling == _NO_TYPE and name is not None:
             self.unknown.add(os.fsdecode(name[0]))
-            return f"unknown type name '{os.fsdecode(name[0])}'"
+            return f"unknown type name '{os.fsdecode(name[0])}'{_DECLARE_IT}"
         # `struct PACKED s { ... }` declares a variable s if PACKED is no macro.
         unfinished = _INCOMPLETE.search(spelling)
         if unfinished and looks_like_macro(unfinished[1]):
@@ -114,9 +133,12 @@ class Unit:
     @cached_property
     def own_files(self) -> dict[str, bytes]:
         """The text and the included files that are not the system's, by name."""
-        system = tuple(f"{each}/" for each in c_includes.directories(self._target))
         found = {self.filename: self.data}
-        for name in self._included():
+        included = self._included()
+        if not included:
+            return found
+        system = tuple(f"{each}/" for each in c_includes.directories(self._target))
+        for name in included:
             if not name.startswith(system):
                 with contextlib.suppress(OSError):
                     found[name] = Path(name).read_bytes()
@@ -146,6 +168,8 @@ def parse(data: bytes, filename: str, arguments: list[bytes], options: Options) 
         declared.update(missing)
         lines = dict.fromkeys(DECLARED_BY[name] for name in missing)
         prelude.append("".join(f"{line}\n" for line in lines))
+        if "#include" in prelude[-1]:
+            arguments, _ = compiler_arguments(options, headers=True)
 
 
 def pragma_problems(unit: Unit, arguments: list[bytes]) -> list[str]:

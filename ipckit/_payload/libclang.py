@@ -15,9 +15,7 @@ import threading
 from functools import cache
 from typing import Any, Final
 
-from ipckit._payload.c_declarations import (
-    Location,
-)
+from ipckit._payload.c_declarations import Location
 
 try:
     from clang import cindex
@@ -32,6 +30,7 @@ ParseError: Any = cindex.TranslationUnitLoadError
 STRUCT: Final = 2
 UNION: Final = 3
 ENUM: Final = 5
+FIELD: Final = 6
 ENUMERATOR: Final = 7
 VARIABLE: Final = 9
 TYPEDEF: Final = 20
@@ -117,6 +116,11 @@ class _Library:
         """Return the name of a file."""
         return self._text(self._file_name(file))
 
+    def field_at(self, unit: Any, location: Any) -> Any:
+        """Return the member that is declared at a location; None if there is none."""
+        found = cindex.Cursor.from_location(unit, location)
+        return found if found is not None and found._kind_id == FIELD else None
+
     def value_type(self, atomic: Any) -> Any:
         """Return the type T of `_Atomic(T)`."""
         found = self._value_type(atomic)
@@ -177,3 +181,14 @@ def without_typedefs(kind: Any) -> tuple[Any, list[str]]:
     canonical = kind.get_canonical()
     # `typeof` and types with attributes have kinds of their own.
     return (kind if kind._kind_id == canonical._kind_id else canonical), names
+
+
+def is_union(record: Any) -> bool:
+    """Return whether a struct or union is a union."""
+    return bool(record._kind_id == UNION)
+
+
+def fields_of(record: Any) -> list[Any]:
+    """Return the members of a struct or union, also of one that has errors."""
+    fields = list(record.type.get_fields())
+    return fields or [each for each in record.get_children() if each._kind_id == FIELD]

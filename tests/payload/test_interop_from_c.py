@@ -381,6 +381,22 @@ def test_gcc_lays_generated_texts_out_alike(tmp_path: Path) -> None:
     compile_all([source])
 
 
+def test_errors_of_the_compiler_and_members_that_python_can_t_read_are_told_together() -> None:
+    text = "struct s {\n foo_t a;\n int *b;\n struct t { long double c; } d;\n int e : 40;\n};"
+    with pytest.raises(InvalidArgument) as caught:
+        Struct.from_c(text)
+    assert [
+        line.partition(": ")[2].partition(":")[0] for line in str(caught.value).splitlines()
+    ] == [
+        "struct s, member a",
+        "struct s, member b",
+        "struct t, member c",
+        "struct s, member e",
+    ]
+    with pytest.raises(InvalidArgument, match="declares no struct zz; it declares s and t"):
+        Struct.from_c("struct s { int x; }; struct t { int y; };", "zz")
+
+
 def test_an_included_file_is_found_and_its_change_is_seen(tmp_path: Path) -> None:
     header = tmp_path / "config.h"
     header.write_text("#define LENGTH 3\nstruct inner { char a[LENGTH]; };\n")
