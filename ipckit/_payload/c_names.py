@@ -113,7 +113,7 @@ def _is_declared(name: str, headers: Collection[str]) -> bool:
 def checked_c_name(name: str) -> str:
     """Return the name; raise InvalidArgument if it is not valid in C."""
     if not _NAME.fullmatch(name) or name in _KEYWORDS_OF_C99:
-        message = f"{name!r} is not a valid name in C"
+        message = f"{name!r} is not a valid name in C; rename it"
         raise InvalidArgument(message, errno=errno.EINVAL)
     return name
 

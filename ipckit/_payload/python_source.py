@@ -48,7 +48,7 @@ class _Source:
     """The source of some classes: their names, and the names that they need.
 
     Raises:
-        InvalidArgument: two classes have the same name, or Python can't declare one of them.
+        InvalidArgument: two classes have the same name.
     """
 
     def __init__(self, structs: Sequence[StructType]) -> None:
@@ -69,9 +69,9 @@ class _Source:
             if names.count(name) > 1:
                 message = f"two types are named {name!r}; a Python module can have one of them"
                 raise InvalidArgument(message, errno=errno.EINVAL)
-            if not name.isidentifier() or keyword.iskeyword(name):
-                message = f"{name}: a class in Python can't have that name"
-                raise InvalidArgument(message, errno=errno.EINVAL)
+        for key, name in found.items():
+            if keyword.iskeyword(name):
+                found[key] = _unused(f"{name}_", names)
         for plan in self.plans:
             if id(plan) in free:
                 found[id(plan)] = _unused(re.sub(r"\W", "_", f"{plan.name}"), found.values())

@@ -173,13 +173,13 @@ class StructType(type):
         import inspect  # noqa: PLC0415 - it takes long to import
 
         parameters: list[inspect.Parameter] = []
-        for entry in sorted(_plan(cls).entries, key=_is_keyword_only):
-            kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            default = layout.defaults.get(entry.name, inspect.Parameter.empty)
-            if entry.mode == KEYWORD_ONLY:
-                kind, default = inspect.Parameter.KEYWORD_ONLY, ...
-            parameters.append(inspect.Parameter(entry.name, kind, default=default))
         try:
+            for entry in sorted(_plan(cls).entries, key=_is_keyword_only):
+                kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
+                default = layout.defaults.get(entry.name, inspect.Parameter.empty)
+                if entry.mode == KEYWORD_ONLY:
+                    kind, default = inspect.Parameter.KEYWORD_ONLY, ...
+                parameters.append(inspect.Parameter(entry.name, kind, default=default))
             return inspect.Signature(parameters)
         except ValueError:  # `from_c` takes names that are keywords of Python
             raise AttributeError(name="__signature__", obj=cls) from None

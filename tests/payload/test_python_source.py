@@ -186,6 +186,10 @@ def test_fields_that_a_class_body_can_t_declare_are_renamed(name: str, own: str)
 
 def test_classes_that_a_module_can_t_declare() -> None:
     twice = made("S", {"a": made("T", {"x": Int}), "b": made("T", {"y": Int})})
-    for struct in (twice, made("class", {"x": Int})):
-        with pytest.raises(InvalidArgument):
-            python_text([struct])
+    with pytest.raises(InvalidArgument, match="two types are named 'T'"):
+        python_text([twice])
+
+
+def test_a_class_whose_name_is_a_keyword_is_renamed() -> None:
+    source = python_text([made("S", {"a": made("class", {"x": Int})})])
+    assert list(classes(source)["S"].fields)[0].c_type == "class_"
