@@ -192,4 +192,4 @@ def test_classes_that_a_module_can_t_declare() -> None:
 
 def test_a_class_whose_name_is_a_keyword_is_renamed() -> None:
     source = python_text([made("S", {"a": made("class", {"x": Int})})])
-    assert list(classes(source)["S"].fields)[0].c_type == "class_"
+    assert classes(source)["S"].fields[0].c_type == "class_"
