@@ -164,7 +164,6 @@ def test_a_header_for_something_else_is_an_error(
         ["header", "records:Record", "--from", "x.h"],
         ["header", "records:Record", "--name", "x"],
         ["header", "--from", "no-such.h"],
-        ["header", "--from", keyword],
         ["header", "--from", pointer],
         ["header", "records:Record", "--opaque"],
         ["header", "records:Record", "-I", "."],
