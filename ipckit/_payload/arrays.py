@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class ArrayOf(CType):
     """A fixed number of values of one type, without gaps."""
 
@@ -60,7 +60,7 @@ class ArrayOf(CType):
         return self.item.innermost if isinstance(self.item, ArrayOf) else self.item
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class FlexibleArray(CType):
     """A flexible array member: the rest of the record's memory.
 

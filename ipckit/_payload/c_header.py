@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from ipckit._core.public import public
 from ipckit._payload.arrays import FlexibleArray
-from ipckit._payload.c_declaration import Declaration
 
 if TYPE_CHECKING:
+    from ipckit._payload.c_declaration import Declaration
     from ipckit._payload.plan import Plan
     from ipckit._payload.structs import StructType
 
@@ -81,6 +81,9 @@ def c_header(struct: StructType, origin: str = "") -> str:
         >>> print(c_header(Stu).splitlines()[0])
         /* Stu, 4 bytes: the layout of Stu. */
     """
+    # Few programs need it, and it takes long to import.
+    from ipckit._payload.c_declaration import Declaration  # noqa: PLC0415
+
     plan = struct.__plan__
     declaration = Declaration(plan)
     guard = re.sub(r"\W", "_", plan.name).upper() + "_H"

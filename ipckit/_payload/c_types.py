@@ -64,6 +64,18 @@ class CType(ABC):
     flexible: bool = False
     number: bool = False
 
+    # Here, because a dataclass would compile these for each type when ipckit is imported.
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
     @abstractmethod
     def field(self, name: str, offset: int, *, swap: bool) -> Field:
         """Create the descriptor that reads and writes the field at an offset of a record."""
@@ -81,7 +93,7 @@ class CType(ABC):
         """Declare a variable of this type in C, without the semicolon."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Scalar(CType):
     """A number or a truth value."""
 
@@ -107,7 +119,7 @@ class Scalar(CType):
         return f"{self.c_name} {name}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Text(CType):
     """UTF-8 text in a fixed number of bytes, up to the first NUL."""
 
@@ -127,7 +139,7 @@ class Text(CType):
         return f"char {name}[{self.size}]"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Enumeration(CType):
     """An integer whose values have names: a member of an IntEnum or IntFlag class.
 
@@ -175,7 +187,7 @@ class _EnumMembers(dict[int, Any]):
         return value if self._flags is None or value < 0 else self._flags(value)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class BitField(CType):
     """A bit-field: some bits of an integer type.
 
@@ -225,7 +237,7 @@ class BitField(CType):
         return f"{self.unit.declare(name).rstrip()} : {self.width}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Raw(CType):
     """A fixed number of bytes."""
 
@@ -245,7 +257,7 @@ class Raw(CType):
         return f"unsigned char {name}[{self.size}]"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Opaque(CType):
     """Bytes of a type whose values have no meaning in Python, such as a pointer.
 
@@ -274,7 +286,7 @@ class Opaque(CType):
         return f"unsigned char {name}[{self.size}]{aligned}{note}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Wrapper(CType):
     """Another type with a rule of its own about the place of a member.
 
@@ -312,7 +324,7 @@ class Wrapper(CType):
         return self.item.declare(name)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Aligned(Wrapper):
     """Another type with a larger alignment: ``_Alignas(n)`` in C.
 
@@ -331,7 +343,7 @@ class Aligned(Wrapper):
         return f"{self.item.declare(name)} __attribute__((aligned({self.least})))"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class At(Wrapper):
     """Another type at a place that no rule gives.
 
@@ -349,7 +361,7 @@ def unwrapped(ctype: CType) -> CType:
     return ctype
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Nested(CType):
     """A struct inside a struct.
 

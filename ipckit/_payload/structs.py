@@ -29,7 +29,6 @@ from ipckit._core.public import public
 from ipckit._native import Layout, Record, record_from_buffer, record_from_bytes
 from ipckit._payload import c_enums, c_pickling
 from ipckit._payload.arrays import ArrayView
-from ipckit._payload.c_declaration import Declaration
 from ipckit._payload.class_body import checked_rules, declared_types
 from ipckit._payload.placement import Rules
 from ipckit._payload.plan import KEYWORD_ONLY, Endian, Entry, FieldInfo, Plan
@@ -205,6 +204,9 @@ class StructType(type):
                 int age;
             } Stu;
         """
+        # Few programs need it, and it takes long to import.
+        from ipckit._payload.c_declaration import Declaration  # noqa: PLC0415
+
         return Declaration(_plan(cls)).text
 
     def zeroed(cls: type[T], items: int = 0) -> T:
