@@ -159,7 +159,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         name: str | None = None,
         type: Any = BYTES,
         *,
-        capacity: int = 1024,
+        capacity: int | None = None,
         size: int | None = None,
         mode: int = 0o600,
         overwrite: bool = False,
@@ -173,7 +173,8 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
                 unused name.
             type: the type of the messages: `bytes`, `str`, a `Struct`, a ctypes structure, a numpy
                 dtype, a msgspec struct or a `Codec`.
-            capacity: the maximum number of messages, 1 to 8388607.
+            capacity: the maximum number of messages, 1 to 8388607. The default is 1024, or fewer
+                if that many messages of a fixed-size type would need more than 64 MiB; at least 1.
             size: bytes of message memory. The default is what `capacity` messages of a fixed-size
                 type need, or 16 MiB for other types. One message can take up to half of it.
             mode: permission bits, 0 to 0o777. The umask does not apply.
@@ -275,7 +276,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         name: str,
         type: Any = BYTES,
         *,
-        capacity: int = 1024,
+        capacity: int | None = None,
         size: int | None = None,
         mode: int = 0o600,
         overwrite: bool = False,
@@ -352,7 +353,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         cls,
         type: Any = BYTES,
         *,
-        capacity: int = 1024,
+        capacity: int | None = None,
         size: int | None = None,
         overwrite: bool = False,
         peer_gone: PeerGonePolicy = "raise",

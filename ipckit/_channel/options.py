@@ -30,7 +30,7 @@ class OpenOptions(HandleOptions, total=False):
 class AnonymousOptions(HandleOptions, total=False):
     """The keyword arguments of `Channel.anonymous`."""
 
-    capacity: int
+    capacity: int | None
     size: int | None
     overwrite: bool
 

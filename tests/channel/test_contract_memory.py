@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ipckit import Channel, WouldBlock
+from ipckit import Channel, LimitReached, WouldBlock
+from ipckit._channel.shape import shape_for
+from ipckit.codec import codec_for
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -89,3 +91,38 @@ def test_a_long_message_fits_after_short_ones() -> None:
             for _ in range(20):
                 channel.send(b"x" * size, timeout=0)
                 assert len(channel.receive()) == size
+
+
+@pytest.mark.parametrize(
+    ("item", "capacity"), [(1, 1024), (65_000, 1024), (65_536, 1020), (1080 * 1920 * 3, 9)]
+)
+def test_a_channel_takes_at_most_64_mib_by_default(ns: Namespace, item: int, capacity: int) -> None:
+    kind = np.dtype((np.uint8, (item,)))
+    with Channel.create(ns.name(), kind) as channel:
+        assert channel.capacity == capacity
+        assert shape_for(codec_for(kind), None, None).total <= 64 << 20
+        for number in range(capacity):
+            channel.send(np.full(item, number % 256, np.uint8), timeout=0)
+        with pytest.raises(WouldBlock):
+            channel.send(np.zeros(item, np.uint8), timeout=0)
+        assert channel.receive()[-1] == 0
+    with Channel.open_or_create(ns.name(), kind, owner_uid=None) as channel:
+        assert channel.capacity == capacity
+    with Channel.anonymous(kind) as channel:
+        assert channel.capacity == capacity
+
+
+def test_a_capacity_that_was_given_is_honoured_whatever_it_takes(ns: Namespace) -> None:
+    kind = np.dtype((np.uint8, (1 << 20,)))
+    with Channel.create(ns.name(), kind, capacity=100) as channel:
+        assert channel.capacity == 100
+    huge = np.dtype((np.uint8, (1 << 30,)))
+    with pytest.raises(LimitReached, match=r"no room for [\d,]{16,} bytes"):
+        Channel.create(ns.name(), huge, capacity=1 << 20)
+    # A message larger than half of 64 MiB needs more; there is room for one.
+    assert shape_for(codec_for(np.dtype((np.uint8, (1 << 26,)))), None, None).capacity == 1
+
+
+def test_a_size_keeps_the_usual_capacity(ns: Namespace) -> None:
+    with Channel.create(ns.name(), np.dtype((np.uint8, (65_536,))), size=1 << 20) as channel:
+        assert channel.capacity == 1024
