@@ -67,7 +67,6 @@ _BY_SIZE: Final[dict[tuple[str, int], Scalar]] = {
     for name, scalar in vars(fields).items()
     if isinstance(scalar, Scalar) and name.rstrip("0123456789") in ("Int", "UInt", "Float", "Bool")
 }
-_READABLE: Final = (1, 2, 4, 8)  # bytes of the numbers that a field can have
 
 
 @dataclass(frozen=True)
@@ -308,9 +307,17 @@ def read_struct(request: Request, make: Make[S]) -> S:
         return found
     structs, files = _read(request, make, every=False)
     struct = structs[0]
-    reference = weakref.ref(struct, lambda _: _READ.pop(request, None))
-    _READ[request] = _Cached(reference, _stamps(files))
+    _READ[request] = _Cached(
+        weakref.ref(struct, lambda dead: _forget(request, dead)), _stamps(files)
+    )
     return struct
+
+
+def _forget(request: Request, dead: weakref.ref[Any]) -> None:
+    """Drop a class that is no longer in use, unless a newer one has taken its place."""
+    cached = _READ.get(request)
+    if cached is not None and cached.struct is dead:
+        del _READ[request]
 
 
 def read_structs(request: Request, make: Make[S]) -> list[S]:

@@ -295,10 +295,20 @@ def _end(entry: Entry) -> int:
 
 
 def _flexible_size(entry: Entry, value: Any) -> int:
-    """Return the bytes of a value of a flexible array, or of a struct that ends with one."""
-    if isinstance(entry.ctype, FlexibleArray):
-        return entry.ctype.bytes_for(value)
-    return memoryview(value).nbytes
+    """Return the bytes of a value of a flexible array, or of a struct that ends with one.
+
+    Raises:
+        TypeError: the value has no length.
+    """
+    kind = entry.ctype
+    try:
+        return (
+            kind.bytes_for(value) if isinstance(kind, FlexibleArray) else memoryview(value).nbytes
+        )
+    except TypeError:
+        wanted = kind.struct.__name__ if isinstance(kind, Nested) else "a value with a length"
+        message = f"field {entry.name!r} takes {wanted}, not {type(value).__name__}"
+        raise TypeError(message) from None
 
 
 def _whole_bytes(entries: Iterable[Entry]) -> list[tuple[str, int, np.dtype[Any]]]:

@@ -479,3 +479,22 @@ def test_a_nested_flexible_struct_can_be_shorter_than_its_fixed_part() -> None:
     longer = Outer(5, Inner(1, "a", "hello"))
     assert Outer.from_bytes(bytes(longer)).inner.text == "hello"
     assert Outer.dtype.itemsize == 12
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Samples(1, 5), "field 'values' takes a value with a length, not int"),
+        (
+            lambda: Samples(1, iter([1])),
+            "field 'values' takes a value with a length, not list_iter",
+        ),
+        (lambda: Samples(1, [1.5]), "field 'values' takes int32 values, not float64"),
+        (lambda: Note(1, 5), "field 'text' takes a value with a length, not int"),
+        (lambda: Note(1, b"x"), "field 'text' takes a str, not bytes"),
+        (lambda: Samples(1), "Samples needs a value for field 'values'"),
+    ],
+)
+def test_a_flexible_array_names_itself_in_errors(make: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        make()
