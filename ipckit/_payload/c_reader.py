@@ -43,7 +43,6 @@ def read(
     options: Options,
     filename: str = "<text>",
     every: bool = False,
-    tolerant: bool = False,
 ) -> Declarations:
     """Describe a struct or a union of a C text, with everything that it contains.
 
@@ -60,12 +59,14 @@ def read(
             ``#include "FILE"``.
         every: return all structs and unions with members that the text itself declares outside of
             others, and ignore `name`.
-        tolerant: return a struct of a text with problems, if it can be described. Its sizes and
-            places mean nothing, but its members' types can be looked at for further problems.
+
+    Returns:
+        The description. If the text has problems, sizes and places mean nothing, but the members'
+        types can be looked at for further problems.
 
     Raises:
-        InvalidSource: the text is no valid C, or declares no such struct. The message has one
-            line for each problem: ``FILE:LINE: PROBLEM``.
+        InvalidSource: the text declares no such struct, or problems keep it from being described.
+            The message has one line for each problem: ``FILE:LINE: PROBLEM``.
         ImportError: the library libclang can't be loaded.
     """
     data = checked_bytes(text, filename)
@@ -85,7 +86,7 @@ def read(
         problems = problems or caught.problems
         records = []
     problems += describer.problems
-    if problems and not (tolerant and records):
+    if problems and not records:
         raise invalid(problems)
     return Declarations(tuple(records), describer.byte_order, unit.files(), tuple(problems))
 

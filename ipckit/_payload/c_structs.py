@@ -338,7 +338,6 @@ def _read(request: Request, make: Make[S], *, every: bool) -> tuple[list[S], tup
         options=request.options,
         filename=request.filename,
         every=every,
-        tolerant=True,
     )
     # The layout of a text with errors means nothing, but its members can have further problems.
     translator = Translator(request, found.byte_order, None if found.problems else make)

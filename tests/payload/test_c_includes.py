@@ -15,18 +15,21 @@ from ipckit._payload.c_declarations import (
     RecordType,
     ScalarType,
 )
+from ipckit._payload.c_problems import invalid
 from ipckit._payload.c_source import Options
 from ipckit.errors import InvalidSource
 
 
 def read(text: str, name: str | None = "s", **options: Any) -> RecordType:
-    (found,) = c_reader.read(text, name, options=Options(**options)).records
-    return found
+    found = c_reader.read(text, name, options=Options(**options))
+    assert not found.problems
+    return found.records[0]
 
 
 def problems(text: str, name: str | None = None, **options: Any) -> str:
     with pytest.raises(InvalidSource) as caught:
-        c_reader.read(text, name, options=Options(**options))
+        raise invalid([*c_reader.read(text, name, options=Options(**options)).problems])
+    assert caught.value.problems
     return str(caught.value.strerror)
 
 

@@ -25,6 +25,7 @@ from ipckit._payload.c_declarations import (
     RecordType,
     ScalarType,
 )
+from ipckit._payload.c_problems import invalid
 from ipckit._payload.c_source import Options
 from ipckit.errors import InvalidSource
 from ipckit.testing import Child
@@ -116,13 +117,15 @@ def texts(block: str) -> list[str]:
 
 
 def read(text: str, name: str | None = "s", **options: Any) -> RecordType:
-    (found,) = c_reader.read(text, name, options=Options(**options)).records
-    return found
+    found = c_reader.read(text, name, options=Options(**options))
+    assert not found.problems
+    return found.records[0]
 
 
 def problems(text: str, name: str | None = None, **options: Any) -> str:
     with pytest.raises(InvalidSource) as caught:
-        c_reader.read(text, name, options=Options(**options))
+        raise invalid([*c_reader.read(text, name, options=Options(**options)).problems])
+    assert caught.value.problems
     return str(caught.value.strerror)
 
 
@@ -564,11 +567,10 @@ HOSTILE = {
 }
 
 RUN_HOSTILE = """
-from ipckit._payload import c_reader
-from ipckit._payload.c_source import Options
 from ipckit.errors import InvalidSource
+from ipckit.structs import Struct
 try:
-    c_reader.read(args[0], None, options=Options(), filename=args[1])
+    Struct.from_c(args[0], filename=args[1], opaque=True)
     result = "fine"
 except InvalidSource as error:
     result = "refused"

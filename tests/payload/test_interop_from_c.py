@@ -6,6 +6,7 @@ Each accepted text is compiled with assertions of the sizes and offsets that ipc
 
 from __future__ import annotations
 
+import gc
 import random
 import struct
 import time
@@ -409,6 +410,21 @@ def test_an_included_file_is_found_and_its_change_is_seen(tmp_path: Path) -> Non
     assert Struct.from_c(text, "inner", include_dirs=[tmp_path]).size == 3
     header.write_text("#define LENGTH 13\nstruct inner { char a[LENGTH]; };\n")
     assert Struct.from_c(text, include_dirs=[tmp_path]).size == 20
+
+
+def test_a_class_that_dies_does_not_drop_the_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = tmp_path / "config.h"
+    header.write_text("struct s { char a[3]; };\n")
+    first = Struct.from_c('#include "config.h"', "s", include_dirs=[tmp_path])
+    header.write_text("struct s { char a[13]; };\n")
+    second = Struct.from_c('#include "config.h"', "s", include_dirs=[tmp_path])
+    assert (first.size, second.size) == (3, 13)
+    del first
+    gc.collect()
+    monkeypatch.setattr("ipckit._payload.c_reader.read", None)
+    assert Struct.from_c('#include "config.h"', "s", include_dirs=[tmp_path]) is second
 
 
 def test_macros_can_be_defined() -> None:
