@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import ipckit._native as native
+
 _OF_SYS_TYPES: Final = """
     ssize_t pid_t uid_t gid_t id_t off_t loff_t mode_t dev_t ino_t nlink_t blksize_t blkcnt_t
     fsblkcnt_t fsfilcnt_t key_t time_t clock_t clockid_t useconds_t suseconds_t u_char u_short u_int
@@ -64,3 +66,18 @@ DECLARED_BY: Final = {
     **dict.fromkeys(_OF_SYS_TYPES.split(), "#include <sys/types.h>"),
     **dict.fromkeys(_OF_LINUX_TYPES.split(), "#include <linux/types.h>"),
 }
+
+
+def declaration_of(name: str, target: str | None) -> str:
+    """Return the line of C that declares a known name.
+
+    Args:
+        name: a name of `DECLARED_BY`.
+        target: the LLVM triple of the target; None for this machine.
+    """
+    known = native.TYPEDEFS.get(name)
+    if target is not None or known is None:
+        return DECLARED_BY[name]
+    # Not by a header: a text that `gcc -E` made would declare the header's other names again.
+    code, size, _ = known
+    return f"typedef __{'U' * (code == 'u')}INT{8 * size}_TYPE__ {name};"

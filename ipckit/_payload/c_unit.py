@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipckit._payload import c_includes, c_pragmas
-from ipckit._payload.c_known_names import DECLARED_BY
+from ipckit._payload.c_known_names import DECLARED_BY, declaration_of
 from ipckit._payload.c_problems import invalid, looks_like_macro, undefined_macro
 from ipckit._payload.c_source import PRELUDE_FILE, Options, compiler_arguments, no_target
 from ipckit._payload.libclang import (
@@ -166,7 +166,7 @@ def parse(data: bytes, filename: str, arguments: list[bytes], options: Options) 
         if not missing or len(prelude) > _ROUNDS:
             return parsed
         declared.update(missing)
-        lines = dict.fromkeys(DECLARED_BY[name] for name in missing)
+        lines = dict.fromkeys(declaration_of(name, options.target) for name in missing)
         prelude.append("".join(f"{line}\n" for line in lines))
         if "#include" in prelude[-1]:
             arguments, _ = compiler_arguments(options, headers=True)

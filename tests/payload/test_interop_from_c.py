@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import random
 import struct
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -425,6 +426,14 @@ def test_a_class_that_dies_does_not_drop_the_newer_one(
     gc.collect()
     monkeypatch.setattr("ipckit._payload.c_reader.read", None)
     assert Struct.from_c('#include "config.h"', "s", include_dirs=[tmp_path]) is second
+
+
+def test_preprocessed_text_can_use_a_type_that_it_does_not_declare() -> None:
+    text = "#include <stdint.h>\nstruct s { uint32_t a; pid_t b; time_t c; };"
+    command = ["gcc", "-E", "-x", "c", "-"]
+    done = subprocess.run(command, input=text, check=True, capture_output=True, text=True)
+    made = Struct.from_c(done.stdout, "s")
+    assert [field.c_type for field in made.fields] == ["uint32_t", "pid_t", "time_t"]
 
 
 def test_macros_can_be_defined() -> None:
