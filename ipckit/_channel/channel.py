@@ -606,10 +606,10 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         ...     channel.stats().messages, channel.stats().capacity
         (1, 10)
         """
-        messages, used, size, dropped = self._counts()
+        messages, used, size, dropped, taken = self._counts()
         peers = self.peers()
         sent, received = sum(each.sent for each in peers), sum(each.received for each in peers)
-        return ChannelStats(messages, self.capacity, used, size, dropped, sent, received)
+        return ChannelStats(messages, self.capacity, used, size, dropped, sent, received, taken)
 
     def peers(self) -> list[ChannelPeer]:
         """Return the open handles of the channel, in all live processes.

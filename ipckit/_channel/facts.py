@@ -19,12 +19,12 @@ class ChannelStats:
     Attributes:
         messages: the messages that wait in the channel.
         capacity: the maximum number of messages.
-        bytes_used: the bytes of message memory that messages, loans and views occupy, with their
-            headers.
+        bytes_used: the bytes of message memory that messages, loans, views and deliveries occupy.
         size: the bytes of message memory.
         dropped: the messages that were overwritten before a receiver took them.
         sent: the messages that the present peers have sent.
         received: the messages that the present peers have received.
+        taken: the messages that `Channel.take` returned and that are not acknowledged yet.
     """
 
     messages: int
@@ -34,6 +34,7 @@ class ChannelStats:
     dropped: int
     sent: int
     received: int
+    taken: int
 
 
 @final

@@ -146,7 +146,7 @@ class Loan(_InPlace):
         # Not through a local variable: another reference to the lease looks like an array of it.
         if self._lease is None:
             raise _ended()
-        self._send(timeout)
+        self._send(None, timeout)
 
     def cancel(self) -> None:
         """Free the memory without sending the message; idempotent."""

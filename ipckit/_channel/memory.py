@@ -38,9 +38,7 @@ def format_memory(
     try:
         native.channel_format(
             mapping,
-            shape.capacity,
-            shape.item_size,
-            shape.longest,
+            shape,
             fingerprint_of(codec),
             int(overwrite),
             os.urandom(16),

@@ -16,22 +16,39 @@ _SIZE_MAX: Final = 2**40 - 1
 DEFAULT_SIZE: Final = 1 << 24
 _DEFAULT_CAPACITY: Final = 1024
 _DEFAULT_TOTAL: Final = 1 << 26
+_TAKEN_MAX: Final = 1024  # short messages that can be taken and not acknowledged
+_UNITS_MIN: Final = 64
+_LINE: Final = 64
+_PAGE: Final = 4096
+# A search for free granules reads one word for each. So a large pool has larger ones.
+_GRANULES_MAX: Final = 1 << 16
+_GRANULES_MIN: Final = 16
 
 
 class Shape(NamedTuple):
-    """The capacity of a channel, and the memory for it.
+    """The memory of a channel; docs/layout.md explains it.
 
     Attributes:
+        units: the units of the ring, which has the short messages.
+        granules: the granules of the pool, which has the long ones in blocks.
+        granule: the bytes of a granule.
         capacity: the maximum number of messages.
         item_size: the bytes of each message; 0 if messages differ in size.
         longest: the maximum bytes of a message.
-        total: the bytes of the channel's memory, with its header.
     """
 
+    units: int
+    granules: int
+    granule: int
     capacity: int
     item_size: int
     longest: int
-    total: int
+
+    @property
+    def total(self) -> int:
+        """The bytes of the channel's memory, with its header."""
+        found: int = native.channel_bytes(self.units, self.granules, self.granule)
+        return found
 
 
 def shape_for(codec: Codec[Any], capacity: int | None, size: int | None) -> Shape:
@@ -47,43 +64,92 @@ def shape_for(codec: Codec[Any], capacity: int | None, size: int | None) -> Shap
     item = codec.size or 0
     if capacity is not None:
         capacity = _checked("capacity", capacity, native.CAPACITY_MAX)
-    else:
-        capacity = _default_capacity(item) if size is None else _DEFAULT_CAPACITY
     size = None if size is None else _checked("size", size, _SIZE_MAX)
-    if size is None and item:
-        units, longest = _units(capacity, item), item
+    if item > native.INLINE_MAX:
+        return _of_blocks(item, capacity, size)
+    if capacity is None:
+        capacity = _default_capacity(item) if item and size is None else _DEFAULT_CAPACITY
+    if not item:
+        return _of_any_size(capacity, DEFAULT_SIZE if size is None else size)
+    if size is not None and size < 2 * item:
+        raise _too_small(item, size)
+    return _of_items(item, capacity, size)
+
+
+def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
+    """Return the shape for long messages of one size: each has a block of its own.
+
+    One block more than the capacity lets a sender write while a receiver reads.
+    """
+    granule = _up(item, _LINE)
+    if size is not None:
+        if size < 2 * item:
+            raise _too_small(item, size)
+        blocks = size // item
+    elif capacity is not None:
+        blocks = capacity + 1
     else:
-        wanted = DEFAULT_SIZE if size is None else size
-        # The headers come on top, so that messages can use all of `size`.
-        units, longest = -(-wanted // native.UNIT) + 2 * capacity, wanted // 2
-    if item > longest:
-        message = f"size must be {2 * item} or more, for two messages of {item:,} bytes, not {size}"
+        blocks = min(_DEFAULT_CAPACITY + 1, max(2, _DEFAULT_TOTAL // granule))
+        while blocks > 2 and _of_blocks(item, blocks - 1, None).total > _DEFAULT_TOTAL:  # noqa: PLR2004
+            blocks -= 1
+        capacity = blocks - 1
+    if blocks >= native.GRANULES_MAX:
+        message = f"capacity must be less than {native.GRANULES_MAX - 1} for messages of {item:,} bytes"
         raise InvalidArgument(message, errno=errno.EINVAL)
-    return Shape(capacity, item, item or longest, _total(units))
+    capacity = min(_DEFAULT_CAPACITY, blocks) if capacity is None else capacity
+    units = _inline_units(native.INLINE_MAX, 0) + capacity
+    return Shape(units, blocks, granule, capacity, item, item)
 
 
-def _units(capacity: int, item: int) -> int:
-    """Return the units of memory for so many messages of `item` bytes.
+def _of_items(item: int, capacity: int, size: int | None) -> Shape:
+    """Return the shape for short messages of one size, which lie in the ring.
 
-    A record can need padding for its alignment, and the end of the ring can need padding that is as
-    long as a record.
+    The pool has room for the messages that were taken and not acknowledged.
     """
     each: int = native.channel_units(item)
-    return capacity * (each + 2) + each
+    units = capacity * each if size is None else -(-size // native.UNIT) + 2 * capacity
+    blocks = min(capacity, _TAKEN_MAX) + 1
+    return Shape(_inline_units(item, units), blocks, _up(item, _LINE), capacity, item, item)
 
 
-def _total(units: int) -> int:
-    """Return the bytes of a channel with so many units of memory for messages."""
-    # At least 64 units, which the ring requires; see native/ring/open.h.
-    return native.CHANNEL_ARENA_START + (units + 64) * native.UNIT
+def _of_any_size(capacity: int, size: int) -> Shape:
+    """Return the shape for messages that differ in size.
+
+    The ring has room for `capacity` short messages, or for `size` bytes of them, and the pool for
+    `size` bytes of long ones.
+    """
+    each: int = native.channel_units(native.INLINE_MAX)
+    inline = min(capacity * each, -(-size // native.UNIT) + 2 * capacity)
+    granule = _PAGE
+    while size > granule * _GRANULES_MAX:
+        granule *= 2
+    longest = size // 2
+    granules = max(-(-size // granule), _GRANULES_MIN)
+    return Shape(_inline_units(native.INLINE_MAX, inline), granules, granule, capacity, 0, longest)
+
+
+def _inline_units(longest: int, units: int) -> int:
+    """Return the units of a ring with room for `units` of messages of up to `longest` bytes.
+
+    The end of the ring can need padding that is as long as a record. The ring has at least 64 units
+    and room for two of the longest messages; see native/ring/open.h.
+    """
+    each: int = native.channel_units(longest)
+    return max(units + each, 2 * each, _UNITS_MIN)
 
 
 def _default_capacity(item: int) -> int:
-    """Return the number of messages of `item` bytes that need at most `_DEFAULT_TOTAL` bytes."""
-    if _total(_units(_DEFAULT_CAPACITY, item)) <= _DEFAULT_TOTAL:
-        return _DEFAULT_CAPACITY
-    room = _DEFAULT_TOTAL - _total(_units(0, item))
-    return max(1, room // (_total(_units(1, item)) - _total(_units(0, item))))
+    """Return the number of short messages of `item` bytes that need at most `_DEFAULT_TOTAL`."""
+    return min(_DEFAULT_CAPACITY, _DEFAULT_TOTAL // (2 * item + 2 * _LINE))
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _too_small(item: int, size: int) -> InvalidArgument:
+    message = f"size must be {2 * item} or more, for two messages of {item:,} bytes, not {size}"
+    return InvalidArgument(message, errno=errno.EINVAL)
 
 
 def _checked(name: str, value: int, largest: int) -> int:

@@ -5,7 +5,7 @@
 /* The maximum number of bytes to copy before the lock is released, so that other peers get it. */
 #define TURN_BYTES (1 << 20)
 
-/* Sends up to call->items records of call->length bytes each. Sets call->at to the number of records
+/* Sends up to call->items records of call->length bytes each. Sets call->items to the number of records
    that were sent. Requires send_lock. Returns as ring_send_batch. */
 static ring_result
 op_send_batch(ring *r, ring_call *call)
@@ -13,7 +13,7 @@ op_send_batch(ring *r, ring_call *call)
     uint64_t item = call->length, most = TURN_BYTES / item;
     uint64_t items = call->items < most ? call->items : most > 0 ? most : 1;
     ring_result result = ring_send_batch(r, call->data, item, &items);
-    call->at = result == RING_OK ? items : 0;
+    call->items = result == RING_OK ? items : call->items;
     return result;
 }
 
@@ -48,9 +48,9 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         return NULL;
     }
     channel_core *core = ipckit_channel_joined(self, "send_many");
-    if (core == NULL || item == 0 || item > GIL_FREE_BYTES || records.len % item != 0) {
+    if (core == NULL || item == 0 || item > INLINE_MAX || records.len % item != 0) {
         if (core != NULL) {
-            PyErr_SetString(PyExc_ValueError, "send_many takes whole records of 1 to 16384 bytes");
+            PyErr_SetString(PyExc_ValueError, "send_many takes whole records of 1 to INLINE_MAX bytes");
         }
         PyBuffer_Release(&records);
         return NULL;
@@ -65,7 +65,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         call.data = (char *)records.buf + done;
         call.items = (uint64_t)(records.len - done) / (uint64_t)item;
         result = ipckit_call(core, &call);
-        done += result == RING_OK ? (Py_ssize_t)call.at * item : 0;
+        done += result == RING_OK ? (Py_ssize_t)call.items * item : 0;
     }
     PyBuffer_Release(&records);
     ipckit_update_space_fd(core, result, before);
@@ -78,29 +78,34 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
 
 /* Copies messages of call->length bytes to call->data and takes them. Stops when call->items messages
    were copied, when TURN_BYTES were, when the channel is empty, or at a message of another size. Sets
-   call->at to the number of messages. Requires receive_lock. Returns RING_OK if there was one, else
+   call->items to the number of messages. Requires receive_lock. Returns RING_OK if there was one, else
    RING_EMPTY, RING_TOO_LONG for another size, or RING_CORRUPT. */
 static ring_result
 op_receive_batch(ring *r, ring_call *call)
 {
-    uint64_t item = call->length, bytes = 0;
-    call->at = 0;
-    while (call->at < call->items && bytes < TURN_BYTES) {
+    uint64_t item = call->length, most = TURN_BYTES / item + 1, done = 0;
+    most = call->items < most ? call->items : most;
+    while (done < most) {
         ring_message *message = &call->message;
         ring_result result = ring_peek(r, message);
         if (result != RING_OK || message->length != item) {
-            return call->at != 0 ? RING_OK : result == RING_OK ? RING_TOO_LONG : result;
+            if (done == 0) {
+                return result == RING_OK ? RING_TOO_LONG : result;
+            }
+            break;
         }
         uint64_t count = message->items - message->index;
-        count = count < call->items - call->at ? count : call->items - call->at;
-        memcpy((char *)call->data + call->at * item, message->data, count * item);
-        result = ring_take(r, message, count);
-        call->at += count;
-        bytes += count * item;
-        if (result != RING_OK) {
-            return result;
+        count = count < most - done ? count : most - done;
+        memcpy((char *)call->data + done * item, message->data, count * item);
+        if (message->block == NO_BLOCK) {
+            ring_take(r, message, count);
+        } else { /* it was returned */
+            ring_drop(r, message);
+            ring_count_received(r, 1);
         }
+        done += count;
     }
+    call->items = done;
     return RING_OK;
 }
 
@@ -136,7 +141,7 @@ ipckit_channel_receive_batch(channel_object *self, PyObject *const *args, Py_ssi
         call.data = (char *)records.buf + done * item;
         call.items = (uint64_t)(room - done);
         result = done == 0 ? ipckit_call(core, &call) : ipckit_call_uninterrupted(core, &call);
-        done += result == RING_OK ? (Py_ssize_t)call.at : 0;
+        done += result == RING_OK ? (Py_ssize_t)call.items : 0;
         call.deadline = 0; /* take what has arrived; do not wait for more */
     }
     PyBuffer_Release(&records);

@@ -106,7 +106,6 @@ ipckit_call_init(channel_object *self, ring_call *call, uint32_t which, ring_ope
         .operation = operation,
         .which = which,
         .lends = operation == ipckit_op_lend,
-        .lent = operation == ipckit_op_send_loan,
         .deadline = wait_ns == WAIT_FOREVER ? INT64_MAX : wait_ns == 0 ? 0 : deadline_after(wait_ns),
         .wait_for_peers = self->wait_for_peers,
         .closed = &self->closed,
@@ -180,16 +179,12 @@ ipckit_call(channel_core *core, ring_call *call)
     ring *r = &core->r;
     long forks = -1;
     ring_result result = rejoin_after_fork(core, call, &forks);
-    /* A long copy must not keep the GIL. */
-    bool quick = call->operation != ipckit_op_send || call->length <= GIL_FREE_BYTES;
-    if (result == RING_OK && quick) {
+    if (result == RING_OK) {
         result = try_with_gil(r, call);
         if (result == RING_EMPTY && call->deadline != 0 && *call->spin != 0
             && ring_spin(r, call->which, ring_empty_snapshot(r), QUICK_POLLS)) {
             result = try_with_gil(r, call);
         }
-    } else if (result == RING_OK) {
-        result = RING_BUSY;
     }
     if (result == RING_BUSY || result == RING_EMPTY || result == RING_FULL) {
         result = run_with_signals(core, call, &forks);
@@ -221,16 +216,16 @@ ipckit_op_send(ring *r, ring_call *call)
 ring_result
 ipckit_op_lend(ring *r, ring_call *call)
 {
-    return ring_lend(r, call->length, &call->at);
+    return ring_lend(r, call->length, &call->block);
 }
 
 ring_result
-ipckit_op_send_loan(ring *r, ring_call *call)
+ipckit_op_send_block(ring *r, ring_call *call)
 {
     if ((uint32_t)call->items != r->owner) {
         return RING_CLOSED; /* a signal handler forked, and the parent has the loan */
     }
-    return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
+    return ring_send_block(r, call->block, call->length, (uint32_t)call->items);
 }
 
 ring_result
@@ -241,17 +236,14 @@ ipckit_op_view(ring *r, ring_call *call)
     if (result != RING_OK) {
         return result;
     }
-    if (message->length <= call->length || message->items > 1) {
-        if (message->length > GIL_FREE_BYTES) {
-            return RING_CORRUPT; /* a sender puts only smaller messages together in one record */
-        }
+    if (message->block == NO_BLOCK) {
         memcpy((char *)call->data, message->data, message->length);
         call->items = 0;
-        return ring_take(r, message, 1);
+        ring_take(r, message, 1);
+        return RING_OK;
     }
-    ring_take_view(r, message);
     call->items = r->owner;
-    return RING_OK;
+    return ring_hold(r, message, BLOCK_READ);
 }
 
 void

@@ -130,7 +130,7 @@ channel_side(channel_object *self, PyObject *arg)
     if (core == NULL) {
         return NULL;
     }
-    return PyLong_FromLong((long)ring_side_state(&core->r, (uint32_t)role));
+    return PyLong_FromLong((long)ring_other_side(&core->r, (uint32_t)role));
 }
 
 PyDoc_STRVAR(peers_doc, "_peers($self, /)\n--\n\n"
@@ -187,8 +187,35 @@ channel_lock_holder(channel_object *self, PyObject *arg)
                          known ? (unsigned long long)core->r.peers[index].token : 0);
 }
 
+/* Returns the number of messages that wait in the ring, and sets `*units` to the units in use. Reads
+   head before tail, so that tail is never behind it; the loads pair with ring_advance_head and
+   ring_publish_tail. Both can change in between, so the results are limited to valid ones. */
+static uint64_t
+messages_in_ring(const ring *r, uint64_t *units)
+{
+    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t from = position_of(head), to = position_of(tail);
+    bool valid = ring_position_is_valid(r, from) && ring_position_is_valid(r, to);
+    *units = valid ? ring_distance(r, from, to) : 0;
+    *units = *units > r->units ? r->units : *units;
+    uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
+    return waiting > r->capacity ? r->capacity : waiting;
+}
+
+/* Returns the number of messages that were returned and wait. */
+static uint64_t
+messages_returned(const ring *r)
+{
+    uint64_t returned = 0;
+    if (ring_may_have_returned(r)) {
+        blocks_count(r, BLOCK_RETURNED, &returned);
+    }
+    return returned;
+}
+
 PyDoc_STRVAR(counts_doc, "_counts($self, /)\n--\n\n"
-                         "Return (messages that wait, bytes in use, bytes of the arena, messages dropped).");
+                         "Return (messages that wait, bytes in use, bytes of message memory, messages\n"
+                         "dropped, messages taken and not acknowledged).");
 
 static PyObject *
 channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
@@ -198,31 +225,26 @@ channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     const ring *r = &core->r;
-    /* Read head before tail, so that tail is never behind it. The loads pair with ring_advance_head
-       and ring_publish_tail. Both can change in between, so the results are limited to valid ones. */
-    uint64_t head = load_word(&r->shared->head), low_water = load_word(&r->shared->low_water);
-    uint64_t tail = load_word(&r->shared->tail), reserve = load_word(&r->shared->reserve);
-    uint64_t from = low_water & 1 ? low_water >> 1 : position_of(head);
-    uint64_t to = count_of(reserve) != 0 ? position_of(reserve) : position_of(tail);
-    uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
-    uint64_t used = ring_position_is_valid(r, from) && ring_position_is_valid(r, to) ? ring_distance(r, from, to) : 0;
-    return Py_BuildValue("KKKK", (unsigned long long)(waiting > r->capacity ? r->capacity : waiting),
-                         (unsigned long long)((used > r->units ? r->units : used) * UNIT),
-                         (unsigned long long)(r->units * UNIT),
-                         (unsigned long long)load_word(&r->shared->dropped));
+    uint64_t units, blocks, taken;
+    uint64_t waiting = messages_in_ring(r, &units) + messages_returned(r);
+    uint64_t granules = blocks_count(r, 0, &blocks);
+    blocks_count(r, BLOCK_TAKEN, &taken);
+    return Py_BuildValue("KKKKK", (unsigned long long)waiting,
+                         (unsigned long long)(units * UNIT + granules * r->granule),
+                         (unsigned long long)(r->units * UNIT + r->granules * r->granule),
+                         (unsigned long long)load_word(&r->shared->dropped),
+                         (unsigned long long)taken);
 }
 
-/* len(): the number of messages that wait. Reads head before tail, as channel_counts does. */
+/* len(): the number of messages that wait. */
 static Py_ssize_t
 channel_length(channel_object *self)
 {
     channel_core *core = ipckit_channel_unjoined(self, "len");
-    if (core == NULL) {
-        return -1;
-    }
-    uint64_t head = load_word(&core->r.shared->head);
-    uint64_t waiting = (load_word(&core->r.shared->tail) - head) & COUNT_MASK;
-    return (Py_ssize_t)(waiting > core->r.capacity ? core->r.capacity : waiting);
+    uint64_t units;
+    return core == NULL
+        ? -1
+        : (Py_ssize_t)(messages_in_ring(&core->r, &units) + messages_returned(&core->r));
 }
 
 static PyObject *

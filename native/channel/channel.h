@@ -32,14 +32,14 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    channel_core *core; /* of the record; NULL for a copy, and after the record was sent or freed */
+    channel_core *core; /* NULL after the message was sent, cancelled or released */
     long forks;         /* core->forks when the lease was created */
-    uint64_t at;        /* position of the record */
-    uint32_t owner;     /* this peer, as the record names it */
-    bool loan;          /* a loan, not a view */
+    uint32_t block;     /* NO_BLOCK: the message is short, and `copy` has it */
+    uint32_t owner;     /* this peer, as the block names it */
+    block_kind kind;    /* BLOCK_LENT, BLOCK_READ or BLOCK_TAKEN */
     char *data;
     Py_ssize_t size;
-    char *copy;         /* memory of PyMem_Malloc if the lease has a copy, else NULL */
+    char *copy;         /* memory of PyMem_Malloc, or NULL */
 } lease_object;
 
 /* Where a message goes: into the caller's buffer, or into a new object. */
@@ -61,12 +61,12 @@ ipckit_note_sender(channel_core *core)
     ipckit_channel_sends++;
 }
 
-/* Creates the Lease of a record that this peer has lent or taken as a view. Acquires the core.
-   Returns NULL with an exception set; then the caller still has to free the record. */
-HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, uint64_t at,
-                                      uint64_t length, bool loan);
-/* Creates a Lease that has a copy of the bytes and no record. Returns NULL with an exception set. */
-HIDDEN lease_object *ipckit_lease_copy(native_state *state, const char *data, uint64_t length);
+/* Creates the Lease of a block that this peer holds as `kind`. With NO_BLOCK, the lease has memory of
+   its own, with a copy of `data` unless that is NULL. Acquires the core, except for a copy that is
+   BLOCK_READ. Returns NULL with an exception
+   set; then the block is released. */
+HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, block_kind kind,
+                                      uint32_t block, const char *data, uint64_t length);
 
 /* Returns the core of an open channel, or NULL with ClosedHandle set. Without ipckit_channel_joined
    or ipckit_channel_unjoined, only the values that never change may be read from it. */
@@ -126,6 +126,10 @@ HIDDEN void ipckit_update_space_fd(channel_core *core, ring_result result, ring_
 HIDDEN ring_result ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout,
                                         receive_target *to);
 
+/* Copies a message that ipckit_op_view holds, and releases its block. Releases the GIL for a long
+   copy. */
+HIDDEN void ipckit_copy_and_release(channel_core *core, const ring_call *call, char *to);
+
 /* Sends bytes; waits while the channel is full. Returns 0, or -1 with an exception set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
                              uint64_t length, PyObject *timeout);
@@ -135,14 +139,15 @@ HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const cha
 
 /* Sends a copy of call->data. Returns as ring_send. */
 HIDDEN ring_result ipckit_op_send(ring *r, ring_call *call);
-/* Lends a record of call->length bytes; call->at becomes its position. Returns as ring_lend. */
+/* Lends a block for a message of call->length bytes, and sets call->block to it. Returns as
+   ring_lend. */
 HIDDEN ring_result ipckit_op_lend(ring *r, ring_call *call);
-/* Sends the loan at call->at, whose owner is call->items. Returns as ring_send_loan, or RING_CLOSED in
-   a forked child of the owner. */
-HIDDEN ring_result ipckit_op_send_loan(ring *r, ring_call *call);
-/* Takes the next message. Copies a message of up to call->length bytes to call->data, and sets
-   call->items to 0. Takes a longer one as a view, and sets call->items to its owner. Returns as
-   ring_peek. */
+/* Sends call->length bytes of the block call->block, which was lent to the owner call->items. Returns as
+   ring_send_block, or RING_CLOSED in a forked child of the owner. */
+HIDDEN ring_result ipckit_op_send_block(ring *r, ring_call *call);
+/* Takes the next message. Copies one from the ring to call->data, which has INLINE_MAX bytes, and sets
+   call->items to 0. Holds the block of any other one as BLOCK_READ, and sets call->items to its owner.
+   Returns as ring_peek. */
 HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
 
 /* Returns the module's state, or NULL with ValueError set if the channel was never opened. */
@@ -152,8 +157,8 @@ HIDDEN int ipckit_holder_type_arg(PyObject *object, native_state *state);
 /* Creates an instance of `type`, a subclass of LeaseHolder. Steals the reference to the lease. Returns
    NULL with an exception set, also if the lease is NULL. */
 HIDDEN PyObject *ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease);
-/* Creates the LeaseHolder of a message that ipckit_op_view took: over its record, or over a copy of
-   `small`. Returns NULL with an exception set; then the record is released. */
+/* Creates the LeaseHolder of a message that ipckit_op_view took: over its block, or over a copy of
+   `small`. Returns NULL with an exception set; then the block is released. */
 HIDDEN PyObject *ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
                                        channel_core *core, const ring_call *call,
                                        const char *small);

@@ -2,33 +2,35 @@
 #include "channel/channel.h"
 
 PyDoc_STRVAR(format_doc,
-             "channel_format(mapping, capacity, item_size, longest, fingerprint, flags, id, type, /)\n"
-             "--\n\nFormat the memory of a Mapping, which must be all zeros, as a channel.");
+             "channel_format(mapping, shape, fingerprint, flags, id, type, /)\n--\n\n"
+             "Format the memory of a Mapping, which must be all zeros, as a channel. `shape` is (units,\n"
+             "granules, granule, capacity, item_size, longest).");
 
 static PyObject *
 native_format(PyObject *module, PyObject *args)
 {
     native_state *state = PyModule_GetState(module);
     PyObject *mapping;
-    unsigned long long capacity, item_size, longest, fingerprint;
+    unsigned long long fingerprint, sizes[6];
     unsigned int flags;
     const char *id, *type;
     Py_ssize_t id_size;
-    if (!PyArg_ParseTuple(args, "OKKKKIy#s", &mapping, &capacity, &item_size, &longest,
-                          &fingerprint, &flags, &id, &id_size, &type)) {
+    if (!PyArg_ParseTuple(args, "O(KKKKKK)KIy#s", &mapping, &sizes[0], &sizes[1], &sizes[2], &sizes[3],
+                          &sizes[4], &sizes[5], &fingerprint, &flags, &id, &id_size, &type)) {
         return NULL;
     }
+    ring_shape shape = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]};
     mapping_object *memory = (mapping_object *)mapping;
-    if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed
-        || memory->size < CHANNEL_ARENA_START + 64 * UNIT || id_size != 16) {
-        PyErr_SetString(PyExc_ValueError, "channel_format takes an open, large enough Mapping and an id "
-                                          "of 16 bytes");
+    if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed || id_size != 16
+        || !ring_shape_is_valid(&shape, (uint64_t)memory->size)) {
+        PyErr_SetString(PyExc_ValueError, "channel_format takes an open Mapping, the shape of a channel "
+                                          "that fits into it, and an id of 16 bytes");
         return NULL;
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    ring_format((channel_header *)memory->data, (uint64_t)memory->size, capacity, item_size, longest,
-                fingerprint, flags, (uint64_t)now.tv_sec, (const uint8_t *)id, type);
+    ring_format((channel_header *)memory->data, (uint64_t)memory->size, &shape, fingerprint, flags,
+                (uint64_t)now.tv_sec, (const uint8_t *)id, type);
     Py_RETURN_NONE;
 }
 
@@ -69,8 +71,22 @@ native_units(PyObject *Py_UNUSED(module), PyObject *arg)
     return PyLong_FromUnsignedLongLong(units_for((uint64_t)length));
 }
 
+PyDoc_STRVAR(bytes_doc, "channel_bytes(units, granules, granule, /)\n--\n\n"
+                        "Return the bytes of a channel with an arena and a pool of these sizes.");
+
+static PyObject *
+native_bytes(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    unsigned long long units, granules, granule;
+    if (!PyArg_ParseTuple(args, "KKK", &units, &granules, &granule)) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(channel_bytes(units, granules, granule));
+}
+
 static PyMethodDef functions[] = {
     {"channel_units", native_units, METH_O, units_doc},
+    {"channel_bytes", native_bytes, METH_VARARGS, bytes_doc},
     {"channel_type", native_type, METH_O, type_doc},
     {"channel_format", native_format, METH_VARARGS, format_doc},
     {NULL, NULL, 0, NULL},

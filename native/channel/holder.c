@@ -2,7 +2,7 @@
    a loan, and a receiver reads in a view.
 
    A LeaseHolder has a reference to a Lease. numpy arrays over the message have one too, because the
-   Lease is their base. The record in the ring is freed with the last reference. */
+   Lease is their base. The block is freed with the last reference. */
 #include "channel/channel.h"
 #include "ring/copy.h"
 
@@ -54,13 +54,8 @@ ipckit_holder_of_view(channel_object *self, native_state *state, PyObject *type,
                       const ring_call *call, const char *small)
 {
     const ring_message *message = &call->message;
-    if (call->items == 0) {
-        return ipckit_holder_new(type, self, ipckit_lease_copy(state, small, message->length));
-    }
-    lease_object *lease = ipckit_lease_new(state, core, message->at, message->length, false);
-    if (lease == NULL) {
-        ring_release_view(&core->r, message->at, (uint32_t)call->items);
-    }
+    lease_object *lease =
+        ipckit_lease_new(state, core, BLOCK_READ, message->block, small, message->length);
     return ipckit_holder_new(type, self, lease);
 }
 
@@ -114,7 +109,8 @@ static bool
 holder_has_loan(const holder_object *self)
 {
     const lease_object *lease = self->lease;
-    return lease != NULL && lease->loan && lease->core != NULL && lease->forks == lease->core->forks;
+    return lease != NULL && lease->kind == BLOCK_LENT && lease->core != NULL
+        && lease->forks == lease->core->forks;
 }
 
 /* _write(data, offset): copies bytes into a loan, without the GIL if they are many. Returns False if
@@ -156,52 +152,72 @@ holder_write(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
     return result;
 }
 
-/* _send(timeout): sends the loan in place. Sends a copy if an array of the sender still refers to the
-   loan, because the array could change a sent message, or if the loan is the parent's in a forked
-   child. */
+/* Sends the first `length` bytes of a loan by a copy. Returns 0, or -1 with an exception set. */
+static int
+send_copy(holder_object *self, channel_core *core, lease_object *lease, uint64_t length,
+          PyObject *timeout)
+{
+    Py_INCREF((PyObject *)lease);
+    int sent = ipckit_send_bytes((channel_object *)self->channel, core, lease->data, length, timeout);
+    if (sent == 0 && self->lease == lease) {
+        Py_CLEAR(self->lease);
+    }
+    Py_DECREF((PyObject *)lease);
+    return sent;
+}
+
+/* Sends the first `length` bytes of a loan in its block. Returns 0, or -1 with an exception set. */
+static int
+send_in_place(holder_object *self, lease_object *lease, ring_call *call, PyObject *timeout)
+{
+    call->block = lease->block;
+    call->items = lease->owner;
+    self->lease = NULL; /* other threads run during the call, and must not use the loan */
+    ring_result result = ipckit_call(lease->core, call);
+    if (result != RING_OK) {
+        self->lease = lease;
+        ipckit_ring_error((channel_object *)self->channel, result, "send", timeout);
+        return -1;
+    }
+    /* Without a core the lease does not free the block, which has a message now. */
+    channel_core *core = lease->core;
+    long forks = lease->forks;
+    lease->core = NULL;
+    Py_DECREF((PyObject *)lease);
+    ipckit_core_release(core, forks);
+    return 0;
+}
+
+/* _send(nbytes, timeout): sends the first `nbytes` of the loan, all of them if it is None. Sends a copy
+   if the message is short; if an array of the sender still refers to the loan, because the array could
+   change a sent message; or if the loan is the parent's in a forked child. */
 static PyObject *
-holder_send(holder_object *self, PyObject *timeout)
+holder_send(holder_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     ring_call call;
+    Py_ssize_t nbytes = -1;
     channel_object *channel = (channel_object *)self->channel;
     /* Do this first: it may run any Python code, which may send the loan. */
-    if (ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_loan, timeout, "send") < 0) {
+    if (ipckit_check_nargs("_send", nargs, 2) < 0
+        || (args[0] != Py_None && ipckit_size_arg(args[0], "nbytes", &nbytes) < 0)
+        || ipckit_call_init(channel, &call, POLL_SPACE, ipckit_op_send_block, args[1], "send") < 0) {
         return NULL;
     }
     lease_object *lease = self->lease;
-    if (lease == NULL || !lease->loan || lease->core == NULL) {
-        PyErr_SetString(PyExc_ValueError, "the loan was sent or cancelled before");
+    if (lease == NULL || lease->kind != BLOCK_LENT || lease->core == NULL || nbytes > lease->size) {
+        PyErr_SetString(PyExc_ValueError, "the loan was sent or cancelled before, or has fewer bytes");
         return NULL;
     }
     channel_core *core = ipckit_channel_joined(channel, "send");
     if (core == NULL) {
         return NULL;
     }
-    if (Py_REFCNT((PyObject *)lease) > 1 || lease->forks != core->forks) {
-        Py_INCREF((PyObject *)lease);
-        int sent = ipckit_send_bytes(channel, core, lease->data, (uint64_t)lease->size, timeout);
-        if (sent == 0 && self->lease == lease) {
-            Py_CLEAR(self->lease);
-        }
-        Py_DECREF((PyObject *)lease);
-        return sent < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    call.at = lease->at;
-    call.length = (uint64_t)lease->size;
-    call.items = lease->owner;
-    self->lease = NULL; /* other threads run during the call, and must not use the loan */
-    ring_result result = ipckit_call(lease->core, &call);
-    if (result != RING_OK) {
-        self->lease = lease;
-        return ipckit_ring_error(channel, result, "send", timeout);
-    }
-    /* Without a core the lease does not free the record, which is a message now. */
-    core = lease->core;
-    long forks = lease->forks;
-    lease->core = NULL;
-    Py_DECREF((PyObject *)lease);
-    ipckit_core_release(core, forks);
-    Py_RETURN_NONE;
+    call.length = (uint64_t)(nbytes < 0 ? lease->size : nbytes);
+    bool copy = lease->block == NO_BLOCK || Py_REFCNT((PyObject *)lease) > 1
+        || lease->forks != core->forks;
+    int sent = copy ? send_copy(self, core, lease, call.length, args[1])
+                    : send_in_place(self, lease, &call, args[1]);
+    return sent < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static int
@@ -226,7 +242,7 @@ holder_dealloc(holder_object *self)
 
 static PyMethodDef holder_methods[] = {
     {"_drop", (PyCFunction)holder_drop, METH_NOARGS, NULL},
-    {"_send", (PyCFunction)holder_send, METH_O, NULL},
+    {"_send", (PyCFunction)(void (*)(void))holder_send, METH_FASTCALL, NULL},
     {"_write", (PyCFunction)(void (*)(void))holder_write, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,53 +1,62 @@
-/* Lease: the memory of one message: a record in the ring that is used in place, or a copy. */
+/* Lease: the memory of one message: a block that is used in place, or a copy of a short message. */
 #include "channel/channel.h"
 
-lease_object *
-ipckit_lease_new(native_state *state, channel_core *core, uint64_t at, uint64_t length, bool loan)
+/* Creates an empty Lease, with memory of its own if `bytes` is not 0. Returns NULL with an exception
+   set. */
+static lease_object *
+new_lease(native_state *state, size_t bytes)
 {
     allocfunc alloc = (allocfunc)PyType_GetSlot(state->lease_type, Py_tp_alloc);
     lease_object *self = (lease_object *)alloc(state->lease_type, 0);
-    if (self == NULL) {
-        return NULL;
+    if (self == NULL || bytes == 0) {
+        return self;
     }
-    self->core = core;
-    self->forks = ipckit_core_acquire(core);
-    self->at = at;
-    self->owner = core->r.owner;
-    self->loan = loan;
-    self->data = ring_payload(&core->r, at, length);
-    self->size = (Py_ssize_t)length;
-    return self;
-}
-
-/* A message that shares its record with others can't be used in place. */
-lease_object *
-ipckit_lease_copy(native_state *state, const char *data, uint64_t length)
-{
-    allocfunc alloc = (allocfunc)PyType_GetSlot(state->lease_type, Py_tp_alloc);
-    lease_object *self = (lease_object *)alloc(state->lease_type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->copy = PyMem_Malloc(length > 0 ? length : 1);
+    self->copy = PyMem_Calloc(bytes, 1);
     if (self->copy == NULL) {
         Py_DECREF((PyObject *)self);
         PyErr_NoMemory();
         return NULL;
     }
-    memcpy(self->copy, data, length);
-    self->data = self->copy;
+    return self;
+}
+
+lease_object *
+ipckit_lease_new(native_state *state, channel_core *core, block_kind kind, uint32_t block,
+                 const char *data, uint64_t length)
+{
+    size_t own = block != NO_BLOCK ? 0 : length != 0 ? (size_t)length : 1;
+    lease_object *self = new_lease(state, own);
+    if (self == NULL) {
+        if (block != NO_BLOCK) {
+            ring_release_block(&core->r, block, kind, core->r.owner);
+        }
+        return NULL;
+    }
+    if (kind != BLOCK_READ || block != NO_BLOCK) { /* a copy to read needs no channel */
+        self->core = core;
+        self->forks = ipckit_core_acquire(core);
+    }
+    self->block = block;
+    self->owner = core->r.owner;
+    self->kind = kind;
+    self->data = block == NO_BLOCK ? self->copy : block_data(&core->r, block);
     self->size = (Py_ssize_t)length;
+    if (self->copy != NULL && data != NULL) {
+        memcpy(self->copy, data, length);
+    }
     return self;
 }
 
 static int
 lease_getbuffer(lease_object *self, Py_buffer *view, int flags)
 {
-    return PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, !self->loan, flags);
+    int readonly = self->kind != BLOCK_LENT;
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, readonly, flags);
 }
 
-/* Frees the record and releases the core, if the lease has a record. In a forked child, a lease from
-   before the fork does not free the record, because the parent still uses it. */
+/* Frees the block, if the lease has one, and releases the core. In a forked child, a lease from before
+   the fork does not free the block, because the parent still uses it. A message that was taken and not
+   acknowledged is received again. */
 static void
 lease_end(lease_object *self)
 {
@@ -56,11 +65,11 @@ lease_end(lease_object *self)
     if (core == NULL) {
         return;
     }
-    if (self->forks == core->forks) {
-        if (self->loan) {
-            ring_cancel_loan(&core->r, self->at, self->owner);
+    if (self->forks == core->forks && self->block != NO_BLOCK) {
+        if (self->kind == BLOCK_TAKEN) {
+            ring_requeue(&core->r, self->block, self->owner);
         } else {
-            ring_release_view(&core->r, self->at, self->owner);
+            ring_release_block(&core->r, self->block, self->kind, self->owner);
         }
     }
     ipckit_core_release(core, self->forks);

@@ -47,10 +47,8 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
     if (result == RING_OK) {
-        lease_object *lease = ipckit_lease_new(state, core, call.at, call.length, true);
-        if (lease == NULL) {
-            ring_cancel_loan(&core->r, call.at, core->r.owner);
-        }
+        lease_object *lease =
+            ipckit_lease_new(state, core, BLOCK_LENT, call.block, NULL, call.length);
         holder = ipckit_holder_new(type, self, lease);
     } else {
         ipckit_update_space_fd(core, result, before);
@@ -180,7 +178,7 @@ ipckit_channel_receive_view(channel_object *self, PyObject *const *args, Py_ssiz
 {
     PyObject *timeout;
     ring_call call;
-    char small[GIL_FREE_BYTES];
+    char small[INLINE_MAX];
     native_state *state = ipckit_channel_state(self);
     if (state == NULL
         || ipckit_timeout_arg(self, "receive_view", args, nargs, 0, kwnames, &timeout) < 0
@@ -193,7 +191,6 @@ ipckit_channel_receive_view(channel_object *self, PyObject *const *args, Py_ssiz
     }
     ring_add_role(&core->r, ROLE_RECEIVER);
     call.data = small;
-    call.length = 0; /* take a view; only a message that shares its record is copied to `small` */
     long forks = ipckit_core_acquire(core);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;

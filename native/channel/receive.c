@@ -68,23 +68,22 @@ new_unfilled_payload(channel_object *self, uint64_t length, char **to)
     return bytes;
 }
 
-/* As ipckit_op_view, but takes a view only of a message of call->at bytes, because the caller has an
-   object of that size. Returns RING_TOO_LONG for another size, message.length; that message still
-   waits. Requires receive_lock. */
+/* As ipckit_op_view, but holds only a block with call->length bytes, because the caller has an object
+   of that size. Returns RING_TOO_LONG for another size, message.length; that message still waits.
+   Requires receive_lock. */
 static ring_result
 op_view_of_size(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
     ring_result result = ring_peek(r, message);
-    if (result == RING_OK && message->length > call->length && message->items == 1
-        && message->length != call->at) {
+    if (result == RING_OK && message->block != NO_BLOCK && message->length != call->length) {
         return RING_TOO_LONG;
     }
     return result == RING_OK ? ipckit_op_view(r, call) : result;
 }
 
-/* Waits for the next message and takes it. Before it takes a message as a view, it creates the object
-   `*value` for a copy, and sets `*to` (new_unfilled_payload). Returns as ipckit_call. */
+/* Waits for the next message and takes it. Before it holds a block, it creates the object `*value` for
+   a copy, and sets `*to` (new_unfilled_payload). Returns as ipckit_call. */
 static ring_result
 take_next(channel_object *self, channel_core *core, ring_call *call, PyObject **value, char **to)
 {
@@ -100,7 +99,7 @@ take_next(channel_object *self, channel_core *core, ring_call *call, PyObject **
             ring_notify(&core->r, POLL_ITEMS); /* another receiver can take the message */
             return RING_INTERRUPTED;
         }
-        call->at = call->message.length;
+        call->length = call->message.length;
     }
 }
 
@@ -113,12 +112,12 @@ receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObje
                bool ends)
 {
     ring_call call;
-    char small[GIL_FREE_BYTES];
+    char small[INLINE_MAX];
     if (ipckit_call_init(self, &call, POLL_ITEMS, ipckit_op_view, timeout, "receive") < 0) {
         return NULL;
     }
     call.data = small;
-    call.length = sizeof small;
+    call.length = UINT64_MAX; /* no object yet */
     PyObject *value = NULL;
     char *to = NULL;
     ring_result result = type == NULL ? take_next(self, core, &call, &value, &to)
@@ -128,10 +127,7 @@ receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObje
         Py_CLEAR(value);
         value = new_payload(self, small, message->length);
     } else if (result == RING_OK && type == NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        memcpy(to, message->data, message->length);
-        Py_END_ALLOW_THREADS
-        ring_release_view(&core->r, message->at, (uint32_t)call.items);
+        ipckit_copy_and_release(core, &call, to);
     } else if (result == RING_OK) {
         value = ipckit_holder_of_view(self, self->state, type, core, &call, small);
     }
@@ -144,6 +140,20 @@ receive_waiting(channel_object *self, channel_core *core, PyObject *type, PyObje
         return NULL;
     }
     return ipckit_ring_error(self, result, "receive", timeout);
+}
+
+void
+ipckit_copy_and_release(channel_core *core, const ring_call *call, char *to)
+{
+    const ring_message *message = &call->message;
+    if (message->length <= GIL_FREE_BYTES) {
+        memcpy(to, message->data, message->length);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        memcpy(to, message->data, message->length);
+        Py_END_ALLOW_THREADS
+    }
+    ring_release_block(&core->r, message->block, BLOCK_READ, (uint32_t)call->items);
 }
 
 const char ipckit_channel_receive_doc[] = (

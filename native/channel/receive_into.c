@@ -1,26 +1,16 @@
 /* ChannelBase.receive_into: copies the bytes of a message into the caller's buffer. */
 #include "channel/channel.h"
 
-/* Takes the next message if it fits into the buffer of call->length bytes: a small one by a copy to
-   call->data, a large one as a view, so that the caller copies it without the lock. Sets call->items as
-   ipckit_op_view does. Returns RING_TOO_LONG if it does not fit; then it still waits. Requires
-   receive_lock. */
+/* Takes the next message as ipckit_op_view, if it fits into the buffer of call->length bytes at
+   call->data. Returns RING_TOO_LONG if it does not; then it still waits. Requires receive_lock. */
 static ring_result
 op_receive_into(ring *r, ring_call *call)
 {
-    ring_message *message = &call->message;
-    uint64_t size = call->length;
-    ring_result result = ring_peek(r, message);
-    if (result != RING_OK) {
-        return result;
-    }
-    if (message->length > size) {
+    ring_result result = ring_peek(r, &call->message);
+    if (result == RING_OK && call->message.length > call->length) {
         return RING_TOO_LONG;
     }
-    call->length = size < GIL_FREE_BYTES ? size : GIL_FREE_BYTES;
-    result = ipckit_op_view(r, call);
-    call->length = size;
-    return result;
+    return result == RING_OK ? ipckit_op_view(r, call) : result;
 }
 
 /* Waits for the next message and copies it into the buffer. Sets to->length. Returns 0, or -1 with an
@@ -38,10 +28,7 @@ receive_into_waiting(channel_object *self, channel_core *core, PyObject *timeout
     const ring_message *message = &call.message;
     to->length = message->length;
     if (result == RING_OK && call.items != 0) {
-        Py_BEGIN_ALLOW_THREADS
-        memcpy(to->buffer, message->data, message->length);
-        Py_END_ALLOW_THREADS
-        ring_release_view(&core->r, message->at, (uint32_t)call.items);
+        ipckit_copy_and_release(core, &call, to->buffer);
     } else if (result == RING_TOO_LONG) {
         ring_notify(&core->r, POLL_ITEMS); /* another receiver can take the message */
     }

@@ -11,10 +11,10 @@
 static ring_result
 take_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to, char *record)
 {
-    uint64_t most = to->buffer != NULL && to->size < GIL_FREE_BYTES ? to->size
-        : to->buffer == NULL && self->record_type != NULL           ? SMALL_RECORD
-                                                                    : GIL_FREE_BYTES;
-    if (message->length > most) {
+    uint64_t most = to->buffer != NULL          ? to->size
+        : self->record_type != NULL ? SMALL_RECORD
+                                    : INLINE_MAX;
+    if (message->block != NO_BLOCK || message->length > most) {
         return RING_BUSY;
     }
     ring_prefetch_next(r, message);

@@ -57,10 +57,10 @@ payload_release(payload *result)
     Py_CLEAR(result->encoded);
 }
 
-/* Sends a large payload by a loan: lends a record, copies the payload into it without a lock, and sends
-   it. The caller has acquired the core. Returns as ipckit_call. */
+/* Sends a payload in a block: lends it, copies the payload without a lock, and sends it. The caller has
+   acquired the core. Returns as ipckit_call. */
 static ring_result
-send_large(channel_core *core, ring_call *call)
+send_in_block(channel_core *core, ring_call *call)
 {
     ring *r = &core->r;
     call->operation = ipckit_op_lend;
@@ -69,18 +69,21 @@ send_large(channel_core *core, ring_call *call)
     if (result != RING_OK) {
         return result;
     }
-    char *to = ring_payload(r, call->at, call->length);
-    Py_BEGIN_ALLOW_THREADS
-    memcpy(to, call->data, call->length);
-    Py_END_ALLOW_THREADS
-    call->operation = ipckit_op_send_loan;
+    char *to = block_data(r, call->block);
+    if (call->length <= GIL_FREE_BYTES) {
+        memcpy(to, call->data, call->length);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        memcpy(to, call->data, call->length);
+        Py_END_ALLOW_THREADS
+    }
+    call->operation = ipckit_op_send_block;
     call->lends = false;
-    call->lent = true;
     uint32_t owner = r->owner;
     call->items = owner;
     result = ipckit_call(core, call);
     if (result != RING_OK && owner == r->owner) { /* not in a child of a signal handler's fork */
-        ring_cancel_loan(r, call->at, owner);
+        ring_release_block(r, call->block, BLOCK_LENT, owner);
     }
     return result;
 }
@@ -98,8 +101,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
     call.data = data;
     call.length = length;
     ring_snapshot before = ring_take_snapshot(&core->r, POLL_SPACE);
-    ring_result result = length > GIL_FREE_BYTES && !core->r.overwrite ? send_large(core, &call)
-                                                                      : ipckit_call(core, &call);
+    ring_result result = length > INLINE_MAX ? send_in_block(core, &call) : ipckit_call(core, &call);
     if (result != RING_OK) {
         ipckit_update_space_fd(core, result, before);
         ipckit_ring_error(self, result, "send", timeout);
@@ -146,7 +148,7 @@ send_value(channel_object *self, PyObject *object, PyObject *timeout)
     }
     ring *r = &core->r;
     ipckit_note_sender(core);
-    if (value.length <= GIL_FREE_BYTES && ring_try_lock(r, &r->shared->send_lock)) {
+    if (value.length <= INLINE_MAX && ring_try_lock(r, &r->shared->send_lock)) {
         ring_result result = ring_send(r, value.data, value.length);
         ring_unlock(r, &r->shared->send_lock);
         if (result == RING_OK) {

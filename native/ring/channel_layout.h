@@ -1,9 +1,14 @@
 /* The layout of a channel's shared memory. docs/layout.md describes it byte by byte. No Python.h
    here.
 
-   A header, a table of peers, and an arena of records. The arena is a ring of 32-byte units. A
-   position counts units from 0 to twice the arena's size, so that a full ring and an empty ring
-   differ. One subtraction turns a position into an index in the arena.
+   A header, a table of peers, an arena of records, and a pool of blocks.
+
+   The arena is a ring of 32-byte units. A position counts units from 0 to twice the arena's size,
+   so that a full ring and an empty ring differ. One subtraction turns a position into an index in
+   the arena. A record has short messages, or refers to a block with one message.
+
+   The pool consists of granules of equal size. A block is one granule or several that follow each
+   other.
 
    Everything in this memory is untrusted. A value is copied, then checked, then used. What never
    changes is read once, when the channel is opened. */
@@ -14,13 +19,16 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC UINT64_C(0x314c4e4843504900) /* "\0IPCHNL1" in memory */
-#define CHANNEL_VERSION 1
+#define CHANNEL_VERSION 2
 #define CHANNEL_PEERS 256
 #define CHANNEL_TYPE_SIZE 384
 #define CHANNEL_ARENA_START 20480
 
 #define UNIT 32
-#define LARGE_PAYLOAD 1024 /* a payload of this many bytes or more starts on a cache line */
+#ifndef INLINE_MAX
+#define INLINE_MAX 4096 /* a longer message is in a block */
+#endif
+#define POOL_ALIGN 4096 /* the pool begins at a multiple of this */
 
 /* Flags of a channel. */
 #define CHANNEL_OVERWRITE 1u
@@ -37,7 +45,7 @@
    to sleep notices one. */
 #define WORD_SLEEPERS 1u /* a peer sleeps on the word */
 #define WORD_POLLERS 2u /* of `items` and `space`: a descriptor waits */
-#define WORD_DEFERRED 2u  /* of a lock: its holder has deferred work to do for another peer */
+#define WORD_DEFERRED 2u  /* of a lock: its holder signals all descriptors when it releases it */
 #define WORD_STEP 4u
 
 typedef struct {
@@ -62,21 +70,22 @@ typedef struct {
     uint64_t created;   /* seconds since the epoch */
     uint8_t id[16];     /* random */
     uint32_t roles_seen;
-    uint32_t recovery_wanted; /* a peer died, and its records may need recovery */
+    uint32_t recovery_wanted; /* a peer died, and may have held blocks */
     uint32_t peers_high;  /* the highest place that was ever used */
     uint32_t full_barriers; /* a peer can't use membarrier(2): every peer uses full barriers */
     uint64_t longest;     /* maximum bytes of a message */
     uint64_t checked_at;  /* when a sleeper last checked the peers: monotonic ns */
-    uint8_t unused7[16];
+    uint64_t granule;     /* bytes of a granule of the pool, a multiple of 64 */
+    uint64_t granules;    /* of the pool */
 
     /* Senders only. */
     channel_lock send_lock;
-    uint64_t reserve;    /* word: the end of the loans, and their number */
     uint64_t cached_head;  /* `head` as senders last read it */
-    uint64_t cached_low_water; /* `low_water` as senders last read it */
     uint64_t senders_tail; /* copy of `tail`: reading `tail` would take its line from receivers */
     uint32_t small_in_use;   /* `small_number` may be the number of a message */
-    uint8_t unused2[84];
+    uint8_t unused2[36];
+    channel_lock pool_lock; /* of whoever allocates a block */
+    uint8_t unused7[56];
 
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* word: the end of what was sent, and the number of messages ever sent */
@@ -94,22 +103,27 @@ typedef struct {
 
     /* Receivers only. */
     channel_lock receive_lock;
-    uint64_t low_water; /* bit 0: a record before head is in use; above: its position */
+    uint64_t returned;      /* how often a message was returned, so that it is received again */
     uint64_t dropped;
-    uint64_t cached_tail; /* `tail` as receivers last read it */
-    uint8_t unused5[96];
+    uint64_t cached_tail;   /* `tail` as receivers last read it */
+    uint64_t returned_seen; /* `returned` when no message was left that had been returned */
+    uint64_t takes;         /* how many messages were taken to be acknowledged */
+    uint8_t unused5[80];
 
     /* Written by receivers, read by senders. */
     uint64_t head;  /* word: the next record to receive, and the number of messages ever received */
     uint8_t unused4[56];
     uint32_t space; /* futex: senders sleep on it */
-    uint8_t unused6[60];
+    uint32_t unused6;
+    uint64_t freed; /* which blocks were freed; blocks.h */
+    uint8_t unused8[48];
 
     char type[CHANNEL_TYPE_SIZE]; /* the payload's type as text, NUL-terminated */
 } channel_header;
 
 _Static_assert(sizeof(channel_header) == 1024, "the layout is a promise");
 _Static_assert(offsetof(channel_header, send_lock) == 128, "the layout is a promise");
+_Static_assert(offsetof(channel_header, pool_lock) == 192, "the layout is a promise");
 _Static_assert(offsetof(channel_header, tail) == 256, "the layout is a promise");
 _Static_assert(offsetof(channel_header, items) == 320, "the layout is a promise");
 _Static_assert(offsetof(channel_header, receive_lock) == 384, "the layout is a promise");
@@ -142,24 +156,19 @@ _Static_assert(sizeof(channel_header) + CHANNEL_PEERS * sizeof(channel_peer)
 #define PEER_LOCK_BASE (INT64_C(1) << 40)
 
 typedef enum {
-    RECORD_PAD = 1,  /* padding; `shape` is its number of units */
-    RECORD_DATA = 2, /* messages */
-    RECORD_REF = 3,  /* a message whose bytes are in an earlier record, at position `shape` */
-    RECORD_LOAN = 4, /* a sender is writing in it */
-    RECORD_SENT = 5, /* a loan that was sent; a RECORD_REF refers to it */
-    RECORD_VIEW = 6, /* a receiver is reading in it */
-    RECORD_FREE = 7, /* a loan or a view that has ended */
-    RECORD_MARKED = 8, /* RECORD_SENT, during recovery */
+    RECORD_PAD = 1,   /* padding; `shape` is its number of units */
+    RECORD_DATA = 2,  /* messages of at most INLINE_MAX bytes */
+    RECORD_BLOCK = 3, /* a message in a block */
 } record_kind;
 
 typedef struct {
-    uint32_t state; /* record_kind in 4 bits, then the owner */
-    uint32_t first; /* the number of its first message */
+    uint32_t kind;  /* record_kind */
+    uint32_t first; /* the number of its first message; RECORD_BLOCK: the index of the block */
     uint64_t shape; /* bytes in 40 bits, messages in 24 */
 } channel_record;
 
 _Static_assert(sizeof(channel_record) == 16, "the layout is a promise");
-_Static_assert(sizeof(channel_record) <= UNIT, "a record's header is never split");
+_Static_assert(sizeof(channel_record) <= UNIT, "a record of a block has one unit");
 _Static_assert(__atomic_always_lock_free(8, 0) && __atomic_always_lock_free(4, 0),
                "the ring's atomics take no lock");
 
@@ -167,7 +176,7 @@ _Static_assert(__atomic_always_lock_free(8, 0) && __atomic_always_lock_free(4, 0
 #define COUNT_BITS 24
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
 #define CAPACITY_MAX (COUNT_MASK / 2)
-#define UNITS_MAX (UINT64_C(1) << (63 - COUNT_BITS)) /* of an arena; positions reach twice as far */
+#define UNITS_MAX (UINT64_C(1) << 35) /* of an arena; positions reach twice as far, and have 36 bits */
 
 static inline uint64_t
 word_of(uint64_t position, uint64_t count)
@@ -196,25 +205,16 @@ shape_of(uint64_t length, uint64_t items)
     return items << LENGTH_BITS | length;
 }
 
-/* Bytes from the start of a record to its payload. */
-static inline uint64_t
-payload_offset(uint64_t length)
-{
-    return length < LARGE_PAYLOAD ? sizeof(channel_record) : 64;
-}
-
-/* Units of a record with a payload of `length` bytes. A large payload starts and ends on a cache
-   line. */
+/* Units of a record with a payload of `length` bytes. */
 static inline uint64_t
 units_for(uint64_t length)
 {
-    return length < LARGE_PAYLOAD ? (sizeof(channel_record) + length + UNIT - 1) / UNIT
-                                  : (64 + length + 63) / 64 * 2;
+    return (sizeof(channel_record) + length + UNIT - 1) / UNIT;
 }
 
-/* An owner: a peer as locks and records name it, by its place and its generation. Never 0. */
+/* An owner: a peer as locks and blocks name it, by its place and its generation. Never 0. */
 #define OWNER_INDEX_BITS 9
-#define OWNER_BITS 28 /* the bits of a record's state that are left */
+#define OWNER_BITS 28
 #define OWNER_MASK ((UINT32_C(1) << OWNER_BITS) - 1)
 
 static inline uint32_t
@@ -229,16 +229,86 @@ owner_index(uint32_t owner)
     return (owner & ((UINT32_C(1) << OWNER_INDEX_BITS) - 1)) - 1;
 }
 
-static inline uint32_t
-state_of(record_kind kind, uint32_t owner)
+/* -- blocks ------------------------------------------------------------------------------------ */
+
+typedef enum {
+    BLOCK_LENT = 1,     /* a sender is writing in it */
+    BLOCK_QUEUED = 2,   /* its message waits; the record at a position refers to it */
+    BLOCK_READ = 3,     /* a receiver is reading in it */
+    BLOCK_TAKEN = 4,    /* a receiver has taken its message and has not acknowledged it yet */
+    BLOCK_RETURNED = 5, /* its message waits again, before all that records refer to */
+} block_kind;
+
+/* The word of a block is that of its first granule: the kind in bits 0 to 3, the number of granules
+   in bits 4 to 27, and above them the owner, or the record's position if it is queued. The word of
+   any other granule is 0: of those that are free, and of the rest of a block. So one store takes or
+   frees a block, and memory of zeros is a pool that is free. */
+#define BLOCK_SPAN_BITS 24
+#define BLOCK_SPAN_MAX ((UINT64_C(1) << BLOCK_SPAN_BITS) - 1)
+#define BLOCK_FREE UINT64_C(0)
+#define GRANULES_MAX (UINT64_C(1) << 24)
+#define NO_BLOCK UINT32_MAX
+
+static inline uint64_t
+block_word(block_kind kind, uint64_t span, uint64_t holder)
 {
-    return (uint32_t)kind | owner << 4;
+    return (uint64_t)kind | span << 4 | holder << (4 + BLOCK_SPAN_BITS);
 }
 
-static inline record_kind
-kind_of(uint32_t state)
+static inline block_kind
+block_kind_of(uint64_t word)
 {
-    return (record_kind)(state & 15);
+    return (block_kind)(word & 15);
+}
+
+static inline uint64_t
+block_span(uint64_t word)
+{
+    return word >> 4 & BLOCK_SPAN_MAX;
+}
+
+static inline uint64_t
+block_holder(uint64_t word)
+{
+    return word >> (4 + BLOCK_SPAN_BITS);
+}
+
+/* What is known of a message that was taken; written before the block's word becomes BLOCK_TAKEN. */
+typedef struct {
+    uint64_t length;      /* bytes of the message */
+    uint64_t number;      /* messages have increasing numbers in the order in which they were taken */
+    uint64_t redelivered; /* how often it was returned */
+    uint64_t head;        /* `head` before it was taken for the first time */
+} channel_delivery;
+
+_Static_assert(sizeof(channel_delivery) == 32, "the layout is a promise");
+
+/* Where the parts behind the arena begin: a word for each granule, a channel_delivery for each, and
+   the granules. */
+static inline uint64_t
+words_start(uint64_t units)
+{
+    return (CHANNEL_ARENA_START + units * UNIT + 63) / 64 * 64;
+}
+
+static inline uint64_t
+deliveries_start(uint64_t units, uint64_t granules)
+{
+    return (words_start(units) + granules * sizeof(uint64_t) + 63) / 64 * 64;
+}
+
+static inline uint64_t
+pool_start(uint64_t units, uint64_t granules)
+{
+    uint64_t end = deliveries_start(units, granules) + granules * sizeof(channel_delivery);
+    return (end + POOL_ALIGN - 1) / POOL_ALIGN * POOL_ALIGN;
+}
+
+/* Bytes of the whole file. */
+static inline uint64_t
+channel_bytes(uint64_t units, uint64_t granules, uint64_t granule)
+{
+    return pool_start(units, granules) + granules * granule;
 }
 
 #endif

@@ -173,26 +173,24 @@ descriptor_update_items(ring_descriptors *d)
     }
 }
 
-/* Recovers from dead peers and cancelled loans, if both locks are free. Otherwise the holder
-   signals the descriptor when it releases its lock: retrying all the time would keep an event
-   loop busy beside a stopped peer. */
+/* Recovers from dead peers, if both locks are free. Otherwise the holder signals the descriptor when it
+   releases its lock: retrying all the time would keep an event loop busy beside a stopped peer. */
 static inline void
 descriptor_recover(ring_descriptors *d)
 {
     ring *r = d->r;
-    if (ring_try_lock_both(r)) {
+    channel_lock *locks[] = {&r->shared->send_lock, &r->shared->receive_lock};
+    bool first = ring_try_lock(r, locks[0]);
+    if (first && ring_try_lock(r, locks[1])) {
         ring_recover(r);
-        ring_unlock_both(r);
+        ring_unlock(r, locks[1]);
+        ring_unlock(r, locks[0]);
         return;
     }
-    channel_lock *locks[] = {&r->shared->send_lock, &r->shared->receive_lock};
-    for (int i = 0; i < 2; i++) {
-        if (__atomic_load_n(&locks[i]->owner, __ATOMIC_SEQ_CST) != 0) {
-            ring_defer_to_holder(r, locks[i]);
-            return;
-        }
+    if (first) {
+        ring_unlock(r, locks[0]);
     }
-    descriptor_signal(d, POLL_SPACE); /* both locks are free now */
+    ring_defer_to_holder(r, locks[first]);
 }
 
 /* After a send that found no room. `before` is the snapshot from before the send. */
@@ -205,7 +203,7 @@ descriptor_update_space(ring_descriptors *d, ring_snapshot before)
         descriptor_recover(d);
     }
     ring_snapshot now = ring_take_snapshot(d->r, POLL_SPACE);
-    if (now.first != before.first || now.second != before.second || now.loans != before.loans) {
+    if (now.first != before.first || now.second != before.second) {
         descriptor_signal(d, POLL_SPACE);
     }
 }

@@ -91,12 +91,12 @@ ring_try_lock(const ring *r, channel_lock *lock)
     return false;
 }
 
-/* Runs the deferred work of a lock, if the lock is free (ring/poll.h). */
+/* Signals all descriptors, if a peer asked for it (ring/poll.h). */
 static inline void ring_run_deferred(ring *r, channel_lock *lock);
 
-/* Releases a lock that this peer holds, runs deferred work, and wakes the next waiter. A light
-   barrier orders the stores made under the lock before the check for sleepers, here and in the
-   ring_notify that follows; it pairs with the heavy barrier in ring_prepare_sleep. */
+/* Releases a lock that this peer holds, and wakes the next waiter. A light barrier orders the stores
+   made under the lock before the check for sleepers, here and in the ring_notify that follows; it
+   pairs with the heavy barrier in ring_prepare_sleep. */
 static inline void
 ring_unlock(ring *r, channel_lock *lock)
 {
@@ -109,9 +109,9 @@ ring_unlock(ring *r, channel_lock *lock)
     }
 }
 
-/* Asks the holder of a lock to run the deferred work when it releases the lock. Either the holder
-   sees the flag, or this function sees that the lock is free and runs the work: ring_prepare_sleep
-   has the barrier. */
+/* Asks the holder of a lock to signal all descriptors when it releases the lock. Either the holder
+   sees the flag, or this function sees that the lock is free and signals: ring_prepare_sleep has
+   the barrier. */
 static inline void
 ring_defer_to_holder(ring *r, channel_lock *lock)
 {
@@ -121,6 +121,10 @@ ring_defer_to_holder(ring *r, channel_lock *lock)
     }
 }
 
+/* Repairs the block of the next record after a receiver died before it took the message: gives it
+   back to the queue (ring/receive.h). */
+static inline void ring_repair_next(ring *r, uint32_t dead);
+
 /* Takes a lock over from a dead holder. `found` is the owner that was read. Returns RING_OK with
    the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT. The
    holder may have died between two stores of ring_publish_tail: repairs senders_tail. Asks for a
@@ -129,6 +133,7 @@ static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
     bool valid;
+    uint32_t dead = found;
     if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
@@ -139,6 +144,8 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     RING_POINT(taken_over);
     if (lock == &r->shared->send_lock) {
         store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
+    } else if (lock == &r->shared->receive_lock) {
+        ring_repair_next(r, dead);
     }
     __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;
@@ -181,25 +188,18 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
     }
 }
 
-/* Takes both locks, always in this order. Returns as ring_lock; on failure neither lock is held. */
+/* Takes two locks, in this order. Returns as ring_lock; on failure neither lock is held. */
 static inline ring_result
-ring_lock_both(ring *r, int64_t deadline)
+ring_lock_both(ring *r, channel_lock *first, channel_lock *second, int64_t deadline)
 {
-    ring_result result = ring_lock(r, &r->shared->send_lock, deadline);
+    ring_result result = ring_lock(r, first, deadline);
     if (result == RING_OK) {
-        result = ring_lock(r, &r->shared->receive_lock, deadline);
+        result = ring_lock(r, second, deadline);
         if (result != RING_OK) {
-            ring_unlock(r, &r->shared->send_lock);
+            ring_unlock(r, first);
         }
     }
     return result;
-}
-
-static inline void
-ring_unlock_both(ring *r)
-{
-    ring_unlock(r, &r->shared->receive_lock);
-    ring_unlock(r, &r->shared->send_lock);
 }
 
 /* -- the other side ---------------------------------------------------------------------------- */

@@ -61,29 +61,12 @@ ring_wake_everyone(ring *r)
     poll_signal_all(r, POLL_SPACE);
 }
 
-#define DEFERRED_ROUNDS_MAX 16 /* a corrupting peer could set the flag for ever */
-
-/* Declared in ring/lock.h. The deferred work: advance a low water mark that may stand at a view
-   that has ended, and signal descriptors whose owners found the lock taken. If another peer takes
-   the lock first, it does the work instead. */
+/* Declared in ring/lock.h. */
 static inline void
 ring_run_deferred(ring *r, channel_lock *lock)
 {
-    for (int round = 0; round < DEFERRED_ROUNDS_MAX; round++) {
-        uint32_t found = 0;
-        if (!(__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & WORD_DEFERRED)
-            || !__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_ACQUIRE,
-                                            __ATOMIC_RELAXED)) {
-            return;
-        }
-        __atomic_fetch_and(&lock->word, ~WORD_DEFERRED, __ATOMIC_SEQ_CST);
-        if (lock == &r->shared->receive_lock) {
-            ring_advance_low_water(r);
-        }
+    if (__atomic_fetch_and(&lock->word, ~WORD_DEFERRED, __ATOMIC_SEQ_CST) & WORD_DEFERRED) {
         RING_POINT(deferred);
-        __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
-        ring_light_barrier(r, &lock->word);
-        ring_wake_one(&lock->word);
         ring_notify(r, POLL_ITEMS);
         ring_notify(r, POLL_SPACE);
     }

@@ -1,103 +1,107 @@
-/* Taking messages from a ring: by a copy, or by a view that is read in place. Each function
-   requires receive_lock unless it says otherwise. No Python.h here. */
+/* Finding and taking messages: by a copy, by holding a block that is read in place, or to be
+   acknowledged later. Unless a comment says otherwise, a function requires receive_lock. No Python.h
+   here. */
 #ifndef IPCKIT_RING_RECEIVE_H
 #define IPCKIT_RING_RECEIVE_H
 
+#include "ring/blocks.h"
 #include "ring/lock.h"
 
 /* The next message, found but not taken. */
 typedef struct {
-    uint64_t head;    /* the word that was read */
-    uint64_t at;      /* position of the record with its bytes */
-    uint64_t end;     /* position after the record at head */
-    bool elsewhere;   /* the record at head is a RECORD_REF to it */
-    uint64_t items;   /* messages in the record */
-    uint64_t index;   /* the index of this message among them */
+    uint64_t head;   /* the word that was read */
+    uint64_t end;    /* position after its record */
+    uint64_t items;  /* messages in the record */
+    uint64_t index;  /* the index of this message among them */
+    uint32_t block;  /* that has the message, or NO_BLOCK */
+    bool returned;   /* it was taken before, and no record refers to it */
+    uint64_t word;   /* of the block */
     const char *data;
-    uint64_t length;  /* bytes of this message */
+    uint64_t length; /* bytes of this message */
 } ring_message;
 
-/* Sets the low water mark to a record that stays in use after head passes it, unless an earlier
-   one is already in use. Released before head; pairs with ring_measure_space. */
-static inline void
-ring_set_low_water(ring *r, uint64_t position)
-{
-    if (!(load_word(&r->shared->low_water) & 1)) {
-        store_word(&r->shared->low_water, position << 1 | 1);
-    }
-}
-
-/* Advances the low water mark to the first record before head that is still in use. Returns
-   RING_OK or RING_CORRUPT. */
-static inline ring_result
-ring_advance_low_water(ring *r)
-{
-    uint64_t low_water = load_word(&r->shared->low_water);
-    uint64_t head = position_of(load_word(&r->shared->head));
-    uint64_t position = low_water >> 1;
-    if (!(low_water & 1)) {
-        return RING_OK;
-    }
-    if (!ring_position_is_valid(r, position) || !ring_position_is_valid(r, head)
-        || ring_distance(r, position, head) > r->units) {
-        return RING_CORRUPT;
-    }
-    while (position != head) {
-        record_info info;
-        if (!ring_read_record(r, position, ring_distance(r, position, head), &info)) {
-            return RING_CORRUPT;
-        }
-        if (info.kind == RECORD_LOAN || info.kind == RECORD_SENT || info.kind == RECORD_VIEW
-            || info.kind == RECORD_MARKED) {
-            RING_POINT(before_low_water);
-            store_word(&r->shared->low_water, position << 1 | 1);
-            return RING_OK;
-        }
-        position = ring_advance(r, position, info.units);
-    }
-    RING_POINT(before_low_water);
-    store_word(&r->shared->low_water, head << 1);
-    return RING_OK;
-}
-
-/* Finds the record that a RECORD_REF at `position` refers to. It is a sent loan, or a view of a
-   receiver that died before it took the message. Returns false if there is no such record. */
+/* Tells whether a message may wait that was returned. Needs no lock. The acquire of `returned` pairs
+   with the exchange in ring_note_returned. */
 static inline bool
-ring_follow_ref(const ring *r, uint64_t position, ring_message *message, record_info *info)
+ring_may_have_returned(const ring *r)
 {
-    message->at = info->length;
-    if (!ring_position_is_valid(r, message->at) || ring_distance(r, message->at, position) > r->units
-        || !ring_read_record(r, message->at, ring_distance(r, message->at, position), info)) {
-        return false;
-    }
-    return (info->kind == RECORD_SENT || info->kind == RECORD_MARKED || info->kind == RECORD_VIEW)
-        && info->items == 1;
+    return load_word(&r->shared->returned)
+        != __atomic_load_n(&r->shared->returned_seen, __ATOMIC_RELAXED);
 }
 
-/* Advances head over a record that is not a message. A record in use becomes the low water mark. */
+/* Notes that a message was returned. Needs no lock. */
 static inline void
-ring_skip_record(ring *r, uint64_t head, const record_info *info)
+ring_note_returned(ring *r)
 {
-    uint64_t position = position_of(head);
-    if (info->kind != RECORD_PAD && info->kind != RECORD_FREE) {
-        ring_set_low_water(r, position);
-    }
-    RING_POINT(before_skip);
-    store_word(&r->shared->head, word_of(ring_advance(r, position, info->units), count_of(head)));
+    __atomic_fetch_add(&r->shared->returned, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Fills in the rest of a message from its record. Returns RING_OK or RING_CORRUPT. */
+/* Finds the message that was taken first among those that were returned. Returns RING_OK, RING_EMPTY
+   or RING_CORRUPT. */
+static inline ring_result
+ring_peek_returned(ring *r, ring_message *message)
+{
+    uint64_t returned = load_word(&r->shared->returned), number = UINT64_MAX;
+    *message = (ring_message){.block = NO_BLOCK};
+    for (uint64_t at = 0; at < r->granules;) {
+        uint64_t word = block_load(r, (uint32_t)at);
+        if (block_kind_of(word) == BLOCK_RETURNED && r->deliveries[at].number < number) {
+            number = r->deliveries[at].number;
+            message->block = (uint32_t)at;
+            message->word = word;
+        }
+        at += block_step(r, at, word);
+    }
+    if (message->block == NO_BLOCK) {
+        store_word(&r->shared->returned_seen, returned);
+        return RING_EMPTY;
+    }
+    message->returned = true;
+    message->items = 1;
+    message->data = block_data(r, message->block);
+    message->length = load_word(&r->deliveries[message->block].length);
+    return block_fits(r, message->block, message->word, message->length)
+            && (r->item_size == 0 || message->length == r->item_size)
+        ? RING_OK
+        : RING_CORRUPT;
+}
+
+/* Advances head over padding. */
+static inline void
+ring_skip_padding(ring *r, uint64_t head, uint64_t units)
+{
+    RING_POINT(before_skip);
+    store_word(&r->shared->head, word_of(ring_advance(r, position_of(head), units), count_of(head)));
+}
+
+/* Fills in a message from its record, whose header was read. Returns RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_describe_message(const ring *r, const record_info *info, ring_message *message)
 {
+    uint64_t position = position_of(message->head);
     message->items = info->items;
     message->index = 0;
     message->length = info->length;
-    message->data = ring_payload(r, message->at, info->length);
+    message->returned = false;
+    message->block = NO_BLOCK;
     if (r->item_size != 0 && info->length != r->item_size * info->items) {
         return RING_CORRUPT;
     }
-    if (info->items > 1) { /* a RECORD_REF refers to one message only */
+    if (info->kind == RECORD_BLOCK) {
+        message->block = info->first;
+        if (message->block >= r->granules || info->items != 1) {
+            return RING_CORRUPT;
+        }
+        message->word = block_load(r, message->block);
+        message->data = block_data(r, message->block);
+        bool queued = block_kind_of(message->word) == BLOCK_QUEUED
+            && block_holder(message->word) == position;
+        return queued && block_fits(r, message->block, message->word, message->length)
+            ? RING_OK
+            : RING_CORRUPT;
+    }
+    message->data = ring_payload(r, position);
+    if (info->items > 1) {
         message->index = (count_of(message->head) - info->first) & COUNT_MASK;
         if (message->index >= info->items) {
             return RING_CORRUPT;
@@ -105,7 +109,7 @@ ring_describe_message(const ring *r, const record_info *info, ring_message *mess
         message->length = info->length / info->items;
         message->data += message->index * message->length;
     }
-    return RING_OK;
+    return message->length <= INLINE_MAX ? RING_OK : RING_CORRUPT;
 }
 
 /* Tells whether the ring seems empty. Needs no lock. */
@@ -113,15 +117,22 @@ static inline bool
 ring_looks_empty(const ring *r)
 {
     uint64_t head = load_word(&r->shared->head);
-    return load_word(&r->shared->cached_tail) == head && load_word(&r->shared->tail) == head;
+    return load_word(&r->shared->cached_tail) == head && load_word(&r->shared->tail) == head
+        && !ring_may_have_returned(r);
 }
 
-/* Finds the next message and does not take it. Skips records that are not messages. Returns
-   RING_OK, RING_EMPTY or RING_CORRUPT. The acquire of `tail` pairs with ring_publish_tail. */
+/* Finds the next message and does not take it. Skips padding. Returns RING_OK, RING_EMPTY or
+   RING_CORRUPT. The acquire of `tail` pairs with ring_publish_tail. */
 static inline ring_result
 ring_peek(ring *r, ring_message *message)
 {
     channel_header *shared = r->shared;
+    if (ring_may_have_returned(r)) {
+        ring_result result = ring_peek_returned(r, message);
+        if (result != RING_EMPTY) {
+            return result;
+        }
+    }
     /* A message follows after at most this many records. */
     for (uint64_t passed = 0; passed <= r->units; passed++) {
         message->head = load_word(&shared->head);
@@ -142,17 +153,11 @@ ring_peek(ring *r, ring_message *message)
         if (limit > r->units || !ring_read_record(r, position, limit, &info)) {
             return RING_CORRUPT;
         }
-        message->at = position;
         message->end = ring_advance(r, position, info.units);
-        message->elsewhere = info.kind == RECORD_REF;
-        if (message->elsewhere && !ring_follow_ref(r, position, message, &info)) {
-            return RING_CORRUPT;
-        }
-        /* A view at head was never taken: its receiver died. */
-        if (message->elsewhere || info.kind == RECORD_DATA || info.kind == RECORD_VIEW) {
+        if (info.kind != RECORD_PAD) {
             return ring_describe_message(r, &info, message);
         }
-        ring_skip_record(r, message->head, &info);
+        ring_skip_padding(r, message->head, info.units);
     }
     return RING_CORRUPT;
 }
@@ -166,7 +171,8 @@ ring_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
     uint64_t head = load_word(&shared->head);
-    if (position_of(head) != position_of(load_word(&shared->cached_tail))) {
+    if (position_of(head) != position_of(load_word(&shared->cached_tail))
+        || ring_may_have_returned(r)) {
         return false; /* several were sent; reading the tail takes its line from senders */
     }
     uint64_t tail = load_word(&shared->tail);
@@ -185,48 +191,12 @@ ring_peek_small(ring *r, ring_message *message, char *copy)
     }
     store_word(&shared->cached_tail, tail);
     *message = (ring_message){.head = head,
-                              .at = position,
                               .end = end,
                               .items = 1,
+                              .block = NO_BLOCK,
                               .data = copy,
                               .length = length};
     return true;
-}
-
-/* Advances head past `items` messages of the record, and counts them. The release pairs with
-   ring_measure_space: senders may overwrite the record. */
-static inline void
-ring_advance_head(ring *r, const ring_message *message, uint64_t items)
-{
-    bool all = message->index + items == message->items;
-    uint64_t position = all ? message->end : position_of(message->head);
-    RING_POINT(before_head);
-    store_word(&r->shared->head, word_of(position, count_of(message->head) + items));
-    RING_POINT(after_head);
-    channel_peer *peer = &r->peers[r->index];
-    __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);
-}
-
-/* Frees a record before head, and advances the low water mark if it stood there. */
-static inline ring_result
-ring_free_record(ring *r, uint64_t at)
-{
-    ring_set_record_state(r, at, RECORD_FREE, r->owner);
-    RING_POINT(freed);
-    uint64_t low_water = load_word(&r->shared->low_water);
-    return low_water == (at << 1 | 1) ? ring_advance_low_water(r) : RING_OK;
-}
-
-/* Takes `items` messages of the record, starting with this one. The caller has copied their
-   bytes. */
-static inline ring_result
-ring_take(ring *r, const ring_message *message, uint64_t items)
-{
-    if (r->on_take != NULL) {
-        r->on_take(r->on_take_data, message->data, message->length);
-    }
-    ring_advance_head(r, message, items);
-    return message->elsewhere ? ring_free_record(r, message->at) : RING_OK;
 }
 
 /* Prefetches the record after a message that is being taken, if one was sent, so that it arrives
@@ -234,8 +204,8 @@ ring_take(ring *r, const ring_message *message, uint64_t items)
 static inline void
 ring_prefetch_next(const ring *r, const ring_message *message)
 {
-    if (message->end != position_of(load_word(&r->shared->cached_tail))
-        && message->index + 1 == message->items) {
+    if (message->block == NO_BLOCK && message->index + 1 == message->items
+        && message->end != position_of(load_word(&r->shared->cached_tail))) {
         const char *record = (const char *)ring_record_at(r, message->end);
         uint64_t bytes = ring_prefetch_bytes(r, message->end, message->length);
         for (uint64_t at = 0; at < bytes; at += 64) {
@@ -244,29 +214,147 @@ ring_prefetch_next(const ring *r, const ring_message *message)
     }
 }
 
-/* Takes a message as a view: its bytes stay in place until ring_release_view. Only for a record
-   with one message. Head passes the record, so the low water mark must be set first. */
+/* Advances head past `items` messages of the record. The release pairs with ring_measure_space:
+   senders may overwrite the record. */
 static inline void
-ring_take_view(ring *r, const ring_message *message)
+ring_advance_head(ring *r, const ring_message *message, uint64_t items)
 {
-    ring_set_record_state(r, message->at, RECORD_VIEW, r->owner);
-    RING_POINT(viewed);
-    if (!message->elsewhere) {
-        ring_set_low_water(r, message->at);
-        RING_POINT(low_water_set);
-    }
-    ring_advance_head(r, message, 1);
+    bool all = message->index + items == message->items;
+    uint64_t position = all ? message->end : position_of(message->head);
+    RING_POINT(before_head);
+    store_word(&r->shared->head, word_of(position, count_of(message->head) + items));
+    RING_POINT(after_head);
 }
 
-/* Frees the record of a view or a loan, with or without a lock. Returns false if the record is
-   not of this kind and owner. */
-static inline bool
-ring_try_free_record(ring *r, uint64_t at, record_kind kind, uint32_t owner)
+/* Counts messages that were received, for people. */
+static inline void
+ring_count_received(ring *r, uint64_t items)
 {
-    uint32_t expected = state_of(kind, owner);
-    return __atomic_compare_exchange_n(&ring_record_at(r, at)->state, &expected,
-                                       state_of(RECORD_FREE, owner), false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_RELAXED);
+    channel_peer *peer = &r->peers[r->index];
+    __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);
+}
+
+/* Takes `items` messages of the record, starting with this one. The caller has copied their bytes. A
+   message in a block must be held instead. */
+static inline void
+ring_take(ring *r, const ring_message *message, uint64_t items)
+{
+    if (r->on_take != NULL) {
+        r->on_take(r->on_take_data, message->data, message->length);
+    }
+    ring_advance_head(r, message, items);
+    ring_count_received(r, items);
+}
+
+/* Takes a message in a block, which this peer then holds: BLOCK_READ until ring_release_block, or
+   BLOCK_TAKEN until ring_acknowledge or ring_return. A receiver that dies before it advances head has
+   not taken the message (ring_repair_next). Returns RING_OK or RING_CORRUPT. */
+static inline ring_result
+ring_hold(ring *r, const ring_message *message, block_kind kind)
+{
+    uint64_t held = block_word(kind, block_span(message->word), r->owner);
+    if (!block_change(r, message->block, message->word, held)) {
+        return RING_CORRUPT;
+    }
+    RING_POINT(held);
+    if (!message->returned) {
+        ring_advance_head(r, message, 1);
+    }
+    ring_count_received(r, 1);
+    return RING_OK;
+}
+
+/* Drops a message. `head` passes its record before its block is free: a receiver that dies in between
+   leaves a block that no record refers to. */
+static inline void
+ring_drop(ring *r, const ring_message *message)
+{
+    if (!message->returned) {
+        ring_advance_head(r, message, 1);
+    }
+    RING_POINT(dropped);
+    if (message->block != NO_BLOCK) {
+        block_free(r, message->block, message->word);
+    }
+}
+
+/* -- acknowledged ------------------------------------------------------------------------------ */
+
+/* Moves a message from the ring to a block of its own, which this peer holds as BLOCK_LENT. Changes
+   the message accordingly; its record stays. Returns RING_OK, or RING_FULL if there is no block or
+   another peer keeps pool_lock. */
+static inline ring_result
+ring_move_to_block(ring *r, ring_message *message)
+{
+    channel_lock *lock = &r->shared->pool_lock;
+    ring_result result = ring_lock(r, lock, 0);
+    if (result != RING_OK) {
+        return result == RING_BUSY ? RING_FULL : result;
+    }
+    uint32_t block = blocks_allocate(r, message->length);
+    ring_unlock(r, lock);
+    if (block == NO_BLOCK) {
+        return RING_FULL;
+    }
+    memcpy(block_data(r, block), message->data, message->length);
+    message->block = block;
+    message->word = block_load(r, block);
+    message->data = block_data(r, block);
+    return RING_OK;
+}
+
+/* Takes a message that this peer will acknowledge. Returns RING_OK, RING_FULL as ring_move_to_block,
+   or RING_CORRUPT. */
+static inline ring_result
+ring_take_delivery(ring *r, ring_message *message)
+{
+    if (message->returned) {
+        return ring_hold(r, message, BLOCK_TAKEN);
+    }
+    if (message->block == NO_BLOCK) {
+        ring_result result = ring_move_to_block(r, message);
+        if (result != RING_OK) {
+            return result;
+        }
+    }
+    uint64_t number = load_word(&r->shared->takes);
+    channel_delivery *delivery = &r->deliveries[message->block];
+    store_word(&delivery->length, message->length);
+    store_word(&delivery->number, number);
+    store_word(&delivery->redelivered, 0);
+    store_word(&delivery->head, message->head);
+    store_word(&r->shared->takes, number + 1);
+    return ring_hold(r, message, BLOCK_TAKEN);
+}
+
+/* Declared in ring/lock.h. If the next record refers to a block that is held, its receiver died before
+   head passed the record. If the receiver had moved the message to a block, the message is still in
+   the ring too, and the block goes. */
+static inline void
+ring_repair_next(ring *r, uint32_t dead)
+{
+    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t position = position_of(head), number = load_word(&r->shared->takes) - 1;
+    record_info info;
+    if (position != position_of(tail) && ring_position_is_valid(r, position)
+        && ring_read_record(r, position, r->units, &info) && info.kind == RECORD_BLOCK
+        && info.first < r->granules) {
+        uint64_t word = block_load(r, info.first);
+        if ((block_kind_of(word) == BLOCK_READ || block_kind_of(word) == BLOCK_TAKEN)
+            && block_holder(word) == dead) {
+            block_store(r, info.first, block_word(BLOCK_QUEUED, block_span(word), position));
+        }
+        return;
+    }
+    for (uint64_t at = 0; at < r->granules;) {
+        uint64_t word = block_load(r, (uint32_t)at);
+        if (block_kind_of(word) == BLOCK_TAKEN && block_holder(word) == dead
+            && load_word(&r->deliveries[at].number) == number
+            && load_word(&r->deliveries[at].head) == head) {
+            block_free(r, (uint32_t)at, word);
+        }
+        at += block_step(r, at, word);
+    }
 }
 
 #endif

@@ -1,91 +1,62 @@
-/* Reclaiming what dead peers had: loans, views, and places among the peers. Each function
-   requires send_lock and receive_lock, taken in this order. No Python.h here. */
+/* Reclaiming what dead peers held, and dropping messages of a channel that overwrites. Each function
+   requires send_lock and receive_lock. No Python.h here. */
 #ifndef IPCKIT_RING_RECOVER_H
 #define IPCKIT_RING_RECOVER_H
 
-#include "ring/receive.h"
+#include "ring/release.h"
 #include "ring/send.h"
 
-/* Calls `visit` for each record between two positions. Returns RING_OK, or RING_CORRUPT if a
-   record is invalid or `visit` returns false. */
-typedef bool (*ring_visitor)(ring *r, uint64_t position, const record_info *info, uint64_t *data);
+/* Tells whether the record that a queued block names waits, and refers to that block. */
+static inline bool
+recover_is_queued(const ring *r, uint32_t block, uint64_t word)
+{
+    uint64_t position = block_holder(word);
+    uint64_t head = position_of(load_word(&r->shared->head));
+    uint64_t tail = position_of(load_word(&r->shared->tail));
+    record_info info;
+    return ring_position_is_valid(r, position) && ring_position_is_valid(r, head)
+        && ring_position_is_valid(r, tail)
+        && ring_distance(r, head, position) < ring_distance(r, head, tail)
+        && ring_read_record(r, position, 1, &info) && info.kind == RECORD_BLOCK
+        && info.first == block;
+}
 
+/* Reclaims a block if nobody holds it any more. Sets `*returned` if it has a message that is received
+   again. Returns RING_OK, or RING_CORRUPT for a word that no peer writes. */
 static inline ring_result
-ring_visit_records(ring *r, uint64_t from, uint64_t to, ring_visitor visit, uint64_t *data)
-{
-    if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to)
-        || ring_distance(r, from, to) > r->units) {
-        return RING_CORRUPT;
-    }
-    while (from != to) {
-        record_info info;
-        if (!ring_read_record(r, from, ring_distance(r, from, to), &info)
-            || !visit(r, from, &info, data)) {
-            return RING_CORRUPT;
-        }
-        from = ring_advance(r, from, info.units);
-    }
-    return RING_OK;
-}
-
-/* Recovery is a mark and sweep over the records. A sent loan that no RECORD_REF refers to was
-   taken by a peer that died before it freed the loan. So: unmark all sent loans, mark those that
-   a waiting RECORD_REF refers to, and free the others.
-
-   recover_unmark: an earlier recovery may have died and left marks. */
-static inline bool
-recover_unmark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
-{
-    (void)data;
-    if (info->kind == RECORD_MARKED) {
-        ring_set_record_state(r, position, RECORD_SENT, info->owner);
-    }
-    return true;
-}
-
-/* Marks the sent loan that a waiting RECORD_REF refers to, and makes a view at head a message again. */
-static inline bool
-recover_mark(ring *r, uint64_t position, const record_info *info, uint64_t *data)
-{
-    (void)data;
-    ring_message message;
-    record_info target = *info;
-    if (info->kind == RECORD_REF) {
-        if (!ring_follow_ref(r, position, &message, &target)) {
-            return false;
-        }
-        ring_set_record_state(r, message.at, RECORD_MARKED, target.owner);
-        RING_POINT(marking);
-    } else if (info->kind == RECORD_VIEW) {
-        /* Head has not passed it, so its receiver died before it took the message. */
-        ring_set_record_state(r, position, RECORD_DATA, info->owner);
-    }
-    return true;
-}
-
-/* Frees the loans and views of dead peers and unmarked sent loans; counts the living loans. */
-static inline bool
-recover_sweep(ring *r, uint64_t position, const record_info *info, uint64_t *loans)
+recover_block(ring *r, uint32_t block, uint64_t word, bool *returned)
 {
     bool valid = true;
-    if (info->kind == RECORD_LOAN || info->kind == RECORD_VIEW) {
-        if (ring_owner_is_dead(r, info->owner, &valid)) {
-            ring_set_record_state(r, position, RECORD_FREE, info->owner);
-            RING_POINT(sweeping);
-        } else {
-            *loans += info->kind == RECORD_LOAN;
+    switch (block_kind_of(word)) {
+    case BLOCK_LENT:
+    case BLOCK_READ:
+        if (ring_owner_is_dead(r, (uint32_t)block_holder(word), &valid)) {
+            block_free(r, block, word);
         }
-    } else if (info->kind == RECORD_MARKED) {
-        ring_set_record_state(r, position, RECORD_SENT, info->owner);
-    } else if (info->kind == RECORD_SENT) {
-        ring_set_record_state(r, position, RECORD_FREE, info->owner);
+        break;
+    case BLOCK_TAKEN:
+        if (ring_owner_is_dead(r, (uint32_t)block_holder(word), &valid)) {
+            *returned |= ring_requeue_word(r, block, word);
+        }
+        break;
+    case BLOCK_QUEUED: /* its sender, or a receiver that dropped it, may have died halfway */
+        if (!recover_is_queued(r, block, word)) {
+            block_free(r, block, word);
+        }
+        break;
+    case BLOCK_RETURNED: /* its receiver may have died before it noted that */
+        *returned = true;
+        break;
+    default:
+        return RING_CORRUPT;
     }
-    return valid;
+    RING_POINT(sweeping);
+    return valid ? RING_OK : RING_CORRUPT;
 }
 
-/* Frees the records of all dead peers, and counts the loans again. Clears recovery_wanted first,
-   so that a peer that dies during the recovery asks for another one. Every prefix leaves a valid
-   ring. Returns RING_OK or RING_CORRUPT. */
+/* Frees the blocks of all dead peers, and returns the messages that they had taken. Clears
+   recovery_wanted first, so that a peer that dies during the recovery asks for another one. Returns
+   RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_recover(ring *r)
 {
@@ -94,77 +65,58 @@ ring_recover(ring *r)
     RING_POINT(recovering);
     ring_side_state(r, 0);
     RING_POINT(peers_checked);
-    ring_space space;
-    ring_result result = ring_measure_space(r, true, &space);
-    if (result != RING_OK) {
-        return result;
-    }
-    uint64_t head = position_of(load_word(&shared->head)), loans = 0;
-    uint64_t tail = position_of(space.tail);
-    /* While there are loans, records after the last of them that were not sent belong to no
-       peer. */
-    uint64_t end = space.loans != 0 ? space.alloc : tail;
-    result = ring_visit_records(r, space.free, end, recover_unmark, NULL);
-    if (result == RING_OK) {
-        RING_POINT(unmarked);
-        result = ring_visit_records(r, head, tail, recover_mark, NULL);
-    }
-    if (result == RING_OK) {
-        RING_POINT(marked);
-        result = ring_visit_records(r, space.free, end, recover_sweep, &loans);
-    }
-    if (result != RING_OK) {
-        return result;
+    bool returned = false;
+    for (uint64_t at = 0; at < r->granules;) {
+        uint64_t word = block_load(r, (uint32_t)at);
+        ring_result result =
+            word == BLOCK_FREE ? RING_OK : recover_block(r, (uint32_t)at, word, &returned);
+        if (result != RING_OK) {
+            return result;
+        }
+        at += block_step(r, at, word);
     }
     RING_POINT(swept);
-    if (space.loans != 0) {
-        store_word(&shared->reserve, word_of(space.alloc, loans));
+    if (returned) {
+        ring_note_returned(r);
     }
-    RING_POINT(counted);
-    return ring_advance_low_water(r);
+    return RING_OK;
 }
 
-/* Tells whether dropping messages makes room for a payload of `length` bytes and `spare` more
-   units. Loans and views stay where they are; if one is in the way, dropping messages would lose
-   them for nothing. Reads no more records than would be dropped. */
-static inline bool
-ring_drop_makes_room(ring *r, uint64_t length, uint64_t spare)
+/* Runs a recovery if one is wanted. If a lock is not available, leaves it for later and returns
+   RING_OK. Requires no lock. */
+static inline ring_result
+ring_recover_if_wanted(ring *r)
 {
-    ring_space space;
-    if (ring_measure_space(r, true, &space) != RING_OK || space.loans >= r->capacity) {
-        return false;
+    channel_header *shared = r->shared;
+    if (!__atomic_load_n(&shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
+        return RING_OK;
     }
-    uint64_t tail = position_of(space.tail), units = units_for(length);
-    uint64_t padding = ring_padding(r, space.alloc, units, length >= LARGE_PAYLOAD);
-    uint64_t wanted = padding + units + spare + space.loans;
-    for (uint64_t from = space.free;;) {
-        record_info info;
-        if (ring_distance(r, from, space.alloc) + wanted <= r->units) {
-            return true;
-        }
-        if (from == tail || !ring_read_record(r, from, ring_distance(r, from, tail), &info)
-            || info.kind == RECORD_LOAN || info.kind == RECORD_VIEW) {
-            return false;
-        }
-        from = ring_advance(r, from, info.units);
+    ring_result result = ring_lock_both(r, &shared->send_lock, &shared->receive_lock, 0);
+    if (result == RING_BUSY) {
+        return RING_OK;
     }
+    if (result == RING_OK) {
+        result = ring_recover(r);
+        ring_unlock(r, &shared->receive_lock);
+        ring_unlock(r, &shared->send_lock);
+        ring_notify(r, POLL_SPACE);
+        ring_notify(r, POLL_ITEMS);
+    }
+    return result;
 }
 
-/* Drops the oldest message. Returns RING_OK, RING_EMPTY if there is none, or RING_CORRUPT. */
+/* Drops the oldest message and counts it. Requires receive_lock. Returns RING_OK, RING_EMPTY if there
+   is none, or RING_CORRUPT. */
 static inline ring_result
 ring_drop_oldest(ring *r)
 {
     ring_message message;
     ring_result result = ring_peek(r, &message);
-    if (result != RING_OK) {
-        return result;
+    if (result == RING_OK) {
+        store_word(&r->shared->dropped, load_word(&r->shared->dropped) + 1);
+        RING_POINT(dropping);
+        ring_drop(r, &message);
     }
-    uint64_t dropped = load_word(&r->shared->dropped);
-    store_word(&r->shared->dropped, dropped + 1);
-    RING_POINT(dropping);
-    uint64_t received = r->peers[r->index].received;
-    result = ring_take(r, &message, 1);
-    __atomic_store_n(&r->peers[r->index].received, received, __ATOMIC_RELAXED);
     return result;
 }
 

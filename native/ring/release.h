@@ -1,72 +1,62 @@
-/* Releasing a view or a loan. A destructor may do it while it holds the interpreter, so neither
-   function waits for a lock. If another peer has the lock, the rest is deferred to that peer or
-   to the next recovery. No Python.h here. */
+/* Letting go of a block. A destructor may do it while it holds the interpreter, so no function here
+   takes a lock. No Python.h here. */
 #ifndef IPCKIT_RING_RELEASE_H
 #define IPCKIT_RING_RELEASE_H
 
 #include "ring/poll.h"
-#include "ring/send.h"
 
-/* Releases a view. The record is free at once; advancing the low water mark needs receive_lock,
-   and is deferred if another peer has it. Returns RING_CORRUPT if the record is not this view. */
-static inline ring_result
-ring_release_view(ring *r, uint64_t at, uint32_t owner)
+/* Returns the word of a block that `owner` holds as `kind`. Returns BLOCK_FREE if it does not. */
+static inline uint64_t
+ring_held_word(const ring *r, uint32_t block, block_kind kind, uint32_t owner)
 {
-    channel_lock *lock = &r->shared->receive_lock;
-    if (!ring_try_free_record(r, at, RECORD_VIEW, owner)) {
-        return RING_CORRUPT;
-    }
-    RING_POINT(freed);
-    ring_result result = RING_OK;
-    if (ring_try_lock(r, lock)) {
-        result = ring_advance_low_water(r);
-        ring_unlock(r, lock);
-    } else {
-        ring_defer_to_holder(r, lock);
-    }
-    ring_notify(r, POLL_SPACE);
-    return result;
+    uint64_t word = block < r->granules ? block_load(r, block) : BLOCK_FREE;
+    return word == block_word(kind, block_span(word), owner) ? word : BLOCK_FREE;
 }
 
-/* Tries to take both locks. Returns whether it did. */
-static inline bool
-ring_try_lock_both(ring *r)
+/* Frees a block that `owner` holds: cancels a loan (BLOCK_LENT), ends a view (BLOCK_READ), or
+   acknowledges a message (BLOCK_TAKEN). Returns RING_OK, or RING_CORRUPT if it does not hold it. */
+static inline ring_result
+ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
 {
-    if (!ring_try_lock(r, &r->shared->send_lock)) {
+    uint64_t word = ring_held_word(r, block, kind, owner);
+    if (word == BLOCK_FREE || !block_free(r, block, word)) {
+        return RING_CORRUPT;
+    }
+    ring_light_barrier(r, &r->shared->space);
+    ring_notify(r, POLL_SPACE);
+    if (kind == BLOCK_TAKEN) { /* a receiver may wait for a block, or for the end of the deliveries */
+        ring_notify(r, POLL_ITEMS);
+    }
+    return RING_OK;
+}
+
+/* Counts a return of a message that `word` says is taken, and gives it back to the queue. */
+static inline bool
+ring_requeue_word(ring *r, uint32_t block, uint64_t word)
+{
+    channel_delivery *delivery = &r->deliveries[block];
+    store_word(&delivery->redelivered, load_word(&delivery->redelivered) + 1);
+    RING_POINT(requeuing);
+    if (!block_change(r, block, word, block_word(BLOCK_RETURNED, block_span(word), 0))) {
         return false;
     }
-    if (!ring_try_lock(r, &r->shared->receive_lock)) {
-        ring_unlock(r, &r->shared->send_lock);
-        return false;
-    }
+    RING_POINT(requeued);
+    ring_note_returned(r);
     return true;
 }
 
-/* Releases a loan that was not sent. Without the locks only the record is freed, and a recovery
-   counts the loans again. A loan counted too often costs one unit; one counted too seldom would
-   lose a record. Returns RING_OK or RING_CORRUPT. */
+/* Returns a message that `owner` has taken, so that it is received again, before all others. A process
+   that dies before it notes that is found by ring_recover. Returns as ring_release_block. */
 static inline ring_result
-ring_cancel_loan(ring *r, uint64_t at, uint32_t owner)
+ring_requeue(ring *r, uint32_t block, uint32_t owner)
 {
-    ring_space space;
-    bool locked = ring_try_lock_both(r);
-    ring_result result = ring_try_free_record(r, at, RECORD_LOAN, owner) ? RING_OK : RING_CORRUPT;
-    RING_POINT(freed);
-    if (!locked) {
-        __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
-        ring_light_barrier(r, &r->shared->space);
-        ring_notify(r, POLL_SPACE);
-        return result;
+    uint64_t word = ring_held_word(r, block, BLOCK_TAKEN, owner);
+    if (word == BLOCK_FREE || !ring_requeue_word(r, block, word)) {
+        return RING_CORRUPT;
     }
-    if (result == RING_OK) {
-        result = ring_advance_low_water(r);
-    }
-    if (result == RING_OK && ring_measure_space(r, true, &space) == RING_OK) {
-        ring_uncount_loan(r, &space, space.alloc);
-    }
-    ring_unlock_both(r);
-    ring_notify(r, POLL_SPACE);
-    return result;
+    ring_light_barrier(r, &r->shared->items);
+    ring_notify(r, POLL_ITEMS);
+    return RING_OK;
 }
 
 #endif

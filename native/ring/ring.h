@@ -1,23 +1,22 @@
 /* A channel's ring as one process has it open: positions, records, peers and locks.
 
-   Senders take turns with one lock and receivers with another, so a sender and a receiver never
-   wait for each other's lock. The holder of a lock makes its changes in an order in which every
-   prefix is a valid ring: first the bytes, then the one word that publishes them. A peer that
-   finds a dead holder therefore takes the lock over and only repairs the copy of that word that
-   the holders of the lock keep for themselves. Everything read from the memory is checked before
-   it is used. No Python.h here.
+   Senders take turns with one lock, receivers with another, and those who allocate blocks with a
+   third, so a sender and a receiver never wait for each other's lock. A process that needs several
+   takes them in this order: send_lock, receive_lock, pool_lock. The holder of a lock makes its
+   changes in an order in which every prefix is a valid ring: first the bytes, then the one word that
+   publishes them. A peer that finds a dead holder therefore takes the lock over and repairs no more
+   than one word. Everything read from the memory is checked before it is used. No Python.h here.
 
    Which store pairs with which load:
 
    `tail` is released by ring_publish_tail and acquired by ring_peek; it publishes the records
    before it.
 
-   `head` is released by ring_advance_head and ring_skip_record and acquired by
-   ring_measure_space; it publishes that the records before it may be overwritten, except those
-   from `low_water` on, which is released before `head` and acquired after it.
+   `head` is released by ring_advance_head and ring_skip_padding and acquired by
+   ring_measure_space; it publishes that the records before it may be overwritten.
 
-   A record's `state` is released by ring_write_record, ring_set_record_state and
-   ring_try_free_record and acquired by ring_read_record.
+   The word of a block is acquired wherever it is read. Releasing stores publish what was written to
+   the block, or that it is free (ring/blocks.h).
 
    A lock's `owner` is acquired by a compare-and-swap (ring/lock.h) and released by ring_unlock.
 
@@ -58,7 +57,12 @@ typedef struct {
     channel_header *shared;
     channel_peer *peers;
     char *arena;
+    uint64_t *words; /* of the blocks: one for each granule */
+    channel_delivery *deliveries;
+    char *pool;
     uint64_t units;
+    uint64_t granule; /* bytes */
+    uint64_t granules;
     uint64_t capacity;
     uint64_t item_size;
     uint64_t longest; /* maximum bytes of one message */
@@ -67,7 +71,7 @@ typedef struct {
     uint64_t file_size; /* bytes of the file when it was opened */
     int fd;           /* the file, with this peer's OFD lock */
     uint32_t index;   /* this peer's place in the table */
-    uint32_t owner;   /* this peer's name in locks and records */
+    uint32_t owner;   /* this peer's name in locks and blocks */
     uint32_t removing_peer; /* not 0: a thread of this process is removing a peer */
     /* Called with receive_lock held before a message is taken, with its bytes. May be NULL. */
     void (*on_take)(void *data, const char *message, uint64_t length);
@@ -133,23 +137,20 @@ ring_record_at(const ring *r, uint64_t position)
 
 typedef struct {
     record_kind kind;
-    uint32_t owner;
     uint32_t first;
     uint64_t units;
-    uint64_t length; /* bytes of payload; RECORD_REF: the position that it refers to */
+    uint64_t length; /* bytes of payload */
     uint64_t items;
 } record_info;
 
 /* Copies and checks a record's header. Returns false unless the record lies in one piece within
-   the next `limit` units. The acquire pairs with ring_write_record and ring_set_record_state. */
+   the next `limit` units. Relaxed: `tail` publishes the record. */
 static inline bool
 ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *info)
 {
     const channel_record *record = ring_record_at(r, position);
-    uint32_t state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
     uint64_t shape = __atomic_load_n(&record->shape, __ATOMIC_RELAXED);
-    info->kind = kind_of(state);
-    info->owner = state >> 4;
+    info->kind = (record_kind)__atomic_load_n(&record->kind, __ATOMIC_RELAXED);
     info->first = __atomic_load_n(&record->first, __ATOMIC_RELAXED);
     info->length = shape & LENGTH_MAX;
     info->items = shape >> LENGTH_BITS;
@@ -157,20 +158,14 @@ ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *
     case RECORD_PAD:
         info->units = shape;
         break;
-    case RECORD_REF:
-        info->units = 1;
-        info->length = shape;
-        break;
     case RECORD_DATA:
-    case RECORD_LOAN:
-    case RECORD_SENT:
-    case RECORD_VIEW:
-    case RECORD_FREE:
-    case RECORD_MARKED:
         info->units = units_for(info->length);
         if (info->items == 0 || (info->items > 1 && info->length % info->items != 0)) {
             return false;
         }
+        break;
+    case RECORD_BLOCK:
+        info->units = 1;
         break;
     default:
         return false;
@@ -179,28 +174,20 @@ ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *
         && info->units <= r->units - ring_arena_index(r, position);
 }
 
-/* Writes a record's header. The release publishes it, but not the payload: `tail` does that. The caller
-   holds send_lock. */
+/* Writes a record's header. The caller holds send_lock, and publishes the record with `tail`. */
 static inline void
-ring_write_record(const ring *r, uint64_t position, uint32_t state, uint64_t first, uint64_t shape)
+ring_write_record(const ring *r, uint64_t position, record_kind kind, uint64_t first, uint64_t shape)
 {
     channel_record *record = ring_record_at(r, position);
-    __atomic_store_n(&record->first, (uint32_t)(first & COUNT_MASK), __ATOMIC_RELAXED);
+    __atomic_store_n(&record->kind, (uint32_t)kind, __ATOMIC_RELAXED);
+    __atomic_store_n(&record->first, (uint32_t)first, __ATOMIC_RELAXED);
     __atomic_store_n(&record->shape, shape, __ATOMIC_RELAXED);
-    __atomic_store_n(&record->state, state, __ATOMIC_RELEASE);
-}
-
-/* Changes a record's kind and owner (release). The caller holds the lock that covers the record. */
-static inline void
-ring_set_record_state(const ring *r, uint64_t position, record_kind kind, uint32_t owner)
-{
-    __atomic_store_n(&ring_record_at(r, position)->state, state_of(kind, owner), __ATOMIC_RELEASE);
 }
 
 static inline char *
-ring_payload(const ring *r, uint64_t position, uint64_t length)
+ring_payload(const ring *r, uint64_t position)
 {
-    return (char *)ring_record_at(r, position) + payload_offset(length);
+    return (char *)(ring_record_at(r, position) + 1);
 }
 
 #define PREFETCH_MAX 8192
@@ -213,15 +200,6 @@ ring_prefetch_bytes(const ring *r, uint64_t position, uint64_t length)
     uint64_t left = (r->units - ring_arena_index(r, position)) * UNIT;
     uint64_t bytes = units_for(length) * UNIT;
     return length > PREFETCH_MAX ? 0 : bytes < left ? bytes : left;
-}
-
-/* Returns the longest payload that always fits into an arena that is otherwise empty, wherever
-   the last record ended. */
-static inline uint64_t
-ring_longest(const ring *r)
-{
-    uint64_t bytes = (r->units - 4) / 2 * UNIT - 128;
-    return bytes > LENGTH_MAX ? LENGTH_MAX : bytes;
 }
 
 #endif

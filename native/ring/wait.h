@@ -5,7 +5,6 @@
 
 #include "ring/poll.h"
 #include "ring/recover.h"
-#include "ring/release.h"
 
 typedef struct ring_call ring_call;
 
@@ -16,8 +15,7 @@ struct ring_call {
     ring_operation operation;
     uint32_t which;       /* what it waits for: POLL_ITEMS to receive, POLL_SPACE to send */
     int64_t deadline;     /* monotonic ns; 0: do not wait; INT64_MAX: wait without limit */
-    bool lends;           /* the operation needs a unit to spare */
-    bool lent;            /* the operation needs no room, only a place in the count */
+    bool lends;           /* the operation allocates a block and needs pool_lock */
     bool wait_for_peers;  /* also when the last peer of the other side is gone */
     const bool *closed;   /* set by another thread that closes the handle */
     uint32_t *spin;       /* polls before a sleep; adapted */
@@ -31,37 +29,43 @@ struct ring_call {
     const char *data;
     uint64_t length;
     uint64_t items;
-    uint64_t at;
+    uint32_t block;
     ring_message message;
 };
 
 static inline channel_lock *
 ring_call_lock(ring *r, const ring_call *call)
 {
-    return call->which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
+    return call->which == POLL_ITEMS ? &r->shared->receive_lock
+        : call->lends                ? &r->shared->pool_lock
+                                     : &r->shared->send_lock;
 }
 
-/* Drops the oldest messages until the operation has room. Takes both locks. Returns what the
+/* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
+   nothing if that would make no room, because loans and views are in the way. Returns what the
    operation returns, or what ring_lock_both does. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
-    ring_result result = ring_lock_both(r, call->deadline);
+    channel_lock *lock = ring_call_lock(r, call), *receive = &r->shared->receive_lock;
+    channel_lock *first = call->lends ? receive : lock, *second = call->lends ? lock : receive;
+    ring_result result = ring_lock_both(r, first, second, call->deadline);
     if (result != RING_OK) {
         return result;
     }
     result = call->operation(r, call);
-    if (result == RING_FULL && (call->lent || ring_drop_makes_room(r, call->length, call->lends))) {
+    if (result == RING_FULL && (!call->lends || blocks_could_hold(r, call->length))) {
         /* Each drop is one message. More than the capacity would mean that another process adds
            messages without the lock. */
-        for (uint64_t drops = 0; drops <= r->capacity && result == RING_FULL; drops++) {
+        for (uint64_t drops = 0; drops <= r->capacity + r->granules && result == RING_FULL; drops++) {
             if (ring_drop_oldest(r) != RING_OK) {
                 break;
             }
             result = call->operation(r, call);
         }
     }
-    ring_unlock_both(r);
+    ring_unlock(r, second);
+    ring_unlock(r, first);
     return result;
 }
 
@@ -82,29 +86,8 @@ ring_try_once(ring *r, ring_call *call)
     return result;
 }
 
-/* Runs a recovery if one is wanted. If a lock is not available, leaves it for later and returns
-   RING_OK. */
-static inline ring_result
-ring_recover_if_wanted(ring *r)
-{
-    if (!__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
-        return RING_OK;
-    }
-    ring_result result = ring_lock_both(r, 0);
-    if (result == RING_BUSY) {
-        return RING_OK;
-    }
-    if (result == RING_OK) {
-        result = ring_recover(r);
-        ring_unlock_both(r);
-        ring_notify(r, POLL_SPACE);
-    }
-    return result;
-}
-
 typedef struct {
     uint64_t first, second;
-    uint64_t loans; /* a sender that releases a loan makes room too */
 } ring_snapshot;
 
 /* Takes a snapshot of the words that the other side changes. A peer that arms a descriptor
@@ -113,10 +96,9 @@ static inline ring_snapshot
 ring_take_snapshot(const ring *r, uint32_t which)
 {
     if (which == POLL_ITEMS) {
-        return (ring_snapshot){.first = load_word(&r->shared->tail)};
+        return (ring_snapshot){load_word(&r->shared->tail), load_word(&r->shared->returned)};
     }
-    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->low_water),
-                        load_word(&r->shared->reserve)};
+    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->freed)};
 }
 
 /* The snapshot of an empty ring: what was sent ends where what is received ends. Receivers know
@@ -124,15 +106,16 @@ ring_take_snapshot(const ring *r, uint32_t which)
 static inline ring_snapshot
 ring_empty_snapshot(const ring *r)
 {
-    return (ring_snapshot){.first = load_word(&r->shared->head)};
+    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->returned)};
 }
 
-/* Tells whether a message or another record waits. Needs no lock. */
+/* Tells whether a message or padding waits. Needs no lock. */
 static inline bool
 ring_has_items(const ring *r)
 {
     uint64_t tail = load_word(&r->shared->tail);
-    return position_of(tail) != position_of(load_word(&r->shared->head));
+    return position_of(tail) != position_of(load_word(&r->shared->head))
+        || ring_may_have_returned(r);
 }
 
 /* Polls up to `looks` times. Returns whether the other side changed something. */
@@ -213,12 +196,35 @@ ring_checked_recently(const ring *r, int64_t now)
     return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
 }
 
-/* Checks the peers and stores the time. Returns the state of the side that has the role. */
+/* Tells whether another peer has taken a message that it may return. */
+static inline bool
+ring_may_get_returned(const ring *r)
+{
+    for (uint64_t at = 0; at < r->granules;) {
+        uint64_t word = block_load(r, (uint32_t)at);
+        if (block_kind_of(word) == BLOCK_TAKEN && block_holder(word) != r->owner) {
+            return true;
+        }
+        at += block_step(r, at, word);
+    }
+    return false;
+}
+
+/* Returns the state of the side that has the role. A receiver may also get a message from another
+   receiver that has taken one. */
+static inline side_state
+ring_other_side(ring *r, uint32_t role)
+{
+    side_state state = ring_side_state(r, role);
+    return state == SIDE_GONE && role == ROLE_SENDER && ring_may_get_returned(r) ? SIDE_PRESENT : state;
+}
+
+/* Checks the peers and stores the time. Returns as ring_other_side. */
 static inline side_state
 ring_check_peers(ring *r, uint32_t role, int64_t now)
 {
     store_word(&r->shared->checked_at, (uint64_t)now);
-    return ring_side_state(r, role);
+    return ring_other_side(r, role);
 }
 
 /* Returns the next, longer pause. It differs between sleepers that started together. */
@@ -251,13 +257,13 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     return result == RING_OK && gone ? RING_GONE : result;
 }
 
-/* Lets a sender that never waits notice a dead receiver, but not at each call. */
+/* Lets a peer that never waits notice a dead one, but not at each call. */
 static inline void
-ring_check_receivers(ring *r)
+ring_check_peers_sometimes(ring *r)
 {
     int64_t now = monotonic_ns();
     if (!ring_checked_recently(r, now)) {
-        ring_check_peers(r, ROLE_RECEIVER, now);
+        ring_check_peers(r, 0, now);
     }
 }
 
@@ -278,7 +284,8 @@ ring_wake_next(ring *r, const ring_call *call)
 {
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
     uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
-    if (call->which == POLL_ITEMS ? waiting != 0 : waiting < r->capacity) {
+    bool more = waiting != 0 || ring_may_have_returned(r);
+    if (call->which == POLL_ITEMS ? more : waiting < r->capacity) {
         ring_wake_one(poll_side_futex(r, call->which));
     }
 }
@@ -308,9 +315,7 @@ ring_run(ring *r, ring_call *call)
             return ring_notify_other_side(r, call, result);
         }
         if (call->deadline == 0) {
-            if (result == RING_FULL) {
-                ring_check_receivers(r);
-            }
+            ring_check_peers_sometimes(r);
             if (__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
                 && ring_recover_if_wanted(r) == RING_OK) {
                 result = ring_try_once(r, call);
