@@ -144,7 +144,7 @@ typedef struct {
     uint64_t since; /* seconds since the epoch */
     uint64_t sent;
     uint64_t received;
-    uint64_t unused;
+    uint64_t taken; /* messages that it has taken and not acknowledged */
 } channel_peer;
 
 _Static_assert(sizeof(channel_peer) == 64, "the layout is a promise");
