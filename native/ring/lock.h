@@ -123,17 +123,17 @@ ring_defer_to_holder(ring *r, channel_lock *lock)
 
 /* Repairs the block of the next record after a receiver died before it took the message: gives it
    back to the queue (ring/receive.h). */
-static inline void ring_repair_next(ring *r, uint32_t dead);
+static inline void ring_repair_next(ring *r);
 
 /* Takes a lock over from a dead holder. `found` is the owner that was read. Returns RING_OK with
-   the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT. The
-   holder may have died between two stores of ring_publish_tail: repairs senders_tail. Asks for a
-   recovery. */
+   the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT.
+   Repairs what the holder may have left half done: senders_tail, if it died in ring_publish_tail; the
+   block of the next record, if it died in ring_hold; and where the next search for a block begins, if
+   it died in blocks_allocate. Asks for a recovery. */
 static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
     bool valid;
-    uint32_t dead = found;
     if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
@@ -145,7 +145,9 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     if (lock == &r->shared->send_lock) {
         store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
     } else if (lock == &r->shared->receive_lock) {
-        ring_repair_next(r, dead);
+        ring_repair_next(r);
+    } else {
+        store_word(&r->shared->next_granule, 0);
     }
     __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;
