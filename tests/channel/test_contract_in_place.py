@@ -529,6 +529,42 @@ def test_space_fileno() -> None:
         assert sent == 21
 
 
+@pytest.mark.parametrize("size", [10, LONG])
+def test_a_loan_that_finds_no_place_updates_the_descriptor(size: int) -> None:
+    with Channel.anonymous(capacity=1) as channel:
+        fd = channel.space_fileno()
+        slot = channel.loan(size)
+        channel.send(b"first")
+        for _ in range(3):
+            with pytest.raises(WouldBlock):
+                slot.send(timeout=0)
+            assert ready(fd) == []
+        channel.receive()
+        assert ready(fd, timeout=30) == [fd]
+        slot.send(timeout=0)
+
+
+def test_a_full_pool_updates_the_descriptor() -> None:
+    with Channel.anonymous(np.dtype((np.uint8, (LONG,))), capacity=2) as channel:
+        fd = channel.space_fileno()
+        slots = [channel.loan(timeout=0) for _ in range(3)]
+        with pytest.raises(WouldBlock):
+            channel.loan(timeout=0)
+        assert ready(fd) == []
+        slots[1].cancel()
+        assert ready(fd, timeout=30) == [fd]
+        channel.send(np.zeros(LONG, np.uint8), timeout=0)
+        with pytest.raises(WouldBlock):
+            channel.send(np.zeros(LONG, np.uint8), timeout=0)
+        assert ready(fd) == []
+        view = channel.receive_view()
+        with pytest.raises(WouldBlock):
+            channel.loan(timeout=0)
+        assert ready(fd) == []
+        view.release()
+        assert ready(fd, timeout=30) == [fd]
+
+
 def test_receive_view_also_updates_the_descriptor() -> None:
     with Channel.anonymous() as channel:
         fd = channel.fileno()
