@@ -65,9 +65,9 @@ def _run(python: str) -> dict[str, Any]:
 
 
 def _median(runs: list[dict[str, Any]], what: str, place: str) -> float | None:
-    """Return the median of a cell's figures in the runs that have one for the place."""
+    """Return the median of a cell's undisturbed figures in a place; None if there are none."""
     cells = [run["cells"][what] for run in runs]
-    figures = [cell[place]["median"] for cell in cells if place in cell]
+    figures = [cell[place]["median"] for cell in cells if place in cell and not cell["disturbed"]]
     return median(figures) if figures else None
 
 
@@ -89,7 +89,7 @@ def _compare(other: str, turns: int) -> None:
             memory = f"{touched[0]:.1f} -> {touched[1]:.1f}"
             print(f"{what:<60} {place:<5} {figures}  {memory}  {cell['unit']}")
     others = max(run["others"] for run in (*before, *after))
-    print(f"\nother programs used up to {others:.0%} of all cores during a run")
+    print(f"\nother programs used up to {others:.0%} of all cores; disturbed figures do not count")
 
 
 def main() -> int:
