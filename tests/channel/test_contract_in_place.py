@@ -544,25 +544,47 @@ def test_a_loan_that_finds_no_place_updates_the_descriptor(size: int) -> None:
         slot.send(timeout=0)
 
 
+def not_ready_after(fd: int, act: Callable[[], object]) -> None:
+    """Repeat a call that finds no room, until the descriptor is not readable any more."""
+    for _ in range(50):
+        with pytest.raises(WouldBlock):
+            act()
+        if not ready(fd, timeout=0.05):
+            return
+    pytest.fail("the descriptor is readable all the time")
+
+
 def test_a_full_pool_updates_the_descriptor() -> None:
+    frame = np.zeros(LONG, np.uint8)
     with Channel.anonymous(np.dtype((np.uint8, (LONG,))), capacity=2) as channel:
         fd = channel.space_fileno()
         slots = [channel.loan(timeout=0) for _ in range(3)]
-        with pytest.raises(WouldBlock):
-            channel.loan(timeout=0)
-        assert ready(fd) == []
+        not_ready_after(fd, lambda: channel.loan(timeout=0))
         slots[1].cancel()
         assert ready(fd, timeout=30) == [fd]
-        channel.send(np.zeros(LONG, np.uint8), timeout=0)
-        with pytest.raises(WouldBlock):
-            channel.send(np.zeros(LONG, np.uint8), timeout=0)
-        assert ready(fd) == []
+        channel.send(frame, timeout=0)
+        not_ready_after(fd, lambda: channel.send(frame, timeout=0))
         view = channel.receive_view()
-        with pytest.raises(WouldBlock):
-            channel.loan(timeout=0)
-        assert ready(fd) == []
+        not_ready_after(fd, lambda: channel.loan(timeout=0))
         view.release()
         assert ready(fd, timeout=30) == [fd]
+
+
+def test_a_full_ring_updates_the_descriptor() -> None:
+    # There are blocks for long messages, but no room for a record that refers to one.
+    with Channel.anonymous(capacity=100_000, size=1 << 17) as channel:
+        fd = channel.space_fileno()
+        for size in (100, 1):
+            with pytest.raises(WouldBlock):  # noqa: PT012 - as often as it takes
+                while True:
+                    channel.send(bytes(size), timeout=0)
+        assert len(channel) < channel.capacity
+        not_ready_after(fd, lambda: channel.send(bytes(LONG), timeout=0))
+        not_ready_after(fd, lambda: channel.send(bytes(channel.longest), timeout=0))
+        while len(channel):
+            channel.receive()
+        assert ready(fd, timeout=30) == [fd]
+        channel.send(bytes(LONG), timeout=0)
 
 
 def test_receive_view_also_updates_the_descriptor() -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,30 +221,37 @@ def test_cancelling_a_loan_does_not_wait_for_a_stopped_sender(name: str) -> None
         assert [other.receive(timeout=0) for _ in range(2)] == [b"1", b"2"]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_polling_sender_uses_no_cpu_while_a_receiver_is_stopped(
-    name: str, *, overwrite: bool
+@pytest.mark.parametrize("size", [1, LONG, 100_000])
+@pytest.mark.parametrize(
+    ("which", "overwrite"), [(RECEIVERS, False), (RECEIVERS, True), (SENDERS, False)]
+)
+def test_a_polling_sender_uses_no_cpu_while_a_peer_is_stopped(
+    name: str, which: int, size: int, *, overwrite: bool
 ) -> None:
     # With overwrite, the sender needs the lock of the receivers to drop a message.
     made = Channel.create(name, capacity=2, overwrite=overwrite)
     with made as channel, Channel.open(name) as other:
         room = other.space_fileno()
-        holder = Holder(channel, RECEIVERS, lambda: channel.receive(timeout=0))
+        takes_receive_lock = partial(channel.receive, timeout=0)
+        takes_send_lock = partial(channel.send, b"", timeout=0)
+        holder = Holder(
+            channel, which, takes_receive_lock if which == RECEIVERS else takes_send_lock
+        )
         try:
             with suppress(WouldBlock):
                 while True:
-                    other.send(b"x", timeout=0)
+                    other.send(bytes(size), timeout=0)
             for _ in range(50):
                 if not select.select([room], [], [], 0.1)[0]:
                     break
                 with pytest.raises(WouldBlock):
-                    other.send(b"x", timeout=0)
+                    other.send(bytes(size), timeout=0)
             else:
                 pytest.fail("the descriptor is readable all the time")
         finally:
             holder.go_on()
         assert select.select([room], [], [], 60)[0]
-        other.send(b"x", timeout=0)
+        other.send(bytes(size), timeout=60)
 
 
 def test_an_event_loop_runs_while_a_sender_is_stopped(
