@@ -123,7 +123,7 @@ ring_defer_to_holder(ring *r, channel_lock *lock)
 
 /* Repairs the block of the next record after a receiver died before it took the message: gives it
    back to the queue (ring/receive.h). */
-static inline void ring_repair_next(ring *r, uint32_t dead);
+static inline void ring_repair_next(ring *r);
 
 /* Takes a lock over from a dead holder. `found` is the owner that was read. Returns RING_OK with
    the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT. The
@@ -133,7 +133,6 @@ static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
     bool valid;
-    uint32_t dead = found;
     if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
@@ -145,7 +144,7 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     if (lock == &r->shared->send_lock) {
         store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
     } else if (lock == &r->shared->receive_lock) {
-        ring_repair_next(r, dead);
+        ring_repair_next(r);
     }
     __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;

@@ -329,9 +329,10 @@ ring_take_delivery(ring *r, ring_message *message)
 
 /* Declared in ring/lock.h. If the next record refers to a block that is held, its receiver died before
    head passed the record. If the receiver had moved the message to a block, the message is still in
-   the ring too, and the block goes. */
+   the ring too, and the block goes. The block's holder may be another than the last holder of the lock:
+   a peer that took the lock over may have died before this repair. */
 static inline void
-ring_repair_next(ring *r, uint32_t dead)
+ring_repair_next(ring *r)
 {
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
     uint64_t position = position_of(head), number = load_word(&r->shared->takes) - 1;
@@ -340,15 +341,14 @@ ring_repair_next(ring *r, uint32_t dead)
         && ring_read_record(r, position, r->units, &info) && info.kind == RECORD_BLOCK
         && info.first < r->granules) {
         uint64_t word = block_load(r, info.first);
-        if ((block_kind_of(word) == BLOCK_READ || block_kind_of(word) == BLOCK_TAKEN)
-            && block_holder(word) == dead) {
+        if (block_kind_of(word) == BLOCK_READ || block_kind_of(word) == BLOCK_TAKEN) {
             block_store(r, info.first, block_word(BLOCK_QUEUED, block_span(word), position));
         }
         return;
     }
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
-        if (block_kind_of(word) == BLOCK_TAKEN && block_holder(word) == dead
+        if (block_kind_of(word) == BLOCK_TAKEN
             && load_word(&r->deliveries[at].number) == number
             && load_word(&r->deliveries[at].head) == head) {
             block_free(r, (uint32_t)at, word);
