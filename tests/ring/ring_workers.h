@@ -1,40 +1,13 @@
-/* Processes that send, receive and acknowledge in all ways, and a table of what became of each message.
-   Used by tests in which a process is killed or stopped at a named point. */
+/* A process that sends, receives and acknowledges in all ways. For tests in which one is killed or stopped
+   at a named point. */
 #ifndef RING_WORKERS_H
 #define RING_WORKERS_H
 
 static void ring_point(const char *name);
 #define RING_POINT(name) ring_point(#name)
-#include "ring_harness.h"
+#include "ring_tally.h"
 
-#define PLACES 5
-#define HELD 3
-#define EACH 64 /* messages of a process that have a life's number in common; then it takes another */
 #define LONGEST 1500
-
-enum { BEGUN = 1, SENT = 2, RECEIVED = 4, ACKNOWLEDGED = 8 };
-
-/* Shared by all processes. */
-typedef struct {
-    uint32_t lives; /* numbers given to senders */
-    uint32_t stop;
-    uint32_t in_hand[PLACES]; /* the process takes a message, which is lost if the process dies now */
-    uint8_t state[];          /* of each message */
-} tally;
-
-static channel shared;
-static tally *counted;
-static uint32_t lives_max;
-
-typedef struct {
-    uint32_t block;
-    uint64_t length, number;
-} slot;
-
-typedef struct {
-    slot slots[HELD];
-    int count;
-} held;
 
 typedef struct {
     handle h;
@@ -50,30 +23,6 @@ static worker *self; /* of this process */
 static uint32_t stopped_owner; /* not 0: all other processes but this one are stopped */
 
 static inline void
-counted_new(uint32_t lives)
-{
-    lives_max = lives;
-    counted = mmap(NULL, sizeof *counted + (size_t)lives * EACH, PROT_READ | PROT_WRITE,
-                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    check(counted != MAP_FAILED, "no memory");
-}
-
-static inline bool
-stopping(void)
-{
-    return __atomic_load_n(&counted->stop, __ATOMIC_ACQUIRE);
-}
-
-static inline void
-mark(uint64_t number, uint8_t what)
-{
-    check(number < (uint64_t)lives_max * EACH, "a message that nobody sent");
-    uint8_t before = __atomic_fetch_or(&counted->state[number], what, __ATOMIC_SEQ_CST);
-    check(what < RECEIVED || !(before & (RECEIVED | ACKNOWLEDGED)), "a message came twice");
-    check(what < RECEIVED || (before & BEGUN), "a message came that nobody sent");
-}
-
-static inline void
 in_hand(uint32_t messages)
 {
     __atomic_store_n(&counted->in_hand[self->place], messages, __ATOMIC_SEQ_CST);
@@ -87,21 +36,6 @@ note_point(const char *name)
         && (strcmp(name, "before_head") == 0 || strcmp(name, "held") == 0)) {
         in_hand(1);
     }
-}
-
-static inline int64_t
-soon(void)
-{
-    return monotonic_ns() + NS_PER_MS;
-}
-
-static inline slot
-pick(held *from)
-{
-    int which = (int)below((uint64_t)from->count--);
-    slot picked = from->slots[which];
-    from->slots[which] = from->slots[from->count];
-    return picked;
 }
 
 /* Tells whether a call did nothing because it could not yet. Beside a stopped process, a lock may be held
@@ -421,21 +355,6 @@ drain(worker *w)
     check(r->shared->send_lock.owner == 0 && r->shared->receive_lock.owner == 0
               && r->shared->pool_lock.owner == 0,
           "a lock is held");
-}
-
-/* Checks that at most `may_be_lost` messages were lost of those that were sent. */
-static inline void
-check_nothing_lost(uint64_t may_be_lost)
-{
-    uint64_t sent = 0, lost = 0;
-    for (uint64_t number = 0; number < (uint64_t)counted->lives * EACH; number++) {
-        uint8_t state = counted->state[number];
-        sent += (state & SENT) != 0;
-        lost += (state & SENT) && !(state & (RECEIVED | ACKNOWLEDGED));
-    }
-    printf("%llu sent, %llu lost of %llu\n", (unsigned long long)sent, (unsigned long long)lost,
-           (unsigned long long)may_be_lost);
-    check(lost <= may_be_lost, "messages are lost");
 }
 
 #endif
