@@ -18,7 +18,7 @@ except ModuleNotFoundError as exc:
     raise ImportError(_message, name=exc.name) from None
 
 from ipckit._core.handle import Capabilities, Handle
-from ipckit.channel import Channel, Loan, View
+from ipckit.channel import Channel, Delivery, Loan, View
 from ipckit.codec import Codec
 from ipckit.errors import (
     AccessDenied,
@@ -169,6 +169,7 @@ __all__ = [
     "Credentials",
     "DeadlockRisk",
     "DelimitedFrames",
+    "Delivery",
     "Descriptors",
     "DevT",
     "Double",

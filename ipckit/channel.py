@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ipckit._channel.channel import Channel
 from ipckit._channel.facts import ChannelPeer, ChannelStats
-from ipckit._channel.in_place import Loan, View
+from ipckit._channel.in_place import Delivery, Loan, View
 
 if TYPE_CHECKING:
     from ipckit._process_queue.queue import ProcessQueue
 
-__all__ = ["Channel", "ChannelPeer", "ChannelStats", "Loan", "ProcessQueue", "View"]
+__all__ = ["Channel", "ChannelPeer", "ChannelStats", "Delivery", "Loan", "ProcessQueue", "View"]
 
 
 def __getattr__(name: str) -> Any:

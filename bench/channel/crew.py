@@ -119,6 +119,11 @@ class Crew:
                     raise CrewFailed(error)
         return results
 
+    def one(self, index: int, *command: Any) -> Any:
+        """Send a command to one process, and wait for the result."""
+        self.tell(index, *command)
+        return self.gather([index])[index]
+
     def everyone(self, *command: Any, seconds: float = LIMIT_SECONDS) -> dict[int, Any]:
         """Send the same command to all, the last process first, and wait for the results."""
         indexes = range(len(self._pipes))

@@ -61,6 +61,10 @@ class Job(ABC):
         """Choose the number of messages so that a repetition takes `seconds`; also warm up."""
         del seconds
 
+    def touched(self) -> int | None:
+        """Return the bytes of shared memory that the sender touches in a repetition, if known."""
+        return None
+
     def stop(self) -> None:  # noqa: B027 - optional
         """End the processes, if any."""
 
@@ -81,6 +85,18 @@ class CopySpeed(Job):
     def once(self) -> float:
         """Return the copies a second."""
         return self._probe.copy_speed(self._size) * 1e9 / self._size
+
+
+class Limit(Job):
+    """A time to stay below, as if a peer had taken it; in nanoseconds."""
+
+    def __init__(self, name: str, nanoseconds: float) -> None:
+        super().__init__(name)
+        self._nanoseconds = nanoseconds
+
+    def once(self) -> float:
+        """Return the limit."""
+        return self._nanoseconds
 
 
 class _Crewed(Job):
@@ -162,6 +178,13 @@ class _Crewed(Job):
         """Run one repetition, and return its figure."""
         return self._run(self._count)[0]
 
+    def touched(self) -> int:
+        """Run one more repetition; return the shared memory that the first process touches."""
+        self.crew.one(0, "forget_touched")
+        self._run(self._count)
+        touched: int = self.crew.one(0, "touched")
+        return touched
+
     def stop(self) -> None:
         """End the processes and remove the lanes."""
         if self._crew is not None:
@@ -228,18 +251,25 @@ class RoundTrip(_Crewed):
     """Round trips; the median of a repetition in nanoseconds."""
 
     _first = _FIRST_COUNT // 8
+    asker: ClassVar[type[roles.Asker]] = roles.Asker
 
     def _members(self) -> list[Member]:
         out, back = self._lanes(), self._lanes()
         first, second = (frozenset({core}) for core in self._cores)
         return [
-            Member(roles.Asker(out, back), first),
+            Member(self.asker(out, back), first),
             Member(roles.Answerer(back, out), second),
         ]
 
     def _run(self, count: int) -> tuple[float, float]:
         nanoseconds = self.crew.everyone("run", count)[0]
         return nanoseconds, nanoseconds * count / 1e9
+
+
+class RoundTripReadingAll(RoundTrip):
+    """Round trips; both sides read every byte of each message."""
+
+    asker = roles.ReadingAsker
 
 
 class Many(_Crewed):

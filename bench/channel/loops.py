@@ -108,6 +108,15 @@ def receive_views(receive: Receive, kinds: int, count: int) -> Span:
     return start, monotonic_ns()
 
 
+def read_all(message: Any) -> np.ndarray[Any, Any]:
+    """Read every byte of a message, and return the message as an array."""
+    import numpy as np
+
+    array = np.frombuffer(message, np.uint8)
+    array.view(np.uint64).max()
+    return array
+
+
 def receive_arrays(receive: Receive, kinds: int, count: int) -> Span:
     """Receive `count` messages as arrays, check the ends, and read every byte."""
     import numpy as np

@@ -28,6 +28,7 @@ class Cell:
     repetitions: list[Repetition] = field(default_factory=list)
     failure: str | None = None
     fairness: list[float] = field(default_factory=list)
+    touched: int | None = None  # bytes of shared memory, if the row asks for it
 
     @property
     def summaries(self) -> dict[Place, Summary]:
@@ -86,6 +87,8 @@ def _warm_up(row: Row, jobs: list[Job], pace: Pace, progress: Progress) -> dict[
         try:
             job.open(row.size)
             job.calibrate(pace.seconds)
+            if row.touched:
+                cells[job.name].touched = job.touched()
         except CrewFailed as error:
             _end(cells[job.name], job, error)
     return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from channel.lane import Lane, depth, fresh_name
 
@@ -42,12 +42,20 @@ class Channel(Lane):
 
         super().__init__(size)
         self._name = fresh_name()
-        capacity = min(depth(size), self.deepest)
-        room = max(LEAST, (size + 64) * (capacity + 2))  # two more slots are lent, one to each side
-        self._owner: Any = Channel.create(
-            self._name, bytes, capacity=capacity, size=room, **self.options
-        )
+        creation = {**self._creation(), **self.options}
+        self._owner: Any = Channel.create(self._name, self._type(), **creation)
         self._kept: list[Any] = []
+
+    def _creation(self) -> dict[str, Any]:
+        """Return the options of `Channel.create` that set how much the channel holds."""
+        capacity = min(depth(self.size), self.deepest)
+        # Two more slots are lent, one to each side.
+        room = max(LEAST, (self.size + 64) * (capacity + 2))
+        return {"capacity": capacity, "size": room}
+
+    def _type(self) -> Any:
+        """Return the type of the messages."""
+        return bytes
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_owner": None}  # other processes open it by name
@@ -55,7 +63,7 @@ class Channel(Lane):
     def _open(self) -> Any:
         from ipckit.channel import Channel
 
-        self._kept.append(Channel.open(self._name, bytes, **self.options))
+        self._kept.append(Channel.open(self._name, self._type(), **self.options))
         return self._kept[-1]
 
     def sender(self) -> Callable[[Any], object]:
@@ -127,19 +135,11 @@ class ChannelRecords(Channel):
     name = "ipckit, records"
     shared = False
 
-    def __init__(self, size: int) -> None:
-        Lane.__init__(self, size)
-        from ipckit.channel import Channel
+    def _creation(self) -> dict[str, Any]:
+        return {"capacity": 64 * BATCH_OF_RECORDS}
 
-        self._name = fresh_name()
-        self._owner: Any = Channel.create(self._name, record(), capacity=64 * BATCH_OF_RECORDS)
-        self._kept: list[Any] = []
-
-    def _open(self) -> Any:
-        from ipckit.channel import Channel
-
-        self._kept.append(Channel.open(self._name, record()))
-        return self._kept[-1]
+    def _type(self) -> Any:
+        return record()
 
     def prebuilt(self, message: bytes) -> Any:
         """Convert the message to an array of records."""
@@ -157,6 +157,74 @@ class ChannelRecords(Channel):
         return lambda: receive(max=BATCH_OF_RECORDS)
 
 
+class ChannelDefaults(Channel):
+    """Channel of bytes, without capacity or size."""
+
+    name = "ipckit, defaults"
+
+    def _creation(self) -> dict[str, Any]:
+        return {}
+
+
+class ArraysInPlace(ChannelInPlace):
+    """Channel of arrays, without capacity or size, written and read in place."""
+
+    name = "ipckit, arrays in place"
+    capacity: ClassVar[int | None] = None  # None: the default
+
+    def _creation(self) -> dict[str, Any]:
+        return {} if self.capacity is None else {"capacity": self.capacity}
+
+    def _type(self) -> Any:
+        import numpy as np
+
+        return np.dtype((np.uint8, (self.size,)))
+
+
+class ArraysInPlace2(ArraysInPlace):
+    """The same with a capacity of two arrays, as many as two slots hold."""
+
+    name = "ipckit, capacity=2"
+    capacity = 2
+
+
+class ArraysInPlace2Assigned(ArraysInPlace2):
+    """The same, but numpy writes the loan instead of `Loan.write`."""
+
+    name = "ipckit, capacity=2, array[...] ="
+
+    def prebuilt(self, message: bytes) -> Any:
+        """Convert the message to an array."""
+        import numpy as np
+
+        return np.frombuffer(message, np.uint8)
+
+    def sender(self) -> Callable[[Any], object]:
+        """Return a function that takes a loan, assigns the message to its array, and sends it."""
+        loan = self._open().loan
+
+        def send(message: Any) -> None:
+            slot = loan()
+            slot.array[...] = message
+            slot.send()
+
+        return send
+
+
+class ArraysInPlace4(ArraysInPlace):
+    """The same with a small capacity."""
+
+    name = "ipckit, capacity=4"
+    capacity = 4
+
+
+class ArraysInPlace1024(ArraysInPlace):
+    """The same with a large capacity."""
+
+    name = "ipckit, capacity=1024"
+    capacity = 1024
+
+
 class ProcessQueue(Lane):
     """ipckit's replacement for multiprocessing.Queue."""
 
@@ -169,7 +237,10 @@ class ProcessQueue(Lane):
         from ipckit.channel import ProcessQueue
 
         super().__init__(size)
-        self._queue: Any = ProcessQueue(maxsize=depth(size))
+        self._queue: Any = ProcessQueue(self._maxsize())
+
+    def _maxsize(self) -> int:
+        return depth(self.size)
 
     def sender(self) -> Callable[[Any], object]:
         """Return the queue's own method."""
@@ -182,6 +253,15 @@ class ProcessQueue(Lane):
     def close(self) -> None:
         """Remove the queue."""
         self._queue.close()
+
+
+class ProcessQueueDefaults(ProcessQueue):
+    """ProcessQueue without maxsize or size."""
+
+    name = "ipckit, ProcessQueue()"
+
+    def _maxsize(self) -> int:
+        return 0
 
 
 LANES: tuple[type[Lane], ...] = (Channel, ChannelBatched, ChannelInPlace)

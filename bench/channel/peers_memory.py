@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
 import shutil
 import tempfile
 from multiprocessing.shared_memory import SharedMemory
@@ -222,6 +223,51 @@ class Slots(Lane):
         """Remove the memory."""
         self._memory.close()
         self._memory.unlink()
+
+
+class SlotsWithSemaphores(Slots):
+    """The same slots, with semaphores that count the free and the filled ones."""
+
+    name = "slots and semaphores"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        context = multiprocessing.get_context("spawn")
+        self._free = context.Semaphore(self._SLOTS)
+        self._filled = context.Semaphore(0)
+
+    def sender(self) -> Callable[[Any], object]:
+        """Return a function that waits for a free slot, fills it, and counts it."""
+        _, slots = self._views()
+        acquire, release = self._free.acquire, self._filled.release
+        turn = 0
+
+        def send(message: Any) -> None:
+            nonlocal turn
+            acquire()
+            slots[turn][:] = message
+            release()
+            turn ^= 1
+
+        return send
+
+    def receiver(self) -> Callable[[], memoryview]:
+        """Return a function that frees the last slot, and waits for the other slot."""
+        _, slots = self._views()
+        acquire, release = self._filled.acquire, self._free.release
+        turn = 0
+        held = False
+
+        def receive() -> memoryview:
+            nonlocal turn, held
+            if held:
+                release()
+            acquire()
+            held = True
+            turn ^= 1
+            return slots[turn ^ 1]
+
+        return receive
 
 
 LANES: tuple[type[Lane], ...] = (Iceoryx2, Iceoryx2Blocking, Slots)

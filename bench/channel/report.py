@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     Measured = Iterable[tuple[str, Row, Sequence[Cell]]]
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def cell_as_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell as plain values for JSON."""
     made: dict[str, Any] = {
         "name": cell.name,
         "failure": cell.failure,
@@ -24,6 +25,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "disturbed": cell.disturbed,
         **{place: asdict(summary) for place, summary in cell.summaries.items()},
     }
+    if cell.touched is not None:
+        made["touched"] = cell.touched
     if cell.fairness:
         made["fairness"] = sorted(cell.fairness)[len(cell.fairness) // 2]
     return made
@@ -63,7 +66,7 @@ def report(
             "what": row.what,
             "size": row.size,
             "unit": row.unit,
-            "cells": [_cell(cell) for cell in cells],
+            "cells": [cell_as_json(cell) for cell in cells],
         }
         for key, row, cells in measured
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
-from channel import loops
+from channel import loops, memory
 from channel.ours import BATCH_OF_RECORDS, RECORD_BYTES, record
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ class Role(ABC):
     @abstractmethod
     def leave(self) -> None:
         """Release the lanes."""
+
+    def forget_touched(self) -> None:
+        """Start to record which shared memory this process touches."""
+        memory.forget_touched()
+
+    def touched(self) -> int:
+        """Return the bytes of shared memory touched since `forget_touched`."""
+        return memory.touched()
 
 
 def _records() -> bytes:
@@ -153,6 +161,16 @@ class Asker(_Both):
     def run(self, count: int) -> float:
         """Return the median of the round trips, in nanoseconds."""
         return loops.ask(self._send, self._receive, self._prebuilt, count)
+
+
+class ReadingAsker(Asker):
+    """Sends, waits for the answer, and reads every byte of it."""
+
+    def open(self, size: int) -> None:
+        """Open both lanes, and build the messages."""
+        super().open(size)
+        receive = self._receive
+        self._receive = lambda: loops.read_all(receive())
 
 
 class Answerer(_Both):

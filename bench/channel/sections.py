@@ -72,6 +72,7 @@ class Row:
     unit: Unit
     goals: tuple[Goal, ...] = ()
     scale: float = 1.0  # factor from messages to the unit
+    touched: bool = False  # also measure how much shared memory the sender touches
 
     @property
     def less_is_better(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from machine import Load, machine
 
-from channel import measure, plots, report, sections, table
+from channel import goals, measure, plots, report, sections, table
 from channel.probe import NoProbe, Probe, two_cores
 from channel.repetitions import place
 from channel.verdicts import Verdict, verdicts
@@ -69,16 +69,16 @@ def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None
 
     Args:
         quick: take less than a minute, with few repetitions.
-        only: the keys of the sections to measure; None: all.
+        only: the keys of the sections to measure; None: all but `goals`.
         plots_to: the directory for the plots; None: no plots.
 
     Returns:
         The exit status: 1 if the bench cannot run on this machine, or a section is unknown.
     """
-    every = sections.sections(quick=quick)
+    every = [*sections.sections(quick=quick), *goals.sections()]
     unknown = set(only or ()) - {section.key for section in every}
     if unknown:
-        known = ", ".join(section.key for section in every)
+        known = ", ".join(dict.fromkeys(section.key for section in every))
         print(f"no section {', '.join(sorted(unknown))}; there are {known}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as directory:
@@ -93,7 +93,11 @@ def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None
         begin, load = time.monotonic(), Load()
         pace = measure.QUICK if quick else measure.FULL
         measured: list[tuple[str, sections.Row, list[measure.Cell]]] = []
-        chosen = [section for section in every if only is None or section.key in only]
+        chosen = [
+            section
+            for section in every
+            if (section.key in only if only else section.key != goals.KEY)
+        ]
         rows_left = sum(len(section.rows) for section in chosen)
         for section in chosen:
             left = pace.with_left(begin + pace.total - time.monotonic(), rows_left)

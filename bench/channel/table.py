@@ -99,6 +99,8 @@ def _line(row: Row, cell: Cell, summary: Summary) -> str:
     text = f"{cell.name:<28} {figure(summary.median, row.unit):>10} {spread(summary):>6}   {kept}"
     if row.unit == "messages/s" and row.size >= 1024:
         text += f"   {figure(summary.median * row.size, 'bytes/s')}"
+    if cell.touched:
+        text += f"   touches {cell.touched / 2**20:.1f} MiB"
     if cell.disturbed:
         text += "   DISTURBED"
     if cell.fairness:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ipckit._channel.in_place import Loan, View
+    from ipckit._channel.in_place import Delivery, Loan, View
 
     R = TypeVar("R")
 
@@ -204,6 +204,19 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
             IpcError: as `Channel.receive_view`.
         """
         return await self._receive(lambda: self._handle.receive_view(timeout=0), timeout)
+
+    async def take(self, timeout: float | None = None) -> Delivery:
+        """Take the next message, and acknowledge it later, as `Channel.take`.
+
+        A call that is cancelled takes nothing.
+
+        Args:
+            timeout: seconds to wait for a message; None (the default) waits for ever, 0 not at all.
+
+        Raises:
+            IpcError: as `Channel.take`.
+        """
+        return await self._receive(lambda: self._handle.take(timeout=0), timeout)
 
     def __aiter__(self) -> Self:
         """Receive messages until the last sender has closed the channel or died."""

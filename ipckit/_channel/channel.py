@@ -17,7 +17,7 @@ from ipckit._channel.file import (
     reopen_file,
     unlink_file,
 )
-from ipckit._channel.in_place import Loan, View
+from ipckit._channel.in_place import Delivery, Loan, View
 from ipckit._channel.layout import Layout
 from ipckit._channel.memory import map_channel
 from ipckit._channel.names import checked_name, describe, path_of
@@ -26,6 +26,7 @@ from ipckit._channel.results import (
     attach,
     buffer_too_small,
     errno_error,
+    is_receiving,
     ring_error,
     undecodable,
 )
@@ -551,6 +552,41 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             loan._shape = shape
         return loan
 
+    # -- acknowledged ------------------------------------------------------------------------------
+
+    def take(self, timeout: float | None = None) -> Delivery:
+        """Take the next message, and acknowledge it later. Wait until there is one.
+
+        A message that was taken and not acknowledged is delivered again, before all others, if the
+        process that took it dies or gives it back. Messages that are delivered again keep their
+        order. `receive` and `receive_view` take such messages too, and need no acknowledgement.
+
+        Messages of a channel that takes them are processed at least once. A process can take
+        several before it acknowledges the first; if there is no memory for another one, the call
+        waits as in an empty channel.
+
+        Args:
+            timeout: seconds to wait; None (default) waits without limit, 0 does not wait.
+
+        Raises:
+            WouldBlock: no message waits, or there is no memory to take it, and `timeout` is 0.
+            Timeout: the same until the timeout ended.
+            PeerGone: the channel is empty, the last sender is gone, and no other process has taken
+                a message that it could give back.
+            IpcError: as for `receive`.
+
+        >>> from ipckit import Channel
+        >>> with Channel.anonymous() as channel:
+        ...     channel.send(b"job")
+        ...     delivery = channel.take()
+        ...     delivery.requeue()
+        ...     with channel.take() as again:
+        ...         print(again.value, again.redelivered)
+        b'job' 1
+        """
+        found: Delivery = self._deliver(Delivery, timeout)
+        return found
+
     # -- polling and state -------------------------------------------------------------------------
 
     def fileno(self) -> int:
@@ -654,7 +690,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         longest = 0 if self._closed else self.longest
         holder = 0
         if result == native.RING_BUSY:
-            side = native.POLL_ITEMS if op.startswith("receive") else native.POLL_SPACE
+            side = native.POLL_ITEMS if is_receiving(op) else native.POLL_SPACE
             pid, token = self._lock_holder(side)
             holder = processes.pid_of(token) or pid
         return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)

@@ -1,4 +1,4 @@
-"""Messages in the channel's memory: a `Loan` to write and send, and a `View` to read."""
+"""Messages in the channel's memory: `Loan` to write, `View` to read, `Delivery` to acknowledge."""
 
 from __future__ import annotations
 
@@ -187,6 +187,89 @@ class View(_InPlace):
         return bytes(self.buf)
 
 
+@final
+@public("ipckit.channel")
+class Delivery(_InPlace):
+    """A message that was taken and is not acknowledged yet.
+
+    `Channel.take` returns a delivery. Acknowledge the message with `ack` when the work is done, or
+    give it back with `requeue`. As a context manager, a delivery does the first at the end of the
+    block, and the second after an exception.
+
+    If the process dies before it acknowledges the message, another receiver gets it, before all
+    messages that were not taken yet. So a message is processed at least once, and more than once if
+    a process dies between the work and `ack`. A delivery that is dropped without either call is
+    given back too.
+
+    >>> from ipckit import Channel
+    >>> with Channel.anonymous(str) as channel:
+    ...     channel.send("job 1")
+    ...     with channel.take() as delivery:
+    ...         print(delivery.value, delivery.redelivered)
+    job 1 0
+    """
+
+    @property
+    def value(self) -> Any:
+        """The message as a value of the channel's type. A `Struct` reads its fields in place.
+
+        Raises:
+            LayoutMismatch: the codec can't decode the message, which stays in the delivery.
+            ClosedHandle: the message was acknowledged or given back.
+        """
+        return self._layout.decode(self._memory, self._channel._target)
+
+    @property
+    def redelivered(self) -> int:
+        """How often the message was taken before and not acknowledged.
+
+        A message that makes each process crash that takes it shows a growing number.
+
+        Raises:
+            ClosedHandle: the message was acknowledged or given back.
+        """
+        if (found := self._redelivered) is None:
+            raise _ended()
+        return found
+
+    def ack(self) -> None:
+        """Acknowledge the message: it is not delivered again.
+
+        Its memory is free for other messages when no array of it exists any more.
+
+        Raises:
+            ClosedHandle: the message was acknowledged or given back before, or this process is a
+                forked child and its parent took the message.
+        """
+        if not self._acknowledge():
+            raise _ended()
+
+    def requeue(self) -> None:
+        """Give the message back: it is received again, before those that were not taken yet.
+
+        If an array of the message exists, the message is given back with the last one, because the
+        array must not change.
+
+        Raises:
+            ClosedHandle: the message was acknowledged or given back before.
+        """
+        _ = self._memory
+        self._drop()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None and self._lease is not None:
+            self.ack()
+        self._drop()
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.buf)
+
+
 def _ended() -> ClosedHandle:
-    message = "the message was sent, cancelled or released"
+    message = "the message was sent, cancelled, released or acknowledged"
     return ClosedHandle(message, errno=errno.EBADF)

@@ -75,9 +75,14 @@ def _lock_held(op: str, target: str, timeout: float | None, holder: int) -> IpcE
     return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
 
 
+def is_receiving(op: str) -> bool:
+    """Return whether a method takes a message; otherwise it sends one."""
+    return op == "take" or op.startswith("receive")
+
+
 def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcError:
     """Return the exception for a call that found the channel empty, or full."""
-    receiving = op.startswith("receive")
+    receiving = is_receiving(op)
     if result == native.RING_TIMEOUT:
         message = f"the channel was full for {timeout} s"
         if receiving:
@@ -90,6 +95,10 @@ def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcE
         hint = 'with peer_gone="wait", the call waits for a new peer'
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
     message = "no message waits" if receiving else "the channel is full"
+    if receiving and result == native.RING_FULL:
+        message = "there is no memory to take the next message"
+        hint = "acknowledge messages that were taken, or create the channel with a larger size"
+        return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
     return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
 
 

@@ -300,6 +300,7 @@ static PyMethodDef channel_methods[] = {
     {"_lend", FAST(ipckit_channel_lend), METH_FASTCALL, NULL},
     {"_set_in_place", FAST(ipckit_channel_set_in_place), METH_FASTCALL, NULL},
     {"_take", FAST(ipckit_channel_take), METH_FASTCALL, NULL},
+    {"_deliver", FAST(ipckit_channel_deliver), METH_FASTCALL, NULL},
     {"_iterate", (PyCFunction)ipckit_channel_iterate, METH_NOARGS, NULL},
     {"_attach", FAST(channel_attach), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, attach_doc},
     {"_detach", (PyCFunction)channel_detach, METH_NOARGS, detach_doc},

@@ -42,6 +42,13 @@ typedef struct {
     char *copy;         /* memory of PyMem_Malloc, or NULL */
 } lease_object;
 
+/* The native base of ipckit.Loan, View and Delivery. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *channel;
+    lease_object *lease; /* NULL once it was sent, cancelled, released or acknowledged */
+} holder_object;
+
 /* Where a message goes: into the caller's buffer, or into a new object. */
 typedef struct {
     char *buffer;    /* NULL: create an object */
@@ -199,5 +206,11 @@ HIDDEN PyObject *ipckit_channel_receive_view(channel_object *self, PyObject *con
 HIDDEN PyObject *ipckit_channel_iterate(channel_object *self, PyObject *ignored);
 HIDDEN PyObject *ipckit_channel_take(channel_object *self, PyObject *const *args,
                                      Py_ssize_t nargs);
+HIDDEN PyObject *ipckit_channel_deliver(channel_object *self, PyObject *const *args,
+                                        Py_ssize_t nargs);
+
+/* Parts of LeaseHolder for messages that _deliver returned. */
+HIDDEN PyObject *ipckit_holder_acknowledge(holder_object *self, PyObject *ignored);
+HIDDEN PyObject *ipckit_holder_redelivered(holder_object *self, void *closure);
 
 #endif

@@ -1,16 +1,10 @@
-/* LeaseHolder: the native base class of Loan and View, which are messages in place. A sender writes in
-   a loan, and a receiver reads in a view.
+/* LeaseHolder: the native base class of Loan, View and Delivery, which are messages in place. A sender
+   writes in a loan, and a receiver reads in a view or a delivery.
 
    A LeaseHolder has a reference to a Lease. numpy arrays over the message have one too, because the
    Lease is their base. The block is freed with the last reference. */
 #include "channel/channel.h"
 #include "ring/copy.h"
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *channel;
-    lease_object *lease; /* NULL once it was sent, cancelled or released */
-} holder_object;
 
 PyObject *
 ipckit_holder_new(PyObject *type, channel_object *channel, lease_object *lease)
@@ -243,6 +237,7 @@ holder_dealloc(holder_object *self)
 static PyMethodDef holder_methods[] = {
     {"_drop", (PyCFunction)holder_drop, METH_NOARGS, NULL},
     {"_send", (PyCFunction)(void (*)(void))holder_send, METH_FASTCALL, NULL},
+    {"_acknowledge", (PyCFunction)ipckit_holder_acknowledge, METH_NOARGS, NULL},
     {"_write", (PyCFunction)(void (*)(void))holder_write, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -251,11 +246,13 @@ static PyGetSetDef holder_getset[] = {
     {"buf", (getter)holder_buf, NULL, buf_doc, NULL},
     {"_lease", (getter)holder_lease, NULL, PyDoc_STR("The Lease, or None."), NULL},
     {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("The message's bytes; 0 without a lease."), NULL},
+    {"_redelivered", (getter)ipckit_holder_redelivered, NULL,
+     PyDoc_STR("How often the message was returned; None unless it was taken."), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("The channel."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(holder_doc, "The native base class of Loan and View.");
+PyDoc_STRVAR(holder_doc, "The native base class of Loan, View and Delivery.");
 
 static PyType_Slot holder_slots[] = {
     {Py_tp_doc, (void *)holder_doc},

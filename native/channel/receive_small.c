@@ -4,9 +4,31 @@
 
 #define SMALL_RECORD 1024 /* bytes of a Struct that is copied to the stack first */
 
+/* Holds the block of a message that ring_peek found, for a caller who copies it. Creates the object for
+   it first. Returns as take_peeked. */
+static ring_result
+hold_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to)
+{
+    bool fits = to->buffer != NULL ? message->length <= to->size : self->record_type == NULL;
+    if (message->length > GIL_FREE_BYTES || !fits) {
+        return RING_BUSY;
+    }
+    if (to->buffer == NULL) {
+        to->value = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)message->length);
+        if (to->value == NULL) {
+            return RING_INTERRUPTED;
+        }
+    }
+    ring_result result = ring_hold(r, message, BLOCK_READ);
+    if (result != RING_OK) {
+        Py_CLEAR(to->value);
+    }
+    return result;
+}
+
 /* Takes a message that ring_peek found, if it is small. The caller holds receive_lock and the GIL.
-   Returns RING_OK, RING_BUSY if the slow path must take it, or RING_INTERRUPTED with an exception set.
-   The bytes of a Struct go to `record`: no object that the garbage collector tracks may be created under
+   Returns RING_OK, RING_BUSY if the slow path must take it, RING_INTERRUPTED with an exception set, or
+   RING_CORRUPT. The bytes of a Struct go to `record`: no object that the garbage collector tracks may be created under
    the lock, because a collection may release a view, which takes the lock. */
 static ring_result
 take_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to, char *record)
@@ -14,7 +36,11 @@ take_peeked(channel_object *self, ring *r, const ring_message *message, receive_
     uint64_t most = to->buffer != NULL          ? to->size
         : self->record_type != NULL ? SMALL_RECORD
                                     : INLINE_MAX;
-    if (message->block != NO_BLOCK || message->length > most) {
+    to->length = message->length;
+    if (message->block != NO_BLOCK) {
+        return hold_peeked(self, r, message, to);
+    }
+    if (message->length > most) {
         return RING_BUSY;
     }
     ring_prefetch_next(r, message);
@@ -26,7 +52,6 @@ take_peeked(channel_object *self, ring *r, const ring_message *message, receive_
             return RING_INTERRUPTED;
         }
     }
-    to->length = message->length;
     ring_take(r, message, 1);
     return RING_OK;
 }
@@ -48,6 +73,12 @@ receive_once(channel_object *self, ring *r, receive_target *to)
     ring_unlock(r, &r->shared->receive_lock);
     if (result != RING_OK) {
         return result;
+    }
+    if (message.block != NO_BLOCK) {
+        char *copied = to->buffer != NULL ? to->buffer : PyBytes_AsString(to->value);
+        memcpy(copied, message.data, message.length);
+        ring_release_block(r, message.block, BLOCK_READ, r->owner);
+        return RING_OK;
     }
     ring_notify(r, POLL_SPACE);
     if (to->buffer == NULL && self->record_type != NULL) {

@@ -132,6 +132,47 @@ const char ipckit_channel_send_doc[] = (
              "...     channel.receive()\n"
              "'hello'");
 
+/* Lends a block and copies a payload of up to GIL_FREE_BYTES into it. Returns the block, or NO_BLOCK if
+   the slow path must do it. */
+static uint32_t
+fill_block(ring *r, const char *data, uint64_t length)
+{
+    uint32_t block;
+    if (length > GIL_FREE_BYTES || !ring_try_lock(r, &r->shared->pool_lock)) {
+        return NO_BLOCK;
+    }
+    ring_result result = ring_lend(r, length, &block);
+    ring_unlock(r, &r->shared->pool_lock);
+    if (result != RING_OK) {
+        return NO_BLOCK;
+    }
+    memcpy(block_data(r, block), data, length);
+    return block;
+}
+
+/* Sends a payload of up to GIL_FREE_BYTES if there is room and no other peer has a lock that it needs.
+   Returns whether it did. */
+static bool
+send_at_once(ring *r, const char *data, uint64_t length)
+{
+    uint32_t block = length <= INLINE_MAX ? NO_BLOCK : fill_block(r, data, length);
+    if (length > INLINE_MAX && block == NO_BLOCK) {
+        return false;
+    }
+    ring_result result = RING_BUSY;
+    if (ring_try_lock(r, &r->shared->send_lock)) {
+        result = block == NO_BLOCK ? ring_send(r, data, length)
+                                   : ring_send_block(r, block, length, r->owner);
+        ring_unlock(r, &r->shared->send_lock);
+    }
+    if (result == RING_OK) {
+        ring_notify(r, POLL_ITEMS);
+    } else if (block != NO_BLOCK) {
+        ring_release_block(r, block, BLOCK_LENT, r->owner);
+    }
+    return result == RING_OK;
+}
+
 /* Sends a value; waits while the channel is full. Returns 0, or -1 with an exception set. */
 static int
 send_value(channel_object *self, PyObject *object, PyObject *timeout)
@@ -146,18 +187,10 @@ send_value(channel_object *self, PyObject *object, PyObject *timeout)
         payload_release(&value);
         return -1;
     }
-    ring *r = &core->r;
     ipckit_note_sender(core);
-    if (value.length <= INLINE_MAX && ring_try_lock(r, &r->shared->send_lock)) {
-        ring_result result = ring_send(r, value.data, value.length);
-        ring_unlock(r, &r->shared->send_lock);
-        if (result == RING_OK) {
-            ring_notify(r, POLL_ITEMS);
-            payload_release(&value);
-            return 0;
-        }
-    }
-    int sent = ipckit_send_bytes(self, core, value.data, value.length, timeout);
+    int sent = send_at_once(&core->r, value.data, value.length)
+        ? 0
+        : ipckit_send_bytes(self, core, value.data, value.length, timeout);
     payload_release(&value);
     return sent;
 }

@@ -85,7 +85,8 @@ typedef struct {
     uint32_t small_in_use;   /* `small_number` may be the number of a message */
     uint8_t unused2[36];
     channel_lock pool_lock; /* of whoever allocates a block */
-    uint8_t unused7[56];
+    uint64_t next_granule;  /* the end of the block that was allocated last */
+    uint8_t unused7[48];
 
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* word: the end of what was sent, and the number of messages ever sent */
@@ -115,7 +116,7 @@ typedef struct {
     uint8_t unused4[56];
     uint32_t space; /* futex: senders sleep on it */
     uint32_t unused6;
-    uint64_t freed; /* which blocks were freed; blocks.h */
+    uint64_t freed; /* how often a block was freed */
     uint8_t unused8[48];
 
     char type[CHANNEL_TYPE_SIZE]; /* the payload's type as text, NUL-terminated */
@@ -144,7 +145,7 @@ typedef struct {
     uint64_t since; /* seconds since the epoch */
     uint64_t sent;
     uint64_t received;
-    uint64_t unused;
+    uint64_t taken; /* messages that it has taken and not acknowledged */
 } channel_peer;
 
 _Static_assert(sizeof(channel_peer) == 64, "the layout is a promise");

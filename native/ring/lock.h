@@ -126,9 +126,10 @@ ring_defer_to_holder(ring *r, channel_lock *lock)
 static inline void ring_repair_next(ring *r);
 
 /* Takes a lock over from a dead holder. `found` is the owner that was read. Returns RING_OK with
-   the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT. The
-   holder may have died between two stores of ring_publish_tail: repairs senders_tail. Asks for a
-   recovery. */
+   the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT.
+   Repairs what the holder may have left half done: senders_tail, if it died in ring_publish_tail; the
+   block of the next record, if it died in ring_hold; and where the next search for a block begins, if
+   it died in blocks_allocate. Asks for a recovery. */
 static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
@@ -145,6 +146,8 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
         store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
     } else if (lock == &r->shared->receive_lock) {
         ring_repair_next(r);
+    } else {
+        store_word(&r->shared->next_granule, 0);
     }
     __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
     return RING_OK;

@@ -50,7 +50,6 @@ ring_format(channel_header *header, uint64_t file_size, const ring_shape *shape,
     header->capacity = shape->capacity;
     header->item_size = shape->item_size;
     header->longest = shape->longest;
-    header->freed = freed_of(0, FREED_MASK, 0);
     header->created = now;
     header->small_number = SMALL_NONE;
     memcpy(header->id, id, sizeof header->id);

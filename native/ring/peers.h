@@ -152,6 +152,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         __atomic_store_n(&peer->since, now, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->sent, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&peer->received, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&peer->taken, 0, __ATOMIC_RELAXED);
         uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_RELAXED);
         while (high < index
                && !__atomic_compare_exchange_n(&r->shared->peers_high, &high, index, false,
@@ -171,6 +172,30 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
             ring_wake_everyone(r);
         }
         return true;
+    }
+    return false;
+}
+
+/* Counts a message that a peer has taken (1), or acknowledged or returned (-1). */
+static inline void
+ring_count_taken(ring *r, uint32_t owner, int64_t more)
+{
+    __atomic_fetch_add(&r->peers[owner_index(owner)].taken, (uint64_t)more, __ATOMIC_RELAXED);
+}
+
+/* Tells whether another peer has died that had taken messages. One system call for each peer that has
+   some. */
+static inline bool
+ring_taker_is_dead(const ring *r)
+{
+    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
+    for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
+        const channel_peer *peer = &r->peers[index];
+        if (index != r->index && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)
+            && __atomic_load_n(&peer->taken, __ATOMIC_RELAXED) != 0
+            && peer_lock_is_free(r->fd, index)) {
+            return true;
+        }
     }
     return false;
 }

@@ -261,6 +261,9 @@ ring_hold(ring *r, const ring_message *message, block_kind kind)
         ring_advance_head(r, message, 1);
     }
     ring_count_received(r, 1);
+    if (kind == BLOCK_TAKEN) {
+        ring_count_taken(r, r->owner, 1);
+    }
     return RING_OK;
 }
 

@@ -13,8 +13,8 @@ ring_held_word(const ring *r, uint32_t block, block_kind kind, uint32_t owner)
     return word == block_word(kind, block_span(word), owner) ? word : BLOCK_FREE;
 }
 
-/* Frees a block that `owner` holds: cancels a loan (BLOCK_LENT), ends a view (BLOCK_READ), or
-   acknowledges a message (BLOCK_TAKEN). Returns RING_OK, or RING_CORRUPT if it does not hold it. */
+/* Frees a block that `owner` holds: cancels a loan (BLOCK_LENT) or ends a view (BLOCK_READ). Returns
+   RING_OK, or RING_CORRUPT if it does not hold it. */
 static inline ring_result
 ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
 {
@@ -24,9 +24,21 @@ ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
     }
     ring_light_barrier(r, &r->shared->space);
     ring_notify(r, POLL_SPACE);
-    if (kind == BLOCK_TAKEN) { /* a receiver may wait for a block, or for the end of the deliveries */
-        ring_notify(r, POLL_ITEMS);
+    return RING_OK;
+}
+
+/* Acknowledges a message that `owner` has taken. Its block becomes a view, which ends with
+   ring_release_block. Returns as that. */
+static inline ring_result
+ring_acknowledge(ring *r, uint32_t block, uint32_t owner)
+{
+    uint64_t word = ring_held_word(r, block, BLOCK_TAKEN, owner);
+    if (word == BLOCK_FREE
+        || !block_change(r, block, word, block_word(BLOCK_READ, block_span(word), owner))) {
+        return RING_CORRUPT;
     }
+    RING_POINT(acknowledged);
+    ring_count_taken(r, owner, -1);
     return RING_OK;
 }
 
@@ -54,6 +66,7 @@ ring_requeue(ring *r, uint32_t block, uint32_t owner)
     if (word == BLOCK_FREE || !ring_requeue_word(r, block, word)) {
         return RING_CORRUPT;
     }
+    ring_count_taken(r, owner, -1);
     ring_light_barrier(r, &r->shared->items);
     ring_notify(r, POLL_ITEMS);
     return RING_OK;

@@ -72,49 +72,6 @@ ring_padding(const ring *r, uint64_t position, uint64_t units)
     return offset + units > r->units ? r->units - offset : 0;
 }
 
-/* The part of a ring in constant use that the processors' caches hold. */
-#ifndef CACHE_WINDOW_BYTES
-#define CACHE_WINDOW_BYTES ((uint64_t)512 << 10)
-#endif
-
-/* Tells whether a record reaches memory that was not used recently. */
-static inline bool
-ring_leaves_cache_window(const ring *r, uint64_t position, uint64_t units)
-{
-    uint64_t warm = CACHE_WINDOW_BYTES / UNIT, offset = ring_arena_index(r, position);
-    return offset / warm != (offset + units) / warm;
-}
-
-/* Rewinds an empty ring to the start of its arena, which was used recently. Moves both sides, so
-   that no padding remains in a ring that fills up before a receiver runs. Also takes
-   receive_lock, if it is free. */
-static inline void
-ring_rewind(ring *r, ring_space *space)
-{
-    channel_header *shared = r->shared;
-    uint64_t position = position_of(space->tail), offset = ring_arena_index(r, position);
-    bool taken = __atomic_load_n(&shared->receive_lock.owner, __ATOMIC_RELAXED) != 0;
-    if (offset == 0 || space->head != space->tail || taken
-        || !ring_try_lock(r, &shared->receive_lock)) {
-        return;
-    }
-    if (load_word(&shared->head) == space->tail) {
-        uint64_t units = r->units - offset, end = ring_advance(r, position, units);
-        uint64_t word = word_of(end, count_of(space->tail));
-        ring_write_record(r, position, RECORD_PAD, 0, units);
-        ring_advance_tail(r, space, end, 0);
-        /* Receivers must not find head after the tail that they cached. */
-        store_word(&shared->cached_tail, word);
-        RING_POINT(rewinding);
-        store_word(&shared->head, word);
-        RING_POINT(rewound);
-        store_word(&shared->cached_head, word);
-        space->tail = space->head = word;
-        space->room = r->units;
-    }
-    ring_unlock(r, &shared->receive_lock);
-}
-
 /* Finds room for a record of `units`. Writes padding if needed. Returns RING_OK and the record's
    position and end, or RING_FULL or RING_CORRUPT. */
 static inline ring_result
@@ -124,13 +81,6 @@ ring_find_room(ring *r, uint64_t units, ring_space *space, uint64_t *at, uint64_
         ring_result result = ring_measure_space(r, fresh, space);
         if (result != RING_OK && fresh) {
             return result;
-        }
-        if (result == RING_OK
-            && ring_leaves_cache_window(r, position_of(space->tail), units)) {
-            if (!fresh) {
-                continue;
-            }
-            ring_rewind(r, space);
         }
         if (result == RING_OK && space->queued < r->capacity) {
             uint64_t tail = position_of(space->tail), padding = ring_padding(r, tail, units);

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import mmap
 from typing import TYPE_CHECKING
 
 import pytest
-from channel import measure, plots, report, sections, table
+from channel import goals, measure, memory, plots, report, sections, table
 from channel.crew import CrewFailed
 from channel.jobs import Job
 from channel.measure import Cell, Pace
@@ -286,6 +287,26 @@ def test_every_goal_has_a_lane_of_each_name(quick: bool) -> None:  # noqa: FBT00
         assert goal.ours
         assert names.issuperset(goal.ours)
         assert names.issuperset(goal.beside)
+
+
+def test_the_section_goals_names_lanes_that_it_has() -> None:
+    for section in goals.sections():
+        names = {job.name for job in section.make((0, 1), None)}  # type: ignore[arg-type]
+        for goal in (goal for row in section.rows for goal in row.goals):
+            assert names.issuperset(goal.ours)
+    # Only ipckit's own lanes are left in the comparison of two versions.
+    for section in map(goals.own, goals.sections()):
+        jobs = section.make((0, 1), None)  # type: ignore[arg-type]
+        assert jobs
+        assert all(job.name.startswith("ipckit") for job in jobs)
+
+
+def test_touched_memory_is_that_of_shared_mappings() -> None:
+    with mmap.mmap(-1, 64 * mmap.PAGESIZE) as shared:
+        memory.forget_touched()
+        before = memory.touched()
+        shared[0] = shared[10 * mmap.PAGESIZE] = 1
+        assert memory.touched() - before == 2 * mmap.PAGESIZE
 
 
 def test_a_peer_that_is_not_there_says_so() -> None:
