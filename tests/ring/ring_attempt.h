@@ -21,7 +21,7 @@ do_release(handle *by, ring_call *call)
 static ring_result
 do_acknowledge(handle *by, ring_call *call)
 {
-    return release_block(by, call->block, BLOCK_TAKEN);
+    return acknowledge(by, call->block);
 }
 
 static ring_result

@@ -9,8 +9,8 @@
 #ifndef LOCK_GRACE_NS
 #define LOCK_GRACE_NS (20 * NS_PER_MS)
 #endif
-#ifndef CACHE_WINDOW_BYTES
-#define CACHE_WINDOW_BYTES (16 * UNIT) /* the rings of these tests are small */
+#ifndef POOL_WINDOW_BYTES
+#define POOL_WINDOW_BYTES 512 /* the pools of these tests are small */
 #endif
 #ifndef INLINE_MAX
 #define INLINE_MAX 160 /* short, so that small rings and pools see many long messages */
@@ -250,6 +250,14 @@ static inline ring_result
 release_block(handle *by, uint32_t block, block_kind kind)
 {
     return ring_release_block(&by->r, block, kind, by->r.owner);
+}
+
+/* Acknowledges a message that was taken, and frees its block. */
+static inline ring_result
+acknowledge(handle *by, uint32_t block)
+{
+    ring_result result = ring_acknowledge(&by->r, block, by->r.owner);
+    return result == RING_OK ? release_block(by, block, BLOCK_READ) : result;
 }
 
 /* Sends as Channel.send: a long message in a block that is lent for it. */

@@ -73,6 +73,9 @@ check_free(const ring *r)
     for (uint64_t at = 0; at < r->granules; at++) {
         check(r->words[at] == BLOCK_FREE, "a block is leaked");
     }
+    for (int i = 0; i < PEERS; i++) {
+        check(peers[i].gone || r->peers[peers[i].h.r.index].taken == 0, "a wrong count of deliveries");
+    }
 }
 
 /* All peers let go of what they hold, and the messages are received. Then the channel must be as free

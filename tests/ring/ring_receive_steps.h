@@ -132,7 +132,7 @@ step_take(peer *p)
 
 /* Acknowledges a message that was taken, any of them, or returns it. */
 static inline ring_result
-step_end_delivery(peer *p, bool acknowledge)
+step_end_delivery(peer *p, bool acknowledges)
 {
     if (p->took == 0) {
         return RING_EMPTY;
@@ -141,11 +141,11 @@ step_end_delivery(peer *p, bool acknowledge)
     slot taken = p->taken[which];
     check_slot(p, taken);
     ring_call call = {.block = taken.block};
-    ring_result result = attempt(acknowledge ? do_acknowledge : do_requeue, &p->h, &call);
-    if (result == RING_OK || (acknowledge && passed("freed"))) {
+    ring_result result = attempt(acknowledges ? do_acknowledge : do_requeue, &p->h, &call);
+    if (result == RING_OK || (acknowledges && passed("acknowledged"))) {
         p->taken[which] = p->taken[--p->took];
     }
-    if (result == RING_OK && !acknowledge) {
+    if (result == RING_OK && !acknowledges) {
         comes_back(taken, true);
     }
     return result;

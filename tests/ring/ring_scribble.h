@@ -56,7 +56,7 @@ evil_number(void)
     case 8:
         return owner_of((uint32_t)below(below(2) ? 5 : 600), (uint32_t)below(4)) | below(2) << 31;
     case 9:
-        return freed_of(below(9), below(70), below(70));
+        return below(70);
     case 10:
         return evil_word();
     default:
@@ -82,7 +82,7 @@ static const uint16_t favourites[] = {
     AT(roles_seen),   AT(recovery_wanted), AT(peers_high),   AT(send_lock),     AT(pool_lock),
     AT(cached_head),  AT(tail),            AT(items),        AT(receive_lock),  AT(cached_tail),
     AT(head),         AT(space),           AT(small_number), AT(small_length),  AT(senders_tail),
-    AT(small_in_use), AT(freed),           AT(returned),     AT(returned_seen), AT(takes),
+    AT(small_in_use), AT(next_granule),    AT(returned),     AT(returned_seen), AT(takes),
 };
 
 /* Chooses a place: in the header, the records, the words of blocks, or the deliveries. */

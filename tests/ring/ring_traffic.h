@@ -169,7 +169,7 @@ end_a_delivery(worker *w, held *taken)
         check(ring_requeue(&w->h->r, one.block, w->h->r.owner) == RING_OK, "no return");
     } else {
         got(one.number);
-        check(release_block(w->h, one.block, BLOCK_TAKEN) == RING_OK, "no acknowledgement");
+        check(acknowledge(w->h, one.block) == RING_OK, "no acknowledgement");
     }
 }
 

@@ -209,16 +209,16 @@ work_release(worker *w)
 }
 
 static inline void
-work_end_delivery(worker *w, bool acknowledge)
+work_end_delivery(worker *w, bool acknowledges)
 {
     slot taken = pick(&w->taken);
     check_slot(w, taken);
-    if (!acknowledge) {
+    if (!acknowledges) {
         check(ring_requeue(&w->h.r, taken.block, w->h.r.owner) == RING_OK, "no return");
         return;
     }
     in_hand(1);
-    check(release_block(&w->h, taken.block, BLOCK_TAKEN) == RING_OK, "no acknowledgement");
+    check(acknowledge(&w->h, taken.block) == RING_OK, "no acknowledgement");
     mark(taken.number, ACKNOWLEDGED);
     in_hand(0);
 }

@@ -113,6 +113,31 @@ test_receivers_die_one_after_the_other(void)
     unmake();
 }
 
+/* A receiver that dies right after it took a message is found by the next call. */
+static void
+test_a_dead_taker_is_found(void)
+{
+    const char *when[] = {"after_head", "held"}; /* a new message, and one that was returned */
+    for (int i = 0; i < 2; i++) {
+        make(shape_of_any(64, 16, 20), false);
+        ring *r = &peers[0].h.r;
+        check(send_bytes(&peers[0], 200) == RING_OK, "no message");
+        if (i == 1) {
+            check(step_take(&peers[2]) == RING_OK, "no message");
+            check(step_end_delivery(&peers[2], false) == RING_OK, "no return");
+        }
+        fatal = when[i];
+        check(step_take(&peers[1]) == RING_GONE, "it does not come to that point");
+        fatal = NULL;
+        bury(&peers[1]);
+        check(ring_taker_is_dead(r), "a dead receiver is not found");
+        check(step_look(&peers[0]) == RING_OK && !ring_taker_is_dead(r), "it is not removed");
+        was_recovered();
+        settle();
+        unmake();
+    }
+}
+
 /* A sender that recovers for its descriptor tells the receivers of messages that were returned. */
 static void
 test_a_descriptor_tells_of_messages_that_came_back(void)
@@ -265,6 +290,7 @@ main(void)
     test_the_dead_are_noticed_without_a_wait();
     test_each_peer_that_takes_over_dies();
     test_receivers_die_one_after_the_other();
+    test_a_dead_taker_is_found();
     test_a_descriptor_tells_of_messages_that_came_back();
     test_what_fits_once_messages_are_dropped();
     test_a_take_without_a_block();

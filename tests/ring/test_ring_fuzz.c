@@ -122,7 +122,7 @@ step_end_delivery(peer *p)
 {
     uint64_t length;
     uint32_t block = pick(&p->taken, &length);
-    return below(2) ? release_block(&p->h, block, BLOCK_TAKEN)
+    return below(2) ? acknowledge(&p->h, block)
                     : ring_requeue(&p->h.r, block, p->h.r.owner);
 }
 

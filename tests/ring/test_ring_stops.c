@@ -11,12 +11,11 @@ enum { STOPPED_PLACE, MORTAL_PLACE, LIVING_PLACE };
 #define NOT_REACHED 3 /* exit status: the process did not come to the point */
 
 static const char *const names[] = {
-    "after_copy",   "after_head",    "after_tail", "allocated",   "allocating",  "before_copy",
-    "before_head",  "before_queued", "before_skip", "before_tail", "caching_head", "deferred",
-    "dropped",      "dropping",      "freed",      "held",        "joining",     "leaving",
-    "locked",       "peers_checked", "queued",     "recovering",  "removing_peer", "repeating",
-    "requeued",     "requeuing",     "rewinding",  "rewound",     "role_taken",  "sweeping",
-    "swept",        "taken_over",    "unlocking",
+    "acknowledged", "after_copy", "after_head", "after_tail", "allocated", "allocating",
+    "before_copy", "before_head", "before_queued", "before_skip", "before_tail",
+    "caching_head", "deferred", "dropped", "dropping", "freed", "held", "joining", "leaving",
+    "locked", "peers_checked", "queued", "recovering", "removing_peer", "repeating",
+    "requeued", "requeuing", "role_taken", "sweeping", "swept", "taken_over", "unlocking",
 };
 #define NAMES (sizeof names / sizeof *names)
 

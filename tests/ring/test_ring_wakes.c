@@ -59,7 +59,7 @@ take_all(uint64_t rounds, uint64_t length)
             check(ring_requeue(&mine.r, block, mine.r.owner) == RING_OK, "no return");
             block = must(op_take, length);
         }
-        check(release_block(&mine, block, BLOCK_TAKEN) == RING_OK, "no acknowledgement");
+        check(acknowledge(&mine, block) == RING_OK, "no acknowledgement");
     }
 }
 
