@@ -253,6 +253,9 @@ static inline ring_result
 ring_hold(ring *r, const ring_message *message, block_kind kind)
 {
     uint64_t held = block_word(kind, block_span(message->word), r->owner);
+    if (kind == BLOCK_TAKEN) { /* first: if it dies in between, others must find it (ring_taker_is_dead) */
+        ring_count_taken(r, r->owner, 1);
+    }
     if (!block_change(r, message->block, message->word, held)) {
         return RING_CORRUPT;
     }
@@ -261,9 +264,6 @@ ring_hold(ring *r, const ring_message *message, block_kind kind)
         ring_advance_head(r, message, 1);
     }
     ring_count_received(r, 1);
-    if (kind == BLOCK_TAKEN) {
-        ring_count_taken(r, r->owner, 1);
-    }
     return RING_OK;
 }
 
