@@ -197,6 +197,31 @@ test_a_take_without_a_block(void)
     }
 }
 
+/* A message that waits for a block is not the end: the last sender is gone, but a take may succeed yet. */
+static void
+test_a_take_without_a_block_or_a_sender(void)
+{
+    make(shape_of_any(64, 4, 20), false);
+    check(send_bytes(&peers[0], 4 * 64) == RING_OK && step_view(&peers[1]) == RING_OK, "no view");
+    check(send_bytes(&peers[0], 60) == RING_OK, "no message");
+    handle_close(&peers[0].h);
+    peers[0].gone = true;
+    for (int i = 1; i < PEERS; i++) {
+        ring_add_role(&peers[i].h.r, ROLE_RECEIVER);
+    }
+    ring_call call = call_of(&peers[2].h, op_take, 1);
+    call.wait_for_peers = false;
+    check(attempt(call_do, &peers[2].h, &call) == RING_TIMEOUT, "a message was left");
+    check(step_release(&peers[1]) == RING_OK && step_take(&peers[2]) == RING_OK, "no message");
+    call = call_of(&peers[1].h, op_take, 1);
+    call.wait_for_peers = false;
+    check(attempt(call_do, &peers[1].h, &call) == RING_TIMEOUT, "it may be returned");
+    check(step_end_delivery(&peers[2], true) == RING_OK, "no acknowledgement");
+    check(attempt(call_do, &peers[1].h, &call) == RING_GONE, "it waits for nobody");
+    settle();
+    unmake();
+}
+
 /* Loans and views that are kept hold up nothing but their own blocks. */
 static void
 test_loans_and_views_that_are_kept(void)
@@ -294,6 +319,7 @@ main(void)
     test_a_descriptor_tells_of_messages_that_came_back();
     test_what_fits_once_messages_are_dropped();
     test_a_take_without_a_block();
+    test_a_take_without_a_block_or_a_sender();
     test_loans_and_views_that_are_kept();
     test_a_lock_that_is_kept();
     test_sleepers_share_the_check();

@@ -11,9 +11,9 @@ enum { PEERS = 3, IN_RING = 4000, IN_BLOCK = 6000 };
 
 static channel shared;
 static handle mine;
-static char data[IN_BLOCK];
+static char data[8 * INLINE_MAX];
 
-/* Does it, and takes no longer than any wake may take. Returns the block of the message. */
+/* Does it, and takes no longer than any wake may take. Returns the block of the loan or message. */
 static uint32_t
 must(ring_operation operation, uint64_t length)
 {
@@ -26,7 +26,7 @@ must(ring_operation operation, uint64_t length)
                                               : call_do(&mine, &call);
     check(result == RING_OK, "it failed");
     check(monotonic_ns() - before < PEER_CHECK_NS / 2, "slept through a wake");
-    return call.message.block;
+    return operation == op_lend ? call.block : call.message.block;
 }
 
 /* -- what a process does --------------------------------------------------------------------------- */
@@ -87,6 +87,110 @@ run(ring_shape shape, int pairs, life receives, uint64_t rounds)
     channel_unmake(&shared);
 }
 
+/* -- one process that waits for memory -------------------------------------------------------------- */
+
+/* Starts a process that does one thing, and returns when it sleeps. */
+static pid_t
+start_asleep(ring_operation operation, uint64_t length)
+{
+    pid_t pid = fork();
+    check(pid >= 0, "no process");
+    if (pid == 0) {
+        handle_open(&mine, &shared);
+        uint32_t block = must(operation, length);
+        _exit(operation == op_lend && release_block(&mine, block, BLOCK_LENT) != RING_OK);
+    }
+    char path[40], line[200];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    for (int asleep = 0; asleep < 3;) { /* a page fault may be a short sleep */
+        usleep(1000);
+        FILE *file = fopen(path, "r");
+        check(file != NULL && fgets(line, sizeof line, file) != NULL, "no process");
+        fclose(file);
+        asleep = strstr(line, ") S ") != NULL ? asleep + 1 : 0;
+    }
+    return pid;
+}
+
+static void
+must_end(pid_t pid)
+{
+    int status;
+    check(waitpid(pid, &status, 0) == pid && status == 0, "a peer failed");
+}
+
+static uint32_t
+lend(uint64_t granules)
+{
+    ring_call call = call_of(&mine, op_lend, 0);
+    call.length = granules * INLINE_MAX;
+    check(call_do(&mine, &call) == RING_OK, "no loan");
+    return call.block;
+}
+
+static void
+cancel(uint32_t block)
+{
+    check(release_block(&mine, block, BLOCK_LENT) == RING_OK, "a loan can't be cancelled");
+}
+
+static void
+open_mine(uint64_t granules)
+{
+    ring_shape shape = {.units = 1024, .granules = granules, .granule = INLINE_MAX, .capacity = 8,
+                        .longest = granules * INLINE_MAX};
+    shared = channel_make(shape, 0);
+    handle_open(&mine, &shared);
+}
+
+static void
+close_mine(void)
+{
+    handle_close(&mine);
+    channel_unmake(&shared);
+}
+
+/* A sender that is woken and still finds too little room passes the wake on. */
+static void
+test_a_wake_is_passed_on(void)
+{
+    open_mine(6);
+    uint32_t first = lend(2), second = lend(2), third = lend(2);
+    pid_t large = start_asleep(op_lend, 4 * INLINE_MAX), small = start_asleep(op_lend, 2 * INLINE_MAX);
+    cancel(second);
+    must_end(small);
+    cancel(first);
+    cancel(third);
+    must_end(large);
+    close_mine();
+}
+
+/* A receiver that needs a block for a short message is woken when one is free, or when a message is
+   returned that has one. */
+static void
+test_a_take_waits_for_a_block(void)
+{
+    for (int returns = 0; returns < 2; returns++) {
+        open_mine(2);
+        uint32_t block = NO_BLOCK;
+        if (returns) {
+            must(op_send, 2 * INLINE_MAX);
+            block = must(op_take, 0);
+        } else {
+            block = lend(2);
+        }
+        must(op_send, 100);
+        pid_t taker = start_asleep(op_take, 0);
+        if (returns) {
+            check(ring_requeue(&mine.r, block, mine.r.owner) == RING_OK, "no return");
+        } else {
+            cancel(block);
+        }
+        must_end(taker);
+        close_mine();
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -103,6 +207,8 @@ main(int argc, char **argv)
     run(short_one, 1, take_all, rounds);
     run(short_many, PEERS, take_all, rounds);
     run(long_many, PEERS, take_all, rounds);
+    test_a_wake_is_passed_on();
+    test_a_take_waits_for_a_block();
     puts("ok");
     return 0;
 }
