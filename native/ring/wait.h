@@ -31,6 +31,7 @@ struct ring_call {
     uint64_t items;
     uint32_t block;
     ring_message message;
+    channel_lock *busy;   /* the lock that another peer had, after RING_BUSY */
 };
 
 static inline channel_lock *
@@ -43,14 +44,19 @@ ring_call_lock(ring *r, const ring_call *call)
 
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
    nothing if that would make no room, because loans and views are in the way. Returns what the
-   operation returns, or what ring_lock_both does. */
+   operation returns, or what ring_lock does. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call), *receive = &r->shared->receive_lock;
     channel_lock *first = call->lends ? receive : lock, *second = call->lends ? lock : receive;
-    ring_result result = ring_lock_both(r, first, second, call->deadline);
+    ring_result result = ring_lock(r, call->busy = first, call->deadline);
     if (result != RING_OK) {
+        return result;
+    }
+    result = ring_lock(r, call->busy = second, call->deadline);
+    if (result != RING_OK) {
+        ring_unlock(r, first);
         return result;
     }
     result = call->operation(r, call);
@@ -74,7 +80,7 @@ static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call);
-    ring_result result = ring_lock(r, lock, call->deadline);
+    ring_result result = ring_lock(r, call->busy = lock, call->deadline);
     if (result != RING_OK) {
         return result;
     }
