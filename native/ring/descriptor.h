@@ -213,10 +213,9 @@ static inline void
 descriptor_update_busy(ring_descriptors *d, uint32_t which)
 {
     ring *r = d->r;
-    channel_lock *lock = which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
     descriptor_clear(d, which);
     poll_arm(r, which);
-    ring_defer_to_holder(r, lock);
+    ring_defer_to_holder(r, ring_busy_lock(r, which));
 }
 
 #endif

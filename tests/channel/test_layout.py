@@ -5,15 +5,17 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import select
 import struct
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from ipckit import Channel, Corrupt
+from ipckit import Channel, Corrupt, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -295,6 +297,25 @@ def test_a_dropped_message_is_counted() -> None:
         assert memory.field("flags") == 1
         assert memory.field("dropped") == channel.stats().dropped == 1
         assert memory.blocks() == {}
+
+
+@pytest.mark.parametrize("lock", ["send_lock", "receive_lock", "pool_lock"])
+def test_the_holder_of_each_lock_is_known(lock: str) -> None:
+    with (
+        Channel.anonymous(ITEM) as channel,
+        Channel.from_fd(os.dup(channel.memory_fd), ITEM),
+        closing(Memory(channel)) as memory,
+    ):
+        frame = np.zeros(ITEM.shape, ITEM.base)
+        channel.send(frame)
+        ready = channel.fileno() if lock == "receive_lock" else channel.space_fileno()
+        memory.set_field(lock, memory.name(1))
+        call = channel.receive if lock == "receive_lock" else partial(channel.send, frame)
+        with pytest.raises(WouldBlock, match=f"process {os.getpid()} holds the channel's lock"):
+            call(timeout=0)
+        assert select.select([ready], [], [], 0)[0] == []  # the holder will signal it
+        memory.set_field(lock, 0)
+        call(timeout=0)
 
 
 @pytest.mark.parametrize(
