@@ -69,7 +69,7 @@ ring_overwrite(ring *r, ring_call *call)
     return result;
 }
 
-/* Tries the operation once, under its lock; drops messages if the ring is full and overwrites. */
+/* Tries the operation once, under its lock. A send drops messages if the ring is full and overwrites. */
 static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
@@ -80,7 +80,8 @@ ring_try_once(ring *r, ring_call *call)
     }
     result = call->operation(r, call);
     ring_unlock(r, lock);
-    if (result == RING_FULL && r->overwrite) {
+    /* A take that finds no block drops nothing, because it would drop what it is about to take. */
+    if (result == RING_FULL && r->overwrite && call->which == POLL_SPACE) {
         result = ring_overwrite(r, call);
     }
     return result;
