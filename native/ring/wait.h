@@ -330,7 +330,7 @@ ring_awaited_side(ring_result result)
 static inline bool
 ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
 {
-    return call->which == POLL_ITEMS && (result == RING_FULL || ring_may_get_returned(r));
+    return call->which == POLL_ITEMS && (result == RING_FULL || ring_others_have_taken(r));
 }
 
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
