@@ -70,8 +70,7 @@ ipckit_note_sender(channel_core *core)
 
 /* Creates the Lease of a block that this peer holds as `kind`. With NO_BLOCK, the lease has memory of
    its own, with a copy of `data` unless that is NULL. Acquires the core, except for a copy that is
-   BLOCK_READ. Returns NULL with an exception
-   set; then the block is released. */
+   BLOCK_READ. Returns NULL with an exception set; then the block is released. */
 HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, block_kind kind,
                                       uint32_t block, const char *data, uint64_t length);
 

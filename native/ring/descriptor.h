@@ -185,6 +185,8 @@ descriptor_recover(ring_descriptors *d)
         ring_recover(r);
         ring_unlock(r, locks[1]);
         ring_unlock(r, locks[0]);
+        ring_notify(r, POLL_SPACE); /* other senders, and receivers of messages that were returned */
+        ring_notify(r, POLL_ITEMS);
         return;
     }
     if (first) {

@@ -42,6 +42,19 @@ ring_call_lock(ring *r, const ring_call *call)
                                      : &r->shared->send_lock;
 }
 
+/* Returns the lock that a call found taken, of the side that it waits for. A sender needs one of two. */
+static inline channel_lock *
+ring_busy_lock(ring *r, uint32_t which)
+{
+    channel_header *shared = r->shared;
+    if (which == POLL_ITEMS) {
+        return &shared->receive_lock;
+    }
+    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    bool allocates = __atomic_load_n(&shared->pool_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    return allocates && !sends ? &shared->pool_lock : &shared->send_lock;
+}
+
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
    nothing if that would make no room, because loans and views are in the way. Returns what the
    operation returns, or what ring_lock does. */
@@ -75,7 +88,7 @@ ring_overwrite(ring *r, ring_call *call)
     return result;
 }
 
-/* Tries the operation once, under its lock; drops messages if the ring is full and overwrites. */
+/* Tries the operation once, under its lock. A send drops messages if the ring is full and overwrites. */
 static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
@@ -86,7 +99,8 @@ ring_try_once(ring *r, ring_call *call)
     }
     result = call->operation(r, call);
     ring_unlock(r, lock);
-    if (result == RING_FULL && r->overwrite) {
+    /* A take that finds no block drops nothing, because it would drop what it is about to take. */
+    if (result == RING_FULL && r->overwrite && call->which == POLL_SPACE) {
         result = ring_overwrite(r, call);
     }
     return result;
@@ -95,6 +109,12 @@ ring_try_once(ring *r, ring_call *call)
 typedef struct {
     uint64_t first, second;
 } ring_snapshot;
+
+static inline bool
+ring_snapshots_differ(ring_snapshot one, ring_snapshot other)
+{
+    return one.first != other.first || one.second != other.second;
+}
 
 /* Takes a snapshot of the words that the other side changes. A peer that arms a descriptor
    (which has a barrier) and then finds the snapshot unchanged will be signalled. */
@@ -130,7 +150,7 @@ ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
 {
     for (uint32_t look = 0; look < looks; look++) {
         ring_snapshot now = ring_take_snapshot(r, which);
-        if (now.first != before.first || now.second != before.second) {
+        if (ring_snapshots_differ(now, before)) {
             return true;
         }
         cpu_relax();
@@ -202,13 +222,14 @@ ring_checked_recently(const ring *r, int64_t now)
     return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
 }
 
-/* Tells whether another peer has taken a message that it may return. */
+/* Tells whether another peer has taken a message that it may return, or has returned one. */
 static inline bool
-ring_may_get_returned(const ring *r)
+ring_others_have_taken(const ring *r)
 {
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
-        if (block_kind_of(word) == BLOCK_TAKEN && block_holder(word) != r->owner) {
+        block_kind kind = block_kind_of(word);
+        if ((kind == BLOCK_TAKEN && block_holder(word) != r->owner) || kind == BLOCK_RETURNED) {
             return true;
         }
         at += block_step(r, at, word);
@@ -222,7 +243,7 @@ static inline side_state
 ring_other_side(ring *r, uint32_t role)
 {
     side_state state = ring_side_state(r, role);
-    return state == SIDE_GONE && role == ROLE_SENDER && ring_may_get_returned(r) ? SIDE_PRESENT : state;
+    return state == SIDE_GONE && role == ROLE_SENDER && ring_others_have_taken(r) ? SIDE_PRESENT : state;
 }
 
 /* Checks the peers and stores the time. Returns as ring_other_side. */
@@ -284,7 +305,7 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 }
 
 /* Wakes the next waiter of the same side if there is more to do. A batch that was sent, or a
-   large message that was taken, causes one wake and is work for several. */
+   large block that was freed, causes one wake and is work for several. */
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
@@ -296,6 +317,22 @@ ring_wake_next(ring *r, const ring_call *call)
     }
 }
 
+/* Returns the side whose word a call sleeps on after `result`. A take that finds a message but no block
+   (RING_FULL) waits for a block. */
+static inline uint32_t
+ring_awaited_side(ring_result result)
+{
+    return result == RING_FULL ? POLL_SPACE : POLL_ITEMS;
+}
+
+/* Tells whether a receive may still succeed though the last sender is gone: a message waits for a block,
+   or another receiver took one after the peers were checked. */
+static inline bool
+ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
+{
+    return call->which == POLL_ITEMS && (result == RING_FULL || ring_others_have_taken(r));
+}
+
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
    RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
    if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
@@ -303,8 +340,8 @@ ring_wake_next(ring *r, const ring_call *call)
 static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
-    uint32_t *word = poll_side_futex(r, call->which);
     bool slept = false;
+    ring_snapshot tried = {0, 0}; /* the snapshot of the try before the last sleep */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
@@ -328,7 +365,14 @@ ring_run(ring *r, ring_call *call)
             }
             return ring_notify_other_side(r, call, result);
         }
-        uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
+        if (slept && awaited == POLL_SPACE && ring_snapshots_differ(before, tried)) {
+            /* This call can't use what it was woken for, but the next sleeper may: it may need less
+               memory. Each change is passed on once by each sleeper. */
+            ring_wake_one(word);
+        }
+        tried = before;
+        uint32_t looks = awaited == call->which ? __atomic_load_n(call->spin, __ATOMIC_RELAXED) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);
             if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
@@ -344,8 +388,11 @@ ring_run(ring *r, ring_call *call)
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_notify_other_side(r, call, result);
         }
-        if (others == RING_GONE) {
+        if (others == RING_GONE && !ring_is_not_over(r, call, result)) {
             return others;
+        }
+        if (ring_awaited_side(result) != awaited) {
+            continue;
         }
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
