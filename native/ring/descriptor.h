@@ -185,6 +185,8 @@ descriptor_recover(ring_descriptors *d)
         ring_recover(r);
         ring_unlock(r, locks[1]);
         ring_unlock(r, locks[0]);
+        ring_notify(r, POLL_SPACE); /* other senders, and receivers of messages that were returned */
+        ring_notify(r, POLL_ITEMS);
         return;
     }
     if (first) {
@@ -208,14 +210,13 @@ descriptor_update_space(ring_descriptors *d, ring_snapshot before)
     }
 }
 
-/* After a call that found its lock taken: the holder of the lock signals the descriptor. */
+/* After a call that found a lock taken: the holder of the lock signals the descriptor. */
 static inline void
-descriptor_update_busy(ring_descriptors *d, uint32_t which)
+descriptor_update_busy(ring_descriptors *d, uint32_t which, channel_lock *lock)
 {
-    ring *r = d->r;
     descriptor_clear(d, which);
-    poll_arm(r, which);
-    ring_defer_to_holder(r, ring_busy_lock(r, which));
+    poll_arm(d->r, which);
+    ring_defer_to_holder(d->r, lock);
 }
 
 #endif

@@ -28,7 +28,9 @@ ring_shape_is_valid(const ring_shape *shape, uint64_t size)
         && (shape->item_size == 0 || shape->item_size == shape->longest)
         && 2 * units_for(shape->longest < INLINE_MAX ? shape->longest : INLINE_MAX) <= shape->units
         && (shape->longest <= INLINE_MAX
-            || shape->longest <= shape->granule * (shape->item_size == 0 ? shape->granules : 1));
+            || (shape->granules > 0
+                && shape->longest
+                    <= shape->granule * (shape->item_size == 0 ? shape->granules : 1)));
 }
 
 /* Writes the header into memory of zeros. Stores the magic last (release); it pairs with the acquire

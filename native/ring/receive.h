@@ -253,6 +253,9 @@ static inline ring_result
 ring_hold(ring *r, const ring_message *message, block_kind kind)
 {
     uint64_t held = block_word(kind, block_span(message->word), r->owner);
+    if (kind == BLOCK_TAKEN) { /* first: if it dies in between, others must find it (ring_taker_is_dead) */
+        ring_count_taken(r, r->owner, 1);
+    }
     if (!block_change(r, message->block, message->word, held)) {
         return RING_CORRUPT;
     }
@@ -261,9 +264,6 @@ ring_hold(ring *r, const ring_message *message, block_kind kind)
         ring_advance_head(r, message, 1);
     }
     ring_count_received(r, 1);
-    if (kind == BLOCK_TAKEN) {
-        ring_count_taken(r, r->owner, 1);
-    }
     return RING_OK;
 }
 
@@ -332,7 +332,8 @@ ring_take_delivery(ring *r, ring_message *message)
 
 /* Declared in ring/lock.h. If the next record refers to a block that is held, its receiver died before
    head passed the record. If the receiver had moved the message to a block, the message is still in
-   the ring too, and the block goes. */
+   the ring too, and the block goes. The block's holder may be another than the last holder of the lock:
+   a peer that took the lock over may have died before this repair. */
 static inline void
 ring_repair_next(ring *r)
 {

@@ -70,6 +70,7 @@ ring_requeue(ring *r, uint32_t block, uint32_t owner)
     ring_count_taken(r, owner, -1);
     ring_light_barrier(r, &r->shared->items);
     ring_notify(r, POLL_ITEMS);
+    ring_notify(r, POLL_SPACE); /* a take that waits for a block can take this message instead */
     return RING_OK;
 }
 

@@ -31,6 +31,7 @@ struct ring_call {
     uint64_t items;
     uint32_t block;
     ring_message message;
+    channel_lock *busy;   /* the lock that another peer had, after RING_BUSY */
 };
 
 static inline channel_lock *
@@ -56,14 +57,19 @@ ring_busy_lock(ring *r, uint32_t which)
 
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
    nothing if that would make no room, because loans and views are in the way. Returns what the
-   operation returns, or what ring_lock_both does. */
+   operation returns, or what ring_lock does. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call), *receive = &r->shared->receive_lock;
     channel_lock *first = call->lends ? receive : lock, *second = call->lends ? lock : receive;
-    ring_result result = ring_lock_both(r, first, second, call->deadline);
+    ring_result result = ring_lock(r, call->busy = first, call->deadline);
     if (result != RING_OK) {
+        return result;
+    }
+    result = ring_lock(r, call->busy = second, call->deadline);
+    if (result != RING_OK) {
+        ring_unlock(r, first);
         return result;
     }
     result = call->operation(r, call);
@@ -82,18 +88,19 @@ ring_overwrite(ring *r, ring_call *call)
     return result;
 }
 
-/* Tries the operation once, under its lock; drops messages if the ring is full and overwrites. */
+/* Tries the operation once, under its lock. A send drops messages if the ring is full and overwrites. */
 static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call);
-    ring_result result = ring_lock(r, lock, call->deadline);
+    ring_result result = ring_lock(r, call->busy = lock, call->deadline);
     if (result != RING_OK) {
         return result;
     }
     result = call->operation(r, call);
     ring_unlock(r, lock);
-    if (result == RING_FULL && r->overwrite) {
+    /* A take that finds no block drops nothing, because it would drop what it is about to take. */
+    if (result == RING_FULL && r->overwrite && call->which == POLL_SPACE) {
         result = ring_overwrite(r, call);
     }
     return result;
@@ -102,6 +109,12 @@ ring_try_once(ring *r, ring_call *call)
 typedef struct {
     uint64_t first, second;
 } ring_snapshot;
+
+static inline bool
+ring_snapshots_differ(ring_snapshot one, ring_snapshot other)
+{
+    return one.first != other.first || one.second != other.second;
+}
 
 /* Takes a snapshot of the words that the other side changes. A peer that arms a descriptor
    (which has a barrier) and then finds the snapshot unchanged will be signalled. */
@@ -137,7 +150,7 @@ ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
 {
     for (uint32_t look = 0; look < looks; look++) {
         ring_snapshot now = ring_take_snapshot(r, which);
-        if (now.first != before.first || now.second != before.second) {
+        if (ring_snapshots_differ(now, before)) {
             return true;
         }
         cpu_relax();
@@ -209,13 +222,14 @@ ring_checked_recently(const ring *r, int64_t now)
     return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
 }
 
-/* Tells whether another peer has taken a message, which it may return. */
+/* Tells whether another peer has taken a message that it may return, or has returned one. */
 static inline bool
 ring_others_have_taken(const ring *r)
 {
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
-        if (block_kind_of(word) == BLOCK_TAKEN && block_holder(word) != r->owner) {
+        block_kind kind = block_kind_of(word);
+        if ((kind == BLOCK_TAKEN && block_holder(word) != r->owner) || kind == BLOCK_RETURNED) {
             return true;
         }
         at += block_step(r, at, word);
@@ -303,6 +317,22 @@ ring_wake_next(ring *r, const ring_call *call)
     }
 }
 
+/* Returns the side whose word a call sleeps on after `result`. A take that finds a message but no block
+   (RING_FULL) waits for a block. */
+static inline uint32_t
+ring_awaited_side(ring_result result)
+{
+    return result == RING_FULL ? POLL_SPACE : POLL_ITEMS;
+}
+
+/* Tells whether a receive may still succeed though the last sender is gone: a message waits for a block,
+   or another receiver took one after the peers were checked. */
+static inline bool
+ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
+{
+    return call->which == POLL_ITEMS && (result == RING_FULL || ring_others_have_taken(r));
+}
+
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
    RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
    if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
@@ -310,8 +340,8 @@ ring_wake_next(ring *r, const ring_call *call)
 static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
-    uint32_t *word = poll_side_futex(r, call->which);
     bool slept = false;
+    ring_snapshot tried = {0, 0}; /* the snapshot of the try before the last sleep */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
@@ -335,7 +365,14 @@ ring_run(ring *r, ring_call *call)
             }
             return ring_notify_other_side(r, call, result);
         }
-        uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
+        if (slept && awaited == POLL_SPACE && ring_snapshots_differ(before, tried)) {
+            /* This call can't use what it was woken for, but the next sleeper may: it may need less
+               memory. Each change is passed on once by each sleeper. */
+            ring_wake_one(word);
+        }
+        tried = before;
+        uint32_t looks = awaited == call->which ? __atomic_load_n(call->spin, __ATOMIC_RELAXED) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);
             if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
@@ -351,8 +388,11 @@ ring_run(ring *r, ring_call *call)
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_notify_other_side(r, call, result);
         }
-        if (others == RING_GONE) {
+        if (others == RING_GONE && !ring_is_not_over(r, call, result)) {
             return others;
+        }
+        if (ring_awaited_side(result) != awaited) {
+            continue;
         }
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
