@@ -42,19 +42,6 @@ ring_call_lock(ring *r, const ring_call *call)
                                      : &r->shared->send_lock;
 }
 
-/* Returns the lock that a call found taken, of the side that it waits for. A sender needs one of two. */
-static inline channel_lock *
-ring_busy_lock(ring *r, uint32_t which)
-{
-    channel_header *shared = r->shared;
-    if (which == POLL_ITEMS) {
-        return &shared->receive_lock;
-    }
-    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
-    bool allocates = __atomic_load_n(&shared->pool_lock.owner, __ATOMIC_ACQUIRE) != 0;
-    return allocates && !sends ? &shared->pool_lock : &shared->send_lock;
-}
-
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
    nothing if that would make no room, because loans and views are in the way. Returns what the
    operation returns, or what ring_lock does. */
