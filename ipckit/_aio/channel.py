@@ -182,7 +182,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
     ) -> Loan:
         """Borrow room for one message in the channel's memory, as `Channel.loan`.
 
-        The loan's own `send` waits, and blocks the event loop, if the channel has become full since.
+        The loan's own `send` blocks the event loop while the channel is full, unless its timeout is
+        0.
 
         Args:
             shape: the number of elements or the shape of the array; by default that of the channel.

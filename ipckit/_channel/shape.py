@@ -94,7 +94,8 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
             blocks -= 1
         capacity = blocks - 1
     if blocks >= native.GRANULES_MAX:
-        message = f"capacity must be less than {native.GRANULES_MAX - 1} for messages of {item:,} bytes"
+        most = native.GRANULES_MAX * item - 1
+        message = f"size must be {most} or less for messages of {item:,} bytes, not {size}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     capacity = min(_DEFAULT_CAPACITY, blocks) if capacity is None else capacity
     units = _inline_units(native.INLINE_MAX, 0) + capacity
