@@ -75,6 +75,7 @@ check_free(const ring *r)
     check(header->send_lock.owner == 0 && header->receive_lock.owner == 0
               && header->pool_lock.owner == 0,
           "a lock is held");
+    check(header->recovery_wanted == 0, "a recovery has no end");
     for (uint64_t at = 0; at < r->granules; at++) {
         check(r->words[at] == BLOCK_FREE, "a block is leaked");
     }
