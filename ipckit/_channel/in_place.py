@@ -129,24 +129,31 @@ class Loan(_InPlace):
         if not written:
             raise _ended()
 
-    def send(self, *, timeout: float | None = None) -> None:
+    def send(self, nbytes: int | None = None, *, timeout: float | None = None) -> None:
         """Send the message without copying it.
 
-        If an array of the loan still exists, it could change the message afterwards. Then `send`
-        sends a copy instead, and the loan's memory is freed with the last array.
+        A message that is short enough to lie among the others is copied. If an array of the loan
+        still exists, it could change the message afterwards. Then `send` sends a copy instead, and
+        the loan's memory is freed with the last array.
 
         Args:
+            nbytes: the bytes to send, from the beginning of the message: for a message that turned
+                out shorter than the loan. A multiple of the dtype's element. None sends all.
             timeout: seconds to wait. The loan has its memory already, but the channel can have
                 reached its capacity since. None waits without limit, 0 does not wait.
 
         Raises:
+            InvalidArgument: `nbytes` is negative, greater than the loan, not a multiple of the
+                dtype's element, or not the size of each message if all messages have one size.
             ClosedHandle: the loan was sent or cancelled, or the channel is closed.
             IpcError: as for `Channel.send`.
         """
+        if nbytes is not None:
+            nbytes = self._layout.bytes_to_send(nbytes, self.nbytes)
         # Not through a local variable: another reference to the lease looks like an array of it.
         if self._lease is None:
             raise _ended()
-        self._send(None, timeout)
+        self._send(nbytes, timeout)
 
     def cancel(self) -> None:
         """Free the memory without sending the message; idempotent."""

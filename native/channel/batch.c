@@ -68,7 +68,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         done += result == RING_OK ? (Py_ssize_t)call.items * item : 0;
     }
     PyBuffer_Release(&records);
-    ipckit_update_space_fd(core, result, before);
+    ipckit_update_space_fd(core, &call, result, before);
     ipckit_core_release(core, forks);
     if (ipckit_add_progress(args[3], done / item) < 0 || result == RING_INTERRUPTED) {
         return NULL;

@@ -51,7 +51,7 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
             ipckit_lease_new(state, core, BLOCK_LENT, call.block, NULL, call.length);
         holder = ipckit_holder_new(type, self, lease);
     } else {
-        ipckit_update_space_fd(core, result, before);
+        ipckit_update_space_fd(core, &call, result, before);
         ipckit_ring_error(self, result, "loan", timeout);
     }
     ipckit_core_release(core, forks);

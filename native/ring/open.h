@@ -20,7 +20,7 @@ static inline bool
 ring_shape_is_valid(const ring_shape *shape, uint64_t size)
 {
     return shape->units >= 64 && shape->units < UNITS_MAX && shape->granules < GRANULES_MAX
-        && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
+        && shape->granule != 0 && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
         && (shape->granules == 0 || shape->granule <= LENGTH_MAX / shape->granules)
         && channel_bytes(shape->units, shape->granules, shape->granule) <= size
         && shape->capacity >= 1 && shape->capacity <= CAPACITY_MAX

@@ -31,6 +31,7 @@ struct ring_call {
     uint64_t items;
     uint32_t block;
     ring_message message;
+    channel_lock *busy;   /* the lock that another peer had, after RING_BUSY */
 };
 
 static inline channel_lock *
@@ -41,16 +42,34 @@ ring_call_lock(ring *r, const ring_call *call)
                                      : &r->shared->send_lock;
 }
 
+/* Returns the lock that a call found taken, of the side that it waits for. A sender needs one of two. */
+static inline channel_lock *
+ring_busy_lock(ring *r, uint32_t which)
+{
+    channel_header *shared = r->shared;
+    if (which == POLL_ITEMS) {
+        return &shared->receive_lock;
+    }
+    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    bool allocates = __atomic_load_n(&shared->pool_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    return allocates && !sends ? &shared->pool_lock : &shared->send_lock;
+}
+
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
    nothing if that would make no room, because loans and views are in the way. Returns what the
-   operation returns, or what ring_lock_both does. */
+   operation returns, or what ring_lock does. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call), *receive = &r->shared->receive_lock;
     channel_lock *first = call->lends ? receive : lock, *second = call->lends ? lock : receive;
-    ring_result result = ring_lock_both(r, first, second, call->deadline);
+    ring_result result = ring_lock(r, call->busy = first, call->deadline);
     if (result != RING_OK) {
+        return result;
+    }
+    result = ring_lock(r, call->busy = second, call->deadline);
+    if (result != RING_OK) {
+        ring_unlock(r, first);
         return result;
     }
     result = call->operation(r, call);
@@ -74,7 +93,7 @@ static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call);
-    ring_result result = ring_lock(r, lock, call->deadline);
+    ring_result result = ring_lock(r, call->busy = lock, call->deadline);
     if (result != RING_OK) {
         return result;
     }
@@ -205,7 +224,7 @@ ring_checked_recently(const ring *r, int64_t now)
 
 /* Tells whether another peer has taken a message that it may return, or has returned one. */
 static inline bool
-ring_may_get_returned(const ring *r)
+ring_others_have_taken(const ring *r)
 {
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
@@ -224,7 +243,7 @@ static inline side_state
 ring_other_side(ring *r, uint32_t role)
 {
     side_state state = ring_side_state(r, role);
-    return state == SIDE_GONE && role == ROLE_SENDER && ring_may_get_returned(r) ? SIDE_PRESENT : state;
+    return state == SIDE_GONE && role == ROLE_SENDER && ring_others_have_taken(r) ? SIDE_PRESENT : state;
 }
 
 /* Checks the peers and stores the time. Returns as ring_other_side. */
@@ -286,7 +305,7 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 }
 
 /* Wakes the next waiter of the same side if there is more to do. A batch that was sent, or a
-   large message that was taken, causes one wake and is work for several. */
+   large block that was freed, causes one wake and is work for several. */
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
@@ -311,7 +330,7 @@ ring_awaited_side(ring_result result)
 static inline bool
 ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
 {
-    return call->which == POLL_ITEMS && (result == RING_FULL || ring_may_get_returned(r));
+    return call->which == POLL_ITEMS && (result == RING_FULL || ring_others_have_taken(r));
 }
 
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
