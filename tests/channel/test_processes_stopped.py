@@ -166,7 +166,9 @@ def sends_and_receives(channel: Channel[bytes]) -> Callable[[], None]:
     def act() -> None:
         # The child sends and receives, so that the channel does not stay full or empty.
         with suppress(WouldBlock):
-            channel.send(bytes(12_000), timeout=0)  # copied under the lock
+            channel.send(
+                bytes(INLINE_MAX), timeout=0
+            )  # copied under the lock; a block would not be
         channel.receive(timeout=0)
 
     return act
