@@ -82,7 +82,8 @@ class Loan(_InPlace):
     """Memory in the channel for one message: write the message, then call `send`.
 
     `Channel.loan` returns a loan. If its ``with`` block ends without `send`, the loan is cancelled:
-    the memory is freed, and no receiver sees what was written.
+    the memory is freed, and no receiver sees what was written. Loans can be sent in any order. A
+    loan of at most 4 KiB is private memory, and `send` copies it.
 
     >>> from ipckit import Channel
     >>> with Channel.anonymous() as channel:
@@ -166,7 +167,8 @@ class View(_InPlace):
     """A received message, read in the channel's memory without a copy.
 
     `Channel.receive_view` returns a view. The memory does not change and is not reused as long as
-    the view or an array of it exists. The channel has that much less room until then.
+    the view or an array of it exists. The channel has that much less room until then. Views can be
+    released in any order. A view of at most 4 KiB is a copy, and takes no room in the channel.
 
     >>> from ipckit import Channel
     >>> with Channel.anonymous() as channel:

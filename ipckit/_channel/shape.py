@@ -91,8 +91,8 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
         capacity = _default_blocks(granule) - 1 if capacity is None else capacity
         blocks = capacity + 1
     if blocks >= native.GRANULES_MAX:
-        most = native.GRANULES_MAX - 2
-        message = f"capacity must be 1 to {most} for messages of {item:,} bytes, not {capacity}"
+        most = native.GRANULES_MAX * item - 1
+        message = f"size must be {most} or less for messages of {item:,} bytes, not {size}"
         raise InvalidArgument(message, errno=errno.EINVAL)
     units = _inline_units(native.INLINE_MAX, capacity)
     return Shape(units, blocks, granule, capacity, item, item)

@@ -99,7 +99,7 @@ op_receive_batch(ring *r, ring_call *call)
         memcpy((char *)call->data + done * item, message->data, count * item);
         if (message->block == NO_BLOCK) {
             ring_take(r, message, count);
-        } else { /* it was returned */
+        } else { /* it was returned, or is the beginning of a loan */
             ring_drop(r, message);
             ring_count_received(r, 1);
         }

@@ -164,6 +164,18 @@ channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
+/* Returns a lock of a side that is held. Senders need two; the other one may be free. */
+static const channel_lock *
+held_lock(const ring *r, uint32_t which)
+{
+    const channel_header *shared = r->shared;
+    if (which == POLL_ITEMS) {
+        return &shared->receive_lock;
+    }
+    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    return sends ? &shared->send_lock : &shared->pool_lock;
+}
+
 PyDoc_STRVAR(holder_doc, "_lock_holder($self, which, /)\n--\n\n"
                          "Return (pid, token) of the peer that holds a lock that receivers need\n"
                          "(POLL_ITEMS) or that senders need (POLL_SPACE); (0, 0) if there is none.");
@@ -179,7 +191,7 @@ channel_lock_holder(channel_object *self, PyObject *arg)
     if (core == NULL) {
         return NULL;
     }
-    const channel_lock *lock = ring_busy_lock(&core->r, (uint32_t)which);
+    const channel_lock *lock = held_lock(&core->r, (uint32_t)which);
     uint32_t index = owner_index(__atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE));
     bool known = index < CHANNEL_PEERS;
     return Py_BuildValue("IK", known ? core->r.peers[index].pid : 0,

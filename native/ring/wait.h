@@ -3,6 +3,7 @@
 #ifndef IPCKIT_RING_WAIT_H
 #define IPCKIT_RING_WAIT_H
 
+#include "ring/check.h"
 #include "ring/poll.h"
 #include "ring/recover.h"
 
@@ -40,19 +41,6 @@ ring_call_lock(ring *r, const ring_call *call)
     return call->which == POLL_ITEMS ? &r->shared->receive_lock
         : call->lends                ? &r->shared->pool_lock
                                      : &r->shared->send_lock;
-}
-
-/* Returns the lock that a call found taken, of the side that it waits for. A sender needs one of two. */
-static inline channel_lock *
-ring_busy_lock(ring *r, uint32_t which)
-{
-    channel_header *shared = r->shared;
-    if (which == POLL_ITEMS) {
-        return &shared->receive_lock;
-    }
-    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
-    bool allocates = __atomic_load_n(&shared->pool_lock.owner, __ATOMIC_ACQUIRE) != 0;
-    return allocates && !sends ? &shared->pool_lock : &shared->send_lock;
 }
 
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
@@ -202,66 +190,6 @@ ring_adapt_spin(ring_call *call, bool worth_it)
     __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
-/* -- checking the peers -------------------------------------------------------------------------
-
-   A check costs a system call for each peer, so sleepers share the work. Each wakes after a pause. If
-   another peer has checked within PEER_CHECK_NS, this one sleeps again, twice as long, up to
-   PAUSE_MAX_NS. Otherwise it checks, and its next pause is PEER_CHECK_NS. So one sleeper checks and the
-   others rarely wake. If that one leaves, the next to wake takes over. A sleeper that finds a dead peer
-   wakes all others. */
-
-#define PAUSE_MAX_NS (4 * PEER_CHECK_NS)
-#define OWN_CHECK_NS (250 * PEER_CHECK_NS) /* each sleeper checks for itself this often */
-
-/* Tells whether another peer has checked recently. Clocks differ between time namespaces; then
-   the answer is no. */
-static inline bool
-ring_checked_recently(const ring *r, int64_t now)
-{
-    uint64_t at = __atomic_load_n(&r->shared->checked_at, __ATOMIC_RELAXED);
-    return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
-}
-
-/* Tells whether another peer has taken a message that it may return, or has returned one. */
-static inline bool
-ring_others_have_taken(const ring *r)
-{
-    for (uint64_t at = 0; at < r->granules;) {
-        uint64_t word = block_load(r, (uint32_t)at);
-        block_kind kind = block_kind_of(word);
-        if ((kind == BLOCK_TAKEN && block_holder(word) != r->owner) || kind == BLOCK_RETURNED) {
-            return true;
-        }
-        at += block_step(r, at, word);
-    }
-    return false;
-}
-
-/* Returns the state of the side that has the role. A receiver may also get a message from another
-   receiver that has taken one. */
-static inline side_state
-ring_other_side(ring *r, uint32_t role)
-{
-    side_state state = ring_side_state(r, role);
-    return state == SIDE_GONE && role == ROLE_SENDER && ring_others_have_taken(r) ? SIDE_PRESENT : state;
-}
-
-/* Checks the peers and stores the time. Returns as ring_other_side. */
-static inline side_state
-ring_check_peers(ring *r, uint32_t role, int64_t now)
-{
-    store_word(&r->shared->checked_at, (uint64_t)now);
-    return ring_other_side(r, role);
-}
-
-/* Returns the next, longer pause. It differs between sleepers that started together. */
-static inline int64_t
-ring_longer_pause(int64_t pause, int64_t now)
-{
-    pause = 2 * pause < PAUSE_MAX_NS ? 2 * pause : PAUSE_MAX_NS;
-    return pause - now % (pause / 4);
-}
-
 /* Checks the peers before a sleep, if that is due, and recovers. Returns RING_GONE if no peer is
    left to wait for, RING_OK or an error. The check may be left to others only if the last sleep
    timed out and the word's count has not changed since. */
@@ -282,16 +210,6 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     call->ticket = ticket;
     ring_result result = ring_recover_if_wanted(r);
     return result == RING_OK && gone ? RING_GONE : result;
-}
-
-/* Lets a peer that never waits notice a dead one, but not at each call. */
-static inline void
-ring_check_peers_sometimes(ring *r)
-{
-    int64_t now = monotonic_ns();
-    if (!ring_checked_recently(r, now)) {
-        ring_check_peers(r, 0, now);
-    }
 }
 
 /* Wakes the other side if the operation succeeded. Returns the result. */

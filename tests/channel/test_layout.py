@@ -209,6 +209,12 @@ def test_short_messages_lie_in_records_and_long_ones_in_blocks() -> None:
         assert memory.blocks() == {}
         assert memory.field("freed") == 1
 
+        limit = re.search(r"A message of at most (\d+) bytes is in its record", CHANNEL)
+        assert limit
+        for length in (int(limit[1]), int(limit[1]) + 1):
+            channel.send(bytes(length))
+        assert [record.kind for _, record in memory.records()] == ["DATA", "BLOCK"]
+
 
 def test_a_batch_is_one_record() -> None:
     numbers = np.arange(6, dtype="u4")

@@ -9,6 +9,11 @@ make(ring_shape shape, bool overwriting)
 {
     overwrite = overwriting;
     shared = channel_make(shape, overwrite ? CHANNEL_OVERWRITE : 0);
+    /* Soon at the end of the arena, where padding is, and of the counts. */
+    channel_header *header = (channel_header *)shared.memory;
+    uint64_t position = shape.units * (1 + below(2)) - 1 - below(50);
+    header->head = header->cached_head = header->tail = header->cached_tail = header->senders_tail =
+        word_of(position, COUNT_MASK - below(100));
     fuse = 0;
     first = last = returns = 0;
     next_order = 0;
@@ -70,6 +75,7 @@ check_free(const ring *r)
     check(header->send_lock.owner == 0 && header->receive_lock.owner == 0
               && header->pool_lock.owner == 0,
           "a lock is held");
+    check(header->recovery_wanted == 0, "a recovery has no end");
     for (uint64_t at = 0; at < r->granules; at++) {
         check(r->words[at] == BLOCK_FREE, "a block is leaked");
     }

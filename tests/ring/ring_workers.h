@@ -41,12 +41,10 @@ note_point(const char *name)
 /* Tells whether a call did nothing because it could not yet. Beside a stopped process, a lock may be held
    only by that process. */
 static inline bool
-refused(worker *w, const ring_call *call, ring_result result)
+refused(const ring_call *call, ring_result result)
 {
     if (result == RING_BUSY && stopped_owner != 0) {
-        bool drops = w->h.r.overwrite && w->h.r.shared->receive_lock.owner == stopped_owner;
-        check(drops || ring_call_lock(&w->h.r, call)->owner == stopped_owner,
-              "a lock that no process holds");
+        check(call->busy->owner == stopped_owner, "a lock that no process holds");
     }
     return result == RING_TIMEOUT || result == RING_BUSY || result == RING_FULL
         || result == RING_EMPTY;
@@ -84,7 +82,7 @@ end_message(worker *w, const ring_call *call, ring_result result)
             w->number = 0;
         }
     }
-    check(result == RING_OK || refused(w, call, result), "a send fails");
+    check(result == RING_OK || refused(call, result), "a send fails");
 }
 
 static inline void
@@ -106,7 +104,7 @@ work_lend(worker *w)
     ring_call call = call_of(&w->h, op_lend, soon());
     call.length = INLINE_MAX + 1 + below(400);
     ring_result result = call_do(&w->h, &call);
-    check(result == RING_OK || refused(w, &call, result), "no loan");
+    check(result == RING_OK || refused(&call, result), "no loan");
     if (result == RING_OK) {
         w->loans.slots[w->loans.count++] = (slot){.block = call.block, .length = call.length};
     }
@@ -170,7 +168,7 @@ work_receive(worker *w, bool view)
         }
     }
     in_hand(0);
-    check(result == RING_OK || refused(w, &call, result) || result == RING_GONE, "a receive fails");
+    check(result == RING_OK || refused(&call, result) || result == RING_GONE, "a receive fails");
     return result;
 }
 
@@ -189,7 +187,7 @@ work_take(worker *w)
               "a message does not say that it was delivered before");
         w->taken.slots[w->taken.count++] = (slot){message->block, message->length, number};
     }
-    check(result == RING_OK || refused(w, &call, result) || result == RING_GONE, "a take fails");
+    check(result == RING_OK || refused(&call, result) || result == RING_GONE, "a take fails");
     return result;
 }
 

@@ -158,6 +158,25 @@ test_a_descriptor_tells_of_messages_that_came_back(void)
     unmake();
 }
 
+/* A sender dies when it has a block and has not noted where the next search begins. */
+static void
+test_a_search_does_not_begin_inside_a_block(void)
+{
+    uint32_t loan, next;
+    make(shape_of_any(64, 8, 20), false);
+    check(lend_bytes(&peers[0], 3 * 64, &loan) == RING_OK, "no loan");
+    check(release_block(&peers[0].h, loan, BLOCK_LENT) == RING_OK, "no end of the loan");
+    ring_call call = call_of(&peers[1].h, op_lend, 0);
+    call.length = 8 * 64; /* all of the pool: the search began in its middle */
+    dies_at("allocated", call_do, &peers[1], call);
+    check(lend_bytes(&peers[0], 3 * 64, &next) == RING_FULL || next == 0, "a block inside another");
+    if (next != NO_BLOCK) {
+        check(release_block(&peers[0].h, next, BLOCK_LENT) == RING_OK, "no end of the loan");
+    }
+    settle();
+    unmake();
+}
+
 /* -- full ------------------------------------------------------------------------------------------ */
 
 /* A channel that overwrites drops messages for what fits then, and for nothing else. */
@@ -317,6 +336,7 @@ main(void)
     test_receivers_die_one_after_the_other();
     test_a_dead_taker_is_found();
     test_a_descriptor_tells_of_messages_that_came_back();
+    test_a_search_does_not_begin_inside_a_block();
     test_what_fits_once_messages_are_dropped();
     test_a_take_without_a_block();
     test_a_take_without_a_block_or_a_sender();

@@ -50,8 +50,11 @@ play(uint64_t seed)
     for (int step = 0; step < STEPS; step++) {
         peer *p = &peers[below(PEERS)];
         revive(p);
+        /* At the next point, or some points later; or at one of those that few steps come to. */
         fuse = below(danger) == 0 ? 1 + (long)below(near) : 0;
+        fatal = below(4) == 0 ? points[below(64)].name : NULL;
         ring_result result = one_step(p, below(STEP_KINDS));
+        fatal = NULL;
         if (result == RING_GONE) {
             bury(p);
         } else {

@@ -78,7 +78,8 @@ main(int argc, char **argv)
     pid_t pids[PLACES];
     seed_chance(seed);
     counted_new(400000);
-    shared = channel_make(seed % 2 ? shape_of_any(160, 40, 12) : shape_of_any(64, 24, 30), 0);
+    shared = channel_make(seed % 2 ? shape_of_any(160, 40, 12) : shape_of_any(64, 24, 30),
+                          seed % 4 == 3 ? CHANNEL_OVERWRITE : 0);
     for (int i = 0; i < PLACES; i++) {
         pids[i] = start(i, random_number());
     }
@@ -105,7 +106,7 @@ main(int argc, char **argv)
     worker last;
     worker_open(&last, 0, true, true);
     drain(&last);
-    check_nothing_lost(in_hands);
+    check_nothing_lost(in_hands + last.h.r.shared->dropped);
     worker_close(&last);
     channel_unmake(&shared);
     printf("%llu kills\nok\n", (unsigned long long)kills);

@@ -191,6 +191,19 @@ test_a_take_waits_for_a_block(void)
     }
 }
 
+/* A receiver that waits for a message is woken when one is returned. */
+static void
+test_a_return_wakes_a_receiver(void)
+{
+    open_mine(2);
+    must(op_send, 2 * INLINE_MAX);
+    uint32_t block = must(op_take, 0);
+    pid_t receiver = start_asleep(op_receive, sizeof data);
+    check(ring_requeue(&mine.r, block, mine.r.owner) == RING_OK, "no return");
+    must_end(receiver);
+    close_mine();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -209,6 +222,7 @@ main(int argc, char **argv)
     run(long_many, PEERS, take_all, rounds);
     test_a_wake_is_passed_on();
     test_a_take_waits_for_a_block();
+    test_a_return_wakes_a_receiver();
     puts("ok");
     return 0;
 }
