@@ -128,8 +128,12 @@ ring_looks_sendable(const ring *r)
 {
     /* Read head first, so that tail is never behind it. */
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t from = position_of(head), to = position_of(tail);
+    if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to)) {
+        return true; /* ring_send_block reports it */
+    }
     if (((count_of(tail) - count_of(head)) & COUNT_MASK) < r->capacity
-        && ring_distance(r, position_of(head), position_of(tail)) < r->units) {
+        && ring_distance(r, from, to) < r->units) {
         return true;
     }
     uint32_t owner = __atomic_load_n(&r->shared->receive_lock.owner, __ATOMIC_RELAXED);

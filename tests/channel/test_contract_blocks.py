@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
+import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from ipckit import Channel, Char, Struct, WouldBlock
+from ipckit import Channel, Char, Corrupt, Struct, WouldBlock
 from ipckit._native import INLINE_MAX
 from ipckit.testing import wait_blocked
 
@@ -23,6 +25,7 @@ LONG = INLINE_MAX + 1
 FRAME = np.dtype((np.uint8, (LONG,)))
 WINDOW = 4 << 20  # POOL_WINDOW_BYTES of native/ring/blocks.h: a channel keeps to this much memory
 GRANULE = 4096
+TAIL, SENDERS_TAIL = 256, 144  # offsets in native/ring/channel_layout.h
 
 
 def address_of(message: Any) -> int:
@@ -301,6 +304,20 @@ def test_several_threads_lend_send_and_keep_views() -> None:
             worker.join()
         assert not errors
         assert (len(channel), channel.stats().bytes_used) == (0, 0)
+
+
+@pytest.mark.parametrize("size", [1, LONG, 50_000])
+@pytest.mark.parametrize("timeout", [0, 60])
+def test_a_sender_reports_corrupt_memory(size: int, timeout: float) -> None:
+    with Channel.anonymous() as channel:
+        slot = channel.loan(size)
+        with mmap.mmap(channel.memory_fd, 1 << 12) as memory:
+            for offset in (TAIL, SENDERS_TAIL):
+                struct.pack_into("=Q", memory, offset, 2**64 - 1)
+        with pytest.raises(Corrupt):
+            channel.send(bytes(size), timeout=timeout)
+        with pytest.raises(Corrupt):
+            slot.send(timeout=timeout)
 
 
 # -- sizes -----------------------------------------------------------------------------------------
