@@ -126,8 +126,9 @@ blocks_find_next(const ring *r, uint64_t span, uint64_t end)
 }
 
 /* Allocates a block for `length` bytes among the granules before `end`. This peer then holds it as
-   BLOCK_LENT. Returns its index, or NO_BLOCK if there is none. Requires pool_lock. `next_granule` is never inside a block: it is the end
-   of the last one, and 0 after a process died here (ring_recover_lock). */
+   BLOCK_LENT. Returns its index, or NO_BLOCK if there is none. Requires pool_lock. `next_granule` is
+   never inside a block: it is the end of the last one, and 0 after a process died here
+   (ring_recover_lock). */
 static inline uint32_t
 blocks_allocate(ring *r, uint64_t length, uint64_t end)
 {
