@@ -457,7 +457,7 @@ def channel_bytes(units: int, granules: int, granule: int, /) -> int: ...
 def channel_type(mapping: Mapping, /) -> tuple[int | None, str]: ...
 def channel_format(
     mapping: Mapping,
-    shape: tuple[int, int, int, int, int, int],
+    shape: tuple[int, int, int, int, int, int, int],
     fingerprint: int,
     flags: int,
     id: bytes,

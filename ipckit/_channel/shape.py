@@ -17,6 +17,8 @@ DEFAULT_SIZE: Final = 1 << 24
 _DEFAULT_CAPACITY: Final = 1024
 _DEFAULT_TOTAL: Final = 1 << 26
 _TAKEN_MAX: Final = 1024  # short messages that can be taken and not acknowledged
+_RESERVED_MAX: Final = 64
+_RESERVED_PART: Final = 16
 _UNITS_MIN: Final = 64
 _LINE: Final = 64
 _PAGE: Final = 4096
@@ -35,6 +37,8 @@ class Shape(NamedTuple):
         capacity: the maximum number of messages.
         item_size: the bytes of each message; 0 if messages differ in size.
         longest: the maximum bytes of a message.
+        reserved: the granules that are only for short messages that are taken. A short message in
+            front of a full pool can be taken, so that the others can be received.
     """
 
     units: int
@@ -43,6 +47,7 @@ class Shape(NamedTuple):
     capacity: int
     item_size: int
     longest: int
+    reserved: int
 
     @property
     def total(self) -> int:
@@ -94,11 +99,12 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
             blocks -= 1
         capacity = blocks - 1
     if blocks >= native.GRANULES_MAX:
-        message = f"capacity must be less than {native.GRANULES_MAX - 1} for messages of {item:,} bytes"
+        limit = native.GRANULES_MAX - 1
+        message = f"capacity must be less than {limit} for messages of {item:,} bytes"
         raise InvalidArgument(message, errno=errno.EINVAL)
     capacity = min(_DEFAULT_CAPACITY, blocks) if capacity is None else capacity
     units = _inline_units(native.INLINE_MAX, 0) + capacity
-    return Shape(units, blocks, granule, capacity, item, item)
+    return Shape(units, blocks, granule, capacity, item, item, 0)
 
 
 def _of_items(item: int, capacity: int, size: int | None) -> Shape:
@@ -109,7 +115,7 @@ def _of_items(item: int, capacity: int, size: int | None) -> Shape:
     each: int = native.channel_units(item)
     units = capacity * each if size is None else -(-size // native.UNIT) + 2 * capacity
     blocks = min(capacity, _TAKEN_MAX) + 1
-    return Shape(_inline_units(item, units), blocks, _up(item, _LINE), capacity, item, item)
+    return Shape(_inline_units(item, units), blocks, _up(item, _LINE), capacity, item, item, 0)
 
 
 def _of_any_size(capacity: int, size: int) -> Shape:
@@ -125,7 +131,10 @@ def _of_any_size(capacity: int, size: int) -> Shape:
         granule *= 2
     longest = size // 2
     granules = max(-(-size // granule), _GRANULES_MIN)
-    return Shape(_inline_units(native.INLINE_MAX, inline), granules, granule, capacity, 0, longest)
+    reserved = min(granules // _RESERVED_PART, _RESERVED_MAX)
+    granules += reserved
+    units = _inline_units(native.INLINE_MAX, inline)
+    return Shape(units, granules, granule, capacity, 0, longest, reserved)
 
 
 def _inline_units(longest: int, units: int) -> int:

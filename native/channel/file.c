@@ -4,22 +4,22 @@
 PyDoc_STRVAR(format_doc,
              "channel_format(mapping, shape, fingerprint, flags, id, type, /)\n--\n\n"
              "Format the memory of a Mapping, which must be all zeros, as a channel. `shape` is (units,\n"
-             "granules, granule, capacity, item_size, longest).");
+             "granules, granule, capacity, item_size, longest, reserved).");
 
 static PyObject *
 native_format(PyObject *module, PyObject *args)
 {
     native_state *state = PyModule_GetState(module);
     PyObject *mapping;
-    unsigned long long fingerprint, sizes[6];
+    unsigned long long fingerprint, sizes[7];
     unsigned int flags;
     const char *id, *type;
     Py_ssize_t id_size;
-    if (!PyArg_ParseTuple(args, "O(KKKKKK)KIy#s", &mapping, &sizes[0], &sizes[1], &sizes[2], &sizes[3],
-                          &sizes[4], &sizes[5], &fingerprint, &flags, &id, &id_size, &type)) {
+    if (!PyArg_ParseTuple(args, "O(KKKKKKK)KIy#s", &mapping, &sizes[0], &sizes[1], &sizes[2], &sizes[3],
+                          &sizes[4], &sizes[5], &sizes[6], &fingerprint, &flags, &id, &id_size, &type)) {
         return NULL;
     }
-    ring_shape shape = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]};
+    ring_shape shape = {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]};
     mapping_object *memory = (mapping_object *)mapping;
     if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed || id_size != 16
         || !ring_shape_is_valid(&shape, (uint64_t)memory->size)) {

@@ -111,9 +111,9 @@ blocks_find_next(const ring *r, uint64_t span)
         block = blocks_find(r, 0, next, span, BLOCKS_SKIPPED_MAX, false);
     }
     if (block == NO_BLOCK) {
-        block = blocks_find(r, next, r->granules, span, r->granules, false);
+        block = blocks_find(r, next, r->lendable, span, r->granules, false);
     }
-    return block != NO_BLOCK ? block : blocks_find(r, 0, r->granules, span, r->granules, false);
+    return block != NO_BLOCK ? block : blocks_find(r, 0, r->lendable, span, r->granules, false);
 }
 
 /* Allocates a block for `length` bytes, which this peer then holds as BLOCK_LENT. Returns its index,
@@ -123,7 +123,7 @@ static inline uint32_t
 blocks_allocate(ring *r, uint64_t length)
 {
     uint64_t span = blocks_span(r, length);
-    if (span > r->granules) {
+    if (span > r->lendable) {
         return NO_BLOCK;
     }
     uint32_t block = blocks_find_next(r, span);
@@ -136,11 +136,27 @@ blocks_allocate(ring *r, uint64_t length)
     return block;
 }
 
+/* Allocates a block for a short message that moves out of the ring because it is taken. Tries the
+   granules at the end of the pool first, which senders don't allocate. Without them, long messages behind
+   a short one could fill the pool, so that the short one could not be taken, and nothing behind it could
+   be received. Returns as blocks_allocate. Requires pool_lock. */
+static inline uint32_t
+blocks_allocate_reserved(ring *r, uint64_t length)
+{
+    uint64_t span = blocks_span(r, length);
+    uint32_t block = blocks_find(r, r->lendable, r->granules, span, r->granules, false);
+    if (block == NO_BLOCK) {
+        return blocks_allocate(r, length);
+    }
+    block_store(r, block, block_word(BLOCK_LENT, span, r->owner));
+    return block;
+}
+
 /* Tells whether there would be a block for `length` bytes if all messages that wait were dropped. */
 static inline bool
 blocks_could_hold(const ring *r, uint64_t length)
 {
-    uint32_t found = blocks_find(r, 0, r->granules, blocks_span(r, length), r->granules, true);
+    uint32_t found = blocks_find(r, 0, r->lendable, blocks_span(r, length), r->granules, true);
     return found != NO_BLOCK;
 }
 

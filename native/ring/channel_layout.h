@@ -86,7 +86,8 @@ typedef struct {
     uint8_t unused2[36];
     channel_lock pool_lock; /* of whoever allocates a block */
     uint64_t next_granule;  /* the end of the block that was allocated last */
-    uint8_t unused7[48];
+    uint64_t reserved;      /* granules at the end of the pool for short messages that are taken */
+    uint8_t unused7[40];
 
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* word: the end of what was sent, and the number of messages ever sent */

@@ -12,6 +12,7 @@ typedef struct {
     uint64_t capacity;  /* messages */
     uint64_t item_size; /* bytes of every message; 0: sizes differ */
     uint64_t longest;   /* maximum bytes of a message */
+    uint64_t reserved;  /* granules that senders don't allocate (blocks_allocate_reserved) */
 } ring_shape;
 
 /* Tells whether a file of `size` bytes holds a channel of this shape. Every message must fit into the
@@ -20,7 +21,7 @@ static inline bool
 ring_shape_is_valid(const ring_shape *shape, uint64_t size)
 {
     return shape->units >= 64 && shape->units < UNITS_MAX && shape->granules < GRANULES_MAX
-        && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
+        && shape->reserved <= shape->granules && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
         && (shape->granules == 0 || shape->granule <= LENGTH_MAX / shape->granules)
         && channel_bytes(shape->units, shape->granules, shape->granule) <= size
         && shape->capacity >= 1 && shape->capacity <= CAPACITY_MAX
@@ -28,7 +29,8 @@ ring_shape_is_valid(const ring_shape *shape, uint64_t size)
         && (shape->item_size == 0 || shape->item_size == shape->longest)
         && 2 * units_for(shape->longest < INLINE_MAX ? shape->longest : INLINE_MAX) <= shape->units
         && (shape->longest <= INLINE_MAX
-            || shape->longest <= shape->granule * (shape->item_size == 0 ? shape->granules : 1));
+            || shape->longest
+                <= shape->granule * (shape->item_size == 0 ? shape->granules - shape->reserved : 1));
 }
 
 /* Writes the header into memory of zeros. Stores the magic last (release); it pairs with the acquire
@@ -48,6 +50,7 @@ ring_format(channel_header *header, uint64_t file_size, const ring_shape *shape,
     header->capacity = shape->capacity;
     header->item_size = shape->item_size;
     header->longest = shape->longest;
+    header->reserved = shape->reserved;
     header->created = now;
     header->small_number = SMALL_NONE;
     memcpy(header->id, id, sizeof header->id);
@@ -73,6 +76,7 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         .capacity = __atomic_load_n(&header->capacity, __ATOMIC_RELAXED),
         .item_size = __atomic_load_n(&header->item_size, __ATOMIC_RELAXED),
         .longest = __atomic_load_n(&header->longest, __ATOMIC_RELAXED),
+        .reserved = __atomic_load_n(&header->reserved, __ATOMIC_RELAXED),
     };
     if (!ring_shape_is_valid(&shape, size)) {
         return false;
@@ -89,6 +93,7 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         .units = shape.units,
         .granules = shape.granules,
         .granule = shape.granule,
+        .lendable = shape.granules - shape.reserved,
         .capacity = shape.capacity,
         .item_size = shape.item_size,
         .longest = shape.longest,

@@ -63,6 +63,7 @@ typedef struct {
     uint64_t units;
     uint64_t granule; /* bytes */
     uint64_t granules;
+    uint64_t lendable; /* granules that senders may allocate, from the first one on */
     uint64_t capacity;
     uint64_t item_size;
     uint64_t longest; /* maximum bytes of one message */
