@@ -294,7 +294,8 @@ ring_wake_next(ring *r, const ring_call *call)
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
    RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
    if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
-   or RING_BUSY. The caller holds no lock. */
+   or RING_BUSY. RING_FULL instead of RING_TIMEOUT: there was no memory to take a message. The caller
+   holds no lock. */
 static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
@@ -339,7 +340,9 @@ ring_run(ring *r, ring_call *call)
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_notify_other_side(r, call, result);
         }
-        if (others == RING_GONE) {
+        /* A message waits, and there is no memory to take it. */
+        bool no_memory = call->which == POLL_ITEMS && result == RING_FULL;
+        if (others == RING_GONE && !no_memory) {
             return others;
         }
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
@@ -347,7 +350,7 @@ ring_run(ring *r, ring_call *call)
         }
         int64_t now = monotonic_ns();
         if (now >= call->deadline) {
-            return RING_TIMEOUT;
+            return no_memory ? RING_FULL : RING_TIMEOUT;
         }
         int error = futex_wait(word, ticket, earlier(call->deadline, now + call->pause));
         call->timed_out = error == ETIMEDOUT;
