@@ -81,7 +81,8 @@ PyObject *
 ipckit_holder_redelivered(holder_object *self, void *Py_UNUSED(closure))
 {
     const lease_object *lease = self->lease;
-    if (lease == NULL || lease->kind != BLOCK_TAKEN || lease->core == NULL) {
+    if (lease == NULL || lease->kind != BLOCK_TAKEN || lease->core == NULL
+        || lease->forks != lease->core->forks) {
         Py_RETURN_NONE;
     }
     return PyLong_FromUnsignedLongLong(
