@@ -190,7 +190,8 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
     ) -> Loan:
         """Borrow room for one message in the channel's memory, as `Channel.loan`.
 
-        The loan's own `send` does not wait, unless other senders filled the channel in between.
+        The loan's own `send` blocks the event loop while the channel is full, unless its timeout is
+        0.
 
         Args:
             shape: the number of elements or the shape of the array; by default that of the channel.

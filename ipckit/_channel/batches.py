@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ipckit._channel.layout import Layout
     from ipckit.errors import IpcError
 
-# Records of at most this many bytes are copied under the channel's lock, many at a time. Larger
-# ones would keep other processes waiting for the lock: they are received in place, one by one.
-_COPIED_BYTES_MAX: Final = 16384
+# Records of at most this many bytes lie in the ring, and are copied under the channel's lock, many
+# at a time. Larger ones lie in blocks: each is sent and received on its own.
+_COPIED_BYTES_MAX: Final = native.INLINE_MAX
 _UNKNOWN_COUNT: Final = 256  # records to make room for while none has arrived
 
 
@@ -154,7 +154,7 @@ def receive_records(
 def _receive_large_records(
     channel: BatchChannel, limit: int | None, timeout: float | None
 ) -> npt.NDArray[Any]:
-    """Receive records in place, because copying them under the lock would take too long."""
+    """Receive records in place, each in its block."""
     dtype = channel._layout.dtype
     # The memory comes before the first message is taken. If there is none, the message stays.
     waiting = len(channel)

@@ -174,13 +174,17 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
                 unused name.
             type: the type of the messages: `bytes`, `str`, a `Struct`, a ctypes structure, a numpy
                 dtype, a msgspec struct or a `Codec`.
-            capacity: the maximum number of messages, 1 to 8388607. The default is 1024, or fewer
-                if that many messages of a fixed-size type would need more than 64 MiB; at least 1.
-            size: bytes of message memory. The default is what `capacity` messages of a fixed-size
-                type need, or 16 MiB for other types. One message can take up to half of it.
+            capacity: the maximum number of messages that wait, 1 to 8388607. The default is 1024,
+                or fewer if that many messages of a fixed-size type would need more than 64 MiB; at
+                least 1.
+            size: bytes of memory for messages. The default is what `capacity` messages of a
+                fixed-size type need, and one more if they have more than 4 KiB. For other types it
+                is 16 MiB for messages of more than 4 KiB; there is additional memory for shorter
+                ones. Of such a type, one message can take up to half of `size`.
             mode: permission bits, 0 to 0o777. The umask does not apply.
             overwrite: whether `send` on a full channel drops the oldest message instead of waiting;
-                `stats` counts the dropped messages.
+                `stats` counts the dropped messages. Loans and views are never dropped: if they
+                leave no memory for the message, `send` waits.
             peer_gone: what a call does if it waits for a message or for room and the last peer on
                 the other side is gone: "raise" `PeerGone`, or "wait" for a new peer.
             spin: the maximum number of checks before a call sleeps, 0 to 1000000. ipckit uses fewer

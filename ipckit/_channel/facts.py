@@ -18,10 +18,10 @@ class ChannelStats:
 
     Attributes:
         messages: the messages that wait in the channel.
-        capacity: the maximum number of messages.
-        bytes_used: the bytes of message memory that messages, loans, views and deliveries occupy.
-        size: the bytes of message memory.
-        dropped: the messages that were overwritten before a receiver took them.
+        capacity: the maximum number of messages that wait.
+        bytes_used: the bytes of `size` that messages, loans, views and deliveries occupy.
+        size: the bytes of memory for messages of all lengths, short and long.
+        dropped: the messages that were dropped because the channel was full.
         sent: the messages that the present peers have sent.
         received: the messages that the present peers have received.
         taken: the messages that `Channel.take` returned and that are not acknowledged yet.

@@ -82,7 +82,8 @@ class Loan(_InPlace):
     """Memory in the channel for one message: write the message, then call `send`.
 
     `Channel.loan` returns a loan. If its ``with`` block ends without `send`, the loan is cancelled:
-    the memory is freed, and no receiver sees what was written.
+    the memory is freed, and no receiver sees what was written. Loans can be sent in any order. A
+    loan of at most 4 KiB is private memory, and `send` copies it.
 
     >>> from ipckit import Channel
     >>> with Channel.anonymous() as channel:
@@ -129,24 +130,31 @@ class Loan(_InPlace):
         if not written:
             raise _ended()
 
-    def send(self, *, timeout: float | None = None) -> None:
+    def send(self, nbytes: int | None = None, *, timeout: float | None = None) -> None:
         """Send the message without copying it.
 
-        If an array of the loan still exists, it could change the message afterwards. Then `send`
-        sends a copy instead, and the loan's memory is freed with the last array.
+        A message that is short enough to lie among the others is copied. If an array of the loan
+        still exists, it could change the message afterwards. Then `send` sends a copy instead, and
+        the loan's memory is freed with the last array.
 
         Args:
+            nbytes: the bytes to send, from the beginning of the message: for a message that turned
+                out shorter than the loan. A multiple of the dtype's element. None sends all.
             timeout: seconds to wait. The loan has its memory already, but the channel can have
                 reached its capacity since. None waits without limit, 0 does not wait.
 
         Raises:
+            InvalidArgument: `nbytes` is negative, greater than the loan, not a multiple of the
+                dtype's element, or not the size of each message if all messages have one size.
             ClosedHandle: the loan was sent or cancelled, or the channel is closed.
             IpcError: as for `Channel.send`.
         """
+        if nbytes is not None:
+            nbytes = self._layout.bytes_to_send(nbytes, self.nbytes)
         # Not through a local variable: another reference to the lease looks like an array of it.
         if self._lease is None:
             raise _ended()
-        self._send(None, timeout)
+        self._send(nbytes, timeout)
 
     def cancel(self) -> None:
         """Free the memory without sending the message; idempotent."""
@@ -159,7 +167,8 @@ class View(_InPlace):
     """A received message, read in the channel's memory without a copy.
 
     `Channel.receive_view` returns a view. The memory does not change and is not reused as long as
-    the view or an array of it exists. The channel has that much less room until then.
+    the view or an array of it exists. The channel has that much less room until then. Views can be
+    released in any order. A view of at most 4 KiB is a copy, and takes no room in the channel.
 
     >>> from ipckit import Channel
     >>> with Channel.anonymous() as channel:

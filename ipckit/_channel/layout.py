@@ -9,6 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from ipckit._channel.results import undecodable
+from ipckit._core.arguments import int_argument
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.codecs import ArrayCodec, StructCodec
 from ipckit.errors import InvalidArgument
@@ -119,6 +120,27 @@ class Layout:
             message = f"the shape {shape} has {nbytes} bytes, but each message has {self.size}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
         return nbytes
+
+    def bytes_to_send(self, nbytes: int, most: int) -> int:
+        """Check the bytes of a message that is sent in a loan of `most` bytes, and return them.
+
+        Raises:
+            TypeError: `nbytes` is not an integer.
+            InvalidArgument: `nbytes` is out of range, not a multiple of an element, or not the size
+                of each message.
+        """
+        nbytes = int_argument("nbytes", nbytes)
+        if not 0 <= nbytes <= most:
+            message = f"nbytes must be 0 to {most}, the bytes of the loan, not {nbytes}"
+        elif self.size and nbytes != self.size:
+            message = f"nbytes must be {self.size}, the bytes of each message, not {nbytes}"
+        elif self._array is not None and nbytes % self.unit:
+            message = (
+                f"nbytes must be a multiple of {self.unit}, the bytes of {self.dtype}, not {nbytes}"
+            )
+        else:
+            return nbytes
+        raise InvalidArgument(message, errno=errno.EINVAL, op="send")
 
     def shape_of(self, nbytes: int) -> tuple[int, ...]:
         """Return the shape of the array over a message of `nbytes` bytes."""

@@ -87,24 +87,28 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
     One block more than the capacity lets a sender write while a receiver reads.
     """
     granule = _up(item, _LINE)
+    if size is not None and size < 2 * item:
+        raise _too_small(item, size)
     if size is not None:
-        if size < 2 * item:
-            raise _too_small(item, size)
         blocks = size // item
-    elif capacity is not None:
-        blocks = capacity + 1
+        capacity = min(_DEFAULT_CAPACITY, blocks) if capacity is None else capacity
     else:
-        blocks = min(_DEFAULT_CAPACITY + 1, max(2, _DEFAULT_TOTAL // granule))
-        while blocks > 2 and _of_blocks(item, blocks - 1, None).total > _DEFAULT_TOTAL:  # noqa: PLR2004
-            blocks -= 1
-        capacity = blocks - 1
+        capacity = _default_blocks(granule) - 1 if capacity is None else capacity
+        blocks = capacity + 1
     if blocks >= native.GRANULES_MAX:
-        limit = native.GRANULES_MAX - 1
-        message = f"capacity must be less than {limit} for messages of {item:,} bytes"
+        most = native.GRANULES_MAX * item - 1
+        message = f"size must be {most} or less for messages of {item:,} bytes, not {size}"
         raise InvalidArgument(message, errno=errno.EINVAL)
-    capacity = min(_DEFAULT_CAPACITY, blocks) if capacity is None else capacity
-    units = _inline_units(native.INLINE_MAX, 0) + capacity
+    units = _inline_units(native.INLINE_MAX, capacity)
     return Shape(units, blocks, granule, capacity, item, item, 0)
+
+
+def _default_blocks(granule: int) -> int:
+    """Return the number of blocks that need at most `_DEFAULT_TOTAL` bytes with the header."""
+    units = _inline_units(native.INLINE_MAX, 0)
+    few, many = Shape(units, 0, 0, 0, 0, 0, 0), Shape(units, _PAGE, granule, 0, 0, 0, 0)
+    each = (many.total - few.total) // _PAGE + native.UNIT
+    return max(2, min(_DEFAULT_CAPACITY + 1, (_DEFAULT_TOTAL - few.total - _PAGE) // each))
 
 
 def _of_items(item: int, capacity: int, size: int | None) -> Shape:

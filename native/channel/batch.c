@@ -68,7 +68,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
         done += result == RING_OK ? (Py_ssize_t)call.items * item : 0;
     }
     PyBuffer_Release(&records);
-    ipckit_update_space_fd(core, result, before);
+    ipckit_update_space_fd(core, &call, result, before);
     ipckit_core_release(core, forks);
     if (ipckit_add_progress(args[3], done / item) < 0 || result == RING_INTERRUPTED) {
         return NULL;
@@ -99,7 +99,7 @@ op_receive_batch(ring *r, ring_call *call)
         memcpy((char *)call->data + done * item, message->data, count * item);
         if (message->block == NO_BLOCK) {
             ring_take(r, message, count);
-        } else { /* it was returned */
+        } else { /* it was returned, or is the beginning of a loan */
             ring_drop(r, message);
             ring_count_received(r, 1);
         }

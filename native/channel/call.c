@@ -254,14 +254,15 @@ ipckit_update_items_fd(channel_core *core, ring_result result)
         return;
     }
     if (result == RING_BUSY) {
-        descriptor_update_busy(descriptors, POLL_ITEMS);
+        descriptor_update_busy(descriptors, POLL_ITEMS, &core->r.shared->receive_lock);
     } else {
         descriptor_update_items(descriptors);
     }
 }
 
 void
-ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot before)
+ipckit_update_space_fd(channel_core *core, const ring_call *call, ring_result result,
+                       ring_snapshot before)
 {
     ring_descriptors *descriptors = core->descriptors;
     if (descriptors == NULL || descriptors->fd[POLL_SPACE - 1] < 0) {
@@ -272,7 +273,7 @@ ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot bef
         return; /* the call did not find the channel full */
     }
     if (result == RING_BUSY) {
-        descriptor_update_busy(descriptors, POLL_SPACE);
+        descriptor_update_busy(descriptors, POLL_SPACE, call->busy);
     } else {
         descriptor_update_space(descriptors, before);
     }

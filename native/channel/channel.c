@@ -26,7 +26,7 @@ release_channel(channel_object *self)
     if (core == NULL) {
         return;
     }
-    core->memory_fd = -1; /* the handle closes it now; views may keep the core for longer */
+    core->memory_fd = -1; /* the handle closes it now; leases may keep the core for longer */
     if (ring_file_is_intact(&core->r)) {
         ring_wake_all(&core->r.shared->items);
         ring_wake_all(&core->r.shared->space);
@@ -164,9 +164,21 @@ channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
+/* Returns a lock of a side that is held. Senders need two; the other one may be free. */
+static const channel_lock *
+held_lock(const ring *r, uint32_t which)
+{
+    const channel_header *shared = r->shared;
+    if (which == POLL_ITEMS) {
+        return &shared->receive_lock;
+    }
+    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    return sends ? &shared->send_lock : &shared->pool_lock;
+}
+
 PyDoc_STRVAR(holder_doc, "_lock_holder($self, which, /)\n--\n\n"
-                         "Return (pid, token) of the peer that holds the lock of the receivers\n"
-                         "(POLL_ITEMS) or of the senders (POLL_SPACE); (0, 0) if the lock is free.");
+                         "Return (pid, token) of the peer that holds a lock that receivers need\n"
+                         "(POLL_ITEMS) or that senders need (POLL_SPACE); (0, 0) if there is none.");
 
 static PyObject *
 channel_lock_holder(channel_object *self, PyObject *arg)
@@ -179,8 +191,7 @@ channel_lock_holder(channel_object *self, PyObject *arg)
     if (core == NULL) {
         return NULL;
     }
-    channel_header *shared = core->r.shared;
-    channel_lock *lock = which == POLL_ITEMS ? &shared->receive_lock : &shared->send_lock;
+    const channel_lock *lock = held_lock(&core->r, (uint32_t)which);
     uint32_t index = owner_index(__atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE));
     bool known = index < CHANNEL_PEERS;
     return Py_BuildValue("IK", known ? core->r.peers[index].pid : 0,

@@ -70,8 +70,7 @@ ipckit_note_sender(channel_core *core)
 
 /* Creates the Lease of a block that this peer holds as `kind`. With NO_BLOCK, the lease has memory of
    its own, with a copy of `data` unless that is NULL. Acquires the core, except for a copy that is
-   BLOCK_READ. Returns NULL with an exception
-   set; then the block is released. */
+   BLOCK_READ. Returns NULL with an exception set; then the block is released. */
 HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, block_kind kind,
                                       uint32_t block, const char *data, uint64_t length);
 
@@ -123,9 +122,11 @@ HIDDEN ring_result ipckit_call_uninterrupted(channel_core *core, ring_call *call
 
 /* Update the descriptors, if they exist. After each receive, the descriptor for messages is readable if
    a message waits. After a send that found no room, the descriptor for room is readable only if the ring
-   has changed since the snapshot `before`, from before the send. `result` is that of the call. */
+   has changed since the snapshot `before`, from before the send. `result` is that of the call. After
+   RING_BUSY, the holder of call->busy makes it readable. */
 HIDDEN void ipckit_update_items_fd(channel_core *core, ring_result result);
-HIDDEN void ipckit_update_space_fd(channel_core *core, ring_result result, ring_snapshot before);
+HIDDEN void ipckit_update_space_fd(channel_core *core, const ring_call *call, ring_result result,
+                                   ring_snapshot before);
 
 /* Takes the next message if it is small and comes soon (receive_small.c). Returns RING_OK,
    RING_INTERRUPTED with an exception set, or another result if the caller must take the slow path. The

@@ -1,5 +1,5 @@
-/* channel_core: one open channel in this process. Its handle, views, loans and calls share it. No
-   Python.h here. */
+/* channel_core: one open channel in this process. Its handle, leases and calls share it. A lease is the
+   memory of a loan, view or delivery. No Python.h here. */
 #ifndef IPCKIT_CHANNEL_CORE_H
 #define IPCKIT_CHANNEL_CORE_H
 
@@ -8,9 +8,9 @@
 
 /* The GIL protects all counts, and every function below needs it.
 
-   The handle and each view, loan and call have a reference (`refs`), which keeps the memory mapped, and
-   are a user (`users`), which keeps this process's place among the peers. After a fork, the child still
-   has the references of the parent's views, loans and calls, but they are not users there. */
+   The handle and each lease and call have a reference (`refs`), which keeps the memory mapped, and are
+   a user (`users`), which keeps this process's place among the peers. After a fork, the child still has
+   the references of the parent's leases and calls, but they are not users there. */
 typedef struct channel_core {
     ring r;
     int memory_fd; /* the handle owns it; -1 after the handle is closed. r.fd is for the locks only. */

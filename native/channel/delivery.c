@@ -1,19 +1,18 @@
 /* ChannelBase._deliver: takes a message that the receiver acknowledges later. */
 #include "channel/channel.h"
 
-/* Takes the next message to be acknowledged. Sets call->items to its owner. Returns as ring_peek, or as
-   ring_take_delivery. Requires receive_lock. */
+/* Takes the next message, to be acknowledged. Returns as ring_peek, or as ring_take_delivery. Requires
+   receive_lock. */
 static ring_result
 op_deliver(ring *r, ring_call *call)
 {
     ring_result result = ring_peek(r, &call->message);
-    call->items = r->owner;
     return result == RING_OK ? ring_take_delivery(r, &call->message) : result;
 }
 
-/* Returns the messages that dead peers had taken to the channel, because they come first. */
+/* Returns the messages that dead peers had taken, because they are received before all others. */
 static void
-return_messages_of_the_dead(ring *r)
+return_messages_of_dead_peers(ring *r)
 {
     bool wanted = __atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED);
     if (wanted || ring_taker_is_dead(r)) {
@@ -42,7 +41,7 @@ ipckit_channel_deliver(channel_object *self, PyObject *const *args, Py_ssize_t n
     }
     ring_add_role(&core->r, ROLE_RECEIVER);
     long forks = ipckit_core_acquire(core);
-    return_messages_of_the_dead(&core->r);
+    return_messages_of_dead_peers(&core->r);
     ring_result result = ipckit_call(core, &call);
     PyObject *holder = NULL;
     if (result == RING_OK) {

@@ -167,9 +167,11 @@ send_in_place(holder_object *self, lease_object *lease, ring_call *call, PyObjec
     call->block = lease->block;
     call->items = lease->owner;
     self->lease = NULL; /* other threads run during the call, and must not use the loan */
+    ring_snapshot before = ring_take_snapshot(&lease->core->r, POLL_SPACE);
     ring_result result = ipckit_call(lease->core, call);
     if (result != RING_OK) {
         self->lease = lease;
+        ipckit_update_space_fd(lease->core, call, result, before);
         ipckit_ring_error((channel_object *)self->channel, result, "send", timeout);
         return -1;
     }

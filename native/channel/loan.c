@@ -51,7 +51,7 @@ lend(channel_object *self, native_state *state, PyObject *type, Py_ssize_t lengt
             ipckit_lease_new(state, core, BLOCK_LENT, call.block, NULL, call.length);
         holder = ipckit_holder_new(type, self, lease);
     } else {
-        ipckit_update_space_fd(core, result, before);
+        ipckit_update_space_fd(core, &call, result, before);
         ipckit_ring_error(self, result, "loan", timeout);
     }
     ipckit_core_release(core, forks);
@@ -122,6 +122,7 @@ done:
 const char ipckit_channel_loan_doc[] = (
              "loan($self, shape=None, *, timeout=None)\n--\n\n"
              "Return memory in the channel for one message, to be written in place and then sent.\n\n"
+             "The loan does not count as a message until it is sent.\n\n"
              "Args:\n"
              "    shape: the number of elements of the array, or its shape. If the channel's type is not\n"
              "        a dtype, the number of bytes. Optional if every message has the same size.\n"
@@ -161,7 +162,7 @@ const char ipckit_channel_receive_view_doc[] = (
              "Returns:\n"
              "    The `View`. Read the message with ``.array``, ``.buf`` or ``.value``. Its memory is\n"
              "    free for other messages when the view is released and no array or memoryview of it\n"
-             "    exists any more.\n\n"
+             "    exists any more. Until then the view occupies that memory and no more.\n\n"
              "Raises:\n"
              "    IpcError: as for `receive`.\n\n"
              ">>> import numpy as np\n"

@@ -28,8 +28,8 @@ hold_peeked(channel_object *self, ring *r, const ring_message *message, receive_
 
 /* Takes a message that ring_peek found, if it is small. The caller holds receive_lock and the GIL.
    Returns RING_OK, RING_BUSY if the slow path must take it, RING_INTERRUPTED with an exception set, or
-   RING_CORRUPT. The bytes of a Struct go to `record`: no object that the garbage collector tracks may be created under
-   the lock, because a collection may release a view, which takes the lock. */
+   RING_CORRUPT. The bytes of a Struct go to `record`: no object that the garbage collector tracks may be
+   created under the lock, because a collection may run any Python code, which may receive too. */
 static ring_result
 take_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to, char *record)
 {

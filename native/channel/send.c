@@ -57,15 +57,37 @@ payload_release(payload *result)
     Py_CLEAR(result->encoded);
 }
 
+/* Finds out whether send_lock is available. Returns as ring_lock; holds no lock afterwards. */
+static ring_result
+try_send_lock(ring *r, ring_call *call)
+{
+    ring_result result = RING_OK;
+    call->busy = &r->shared->send_lock;
+    if (!ring_try_lock(r, call->busy)) {
+        Py_BEGIN_ALLOW_THREADS
+        result = ring_lock(r, call->busy, 0);
+        Py_END_ALLOW_THREADS
+    }
+    if (result == RING_OK) {
+        ring_unlock(r, call->busy);
+    }
+    return result;
+}
+
 /* Sends a payload in a block: lends it, copies the payload without a lock, and sends it. The caller has
    acquired the core. Returns as ipckit_call. */
 static ring_result
 send_in_block(channel_core *core, ring_call *call)
 {
     ring *r = &core->r;
-    call->operation = ipckit_op_lend;
-    call->lends = true;
-    ring_result result = ipckit_call(core, call);
+    /* A sender that polls must not lend and return a block while the other lock is taken: it would wake
+       itself by that. */
+    ring_result result = call->deadline == 0 ? try_send_lock(r, call) : RING_OK;
+    if (result == RING_OK) {
+        call->operation = ipckit_op_lend;
+        call->lends = true;
+        result = ipckit_call(core, call);
+    }
     if (result != RING_OK) {
         return result;
     }
@@ -103,7 +125,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
     ring_snapshot before = ring_take_snapshot(&core->r, POLL_SPACE);
     ring_result result = length > INLINE_MAX ? send_in_block(core, &call) : ipckit_call(core, &call);
     if (result != RING_OK) {
-        ipckit_update_space_fd(core, result, before);
+        ipckit_update_space_fd(core, &call, result, before);
         ipckit_ring_error(self, result, "send", timeout);
     }
     ipckit_core_release(core, forks);
@@ -138,7 +160,9 @@ static uint32_t
 fill_block(ring *r, const char *data, uint64_t length)
 {
     uint32_t block;
-    if (length > GIL_FREE_BYTES || !ring_try_lock(r, &r->shared->pool_lock)) {
+    /* If the other lock is taken too, only the slow path lends the block: it keeps the block meanwhile. */
+    if (length > GIL_FREE_BYTES || __atomic_load_n(&r->shared->send_lock.owner, __ATOMIC_RELAXED) != 0
+        || !ring_try_lock(r, &r->shared->pool_lock)) {
         return NO_BLOCK;
     }
     ring_result result = ring_lend(r, length, &block);

@@ -184,7 +184,7 @@ ipckit_piece_send(piece_object *self, PyObject *timeout)
     if (result == RING_OK) {
         self->index = -1;
     } else if (request.ours) {
-        ipckit_update_space_fd(core, result, before);
+        ipckit_update_space_fd(core, &call, result, before);
         ipckit_ring_error(channel, result, "send", timeout);
     }
     ipckit_core_release(core, forks);

@@ -67,19 +67,20 @@ block_free(ring *r, uint32_t block, uint64_t word)
 
 /* -- which granules to take first -----------------------------------------------------------------
 
-   A search begins where the last one ended. It goes back to the start of the pool at its end, or as soon
-   as it has passed POOL_WINDOW_BYTES and there is room at the start. So a channel keeps to as much memory
-   as is in flight, but not to less than the window: memory that the other processor holds in a cache of
-   its own takes several times as long to write as memory in the cache that both share. Measured with 8
-   KiB to 1 MiB at once: 9 GB/s in less than 1 MiB, 33 to 41 in 2 to 4 MiB, 15 in more than 16 MiB. */
+   A search begins where the last block ends. It restarts at the start of the pool when it reaches the
+   end, or when it has passed POOL_WINDOW_BYTES and there is room at the start. So a channel uses little
+   more memory than is in flight, but never less than the window: memory in the private cache of the
+   other processor takes several times as long to write as memory in the cache that both share. Measured
+   with 8 KiB to 1 MiB at once: 9 GB/s in less than 1 MiB, 33 to 41 in 2 to 4 MiB, 15 in more than 16
+   MiB. */
 #ifndef POOL_WINDOW_BYTES
 #define POOL_WINDOW_BYTES ((uint64_t)4 << 20)
 #endif
-#define BLOCKS_SKIPPED_MAX 16 /* at the start of the pool, such as those of views that are kept */
+#define BLOCKS_SKIPPED_MAX 16 /* at the start of the pool, such as views that a receiver keeps */
 
-/* Finds the lowest `span` granules between two indexes that follow each other and are free; with
-   `droppable`, also those of messages that wait. Returns the first one's index, or NO_BLOCK if it would
-   have to skip more than `skips` blocks. `from` must not be inside a block. */
+/* Finds the lowest run of `span` free granules that begins between two indexes. With `droppable`, the
+   blocks of messages that wait count as free. Returns the index of the first granule; NO_BLOCK if there
+   is no such run, or if more than `skips` blocks come before it. `from` must not be inside a block. */
 static inline uint32_t
 blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t skips, bool droppable)
 {

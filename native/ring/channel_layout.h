@@ -5,15 +5,15 @@
 
    The arena is a ring of 32-byte units. A position counts units from 0 to twice the arena's size,
    so that a full ring and an empty ring differ. One subtraction turns a position into an index in
-   the arena. A record has short messages, or refers to a block with one message.
+   the arena. A record contains short messages, or refers to a block that contains a long one.
 
    The pool consists of granules of equal size. A block is one granule or several that follow each
    other.
 
    Everything in this memory is untrusted. A value is copied, then checked, then used. What never
    changes is read once, when the channel is opened. */
-#ifndef IPCKIT_LAYOUT_H
-#define IPCKIT_LAYOUT_H
+#ifndef IPCKIT_CHANNEL_LAYOUT_H
+#define IPCKIT_CHANNEL_LAYOUT_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -83,16 +83,16 @@ typedef struct {
     uint64_t cached_head;  /* `head` as senders last read it */
     uint64_t senders_tail; /* copy of `tail`: reading `tail` would take its line from receivers */
     uint32_t small_in_use;   /* `small_number` may be the number of a message */
-    uint8_t unused2[36];
-    channel_lock pool_lock; /* of whoever allocates a block */
+    uint8_t unused1[36];
+    channel_lock pool_lock; /* of the peer that allocates a block */
     uint64_t next_granule;  /* the end of the block that was allocated last */
     uint64_t reserved;      /* granules at the end of the pool for short messages that are taken */
-    uint8_t unused7[40];
+    uint8_t unused2[40];
 
     /* Written by senders, read by receivers. */
     uint64_t tail;  /* word: the end of what was sent, and the number of messages ever sent */
     uint32_t small_number; /* the number of the message in `small`, or SMALL_NONE */
-    uint32_t unused1;
+    uint32_t unused3;
     uint64_t small_length;
     uint64_t small[5];
     /* On another line than the tail: senders read it for each message, right after receivers took
@@ -101,7 +101,7 @@ typedef struct {
     uint32_t poll_futex; /* futex: the threads behind descriptors sleep on it */
     uint32_t items_signals; /* how often descriptors for messages were signalled */
     uint32_t space_signals; /* how often descriptors for room were signalled */
-    uint8_t unused3[48];
+    uint8_t unused4[48];
 
     /* Receivers only. */
     channel_lock receive_lock;
@@ -114,9 +114,9 @@ typedef struct {
 
     /* Written by receivers, read by senders. */
     uint64_t head;  /* word: the next record to receive, and the number of messages ever received */
-    uint8_t unused4[56];
+    uint8_t unused6[56];
     uint32_t space; /* futex: senders sleep on it */
-    uint32_t unused6;
+    uint32_t unused7;
     uint64_t freed; /* how often a block was freed */
     uint8_t unused8[48];
 
@@ -140,7 +140,7 @@ typedef struct {
     uint32_t joined;
     uint32_t roles;
     uint32_t creator;
-    uint32_t unused1;
+    uint32_t unused;
     uint32_t pid;
     uint64_t token; /* of the process (docs/layout.md) */
     uint64_t since; /* seconds since the epoch */

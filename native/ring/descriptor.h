@@ -210,15 +210,13 @@ descriptor_update_space(ring_descriptors *d, ring_snapshot before)
     }
 }
 
-/* After a call that found its lock taken: the holder of the lock signals the descriptor. */
+/* After a call that found a lock taken: the holder of the lock signals the descriptor. */
 static inline void
-descriptor_update_busy(ring_descriptors *d, uint32_t which)
+descriptor_update_busy(ring_descriptors *d, uint32_t which, channel_lock *lock)
 {
-    ring *r = d->r;
-    channel_lock *lock = which == POLL_ITEMS ? &r->shared->receive_lock : &r->shared->send_lock;
     descriptor_clear(d, which);
-    poll_arm(r, which);
-    ring_defer_to_holder(r, lock);
+    poll_arm(d->r, which);
+    ring_defer_to_holder(d->r, lock);
 }
 
 #endif

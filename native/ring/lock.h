@@ -127,9 +127,9 @@ static inline void ring_repair_next(ring *r);
 
 /* Takes a lock over from a dead holder. `found` is the owner that was read. Returns RING_OK with
    the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT.
-   Repairs what the holder may have left half done: senders_tail, if it died in ring_publish_tail; the
-   block of the next record, if it died in ring_hold; and where the next search for a block begins, if
-   it died in blocks_allocate. Asks for a recovery. */
+   Asks for a recovery. Repairs what the holder may have left half done: senders_tail, if it died in
+   ring_publish_tail; the block of the next record, if it died in ring_hold; next_granule, which may lie
+   inside a block now, if it died in blocks_allocate. */
 static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {

@@ -21,7 +21,8 @@ static inline bool
 ring_shape_is_valid(const ring_shape *shape, uint64_t size)
 {
     return shape->units >= 64 && shape->units < UNITS_MAX && shape->granules < GRANULES_MAX
-        && shape->reserved <= shape->granules && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
+        && shape->reserved <= shape->granules && shape->granule != 0 && shape->granule % 64 == 0
+        && shape->granule <= LENGTH_MAX
         && (shape->granules == 0 || shape->granule <= LENGTH_MAX / shape->granules)
         && channel_bytes(shape->units, shape->granules, shape->granule) <= size
         && shape->capacity >= 1 && shape->capacity <= CAPACITY_MAX
@@ -29,8 +30,10 @@ ring_shape_is_valid(const ring_shape *shape, uint64_t size)
         && (shape->item_size == 0 || shape->item_size == shape->longest)
         && 2 * units_for(shape->longest < INLINE_MAX ? shape->longest : INLINE_MAX) <= shape->units
         && (shape->longest <= INLINE_MAX
-            || shape->longest
-                <= shape->granule * (shape->item_size == 0 ? shape->granules - shape->reserved : 1));
+            || (shape->granules > 0
+                && shape->longest
+                    <= shape->granule
+                        * (shape->item_size == 0 ? shape->granules - shape->reserved : 1)));
 }
 
 /* Writes the header into memory of zeros. Stores the magic last (release); it pairs with the acquire

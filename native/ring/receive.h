@@ -20,8 +20,8 @@ typedef struct {
     uint64_t length; /* bytes of this message */
 } ring_message;
 
-/* Tells whether a message may wait that was returned. Needs no lock. The acquire of `returned` pairs
-   with the exchange in ring_note_returned. */
+/* Tells whether a returned message may wait. Needs no lock. The acquire of `returned` pairs with the
+   addition in ring_note_returned. */
 static inline bool
 ring_may_have_returned(const ring *r)
 {
@@ -36,8 +36,7 @@ ring_note_returned(ring *r)
     __atomic_fetch_add(&r->shared->returned, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Finds the message that was taken first among those that were returned. Returns RING_OK, RING_EMPTY
-   or RING_CORRUPT. */
+/* Finds the returned message that was taken first. Returns RING_OK, RING_EMPTY or RING_CORRUPT. */
 static inline ring_result
 ring_peek_returned(ring *r, ring_message *message)
 {
@@ -45,8 +44,9 @@ ring_peek_returned(ring *r, ring_message *message)
     *message = (ring_message){.block = NO_BLOCK};
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
-        if (block_kind_of(word) == BLOCK_RETURNED && r->deliveries[at].number < number) {
-            number = r->deliveries[at].number;
+        uint64_t found = load_word(&r->deliveries[at].number);
+        if (block_kind_of(word) == BLOCK_RETURNED && found < number) {
+            number = found;
             message->block = (uint32_t)at;
             message->word = word;
         }
@@ -247,12 +247,15 @@ ring_take(ring *r, const ring_message *message, uint64_t items)
 }
 
 /* Takes a message in a block, which this peer then holds: BLOCK_READ until ring_release_block, or
-   BLOCK_TAKEN until ring_acknowledge or ring_return. A receiver that dies before it advances head has
+   BLOCK_TAKEN until ring_acknowledge or ring_requeue. A receiver that dies before it advances head has
    not taken the message (ring_repair_next). Returns RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_hold(ring *r, const ring_message *message, block_kind kind)
 {
     uint64_t held = block_word(kind, block_span(message->word), r->owner);
+    if (kind == BLOCK_TAKEN) { /* first: if it dies in between, others must find it (ring_taker_is_dead) */
+        ring_count_taken(r, r->owner, 1);
+    }
     if (!block_change(r, message->block, message->word, held)) {
         return RING_CORRUPT;
     }
@@ -261,9 +264,6 @@ ring_hold(ring *r, const ring_message *message, block_kind kind)
         ring_advance_head(r, message, 1);
     }
     ring_count_received(r, 1);
-    if (kind == BLOCK_TAKEN) {
-        ring_count_taken(r, r->owner, 1);
-    }
     return RING_OK;
 }
 
@@ -332,7 +332,8 @@ ring_take_delivery(ring *r, ring_message *message)
 
 /* Declared in ring/lock.h. If the next record refers to a block that is held, its receiver died before
    head passed the record. If the receiver had moved the message to a block, the message is still in
-   the ring too, and the block goes. */
+   the ring too, and the block goes. The block's holder may be another than the last holder of the lock:
+   a peer that took the lock over may have died before this repair. */
 static inline void
 ring_repair_next(ring *r)
 {

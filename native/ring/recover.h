@@ -21,8 +21,8 @@ recover_is_queued(const ring *r, uint32_t block, uint64_t word)
         && info.first == block;
 }
 
-/* Reclaims a block if nobody holds it any more. Sets `*returned` if it has a message that is received
-   again. Returns RING_OK, or RING_CORRUPT for a word that no peer writes. */
+/* Reclaims a block if its holder is dead. Sets `*returned` if its message waits to be received again.
+   Returns RING_OK, or RING_CORRUPT for a word that no peer writes. */
 static inline ring_result
 recover_block(ring *r, uint32_t block, uint64_t word, bool *returned)
 {
@@ -44,7 +44,7 @@ recover_block(ring *r, uint32_t block, uint64_t word, bool *returned)
             block_free(r, block, word);
         }
         break;
-    case BLOCK_RETURNED: /* its receiver may have died before it noted that */
+    case BLOCK_RETURNED: /* its receiver may have died before ring_note_returned */
         *returned = true;
         break;
     default:

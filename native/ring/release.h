@@ -1,11 +1,11 @@
-/* Letting go of a block. A destructor may do it while it holds the interpreter, so no function here
-   takes a lock. No Python.h here. */
+/* Ending a loan, a view or a delivery. A destructor may do so while it holds the GIL, so no function
+   here takes a lock. No Python.h here. */
 #ifndef IPCKIT_RING_RELEASE_H
 #define IPCKIT_RING_RELEASE_H
 
 #include "ring/poll.h"
 
-/* Returns the word of a block that `owner` holds as `kind`. Returns BLOCK_FREE if it does not. */
+/* Returns the word of a block that `owner` holds as `kind`, or BLOCK_FREE if `owner` does not hold it. */
 static inline uint64_t
 ring_held_word(const ring *r, uint32_t block, block_kind kind, uint32_t owner)
 {
@@ -14,7 +14,7 @@ ring_held_word(const ring *r, uint32_t block, block_kind kind, uint32_t owner)
 }
 
 /* Frees a block that `owner` holds: cancels a loan (BLOCK_LENT) or ends a view (BLOCK_READ). Returns
-   RING_OK, or RING_CORRUPT if it does not hold it. */
+   RING_OK, or RING_CORRUPT if `owner` does not hold it. */
 static inline ring_result
 ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
 {
@@ -68,7 +68,8 @@ ring_acknowledge(ring *r, uint32_t block, uint32_t owner)
     return RING_OK;
 }
 
-/* Counts a return of a message that `word` says is taken, and gives it back to the queue. */
+/* Returns a message to the queue and counts that. `word` is that of its block. Returns false if the word
+   has changed. */
 static inline bool
 ring_requeue_word(ring *r, uint32_t block, uint64_t word)
 {
@@ -83,8 +84,8 @@ ring_requeue_word(ring *r, uint32_t block, uint64_t word)
     return true;
 }
 
-/* Returns a message that `owner` has taken, so that it is received again, before all others. A process
-   that dies before it notes that is found by ring_recover. Returns as ring_release_block. */
+/* Returns a message that `owner` has taken, so that it is received again, before all others. If the
+   process dies before ring_note_returned, ring_recover does that. Returns as ring_release_block. */
 static inline ring_result
 ring_requeue(ring *r, uint32_t block, uint32_t owner)
 {
@@ -95,6 +96,7 @@ ring_requeue(ring *r, uint32_t block, uint32_t owner)
     ring_count_taken(r, owner, -1);
     ring_light_barrier(r, &r->shared->items);
     ring_notify(r, POLL_ITEMS);
+    ring_notify(r, POLL_SPACE); /* a take that waits for a block can take this message instead */
     return RING_OK;
 }
 

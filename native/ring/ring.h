@@ -1,11 +1,11 @@
 /* A channel's ring as one process has it open: positions, records, peers and locks.
 
-   Senders take turns with one lock, receivers with another, and those who allocate blocks with a
-   third, so a sender and a receiver never wait for each other's lock. A process that needs several
-   takes them in this order: send_lock, receive_lock, pool_lock. The holder of a lock makes its
-   changes in an order in which every prefix is a valid ring: first the bytes, then the one word that
-   publishes them. A peer that finds a dead holder therefore takes the lock over and repairs no more
-   than one word. Everything read from the memory is checked before it is used. No Python.h here.
+   There are three locks: send_lock, receive_lock, and pool_lock to allocate a block. So a sender and
+   a receiver wait for each other only if both allocate a block, or if the sender drops messages. A
+   process that needs several locks takes them in this order. The holder of a lock makes its changes
+   in an order in which every prefix is a valid ring: first the bytes, then the one word that publishes
+   them. So a peer that finds a dead holder takes the lock over and repairs no more than one word.
+   Everything read from the memory is checked before it is used. No Python.h here.
 
    Which store pairs with which load:
 

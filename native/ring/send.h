@@ -121,9 +121,29 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 
 /* -- blocks ------------------------------------------------------------------------------------ */
 
+/* Tells whether a message could be sent now: there is room, or room can be made because the channel
+   overwrites and no other peer has receive_lock. Needs no lock. */
+static inline bool
+ring_looks_sendable(const ring *r)
+{
+    /* Read head first, so that tail is never behind it. */
+    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t from = position_of(head), to = position_of(tail);
+    if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to)) {
+        return true; /* ring_send_block reports it */
+    }
+    if (((count_of(tail) - count_of(head)) & COUNT_MASK) < r->capacity
+        && ring_distance(r, from, to) < r->units) {
+        return true;
+    }
+    uint32_t owner = __atomic_load_n(&r->shared->receive_lock.owner, __ATOMIC_RELAXED);
+    return r->overwrite && (owner == 0 || owner == r->owner);
+}
+
 /* Lends a block to write a message of up to `length` bytes in; NO_BLOCK if the message will be in the
-   ring. Requires pool_lock, not send_lock. Returns RING_OK, RING_FULL or RING_TOO_LONG. A full channel
-   lends no block unless it overwrites: the block could not be sent yet, and others may need it. */
+   ring. Requires pool_lock, not send_lock. Returns RING_OK, RING_FULL or RING_TOO_LONG. Lends no block
+   that could not be sent yet: others may need it, and a sender that polls would return it each time and
+   wake itself by that. */
 static inline ring_result
 ring_lend(ring *r, uint64_t length, uint32_t *block)
 {
@@ -131,9 +151,7 @@ ring_lend(ring *r, uint64_t length, uint32_t *block)
     if (!ring_length_is_valid(r, length)) {
         return RING_TOO_LONG;
     }
-    /* Read head first, so that tail is never behind it. */
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
-    if (!r->overwrite && ((count_of(tail) - count_of(head)) & COUNT_MASK) >= r->capacity) {
+    if (!ring_looks_sendable(r)) {
         return RING_FULL;
     }
     if (length <= INLINE_MAX) {

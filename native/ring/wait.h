@@ -3,6 +3,7 @@
 #ifndef IPCKIT_RING_WAIT_H
 #define IPCKIT_RING_WAIT_H
 
+#include "ring/check.h"
 #include "ring/poll.h"
 #include "ring/recover.h"
 
@@ -31,6 +32,7 @@ struct ring_call {
     uint64_t items;
     uint32_t block;
     ring_message message;
+    channel_lock *busy;   /* the lock that another peer had, after RING_BUSY */
 };
 
 static inline channel_lock *
@@ -43,14 +45,19 @@ ring_call_lock(ring *r, const ring_call *call)
 
 /* Drops the oldest messages until the operation has room. Takes its lock and receive_lock. Drops
    nothing if that would make no room, because loans and views are in the way. Returns what the
-   operation returns, or what ring_lock_both does. */
+   operation returns, or what ring_lock does. */
 static inline ring_result
 ring_overwrite(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call), *receive = &r->shared->receive_lock;
     channel_lock *first = call->lends ? receive : lock, *second = call->lends ? lock : receive;
-    ring_result result = ring_lock_both(r, first, second, call->deadline);
+    ring_result result = ring_lock(r, call->busy = first, call->deadline);
     if (result != RING_OK) {
+        return result;
+    }
+    result = ring_lock(r, call->busy = second, call->deadline);
+    if (result != RING_OK) {
+        ring_unlock(r, first);
         return result;
     }
     result = call->operation(r, call);
@@ -74,7 +81,7 @@ static inline ring_result
 ring_try_once(ring *r, ring_call *call)
 {
     channel_lock *lock = ring_call_lock(r, call);
-    ring_result result = ring_lock(r, lock, call->deadline);
+    ring_result result = ring_lock(r, call->busy = lock, call->deadline);
     if (result != RING_OK) {
         return result;
     }
@@ -90,6 +97,12 @@ ring_try_once(ring *r, ring_call *call)
 typedef struct {
     uint64_t first, second;
 } ring_snapshot;
+
+static inline bool
+ring_snapshots_differ(ring_snapshot one, ring_snapshot other)
+{
+    return one.first != other.first || one.second != other.second;
+}
 
 /* Takes a snapshot of the words that the other side changes. A peer that arms a descriptor
    (which has a barrier) and then finds the snapshot unchanged will be signalled. */
@@ -125,7 +138,7 @@ ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
 {
     for (uint32_t look = 0; look < looks; look++) {
         ring_snapshot now = ring_take_snapshot(r, which);
-        if (now.first != before.first || now.second != before.second) {
+        if (ring_snapshots_differ(now, before)) {
             return true;
         }
         cpu_relax();
@@ -177,65 +190,6 @@ ring_adapt_spin(ring_call *call, bool worth_it)
     __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
-/* -- checking the peers -------------------------------------------------------------------------
-
-   A check costs a system call for each peer, so sleepers share the work. Each wakes after a pause. If
-   another peer has checked within PEER_CHECK_NS, this one sleeps again, twice as long, up to
-   PAUSE_MAX_NS. Otherwise it checks, and its next pause is PEER_CHECK_NS. So one sleeper checks and the
-   others rarely wake. If that one leaves, the next to wake takes over. A sleeper that finds a dead peer
-   wakes all others. */
-
-#define PAUSE_MAX_NS (4 * PEER_CHECK_NS)
-#define OWN_CHECK_NS (250 * PEER_CHECK_NS) /* each sleeper checks for itself this often */
-
-/* Tells whether another peer has checked recently. Clocks differ between time namespaces; then
-   the answer is no. */
-static inline bool
-ring_checked_recently(const ring *r, int64_t now)
-{
-    uint64_t at = __atomic_load_n(&r->shared->checked_at, __ATOMIC_RELAXED);
-    return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
-}
-
-/* Tells whether another peer has taken a message that it may return. */
-static inline bool
-ring_may_get_returned(const ring *r)
-{
-    for (uint64_t at = 0; at < r->granules;) {
-        uint64_t word = block_load(r, (uint32_t)at);
-        if (block_kind_of(word) == BLOCK_TAKEN && block_holder(word) != r->owner) {
-            return true;
-        }
-        at += block_step(r, at, word);
-    }
-    return false;
-}
-
-/* Returns the state of the side that has the role. A receiver may also get a message from another
-   receiver that has taken one. */
-static inline side_state
-ring_other_side(ring *r, uint32_t role)
-{
-    side_state state = ring_side_state(r, role);
-    return state == SIDE_GONE && role == ROLE_SENDER && ring_may_get_returned(r) ? SIDE_PRESENT : state;
-}
-
-/* Checks the peers and stores the time. Returns as ring_other_side. */
-static inline side_state
-ring_check_peers(ring *r, uint32_t role, int64_t now)
-{
-    store_word(&r->shared->checked_at, (uint64_t)now);
-    return ring_other_side(r, role);
-}
-
-/* Returns the next, longer pause. It differs between sleepers that started together. */
-static inline int64_t
-ring_longer_pause(int64_t pause, int64_t now)
-{
-    pause = 2 * pause < PAUSE_MAX_NS ? 2 * pause : PAUSE_MAX_NS;
-    return pause - now % (pause / 4);
-}
-
 /* Checks the peers before a sleep, if that is due, and recovers. Returns RING_GONE if no peer is
    left to wait for, RING_OK or an error. The check may be left to others only if the last sleep
    timed out and the word's count has not changed since. */
@@ -258,16 +212,6 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     return result == RING_OK && gone ? RING_GONE : result;
 }
 
-/* Lets a peer that never waits notice a dead one, but not at each call. */
-static inline void
-ring_check_peers_sometimes(ring *r)
-{
-    int64_t now = monotonic_ns();
-    if (!ring_checked_recently(r, now)) {
-        ring_check_peers(r, 0, now);
-    }
-}
-
 /* Wakes the other side if the operation succeeded. Returns the result. */
 static inline ring_result
 ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
@@ -279,7 +223,7 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 }
 
 /* Wakes the next waiter of the same side if there is more to do. A batch that was sent, or a
-   large message that was taken, causes one wake and is work for several. */
+   large block that was freed, causes one wake and is work for several. */
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
@@ -291,6 +235,22 @@ ring_wake_next(ring *r, const ring_call *call)
     }
 }
 
+/* Returns the side whose word a call sleeps on after `result`. A take that finds a message but no block
+   (RING_FULL) waits for a block. */
+static inline uint32_t
+ring_awaited_side(ring_result result)
+{
+    return result == RING_FULL ? POLL_SPACE : POLL_ITEMS;
+}
+
+/* Tells whether a receive may still succeed though the last sender is gone: a message waits for a block,
+   or another receiver took one after the peers were checked. */
+static inline bool
+ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
+{
+    return call->which == POLL_ITEMS && (result == RING_FULL || ring_others_have_taken(r));
+}
+
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
    RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
    if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
@@ -299,8 +259,8 @@ ring_wake_next(ring *r, const ring_call *call)
 static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
-    uint32_t *word = poll_side_futex(r, call->which);
     bool slept = false;
+    ring_snapshot tried = {0, 0}; /* the snapshot of the try before the last sleep */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
@@ -324,7 +284,14 @@ ring_run(ring *r, ring_call *call)
             }
             return ring_notify_other_side(r, call, result);
         }
-        uint32_t looks = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
+        if (slept && awaited == POLL_SPACE && ring_snapshots_differ(before, tried)) {
+            /* This call can't use what it was woken for, but the next sleeper may: it may need less
+               memory. Each change is passed on once by each sleeper. */
+            ring_wake_one(word);
+        }
+        tried = before;
+        uint32_t looks = awaited == call->which ? __atomic_load_n(call->spin, __ATOMIC_RELAXED) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);
             if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
@@ -340,17 +307,19 @@ ring_run(ring *r, ring_call *call)
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_notify_other_side(r, call, result);
         }
-        /* A message waits, and there is no memory to take it. */
-        bool no_memory = call->which == POLL_ITEMS && result == RING_FULL;
-        if (others == RING_GONE && !no_memory) {
+        if (others == RING_GONE && !ring_is_not_over(r, call, result)) {
             return others;
+        }
+        if (ring_awaited_side(result) != awaited) {
+            continue;
         }
         if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
             return RING_CLOSED;
         }
         int64_t now = monotonic_ns();
         if (now >= call->deadline) {
-            return no_memory ? RING_FULL : RING_TIMEOUT;
+            bool lacks_memory = call->which == POLL_ITEMS && result == RING_FULL;
+            return lacks_memory ? RING_FULL : RING_TIMEOUT;
         }
         int error = futex_wait(word, ticket, earlier(call->deadline, now + call->pause));
         call->timed_out = error == ETIMEDOUT;

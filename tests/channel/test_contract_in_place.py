@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ipckit import Channel, Char, ClosedHandle, Int, InvalidArgument, Struct, Timeout, WouldBlock
+from ipckit._native import INLINE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
 FRAME = np.dtype((np.uint16, (3, 4)))
+LONG = INLINE_MAX + 1000  # bytes of a message in a block; a short one is copied
 
 
 class Stu(Struct):
@@ -47,13 +49,13 @@ def test_a_frame_is_written_and_read_in_place() -> None:
 
 def test_a_loan_is_sent_without_a_copy() -> None:
     with Channel.anonymous(size=1 << 20) as channel:
-        with channel.loan(4096) as slot:
+        with channel.loan(LONG) as slot:
             address = slot.array.ctypes.data
             slot.array[:] = 7
             slot.send()
         with channel.receive_view() as view:
             assert view.array.ctypes.data == address
-            assert view.array.sum() == 7 * 4096
+            assert view.array.sum() == 7 * LONG
 
 
 def test_a_struct_in_place() -> None:
@@ -191,18 +193,23 @@ class Meddles:
 
 def test_an_argument_that_ends_the_loan() -> None:
     with Channel.anonymous(size=1 << 20) as channel:
-        slot = channel.loan(100)
-        with pytest.raises(ClosedHandle):
-            slot.write(b"0123456789", Meddles(slot.cancel))  # type: ignore[arg-type]
-        slot = channel.loan(100)
-        with pytest.raises(ValueError, match="sent or cancelled"):
-            slot.send(timeout=Meddles(slot.cancel))
+        for size in (100, LONG):
+            slot = channel.loan(size)
+            with pytest.raises(ClosedHandle):
+                slot.write(b"0123456789", Meddles(slot.cancel))  # type: ignore[arg-type]
+            slot = channel.loan(size)
+            with pytest.raises(ClosedHandle):
+                slot.send(Meddles(slot.cancel))  # type: ignore[arg-type]
+            slot = channel.loan(size)
+            with pytest.raises(ValueError, match="sent or cancelled"):
+                slot.send(timeout=Meddles(slot.cancel))
         assert channel.stats().bytes_used == 0
 
 
-def test_a_forked_child_does_not_write_in_a_loan_of_its_parent() -> None:
+@pytest.mark.parametrize("size", [5, LONG])
+def test_a_forked_child_does_not_write_in_a_loan_of_its_parent(size: int) -> None:
     with Channel.anonymous() as channel:
-        slot = channel.loan(5)
+        slot = channel.loan(size)
         slot.write(b"amy's")
         pid = os.fork()
         if pid == 0:
@@ -212,7 +219,7 @@ def test_a_forked_child_does_not_write_in_a_loan_of_its_parent() -> None:
                 os._exit(0)
             os._exit(1)
         assert os.waitpid(pid, 0)[1] == 0
-        slot.send()
+        slot.send(5)
         assert channel.receive() == b"amy's"
 
 
@@ -228,16 +235,16 @@ def test_invalid_loans() -> None:
 
 
 def test_a_loan_that_is_not_sent_is_freed() -> None:
-    with Channel.anonymous(size=10_000, capacity=10) as channel:
+    with Channel.anonymous(size=2 * LONG, capacity=10) as channel:
         for _ in range(50):
-            with channel.loan(5000) as slot:
+            with channel.loan(LONG) as slot:
                 slot.buf[:4] = b"lost"
             with pytest.raises(ClosedHandle):
                 slot.send()
             with pytest.raises(ClosedHandle):
                 _ = slot.array
             slot.cancel()
-        slot = channel.loan(5000)
+        slot = channel.loan(LONG)
         del slot
         gc.collect()
         assert (len(channel), channel.stats().bytes_used) == (0, 0)
@@ -245,9 +252,10 @@ def test_a_loan_that_is_not_sent_is_freed() -> None:
             channel.receive(timeout=0)
 
 
-def test_loans_are_sent_in_any_order() -> None:
+@pytest.mark.parametrize("size", [2000, LONG])
+def test_loans_are_sent_in_any_order(size: int) -> None:
     with Channel.anonymous(size=100_000, capacity=10) as channel:
-        slots = [channel.loan(2000) for _ in range(4)]
+        slots = [channel.loan(size) for _ in range(4)]
         for number, slot in enumerate(slots):
             slot.array[:] = number
         channel.send(b"between")
@@ -283,27 +291,40 @@ def test_arrays_outlive_release_and_close() -> None:
 
 
 def test_memory_of_a_view_is_never_reused() -> None:
-    with Channel.anonymous(size=40_000, capacity=100) as channel:
+    with Channel.anonymous(size=20 * LONG, capacity=100) as channel:
         kept: list[Any] = []
         sent = 0
         with pytest.raises(WouldBlock):  # noqa: PT012 - as often as it takes
             while True:
-                channel.send(bytes([sent % 251]) * 2000, timeout=0)
+                channel.send(bytes([sent % 251]) * LONG, timeout=0)
                 sent += 1
                 kept.append(channel.receive_view().array)
-        assert sent > 10
+        assert sent >= 10
         assert all(np.all(array == number % 251) for number, array in enumerate(kept))
         with pytest.raises(Timeout):
-            channel.send(bytes(20_000), timeout=0.01)
+            channel.send(bytes(LONG), timeout=0.01)
         del kept[::2]
-        assert all(np.all(array == array[0]) for array in kept)
+        channel.send(b"\xff" * LONG, timeout=0)
+        assert all(np.all(array == array[0]) and array[0] != 255 for array in kept)
         kept.clear()
-        channel.send(bytes(20_000), timeout=0)
+        channel.send(bytes(channel.longest), timeout=0)
+
+
+def test_views_of_short_messages_take_no_memory_of_the_channel() -> None:
+    with Channel.anonymous(capacity=3) as channel:
+        kept = []
+        for number in range(100):
+            channel.send(bytes([number]) * INLINE_MAX, timeout=0)
+            kept.append(channel.receive_view())
+        assert channel.stats().bytes_used == 0
+        for number, view in enumerate(kept):
+            assert bytes(view) == bytes([number]) * INLINE_MAX
+            view.release()
 
 
 def test_a_loan_with_a_living_array_is_sent_as_a_copy() -> None:
     with Channel.anonymous(size=1 << 20) as channel:
-        slot = channel.loan(3000)
+        slot = channel.loan(LONG)
         array = slot.array
         array[:] = 1
         slot.send()
@@ -315,20 +336,88 @@ def test_a_loan_with_a_living_array_is_sent_as_a_copy() -> None:
         assert channel.stats().bytes_used == 0
 
 
-def test_a_full_channel_keeps_the_loan() -> None:
+@pytest.mark.parametrize("size", [10, LONG])
+def test_a_loan_is_no_message_until_it_is_sent(size: int) -> None:
     with Channel.anonymous(size=100_000, capacity=2) as channel:
-        slot = channel.loan(10)
-        slot.buf[:] = b"0123456789"
+        slot = channel.loan(size)
+        slot.write(b"loan")
         channel.send(b"first")
+        channel.send(b"second", timeout=0)
         with pytest.raises(WouldBlock):
-            channel.send(b"no place", timeout=0)  # the loan occupies the capacity
-        slot.send(timeout=0)
-        assert [channel.receive(), channel.receive()] == [b"first", b"0123456789"]
+            channel.loan(size, timeout=0)
+        with pytest.raises(WouldBlock):
+            slot.send(timeout=0)
+        with pytest.raises(Timeout):
+            slot.send(4, timeout=0.01)
+        assert slot.nbytes == size  # and can be sent later
+        assert channel.receive() == b"first"
+        slot.send(4, timeout=0)
+        assert [channel.receive(), channel.receive()] == [b"second", b"loan"]
 
 
-def test_closing_with_a_loan_out() -> None:
+# -- the first bytes of a loan ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, INLINE_MAX, INLINE_MAX + 1, 2 * LONG])
+@pytest.mark.parametrize("living", [False, True])
+def test_the_first_bytes_of_a_loan_are_sent(size: int, *, living: bool) -> None:
+    data = bytes(number % 251 for number in range(2 * LONG))
+    with Channel.anonymous(size=1 << 20) as channel:
+        slot = channel.loan(2 * LONG)
+        array = slot.array if living else None
+        slot.write(data)
+        slot.send(size)
+        with pytest.raises(ClosedHandle):
+            slot.send(0)
+        assert channel.receive() == data[:size]
+        del array
+        gc.collect()
+        assert channel.stats().bytes_used == 0
+
+
+def test_the_first_elements_of_a_loan_are_sent() -> None:
+    with Channel.anonymous(np.dtype("f8"), size=1 << 20) as channel:
+        for elements, sent in ((1000, 1000), (1000, 900), (1000, 3), (5, 2), (5, 0)):
+            with channel.loan(elements) as slot:
+                slot.array[:] = np.arange(elements)
+                slot.send(np.int64(sent * 8), timeout=1)  # type: ignore[arg-type]
+            assert list(channel.receive()) == list(range(sent))
+
+
+def test_invalid_numbers_of_bytes_to_send() -> None:
+    with Channel.anonymous(np.dtype("f8"), size=1 << 20) as channel:
+        for elements in (10, LONG):
+            slot = channel.loan(elements)
+            for nbytes in (-1, -8, 8 * elements + 8, 7, 1 << 70):
+                with pytest.raises(InvalidArgument, match=f"nbytes must be .*, not {nbytes}"):
+                    slot.send(nbytes)
+            for wrong in ("8", 8.0, True):
+                with pytest.raises(TypeError, match="nbytes must be an int"):
+                    slot.send(wrong)  # type: ignore[arg-type]
+            slot.send(8)
+            assert len(channel.receive()) == 1
+        slot = channel.loan(1)
+        slot.cancel()
+        with pytest.raises(ClosedHandle):
+            slot.send(-1)
+
+
+@pytest.mark.parametrize("payload", [FRAME, Stu, np.dtype((np.uint8, (LONG,)))])
+def test_messages_of_one_size_are_sent_whole(payload: Any) -> None:
+    with Channel.anonymous(payload, capacity=2) as channel:
+        size = channel.longest
+        for nbytes in (0, size - 4, size - 1):
+            with channel.loan() as slot, pytest.raises(InvalidArgument, match=rf"must be {size},"):
+                slot.send(nbytes)
+        with channel.loan() as slot:
+            slot.send(size)
+        assert len(channel) == 1
+
+
+@pytest.mark.parametrize("size", [100, LONG])
+def test_closing_with_a_loan_out(size: int) -> None:
     channel = Channel.anonymous()
-    slot = channel.loan(100)
+    slot = channel.loan(size)
     array = slot.array
     channel.close()
     array[:] = 5
@@ -340,15 +429,15 @@ def test_closing_with_a_loan_out() -> None:
 
 def test_views_in_the_parent_stay_whole_when_a_child_forks(ns: Namespace) -> None:
     with Channel.create(ns.name(), size=100_000, capacity=10) as channel:
-        channel.send(bytes([7]) * 5000)
+        channel.send(bytes([7]) * LONG)
         view = channel.receive_view()
         pid = os.fork()
         if pid == 0:
             view.release()  # frees nothing: it is the view of the parent
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        for number in range(10):  # no more: the view also keeps the memory of later messages
-            channel.send(bytes([number]) * 5000)
+        for number in range(100):
+            channel.send(bytes([number]) * LONG)
             channel.receive()
         assert set(bytes(view)) == {7}
         view.release()
@@ -440,11 +529,69 @@ def test_space_fileno() -> None:
         assert sent == 21
 
 
+@pytest.mark.parametrize("size", [10, LONG])
+def test_a_loan_that_finds_no_place_updates_the_descriptor(size: int) -> None:
+    with Channel.anonymous(capacity=1) as channel:
+        fd = channel.space_fileno()
+        slot = channel.loan(size)
+        channel.send(b"first")
+        for _ in range(3):
+            with pytest.raises(WouldBlock):
+                slot.send(timeout=0)
+            assert ready(fd) == []
+        channel.receive()
+        assert ready(fd, timeout=30) == [fd]
+        slot.send(timeout=0)
+
+
+def not_ready_after(fd: int, act: Callable[[], object]) -> None:
+    """Repeat a call that finds no room, until the descriptor is not readable any more."""
+    for _ in range(50):
+        with pytest.raises(WouldBlock):
+            act()
+        if not ready(fd, timeout=0.05):
+            return
+    pytest.fail("the descriptor is readable all the time")
+
+
+def test_a_full_pool_updates_the_descriptor() -> None:
+    frame = np.zeros(LONG, np.uint8)
+    with Channel.anonymous(np.dtype((np.uint8, (LONG,))), capacity=2) as channel:
+        fd = channel.space_fileno()
+        slots = [channel.loan(timeout=0) for _ in range(3)]
+        not_ready_after(fd, lambda: channel.loan(timeout=0))
+        slots[1].cancel()
+        assert ready(fd, timeout=30) == [fd]
+        channel.send(frame, timeout=0)
+        not_ready_after(fd, lambda: channel.send(frame, timeout=0))
+        view = channel.receive_view()
+        not_ready_after(fd, lambda: channel.loan(timeout=0))
+        view.release()
+        assert ready(fd, timeout=30) == [fd]
+
+
+def test_a_full_ring_updates_the_descriptor() -> None:
+    # There are blocks for long messages, but no room for a record that refers to one.
+    with Channel.anonymous(capacity=100_000, size=1 << 17) as channel:
+        fd = channel.space_fileno()
+        for size in (100, 1):
+            with pytest.raises(WouldBlock):  # noqa: PT012 - as often as it takes
+                while True:
+                    channel.send(bytes(size), timeout=0)
+        assert len(channel) < channel.capacity
+        not_ready_after(fd, lambda: channel.send(bytes(LONG), timeout=0))
+        not_ready_after(fd, lambda: channel.send(bytes(channel.longest), timeout=0))
+        while len(channel):
+            channel.receive()
+        assert ready(fd, timeout=30) == [fd]
+        channel.send(bytes(LONG), timeout=0)
+
+
 def test_receive_view_also_updates_the_descriptor() -> None:
     with Channel.anonymous() as channel:
         fd = channel.fileno()
-        channel.send(bytes(5000))
-        with channel.loan(5000) as slot:
+        channel.send(bytes(LONG))
+        with channel.loan(LONG) as slot:
             slot.send()
         assert ready(fd, timeout=30) == [fd]
         channel.receive_view().release()

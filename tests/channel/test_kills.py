@@ -70,7 +70,7 @@ try:
 except WouldBlock:
     pass
 flag = mmap.mmap(-1, 1)
-LENGTHS = [8, 60, 2000, 100 * 1024]
+LENGTHS = [8, 60, 2000, 6000, 100 * 1024]
 
 def body(number, length):
     return number.to_bytes(8, "little") + hashlib.shake_128(b"%d" % number).digest(length - 8)

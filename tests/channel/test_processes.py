@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ipckit import Channel, Char, Int, PeerGone, Struct, Timeout, WouldBlock, pair
+from ipckit._native import INLINE_MAX
 from ipckit.testing import wait_blocked
 
 if TYPE_CHECKING:
@@ -204,22 +205,29 @@ def test_loans_and_views_of_a_dead_peer_are_reclaimed(
     ns: Namespace, spawn: Callable[..., Child]
 ) -> None:
     code = """
-        from ipckit import Channel
+        from ipckit import Channel, WouldBlock
         from ipckit.testing import step
         channel = Channel.open(args[0])
-        loans = [channel.loan(3000) for _ in range(3)]
         views = [channel.receive_view() for _ in range(3)]
-        step.tell("holds")
+        loans = []
+        try:
+            while True:
+                loans.append(channel.loan(int(args[1]), timeout=0))
+        except WouldBlock:
+            step.tell("holds" if len(loans) >= 5 else len(loans))
         step.expect("never")
     """
-    with Channel.create(ns.name(), size=20_000, capacity=10, peer_gone="wait") as channel:
-        channel.send_many([bytes(2000)] * 3)
-        child = spawn(code, channel.name)
+    size = INLINE_MAX + 1  # of messages in blocks
+    with Channel.create(ns.name(), size=10 * size, capacity=10, peer_gone="wait") as channel:
+        channel.send_many([bytes(size)] * 3)
+        child = spawn(code, channel.name, size)
         child.expect("holds")
-        assert channel.stats().bytes_used > 15_000
+        assert channel.stats().bytes_used >= 8 * size
+        with pytest.raises(WouldBlock):
+            channel.send(bytes(channel.longest), timeout=0)
         child.kill()
         for number in range(30):
-            channel.send(bytes([number]) * 9000, timeout=60)
+            channel.send(bytes([number]) * channel.longest, timeout=60)
             assert channel.receive()[0] == number
         assert channel.stats().bytes_used == 0
 

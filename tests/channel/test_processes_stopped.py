@@ -14,12 +14,14 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipckit import Channel, Corrupt, LimitReached, MessageTooLong, Timeout, WouldBlock, aio
+from ipckit._native import INLINE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 RECEIVERS, SENDERS = 1, 2  # the side whose lock is held
 LOCK_WORDS = {RECEIVERS: 384, SENDERS: 128}  # see docs/layout.md
+LONG = INLINE_MAX + 1000  # bytes of a message in a block
 TRIES = 20_000
 PLACES = 256
 
@@ -112,9 +115,9 @@ def busy() -> Iterator[Callable[[Callable[[], object]], Busy]]:
 class Holder:
     """A forked child that is stopped while it holds a lock, and that can be continued.
 
-    The test writes the child into the lock's word. A child that is truly caught with the lock would
-    have to be stopped at random again and again, and a view or a loan ends the ring's use after one
-    lap. What the child does then, it does as any holder: it takes the lock and gives it up.
+    The test writes the child into the lock's word. To catch a child that truly has the lock, it
+    would have to be stopped at random again and again. What the child does then, it does as any
+    holder: it takes the lock and gives it up.
     """
 
     def __init__(self, channel: Channel[Any], which: int, then: Callable[[], object]) -> None:
@@ -163,7 +166,9 @@ def sends_and_receives(channel: Channel[bytes]) -> Callable[[], None]:
     def act() -> None:
         # The child sends and receives, so that the channel does not stay full or empty.
         with suppress(WouldBlock):
-            channel.send(bytes(12_000), timeout=0)  # copied under the lock
+            channel.send(
+                bytes(INLINE_MAX), timeout=0
+            )  # copied under the lock; a block would not be
         channel.receive(timeout=0)
 
     return act
@@ -194,43 +199,61 @@ def test_a_stopped_sender_blocks_senders_until_their_timeout(
 
 def test_releasing_a_view_does_not_wait_for_a_stopped_receiver(name: str) -> None:
     with Channel.create(name, capacity=8) as channel, Channel.open(name) as other:
-        channel.send(bytes(4096))
+        channel.send(bytes(LONG))
         view = other.receive_view()
+        assert other.stats().bytes_used >= LONG
         holder = Holder(channel, RECEIVERS, lambda: channel.receive(timeout=0))
-        view.release()  # does not wait
-        assert other.stats().bytes_used
-        holder.go_on()
-        assert not other.stats().bytes_used
+        try:
+            view.release()  # does not wait
+            assert not other.stats().bytes_used
+        finally:
+            holder.go_on()
 
 
 def test_cancelling_a_loan_does_not_wait_for_a_stopped_sender(name: str) -> None:
     with Channel.create(name, capacity=2, size=1 << 16) as channel, Channel.open(name) as other:
-        loan = other.loan(1000)
+        loan = other.loan(LONG)
         holder = Holder(channel, SENDERS, lambda: channel.send(b"1", timeout=0))
-        loan.cancel()  # does not wait
-        holder.go_on()
+        try:
+            loan.cancel()  # does not wait
+            assert not other.stats().bytes_used
+        finally:
+            holder.go_on()
         other.send(b"2", timeout=60)  # as many as the capacity
         assert [other.receive(timeout=0) for _ in range(2)] == [b"1", b"2"]
 
 
-def test_a_polling_sender_uses_no_cpu_while_a_receiver_is_stopped(name: str) -> None:
-    with Channel.create(name, capacity=2) as channel, Channel.open(name) as other:
+@pytest.mark.parametrize("size", [1, LONG, 100_000])
+@pytest.mark.parametrize(
+    ("which", "overwrite"), [(RECEIVERS, False), (RECEIVERS, True), (SENDERS, False)]
+)
+def test_a_polling_sender_uses_no_cpu_while_a_peer_is_stopped(
+    name: str, which: int, size: int, *, overwrite: bool
+) -> None:
+    # With overwrite, the sender needs the lock of the receivers to drop a message.
+    made = Channel.create(name, capacity=2, overwrite=overwrite)
+    with made as channel, Channel.open(name) as other:
         room = other.space_fileno()
-        loan = other.loan(10)
-        holder = Holder(channel, RECEIVERS, lambda: channel.receive(timeout=0))
-        loan.cancel()  # the memory must be reclaimed, which needs the lock
-        with suppress(WouldBlock):
-            while True:
-                other.send(b"x", timeout=0)
-        for _ in range(50):
-            if not select.select([room], [], [], 0.1)[0]:
-                break
-            with pytest.raises(WouldBlock):
-                other.send(b"x", timeout=0)
-        else:
-            pytest.fail("the descriptor is readable all the time")
-        holder.go_on()
+        takes_receive_lock = partial(channel.receive, timeout=0)
+        takes_send_lock = partial(channel.send, b"", timeout=0)
+        holder = Holder(
+            channel, which, takes_receive_lock if which == RECEIVERS else takes_send_lock
+        )
+        try:
+            with suppress(WouldBlock):
+                while True:
+                    other.send(bytes(size), timeout=0)
+            for _ in range(50):
+                if not select.select([room], [], [], 0.1)[0]:
+                    break
+                with pytest.raises(WouldBlock):
+                    other.send(bytes(size), timeout=0)
+            else:
+                pytest.fail("the descriptor is readable all the time")
+        finally:
+            holder.go_on()
         assert select.select([room], [], [], 60)[0]
+        other.send(bytes(size), timeout=60)
 
 
 def test_an_event_loop_runs_while_a_sender_is_stopped(

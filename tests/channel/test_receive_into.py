@@ -17,12 +17,16 @@ from ipckit import (
     Timeout,
     WouldBlock,
 )
+from ipckit._native import INLINE_MAX
 from ipckit.structs import Int, Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ipckit.testing import Child, Namespace
+
+# Around the limits: of small messages, of those in the ring, and of copies with the GIL.
+SIZES = [1, 40, 41, 1024, INLINE_MAX, INLINE_MAX + 1, 16384, 16385, 100_000]
 
 
 class Point(Struct):
@@ -36,7 +40,7 @@ def channel() -> Iterator[Channel[bytes]]:
         yield made
 
 
-@pytest.mark.parametrize("size", [0, 1, 40, 41, 1024, 16384, 16385, 100_000])
+@pytest.mark.parametrize("size", [0, *SIZES])
 def test_the_bytes_and_their_number(channel: Channel[bytes], size: int) -> None:
     data = bytes(index % 251 for index in range(size))
     for room in (size, size + 7):
@@ -48,7 +52,7 @@ def test_the_bytes_and_their_number(channel: Channel[bytes], size: int) -> None:
     assert channel.stats().bytes_used == 0
 
 
-@pytest.mark.parametrize("size", [1, 40, 1024, 16384, 16385, 100_000])
+@pytest.mark.parametrize("size", SIZES)
 def test_a_message_that_does_not_fit_stays(channel: Channel[bytes], size: int) -> None:
     data = bytes(index % 251 for index in range(size))
     channel.send(data)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TAIL = 256  # native/ring/channel_layout.h
-SENT_TAIL = 160
+SENT_TAIL = 144
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@
 #ifndef LOCK_GRACE_NS
 #define LOCK_GRACE_NS (20 * NS_PER_MS)
 #endif
-#ifndef CACHE_WINDOW_BYTES
-#define CACHE_WINDOW_BYTES (16 * UNIT) /* the rings of these tests are small */
+#ifndef POOL_WINDOW_BYTES
+#define POOL_WINDOW_BYTES 512 /* the pools of these tests are small */
+#endif
+#ifndef INLINE_MAX
+#define INLINE_MAX 160 /* short, so that small rings and pools see many long messages */
 #endif
 #include "ring/open.h"
 
@@ -68,22 +71,46 @@ typedef struct {
 } channel;
 
 static inline channel
-channel_make(uint64_t units, uint64_t capacity, uint64_t item_size, uint32_t flags)
+channel_make(ring_shape shape, uint32_t flags)
 {
     channel made = {.fd = memfd_create("ring", MFD_CLOEXEC)};
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t wanted = CHANNEL_ARENA_START + units * UNIT;
+    size_t wanted = channel_bytes(shape.units, shape.granules, shape.granule);
     made.size = (wanted + page - 1) / page * page;
     check(made.fd >= 0 && ftruncate(made.fd, (off_t)made.size) == 0, "no memfd");
     char *room = mmap(NULL, made.size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    check(room != MAP_FAILED, "no room");
+    check(room != MAP_FAILED, "no address space");
     made.memory = mmap(room + page, made.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                        made.fd, 0);
     check(made.memory != MAP_FAILED, "no memory");
     channel_header *header = (channel_header *)made.memory;
     const uint8_t id[16] = {(uint8_t)getpid(), 1, 2, 3};
-    ring_format(header, wanted, capacity, item_size, UINT64_MAX, 1, flags, 0, id, "bytes");
+    check(ring_shape_is_valid(&shape, made.size), "invalid shape");
+    ring_format(header, wanted, &shape, 1, flags, 0, id, "bytes");
     return made;
+}
+
+/* A channel of messages of any length, in blocks of several granules. */
+static inline ring_shape
+shape_of_any(uint64_t units, uint64_t granules, uint64_t capacity)
+{
+    return (ring_shape){.units = units,
+                        .granules = granules,
+                        .granule = 64,
+                        .capacity = capacity,
+                        .longest = granules * 64 > INLINE_MAX ? granules * 64 : INLINE_MAX};
+}
+
+/* A channel of messages of one length, each in a block of its own. */
+static inline ring_shape
+shape_of_items(uint64_t units, uint64_t granules, uint64_t capacity, uint64_t item)
+{
+    return (ring_shape){.units = units,
+                        .granules = granules,
+                        .granule = (item + 63) / 64 * 64,
+                        .capacity = capacity,
+                        .item_size = item,
+                        .longest = item};
 }
 
 static inline void
@@ -110,11 +137,11 @@ handle_open(handle *opened, const channel *on)
     int fd = open(path, O_RDWR | O_CLOEXEC);
     check(fd >= 0, "no descriptor");
     *opened = (handle){.spin = 0};
-    check(ring_open(&opened->r, on->memory, on->size, fd), "the channel is none");
-    check(ring_join(&opened->r, (uint32_t)getpid(), 1, 0, false), "no place left");
+    check(ring_open(&opened->r, on->memory, on->size, fd), "the memory is not a channel");
+    check(ring_join(&opened->r, (uint32_t)getpid(), 1, 0, false), "no free place");
 }
 
-/* As the kernel does it for a process that ends: no more and no less. */
+/* Does what the kernel does for a process that ends. */
 static inline void
 handle_die(handle *opened)
 {
@@ -145,24 +172,29 @@ op_batch(ring *r, ring_call *call)
 static inline ring_result
 op_lend(ring *r, ring_call *call)
 {
-    return ring_lend(r, call->length, &call->at);
+    return ring_lend(r, call->length, &call->block);
 }
 
 static inline ring_result
-op_send_loan(ring *r, ring_call *call)
+op_send_block(ring *r, ring_call *call)
 {
-    return ring_send_loan(r, call->at, call->length, (uint32_t)call->items);
+    return ring_send_block(r, call->block, call->length, r->owner);
 }
 
-/* As many messages of its record as `items`; `length` is the room at `data`. */
+/* Holds a block to read it (`items` is 0). Copies a message that is in the ring, and those that follow
+   in its record: up to `items`, and what fits into `length` bytes. */
 static inline ring_result
-op_copy(ring *r, ring_call *call)
+op_receive(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
     char copy[SMALL_MAX];
     ring_result result = ring_peek_small(r, message, copy) ? RING_OK : ring_peek(r, message);
     if (result != RING_OK) {
         return result;
+    }
+    if (message->block != NO_BLOCK) {
+        call->items = 0;
+        return ring_hold(r, message, BLOCK_READ);
     }
     uint64_t left = message->items - message->index;
     call->items = call->items < left ? call->items : left;
@@ -173,41 +205,33 @@ op_copy(ring *r, ring_call *call)
         }
     }
     memcpy((char *)call->data, message->data, call->items * message->length);
-    return ring_take(r, message, call->items);
+    ring_take(r, message, call->items);
+    return RING_OK;
 }
 
-/* A view where the record has one message only; else a copy, and `items` is 0. */
+/* Takes a message, to acknowledge or return it later. */
 static inline ring_result
-op_view(ring *r, ring_call *call)
+op_take(ring *r, ring_call *call)
 {
-    ring_message *message = &call->message;
-    ring_result result = ring_peek(r, message);
-    if (result == RING_OK && message->items > 1) {
-        call->items = 1;
-        result = op_copy(r, call);
-        call->items = 0;
-    } else if (result == RING_OK) {
-        ring_take_view(r, message);
-        call->items = r->owner;
-    }
-    return result;
+    ring_result result = ring_peek(r, &call->message);
+    return result == RING_OK ? ring_take_delivery(r, &call->message) : result;
 }
 
 static inline ring_call
 call_of(handle *by, ring_operation operation, int64_t deadline)
 {
-    bool sends = operation == op_send || operation == op_batch || operation == op_lend
-        || operation == op_send_loan;
+    bool receives = operation == op_receive || operation == op_take;
     return (ring_call){
         .operation = operation,
-        .which = sends ? POLL_SPACE : POLL_ITEMS,
+        .which = receives ? POLL_ITEMS : POLL_SPACE,
         .deadline = deadline,
         .lends = operation == op_lend,
-        .lent = operation == op_send_loan,
         .wait_for_peers = true,
         .closed = &by->closed,
         .spin = &by->spin,
         .spin_max = 200,
+        .items = 1,
+        .block = NO_BLOCK,
     };
 }
 
@@ -223,15 +247,53 @@ call_do(handle *by, ring_call *call)
 }
 
 static inline ring_result
-cancel(handle *by, uint64_t at)
+release_block(handle *by, uint32_t block, block_kind kind)
 {
-    return ring_cancel_loan(&by->r, at, by->r.owner);
+    return ring_release_block(&by->r, block, kind, by->r.owner);
 }
 
+/* Acknowledges a message that was taken, and frees its block. */
 static inline ring_result
-release(handle *by, uint64_t at)
+acknowledge(handle *by, uint32_t block)
 {
-    return ring_release_view(&by->r, at, by->r.owner);
+    ring_result result = ring_acknowledge(&by->r, block, by->r.owner);
+    return result == RING_OK ? release_block(by, block, BLOCK_READ) : result;
+}
+
+/* Sends as Channel.send: a long message in a block that is lent for it. */
+static inline ring_result
+send_message(handle *by, ring_call *call)
+{
+    if (call->length <= INLINE_MAX) {
+        return call_do(by, call);
+    }
+    call->operation = op_lend;
+    call->lends = true;
+    ring_result result = call_do(by, call);
+    if (result != RING_OK) {
+        return result;
+    }
+    memcpy(block_data(&by->r, call->block), call->data, call->length);
+    call->operation = op_send_block;
+    call->lends = false;
+    result = call_do(by, call);
+    if (result != RING_OK && release_block(by, call->block, BLOCK_LENT) != RING_OK) {
+        return RING_CORRUPT;
+    }
+    return result;
+}
+
+/* Receives as Channel.receive: copies a message in a block without a lock. `data` has room for it. */
+static inline ring_result
+receive_message(handle *by, ring_call *call)
+{
+    ring_result result = call_do(by, call);
+    if (result == RING_OK && call->items == 0) {
+        call->items = 1;
+        memcpy((char *)call->data, call->message.data, call->message.length);
+        return release_block(by, call->message.block, BLOCK_READ);
+    }
+    return result;
 }
 
 /* -- messages whose every byte follows from their number ----------------------------------------- */

@@ -1,4 +1,7 @@
-/* Death at named points of a ring, and a model of what must come through all the same. */
+/* Death at named points of a ring, and a model of the messages that must be received nevertheless.
+
+   All peers are in one thread, so the model is exact: after each step, and after each death, it knows
+   what waits, and in which order. */
 #ifndef RING_MODEL_H
 #define RING_MODEL_H
 
@@ -10,60 +13,95 @@ static void ring_point(const char *name);
 
 #define PEERS 4
 #define SLOTS 6
-#define ENTRIES 512
+#define ENTRIES 1024
 
+/* What a peer holds: a loan, a view, or a message that it has taken. */
 typedef struct {
-    uint64_t at, length, number;
+    uint32_t block; /* NO_BLOCK: a loan of a short message */
+    uint64_t length, number, order, redelivered;
 } slot;
 
 typedef struct {
     handle h;
     bool gone;
-    slot loans[SLOTS], views[SLOTS];
-    int lent, viewed;
+    slot loans[SLOTS], views[SLOTS], taken[SLOTS];
+    int lent, viewed, took;
 } peer;
 
+/* A message that was taken and waits again. */
 typedef struct {
-    uint64_t number;
-    bool maybe; /* somebody died who was about to send or to take it */
-} entry;
+    uint64_t number, order, redelivered;
+    uint64_t deaths; /* how many peers had died when its receiver did */
+    bool visible;    /* false: its receiver died, and it waits after the next recovery */
+    bool exact;      /* its receiver returned it */
+} comeback;
 
 static channel shared;
 static peer peers[PEERS];
-static entry entries[ENTRIES];
+static uint64_t queued[ENTRIES]; /* the numbers of messages that no peer has taken, from `first` on */
 static int first, last;
-static uint64_t next_number, deaths;
+static comeback returned[ENTRIES];
+static int returns;
+static uint64_t next_number, next_order, deaths;
 static bool overwrite;
 
 /* -- dying --------------------------------------------------------------------------------------- */
 
 static jmp_buf out;
-static long fuse;
-static const char *fatal; /* the point at which whoever comes by dies */
+static long fuse;         /* the peer dies at the point at which this becomes 0 */
+static const char *fatal; /* the peer dies at this point */
+static uint64_t attempts;
 static struct {
     const char *name;
     uint64_t deaths;
+    uint64_t passed; /* the last attempt that came to it */
 } points[64];
 
-static void
-ring_point(const char *name)
+static int
+point_index(const char *name)
 {
     int index = 0;
     while (points[index].name != NULL && strcmp(points[index].name, name) != 0) {
         index++;
     }
     points[index].name = name;
+    return index;
+}
+
+static void
+ring_point(const char *name)
+{
+    int index = point_index(name);
+    points[index].passed = attempts;
     if ((fuse != 0 && --fuse == 0) || (fatal != NULL && strcmp(fatal, name) == 0)) {
         points[index].deaths++;
         longjmp(out, 1);
     }
 }
 
+/* Tells whether the last attempt came to a point. */
+static bool
+passed(const char *name)
+{
+    return points[point_index(name)].passed == attempts;
+}
+
+static void
+comes_back(slot message, bool visible)
+{
+    check(returns < ENTRIES, "the model's list is full");
+    returned[returns++] =
+        (comeback){message.number, message.order, message.redelivered + 1, deaths, visible, visible};
+}
+
 static void
 bury(peer *dead)
 {
     handle_die(&dead->h);
-    dead->lent = dead->viewed = 0;
+    for (int i = 0; i < dead->took; i++) {
+        comes_back(dead->taken[i], false);
+    }
+    dead->lent = dead->viewed = dead->took = 0;
     deaths++;
     dead->gone = true;
 }
@@ -81,40 +119,74 @@ revive(peer *dead)
 /* -- the model ----------------------------------------------------------------------------------- */
 
 static void
-expect(uint64_t number, bool maybe)
+was_sent(uint64_t number)
 {
-    check(last < ENTRIES, "the test's own queue is full");
-    entries[last++] = (entry){number, maybe || overwrite};
+    check(last < ENTRIES, "the model's queue is full");
+    queued[last++] = number;
 }
 
-/* A receiver died: what it may have taken. */
 static void
-doubt(uint64_t messages)
+was_dropped(uint64_t messages)
 {
-    for (int i = first; i < last && messages > 0; i++) {
-        messages -= !entries[i].maybe;
-        entries[i].maybe = true;
-    }
+    check(messages == 0 || overwrite, "a message was dropped");
+    first += (int)messages;
+    check(first <= last, "more messages were dropped than waited");
 }
 
+/* A message was received, or taken, for the first time. */
 static void
 arrived(uint64_t number)
 {
-    while (first < last && entries[first].number != number) {
-        check(entries[first].maybe, "a message is lost, or comes out of order");
-        first++;
+    for (int i = 0; i < returns; i++) {
+        check(overwrite || !returned[i].visible, "a message overtook one that was returned");
     }
-    check(first < last, "a message comes twice, or was never sent");
+    check(first < last, "a message came twice, or was never sent");
+    check(queued[first] == number, "a message is lost, or out of order");
     first++;
+}
+
+static void
+forget(int index)
+{
+    returned[index] = returned[--returns];
+}
+
+/* A message was received, or taken, that had been returned. Returns what was known of it. */
+static comeback
+arrived_again(uint64_t number, uint64_t order)
+{
+    int found = 0;
+    while (found < returns && returned[found].number != number) {
+        found++;
+    }
+    check(found < returns, "a message was delivered again that was acknowledged or received");
+    comeback message = returned[found];
+    check(message.order == order, "a message has another number than when it was taken first");
+    forget(found);
+    for (int i = returns - 1; i >= 0; i--) {
+        if (returned[i].visible && returned[i].order < order) {
+            check(overwrite, "messages that were returned are out of order");
+            forget(i); /* it was dropped */
+        }
+    }
+    return message;
+}
+
+/* A recovery has made all messages visible that dead peers had taken. */
+static void
+was_recovered(void)
+{
+    for (int i = 0; i < returns; i++) {
+        returned[i].visible = true;
+    }
 }
 
 static void
 nothing_left(void)
 {
-    while (first < last) {
-        check(entries[first++].maybe, "a message is lost");
-    }
-    first = last = 0;
+    check(first == last, "a message is lost");
+    check(returns == 0 || overwrite, "a message that was returned is lost");
+    first = last = returns = 0;
 }
 
 #endif

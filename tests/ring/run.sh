@@ -14,7 +14,7 @@ for sanitizer in $sanitizers; do
     options="-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$sanitizer"
     case $sanitizer in
     none) options=-O2 ;;
-    barriers) options="-O2 -DOWN_BARRIERS" ;;
+    barriers) options="-O2 -DNO_MEMBARRIER" ;;
     esac
     # shellcheck disable=SC2086
     ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror $options -I../../native \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,44 +13,14 @@ from ipckit.testing import require
 RUN = Path(__file__).with_name("run.sh")
 
 # Points at which there must have been deaths: each step that leaves something half done.
-POINTS = frozenset(
-    {
-        "locked",
-        "unlocking",
-        "caching_head",
-        "before_copy",
-        "after_copy",
-        "repeating",
-        "before_tail",
-        "after_tail",
-        "rewinding",
-        "rewound",
-        "before_lend",
-        "before_sent",
-        "before_skip",
-        "before_head",
-        "after_head",
-        "viewed",
-        "low_water_set",
-        "freed",
-        "before_low_water",
-        "taken_over",
-        "recovering",
-        "removing_peer",
-        "peers_checked",
-        "unmarked",
-        "marking",
-        "marked",
-        "sweeping",
-        "swept",
-        "counted",
-        "dropping",
-        "deferred",
-        "joining",
-        "leaving",
-        "role_taken",
-    }
-)
+NATIVE = Path(__file__).parents[2] / "native" / "ring"
+
+# The points at which a process dies or is stopped: each step that leaves something half done.
+POINTS = {
+    name
+    for header in NATIVE.glob("*.h")
+    for name in re.findall(r"RING_POINT\((\w+)\);", header.read_text())
+}
 
 
 def run(test: str, builds: str, *args: int) -> str:
@@ -61,17 +32,27 @@ def run(test: str, builds: str, *args: int) -> str:
     return done.stdout
 
 
-def deaths(builds: str, *args: int) -> dict[str, int]:
-    lines = [line.split() for line in run("test_ring_deaths", builds, *args).splitlines()]
+def counts(test: str, builds: str, *args: int) -> dict[str, int]:
+    """How often a process died, or was stopped, at each point."""
+    lines = [line.split() for line in run(test, builds, *args).splitlines()]
     return {name: int(count) for name, count in (each for each in lines if len(each) == 2)}
+
+
+def test_the_points_are_found() -> None:
+    assert len(POINTS) > 30
+    assert {"before_tail", "held", "swept"} <= POINTS
 
 
 def test_many_senders_and_receivers_at_the_same_time() -> None:
     run("test_ring", "address,undefined thread", 800)
 
 
+def test_cases_of_deaths_and_full_channels() -> None:
+    run("test_ring_cases", "address,undefined")
+
+
 def test_death_at_every_point_costs_no_message_and_no_memory() -> None:
-    found = deaths("address,undefined", 2000)
+    found = counts("test_ring_deaths", "address,undefined", 2000)
     assert {name for name, count in found.items() if count} >= POINTS
 
 
@@ -79,8 +60,13 @@ def test_peers_that_are_killed_at_any_moment() -> None:
     run("test_ring_kills", "address,undefined", 250)
 
 
+def test_a_peer_that_is_stopped_at_every_point() -> None:
+    found = counts("test_ring_stops", "address,undefined", 3)
+    assert {name for name, count in found.items() if count} >= POINTS
+
+
 def test_nobody_sleeps_through_a_wake() -> None:
-    run("test_ring_wakes", "none barriers", 200_000)
+    run("test_ring_wakes", "none barriers", 50_000)
 
 
 def test_scribbled_memory_never_makes_a_call_crash_or_hang() -> None:
@@ -103,7 +89,7 @@ def test_nobody_sleeps_through_a_wake_for_long() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 200_001])
 def test_death_at_every_point_for_long(seed: int) -> None:
-    found = deaths("address,undefined none", 100_000, seed, 600)
+    found = counts("test_ring_deaths", "address,undefined none", 100_000, seed, 600)
     assert all(found[name] > 100 for name in POINTS)
 
 
@@ -112,6 +98,13 @@ def test_death_at_every_point_for_long(seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_peers_that_are_killed_for_long(seed: int) -> None:
     run("test_ring_kills", "address,undefined none", 4000, seed, 600)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_peer_that_is_stopped_for_long() -> None:
+    found = counts("test_ring_stops", "address,undefined none", 100, 1, 600)
+    assert all(found[name] >= 10 for name in POINTS)
 
 
 @pytest.mark.soak

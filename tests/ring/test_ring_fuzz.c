@@ -1,116 +1,30 @@
-/* Somebody scribbles over a ring's memory: no call crashes, hangs, or touches what is not the ring's.
+/* Another process overwrites a ring's memory: no call crashes, hangs, or touches what is not the ring's.
 
-   The memory lies between two pages that nobody may touch, messages are copied to and from blocks of
+   The memory lies between two pages that nobody may touch, messages are copied to and from memory of
    exactly their size, and at each named point, which is between a check and the use of what was
    checked, something may change. test_ring_fuzz ROUNDS SEED SECONDS; exits 0, or dies. */
 #define PEER_CHECK_NS INT64_C(20000)
 #define LOCK_GRACE_NS INT64_C(40000)
 static void ring_point(void);
 #define RING_POINT(name) ring_point()
-#include "ring_harness.h"
+#include "ring_scribble.h"
 
 #define HANDLES 3
 #define SLOTS 5
 
 typedef struct {
+    uint32_t blocks[SLOTS];
+    uint64_t lengths[SLOTS];
+    int count;
+} held;
+
+typedef struct {
     handle h;
-    uint64_t loans[SLOTS], lengths[SLOTS], views[SLOTS];
-    int lent, viewed;
+    held loans, views, taken;
 } peer;
 
-static channel shared;
-static uint64_t units, results[16];
+static uint64_t results[16];
 static __thread uint64_t danger; /* one in so many points, or 0 */
-
-/* A number that a check may let through, or just not. */
-static uint64_t
-evil_number(void)
-{
-    uint64_t near = units * below(4) + below(5) - 2;
-    switch (below(10)) {
-    case 0:
-        return random_number();
-    case 1:
-        return below(16);
-    case 2:
-        return near;
-    case 3:
-        return near << COUNT_BITS | below(40);
-    case 4:
-        return near << 1 | below(2);
-    case 5:
-        return below(16) | (uint64_t)owner_of((uint32_t)below(5), (uint32_t)below(4)) << 4
-            | below(30) << 32;
-    case 6:
-        return shape_of(below(units * UNIT * 2), below(2) == 0 ? below(6) : 1);
-    case 7:
-        return shape_of(below(80) * below(80), below(3) == 0 ? COUNT_MASK : below(30));
-    case 8:
-        return owner_of((uint32_t)below(600), (uint32_t)below(4)) | below(2) << 31;
-    default:
-        return UINT64_MAX << below(64);
-    }
-}
-
-/* The whole ring elsewhere: consistent, and perhaps beyond what there is. */
-static void
-displace(channel_header *header)
-{
-    uint64_t by = below(3) * units + below(units), word = by << COUNT_BITS;
-    uint64_t *words[] = {&header->tail, &header->senders_tail, &header->head, &header->cached_head,
-                         &header->cached_tail, &header->reserve};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        __atomic_fetch_add(words[i], word, __ATOMIC_RELAXED);
-    }
-    __atomic_fetch_add(&header->low_water, by << 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&header->cached_low_water, by << 1, __ATOMIC_RELAXED);
-}
-
-static void
-scribble(void)
-{
-    if (below(20) == 0) {
-        displace((channel_header *)shared.memory);
-    }
-    static const uint16_t favourites[] = {
-        offsetof(channel_header, roles_seen),   offsetof(channel_header, recovery_wanted),
-        offsetof(channel_header, peers_high),   offsetof(channel_header, send_lock),
-        offsetof(channel_header, reserve),      offsetof(channel_header, cached_head),
-        offsetof(channel_header, cached_low_water),    offsetof(channel_header, tail),
-        offsetof(channel_header, items),        offsetof(channel_header, receive_lock),
-        offsetof(channel_header, low_water),         offsetof(channel_header, cached_tail),
-        offsetof(channel_header, head),         offsetof(channel_header, space),
-        offsetof(channel_header, small_number), offsetof(channel_header, small_length),
-        offsetof(channel_header, senders_tail),    offsetof(channel_header, small_in_use),
-    };
-    size_t at;
-    const channel_header *header = (const channel_header *)shared.memory;
-    switch (below(6)) {
-    case 0:
-    case 1:
-        at = favourites[below(sizeof favourites / sizeof *favourites)];
-        break;
-    case 2:
-        at = below(CHANNEL_ARENA_START / 8) * 8;
-        break;
-    case 3: /* the record at head, at low_water, or one near them */
-        at = below(2) ? position_of(header->head) : header->low_water >> 1;
-        at = CHANNEL_ARENA_START + (at + below(3) * below(4)) % units * UNIT + below(2) * 8;
-        break;
-    default:
-        at = CHANNEL_ARENA_START + below(units) * UNIT + below(2) * 8;
-    }
-    uint64_t number = evil_number();
-    char *word = shared.memory + at;
-    if (at % 8 != 0 || below(3) == 0) {
-        __atomic_store_n((uint32_t *)word, (uint32_t)number, __ATOMIC_RELAXED);
-    } else if (below(8) == 0) {
-        /* Only a bit of what stands there. */
-        __atomic_fetch_xor((uint64_t *)word, UINT64_C(1) << below(64), __ATOMIC_RELAXED);
-    } else {
-        __atomic_store_n((uint64_t *)word, number, __ATOMIC_RELAXED);
-    }
-}
 
 static void
 ring_point(void)
@@ -120,33 +34,60 @@ ring_point(void)
     }
 }
 
+/* Checks that a message lies in a block, and uses its bytes. */
 static void
-inside(const ring *r, const char *data, uint64_t length)
+inside(const ring *r, char *data, uint64_t length, bool write)
 {
-    check(data >= r->arena && length <= r->units * UNIT
-              && data + length <= r->arena + r->units * UNIT,
-          "memory that is not the arena's was given out");
+    check(data >= r->pool && length <= r->granules * r->granule
+              && data + length <= r->pool + r->granules * r->granule,
+          "memory that is not the pool's was given out");
+    if (write) {
+        memset(data, 2, length);
+    }
+    for (uint64_t i = 0; i < length; i++) {
+        results[15] += data[i] & 1;
+    }
+}
+
+static void
+keep(held *in, uint32_t block, uint64_t length)
+{
+    in->lengths[in->count] = length;
+    in->blocks[in->count++] = block;
+}
+
+static uint32_t
+pick(held *from, uint64_t *length)
+{
+    int which = (int)below((uint64_t)from->count--);
+    uint32_t block = from->blocks[which];
+    *length = from->lengths[which];
+    from->blocks[which] = from->blocks[from->count];
+    from->lengths[which] = from->lengths[from->count];
+    return block;
 }
 
 static ring_result
 step_send(peer *p, ring_operation operation)
 {
+    ring *r = &p->h.r;
     ring_call call = call_of(&p->h, operation, (int64_t)below(2));
     bool batch = operation == op_batch;
     call.items = batch ? 1 + below(9) : 1;
-    call.length = (below(5) == 0 ? below(units * UNIT) : below(100)) + batch;
-    char *block = malloc(call.length * call.items + 1);
-    memset(block, 1, call.length * call.items + 1);
-    call.data = block;
+    call.length = (below(5) == 0 ? below(r->longest + 9) : below(100)) + batch;
+    if (r->item_size != 0 && below(4) != 0) {
+        call.length = r->item_size;
+    }
     uint64_t length = call.length;
-    ring_result result = call_do(&p->h, &call);
-    free(block);
-    if (result == RING_OK && operation == op_lend) {
-        char *data = ring_payload(&p->h.r, call.at, length);
-        inside(&p->h.r, data, length);
-        memset(data, 2, length);
-        p->lengths[p->lent] = length;
-        p->loans[p->lent++] = call.at;
+    char *data = malloc(length * call.items + 1);
+    memset(data, 1, length * call.items + 1);
+    call.data = data;
+    ring_result result =
+        operation == op_send ? send_message(&p->h, &call) : call_do(&p->h, &call);
+    free(data);
+    if (result == RING_OK && operation == op_lend && call.block != NO_BLOCK) {
+        inside(r, block_data(r, call.block), length, true);
+        keep(&p->loans, call.block, length);
     }
     return result;
 }
@@ -154,71 +95,100 @@ step_send(peer *p, ring_operation operation)
 static ring_result
 step_end_loan(peer *p)
 {
-    int which = (int)below((uint64_t)p->lent);
-    ring_call call = call_of(&p->h, op_send_loan, (int64_t)below(2));
-    call.at = p->loans[which];
-    call.length = p->lengths[which];
-    call.items = p->h.r.owner;
-    p->lent--;
-    p->loans[which] = p->loans[p->lent];
-    p->lengths[which] = p->lengths[p->lent];
-    return below(3) == 0 ? cancel(&p->h, call.at) : call_do(&p->h, &call);
+    ring_call call = call_of(&p->h, op_send_block, (int64_t)below(2));
+    call.block = pick(&p->loans, &call.length);
+    return below(3) == 0 ? release_block(&p->h, call.block, BLOCK_LENT) : call_do(&p->h, &call);
 }
 
 static ring_result
-step_receive(peer *p, ring_operation operation)
+step_receive(peer *p, ring_operation operation, held *into)
 {
     ring_call call = call_of(&p->h, operation, (int64_t)below(2));
-    call.length = below(4) == 0 ? units * UNIT : below(200);
+    call.length = below(4) == 0 ? 9 * INLINE_MAX : below(200);
     call.items = 1 + below(9);
-    char *block = malloc(call.length + 1);
-    call.data = block;
+    char *data = malloc(call.length + 1);
+    call.data = data;
     ring_result result = call_do(&p->h, &call);
-    free(block);
-    if (result == RING_OK && operation == op_view && call.items != 0) {
-        inside(&p->h.r, call.message.data, call.message.length);
-        unsigned sum = 0;
-        for (uint64_t i = 0; i < call.message.length; i++) {
-            sum += (unsigned char)call.message.data[i];
-        }
-        results[15] += sum & 1;
-        p->views[p->viewed++] = call.message.at;
+    free(data);
+    if (result == RING_OK && call.message.block != NO_BLOCK) {
+        inside(&p->h.r, (char *)call.message.data, call.message.length, operation == op_take);
+        keep(into, call.message.block, call.message.length);
     }
     return result;
 }
 
 static ring_result
-one_step(peer *p)
+step_end_delivery(peer *p)
 {
-    switch (below(12)) {
+    uint64_t length;
+    uint32_t block = pick(&p->taken, &length);
+    return below(2) ? acknowledge(&p->h, block)
+                    : ring_requeue(&p->h.r, block, p->h.r.owner);
+}
+
+static ring_result
+step_release(peer *p)
+{
+    uint64_t length;
+    return release_block(&p->h, pick(&p->views, &length), BLOCK_READ);
+}
+
+static ring_result
+step_on_peers(peer *p)
+{
+    ring *r = &p->h.r;
+    ring_call call = call_of(&p->h, below(2) ? op_send : op_take, (int64_t)below(2));
+    uint64_t blocks;
+    switch (below(4)) {
     case 0:
-        return step_send(p, op_send);
-    case 1:
-        return step_send(p, op_batch);
-    case 2:
-    case 3:
-    case 4:
-        return p->lent < SLOTS ? step_send(p, op_lend) : step_end_loan(p);
-    case 5:
-        return p->lent > 0 ? step_end_loan(p) : RING_EMPTY;
-    case 6:
-    case 7:
-        return step_receive(p, op_copy);
-    case 8:
-        return p->viewed < SLOTS ? step_receive(p, op_view) : RING_EMPTY;
-    case 9:
-        return p->viewed > 0 ? release(&p->h, p->views[--p->viewed]) : RING_EMPTY;
-    case 10:
-        poll_arm(&p->h.r, 1 + (uint32_t)below(2));
+        poll_arm(r, call.which);
+        ring_defer_to_holder(r, ring_call_lock(r, &call));
         return RING_OK;
-    default: {
-        ring_call call = call_of(&p->h, op_send, (int64_t)below(2));
-        return ring_check_peers_before_sleep(&p->h.r, &call, (uint32_t)below(100));
+    case 1:
+        blocks_count(r, (block_kind)below(6), &blocks);
+        return RING_OK;
+    case 2: {
+        ring_descriptors descriptors = {.r = r};
+        descriptor_recover(&descriptors);
+        return RING_OK;
     }
+    default:
+        return ring_check_peers_before_sleep(r, &call, (uint32_t)below(100));
     }
 }
 
-/* Whoever opens it reads the rest of the header: what it takes for a channel must be in the file. */
+static ring_result
+one_step(peer *p)
+{
+    switch (below(15)) {
+    case 0:
+    case 1:
+        return step_send(p, op_send);
+    case 2:
+        return step_send(p, op_batch);
+    case 3:
+    case 4:
+        return p->loans.count < SLOTS ? step_send(p, op_lend) : step_end_loan(p);
+    case 5:
+        return p->loans.count > 0 ? step_end_loan(p) : RING_EMPTY;
+    case 6:
+    case 7:
+    case 8:
+        return p->views.count < SLOTS ? step_receive(p, op_receive, &p->views) : step_release(p);
+    case 9:
+        return p->views.count > 0 ? step_release(p) : RING_EMPTY;
+    case 10:
+    case 11:
+        return p->taken.count < SLOTS ? step_receive(p, op_take, &p->taken) : step_end_delivery(p);
+    case 12:
+    case 13:
+        return p->taken.count > 0 ? step_end_delivery(p) : RING_EMPTY;
+    default:
+        return step_on_peers(p);
+    }
+}
+
+/* Opening a channel reads the rest of the header: what it accepts must be in the file. */
 static void
 try_open(void)
 {
@@ -226,10 +196,12 @@ try_open(void)
     char saved[128];
     memcpy(saved, shared.memory, sizeof saved);
     for (int i = 0; i < 3; i++) {
-        *(uint64_t *)(shared.memory + 8 * (1 + below(15))) = evil_number();
+        *(uint64_t *)(shared.memory + 8 * (1 + below(16))) = evil_number();
         if (ring_open(&r, shared.memory, shared.size, -1)) {
             check(r.units <= (shared.size - CHANNEL_ARENA_START) / UNIT, "too large an arena");
-            check(r.longest <= ring_longest(&r) && r.item_size <= ring_longest(&r), "too long");
+            check(r.pool + r.granules * r.granule <= shared.memory + shared.size, "too large a pool");
+            check(r.longest <= INLINE_MAX || r.longest <= r.granules * r.granule, "too long");
+            check(r.item_size <= r.longest && r.granule % 64 == 0, "no room for an item");
         }
     }
     memcpy(shared.memory, saved, sizeof saved);
@@ -240,11 +212,15 @@ begin(uint64_t seed, peer peers[HANDLES])
 {
     seed_chance(seed);
     danger = 0;
-    units = 128 << below(2); /* the arena ends with a page */
-    uint64_t item = below(4) == 0 ? 24 : 0;
-    shared = channel_make(units, 2 + below(30), item, below(3) == 0 ? CHANNEL_OVERWRITE : 0);
+    ring_shape shapes[] = {
+        shape_of_any(64 + below(100), 64, 2 + below(30)), /* the pool ends with a page */
+        shape_of_any(64 + below(100), 64, 2 + below(30)),
+        shape_of_items(64 + below(100), 16, 2 + below(30), 200),
+        shape_of_items(64 + below(100), 64, 2 + below(30), 24),
+    };
+    shared = channel_make(shapes[below(4)], below(3) == 0 ? CHANNEL_OVERWRITE : 0);
     for (int i = 0; i < HANDLES; i++) {
-        peers[i] = (peer){.lent = 0};
+        peers[i] = (peer){.loans = {.count = 0}};
         handle_open(&peers[i].h, &shared);
     }
 }
@@ -258,16 +234,16 @@ end(peer peers[HANDLES])
     channel_unmake(&shared);
 }
 
-/* After some steps in peace: again and again from there, each time with other numbers. */
+/* After some steps without harm: again and again from there, each time with other numbers. */
 static void
 play(uint64_t seed)
 {
-    static char before[CHANNEL_ARENA_START + 256 * UNIT];
     peer peers[HANDLES], then[HANDLES];
     begin(seed, peers);
     for (uint64_t quiet = below(400); quiet > 0; quiet--) {
         one_step(&peers[below(HANDLES)]);
     }
+    char *before = malloc(shared.size);
     memcpy(before, shared.memory, shared.size);
     memcpy(then, peers, sizeof then);
     for (int again = 0; again < 40; again++) {
@@ -280,11 +256,12 @@ play(uint64_t seed)
         memcpy(shared.memory, before, shared.size);
         memcpy(peers, then, sizeof then);
     }
+    free(before);
     try_open();
     end(peers);
 }
 
-/* -- and truly at the same time --------------------------------------------------------------------- */
+/* -- at the same time ------------------------------------------------------------------------------ */
 
 static bool over;
 static peer racing[HANDLES];

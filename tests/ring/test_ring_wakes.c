@@ -1,58 +1,83 @@
-/* Nobody sleeps through what he waits for: senders and receivers that never spin, in processes of
-   their own, where no look every now and then makes up for a wake that did not come.
+/* No peer sleeps through what it waits for: senders and receivers that never spin, in processes of their
+   own, where no regular check makes up for a wake that did not come.
        test_ring_wakes ROUNDS */
 #define PEER_CHECK_NS (INT64_C(20) * NS_PER_SECOND)
 #define LOCK_SPINS 1
+#define INLINE_MAX 4096
 #include "ring_harness.h"
 
 /* Long enough that a message is still on its way to memory when its sender looks who sleeps. */
-enum { PEERS = 3, BYTES = 4000 };
+enum { PEERS = 3, IN_RING = 4000, IN_BLOCK = 6000 };
 
 static channel shared;
 static handle mine;
+static char data[8 * INLINE_MAX];
 
-/* Does it, and takes no longer than any wake may take. */
-static void
-must(ring_operation operation)
+/* Does it, and takes no longer than any wake may take. Returns the block of the loan or message. */
+static uint32_t
+must(ring_operation operation, uint64_t length)
 {
-    static char data[BYTES];
     ring_call call = call_of(&mine, operation, INT64_MAX);
     call.data = data;
-    call.length = BYTES;
-    call.items = 1;
+    call.length = length;
     int64_t before = monotonic_ns();
-    check(ring_run(&mine.r, &call) == RING_OK, "it failed");
+    ring_result result = operation == op_send ? send_message(&mine, &call)
+        : operation == op_receive             ? receive_message(&mine, &call)
+                                              : call_do(&mine, &call);
+    check(result == RING_OK, "it failed");
     check(monotonic_ns() - before < PEER_CHECK_NS / 2, "slept through a wake");
+    return operation == op_lend ? call.block : call.message.block;
 }
 
+/* -- what a process does --------------------------------------------------------------------------- */
+
+typedef void (*life)(uint64_t rounds, uint64_t length);
+
 static void
-send_all(uint64_t rounds)
+send_all(uint64_t rounds, uint64_t length)
 {
     for (uint64_t round = 0; round < rounds; round++) {
-        must(op_send);
+        must(op_send, length);
     }
 }
 
 static void
-receive_all(uint64_t rounds)
+receive_all(uint64_t rounds, uint64_t length)
 {
     for (uint64_t round = 0; round < rounds; round++) {
-        must(op_copy);
+        must(op_receive, length);
     }
 }
 
-/* So many processes send to as many that receive, through a ring of such a capacity. */
+/* Returns one message of four, and receives it again. */
 static void
-run(uint64_t capacity, int pairs, uint64_t rounds)
+take_all(uint64_t rounds, uint64_t length)
 {
-    shared = channel_make(64 * BYTES / UNIT, capacity, BYTES, 0);
+    for (uint64_t round = 0; round < rounds; round++) {
+        uint32_t block = must(op_take, length);
+        if (round % 4 == 0) {
+            check(ring_requeue(&mine.r, block, mine.r.owner) == RING_OK, "no return");
+            block = must(op_take, length);
+        }
+        check(acknowledge(&mine, block) == RING_OK, "no acknowledgement");
+    }
+}
+
+/* -- processes ------------------------------------------------------------------------------------- */
+
+/* As many processes send as receive. */
+static void
+run(ring_shape shape, int pairs, life receives, uint64_t rounds)
+{
+    shared = channel_make(shape, 0);
     pid_t pids[2 * PEERS];
     for (int i = 0; i < 2 * pairs; i++) {
         pids[i] = fork();
+        check(pids[i] >= 0, "no process");
         if (pids[i] == 0) {
             handle_open(&mine, &shared);
-            (i % 2 == 0 ? send_all : receive_all)(rounds);
-            _exit(0); /* without a goodbye: that wakes all */
+            (i % 2 == 0 ? send_all : receives)(rounds, shape.item_size);
+            _exit(0); /* without ring_leave, which wakes all */
         }
     }
     for (int i = 0; i < 2 * pairs; i++) {
@@ -62,13 +87,142 @@ run(uint64_t capacity, int pairs, uint64_t rounds)
     channel_unmake(&shared);
 }
 
+/* -- one process that waits for memory -------------------------------------------------------------- */
+
+/* Starts a process that does one thing, and returns when it sleeps. */
+static pid_t
+start_asleep(ring_operation operation, uint64_t length)
+{
+    pid_t pid = fork();
+    check(pid >= 0, "no process");
+    if (pid == 0) {
+        handle_open(&mine, &shared);
+        uint32_t block = must(operation, length);
+        _exit(operation == op_lend && release_block(&mine, block, BLOCK_LENT) != RING_OK);
+    }
+    char path[40], line[200];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    for (int asleep = 0; asleep < 3;) { /* a page fault may be a short sleep */
+        usleep(1000);
+        FILE *file = fopen(path, "r");
+        check(file != NULL && fgets(line, sizeof line, file) != NULL, "no process");
+        fclose(file);
+        asleep = strstr(line, ") S ") != NULL ? asleep + 1 : 0;
+    }
+    return pid;
+}
+
+static void
+must_end(pid_t pid)
+{
+    int status;
+    check(waitpid(pid, &status, 0) == pid && status == 0, "a peer failed");
+}
+
+static uint32_t
+lend(uint64_t granules)
+{
+    ring_call call = call_of(&mine, op_lend, 0);
+    call.length = granules * INLINE_MAX;
+    check(call_do(&mine, &call) == RING_OK, "no loan");
+    return call.block;
+}
+
+static void
+cancel(uint32_t block)
+{
+    check(release_block(&mine, block, BLOCK_LENT) == RING_OK, "a loan can't be cancelled");
+}
+
+static void
+open_mine(uint64_t granules)
+{
+    ring_shape shape = {.units = 1024, .granules = granules, .granule = INLINE_MAX, .capacity = 8,
+                        .longest = granules * INLINE_MAX};
+    shared = channel_make(shape, 0);
+    handle_open(&mine, &shared);
+}
+
+static void
+close_mine(void)
+{
+    handle_close(&mine);
+    channel_unmake(&shared);
+}
+
+/* A sender that is woken and still finds too little room passes the wake on. */
+static void
+test_a_wake_is_passed_on(void)
+{
+    open_mine(6);
+    uint32_t first = lend(2), second = lend(2), third = lend(2);
+    pid_t large = start_asleep(op_lend, 4 * INLINE_MAX), small = start_asleep(op_lend, 2 * INLINE_MAX);
+    cancel(second);
+    must_end(small);
+    cancel(first);
+    cancel(third);
+    must_end(large);
+    close_mine();
+}
+
+/* A receiver that needs a block for a short message is woken when one is free, or when a message is
+   returned that has one. */
+static void
+test_a_take_waits_for_a_block(void)
+{
+    for (int returns = 0; returns < 2; returns++) {
+        open_mine(2);
+        uint32_t block = NO_BLOCK;
+        if (returns) {
+            must(op_send, 2 * INLINE_MAX);
+            block = must(op_take, 0);
+        } else {
+            block = lend(2);
+        }
+        must(op_send, 100);
+        pid_t taker = start_asleep(op_take, 0);
+        if (returns) {
+            check(ring_requeue(&mine.r, block, mine.r.owner) == RING_OK, "no return");
+        } else {
+            cancel(block);
+        }
+        must_end(taker);
+        close_mine();
+    }
+}
+
+/* A receiver that waits for a message is woken when one is returned. */
+static void
+test_a_return_wakes_a_receiver(void)
+{
+    open_mine(2);
+    must(op_send, 2 * INLINE_MAX);
+    uint32_t block = must(op_take, 0);
+    pid_t receiver = start_asleep(op_receive, sizeof data);
+    check(ring_requeue(&mine.r, block, mine.r.owner) == RING_OK, "no return");
+    must_end(receiver);
+    close_mine();
+}
+
 int
 main(int argc, char **argv)
 {
     check(argc == 2, "how many rounds?");
-    uint64_t rounds = strtoull(argv[1], NULL, 10);
-    run(1, 1, rounds);     /* each sleeps for the other */
-    run(8, PEERS, rounds); /* and all for the locks */
+    uint64_t rounds = strtoull(argv[1], NULL, 10), units = 64 * IN_RING / UNIT;
+    ring_shape short_one = shape_of_items(units, 1, 1, IN_RING);
+    ring_shape short_many = shape_of_items(units, PEERS, 8, IN_RING);
+    ring_shape long_one = shape_of_items(units, 1, 1, IN_BLOCK);
+    ring_shape long_many = shape_of_items(units, 5, 8, IN_BLOCK);
+    run(short_one, 1, receive_all, rounds);      /* each sleeps for the other */
+    run(short_many, PEERS, receive_all, rounds); /* and all for the locks */
+    run(long_one, 1, receive_all, rounds);       /* for a block */
+    run(long_many, PEERS, receive_all, rounds);
+    run(short_one, 1, take_all, rounds);
+    run(short_many, PEERS, take_all, rounds);
+    run(long_many, PEERS, take_all, rounds);
+    test_a_wake_is_passed_on();
+    test_a_take_waits_for_a_block();
+    test_a_return_wakes_a_receiver();
     puts("ok");
     return 0;
 }

@@ -1,0 +1,96 @@
+/* Calls of a peer that may end in its death, and how many messages they sent or took. */
+#ifndef RING_ATTEMPT_H
+#define RING_ATTEMPT_H
+
+#include "ring_model.h"
+
+typedef ring_result (*work)(handle *by, ring_call *call);
+
+static ring_result
+do_cancel(handle *by, ring_call *call)
+{
+    return release_block(by, call->block, BLOCK_LENT);
+}
+
+static ring_result
+do_release(handle *by, ring_call *call)
+{
+    return release_block(by, call->block, BLOCK_READ);
+}
+
+static ring_result
+do_acknowledge(handle *by, ring_call *call)
+{
+    return acknowledge(by, call->block);
+}
+
+static ring_result
+do_requeue(handle *by, ring_call *call)
+{
+    return ring_requeue(&by->r, call->block, by->r.owner);
+}
+
+static ring_result
+do_look(handle *by, ring_call *call)
+{
+    return ring_check_peers_before_sleep(&by->r, call, 0);
+}
+
+/* As a call with a descriptor that found the channel full, or a lock taken. */
+static ring_result
+do_defer(handle *by, ring_call *call)
+{
+    ring_descriptors descriptors = {.r = &by->r};
+    poll_arm(&by->r, call->which);
+    if (by->r.shared->recovery_wanted) {
+        descriptor_recover(&descriptors);
+    } else {
+        ring_defer_to_holder(&by->r, ring_call_lock(&by->r, call));
+    }
+    return RING_OK;
+}
+
+static ring_result
+do_leave(handle *by, ring_call *call)
+{
+    (void)call;
+    handle_close(by);
+    return RING_OK;
+}
+
+static ring_result
+do_open(handle *by, ring_call *call)
+{
+    (void)call;
+    handle_open(by, &shared);
+    return RING_OK;
+}
+
+/* How many messages the last attempt sent, and how many it took from the ring or dropped. */
+static uint64_t sent, passed_by;
+
+/* A function of its own, so that longjmp changes no local variable of the steps. */
+__attribute__((noinline)) static ring_result
+run_to_death(work what, handle *by, ring_call *call)
+{
+    if (setjmp(out) != 0) {
+        return RING_GONE;
+    }
+    ring_result result = what(by, call);
+    fuse = 0;
+    return result;
+}
+
+static ring_result
+attempt(work what, handle *by, ring_call *call)
+{
+    const channel_header *header = (const channel_header *)shared.memory;
+    uint64_t tail = count_of(header->tail), head = count_of(header->head);
+    attempts++;
+    ring_result result = run_to_death(what, by, call);
+    sent = (count_of(header->tail) - tail) & COUNT_MASK;
+    passed_by = (count_of(header->head) - head) & COUNT_MASK;
+    return result;
+}
+
+#endif
