@@ -254,8 +254,7 @@ ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
    RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
    if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
-   or RING_BUSY. RING_FULL instead of RING_TIMEOUT: there was no memory to take a message. The caller
-   holds no lock. */
+   or RING_BUSY. The caller holds no lock. */
 static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
@@ -318,8 +317,7 @@ ring_run(ring *r, ring_call *call)
         }
         int64_t now = monotonic_ns();
         if (now >= call->deadline) {
-            bool lacks_memory = call->which == POLL_ITEMS && result == RING_FULL;
-            return lacks_memory ? RING_FULL : RING_TIMEOUT;
+            return RING_TIMEOUT;
         }
         int error = futex_wait(word, ticket, earlier(call->deadline, now + call->pause));
         call->timed_out = error == ETIMEDOUT;
