@@ -249,7 +249,7 @@ static PyGetSetDef holder_getset[] = {
     {"_lease", (getter)holder_lease, NULL, PyDoc_STR("The Lease, or None."), NULL},
     {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("The message's bytes; 0 without a lease."), NULL},
     {"_redelivered", (getter)ipckit_holder_redelivered, NULL,
-     PyDoc_STR("How often the message was returned; None unless it was taken."), NULL},
+     PyDoc_STR("How often the message was returned; None unless this process has taken it."), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("The channel."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
