@@ -47,7 +47,7 @@ ring_may_have_senders(const ring *r)
 
 /* Acknowledges a message that `owner` has taken. Its block becomes a view, which ends with
    ring_release_block. Without a sender, receivers may be waiting only because the message could have been
-   returned, so this wakes them (ring_may_get_returned). The barrier pairs with ring_leave: either the
+   returned, so this wakes them (ring_others_have_taken). The barrier pairs with ring_leave: either the
    last sender finds that the message is acknowledged, or this function finds that the sender left. Returns
    as ring_release_block. */
 static inline ring_result
