@@ -33,12 +33,13 @@ _RECEIVE: Final = "receive"
 class ChannelFace(Face[Channel[T]], Generic[T]):
     """A `Channel` in an event loop, which waits on its descriptors."""
 
-    __slots__ = ("_readable", "_writable")
+    __slots__ = ("_readable", "_takeable", "_writable")
 
     def __init__(self, handle: Channel[T]) -> None:
         super().__init__(handle, waiters_of(handle))
         # Both descriptors also become readable when a peer dies.
         self._readable = Wakeup(handle.fileno)
+        self._takeable = self._readable._replace(misleads=self._lacks_memory)
         self._writable = Wakeup(handle.space_fileno)
 
     def _attempt(self, do: Callable[[], R], *, sending: bool, waits: bool) -> Callable[[], R]:
@@ -49,14 +50,21 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
             try:
                 return do()
             except WouldBlock:
-                if not waits or not check(sending=sending):
+                lacks_memory = not sending and self._lacks_memory()
+                if not waits or lacks_memory or not check(sending=sending):
                     raise
             try:
                 return do()  # the peer may have made progress before it died
             except WouldBlock:
+                if not sending and self._lacks_memory():
+                    raise
                 raise self._handle._peer_gone(sending=sending) from None
 
         return attempt
+
+    def _lacks_memory(self) -> bool:
+        """Return whether a message waits; then a `take` that failed had no memory for it."""
+        return len(self._handle) > 0
 
     async def _send(self, do: Callable[[], R], timeout: float | None) -> R:
         attempt = self._attempt(do, sending=True, waits=timeout != 0)
@@ -209,15 +217,23 @@ class ChannelFace(Face[Channel[T]], Generic[T]):
     async def take(self, timeout: float | None = None) -> Delivery:
         """Take the next message, and acknowledge it later, as `Channel.take`.
 
-        A call that is cancelled takes nothing.
+        A call that is cancelled takes nothing. `Delivery.ack` and `Delivery.requeue` do not wait,
+        so they need no ``await``, and a delivery is used with ``with``, not ``async with``.
 
         Args:
-            timeout: seconds to wait for a message; None (the default) waits for ever, 0 not at all.
+            timeout: seconds to wait for a message, and for memory to take it; None (the default)
+                waits for ever, 0 not at all.
 
         Raises:
+            Timeout: no message came, or there was no memory to take it, until the deadline.
+            PeerGone: the channel is empty, the last sender is gone, and no other process has taken
+                a message that it could give back.
             IpcError: as `Channel.take`.
         """
-        return await self._receive(lambda: self._handle.take(timeout=0), timeout)
+        attempt = self._attempt(
+            lambda: self._handle.take(timeout=0), sending=False, waits=timeout != 0
+        )
+        return await self._waiters.call(_RECEIVE, attempt, timeout, self._takeable)
 
     def __aiter__(self) -> Self:
         """Receive messages until the last sender has closed the channel or died."""

@@ -52,12 +52,15 @@ class Wakeup(NamedTuple):
         longest: the longest pause between two attempts in seconds; None if the descriptor suffices.
         parts: whether an attempt may do a part of its work, so that no other call may come between
             its parts. Otherwise a call with a timeout of 0 does not queue behind others.
+        misleads: returns whether the descriptor is readable although an attempt would fail. The
+            object is polled then.
     """
 
     fileno: Callable[[], int] | None
     writing: bool = False
     longest: float | None = None
     parts: bool = False
+    misleads: Callable[[], bool] | None = None
 
 
 POLLED: Final = Wakeup(None, longest=_LONGEST_PAUSE)
@@ -235,10 +238,13 @@ class Waiters:
             fd = -1
             if first:
                 fd = queue.descriptor(wakeup)
-                if wakeup.longest is not None:
+                longest = wakeup.longest
+                if wakeup.misleads is not None and wakeup.misleads():
+                    fd, longest = -1, _LONGEST_PAUSE
+                if longest is not None:
                     # With a descriptor, only `longest` limits the pause.
                     pause = _DAY if fd >= 0 else max(waited * _PAUSE_FRACTION, _SHORTEST_PAUSE)
-                    limits.append(min(pause, wakeup.longest))
+                    limits.append(min(pause, longest))
             await loop.sleep(call, min(limits), fd, writing=wakeup.writing)
 
     def _leave(self, key: tuple[Hashable, Hashable], queue: WaitQueue, call: WaitingCall) -> None:
@@ -265,7 +271,13 @@ class Waiters:
             message = f"other calls were ahead of it in the queue for {seconds} s"
             return Timeout(message, errno=errno.ETIMEDOUT, op="wait", target=self.target())
         message = f"{problem.strerror}; the call waited for {seconds} s"
-        return Timeout(message, errno=errno.ETIMEDOUT, op=problem.op, target=problem.target)
+        return Timeout(
+            message,
+            errno=errno.ETIMEDOUT,
+            op=problem.op,
+            target=problem.target,
+            hint=problem.hint,
+        )
 
 
 _ALL: Final[WeakSet[Waiters]] = WeakSet()

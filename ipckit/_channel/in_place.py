@@ -232,13 +232,14 @@ class Delivery(_InPlace):
     def redelivered(self) -> int:
         """How often the message was taken before and not acknowledged.
 
-        A message that makes each process crash that takes it shows a growing number.
+        A message that crashes each process that takes it has a growing number.
 
         Raises:
-            ClosedHandle: the message was acknowledged or given back.
+            ClosedHandle: the message was acknowledged or given back, or this process is a forked
+                child and its parent took the message.
         """
         if (found := self._redelivered) is None:
-            raise _ended()
+            raise self._not_taken("redelivered")
         return found
 
     def ack(self) -> None:
@@ -251,7 +252,7 @@ class Delivery(_InPlace):
                 forked child and its parent took the message.
         """
         if not self._acknowledge():
-            raise _ended()
+            raise self._not_taken("ack")
 
     def requeue(self) -> None:
         """Give the message back: it is received again, before those that were not taken yet.
@@ -260,10 +261,30 @@ class Delivery(_InPlace):
         array must not change.
 
         Raises:
-            ClosedHandle: the message was acknowledged or given back before.
+            ClosedHandle: the message was acknowledged or given back before, or this process is a
+                forked child and its parent took the message.
         """
-        _ = self._memory
+        if self._redelivered is None:
+            raise self._not_taken("requeue")
         self._drop()
+
+    def _not_taken(self, op: str) -> ClosedHandle:
+        """Return the exception for a call after the message was acknowledged or given back."""
+        message = "the message was acknowledged or given back before"
+        hint = ""
+        if self._lease is not None:
+            message = "another process has taken the message"
+            hint = "a forked child can read its parent's deliveries, but not acknowledge them"
+        target = self._channel._target
+        return ClosedHandle(message, errno=errno.EBADF, op=op, target=target, hint=hint)
+
+    def __repr__(self) -> str:
+        state = "acknowledged or given back"
+        if self._lease is not None:
+            count = self._redelivered
+            state = f"{self._nbytes:,} bytes, "
+            state += "taken by another process" if count is None else f"redelivered {count}"
+        return f"<Delivery of {self._channel._target}, {state}>"
 
     def __exit__(
         self,
@@ -280,5 +301,5 @@ class Delivery(_InPlace):
 
 
 def _ended() -> ClosedHandle:
-    message = "the message was sent, cancelled, released or acknowledged"
+    message = "the message was sent, cancelled, released, acknowledged or given back"
     return ClosedHandle(message, errno=errno.EBADF)

@@ -68,6 +68,7 @@ class Layout:
         if self.struct is not None:
             return self.struct.from_buffer(memory, 0)
         raw = bytes(memory)
+        del memory  # the traceback of an exception would keep the message from being freed
         try:
             return self._codec.decode(raw)
         except BaseException as exc:

@@ -83,6 +83,8 @@ def is_receiving(op: str) -> bool:
 def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcError:
     """Return the exception for a call that found the channel empty, or full."""
     receiving = is_receiving(op)
+    if receiving and result == native.RING_FULL:
+        return _no_memory_to_take(op, target, timeout)
     if result == native.RING_TIMEOUT:
         message = f"the channel was full for {timeout} s"
         if receiving:
@@ -95,11 +97,17 @@ def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcE
         hint = 'with peer_gone="wait", the call waits for a new peer'
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
     message = "no message waits" if receiving else "the channel is full"
-    if receiving and result == native.RING_FULL:
-        message = "there is no memory to take the next message"
-        hint = "acknowledge messages that were taken, or create the channel with a larger size"
-        return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
     return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
+
+
+def _no_memory_to_take(op: str, target: str, timeout: float | None) -> IpcError:
+    """Return the exception for a `take` that found a message and no memory to keep it."""
+    hint = "acknowledge messages that were taken, or create the channel with a larger size"
+    if timeout == 0:
+        message = "there is no memory to take the next message"
+        return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
+    message = f"there was no memory to take the next message for {timeout} s"
+    return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
 
 
 def buffer_too_small(length: int, room: int, target: str) -> IpcError:

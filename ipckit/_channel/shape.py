@@ -129,7 +129,8 @@ def _of_any_size(capacity: int, size: int) -> Shape:
     while size > granule * _GRANULES_MAX:
         granule *= 2
     longest = size // 2
-    granules = max(-(-size // granule), _GRANULES_MIN)
+    # One more, which senders leave to receivers that take short messages (spare_granules in C).
+    granules = max(-(-size // granule), _GRANULES_MIN) + 1
     return Shape(_inline_units(native.INLINE_MAX, inline), granules, granule, capacity, 0, longest)
 
 

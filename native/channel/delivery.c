@@ -1,13 +1,15 @@
 /* ChannelBase._deliver: takes a message that the receiver acknowledges later. */
 #include "channel/channel.h"
 
-/* Takes the next message, to be acknowledged. Returns as ring_peek, or as ring_take_delivery. Requires
-   receive_lock. */
+/* Takes the next message, to be acknowledged. Sets call->items to 1 if there is a message but no memory
+   to take it, otherwise to 0. Returns as ring_peek, or as ring_take_delivery. Requires receive_lock. */
 static ring_result
 op_deliver(ring *r, ring_call *call)
 {
     ring_result result = ring_peek(r, &call->message);
-    return result == RING_OK ? ring_take_delivery(r, &call->message) : result;
+    result = result == RING_OK ? ring_take_delivery(r, &call->message) : result;
+    call->items = result == RING_FULL;
+    return result;
 }
 
 /* Returns the messages that dead peers had taken, because they are received before all others. */
@@ -43,6 +45,9 @@ ipckit_channel_deliver(channel_object *self, PyObject *const *args, Py_ssize_t n
     long forks = ipckit_core_acquire(core);
     return_messages_of_dead_peers(&core->r);
     ring_result result = ipckit_call(core, &call);
+    if (result == RING_TIMEOUT && call.items) {
+        result = RING_FULL; /* for the exception: no message was missing */
+    }
     PyObject *holder = NULL;
     if (result == RING_OK) {
         const ring_message *message = &call.message;
@@ -80,7 +85,8 @@ PyObject *
 ipckit_holder_redelivered(holder_object *self, void *Py_UNUSED(closure))
 {
     const lease_object *lease = self->lease;
-    if (lease == NULL || lease->kind != BLOCK_TAKEN || lease->core == NULL) {
+    if (lease == NULL || lease->kind != BLOCK_TAKEN || lease->core == NULL
+        || lease->forks != lease->core->forks) {
         Py_RETURN_NONE;
     }
     return PyLong_FromUnsignedLongLong(

@@ -260,7 +260,7 @@ static PyGetSetDef holder_getset[] = {
     {"_is_ours", (getter)holder_is_ours, NULL,
      PyDoc_STR("Whether this process has the message, and not its parent."), NULL},
     {"_redelivered", (getter)ipckit_holder_redelivered, NULL,
-     PyDoc_STR("How often the message was returned; None unless it was taken."), NULL},
+     PyDoc_STR("How often the message was returned; None unless this process has taken it."), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("The channel."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -102,32 +102,41 @@ blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t s
     return NO_BLOCK;
 }
 
-/* Finds free granules for a block, as the comment above says. Requires pool_lock. */
+/* Returns how many granules senders may use; the rest is for receivers (spare_granules). */
+static inline uint64_t
+blocks_for_senders(const ring *r)
+{
+    uint64_t spare = spare_granules(r->item_size, r->granule);
+    return r->granules > spare ? r->granules - spare : 0;
+}
+
+/* Finds free granules before `end` for a block, as the comment above says. Requires pool_lock. */
 static inline uint32_t
-blocks_find_next(const ring *r, uint64_t span)
+blocks_find_next(const ring *r, uint64_t span, uint64_t end)
 {
     uint64_t next = load_word(&r->shared->next_granule);
     uint32_t block = NO_BLOCK;
     if (next * r->granule >= POOL_WINDOW_BYTES) {
-        block = blocks_find(r, 0, next, span, BLOCKS_SKIPPED_MAX, false);
+        block = blocks_find(r, 0, next < end ? next : end, span, BLOCKS_SKIPPED_MAX, false);
     }
     if (block == NO_BLOCK) {
-        block = blocks_find(r, next, r->granules, span, r->granules, false);
+        block = blocks_find(r, next, end, span, r->granules, false);
     }
-    return block != NO_BLOCK ? block : blocks_find(r, 0, r->granules, span, r->granules, false);
+    return block != NO_BLOCK ? block : blocks_find(r, 0, end, span, r->granules, false);
 }
 
-/* Allocates a block for `length` bytes, which this peer then holds as BLOCK_LENT. Returns its index,
-   or NO_BLOCK if there is none. Requires pool_lock. `next_granule` is never inside a block: it is the end
-   of the last one, and 0 after a process died here (ring_recover_lock). */
+/* Allocates a block for `length` bytes among the granules before `end`. This peer then holds it as
+   BLOCK_LENT. Returns its index, or NO_BLOCK if there is none. Requires pool_lock. `next_granule` is
+   never inside a block: it is the end of the last one, and 0 after a process died here
+   (ring_recover_lock). */
 static inline uint32_t
-blocks_allocate(ring *r, uint64_t length)
+blocks_allocate(ring *r, uint64_t length, uint64_t end)
 {
     uint64_t span = blocks_span(r, length);
-    if (span > r->granules) {
+    if (span > end) {
         return NO_BLOCK;
     }
-    uint32_t block = blocks_find_next(r, span);
+    uint32_t block = blocks_find_next(r, span, end);
     if (block != NO_BLOCK) {
         RING_POINT(allocating);
         block_store(r, block, block_word(BLOCK_LENT, span, r->owner));
@@ -137,11 +146,11 @@ blocks_allocate(ring *r, uint64_t length)
     return block;
 }
 
-/* Tells whether there would be a block for `length` bytes if all messages that wait were dropped. */
+/* Tells whether a sender could get a block for `length` bytes if all messages that wait were dropped. */
 static inline bool
 blocks_could_hold(const ring *r, uint64_t length)
 {
-    uint32_t found = blocks_find(r, 0, r->granules, blocks_span(r, length), r->granules, true);
+    uint32_t found = blocks_find(r, 0, blocks_for_senders(r), blocks_span(r, length), r->granules, true);
     return found != NO_BLOCK;
 }
 

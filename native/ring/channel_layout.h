@@ -284,6 +284,15 @@ typedef struct {
 
 _Static_assert(sizeof(channel_delivery) == 32, "the layout is a promise");
 
+/* Returns how many granules of a pool senders leave to receivers that take short messages. A take moves a
+   short message to a block. Without these granules it would wait for ever if the message is the first one
+   and long messages behind it fill the pool. If all messages have one size, all are short or none is. */
+static inline uint64_t
+spare_granules(uint64_t item_size, uint64_t granule)
+{
+    return item_size != 0 || granule == 0 ? 0 : (INLINE_MAX + granule - 1) / granule;
+}
+
 /* Where the parts behind the arena begin: a word for each granule, a channel_delivery for each, and
    the granules. */
 static inline uint64_t

@@ -19,6 +19,7 @@ typedef struct {
 static inline bool
 ring_shape_is_valid(const ring_shape *shape, uint64_t size)
 {
+    uint64_t spare = spare_granules(shape->item_size, shape->granule);
     return shape->units >= 64 && shape->units < UNITS_MAX && shape->granules < GRANULES_MAX
         && shape->granule != 0 && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
         && (shape->granules == 0 || shape->granule <= LENGTH_MAX / shape->granules)
@@ -28,9 +29,9 @@ ring_shape_is_valid(const ring_shape *shape, uint64_t size)
         && (shape->item_size == 0 || shape->item_size == shape->longest)
         && 2 * units_for(shape->longest < INLINE_MAX ? shape->longest : INLINE_MAX) <= shape->units
         && (shape->longest <= INLINE_MAX
-            || (shape->granules > 0
+            || (shape->granules > spare
                 && shape->longest
-                    <= shape->granule * (shape->item_size == 0 ? shape->granules : 1)));
+                    <= shape->granule * (shape->item_size == 0 ? shape->granules - spare : 1)));
 }
 
 /* Writes the header into memory of zeros. Stores the magic last (release); it pairs with the acquire

@@ -294,7 +294,7 @@ ring_move_to_block(ring *r, ring_message *message)
     if (result != RING_OK) {
         return result == RING_BUSY ? RING_FULL : result;
     }
-    uint32_t block = blocks_allocate(r, message->length);
+    uint32_t block = blocks_allocate(r, message->length, r->granules);
     ring_unlock(r, lock);
     if (block == NO_BLOCK) {
         return RING_FULL;

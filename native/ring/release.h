@@ -27,8 +27,29 @@ ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
     return RING_OK;
 }
 
+/* Tells whether a peer is present that may send. Makes no system call: a dead peer that was not removed
+   yet counts as present, and its removal wakes everyone. */
+static inline bool
+ring_may_have_senders(const ring *r)
+{
+    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
+    for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
+        const channel_peer *peer = &r->peers[index];
+        uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
+        bool idle = index != r->index && roles == 0
+            && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED);
+        if ((idle || (roles & ROLE_SENDER)) && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Acknowledges a message that `owner` has taken. Its block becomes a view, which ends with
-   ring_release_block. Returns as that. */
+   ring_release_block. Without a sender, receivers may be waiting only because the message could have been
+   returned, so this wakes them (ring_others_have_taken). The barrier pairs with ring_leave: either the
+   last sender finds that the message is acknowledged, or this function finds that the sender left. Returns
+   as ring_release_block. */
 static inline ring_result
 ring_acknowledge(ring *r, uint32_t block, uint32_t owner)
 {
@@ -39,6 +60,11 @@ ring_acknowledge(ring *r, uint32_t block, uint32_t owner)
     }
     RING_POINT(acknowledged);
     ring_count_taken(r, owner, -1);
+    full_barrier(&r->peers[owner_index(owner)].roles);
+    if (!ring_may_have_senders(r)) {
+        ring_wake_all(&r->shared->items);
+        poll_signal_all(r, POLL_ITEMS);
+    }
     return RING_OK;
 }
 

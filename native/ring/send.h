@@ -157,7 +157,7 @@ ring_lend(ring *r, uint64_t length, uint32_t *block)
     if (length <= INLINE_MAX) {
         return RING_OK;
     }
-    *block = blocks_allocate(r, length);
+    *block = blocks_allocate(r, length, blocks_for_senders(r));
     return *block == NO_BLOCK ? RING_FULL : RING_OK;
 }
 

@@ -408,7 +408,7 @@ result = said
 
 
 def scribble_until(over: threading.Event, memory: Any, peaceful: bytes) -> None:
-    """Writes numbers over the header, the peers and the arena, and sometimes restores them."""
+    """Write numbers over the header, the peers and the rest, and restore them a little later."""
     chance = random.Random(7)
     words = len(memory) // 8
     while not over.wait(0.0005):
@@ -416,6 +416,7 @@ def scribble_until(over: threading.Event, memory: Any, peaceful: bytes) -> None:
             at = chance.choice([chance.randrange(128 // 8, 640 // 8), chance.randrange(16, words)])
             number = chance.choice([0, 1, 7, 1 << 24, (1 << 64) - 1, chance.getrandbits(64)])
             memory[at * 8 : at * 8 + 8] = (number >> chance.randrange(40)).to_bytes(8, "little")
+        over.wait(0.0005)
         memory[128 : len(peaceful)] = peaceful[128:]
 
 

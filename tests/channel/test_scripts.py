@@ -91,3 +91,30 @@ def test_killing_a_worker_tears_no_frame(scripts: Scripts) -> None:
     assert re.fullmatch(r"worker \d+ was killed with -9 after \d+ frames", killed)
     assert re.fullmatch(r"(29|30) of 30 frames: 0 torn, 0 twice, lost: \[\d*\]", result)
     assert re.fullmatch(rb"\d+ messages: .*\n", done.stderr)
+
+
+def test_killing_workers_loses_no_job(scripts: Scripts) -> None:
+    done = scripts.run("job_queue.py", "--jobs", 60, "--kills", 8)
+    assert (done.returncode, done.stderr) == (0, b""), done
+    result, killed = done.stdout.decode().splitlines()
+    pattern = r"60 jobs: 60 done, 0 put aside; \d+ (was|were) redelivered, \d (was|were) done twice"
+    assert re.fullmatch(pattern, result)
+    assert killed == "8 workers were killed with -9 and replaced"
+
+
+def test_a_job_that_kills_its_workers_is_put_aside(scripts: Scripts) -> None:
+    here = ("--jobs", 30, "--kills", 0, "--poison", 7, "--tries", 2)
+    done = scripts.run("job_queue.py", *here)
+    assert (done.returncode, done.stderr) == (0, b""), done
+    aside, result, killed = done.stdout.decode().splitlines()
+    assert aside == "job 7 was put aside; failed attempts: 2"
+    assert result.startswith("30 jobs: 29 done, 1 put aside; 1 was redelivered, ")
+    assert killed == "2 workers were killed with -9 and replaced"
+
+
+def test_control_c_ends_the_workers_too(scripts: Scripts) -> None:
+    with scripts.start("job_queue.py", "--jobs", 1_000_000) as queue:
+        wait_blocked(queue.pid, "shared_futex")
+        queue.send_signal(signal.SIGINT)
+        assert queue.communicate(timeout=60) == (b"", b"")
+    assert queue.returncode == 128 + signal.SIGINT

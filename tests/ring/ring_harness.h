@@ -90,12 +90,12 @@ channel_make(ring_shape shape, uint32_t flags)
     return made;
 }
 
-/* A channel of messages of any length, in blocks of several granules. */
+/* A channel of messages of any length, in blocks of several granules; senders may use `granules`. */
 static inline ring_shape
 shape_of_any(uint64_t units, uint64_t granules, uint64_t capacity)
 {
     return (ring_shape){.units = units,
-                        .granules = granules,
+                        .granules = granules + spare_granules(0, 64),
                         .granule = 64,
                         .capacity = capacity,
                         .longest = granules * 64 > INLINE_MAX ? granules * 64 : INLINE_MAX};

@@ -196,6 +196,16 @@ test_what_fits_once_messages_are_dropped(void)
     unmake();
 }
 
+/* Takes short messages until the granules that are spared for them are used up. Then one waits. */
+static void
+use_up_spare(peer *p)
+{
+    for (uint64_t i = 0; i <= spare_granules(0, 64); i++) {
+        check(i == 0 || step_take(p) == RING_OK, "senders took what was spared");
+        check(send_bytes(&peers[0], 60) == RING_OK, "no message");
+    }
+}
+
 /* A take that finds no block for a short message does not wait for itself, nor drop anything. */
 static void
 test_a_take_without_a_block(void)
@@ -204,7 +214,7 @@ test_a_take_without_a_block(void)
         uint32_t block;
         make(shape_of_any(64, 4, 20), overwriting);
         check(lend_bytes(&peers[0], 4 * 64, &block) == RING_OK, "no loan");
-        check(send_bytes(&peers[0], 60) == RING_OK, "no message");
+        use_up_spare(&peers[1]);
         ring_call call = call_of(&peers[1].h, op_take, 0);
         check(attempt(call_do, &peers[1].h, &call) == RING_FULL, "a block that is lent");
         call.deadline = 1;
@@ -216,13 +226,31 @@ test_a_take_without_a_block(void)
     }
 }
 
+/* A short message can be taken though long ones behind it fill the pool. */
+static void
+test_long_messages_behind_a_short_one(void)
+{
+    make(shape_of_any(64, 12, 20), false);
+    for (int round = 0; round < 20; round++) {
+        check(send_bytes(&peers[0], 60 + below(100)) == RING_OK, "no message");
+        while (send_bytes(&peers[0], 200 + below(100)) == RING_OK) {
+        }
+        while (step_take(&peers[1]) == RING_OK) {
+            check(step_end_delivery(&peers[1], true) == RING_OK, "no acknowledgement");
+        }
+        check(first == last, "a message can't be taken");
+    }
+    settle();
+    unmake();
+}
+
 /* A message that waits for a block is not the end: the last sender is gone, but a take may succeed yet. */
 static void
 test_a_take_without_a_block_or_a_sender(void)
 {
     make(shape_of_any(64, 4, 20), false);
     check(send_bytes(&peers[0], 4 * 64) == RING_OK && step_view(&peers[1]) == RING_OK, "no view");
-    check(send_bytes(&peers[0], 60) == RING_OK, "no message");
+    use_up_spare(&peers[2]);
     handle_close(&peers[0].h);
     peers[0].gone = true;
     for (int i = 1; i < PEERS; i++) {
@@ -235,7 +263,9 @@ test_a_take_without_a_block_or_a_sender(void)
     call = call_of(&peers[1].h, op_take, 1);
     call.wait_for_peers = false;
     check(attempt(call_do, &peers[1].h, &call) == RING_TIMEOUT, "it may be returned");
-    check(step_end_delivery(&peers[2], true) == RING_OK, "no acknowledgement");
+    while (peers[2].took > 0) {
+        check(step_end_delivery(&peers[2], true) == RING_OK, "no acknowledgement");
+    }
     check(attempt(call_do, &peers[1].h, &call) == RING_GONE, "it waits for nobody");
     settle();
     unmake();
@@ -339,6 +369,7 @@ main(void)
     test_a_search_does_not_begin_inside_a_block();
     test_what_fits_once_messages_are_dropped();
     test_a_take_without_a_block();
+    test_long_messages_behind_a_short_one();
     test_a_take_without_a_block_or_a_sender();
     test_loans_and_views_that_are_kept();
     test_a_lock_that_is_kept();

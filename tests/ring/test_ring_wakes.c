@@ -137,7 +137,7 @@ cancel(uint32_t block)
 static void
 open_mine(uint64_t granules)
 {
-    ring_shape shape = {.units = 1024, .granules = granules, .granule = INLINE_MAX, .capacity = 8,
+    ring_shape shape = {.units = 1024, .granules = granules + 1, .granule = INLINE_MAX, .capacity = 8,
                         .longest = granules * INLINE_MAX};
     shared = channel_make(shape, 0);
     handle_open(&mine, &shared);
@@ -179,6 +179,8 @@ test_a_take_waits_for_a_block(void)
         } else {
             block = lend(2);
         }
+        must(op_send, 100);
+        must(op_take, 0); /* uses the granule that senders leave */
         must(op_send, 100);
         pid_t taker = start_asleep(op_take, 0);
         if (returns) {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ipckit import (
     Channel,
+    Delivery,
     Framed,
     Loan,
     Message,
@@ -196,6 +197,8 @@ def channels(fd: int) -> None:
         assert_type(channel.loan(), Loan)
         assert_type(channel.receive_view().array, NDArray[Any])
         assert_type(channel.receive_view(), View)
+        assert_type(channel.take(timeout=1.5), Delivery)
+        assert_type(channel.take().redelivered, int)
     assert_type(ProcessQueue[int](5).get(), int)
     ProcessQueue[str]().put("text")
 
