@@ -69,12 +69,10 @@ lend_if_possible(ring *r, ring_call *call)
     if (!ring_length_is_valid(r, call->length)) {
         return RING_OK;
     }
-    /* Read head first, so that tail is never behind it. */
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
-    if (((count_of(tail) - count_of(head)) & COUNT_MASK) >= r->capacity) {
+    if (!ring_looks_sendable(r)) {
         return RING_FULL;
     }
-    call->block = blocks_allocate(r, call->length);
+    call->block = blocks_allocate(r, call->length, blocks_for_senders(r));
     return RING_OK;
 }
 
