@@ -18,7 +18,7 @@ module_exec(PyObject *module)
         ipckit_add_vector_lock, ipckit_add_barrier, ipckit_add_ordered,
         ipckit_add_channel_constants, ipckit_add_channel, ipckit_add_channel_lease,
         ipckit_add_lease_holder, ipckit_add_channel_file, ipckit_add_channel_iterate,
-        ipckit_add_chunks, ipckit_add_spill, ipckit_add_spill_piece,
+        ipckit_add_chunks, ipckit_add_parts, ipckit_add_spill, ipckit_add_spill_piece,
         ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
         ipckit_add_unix_socket,
     };

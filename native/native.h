@@ -66,6 +66,7 @@ HIDDEN int ipckit_add_lease_holder(PyObject *module);
 HIDDEN int ipckit_add_channel_file(PyObject *module);
 HIDDEN int ipckit_add_channel_iterate(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);
+HIDDEN int ipckit_add_parts(PyObject *module);
 HIDDEN int ipckit_add_spill(PyObject *module);
 HIDDEN int ipckit_add_spill_piece(PyObject *module);
 HIDDEN int ipckit_add_unix_descriptors(PyObject *module);

@@ -1,9 +1,7 @@
 """One hook for forks of this process, which calls the functions of the packages in a fixed order.
 
 A package passes its functions to `at_fork` with a step of `ORDER`. Python runs the hook in
-`os.fork`, which multiprocessing calls too. The pieces of a ProcessQueue have handlers
-of their own in native/process_queue/fork.c, because C code may fork without Python. The C library
-runs those inside fork(2): after the parts for `before`, and before the parts for the child.
+`os.fork`, which multiprocessing calls too.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ A message is a pickle or a frame. A pickle begins with the byte 0x80. A frame is
 and the object's large buffers; each begins at a multiple of 64 bytes. The head is `FRAME`, the
 number of the other parts, and their sizes. See "Out-of-band buffers" in Python's documentation of
 pickle.
+
+A large message is encoded as a list of parts, which are copied into shared memory one after the
+other. Large bytes are a part of their own, so they are copied once.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import struct
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from ipckit._native import Chunks
+from ipckit._native import Chunks, copy_bytes
 from ipckit.errors import Corrupt
 
 if TYPE_CHECKING:
@@ -32,7 +35,9 @@ _HEAD: Final = struct.Struct("=8sQ")  # FRAME, and the number of parts
 _ALIGN: Final = 64
 # A smaller buffer is copied into the pickle, which costs less than a part of its own.
 _OUT_OF_BAND_BYTES: Final = 16384
-PLAIN: Final = frozenset({bytes, str, int, float, bool, type(None)})
+PLAIN: Final[frozenset[type[Any]]] = frozenset({bytes, str, int, float, bool, type(None)})
+SIZED: Final[frozenset[type[Any]]] = frozenset({bytes, str})
+LARGE: Final = 65536  # from this size on, a pickler writes bytes without copying them
 
 # The reducers of multiprocessing, for objects that pickle alone can't send to another process, such
 # as sockets, and the reducers that copyreg registered. Both can change at any time.
@@ -45,7 +50,7 @@ class _Encoder(NamedTuple):
 
     dump: Callable[[Any], None]  # pickles an object
     forget: Callable[[], None]  # clears the memo; otherwise the next pickle refers to this one
-    take: Callable[[], bytes]  # returns the pickle
+    take: Callable[[], bytes | list[bytes]]  # returns the pickle
     buffers: Parts  # the buffers outside the pickle
     extra: dict[type[Any], Any]  # the pickler's copies of _EXTRA and _TABLE
     table: dict[type[Any], Any]
@@ -75,7 +80,7 @@ _ENCODERS: Final[list[_Encoder]] = []  # those that no thread is using
 
 
 def encode(value: Any) -> bytes | Parts:
-    """Return the message for an object: a pickle, or the parts of a frame.
+    """Return the message for an object: a pickle, or the parts of a large one.
 
     Raises:
         Exception: any exception of pickling the object.
@@ -92,8 +97,8 @@ def encode(value: Any) -> bytes | Parts:
     pickled = take()
     if not buffers:
         _ENCODERS.append(encoder)
-        return pickled
-    parts = [pickled, *buffers]
+        return cast("bytes | Parts", pickled)
+    parts = [pickled if isinstance(pickled, bytes) else b"".join(pickled), *buffers]
     buffers.clear()
     _ENCODERS.append(encoder)
     return _framed(parts)
@@ -111,12 +116,8 @@ def _framed(parts: Parts) -> Parts:
     return framed
 
 
-def decode(memory: Buffer, own: Callable[[memoryview], Buffer] | None) -> Any:
-    """Return the object in a message.
-
-    Args:
-        memory: the message.
-        own: copies a buffer for the object; None if the object can use the message's memory.
+def decode(memory: Buffer) -> Any:
+    """Return the object in a message. It does not use the message's memory.
 
     Raises:
         Corrupt: it is not a message of a ProcessQueue.
@@ -125,10 +126,10 @@ def decode(memory: Buffer, own: Callable[[memoryview], Buffer] | None) -> Any:
     view = memoryview(memory)
     if bytes(view[:1]) == PICKLE:
         return pickle.loads(view)  # noqa: S301 - ProcessQueue says whom to trust
-    return _decode_frame(view, own)
+    return _decode_frame(view)
 
 
-def _decode_frame(memory: memoryview, own: Callable[[memoryview], Buffer] | None) -> Any:
+def _decode_frame(memory: memoryview) -> Any:
     try:
         magic, count = _HEAD.unpack_from(memory)
         valid = magic == FRAME and 0 < count <= memory.nbytes // 8
@@ -145,5 +146,5 @@ def _decode_frame(memory: memoryview, own: Callable[[memoryview], Buffer] | None
         parts.append(memory[at : at + size])
         at += size
     pickled, *found = parts
-    buffers = found if own is None else [own(each) for each in found]
+    buffers = [copy_bytes(each) for each in found]
     return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - ProcessQueue says whom to trust

@@ -19,14 +19,12 @@ from ipckit._core.handle import closed_handle
 from ipckit._core.public import public
 from ipckit._payload.types import ObjectT
 from ipckit._process_queue.feeder import Feeder, Holders
-from ipckit._process_queue.pickling import PICKLE, PLAIN, decode, encode
+from ipckit._process_queue.pickling import LARGE, PICKLE, PLAIN, SIZED, decode, encode
 from ipckit._process_queue.spill import QuietChannel, Spill
 from ipckit.errors import Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Buffer
 
     from ipckit._channel.channel import Channel
     from ipckit._channel.options import PeerGonePolicy
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 1 << 22
 _UNBOUNDED_CAPACITY: Final = 1 << 14  # without a maxsize; more objects wait in the sender's memory
-_INLINE_MAX: Final = 1 << 20  # bytes; a larger message has a piece of the spill file
 
 
 @public("ipckit.channel")
@@ -47,8 +44,9 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
 
     - `put` pickles at once, and raises the exceptions of pickling.
     - A killed process never blocks the others. An object that it had taken is lost.
-    - A received object does not occupy the queue, and its arrays are writable. Arrays of 16 KiB or
-      more are copied, not pickled; objects of 1 MiB or more are written once and used in place.
+    - A received object has its own memory, and its arrays are writable. Arrays of 16 KiB or more
+      are not pickled. They and bytes of 64 KiB or more are copied twice: into shared memory and
+      out of it.
     - If the other side is gone, a call waits, as with multiprocessing.Queue; with
       ``peer_gone="raise"`` it raises `PeerGone`.
 
@@ -60,8 +58,10 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         maxsize: the maximum number of objects that wait; 0 or less means no limit. Without a limit,
             objects that do not fit into shared memory wait in the memory of the process that put
             them, and a thread sends them when there is room.
-        size: bytes of shared memory for the objects that wait; 4 MiB by default. An object larger
-            than half of it, or than 1 MiB, has separate memory.
+        size: bytes of shared memory for the objects that wait, 4 MiB by default, and as much again
+            for objects that are pickled to more than 4 KiB. If such an object is longer than half
+            of `size`, or this memory is full, it has separate memory, which is slower. So `put`
+            waits before `maxsize` is reached only if shorter objects fill `size` bytes.
         ctx: ignored; multiprocessing.queues.Queue takes it.
         peer_gone: what a call does if it would wait without end because the other side has no
             process left: "raise" `PeerGone`, or "wait" for a new process.
@@ -102,7 +102,9 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         self._channel, self._spill, self._maxsize = channel, spill, maxsize
         self._send = channel.send
         self._take: Callable[..., bytes | View | native.Piece | None] = spill.file.take
-        self._inline = min(channel.longest, _INLINE_MAX)
+        self._send_parts = spill.file.send_parts
+        # A longer message may have no room, although the queue has a place for it.
+        self._inline = native.INLINE_MAX if maxsize > 0 else channel.longest
         self._holders = holders
         self._feeder = Feeder(channel, holders)
         self._capacity = channel.capacity
@@ -134,9 +136,15 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         """
         if self._closed:
             self._check_open()
-        message: bytes | Parts = dumps(obj, 5) if type(obj) in PLAIN else encode(obj)
-        if not isinstance(message, bytes) or len(message) > self._inline:
+        kind = type(obj)
+        if kind in PLAIN and (kind not in SIZED or len(obj) < LARGE):  # type: ignore[arg-type]
+            message: bytes | Parts = dumps(obj, 5)
+        else:
+            message = encode(obj)
+        if not isinstance(message, bytes):
             self._put_parts(message, block, timeout)
+        elif len(message) > self._inline:
+            self._put_parts([message], block, timeout)
         elif self._maxsize > 0 and block and timeout is None:
             self._send(message)
         elif self._maxsize > 0:
@@ -168,8 +176,13 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         if self._closed:
             self._check_open()
         if self._kept:
+            kept = None
             with suppress(IndexError):  # another thread was faster
-                return self._object(self._kept.popleft())
+                kept = self._kept.popleft()
+            if kept is not None:
+                value = self._object(kept)
+                if isinstance(kept, bytes) or kept._is_ours:  # noqa: SLF001
+                    return value
         wait = None if block and timeout is None else _seconds(block, timeout)
         deadline = Deadline(wait) if wait else None
         while True:
@@ -177,27 +190,33 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
                 message = self._take(View, wait if deadline is None else deadline.remaining)
             except (WouldBlock, Timeout):
                 raise Empty from None
-            if message is not None:  # None: the object was that of a process that was killed
+            if message is None:  # the object was that of a process that was killed
+                continue
+            if isinstance(message, bytes):
                 return self._object(message)
+            value = self._object(message)
+            if message._is_ours:  # noqa: SLF001
+                return value
+            # A signal handler forked, and this is the child. The parent returns the object.
 
     def _object(self, message: bytes | View | native.Piece) -> ObjectT:
-        """Return the object in a message. Keep the message if there is no memory for the object."""
+        """Return the object in a message. Keep the message if there is no memory for the object.
+
+        If the message belongs to the parent of this forked process, the parent may have freed it.
+        Then the result means nothing.
+        """
         try:
             if isinstance(message, bytes):
                 if message[:1] == PICKLE:  # the usual case, without another call
                     return loads(message)  # type: ignore[no-any-return]  # noqa: S301
-                return cast("ObjectT", decode(message, bytearray))
-            if isinstance(message, native.Piece):
-                return cast("ObjectT", decode(cast("Buffer", message), None))
-            value = cast("ObjectT", decode(message.buf, bytearray))
+                return cast("ObjectT", decode(message))
+            return cast("ObjectT", decode(message.buf))
         except BaseException as exc:
+            if not isinstance(message, bytes) and not message._is_ours:  # noqa: SLF001
+                return cast("ObjectT", None)
             if isinstance(exc, MemoryError):
                 self._kept.appendleft(message)
-            elif isinstance(message, View):
-                message.release()
             raise
-        message.release()
-        return value
 
     def put_nowait(self, obj: ObjectT) -> None:
         """Put an object without waiting: ``put(obj, block=False)``."""
@@ -253,7 +272,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
             self._feeder.close()
         finally:
             self._kept.clear()
-            self._take = _refuse
+            self._take = self._send_parts = _refuse
             self._spill.close()
 
     def join_thread(self) -> None:
@@ -300,43 +319,41 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         feeder.add(message)
         return True
 
-    def _put_parts(self, message: bytes | Parts, block: bool, timeout: float | None) -> None:  # noqa: FBT001
-        parts: Parts = [message] if isinstance(message, bytes) else message
-        size = sum(memoryview(each).nbytes for each in parts)
-        if size <= self._inline:
-            self._put_in_place(parts, size, block, timeout)
-            return
-        # A piece that is not sent is freed with the last reference to it. If a signal handler forks
-        # in here, the child has its parent's piece, which it can't send; so it takes another piece.
-        while not self._put_piece(self._spill.put(parts), block, timeout):
-            pass
-
-    def _put_piece(self, piece: native.Piece, block: bool, timeout: float | None) -> bool:  # noqa: FBT001
+    def _put_parts(self, parts: Parts, block: bool, timeout: float | None) -> None:  # noqa: FBT001
+        """Put a message in a block of the channel, or in a piece of the spill file."""
         if self._maxsize <= 0:
-            return self._put_unbounded(piece)
+            self._put_parts_unbounded(parts)
+            return
+        wait = None if block and timeout is None else _seconds(block, timeout)
+        deadline = Deadline(wait) if wait else None
+        # False: a signal handler forked, and this is the child. The parent sends its block or
+        # piece, so the child takes another. The last reference to a piece frees it unless it was
+        # sent.
+        sent: bool | None = False
         try:
-            return piece.send(_seconds(block, timeout))
+            while sent is False:
+                sent = self._send_parts(parts, wait if deadline is None else deadline.remaining)
+                if sent is None:
+                    piece = self._spill.put(parts)
+                    sent = piece.send(wait if deadline is None else deadline.remaining)
         except (WouldBlock, Timeout):
             raise Full from None
 
-    def _put_in_place(self, parts: Parts, size: int, block: bool, timeout: float | None) -> None:  # noqa: FBT001
-        unbounded = self._maxsize <= 0
-        deadline = Deadline(0 if unbounded else _seconds(block, timeout))
-        if not (unbounded and self._feeder.waiting):
-            with (
-                suppress(WouldBlock, Timeout),
-                self._channel.loan(size, timeout=deadline.remaining) as slot,
-            ):
-                at = 0
-                for part in parts:
-                    end = at + memoryview(part).nbytes
-                    slot.buf[at:end] = part
-                    at = end
-                slot.send(timeout=deadline.remaining)
-                return
-        if not unbounded:
-            raise Full
-        self._put_unbounded(b"".join(parts))
+    def _put_parts_unbounded(self, parts: Parts) -> None:
+        sent: bool | None = False
+        while sent is False and not self._feeder.waiting:
+            try:
+                sent = self._send_parts(parts, 0)
+            except WouldBlock:
+                sent = None
+        if sent:
+            return
+        size = sum(memoryview(each).nbytes for each in parts)
+        if size <= self._channel.longest:
+            self._put_unbounded(b"".join(parts))
+            return
+        while not self._put_unbounded(self._spill.put(parts)):
+            pass
 
     # -- lifecycle ---------------------------------------------------------------------------------
 

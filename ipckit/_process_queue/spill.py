@@ -1,10 +1,9 @@
-"""The spill file of a ProcessQueue: memory for messages that are too large for the channel.
+"""The spill file of a ProcessQueue: memory for messages for which the channel has no block.
 
-The file is a memfd. Each large message has a piece of it, which is freed when the receiver no
-longer needs the object. So a receiver can use the object in place for any time, and no other
-process waits for that. A table in the file records the process that owns each piece
-(native/ring/spill_table.h). When a process needs a piece and none is free, it reclaims the pieces
-of processes that exited.
+The file is a memfd. Each such message has a piece of it, whose memory is freed when a receiver has
+copied the object. A table in the file records the process that owns each piece
+(native/ring/spill_table.h). Before the table grows, a process reclaims the pieces of processes that
+exited.
 """
 
 from __future__ import annotations
@@ -105,6 +104,6 @@ def _explained(exc: OSError, op: str) -> OSError:
         return exc
     if exc.errno == errno.EFBIG:
         limit = soft_limit(resource.RLIMIT_FSIZE)
-        message = f"the file for large objects would exceed RLIMIT_FSIZE ({limit})"
+        message = f"the file for long objects would exceed RLIMIT_FSIZE ({limit})"
         return from_errno(errno.ENOSPC, op=op, target=_TARGET, message=message)
     return descriptor_error(exc.errno, op=op, target=_TARGET)

@@ -83,6 +83,15 @@ holder_channel(holder_object *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->channel);
 }
 
+/* The property _is_ours: false for a message that belongs to the parent of this forked process. */
+static PyObject *
+holder_is_ours(holder_object *self, void *Py_UNUSED(closure))
+{
+    const lease_object *lease = self->lease;
+    return PyBool_FromLong(lease != NULL
+                           && (lease->core == NULL || lease->forks == lease->core->forks));
+}
+
 static PyObject *
 holder_nbytes(holder_object *self, void *Py_UNUSED(closure))
 {
@@ -248,6 +257,8 @@ static PyGetSetDef holder_getset[] = {
     {"buf", (getter)holder_buf, NULL, buf_doc, NULL},
     {"_lease", (getter)holder_lease, NULL, PyDoc_STR("The Lease, or None."), NULL},
     {"_nbytes", (getter)holder_nbytes, NULL, PyDoc_STR("The message's bytes; 0 without a lease."), NULL},
+    {"_is_ours", (getter)holder_is_ours, NULL,
+     PyDoc_STR("Whether this process has the message, and not its parent."), NULL},
     {"_redelivered", (getter)ipckit_holder_redelivered, NULL,
      PyDoc_STR("How often the message was returned; None unless this process has taken it."), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("The channel."), NULL},

@@ -1,5 +1,6 @@
 /* Chunks: a file object that collects what a pickler writes. It is in C because a write method in Python
-   would take as long as pickling a small object, and io.BytesIO would copy the bytes once more. */
+   would take as long as pickling a small object, and io.BytesIO would copy the bytes once more. A pickler
+   writes bytes of 64 KiB or more as a chunk of their own, and does not copy them. */
 #include "native.h"
 
 typedef struct {
@@ -33,7 +34,8 @@ chunks_write(chunks_object *self, PyObject *chunk)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(take_doc, "take($self, /)\n--\n\nReturn all chunks as one bytes object, and remove them.");
+PyDoc_STRVAR(take_doc, "take($self, /)\n--\n\n"
+                       "Return the chunks, and remove them: one as bytes, and several as a list of bytes.");
 
 static PyObject *
 chunks_take(chunks_object *self, PyObject *Py_UNUSED(ignored))
@@ -46,15 +48,11 @@ chunks_take(chunks_object *self, PyObject *Py_UNUSED(ignored))
     if (rest == NULL) {
         return first;
     }
-    PyObject *whole = NULL;
-    PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
-    if (empty != NULL && PyList_Insert(rest, 0, first) == 0) {
-        whole = PyObject_CallMethod(empty, "join", "O", rest);
+    if (PyList_Insert(rest, 0, first) < 0) {
+        Py_CLEAR(rest);
     }
-    Py_XDECREF(empty);
     Py_DECREF(first);
-    Py_DECREF(rest);
-    return whole;
+    return rest;
 }
 
 static void
@@ -74,7 +72,7 @@ static PyMethodDef chunks_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(chunks_type_doc, "Chunks()\n--\n\nA write-only file object that joins what is written.");
+PyDoc_STRVAR(chunks_type_doc, "Chunks()\n--\n\nA write-only file object that keeps what is written.");
 
 static PyType_Slot chunks_slots[] = {
     {Py_tp_doc, (void *)chunks_type_doc},

@@ -1,5 +1,5 @@
-/* Piece: the memory of one large object of a ProcessQueue, which this process owns. Dropping the last
-   reference frees it. That is in C, because a signal handler could interrupt Python code. */
+/* Piece: the memory of one object of a ProcessQueue in its spill file, which this process owns. Dropping
+   the last reference frees it. That is in C, because a signal handler could interrupt Python code. */
 #include "process_queue/spill.h"
 
 #include <sys/mman.h>
@@ -16,10 +16,15 @@ ipckit_piece_new(spill_object *spill, uint32_t index, uint64_t size)
     }
     self->spill = (spill_object *)Py_NewRef((PyObject *)spill);
     self->token = token;
-    self->forks = ipckit_spill_forks;
     self->index = index;
     self->size = size;
     return self;
+}
+
+bool
+ipckit_piece_is_ours(const piece_object *self)
+{
+    return self->index >= 0 && self->token == ipckit_own_token();
 }
 
 /* Unmaps the memory and frees the piece, without the GIL: both can take long. */
@@ -27,16 +32,14 @@ static void
 piece_dealloc(piece_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
-    if (self->mapped != NULL || self->index >= 0) {
-        Py_BEGIN_ALLOW_THREADS
-        if (self->mapped != NULL) {
-            ipckit_piece_unlink(self); /* before munmap: a fork touches the memory of linked pieces */
-            munmap(self->mapped, self->size);
-        }
-        ipckit_piece_free(self);
-        Py_END_ALLOW_THREADS
+    Py_BEGIN_ALLOW_THREADS
+    if (self->mapped != NULL) {
+        munmap(self->mapped, self->size);
     }
-    PyMem_Free(self->copied);
+    if (ipckit_piece_is_ours(self)) {
+        ipckit_spill_release(self->spill, (uint32_t)self->index, self->token);
+    }
+    Py_END_ALLOW_THREADS
     Py_DECREF((PyObject *)self->spill);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
@@ -51,30 +54,7 @@ raise_corrupt(const spill_object *spill)
     return -1;
 }
 
-/* Copies the object from the file into `copied`, and frees the piece. Returns 0, or -1 with an exception
-   set. */
-static int
-copy_piece(piece_object *self, off_t offset)
-{
-    self->copied = PyMem_Malloc(self->size);
-    if (self->copied == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    int fd = self->spill->fd;
-    size_t done = 0;
-    Py_BEGIN_ALLOW_THREADS
-    for (ssize_t got = 1; done < self->size && (got > 0 || (got < 0 && errno == EINTR));) {
-        got = pread(fd, self->copied + done, self->size - done, offset + (off_t)done);
-        done += got > 0 ? (size_t)got : 0;
-    }
-    Py_END_ALLOW_THREADS
-    ipckit_piece_free(self);
-    return done == self->size ? 0 : raise_corrupt(self->spill);
-}
-
-/* Maps the object's memory, or copies it if it can't be mapped. Returns 0, or -1 with an exception
-   set. */
+/* Maps the object's memory. Returns 0, or -1 with an exception set. */
 static int
 map_piece(piece_object *self)
 {
@@ -85,13 +65,15 @@ map_piece(piece_object *self)
         || end < 0 || offset + self->size > (uint64_t)end) {
         return raise_corrupt(self->spill);
     }
-    /* MAP_PRIVATE: what this process writes to the object does not reach the file. */
-    void *found = mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, (off_t)offset);
+    void *found = MAP_FAILED;
+    Py_BEGIN_ALLOW_THREADS
+    found = mmap(NULL, self->size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
+    Py_END_ALLOW_THREADS
     if (found == MAP_FAILED) { /* such as at the limit vm.max_map_count */
-        return copy_piece(self, (off_t)offset);
+        PyErr_NoMemory();
+        return -1;
     }
     self->mapped = found;
-    ipckit_piece_link(self);
     return 0;
 }
 
@@ -126,17 +108,37 @@ static int
 piece_getbuffer(piece_object *self, Py_buffer *view, int flags)
 {
     view->obj = NULL;
-    if (self->received && self->mapped == NULL && self->copied == NULL
-        && ipckit_piece_is_ours(self) && map_piece(self) < 0) {
-        return -1;
+    if (self->mapped == NULL) {
+        if (!self->received || !ipckit_piece_is_ours(self)) {
+            PyErr_SetString(PyExc_BufferError,
+                            "the piece was not received, or belongs to the parent process");
+            return -1;
+        }
+        if (map_piece(self) < 0) {
+            return -1;
+        }
     }
-    char *data = self->mapped != NULL ? self->mapped : self->copied;
-    if (data == NULL) {
-        PyErr_SetString(PyExc_BufferError, "the piece was not received, or belongs to the parent process");
-        return -1;
-    }
-    return PyBuffer_FillInfo(view, (PyObject *)self, data, (Py_ssize_t)self->size, 0, flags);
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->mapped, (Py_ssize_t)self->size, 1, flags);
 }
+
+static PyObject *
+piece_buf(piece_object *self, void *Py_UNUSED(closure))
+{
+    return PyMemoryView_FromObject((PyObject *)self);
+}
+
+static PyObject *
+piece_is_ours(piece_object *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(ipckit_piece_is_ours(self));
+}
+
+static PyGetSetDef piece_getset[] = {
+    {"buf", (getter)piece_buf, NULL, PyDoc_STR("The memory of a received object, to be read."), NULL},
+    {"_is_ours", (getter)piece_is_ours, NULL,
+     PyDoc_STR("Whether this process owns the piece, and not its parent."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 
 static PyMethodDef piece_methods[] = {
     {"write", (PyCFunction)ipckit_piece_write, METH_O, ipckit_piece_write_doc},
@@ -150,6 +152,7 @@ static PyType_Slot piece_slots[] = {
     {Py_tp_doc, (void *)piece_doc},
     {Py_tp_dealloc, piece_dealloc},
     {Py_tp_methods, piece_methods},
+    {Py_tp_getset, piece_getset},
     {Py_bf_getbuffer, piece_getbuffer},
     {0, NULL},
 };
@@ -164,12 +167,6 @@ static PyType_Spec piece_spec = {
 int
 ipckit_add_spill_piece(PyObject *module)
 {
-    int error = ipckit_spill_watch_forks();
-    if (error != 0) {
-        errno = error;
-        ipckit_oserror();
-        return -1;
-    }
     native_state *state = PyModule_GetState(module);
     state->piece_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &piece_spec, NULL);
     return state->piece_type == NULL ? -1 : PyModule_AddType(module, state->piece_type);

@@ -1,9 +1,6 @@
-/* Piece.write and send: write a large object of a ProcessQueue into its piece, and send a message that
-   refers to the piece. */
+/* Piece.write and send: write an object of a ProcessQueue into its piece, and send a message that refers
+   to the piece. */
 #include "process_queue/spill.h"
-#include "ring/copy.h"
-
-#include <sys/mman.h>
 
 #define WRITE_MAX ((size_t)1 << 26) /* maximum bytes of one pwrite(2); then signals are checked */
 
@@ -37,55 +34,6 @@ write_file(const piece_object *self, uint64_t at, const char *data, size_t bytes
     return 0;
 }
 
-/* Returns the mapping of a warm piece whose memory is allocated. Returns NULL for any other piece, which
-   must be written through the file: pwrite(2) reports that there is no memory, and a store to a mapping
-   raises SIGBUS. The load of `filled` pairs with the store in ipckit_piece_write. */
-static char *
-warm_mapping(const piece_object *self)
-{
-    spill_object *spill = self->spill;
-    if (self->index >= SPILL_WARM) {
-        return NULL;
-    }
-    if (spill_load(&spill->table->entries[self->index].filled) < self->size) {
-        return NULL;
-    }
-    char **mapping = &spill->warm[self->index];
-    if (*mapping == NULL) {
-        void *found = mmap(NULL, SPILL_WARM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, spill->fd,
-                           (off_t)spill_offset(spill->table, (uint32_t)self->index));
-        *mapping = found == MAP_FAILED ? NULL : found;
-    }
-    return *mapping;
-}
-
-/* Writes one part to the piece, from the byte `at` on: to `mapping`, or through the file if that is NULL.
-   Sets `*bytes` to the part's size. Returns 0, or -1 with an exception set. */
-static int
-write_part(const piece_object *self, char *mapping, uint64_t at, PyObject *part, uint64_t *bytes)
-{
-    Py_buffer data;
-    if (ipckit_bytes_arg(part, &data) < 0) {
-        return -1;
-    }
-    int result = 0;
-    *bytes = (uint64_t)data.len;
-    if (*bytes > self->size - at) {
-        PyErr_SetString(PyExc_ValueError, "the parts have more bytes than the piece");
-        result = -1;
-    } else if (mapping == NULL) {
-        result = write_file(self, at, data.buf, *bytes);
-    } else if (*bytes <= GIL_FREE_BYTES) {
-        memcpy(mapping + at, data.buf, *bytes);
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        copy_large(mapping + at, data.buf, *bytes);
-        Py_END_ALLOW_THREADS
-    }
-    PyBuffer_Release(&data);
-    return result;
-}
-
 const char ipckit_piece_write_doc[] = (
              "write($self, parts, /)\n--\n\n"
              "Copy a list of bytes-like objects into the piece, one after the other.");
@@ -98,14 +46,21 @@ ipckit_piece_write(piece_object *self, PyObject *parts)
         return NULL;
     }
     uint64_t at = 0;
-    char *mapping = ipckit_piece_is_ours(self) ? warm_mapping(self) : NULL;
     /* A signal handler may fork. Then the parent owns the piece and continues to write it. */
     for (Py_ssize_t i = 0; ipckit_piece_is_ours(self) && i < PyList_Size(parts); i++) {
+        Py_buffer data;
         PyObject *part = PyList_GetItem(parts, i);
-        uint64_t bytes = 0;
-        Py_XINCREF(part);
-        int failed = part == NULL ? -1 : write_part(self, mapping, at, part, &bytes);
-        Py_XDECREF(part);
+        if (part == NULL || ipckit_bytes_arg(part, &data) < 0) {
+            return NULL;
+        }
+        uint64_t bytes = (uint64_t)data.len;
+        int failed = -1;
+        if (bytes > self->size - at) {
+            PyErr_SetString(PyExc_ValueError, "the parts have more bytes than the piece");
+        } else {
+            failed = write_file(self, at, data.buf, bytes);
+        }
+        PyBuffer_Release(&data);
         if (failed < 0) {
             return NULL;
         }
@@ -114,12 +69,6 @@ ipckit_piece_write(piece_object *self, PyObject *parts)
     if (ipckit_piece_is_ours(self) && at != self->size) {
         PyErr_SetString(PyExc_ValueError, "the parts have fewer bytes than the piece");
         return NULL;
-    }
-    if (ipckit_piece_is_ours(self) && self->index < SPILL_WARM && mapping == NULL) {
-        /* The piece's memory is allocated now. The store pairs with the load in warm_mapping. */
-        uint64_t *filled = &self->spill->table->entries[self->index].filled;
-        uint64_t before = spill_load(filled);
-        __atomic_store_n(filled, before > at ? before : at, __ATOMIC_RELEASE);
     }
     Py_RETURN_NONE;
 }

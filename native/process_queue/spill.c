@@ -1,14 +1,11 @@
-/* SpillFile: the file with a ProcessQueue's large objects. Its table says which process owns each piece
-   (ring/spill_table.h). */
+/* SpillFile: the file with a ProcessQueue's objects for which its channel has no block. Its table says
+   which process owns each piece (ring/spill_table.h). */
 #include "process_queue/spill.h"
 
 #include <fcntl.h>
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/mman.h>
-
-/* The minimum time between two searches for dead processes because no warm piece is free. */
-#define SWEEP_NS (INT64_C(100) * NS_PER_MS)
 
 /* The ring's on_take (ring/ring.h). Requires receive_lock. */
 static void
@@ -89,11 +86,6 @@ spill_dealloc(spill_object *self)
         }
         Py_DECREF((PyObject *)self->channel);
     }
-    for (uint32_t index = 0; index < SPILL_WARM; index++) {
-        if (self->warm[index] != NULL) {
-            munmap(self->warm[index], SPILL_WARM_SIZE);
-        }
-    }
     if (self->table != NULL) {
         munmap(self->table, SPILL_DATA_START);
     }
@@ -114,7 +106,7 @@ ipckit_spill_release(const spill_object *self, uint32_t index, uint64_t token)
         return;
     }
     uint64_t span = spill_span(table, index);
-    if (index >= SPILL_WARM && span != 0) {
+    if (span != 0) {
         /* If this fails, the memory stays allocated until the piece is used again. Nothing else is
            wrong then. */
         (void)fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -145,28 +137,19 @@ claim(spill_object *self, uint64_t size, bool *sweep)
 {
     spill_table *table = self->table;
     uint64_t token = ipckit_own_token();
-    uint32_t index = SPILL_ENTRIES, log2 = class_for(size);
+    uint32_t log2 = class_for(size);
     bool force = !*sweep;
     *sweep = false;
-    if (size <= SPILL_WARM_SIZE) {
-        index = spill_claim_warm(table, token);
-        if (index == SPILL_ENTRIES && !force && monotonic_ns() >= self->sweep_after) {
-            *sweep = true;
-            return SPILL_ENTRIES;
-        }
+    if (log2 == SPILL_CLASSES) {
+        return SPILL_ENTRIES;
     }
-    if (index == SPILL_ENTRIES && log2 < SPILL_CLASSES) {
-        index = spill_claim_used(table, log2, token);
-        if (index == SPILL_ENTRIES && !force
-            && spill_high(table) >= __atomic_load_n(&table->sweep_at, __ATOMIC_RELAXED)) {
-            *sweep = true;
-            return SPILL_ENTRIES;
-        }
-        if (index == SPILL_ENTRIES) {
-            index = spill_claim_new(table, log2, token);
-        }
+    uint32_t index = spill_claim_used(table, log2, token);
+    if (index != SPILL_ENTRIES) {
+        return index;
     }
-    return index;
+    /* Relaxed: sweep_at is only a hint. */
+    *sweep = !force && spill_high(table) >= __atomic_load_n(&table->sweep_at, __ATOMIC_RELAXED);
+    return *sweep ? SPILL_ENTRIES : spill_claim_new(table, log2, token);
 }
 
 PyDoc_STRVAR(claim_doc,
@@ -286,9 +269,8 @@ spill_reclaim(spill_object *self, PyObject *dead)
     }
     /* The table may grow by as many entries as are in use before the next sweep. Relaxed: sweep_at is
        only a hint. */
-    uint32_t least = held > SPILL_WARM ? held : SPILL_WARM;
+    uint32_t least = held > SPILL_SWEEP_MIN ? held : SPILL_SWEEP_MIN;
     __atomic_store_n(&self->table->sweep_at, high + least, __ATOMIC_RELAXED);
-    self->sweep_after = monotonic_ns() + SWEEP_NS;
     Py_RETURN_NONE;
 }
 
@@ -300,6 +282,8 @@ static PyMemberDef spill_members[] = {
 static PyMethodDef spill_methods[] = {
     {"claim", (PyCFunction)(void (*)(void))spill_claim, METH_FASTCALL, claim_doc},
     {"take", (PyCFunction)(void (*)(void))spill_take, METH_FASTCALL, take_doc},
+    {"send_parts", (PyCFunction)(void (*)(void))ipckit_spill_send_parts, METH_FASTCALL,
+     ipckit_spill_send_parts_doc},
     {"owners", (PyCFunction)spill_owners, METH_NOARGS, owners_doc},
     {"reclaim", (PyCFunction)spill_reclaim, METH_O, reclaim_doc},
     {NULL, NULL, 0, NULL},
@@ -307,7 +291,8 @@ static PyMethodDef spill_methods[] = {
 
 PyDoc_STRVAR(spill_doc,
              "SpillFile(channel, fd, fresh, /)\n--\n\n"
-             "The file with a ProcessQueue's large objects. Duplicates the descriptor `fd`.");
+             "The file with a ProcessQueue's objects for which its channel has no block. Duplicates the\n"
+             "descriptor `fd`.");
 
 static PyType_Slot spill_slots[] = {
     {Py_tp_doc, (void *)spill_doc},

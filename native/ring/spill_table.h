@@ -1,13 +1,11 @@
-/* The table of a ProcessQueue's large objects, in memory that its processes share. No Python.h here.
+/* The table of a ProcessQueue's spill file, which its processes share. No Python.h here.
 
-   The file contains the table, then the pieces. A piece contains one object. The entry of a piece has
+   The file has the objects for which the channel has no block. It contains the table, then the pieces. A
+   piece contains one object, and its memory is freed with the object. The entry of a piece has
    a word with its owner: no owner (SPILL_FREE), a process (its token), or the queue (SPILL_QUEUED and
    the number of the message that refers to the piece). A scan of the table finds the pieces of a dead
    process. There is no lock: a process takes a piece by one compare-and-swap, and the table is valid
-   after each of its stores.
-
-   The first SPILL_WARM pieces are warm: their memory stays allocated, because fresh pages cost more
-   than copying into them. The memory of all other pieces is freed with each object. */
+   after each of its stores. */
 #ifndef IPCKIT_SPILL_TABLE_H
 #define IPCKIT_SPILL_TABLE_H
 
@@ -16,8 +14,7 @@
 #include <errno.h>
 
 #define SPILL_ENTRIES (UINT32_C(1) << 18)
-#define SPILL_WARM 16u
-#define SPILL_WARM_SIZE (UINT64_C(1) << 22)
+#define SPILL_SWEEP_MIN 16u /* the table grows by at least so many entries between two sweeps */
 #define SPILL_CLASS_MIN 16u /* log2 of the smallest size: 64 KiB, a multiple of every page size */
 #define SPILL_CLASSES 48u   /* log2 of any size is less */
 #define SPILL_DATA_START ((UINT64_C(1) << 23) + (UINT64_C(1) << 16))
@@ -30,8 +27,8 @@
 typedef struct {
     uint64_t word;
     uint64_t taken;  /* the word before the present owner took the piece from the queue */
-    uint64_t place;  /* of a piece that is not warm: its offset, then log2 of its size in 6 bits */
-    uint64_t filled; /* of a warm piece: how many of its bytes have memory */
+    uint64_t place;  /* the piece's offset, then log2 of its size in 6 bits */
+    uint64_t unused;
 } spill_entry;
 
 typedef struct {
@@ -89,8 +86,7 @@ spill_high(const spill_table *table)
 static inline uint64_t
 spill_offset(const spill_table *table, uint32_t index)
 {
-    return index < SPILL_WARM ? SPILL_DATA_START + index * SPILL_WARM_SIZE
-                              : spill_load(&table->entries[index].place) >> 6;
+    return spill_load(&table->entries[index].place) >> 6;
 }
 
 /* Returns the bytes of a piece; 0 if a process died before it stored the entry's `place`. */
@@ -98,16 +94,15 @@ static inline uint64_t
 spill_span(const spill_table *table, uint32_t index)
 {
     uint64_t place = spill_load(&table->entries[index].place);
-    return index < SPILL_WARM ? SPILL_WARM_SIZE : place == 0 ? 0 : UINT64_C(1) << (place & 63);
+    return place == 0 ? 0 : UINT64_C(1) << (place & 63);
 }
 
 /* Formats a fresh table, which is all zeros. No other process may use it yet. */
 static inline void
 spill_format(spill_table *table)
 {
-    table->end = SPILL_DATA_START + SPILL_WARM * SPILL_WARM_SIZE;
-    table->high = SPILL_WARM;
-    table->sweep_at = 2 * SPILL_WARM;
+    table->end = SPILL_DATA_START;
+    table->sweep_at = SPILL_SWEEP_MIN;
 }
 
 /* Notes in the hints that an entry may be free. The exchange pairs with the one in spill_claim_used. */
@@ -115,7 +110,7 @@ static inline void
 spill_hint(spill_table *table, uint32_t index)
 {
     uint64_t place = spill_load(&table->entries[index].place);
-    if (index < SPILL_WARM || (place & 63) >= SPILL_CLASSES) {
+    if ((place & 63) >= SPILL_CLASSES) {
         return;
     }
     uint64_t *hint = &table->hints[place & 63], found = spill_load(hint), next;
@@ -126,27 +121,13 @@ spill_hint(spill_table *table, uint32_t index)
                                           __ATOMIC_RELAXED));
 }
 
-/* Claims a free warm piece for the token. Returns its index, or SPILL_ENTRIES if none is free. */
-static inline uint32_t
-spill_claim_warm(spill_table *table, uint64_t token)
-{
-    for (uint32_t index = 0; index < SPILL_WARM; index++) {
-        spill_entry *entry = &table->entries[index];
-        if (spill_load(&entry->word) == SPILL_FREE && spill_change(entry, SPILL_FREE, token)) {
-            return index;
-        }
-    }
-    return SPILL_ENTRIES;
-}
-
 /* Claims a free piece of 2^log2 bytes that was used before. Returns its index, or SPILL_ENTRIES if
    none is free. */
 static inline uint32_t
 spill_claim_used(spill_table *table, uint32_t log2, uint64_t token)
 {
     uint64_t *hint = &table->hints[log2], before = spill_load(hint);
-    uint32_t first = (uint32_t)before, high = spill_high(table);
-    uint32_t index = first > SPILL_WARM ? first : SPILL_WARM;
+    uint32_t index = (uint32_t)before, high = spill_high(table);
     for (; index < high; index++) {
         spill_entry *entry = &table->entries[index];
         if ((spill_load(&entry->place) & 63) == log2 && spill_load(&entry->word) == SPILL_FREE
@@ -170,7 +151,7 @@ spill_claim_new(spill_table *table, uint32_t log2, uint64_t token)
 {
     uint32_t index = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
     do {
-        if (index >= SPILL_ENTRIES || index < SPILL_WARM) {
+        if (index >= SPILL_ENTRIES) {
             return SPILL_ENTRIES;
         }
     } while (!__atomic_compare_exchange_n(&table->high, &index, index + 1, true, __ATOMIC_SEQ_CST,

@@ -212,11 +212,12 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     return result == RING_OK && gone ? RING_GONE : result;
 }
 
-/* Wakes the other side if the operation succeeded. Returns the result. */
+/* Wakes the other side if the operation succeeded. Returns the result. A loan has no message for receivers
+   yet: waking one would only take the processor from the sender. */
 static inline ring_result
 ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 {
-    if (result == RING_OK) {
+    if (result == RING_OK && !call->lends) {
         ring_notify(r, call->which == POLL_ITEMS ? POLL_SPACE : POLL_ITEMS);
     }
     return result;

@@ -1,9 +1,11 @@
-"""The memory of large objects: no interruption, fork or kill tears or leaks it."""
+"""The memory of long objects: no interruption, fork or kill tears or leaks it."""
 
 from __future__ import annotations
 
 import errno
 import gc
+import logging
+import logging.handlers
 import mmap
 import os
 import pickle
@@ -13,6 +15,7 @@ import signal
 import struct
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,15 +26,22 @@ import pytest
 
 import ipckit
 from ipckit import LimitReached, WouldBlock
-from ipckit.channel import ProcessQueue
+from ipckit._core.processes import is_dead
+from ipckit.channel import ProcessQueue, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-LARGE = 1_100_000  # bytes; such an object has a piece of the spill file
-HEADER, ENTRY, WARM = 1024, 32, 16  # native/ring/spill_table.h
+SIZE = 1 << 18  # bytes of a queue
+BLOCK = 100_000  # such an object is in a block of the channel
+PIECE = 150_000  # such an object has a piece of the spill file
+BOTH = pytest.mark.parametrize("size", [BLOCK, PIECE])
+HEADER, ENTRY = 1024, 32  # native/ring/spill_table.h
+SWEEP_MIN = 16
 QUEUED = 1 << 24
+TABLE = 1 << 16  # at most so much memory for the entries that these tests use
+SENDING = ("_process_queue/queue", "_process_queue/spill")  # the code that owns memory
 PACKAGE = str(Path(ipckit.__file__).parent)
 
 
@@ -43,8 +53,8 @@ class Interrupted(Exception):  # noqa: N818 - no error
 def make() -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
-    def one(*args: Any, **options: Any) -> Any:
-        made.append(ProcessQueue(*args, **options))
+    def one(*args: Any, size: int = SIZE) -> Any:
+        made.append(ProcessQueue(*args, size=size))
         return made[-1]
 
     yield one
@@ -53,7 +63,7 @@ def make() -> Iterator[Callable[..., Any]]:
         each.close()
 
 
-def array(value: int, size: int = LARGE) -> Any:
+def array(value: int, size: int = PIECE) -> Any:
     return np.full(size, value, np.uint8)
 
 
@@ -69,9 +79,16 @@ def set_word(found: Any, index: int, word: int) -> None:
 
 
 def held(found: Any) -> int:
-    """The number of pieces that are not free."""
+    """The number of pieces that are not free, plus 100 if a block of the drained channel is not."""
     gc.collect()
-    return sum(word != 0 for word in words(found))
+    assert len(found._channel) == 0
+    blocks = found._channel.stats().bytes_used != 0
+    return sum(word != 0 for word in words(found)) + 100 * blocks
+
+
+def spilled(found: Any) -> int:
+    """The bytes of memory in the spill file, without its table."""
+    return os.fstat(found._spill.file.fd).st_blocks * 512 - TABLE
 
 
 def drained(found: Any) -> list[int]:
@@ -86,9 +103,9 @@ def drained(found: Any) -> list[int]:
 
 
 @contextmanager
-def at_step(step: int, act: Callable[[], None], where: str = "") -> Iterator[list[int]]:
+def at_step(step: int, act: Callable[[], object], *where: str) -> Iterator[list[int]]:
     """Call a function at one step of ipckit's Python code, where a signal handler could run."""
-    files = str(Path(PACKAGE) / where)
+    files = tuple(str(Path(PACKAGE) / each) for each in where or [""])
     steps = [0]
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -110,6 +127,11 @@ def at_step(step: int, act: Callable[[], None], where: str = "") -> Iterator[lis
 
 def interrupt() -> None:
     raise Interrupted
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.001)
 
 
 def in_time(call: Callable[[], Any]) -> None:
@@ -150,19 +172,22 @@ def reap(pid: int) -> int:
 # -- interruptions ---------------------------------------------------------------------------------
 
 
+@BOTH
 @pytest.mark.parametrize("maxsize", [0, 4])
-def test_an_interrupted_put_tears_nothing_and_leaks_nothing(make: Any, maxsize: int) -> None:
+def test_an_interrupted_put_tears_nothing_and_leaks_nothing(
+    make: Any, maxsize: int, size: int
+) -> None:
     found = make(maxsize)
     # So that later steps contain no imports. CPython 3.12 traces opcodes from the second time on.
     with at_step(0, interrupt):
-        found.put(array(0))
+        found.put(array(0, size))
     found.get()
     step, arrived = 0, 0
     while True:
         step += 1
         with at_step(step, interrupt) as steps, suppress(Interrupted):
-            found.put(array(1))
-        found.put(array(2))
+            found.put(array(1, size))
+        found.put(array(2, size))
         values = drained(found)
         assert values in ([2], [1, 2])
         arrived += len(values) - 1
@@ -173,15 +198,16 @@ def test_an_interrupted_put_tears_nothing_and_leaks_nothing(make: Any, maxsize: 
     assert 1 < arrived < step  # some were interrupted after the object was sent
 
 
-def test_an_interrupted_get_leaks_nothing(make: Any) -> None:
+@BOTH
+def test_an_interrupted_get_leaks_nothing(make: Any, size: int) -> None:
     found = make()
     step = 0
     while True:
         step += 1
-        found.put(array(1))
+        found.put(array(1, size))
         with at_step(step, interrupt) as steps, suppress(Interrupted):
             found.get(timeout=30)
-        found.put(array(2))
+        found.put(array(2, size))
         assert drained(found) in ([2], [1, 2])
         assert held(found) == 0
         if steps[0] < step:
@@ -189,10 +215,11 @@ def test_an_interrupted_get_leaks_nothing(make: Any) -> None:
     assert step > 20
 
 
-def test_an_interruption_while_memory_is_freed_is_not_lost(make: Any) -> None:
+@BOTH
+def test_an_interruption_while_memory_is_freed_is_not_lost(make: Any, size: int) -> None:
     found = make()
-    found.put(array(1))
-    kept = found.get()
+    found.put(array(1, size))
+    kept = found._take(View, 0)
     ran: list[str] = []
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
@@ -208,7 +235,7 @@ def test_an_interruption_while_memory_is_freed_is_not_lost(make: Any) -> None:
     assert held(found) == 0
 
 
-@pytest.mark.parametrize("size", [100, LARGE])
+@pytest.mark.parametrize("size", [100, 5000, PIECE])
 def test_a_handler_can_put_during_a_put(make: Any, size: int) -> None:
     """The first put has found the channel full and starts the thread."""
     found = make(size=1 << 14)
@@ -237,14 +264,103 @@ def test_a_handler_can_put_during_a_put(make: Any, size: int) -> None:
     assert step > 50
 
 
+@pytest.mark.parametrize("size", [100, 5000, BLOCK, PIECE])
+def test_a_handler_can_put_during_a_put_into_a_bounded_queue(make: Any, size: int) -> None:
+    found = make(4)
+    step, steps = 0, [1]
+    while steps[0] >= step:
+        step += 1 if size < PIECE else 3
+
+        def put(step: int = step, steps: list[int] = steps) -> None:
+            with at_step(step, lambda: found.put(array(2, size))) as seen:
+                found.put(array(1, size))
+            steps[:] = seen
+
+        in_time(put)
+        assert sorted(drained(found)) == ([1] if steps[0] < step else [1, 2])
+        assert held(found) == 0
+    assert step > 50
+
+
+class PutsAgain:
+    """An object that puts others into the same queue when it is pickled and when it is deleted."""
+
+    def __init__(self, found: Any, log: logging.Logger, size: int) -> None:
+        self.found, self.log, self.size = found, log, size
+
+    def __reduce__(self) -> tuple[object, ...]:
+        self.found.put(array(2, self.size))
+        self.log.warning("in the middle")
+        return (array, (1, self.size))
+
+    def __del__(self) -> None:
+        self.found.put(array(3, self.size))
+
+
+@pytest.mark.parametrize("maxsize", [0, 10])
+@pytest.mark.parametrize("size", [100, 5000, BLOCK, PIECE])
+def test_pickling_and_del_and_logging_can_put(make: Any, maxsize: int, size: int) -> None:
+    found = make(maxsize)
+    log = logging.Logger("queue15")  # noqa: LOG001 - of this test only
+    log.addHandler(logging.handlers.QueueHandler(found))
+
+    def put() -> None:
+        found.put([PutsAgain(found, log, size)])
+
+    in_time(put)
+    values = [found.get(timeout=60) for _ in range(4)]
+    assert int(values[0][0]) == 2
+    assert values[1].getMessage() == "in the middle"
+    assert int(values[2][0][0]) == 1
+    assert int(values[3][0]) == 3
+    assert held(found) == 0
+
+
+@pytest.mark.parametrize("maxsize", [0, 3])
+@pytest.mark.parametrize("size", [100, 5000, BLOCK, PIECE])
+def test_signal_handlers_put_while_their_thread_puts(make: Any, maxsize: int, size: int) -> None:
+    found = make(maxsize)
+    total = 300
+
+    def work() -> None:
+        count = [0]
+
+        def handler(*_: object) -> None:
+            if count[0] < total:
+                count[0] += 1
+                found.put(array(2, size))
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        sent = 0
+        while sent < total or count[0] < total:
+            found.put(array(1, size))
+            sent += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        found.put(sent)
+        found.close()
+        found.join_thread()
+
+    pid = forked(work)
+    numbers = [0, 0, 0]
+    while not isinstance(each := found.get(timeout=60), int):
+        assert np.all(each == each[0])
+        numbers[each[0]] += 1
+    assert reap(pid) == 0
+    assert numbers == [0, each, total]
+    assert held(found) == 0
+
+
 # -- forks -----------------------------------------------------------------------------------------
 
 
-def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
+@BOTH
+@pytest.mark.parametrize("maxsize", [0, 4])
+def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any, maxsize: int, size: int) -> None:
     step = 0
     while True:
-        step += 1
-        found = make()
+        step += 1 if size == BLOCK else 3  # a piece takes many steps
+        found = make(maxsize)
         reader, writer = os.pipe()
         children: list[int] = []
 
@@ -255,9 +371,9 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
 
             kids.append(forked(live_on))
 
-        with at_step(step, fork, "_process_queue/spill") as steps:
-            found.put(array(1))
-        in_time(partial(found.put, array(2)))
+        with at_step(step, fork, *SENDING) as steps:
+            found.put(array(1, size))
+        in_time(partial(found.put, array(2, size)))
         assert drained(found) == [1, 2]
         os.close(writer)
         os.close(reader)
@@ -269,9 +385,79 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any) -> None:
     assert step > 20
 
 
-def test_a_fork_in_a_signal_handler_during_put_puts_in_both_processes(make: Any) -> None:
+@BOTH
+@pytest.mark.parametrize("maxsize", [0, 4])
+def test_both_processes_put_after_a_fork_during_a_put(make: Any, maxsize: int, size: int) -> None:
+    """The child goes on with its copy of the call."""
+    step, steps = 0, [1]
+    while steps[0] >= step:
+        step += 1 if size == BLOCK else 3  # a piece takes many steps
+        found = make(maxsize)
+        reader, writer = os.pipe()
+
+        def put(step: int = step, writer: int = writer, found: Any = found) -> None:
+            pids: list[int] = []
+            with at_step(step, lambda: pids.append(os.fork()), *SENDING) as seen:
+                found.put(array(1, size))
+            if pids == [0]:
+                os._exit(0)
+            os.write(writer, b"%d" % seen[0])
+            assert [reap(pid) for pid in pids] == [0] * len(pids)
+
+        assert reap(forked(put)) == 0
+        steps[0] = int(os.read(reader, 10))
+        values = drained(found)
+        assert values == [1] * len(values)
+        # In the child, the object is sent twice only if the parent had sent it before it forked.
+        assert 1 <= len(values) <= 2
+        assert held(found) == 0
+        os.close(reader)
+        os.close(writer)
+        found.close()
+    assert step > 20
+
+
+@BOTH
+def test_a_child_of_a_fork_during_a_get_takes_the_next_object(make: Any, size: int) -> None:
+    """The parent frees the memory before the child goes on."""
+    step, steps, inherited = 0, [1], 0
+    while steps[0] >= step:
+        step += 1
+        found = make()
+        found.put(array(1, size))
+        reader, writer = os.pipe()
+        pids: list[int] = []
+
+        def fork(reader: int = reader, writer: int = writer, kids: list[int] = pids) -> None:
+            kids.append(os.fork())
+            if kids == [0]:
+                os.close(writer)
+                os.read(reader, 1)  # until the parent has used the memory again
+
+        with at_step(step, fork, *SENDING) as seen:
+            got = found.get(timeout=30)
+        if pids == [0]:
+            os._exit(100 + int(got[0]) if np.all(got == got[0]) else 1)
+        steps = seen
+        assert np.all(got == 1)
+        found.put(array(2, size))
+        os.close(writer)
+        os.close(reader)
+        status = [reap(pid) for pid in pids]
+        # Before the object is complete, it is the parent's. Afterwards, both have it.
+        assert status in ([], [101], [102])
+        inherited += status == [101]
+        assert drained(found) == ([] if status == [102] else [2])
+        assert held(found) == 0
+        found.close()
+    assert step > 20
+    assert 0 < inherited < step
+
+
+@BOTH
+def test_a_fork_in_a_signal_handler_during_put_puts_in_both_processes(make: Any, size: int) -> None:
     found = make(1)
-    found.put(array(0))
+    found.put(array(0, size))
     reader, writer = os.pipe()
 
     def fork(*_: object) -> None:
@@ -279,7 +465,7 @@ def test_a_fork_in_a_signal_handler_during_put_puts_in_both_processes(make: Any)
             array_of_each[:] = 2
         os.write(writer, b"x")
 
-    array_of_each = array(1)
+    array_of_each = array(1, size)
 
     def put() -> None:
         signal.signal(signal.SIGALRM, fork)
@@ -302,36 +488,22 @@ def test_a_fork_in_a_signal_handler_during_put_puts_in_both_processes(make: Any)
     os.close(writer)
 
 
-def test_a_child_keeps_the_objects_that_it_inherits(make: Any) -> None:
+@BOTH
+def test_a_received_object_owns_its_memory(make: Any, size: int) -> None:
     found = make()
-    found.put(array(1))
-    kept = [found.get()]
-    reader, writer = os.pipe()
-
-    def check() -> None:
-        os.close(writer)
-        os.read(reader, 1)
-        assert np.all(kept[0] == 1)
-
-    pid = forked(check)
-    os.close(reader)
-    kept.clear()
-    found.put(array(2))  # uses the same memory
-    assert words(found)[0] != 0
-    os.close(writer)
+    found.put(array(1, size))
+    kept = found.get()
+    assert held(found) == 0
+    pid = os.fork()
+    if pid == 0:
+        kept[:] = 6
+        os._exit(0)
     assert reap(pid) == 0
+    found.put(array(2, size))  # uses the same memory
+    assert np.all(kept == 1)
+    kept[:] = 3
     assert drained(found) == [2]
-
-
-def test_forks_while_an_object_is_kept_leak_no_memory(make: Any) -> None:
-    found = make()
-    for value in range(20):
-        found.put(array(value, 1 << 21))
-        kept = found.get()
-        assert reap(forked(lambda kept=kept: kept.sum())) == 0
-        assert held(found) == 0
-        assert np.all(kept == value)
-    assert os.fstat(found._spill.file.fd).st_blocks * 512 < 4 << 20
+    assert spilled(found) <= 0
 
 
 def test_failed_forks_leak_no_memory() -> None:
@@ -339,10 +511,10 @@ def test_failed_forks_leak_no_memory() -> None:
         if os.geteuid() == 0:
             os.setgid(65534)
             os.setuid(65534)
-        found: Any = ProcessQueue()
+        found: Any = ProcessQueue(size=SIZE)
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         for value in range(20):
-            found.put(array(value, 1 << 21))
+            found.put(array(value))
             kept = found.get()
             with pytest.raises(OSError, match="unavailable") as caught:
                 os.fork()
@@ -350,7 +522,7 @@ def test_failed_forks_leak_no_memory() -> None:
             assert np.all(kept == value)
             del kept
         assert held(found) == 0
-        assert os.fstat(found._spill.file.fd).st_blocks * 512 < 4 << 20
+        assert spilled(found) <= 0
 
     assert reap(forked(run)) == 0
 
@@ -358,26 +530,75 @@ def test_failed_forks_leak_no_memory() -> None:
 # -- processes that are killed ---------------------------------------------------------------------
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@BOTH
 @pytest.mark.parametrize("doing", ["got", "put"])
-def test_pieces_of_killed_processes_are_reused(make: Any, doing: str) -> None:
-    found = make()
+def test_memory_of_killed_processes_is_reused(make: Any, doing: str, size: int) -> None:
+    """A receiver dies with a message in its hands, and a sender after it has written one."""
+    found = make(4)
     for value in range(40):
 
-        def die(value: int = value) -> None:
+        def work(value: int = value) -> None:
             if doing == "got":
-                kept = found.get(timeout=30)
+                kept = found._take(View, 30)
+            elif size == PIECE:
+                kept = found._spill.put([array(value)])
             else:
-                kept = found._spill.put([array(value, 1 << 21)])
+                kept = found._channel.loan(size)
             assert kept is not None
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
         if doing == "got":
-            found.put(array(value, 1 << 21))
-        assert reap(forked(die)) == -signal.SIGKILL
-    found.put(array(1, 1 << 21))
+            found.put(array(value, size))
+        assert reap(forked(work)) == -signal.SIGKILL
+    found.put(array(1, size))
     assert drained(found) == [1]
-    used = os.fstat(found._spill.file.fd).st_blocks * 512
-    assert used <= (WARM << 21) + (1 << 20)  # 40 of them would be 80 MiB
+    assert spilled(found) <= (2 * SWEEP_MIN * (PIECE + 4096) if size == PIECE else 4 * BLOCK)
+    found._channel.peers()  # notices the last process that died
+
+
+@pytest.mark.parametrize("maxsize", [0, 3])
+def test_kills_at_any_moment_tear_and_leak_nothing(make: Any, maxsize: int) -> None:
+    found = make(maxsize)
+    sizes = [100, 5000, BLOCK, PIECE]
+
+    def put() -> None:
+        for value in range(1 << 30):
+            found.put(array(value % 200, sizes[value % 4]))
+
+    def get() -> None:
+        while True:
+            each = found.get(timeout=60)
+            if not np.all(each == each[0]):
+                os._exit(7)
+
+    for turn in range(12):
+        sender, receiver = forked(put), forked(get)
+        time.sleep(0.02 + turn / 400)
+        first, second = (sender, receiver) if turn % 2 else (receiver, sender)
+        for pid in (first, second):
+            os.kill(pid, signal.SIGKILL)
+            assert reap(pid) == -signal.SIGKILL
+    drained(found)
+
+    def reclaim() -> None:  # a put that finds no memory reclaims that of dead processes
+        while found._channel.stats().bytes_used:
+            for value in range(3):
+                found.put(array(value, BLOCK))
+            in_time(lambda: wait_until(lambda: len(found._channel) > 0))
+            drained(found)
+
+    in_time(reclaim)
+    for value in range(2 * SWEEP_MIN):
+        found.put(array(value, PIECE))
+        found.put(array(value, BLOCK))
+        assert drained(found) == [value, value]
+    found._spill.file.reclaim({token for token in found._spill.file.owners() if is_dead(token)})
+    assert sum(word != 0 for word in words(found)) == 0
+    assert spilled(found) <= 0
 
 
 def test_a_message_whose_object_died_with_its_receiver_is_skipped(make: Any) -> None:
@@ -399,6 +620,7 @@ def test_a_message_whose_object_died_with_its_receiver_is_skipped(make: Any) -> 
 def test_a_piece_without_a_message_is_reclaimed(make: Any) -> None:
     """The state after a kill between passing the piece on and sending the message."""
     found = make()
+    pieces = [found._spill.put([b"message"]) for _ in range(3)]
     for number in range(3):
         set_word(found, number, QUEUED | number)
     found._spill.file.reclaim(set())
@@ -411,6 +633,7 @@ def test_a_piece_without_a_message_is_reclaimed(make: Any) -> None:
     assert held(found) == 1
     found.put(2)
     assert found.get() == 2
+    del pieces  # does not free what the queue owns
     found._spill.file.reclaim(set())
     assert held(found) == 0
 
@@ -431,11 +654,53 @@ def test_pieces_are_reused(make: Any) -> None:
             assert ends == before
         before = ends
     gc.collect()
-    assert os.fstat(found._spill.file.fd).st_blocks * 512 < (WARM + 1) * (LARGE + 8192)
+    assert spilled(found) <= 0
+
+
+@pytest.mark.parametrize("maxsize", [0, 10])
+def test_long_objects_wait_up_to_maxsize_without_a_receiver(make: Any, maxsize: int) -> None:
+    found = make(maxsize)
+    for size in (BLOCK, 5000, PIECE):
+        for value in range(10):
+            found.put(array(value, size), timeout=60)
+        assert found.qsize() == 10
+        if maxsize:
+            assert found.full()
+            with pytest.raises(queue.Full):
+                found.put(array(0, size), block=False)
+        values = [int(found.get(timeout=60)[0]) for _ in range(10)]
+        assert values == list(range(10))
+    in_time(lambda: wait_until(lambda: held(found) == 0))
+    assert spilled(found) <= 0
+
+
+def test_put_nowait_needs_only_a_place(make: Any) -> None:
+    found = make(40, size=1 << 16)
+    for value in range(40):
+        found.put_nowait(array(value, 20_000))
+    assert drained(found) == list(range(40))
+
+
+def test_objects_at_the_limits(make: Any) -> None:
+    found = make(10)
+    longest = found._channel.longest
+    for limit in (4096, 16384, 65536, longest):
+        for size in range(limit - 200, limit + 2):
+            if limit == longest and size % 20:
+                continue
+            for value in (bytes([size % 250]) * size, bytearray(size)):
+                found.put(value)
+                assert found.get(timeout=60) == value
+    for size in (longest - 1, longest, longest + 1):
+        message = found._send_parts([bytes(size)], 0)
+        assert message is (True if size <= longest else None)
+        if message:
+            found._channel.receive()
+    assert held(found) == 0
 
 
 def test_sizes_of_all_kinds_have_pieces(make: Any) -> None:
-    found = make(1000, size=1 << 16)
+    found = make(1000)
     sizes = [40_000, 65_536, 65_537, 1 << 20, (1 << 22) - 200, 1 << 22, (1 << 22) + 1, 9 << 20]
     for _ in range(2):
         kept = []
