@@ -113,8 +113,10 @@ def test_a_job_that_kills_its_workers_is_put_aside(scripts: Scripts) -> None:
 
 
 def test_control_c_ends_the_workers_too(scripts: Scripts) -> None:
-    with scripts.start("job_queue.py", "--jobs", 1_000_000) as queue:
-        wait_blocked(queue.pid, "shared_futex")
+    here = ("--jobs", 1_000_000, "--poison", 0, "--tries", 1)
+    with scripts.start("job_queue.py", *here) as queue:
+        assert queue.stdout is not None
+        assert queue.stdout.readline() == b"job 0 was put aside; failed attempts: 1\n"
         queue.send_signal(signal.SIGINT)
         assert queue.communicate(timeout=60) == (b"", b"")
     assert queue.returncode == 128 + signal.SIGINT
