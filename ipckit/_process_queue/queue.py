@@ -104,7 +104,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         self._take: Callable[..., bytes | View | native.Piece | None] = spill.file.take
         self._send_parts = spill.file.send_parts
         # A longer message may have no room, although the queue has a place for it.
-        self._inline = native.INLINE_MAX if maxsize > 0 else channel.longest
+        self._inline = channel.longest if maxsize <= 0 else min(channel.longest, native.INLINE_MAX)
         self._holders = holders
         self._feeder = Feeder(channel, holders)
         self._capacity = channel.capacity

@@ -77,7 +77,8 @@ lend_if_possible(ring *r, ring_call *call)
 }
 
 /* Waits a moment for a block. Waits once only until a receiver takes the next message, because receivers
-   may not run at all. Returns as ipckit_call; RING_OK also if there is no memory. */
+   may not run at all. A signal handler that puts another object during the wait does not wait, so
+   signals that come faster do not nest. Returns as ipckit_call; RING_OK also if there is no memory. */
 static ring_result
 wait_for_memory(spill_object *self, channel_core *core, ring_call *call)
 {
@@ -86,6 +87,7 @@ wait_for_memory(spill_object *self, channel_core *core, ring_call *call)
     if (deadline == 0 || load_word(head) == self->stalled_head) {
         return RING_OK;
     }
+    self->stalled_head = load_word(head);
     call->operation = ipckit_op_lend;
     call->deadline = earlier(deadline, patience);
     ring_result result = ipckit_call(core, call);
@@ -93,8 +95,9 @@ wait_for_memory(spill_object *self, channel_core *core, ring_call *call)
     if (result == RING_TIMEOUT || result == RING_GONE) {
         self->stalled_head = load_word(head);
         call->block = NO_BLOCK;
-        result = RING_OK;
+        return RING_OK;
     }
+    self->stalled_head = 0;
     return result;
 }
 

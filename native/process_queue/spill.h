@@ -13,7 +13,7 @@ typedef struct {
     native_state *state;
     int fd;
     spill_table *table;
-    uint64_t stalled_head;  /* `head` when send_parts last waited for memory in vain */
+    uint64_t stalled_head;  /* `head` when send_parts waits for memory, or last waited in vain */
 } spill_object;
 
 /* One piece of memory, which this process owns until it sends or frees it. */

@@ -316,6 +316,35 @@ def test_pickling_and_del_and_logging_can_put(make: Any, maxsize: int, size: int
     assert held(found) == 0
 
 
+def test_signals_that_come_during_a_wait_for_memory_do_not_nest(make: Any) -> None:
+    # The signals are faster than the wait for memory in `put`.
+    found = make(1000)
+    found.put(array(1))
+    found.get()
+    depth, deepest, count = [0], [0], [0]
+
+    def handler(*_: object) -> None:
+        count[0] += 1
+        depth[0] += 1
+        deepest[0] = max(deepest[0], *depth)
+        if depth[0] < 20:
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            found.put(array(2, BLOCK))
+        depth[0] -= 1
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        while count[0] < 50 and deepest[0] < 20:
+            found.put(array(1, BLOCK))
+            if found.qsize() > 10:
+                found.get()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert deepest[0] < 20
+
+
 @pytest.mark.parametrize("maxsize", [0, 3])
 @pytest.mark.parametrize("size", [100, 5000, BLOCK, PIECE])
 def test_signal_handlers_put_while_their_thread_puts(make: Any, maxsize: int, size: int) -> None:
@@ -679,6 +708,14 @@ def test_put_nowait_needs_only_a_place(make: Any) -> None:
     for value in range(40):
         found.put_nowait(array(value, 20_000))
     assert drained(found) == list(range(40))
+
+
+@pytest.mark.parametrize("maxsize", [0, 3])
+def test_a_small_queue_takes_objects_of_any_size(make: Any, maxsize: int) -> None:
+    found = make(maxsize, size=4096)
+    for size in (1, 2000, 2048, 3000, 4000, 5000, BLOCK):
+        found.put(bytes(size), timeout=60)
+        assert found.get(timeout=60) == bytes(size)
 
 
 def test_objects_at_the_limits(make: Any) -> None:
