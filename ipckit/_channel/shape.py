@@ -67,8 +67,7 @@ def shape_for(codec: Codec[Any], capacity: int | None, size: int | None) -> Shap
     size = None if size is None else _checked("size", size, _SIZE_MAX)
     if item > native.INLINE_MAX:
         return _of_blocks(item, capacity, size)
-    if capacity is None:
-        capacity = _default_capacity(item) if item and size is None else _DEFAULT_CAPACITY
+    capacity = _DEFAULT_CAPACITY if capacity is None else capacity
     if not item:
         return _of_any_size(capacity, DEFAULT_SIZE if size is None else size)
     if size is not None and size < 2 * item:
@@ -101,8 +100,9 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
 def _default_blocks(granule: int) -> int:
     """Return the number of blocks that need at most `_DEFAULT_TOTAL` bytes with the header."""
     units = _inline_units(native.INLINE_MAX, 0)
-    few, many = Shape(units, 0, 0, 0, 0, 0), Shape(units, _PAGE, granule, 0, 0, 0)
-    each = (many.total - few.total) // _PAGE + native.UNIT
+    count = 4096  # a multiple of what fills whole pages of block words
+    few, many = Shape(units, 0, 0, 0, 0, 0), Shape(units, count, granule, 0, 0, 0)
+    each = (many.total - few.total) // count + native.UNIT
     return max(2, min(_DEFAULT_CAPACITY + 1, (_DEFAULT_TOTAL - few.total - _PAGE) // each))
 
 
@@ -142,11 +142,6 @@ def _inline_units(longest: int, units: int) -> int:
     """
     each: int = native.channel_units(longest)
     return max(units + each, 2 * each, _UNITS_MIN)
-
-
-def _default_capacity(item: int) -> int:
-    """Return the number of short messages of `item` bytes that need at most `_DEFAULT_TOTAL`."""
-    return min(_DEFAULT_CAPACITY, _DEFAULT_TOTAL // (2 * item + 2 * _LINE))
 
 
 def _up(number: int, step: int) -> int:
