@@ -23,7 +23,8 @@ class ChannelStats:
         size: the bytes of memory for messages of all lengths, short and long.
         dropped: the messages that were dropped because the channel was full.
         sent: the messages that the present peers have sent.
-        received: the messages that the present peers have received.
+        received: the messages that the present peers have received. One that is delivered again
+            counts again.
         taken: the messages that `Channel.take` returned and that are not acknowledged yet.
     """
 

@@ -40,7 +40,7 @@ class _InPlace(native.LeaseHolder):
         """A numpy array over the message. Each access creates another array over the same memory.
 
         Raises:
-            ClosedHandle: the message was sent, cancelled or released.
+            ClosedHandle: the message was sent, cancelled, released, acknowledged or given back.
         """
         memory, layout = self._memory, self._layout
         shape = self._shape
@@ -53,7 +53,7 @@ class _InPlace(native.LeaseHolder):
         """The bytes of the message.
 
         Raises:
-            ClosedHandle: the message was sent, cancelled or released.
+            ClosedHandle: the message was sent, cancelled, released, acknowledged or given back.
         """
         _ = self._memory
         return self._nbytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import sys
 from functools import cached_property
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ class Layout:
         try:
             return self._codec.decode(raw)
         except BaseException as exc:
-            error = undecodable(exc, raw, target)
+            error = undecodable(exc, raw, target, in_place=True)
             if error is exc:
                 raise
             raise error from exc
@@ -115,7 +116,7 @@ class Layout:
                 "messages of this type differ in size: pass the number of elements, or a shape"
             )
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")
-        nbytes = math.prod(self.dimensions(shape)) * self.unit
+        nbytes = min(math.prod(self.dimensions(shape)) * self.unit, sys.maxsize)
         if self.size and nbytes != self.size:
             message = f"the shape {shape} has {nbytes} bytes, but each message has {self.size}"
             raise InvalidArgument(message, errno=errno.EINVAL, op="loan")

@@ -135,7 +135,9 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
     return descriptor_error(code, op=op, target=target)
 
 
-def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
+def undecodable(
+    exc: BaseException, raw: object, target: str, *, in_place: bool = False
+) -> BaseException:
     """Return the exception to raise for an exception of a codec.
 
     It is a LayoutMismatch, whose cause is `exc`. A MemoryError, and an exception that is not an
@@ -145,11 +147,13 @@ def undecodable(exc: BaseException, raw: object, target: str) -> BaseException:
         exc: the exception that the codec raised.
         raw: the bytes of the message. It was taken from the channel, so they must not be lost.
         target: the channel.
+        in_place: whether a view or a delivery still has the message.
     """
     if isinstance(exc, Exception) and not isinstance(exc, (LayoutMismatch, MemoryError)):
         message = f"{type(exc).__name__}: {exc}"
-        hint = "the message has left the channel; its bytes are in the exception's attribute raw"
-        error = LayoutMismatch(message, errno=errno.EBADMSG, op="receive", target=target, hint=hint)
+        op, place = ("value", "is in buf") if in_place else ("receive", "has left the channel")
+        hint = f"the message {place}; its bytes are in the exception's attribute raw"
+        error = LayoutMismatch(message, errno=errno.EBADMSG, op=op, target=target, hint=hint)
         error.__cause__ = exc
         exc = error
     attach(exc, "raw", raw)

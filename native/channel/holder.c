@@ -73,9 +73,10 @@ holder_buf(holder_object *self, void *Py_UNUSED(closure))
 }
 
 PyDoc_STRVAR(buf_doc, "The message's bytes, as a memoryview of its memory.\n\n"
-                      "The memory of a loan can be written; that of a view is read-only.\n\n"
+                      "The memory of a loan can be written; that of a view or delivery is read-only.\n\n"
                       "Raises:\n"
-                      "    ClosedHandle: the message was sent, cancelled or released.");
+                      "    ClosedHandle: the message was sent, cancelled, released, acknowledged or given\n"
+                      "        back.");
 
 static PyObject *
 holder_channel(holder_object *self, void *Py_UNUSED(closure))

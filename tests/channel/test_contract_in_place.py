@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ipckit import Channel, Char, ClosedHandle, Int, InvalidArgument, Struct, Timeout, WouldBlock
+from ipckit import (
+    Channel,
+    Char,
+    ClosedHandle,
+    Int,
+    InvalidArgument,
+    MessageTooLong,
+    Struct,
+    Timeout,
+    WouldBlock,
+)
 from ipckit._native import INLINE_MAX
 
 if TYPE_CHECKING:
@@ -227,6 +237,9 @@ def test_invalid_loans() -> None:
     with Channel.anonymous() as channel:
         for shape in (None, -1, (2, -3)):
             with pytest.raises(InvalidArgument):
+                channel.loan(shape)
+        for shape in (channel.longest + 1, 2**64, (2**40, 2**40)):
+            with pytest.raises(MessageTooLong):
                 channel.loan(shape)
         with pytest.raises(TypeError):
             channel.loan("5")  # type: ignore[arg-type]

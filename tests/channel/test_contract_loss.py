@@ -243,3 +243,16 @@ def test_a_message_for_which_there_is_no_memory_still_waits(payload: Any, method
         assert len(found[0] if method == "receive_many" else found) == SIZE
         with pytest.raises(WouldBlock):
             channel.receive(timeout=0)
+
+
+def test_an_error_of_a_codec_says_where_the_message_is() -> None:
+    with Channel.anonymous(Fragile(ValueError("no"))) as channel:
+        channel.send(b"bad")
+        delivery = channel.take()
+        with pytest.raises(LayoutMismatch, match=r"value .*: no; the message is in buf") as caught:
+            _ = delivery.value
+        assert caught.value.raw == b"bad" == bytes(delivery)
+        delivery.requeue()
+        with pytest.raises(LayoutMismatch, match=r"receive .*: no; the message has left") as caught:
+            channel.receive()
+        assert caught.value.raw == b"bad"
