@@ -27,8 +27,8 @@ class Result(Struct):
 
     number: Int64
     redelivered: Int
+    digest: Bytes[32]
     aside: Bool = False
-    digest: Bytes[32] = b""
 
 
 def do(number: int) -> bytes:
@@ -42,11 +42,11 @@ def work(jobs: Channel[Job], results: Channel[Result], poison: int | None, tries
         with jobs.take() as delivery:
             number, deaths = delivery.value.number, delivery.redelivered
             if deaths >= tries:
-                results.send(Result(number, deaths, aside=True))
+                results.send(Result(number, deaths, b"", aside=True))
             elif number == poison:
                 os.kill(os.getpid(), signal.SIGKILL)
             else:
-                results.send(Result(number, deaths, digest=do(number)))
+                results.send(Result(number, deaths, do(number)))
 
 
 class Crew:
