@@ -92,7 +92,7 @@ wait_for_memory(spill_object *self, channel_core *core, ring_call *call)
     call->deadline = earlier(deadline, patience);
     ring_result result = ipckit_call(core, call);
     call->deadline = deadline;
-    if (result == RING_TIMEOUT || result == RING_GONE) {
+    if (result == RING_TIMEOUT || result == RING_GONE || result == RING_BUSY) {
         self->stalled_head = load_word(head);
         call->block = NO_BLOCK;
         return RING_OK;
