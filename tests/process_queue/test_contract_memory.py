@@ -129,6 +129,13 @@ def interrupt() -> None:
     raise Interrupted
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _opcodes_are_traced() -> None:
+    """CPython 3.12 traces opcodes from the second time on."""
+    with at_step(0, interrupt):
+        ProcessQueue[Any]().close()
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         time.sleep(0.001)
