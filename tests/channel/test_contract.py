@@ -901,7 +901,8 @@ def test_a_finalizer_that_closes_the_channel_while_its_peers_are_listed() -> Non
         gc.set_threshold(*before)
         gc.enable()
     gc.collect()
-    assert channel.closed and len(kept) == 2
+    assert channel.closed
+    assert len(kept) == 2
     assert [row[-1] for row in rows] == [1]
 
 
