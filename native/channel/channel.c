@@ -145,7 +145,12 @@ channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
     if (core != NULL) {
         core = ipckit_channel_joined(self, "peers");
     }
-    PyObject *result = core == NULL ? NULL : PyList_New(0);
+    if (core == NULL) {
+        return NULL;
+    }
+    /* Creating a list or tuple may collect garbage, which may run any Python code, such as close. */
+    long forks = ipckit_core_acquire(core);
+    PyObject *result = PyList_New(0);
     for (uint32_t index = 0; result != NULL && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &core->r.peers[index];
         bool self_peer = index == core->r.index;
@@ -161,6 +166,7 @@ channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
         }
         Py_XDECREF(row);
     }
+    ipckit_core_release(core, forks);
     return result;
 }
 

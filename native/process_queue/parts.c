@@ -111,9 +111,13 @@ lend(spill_object *self, channel_core *core, ring_call *call)
     call->lends = true;
     ring_result result = ipckit_call(core, call);
     if (result == RING_OK && call->block == NO_BLOCK) {
+        bool recovered = false;
+        Py_BEGIN_ALLOW_THREADS /* it may wait for locks */
         ring_check_peers_sometimes(r);
-        if (__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
-            && ring_recover_if_wanted(r) == RING_OK) {
+        recovered = __atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
+            && ring_recover_if_wanted(r) == RING_OK;
+        Py_END_ALLOW_THREADS
+        if (recovered) {
             result = ipckit_call(core, call);
         }
     }

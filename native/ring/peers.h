@@ -63,7 +63,11 @@ ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
 }
 
 /* Removes a peer from the table. The caller has the lock of its place, so the peer is dead.
-   Returns whether it was still there; then the caller must wake everyone. */
+   Returns whether it was still there; then the caller must wake everyone.
+
+   Increments the generation first. Until then the lock makes the peer seem alive, so a recovery would
+   keep its blocks. Whoever clears recovery_wanted afterwards sees the new generation (ring_recover), and
+   if this process dies before it sets recovery_wanted, the peer is still there to be removed. */
 static inline bool
 ring_remove_locked_peer(ring *r, channel_peer *peer)
 {
@@ -71,6 +75,8 @@ ring_remove_locked_peer(ring *r, channel_peer *peer)
         return false;
     }
     ring_note_roles_of_dead_peer(r, peer);
+    uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED);
+    __atomic_store_n(&peer->generation, generation + 1, __ATOMIC_RELEASE);
     __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
     RING_POINT(removing_peer);
     return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
@@ -91,9 +97,6 @@ ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
         *dead = true;
         died = ring_remove_locked_peer(r, &r->peers[index]);
         peer_unlock(r->fd, index);
-        if (died) { /* an earlier recovery took the peer for alive: its place was locked */
-            __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
-        }
     }
     __atomic_store_n(&r->removing_peer, 0, __ATOMIC_RELEASE);
     return died;
@@ -166,9 +169,6 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
             __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
         }
         if (died) {
-            /* Once more: until the generation changed, the lock of the place made the dead peer
-               seem alive. */
-            __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
             ring_wake_everyone(r);
         }
         return true;

@@ -55,13 +55,14 @@ recover_block(ring *r, uint32_t block, uint64_t word, bool *returned)
 }
 
 /* Frees the blocks of all dead peers, and returns the messages that they had taken. Clears
-   recovery_wanted first, so that a peer that dies during the recovery asks for another one. Returns
-   RING_OK or RING_CORRUPT. */
+   recovery_wanted first, so that a peer that dies during the recovery asks for another one. The exchange
+   pairs with the release in ring_remove_locked_peer: a store would let the loads of `generation` come
+   before it. Returns RING_OK or RING_CORRUPT. */
 static inline ring_result
 ring_recover(ring *r)
 {
     channel_header *shared = r->shared;
-    __atomic_store_n(&shared->recovery_wanted, 0, __ATOMIC_RELEASE);
+    __atomic_exchange_n(&shared->recovery_wanted, 0, __ATOMIC_ACQ_REL);
     RING_POINT(recovering);
     ring_side_state(r, 0);
     RING_POINT(peers_checked);

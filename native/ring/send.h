@@ -127,7 +127,9 @@ static inline bool
 ring_looks_sendable(const ring *r)
 {
     /* Read head first, so that tail is never behind it. */
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t head = load_word(&r->shared->head);
+    RING_POINT(looking);
+    uint64_t tail = load_word(&r->shared->tail);
     uint64_t from = position_of(head), to = position_of(tail);
     if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to)) {
         return true; /* ring_send_block reports it */
@@ -135,6 +137,9 @@ ring_looks_sendable(const ring *r)
     if (((count_of(tail) - count_of(head)) & COUNT_MASK) < r->capacity
         && ring_distance(r, from, to) < r->units) {
         return true;
+    }
+    if (load_word(&r->shared->head) != head) {
+        return true; /* there is room now, and there may have been all the time */
     }
     uint32_t owner = __atomic_load_n(&r->shared->receive_lock.owner, __ATOMIC_RELAXED);
     return r->overwrite && (owner == 0 || owner == r->owner);

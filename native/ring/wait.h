@@ -260,7 +260,7 @@ static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
     bool slept = false;
-    ring_snapshot tried = {0, 0}; /* the snapshot of the try before the last sleep */
+    ring_snapshot tried = {0, 0}; /* the room at the try before the last sleep */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
@@ -269,6 +269,7 @@ ring_run(ring *r, ring_call *call)
             return RING_CLOSED;
         }
         ring_snapshot before = ring_take_snapshot(r, call->which);
+        ring_snapshot room = ring_take_snapshot(r, POLL_SPACE); /* a take may wait for a block */
         ring_result result = ring_try_once(r, call);
         if (result != RING_EMPTY && result != RING_FULL) {
             if (slept) {
@@ -285,12 +286,12 @@ ring_run(ring *r, ring_call *call)
             return ring_notify_other_side(r, call, result);
         }
         uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
-        if (slept && awaited == POLL_SPACE && ring_snapshots_differ(before, tried)) {
+        if (slept && awaited == POLL_SPACE && ring_snapshots_differ(room, tried)) {
             /* This call can't use what it was woken for, but the next sleeper may: it may need less
                memory. Each change is passed on once by each sleeper. */
             ring_wake_one(word);
         }
-        tried = before;
+        tried = room;
         uint32_t looks = awaited == call->which ? __atomic_load_n(call->spin, __ATOMIC_RELAXED) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);

@@ -878,6 +878,34 @@ def test_a_timeout_whose_truth_value_raises() -> None:
         channel.receive(timeout=Neither())  # type: ignore[arg-type]
 
 
+def test_a_finalizer_that_closes_the_channel_while_its_peers_are_listed() -> None:
+    class Finalized:
+        def __init__(self, channel: Channel[bytes]) -> None:
+            self.me, self.channel = self, channel
+
+        def __del__(self) -> None:
+            self.channel.close()
+
+    before = gc.get_threshold()
+    channel = Channel.anonymous()
+    list_peers = channel._peers
+    try:
+        gc.disable()
+        Finalized(channel)
+        # Lists and tuples from the interpreter's free lists would not run the collector.
+        kept = [[[] for _ in range(200)], [tuple([index] * 8) for index in range(3000)]]
+        gc.set_threshold(1)
+        gc.enable()
+        rows = list_peers()
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    gc.collect()
+    assert channel.closed
+    assert len(kept) == 2
+    assert [row[-1] for row in rows] == [1]
+
+
 def test_a_finalizer_that_closes_the_channel_it_is_called_from() -> None:
     class Finalized:
         def __init__(self, channel: Channel[Stu]) -> None:

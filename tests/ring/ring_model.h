@@ -50,6 +50,8 @@ static bool overwrite;
 static jmp_buf out;
 static long fuse;         /* the peer dies at the point at which this becomes 0 */
 static const char *fatal; /* the peer dies at this point */
+static const char *paused; /* the peer is held up at this point, once, while others do `meanwhile` */
+static void (*meanwhile)(void);
 static uint64_t attempts;
 static struct {
     const char *name;
@@ -73,6 +75,10 @@ ring_point(const char *name)
 {
     int index = point_index(name);
     points[index].passed = attempts;
+    if (paused != NULL && strcmp(paused, name) == 0) {
+        paused = NULL;
+        meanwhile();
+    }
     if ((fuse != 0 && --fuse == 0) || (fatal != NULL && strcmp(fatal, name) == 0)) {
         points[index].deaths++;
         longjmp(out, 1);

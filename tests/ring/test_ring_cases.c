@@ -138,6 +138,36 @@ test_a_dead_taker_is_found(void)
     }
 }
 
+static void
+recover_meanwhile(void)
+{
+    ring *r = &peers[0].h.r;
+    check(r->shared->recovery_wanted == 1, "nobody asked for a recovery");
+    check(ring_recover_if_wanted(r) == RING_OK && r->shared->recovery_wanted == 0, "no recovery");
+}
+
+/* A peer joins in the place of a dead one. Another recovers while the place is locked but not taken, and
+   then the first one dies too. What the dead peer had taken is returned nevertheless. */
+static void
+test_a_peer_dies_in_the_place_of_a_dead_one(void)
+{
+    make(shape_of_any(64, 16, 20), false);
+    check(send_bytes(&peers[0], 200) == RING_OK && step_take(&peers[1]) == RING_OK, "no message");
+    handle_close(&peers[2].h);
+    bury(&peers[1]);
+    paused = "removing_peer";
+    meanwhile = recover_meanwhile;
+    fatal = "joining";
+    check(attempt(do_open, &peers[2].h, NULL) == RING_GONE && paused == NULL, "it takes another place");
+    fatal = NULL;
+    bury(&peers[2]);
+    check(step_look(&peers[0]) == RING_OK, "no recovery");
+    was_recovered();
+    check(step_take(&peers[3]) == RING_OK, "the message is lost");
+    settle();
+    unmake();
+}
+
 /* A sender that recovers for its descriptor tells the receivers of messages that were returned. */
 static void
 test_a_descriptor_tells_of_messages_that_came_back(void)
@@ -271,6 +301,30 @@ test_a_take_without_a_block_or_a_sender(void)
     unmake();
 }
 
+static void
+one_arrives_and_one_is_sent(void)
+{
+    check(step_receive(&peers[1]) == RING_OK && send_bytes(&peers[2], 60) == RING_OK, "no message");
+}
+
+/* A sender that is held up between its looks at both ends of the queue does not take it for full. */
+static void
+test_a_look_at_a_queue_that_moves(void)
+{
+    uint32_t block;
+    make(shape_of_any(64, 16, 2), false);
+    check(send_bytes(&peers[0], 60) == RING_OK, "no message");
+    paused = "looking";
+    meanwhile = one_arrives_and_one_is_sent;
+    ring_call call = call_of(&peers[3].h, op_lend, 0);
+    call.length = 200;
+    check(call_do(&peers[3].h, &call) == RING_OK, "a channel that was never full is full");
+    block = call.block;
+    check(release_block(&peers[3].h, block, BLOCK_LENT) == RING_OK, "no end of the loan");
+    settle();
+    unmake();
+}
+
 /* Loans and views that are kept hold up nothing but their own blocks. */
 static void
 test_loans_and_views_that_are_kept(void)
@@ -365,12 +419,14 @@ main(void)
     test_each_peer_that_takes_over_dies();
     test_receivers_die_one_after_the_other();
     test_a_dead_taker_is_found();
+    test_a_peer_dies_in_the_place_of_a_dead_one();
     test_a_descriptor_tells_of_messages_that_came_back();
     test_a_search_does_not_begin_inside_a_block();
     test_what_fits_once_messages_are_dropped();
     test_a_take_without_a_block();
     test_long_messages_behind_a_short_one();
     test_a_take_without_a_block_or_a_sender();
+    test_a_look_at_a_queue_that_moves();
     test_loans_and_views_that_are_kept();
     test_a_lock_that_is_kept();
     test_sleepers_share_the_check();

@@ -14,7 +14,7 @@ static const char *const names[] = {
     "acknowledged", "after_copy", "after_head", "after_tail", "allocated", "allocating",
     "before_copy", "before_head", "before_queued", "before_skip", "before_tail",
     "caching_head", "deferred", "dropped", "dropping", "freed", "held", "joining", "leaving",
-    "locked", "peers_checked", "queued", "recovering", "removing_peer", "repeating",
+    "locked", "looking", "peers_checked", "queued", "recovering", "removing_peer", "repeating",
     "requeued", "requeuing", "role_taken", "sweeping", "swept", "taken_over", "unlocking",
 };
 #define NAMES (sizeof names / sizeof *names)

@@ -193,6 +193,25 @@ test_a_take_waits_for_a_block(void)
     }
 }
 
+/* A receiver that needs a block, and is woken by room for a message, passes the wake on. */
+static void
+test_a_take_passes_a_wake_on(void)
+{
+    open_mine(2);
+    uint32_t block = lend(2);
+    must(op_send, 100);
+    must(op_take, 0); /* uses the granule that senders leave */
+    for (uint64_t i = 0; i < mine.r.capacity; i++) {
+        must(op_send, 100);
+    }
+    pid_t taker = start_asleep(op_take, 0), sender = start_asleep(op_send, 100);
+    must(op_receive, sizeof data);
+    must_end(sender);
+    cancel(block);
+    must_end(taker);
+    close_mine();
+}
+
 /* A receiver that waits for a message is woken when one is returned. */
 static void
 test_a_return_wakes_a_receiver(void)
@@ -224,6 +243,7 @@ main(int argc, char **argv)
     run(long_many, PEERS, take_all, rounds);
     test_a_wake_is_passed_on();
     test_a_take_waits_for_a_block();
+    test_a_take_passes_a_wake_on();
     test_a_return_wakes_a_receiver();
     puts("ok");
     return 0;
