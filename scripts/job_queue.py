@@ -18,6 +18,7 @@ from contextlib import suppress
 from _children import end_children, in_child
 from _common import plain_errors, say
 from _job_workers import Crew, Job, Result, do, work
+from _net import positive
 
 from ipckit import Channel, Timeout
 
@@ -50,10 +51,12 @@ def collect(results: Channel[Result], count: int, kills: int, crew: Crew) -> boo
 def main() -> None:
     """Read the command line, start the others and collect."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=300, help="number of jobs")
+    parser.add_argument("--jobs", type=positive, default=300, help="number of jobs")
     parser.add_argument("--kills", type=int, default=20, help="how often to kill a worker")
     parser.add_argument("--poison", type=int, help="the number of a job that kills its worker")
-    parser.add_argument("--tries", type=int, default=3, help="put a job aside after so many deaths")
+    parser.add_argument(
+        "--tries", type=positive, default=3, help="put a job aside after so many deaths"
+    )
     args = parser.parse_args()
     with (
         plain_errors(),

@@ -697,7 +697,16 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             side = native.POLL_ITEMS if is_receiving(op) else native.POLL_SPACE
             pid, token = self._lock_holder(side)
             holder = processes.pid_of(token) or pid
-        return ring_error(result, op, self._target, timeout, longest=longest, holder=holder)
+        full = result in {native.RING_FULL, native.RING_TIMEOUT} and not is_receiving(op)
+        return ring_error(
+            result,
+            op,
+            self._target,
+            timeout,
+            longest=longest,
+            holder=holder,
+            held=full and len(self) == 0,
+        )
 
     def _explain_too_long(self, length: int, room: int) -> IpcError:
         """Return the exception for `receive_into` with a small buffer; native code calls it."""

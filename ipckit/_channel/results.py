@@ -32,10 +32,18 @@ if TYPE_CHECKING:
 
 # The errno of a result that has one; any other result means that the memory is corrupt.
 _ERRNO: Final = {native.RING_NO_PLACE: errno.EUSERS}
+_HELD: Final = "no message waits: loans, views and deliveries hold the memory"
 
 
 def ring_error(
-    result: int, op: str, target: str, timeout: float | None, *, longest: int, holder: int
+    result: int,
+    op: str,
+    target: str,
+    timeout: float | None,
+    *,
+    longest: int,
+    holder: int,
+    held: bool,
 ) -> IpcError:
     """Return the exception for the result of an operation on the ring.
 
@@ -46,6 +54,7 @@ def ring_error(
         timeout: the method's argument.
         longest: the bytes that a message can have.
         holder: the process that holds the lock that the call needs; 0 if it is unknown.
+        held: whether the channel is full although no message waits.
     """
     if result == native.RING_CLOSED:
         return closed_handle(op, target)
@@ -60,7 +69,7 @@ def ring_error(
     if result == native.RING_BUSY:
         return _lock_held(op, target, timeout, holder)
     if result in {native.RING_EMPTY, native.RING_FULL, native.RING_TIMEOUT, native.RING_GONE}:
-        return _not_ready(result, op, target, timeout)
+        return _not_ready(result, op, target, timeout, _HELD if held else None)
     return errno_error(_ERRNO.get(result, errno.EUCLEAN), op, target)
 
 
@@ -80,7 +89,9 @@ def is_receiving(op: str) -> bool:
     return op == "take" or op.startswith("receive")
 
 
-def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcError:
+def _not_ready(
+    result: int, op: str, target: str, timeout: float | None, hint: str | None
+) -> IpcError:
     """Return the exception for a call that found the channel empty, or full."""
     receiving = is_receiving(op)
     if receiving and result == native.RING_FULL:
@@ -89,7 +100,7 @@ def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcE
         message = f"the channel was full for {timeout} s"
         if receiving:
             message = f"no message came within {timeout} s"
-        return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target)
+        return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
     if result == native.RING_GONE:
         message = "the channel is full, and the last receiver is gone"
         if receiving:
@@ -97,7 +108,7 @@ def _not_ready(result: int, op: str, target: str, timeout: float | None) -> IpcE
         hint = 'with peer_gone="wait", the call waits for a new peer'
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
     message = "no message waits" if receiving else "the channel is full"
-    return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target)
+    return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
 
 
 def _no_memory_to_take(op: str, target: str, timeout: float | None) -> IpcError:

@@ -4,8 +4,8 @@
 
 #define SMALL_RECORD 1024 /* bytes of a Struct that is copied to the stack first */
 
-/* Holds the block of a message that ring_peek found, for a caller who copies it. Creates the object for
-   it first. Returns as take_peeked. */
+/* Holds the block of a message that ring_peek found; the caller copies the message. Creates the object
+   for it first. Returns as take_peeked. */
 static ring_result
 hold_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to)
 {

@@ -1,6 +1,6 @@
 /* The blocks of a pool: allocating one, passing it on, and freeing it. No Python.h here.
 
-   One word tells who holds a block (ring/channel_layout.h). Allocating changes words from free to
+   A word says which peer holds a block (ring/channel_layout.h). Allocating changes words from free to
    lent and requires pool_lock. After that the holder alone changes the word, without a lock, so a
    block is passed on and freed by one store. A block whose holder died is found by reading the words
    (ring/recover.h). */

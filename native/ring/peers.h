@@ -66,8 +66,9 @@ ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
    Returns whether it was still there; then the caller must wake everyone.
 
    Increments the generation first. Until then the lock makes the peer seem alive, so a recovery would
-   keep its blocks. Whoever clears recovery_wanted afterwards sees the new generation (ring_recover), and
-   if this process dies before it sets recovery_wanted, the peer is still there to be removed. */
+   keep its blocks. A peer that clears recovery_wanted afterwards sees the new generation
+   (ring_recover), and if this process dies before it sets recovery_wanted, the peer is still there to
+   be removed. */
 static inline bool
 ring_remove_locked_peer(ring *r, channel_peer *peer)
 {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ipckit import Channel, Char, Corrupt, Struct, WouldBlock
+from ipckit import Channel, Char, Corrupt, Struct, Timeout, WouldBlock
 from ipckit._native import INLINE_MAX
 from ipckit.testing import wait_blocked
 
@@ -190,8 +190,10 @@ def test_a_full_pool_waits_for_the_release_of_a_view(payload: Any, *, wait_to_se
         with pytest.raises(WouldBlock):  # noqa: PT012 - as often as it takes
             while True:
                 loans.append(channel.loan(None if payload is FRAME else LONG, timeout=0))
-        with pytest.raises(WouldBlock):
+        with pytest.raises(WouldBlock, match=r"the channel is full.*loans, views and deliveries"):
             channel.send(value, timeout=0)
+        with pytest.raises(Timeout, match="loans, views and deliveries"):
+            channel.send(value, timeout=0.01)
 
         def wait() -> None:
             if wait_to_send:
