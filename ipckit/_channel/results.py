@@ -69,7 +69,7 @@ def ring_error(
     if result == native.RING_BUSY:
         return _lock_held(op, target, timeout, holder)
     if result in {native.RING_EMPTY, native.RING_FULL, native.RING_TIMEOUT, native.RING_GONE}:
-        return _not_ready(result, op, target, timeout, _HELD if held else None)
+        return _not_ready(result, op, target, timeout, _HELD if held else "")
     return errno_error(_ERRNO.get(result, errno.EUCLEAN), op, target)
 
 
@@ -89,9 +89,7 @@ def is_receiving(op: str) -> bool:
     return op == "take" or op.startswith("receive")
 
 
-def _not_ready(
-    result: int, op: str, target: str, timeout: float | None, hint: str | None
-) -> IpcError:
+def _not_ready(result: int, op: str, target: str, timeout: float | None, hint: str) -> IpcError:
     """Return the exception for a call that found the channel empty, or full."""
     receiving = is_receiving(op)
     if receiving and result == native.RING_FULL:
