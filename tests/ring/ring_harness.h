@@ -70,12 +70,12 @@ typedef struct {
     size_t size; /* whole pages, so that the first byte behind it is no memory */
 } channel;
 
+/* Makes memory of zeros for `wanted` bytes. */
 static inline channel
-channel_make(ring_shape shape, uint32_t flags)
+memory_make(size_t wanted)
 {
     channel made = {.fd = memfd_create("ring", MFD_CLOEXEC)};
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t wanted = channel_bytes(shape.units, shape.granules, shape.granule);
     made.size = (wanted + page - 1) / page * page;
     check(made.fd >= 0 && ftruncate(made.fd, (off_t)made.size) == 0, "no memfd");
     char *room = mmap(NULL, made.size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -83,10 +83,19 @@ channel_make(ring_shape shape, uint32_t flags)
     made.memory = mmap(room + page, made.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                        made.fd, 0);
     check(made.memory != MAP_FAILED, "no memory");
-    channel_header *header = (channel_header *)made.memory;
+    return made;
+}
+
+static inline channel
+channel_make(ring_shape shape, uint32_t flags)
+{
+    size_t wanted = channel_bytes(shape.units, shape.granules, shape.granule);
+    channel made = memory_make(wanted);
     const uint8_t id[16] = {(uint8_t)getpid(), 1, 2, 3};
+    ring_identity identity = {.magic = CHANNEL_MAGIC, .version = CHANNEL_VERSION, .flags = flags,
+                              .fingerprint = 1, .id = id, .type = "bytes"};
     check(ring_shape_is_valid(&shape, made.size), "invalid shape");
-    ring_format(header, wanted, &shape, 1, flags, 0, id, "bytes");
+    ring_format((channel_header *)made.memory, wanted, &shape, &identity);
     return made;
 }
 
@@ -129,16 +138,23 @@ typedef struct {
     uint32_t spin;
 } handle;
 
+/* Opens a channel, or a topic. */
 static inline void
-handle_open(handle *opened, const channel *on)
+handle_open_either(handle *opened, const channel *on, bool topic)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", on->fd);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     check(fd >= 0, "no descriptor");
     *opened = (handle){.spin = 0};
-    check(ring_open(&opened->r, on->memory, on->size, fd), "the memory is not a channel");
+    check(ring_open(&opened->r, on->memory, on->size, fd, topic), "the memory is not a channel");
     check(ring_join(&opened->r, (uint32_t)getpid(), 1, 0, false), "no free place");
+}
+
+static inline void
+handle_open(handle *opened, const channel *on)
+{
+    handle_open_either(opened, on, false);
 }
 
 /* Does what the kernel does for a process that ends. */
