@@ -15,6 +15,7 @@
 #ifndef INLINE_MAX
 #define INLINE_MAX 160 /* short, so that small rings and pools see many long messages */
 #endif
+#include "ring/either.h"
 #include "ring/open.h"
 
 #include <pthread.h>
@@ -176,25 +177,36 @@ handle_close(handle *opened)
 static inline ring_result
 op_send(ring *r, ring_call *call)
 {
-    return ring_send(r, call->data, call->length);
+    return either_send(r, call->data, call->length);
 }
 
 static inline ring_result
 op_batch(ring *r, ring_call *call)
 {
-    return ring_send_batch(r, call->data, call->length, &call->items);
+    return either_send_batch(r, call->data, call->length, &call->items);
 }
 
 static inline ring_result
 op_lend(ring *r, ring_call *call)
 {
-    return ring_lend(r, call->length, &call->block);
+    return either_lend(r, call->length, &call->block);
 }
 
 static inline ring_result
 op_send_block(ring *r, ring_call *call)
 {
-    return ring_send_block(r, call->block, call->length, r->owner);
+    return either_send_block(r, call->block, call->length, r->owner);
+}
+
+/* Copies in two parts, so that a test can stop a process in between. */
+static inline void
+copy_in_parts(const ring *r, char *to, const char *from, uint64_t length)
+{
+    uint64_t half = length / 16 * 8;
+    RING_POINT(copying);
+    either_copy(r, to, from, half);
+    RING_POINT(half_copied);
+    either_copy(r, to + half, from + half, length - half);
 }
 
 /* Holds a block to read it (`items` is 0). Copies a message that is in the ring, and those that follow
@@ -203,14 +215,14 @@ static inline ring_result
 op_receive(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
-    char copy[SMALL_MAX];
-    ring_result result = ring_peek_small(r, message, copy) ? RING_OK : ring_peek(r, message);
+    _Alignas(8) char copy[SMALL_MAX];
+    ring_result result = either_peek_small(r, message, copy) ? RING_OK : either_peek(r, message);
     if (result != RING_OK) {
         return result;
     }
     if (message->block != NO_BLOCK) {
         call->items = 0;
-        return ring_hold(r, message, BLOCK_READ);
+        return either_begin_read(r, message);
     }
     uint64_t left = message->items - message->index;
     call->items = call->items < left ? call->items : left;
@@ -220,9 +232,8 @@ op_receive(ring *r, ring_call *call)
             return RING_TOO_LONG;
         }
     }
-    memcpy((char *)call->data, message->data, call->items * message->length);
-    ring_take(r, message, call->items);
-    return RING_OK;
+    copy_in_parts(r, (char *)call->data, message->data, call->items * message->length);
+    return either_take(r, message, call->items);
 }
 
 /* Takes a message, to acknowledge or return it later. */
@@ -265,7 +276,8 @@ call_do(handle *by, ring_call *call)
 static inline ring_result
 release_block(handle *by, uint32_t block, block_kind kind)
 {
-    return ring_release_block(&by->r, block, kind, by->r.owner);
+    return kind == BLOCK_READ ? either_end_read(&by->r, block, by->r.owner)
+                              : ring_release_block(&by->r, block, kind, by->r.owner);
 }
 
 /* Acknowledges a message that was taken, and frees its block. */
