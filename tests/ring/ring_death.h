@@ -48,7 +48,7 @@ ring_point(const char *name)
 }
 
 /* Tells whether the last attempt came to a point. */
-static bool
+static inline bool
 passed(const char *name)
 {
     return points[point_index(name)].passed == attempts;
