@@ -60,7 +60,7 @@ topic_advance(ring *r, uint64_t cursor)
 }
 
 /* Skips the messages that the subscriber has missed. Sets `*number` to the next one. Returns RING_OK,
-   RING_EMPTY, RING_OVERTAKEN or RING_CORRUPT. */
+   RING_EMPTY, RING_OVERTAKEN, RING_CLOSED or RING_CORRUPT. */
 static inline ring_result
 topic_find_next(ring *r, uint64_t *number)
 {
@@ -79,8 +79,8 @@ topic_find_next(ring *r, uint64_t *number)
     uint64_t start = drops && r->seen - cursor > depth ? r->seen - depth : cursor;
     uint64_t head = load_word(&r->shared->head);
     if (head > start) {
-        if (!drops) {
-            return RING_CORRUPT; /* publishers wait for this subscriber */
+        if (!drops) { /* publishers wait for this subscriber, unless another thread ended it */
+            return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
         }
         start = head;
     }
@@ -123,7 +123,7 @@ topic_describe(const ring *r, uint64_t number, ring_message *message)
 #define OVERTAKEN_MAX 100
 
 /* Finds the next message and does not take it. Counts those that were missed. Returns RING_OK, RING_EMPTY,
-   RING_OVERTAKEN if publishers are always faster, or RING_CORRUPT. */
+   RING_OVERTAKEN if publishers are always faster, RING_CLOSED or RING_CORRUPT. */
 static inline ring_result
 topic_peek(ring *r, ring_message *message)
 {
