@@ -221,17 +221,18 @@ topic_hold(ring *r, const ring_message *message)
 #define SPACE_PAUSE_NS (UINT64_C(100) * 1000)
 
 /* After a receive, tells publishers of room if one waits for it. Not each time: a woken publisher should
-   find room for many messages, so that the processes do not switch for each. Needs no lock. */
+   find room for many messages, so that the processes do not switch for each. One that sleeps looks again
+   after a pause; one that polls a descriptor does not, and is always told. Needs no lock. */
 static inline void
 topic_notify_space(ring *r)
 {
     topic_subscriber *own = r->subscriber;
-    if (__atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP == 0
-        || __atomic_load_n(&own->drops, __ATOMIC_RELAXED)) {
+    uint32_t waiting = __atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP;
+    if (waiting == 0 || __atomic_load_n(&own->drops, __ATOMIC_RELAXED)) {
         return;
     }
     uint64_t cursor = load_word(&own->cursor), now = (uint64_t)monotonic_ns();
-    if (cursor - load_word(&r->notified) >= load_word(&own->depth) / 4
+    if ((waiting & WORD_POLLERS) || cursor - load_word(&r->notified) >= load_word(&own->depth) / 4
         || load_word(&r->seen) == cursor || now - load_word(&r->notified_at) >= SPACE_PAUSE_NS) {
         store_word(&r->notified, cursor);
         store_word(&r->notified_at, now);
