@@ -111,7 +111,7 @@ check_ledger(uint64_t tail)
         sent += (state[identity] & SENT) != 0;
         check(!(state[identity] & SENT) || number[identity] != 0, "a message is lost");
     }
-    printf("%llu published, %llu confirmed\n", (unsigned long long)tail, (unsigned long long)sent);
+    fprintf(stderr, "%llu published, %llu confirmed\n", (unsigned long long)tail, (unsigned long long)sent);
     free(newest);
 }
 
