@@ -92,6 +92,7 @@ def test_many_publishers_and_one_order(ns: Namespace, spawn: Callable[..., Child
         from ipckit import Topic
         from ipckit.testing import step
         with Topic.open(args[0]) as topic:
+            step.tell("open")
             step.expect("go")
             for number in range(1000):
                 topic.publish(b"%d %d" % (args[1], number), timeout=60)
@@ -99,6 +100,8 @@ def test_many_publishers_and_one_order(ns: Namespace, spawn: Callable[..., Child
     with Topic.create(ns.name(), capacity=32) as topic, ExitStack() as stack:
         first, second = (stack.enter_context(topic.subscribe()) for _ in range(2))
         children = [spawn(code, topic.name, index) for index in range(2)]
+        for child in children:  # so that the first does not end before the second has come
+            child.expect("open")
         for child in children:
             child.tell("go")
         found: tuple[list[bytes], list[bytes]] = [], []
