@@ -5,10 +5,10 @@ r"""Print the messages of a topic.
     Stu(name='bob', age=31)
     $ python scripts/topic_subscribe.py --name video --frames --newest --depth 1 --rate
     frame 0: whole
-    frame 7: whole
+    frame 3: whole
     ...
-    61 messages: 58 messages/s, 363.7 MB/s
-    lost: 239
+    130 messages: 1,513 messages/s, 9,410.4 MB/s
+    lost: 170
 
 By default the publisher waits for this script; with --newest this script loses its oldest unread
 messages instead, and says how many. It ends when all publishers have left and everything was read;

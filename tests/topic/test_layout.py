@@ -104,6 +104,10 @@ def test_the_header_the_peers_and_the_subscribers() -> None:
         assert memory.field("roles_seen") == 3
         locks = (memory.field("send_lock"), found["lock"])
         assert locks == (0, 0)
+        (unused,) = re.findall(r"A topic does not use ([^.]*),\s+which are 0", TOPIC.text)
+        names = re.findall(r"`(\w+)`", unused)
+        assert len(names) == 9
+        assert {memory.field(name) for name in names} == {0}
 
 
 def test_short_messages_lie_in_the_arena_and_long_ones_in_blocks() -> None:
