@@ -17,6 +17,7 @@ module_exec(PyObject *module)
         ipckit_add_semaphore, ipckit_add_semaphore_set, ipckit_add_posix_sem,
         ipckit_add_vector_lock, ipckit_add_barrier, ipckit_add_ordered,
         ipckit_add_channel_constants, ipckit_add_channel, ipckit_add_channel_lease,
+        ipckit_add_topic, ipckit_add_subscription,
         ipckit_add_lease_holder, ipckit_add_channel_file, ipckit_add_channel_iterate,
         ipckit_add_chunks, ipckit_add_parts, ipckit_add_spill, ipckit_add_spill_piece,
         ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
@@ -40,6 +41,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->view_type);
         Py_VISIT(state->semop_type);
         Py_VISIT(state->channel_type);
+        Py_VISIT(state->topic_type);
+        Py_VISIT(state->subscription_type);
         Py_VISIT(state->piece_type);
         Py_VISIT(state->semaphore_set_type);
         Py_VISIT(state->queue_descriptor_type);
@@ -62,6 +65,8 @@ module_clear(PyObject *module)
         Py_CLEAR(state->view_type);
         Py_CLEAR(state->semop_type);
         Py_CLEAR(state->channel_type);
+        Py_CLEAR(state->topic_type);
+        Py_CLEAR(state->subscription_type);
         Py_CLEAR(state->piece_type);
         Py_CLEAR(state->semaphore_set_type);
         Py_CLEAR(state->queue_descriptor_type);

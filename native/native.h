@@ -19,6 +19,8 @@ typedef struct {
     PyTypeObject *view_type;
     PyTypeObject *semop_type;
     PyTypeObject *channel_type;
+    PyTypeObject *topic_type;
+    PyTypeObject *subscription_type;
     PyTypeObject *piece_type;
     PyTypeObject *semaphore_set_type;
     PyTypeObject *queue_descriptor_type;
@@ -61,6 +63,8 @@ HIDDEN int ipckit_add_ordered(PyObject *module);
 HIDDEN int ipckit_add_posix_sem(PyObject *module);
 HIDDEN int ipckit_add_channel_constants(PyObject *module);
 HIDDEN int ipckit_add_channel(PyObject *module);
+HIDDEN int ipckit_add_topic(PyObject *module);
+HIDDEN int ipckit_add_subscription(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
 HIDDEN int ipckit_add_lease_holder(PyObject *module);
 HIDDEN int ipckit_add_channel_file(PyObject *module);

@@ -12,7 +12,7 @@ op_send_batch(ring *r, ring_call *call)
 {
     uint64_t item = call->length, most = TURN_BYTES / item;
     uint64_t items = call->items < most ? call->items : most > 0 ? most : 1;
-    ring_result result = ring_send_batch(r, call->data, item, &items);
+    ring_result result = either_send_batch(r, call->data, item, &items);
     call->items = result == RING_OK ? items : call->items;
     return result;
 }
@@ -41,16 +41,17 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
     Py_ssize_t item;
     ring_call call;
     Py_buffer records;
+    const char *op = self->topic ? "publish_many" : "send_many";
     if (ipckit_check_nargs("_send_batch", nargs, 4) < 0
         || ipckit_size_arg(args[1], "item", &item) < 0
-        || ipckit_call_init(self, &call, POLL_SPACE, op_send_batch, args[2], "send_many") < 0
+        || ipckit_call_init(self, &call, POLL_SPACE, op_send_batch, args[2], op) < 0
         || ipckit_bytes_arg(args[0], &records) < 0) {
         return NULL;
     }
-    channel_core *core = ipckit_channel_joined(self, "send_many");
+    channel_core *core = ipckit_channel_joined(self, op);
     if (core == NULL || item == 0 || item > INLINE_MAX || records.len % item != 0) {
         if (core != NULL) {
-            PyErr_SetString(PyExc_ValueError, "send_many takes whole records of 1 to INLINE_MAX bytes");
+            PyErr_Format(PyExc_ValueError, "%s takes whole records of 1 to INLINE_MAX bytes", op);
         }
         PyBuffer_Release(&records);
         return NULL;
@@ -79,7 +80,7 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
 /* Copies messages of call->length bytes to call->data and takes them. Stops when call->items messages
    were copied, when TURN_BYTES were, when the channel is empty, or at a message of another size. Sets
    call->items to the number of messages. Requires receive_lock. Returns RING_OK if there was one, else
-   RING_EMPTY, RING_TOO_LONG for another size, or RING_CORRUPT. */
+   RING_EMPTY, RING_TOO_LONG for another size, RING_OVERTAKEN or RING_CORRUPT. */
 static ring_result
 op_receive_batch(ring *r, ring_call *call)
 {
@@ -87,7 +88,7 @@ op_receive_batch(ring *r, ring_call *call)
     most = call->items < most ? call->items : most;
     while (done < most) {
         ring_message *message = &call->message;
-        ring_result result = ring_peek(r, message);
+        ring_result result = either_peek(r, message);
         if (result != RING_OK || message->length != item) {
             if (done == 0) {
                 return result == RING_OK ? RING_TOO_LONG : result;
@@ -96,9 +97,11 @@ op_receive_batch(ring *r, ring_call *call)
         }
         uint64_t count = message->items - message->index;
         count = count < most - done ? count : most - done;
-        memcpy((char *)call->data + done * item, message->data, count * item);
+        either_copy(r, (char *)call->data + done * item, message->data, count * item);
         if (message->block == NO_BLOCK) {
-            ring_take(r, message, count);
+            if (either_take(r, message, count) == RING_OVERTAKEN) {
+                continue;
+            }
         } else { /* it was returned, or is the beginning of a loan */
             ring_drop(r, message);
             ring_count_received(r, 1);

@@ -47,6 +47,11 @@ ipckit_channel_unjoined(channel_object *self, const char *op)
     if (core == NULL) {
         return NULL;
     }
+    if (core->subscription && core->r.subscriber == NULL) {
+        errno = EOWNERDEAD;
+        ipckit_channel_oserror(self, op);
+        return NULL;
+    }
     if (ipckit_core_ensure_fd(core) < 0) {
         ipckit_channel_oserror(self, op);
         return NULL;
@@ -139,7 +144,7 @@ rejoin_after_fork(channel_core *core, const ring_call *call, long *forks)
     if (core->joined) {
         return RING_OK;
     }
-    if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+    if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE) || core->subscription) {
         return RING_CLOSED;
     }
     if (ipckit_core_join(core, ipckit_own_token()) < 0) {
@@ -186,7 +191,8 @@ ipckit_call(channel_core *core, ring_call *call)
             result = try_with_gil(r, call);
         }
     }
-    if (result == RING_BUSY || result == RING_EMPTY || result == RING_FULL) {
+    if (result == RING_BUSY || result == RING_EMPTY || result == RING_FULL
+        || result == RING_OVERTAKEN) {
         result = run_with_signals(core, call, &forks);
     }
     if (forks >= 0) {
@@ -210,13 +216,13 @@ ipckit_call_uninterrupted(channel_core *core, ring_call *call)
 ring_result
 ipckit_op_send(ring *r, ring_call *call)
 {
-    return ring_send(r, call->data, call->length);
+    return either_send(r, call->data, call->length);
 }
 
 ring_result
 ipckit_op_lend(ring *r, ring_call *call)
 {
-    return ring_lend(r, call->length, &call->block);
+    return either_lend(r, call->length, &call->block);
 }
 
 ring_result
@@ -225,25 +231,24 @@ ipckit_op_send_block(ring *r, ring_call *call)
     if ((uint32_t)call->items != r->owner) {
         return RING_CLOSED; /* a signal handler forked, and the parent has the loan */
     }
-    return ring_send_block(r, call->block, call->length, (uint32_t)call->items);
+    return either_send_block(r, call->block, call->length, (uint32_t)call->items);
 }
 
 ring_result
 ipckit_op_view(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
-    ring_result result = ring_peek(r, message);
+    ring_result result = either_peek(r, message);
     if (result != RING_OK) {
         return result;
     }
     if (message->block == NO_BLOCK) {
-        memcpy((char *)call->data, message->data, message->length);
+        either_copy(r, (char *)call->data, message->data, message->length);
         call->items = 0;
-        ring_take(r, message, 1);
-        return RING_OK;
+        return either_take(r, message, 1);
     }
     call->items = r->owner;
-    return ring_hold(r, message, BLOCK_READ);
+    return either_begin_read(r, message);
 }
 
 void
@@ -254,7 +259,7 @@ ipckit_update_items_fd(channel_core *core, ring_result result)
         return;
     }
     if (result == RING_BUSY) {
-        descriptor_update_busy(descriptors, POLL_ITEMS, &core->r.shared->receive_lock);
+        descriptor_update_busy(descriptors, POLL_ITEMS, either_receive_lock(&core->r));
     } else {
         descriptor_update_items(descriptors);
     }

@@ -5,6 +5,9 @@
 #include "channel/core.h"
 #include "memory/mapping.h"
 
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+#define SPIN_LIMIT 1000000
+
 /* How often a call polls before it releases the GIL: the other side often answers within that time. */
 #define QUICK_POLLS 64
 /* A message that comes within this many polls belongs to a stream of messages. */
@@ -12,12 +15,13 @@
 /* The maximum number of pauses in the backoff of a receiver of a stream. */
 #define RECEIVE_BACKOFF_MAX 32
 
-/* The native base of ipckit.Channel. */
+/* The native base of ipckit.Channel, Topic and Subscription. */
 typedef struct {
     PyObject_HEAD
     channel_core *core;  /* NULL when closed */
     native_state *state;   /* of the module; NULL until the channel is opened */
     bool closed;           /* stored by release_channel; waiting threads load it (ring_run) */
+    bool topic;            /* it is a topic or a subscription */
     bool plain;            /* payloads are bytes */
     bool wait_for_peers;   /* wait for new peers after the last one of the other side has left */
     uint32_t spin, spin_max;
@@ -73,6 +77,9 @@ ipckit_note_sender(channel_core *core)
    BLOCK_READ. Returns NULL with an exception set; then the block is released. */
 HIDDEN lease_object *ipckit_lease_new(native_state *state, channel_core *core, block_kind kind,
                                       uint32_t block, const char *data, uint64_t length);
+
+/* Opens a core in a Mapping, and exports that. Returns NULL with an exception set. */
+HIDDEN channel_core *ipckit_channel_map(mapping_object *mapping, int fd, bool creator, bool topic);
 
 /* Returns the core of an open channel, or NULL with ClosedHandle set. Without ipckit_channel_joined
    or ipckit_channel_unjoined, only the values that never change may be read from it. */
@@ -138,9 +145,10 @@ HIDDEN ring_result ipckit_receive_small(channel_object *self, channel_core *core
    copy. */
 HIDDEN void ipckit_copy_and_release(channel_core *core, const ring_call *call, char *to);
 
-/* Sends bytes; waits while the channel is full. Returns 0, or -1 with an exception set. */
+/* Sends bytes; waits while the channel is full. `op` is for exceptions. Returns 0, or -1 with an exception
+   set. */
 HIDDEN int ipckit_send_bytes(channel_object *self, channel_core *core, const char *data,
-                             uint64_t length, PyObject *timeout);
+                             uint64_t length, const char *op, PyObject *timeout);
 
 /* The operations of a call. The lock of the call's side is held; the GIL may or may not be, so they use
    no Python object. */
@@ -209,6 +217,37 @@ HIDDEN PyObject *ipckit_channel_take(channel_object *self, PyObject *const *args
                                      Py_ssize_t nargs);
 HIDDEN PyObject *ipckit_channel_deliver(channel_object *self, PyObject *const *args,
                                         Py_ssize_t nargs);
+
+/* What the types of channels, topics and subscriptions share (channel.c, facts.c). */
+extern HIDDEN const char ipckit_channel_attach_doc[], ipckit_channel_detach_doc[],
+    ipckit_channel_poll_fd_doc[], ipckit_channel_side_doc[], ipckit_channel_peers_doc[],
+    ipckit_channel_lock_holder_doc[], ipckit_channel_counts_doc[];
+HIDDEN PyObject *ipckit_channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+HIDDEN int ipckit_channel_traverse(channel_object *self, visitproc visit, void *arg);
+HIDDEN void ipckit_channel_dealloc(channel_object *self);
+HIDDEN PyObject *ipckit_channel_attach(channel_object *self, native_state *state,
+                                       PyObject *const *args, Py_ssize_t nargs, bool topic);
+HIDDEN PyObject *ipckit_channel_detach(channel_object *self, PyObject *ignored);
+HIDDEN PyObject *ipckit_channel_poll_fd(channel_object *self, PyObject *which);
+HIDDEN PyObject *ipckit_channel_side(channel_object *self, PyObject *role);
+HIDDEN PyObject *ipckit_channel_peers(channel_object *self, PyObject *ignored);
+HIDDEN PyObject *ipckit_channel_lock_holder(channel_object *self, PyObject *which);
+HIDDEN PyObject *ipckit_channel_counts(channel_object *self, PyObject *ignored);
+HIDDEN Py_ssize_t ipckit_channel_length(channel_object *self);
+HIDDEN PyObject *ipckit_channel_capacity(channel_object *self, void *closure);
+HIDDEN PyObject *ipckit_channel_longest(channel_object *self, void *closure);
+
+/* Returns the fingerprint and the text of the payload type in a channel's or a topic's memory. */
+HIDDEN PyObject *ipckit_type_of_memory(PyObject *module, PyObject *mapping, bool topic);
+
+/* The docstrings of SubscriptionBase's methods, which are those of ChannelBase (topic/docs.c). */
+extern HIDDEN const char ipckit_subscription_receive_doc[], ipckit_subscription_receive_into_doc[],
+    ipckit_subscription_receive_view_doc[];
+
+/* Publishes a message on a topic. */
+extern HIDDEN const char ipckit_topic_publish_doc[], ipckit_topic_loan_doc[];
+HIDDEN PyObject *ipckit_topic_publish(channel_object *self, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames);
 
 /* Parts of LeaseHolder for messages that _deliver returned. */
 HIDDEN PyObject *ipckit_holder_acknowledge(holder_object *self, PyObject *ignored);

@@ -18,6 +18,7 @@ static const struct {
     {"RING_GONE", RING_GONE},
     {"RING_CLOSED", RING_CLOSED},
     {"RING_NO_PLACE", RING_NO_PLACE},
+    {"RING_LIMIT", RING_LIMIT},
     /* What ring_side_state returns. */
     {"SIDE_NEVER_CAME", SIDE_NEVER_CAME},
     {"SIDE_PRESENT", SIDE_PRESENT},
@@ -25,6 +26,10 @@ static const struct {
     /* The layout: ring/channel_layout.h. */
     {"CHANNEL_MAGIC", CHANNEL_MAGIC},
     {"CHANNEL_VERSION", CHANNEL_VERSION},
+    {"TOPIC_MAGIC", TOPIC_MAGIC},
+    {"TOPIC_VERSION", TOPIC_VERSION},
+    {"TOPIC_START", TOPIC_START},
+    {"TOPIC_SUBSCRIBERS", TOPIC_SUBSCRIBERS},
     {"CHANNEL_OVERWRITE", CHANNEL_OVERWRITE},
     {"CHANNEL_PEERS", CHANNEL_PEERS},
     {"CHANNEL_ARENA_START", CHANNEL_ARENA_START},

@@ -47,6 +47,10 @@ ipckit_core_join(channel_core *core, uint64_t token)
     if (core->joined) {
         return 0;
     }
+    if (core->subscription) { /* of the parent of this forked process */
+        errno = EOWNERDEAD;
+        return -1;
+    }
     if (ipckit_core_ensure_fd(core) < 0) {
         return -1;
     }
@@ -65,7 +69,7 @@ ipckit_core_join(channel_core *core, uint64_t token)
 }
 
 channel_core *
-ipckit_core_new(void *memory, uint64_t size, int fd, bool creator, uint64_t token,
+ipckit_core_new(void *memory, uint64_t size, int fd, bool creator, bool topic, uint64_t token,
                 void (*unmap)(void *), void *memory_owner)
 {
     channel_core *core = calloc(1, sizeof *core);
@@ -80,7 +84,7 @@ ipckit_core_new(void *memory, uint64_t size, int fd, bool creator, uint64_t toke
     core->memory_fd = fd;
     int own = reopen(fd);
     bool good = own >= 0;
-    if (good && !ring_open(&core->r, memory, size, own)) {
+    if (good && !ring_open(&core->r, memory, size, own, topic)) {
         errno = EUCLEAN;
         good = false;
     }
@@ -181,6 +185,7 @@ update_after_fork(channel_core *core)
     core->creator = false;
     core->r.owner = 0;
     core->r.index = CHANNEL_PEERS;
+    core->r.subscriber = NULL;
     core->r.removing_peer = 0;
     core->forks++;
     core->users = core->handle_open ? 1 : 0;

@@ -3,7 +3,7 @@
 #ifndef IPCKIT_CHANNEL_CORE_H
 #define IPCKIT_CHANNEL_CORE_H
 
-#include "ring/descriptor.h"
+#include "ring/either.h"
 #include "ring/open.h"
 
 /* The GIL protects all counts, and every function below needs it.
@@ -22,17 +22,19 @@ typedef struct channel_core {
     bool handle_open;
     bool joined;      /* false in a forked child until it sends or receives */
     bool creator;
+    bool subscription; /* it is a subscriber of a topic, and can't join again after a fork */
     ring_descriptors *descriptors; /* NULL until one is requested */
     struct channel_core *next, *previous;
 } channel_core;
 
 #define CORE_HIDDEN __attribute__((visibility("hidden")))
 
-/* Opens the channel in `size` bytes of memory and joins its peers. The caller owns `fd`, and keeps it
+/* Opens the channel or topic in `size` bytes of memory and joins its peers. The caller owns `fd`, and keeps it
    open until it sets memory_fd to -1. Dropping the last reference calls `unmap(memory_owner)`. Returns
    NULL with errno: ENOMEM, EUCLEAN (not a channel), EUSERS (no free place), or that of open(2). */
 CORE_HIDDEN channel_core *ipckit_core_new(void *memory, uint64_t size, int fd, bool creator,
-                                          uint64_t token, void (*unmap)(void *), void *memory_owner);
+                                          bool topic, uint64_t token, void (*unmap)(void *),
+                                          void *memory_owner);
 /* Adds a reference and a user. Returns the number of forks, which ipckit_core_release takes. */
 CORE_HIDDEN long ipckit_core_acquire(channel_core *core);
 /* Drops a reference, and a user unless a fork lies between (`forks` differs). When the last user ends,
@@ -43,7 +45,8 @@ CORE_HIDDEN void ipckit_core_close(channel_core *core);
 /* Opens the core's own file description if it has none, as in a forked child. Returns 0, or -1 with
    errno. */
 CORE_HIDDEN int ipckit_core_ensure_fd(channel_core *core);
-/* Takes a place among the peers if this process has none. Returns 0, or -1 with errno. */
+/* Takes a place among the peers if this process has none. Returns 0, or -1 with errno, which is EOWNERDEAD
+   for the subscription of a parent process. */
 CORE_HIDDEN int ipckit_core_join(channel_core *core, uint64_t token);
 /* Returns the descriptor for POLL_ITEMS or POLL_SPACE, which the core owns, or -1 with errno. The core
    must be joined. */

@@ -29,8 +29,10 @@ native_format(PyObject *module, PyObject *args)
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    ring_format((channel_header *)memory->data, (uint64_t)memory->size, &shape, fingerprint, flags,
-                (uint64_t)now.tv_sec, (const uint8_t *)id, type);
+    ring_identity identity = {
+        .magic = CHANNEL_MAGIC, .version = CHANNEL_VERSION, .flags = flags, .fingerprint = fingerprint,
+        .created = (uint64_t)now.tv_sec, .id = (const uint8_t *)id, .type = type};
+    ring_format((channel_header *)memory->data, (uint64_t)memory->size, &shape, &identity);
     Py_RETURN_NONE;
 }
 
@@ -38,24 +40,30 @@ PyDoc_STRVAR(type_doc, "channel_type(mapping, /)\n--\n\n"
                        "Return the fingerprint and the text of the payload type, or (None, \"\") if the\n"
                        "memory is not a channel.");
 
-static PyObject *
-native_type(PyObject *module, PyObject *mapping)
+PyObject *
+ipckit_type_of_memory(PyObject *module, PyObject *mapping, bool topic)
 {
     native_state *state = PyModule_GetState(module);
     ring r;
     char text[CHANNEL_TYPE_SIZE];
     mapping_object *memory = (mapping_object *)mapping;
     if (!Py_IS_TYPE(mapping, state->mapping_type) || memory->closed) {
-        PyErr_SetString(PyExc_TypeError, "channel_type takes an open Mapping");
+        PyErr_SetString(PyExc_TypeError, "expected an open Mapping");
         return NULL;
     }
-    if (!ring_open(&r, memory->data, (uint64_t)memory->size, -1)) {
+    if (!ring_open(&r, memory->data, (uint64_t)memory->size, -1, topic)) {
         return Py_BuildValue("Os", Py_None, "");
     }
     memcpy(text, r.shared->type, sizeof text);
     text[sizeof text - 1] = '\0';
     PyObject *decoded = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
     return Py_BuildValue("KN", (unsigned long long)r.shared->fingerprint, decoded);
+}
+
+static PyObject *
+native_type(PyObject *module, PyObject *mapping)
+{
+    return ipckit_type_of_memory(module, mapping, false);
 }
 
 PyDoc_STRVAR(units_doc, "channel_units(length, /)\n--\n\n"

@@ -162,7 +162,8 @@ send_copy(holder_object *self, channel_core *core, lease_object *lease, uint64_t
           PyObject *timeout)
 {
     Py_INCREF((PyObject *)lease);
-    int sent = ipckit_send_bytes((channel_object *)self->channel, core, lease->data, length, timeout);
+    int sent = ipckit_send_bytes((channel_object *)self->channel, core, lease->data, length, "send",
+                                 timeout);
     if (sent == 0 && self->lease == lease) {
         Py_CLEAR(self->lease);
     }

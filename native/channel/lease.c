@@ -27,7 +27,9 @@ ipckit_lease_new(native_state *state, channel_core *core, block_kind kind, uint3
     size_t own = block != NO_BLOCK ? 0 : length != 0 ? (size_t)length : 1;
     lease_object *self = new_lease(state, own);
     if (self == NULL) {
-        if (block != NO_BLOCK) {
+        if (block != NO_BLOCK && kind == BLOCK_READ) {
+            either_end_read(&core->r, block, core->r.owner);
+        } else if (block != NO_BLOCK) {
             ring_release_block(&core->r, block, kind, core->r.owner);
         }
         return NULL;
@@ -68,6 +70,8 @@ lease_end(lease_object *self)
     if (self->forks == core->forks && self->block != NO_BLOCK) {
         if (self->kind == BLOCK_TAKEN) {
             ring_requeue(&core->r, self->block, self->owner);
+        } else if (self->kind == BLOCK_READ) {
+            either_end_read(&core->r, self->block, self->owner);
         } else {
             ring_release_block(&core->r, self->block, self->kind, self->owner);
         }

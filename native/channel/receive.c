@@ -75,7 +75,7 @@ static ring_result
 op_view_of_size(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
-    ring_result result = ring_peek(r, message);
+    ring_result result = either_peek(r, message);
     if (result == RING_OK && message->block != NO_BLOCK && message->length != call->length) {
         return RING_TOO_LONG;
     }
@@ -153,7 +153,7 @@ ipckit_copy_and_release(channel_core *core, const ring_call *call, char *to)
         memcpy(to, message->data, message->length);
         Py_END_ALLOW_THREADS
     }
-    ring_release_block(&core->r, message->block, BLOCK_READ, (uint32_t)call->items);
+    either_end_read(&core->r, message->block, (uint32_t)call->items);
 }
 
 const char ipckit_channel_receive_doc[] = (

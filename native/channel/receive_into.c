@@ -6,7 +6,7 @@
 static ring_result
 op_receive_into(ring *r, ring_call *call)
 {
-    ring_result result = ring_peek(r, &call->message);
+    ring_result result = either_peek(r, &call->message);
     if (result == RING_OK && call->message.length > call->length) {
         return RING_TOO_LONG;
     }

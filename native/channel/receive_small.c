@@ -19,7 +19,7 @@ hold_peeked(channel_object *self, ring *r, const ring_message *message, receive_
             return RING_INTERRUPTED;
         }
     }
-    ring_result result = ring_hold(r, message, BLOCK_READ);
+    ring_result result = either_begin_read(r, message);
     if (result != RING_OK) {
         Py_CLEAR(to->value);
     }
@@ -27,8 +27,8 @@ hold_peeked(channel_object *self, ring *r, const ring_message *message, receive_
 }
 
 /* Takes a message that ring_peek found, if it is small. The caller holds receive_lock and the GIL.
-   Returns RING_OK, RING_BUSY if the slow path must take it, RING_INTERRUPTED with an exception set, or
-   RING_CORRUPT. The bytes of a Struct go to `record`: no object that the garbage collector tracks may be
+   Returns RING_OK, RING_BUSY if the slow path must take it, RING_INTERRUPTED with an exception set,
+   RING_OVERTAKEN or RING_CORRUPT. The bytes of a Struct go to `record`: no object that the garbage collector tracks may be
    created under the lock, because a collection may run any Python code, which may receive too. */
 static ring_result
 take_peeked(channel_object *self, ring *r, const ring_message *message, receive_target *to, char *record)
@@ -43,17 +43,22 @@ take_peeked(channel_object *self, ring *r, const ring_message *message, receive_
     if (message->length > most) {
         return RING_BUSY;
     }
-    ring_prefetch_next(r, message);
+    if (!ring_is_topic(r)) {
+        ring_prefetch_next(r, message);
+    }
     if (to->buffer != NULL || self->record_type != NULL) {
-        memcpy(to->buffer != NULL ? to->buffer : record, message->data, message->length);
+        either_copy(r, to->buffer != NULL ? to->buffer : record, message->data, message->length);
     } else {
         to->value = PyBytes_FromStringAndSize(message->data, (Py_ssize_t)message->length);
         if (to->value == NULL) {
             return RING_INTERRUPTED;
         }
     }
-    ring_take(r, message, 1);
-    return RING_OK;
+    ring_result result = either_take(r, message, 1);
+    if (result != RING_OK) {
+        Py_CLEAR(to->value);
+    }
+    return result;
 }
 
 /* Takes the next message if it waits and is small. Tries to take the lock, but does not sleep. The
@@ -63,24 +68,26 @@ receive_once(channel_object *self, ring *r, receive_target *to)
 {
     char record[SMALL_RECORD], copy[SMALL_MAX];
     ring_message message;
-    if (!ring_try_lock(r, &r->shared->receive_lock)) {
+    channel_lock *lock = either_receive_lock(r);
+    if (!ring_try_lock(r, lock)) {
         return RING_BUSY;
     }
-    ring_result result = ring_peek_small(r, &message, copy) ? RING_OK : ring_peek(r, &message);
+    ring_result result = either_peek_small(r, &message, copy) ? RING_OK : either_peek(r, &message);
     if (result == RING_OK) {
         result = take_peeked(self, r, &message, to, record);
     }
-    ring_unlock(r, &r->shared->receive_lock);
+    ring_unlock(r, lock);
     if (result != RING_OK) {
         return result;
     }
     if (message.block != NO_BLOCK) {
         char *copied = to->buffer != NULL ? to->buffer : PyBytes_AsString(to->value);
         memcpy(copied, message.data, message.length);
-        ring_release_block(r, message.block, BLOCK_READ, r->owner);
+        either_end_read(r, message.block, r->owner);
+        ring_notify_space(r);
         return RING_OK;
     }
-    ring_notify(r, POLL_SPACE);
+    ring_notify_space(r);
     if (to->buffer == NULL && self->record_type != NULL) {
         to->value = ipckit_payload_new(self->record_type, record, (Py_ssize_t)to->length);
         return to->value == NULL ? RING_INTERRUPTED : RING_OK;
@@ -93,6 +100,9 @@ receive_once(channel_object *self, ring *r, receive_target *to)
 static uint64_t
 known_to_wait(const ring *r)
 {
+    if (ring_is_topic(r)) {
+        return load_word(&r->seen) - load_word(&r->subscriber->cursor);
+    }
     return (count_of(load_word(&r->shared->cached_tail)) - count_of(load_word(&r->shared->head)))
         & COUNT_MASK;
 }
@@ -137,7 +147,7 @@ ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout
 {
     ring *r = &core->r;
     ring_add_role(r, ROLE_RECEIVER);
-    ring_result result = ring_looks_empty(r) ? RING_EMPTY : receive_once(self, r, to);
+    ring_result result = either_looks_empty(r) ? RING_EMPTY : receive_once(self, r, to);
     if (result == RING_EMPTY && self->spin != 0) {
         int waits = timeout == Py_None ? 1 : PyObject_IsTrue(timeout);
         if (waits < 0) {

@@ -112,11 +112,11 @@ send_in_block(channel_core *core, ring_call *call)
 
 int
 ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, uint64_t length,
-                  PyObject *timeout)
+                  const char *op, PyObject *timeout)
 {
     ring_call call;
     long forks = ipckit_core_acquire(core); /* first: ipckit_call_init may run any Python code */
-    if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, "send") < 0) {
+    if (ipckit_call_init(self, &call, POLL_SPACE, ipckit_op_send, timeout, op) < 0) {
         ipckit_core_release(core, forks);
         return -1;
     }
@@ -126,7 +126,7 @@ ipckit_send_bytes(channel_object *self, channel_core *core, const char *data, ui
     ring_result result = length > INLINE_MAX ? send_in_block(core, &call) : ipckit_call(core, &call);
     if (result != RING_OK) {
         ipckit_update_space_fd(core, &call, result, before);
-        ipckit_ring_error(self, result, "send", timeout);
+        ipckit_ring_error(self, result, op, timeout);
     }
     ipckit_core_release(core, forks);
     return result == RING_OK ? 0 : -1;
@@ -162,11 +162,11 @@ fill_block(ring *r, const char *data, uint64_t length)
     uint32_t block;
     /* If the other lock is taken too, only the slow path lends the block: it keeps the block meanwhile. */
     if (length > GIL_FREE_BYTES || __atomic_load_n(&r->shared->send_lock.owner, __ATOMIC_RELAXED) != 0
-        || !ring_try_lock(r, &r->shared->pool_lock)) {
+        || !ring_try_lock(r, either_lend_lock(r))) {
         return NO_BLOCK;
     }
-    ring_result result = ring_lend(r, length, &block);
-    ring_unlock(r, &r->shared->pool_lock);
+    ring_result result = either_lend(r, length, &block);
+    ring_unlock(r, either_lend_lock(r));
     if (result != RING_OK) {
         return NO_BLOCK;
     }
@@ -185,8 +185,8 @@ send_at_once(ring *r, const char *data, uint64_t length)
     }
     ring_result result = RING_BUSY;
     if (ring_try_lock(r, &r->shared->send_lock)) {
-        result = block == NO_BLOCK ? ring_send(r, data, length)
-                                   : ring_send_block(r, block, length, r->owner);
+        result = block == NO_BLOCK ? either_send(r, data, length)
+                                   : either_send_block(r, block, length, r->owner);
         ring_unlock(r, &r->shared->send_lock);
     }
     if (result == RING_OK) {
@@ -202,11 +202,12 @@ static int
 send_value(channel_object *self, PyObject *object, PyObject *timeout)
 {
     payload value;
-    if (ipckit_channel_joined(self, "send") == NULL || payload_get(self, object, &value) < 0) {
+    const char *op = self->topic ? "publish" : "send";
+    if (ipckit_channel_joined(self, op) == NULL || payload_get(self, object, &value) < 0) {
         return -1;
     }
     /* Check again: encoding may have run code that closed the handle. */
-    channel_core *core = ipckit_channel_joined(self, "send");
+    channel_core *core = ipckit_channel_joined(self, op);
     if (core == NULL) {
         payload_release(&value);
         return -1;
@@ -214,7 +215,7 @@ send_value(channel_object *self, PyObject *object, PyObject *timeout)
     ipckit_note_sender(core);
     int sent = send_at_once(&core->r, value.data, value.length)
         ? 0
-        : ipckit_send_bytes(self, core, value.data, value.length, timeout);
+        : ipckit_send_bytes(self, core, value.data, value.length, op, timeout);
     payload_release(&value);
     return sent;
 }
@@ -224,6 +225,17 @@ ipckit_channel_send(channel_object *self, PyObject *const *args, Py_ssize_t narg
 {
     PyObject *timeout;
     if (ipckit_timeout_of(self, "send", args, nargs, 1, kwnames, &timeout) < 0
+        || send_value(self, args[0], timeout) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *
+ipckit_topic_publish(channel_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *timeout;
+    if (ipckit_timeout_of(self, "publish", args, nargs, 1, kwnames, &timeout) < 0
         || send_value(self, args[0], timeout) < 0) {
         return NULL;
     }

@@ -52,6 +52,15 @@ block_step(const ring *r, uint64_t at, uint64_t word)
     return span == 0 ? 1 : span < left ? span : left;
 }
 
+/* Tells whether a block with this word is free. In a topic, the block of a message that was dropped is
+   BLOCK_READ, and free as soon as it has no readers. The acquire pairs with topic_release_block. */
+static inline bool
+block_is_free(const ring *r, uint64_t at, uint64_t word)
+{
+    return word == BLOCK_FREE
+        || (ring_is_topic(r) && block_kind_of(word) == BLOCK_READ && load_word(&r->readers[at]) == 0);
+}
+
 /* Frees a block if its word is still `word`. Returns whether it was. A sender that waits for a block
    looks at `freed` (ring_take_snapshot). */
 static inline bool
@@ -78,8 +87,21 @@ block_free(ring *r, uint32_t block, uint64_t word)
 #endif
 #define BLOCKS_SKIPPED_MAX 16 /* at the start of the pool, such as views that a receiver keeps */
 
+/* Tells whether a block would be free if all messages that wait, and that may be dropped, were. */
+static inline bool
+block_is_droppable(const ring *r, uint64_t at, uint64_t word)
+{
+    block_kind kind = block_kind_of(word);
+    if (!ring_is_topic(r)) {
+        return kind == BLOCK_QUEUED || kind == BLOCK_RETURNED;
+    }
+    uint64_t head = load_word(&r->shared->head), floor = load_word(&r->shared->floor);
+    return kind == BLOCK_QUEUED && load_word(&r->readers[at]) == 0
+        && ((block_holder(word) - head) & BLOCK_HOLDER_MASK) < floor - head;
+}
+
 /* Finds the lowest run of `span` free granules that begins between two indexes. With `droppable`, the
-   blocks of messages that wait count as free. Returns the index of the first granule; NO_BLOCK if there
+   blocks of messages that may be dropped count as free. Returns the index of the first granule; NO_BLOCK if there
    is no such run, or if more than `skips` blocks come before it. `from` must not be inside a block. */
 static inline uint32_t
 blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t skips, bool droppable)
@@ -87,9 +109,7 @@ blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t s
     uint64_t run = 0;
     for (uint64_t at = from; at < to && at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at), step = block_step(r, at, word);
-        block_kind kind = block_kind_of(word);
-        bool counts = word == BLOCK_FREE
-            || (droppable && (kind == BLOCK_QUEUED || kind == BLOCK_RETURNED));
+        bool counts = block_is_free(r, at, word) || (droppable && block_is_droppable(r, at, word));
         if (!counts && skips-- == 0) {
             return NO_BLOCK;
         }
@@ -125,9 +145,21 @@ blocks_find_next(const ring *r, uint64_t span, uint64_t end)
     return block != NO_BLOCK ? block : blocks_find(r, 0, end, span, r->granules, false);
 }
 
+/* Stores BLOCK_FREE in the words of a run of free granules, except in the first: in a topic, some can be
+   BLOCK_READ. */
+static inline void
+blocks_clear_run(const ring *r, uint32_t block, uint64_t span)
+{
+    for (uint64_t at = block + 1; at < block + span; at++) {
+        if (block_load(r, (uint32_t)at) != BLOCK_FREE) {
+            block_store(r, (uint32_t)at, BLOCK_FREE);
+        }
+    }
+}
+
 /* Allocates a block for `length` bytes among the granules before `end`. This peer then holds it as
-   BLOCK_LENT. Returns its index, or NO_BLOCK if there is none. Requires pool_lock. `next_granule` is
-   never inside a block: it is the end of the last one, and 0 after a process died here
+   BLOCK_LENT. Returns its index, or NO_BLOCK if there is none. Requires pool_lock; send_lock in a topic.
+   `next_granule` is never inside a block: it is the end of the last one, and 0 after a process died here
    (ring_recover_lock). */
 static inline uint32_t
 blocks_allocate(ring *r, uint64_t length, uint64_t end)
@@ -139,6 +171,9 @@ blocks_allocate(ring *r, uint64_t length, uint64_t end)
     uint32_t block = blocks_find_next(r, span, end);
     if (block != NO_BLOCK) {
         RING_POINT(allocating);
+        if (ring_is_topic(r)) {
+            blocks_clear_run(r, block, span);
+        }
         block_store(r, block, block_word(BLOCK_LENT, span, r->owner));
         RING_POINT(allocated);
         store_word(&r->shared->next_granule, block + span);
@@ -171,7 +206,7 @@ blocks_count(const ring *r, block_kind kind, uint64_t *blocks)
     *blocks = 0;
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at), step = block_step(r, at, word);
-        if (word != BLOCK_FREE && (kind == 0 || block_kind_of(word) == kind)) {
+        if (!block_is_free(r, at, word) && (kind == 0 || block_kind_of(word) == kind)) {
             granules += step;
             *blocks += 1;
         }

@@ -83,7 +83,12 @@ typedef struct {
     uint64_t cached_head;  /* `head` as senders last read it */
     uint64_t senders_tail; /* copy of `tail`: reading `tail` would take its line from receivers */
     uint32_t small_in_use;   /* `small_number` may be the number of a message */
-    uint8_t unused1[36];
+    uint32_t unused1;
+    /* Of a topic only (ring/topic_layout.h); 0 in a channel. */
+    uint64_t limit;   /* publishers may publish messages with numbers below it */
+    uint64_t floor;   /* messages below it were read by all subscribers that are waited for */
+    uint64_t history; /* messages to keep for new subscribers; never changes */
+    uint64_t members; /* the subscribers: a bit for each place */
     channel_lock pool_lock; /* of the peer that allocates a block */
     uint64_t next_granule;  /* the end of the block that was allocated last */
     uint8_t unused2[48];
@@ -249,6 +254,8 @@ typedef enum {
 #define BLOCK_FREE UINT64_C(0)
 #define GRANULES_MAX (UINT64_C(1) << 24)
 #define NO_BLOCK UINT32_MAX
+
+#define BLOCK_HOLDER_MASK ((UINT64_C(1) << (60 - BLOCK_SPAN_BITS)) - 1)
 
 static inline uint64_t
 block_word(block_kind kind, uint64_t span, uint64_t holder)

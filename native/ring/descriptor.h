@@ -173,12 +173,29 @@ descriptor_update_items(ring_descriptors *d)
     }
 }
 
+/* Recovers a topic, if its lock is free, as descriptor_recover. */
+static inline void
+descriptor_recover_topic(ring *r)
+{
+    if (ring_try_lock(r, &r->shared->send_lock)) {
+        topic_recover(r);
+        ring_unlock(r, &r->shared->send_lock);
+        ring_notify(r, POLL_SPACE);
+    } else {
+        ring_defer_to_holder(r, &r->shared->send_lock);
+    }
+}
+
 /* Recovers from dead peers, if both locks are free. Otherwise the holder signals the descriptor when it
    releases its lock: retrying all the time would keep an event loop busy beside a stopped peer. */
 static inline void
 descriptor_recover(ring_descriptors *d)
 {
     ring *r = d->r;
+    if (ring_is_topic(r)) {
+        descriptor_recover_topic(r);
+        return;
+    }
     channel_lock *locks[] = {&r->shared->send_lock, &r->shared->receive_lock};
     bool first = ring_try_lock(r, locks[0]);
     if (first && ring_try_lock(r, locks[1])) {

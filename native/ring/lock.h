@@ -61,6 +61,21 @@ ring_wake_one(uint32_t *word)
     }
 }
 
+/* Wakes all sleepers of the word with one system call, and clears the flag, as ring_wake_one. */
+static inline void
+ring_wake_sleepers(uint32_t *word)
+{
+    uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    for (int tries = 0; tries < WAKE_TRIES && (found & WORD_SLEEPERS); tries++) {
+        uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
+        if (__atomic_compare_exchange_n(word, &found, cleared, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+            futex_wake(word, INT_MAX);
+            return;
+        }
+    }
+}
+
 static inline void
 ring_wake_all(uint32_t *word)
 {
@@ -129,7 +144,7 @@ static inline void ring_repair_next(ring *r);
    the lock held, RING_BUSY if the holder is alive or another peer was faster, or RING_CORRUPT.
    Asks for a recovery. Repairs what the holder may have left half done: senders_tail, if it died in
    ring_publish_tail; the block of the next record, if it died in ring_hold; next_granule, which may lie
-   inside a block now, if it died in blocks_allocate. */
+   inside a block now, if it died in blocks_allocate. A topic's send_lock is for allocation too. */
 static inline ring_result
 ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
 {
@@ -144,6 +159,10 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     RING_POINT(taken_over);
     if (lock == &r->shared->send_lock) {
         store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
+        if (ring_is_topic(r)) {
+            store_word(&r->shared->next_granule, 0);
+            store_word(&r->shared->limit, 0); /* it is computed again */
+        }
     } else if (lock == &r->shared->receive_lock) {
         ring_repair_next(r);
     } else {

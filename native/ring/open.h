@@ -1,10 +1,10 @@
-/* Formatting a channel's memory, opening it, and leaving it. No Python.h here. */
+/* Formatting the memory of a channel or a topic, opening it, and leaving it. No Python.h here. */
 #ifndef IPCKIT_RING_OPEN_H
 #define IPCKIT_RING_OPEN_H
 
 #include "ring/descriptor.h"
 
-/* The sizes of a channel. */
+/* The sizes of a channel or a topic. */
 typedef struct {
     uint64_t units;     /* of the arena */
     uint64_t granules;  /* of the pool */
@@ -34,39 +34,95 @@ ring_shape_is_valid(const ring_shape *shape, uint64_t size)
                     <= shape->granule * (shape->item_size == 0 ? shape->granules - spare : 1)));
 }
 
+/* Tells whether a file of `size` bytes holds a topic of this shape. */
+static inline bool
+topic_shape_is_valid(const ring_shape *shape, uint64_t history, uint64_t size)
+{
+    uint64_t most = shape->longest < INLINE_MAX ? shape->longest : INLINE_MAX;
+    return shape->units >= 64 && shape->units < UNITS_MAX && shape->granules < GRANULES_MAX
+        && shape->granule != 0 && shape->granule % 64 == 0 && shape->granule <= LENGTH_MAX
+        && (shape->granules == 0 || shape->granule <= LENGTH_MAX / shape->granules)
+        && shape->capacity >= 1 && shape->capacity <= CAPACITY_MAX && history <= shape->capacity
+        && topic_bytes(shape->capacity, shape->units, shape->granules, shape->granule) <= size
+        && (shape->item_size == 0 || shape->item_size == shape->longest)
+        && 2 * topic_units(most) <= shape->units
+        && (shape->longest <= INLINE_MAX
+            || (shape->granules > 0 && shape->longest <= LENGTH_MAX
+                && shape->longest
+                    <= shape->granule * (shape->item_size == 0 ? shape->granules : 1)));
+}
+
+/* What a new channel or topic is, besides its shape. */
+typedef struct {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t flags;   /* of a channel */
+    uint64_t history; /* of a topic */
+    uint64_t fingerprint;
+    uint64_t created; /* seconds since the epoch */
+    const uint8_t *id; /* 16 bytes */
+    const char *type;
+} ring_identity;
+
 /* Writes the header into memory of zeros. Stores the magic last (release); it pairs with the acquire
    in ring_open. */
 static inline void
 ring_format(channel_header *header, uint64_t file_size, const ring_shape *shape,
-            uint64_t fingerprint, uint32_t flags, uint64_t now, const uint8_t id[16],
-            const char *type)
+            const ring_identity *identity)
 {
-    header->version = CHANNEL_VERSION;
-    header->flags = flags;
+    header->version = identity->version;
+    header->flags = identity->flags;
+    header->history = identity->history;
     header->file_size = file_size;
-    header->fingerprint = fingerprint;
+    header->fingerprint = identity->fingerprint;
     header->arena_units = shape->units;
     header->granules = shape->granules;
     header->granule = shape->granule;
     header->capacity = shape->capacity;
     header->item_size = shape->item_size;
     header->longest = shape->longest;
-    header->created = now;
+    header->created = identity->created;
     header->small_number = SMALL_NONE;
-    memcpy(header->id, id, sizeof header->id);
-    strncpy(header->type, type, sizeof header->type - 1);
-    __atomic_store_n(&header->magic, CHANNEL_MAGIC, __ATOMIC_RELEASE);
+    memcpy(header->id, identity->id, sizeof header->id);
+    strncpy(header->type, identity->type, sizeof header->type - 1);
+    __atomic_store_n(&header->magic, identity->magic, __ATOMIC_RELEASE);
 }
 
-/* Reads and checks what never changes. Returns false if the memory is not a channel of this
-   version. */
+/* Sets the addresses of the parts of a channel. */
+static inline void
+ring_locate_channel(ring *r, char *bytes)
+{
+    r->arena = bytes + CHANNEL_ARENA_START;
+    r->words = (uint64_t *)(void *)(bytes + words_start(r->units));
+    r->deliveries =
+        (channel_delivery *)(void *)(bytes + deliveries_start(r->units, r->granules));
+    r->pool = bytes + pool_start(r->units, r->granules);
+}
+
+/* Sets the addresses of the parts of a topic. */
+static inline void
+ring_locate_topic(ring *r, char *bytes, uint64_t history)
+{
+    r->slots = topic_slots(r->capacity);
+    r->history = history;
+    r->subscribers = (topic_subscriber *)(void *)(bytes + CHANNEL_ARENA_START);
+    r->entries = (topic_entry *)(void *)(bytes + TOPIC_START);
+    r->words = (uint64_t *)(void *)(bytes + topic_words_start(r->capacity));
+    r->readers = (uint64_t *)(void *)(bytes + topic_readers_start(r->capacity, r->granules));
+    r->arena = bytes + topic_arena_start(r->capacity, r->granules);
+    r->pool = bytes + topic_pool_start(r->capacity, r->units, r->granules);
+}
+
+/* Reads and checks what never changes. Returns false if the memory is not a channel, or a topic if
+   `topic` is set, of this version. */
 static inline bool
-ring_open(ring *r, void *memory, uint64_t size, int fd)
+ring_open(ring *r, void *memory, uint64_t size, int fd, bool topic)
 {
     channel_header *header = memory;
-    if (size < CHANNEL_ARENA_START
-        || __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE) != CHANNEL_MAGIC
-        || __atomic_load_n(&header->version, __ATOMIC_RELAXED) != CHANNEL_VERSION) {
+    if (size < (topic ? TOPIC_START : CHANNEL_ARENA_START)
+        || __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE) != (topic ? TOPIC_MAGIC : CHANNEL_MAGIC)
+        || __atomic_load_n(&header->version, __ATOMIC_RELAXED)
+            != (topic ? TOPIC_VERSION : CHANNEL_VERSION)) {
         return false;
     }
     ring_shape shape = {
@@ -77,29 +133,30 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
         .item_size = __atomic_load_n(&header->item_size, __ATOMIC_RELAXED),
         .longest = __atomic_load_n(&header->longest, __ATOMIC_RELAXED),
     };
-    if (!ring_shape_is_valid(&shape, size)) {
+    uint64_t history = __atomic_load_n(&header->history, __ATOMIC_RELAXED);
+    if (topic ? !topic_shape_is_valid(&shape, history, size) : !ring_shape_is_valid(&shape, size)) {
         return false;
     }
-    char *bytes = memory;
     *r = (ring){
         .shared = header,
         .peers = (channel_peer *)(header + 1),
-        .arena = bytes + CHANNEL_ARENA_START,
-        .words = (uint64_t *)(void *)(bytes + words_start(shape.units)),
-        .deliveries =
-            (channel_delivery *)(void *)(bytes + deliveries_start(shape.units, shape.granules)),
-        .pool = bytes + pool_start(shape.units, shape.granules),
         .units = shape.units,
         .granules = shape.granules,
         .granule = shape.granule,
         .capacity = shape.capacity,
         .item_size = shape.item_size,
         .longest = shape.longest,
-        .overwrite = __atomic_load_n(&header->flags, __ATOMIC_RELAXED) & CHANNEL_OVERWRITE,
+        .overwrite =
+            !topic && (__atomic_load_n(&header->flags, __ATOMIC_RELAXED) & CHANNEL_OVERWRITE),
         .file_size = size,
         .fd = fd,
         .index = CHANNEL_PEERS, /* no place among the peers yet */
     };
+    if (topic) {
+        ring_locate_topic(r, memory, history);
+    } else {
+        ring_locate_channel(r, memory);
+    }
     memcpy(r->id, header->id, sizeof r->id);
     return true;
 }
@@ -108,6 +165,9 @@ ring_open(ring *r, void *memory, uint64_t size, int fd)
 static inline void
 ring_leave(ring *r)
 {
+    if (r->subscriber != NULL) {
+        topic_leave(r);
+    }
     channel_peer *peer = &r->peers[r->index];
     __atomic_store_n(&peer->joined, 0, __ATOMIC_RELEASE);
     RING_POINT(leaving);

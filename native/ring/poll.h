@@ -34,8 +34,8 @@ poll_arm(ring *r, uint32_t which)
     ring_prepare_sleep(r, poll_side_futex(r, which), WORD_POLLERS);
 }
 
-/* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, and
-   signals the descriptors. It clears the flag before it signals: a process that arms its descriptor
+/* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, or all
+   subscribers of a topic, and signals the descriptors. It clears the flag before it signals: a process that arms its descriptor
    in between sets the flag again, and checks again. */
 static inline void
 ring_notify(ring *r, uint32_t which)
@@ -43,7 +43,11 @@ ring_notify(ring *r, uint32_t which)
     uint32_t *word = poll_side_futex(r, which);
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
     if (found & WORD_SLEEPERS) {
-        ring_wake_one(word);
+        if (ring_is_topic(r) && which == POLL_ITEMS) {
+            ring_wake_sleepers(word);
+        } else {
+            ring_wake_one(word);
+        }
     }
     if (found & WORD_POLLERS) {
         __atomic_fetch_and(word, ~WORD_POLLERS, __ATOMIC_SEQ_CST);

@@ -25,7 +25,7 @@
 #ifndef IPCKIT_RING_H
 #define IPCKIT_RING_H
 
-#include "ring/channel_layout.h"
+#include "ring/topic_layout.h"
 #include "ring/futex.h"
 #include "ring/seqlock.h"
 
@@ -51,6 +51,8 @@ typedef enum {
     RING_GONE,
     RING_CLOSED,
     RING_NO_PLACE, /* no place among the peers, or no descriptor for one */
+    RING_LIMIT,    /* a topic has the maximum number of subscribers */
+    RING_OVERTAKEN, /* publishers dropped the message while a subscriber read it */
 } ring_result; /* exported to Python by channel/constants.c */
 
 typedef struct {
@@ -67,6 +69,16 @@ typedef struct {
     uint64_t item_size;
     uint64_t longest; /* maximum bytes of one message */
     bool overwrite;
+    /* Of a topic (ring/topic_layout.h); otherwise 0 and NULL. */
+    uint64_t slots;    /* messages that the table of entries can have */
+    uint64_t history;  /* messages to keep for new subscribers */
+    topic_entry *entries;
+    uint64_t *readers; /* of the blocks: one word for each granule */
+    topic_subscriber *subscribers;
+    topic_subscriber *subscriber; /* this one, or NULL */
+    uint64_t seen;     /* `tail` as this subscriber last read it; stored under its lock */
+    uint64_t notified; /* `cursor` when it last told publishers of room, and when that was */
+    uint64_t notified_at;
     uint8_t id[16];
     uint64_t file_size; /* bytes of the file when it was opened */
     int fd;           /* the file, with this peer's OFD lock */
@@ -85,6 +97,13 @@ ring_file_is_intact(const ring *r)
 {
     struct stat file;
     return fstat(r->fd, &file) == 0 && (uint64_t)file.st_size >= r->file_size;
+}
+
+/* Tells whether the memory is a topic's, not a channel's. */
+static inline bool
+ring_is_topic(const ring *r)
+{
+    return r->slots != 0;
 }
 
 static inline uint64_t

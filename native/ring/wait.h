@@ -6,6 +6,7 @@
 #include "ring/check.h"
 #include "ring/poll.h"
 #include "ring/recover.h"
+#include "ring/topic_members.h"
 
 typedef struct ring_call ring_call;
 
@@ -38,6 +39,9 @@ struct ring_call {
 static inline channel_lock *
 ring_call_lock(ring *r, const ring_call *call)
 {
+    if (ring_is_topic(r)) {
+        return call->which == POLL_ITEMS ? &r->subscriber->lock : &r->shared->send_lock;
+    }
     return call->which == POLL_ITEMS ? &r->shared->receive_lock
         : call->lends                ? &r->shared->pool_lock
                                      : &r->shared->send_lock;
@@ -112,6 +116,9 @@ ring_take_snapshot(const ring *r, uint32_t which)
     if (which == POLL_ITEMS) {
         return (ring_snapshot){load_word(&r->shared->tail), load_word(&r->shared->returned)};
     }
+    if (ring_is_topic(r)) {
+        return (ring_snapshot){topic_progress(r), load_word(&r->shared->freed)};
+    }
     return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->freed)};
 }
 
@@ -120,7 +127,8 @@ ring_take_snapshot(const ring *r, uint32_t which)
 static inline ring_snapshot
 ring_empty_snapshot(const ring *r)
 {
-    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->returned)};
+    const uint64_t *next = ring_is_topic(r) ? &r->subscriber->cursor : &r->shared->head;
+    return (ring_snapshot){load_word(next), load_word(&r->shared->returned)};
 }
 
 /* Tells whether a message or padding waits. Needs no lock. */
@@ -128,6 +136,9 @@ static inline bool
 ring_has_items(const ring *r)
 {
     uint64_t tail = load_word(&r->shared->tail);
+    if (ring_is_topic(r)) {
+        return r->subscriber != NULL && load_word(&r->subscriber->cursor) != tail;
+    }
     return position_of(tail) != position_of(load_word(&r->shared->head))
         || ring_may_have_returned(r);
 }
@@ -159,12 +170,14 @@ ring_backoff(const ring *r, uint32_t which)
     if (which != POLL_SPACE || r->capacity < BACKOFF_PAUSES) {
         return;
     }
-    uint64_t first = count_of(load_word(&r->shared->head)), taken = 0;
+    uint64_t first = ring_take_snapshot(r, POLL_SPACE).first, taken = 0;
+    first = ring_is_topic(r) ? first : count_of(first);
     for (int round = 0; round < BACKOFF_ROUNDS_MAX; round++) {
         for (int pause = 0; pause < BACKOFF_PAUSES; pause++) {
             cpu_relax();
         }
-        uint64_t now = (count_of(load_word(&r->shared->head)) - first) & COUNT_MASK;
+        uint64_t now = ring_take_snapshot(r, POLL_SPACE).first;
+        now = ((ring_is_topic(r) ? now : count_of(now)) - first) & COUNT_MASK;
         if (now == taken || now >= r->capacity / 8) {
             return;
         }
@@ -177,6 +190,13 @@ ring_backoff(const ring *r, uint32_t which)
    time. */
 #define SHORT_SLEEP_NS (INT64_C(100) * 1000)
 #define TURNS_MAX 10000
+
+/* Reclaims what dead peers held, if a peer asked for it. */
+static inline ring_result
+ring_reclaim(ring *r)
+{
+    return ring_is_topic(r) ? topic_recover_if_wanted(r) : ring_recover_if_wanted(r);
+}
 
 /* Adapts how long to spin. Threads of a process share the number and may overwrite each other's
    update, which is harmless. */
@@ -208,8 +228,19 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
         call->pause = PEER_CHECK_NS;
     }
     call->ticket = ticket;
-    ring_result result = ring_recover_if_wanted(r);
+    ring_result result = ring_reclaim(r);
     return result == RING_OK && gone ? RING_GONE : result;
+}
+
+/* After a receive: tells senders of room. */
+static inline void
+ring_notify_space(ring *r)
+{
+    if (ring_is_topic(r)) {
+        topic_notify_space(r);
+    } else {
+        ring_notify(r, POLL_SPACE);
+    }
 }
 
 /* Wakes the other side if the operation succeeded. Returns the result. A loan has no message for receivers
@@ -217,8 +248,10 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
 static inline ring_result
 ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 {
-    if (result == RING_OK && !call->lends) {
-        ring_notify(r, call->which == POLL_ITEMS ? POLL_SPACE : POLL_ITEMS);
+    if (result == RING_OK && call->which == POLL_ITEMS) {
+        ring_notify_space(r);
+    } else if (result == RING_OK && !call->lends) {
+        ring_notify(r, POLL_ITEMS);
     }
     return result;
 }
@@ -228,6 +261,12 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
+    if (ring_is_topic(r)) {
+        if (call->which == POLL_SPACE) { /* a message wakes all subscribers */
+            ring_wake_one(&r->shared->space);
+        }
+        return;
+    }
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
     uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
     bool more = waiting != 0 || ring_may_have_returned(r);
@@ -271,6 +310,12 @@ ring_run(ring *r, ring_call *call)
         ring_snapshot before = ring_take_snapshot(r, call->which);
         ring_snapshot room = ring_take_snapshot(r, POLL_SPACE); /* a take may wait for a block */
         ring_result result = ring_try_once(r, call);
+        if (result == RING_OVERTAKEN && monotonic_ns() < call->deadline) {
+            continue;
+        }
+        if (result == RING_OVERTAKEN) { /* every message was dropped before it could be read */
+            return call->deadline == 0 ? RING_EMPTY : RING_TIMEOUT;
+        }
         if (result != RING_EMPTY && result != RING_FULL) {
             if (slept) {
                 ring_wake_next(r, call);
@@ -280,7 +325,7 @@ ring_run(ring *r, ring_call *call)
         if (call->deadline == 0) {
             ring_check_peers_sometimes(r);
             if (__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
-                && ring_recover_if_wanted(r) == RING_OK) {
+                && ring_reclaim(r) == RING_OK) {
                 result = ring_try_once(r, call);
             }
             return ring_notify_other_side(r, call, result);
@@ -305,6 +350,9 @@ ring_run(ring *r, ring_call *call)
             return others;
         }
         result = ring_try_once(r, call);
+        if (result == RING_OVERTAKEN) {
+            continue;
+        }
         if (result != RING_EMPTY && result != RING_FULL) {
             return ring_notify_other_side(r, call, result);
         }

@@ -1,0 +1,185 @@
+/* Publishing messages: by a copy into the arena, several at once, or in a block that is written first.
+   Each function requires send_lock. A publisher that dies before ring_publish_tail has published nothing.
+   No Python.h here. */
+#ifndef IPCKIT_RING_TOPIC_PUBLISH_H
+#define IPCKIT_RING_TOPIC_PUBLISH_H
+
+#include "ring/send.h"
+#include "ring/topic_room.h"
+
+static inline void
+topic_write_entry(ring *r, uint64_t number, uint64_t position, uint64_t shape)
+{
+    topic_entry *entry = topic_entry_of(r, number);
+    store_word(&entry->position, position);
+    store_word(&entry->shape, shape);
+}
+
+/* Publishes the messages before `end`, which are not stored beside the tail. */
+static inline void
+topic_advance_tail(ring *r, uint64_t end)
+{
+    channel_header *shared = r->shared;
+    if (__atomic_load_n(&shared->small_in_use, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
+        RING_POINT(repeating);
+        __atomic_store_n(&shared->small_in_use, 0, __ATOMIC_RELEASE);
+    }
+    ring_publish_tail(r, end);
+}
+
+/* Publishes a message that is also stored beside the tail (ring_advance_tail_small). */
+static inline void
+topic_advance_tail_small(ring *r, uint64_t number, const char *data, uint64_t length)
+{
+    channel_header *shared = r->shared;
+    __atomic_store_n(&shared->small_in_use, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELEASE);
+    RING_POINT(repeating);
+    store_word(&shared->small_length, length);
+    seqlock_copy_in(shared->small, data, length);
+    __atomic_store_n(&shared->small_number, (uint32_t)(number & COUNT_MASK), __ATOMIC_RELEASE);
+    ring_publish_tail(r, number + 1);
+}
+
+/* Publishes one message of up to INLINE_MAX bytes by a copy. Returns RING_OK, RING_FULL, RING_TOO_LONG or
+   RING_CORRUPT. */
+static inline ring_result
+topic_send(ring *r, const char *data, uint64_t length)
+{
+    uint64_t head, tail;
+    if (length > INLINE_MAX || !ring_length_is_valid(r, length)) {
+        return RING_TOO_LONG;
+    }
+    ring_result result = topic_read_ends(r, &head, &tail);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint64_t position = topic_next_position(r, tail);
+    result = topic_may_publish(r, tail)
+        ? topic_find_room(r, tail, tail, topic_units(length), &position)
+        : RING_FULL;
+    if (result != RING_OK) {
+        return result;
+    }
+    topic_write_entry(r, tail, position, length);
+    RING_POINT(before_copy);
+    topic_copy_in(r->arena + position % r->units * UNIT, data, length);
+    RING_POINT(after_copy);
+    if (length <= SMALL_MAX) {
+        topic_advance_tail_small(r, tail, data, length);
+    } else {
+        topic_advance_tail(r, tail + 1);
+    }
+    ring_count_sent(r, 1);
+    return RING_OK;
+}
+
+/* Publishes as many of `*items` messages of `item` bytes, at most INLINE_MAX, as there is room for, and
+   sets `*items` to their number. Returns as topic_send. */
+static inline ring_result
+topic_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
+{
+    uint64_t head, tail, done = 0;
+    if (item == 0 || item > INLINE_MAX || !ring_length_is_valid(r, item)) {
+        return RING_TOO_LONG;
+    }
+    ring_result result = topic_read_ends(r, &head, &tail);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint64_t position = topic_next_position(r, tail), units = topic_units(item);
+    /* Not more than the capacity at once: a subscriber gets time to read before it loses messages. */
+    uint64_t most = *items < r->capacity ? *items : r->capacity;
+    while (done < most && (tail + done < load_word(&r->shared->limit)
+                           || (done == 0 && topic_may_publish(r, tail)))) {
+        result = topic_find_room(r, tail + done, tail, units, &position);
+        if (result != RING_OK) {
+            break;
+        }
+        topic_write_entry(r, tail + done, position, item);
+        topic_copy_in(r->arena + position % r->units * UNIT, data + done * item, item);
+        position += units;
+        done++;
+    }
+    if (done == 0) {
+        return result == RING_OK ? RING_FULL : result;
+    }
+    RING_POINT(after_copy);
+    topic_advance_tail(r, tail + done);
+    ring_count_sent(r, done);
+    *items = done;
+    return RING_OK;
+}
+
+/* -- blocks ------------------------------------------------------------------------------------ */
+
+/* Lends a block to write a message of up to `length` bytes in; NO_BLOCK if the message will be in the
+   arena. Drops messages that nobody needs, and if there is no block then, also those that may be dropped.
+   Drops none of the latter if that would make no room, because views and loans are in the way. Returns
+   RING_OK, RING_FULL, RING_TOO_LONG or RING_CORRUPT. */
+static inline ring_result
+topic_lend(ring *r, uint64_t length, uint32_t *block)
+{
+    uint64_t head, tail;
+    *block = NO_BLOCK;
+    if (!ring_length_is_valid(r, length)) {
+        return RING_TOO_LONG;
+    }
+    ring_result result = topic_read_ends(r, &head, &tail);
+    if (result != RING_OK || !topic_may_publish(r, tail)) {
+        return result == RING_OK ? RING_FULL : result;
+    }
+    if (length <= INLINE_MAX) {
+        return RING_OK;
+    }
+    topic_drop_unneeded(r, head, tail);
+    *block = blocks_allocate(r, length, r->granules);
+    if (*block == NO_BLOCK) {
+        topic_update_limit(r, tail);
+        if (!blocks_could_hold(r, length)) {
+            return RING_FULL;
+        }
+    }
+    for (head = load_word(&r->shared->head); *block == NO_BLOCK && head < tail; head++) {
+        if (!topic_drop_if_allowed(r, head, tail)) {
+            return RING_FULL;
+        }
+        *block = blocks_allocate(r, length, r->granules);
+    }
+    return *block == NO_BLOCK ? RING_FULL : RING_OK;
+}
+
+/* Publishes a message of `length` bytes in a block that was lent to `owner`. The block belongs to the
+   message before `tail` passes it: a publisher that dies in between has published nothing, and
+   topic_recover finds that no entry refers to the block. Returns RING_OK, RING_FULL, RING_TOO_LONG, or
+   RING_CORRUPT if the block is not that loan. */
+static inline ring_result
+topic_send_block(ring *r, uint32_t block, uint64_t length, uint32_t owner)
+{
+    uint64_t head, tail, word = block_load(r, block);
+    if (!ring_length_is_valid(r, length) || !block_fits(r, block, word, length)) {
+        return RING_TOO_LONG;
+    }
+    ring_result result = topic_read_ends(r, &head, &tail);
+    if (result != RING_OK) {
+        return result;
+    }
+    uint64_t position = topic_next_position(r, tail);
+    result = topic_may_publish(r, tail) ? topic_find_room(r, tail, tail, 0, &position) : RING_FULL;
+    if (result != RING_OK) {
+        return result;
+    }
+    topic_write_entry(r, tail, position, shape_of(length, (uint64_t)block + 1));
+    RING_POINT(before_queued);
+    uint64_t queued = block_word(BLOCK_QUEUED, block_span(word), tail & BLOCK_HOLDER_MASK);
+    if (!block_change(r, block, block_word(BLOCK_LENT, block_span(word), owner), queued)) {
+        return RING_CORRUPT;
+    }
+    RING_POINT(queued);
+    topic_advance_tail(r, tail + 1);
+    ring_count_sent(r, 1);
+    return RING_OK;
+}
+
+#endif

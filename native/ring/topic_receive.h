@@ -1,0 +1,241 @@
+/* Reading messages as a subscriber: by a copy, or by holding a block that is read in place. Each function
+   requires the subscriber's own lock. No Python.h here.
+
+   A subscriber takes no lock that publishers take. Publishers may drop a message while it is being read,
+   unless they wait for the subscriber; `head` tells (ring/topic_room.h). */
+#ifndef IPCKIT_RING_TOPIC_RECEIVE_H
+#define IPCKIT_RING_TOPIC_RECEIVE_H
+
+#include "ring/receive.h"
+#include "ring/topic_room.h"
+
+/* Tells whether a message was dropped. Loads that come before it, of what it guards, stay before it. */
+static inline bool
+topic_was_dropped(const ring *r, uint64_t number)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return load_word(&r->shared->head) > number;
+}
+
+/* Returns this subscriber's bit. */
+static inline uint64_t
+topic_own_bit(const ring *r)
+{
+    return UINT64_C(1) << (r->subscriber - r->subscribers);
+}
+
+/* Tells whether the subscriber seems to have read everything. Needs no lock. */
+static inline bool
+topic_looks_empty(const ring *r)
+{
+    uint64_t cursor = load_word(&r->subscriber->cursor);
+    return load_word(&r->seen) == cursor && load_word(&r->shared->tail) == cursor;
+}
+
+/* Returns the number of messages that a subscriber has not read, and sets `*lost` to those that it has
+   missed. Needs no lock. */
+static inline uint64_t
+topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
+{
+    uint64_t cursor = load_word(&member->cursor), tail = load_word(&r->shared->tail);
+    uint64_t unread = tail > cursor ? tail - cursor : 0, depth = load_word(&member->depth);
+    *lost = load_word(&member->lost);
+    if (__atomic_load_n(&member->drops, __ATOMIC_RELAXED)) {
+        uint64_t head = load_word(&r->shared->head);
+        uint64_t kept = tail > head ? tail - head : 0;
+        kept = kept < depth ? kept : depth;
+        *lost += unread > kept ? unread - kept : 0;
+        unread = unread < kept ? unread : kept;
+    }
+    return unread;
+}
+
+/* Advances `cursor` (release; pairs with topic_update_limit). */
+static inline void
+topic_advance(ring *r, uint64_t cursor)
+{
+    RING_POINT(before_cursor);
+    store_word(&r->subscriber->cursor, cursor);
+    RING_POINT(after_cursor);
+}
+
+/* Skips the messages that the subscriber has missed. Sets `*number` to the next one. Returns RING_OK,
+   RING_EMPTY, RING_OVERTAKEN or RING_CORRUPT. */
+static inline ring_result
+topic_find_next(ring *r, uint64_t *number)
+{
+    topic_subscriber *own = r->subscriber;
+    uint64_t cursor = load_word(&own->cursor), depth = load_word(&own->depth);
+    bool drops = __atomic_load_n(&own->drops, __ATOMIC_RELAXED);
+    if (drops || r->seen == cursor) {
+        store_word(&r->seen, load_word(&r->shared->tail));
+    }
+    if (r->seen == cursor) {
+        return RING_EMPTY;
+    }
+    if (r->seen < cursor) {
+        return RING_CORRUPT;
+    }
+    uint64_t start = drops && r->seen - cursor > depth ? r->seen - depth : cursor;
+    uint64_t head = load_word(&r->shared->head);
+    if (head > start) {
+        if (!drops) {
+            return RING_CORRUPT; /* publishers wait for this subscriber */
+        }
+        start = head;
+    }
+    if (start >= r->seen && head > load_word(&r->shared->tail)) {
+        return RING_CORRUPT;
+    }
+    if (start != cursor) {
+        store_word(&own->lost, load_word(&own->lost) + start - cursor);
+        topic_advance(r, start);
+    }
+    *number = start;
+    return start < r->seen ? RING_OK : RING_OVERTAKEN;
+}
+
+/* Fills in a message from its entry. Returns RING_OK, RING_OVERTAKEN or RING_CORRUPT. */
+static inline ring_result
+topic_describe(const ring *r, uint64_t number, ring_message *message)
+{
+    const topic_entry *entry = topic_entry_of(r, number);
+    uint64_t position = load_word(&entry->position), shape = load_word(&entry->shape);
+    *message = (ring_message){
+        .head = number, .items = 1, .block = topic_block_of(shape), .length = shape & LENGTH_MAX};
+    bool valid = r->item_size == 0 || message->length == r->item_size;
+    if (message->block == NO_BLOCK) {
+        uint64_t offset = position % r->units;
+        message->data = r->arena + offset * UNIT;
+        valid &= message->length <= INLINE_MAX && topic_units(message->length) <= r->units - offset;
+    } else if (message->block < r->granules) {
+        message->data = block_data(r, message->block);
+        message->word = block_load(r, message->block);
+        uint64_t queued = block_word(BLOCK_QUEUED, block_span(message->word), number & BLOCK_HOLDER_MASK);
+        valid &= message->word == queued
+            && block_fits(r, message->block, message->word, message->length);
+    } else {
+        valid = false;
+    }
+    return valid ? RING_OK : topic_was_dropped(r, number) ? RING_OVERTAKEN : RING_CORRUPT;
+}
+
+#define OVERTAKEN_MAX 100
+
+/* Finds the next message and does not take it. Counts those that were missed. Returns RING_OK, RING_EMPTY,
+   RING_OVERTAKEN if publishers are always faster, or RING_CORRUPT. */
+static inline ring_result
+topic_peek(ring *r, ring_message *message)
+{
+    for (int tries = 0; tries < OVERTAKEN_MAX; tries++) {
+        uint64_t number = 0;
+        ring_result result = topic_find_next(r, &number);
+        if (result == RING_OK) {
+            result = topic_describe(r, number, message);
+        }
+        if (result != RING_OVERTAKEN) {
+            return result;
+        }
+    }
+    return RING_OVERTAKEN;
+}
+
+/* Finds the next message if it is the only one and is stored beside the tail, as ring_peek_small. */
+static inline bool
+topic_peek_small(ring *r, ring_message *message, char *copy)
+{
+    channel_header *shared = r->shared;
+    uint64_t cursor = load_word(&r->subscriber->cursor);
+    if (r->seen != cursor) {
+        return false; /* several were published; reading the tail takes its line from publishers */
+    }
+    uint64_t tail = load_word(&shared->tail);
+    uint32_t number = __atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE);
+    uint64_t length = load_word(&shared->small_length);
+    if (tail - cursor != 1 || number != (cursor & COUNT_MASK) || length > SMALL_MAX
+        || (r->item_size != 0 && length != r->item_size)) {
+        return false;
+    }
+    seqlock_copy_out(copy, shared->small, length);
+    if (__atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE) != number
+        || load_word(&shared->tail) != tail) {
+        return false;
+    }
+    store_word(&r->seen, tail);
+    *message = (ring_message){
+        .head = cursor, .items = 1, .block = NO_BLOCK, .data = copy, .length = length};
+    return true;
+}
+
+/* Takes a message whose bytes were copied. Returns RING_OK, or RING_OVERTAKEN if the copy is to be
+   rejected. */
+static inline ring_result
+topic_take(ring *r, const ring_message *message)
+{
+    if (topic_was_dropped(r, message->head)) {
+        return RING_OVERTAKEN;
+    }
+    topic_advance(r, message->head + 1);
+    ring_count_received(r, 1);
+    return RING_OK;
+}
+
+/* Lets go of a block that this subscriber reads in. The last reader lets publishers try again. Needs no
+   lock. Returns RING_OK, or RING_CORRUPT if this subscriber does not read in it. */
+static inline ring_result
+topic_release_block(ring *r, uint32_t block, uint64_t bit)
+{
+    if (block >= r->granules) {
+        return RING_CORRUPT;
+    }
+    uint64_t before = __atomic_fetch_and(&r->readers[block], ~bit, __ATOMIC_SEQ_CST);
+    RING_POINT(reader_left);
+    if (before == bit) {
+        __atomic_fetch_add(&r->shared->freed, 1, __ATOMIC_SEQ_CST);
+        ring_notify(r, POLL_SPACE);
+    }
+    return before & bit ? RING_OK : RING_CORRUPT;
+}
+
+/* Takes a message in a block, which this subscriber reads in place until topic_release_block. The barrier
+   pairs with the one in topic_drop_block. If the message was dropped before, the block may be another's
+   already; then the bit keeps it from being used again for a moment, and nothing else. Returns RING_OK or
+   RING_OVERTAKEN. */
+static inline ring_result
+topic_hold(ring *r, const ring_message *message)
+{
+    uint64_t bit = topic_own_bit(r), *readers = &r->readers[message->block];
+    __atomic_fetch_or(readers, bit, __ATOMIC_SEQ_CST);
+    RING_POINT(reader_came);
+    full_barrier((uint32_t *)(void *)readers);
+    if (topic_was_dropped(r, message->head)) {
+        topic_release_block(r, message->block, bit);
+        return RING_OVERTAKEN;
+    }
+    topic_advance(r, message->head + 1);
+    ring_count_received(r, 1);
+    return RING_OK;
+}
+
+#define SPACE_PAUSE_NS (UINT64_C(100) * 1000)
+
+/* After a receive, tells publishers of room if one waits for it. Not each time: a woken publisher should
+   find room for many messages, so that the processes do not switch for each. Needs no lock. */
+static inline void
+topic_notify_space(ring *r)
+{
+    topic_subscriber *own = r->subscriber;
+    if (__atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP == 0
+        || __atomic_load_n(&own->drops, __ATOMIC_RELAXED)) {
+        return;
+    }
+    uint64_t cursor = load_word(&own->cursor), now = (uint64_t)monotonic_ns();
+    if (cursor - load_word(&r->notified) >= load_word(&own->depth) / 4
+        || load_word(&r->seen) == cursor || now - load_word(&r->notified_at) >= SPACE_PAUSE_NS) {
+        store_word(&r->notified, cursor);
+        store_word(&r->notified_at, now);
+        ring_notify(r, POLL_SPACE);
+    }
+}
+
+#endif
