@@ -14,6 +14,7 @@ from ipckit._aio.face import Face
 from ipckit._aio.queues import PosixQueue, SysVQueue
 from ipckit._aio.semaphores import NamedSemaphore, SemaphoreSet, SysVSemaphore
 from ipckit._aio.sockets import Frames, Listener, Socket
+from ipckit._aio.topic import SubscriptionFace, TopicFace
 from ipckit._aio.wrap import wrap
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "PosixQueue",
     "SemaphoreSet",
     "Socket",
+    "SubscriptionFace",
     "SysVQueue",
     "SysVSemaphore",
+    "TopicFace",
     "wrap",
 ]

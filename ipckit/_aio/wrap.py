@@ -8,6 +8,7 @@ from ipckit._aio.channel import ChannelFace
 from ipckit._aio.queues import PosixQueue, SysVQueue
 from ipckit._aio.semaphores import NamedSemaphore, SemaphoreSet, SysVSemaphore
 from ipckit._aio.sockets import Frames, Listener, Socket
+from ipckit._aio.topic import SubscriptionFace, TopicFace
 from ipckit._channel.channel import Channel
 from ipckit._core.public import public
 from ipckit._msgq.posix import PosixMessageQueue
@@ -18,6 +19,8 @@ from ipckit._sem.sysv import SysVSemaphoreSet
 from ipckit._sockets.framed import Framed
 from ipckit._sockets.listener import UnixListener
 from ipckit._sockets.socket import UnixSocket
+from ipckit._topic.subscription import Subscription
+from ipckit._topic.topic import Topic
 
 if TYPE_CHECKING:
     from ipckit._aio.face import Face
@@ -33,6 +36,8 @@ _FACES: Final[dict[type[Any], type[Face[Any]]]] = {
     UnixListener: Listener,
     Framed: Frames,
     Channel: ChannelFace,
+    Topic: TopicFace,
+    Subscription: SubscriptionFace,
 }
 
 
@@ -54,6 +59,10 @@ def wrap(handle: UnixListener) -> Listener: ...
 def wrap(handle: Framed) -> Frames: ...
 @overload
 def wrap(handle: Channel[V]) -> ChannelFace[V]: ...
+@overload
+def wrap(handle: Topic[V]) -> TopicFace[V]: ...
+@overload
+def wrap(handle: Subscription[V]) -> SubscriptionFace[V]: ...
 @public("ipckit.aio")
 def wrap(handle: Any) -> Face[Any]:
     """Return the face of a handle for an event loop.
@@ -67,7 +76,7 @@ def wrap(handle: Any) -> Face[Any]:
 
     Args:
         handle: a SysVMessageQueue, PosixMessageQueue, SysVSemaphoreSet or one of its semaphores,
-            PosixSemaphore, UnixSocket, UnixListener, Framed or Channel.
+            PosixSemaphore, UnixSocket, UnixListener, Framed, Channel, Topic or Subscription.
 
     Returns:
         The face.

@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import errno
-from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
 import ipckit._native as native
-from ipckit._channel.batches import receive_list, receive_records, send_rest
+from ipckit._channel.batches import receive_many, send_all
 from ipckit._channel.facts import ChannelStats, peer_of
-from ipckit._channel.file import (
-    check_passed_fd,
-    create_file,
-    create_memfd,
-    is_file,
-    open_named_file,
-    reopen_file,
-    unlink_file,
-)
-from ipckit._channel.in_place import Delivery, Loan, View
-from ipckit._channel.layout import Layout
-from ipckit._channel.memory import map_channel
-from ipckit._channel.names import checked_name, describe, path_of
+from ipckit._channel.in_place import Delivery
+from ipckit._channel.kind import CHANNEL
+from ipckit._channel.memory import NewMemory
+from ipckit._channel.memory_handle import MemoryHandle
+from ipckit._channel.names import checked_name
 from ipckit._channel.options import SPIN, check_options
-from ipckit._channel.results import (
-    attach,
-    buffer_too_small,
-    errno_error,
-    is_receiving,
-    ring_error,
-    undecodable,
-)
 from ipckit._channel.shape import shape_for
-from ipckit._core import processes
-from ipckit._core.arguments import int_argument
-from ipckit._core.construct import construct
-from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import (
-    Descriptor,
-    duplicate_for_child,
-    handed_over,
-    identity,
-    is_spawning,
-    reopened,
-)
-from ipckit._core.files import unlink_own
 from ipckit._core.forks import at_fork
-from ipckit._core.handle import Capabilities, Handle, checked_mode
-from ipckit._core.making import PATIENCE, find_or_make
+from ipckit._core.handle import Capabilities
+from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._core.trust import Trust
-from ipckit._payload.codecs import BytesCodec, codec_for
+from ipckit._payload.codecs import codec_for
 from ipckit._payload.types import BYTES, T, V
-from ipckit.errors import InvalidArgument, NotFound
-from ipckit.keys import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._channel.facts import ChannelPeer
+    from ipckit._channel.in_place import Loan, View
     from ipckit._channel.options import (
         AnonymousOptions,
         CreateOptions,
@@ -78,7 +47,7 @@ at_fork("channels", after_in_child=native.channels_forked)
 
 
 @public("ipckit.channel")
-class Channel(native.ChannelBase, Handle, Generic[T]):
+class Channel(native.ChannelBase, MemoryHandle[T], Generic[T]):
     """A bounded queue in shared memory, for any number of senders and receivers.
 
     Each message goes to one receiver, and messages keep their order. Sending and
@@ -99,8 +68,8 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
 
     _factories = "Channel.create, open, open_or_create, anonymous or from_fd"
     _passed_as = "Channel"
+    _kind = CHANNEL
 
-    _descriptor: Descriptor
     caps = Capabilities(
         pollable=True,
         timed=True,
@@ -108,39 +77,6 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         typed_receive=False,
         unlink_destroys_now=False,
     )
-
-    def __init__(
-        self,
-        memory: Descriptor,
-        name: Name | None,
-        payload: Any,
-        *,
-        owner: bool,
-        peer_gone: PeerGonePolicy,
-        spin: int,
-        owner_uid: int | None = None,
-    ) -> None:
-        self._name, self._payload, self._descriptor = name, payload, memory
-        self._options = (peer_gone, spin, owner_uid)
-        fd = memory.number
-        codec: Codec[Any] = codec_for(payload)
-        self._codec: Codec[T] = codec
-        self._layout = Layout(codec)
-        self._file = identity(fd)
-        struct = self._layout.struct
-        # The native code creates bytes and Structs itself, without a call of the codec.
-        direct = struct is not None or type(codec) is BytesCodec
-        decode = None if direct else codec.decode
-        wait = peer_gone == "wait"
-        mapping = map_channel(fd, codec, self._target)
-        try:
-            self._attach(mapping, fd, owner, struct, codec.encode, decode, spin, wait)
-            self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
-        except OSError as exc:
-            raise errno_error(exc.errno or errno.EIO, "open", self._target) from None
-        finally:
-            mapping.close()  # the native code keeps the memory mapped
-        Handle.__init__(self, owner=owner)
 
     # -- create and open ---------------------------------------------------------------------------
 
@@ -205,18 +141,9 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         ...     channel.receive()
         b'hello'
         """
-        checked_mode(mode)
         check_options(peer_gone, spin)
-        codec: Codec[Any] = codec_for(type)
-        shape = shape_for(codec, capacity, size)
-        wanted = Name.random("channel") if name is None else checked_name(name)
-        made = create_file(wanted, shape, codec, mode=mode, overwrite=overwrite)
-        file = identity(made.number)
-        try:
-            return cls._opened(made, wanted, type, owner=True, peer_gone=peer_gone, spin=spin)
-        except BaseException:
-            unlink_own(path_of(wanted), file)
-            raise
+        new = _new_memory(codec_for(type), capacity, size, overwrite)
+        return cls._create(name, type, new, mode=mode, peer_gone=peer_gone, spin=spin)
 
     @overload
     @classmethod
@@ -258,12 +185,9 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             InvalidArgument: an argument is out of range.
         """
         check_options(peer_gone, spin)
-        options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
-        return cls._found(checked_name(name), type, Trust(owner_uid), options)
-
-    @classmethod
-    def _found(cls, name: Name, type: Any, trust: Trust, options: OpenOptions) -> Channel[Any]:
-        return cls._opened(open_named_file(name, trust), name, type, owner=False, **options)
+        trust = Trust(owner_uid)
+        wanted = checked_name(CHANNEL, name)
+        return cls._open(wanted, type, trust, peer_gone=peer_gone, spin=spin, owner_uid=owner_uid)
 
     @overload
     @classmethod
@@ -316,32 +240,17 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         ...     channel.owner, channel.receive()
         (True, 'hello')
         """
-        deadline = Deadline(timeout)
-        wanted, trust = checked_name(name), Trust(owner_uid, checked_mode(mode))
         check_options(peer_gone, spin)
-        shape_for(codec_for(type), capacity, size)  # raises for invalid arguments in both cases
-        options: OpenOptions = {"peer_gone": peer_gone, "spin": spin, "owner_uid": owner_uid}
-
-        def find() -> Channel[Any]:
-            return cls._found(wanted, type, trust, options)
-
-        def make() -> Channel[Any]:
-            # Creating a channel allocates its memory, so try to open it first.
-            try:
-                return find()
-            except NotFound:
-                return cls.create(
-                    name,
-                    type,
-                    capacity=capacity,
-                    size=size,
-                    mode=mode,
-                    overwrite=overwrite,
-                    peer_gone=peer_gone,
-                    spin=spin,
-                )
-
-        return find_or_make(make, find, deadline, op="open", target=describe(wanted))
+        return cls._open_or_create(
+            name,
+            type,
+            _new_memory(codec_for(type), capacity, size, overwrite),
+            mode=mode,
+            timeout=timeout,
+            owner_uid=owner_uid,
+            peer_gone=peer_gone,
+            spin=spin,
+        )
 
     @overload
     @classmethod
@@ -384,9 +293,8 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             TypeError: `type` is not a payload type.
         """
         check_options(peer_gone, spin)
-        codec: Codec[Any] = codec_for(type)
-        memory = create_memfd(shape_for(codec, capacity, size), codec, overwrite=overwrite)
-        return cls._opened(memory, None, type, owner=True, peer_gone=peer_gone, spin=spin)
+        new = _new_memory(codec_for(type), capacity, size, overwrite)
+        return cls._create_anonymous(type, new, peer_gone=peer_gone, spin=spin)
 
     @overload
     @classmethod
@@ -433,23 +341,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         b'hello'
         """
         check_options(peer_gone, spin)
-        name = check_passed_fd(fd)
-
-        def make(passed: Descriptor) -> Channel[Any]:
-            memory = reopen_file(passed.number)
-            return cls._opened(memory, name, type, owner=False, peer_gone=peer_gone, spin=spin)
-
-        # `handed_over` makes the Descriptor own `fd` if `make` succeeds. Nothing keeps the
-        # Descriptor, so that closes `fd`; the handle has its own descriptor.
-        return handed_over(Descriptor(fd, owned=False), make)
-
-    @classmethod
-    def _opened(cls, memory: Descriptor, *args: Any, **options: Any) -> Channel[Any]:
-        try:
-            return cast("Channel[Any]", construct(cls, memory, *args, **options))
-        except BaseException:
-            memory.close()
-            raise
+        return cls._open_fd(fd, type, peer_gone=peer_gone, spin=spin)
 
     # -- messages ----------------------------------------------------------------------------------
 
@@ -501,12 +393,7 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         ...     channel.receive_many(2)
         array([1., 2.])
         """
-        progress = [0]
-        try:
-            send_rest(self, values, progress, timeout)
-        except BaseException as exc:
-            attach(exc, "sent", progress[0])
-            raise
+        send_all(self, values, timeout)
 
     def receive_many(self, max: int | None = None, *, timeout: float | None = None) -> Any:
         """Take all messages that wait. Wait until there is at least one.
@@ -532,29 +419,11 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
             MemoryError: there is no memory for a message. It still waits, or ``.raw`` has it.
             IpcError: as for `receive`.
         """
-        if max is not None:
-            max = int_argument("max", max)  # noqa: A001 - the parameter's name is public
-        if max is not None and max < 1:
-            message = f"max must be 1 or more, not {max}"
-            raise InvalidArgument(message, errno=errno.EINVAL, op="receive_many")
-        if self._layout.has_dtype:
-            return receive_records(self, max, timeout)
-        return receive_list(self, max, timeout)
+        return receive_many(self, max, timeout)
 
     def __iter__(self) -> Iterator[T]:
         """Take each message. End when the channel is empty and the last sender is gone."""
         return self._iterate()
-
-    # -- in place ----------------------------------------------------------------------------------
-
-    def _loan(
-        self, shape: int | tuple[int, ...] | None = None, *, timeout: float | None = None
-    ) -> Loan:
-        """The general case of `loan`; the native code calls it if `shape` is not an int."""
-        loan = self._lend(Loan, self._layout.bytes_for(shape), timeout)
-        if isinstance(shape, tuple):
-            loan._shape = shape
-        return loan
 
     # -- acknowledged ------------------------------------------------------------------------------
 
@@ -670,94 +539,21 @@ class Channel(native.ChannelBase, Handle, Generic[T]):
         # An empty channel is true, although its len() is 0.
         return True
 
-    # -- lifecycle ---------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> Name | None:
-        """The channel's name; None for an anonymous channel."""
-        return self._name
-
-    @property
-    def memory_fd(self) -> int:
-        """The descriptor of the channel's memory, which the handle closes; see `from_fd`.
-
-        Raises:
-            ClosedHandle: the handle is closed.
-        """
-        self._check_open("memory_fd")
-        return self._descriptor.number
-
-    def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
-        """Return the exception for a result of an operation on the ring; native code calls it."""
-        if self._closed:
-            result = native.RING_CLOSED
-        longest = 0 if self._closed else self.longest
-        holder = 0
-        if result == native.RING_BUSY:
-            side = native.POLL_ITEMS if is_receiving(op) else native.POLL_SPACE
-            pid, token = self._lock_holder(side)
-            holder = processes.pid_of(token) or pid
-        full = result in {native.RING_FULL, native.RING_TIMEOUT} and not is_receiving(op)
-        return ring_error(
-            result,
-            op,
-            self._target,
-            timeout,
-            longest=longest,
-            holder=holder,
-            held=full and len(self) == 0,
-        )
-
-    def _explain_too_long(self, length: int, room: int) -> IpcError:
-        """Return the exception for `receive_into` with a small buffer; native code calls it."""
-        return buffer_too_small(length, room, self._target)
-
-    def _explain_errno(self, code: int, op: str) -> IpcError:
-        """Return the exception for an errno of a native call; native code calls it."""
-        return errno_error(code, op, self._target)
-
-    def _undecodable(self, exc: BaseException, raw: object) -> BaseException:
-        """Return the exception for an exception of the codec; native code calls it."""
-        return undecodable(exc, raw, self._target)
-
-    def _release(self) -> None:
-        self._detach()
-        self._descriptor.close()
-
-    def _remove(self) -> None:
-        if self._name is None:
-            message = "an anonymous channel has no name to unlink; it disappears with its last user"
-            raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
-        unlink_file(self._name)
-
-    def _still_ours(self) -> bool:
-        return self._name is None or is_file(self._name, self._file)
-
-    @property
-    def _target(self) -> str:
-        return describe(self._name)
-
     def _size_text(self) -> str:
         return f"{len(self)} of {self.capacity} messages of {self._codec.name}"
 
-    def _reopen_args(self) -> tuple[Any, ...]:
-        if is_spawning():
-            return (duplicate_for_child(self._descriptor.number), self._payload, *self._options)
-        if self._name is None:
-            message = (
-                "an anonymous channel can be pickled only for a child that multiprocessing starts"
-            )
-            raise InvalidArgument(message, errno=errno.EINVAL, op="pickle", target=self._target)
-        return (str(self._name), self._payload, *self._options)
+    def _hint_if_full(self) -> str:
+        if len(self) > 0:
+            return ""
+        return "no message waits: loans, views and deliveries hold the memory"
 
-    @classmethod
-    def _reopen(cls, *args: Any) -> Self:
-        found, payload, peer_gone, spin, owner_uid = args
-        if isinstance(found, str):
-            opened = cls.open(found, payload, peer_gone=peer_gone, spin=spin, owner_uid=owner_uid)
-            return cast("Self", opened)
 
-        def make(fd: int) -> Channel[Any]:
-            return cls.from_fd(fd, payload, peer_gone=peer_gone, spin=spin)
-
-        return cast("Self", reopened(found.detach(), make))
+def _new_memory(
+    codec: Codec[Any],
+    capacity: int | None,
+    size: int | None,
+    overwrite: bool,  # noqa: FBT001 - the caller's argument
+) -> NewMemory:
+    """Return the memory of a new channel; see `Channel.create`."""
+    flags = native.CHANNEL_OVERWRITE if overwrite else 0
+    return NewMemory(CHANNEL, shape_for(codec, capacity, size), codec, flags)

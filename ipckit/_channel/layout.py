@@ -18,6 +18,7 @@ from ipckit.errors import InvalidArgument
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ipckit._channel.kind import Kind
     from ipckit._payload.codecs import Codec
     from ipckit._payload.structs import Struct
 
@@ -25,19 +26,22 @@ if TYPE_CHECKING:
 
 
 class Layout:
-    """The layout of a channel's messages.
+    """The layout of the messages of a channel or topic.
 
     Args:
-        codec: the channel's codec.
+        kind: whether they are those of a channel or a topic.
+        codec: the codec.
 
     Attributes:
+        kind: see above.
         struct: the Struct class of the messages, or None.
         has_dtype: whether messages are arrays, or Structs of one size.
         size: the bytes of each message; 0 if messages differ in size.
         text: the name of the payload type, for error messages.
     """
 
-    def __init__(self, codec: Codec[Any]) -> None:
+    def __init__(self, kind: Kind, codec: Codec[Any]) -> None:
+        self.kind = kind
         accepts: Any = codec.accepts
         self.struct: type[Struct] | None = accepts if isinstance(codec, StructCodec) else None
         self._codec = codec
@@ -73,7 +77,7 @@ class Layout:
         try:
             return self._codec.decode(raw)
         except BaseException as exc:
-            error = undecodable(exc, raw, target, in_place=True)
+            error = undecodable(exc, raw, self.kind, target, in_place=True)
             if error is exc:
                 raise
             raise error from exc

@@ -1,17 +1,18 @@
-"""The exceptions for what a channel's native calls return.
+"""The exceptions for what the native calls of channels and topics return.
 
 `ring_error` is for the result of an operation on the ring, `errno_error` for an errno, and
-`undecodable` for an exception of a codec. The native code calls them through the methods
-`_explain_ring`, `_explain_errno` and `_undecodable` of `Channel`.
+`undecodable` for an exception of a codec. The native code calls them through the methods of
+`RingErrors`, a base of the public classes.
 """
 
 from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import ipckit._native as native
+from ipckit._core import processes
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.descriptors import descriptor_error
 from ipckit._core.files import no_proc, proc_missing
@@ -28,14 +29,72 @@ from ipckit.errors import (
 )
 
 if TYPE_CHECKING:
+    from ipckit._channel.kind import Kind
     from ipckit.errors import IpcError
 
 # The errno of a result that has one; any other result means that the memory is corrupt.
 _ERRNO: Final = {native.RING_NO_PLACE: errno.EUSERS}
-_HELD: Final = "no message waits: loans, views and deliveries hold the memory"
+
+
+class RingErrors:
+    """The methods that create the exceptions of a handle; the native code calls them."""
+
+    _kind: ClassVar[Kind]
+
+    if TYPE_CHECKING:  # the handle has them
+
+        @property
+        def _target(self) -> str: ...
+        @property
+        def longest(self) -> int:
+            """The maximum bytes of a message."""
+            ...
+
+        def _lock_holder(self, which: int, /) -> tuple[int, int]: ...
+
+    def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
+        """Return the exception for a result of an operation on the ring."""
+        if getattr(self, "_closed", False):  # a constructor has not set it yet
+            result = native.RING_CLOSED
+        longest = self.longest if result == native.RING_TOO_LONG else 0
+        holder = self._lock_owner(op) if result == native.RING_BUSY else 0
+        full = result in {native.RING_FULL, native.RING_TIMEOUT} and not is_receiving(op)
+        hint = self._hint_if_full() if full else ""
+        return ring_error(
+            self._kind,
+            result,
+            op,
+            self._target,
+            timeout,
+            longest=longest,
+            holder=holder,
+            hint=hint,
+        )
+
+    def _lock_owner(self, op: str) -> int:
+        """Return the process that holds the lock that a method needs; 0 if it is unknown."""
+        pid, token = self._lock_holder(native.POLL_ITEMS if is_receiving(op) else native.POLL_SPACE)
+        return processes.pid_of(token) or pid
+
+    def _hint_if_full(self) -> str:
+        """Return a hint for a call that found no room for its message."""
+        return ""
+
+    def _explain_too_long(self, length: int, room: int) -> IpcError:
+        """Return the exception for `receive_into` with a small buffer."""
+        return buffer_too_small(self._kind, length, room, self._target)
+
+    def _explain_errno(self, code: int, op: str) -> IpcError:
+        """Return the exception for an errno."""
+        return errno_error(self._kind, code, op, self._target)
+
+    def _undecodable(self, exc: BaseException, raw: object) -> BaseException:
+        """Return the exception for an exception of the codec."""
+        return undecodable(exc, raw, self._kind, self._target)
 
 
 def ring_error(
+    kind: Kind,
     result: int,
     op: str,
     target: str,
@@ -43,18 +102,19 @@ def ring_error(
     *,
     longest: int,
     holder: int,
-    held: bool,
+    hint: str,
 ) -> IpcError:
     """Return the exception for the result of an operation on the ring.
 
     Args:
+        kind: whether the object is a channel or a topic.
         result: the result. RING_OK means that the timeout is invalid and nothing was tried.
         op: the method that was called.
-        target: the channel.
+        target: the object.
         timeout: the method's argument.
         longest: the bytes that a message can have.
         holder: the process that holds the lock that the call needs; 0 if it is unknown.
-        held: whether the channel is full although no message waits.
+        hint: the hint for a call that found no room.
     """
     if result == native.RING_CLOSED:
         return closed_handle(op, target)
@@ -63,24 +123,24 @@ def ring_error(
         message = f"timeout must be 0 or more seconds, or None to wait for ever, not {timeout!r}"
         return InvalidArgument(message, errno=errno.EINVAL, op=op, target=target)
     if result == native.RING_TOO_LONG:
-        message = f"the message is longer than {longest:,} bytes, the limit of this channel"
-        hint = "create the channel with a larger size; one message can use half of it"
+        message = f"the message is longer than {longest:,} bytes, the limit of this {kind.word}"
+        hint = f"create the {kind.word} with a larger size; one message can use half of it"
         return MessageTooLong(message, errno=errno.EMSGSIZE, op=op, target=target, hint=hint)
     if result == native.RING_BUSY:
-        return _lock_held(op, target, timeout, holder)
+        return _lock_held(kind, op, target, timeout, holder)
     if result in {native.RING_EMPTY, native.RING_FULL, native.RING_TIMEOUT, native.RING_GONE}:
-        return _not_ready(result, op, target, timeout, _HELD if held else "")
-    return errno_error(_ERRNO.get(result, errno.EUCLEAN), op, target)
+        return _not_ready(kind, result, op, target, timeout, hint=hint)
+    return errno_error(kind, _ERRNO.get(result, errno.EUCLEAN), op, target)
 
 
-def _lock_held(op: str, target: str, timeout: float | None, holder: int) -> IpcError:
+def _lock_held(kind: Kind, op: str, target: str, timeout: float | None, holder: int) -> IpcError:
     """Return the exception for a call that needed a lock that another process holds."""
     process = f"process {holder}" if holder else "another process"
     hint = "a process that was stopped inside a call holds the lock until it continues (SIGCONT)"
     if timeout == 0:
-        message = f"{process} holds the channel's lock"
+        message = f"{process} holds the {kind.word}'s lock"
         return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
-    message = f"{process} held the channel's lock for {timeout} s"
+    message = f"{process} held the {kind.word}'s lock for {timeout} s"
     return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
 
 
@@ -89,23 +149,25 @@ def is_receiving(op: str) -> bool:
     return op == "take" or op.startswith("receive")
 
 
-def _not_ready(result: int, op: str, target: str, timeout: float | None, hint: str) -> IpcError:
-    """Return the exception for a call that found the channel empty, or full."""
+def _not_ready(
+    kind: Kind, result: int, op: str, target: str, timeout: float | None, *, hint: str
+) -> IpcError:
+    """Return the exception for a call that found no message, or no room for its message."""
     receiving = is_receiving(op)
     if receiving and result == native.RING_FULL:
         return _no_memory_to_take(op, target, timeout)
     if result == native.RING_TIMEOUT:
-        message = f"the channel was full for {timeout} s"
+        message = f"the {kind.word} was full for {timeout} s"
         if receiving:
             message = f"no message came within {timeout} s"
         return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
     if result == native.RING_GONE:
-        message = "the channel is full, and the last receiver is gone"
+        message = f"the {kind.word} is full, and the last receiver is gone"
         if receiving:
-            message = "the channel is empty, and the last sender is gone"
+            message = f"the {kind.word} is empty, and the last {kind.sender} is gone"
         hint = 'with peer_gone="wait", the call waits for a new peer'
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
-    message = "no message waits" if receiving else "the channel is full"
+    message = "no message waits" if receiving else f"the {kind.word} is full"
     return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
 
 
@@ -119,25 +181,25 @@ def _no_memory_to_take(op: str, target: str, timeout: float | None) -> IpcError:
     return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
 
 
-def buffer_too_small(length: int, room: int, target: str) -> IpcError:
+def buffer_too_small(kind: Kind, length: int, room: int, target: str) -> IpcError:
     """Return the exception for a message of `length` bytes and a buffer of `room` bytes."""
     message = f"the next message has {length:,} bytes, and the buffer has {room:,}"
-    hint = "the message is still in the channel; receive it with a larger buffer"
+    hint = f"the message is still in the {kind.word}; receive it with a larger buffer"
     return MessageTooLong(
         message, errno=errno.EMSGSIZE, op="receive_into", target=target, hint=hint
     )
 
 
-def errno_error(code: int, op: str, target: str) -> IpcError:
+def errno_error(kind: Kind, code: int, op: str, target: str) -> IpcError:
     """Return the exception for an errno of becoming a peer, or of opening a descriptor."""
     if code == errno.EUSERS:
-        message = f"the channel has the maximum of {native.CHANNEL_PEERS} live peers"
+        message = f"the {kind.word} has the maximum of {native.CHANNEL_PEERS} live peers"
         return LimitReached(message, errno=code, op=op, target=target)
     if code == errno.EAGAIN:
         message = "can't start the descriptor's thread; see RLIMIT_NPROC and pids.max"
         return LimitReached(message, errno=code, op=op, target=target)
     if code == errno.EUCLEAN:
-        message = "the channel's memory was overwritten or truncated, or is of another version"
+        message = f"the {kind.word}'s memory was overwritten or truncated, or is of another version"
         return Corrupt(message, errno=code, op=op, target=target)
     if code == errno.ENOENT and proc_missing():  # the memory is opened through /proc/self/fd
         return no_proc(op=op, target=target)
@@ -145,7 +207,7 @@ def errno_error(code: int, op: str, target: str) -> IpcError:
 
 
 def undecodable(
-    exc: BaseException, raw: object, target: str, *, in_place: bool = False
+    exc: BaseException, raw: object, kind: Kind, target: str, *, in_place: bool = False
 ) -> BaseException:
     """Return the exception to raise for an exception of a codec.
 
@@ -154,13 +216,14 @@ def undecodable(
 
     Args:
         exc: the exception that the codec raised.
-        raw: the bytes of the message. It was taken from the channel, so they must not be lost.
-        target: the channel.
+        raw: the bytes of the message. It was taken already, so they must not be lost.
+        kind: whether it came from a channel or a topic.
+        target: the channel or topic.
         in_place: whether a view or a delivery still has the message.
     """
     if isinstance(exc, Exception) and not isinstance(exc, (LayoutMismatch, MemoryError)):
         message = f"{type(exc).__name__}: {exc}"
-        op, place = ("value", "is in buf") if in_place else ("receive", "has left the channel")
+        op, place = ("value", "is in buf") if in_place else ("receive", f"has left the {kind.word}")
         hint = f"the message {place}; its bytes are in the exception's attribute raw"
         error = LayoutMismatch(message, errno=errno.EBADMSG, op=op, target=target, hint=hint)
         error.__cause__ = exc

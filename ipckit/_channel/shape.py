@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _SIZE_MAX: Final = 2**40 - 1
 DEFAULT_SIZE: Final = 1 << 24
-_DEFAULT_CAPACITY: Final = 1024
-_DEFAULT_TOTAL: Final = 1 << 26
+DEFAULT_CAPACITY: Final = 1024
+DEFAULT_TOTAL: Final = 1 << 26
 _TAKEN_MAX: Final = 1024  # short messages that can be taken and not acknowledged
 _UNITS_MIN: Final = 64
-_LINE: Final = 64
+LINE: Final = 64
 _PAGE: Final = 4096
 # A search for free granules reads one word for each. So a large pool has larger ones.
 _GRANULES_MAX: Final = 1 << 16
@@ -62,16 +62,15 @@ def shape_for(codec: Codec[Any], capacity: int | None, size: int | None) -> Shap
         InvalidArgument: `capacity` or `size` is out of range, or there is no room for two messages.
     """
     item = codec.size or 0
-    if capacity is not None:
-        capacity = _checked("capacity", capacity, native.CAPACITY_MAX)
-    size = None if size is None else _checked("size", size, _SIZE_MAX)
+    capacity = checked_capacity(capacity)
+    size = checked_size(size)
     if item > native.INLINE_MAX:
         return _of_blocks(item, capacity, size)
-    capacity = _DEFAULT_CAPACITY if capacity is None else capacity
+    capacity = DEFAULT_CAPACITY if capacity is None else capacity
     if not item:
         return _of_any_size(capacity, DEFAULT_SIZE if size is None else size)
     if size is not None and size < 2 * item:
-        raise _too_small(item, size)
+        raise too_small(item, size)
     return _of_items(item, capacity, size)
 
 
@@ -80,12 +79,12 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
 
     One block more than the capacity lets a sender write while a receiver reads.
     """
-    granule = _up(item, _LINE)
+    granule = rounded_up(item, LINE)
     if size is not None and size < 2 * item:
-        raise _too_small(item, size)
+        raise too_small(item, size)
     if size is not None:
         blocks = size // item
-        capacity = min(_DEFAULT_CAPACITY, blocks) if capacity is None else capacity
+        capacity = min(DEFAULT_CAPACITY, blocks) if capacity is None else capacity
     else:
         capacity = _default_blocks(granule) - 1 if capacity is None else capacity
         blocks = capacity + 1
@@ -98,12 +97,12 @@ def _of_blocks(item: int, capacity: int | None, size: int | None) -> Shape:
 
 
 def _default_blocks(granule: int) -> int:
-    """Return the number of blocks that need at most `_DEFAULT_TOTAL` bytes with the header."""
+    """Return the number of blocks that need at most `DEFAULT_TOTAL` bytes with the header."""
     units = _inline_units(native.INLINE_MAX, 0)
     count = 4096  # a multiple of what fills whole pages of block words
     few, many = Shape(units, 0, 0, 0, 0, 0), Shape(units, count, granule, 0, 0, 0)
     each = (many.total - few.total) // count + native.UNIT
-    return max(2, min(_DEFAULT_CAPACITY + 1, (_DEFAULT_TOTAL - few.total - _PAGE) // each))
+    return max(2, min(DEFAULT_CAPACITY + 1, (DEFAULT_TOTAL - few.total - _PAGE) // each))
 
 
 def _of_items(item: int, capacity: int, size: int | None) -> Shape:
@@ -114,7 +113,7 @@ def _of_items(item: int, capacity: int, size: int | None) -> Shape:
     each: int = native.channel_units(item)
     units = capacity * each if size is None else -(-size // native.UNIT) + 2 * capacity
     blocks = min(capacity, _TAKEN_MAX) + 1
-    return Shape(_inline_units(item, units), blocks, _up(item, _LINE), capacity, item, item)
+    return Shape(_inline_units(item, units), blocks, rounded_up(item, LINE), capacity, item, item)
 
 
 def _of_any_size(capacity: int, size: int) -> Shape:
@@ -125,13 +124,19 @@ def _of_any_size(capacity: int, size: int) -> Shape:
     """
     each: int = native.channel_units(native.INLINE_MAX)
     inline = min(capacity * each, -(-size // native.UNIT) + 2 * capacity)
+    granules, granule = pool_for(size)
+    # One more, which senders leave to receivers that take short messages (spare_granules in C).
+    granules += 1
+    units = _inline_units(native.INLINE_MAX, inline)
+    return Shape(units, granules, granule, capacity, 0, size // 2)
+
+
+def pool_for(size: int) -> tuple[int, int]:
+    """Return the number of granules of a pool for `size` bytes, and the bytes of one."""
     granule = _PAGE
     while size > granule * _GRANULES_MAX:
         granule *= 2
-    longest = size // 2
-    # One more, which senders leave to receivers that take short messages (spare_granules in C).
-    granules = max(-(-size // granule), _GRANULES_MIN) + 1
-    return Shape(_inline_units(native.INLINE_MAX, inline), granules, granule, capacity, 0, longest)
+    return max(-(-size // granule), _GRANULES_MIN), granule
 
 
 def _inline_units(longest: int, units: int) -> int:
@@ -144,13 +149,35 @@ def _inline_units(longest: int, units: int) -> int:
     return max(units + each, 2 * each, _UNITS_MIN)
 
 
-def _up(number: int, step: int) -> int:
+def rounded_up(number: int, step: int) -> int:
+    """Return the smallest multiple of `step` that is not less than `number`."""
     return -(-number // step) * step
 
 
-def _too_small(item: int, size: int) -> InvalidArgument:
+def too_small(item: int, size: int) -> InvalidArgument:
+    """Return the error for a `size` without room for two messages of `item` bytes."""
     message = f"size must be {2 * item} or more, for two messages of {item:,} bytes, not {size}"
     return InvalidArgument(message, errno=errno.EINVAL)
+
+
+def checked_capacity(capacity: int | None) -> int | None:
+    """Check the argument `capacity` and return it.
+
+    Raises:
+        TypeError: it is not an integer.
+        InvalidArgument: it is out of range.
+    """
+    return None if capacity is None else _checked("capacity", capacity, native.CAPACITY_MAX)
+
+
+def checked_size(size: int | None) -> int | None:
+    """Check the argument `size` and return it.
+
+    Raises:
+        TypeError: it is not an integer.
+        InvalidArgument: it is out of range.
+    """
+    return None if size is None else _checked("size", size, _SIZE_MAX)
 
 
 def _checked(name: str, value: int, largest: int) -> int:

@@ -16,6 +16,7 @@ from ipckit.errors import AccessDenied, IpcError, NotFound, from_errno
 
 SHM: Final = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory and semaphores
 CHANNEL_PREFIX: Final = "ipckit."  # the names of channels' files there begin with it
+TOPIC_PREFIX: Final = "ipckit-topic."  # and those of topics with this
 _DESCRIPTORS: Final = "/proc/self/fd"
 _LEASE_SECONDS: Final = 5.0
 LEASED: Final = "another process holds a lease on it"

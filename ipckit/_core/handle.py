@@ -68,8 +68,77 @@ class Waiting(Protocol):
         """Wake each call, so that it tries again. Any thread may call this."""
 
 
+class Closable(metaclass=FactoryMade):
+    """An object that has resources of this process until it is closed.
+
+    The end of a ``with`` block closes it. An object that is deleted without `close` warns
+    (ResourceWarning) and closes.
+    """
+
+    _awaiting: Waiting | None = None
+
+    def __init__(self) -> None:
+        self._born = _Forks.count
+        # The last statement: `__del__` ignores an object without it. A subclass sets what
+        # `_release` needs before it calls this constructor.
+        self._closed = False
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Release the resources, such as a descriptor; must not raise."""
+
+    def _failed(self) -> bool:
+        """Return whether the constructor failed: the descriptor is closed, or not the object's."""
+        held: Descriptor | None = getattr(self, "_descriptor", None)
+        return held is not None and (held.closed or not held.owned)
+
+    @property
+    @abstractmethod
+    def _target(self) -> str:
+        """The kind and name of the system's object, for messages."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Release what this process has of it; idempotent, never raises."""
+        if not self._closed:
+            self._closed = True
+            if self._awaiting is not None:
+                self._awaiting.wake()
+            self._release()
+
+    def _check_open(self, op: str) -> None:
+        if self._closed:
+            raise closed_handle(op, self._target)
+
+    def __enter__(self) -> Self:
+        self._check_open("enter")
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True):
+            return  # closed, or a constructor that failed
+        try:
+            # The copy in a forked child does not warn: the parent opened it.
+            if self._born == _Forks.count and not self._failed():
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        finally:
+            self.close()
+
+
 @public("ipckit")
-class Handle(metaclass=FactoryMade):
+class Handle(Closable):
     """The base of all handles: ownership, `with`, closing, unlinking, pickling.
 
     The end of a ``with`` block closes the handle, and unlinks the object if this handle owns it. A
@@ -89,7 +158,6 @@ class Handle(metaclass=FactoryMade):
     # `from_fd`; subclasses are passed as the same kind. "" if handles of the class can't be passed.
     _passed_as: ClassVar[str] = ""
     _passable: ClassVar[dict[str, type[Handle]]] = {}
-    _awaiting: Waiting | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -116,32 +184,15 @@ class Handle(metaclass=FactoryMade):
 
     def __init__(self, *, owner: bool) -> None:
         self._owned = owner
-        self._born = _Forks.count
-        # The last statement: `__del__` ignores a handle without it. A subclass sets what `_release`
-        # needs before it calls this constructor.
-        self._closed = False
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Release this process's resources for the object, such as a descriptor; must not raise."""
+        Closable.__init__(self)
 
     @abstractmethod
     def _remove(self) -> None:
         """Remove the object from the system, or raise NotFound."""
 
-    def _failed(self) -> bool:
-        """Return whether the constructor failed: the descriptor is closed, or not the handle's."""
-        held: Descriptor | None = getattr(self, "_descriptor", None)
-        return held is not None and (held.closed or not held.owned)
-
     def _still_ours(self) -> bool:
         """Return whether the name still belongs to this object, and not to a later one."""
         return True
-
-    @property
-    @abstractmethod
-    def _target(self) -> str:
-        """The object's kind and name, for messages."""
 
     @abstractmethod
     def _size_text(self) -> str:
@@ -155,11 +206,6 @@ class Handle(metaclass=FactoryMade):
     @abstractmethod
     def _reopen(cls, *args: Any) -> Self:
         """Create a handle that does not own the object, from the values of `_reopen_args`."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether this handle was closed."""
-        return self._closed
 
     @property
     def owner(self) -> bool:
@@ -190,11 +236,7 @@ class Handle(metaclass=FactoryMade):
 
         The object itself stays until a process unlinks it.
         """
-        if not self._closed:
-            self._closed = True
-            if self._awaiting is not None:
-                self._awaiting.wake()
-            self._release()
+        super().close()
 
     def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
         """Remove the object from the system; works on a closed handle too.
@@ -221,14 +263,6 @@ class Handle(metaclass=FactoryMade):
             message = "it was removed already, and another object has its name"
             raise NotFound(message, errno=errno.ENOENT, op="unlink", target=self._target)
 
-    def _check_open(self, op: str) -> None:
-        if self._closed:
-            raise closed_handle(op, self._target)
-
-    def __enter__(self) -> Self:
-        self._check_open("enter")
-        return self
-
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -238,16 +272,6 @@ class Handle(metaclass=FactoryMade):
         try:
             if self.owner and self._still_ours():
                 self.unlink(missing_ok=True)
-        finally:
-            self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_closed", True):
-            return  # closed, or a constructor that failed
-        try:
-            # The copy in a forked child does not warn: the parent opened it.
-            if self._born == _Forks.count and not self._failed():
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         finally:
             self.close()
 

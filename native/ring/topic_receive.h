@@ -192,6 +192,7 @@ topic_release_block(ring *r, uint32_t block, uint64_t bit)
     RING_POINT(reader_left);
     if (before == bit) {
         __atomic_fetch_add(&r->shared->freed, 1, __ATOMIC_SEQ_CST);
+        ring_light_barrier(r, &r->shared->space);
         ring_notify(r, POLL_SPACE);
     }
     return before & bit ? RING_OK : RING_CORRUPT;

@@ -261,10 +261,8 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
-    if (ring_is_topic(r)) {
-        if (call->which == POLL_SPACE) { /* a message wakes all subscribers */
-            ring_wake_one(&r->shared->space);
-        }
+    if (ring_is_topic(r)) { /* the message is for all subscribers (TOPIC_WAKES) */
+        ring_wake_one(poll_side_futex(r, call->which));
         return;
     }
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);

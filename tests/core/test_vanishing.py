@@ -26,7 +26,7 @@ from ipckit import (
     Timeout,
     _native,
 )
-from ipckit._channel import channel
+from ipckit._channel import memory_handle
 from ipckit._core.sysv import Table
 from ipckit._msgq import posix as posix_queues
 from ipckit._msgq import sysv as sysv_queues
@@ -209,7 +209,7 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
     owner, what = {
         PosixSharedMemory: (_shm_posix, "allocate"),
         PosixMessageQueue: (posix_queues, "file_of"),
-        Channel: (channel, "map_channel"),
+        Channel: (memory_handle, "map_memory"),
         MappedFile: (_shm_mapped, "allocate"),
     }[cls]
     monkeypatch.setattr(owner, what, fail)

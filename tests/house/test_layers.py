@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_msgq", "_shm", "_sem"}),
     frozenset({"_sockets"}),  # it passes memory and queues to other processes
     frozenset({"_channel"}),
+    frozenset({"_topic"}),
     frozenset({"_process_queue"}),
     frozenset({"_aio"}),
     frozenset({"_inventory"}),
