@@ -122,11 +122,12 @@ blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t s
     return NO_BLOCK;
 }
 
-/* Returns how many granules senders may use; the rest is for receivers (spare_granules). */
+/* Returns how many granules senders may use; the rest is for receivers (spare_granules). Publishers may
+   use all. */
 static inline uint64_t
 blocks_for_senders(const ring *r)
 {
-    uint64_t spare = spare_granules(r->item_size, r->granule);
+    uint64_t spare = ring_is_topic(r) ? 0 : spare_granules(r->item_size, r->granule);
     return r->granules > spare ? r->granules - spare : 0;
 }
 

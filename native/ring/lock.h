@@ -41,15 +41,15 @@ ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 
 #define WAKE_TRIES 16 /* a peer that corrupts the word must not keep us here */
 
-/* Wakes one sleeper of the word. If the flag is set but nobody sleeps, clears the flag and steps
-   the counter, so that a peer that is about to sleep notices (futex_wait returns EAGAIN). A peer
+/* Wakes up to `count` sleepers of the word. If the flag is set but nobody sleeps, clears the flag and
+   steps the counter, so that a peer that is about to sleep notices (futex_wait returns EAGAIN). A peer
    that fell asleep in between is woken with all others. */
 static inline void
-ring_wake_one(uint32_t *word)
+ring_wake(uint32_t *word, int count)
 {
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
     for (int tries = 0; tries < WAKE_TRIES; tries++) {
-        if (!(found & WORD_SLEEPERS) || futex_wake(word, 1) > 0) {
+        if (!(found & WORD_SLEEPERS) || futex_wake(word, count) > 0) {
             return;
         }
         uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
@@ -61,19 +61,10 @@ ring_wake_one(uint32_t *word)
     }
 }
 
-/* Wakes all sleepers of the word with one system call, and clears the flag, as ring_wake_one. */
 static inline void
-ring_wake_sleepers(uint32_t *word)
+ring_wake_one(uint32_t *word)
 {
-    uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-    for (int tries = 0; tries < WAKE_TRIES && (found & WORD_SLEEPERS); tries++) {
-        uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
-        if (__atomic_compare_exchange_n(word, &found, cleared, false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST)) {
-            futex_wake(word, INT_MAX);
-            return;
-        }
-    }
+    ring_wake(word, 1);
 }
 
 static inline void

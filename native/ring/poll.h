@@ -34,8 +34,13 @@ poll_arm(ring *r, uint32_t which)
     ring_prepare_sleep(r, poll_side_futex(r, which), WORD_POLLERS);
 }
 
-/* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, or all
-   subscribers of a topic, and signals the descriptors. It clears the flag before it signals: a process that arms its descriptor
+/* How many subscribers a publisher wakes. Each that received the message then wakes one more. If the
+   publisher woke all, they would take its processor away. Two, so that all are woken even if one is
+   stopped or dies before it wakes the next. */
+#define TOPIC_WAKES 2
+
+/* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, and
+   signals the descriptors. In a topic, a message is for all (TOPIC_WAKES). It clears the flag before it signals: a process that arms its descriptor
    in between sets the flag again, and checks again. */
 static inline void
 ring_notify(ring *r, uint32_t which)
@@ -43,11 +48,7 @@ ring_notify(ring *r, uint32_t which)
     uint32_t *word = poll_side_futex(r, which);
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
     if (found & WORD_SLEEPERS) {
-        if (ring_is_topic(r) && which == POLL_ITEMS) {
-            ring_wake_sleepers(word);
-        } else {
-            ring_wake_one(word);
-        }
+        ring_wake(word, ring_is_topic(r) && which == POLL_ITEMS ? TOPIC_WAKES : 1);
     }
     if (found & WORD_POLLERS) {
         __atomic_fetch_and(word, ~WORD_POLLERS, __ATOMIC_SEQ_CST);

@@ -4,8 +4,6 @@
 
 #include "ring_model.h"
 
-typedef ring_result (*work)(handle *by, ring_call *call);
-
 static ring_result
 do_cancel(handle *by, ring_call *call)
 {
@@ -68,18 +66,6 @@ do_open(handle *by, ring_call *call)
 
 /* How many messages the last attempt sent, and how many it took from the ring or dropped. */
 static uint64_t sent, passed_by;
-
-/* A function of its own, so that longjmp changes no local variable of the steps. */
-__attribute__((noinline)) static ring_result
-run_to_death(work what, handle *by, ring_call *call)
-{
-    if (setjmp(out) != 0) {
-        return RING_GONE;
-    }
-    ring_result result = what(by, call);
-    fuse = 0;
-    return result;
-}
 
 static ring_result
 attempt(work what, handle *by, ring_call *call)

@@ -15,6 +15,7 @@
 #ifndef INLINE_MAX
 #define INLINE_MAX 160 /* short, so that small rings and pools see many long messages */
 #endif
+#include "ring/either.h"
 #include "ring/open.h"
 
 #include <pthread.h>
@@ -70,12 +71,12 @@ typedef struct {
     size_t size; /* whole pages, so that the first byte behind it is no memory */
 } channel;
 
+/* Makes memory of zeros for `wanted` bytes. */
 static inline channel
-channel_make(ring_shape shape, uint32_t flags)
+memory_make(size_t wanted)
 {
     channel made = {.fd = memfd_create("ring", MFD_CLOEXEC)};
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t wanted = channel_bytes(shape.units, shape.granules, shape.granule);
     made.size = (wanted + page - 1) / page * page;
     check(made.fd >= 0 && ftruncate(made.fd, (off_t)made.size) == 0, "no memfd");
     char *room = mmap(NULL, made.size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -83,10 +84,19 @@ channel_make(ring_shape shape, uint32_t flags)
     made.memory = mmap(room + page, made.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                        made.fd, 0);
     check(made.memory != MAP_FAILED, "no memory");
-    channel_header *header = (channel_header *)made.memory;
+    return made;
+}
+
+static inline channel
+channel_make(ring_shape shape, uint32_t flags)
+{
+    size_t wanted = channel_bytes(shape.units, shape.granules, shape.granule);
+    channel made = memory_make(wanted);
     const uint8_t id[16] = {(uint8_t)getpid(), 1, 2, 3};
+    ring_identity identity = {.magic = CHANNEL_MAGIC, .version = CHANNEL_VERSION, .flags = flags,
+                              .fingerprint = 1, .id = id, .type = "bytes"};
     check(ring_shape_is_valid(&shape, made.size), "invalid shape");
-    ring_format(header, wanted, &shape, 1, flags, 0, id, "bytes");
+    ring_format((channel_header *)made.memory, wanted, &shape, &identity);
     return made;
 }
 
@@ -129,16 +139,23 @@ typedef struct {
     uint32_t spin;
 } handle;
 
+/* Opens a channel, or a topic. */
 static inline void
-handle_open(handle *opened, const channel *on)
+handle_open_either(handle *opened, const channel *on, bool topic)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", on->fd);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     check(fd >= 0, "no descriptor");
     *opened = (handle){.spin = 0};
-    check(ring_open(&opened->r, on->memory, on->size, fd), "the memory is not a channel");
+    check(ring_open(&opened->r, on->memory, on->size, fd, topic), "the memory is not a channel");
     check(ring_join(&opened->r, (uint32_t)getpid(), 1, 0, false), "no free place");
+}
+
+static inline void
+handle_open(handle *opened, const channel *on)
+{
+    handle_open_either(opened, on, false);
 }
 
 /* Does what the kernel does for a process that ends. */
@@ -160,25 +177,36 @@ handle_close(handle *opened)
 static inline ring_result
 op_send(ring *r, ring_call *call)
 {
-    return ring_send(r, call->data, call->length);
+    return either_send(r, call->data, call->length);
 }
 
 static inline ring_result
 op_batch(ring *r, ring_call *call)
 {
-    return ring_send_batch(r, call->data, call->length, &call->items);
+    return either_send_batch(r, call->data, call->length, &call->items);
 }
 
 static inline ring_result
 op_lend(ring *r, ring_call *call)
 {
-    return ring_lend(r, call->length, &call->block);
+    return either_lend(r, call->length, &call->block);
 }
 
 static inline ring_result
 op_send_block(ring *r, ring_call *call)
 {
-    return ring_send_block(r, call->block, call->length, r->owner);
+    return either_send_block(r, call->block, call->length, r->owner);
+}
+
+/* Copies in two parts, so that a test can stop a process in between. */
+static inline void
+copy_in_parts(const ring *r, char *to, const char *from, uint64_t length)
+{
+    uint64_t half = length / 16 * 8;
+    RING_POINT(copying);
+    either_copy(r, to, from, half);
+    RING_POINT(half_copied);
+    either_copy(r, to + half, from + half, length - half);
 }
 
 /* Holds a block to read it (`items` is 0). Copies a message that is in the ring, and those that follow
@@ -187,14 +215,15 @@ static inline ring_result
 op_receive(ring *r, ring_call *call)
 {
     ring_message *message = &call->message;
-    char copy[SMALL_MAX];
-    ring_result result = ring_peek_small(r, message, copy) ? RING_OK : ring_peek(r, message);
+    _Alignas(8) char copy[SMALL_MAX];
+    ring_result result = either_peek_small(r, message, copy) ? RING_OK : either_peek(r, message);
     if (result != RING_OK) {
         return result;
     }
     if (message->block != NO_BLOCK) {
-        call->items = 0;
-        return ring_hold(r, message, BLOCK_READ);
+        result = either_begin_read(r, message);
+        call->items = result == RING_OK ? 0 : call->items;
+        return result;
     }
     uint64_t left = message->items - message->index;
     call->items = call->items < left ? call->items : left;
@@ -204,9 +233,8 @@ op_receive(ring *r, ring_call *call)
             return RING_TOO_LONG;
         }
     }
-    memcpy((char *)call->data, message->data, call->items * message->length);
-    ring_take(r, message, call->items);
-    return RING_OK;
+    copy_in_parts(r, (char *)call->data, message->data, call->items * message->length);
+    return either_take(r, message, call->items);
 }
 
 /* Takes a message, to acknowledge or return it later. */
@@ -249,7 +277,8 @@ call_do(handle *by, ring_call *call)
 static inline ring_result
 release_block(handle *by, uint32_t block, block_kind kind)
 {
-    return ring_release_block(&by->r, block, kind, by->r.owner);
+    return kind == BLOCK_READ ? either_end_read(&by->r, block, by->r.owner)
+                              : ring_release_block(&by->r, block, kind, by->r.owner);
 }
 
 /* Acknowledges a message that was taken, and frees its block. */

@@ -5,11 +5,7 @@
 #ifndef RING_MODEL_H
 #define RING_MODEL_H
 
-static void ring_point(const char *name);
-#define RING_POINT(name) ring_point(#name)
-#include "ring_harness.h"
-
-#include <setjmp.h>
+#include "ring_death.h"
 
 #define PEERS 4
 #define SLOTS 6
@@ -42,55 +38,10 @@ static uint64_t queued[ENTRIES]; /* the numbers of messages that no peer has tak
 static int first, last;
 static comeback returned[ENTRIES];
 static int returns;
-static uint64_t next_number, next_order, deaths;
+static uint64_t next_number, next_order;
 static bool overwrite;
 
 /* -- dying --------------------------------------------------------------------------------------- */
-
-static jmp_buf out;
-static long fuse;         /* the peer dies at the point at which this becomes 0 */
-static const char *fatal; /* the peer dies at this point */
-static const char *paused; /* the peer is held up at this point, once, while others do `meanwhile` */
-static void (*meanwhile)(void);
-static uint64_t attempts;
-static struct {
-    const char *name;
-    uint64_t deaths;
-    uint64_t passed; /* the last attempt that came to it */
-} points[64];
-
-static int
-point_index(const char *name)
-{
-    int index = 0;
-    while (points[index].name != NULL && strcmp(points[index].name, name) != 0) {
-        index++;
-    }
-    points[index].name = name;
-    return index;
-}
-
-static void
-ring_point(const char *name)
-{
-    int index = point_index(name);
-    points[index].passed = attempts;
-    if (paused != NULL && strcmp(paused, name) == 0) {
-        paused = NULL;
-        meanwhile();
-    }
-    if ((fuse != 0 && --fuse == 0) || (fatal != NULL && strcmp(fatal, name) == 0)) {
-        points[index].deaths++;
-        longjmp(out, 1);
-    }
-}
-
-/* Tells whether the last attempt came to a point. */
-static bool
-passed(const char *name)
-{
-    return points[point_index(name)].passed == attempts;
-}
 
 static void
 comes_back(slot message, bool visible)

@@ -12,15 +12,16 @@ from ipckit.testing import require
 
 RUN = Path(__file__).with_name("run.sh")
 
-# Points at which there must have been deaths: each step that leaves something half done.
 NATIVE = Path(__file__).parents[2] / "native" / "ring"
 
-# The points at which a process dies or is stopped: each step that leaves something half done.
-POINTS = {
-    name
-    for header in NATIVE.glob("*.h")
-    for name in re.findall(r"RING_POINT\((\w+)\);", header.read_text())
-}
+
+def points_of(pattern: str) -> set[str]:
+    """The points at which a process dies or is stopped: each step that leaves something half done."""
+    texts = [header.read_text() for header in NATIVE.glob(pattern)]
+    return {name for text in texts for name in re.findall(r"RING_POINT\((\w+)\);", text)}
+
+
+POINTS = points_of("[!t]*.h")  # those of topics are in topic_*.h
 
 
 def run(test: str, builds: str, *args: int) -> str:

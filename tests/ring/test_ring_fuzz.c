@@ -197,7 +197,7 @@ try_open(void)
     memcpy(saved, shared.memory, sizeof saved);
     for (int i = 0; i < 3; i++) {
         *(uint64_t *)(shared.memory + 8 * (1 + below(16))) = evil_number();
-        if (ring_open(&r, shared.memory, shared.size, -1)) {
+        if (ring_open(&r, shared.memory, shared.size, -1, false)) {
             check(r.units <= (shared.size - CHANNEL_ARENA_START) / UNIT, "too large an arena");
             check(r.pool + r.granules * r.granule <= shared.memory + shared.size, "too large a pool");
             check(r.longest <= INLINE_MAX || r.longest <= r.granules * r.granule, "too long");
