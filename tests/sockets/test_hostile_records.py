@@ -262,7 +262,7 @@ def test_files_that_are_no_memory(
     both: tuple[UnixSocket, UnixSocket], ns: Namespace, fds: list[int], cls: Any
 ) -> None:
     path = ns.path()
-    path.write_bytes(bytes(1 << 16))
+    path.write_bytes(bytes(8192))
     reader, writer = os.pipe()
     fds += [reader, writer]
     numbers = {
