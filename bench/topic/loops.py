@@ -46,21 +46,6 @@ def count_all(receive: Receive, kinds: int, count: int) -> tuple[int, int]:
     return monotonic_ns(), arrived
 
 
-def count_batches(receive: Receive, kinds: int, count: int) -> tuple[int, int]:
-    """Receive `count` messages in batches, and check the number of each: none may be lost."""
-    numbers = islice(cycle(range(kinds)), count)
-    left = count
-    while left > 0:
-        batch = receive()
-        if batch[0][0] == STOP or batch[-1][0] == STOP:  # see count_all
-            batch = [data for data in batch if data[0] != STOP]
-        left -= len(batch)
-        for data in batch:
-            if data[0] != (expected := next(numbers)):
-                raise Garbled(f"expected message {expected}, got {data[0]}")
-    return monotonic_ns(), count
-
-
 def line_of_frame(receive: Receive) -> bytes:
     """Receive a frame in place, and look at its first line only."""
     return bytes(memoryview(receive())[:LINE])

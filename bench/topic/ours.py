@@ -82,21 +82,6 @@ class DeepTopic(Topic):
         return {"capacity": depth(self.size)}
 
 
-class BatchedTopic(Topic):
-    """Topic of bytes: 64 messages a call."""
-
-    name = "ipckit, batched"
-    batched = True
-
-    def sender(self) -> Callable[[Any], object]:
-        """Return the topic's own method."""
-        return self.open().publish_many  # type: ignore[no-any-return]
-
-    def receiver(self) -> Callable[[], Any]:
-        """Return the subscription's own method."""
-        return self._subscribe().receive_many  # type: ignore[no-any-return]
-
-
 class Frames(Topic):
     """Topic of arrays with its defaults, written and read in place."""
 
@@ -137,4 +122,4 @@ class Channel(ours.Channel):
     name = "ipckit, channel"
 
 
-LANES: tuple[type[Lane], ...] = (Topic, DeepTopic, BatchedTopic)
+LANES: tuple[type[Lane], ...] = (Topic, DeepTopic)

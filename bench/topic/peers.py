@@ -22,7 +22,7 @@ class ZeroMq(Socket):
     name = "pyzmq PUB"
     module = "zmq"
     package = "pyzmq"
-    nodrop = False
+    loses = True
 
     def _socket(self, kind: str) -> Any:
         import zmq
@@ -36,8 +36,8 @@ class ZeroMq(Socket):
 
     def sender(self) -> Callable[[bytes], object]:
         """Return the peer's own method."""
-        socket = self._socket("XPUB" if self.nodrop else "PUB")
-        if self.nodrop:
+        socket = self._socket("PUB" if self.loses else "XPUB")
+        if not self.loses:
             socket.xpub_nodrop = True
         socket.bind(self._address)
         return socket.send  # type: ignore[no-any-return]
@@ -54,7 +54,7 @@ class ZeroMqNoDrop(ZeroMq):
     """The same with an XPUB socket and its option NODROP, so that the publisher waits."""
 
     name = "pyzmq XPUB, NODROP"
-    nodrop = True
+    loses = False
 
 
 class MsgQ(Lane):
@@ -63,6 +63,7 @@ class MsgQ(Lane):
     name = "msgq"
     module = "msgq"
     package = "msgq-ipc"
+    loses = True
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -92,5 +93,6 @@ class MsgQ(Lane):
         Path(f"/dev/shm/msgq_{self._name}").unlink(missing_ok=True)  # noqa: S108 - its place
 
 
-LANES: tuple[type[Lane], ...] = (Iceoryx2, Iceoryx2Blocking, ZeroMq, ZeroMqNoDrop, MsgQ)
+USUAL: tuple[type[Lane], ...] = (Iceoryx2, Iceoryx2Blocking, ZeroMq, MsgQ)
+LANES = (*USUAL, ZeroMqNoDrop)
 SLEEPING: tuple[type[Lane], ...] = (Iceoryx2Blocking, ZeroMqNoDrop, MsgQ)

@@ -48,13 +48,13 @@ class Publisher(roles.Sender):
 
     def _until_stopped(self) -> None:
         stop = self._lane.prebuilt(bytes([channel_loops.STOP]) * self._lane.size)
-        if self._lane.batched:
-            stop = [stop]
-        left = self._subscribers
+        left, pause = self._subscribers, _AGAIN
         while left > 0:
             self._send(stop)
-            while left > 0 and self._stopped.acquire(timeout=_AGAIN):
+            while left > 0 and self._stopped.acquire(timeout=pause):
                 left -= 1
+            if not self._lane.loses:  # a publisher that waits must not fill the queue of one
+                pause *= 2  # that has stopped
 
     def run(self, count: int) -> Span:
         """Return the start and end times."""
@@ -85,8 +85,7 @@ class Subscriber(roles.Role):
 
     def open(self, size: int) -> None:
         """Open the lane, and wait for the first message."""
-        self._lane = self._lanes[size]
-        receive = self._lane.receiver()
+        receive = self._lanes[size].receiver()
         self._receive: Any = (lambda: loops.line_of_frame(receive)) if self._looks else receive
         self._kinds = channel_loops.numbers(size)
         self._receive()
@@ -98,8 +97,7 @@ class Subscriber(roles.Role):
 
     def run(self, count: int) -> tuple[int, int]:
         """Return the end time, and the number of messages that arrived."""
-        each = loops.count_batches if self._lane.batched else loops.count_all
-        result = each(self._receive, self._kinds, count)
+        result = loops.count_all(self._receive, self._kinds, count)
         self._stopped.release()
         return result
 

@@ -60,7 +60,7 @@ topic_advance(ring *r, uint64_t cursor)
 }
 
 /* Skips the messages that the subscriber has missed. Sets `*number` to the next one. Returns RING_OK,
-   RING_EMPTY, RING_OVERTAKEN or RING_CORRUPT. */
+   RING_EMPTY, RING_OVERTAKEN, RING_CLOSED or RING_CORRUPT. */
 static inline ring_result
 topic_find_next(ring *r, uint64_t *number)
 {
@@ -79,8 +79,8 @@ topic_find_next(ring *r, uint64_t *number)
     uint64_t start = drops && r->seen - cursor > depth ? r->seen - depth : cursor;
     uint64_t head = load_word(&r->shared->head);
     if (head > start) {
-        if (!drops) {
-            return RING_CORRUPT; /* publishers wait for this subscriber */
+        if (!drops) { /* publishers wait for this subscriber, unless another thread ended it */
+            return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
         }
         start = head;
     }
@@ -123,7 +123,7 @@ topic_describe(const ring *r, uint64_t number, ring_message *message)
 #define OVERTAKEN_MAX 100
 
 /* Finds the next message and does not take it. Counts those that were missed. Returns RING_OK, RING_EMPTY,
-   RING_OVERTAKEN if publishers are always faster, or RING_CORRUPT. */
+   RING_OVERTAKEN if publishers are always faster, RING_CLOSED or RING_CORRUPT. */
 static inline ring_result
 topic_peek(ring *r, ring_message *message)
 {
@@ -221,17 +221,18 @@ topic_hold(ring *r, const ring_message *message)
 #define SPACE_PAUSE_NS (UINT64_C(100) * 1000)
 
 /* After a receive, tells publishers of room if one waits for it. Not each time: a woken publisher should
-   find room for many messages, so that the processes do not switch for each. Needs no lock. */
+   find room for many messages, so that the processes do not switch for each. One that sleeps looks again
+   after a pause; one that polls a descriptor does not, and is always told. Needs no lock. */
 static inline void
 topic_notify_space(ring *r)
 {
     topic_subscriber *own = r->subscriber;
-    if (__atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP == 0
-        || __atomic_load_n(&own->drops, __ATOMIC_RELAXED)) {
+    uint32_t waiting = __atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP;
+    if (waiting == 0 || __atomic_load_n(&own->drops, __ATOMIC_RELAXED)) {
         return;
     }
     uint64_t cursor = load_word(&own->cursor), now = (uint64_t)monotonic_ns();
-    if (cursor - load_word(&r->notified) >= load_word(&own->depth) / 4
+    if ((waiting & WORD_POLLERS) || cursor - load_word(&r->notified) >= load_word(&own->depth) / 4
         || load_word(&r->seen) == cursor || now - load_word(&r->notified_at) >= SPACE_PAUSE_NS) {
         store_word(&r->notified, cursor);
         store_word(&r->notified_at, now);

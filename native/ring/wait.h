@@ -308,8 +308,9 @@ ring_run(ring *r, ring_call *call)
         ring_snapshot before = ring_take_snapshot(r, call->which);
         ring_snapshot room = ring_take_snapshot(r, POLL_SPACE); /* a take may wait for a block */
         ring_result result = ring_try_once(r, call);
-        if (result == RING_OVERTAKEN && monotonic_ns() < call->deadline) {
-            continue;
+        if (result == RING_OVERTAKEN
+            && (turn < OVERTAKEN_MAX || monotonic_ns() < call->deadline)) {
+            continue; /* newer messages wait */
         }
         if (result == RING_OVERTAKEN) { /* every message was dropped before it could be read */
             return call->deadline == 0 ? RING_EMPTY : RING_TIMEOUT;
@@ -325,6 +326,9 @@ ring_run(ring *r, ring_call *call)
             if (__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
                 && ring_reclaim(r) == RING_OK) {
                 result = ring_try_once(r, call);
+            }
+            if (result == RING_OVERTAKEN) {
+                continue;
             }
             return ring_notify_other_side(r, call, result);
         }

@@ -47,15 +47,6 @@ def test_a_message_that_comes_twice_is_an_error() -> None:
         loops.count_all(coming.__next__, KINDS, 10)
 
 
-def test_batches_are_checked_and_stops_are_skipped() -> None:
-    ten = sent(10)
-    coming = iter([STOPS, [*STOPS, *ten[:3]], ten[3:9], [ten[9], *STOPS]])
-    assert loops.count_batches(coming.__next__, KINDS, 10)[1] == 10
-    coming = iter([ten[:3], ten[4:]])
-    with pytest.raises(Garbled, match="expected message 3, got 0"):
-        loops.count_batches(coming.__next__, KINDS, 10)
-
-
 def test_every_goal_names_figures_of_its_row() -> None:
     for section in sections.sections():
         names = {job.name for job in section.make((0, 1), None)}  # type: ignore[arg-type]
@@ -89,7 +80,6 @@ core = min(os.sched_getaffinity(0))
 cores = core, core
 result = [
     figures(jobs.FanOut(ours.Topic, 64, cores, 2), 64),
-    figures(jobs.FanOut(ours.BatchedTopic, 64, cores, 2), 64),
     figures(jobs.Frames(ours.Frames, 2**16, cores, 2), 2**16),
     figures(jobs.Publish(ours.Topic, 64, cores, 2), 64),
     figures(jobs.Killed(cores, kills=2), 8),

@@ -221,8 +221,9 @@ op_receive(ring *r, ring_call *call)
         return result;
     }
     if (message->block != NO_BLOCK) {
-        call->items = 0;
-        return either_begin_read(r, message);
+        result = either_begin_read(r, message);
+        call->items = result == RING_OK ? 0 : call->items;
+        return result;
     }
     uint64_t left = message->items - message->index;
     call->items = call->items < left ? call->items : left;

@@ -101,6 +101,7 @@ main(int argc, char **argv)
 {
     long rounds = argc > 1 ? atol(argv[1]) : 200, seed = argc > 2 ? atol(argv[2]) : 1;
     alarm(argc > 3 ? (unsigned)atoi(argv[3]) : 60); /* a hang is a failure */
+    mortal = true;
     for (long round = 0; round < rounds; round++) {
         fprintf(stderr, "seed %ld\r", seed + round);
         play((uint64_t)(seed + round));
