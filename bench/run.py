@@ -1,10 +1,11 @@
 """Measure ipckit beside its peers, print tables, and write bench/results/*.json.
 
-$ make bench                          # everything, about 8 minutes
+$ make bench                          # everything, about 12 minutes
 $ make bench ARGS="msgq sem"          # two suites
 $ make bench ARGS="channel --quick"   # the channel, in a minute or less
+$ make bench ARGS=topic               # one publisher, many subscribers
 
-The processes of the channel's bench import this file too, so it imports little.
+The processes of both benches import this file too, so it imports little.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import argparse
 import sys
 from pathlib import Path
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "channel")
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "channel", "topic")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(SUITES)}")
-    parser.add_argument("--quick", action="store_true", help="the channel in less than a minute")
-    parser.add_argument("--only", action="append", help="only this section of the channel suite")
+    parser.add_argument(
+        "--quick", action="store_true", help="channel and topic with few repetitions"
+    )
+    parser.add_argument("--only", action="append", help="only this section of channel or topic")
     parser.add_argument(
         "--plots",
         type=Path,
@@ -42,16 +45,22 @@ def main() -> int:
     import wrappers  # noqa: PLC0415 - see above
 
     print(machine.machine(), flush=True)
-    others = [suite for suite in chosen if suite != "channel"]
+    others = [suite for suite in chosen if suite in wrappers.SUITES]
     if others:
         wrappers.run(others)
-    if "channel" not in chosen:
-        return 0
-    from channel import suite  # noqa: PLC0415 - see above
+    quick, only = arguments.quick, arguments.only or ()
+    failed = 0
+    if "channel" in chosen:
+        from channel import suite  # noqa: PLC0415 - see above
 
-    whole = not (arguments.quick or arguments.only)
-    plots = arguments.plots or (DOCS if whole else None)
-    return suite.run(quick=arguments.quick, only=arguments.only, plots_to=plots)
+        plots = arguments.plots or (None if quick or only else DOCS)
+        failed |= suite.run(suite.channel(quick=quick), quick=quick, only=only, plots_to=plots)
+    if "topic" in chosen:
+        from channel import suite  # noqa: PLC0415 - see above
+        from topic import sections  # noqa: PLC0415 - see above
+
+        failed |= suite.run(sections.suite(), quick=quick, only=only)
+    return failed
 
 
 if __name__ == "__main__":

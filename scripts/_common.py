@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ipckit import Char, Int, IpcError, Key, LayoutMismatch, Struct, ftok
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -110,6 +110,15 @@ def looks() -> Iterator[int]:
         yield number
         number += 1
         time.sleep(0.02)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until a condition is true; TimeoutError if it still is not after so many seconds."""
+    end = time.monotonic() + seconds
+    next(None for _ in looks() if condition() or time.monotonic() > end)
+    if not condition():
+        message = f"nothing changed within {seconds:g} s"
+        raise TimeoutError(message)
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:

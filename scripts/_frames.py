@@ -1,4 +1,4 @@
-"""Video frames for the channel scripts: each has one colour, which is derived from its number."""
+"""Video frames for the scripts: each has one colour, which is derived from its number."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ipckit import Array, Channel, Int64, PeerGone, Struct, UInt8
+from ipckit import Array, Int64, PeerGone, Struct, UInt8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from ipckit import View
+    from ipckit import Channel, Topic, View
+    from ipckit.topic import Subscription
 
 WIDTH, HEIGHT = 1920, 1080
 
@@ -25,10 +26,10 @@ class Frame(Struct):
     pixels: Array[UInt8, HEIGHT, WIDTH, 3]
 
 
-def film(channel: Channel[Any], count: int, rate: Rate, timeout: float | None) -> None:
-    """Paint frames in a channel's own memory, and send them."""
+def film(target: Channel[Any] | Topic[Any], count: int, rate: Rate, timeout: float | None) -> None:
+    """Paint frames in the memory of a channel or topic, and send them."""
     for number in range(count):
-        with channel.loan(timeout=timeout) as slot:
+        with target.loan(timeout=timeout) as slot:
             frame = slot.array[0]
             frame["number"], frame["pixels"] = number, number % 256
             del frame  # while a writable array exists, `send` sends a copy
@@ -42,11 +43,11 @@ def is_whole(frame: npt.NDArray[Any], colour: int) -> bool:
     return bool(pixels.min() == pixels.max() == colour)
 
 
-def views(channel: Channel[Frame]) -> Iterator[View]:
+def views(source: Channel[Any] | Subscription[Any]) -> Iterator[View]:
     """Yield a view of each frame, without a copy, until all senders have left."""
     while True:
         try:
-            view = channel.receive_view()
+            view = source.receive_view()
         except PeerGone:
             return
         with view:

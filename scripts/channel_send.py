@@ -14,46 +14,32 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from _common import Stu, add_input_options, inputs, plain_errors, stu_from_csv
-from _frames import Frame, Rate, film
+from _common import plain_errors
+from _frames import Rate, film
+from _streams import add_send_options, capacity_of, payload_of, send_lines
 
 from ipckit import Channel
-
-
-def send_lines(args: argparse.Namespace, channel: Channel[Any], rate: Rate) -> None:
-    """Send lines, unchanged or as structs."""
-    for line in inputs(args):
-        channel.send(stu_from_csv(line) if args.struct else line, timeout=args.timeout)
-        rate.add(Stu.size if args.struct else len(line))
 
 
 def main() -> None:
     """Read the command line and send."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--name", required=True, help="the channel's name")
-    add_input_options(parser)
-    parser.add_argument("--frames", type=int, metavar="N", help="send N 1080p frames instead")
-    parser.add_argument(
-        "--capacity", type=int, default=0, help="with --create: messages that it holds"
-    )
-    parser.add_argument("--owner-uid", type=int, help="also accept a channel of this user")
-    parser.add_argument("--rate", action="store_true", help="print the rate at the end")
+    add_send_options(parser, "channel")
     args = parser.parse_args()
     rate = Rate()
     with plain_errors():
-        payload: Any = Frame if args.frames is not None else Stu if args.struct else bytes
+        channel: Channel[Any]
         if args.create:
-            capacity = args.capacity or (4 if payload is Frame else 1024)
             channel = Channel.open_or_create(
-                args.name, payload, capacity=capacity, owner_uid=args.owner_uid
+                args.name, payload_of(args), capacity=capacity_of(args), owner_uid=args.owner_uid
             ).disown()
         else:
-            channel = Channel.open(args.name, payload, owner_uid=args.owner_uid)
+            channel = Channel.open(args.name, payload_of(args), owner_uid=args.owner_uid)
         with channel:
             if args.frames is not None:
                 film(channel, args.frames, rate, args.timeout)
             else:
-                send_lines(args, channel, rate)
+                send_lines(args, channel.send, rate)
         if args.rate:
             rate.show()
 

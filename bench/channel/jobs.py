@@ -36,6 +36,7 @@ class Job(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.fairness: list[float] = []  # one value a repetition, if many share a queue
+        self.lost: list[float] = []  # the share of the messages, one value a repetition, if counted
 
     def takes(self, size: int) -> bool:
         """Whether it supports messages of this size."""
@@ -88,18 +89,20 @@ class CopySpeed(Job):
 
 
 class Limit(Job):
-    """A time to stay below, as if a peer had taken it; in nanoseconds."""
+    """A figure to reach, as if a peer had reached it; in the unit of its row."""
 
-    def __init__(self, name: str, nanoseconds: float) -> None:
+    scale = 1.0
+
+    def __init__(self, name: str, value: float) -> None:
         super().__init__(name)
-        self._nanoseconds = nanoseconds
+        self._value = value
 
     def once(self) -> float:
         """Return the limit."""
-        return self._nanoseconds
+        return self._value
 
 
-class _Crewed(Job):
+class Crewed(Job):
     """A job with processes and lanes."""
 
     _first = _FIRST_COUNT  # messages at first; fewer would measure only the start
@@ -173,6 +176,7 @@ class _Crewed(Job):
             self._count = int(self._count * min(16.0, seconds / took)) + 1
         self._count = max(1, min(_MOST_COUNT, int(self._count * seconds / took)))
         self.fairness.clear()
+        self.lost.clear()
 
     def once(self) -> float:
         """Run one repetition, and return its figure."""
@@ -195,7 +199,7 @@ class _Crewed(Job):
                 self._made.pop().close()
 
 
-class OneWay(_Crewed):
+class OneWay(Crewed):
     """Messages from one process to another; in messages a second."""
 
     def __init__(
@@ -247,7 +251,7 @@ class EightBytes(OneWay):
         super().open(8)
 
 
-class RoundTrip(_Crewed):
+class RoundTrip(Crewed):
     """Round trips; the median of a repetition in nanoseconds."""
 
     _first = _FIRST_COUNT // 8
@@ -272,7 +276,7 @@ class RoundTripReadingAll(RoundTrip):
     asker = roles.ReadingAsker
 
 
-class Many(_Crewed):
+class Many(Crewed):
     """Four senders and four receivers, all on both cores; in messages a second.
 
     `fairness` gets one value for each repetition: the lowest rate of a receiver divided by the

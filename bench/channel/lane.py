@@ -45,6 +45,8 @@ class Lane(ABC):
     batched: ClassVar[bool] = False  # `sender` takes a list, `receiver` returns one
     shared: ClassVar[bool] = False  # works with many senders and receivers
     largest: ClassVar[int | None] = None  # bytes
+    loses: ClassVar[bool] = False  # messages, when a subscriber is slow
+    subscribers: int = 1  # processes that each receive every message
 
     def __init__(self, size: int) -> None:
         self.size = size

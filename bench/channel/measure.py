@@ -28,6 +28,7 @@ class Cell:
     repetitions: list[Repetition] = field(default_factory=list)
     failure: str | None = None
     fairness: list[float] = field(default_factory=list)
+    lost: float = 0.0  # the largest share of its messages that a repetition lost
     touched: int | None = None  # bytes of shared memory, if the row asks for it
 
     @property
@@ -123,6 +124,7 @@ def _measure_row(
             before = after
     for job in jobs:
         cells[job.name].fairness = list(job.fairness)
+        cells[job.name].lost = max(job.lost, default=0.0)
     return list(cells.values())
 
 

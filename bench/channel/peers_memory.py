@@ -55,7 +55,7 @@ class Iceoryx2(Lane):
             .subscriber_max_borrowed_samples(2)
             .enable_safe_overflow(False)  # noqa: FBT003 - the peer's signature
             .max_publishers(1)
-            .max_subscribers(1)
+            .max_subscribers(self.subscribers)
             .open_or_create()
         )
 

@@ -22,7 +22,9 @@ def _address(scheme: str) -> tuple[str, Path]:
     return f"{scheme}://{path}", path
 
 
-class _Socket(Lane):
+class Socket(Lane):
+    """A lane over sockets that have a file."""
+
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._address, self._path = _address("ipc")
@@ -33,7 +35,7 @@ class _Socket(Lane):
         self._path.unlink(missing_ok=True)
 
 
-class ZeroMq(_Socket):
+class ZeroMq(Socket):
     """A pair of PAIR sockets of pyzmq, over ipc://."""
 
     name = "pyzmq PAIR"
@@ -63,7 +65,7 @@ class ZeroMq(_Socket):
         return socket.recv  # type: ignore[no-any-return]
 
 
-class Nng(_Socket):
+class Nng(Socket):
     """A pair of Pair0 sockets of pynng, over ipc://."""
 
     name = "pynng Pair0"

@@ -27,6 +27,8 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
     }
     if cell.touched is not None:
         made["touched"] = cell.touched
+    if cell.lost:
+        made["lost"] = cell.lost
     if cell.fairness:
         made["fairness"] = sorted(cell.fairness)[len(cell.fairness) // 2]
     return made

@@ -1,4 +1,4 @@
-"""The channel's bench: measure, print, compare with the goals, write and plot."""
+"""The benches of channel and topic: measure, print, compare with the goals, write and plot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from machine import Load, machine
 
@@ -21,9 +21,38 @@ from channel.verdicts import Verdict, verdicts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from channel.lane import Lane
     from channel.probe import Cores
 
-RESULTS = Path(__file__).parent.parent / "results" / "channel.json"
+_RESULTS = Path(__file__).parent.parent / "results"
+
+
+class Suite(NamedTuple):
+    """What one bench measures.
+
+    Attributes:
+        name: the mechanism; the results are written to a file of this name.
+        every: all sections.
+        asked: the keys of the sections that are measured only if they are named.
+        kinds: the lanes whose versions are shown.
+    """
+
+    name: str
+    every: Sequence[sections.Section]
+    asked: frozenset[str]
+    kinds: Sequence[type[Lane]]
+
+    def chosen(self, only: Sequence[str]) -> list[sections.Section]:
+        """Return the sections of some keys; of no keys, those that need not be asked for."""
+        if only:
+            return [section for section in self.every if section.key in only]
+        return [section for section in self.every if section.key not in self.asked]
+
+
+def channel(*, quick: bool) -> Suite:
+    """Return the channel's bench. A quick one omits copying peers for huge messages."""
+    every = [*sections.sections(quick=quick), *goals.sections()]
+    return Suite("channel", every, frozenset({goals.KEY}), sections.ALL)
 
 
 def _progress(text: str) -> None:
@@ -34,10 +63,10 @@ def _progress(text: str) -> None:
         sys.stderr.flush()
 
 
-def _header(probe: Probe, cores: Cores, *, quick: bool) -> dict[str, Any]:
+def _header(suite: Suite, probe: Probe, cores: Cores, *, quick: bool) -> dict[str, Any]:
     distance = probe.round_trip()
-    missing = {kind.name: kind.missing() for kind in sections.ALL}
-    versions = {kind.package: kind.version() for kind in sections.ALL if kind.package is not None}
+    missing = {kind.name: kind.missing() for kind in suite.kinds}
+    versions = {kind.package: kind.version() for kind in suite.kinds if kind.package is not None}
     return {
         "machine": machine(),
         "python": platform.python_version(),
@@ -64,21 +93,23 @@ def _print_header(header: dict[str, Any]) -> None:
     print(flush=True)
 
 
-def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None = None) -> int:
+def run(
+    suite: Suite, *, quick: bool, only: Sequence[str] = (), plots_to: Path | None = None
+) -> int:
     """Measure, and print the results.
 
     Args:
+        suite: what to measure.
         quick: take less than a minute, with few repetitions.
-        only: the keys of the sections to measure; None: all but `goals`.
+        only: the keys of the sections to measure; empty: those that need not be asked for.
         plots_to: the directory for the plots; None: no plots.
 
     Returns:
         The exit status: 1 if the bench cannot run on this machine, or a section is unknown.
     """
-    every = [*sections.sections(quick=quick), *goals.sections()]
-    unknown = set(only or ()) - {section.key for section in every}
+    unknown = set(only) - {section.key for section in suite.every}
     if unknown:
-        known = ", ".join(dict.fromkeys(section.key for section in every))
+        known = ", ".join(dict.fromkeys(section.key for section in suite.every))
         print(f"no section {', '.join(sorted(unknown))}; there are {known}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as directory:
@@ -86,18 +117,14 @@ def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None
             cores = two_cores()
             probe = Probe(Path(directory), cores)
         except NoProbe as error:
-            print(f"the channel is not measured: {error}", file=sys.stderr)
+            print(f"the {suite.name} is not measured: {error}", file=sys.stderr)
             return 1
-        header = _header(probe, cores, quick=quick)
+        header = _header(suite, probe, cores, quick=quick)
         _print_header(header)
         begin, load = time.monotonic(), Load()
         pace = measure.QUICK if quick else measure.FULL
         measured: list[tuple[str, sections.Row, list[measure.Cell]]] = []
-        chosen = [
-            section
-            for section in every
-            if (section.key in only if only else section.key != goals.KEY)
-        ]
+        chosen = suite.chosen(only)
         rows_left = sum(len(section.rows) for section in chosen)
         for section in chosen:
             left = pace.with_left(begin + pace.total - time.monotonic(), rows_left)
@@ -110,11 +137,12 @@ def run(*, quick: bool, only: Sequence[str] | None = None, plots_to: Path | None
     header["seconds"] = round(time.monotonic() - begin, 1)
     header["others"] = round(load.others(), 3)
     found = [one for _, row, cells in measured for one in verdicts(row, cells, sections.OURS)]
-    _finish(header, measured, found, plots_to)
+    _finish(suite, header, measured, found, plots_to)
     return 0
 
 
 def _finish(
+    suite: Suite,
     header: dict[str, Any],
     measured: list[tuple[str, sections.Row, list[measure.Cell]]],
     found: list[Verdict],
@@ -129,9 +157,10 @@ def _finish(
     for line in table.missing_lines(header["missing"]):
         print(line)
     results = report.report(header, measured, found)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"wrote {RESULTS.relative_to(Path.cwd()) if _below() else RESULTS}")
+    path = _RESULTS / f"{suite.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     if plots_to is None:
         return
     try:
@@ -139,7 +168,3 @@ def _finish(
             print(f"wrote {path}")
     except ImportError as error:
         print(f"no plots: {error}; pip install matplotlib")
-
-
-def _below() -> bool:
-    return RESULTS.is_relative_to(Path.cwd())

@@ -89,18 +89,20 @@ def row_lines(row: Row, cells: Sequence[Cell]) -> Iterator[str]:
             yield f"  {place:<5} {_line(row, cell, summary)}"
     for cell in cells:
         if cell.failure is not None:
-            yield f"  {cell.name:<28} failed: {cell.failure}"
+            yield f"  {cell.name:<34} failed: {cell.failure}"
         elif not cell.summaries:
-            yield f"  {cell.name:<28} nothing kept: the cores moved, or were busy"
+            yield f"  {cell.name:<34} nothing kept: the cores moved, or were busy"
 
 
 def _line(row: Row, cell: Cell, summary: Summary) -> str:
     kept = f"{summary.kept} kept, {cell.dropped} dropped"
-    text = f"{cell.name:<28} {figure(summary.median, row.unit):>10} {spread(summary):>6}   {kept}"
+    text = f"{cell.name:<34} {figure(summary.median, row.unit):>10} {spread(summary):>6}   {kept}"
     if row.unit == "messages/s" and row.size >= 1024:
         text += f"   {figure(summary.median * row.size, 'bytes/s')}"
     if cell.touched:
         text += f"   touches {cell.touched / 2**20:.1f} MiB"
+    if cell.lost:
+        text += f"   LOST up to {cell.lost:.2%}"
     if cell.disturbed:
         text += "   DISTURBED"
     if cell.fairness:

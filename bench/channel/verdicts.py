@@ -49,11 +49,11 @@ class Verdict:
 
 
 def best(row: Row, cells: Iterable[Cell], place: Place) -> Figure | None:
-    """Return the figure with the best median in a place."""
+    """Return the figure with the best median in a place, of the cells that lost no message."""
     figures = [
         (cell.name, cell.summaries[place])
         for cell in cells
-        if cell.failure is None and place in cell.summaries
+        if cell.failure is None and cell.lost == 0 and place in cell.summaries
     ]
     if not figures:
         return None

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject, Kind
 
 _SYSV: Final[tuple[Kind, ...]] = ("sysv-queue", "sysv-segment", "sysv-semaphores")
-_NAMED: Final[tuple[Kind, ...]] = ("posix-queue", "posix-segment", "posix-semaphore", "channel")
+_NAMED: Final[tuple[Kind, ...]] = (
+    "posix-queue",
+    "posix-segment",
+    "posix-semaphore",
+    "channel",
+    "topic",
+)
 
 # The prefixes of addresses, and the kinds that each can mean. After the colon of a System V kind, a
 # number is an id, and 0x... is a key. Other kinds have a name there.
@@ -35,6 +41,7 @@ _PREFIXES: Final[dict[str, tuple[Kind, ...]]] = {
     "shm": ("sysv-segment", "posix-segment"),
     "sem": ("sysv-semaphores", "posix-semaphore"),
     "channel": ("channel",),
+    "topic": ("topic",),
     "memfd": ("memfd",),
     "socket": ("socket",),
     "unix": ("socket",),
@@ -68,7 +75,7 @@ def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
         return rest.isdecimal() and each.id == int(rest)
     if each.kind in {"memfd", "socket"} and rest.isdecimal():
         return not bare and each.id == int(rest)
-    if each.kind in {"memfd", "channel"} and bare:
+    if each.kind in {"memfd", "channel", "topic"} and bare:
         return False
     # The escaped form of a name is also accepted, because control characters are hard to type.
     names = {each.name, one_line(each.name)}
@@ -132,8 +139,8 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
 
     Args:
         text: ``q:5``, ``m:5``, ``s:5``, ``key:0x4d2``, ``q:0x4d2``, ``mq:/name``, ``shm:/name``,
-            ``sem:/name``, ``channel:NAME``, ``memfd:INODE``, ``socket:PATH``; or without a
-            prefix, if only one object matches: ``5``, ``0x4d2``, ``/name``, ``@name``.
+            ``sem:/name``, ``channel:NAME``, ``topic:NAME``, ``memfd:INODE``, ``socket:PATH``; or
+            without a prefix, if only one object matches: ``5``, ``0x4d2``, ``/name``, ``@name``.
         objects: the objects to choose from.
         kinds: the kinds that the command accepts.
 

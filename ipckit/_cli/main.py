@@ -90,7 +90,8 @@ def main() -> None:
       q:5  m:5  s:5             a System V queue, segment, semaphore set, by id
       q:0x4d2  key:0x4d2        the same, by key
       mq:/a  shm:/a  sem:/a     a POSIX queue, segment, semaphore
-      channel:a  memfd:1234     a channel; a memfd, by inode
+      channel:a  topic:a        a channel, a topic
+      memfd:1234                a memfd, by inode
       socket:/run/a  @a         a UNIX socket, by path or abstract name
 
     Exit status: 0 success, 1 an error, 2 wrong usage, 3 refused.

@@ -1,4 +1,4 @@
-"""Objects that are files: POSIX segments, semaphores and queues, channels, and memfds."""
+"""Objects that are files: POSIX segments, semaphores and queues, channels, topics, memfds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
-from ipckit._core.files import CHANNEL_PREFIX
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
-from ipckit._inventory.model import SEMAPHORE_PREFIX, IpcObject, Process, Use
+from ipckit._inventory.model import FILE_PREFIXES, IpcObject, Process, Use
 from ipckit._inventory.proc_text import mounts
 from ipckit._inventory.processes import SHM, Processes, read
 from ipckit._inventory.recognize import has_object_name, is_object
@@ -60,10 +59,10 @@ class Entry:
 
 def _kind(file: str) -> tuple[Kind, str]:
     """Return the kind and the name of the object that a file of /dev/shm is."""
-    if file.startswith(CHANNEL_PREFIX):
-        return "channel", file.removeprefix(CHANNEL_PREFIX)
-    if file.startswith(SEMAPHORE_PREFIX):
-        return "posix-semaphore", f"/{file.removeprefix(SEMAPHORE_PREFIX)}"
+    for kind, prefix in FILE_PREFIXES.items():
+        if file.startswith(prefix):
+            slash = "/" if kind == "posix-semaphore" else ""
+            return kind, slash + file.removeprefix(prefix)
     return "posix-segment", f"/{file}"
 
 
@@ -298,7 +297,7 @@ def unlinked(
         holders = processes.holders_of(file)
         verdict = judge(holders, (), held="open", orphaned="")
         path = found.path.removeprefix(os.fspath(SHM))
-        name = _kind(path[1:])[1] if kind in {"channel", "posix-semaphore"} else path
+        name = _kind(path[1:])[1] if kind in FILE_PREFIXES else path
         details: dict[str, int | str] = {"inode": file[1]}
         if found.deleted and kind != "memfd":
             details["unlinked"] = 1

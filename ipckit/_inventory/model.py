@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, cast, final
 
-from ipckit._core.files import CHANNEL_PREFIX
+from ipckit._core.files import CHANNEL_PREFIX, TOPIC_PREFIX
 from ipckit._core.public import public
 
 Kind = Literal[
@@ -16,6 +16,7 @@ Kind = Literal[
     "posix-segment",
     "posix-semaphore",
     "channel",
+    "topic",
     "memfd",
     "socket",
 ]
@@ -28,11 +29,18 @@ KINDS: Final[tuple[Kind, ...]] = (
     "posix-segment",
     "posix-semaphore",
     "channel",
+    "topic",
     "memfd",
     "socket",
 )
 # The names of files from glibc's sem_open(3) begin with it.
 SEMAPHORE_PREFIX: Final = "sem."
+# What precedes an object's name in the name of its file, for the kinds that add something.
+FILE_PREFIXES: Final[dict[Kind, str]] = {
+    "posix-semaphore": SEMAPHORE_PREFIX,
+    "channel": CHANNEL_PREFIX,
+    "topic": TOPIC_PREFIX,
+}
 PREFIXES: Final[dict[Kind, str]] = {
     "sysv-queue": "q",
     "sysv-segment": "m",
@@ -41,6 +49,7 @@ PREFIXES: Final[dict[Kind, str]] = {
     "posix-segment": "shm",
     "posix-semaphore": "sem",
     "channel": "channel",
+    "topic": "topic",
     "memfd": "memfd",
     "socket": "socket",
 }
@@ -178,10 +187,7 @@ class IpcObject:
     @property
     def file_name(self) -> str:
         """The name of its file in /dev/shm or in the mqueue file system."""
-        if self.kind == "channel":
-            return f"{CHANNEL_PREFIX}{self.name}"
-        prefix = SEMAPHORE_PREFIX if self.kind == "posix-semaphore" else ""
-        return prefix + self.name.removeprefix("/")
+        return FILE_PREFIXES.get(self.kind, "") + self.name.removeprefix("/")
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, for JSON."""

@@ -14,8 +14,8 @@ from typing import Final
 
 import ipckit._native as native
 from ipckit._core.creator_mark import is_marked
-from ipckit._core.files import CHANNEL_PREFIX
-from ipckit._inventory.model import SEMAPHORE_PREFIX
+from ipckit._core.files import CHANNEL_PREFIX, TOPIC_PREFIX
+from ipckit._inventory.model import FILE_PREFIXES, SEMAPHORE_PREFIX
 
 # Names that a program generates. The first number of torch is the pid of the creator.
 _GENERATED: Final = re.compile(
@@ -24,10 +24,15 @@ _GENERATED: Final = re.compile(
     r"|psm_[0-9a-f]{8}"  # multiprocessing.shared_memory
     r"|torch_\d+_\d+_\d+"  # torch.multiprocessing: pid, random number, counter
 )
-# The last character of the magic number is the version of the layout.
-_CHANNEL: Final = re.compile(
-    re.escape(native.CHANNEL_MAGIC.to_bytes(8, sys.byteorder)[:-1]) + rb"[0-9A-Za-z]"
-)
+_MAGIC_NUMBERS: Final = {
+    CHANNEL_PREFIX: native.CHANNEL_MAGIC,
+    TOPIC_PREFIX: native.TOPIC_MAGIC,
+}
+# The last character of a magic number is the version of the layout.
+_STARTS: Final = {
+    prefix: re.compile(re.escape(magic.to_bytes(8, sys.byteorder)[:-1]) + rb"[0-9A-Za-z]")
+    for prefix, magic in _MAGIC_NUMBERS.items()
+}
 _POSTGRESQL: Final = re.compile(r"PostgreSQL\.\d{1,10}")
 _START: Final = 32
 _SHARED: Final = 128  # glibc writes this into a semaphore that processes share
@@ -57,14 +62,14 @@ def is_object(file: str, fd: int | None) -> bool:
 
 def has_object_name(file: str) -> bool:
     """Return whether a file's name is one of an IPC object, if the content agrees."""
-    prefixes = (CHANNEL_PREFIX, SEMAPHORE_PREFIX)
-    return file.startswith(prefixes) or _POSTGRESQL.fullmatch(file) is not None
+    return file.startswith(tuple(FILE_PREFIXES.values())) or _POSTGRESQL.fullmatch(file) is not None
 
 
 def _has_content(file: str, start: bytes, size: int) -> bool:
     """Return whether a file has the content that its name promises."""
-    if file.startswith(CHANNEL_PREFIX):
-        return _CHANNEL.match(start) is not None
+    for prefix, pattern in _STARTS.items():
+        if file.startswith(prefix):
+            return pattern.match(start) is not None
     if file.startswith(SEMAPHORE_PREFIX):
         return size == native.SEM_T_SIZE and _is_semaphore(start)
     return _POSTGRESQL.fullmatch(file) is not None and _is_postgresql(start, size)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ipckit.errors import IpcError
 
 _SYSTEM_V = frozenset[Kind]({"sysv-queue", "sysv-segment", "sysv-semaphores"})
-_IN_SHM = frozenset[Kind]({"posix-segment", "posix-semaphore", "channel"})
+_IN_SHM = frozenset[Kind]({"posix-segment", "posix-semaphore", "channel", "topic"})
 _OPEN_ONLY = frozenset[Kind]({*_IN_SHM, "posix-queue", "memfd"})
 
 

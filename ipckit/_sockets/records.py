@@ -48,7 +48,7 @@ _MAX_SIZE: Final = 2**62
 _MAX_DTYPE: Final = 2**31
 
 # Their memory may be a named file, which seals cannot protect from being truncated.
-_NAMED_MEMORY: Final = frozenset({"PosixSharedMemory", "Channel"})
+_NAMED_MEMORY: Final = frozenset({"PosixSharedMemory", "Channel", "Topic"})
 
 
 def encode(magic: bytes, facts: dict[str, Any]) -> bytes:

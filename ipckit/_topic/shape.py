@@ -75,7 +75,9 @@ def checked_history(history: int, capacity: int) -> int:
 def _of_blocks(item: int, capacity: int, size: int | None) -> TopicShape:
     """Return the shape for long messages of one size: each has a block of its own."""
     blocks = capacity + _SPARE_BLOCKS if size is None else size // item
-    return TopicShape(_arena(0, 0), blocks, rounded_up(item, LINE), capacity, item, item)
+    return TopicShape(
+        _arena(native.INLINE_MAX, 0), blocks, rounded_up(item, LINE), capacity, item, item
+    )
 
 
 def _of_items(item: int, capacity: int, size: int | None) -> TopicShape:

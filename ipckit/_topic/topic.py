@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
 import ipckit._native as native
@@ -23,6 +24,7 @@ from ipckit._topic.kind import TOPIC
 from ipckit._topic.options import check_full_policy, checked_number
 from ipckit._topic.shape import checked_history, shape_for
 from ipckit._topic.subscription import Subscription
+from ipckit.errors import IpcError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from ipckit._payload.types import PayloadType
     from ipckit._topic.facts import FullPolicy, TopicPublisher, TopicSubscriber
     from ipckit._topic.options import AnonymousOptions, CreateOptions, OpenOrCreateOptions
-    from ipckit.errors import IpcError
 
 
 @public("ipckit.topic")
@@ -419,18 +420,24 @@ class Topic(native.TopicBase, MemoryHandle[T], Generic[T]):
         depth = capacity if depth is None else checked_number("depth", depth, 1, capacity)
         history = most if history is None else checked_number("history", history, 0, most)
         subscription: Any = Subscription  # of this topic's T, not of any
-        found: Subscription[T] = construct(
-            subscription,
-            self,
-            self._layout,
-            self._target,
-            when_full=when_full,
-            depth=depth,
-            history=history,
-            peer_gone=peer_gone,
-            spin=spin,
-            timeout=timeout,
-        )
+        try:
+            found: Subscription[T] = construct(
+                subscription,
+                self,
+                self._layout,
+                self._target,
+                when_full=when_full,
+                depth=depth,
+                history=history,
+                peer_gone=peer_gone,
+                spin=spin,
+                timeout=timeout,
+            )
+        except IpcError:
+            raise
+        except OSError as exc:
+            self._check_open("subscribe")  # `timeout` may have run code that closed the handle
+            raise self._explain_errno(exc.errno or errno.EIO, "subscribe") from None
         return found
 
     # -- polling and state -------------------------------------------------------------------------

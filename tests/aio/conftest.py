@@ -17,6 +17,7 @@ from ipckit import (
     PosixSemaphore,
     SysVMessageQueue,
     SysVSemaphoreSet,
+    Topic,
     aio,
     pair,
 )
@@ -80,6 +81,10 @@ class Pipe:
             channel = stack.enter_context(Channel.create(ns.name(), capacity=10))
             other = stack.enter_context(Channel.open(str(channel.name)))
             self.sender, self.receiver = aio.wrap(channel), aio.wrap(other)
+        elif name == "topic":
+            topic = stack.enter_context(Topic.create(ns.name(), capacity=10))
+            subscription = stack.enter_context(topic.subscribe())
+            self.sender, self.receiver = aio.wrap(topic), aio.wrap(subscription)
         else:
             stream = name == "frames"
             left, right = (
@@ -95,7 +100,11 @@ class Pipe:
         if not self.fifo:
             self.sender.release()
         else:
-            await self.sender.send(b"%4d" % number)
+            await self.send(b"%4d" % number)
+
+    async def send(self, data: bytes, **options: Any) -> None:
+        send = self.sender.publish if self.name == "topic" else self.sender.send
+        await send(data, **options)
 
     async def take(self, **options: Any) -> int:
         if not self.fifo:
@@ -115,6 +124,7 @@ class Pipe:
 
 
 PIPES = ["sysv", "posix", "sysv-semaphore", "posix-semaphore", "seqpacket", "frames", "channel"]
+PIPES += ["topic"]
 
 
 @pytest.fixture(params=PIPES)

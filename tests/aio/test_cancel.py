@@ -107,7 +107,7 @@ def test_each_way_that_asyncio_has_of_cancelling(pipe: Any, backend: str, how: s
     anyio.run(main, backend="asyncio", backend_options=options)
 
 
-@pytest.mark.parametrize("name", ["sysv", "posix", "seqpacket", "frames"])
+@pytest.mark.parametrize("name", ["sysv", "posix", "seqpacket", "frames", "channel", "topic"])
 def test_a_cancelled_send_has_sent_nothing_or_all(
     run: Run, pipe_of: Callable[[str], Any], name: str
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_cancelled_send_has_sent_nothing_or_all(
         before = 0
         with suppress(WouldBlock):
             while True:
-                await pipe.sender.send(b"%4d" % 9999, timeout=0)
+                await pipe.send(b"%4d" % 9999, timeout=0)
                 before += 1
         sent.clear()
         got: list[int] = []
@@ -249,7 +249,9 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", ["sysv", "posix", "sysv-semaphore", "posix-semaphore", "frames"])
+@pytest.mark.parametrize(
+    "name", ["sysv", "posix", "sysv-semaphore", "posix-semaphore", "frames", "topic"]
+)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

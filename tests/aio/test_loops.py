@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Settle = Callable[[], Awaitable[None]]
 
 WAITERS = 100
-PIPES = ["sysv", "posix", "seqpacket", "frames", "channel"]
+PIPES = ["sysv", "posix", "seqpacket", "frames", "channel", "topic"]
 
 
 # -- fairness --------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_the_loop_goes_on_while_calls_wait(run: Run, pipe: Any) -> None:
             return
         with suppress(WouldBlock):
             while True:
-                await pipe.sender.send(b"   1", timeout=0)
+                await pipe.send(b"   1", timeout=0)
         async with anyio.create_task_group() as group:
             ticks = Ticks(group)
             for number in range(3):
@@ -169,7 +169,7 @@ def test_the_loop_goes_on_while_calls_wait(run: Run, pipe: Any) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("name", ["sysv", "posix", "seqpacket", "frames"])
+@pytest.mark.parametrize("name", ["sysv", "posix", "seqpacket", "frames", "topic"])
 def test_the_loop_has_turns_while_there_is_always_a_message(
     run: Run, pipe_of: Callable[[str], Any], name: str
 ) -> None:

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import select
-import struct
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import layout_page
 import numpy as np
 import pytest
+from layout_page import Section, up
 
 from ipckit import Channel, Corrupt, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[2] / "docs/layout.md").read_text()
-CHANNEL = PAGE.partition("\n## Channel, ")[2]
-FORMATS = {4: "=I", 8: "=Q"}
+CHANNEL = Section("Channel")
+HEADER, PEER = CHANNEL.fields("Header"), CHANNEL.fields("Peers")
+RECORD, DELIVERY = CHANNEL.fields("Records"), CHANNEL.fields("Blocks")
+RECORD_KINDS, BLOCK_KINDS = CHANNEL.kinds("Records"), CHANNEL.kinds("Blocks")
 SHORT, LONG = b"short", bytes(range(256)) * 20
 ITEM = np.dtype(("u1", (5000,)))
-
-
-def rows(heading: str, columns: str, skip: int = 0) -> list[list[str]]:
-    """The rows of the first table under a heading whose columns begin with those."""
-    section = CHANNEL.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
-    table = re.split(re.escape(f"\n| {columns}") + r".*\n\|[-|]+\n", section)[1 + skip]
-    lines = table.partition("\n\n")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def fields(heading: str, skip: int = 0) -> dict[str, tuple[int, int]]:
-    """The offset and the bytes of each named field in the table under a heading."""
-    found = rows(heading, "offset | bytes | name", skip)
-    return {name: (int(offset), int(size)) for offset, size, name, *_ in found if name}
-
-
-def kinds(heading: str) -> dict[int, str]:
-    """The kinds in the table under a heading."""
-    found = (row[0].split() for row in rows(heading, "kind"))
-    return {int(number): name for number, name in found}
-
-
-HEADER, PEER, RECORD = fields("Header"), fields("Peers"), fields("Records")
-DELIVERY = fields("Blocks")
-RECORD_KINDS, BLOCK_KINDS = kinds("Records"), kinds("Blocks")
 
 
 class Mark(NamedTuple):
@@ -68,46 +43,14 @@ class Record(NamedTuple):
     units: int
 
 
-class Word(NamedTuple):
-    """The word of a block."""
-
-    kind: str
-    granules: int
-    holder: int
-
-
-def up(number: int, step: int) -> int:
-    return -(-number // step) * step
-
-
-class Memory:
+class Memory(layout_page.Memory):
     """The memory of a channel, read as the page says."""
 
     def __init__(self, channel: Channel[Any]) -> None:
-        self.bytes = mmap.mmap(channel.memory_fd, 0)
-        self.units, self.granule = self.field("arena_units"), self.field("granule")
-        self.granules = self.field("granules")
+        super().__init__(channel.memory_fd, HEADER, PEER, BLOCK_KINDS)
         self.words = up(20480 + 32 * self.units, 64)
         self.deliveries = up(self.words + 8 * self.granules, 64)
         self.pool = up(self.deliveries + 32 * self.granules, 4096)
-
-    def close(self) -> None:
-        self.bytes.close()
-
-    def number(self, at: int, place: tuple[int, int]) -> int:
-        found: int = struct.unpack_from(FORMATS[place[1]], self.bytes, at + place[0])[0]
-        return found
-
-    def field(self, name: str) -> int:
-        return self.number(0, HEADER[name])
-
-    def raw(self, name: str) -> bytes:
-        offset, size = HEADER[name]
-        return self.bytes[offset : offset + size]
-
-    def set_field(self, name: str, value: int) -> None:
-        offset, size = HEADER[name]
-        struct.pack_into(FORMATS[size], self.bytes, offset, value)
 
     def mark(self, name: str) -> Mark:
         return Mark(self.field(name) >> 24, self.field(name) % 2**24)
@@ -130,32 +73,8 @@ class Memory:
             yield position, record
             position = (position + record.units) % (2 * self.units)
 
-    def blocks(self) -> dict[int, Word]:
-        """The blocks that are not free, by the index of their first granule."""
-        found: dict[int, Word] = {}
-        at = 0
-        while at < self.granules:
-            (word,) = struct.unpack_from("=Q", self.bytes, self.words + 8 * at)
-            span = word >> 4 & 0xFFFFFF
-            if word:
-                found[at] = Word(BLOCK_KINDS[word & 15], span, word >> 28)
-            at += span or 1
-        return found
-
-    def block(self, index: int, length: int) -> bytes:
-        at = self.pool + self.granule * index
-        return self.bytes[at : at + length]
-
     def delivery(self, index: int) -> dict[str, int]:
-        at = self.deliveries + 32 * index
-        return {name: self.number(at, place) for name, place in DELIVERY.items()}
-
-    def peer(self, index: int) -> dict[str, int]:
-        return {name: self.number(1024 + 64 * index, place) for name, place in PEER.items()}
-
-    def name(self, index: int) -> int:
-        """The name of a peer in locks and blocks."""
-        return (index + 1 | self.peer(index)["generation"] << 9) % 2**28
+        return self.numbers(self.deliveries + 32 * index, DELIVERY)
 
 
 def test_the_header_and_the_peers() -> None:
@@ -165,7 +84,7 @@ def test_the_header_and_the_peers() -> None:
         closing(Memory(channel)) as memory,
     ):
         assert memory.raw("magic") == b"\0IPCHNL1"
-        assert memory.field("version") == int(CHANNEL.split("\n")[0].removeprefix("version "))
+        assert memory.field("version") == CHANNEL.version
         assert memory.field("file_size") == len(memory.bytes)
         assert memory.pool + memory.granule * memory.granules == len(memory.bytes)
         assert (memory.field("capacity"), memory.field("item_size")) == (3, 0)
@@ -209,7 +128,7 @@ def test_short_messages_lie_in_records_and_long_ones_in_blocks() -> None:
         assert memory.blocks() == {}
         assert memory.field("freed") == 1
 
-        limit = re.search(r"A message of at most (\d+) bytes is in its record", CHANNEL)
+        limit = re.search(r"A message of at most (\d+) bytes is in its record", CHANNEL.text)
         assert limit
         for length in (int(limit[1]), int(limit[1]) + 1):
             channel.send(bytes(length))

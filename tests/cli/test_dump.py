@@ -50,12 +50,14 @@ def test_every_kind_of_memory_shows_the_same_bytes(
         PosixSharedMemory.create(ns.name(), len(data)) as posix,
         MemFd.create("pages", len(data)) as memfd,
         PosixSharedMemory.create("/ipckit.pages", len(data)) as channel,
+        PosixSharedMemory.create("/ipckit-topic.pages", len(data)) as topic,
         PosixSharedMemory.create(ns.name(), len(data)) as unlinked,
     ):
         gone = unlinked.name
         unlinked.unlink()
         unlinked.write(data)
         channel.write(data)
+        topic.write(data)
         posix.write(data)
         memfd.write(data)
         inode = os.fstat(memfd.fileno()).st_ino
@@ -67,9 +69,10 @@ def test_every_kind_of_memory_shows_the_same_bytes(
             ["dump", f"/proc/{os.getpid()}/fd/{memfd.fileno()}"],
             ["dump", f"file:{path}"],
             ["dump", "channel:pages"],
+            ["dump", "topic:pages"],
             ["dump", f"shm:{gone}"],
         )
-    assert results == [(0, wanted, "")] * 8
+    assert results == [(0, wanted, "")] * 9
     assert "*\n" in wanted
 
 

@@ -25,6 +25,7 @@ from ipckit import (
     SysVMessageQueue,
     SysVSemaphoreSet,
     SysVSharedMemory,
+    Topic,
     UnixListener,
     UnixSocket,
     unixsock,
@@ -116,19 +117,33 @@ def watched() -> Iterator[None]:
         os.close(end)
 
 
+def subscription_of(topic: str) -> tuple[Any, Any]:
+    """A topic and a subscription to it."""
+    made = Topic.open(topic)
+    try:
+        return made, made.subscribe()
+    except BaseException:
+        made.close()
+        raise
+
+
 @pytest.fixture
 def factories(ns: Namespace) -> Iterator[dict[str, Make]]:
     named: list[Any] = [
         Channel.create(ns.name()),
+        Topic.create(ns.name()),
         PosixSharedMemory.create(ns.name(), 64),
         PosixMessageQueue.create(ns.name()),
     ]
-    channel, memory, queue = (str(each.name) for each in named)
+    channel, topic, memory, queue = (str(each.name) for each in named)
     for each in named:
         each.close()
     yield {
         "Channel.anonymous": lambda: Channel.anonymous(capacity=2, size=64),
         "Channel.open": lambda: Channel.open(channel),
+        "Topic.anonymous": lambda: Topic.anonymous(capacity=2, size=64),
+        "Topic.open": lambda: Topic.open(topic),
+        "Topic.subscribe": lambda: subscription_of(topic),
         "MemFd.create": lambda: MemFd.create("x", 64),
         "PosixSharedMemory.open": lambda: PosixSharedMemory.open(memory),
         "PosixMessageQueue.open": lambda: PosixMessageQueue.open(queue),
@@ -143,6 +158,9 @@ def factories(ns: Namespace) -> Iterator[dict[str, Make]]:
     [
         "Channel.anonymous",
         "Channel.open",
+        "Topic.anonymous",
+        "Topic.open",
+        "Topic.subscribe",
         "MemFd.create",
         "PosixSharedMemory.open",
         "PosixMessageQueue.open",
@@ -174,8 +192,8 @@ def lent(which: str) -> tuple[int, Callable[[int], Any]]:
         listening.listen()
         return listening.detach(), UnixListener.from_fd
     owner: Any
-    if which == "Channel":
-        owner = Channel.anonymous(capacity=2, size=64)
+    if which in {"Channel", "Topic"}:
+        owner = getattr(ipckit, which).anonymous(capacity=2, size=64)
         fd = os.dup(owner.memory_fd)
     else:
         owner = {
@@ -190,7 +208,7 @@ def lent(which: str) -> tuple[int, Callable[[int], Any]]:
     return fd, getattr(ipckit, which).from_fd
 
 
-TAKERS = ["Channel", "MemFd", "PosixSharedMemory", "PosixMessageQueue", "UnixSocket"]
+TAKERS = ["Channel", "Topic", "MemFd", "PosixSharedMemory", "PosixMessageQueue", "UnixSocket"]
 TAKERS += ["UnixListener"]
 
 
@@ -216,7 +234,7 @@ def test_what_from_fd_took_is_closed_with_the_handle_and_not_inherited(which: st
     fd, call = lent(which)
     os.set_inheritable(fd, True)  # noqa: FBT003
     with call(fd) as handle:
-        held = handle.memory_fd if which == "Channel" else handle.fileno()
+        held = handle.memory_fd if which in {"Channel", "Topic"} else handle.fileno()
         assert not os.get_inheritable(held)
     for number in (fd, held):
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -233,7 +251,7 @@ def broken(cls: type[Any]) -> Any:
     return type(cls.__name__, (cls,), {"__init__": fail})
 
 
-@pytest.mark.parametrize("cls", [Channel, MemFd, PosixSharedMemory, PosixMessageQueue])
+@pytest.mark.parametrize("cls", [Channel, Topic, MemFd, PosixSharedMemory, PosixMessageQueue])
 def test_a_subclass_that_fails_closes_once_and_leaves_no_name(cls: Any, ns: Namespace) -> None:
     made: list[Make] = []
     name = ns.name()
@@ -242,7 +260,7 @@ def test_a_subclass_that_fails_closes_once_and_leaves_no_name(cls: Any, ns: Name
     else:
         options: dict[str, Any] = {"size": 64} if cls is PosixSharedMemory else {}
         made = [lambda: broken(cls).create(name, **options)]
-        if cls is Channel:
+        if cls in {Channel, Topic}:
             made.append(lambda: broken(cls).anonymous())
     for call in made:
         with watched(), pytest.raises(Stop):

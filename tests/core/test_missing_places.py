@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipckit
-from ipckit import Channel, MappedFile, PosixSemaphore, PosixSharedMemory, WouldBlock
+from ipckit import Channel, MappedFile, PosixSemaphore, PosixSharedMemory, Topic, WouldBlock
 from ipckit._core import files
 from ipckit.testing import Sandbox
 
@@ -42,6 +42,9 @@ CALLS = """
         "channel create": lambda: Channel.create("x", size=4096),
         "channel open": lambda: Channel.open("x"),
         "channel open_or_create": lambda: Channel.open_or_create("x", size=4096, timeout=None),
+        "topic create": lambda: Topic.create("x", size=4096),
+        "topic open": lambda: Topic.open("x"),
+        "topic open_or_create": lambda: Topic.open_or_create("x", size=4096, timeout=None),
     }
 
     def errors():
@@ -79,6 +82,7 @@ def test_without_dev_shm_each_call_says_so_and_ends(spawn: Callable[..., Child])
         result.append(errors())
         # What needs none works.
         Channel.anonymous().close()
+        Topic.anonymous().close()
         MemFd.create("x", 10).close()
         subprocess.run(["umount", "/dev"], check=True)
     """
@@ -127,7 +131,7 @@ def test_a_dev_shm_that_this_user_may_not_write_is_named(spawn: Callable[..., Ch
 def test_without_proc_what_needs_it_says_so_and_the_rest_works(spawn: Callable[..., Child]) -> None:
     code = """
         import socket
-        channel = Channel.anonymous()
+        channel, topic = Channel.anonymous(), Topic.anonymous()
         given = os.dup(channel.memory_fd)
         mount("-t", "tmpfs", "tmpfs", "/proc")
         result = errors()
@@ -143,6 +147,8 @@ def test_without_proc_what_needs_it_says_so_and_the_rest_works(spawn: Callable[.
         os.mkdir(os.path.dirname(long))
         note("anonymous", Channel.anonymous)
         note("channel from_fd", lambda: Channel.from_fd(given))
+        note("topic anonymous", Topic.anonymous)
+        note("topic subscribe", topic.subscribe)
         with MemFd.create("x", 10) as memfd:
             note("memfd from_fd", lambda: MemFd.from_fd(os.dup(memfd.fileno())))
         note("shm from_fd", lambda: PosixSharedMemory.from_fd(os.dup(memory.fileno())))
@@ -155,10 +161,12 @@ def test_without_proc_what_needs_it_says_so_and_the_rest_works(spawn: Callable[.
             each.close()
         subprocess.run(["umount", "/proc"], check=True)
         channel.close()
+        topic.close()
         os.close(given)
     """
     seen = seen_in(spawn, code)
     channels = {"channel create", "channel open_or_create", "anonymous", "channel from_fd"}
+    channels |= {"topic create", "topic open_or_create", "topic anonymous", "topic subscribe"}
     for call, (kind, text) in seen.items():
         if call in channels | {"long path"}:
             assert "/proc, which is not mounted" in text, (call, kind, text)
@@ -216,6 +224,11 @@ def kinds(ns: Namespace) -> list[tuple[Callable[[], Any], str, Callable[[], Any]
     name, path = ns.name(), ns.path("file")
     return [
         (lambda: Channel.create(name), f"/dev/shm/ipckit.{name[1:]}", lambda: Channel.open(name)),  # noqa: S108
+        (
+            lambda: Topic.create(name),
+            f"/dev/shm/ipckit-topic.{name[1:]}",  # noqa: S108
+            lambda: Topic.open(name),
+        ),
         (
             lambda: PosixSemaphore.create(name),
             f"/dev/shm/sem.{name[1:]}",  # noqa: S108

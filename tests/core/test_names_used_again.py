@@ -15,6 +15,7 @@ from ipckit import (
     PosixMessageQueue,
     PosixSemaphore,
     PosixSharedMemory,
+    Topic,
     listen,
 )
 from ipckit._sockets import listener as unix_listener
@@ -30,6 +31,7 @@ KINDS: dict[str, Callable[[str], Any]] = {
     "queue": lambda name: PosixMessageQueue.create(name, max_messages=1, max_size=10),
     "semaphore": PosixSemaphore.create,
     "channel": lambda name: Channel.create(name, capacity=2, size=1000),
+    "topic": lambda name: Topic.create(name, capacity=2, size=1000),
 }
 
 

@@ -22,6 +22,7 @@ from ipckit import (
     SysVMessageQueue,
     SysVSemaphoreSet,
     SysVSharedMemory,
+    Topic,
     codec,
     sem,
 )
@@ -54,6 +55,7 @@ KINDS = [
     Kind(sem.ReadWriteLock, (), keyed=True),
     Kind(sem.BoundedBuffer, (2,), keyed=True),
     Kind(sem.Event, (), keyed=True),
+    Kind(Topic, (), keyed=False),
 ]
 kinds = pytest.mark.parametrize("kind", KINDS, ids=[each.cls.__name__ for each in KINDS])
 
@@ -63,7 +65,7 @@ MAKER = """
     from ipckit.testing import step
     name, at, arguments, mode = args
     cls = getattr(ipckit, name, None) or getattr(ipckit.sem, name)
-    if name == "Channel":
+    if name in ("Channel", "Topic"):
         arguments = (ipckit.codec.Pickle(),)
     made = cls.create(at, *arguments, mode=mode)
     if name in ("PosixMessageQueue", "SysVMessageQueue"):
@@ -94,7 +96,7 @@ def test_another_users_object_is_refused_and_owner_uid_accepts_it(
         imports=["ipckit", "ipckit.sem", "ipckit.codec"],
     )
     child.expect("made")
-    arguments = (codec.Pickle(),) if kind.cls is Channel else kind.arguments
+    arguments = (codec.Pickle(),) if kind.cls in {Channel, Topic} else kind.arguments
     for mode in (0o600, 0o666):
         with pytest.raises(AccessDenied, match=r"the owner is nobody \(uid 65534\)") as caught:
             kind.cls.open_or_create(at, *arguments, mode=mode)
@@ -117,6 +119,13 @@ def test_another_users_object_is_refused_and_owner_uid_accepts_it(
             with pickle.loads(pickle.dumps(channel)) as again:  # noqa: S301
                 again.send([1])
             assert channel.receive() == [1]
+    elif kind.cls is Topic:
+        with pytest.raises(AccessDenied, match="nobody"):
+            Topic.open(at, *arguments)
+        with Topic.open(at, *arguments, owner_uid=NOBODY) as topic, topic.subscribe() as values:
+            with pickle.loads(pickle.dumps(topic)) as again:  # noqa: S301
+                again.publish([1])
+            assert values.receive() == [1]
     else:
         # What the kernel keeps is opened as always: other users' programs are what it is for.
         with closing(kind.cls.open(at)):

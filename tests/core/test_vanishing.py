@@ -24,6 +24,7 @@ from ipckit import (
     SysVSemaphoreSet,
     SysVSharedMemory,
     Timeout,
+    Topic,
     _native,
 )
 from ipckit._channel import memory_handle
@@ -182,7 +183,7 @@ def out_of_room(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-@pytest.mark.parametrize("cls", [PosixSharedMemory, PosixMessageQueue, Channel, MappedFile])
+@pytest.mark.parametrize("cls", [PosixSharedMemory, PosixMessageQueue, Channel, Topic, MappedFile])
 def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
     cls: Any,
     replaced: bool,  # noqa: FBT001 - a parameter of the test
@@ -192,9 +193,11 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
     name = ns.name()
     where: Any = ns.path("file") if cls is MappedFile else name
     path = Path(
-        {PosixSharedMemory: f"/dev/shm{name}", Channel: f"/dev/shm/ipckit.{name[1:]}"}.get(  # noqa: S108
-            cls, str(where)
-        )
+        {
+            PosixSharedMemory: f"/dev/shm{name}",  # noqa: S108
+            Channel: f"/dev/shm/ipckit.{name[1:]}",  # noqa: S108
+            Topic: f"/dev/shm/ipckit-topic.{name[1:]}",  # noqa: S108
+        }.get(cls, str(where))
     )
 
     def fail(*_: object, **__: object) -> None:
@@ -210,6 +213,7 @@ def test_a_failed_creation_keeps_its_own_error_and_removes_no_other_object(
         PosixSharedMemory: (_shm_posix, "allocate"),
         PosixMessageQueue: (posix_queues, "file_of"),
         Channel: (memory_handle, "map_memory"),
+        Topic: (memory_handle, "map_memory"),
         MappedFile: (_shm_mapped, "allocate"),
     }[cls]
     monkeypatch.setattr(owner, what, fail)

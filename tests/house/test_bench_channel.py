@@ -182,6 +182,20 @@ def test_the_best_peer_is_the_one_that_counts() -> None:
     assert verdict.reached is True
 
 
+def test_a_peer_that_loses_messages_is_shown_and_is_not_the_best() -> None:
+    cells = [
+        Cell("ipckit", near(300)),
+        Cell("sound", near(100)),
+        Cell("loses", near(900), lost=0.015),
+    ]
+    (verdict,) = verdicts(RATE, cells, "ipckit")
+    assert verdict.peer is not None
+    assert verdict.peer[0] == "sound"
+    (line,) = [line for line in table.row_lines(RATE, cells) if "loses" in line]
+    assert "LOST up to 1.50%" in line
+    assert report.cell_as_json(cells[2])["lost"] == 0.015
+
+
 def test_of_times_the_goal_is_an_upper_bound_beside_the_peer_that_it_names() -> None:
     cells = [Cell("ipckit", near(11)), Cell("slow", near(100)), Cell("fast", near(1))]
     (verdict,) = verdicts(TIME, cells, "ipckit")
@@ -348,5 +362,5 @@ def test_rows_get_less_time_each_where_the_machine_is_slow() -> None:
 def test_names_of_sections_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     from channel import suite  # noqa: PLC0415 - it starts nothing yet
 
-    assert suite.run(quick=True, only=["crowds"]) == 1
+    assert suite.run(suite.channel(quick=True), quick=True, only=["crowds"]) == 1
     assert "no section crowds; there are one-way" in capsys.readouterr().err

@@ -79,7 +79,8 @@ for code in args:
 
 @pytest.mark.usefixtures("root")  # in namespaces of the run's own: some have fixed names
 @pytest.mark.parametrize(
-    ("page", "count"), [("unix-sockets.md", 5), ("asyncio.md", 2), ("channel.md", 13)]
+    ("page", "count"),
+    [("unix-sockets.md", 5), ("asyncio.md", 2), ("channel.md", 13), ("topics.md", 10)],
 )
 def test_the_examples_of_a_page_print_what_they_show(ns: Namespace, page: str, count: int) -> None:
     found = EXAMPLE.findall((DOCS / page).read_text())

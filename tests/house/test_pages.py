@@ -90,6 +90,7 @@ def test_classes_of_each_mechanism_have_factories() -> None:
         "msgq",
         "sem",
         "shm",
+        "topic",
         "unixsock",
     }
 
@@ -166,6 +167,7 @@ HANDLES: list[Callable[[Namespace], ipckit.Handle | ipckit.Lock]] = [
     lambda ns: ipckit.SysVSemaphoreSet.create(ns.key(), [1]),
     lambda ns: ipckit.PosixSemaphore.create(ns.name()),
     lambda ns: ipckit.Channel.create(ns.name()),
+    lambda ns: ipckit.Topic.create(ns.name()),
     lambda ns: ipckit.MappedFile.create(ns.path("data"), 64),
     lambda ns: ipckit.Lock.create(ns.key()),
 ]

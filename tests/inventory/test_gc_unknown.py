@@ -14,6 +14,7 @@ from ipckit import (
     PosixSharedMemory,
     SysVMessageQueue,
     SysVSharedMemory,
+    Topic,
     inventory,
 )
 
@@ -105,19 +106,20 @@ def test_memory_that_ipckit_created_is_removed_whatever_its_name(ipckit_run: Run
     path = SHM / "frames"
     PosixSharedMemory.create("/frames", 100).disown().close()
     Channel.create("frames", capacity=2, size=1000).disown().close()
+    Topic.create("frames", capacity=2, size=1000).disown().close()
     marked = bool(os.listxattr(path))  # Linux 6.6
     done = ipckit_run("gc", "--delete", "--yes")
-    assert "channel:frames" in removed(done.stdout)
+    assert {"channel:frames", "topic:frames"} <= removed(done.stdout)
     assert ("shm:/frames" in removed(done.stdout)) is marked
     path.unlink(missing_ok=True)
 
 
 AS_NOBODY = """
 from ipckit import inventory
-os_kinds = ["posix-semaphore", "posix-segment", "channel"]
+os_kinds = ["posix-semaphore", "posix-segment", "channel", "topic"]
 found = inventory.survey(os_kinds).objects
 chosen = inventory.select(found, unknown=True, older_than=1e-9)
-result = [{each.name: each.recognized for each in found},
+result = [{each.address: each.recognized for each in found},
           [type(error).__name__ for _, error in inventory.collect(chosen, unknown=True)]]
 """
 
@@ -129,14 +131,17 @@ def test_another_user_s_object_is_not_called_a_person_s_file(
     files["results.csv"].chmod(0o600)
     name = ns.name()
     Channel.create(name, capacity=2, size=1000).disown().close()
+    Topic.create(name, capacity=2, size=1000).disown().close()
     child = spawn(AS_NOBODY, user="nobody", imports=["ipckit.inventory"])
     child.wait()
     seen, errors = child.result
-    assert seen[name[1:]] is True  # its content may not be read
-    assert seen["/results.csv"] is False
+    assert seen[f"channel:{name[1:]}"] is True  # its content may not be read
+    assert seen[f"topic:{name[1:]}"] is True
+    assert seen["shm:/results.csv"] is False
     assert set(errors) <= {"AccessDenied", "InUse"}
-    with Channel.open(name) as channel:
+    with Channel.open(name) as channel, Topic.open(name) as topic:
         channel.unlink()
+        topic.unlink()
 
 
 UNKNOWN = """

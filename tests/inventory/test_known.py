@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SEM = struct.pack("=IIII16x", 3, 0, 128, 0)
 CHANNEL = b"\0IPCHNL1" + bytes(56)
+TOPIC = b"\0IPTOPC1" + bytes(56)
 
 
 def known(tmp_path: Path, name: str, content: bytes) -> bool:
@@ -40,6 +41,8 @@ def known(tmp_path: Path, name: str, content: bytes) -> bool:
     [
         ("ipckit.frames", CHANNEL),
         ("ipckit.frames", CHANNEL.replace(b"1", b"2")),
+        ("ipckit-topic.frames", TOPIC),
+        ("ipckit-topic.frames", TOPIC.replace(b"1", b"2")),
         ("ipckit-0123456789abcdef", b"x"),
         ("ipckit-test-17-0123456789ab", b""),
         ("psm_0a1b2c3d", b"any"),
@@ -66,6 +69,9 @@ def test_an_object_of_ipc(tmp_path: Path, name: str, content: bytes) -> None:
         ("ipckit.", b""),
         ("ipckit.notes", b"\0IPC"),
         ("ipckit-notes", b""),
+        ("ipckit-topic.notes", b"\0IPT"),
+        ("ipckit-topic.frames", CHANNEL),
+        ("ipckit.frames", TOPIC),
         ("ipckit-0123456789abcdef.bak", b""),
         ("psm_results", b""),
         ("psm_0a1b2c3d.csv", b""),

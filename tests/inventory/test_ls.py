@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ipckit
-from ipckit import MemFd, PosixMessageQueue, PosixSemaphore, PosixSharedMemory, inventory
+from ipckit import (
+    Channel,
+    MemFd,
+    PosixMessageQueue,
+    PosixSemaphore,
+    PosixSharedMemory,
+    Topic,
+    inventory,
+)
 from ipckit.testing import require
 
 if TYPE_CHECKING:
@@ -250,11 +258,32 @@ def test_an_unlinked_segment_that_fills_dev_shm_is_shown(ns: Namespace, listed: 
     assert f"shm:{memory.name}" not in listed("--kind", "shm")
 
 
-def test_a_channel_s_file_is_a_channel(ns: Namespace, listed: Listed) -> None:
+@pytest.mark.parametrize(("kind", "prefix"), [("channel", "ipckit."), ("topic", "ipckit-topic.")])
+def test_the_name_of_a_file_shows_its_kind(
+    ns: Namespace, listed: Listed, kind: str, prefix: str
+) -> None:
     name = ns.name()[1:]
-    with PosixSharedMemory.create(f"/ipckit.{name}", 100):
-        ours = listed("--kind", "channel")[f"channel:{name}"]
-        assert (ours["kind"], ours["name"], ours["size"]) == ("channel", name, 100)
+    with PosixSharedMemory.create(f"/{prefix}{name}", 100) as file:
+        ours = listed("--kind", kind)[f"{kind}:{name}"]
+        assert (ours["kind"], ours["name"], ours["size"]) == (kind, name, 100)
+        file.unlink()
+        ours = listed("--kind", kind)[f"{kind}:{name}"]
+        assert (ours["name"], ours["details"]["unlinked"]) == (name, 1)
+
+
+def test_a_topic_and_a_channel_of_one_name(ns: Namespace, listed: Listed) -> None:
+    name = ns.name()
+    with (
+        Channel.create(name, capacity=2, size=1000),
+        Topic.create(name, capacity=2, size=1000),
+        Topic.anonymous(capacity=2, size=1000) as anonymous,
+    ):
+        found = listed("--kind", "channel", "--kind", "topic", "--kind", "memfd")
+        assert {f"channel:{name[1:]}", f"topic:{name[1:]}"} <= set(found)
+        assert found[f"topic:{name[1:]}"]["holders"][0]["pid"] == os.getpid()
+        memfd = found[f"memfd:{os.fstat(anonymous.memory_fd).st_ino}"]
+        assert memfd["name"] == "ipckit-topic"
+        assert memfd["holders"][0]["pid"] == os.getpid()
 
 
 def test_the_filters(ns: Namespace, listed: Listed) -> None:

@@ -27,6 +27,7 @@ from ipckit import (
     PeerGone,
     PosixSharedMemory,
     Timeout,
+    Topic,
     UnixListener,
     UnixSocket,
     WouldBlock,
@@ -202,7 +203,7 @@ def opened(fds: list[int], path: str, flags: int) -> int:
     return fd
 
 
-CLASSES: list[Any] = [Channel, PosixSharedMemory, MemFd]
+CLASSES: list[Any] = [Channel, Topic, PosixSharedMemory, MemFd]
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -213,11 +214,12 @@ def test_no_right_is_gained(
     before = descriptors()
     handle = {
         Channel: lambda: Channel.create(ns.name(), bytes),
+        Topic: lambda: Topic.create(ns.name(), bytes),
         PosixSharedMemory: lambda: PosixSharedMemory.create(ns.name(), 4096),
         MemFd: lambda: MemFd.create("x", 4096),
     }[cls]()
     with handle:
-        own = handle.memory_fd if cls is Channel else handle.fileno()
+        own = handle.memory_fd if cls in {Channel, Topic} else handle.fileno()
         for flags, error in (
             (os.O_PATH, (InvalidArgument, Corrupt)),
             (os.O_RDONLY, AccessDenied),
@@ -255,7 +257,7 @@ def test_a_socket_by_its_path_is_no_socket(
             both[1].receive_handle(timeout=5)
 
 
-@pytest.mark.parametrize("cls", [Channel, PosixSharedMemory])
+@pytest.mark.parametrize("cls", [Channel, Topic, PosixSharedMemory])
 def test_files_that_are_no_memory(
     both: tuple[UnixSocket, UnixSocket], ns: Namespace, fds: list[int], cls: Any
 ) -> None:

@@ -18,6 +18,7 @@ from ipckit import (
     PosixSemaphore,
     SysVMessageQueue,
     SysVSemaphoreSet,
+    Topic,
     UnixListener,
     UnixSocket,
     View,
@@ -45,6 +46,7 @@ from ipckit.structs import (
     UInt8,
     Union,
 )
+from ipckit.topic import Subscription, TopicPublisher, TopicSubscriber
 
 
 class Stu(Struct):
@@ -201,6 +203,41 @@ def channels(fd: int) -> None:
         assert_type(channel.take().redelivered, int)
     assert_type(ProcessQueue[int](5).get(), int)
     ProcessQueue[str]().put("text")
+
+
+def topics(fd: int) -> None:
+    assert_type(Topic.create(), Topic[bytes])
+    assert_type(Topic.create("x", Stu, history=3), Topic[Stu])
+    assert_type(Topic.open("x", np.dtype("i4")), Topic[NDArray[Any]])
+    assert_type(Topic.open_or_create("x", Packet, history=2), Topic[Packet])
+    assert_type(Topic.anonymous(codec_for(Stu), peer_gone="wait"), Topic[Stu])
+    assert_type(Topic.from_fd(fd, Header), Topic[Header])
+    with Topic.create("x", Stu) as topic:
+        assert_type(topic, Topic[Stu])
+        topic.publish(Stu("amy", 20), timeout=0)
+        topic.publish_many([Stu("amy", 20)])
+        topic.publish_many(np.zeros(3, Stu.dtype))
+        assert_type(topic.loan(), Loan)
+        assert_type(topic.subscribers(), list[TopicSubscriber])
+        assert_type(topic.publishers(), list[TopicPublisher])
+        with topic.subscribe(when_full="drop_oldest", depth=1) as students:
+            assert_type(students, Subscription[Stu])
+            assert_type(students.receive(timeout=1.5), Stu)
+            assert_type(students.receive_view(), View)
+            assert_type(students.lost, int)
+            for student in students:
+                assert_type(student, Stu)
+
+
+async def topic_faces(topic: Topic[Stu]) -> None:
+    assert_type(aio.wrap(topic), aio.TopicFace[Stu])
+    await aio.wrap(topic).publish(Stu("amy", 20), timeout=1)
+    async with aio.wrap(topic.subscribe()) as students:
+        assert_type(students, aio.SubscriptionFace[Stu])
+        assert_type(students.handle, Subscription[Stu])
+        assert_type(await students.receive(), Stu)
+        async for student in students:
+            assert_type(student, Stu)
 
 
 async def faces(fd: int, framed: Framed) -> None:

@@ -27,6 +27,7 @@ _KINDS: Final[tuple[Kind, ...]] = (
     "posix-segment",
     "posix-semaphore",
     "channel",
+    "topic",
     "memfd",
 )
 _EXAMPLES: Final = """\b
@@ -219,10 +220,10 @@ def command(
 ) -> int:
     """Show the bytes of shared memory.
 
-    OBJECT is a segment, a channel, a memfd, a POSIX semaphore, or a path: /proc/PID/fd/N for a
-    descriptor of a process, file:PATH for a mapped file. The bytes are shown as hexadecimal digits
-    and text, where * stands for repeated rows; or as structs; or written as a .npy file. To read a
-    System V segment, the command attaches it, which changes its attach and detach times.
+    OBJECT is a segment, a channel, a topic, a memfd, a POSIX semaphore, or a path: /proc/PID/fd/N
+    for a descriptor of a process, file:PATH for a mapped file. The bytes are shown as hexadecimal
+    digits and text, where * stands for repeated rows; or as structs; or written as a .npy file. To
+    read a System V segment, the command attaches it, which changes its attach and detach times.
     """
     struct = struct_given()
     given = {"--raw": raw, "--dtype": dtype, "--shape": shape, "--output": output}
