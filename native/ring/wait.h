@@ -334,10 +334,11 @@ ring_run(ring *r, ring_call *call)
         }
         uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
         ring_snapshot found = awaited == POLL_SPACE ? room : before;
-        bool passes_on = awaited == POLL_SPACE || ring_is_topic(r);
-        if (slept && passes_on && ring_snapshots_differ(found, tried)) {
+        if (slept && (awaited == POLL_SPACE || ring_is_topic(r))
+            && ring_snapshots_differ(found, tried)) {
             /* This call can't use what it was woken for, but the next sleeper may: it may need less
-               memory, or be another subscriber. Each change is passed on once by each sleeper. */
+               memory, or a thread of the same subscription took the message. Each change is passed on
+               once by each sleeper. */
             ring_wake_one(word);
         }
         tried = found;
