@@ -89,12 +89,11 @@ topic_find_next(ring *r, uint64_t *number)
     }
     uint64_t start = drops && r->seen - cursor > depth ? r->seen - depth : cursor;
     uint64_t head = load_word(&r->shared->head);
-    if (head > start) {
-        if (!drops) { /* publishers wait for this subscriber, unless another thread ended it */
-            return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
-        }
-        start = head;
+    if (!drops && (head > start || r->seen - cursor > depth)) {
+        /* Publishers wait for this subscriber, unless another thread has ended the subscription. */
+        return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
     }
+    start = head > start ? head : start;
     if (start >= r->seen && head > load_word(&r->shared->tail)) {
         return RING_CORRUPT;
     }
