@@ -178,7 +178,7 @@ class Subscription(native.SubscriptionBase, RingErrors, Closable, Generic[T]):
     def _lock_owner(self, op: str) -> int:
         # `subscribe` calls this before the subscription is open.
         if self._topic is not None:
-            return self._topic._lock_owner(op)
+            return self._topic._lock_owner(op)  # noqa: SLF001 - of the same package
         return super()._lock_owner(op)
 
     def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
