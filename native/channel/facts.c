@@ -56,14 +56,13 @@ ipckit_channel_peers(channel_object *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-/* Returns a lock of a side that is held. Senders need two; the other one may be free. A topic's handle
-   receives nothing, and has no lock for that. */
+/* Returns a lock of a side that is held. Senders need two; the other one may be free. */
 static const channel_lock *
 held_lock(const ring *r, uint32_t which)
 {
     const channel_header *shared = r->shared;
-    if (which == POLL_ITEMS && (!ring_is_topic(r) || r->subscriber != NULL)) {
-        return ring_is_topic(r) ? &r->subscriber->lock : &shared->receive_lock;
+    if (which == POLL_ITEMS) {
+        return r->subscriber != NULL ? &r->subscriber->lock : &shared->receive_lock;
     }
     bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
     return sends ? &shared->send_lock : &shared->pool_lock;
