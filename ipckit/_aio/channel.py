@@ -9,6 +9,7 @@ from ipckit._aio.wait_queue import Wakeup
 from ipckit._channel.channel import Channel
 from ipckit._core.public import public
 from ipckit._payload.types import T
+from ipckit.errors import WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,16 @@ class ChannelFace(ReceivingFace[Channel[T], T], SendingFace[Channel[T]], Generic
             PeerGone: the channel is full, and the last receiver has closed it or died.
             IpcError: as `Channel.send`.
         """
-        await self._send_one(lambda: self._handle.send(value, timeout=0), timeout)
+        waiters = self._waiters
+        if timeout is None and waiters.budget > 0 and not waiters.queues:
+            waiters.budget -= 1
+            try:
+                self._handle.send(value, timeout=0)
+            except WouldBlock:
+                pass
+            else:
+                return
+        await self._send(lambda: self._handle.send(value, timeout=0), timeout)
 
     async def send_many(self, values: Iterable[T] | Any, *, timeout: float | None = None) -> None:
         """Send many messages, as `Channel.send_many`.

@@ -75,18 +75,6 @@ class SendingFace(MessageFace[H]):
         wakeup = self._writable._replace(parts=True) if parts else self._writable
         return await self._waiters.call(_SEND, attempt, timeout, wakeup)
 
-    async def _send_one(self, do: Callable[[], None], timeout: float | None) -> None:
-        waiters = self._waiters
-        if timeout is None and waiters.budget > 0 and not waiters.queues:
-            waiters.budget -= 1
-            try:
-                do()
-            except WouldBlock:
-                pass
-            else:
-                return
-        await self._send(do, timeout)
-
     async def _send_many(self, values: Iterable[Any] | Any, timeout: float | None) -> None:
         """Send messages, and attach their number to an exception that ends the call."""
         given: Any = values if is_array(values) else list(values)

@@ -10,6 +10,7 @@ from ipckit._core.public import public
 from ipckit._payload.types import T
 from ipckit._topic.subscription import Subscription
 from ipckit._topic.topic import Topic
+from ipckit.errors import WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +41,16 @@ class TopicFace(SendingFace[Topic[T]], Generic[T]):
             Timeout: there was no room until the deadline; nobody got the message.
             IpcError: as `Topic.publish`.
         """
-        await self._send_one(lambda: self._handle.publish(value, timeout=0), timeout)
+        waiters = self._waiters
+        if timeout is None and waiters.budget > 0 and not waiters.queues:
+            waiters.budget -= 1
+            try:
+                self._handle.publish(value, timeout=0)
+            except WouldBlock:
+                pass
+            else:
+                return
+        await self._send(lambda: self._handle.publish(value, timeout=0), timeout)
 
     async def publish_many(
         self, values: Iterable[T] | Any, *, timeout: float | None = None

@@ -423,7 +423,7 @@ def handle_out(handle: Handle) -> tuple[bytes, int]:
     if isinstance(handle, Endpoint) and handle._path is not None:  # noqa: SLF001 - a socket's
         facts["path"] = str(handle._path)  # noqa: SLF001
     given: Any = handle
-    # A Channel's `fileno` is for polling; its memory has a descriptor of its own.
+    # The `fileno` of a Channel is for polling; its memory has a descriptor of its own.
     fd: int = given.memory_fd if hasattr(given, "memory_fd") else given.fileno()
     return encode(HANDLE, facts), fd
 

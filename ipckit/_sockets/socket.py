@@ -384,7 +384,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         """Send a handle, of which the peer receives a copy of the same class.
 
         Args:
-            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, Channel, UnixSocket or
+            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, Channel, Topic, UnixSocket or
                 UnixListener. It stays open, and an owner stays the owner. To move the ownership of
                 a socket's file, `disown` it here and `adopt` the copy there.
             timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
@@ -420,8 +420,8 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
                 sent, the handle is an instance of the subclass.
             timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
             options: for the class's `from_fd`, such as a queue's payload type as ``type=Stu``. A
-                PosixSharedMemory or a Channel also takes ``owner_uid=``: a user whose memory is
-                accepted although that user could truncate it.
+                PosixSharedMemory, Channel or Topic also takes ``owner_uid=``: a user whose memory
+                is accepted although that user could truncate it.
 
         Raises:
             LayoutMismatch: the peer sent a handle of another class.

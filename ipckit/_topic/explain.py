@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SUBSCRIBE_HERE: Final = "call topic.subscribe() in this process"
 _MAY_LOSE: Final = 'a subscriber with when_full="drop_oldest" loses messages instead'
+_MORE_MEMORY: Final = "create the topic with a larger size; views and loans hold memory too"
 
 
 def no_room(
@@ -33,7 +34,7 @@ def no_room(
         message, hint = f"{state}: views or loans hold the memory", ""
     else:
         message = f"{state}: {_described(slowest)} has {slowest.unread} unread"
-        hint = _MAY_LOSE
+        hint = _MAY_LOSE if slowest.unread >= slowest.depth else _MORE_MEMORY
     if timeout == 0:
         return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)
     return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)

@@ -18,10 +18,11 @@ class TopicStats:
     """The state of a topic at one moment; `Topic.stats` returns it.
 
     Attributes:
-        messages: the messages that the topic keeps: unread ones, and its history.
+        messages: the messages that are in memory: unread ones, the history, and older ones whose
+            memory was not needed yet.
         capacity: the maximum number of unread messages.
         history: the number of old messages that a new subscriber can receive.
-        bytes_used: the bytes of `size` that messages, loans and views occupy.
+        bytes_used: the bytes of `size` that these messages, loans and views occupy.
         size: the bytes of memory for messages of all lengths, short and long.
         published: the messages that were published since the topic was created.
         subscribers: the number of subscriptions, in all processes.

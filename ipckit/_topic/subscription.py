@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Generic, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 import ipckit._native as native
 from ipckit._channel.batches import receive_many
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ipckit._channel.layout import Layout
+    from ipckit._channel.memory_handle import MemoryHandle
     from ipckit._channel.options import PeerGonePolicy
     from ipckit._topic.facts import FullPolicy
 
@@ -48,9 +48,7 @@ class Subscription(native.SubscriptionBase, RingErrors, Closable, Generic[T]):
 
     def __init__(
         self,
-        topic: native.TopicBase,
-        layout: Layout,
-        target: str,
+        topic: MemoryHandle[T],
         *,
         when_full: FullPolicy,
         depth: int,
@@ -59,11 +57,16 @@ class Subscription(native.SubscriptionBase, RingErrors, Closable, Generic[T]):
         spin: int,
         timeout: float | None,
     ) -> None:
-        self._layout, self._topic_target = layout, target
+        self._layout, self._topic_target = topic._layout, topic._target
         self._when_full: FullPolicy = when_full
         self._depth, self._peer_gone_policy = depth, peer_gone
         drops, wait = when_full == "drop_oldest", peer_gone == "wait"
-        self._subscribe(topic, drops, depth, history, wait, spin, timeout)
+        self._topic: MemoryHandle[T] | None = topic
+        base = cast("native.TopicBase", topic)
+        try:
+            self._subscribe(base, drops, depth, history, wait, spin, timeout)
+        finally:
+            self._topic = None  # the subscription does not keep the handle
         self._set_in_place(Loan, View, self._layout.plain_unit, self._layout.size)
         Closable.__init__(self)
 
@@ -174,7 +177,9 @@ class Subscription(native.SubscriptionBase, RingErrors, Closable, Generic[T]):
 
     def _lock_owner(self, op: str) -> int:
         # `subscribe` calls this before the subscription is open.
-        return 0 if op == "subscribe" else super()._lock_owner(op)
+        if self._topic is not None:
+            return self._topic._lock_owner(op)  # noqa: SLF001 - of the same package
+        return super()._lock_owner(op)
 
     def _explain_ring(self, result: int, op: str, timeout: float | None) -> IpcError:
         if result == native.RING_LIMIT:

@@ -424,8 +424,6 @@ class Topic(native.TopicBase, MemoryHandle[T], Generic[T]):
             found: Subscription[T] = construct(
                 subscription,
                 self,
-                self._layout,
-                self._target,
                 when_full=when_full,
                 depth=depth,
                 history=history,

@@ -498,6 +498,7 @@ def test_native_objects_without_a_topic_do_not_crash() -> None:
     bare._detach()
     subscription._detach()
     with Topic.anonymous() as topic, topic.subscribe() as messages:
+        assert topic._lock_holder(_native.POLL_ITEMS) == (0, 0)
         with pytest.raises(TypeError, match="before"):
             messages._subscribe(topic, False, 1, 0, False, 0, None)  # noqa: FBT003
         with pytest.raises(ValueError, match="before"):
