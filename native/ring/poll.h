@@ -39,16 +39,28 @@ poll_arm(ring *r, uint32_t which)
    stopped or dies before it wakes the next. */
 #define TOPIC_WAKES 2
 
+/* Wakes the peers of a topic that sleep on a word. Steps the word first: a peer that checked before the
+   change, and is about to sleep, would otherwise sleep behind one that has seen the change already, and
+   that one wakes no other. */
+static inline void
+topic_wake(uint32_t *word, uint32_t which)
+{
+    __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
+    ring_wake(word, which == POLL_ITEMS ? TOPIC_WAKES : 1);
+}
+
 /* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, and
-   signals the descriptors. In a topic, a message is for all (TOPIC_WAKES). It clears the flag before it signals: a process that arms its descriptor
-   in between sets the flag again, and checks again. */
+   signals the descriptors. In a topic, a message is for all (TOPIC_WAKES). It clears the flag before it
+   signals: a process that arms its descriptor in between sets the flag again, and checks again. */
 static inline void
 ring_notify(ring *r, uint32_t which)
 {
     uint32_t *word = poll_side_futex(r, which);
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-    if (found & WORD_SLEEPERS) {
-        ring_wake(word, ring_is_topic(r) && which == POLL_ITEMS ? TOPIC_WAKES : 1);
+    if ((found & WORD_SLEEPERS) && ring_is_topic(r)) {
+        topic_wake(word, which);
+    } else if (found & WORD_SLEEPERS) {
+        ring_wake_one(word);
     }
     if (found & WORD_POLLERS) {
         __atomic_fetch_and(word, ~WORD_POLLERS, __ATOMIC_SEQ_CST);

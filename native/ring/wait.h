@@ -297,7 +297,7 @@ static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
     bool slept = false;
-    ring_snapshot tried = {0, 0}; /* the room at the try before the last sleep */
+    ring_snapshot tried = {0, 0}; /* what the try before the last sleep found */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
@@ -333,12 +333,15 @@ ring_run(ring *r, ring_call *call)
             return ring_notify_other_side(r, call, result);
         }
         uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
-        if (slept && awaited == POLL_SPACE && ring_snapshots_differ(room, tried)) {
+        ring_snapshot found = awaited == POLL_SPACE ? room : before;
+        if (slept && (awaited == POLL_SPACE || ring_is_topic(r))
+            && ring_snapshots_differ(found, tried)) {
             /* This call can't use what it was woken for, but the next sleeper may: it may need less
-               memory. Each change is passed on once by each sleeper. */
+               memory, or a thread of the same subscription took the message. Each change is passed on
+               once by each sleeper. */
             ring_wake_one(word);
         }
-        tried = room;
+        tried = found;
         uint32_t looks = awaited == call->which ? __atomic_load_n(call->spin, __ATOMIC_RELAXED) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);
@@ -356,6 +359,9 @@ ring_run(ring *r, ring_call *call)
             continue;
         }
         if (result != RING_EMPTY && result != RING_FULL) {
+            if (slept) {
+                ring_wake_next(r, call);
+            }
             return ring_notify_other_side(r, call, result);
         }
         if (others == RING_GONE && !ring_is_not_over(r, call, result)) {

@@ -24,7 +24,7 @@ def points_of(pattern: str) -> set[str]:
 POINTS = points_of("[!t]*.h")  # those of topics are in topic_*.h
 
 
-def run(test: str, builds: str, *args: int) -> str:
+def run(test: str, builds: str, *args: int | str) -> str:
     require("cc", package="gcc")
     command = ["sh", str(RUN), test, builds, *map(str, args)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -33,7 +33,7 @@ def run(test: str, builds: str, *args: int) -> str:
     return done.stdout
 
 
-def counts(test: str, builds: str, *args: int) -> dict[str, int]:
+def counts(test: str, builds: str, *args: int | str) -> dict[str, int]:
     """How often a process died, or was stopped, at each point."""
     lines = [line.split() for line in run(test, builds, *args).splitlines()]
     return {name: int(count) for name, count in (each for each in lines if len(each) == 2)}

@@ -6,6 +6,9 @@
 #define INLINE_MAX 4096
 #include "topic_harness.h"
 
+#include <dirent.h>
+#include <sys/prctl.h>
+
 /* Long enough that a message is still on its way to memory when its publisher looks who sleeps. */
 enum { IN_ARENA = 4000, IN_BLOCK = 6000, MOST = 12 };
 
@@ -167,6 +170,75 @@ test_a_message_wakes_all(void)
     }
 }
 
+/* As a publisher that has not woken anyone yet. */
+static ring_result
+publish_silently(void)
+{
+    channel_lock *lock = &mine.r.shared->send_lock;
+    check(ring_lock(&mine.r, lock, INT64_MAX) == RING_OK, "no lock");
+    ring_result result = topic_send(&mine.r, data, 100);
+    ring_unlock(&mine.r, lock);
+    return result;
+}
+
+static void *
+receive_in_thread(void *unused)
+{
+    (void)unused;
+    must(op_receive, sizeof data);
+    return NULL;
+}
+
+/* Returns when all threads of this process but the first sleep. */
+static void
+wait_threads_asleep(void)
+{
+    char path[300], line[200];
+    for (int awake = 1; awake != 0;) {
+        usleep(20000);
+        DIR *tasks = opendir("/proc/self/task");
+        check(tasks != NULL, "no tasks");
+        awake = -2; /* this thread, twice: ".." is the process */
+        for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+            snprintf(path, sizeof path, "/proc/self/task/%s/stat", task->d_name);
+            FILE *file = fopen(path, "r");
+            if (file != NULL && fgets(line, sizeof line, file) != NULL) {
+                awake += strstr(line, ") S ") == NULL;
+            }
+            if (file != NULL) {
+                fclose(file);
+            }
+        }
+        closedir(tasks);
+    }
+}
+
+/* Threads of one subscription are woken, and another thread has taken the message. They wake the others. */
+static void
+test_threads_of_a_subscription(void)
+{
+    pthread_t threads[3];
+    open_mine(4, 8);
+    enter(false, 8);
+    pid_t child = fork();
+    check(child >= 0, "no process");
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (int i = 0; i < 3; i++) {
+            check(pthread_create(&threads[i], NULL, receive_in_thread, NULL) == 0, "no thread");
+        }
+        wait_threads_asleep();
+        pid_t sleeper = start_asleep(op_receive, sizeof data);
+        check(publish_silently() == RING_OK, "full");
+        must(op_receive, sizeof data);
+        ring_notify(&mine.r, POLL_ITEMS);
+        must_end(sleeper);
+        _exit(0);
+    }
+    must_end(child);
+    close_mine();
+}
+
 /* Publishers that wait for a subscriber are woken when it reads, ends, or leaves; one after the other. */
 static void
 test_publishers_are_woken(void)
@@ -248,6 +320,7 @@ main(int argc, char **argv)
         run(in_arena, (plan){2, 9, 1, rounds, pauses});
     }
     test_a_message_wakes_all();
+    test_threads_of_a_subscription();
     test_publishers_are_woken();
     test_a_free_block_wakes(false);
     test_a_free_block_wakes(true);
