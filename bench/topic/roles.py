@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from topic.ours import Topic
 
 _AGAIN = 0.001  # seconds until the stop message is repeated
-_BLOCKED = 0.02  # seconds after which a publisher that found the topic full waits
+_BLOCKED = 0.02  # seconds after which a publisher that found the topic full sleeps
+_STEP = 0.003  # later each time: a publisher may look for dead peers at fixed intervals
 
 
 class Publisher(roles.Sender):
@@ -121,14 +122,14 @@ class BlockedPublisher(roles.Role):
 
     def run(self, count: int) -> int:
         """Return the longest time from a kill until the publisher goes on, in nanoseconds."""
-        return max(self._once() for _ in range(count))
+        return max(self._once(_BLOCKED + number * _STEP) for number in range(count))
 
-    def _once(self) -> int:
+    def _once(self, pause: float) -> int:
         ours, theirs = Pipe()
         child = os.fork()
         if child == 0:
             ours.close()
-            _subscribe_and_die(self._topic, theirs)
+            _subscribe_and_die(self._topic, theirs, pause)
         theirs.close()
         with ours:
             ours.recv()
@@ -153,13 +154,13 @@ class BlockedPublisher(roles.Role):
             lane.leave()
 
 
-def _subscribe_and_die(topic: Any, pipe: Connection[Any, Any]) -> NoReturn:
+def _subscribe_and_die(topic: Any, pipe: Connection[Any, Any], pause: float) -> NoReturn:
     """In a forked child: subscribe, wait until the publisher is blocked, and kill this process."""
     try:
         subscription = topic.subscribe()
         pipe.send(subscription.depth)
         pipe.recv()
-        sleep(_BLOCKED)
+        sleep(pause)
         pipe.send(monotonic_ns())
         os.kill(os.getpid(), signal.SIGKILL)
     finally:
