@@ -77,6 +77,19 @@ ipckit_channel_send_batch(channel_object *self, PyObject *const *args, Py_ssize_
     return PyLong_FromLong((long)result);
 }
 
+/* Takes messages that were copied, also from a block: it was returned, or is the beginning of a loan.
+   Returns RING_OK or RING_OVERTAKEN. */
+static ring_result
+take_copied(ring *r, const ring_message *message, uint64_t count)
+{
+    if (ring_is_topic(r) || message->block == NO_BLOCK) {
+        return either_take(r, message, count);
+    }
+    ring_drop(r, message);
+    ring_count_received(r, 1);
+    return RING_OK;
+}
+
 /* Copies messages of call->length bytes to call->data and takes them. Stops when call->items messages
    were copied, when TURN_BYTES were, when the channel is empty, or at a message of another size. Sets
    call->items to the number of messages. Requires receive_lock. Returns RING_OK if there was one, else
@@ -98,13 +111,12 @@ op_receive_batch(ring *r, ring_call *call)
         uint64_t count = message->items - message->index;
         count = count < most - done ? count : most - done;
         either_copy(r, (char *)call->data + done * item, message->data, count * item);
-        if (message->block == NO_BLOCK) {
-            if (either_take(r, message, count) == RING_OVERTAKEN) {
-                continue;
+        result = take_copied(r, message, count);
+        if (result != RING_OK) {
+            if (done == 0) {
+                return result;
             }
-        } else { /* it was returned, or is the beginning of a loan */
-            ring_drop(r, message);
-            ring_count_received(r, 1);
+            break;
         }
         done += count;
     }

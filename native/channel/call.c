@@ -237,11 +237,14 @@ ipckit_op_send_block(ring *r, ring_call *call)
 ring_result
 ipckit_op_view(ring *r, ring_call *call)
 {
-    ring_message *message = &call->message;
-    ring_result result = either_peek(r, message);
-    if (result != RING_OK) {
-        return result;
-    }
+    ring_result result = either_peek(r, &call->message);
+    return result == RING_OK ? ipckit_take_found(r, call) : result;
+}
+
+ring_result
+ipckit_take_found(ring *r, ring_call *call)
+{
+    const ring_message *message = &call->message;
     if (message->block == NO_BLOCK) {
         either_copy(r, (char *)call->data, message->data, message->length);
         call->items = 0;

@@ -165,6 +165,8 @@ HIDDEN ring_result ipckit_op_send_block(ring *r, ring_call *call);
    call->items to 0. Holds the block of any other one as BLOCK_READ, and sets call->items to its owner.
    Returns as ring_peek. */
 HIDDEN ring_result ipckit_op_view(ring *r, ring_call *call);
+/* Takes the message that either_peek found, as ipckit_op_view. Not the next one: that may be another. */
+HIDDEN ring_result ipckit_take_found(ring *r, ring_call *call);
 
 /* Returns the module's state, or NULL with ValueError set if the channel was never opened. */
 HIDDEN native_state *ipckit_channel_state(channel_object *self);

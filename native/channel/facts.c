@@ -62,7 +62,7 @@ held_lock(const ring *r, uint32_t which)
 {
     const channel_header *shared = r->shared;
     if (which == POLL_ITEMS) {
-        return ring_is_topic(r) ? &r->subscriber->lock : &shared->receive_lock;
+        return r->subscriber != NULL ? &r->subscriber->lock : &shared->receive_lock;
     }
     bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
     return sends ? &shared->send_lock : &shared->pool_lock;

@@ -79,7 +79,7 @@ op_view_of_size(ring *r, ring_call *call)
     if (result == RING_OK && message->block != NO_BLOCK && message->length != call->length) {
         return RING_TOO_LONG;
     }
-    return result == RING_OK ? ipckit_op_view(r, call) : result;
+    return result == RING_OK ? ipckit_take_found(r, call) : result;
 }
 
 /* Waits for the next message and takes it. Before it holds a block, it creates the object `*value` for

@@ -1,7 +1,7 @@
 /* ChannelBase.receive_into: copies the bytes of a message into the caller's buffer. */
 #include "channel/channel.h"
 
-/* Takes the next message as ipckit_op_view, if it fits into the buffer of call->length bytes at
+/* Takes the next message as ipckit_op_view does, if it fits into the buffer of call->length bytes at
    call->data. Returns RING_TOO_LONG if it does not; then it still waits. Requires receive_lock. */
 static ring_result
 op_receive_into(ring *r, ring_call *call)
@@ -10,7 +10,7 @@ op_receive_into(ring *r, ring_call *call)
     if (result == RING_OK && call->message.length > call->length) {
         return RING_TOO_LONG;
     }
-    return result == RING_OK ? ipckit_op_view(r, call) : result;
+    return result == RING_OK ? ipckit_take_found(r, call) : result;
 }
 
 /* Waits for the next message and copies it into the buffer. Sets to->length. Returns 0, or -1 with an

@@ -101,7 +101,8 @@ static uint64_t
 known_to_wait(const ring *r)
 {
     if (ring_is_topic(r)) {
-        return load_word(&r->seen) - load_word(&r->subscriber->cursor);
+        bool forked = r->subscriber == NULL; /* while an object was created */
+        return forked ? 0 : load_word(&r->seen) - load_word(&r->subscriber->cursor);
     }
     return (count_of(load_word(&r->shared->cached_tail)) - count_of(load_word(&r->shared->head)))
         & COUNT_MASK;
@@ -152,7 +153,7 @@ ipckit_receive_small(channel_object *self, channel_core *core, PyObject *timeout
         int waits = timeout == Py_None ? 1 : PyObject_IsTrue(timeout);
         if (waits < 0) {
             result = RING_INTERRUPTED;
-        } else if (waits) {
+        } else if (waits && core->joined) { /* not in a child that the test of the truth forked */
             result = receive_after_spin(self, r, to);
         }
     }

@@ -77,8 +77,6 @@ typedef struct {
     topic_subscriber *subscribers;
     topic_subscriber *subscriber; /* this one, or NULL */
     uint64_t seen;     /* `tail` as this subscriber last read it; stored under its lock */
-    uint64_t notified; /* `cursor` when it last told publishers of room, and when that was */
-    uint64_t notified_at;
     uint8_t id[16];
     uint64_t file_size; /* bytes of the file when it was opened */
     int fd;           /* the file, with this peer's OFD lock */

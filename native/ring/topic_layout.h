@@ -24,11 +24,12 @@ typedef struct {
     uint32_t unused1;
     uint64_t depth;  /* how many messages may be unread */
     uint64_t since;  /* seconds since the epoch */
-    uint8_t unused2[32];
+    uint64_t first;  /* the number of its first message */
+    uint8_t unused2[24];
 
     channel_lock lock; /* of the threads of its process */
     uint64_t cursor;   /* the number of the message to read next */
-    uint64_t lost;     /* how many messages it has missed */
+    uint64_t received; /* messages; it has missed the others from `first` to `cursor` */
     uint8_t unused3[40];
 } topic_subscriber;
 

@@ -177,7 +177,8 @@ topic_subscribe(ring *r, const topic_wishes *wishes)
     store_word(&own->depth, wishes->depth);
     store_word(&own->since, wishes->since);
     __atomic_store_n(&own->lock.owner, 0, __ATOMIC_RELAXED);
-    store_word(&own->lost, 0);
+    store_word(&own->received, 0);
+    store_word(&own->first, tail - old);
     store_word(&own->cursor, tail - old);
     store_word(&r->shared->members, load_word(&r->shared->members) | UINT64_C(1) << place);
     RING_POINT(subscribing);

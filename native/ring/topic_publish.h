@@ -114,10 +114,35 @@ topic_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 
 /* -- blocks ------------------------------------------------------------------------------------ */
 
+/* Makes a run of free granules for `length` bytes: drops the oldest messages that may be dropped. Drops
+   none if that would make no room, because views and loans are in the way. Returns RING_OK, RING_FULL or
+   RING_CORRUPT. */
+static inline ring_result
+topic_free_run(ring *r, uint64_t length, uint64_t tail)
+{
+    topic_update_limit(r, tail);
+    uint64_t head = load_word(&r->shared->head), floor = load_word(&r->shared->floor);
+    uint64_t span = blocks_span(r, length);
+    uint64_t at = blocks_find(r, 0, r->granules, span, r->granules, true), end = at + span;
+    if (at == NO_BLOCK || tail - head > r->slots) {
+        return at == NO_BLOCK ? RING_FULL : RING_CORRUPT;
+    }
+    while (at < end) {
+        uint64_t word = block_load(r, (uint32_t)at);
+        if (block_is_free(r, at, word)) {
+            at += block_step(r, at, word);
+        } else if (head < floor && head < tail) {
+            topic_drop(r, head++);
+        } else {
+            return RING_FULL; /* a subscriber began to read there meanwhile */
+        }
+    }
+    return RING_OK;
+}
+
 /* Lends a block to write a message of up to `length` bytes in; NO_BLOCK if the message will be in the
-   arena. Drops messages that nobody needs, and if there is no block then, also those that may be dropped.
-   Drops none of the latter if that would make no room, because views and loans are in the way. Returns
-   RING_OK, RING_FULL, RING_TOO_LONG or RING_CORRUPT. */
+   arena. Drops messages that nobody needs, and if there is no block then, also others that may be dropped.
+   Returns RING_OK, RING_FULL, RING_TOO_LONG or RING_CORRUPT. */
 static inline ring_result
 topic_lend(ring *r, uint64_t length, uint32_t *block)
 {
@@ -135,19 +160,26 @@ topic_lend(ring *r, uint64_t length, uint32_t *block)
     }
     topic_drop_unneeded(r, head, tail);
     *block = blocks_allocate(r, length, r->granules);
-    if (*block == NO_BLOCK) {
-        topic_update_limit(r, tail);
-        if (!blocks_could_hold(r, length)) {
-            return RING_FULL;
-        }
+    if (*block != NO_BLOCK) {
+        return RING_OK;
     }
-    for (head = load_word(&r->shared->head); *block == NO_BLOCK && head < tail; head++) {
-        if (!topic_drop_if_allowed(r, head, tail)) {
-            return RING_FULL;
-        }
+    result = topic_free_run(r, length, tail);
+    if (result == RING_OK) {
         *block = blocks_allocate(r, length, r->granules);
     }
-    return *block == NO_BLOCK ? RING_FULL : RING_OK;
+    return result != RING_OK ? result : *block == NO_BLOCK ? RING_FULL : RING_OK;
+}
+
+/* Tells publishers that wait for memory that a block which was a loan has become a message, which may be
+   dropped. */
+static inline void
+topic_tell_publishers(ring *r)
+{
+    ring_light_barrier(r, &r->shared->space);
+    if (__atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP != 0) {
+        __atomic_fetch_add(&r->shared->freed, 1, __ATOMIC_SEQ_CST);
+        ring_notify(r, POLL_SPACE);
+    }
 }
 
 /* Publishes a message of `length` bytes in a block that was lent to `owner`. The block belongs to the
@@ -179,6 +211,7 @@ topic_send_block(ring *r, uint32_t block, uint64_t length, uint32_t owner)
     RING_POINT(queued);
     topic_advance_tail(r, tail + 1);
     ring_count_sent(r, 1);
+    topic_tell_publishers(r);
     return RING_OK;
 }
 

@@ -34,22 +34,31 @@ topic_looks_empty(const ring *r)
     return load_word(&r->seen) == cursor && load_word(&r->shared->tail) == cursor;
 }
 
+/* Returns how many messages before `next` a subscriber has missed. */
+static inline uint64_t
+topic_missed(const topic_subscriber *member, uint64_t next)
+{
+    uint64_t received = load_word(&member->received), passed = next - load_word(&member->first);
+    return passed > received ? passed - received : 0;
+}
+
 /* Returns the number of messages that a subscriber has not read, and sets `*lost` to those that it has
-   missed. Needs no lock. */
+   missed. Needs no lock. Both change by one store each, so nothing is counted twice. */
 static inline uint64_t
 topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
 {
     uint64_t cursor = load_word(&member->cursor), tail = load_word(&r->shared->tail);
-    uint64_t unread = tail > cursor ? tail - cursor : 0, depth = load_word(&member->depth);
-    *lost = load_word(&member->lost);
+    uint64_t head = load_word(&r->shared->head);
+    uint64_t depth = load_word(&member->depth), unread = tail > cursor ? tail - cursor : 0;
+    depth = depth < r->capacity ? depth : r->capacity;
+    *lost = 0;
     if (__atomic_load_n(&member->drops, __ATOMIC_RELAXED)) {
-        uint64_t head = load_word(&r->shared->head);
         uint64_t kept = tail > head ? tail - head : 0;
         kept = kept < depth ? kept : depth;
-        *lost += unread > kept ? unread - kept : 0;
+        *lost = topic_missed(member, unread > kept ? tail - kept : cursor);
         unread = unread < kept ? unread : kept;
     }
-    return unread;
+    return unread < depth ? unread : depth;
 }
 
 /* Advances `cursor` (release; pairs with topic_update_limit). */
@@ -80,17 +89,15 @@ topic_find_next(ring *r, uint64_t *number)
     }
     uint64_t start = drops && r->seen - cursor > depth ? r->seen - depth : cursor;
     uint64_t head = load_word(&r->shared->head);
-    if (head > start) {
-        if (!drops) { /* publishers wait for this subscriber, unless another thread ended it */
-            return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
-        }
-        start = head;
+    if (!drops && (head > start || r->seen - cursor > depth)) {
+        /* Publishers wait for this subscriber, unless another thread has ended the subscription. */
+        return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
     }
+    start = head > start ? head : start;
     if (start >= r->seen && head > load_word(&r->shared->tail)) {
         return RING_CORRUPT;
     }
     if (start != cursor) {
-        store_word(&own->lost, load_word(&own->lost) + start - cursor);
         topic_advance(r, start);
     }
     *number = start;
@@ -169,6 +176,16 @@ topic_peek_small(ring *r, ring_message *message, char *copy)
     return true;
 }
 
+/* Advances past a message that was received. Both words in this order: one between the two stores is
+   counted as neither lost nor unread. */
+static inline void
+topic_count_and_advance(ring *r, uint64_t number)
+{
+    topic_subscriber *own = r->subscriber;
+    store_word(&own->received, load_word(&own->received) + 1);
+    topic_advance(r, number + 1);
+}
+
 /* Takes a message whose bytes were copied. Returns RING_OK, or RING_OVERTAKEN if the copy is to be
    rejected. */
 static inline ring_result
@@ -177,8 +194,7 @@ topic_take(ring *r, const ring_message *message)
     if (topic_was_dropped(r, message->head)) {
         return RING_OVERTAKEN;
     }
-    topic_advance(r, message->head + 1);
-    ring_count_received(r, 1);
+    topic_count_and_advance(r, message->head);
     return RING_OK;
 }
 
@@ -215,29 +231,15 @@ topic_hold(ring *r, const ring_message *message)
         topic_release_block(r, message->block, bit);
         return RING_OVERTAKEN;
     }
-    topic_advance(r, message->head + 1);
-    ring_count_received(r, 1);
+    topic_count_and_advance(r, message->head);
     return RING_OK;
 }
 
-#define SPACE_PAUSE_NS (UINT64_C(100) * 1000)
-
-/* After a receive, tells publishers of room if one waits for it. Not each time: a woken publisher should
-   find room for many messages, so that the processes do not switch for each. One that sleeps looks again
-   after a pause; one that polls a descriptor does not, and is always told. Needs no lock. */
+/* After a receive, tells publishers of room, if they wait for this subscriber. Needs no lock. */
 static inline void
 topic_notify_space(ring *r)
 {
-    topic_subscriber *own = r->subscriber;
-    uint32_t waiting = __atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP;
-    if (waiting == 0 || __atomic_load_n(&own->drops, __ATOMIC_RELAXED)) {
-        return;
-    }
-    uint64_t cursor = load_word(&own->cursor), now = (uint64_t)monotonic_ns();
-    if ((waiting & WORD_POLLERS) || cursor - load_word(&r->notified) >= load_word(&own->depth) / 4
-        || load_word(&r->seen) == cursor || now - load_word(&r->notified_at) >= SPACE_PAUSE_NS) {
-        store_word(&r->notified, cursor);
-        store_word(&r->notified_at, now);
+    if (!__atomic_load_n(&r->subscriber->drops, __ATOMIC_RELAXED)) {
         ring_notify(r, POLL_SPACE);
     }
 }

@@ -138,20 +138,6 @@ topic_drop(ring *r, uint64_t head)
     }
 }
 
-/* Drops the oldest message if no subscriber that is waited for needs it. Returns whether it did. */
-static inline bool
-topic_drop_if_allowed(ring *r, uint64_t head, uint64_t tail)
-{
-    if (head >= load_word(&r->shared->floor)) {
-        topic_update_limit(r, tail);
-    }
-    if (head >= load_word(&r->shared->floor)) {
-        return false;
-    }
-    topic_drop(r, head);
-    return true;
-}
-
 #define TOPIC_SPARE 2 /* dropped messages that stay, for a subscriber that just begins to read one */
 
 /* Drops what nobody needs: neither a subscriber, nor the history. The memory of large messages is used
@@ -201,30 +187,52 @@ topic_next_position(const ring *r, uint64_t number)
     return load_word(&last->position) + (inline_bytes ? topic_units(shape & LENGTH_MAX) : 0);
 }
 
+/* Tells whether there is an entry, and `units` of the arena from `start` on, for message `number` if the
+   messages before `oldest` are dropped. */
+static inline bool
+topic_fits(const ring *r, uint64_t number, uint64_t tail, uint64_t oldest, uint64_t start, uint64_t units)
+{
+    uint64_t used_from = oldest < tail ? load_word(&topic_entry_of(r, oldest)->position)
+                                       : topic_next_position(r, tail);
+    bool all_free = oldest >= tail && number == tail; /* whatever the positions are */
+    return number - oldest < r->slots
+        && (start + units - used_from <= r->units || (all_free && units <= r->units));
+}
+
+/* Returns the number before which messages may be dropped, if that makes room for message `number`. */
+static inline uint64_t
+topic_droppable(ring *r, uint64_t number, uint64_t tail, uint64_t head, uint64_t start, uint64_t units)
+{
+    uint64_t floor = load_word(&r->shared->floor);
+    if (floor <= head || floor > tail || !topic_fits(r, number, tail, floor, start, units)) {
+        topic_update_limit(r, tail);
+        floor = load_word(&r->shared->floor);
+    }
+    return floor > head && floor <= tail ? floor : head;
+}
+
 /* Finds an entry and `units` of the arena for message `number`, from `*position` on; drops messages as
-   needed. The messages from `tail` on are not published yet. Sets `*position`. Returns RING_OK, RING_FULL
-   or RING_CORRUPT. */
+   needed, but none if that makes no room. The messages from `tail` on are not published yet. Sets
+   `*position`. Returns RING_OK, RING_FULL or RING_CORRUPT. */
 static inline ring_result
 topic_find_room(ring *r, uint64_t number, uint64_t tail, uint64_t units, uint64_t *position)
 {
     uint64_t head = load_word(&r->shared->head), offset = *position % r->units;
     uint64_t start = offset + units > r->units ? *position + r->units - offset : *position;
-    for (;; head++) {
-        uint64_t oldest = head < tail ? load_word(&topic_entry_of(r, head)->position)
-                                      : topic_next_position(r, tail);
-        if (number - head < r->slots && start + units - oldest <= r->units) {
-            *position = start;
-            return RING_OK;
-        }
-        if (head >= tail && tail == number) {
-            /* Nothing is kept, so the arena is free, whatever the positions are. */
-            *position = start;
-            return number - head < r->slots && units <= r->units ? RING_OK : RING_CORRUPT;
-        }
-        if (head >= tail || !topic_drop_if_allowed(r, head, tail)) {
+    if (tail - head > r->slots) {
+        return RING_CORRUPT;
+    }
+    if (!topic_fits(r, number, tail, head, start, units)) {
+        uint64_t end = topic_droppable(r, number, tail, head, start, units);
+        if (!topic_fits(r, number, tail, end, start, units)) {
             return RING_FULL;
         }
+        while (head < end && !topic_fits(r, number, tail, head, start, units)) {
+            topic_drop(r, head++);
+        }
     }
+    *position = start;
+    return RING_OK;
 }
 
 #endif

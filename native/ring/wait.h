@@ -359,6 +359,9 @@ ring_run(ring *r, ring_call *call)
             continue;
         }
         if (result != RING_EMPTY && result != RING_FULL) {
+            if (slept) {
+                ring_wake_next(r, call);
+            }
             return ring_notify_other_side(r, call, result);
         }
         if (others == RING_GONE && !ring_is_not_over(r, call, result)) {

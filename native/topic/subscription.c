@@ -74,9 +74,17 @@ subscription_subscribe(channel_object *self, PyTypeObject *defining_class, PyObj
         return NULL;
     }
     channel_object *topic = (channel_object *)args[0];
-    if (!PyObject_TypeCheck(args[0], state->topic_type) || self->state != NULL) {
-        PyErr_SetString(PyExc_TypeError, self->state != NULL ? "_subscribe was called before"
-                                                             : "expected a TopicBase");
+    if (!PyObject_TypeCheck(args[0], state->topic_type)) {
+        PyErr_SetString(PyExc_TypeError, "expected a TopicBase");
+        return NULL;
+    }
+    /* Before the core: testing the truth may run any Python code, which may close the topic. */
+    int drops = PyObject_IsTrue(args[1]), wait = PyObject_IsTrue(args[4]);
+    if (drops < 0 || wait < 0) {
+        return NULL;
+    }
+    if (self->state != NULL) {
+        PyErr_SetString(PyExc_TypeError, "_subscribe was called before");
         return NULL;
     }
     channel_core *core = ipckit_channel_joined(topic, "subscribe");
@@ -88,15 +96,17 @@ subscription_subscribe(channel_object *self, PyTypeObject *defining_class, PyObj
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    topic_wishes wishes = {.drops = PyObject_IsTrue(args[1]) == 1,
+    topic_wishes wishes = {.drops = drops == 1,
                            .depth = (uint64_t)depth,
                            .history = (uint64_t)history,
                            .since = (uint64_t)now.tv_sec};
-    /* A handle that subscribes is not counted as one that may still publish (ring_side_state). */
-    ring_add_role(&core->r, ROLE_RECEIVER);
-    adopt_topic(self, topic, PyObject_IsTrue(args[4]) == 1, (uint32_t)spin);
+    adopt_topic(self, topic, wait == 1, (uint32_t)spin);
     long forks = ipckit_core_acquire(core);
     self->core = subscribe(self, core, &wishes, args[6]);
+    if (self->core != NULL && core->joined) {
+        /* A handle that has subscribed does not count as one that may still publish (ring_side_state). */
+        ring_add_role(&core->r, ROLE_RECEIVER);
+    }
     ipckit_core_release(core, forks);
     if (self->core == NULL) {
         self->closed = true;

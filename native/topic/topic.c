@@ -57,7 +57,7 @@ subscriber_row(const ring *r, const topic_subscriber *member, uint32_t peer_inde
     return Py_BuildValue("IKiKKKKKi", peer->pid, (unsigned long long)peer->token,
                          (int)(member->drops != 0), (unsigned long long)member->depth,
                          (unsigned long long)unread, (unsigned long long)lost,
-                         (unsigned long long)peer->received, (unsigned long long)member->since,
+                         (unsigned long long)load_word(&member->received), (unsigned long long)member->since,
                          (int)(peer->token == r->peers[r->index].token));
 }
 

@@ -140,8 +140,8 @@ test_a_hold_is_respected(void)
     must(call_do(&one->h, &call), "a message can't be received");
     check(message_number(call.message.data, 200) == published[call.message.head % LOG], "wrong");
     must(release_block(&one->h, call.message.block, BLOCK_READ), "a view can't be released");
-    check(one->h.r.subscriber->lost == call.message.head - one->cursor, "a wrong number is lost");
-    one->lost = one->h.r.subscriber->lost;
+    check(lost_by(one) == call.message.head - one->cursor, "a wrong number is lost");
+    one->lost = lost_by(one);
     one->cursor = call.message.head + 1;
     drain(one);
     finish();
@@ -177,7 +177,7 @@ test_overtaken_again_and_again(void)
             ring_result result = receive_message(&one->h, &call);
             paused = NULL;
             check(result == (deadline ? RING_TIMEOUT : RING_EMPTY), "another result");
-            one->lost = one->h.r.subscriber->lost;
+            one->lost = lost_by(one);
             one->cursor = one->h.r.subscriber->cursor;
             must_publish(1, 50);
         }
@@ -231,8 +231,6 @@ test_a_descriptor_is_told_of_room(void)
     for (int i = 0; i < 5; i++) {
         poll_arm(&publisher->h.r, POLL_SPACE);
         uint32_t signals = header_of()->space_signals;
-        one->h.r.notified = one->cursor;
-        one->h.r.notified_at = (uint64_t)monotonic_ns(); /* as if it had just told a publisher */
         must(step_receive(one), "a message can't be received");
         check(header_of()->space_signals != signals, "a publisher that polls is not told of room");
         must_publish(1, 30);

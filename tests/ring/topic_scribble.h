@@ -88,7 +88,7 @@ scribble_subscriber(void)
         offsetof(topic_subscriber, owner), offsetof(topic_subscriber, drops),
         offsetof(topic_subscriber, closed), offsetof(topic_subscriber, depth),
         offsetof(topic_subscriber, lock), offsetof(topic_subscriber, cursor),
-        offsetof(topic_subscriber, lost),
+        offsetof(topic_subscriber, received),
     };
     uint64_t place = below(below(2) ? 4 : TOPIC_SUBSCRIBERS);
     size_t at = CHANNEL_ARENA_START + place * sizeof(topic_subscriber) + fields[below(7)];
