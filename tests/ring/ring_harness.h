@@ -221,6 +221,7 @@ op_receive(ring *r, ring_call *call)
         return result;
     }
     if (message->block != NO_BLOCK) {
+        RING_POINT(holding);
         result = either_begin_read(r, message);
         call->items = result == RING_OK ? 0 : call->items;
         return result;

@@ -9,7 +9,7 @@ from tests.ring.test_ring_c import counts, points_of, run
 # What a topic passes: its own points, and those of the peers, locks and blocks.
 SHARED = ("lock.h", "peers.h", "open.h", "blocks.h", "poll.h")
 POINTS = points_of("topic_*.h").union({"before_tail", "after_tail"}, *map(points_of, SHARED))
-COPYING = ("copying", "half_copied")  # of the tests: while a subscriber copies a message
+READING = ("copying", "half_copied", "holding")  # of the tests: in the middle of a receive
 
 
 def test_the_points_are_found() -> None:
@@ -39,7 +39,7 @@ def test_peers_that_are_killed_at_any_moment() -> None:
 
 
 def test_a_peer_that_is_stopped_at_every_point() -> None:
-    names = sorted(POINTS.union(COPYING))
+    names = sorted(POINTS.union(READING))
     found = counts("test_topic_stops", "address,undefined", 2, 1, 100, *names)
     assert {name for name, count in found.items() if count} >= POINTS
 
@@ -82,7 +82,7 @@ def test_peers_that_are_killed_for_long(seed: int) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_peer_that_is_stopped_for_long() -> None:
-    names = sorted(POINTS.union(COPYING))
+    names = sorted(POINTS.union(READING))
     found = counts("test_topic_stops", "address,undefined none", 30, 1, 600, *names)
     assert all(found[name] >= 10 for name in POINTS)
 

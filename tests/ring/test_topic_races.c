@@ -92,15 +92,15 @@ test_overtaken_anywhere(void)
 {
     const char *inline_points[] = {"locked", "copying", "half_copied", "before_cursor",
                                    "after_cursor", "unlocking"};
-    const char *block_points[] = {"locked", "reader_came", "before_cursor", "after_cursor",
-                                  "unlocking"};
+    const char *block_points[] = {"locked", "holding", "reader_came", "before_cursor",
+                                  "after_cursor", "unlocking"};
     uint64_t lengths[] = {8, 30, 40, 41, 100, 160};
     for (int i = 0; i < 6; i++) {
         for (int length = 0; length < 6; length++) {
             test_overtaken(lengths[length], below(2), inline_points[i]);
         }
     }
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         test_overtaken(161, false, block_points[i]);
         test_overtaken(161, true, block_points[i]);
         test_overtaken(600, true, block_points[i]);
@@ -309,6 +309,35 @@ test_recoverers_die(void)
     }
 }
 
+/* A subscriber with a view dies, and another peer notices. */
+static void
+die_meanwhile(void)
+{
+    bury(two);
+    ring_side_state(&other->h.r, 0);
+}
+
+/* What a peer has that dies while another recovers is recovered next. */
+static void
+test_a_death_beside_a_recovery(void)
+{
+    const char *during[] = {"recovering", "peers_checked", "sweeping", "swept", "unlocking"};
+    for (int at = 0; at < 5; at++) {
+        make(topic_of_items(64, 4, 4, 200), 0);
+        must(enter(one, true, 4, 0), "no place");
+        must(enter(two, false, 4, 0), "no place");
+        must_publish(2, 200);
+        must(step_view(one), "no view");
+        must(step_view(two), "no view");
+        bury(one);
+        paused = during[at];
+        meanwhile = die_meanwhile;
+        must(step_look(publisher), "no recovery");
+        check(paused == NULL, "it does not come to that point");
+        finish();
+    }
+}
+
 /* Publishers that never wait notice that the subscriber is dead for which they would wait. */
 static void
 test_the_dead_are_not_waited_for(uint64_t length)
@@ -358,6 +387,8 @@ test_a_subscriber_sees_corruption(void)
         make(topic_of_any(64, 8, 4), 0);
         must(enter(one, turn == 0, 4, 0), "no place");
         ring *r = &one->h.r;
+        must_publish(1, 100);
+        must(step_receive(one), "a message can't be received");
         must_publish(1, turn == 0 ? 100 : 200);
         topic_entry *entry = topic_entry_of(r, one->cursor);
         corrupt(&entry->shape, INLINE_MAX + 1, "too long for the arena");
@@ -387,7 +418,7 @@ test_a_publisher_sees_corruption(void)
 {
     uint32_t block;
     make(topic_of_any(64, 8, 4), 0);
-    must_publish(6, 100);
+    must_publish(40, 100);
     channel_header *header = (channel_header *)shared.memory;
     ring *r = &publisher->h.r;
     uint64_t head = header->head, done;
@@ -428,6 +459,7 @@ main(void)
     test_an_end_while_it_receives();
     test_a_descriptor_is_told_of_room();
     test_recoverers_die();
+    test_a_death_beside_a_recovery();
     test_the_dead_are_not_waited_for(60);
     test_the_dead_are_not_waited_for(200);
     test_a_subscriber_sees_corruption();
