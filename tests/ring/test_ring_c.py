@@ -16,7 +16,7 @@ NATIVE = Path(__file__).parents[2] / "native" / "ring"
 
 
 def points_of(pattern: str) -> set[str]:
-    """The points at which a process dies or is stopped: each step that leaves something half done."""
+    """Where a process dies or is stopped: each step that leaves something half done."""
     texts = [header.read_text() for header in NATIVE.glob(pattern)]
     return {name for text in texts for name in re.findall(r"RING_POINT\((\w+)\);", text)}
 

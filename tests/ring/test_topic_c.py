@@ -1,4 +1,4 @@
-"""native/ring/topic*.h without Python: under ASan and UBSan, under TSan, with deaths and garbage."""
+"""native/ring/topic*.h without Python: under the sanitizers, with deaths and garbage."""
 
 from __future__ import annotations
 
