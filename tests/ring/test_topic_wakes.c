@@ -32,6 +32,18 @@ must(ring_operation operation, uint64_t length)
     return operation == op_lend ? call.block : call.message.block;
 }
 
+/* A process that ends with this one. */
+static pid_t
+fork_child(void)
+{
+    pid_t pid = fork();
+    check(pid >= 0, "no process");
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    }
+    return pid;
+}
+
 static void
 enter(bool drops, uint64_t depth)
 {
@@ -82,8 +94,7 @@ run(ring_shape shape, plan p)
     pid_t pids[MOST];
     int all = p.publishers + p.subscribers;
     for (int i = 0; i < all; i++) {
-        pids[i] = fork();
-        check(pids[i] >= 0, "no process");
+        pids[i] = fork_child();
         if (pids[i] == 0) {
             run_one(&p, i < p.publishers, shape.item_size);
         }
@@ -115,8 +126,7 @@ wait_asleep(pid_t pid)
 static pid_t
 start_asleep(ring_operation operation, uint64_t length)
 {
-    pid_t pid = fork();
-    check(pid >= 0, "no process");
+    pid_t pid = fork_child();
     if (pid == 0) {
         topic_open(&mine, &shared);
         if (operation == op_receive) {
@@ -220,10 +230,8 @@ test_threads_of_a_subscription(void)
     pthread_t threads[3];
     open_mine(4, 8);
     enter(false, 8);
-    pid_t child = fork();
-    check(child >= 0, "no process");
+    pid_t child = fork_child();
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (int i = 0; i < 3; i++) {
             check(pthread_create(&threads[i], NULL, receive_in_thread, NULL) == 0, "no thread");
         }
@@ -301,6 +309,22 @@ test_a_free_block_wakes(bool view)
     close_mine();
 }
 
+/* A publisher that waits for memory is woken when a loan becomes a message, which may be dropped. */
+static void
+test_a_sent_loan_wakes(void)
+{
+    open_mine(4, 8);
+    enter(true, 8);
+    uint32_t loan = must(op_lend, 4 * INLINE_MAX);
+    pid_t sleeper = start_asleep(op_lend, 2 * INLINE_MAX);
+    ring_call call = call_of(&mine, op_send_block, 0);
+    call.block = loan;
+    call.length = 4 * INLINE_MAX;
+    check(call_do(&mine, &call) == RING_OK, "a loan can't be published");
+    must_end(sleeper);
+    close_mine();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -324,6 +348,7 @@ main(int argc, char **argv)
     test_publishers_are_woken();
     test_a_free_block_wakes(false);
     test_a_free_block_wakes(true);
+    test_a_sent_loan_wakes();
     puts("ok");
     return 0;
 }
