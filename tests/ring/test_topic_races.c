@@ -186,6 +186,36 @@ test_overtaken_again_and_again(void)
     finish();
 }
 
+/* -- `lost` ---------------------------------------------------------------------------------------- */
+
+static uint64_t lost_seen;
+
+static void
+look_at_lost(void)
+{
+    topic_unread(&publisher->h.r, one->h.r.subscriber, &lost_seen);
+}
+
+/* Another process that looks while a subscriber receives sees no message as lost that is not. */
+static void
+test_lost_while_it_receives(void)
+{
+    const char *when[] = {"locked", "before_cursor", "after_cursor", "unlocking"};
+    for (int i = 0; i < 8; i++) {
+        uint64_t missed = i < 4 ? 10 : 0;
+        make(topic_of_any(64, 4, 8), 0);
+        must(enter(one, true, 2, 0), "no place");
+        must_publish(2 + missed, 50);
+        paused = when[i % 4];
+        meanwhile = look_at_lost;
+        must(step_receive(one), "a message can't be received");
+        check(paused == NULL, "it does not come to that point");
+        check(lost_seen <= missed && lost_seen + 1 >= missed, "a wrong number of messages is lost");
+        drain(one);
+        finish();
+    }
+}
+
 /* -- the end of a subscription --------------------------------------------------------------------- */
 
 static void
@@ -456,6 +486,7 @@ main(void)
     test_overtaken_anywhere();
     test_a_hold_is_respected();
     test_overtaken_again_and_again();
+    test_lost_while_it_receives();
     test_an_end_while_it_receives();
     test_a_descriptor_is_told_of_room();
     test_recoverers_die();

@@ -4,6 +4,8 @@
 #define PEER_CHECK_NS (INT64_C(20) * NS_PER_SECOND)
 #define LOCK_SPINS 1
 #define INLINE_MAX 4096
+static void ring_point(const char *name);
+#define RING_POINT(name) ring_point(#name)
 #include "topic_harness.h"
 
 #include <dirent.h>
@@ -15,6 +17,26 @@ enum { IN_ARENA = 4000, IN_BLOCK = 6000, MOST = 12 };
 static channel shared;
 static handle mine;
 static char data[8 * INLINE_MAX];
+
+static uint32_t *stage; /* shared: what a process has done */
+static int unlocks;     /* not 0: this process is held up when it releases a lock for so many times */
+
+static void
+wait_for(uint32_t *word, uint32_t value)
+{
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) < value) {
+        usleep(100);
+    }
+}
+
+static void
+ring_point(const char *name)
+{
+    if (unlocks != 0 && strcmp(name, "unlocking") == 0 && --unlocks == 0) {
+        __atomic_store_n(stage, 1, __ATOMIC_SEQ_CST);
+        wait_for(stage, 2);
+    }
+}
 
 /* Does it, and takes no longer than any wake may take. Returns the block of the loan or message. */
 static uint32_t
@@ -47,7 +69,7 @@ fork_child(void)
 static void
 enter(bool drops, uint64_t depth)
 {
-    topic_wishes wishes = {.drops = drops, .depth = depth};
+    topic_wishes wishes = {.drops = drops, .depth = depth, .history = 1};
     ring_call call = subscribe_call(&mine, &wishes, INT64_MAX);
     check(subscribe(&mine, &call) == RING_OK, "no place");
 }
@@ -73,9 +95,7 @@ run_one(const plan *p, bool publishes, uint64_t length)
         enter(false, p->depth);
     }
     __atomic_fetch_add(ready, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(ready, __ATOMIC_SEQ_CST) < (uint32_t)(p->publishers + p->subscribers)) {
-        usleep(100);
-    }
+    wait_for(ready, (uint32_t)(p->publishers + p->subscribers));
     uint64_t all = publishes ? p->messages : p->messages * (uint64_t)p->publishers;
     for (uint64_t i = 0; i < all; i++) {
         must(publishes ? op_send : op_receive, publishes ? length : sizeof data);
@@ -131,6 +151,9 @@ start_asleep(ring_operation operation, uint64_t length)
         topic_open(&mine, &shared);
         if (operation == op_receive) {
             enter(false, 1);
+            for (uint64_t kept = mine.r.shared->tail; mine.r.subscriber->cursor < kept;) {
+                must(op_receive, sizeof data);
+            }
         }
         uint32_t block = must(operation, length);
         _exit(operation == op_lend && release_block(&mine, block, BLOCK_LENT) != RING_OK);
@@ -151,7 +174,7 @@ open_mine(uint64_t granules, uint64_t capacity)
 {
     ring_shape shape = {.units = 1024, .granules = granules, .granule = INLINE_MAX,
                         .capacity = capacity, .longest = granules * INLINE_MAX};
-    shared = topic_make(shape, 0);
+    shared = topic_make(shape, 1);
     topic_open(&mine, &shared);
 }
 
@@ -160,6 +183,49 @@ close_mine(void)
 {
     handle_close(&mine);
     channel_unmake(&shared);
+}
+
+/* As a publisher that has not woken anyone yet. */
+static ring_result
+publish_silently(void)
+{
+    channel_lock *lock = &mine.r.shared->send_lock;
+    check(ring_lock(&mine.r, lock, INT64_MAX) == RING_OK, "no lock");
+    ring_result result = topic_send(&mine.r, data, 100);
+    ring_unlock(&mine.r, lock);
+    return result;
+}
+
+/* A subscriber that has found nothing, and is about to sleep, is told of the message though those that
+   sleep before it have received the message already. */
+static void
+test_a_sleeper_behind_others(void)
+{
+    pid_t others[2];
+    open_mine(4, 8);
+    *stage = 0;
+    pid_t late = fork_child();
+    if (late == 0) {
+        topic_open(&mine, &shared);
+        enter(false, 8);
+        unlocks = 2; /* the first try, and the last one before it sleeps */
+        must(op_receive, sizeof data);
+        _exit(0);
+    }
+    wait_for(stage, 1);
+    check(publish_silently() == RING_OK, "full");
+    for (int i = 0; i < 2; i++) {
+        others[i] = start_asleep(op_receive, sizeof data); /* for the second message */
+    }
+    ring_notify(&mine.r, POLL_ITEMS);
+    wait_asleep(others[0]);
+    wait_asleep(others[1]);
+    __atomic_store_n(stage, 2, __ATOMIC_SEQ_CST);
+    must_end(late);
+    must(op_send, 100);
+    must_end(others[0]);
+    must_end(others[1]);
+    close_mine();
 }
 
 /* A message wakes all subscribers, however many sleep. */
@@ -178,17 +244,6 @@ test_a_message_wakes_all(void)
         }
         close_mine();
     }
-}
-
-/* As a publisher that has not woken anyone yet. */
-static ring_result
-publish_silently(void)
-{
-    channel_lock *lock = &mine.r.shared->send_lock;
-    check(ring_lock(&mine.r, lock, INT64_MAX) == RING_OK, "no lock");
-    ring_result result = topic_send(&mine.r, data, 100);
-    ring_unlock(&mine.r, lock);
-    return result;
 }
 
 static void *
@@ -330,8 +385,9 @@ main(int argc, char **argv)
 {
     check(argc == 2, "how many rounds?");
     uint64_t rounds = strtoull(argv[1], NULL, 10), units = 128 * IN_ARENA / UNIT;
-    ready = mmap(NULL, sizeof *ready, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ready = mmap(NULL, 2 * sizeof *ready, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     check(ready != MAP_FAILED, "no memory");
+    stage = ready + 1;
     ring_shape in_arena = topic_of_items(units, 4, 8, IN_ARENA);
     ring_shape in_blocks = topic_of_items(units, 4, 8, IN_BLOCK);
     for (int pauses = 0; pauses < 2; pauses++) {
@@ -344,6 +400,7 @@ main(int argc, char **argv)
         run(in_arena, (plan){2, 9, 1, rounds, pauses});
     }
     test_a_message_wakes_all();
+    test_a_sleeper_behind_others();
     test_threads_of_a_subscription();
     test_publishers_are_woken();
     test_a_free_block_wakes(false);
