@@ -184,6 +184,12 @@ def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
             )
             used = Use(bytes=used.bytes, values=(value,))
             details["waiting"] = waiting
+    if entry.kind == "topic":
+        facts = native.topic_facts(_start(entry, native.TOPIC_START))
+        if facts is not None:
+            kept, published, subscribers, unread = facts
+            used = Use(messages=kept, bytes=used.bytes)
+            details |= {"published": published, "subscribers": subscribers, "unread": unread}
     return entry.status.st_size, used, details
 
 

@@ -215,7 +215,45 @@ native_bytes(PyObject *Py_UNUSED(module), PyObject *args)
     return PyLong_FromUnsignedLongLong(topic_bytes(capacity, units, granules, granule));
 }
 
+PyDoc_STRVAR(facts_doc, "topic_facts(data, /)\n--\n\n"
+                        "Return (messages kept, messages ever published, subscribers, messages that the\n"
+                        "slowest one has not read) for the first TOPIC_START bytes of a topic; None for\n"
+                        "other data. Also counts subscribers that died and were not removed yet.");
+
+static PyObject *
+native_facts(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    Py_buffer data;
+    if (ipckit_bytes_arg(arg, &data) < 0) {
+        return NULL;
+    }
+    channel_header header;
+    topic_subscriber member;
+    bool known = (size_t)data.len >= TOPIC_START;
+    memcpy(&header, data.buf, known ? sizeof header : 0);
+    if (!known || header.magic != TOPIC_MAGIC || header.head > header.tail) {
+        PyBuffer_Release(&data);
+        Py_RETURN_NONE;
+    }
+    uint64_t subscribers = 0, unread = 0;
+    for (size_t place = 0; place < TOPIC_SUBSCRIBERS; place++) {
+        const char *row = (const char *)data.buf + CHANNEL_ARENA_START + place * sizeof member;
+        memcpy(&member, row, sizeof member);
+        if (member.owner != 0 && !member.closed) {
+            uint64_t own = header.tail > member.cursor ? header.tail - member.cursor : 0;
+            own = own < member.depth ? own : member.depth;
+            unread = own > unread ? own : unread;
+            subscribers++;
+        }
+    }
+    PyBuffer_Release(&data);
+    return Py_BuildValue("KKKK", (unsigned long long)(header.tail - header.head),
+                         (unsigned long long)header.tail, (unsigned long long)subscribers,
+                         (unsigned long long)unread);
+}
+
 static PyMethodDef functions[] = {
+    {"topic_facts", native_facts, METH_O, facts_doc},
     {"topic_slots", native_slots, METH_O, slots_doc},
     {"topic_bytes", native_bytes, METH_VARARGS, bytes_doc},
     {"topic_type", native_type, METH_O, type_doc},

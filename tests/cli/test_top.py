@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from textual.widgets import DataTable, Static
 
-from ipckit import PosixMessageQueue, SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory
+from ipckit import (
+    PosixMessageQueue,
+    SysVMessageQueue,
+    SysVSemaphoreSet,
+    SysVSharedMemory,
+    Topic,
+)
 from ipckit._cli.top.app import TopApp
 from ipckit._cli.top.model import Row, Sampler, arranged, cells
 
@@ -75,6 +81,28 @@ def test_rates_count_sent_and_received_messages(objects: dict[str, Any]) -> None
         assert (rows[names["q"]].rate_in, rows[names["mq"]].rate_out) == (0, 0)
     finally:
         sampler.close()
+
+
+def test_a_topic_has_its_subscribers_and_the_rate_of_what_is_published(ns: Namespace) -> None:
+    clock = Clock()
+    with (
+        Topic.create(ns.name(), capacity=8) as topic,
+        topic.subscribe() as slow,
+        topic.subscribe(when_full="drop_oldest", depth=1),
+    ):
+        sampler = Sampler(clock)
+        try:
+            sampler.rows()
+            for _ in range(6):
+                topic.publish(b"x")
+            slow.receive()
+            clock.now = 2.0
+            (row,) = (each for each in sampler.rows() if str(topic.name)[1:] in each.address)
+            assert (row.messages, row.rate_in, row.attached) == (5, 3.0, 2)
+            topic.unlink()
+            assert row.address not in {each.address for each in sampler.rows()}
+        finally:
+            sampler.close()
 
 
 def test_objects_come_and_go(ns: Namespace) -> None:

@@ -49,7 +49,8 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
     for line in item.unseen:
         yield "could not see", line
     for name, value in item.details.items():
-        yield f"kernel {name}", str(value)
+        source = "topic" if item.kind == "topic" and name != "inode" else "kernel"
+        yield f"{source} {name}", str(value)
 
 
 @click.command(epilog=_EXAMPLES)

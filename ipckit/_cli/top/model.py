@@ -1,8 +1,9 @@
-"""The rows of ``ipckit top``: each queue, segment and semaphore set, with message rates.
+"""The rows of ``ipckit top``: each queue, topic, segment and semaphore set, with message rates.
 
 The kernel counts only the messages in a queue, not those that passed through it. `Sampler`
 therefore samples the depth of each queue many times, and adds up the changes. A message that is
-sent and received between two samples is missed, so the rates are lower bounds.
+sent and received between two samples is missed, so the rates are lower bounds. A topic counts what
+was published, so that rate is exact.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ipckit.msgq import PosixMessageQueue, list_queues
 from ipckit.sem import SysVSemaphoreSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ipckit.inventory import IpcObject, Kind
 
@@ -29,6 +30,7 @@ _KINDS: Final[tuple[Kind, ...]] = (
     "sysv-segment",
     "sysv-semaphores",
     "posix-semaphore",
+    "topic",
 )
 _SHOWN: Final = 8  # values of a set
 
@@ -41,14 +43,16 @@ class Row:
         address: its address, such as ``"q:5"``.
         key: its key as text, or "".
         owner: the owner's name.
-        messages: the number of queued messages; None if it is not a queue.
-        bytes: bytes of queued text, or bytes of a segment.
-        rate_in: sent messages a second, at least.
+        messages: the number of queued messages; in a topic, those that the slowest subscriber has
+            not read; None for other kinds.
+        bytes: bytes of queued text, or bytes of a segment or topic.
+        rate_in: sent or published messages a second, at least.
         rate_out: received messages a second, at least.
         bytes_in: sent bytes a second, at least; None for a POSIX queue.
         bytes_out: received bytes a second, at least; None for a POSIX queue.
         waiters: how many threads wait on its semaphores; None if it has none or can't be read.
-        attached: the number of attaches; None if it is not a segment.
+        attached: the number of attaches to a segment, or subscribers of a topic; None for other
+            kinds.
         values: the values of its semaphores, as text.
         last: the pid of the process that used it last; 0 if none is recorded.
     """
@@ -94,18 +98,24 @@ def _last(each: IpcObject) -> int:
     return next((int(details[name]) for name in (*names, "lpid", "cpid") if details.get(name)), 0)
 
 
+def _count(details: Mapping[str, int | str], name: str) -> int | None:
+    """Return a number of a topic; None if its file can't be read."""
+    return int(details[name]) if name in details else None
+
+
 def row_of(each: IpcObject) -> Row:
     """Return the row of an object, without rates."""
     values = each.used.values or ()
     memory = each.kind == "sysv-segment"
+    topic = each.details if each.kind == "topic" else {}
     return Row(
         each.address,
         f"{each.key:#010x}" if each.key else "",
         each.owner,
-        messages=each.used.messages,
+        messages=_count(topic, "unread") if topic else each.used.messages,
         bytes=each.size if memory else each.used.bytes if each.used.messages is not None else None,
         waiters=_waiters(each),
-        attached=each.used.attached,
+        attached=_count(topic, "subscribers") if topic else each.used.attached,
         values=" ".join(map(str, values[:_SHOWN])) + (" …" if len(values) > _SHOWN else ""),
         last=_last(each),
     )
@@ -147,6 +157,7 @@ class Sampler:
         self._flows: dict[str, _Flow] = {}
         self._began = clock()
         self._posix: dict[str, PosixMessageQueue[bytes]] = {}
+        self._published: dict[str, int] = {}
         self._follow(inventory.survey(["posix-queue"], holders=False).objects)
         self.sample()
 
@@ -195,6 +206,17 @@ class Sampler:
         flow.came = flow.went = flow.bytes_came = flow.bytes_went = 0
         return rated
 
+    def _with_published(self, row: Row, each: IpcObject, elapsed: float) -> Row:
+        """Return the row of a topic with the rate of what was published since the last call."""
+        now = _count(each.details, "published") if each.kind == "topic" else None
+        if now is None:
+            return row
+        before = self._published.get(each.address)
+        self._published[each.address] = now
+        if before is None or elapsed <= 0 or now < before:
+            return row
+        return replace(row, rate_in=(now - before) / elapsed)
+
     def rows(self) -> list[Row]:
         """Return the row of every object, with the rates since the last call."""
         objects = inventory.survey(_KINDS, holders=False).objects
@@ -202,10 +224,15 @@ class Sampler:
         self.sample()
         now = self._clock()
         elapsed, self._began = now - self._began, now
-        found = [self._rated(row, elapsed) for row in map(row_of, objects)]
+        found = [
+            self._with_published(self._rated(row_of(each), elapsed), each, elapsed)
+            for each in objects
+        ]
         known = {row.address for row in found}
         for address in set(self._flows) - known:
             del self._flows[address]  # a later queue with that id is another queue
+        for address in set(self._published) - known:
+            del self._published[address]
         return found
 
 
