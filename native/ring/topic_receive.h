@@ -165,6 +165,7 @@ topic_peek_small(ring *r, ring_message *message, char *copy)
         || (r->item_size != 0 && length != r->item_size)) {
         return false;
     }
+    RING_POINT(small_found);
     seqlock_copy_out(copy, shared->small, length);
     if (__atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE) != number
         || load_word(&shared->tail) != tail) {
