@@ -107,6 +107,24 @@ test_overtaken_anywhere(void)
     }
 }
 
+/* A subscriber that reads the message beside the tail sees that another one has replaced it. */
+static void
+test_overtaken_beside_the_tail(bool drops)
+{
+    for (uint64_t length = 8; length <= 48; length += 8) {
+        make(topic_of_any(64, 40, 6), 2);
+        must(enter(one, drops, 6, 0), "no place");
+        for (int i = 0; i < 20; i++) {
+            must_publish(1, 8 + below(33));
+            rush_messages = 1 + below(3);
+            rush_length = length;
+            receive_in_a_rush("small_found", false);
+            drain(one);
+        }
+        finish();
+    }
+}
+
 /* While a subscriber holds a block that it has not taken yet, publishers do not use it. */
 static void
 publish_beside_a_hold(void)
@@ -484,6 +502,8 @@ main(void)
 {
     alarm(100); /* a hang is a failure */
     test_overtaken_anywhere();
+    test_overtaken_beside_the_tail(false);
+    test_overtaken_beside_the_tail(true);
     test_a_hold_is_respected();
     test_overtaken_again_and_again();
     test_lost_while_it_receives();
