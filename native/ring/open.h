@@ -4,6 +4,8 @@
 
 #include "ring/descriptor.h"
 
+#include <sched.h>
+
 /* The sizes of a channel or a topic. */
 typedef struct {
     uint64_t units;     /* of the arena */
@@ -103,6 +105,9 @@ ring_locate_channel(ring *r, char *bytes)
 static inline void
 ring_locate_topic(ring *r, char *bytes, uint64_t history)
 {
+    cpu_set_t processors;
+    bool known = sched_getaffinity(0, sizeof processors, &processors) == 0;
+    r->processors = known ? CPU_COUNT(&processors) : 1;
     r->slots = topic_slots(r->capacity);
     r->history = history;
     r->subscribers = (topic_subscriber *)(void *)(bytes + CHANNEL_ARENA_START);

@@ -112,11 +112,19 @@ ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
    sleeper's is heavy: membarrier(2) executes a barrier in all running peers. If a peer cannot
    use membarrier, every peer uses full barriers. */
 
+/* Tells whether every peer uses full barriers from the start: in a topic whose messages are all long,
+   many subscribers sleep after each, and membarrier interrupts every processor. */
+static inline bool
+ring_has_own_barriers(const ring *r)
+{
+    return ring_is_topic(r) && r->item_size > INLINE_MAX;
+}
+
 /* The barrier between writing data and reading a futex word; pairs with ring_heavy_barrier. */
 static inline void
 ring_light_barrier(const ring *r, uint32_t *word)
 {
-    if (__atomic_load_n(&r->shared->full_barriers, __ATOMIC_RELAXED)) {
+    if (ring_has_own_barriers(r) || __atomic_load_n(&r->shared->full_barriers, __ATOMIC_RELAXED)) {
         full_barrier(word);
     } else {
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -127,7 +135,7 @@ ring_light_barrier(const ring *r, uint32_t *word)
 static inline void
 ring_heavy_barrier(const ring *r, uint32_t *word)
 {
-    if (!membarrier_all()) {
+    if (!ring_has_own_barriers(r) && !membarrier_all()) {
         __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
     }
     full_barrier(word);

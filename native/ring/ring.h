@@ -76,6 +76,7 @@ typedef struct {
     uint64_t *readers; /* of the blocks: one word for each granule */
     topic_subscriber *subscribers;
     topic_subscriber *subscriber; /* this one, or NULL */
+    int processors;    /* on which this process may run */
     uint64_t seen;     /* `tail` as this subscriber last read it; stored under its lock */
     uint8_t id[16];
     uint64_t file_size; /* bytes of the file when it was opened */

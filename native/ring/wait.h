@@ -6,7 +6,7 @@
 #include "ring/check.h"
 #include "ring/poll.h"
 #include "ring/recover.h"
-#include "ring/topic_members.h"
+#include "ring/snapshot.h"
 
 typedef struct ring_call ring_call;
 
@@ -98,93 +98,6 @@ ring_try_once(ring *r, ring_call *call)
     return result;
 }
 
-typedef struct {
-    uint64_t first, second;
-} ring_snapshot;
-
-static inline bool
-ring_snapshots_differ(ring_snapshot one, ring_snapshot other)
-{
-    return one.first != other.first || one.second != other.second;
-}
-
-/* Takes a snapshot of the words that the other side changes. A peer that arms a descriptor
-   (which has a barrier) and then finds the snapshot unchanged will be signalled. */
-static inline ring_snapshot
-ring_take_snapshot(const ring *r, uint32_t which)
-{
-    if (which == POLL_ITEMS) {
-        return (ring_snapshot){load_word(&r->shared->tail), load_word(&r->shared->returned)};
-    }
-    if (ring_is_topic(r)) {
-        return (ring_snapshot){topic_progress(r), load_word(&r->shared->freed)};
-    }
-    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->freed)};
-}
-
-/* The snapshot of an empty ring: what was sent ends where what is received ends. Receivers know
-   it without reading the senders' memory, which would cost time for each message. */
-static inline ring_snapshot
-ring_empty_snapshot(const ring *r)
-{
-    const uint64_t *next = ring_is_topic(r) ? &r->subscriber->cursor : &r->shared->head;
-    return (ring_snapshot){load_word(next), load_word(&r->shared->returned)};
-}
-
-/* Tells whether a message or padding waits. Needs no lock. */
-static inline bool
-ring_has_items(const ring *r)
-{
-    uint64_t tail = load_word(&r->shared->tail);
-    if (ring_is_topic(r)) {
-        return r->subscriber != NULL && load_word(&r->subscriber->cursor) != tail;
-    }
-    return position_of(tail) != position_of(load_word(&r->shared->head))
-        || ring_may_have_returned(r);
-}
-
-/* Polls up to `looks` times. Returns whether the other side changed something. */
-static inline bool
-ring_spin(const ring *r, uint32_t which, ring_snapshot before, uint32_t looks)
-{
-    for (uint32_t look = 0; look < looks; look++) {
-        ring_snapshot now = ring_take_snapshot(r, which);
-        if (ring_snapshots_differ(now, before)) {
-            return true;
-        }
-        cpu_relax();
-    }
-    return false;
-}
-
-#define BACKOFF_PAUSES 64
-#define BACKOFF_ROUNDS_MAX 32
-
-/* Backs off when the ring is full: the sender lets receivers make room for many messages before
-   it continues, as long as they make progress. Each poll takes their cache line away, and so
-   does each record written right behind them. No receiver waits for this message, because a full
-   ring comes before it. */
-static inline void
-ring_backoff(const ring *r, uint32_t which)
-{
-    if (which != POLL_SPACE || r->capacity < BACKOFF_PAUSES) {
-        return;
-    }
-    uint64_t first = ring_take_snapshot(r, POLL_SPACE).first, taken = 0;
-    first = ring_is_topic(r) ? first : count_of(first);
-    for (int round = 0; round < BACKOFF_ROUNDS_MAX; round++) {
-        for (int pause = 0; pause < BACKOFF_PAUSES; pause++) {
-            cpu_relax();
-        }
-        uint64_t now = ring_take_snapshot(r, POLL_SPACE).first;
-        now = ((ring_is_topic(r) ? now : count_of(now)) - first) & COUNT_MASK;
-        if (now == taken || now >= r->capacity / 8) {
-            return;
-        }
-        taken = now;
-    }
-}
-
 #define SPIN_MIN 32
 /* A sleeper that was woken this soon would have done better to spin; waking it takes half of the
    time. */
@@ -212,7 +125,8 @@ ring_adapt_spin(ring_call *call, bool worth_it)
 
 /* Checks the peers before a sleep, if that is due, and recovers. Returns RING_GONE if no peer is
    left to wait for, RING_OK or an error. The check may be left to others only if the last sleep
-   timed out and the word's count has not changed since. */
+   timed out and the word's count has not changed since. In a topic, whose peers are many, also before
+   the first sleep of a call: the end is then noticed PEER_CHECK_NS later. */
 static inline ring_result
 ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
 {
@@ -222,6 +136,8 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     bool gone = false;
     if (quiet && ring_checked_recently(r, now) && now - call->checked_at < OWN_CHECK_NS) {
         call->pause = ring_longer_pause(call->pause, now);
+    } else if (ring_is_topic(r) && !call->timed_out && ring_checked_recently(r, now)) {
+        call->pause = PEER_CHECK_NS;
     } else {
         gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
         call->checked_at = now;
@@ -289,6 +205,16 @@ ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
     return call->which == POLL_ITEMS && (result == RING_FULL || ring_others_have_taken(r));
 }
 
+/* Returns how often to poll before a sleep. If a topic has more subscribers than this process has
+   processors, one that spins keeps another from running. */
+static inline uint32_t
+ring_looks(const ring *r, const ring_call *call)
+{
+    bool crowded = ring_is_topic(r)
+        && __builtin_popcountll(load_word(&r->shared->members)) > r->processors;
+    return crowded ? 0 : __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+}
+
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
    RING_TIMEOUT, RING_GONE, RING_CLOSED, RING_INTERRUPTED (a signal may have come), or RING_BUSY
    if another peer had the lock until the deadline. With a deadline of 0: RING_EMPTY, RING_FULL
@@ -342,7 +268,7 @@ ring_run(ring *r, ring_call *call)
             ring_wake_one(word);
         }
         tried = found;
-        uint32_t looks = awaited == call->which ? __atomic_load_n(call->spin, __ATOMIC_RELAXED) : 0;
+        uint32_t looks = awaited == call->which ? ring_looks(r, call) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);
             if (ring_spin(r, call->which, before, looks) && monotonic_ns() < call->deadline) {
