@@ -20,14 +20,26 @@ LINE = 1024  # bytes of one line of a frame
 REST = 0.02  # seconds after which all subscribers sleep again
 
 
-def count_all(receive: Receive, kinds: int, count: int) -> tuple[int, int]:
-    """Receive up to `count` messages, and check the number of each.
+def stop_message(turn: int, size: int) -> bytes:
+    """Return the message that ends a repetition."""
+    return bytes([STOP, turn]) + bytes(size - 2)
+
+
+def count_all(receive: Receive, kinds: int, count: int, turn: int) -> tuple[int, int]:
+    """Receive up to `count` messages until a stop message, and check the number of each.
+
+    Args:
+        receive: returns the next message.
+        kinds: the number of different messages.
+        count: how many were published.
+        turn: the number in this repetition's stop message. Older ones may come first.
 
     Returns:
         The end time, and how many messages arrived.
     """
-    while (data := receive())[0] == STOP:  # sent for another subscriber, after the last repetition
-        pass
+    while (data := receive())[0] == STOP:
+        if data[1] == turn:
+            return monotonic_ns(), 0
     numbers = islice(cycle(range(kinds)), count)
     if data[0] == next(numbers):
         for expected in numbers:

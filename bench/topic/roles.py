@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from topic.ours import Topic
 
+_TURNS = 256  # repetitions until their numbers, a byte, begin again
 _AGAIN = 0.001  # seconds until the stop message is repeated
 _BLOCKED = 0.02  # seconds after which a publisher that found the topic full sleeps
 _STEP = 0.003  # later each time: a publisher may look for dead peers at fixed intervals
@@ -41,6 +42,7 @@ class Publisher(roles.Sender):
         super().__init__(lanes, "bytes")
         self._subscribers = subscribers
         self._stopped = stopped
+        self._turn = 0
 
     def open(self, size: int) -> None:
         """Open the lane, and wait until every subscriber gets messages."""
@@ -48,7 +50,8 @@ class Publisher(roles.Sender):
         self._until_stopped()
 
     def _until_stopped(self) -> None:
-        stop = self._lane.prebuilt(bytes([channel_loops.STOP]) * self._lane.size)
+        stop = self._lane.prebuilt(loops.stop_message(self._turn, self._lane.size))
+        self._turn = (self._turn + 1) % _TURNS
         left, pause = self._subscribers, _AGAIN
         while left > 0:
             self._send(stop)
@@ -91,6 +94,7 @@ class Subscriber(roles.Role):
         self._kinds = channel_loops.numbers(size)
         self._receive()
         self._stopped.release()
+        self._turn = 0
 
     def pid(self) -> int:
         """Return the number of this process."""
@@ -98,7 +102,8 @@ class Subscriber(roles.Role):
 
     def run(self, count: int) -> tuple[int, int]:
         """Return the end time, and the number of messages that arrived."""
-        result = loops.count_all(self._receive, self._kinds, count)
+        self._turn = (self._turn + 1) % _TURNS
+        result = loops.count_all(self._receive, self._kinds, count, self._turn)
         self._stopped.release()
         return result
 

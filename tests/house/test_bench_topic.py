@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from channel.loops import STOP, Garbled
+from channel.loops import Garbled
 from topic import loops, sections
 
 from ipckit.testing import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BENCH = str(Path(__file__).resolve().parent.parent.parent / "bench")
 KINDS = 4
 
 
 def sent(count: int) -> list[bytes]:
-    return [bytes([number % KINDS]) for number in range(count)]
+    return [bytes([number % KINDS, 0]) for number in range(count)]
 
 
-STOPS = [bytes([STOP])] * 2
+TURN = 7
+OLD = [loops.stop_message(TURN - 1, 2)] * 2
+STOPS = [loops.stop_message(TURN, 2)] * 2
 
 
-@pytest.mark.parametrize("before", [[], STOPS], ids=["at once", "after old stops"])
+@pytest.mark.parametrize("before", [[], OLD], ids=["at once", "after old stops"])
 @pytest.mark.parametrize(
     ("missing", "arrived"),
     [
@@ -31,20 +37,21 @@ STOPS = [bytes([STOP])] * 2
         ((3, 4, 8), 7),
         ((9,), 9),
         ((2, 3, 4, 5), 6),  # the number after them is the expected one
+        (range(10), 0),
     ],
 )
 def test_a_subscriber_counts_what_arrives(
-    before: list[bytes], missing: tuple[int, ...], arrived: int
+    before: list[bytes], missing: Sequence[int], arrived: int
 ) -> None:
     messages = [message for at, message in enumerate(sent(10)) if at not in missing]
     coming = iter([*before, *messages, *STOPS])
-    assert loops.count_all(coming.__next__, KINDS, 10)[1] == arrived
+    assert loops.count_all(coming.__next__, KINDS, 10, TURN)[1] == arrived
 
 
 def test_a_message_that_comes_twice_is_an_error() -> None:
     coming = iter([*sent(2), *sent(10), *STOPS])
     with pytest.raises(Garbled, match="12 of 10"):
-        loops.count_all(coming.__next__, KINDS, 10)
+        loops.count_all(coming.__next__, KINDS, 10, TURN)
 
 
 def test_every_goal_names_figures_of_its_row() -> None:
