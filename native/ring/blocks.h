@@ -87,29 +87,34 @@ block_free(ring *r, uint32_t block, uint64_t word)
 #endif
 #define BLOCKS_SKIPPED_MAX 16 /* at the start of the pool, such as views that a receiver keeps */
 
-/* Tells whether a block would be free if all messages that wait, and that may be dropped, were. */
+/* Tells whether a block would be free if messages that wait were dropped. In a topic, only the `oldest`
+   messages count, and only those that may be dropped. In a channel, all count unless `oldest` is 0. */
 static inline bool
-block_is_droppable(const ring *r, uint64_t at, uint64_t word)
+block_is_droppable(const ring *r, uint64_t at, uint64_t word, uint64_t oldest)
 {
     block_kind kind = block_kind_of(word);
     if (!ring_is_topic(r)) {
-        return kind == BLOCK_QUEUED || kind == BLOCK_RETURNED;
+        return oldest != 0 && (kind == BLOCK_QUEUED || kind == BLOCK_RETURNED);
     }
-    uint64_t head = load_word(&r->shared->head), floor = load_word(&r->shared->floor);
-    return kind == BLOCK_QUEUED && load_word(&r->readers[at]) == 0
-        && ((block_holder(word) - head) & BLOCK_HOLDER_MASK) < floor - head;
+    if (oldest == 0 || kind != BLOCK_QUEUED || load_word(&r->readers[at]) != 0) {
+        return false;
+    }
+    uint64_t head = load_word(&r->shared->head), most = load_word(&r->shared->floor) - head;
+    return ((block_holder(word) - head) & BLOCK_HOLDER_MASK) < (oldest < most ? oldest : most);
 }
 
-/* Finds the lowest run of `span` free granules that begins between two indexes. With `droppable`, the
-   blocks of messages that may be dropped count as free. Returns the index of the first granule; NO_BLOCK if there
-   is no such run, or if more than `skips` blocks come before it. `from` must not be inside a block. */
+#define DROPPABLE_ALL UINT64_MAX
+
+/* Finds the lowest run of `span` free granules that begins between two indexes. Blocks that are droppable
+   count as free (block_is_droppable). Returns the index of the first granule; NO_BLOCK if there is no such
+   run, or if more than `skips` blocks come before it. `from` must not be inside a block. */
 static inline uint32_t
-blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t skips, bool droppable)
+blocks_find(const ring *r, uint64_t from, uint64_t to, uint64_t span, uint64_t skips, uint64_t oldest)
 {
     uint64_t run = 0;
     for (uint64_t at = from; at < to && at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at), step = block_step(r, at, word);
-        bool counts = block_is_free(r, at, word) || (droppable && block_is_droppable(r, at, word));
+        bool counts = block_is_free(r, at, word) || block_is_droppable(r, at, word, oldest);
         if (!counts && skips-- == 0) {
             return NO_BLOCK;
         }
@@ -138,12 +143,12 @@ blocks_find_next(const ring *r, uint64_t span, uint64_t end)
     uint64_t next = load_word(&r->shared->next_granule);
     uint32_t block = NO_BLOCK;
     if (next * r->granule >= POOL_WINDOW_BYTES) {
-        block = blocks_find(r, 0, next < end ? next : end, span, BLOCKS_SKIPPED_MAX, false);
+        block = blocks_find(r, 0, next < end ? next : end, span, BLOCKS_SKIPPED_MAX, 0);
     }
     if (block == NO_BLOCK) {
-        block = blocks_find(r, next, end, span, r->granules, false);
+        block = blocks_find(r, next, end, span, r->granules, 0);
     }
-    return block != NO_BLOCK ? block : blocks_find(r, 0, end, span, r->granules, false);
+    return block != NO_BLOCK ? block : blocks_find(r, 0, end, span, r->granules, 0);
 }
 
 /* Stores BLOCK_FREE in the words of a run of free granules, except in the first: in a topic, some can be
@@ -186,7 +191,8 @@ blocks_allocate(ring *r, uint64_t length, uint64_t end)
 static inline bool
 blocks_could_hold(const ring *r, uint64_t length)
 {
-    uint32_t found = blocks_find(r, 0, blocks_for_senders(r), blocks_span(r, length), r->granules, true);
+    uint32_t found = blocks_find(r, 0, blocks_for_senders(r), blocks_span(r, length), r->granules,
+                                 DROPPABLE_ALL);
     return found != NO_BLOCK;
 }
 

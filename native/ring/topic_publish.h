@@ -114,18 +114,42 @@ topic_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 
 /* -- blocks ------------------------------------------------------------------------------------ */
 
-/* Makes a run of free granules for `length` bytes: drops the oldest messages that may be dropped. Drops
-   none if that would make no room, because views and loans are in the way. Returns RING_OK, RING_FULL or
-   RING_CORRUPT. */
+/* Returns the lowest run of `span` granules that becomes free if as few of the oldest messages as possible
+   are dropped, at most `most`; NO_BLOCK if there is none, because views and loans are in the way. */
+static inline uint32_t
+topic_oldest_run(const ring *r, uint64_t span, uint64_t most)
+{
+    uint64_t low = 1, high = 1; /* fewer than `low` are not enough */
+    uint32_t found = blocks_find(r, 0, r->granules, span, r->granules, high);
+    while (found == NO_BLOCK && high < most) {
+        low = high + 1;
+        high = high < most / 2 ? 2 * high : most;
+        found = blocks_find(r, 0, r->granules, span, r->granules, high);
+    }
+    while (found != NO_BLOCK && low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        uint32_t run = blocks_find(r, 0, r->granules, span, r->granules, middle);
+        low = run == NO_BLOCK ? middle + 1 : low;
+        high = run == NO_BLOCK ? high : middle;
+        found = run == NO_BLOCK ? found : run;
+    }
+    return found;
+}
+
+/* Makes a run of free granules for `length` bytes: drops the oldest messages that may be dropped, and no
+   more than needed. Drops none if that would make no room. Returns RING_OK, RING_FULL or RING_CORRUPT. */
 static inline ring_result
 topic_free_run(ring *r, uint64_t length, uint64_t tail)
 {
     topic_update_limit(r, tail);
     uint64_t head = load_word(&r->shared->head), floor = load_word(&r->shared->floor);
+    if (tail - head > r->slots) {
+        return RING_CORRUPT;
+    }
     uint64_t span = blocks_span(r, length);
-    uint64_t at = blocks_find(r, 0, r->granules, span, r->granules, true), end = at + span;
-    if (at == NO_BLOCK || tail - head > r->slots) {
-        return at == NO_BLOCK ? RING_FULL : RING_CORRUPT;
+    uint64_t at = topic_oldest_run(r, span, tail - head), end = at + span;
+    if (at == NO_BLOCK) {
+        return RING_FULL;
     }
     while (at < end) {
         uint64_t word = block_load(r, (uint32_t)at);

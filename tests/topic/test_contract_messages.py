@@ -356,3 +356,36 @@ def test_a_loan_that_is_cancelled_or_cut() -> None:
             loan.array[:] = 1.5
             loan.send()
         assert arrays.receive().shape == (2000,)
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 10, 20])
+@pytest.mark.parametrize("length", [100, 10_000, 100_000])
+def test_a_subscriber_that_loses_messages_keeps_the_last_ones_of_its_depth(
+    length: int, capacity: int
+) -> None:
+    """Making room for a long message drops the oldest message, and no more."""
+    block = np.dtype((np.uint8, (length,)))
+    with (
+        Topic.anonymous(block, capacity=capacity) as topic,
+        topic.subscribe(when_full="drop_oldest") as messages,
+    ):
+        for number in range(4 * capacity):
+            topic.publish(np.full(length, number, np.uint8))
+            assert len(messages) == min(number + 1, capacity)
+        assert messages.lost == 3 * capacity
+        kept = [int(each[0]) for each in messages.receive_many()]
+        assert kept == list(range(3 * capacity, 4 * capacity))
+
+
+def test_making_room_for_a_longer_message_drops_only_the_oldest() -> None:
+    """The run of memory is chosen by age: not the first one that could become free."""
+    with (
+        Topic.anonymous(bytes, capacity=100, size=100_000) as topic,
+        topic.subscribe(when_full="drop_oldest") as messages,
+    ):
+        for number in range(50):
+            topic.publish(bytes([number]) * 8000)
+            assert len(messages) >= min(number + 1, 10)
+        topic.publish(bytes([50]) * 20_000)
+        assert len(messages) >= 8
+        assert [each[0] for each in messages.receive_many()][-8:] == list(range(43, 51))
