@@ -15,6 +15,7 @@ typedef struct {
     uint64_t index;  /* the index of this message among them */
     uint32_t block;  /* that has the message, or NO_BLOCK */
     bool returned;   /* it was taken before, and no record refers to it */
+    bool checked;    /* its bytes are a copy, which is whole */
     uint64_t word;   /* of the block */
     const char *data;
     uint64_t length; /* bytes of this message */

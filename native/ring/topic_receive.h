@@ -61,6 +61,20 @@ topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
     return unread < depth ? unread : depth;
 }
 
+/* Tells whether another subscriber has messages to read. */
+static inline bool
+topic_others_lag(const ring *r)
+{
+    uint64_t tail = load_word(&r->shared->tail);
+    FOR_EACH_PLACE(place, load_word(&r->shared->members)) {
+        const topic_subscriber *member = topic_active(r, (uint32_t)place);
+        if (member != NULL && member != r->subscriber && load_word(&member->cursor) < tail) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Advances `cursor` (release; pairs with topic_update_limit). */
 static inline void
 topic_advance(ring *r, uint64_t cursor)
@@ -173,7 +187,7 @@ topic_peek_small(ring *r, ring_message *message, char *copy)
     }
     store_word(&r->seen, tail);
     *message = (ring_message){
-        .head = cursor, .items = 1, .block = NO_BLOCK, .data = copy, .length = length};
+        .head = cursor, .items = 1, .block = NO_BLOCK, .checked = true, .data = copy, .length = length};
     return true;
 }
 
@@ -192,7 +206,7 @@ topic_count_and_advance(ring *r, uint64_t number)
 static inline ring_result
 topic_take(ring *r, const ring_message *message)
 {
-    if (topic_was_dropped(r, message->head)) {
+    if (!message->checked && topic_was_dropped(r, message->head)) {
         return RING_OVERTAKEN;
     }
     topic_count_and_advance(r, message->head);

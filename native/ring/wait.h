@@ -123,10 +123,18 @@ ring_adapt_spin(ring_call *call, bool worth_it)
     __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
 }
 
+/* Tells whether a call receives from a topic. */
+static inline bool
+ring_is_subscriber(const ring *r, const ring_call *call)
+{
+    return ring_is_topic(r) && call->which == POLL_ITEMS;
+}
+
 /* Checks the peers before a sleep, if that is due, and recovers. Returns RING_GONE if no peer is
    left to wait for, RING_OK or an error. The check may be left to others only if the last sleep
-   timed out and the word's count has not changed since. In a topic, whose peers are many, also before
-   the first sleep of a call: the end is then noticed PEER_CHECK_NS later. */
+   timed out and the word's count has not changed since. A subscriber leaves it to others
+   also before the first sleep of a call, because the peers are many: it notices the end PEER_CHECK_NS
+   later. */
 static inline ring_result
 ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
 {
@@ -136,7 +144,7 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     bool gone = false;
     if (quiet && ring_checked_recently(r, now) && now - call->checked_at < OWN_CHECK_NS) {
         call->pause = ring_longer_pause(call->pause, now);
-    } else if (ring_is_topic(r) && !call->timed_out && ring_checked_recently(r, now)) {
+    } else if (ring_is_subscriber(r, call) && !call->timed_out && ring_checked_recently(r, now)) {
         call->pause = PEER_CHECK_NS;
     } else {
         gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
@@ -178,7 +186,9 @@ static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
     if (ring_is_topic(r)) { /* the message is for all subscribers (TOPIC_WAKES) */
-        ring_wake_one(poll_side_futex(r, call->which));
+        if (call->which == POLL_SPACE || topic_others_lag(r)) {
+            ring_wake_one(poll_side_futex(r, call->which));
+        }
         return;
     }
     uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
