@@ -54,7 +54,7 @@ def check_options(peer_gone: str, spin: int) -> None:
         TypeError: `spin` is not an integer.
         InvalidArgument: a value is out of range.
     """
-    if peer_gone not in {"raise", "wait"}:
+    if not isinstance(peer_gone, str) or peer_gone not in {"raise", "wait"}:
         message = f'peer_gone must be "raise" or "wait", not {peer_gone!r}'
         raise InvalidArgument(message, errno=errno.EINVAL)
     if not 0 <= int_argument("spin", spin) <= _SPIN_MAX:

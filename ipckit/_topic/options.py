@@ -52,6 +52,6 @@ def check_full_policy(when_full: FullPolicy) -> None:
     Raises:
         InvalidArgument: it is not a policy.
     """
-    if when_full not in {"wait", "drop_oldest"}:
+    if not isinstance(when_full, str) or when_full not in {"wait", "drop_oldest"}:
         message = f'when_full must be "wait" or "drop_oldest", not {when_full!r}'
         raise InvalidArgument(message, errno=errno.EINVAL)
