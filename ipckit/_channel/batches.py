@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import ipckit._native as native
 from ipckit._channel.results import attach
 from ipckit._core.arguments import int_argument
-from ipckit._core.deadline import Deadline
+from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.lazy_numpy import is_array, np
 from ipckit._payload.dtypes import check_array, dtype_text, same_dtype
 from ipckit.errors import InvalidArgument, LayoutMismatch, PeerGone, WouldBlock
@@ -150,6 +150,7 @@ def receive_many(receiver: BatchReceiver, limit: int | None, timeout: float | No
     if limit is not None and limit < 1:
         message = f"max must be 1 or more, not {limit}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="receive_many")
+    checked_timeout(timeout)  # also if the call does not wait
     if receiver._layout.has_dtype:
         return _receive_records(receiver, limit, timeout)
     return _receive_list(receiver, limit, timeout)
