@@ -30,7 +30,7 @@ def add_send_options(parser: argparse.ArgumentParser, what: str) -> None:
     add_input_options(parser)
     parser.add_argument("--frames", type=int, metavar="N", help="send N 1080p frames instead")
     parser.add_argument(
-        "--capacity", type=int, default=0, help=f"with --create: messages that the {what} holds"
+        "--capacity", type=int, help=f"with --create: messages that the {what} holds"
     )
 
 
@@ -42,7 +42,8 @@ def add_receive_options(parser: argparse.ArgumentParser, what: str) -> None:
     kind.add_argument("--frames", action="store_true", help="messages are 1080p frames")
     parser.add_argument("--count", type=int, default=-1, help="end after this many messages")
     parser.add_argument("--timeout", type=seconds, help="seconds to wait for each")
-    parser.add_argument("--wait", action="store_true", help="wait for new senders")
+    new = "publishers" if what == "topic" else "senders"
+    parser.add_argument("--wait", action="store_true", help=f"wait for new {new}")
     parser.add_argument("--remove", action="store_true", help=f"remove the {what} at the end")
 
 
@@ -54,7 +55,9 @@ def payload_of(args: argparse.Namespace) -> Any:
 
 def capacity_of(args: argparse.Namespace) -> int:
     """Return --capacity, or a default for the type of the messages."""
-    return args.capacity or (4 if payload_of(args) is Frame else 1024)
+    if args.capacity is not None:
+        return int(args.capacity)
+    return 4 if payload_of(args) is Frame else 1024
 
 
 def send_lines(args: argparse.Namespace, send: Callable[..., None], rate: Rate) -> None:

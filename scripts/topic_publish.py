@@ -7,15 +7,16 @@ r"""Publish lines, structs or frames to a topic; every subscriber gets each of t
 
 It prints only the rate; `topic_subscribe.py` prints the messages. A message that is published
 before a subscriber joins is not for that subscriber, except the last ones (--history). So
---subscribers waits first until that many have joined.
+--subscribers waits first until that many have joined, or until --timeout ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
-from _common import looks, plain_errors
+from _common import plain_errors, wait_until
 from _frames import Rate, film
 from _streams import add_send_options, capacity_of, payload_of, send_lines
 
@@ -47,7 +48,8 @@ def main() -> None:
         else:
             topic = Topic.open(args.name, payload_of(args), owner_uid=args.owner_uid)
         with topic:
-            next(None for _ in looks() if topic.stats().subscribers >= args.subscribers)
+            seconds = math.inf if args.timeout is None else args.timeout
+            wait_until(lambda: topic.stats().subscribers >= args.subscribers, seconds)
             if args.frames is not None:
                 film(topic, args.frames, rate, args.timeout)
             else:
