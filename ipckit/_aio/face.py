@@ -33,6 +33,7 @@ class Face(Generic[H]):
     """
 
     __slots__ = ("_handle", "_waiters")
+    _send_instead = "send its attribute handle"  # for an error of `send_handle`
 
     def __init__(self, handle: H, waiters: Waiters) -> None:
         self._handle = handle

@@ -242,8 +242,8 @@ class Socket(Face[UnixSocket]):
         """Send a handle, as `UnixSocket.send_handle`.
 
         Args:
-            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, Channel, UnixSocket or
-                UnixListener.
+            handle: a PosixMessageQueue, PosixSharedMemory, MemFd, Channel, Topic, UnixSocket or
+                UnixListener; not what `wrap` returned for it.
             timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:

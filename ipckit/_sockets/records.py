@@ -14,6 +14,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._core.fd_access import check_sender_cannot_shrink, checked_uid
+from ipckit._core.handle import Handle
 from ipckit._core.lazy_numpy import is_scalar_type, np
 from ipckit._payload.dtypes import check_arrays, is_own_dtype
 from ipckit._shm.memfd import MemFd, Seal
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from typing import Literal
 
     import numpy.typing as npt
-
-    from ipckit._core.handle import Handle
 
     Order = Literal["C", "F"]
 
@@ -409,9 +408,14 @@ def handle_out(handle: Handle) -> tuple[bytes, int]:
     """Return the record of a handle, and its descriptor, which the handle still owns.
 
     Raises:
-        TypeError: handles of its class have no descriptor to pass.
+        TypeError: it is not a handle, or handles of its class have no descriptor to pass.
         ClosedHandle: the handle is closed.
     """
+    given: Any = handle
+    if not isinstance(given, Handle):
+        message = f"send_handle takes a handle, not {type(given).__name__}"
+        hint = getattr(type(given), "_send_instead", "")
+        raise TypeError(f"{message}; {hint}" if hint else message)
     name = handle._passed_as
     if not name:
         message = f"{type(handle).__name__} has no descriptor to pass; pickle it, or pass its name"
@@ -422,7 +426,6 @@ def handle_out(handle: Handle) -> tuple[bytes, int]:
         facts["readonly"] = bool(readonly)
     if isinstance(handle, Endpoint) and handle._path is not None:  # noqa: SLF001 - a socket's
         facts["path"] = str(handle._path)  # noqa: SLF001
-    given: Any = handle
     # The `fileno` of a Channel is for polling; its memory has a descriptor of its own.
     fd: int = given.memory_fd if hasattr(given, "memory_fd") else given.fileno()
     return encode(HANDLE, facts), fd

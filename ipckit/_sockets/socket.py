@@ -390,7 +390,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
             timeout: seconds to wait for room; None (the default) waits for ever, 0 not at all.
 
         Raises:
-            TypeError: handles of that class have no descriptor to pass.
+            TypeError: it is not a handle, or handles of its class have no descriptor to pass.
             IpcError: as `send`.
 
         Example:

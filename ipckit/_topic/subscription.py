@@ -45,6 +45,7 @@ class Subscription(native.SubscriptionBase, RingErrors, Closable, Generic[T]):
 
     _factories = "Topic.subscribe"
     _kind = TOPIC
+    _send_instead = "send the topic, and subscribe in the process that receives it"
 
     def __init__(
         self,

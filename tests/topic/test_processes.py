@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ipckit import Char, ClosedHandle, Int, PeerGone, Struct, Timeout, Topic, WouldBlock, pair
+from ipckit import Char, ClosedHandle, Int, PeerGone, Struct, Timeout, Topic, WouldBlock, aio, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,6 +202,20 @@ def test_a_topic_crosses_a_socket(ns: Namespace) -> None:
                     assert students.receive() == Stu("amy", 20)
                     assert not other.owner
                     assert other.name == topic.name
+
+
+def test_what_is_not_a_handle_is_not_sent() -> None:
+    near, far = pair()
+    with near, far, Topic.anonymous() as topic, topic.subscribe() as messages:
+        wrong: list[tuple[Any, str]] = [
+            (messages, "takes a handle, not Subscription; send the topic, and subscribe in"),
+            (aio.wrap(topic), "takes a handle, not TopicFace; send its attribute handle"),
+            (Topic, "takes a handle, not "),
+            (topic.memory_fd, "takes a handle, not int$"),
+        ]
+        for each, text in wrong:
+            with pytest.raises(TypeError, match=text):
+                near.send_handle(each)
 
 
 # -- peers that are gone ---------------------------------------------------------------------------
