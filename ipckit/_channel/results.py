@@ -162,10 +162,11 @@ def _not_ready(
             message = f"no message came within {timeout} s"
         return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target, hint=hint)
     if result == native.RING_GONE:
-        message = f"the {kind.word} is full, and the last receiver is gone"
+        message, peer = f"the {kind.word} is full, and the last receiver is gone", "receiver"
         if receiving:
             message = f"the {kind.word} is empty, and the last {kind.sender} is gone"
-        hint = 'with peer_gone="wait", the call waits for a new peer'
+            peer = kind.sender
+        hint = f'with peer_gone="wait", the call waits for a new {peer}'
         return PeerGone(message, errno=errno.EPIPE, op=op, target=target, hint=hint)
     message = "no message waits" if receiving else f"the {kind.word} is full"
     return WouldBlock(message, errno=errno.EAGAIN, op=op, target=target, hint=hint)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SUBSCRIBE_HERE: Final = "call topic.subscribe() in this process"
 _MAY_LOSE: Final = 'a subscriber with when_full="drop_oldest" loses messages instead'
+_LET_GO: Final = "release them, or create the topic with a larger size"
 _MORE_MEMORY: Final = "create the topic with a larger size; views and loans hold memory too"
 
 
@@ -31,7 +32,7 @@ def no_room(
     state = "the topic is full" if timeout == 0 else f"the topic was full for {timeout} s"
     slowest = _slowest(subscribers)
     if slowest is None:
-        message, hint = f"{state}: views or loans hold the memory", ""
+        message, hint = f"{state}: views or loans hold the memory", _LET_GO
     else:
         message = f"{state}: {_described(slowest)} has {slowest.unread} unread"
         hint = _MAY_LOSE if slowest.unread >= slowest.depth else _MORE_MEMORY

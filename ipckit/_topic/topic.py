@@ -507,6 +507,7 @@ class Topic(native.TopicBase, MemoryHandle[T], Generic[T]):
         ...     [(each.published, each.self) for each in topic.publishers()]
         [(1, True)]
         """
+        self._check_open("publishers")
         return [publisher_of(row) for row in self._peers() if row[2] & native.ROLE_SENDER]
 
     # -- lifecycle ---------------------------------------------------------------------------------

@@ -170,6 +170,7 @@ def test_the_longest_name_and_one_in_utf_8() -> None:
         {"spin": -1},
         {"spin": 1_000_001},
         {"peer_gone": "ignore"},
+        {"peer_gone": ["wait"]},
     ],
 )
 def test_an_option_out_of_range(options: dict[str, Any]) -> None:

@@ -179,6 +179,7 @@ def test_the_longest_name() -> None:
         {"mode": 0o1000},
         {"spin": -1},
         {"peer_gone": "ignore"},
+        {"peer_gone": ["wait"]},
     ],
 )
 def test_an_option_out_of_range(options: dict[str, Any]) -> None:
@@ -206,11 +207,13 @@ def test_an_option_of_the_wrong_type(options: dict[str, Any]) -> None:
             'when_full must be "wait" or "drop_oldest", not \'overwrite\'',
         ),
         ({"when_full": None}, "when_full"),
+        ({"when_full": ["wait"]}, "when_full"),
         ({"depth": 0}, "depth must be 1 to 8, not 0"),
         ({"depth": 9}, "depth must be 1 to 8, not 9"),
         ({"history": -1}, "history must be 0 to 3, not -1"),
         ({"history": 4}, "history must be 0 to 3, not 4"),
         ({"peer_gone": "x"}, "peer_gone"),
+        ({"peer_gone": np.zeros(2)}, "peer_gone"),
         ({"spin": -1}, "spin"),
         ({"timeout": -1}, "timeout"),
     ],
@@ -601,7 +604,7 @@ def test_memory_that_views_and_loans_hold_is_said_to_be_held() -> None:
         for _ in range(4):
             topic.publish(frame, timeout=0)
             views.append(frames.receive_view(timeout=0))
-        with pytest.raises(Timeout, match="views or loans hold the memory"):
+        with pytest.raises(Timeout, match="views or loans hold the memory; release them"):
             topic.publish(frame, timeout=0.01)
         views.pop().release()
         loan = topic.loan(timeout=0)
@@ -757,7 +760,9 @@ def test_the_creator_counts_as_a_publisher_only_if_it_published(ns: Namespace) -
         with Topic.open(str(topic.name)) as publisher:
             publisher.publish(b"1")
         assert messages.receive(timeout=60) == b"1"
-        with pytest.raises(PeerGone, match="the topic is empty, and the last publisher is gone"):
+        with pytest.raises(
+            PeerGone, match="the topic is empty, and the last publisher is gone.*a new publisher"
+        ):
             messages.receive(timeout=60)
         with pytest.raises(WouldBlock):
             messages.receive(timeout=0)
@@ -815,3 +820,24 @@ def test_an_iteration_that_ended_stays_ended(ns: Namespace) -> None:
         topic.publish("three")
         assert list(messages) == []
         assert next(iter(words)) == "three"
+
+
+@pytest.mark.parametrize("type", [bytes, Stu])
+def test_a_timeout_is_checked_also_if_nothing_is_waited_for(type: Any) -> None:
+    value = b"" if type is bytes else Stu("amy", 20)
+    with Topic.anonymous(type) as topic, topic.subscribe() as messages:
+        topic.publish(value)
+        for wrong in (-1, float("nan")):
+            with pytest.raises(InvalidArgument, match="timeout must be"):
+                messages.receive_many(timeout=wrong)
+        with pytest.raises(TypeError, match="timeout must be"):
+            messages.receive_many(timeout="1")  # type: ignore[arg-type]
+        assert len(messages) == 1
+
+
+def test_an_error_names_the_method_that_was_called() -> None:
+    topic = Topic.anonymous()
+    topic.close()
+    with pytest.raises(ClosedHandle) as caught:
+        topic.publishers()
+    assert caught.value.op == "publishers"

@@ -114,6 +114,24 @@ def test_a_topic_that_does_not_exist(scripts: Scripts, ns: Namespace) -> None:
         assert scripts.run(script).returncode == 2
 
 
+def test_a_publisher_does_not_wait_longer_than_told_for_subscribers(
+    scripts: Scripts, ns: Namespace
+) -> None:
+    name = ns.name()[1:]
+    with Topic.create(name) as topic:
+        options = ("--subscribers", 1, "--timeout", 0.1, "line")
+        done = scripts.run("topic_publish.py", "--name", name, *options)
+        assert (done.returncode, done.stderr) == (1, b"error: nothing changed within 0.1 s\n")
+        assert topic.stats().published == 0
+
+
+@pytest.mark.parametrize("script", ["topic_publish.py", "channel_send.py"])
+def test_a_capacity_of_0(scripts: Scripts, ns: Namespace, script: str) -> None:
+    done = scripts.run(script, "--name", ns.name()[1:], "--create", "--capacity", 0, "line")
+    assert done.returncode == 1
+    assert b"error: capacity must be 1 to" in done.stderr
+
+
 def test_a_camera_goes_on_while_its_analyser_is_killed(scripts: Scripts) -> None:
     done = scripts.run("camera_fanout.py", "--frames", 40, "--kills", 3)
     assert done.returncode == 0, done
