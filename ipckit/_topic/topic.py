@@ -107,7 +107,7 @@ class Topic(native.TopicBase, MemoryHandle[T], Generic[T]):
                 dtype, a msgspec struct or a `Codec`.
             capacity: the maximum number of unread messages of a subscriber, 1 to 8388607. The
                 default is 1024, or fewer if that many messages of a fixed-size type would need more
-                than 64 MiB; at least 1.
+                than 64 MiB, or more than `size` if they are longer than 4 KiB; at least 1.
             history: the number of old messages that a new subscriber can receive, 0 (default) to
                 `capacity`.
             size: bytes of memory for messages. The default is what `capacity` messages of a
@@ -385,7 +385,7 @@ class Topic(native.TopicBase, MemoryHandle[T], Generic[T]):
 
         Args:
             when_full: what happens if `depth` messages are unread and another one is published:
-                with "wait" the publisher waits, or raises `Timeout` and nobody gets the message;
+                with "wait" the publisher waits, or raises `Timeout` and no subscriber gets it;
                 with "drop_oldest" this subscription loses its oldest unread message, and its `lost`
                 counts it.
             depth: the maximum number of unread messages, 1 to the topic's capacity (default). With

@@ -29,7 +29,7 @@ typedef struct {
 
     channel_lock lock; /* of the threads of its process */
     uint64_t cursor;   /* the number of the message to read next */
-    uint64_t received; /* messages; it has missed the others from `first` to `cursor` */
+    uint64_t received; /* how many messages; it has missed the others from `first` to `cursor` */
     uint8_t unused3[40];
 } topic_subscriber;
 
@@ -62,7 +62,7 @@ topic_slots(uint64_t capacity)
     return capacity + (capacity / 4 > 16 ? capacity / 4 : 16);
 }
 
-/* Where the parts behind the subscribers begin: the entries; a word for each granule; a word with the
+/* Where the parts after the subscribers begin: the entries; a word for each granule; a word with the
    readers of each; the arena; and the granules. */
 static inline uint64_t
 topic_words_start(uint64_t capacity)

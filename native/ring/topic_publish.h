@@ -165,7 +165,7 @@ topic_free_run(ring *r, uint64_t length, uint64_t tail)
 }
 
 /* Lends a block to write a message of up to `length` bytes in; NO_BLOCK if the message will be in the
-   arena. Drops messages that nobody needs, and if there is no block then, also others that may be dropped.
+   arena. Drops messages that are not needed, and if there is no block then, also others that may be dropped.
    Returns RING_OK, RING_FULL, RING_TOO_LONG or RING_CORRUPT. */
 static inline ring_result
 topic_lend(ring *r, uint64_t length, uint32_t *block)

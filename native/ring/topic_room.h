@@ -140,7 +140,7 @@ topic_drop(ring *r, uint64_t head)
 
 #define TOPIC_SPARE 2 /* dropped messages that stay, for a subscriber that just begins to read one */
 
-/* Drops what nobody needs: neither a subscriber, nor the history. The memory of large messages is used
+/* Drops messages that neither a subscriber nor the history needs. The memory of large messages is used
    again while it is in the processor's cache. */
 static inline void
 topic_drop_unneeded(ring *r, uint64_t head, uint64_t tail)

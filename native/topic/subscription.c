@@ -174,7 +174,7 @@ static PyGetSetDef subscription_getset[] = {
                "They were dropped because it had as many unread messages as it may have, or because their\n"
                "memory was needed. Always 0 if publishers wait for it."), NULL},
     {"capacity", (getter)ipckit_channel_capacity, NULL,
-     PyDoc_STR("The maximum number of messages that a subscriber has not read."), NULL},
+     PyDoc_STR("The maximum number of messages that a subscriber may leave unread."), NULL},
     {"longest", (getter)ipckit_channel_longest, NULL, PyDoc_STR("The maximum bytes of a message."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -117,7 +117,7 @@ static PyMethodDef topic_methods[] = {
 
 static PyGetSetDef topic_getset[] = {
     {"capacity", (getter)ipckit_channel_capacity, NULL,
-     PyDoc_STR("The maximum number of messages that a subscriber has not read."), NULL},
+     PyDoc_STR("The maximum number of messages that a subscriber may leave unread."), NULL},
     {"history", (getter)topic_history, NULL,
      PyDoc_STR("The number of messages that are kept for new subscribers."), NULL},
     {"longest", (getter)ipckit_channel_longest, NULL, PyDoc_STR("The maximum bytes of a message."), NULL},

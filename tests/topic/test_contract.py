@@ -761,7 +761,7 @@ def test_the_creator_counts_as_a_publisher_only_if_it_published(ns: Namespace) -
             publisher.publish(b"1")
         assert messages.receive(timeout=60) == b"1"
         with pytest.raises(
-            PeerGone, match="the topic is empty, and the last publisher is gone.*a new publisher"
+            PeerGone, match=r"topic is empty, and the last publisher is gone.*a new publisher"
         ):
             messages.receive(timeout=60)
         with pytest.raises(WouldBlock):
