@@ -54,7 +54,8 @@ def check_options(peer_gone: str, spin: int) -> None:
         TypeError: `spin` is not an integer.
         InvalidArgument: a value is out of range.
     """
-    if not isinstance(peer_gone, str) or peer_gone not in {"raise", "wait"}:
+    given: object = peer_gone  # may be unhashable, or an array
+    if not isinstance(given, str) or given not in {"raise", "wait"}:
         message = f'peer_gone must be "raise" or "wait", not {peer_gone!r}'
         raise InvalidArgument(message, errno=errno.EINVAL)
     if not 0 <= int_argument("spin", spin) <= _SPIN_MAX:

@@ -411,7 +411,7 @@ def handle_out(handle: Handle) -> tuple[bytes, int]:
         TypeError: it is not a handle, or handles of its class have no descriptor to pass.
         ClosedHandle: the handle is closed.
     """
-    given: Any = handle
+    given: object = handle
     if not isinstance(given, Handle):
         message = f"send_handle takes a handle, not {type(given).__name__}"
         hint = getattr(type(given), "_send_instead", "")
@@ -426,8 +426,9 @@ def handle_out(handle: Handle) -> tuple[bytes, int]:
         facts["readonly"] = bool(readonly)
     if isinstance(handle, Endpoint) and handle._path is not None:  # noqa: SLF001 - a socket's
         facts["path"] = str(handle._path)  # noqa: SLF001
+    passed: Any = handle
     # The `fileno` of a Channel is for polling; its memory has a descriptor of its own.
-    fd: int = given.memory_fd if hasattr(given, "memory_fd") else given.fileno()
+    fd: int = passed.memory_fd if hasattr(passed, "memory_fd") else passed.fileno()
     return encode(HANDLE, facts), fd
 
 

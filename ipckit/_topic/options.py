@@ -52,6 +52,7 @@ def check_full_policy(when_full: FullPolicy) -> None:
     Raises:
         InvalidArgument: it is not a policy.
     """
-    if not isinstance(when_full, str) or when_full not in {"wait", "drop_oldest"}:
+    given: object = when_full  # may be unhashable, or an array
+    if not isinstance(given, str) or given not in {"wait", "drop_oldest"}:
         message = f'when_full must be "wait" or "drop_oldest", not {when_full!r}'
         raise InvalidArgument(message, errno=errno.EINVAL)
