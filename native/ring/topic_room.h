@@ -152,9 +152,10 @@ topic_drop_unneeded(ring *r, uint64_t head, uint64_t tail)
             continue;
         }
         uint64_t depth = load_word(&member->depth), cursor = load_word(&member->cursor);
-        if (__atomic_load_n(&member->drops, __ATOMIC_RELAXED) && depth + TOPIC_SPARE < tail
-            && cursor < tail - depth - TOPIC_SPARE) {
-            cursor = tail - depth - TOPIC_SPARE;
+        /* If all blocks would be in use, each publish would search the whole pool for one. */
+        uint64_t stay = depth < r->granules - TOPIC_SPARE ? depth + TOPIC_SPARE : depth + 1;
+        if (__atomic_load_n(&member->drops, __ATOMIC_RELAXED) && stay < tail && cursor < tail - stay) {
+            cursor = tail - stay;
         }
         keep = cursor < keep ? cursor : keep;
     }
