@@ -2,19 +2,8 @@
 #ifndef RING_ATTEMPT_H
 #define RING_ATTEMPT_H
 
+#include "ring_calls.h"
 #include "ring_model.h"
-
-static ring_result
-do_cancel(handle *by, ring_call *call)
-{
-    return release_block(by, call->block, BLOCK_LENT);
-}
-
-static ring_result
-do_release(handle *by, ring_call *call)
-{
-    return release_block(by, call->block, BLOCK_READ);
-}
 
 static ring_result
 do_acknowledge(handle *by, ring_call *call)
@@ -29,30 +18,9 @@ do_requeue(handle *by, ring_call *call)
 }
 
 static ring_result
-do_look(handle *by, ring_call *call)
-{
-    return ring_check_peers_before_sleep(&by->r, call, 0);
-}
-
-/* As a call with a descriptor that found the channel full, or a lock taken. */
-static ring_result
 do_defer(handle *by, ring_call *call)
 {
-    ring_descriptors descriptors = {.r = &by->r};
-    poll_arm(&by->r, call->which);
-    if (by->r.shared->recovery_wanted) {
-        descriptor_recover(&descriptors);
-    } else {
-        ring_defer_to_holder(&by->r, ring_call_lock(&by->r, call));
-    }
-    return RING_OK;
-}
-
-static ring_result
-do_leave(handle *by, ring_call *call)
-{
-    (void)call;
-    handle_close(by);
+    defer(&by->r, call->which, ring_call_lock(&by->r, call));
     return RING_OK;
 }
 

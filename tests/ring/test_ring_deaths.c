@@ -4,6 +4,7 @@
    are then as SIGKILL leaves them at that point. test_ring_deaths ROUNDS SEED SECONDS; exits 0, or says
    what was wrong. */
 #include "ring_play.h"
+#include "ring_rounds.h"
 
 #define STEPS 150
 #define STEP_KINDS 31
@@ -50,18 +51,13 @@ play(uint64_t seed)
     for (int step = 0; step < STEPS; step++) {
         peer *p = &peers[below(PEERS)];
         revive(p);
-        /* At the next point, or some points later; or at one of those that few steps come to. */
-        fuse = below(danger) == 0 ? 1 + (long)below(near) : 0;
-        fatal = below(4) == 0 ? points[below(64)].name : NULL;
+        choose_death(danger, near);
         ring_result result = one_step(p, below(STEP_KINDS));
         fatal = NULL;
         if (result == RING_GONE) {
             bury(p);
         } else {
-            check(result == RING_OK || result == RING_EMPTY || result == RING_FULL
-                      || result == RING_TIMEOUT,
-                  result == RING_CORRUPT ? "a survivor was told of corruption"
-                                         : "a survivor waits for a dead peer");
+            check_survivor(result);
         }
         if (first == last) {
             first = last = 0;
@@ -77,15 +73,6 @@ play(uint64_t seed)
 int
 main(int argc, char **argv)
 {
-    long rounds = argc > 1 ? atol(argv[1]) : 200, seed = argc > 2 ? atol(argv[2]) : 1;
-    alarm(argc > 3 ? (unsigned)atoi(argv[3]) : 60); /* a hang is a failure */
-    for (long round = 0; round < rounds; round++) {
-        fprintf(stderr, "seed %ld\r", seed + round);
-        play((uint64_t)(seed + round));
-    }
-    for (int i = 0; points[i].name != NULL; i++) {
-        printf("%s %llu\n", points[i].name, (unsigned long long)points[i].deaths);
-    }
-    printf("deaths %llu\nok\n", (unsigned long long)deaths);
+    run_rounds(play, argc, argv);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* Death at each named point of a topic, one step after the other in one process (ring_death.h).
    test_topic_deaths ROUNDS SEED SECONDS; exits 0, or says what was wrong. */
+#include "ring_rounds.h"
 #include "topic_play.h"
 
 #define STEPS 200
@@ -73,19 +74,14 @@ play(uint64_t seed)
         if (below(60) == 0) {
             crowd();
         }
-        /* At the next point, or some points later; or at one of those that few steps come to. */
-        fuse = below(danger) == 0 ? 1 + (long)below(near) : 0;
-        fatal = below(4) == 0 ? points[below(64)].name : NULL;
+        choose_death(danger, near);
         ring_result result = is_publisher(p) ? publisher_step(p, below(19))
                                              : subscriber_step(p, below(18));
         fatal = NULL;
         if (result == RING_GONE) {
             bury(p);
         } else {
-            check(result == RING_OK || result == RING_EMPTY || result == RING_FULL
-                      || result == RING_TIMEOUT,
-                  result == RING_CORRUPT ? "a survivor was told of corruption"
-                                         : "a survivor waits for a dead peer");
+            check_survivor(result);
         }
         check_all();
         if (below(40) == 0) {
@@ -99,16 +95,7 @@ play(uint64_t seed)
 int
 main(int argc, char **argv)
 {
-    long rounds = argc > 1 ? atol(argv[1]) : 200, seed = argc > 2 ? atol(argv[2]) : 1;
-    alarm(argc > 3 ? (unsigned)atoi(argv[3]) : 60); /* a hang is a failure */
     mortal = true;
-    for (long round = 0; round < rounds; round++) {
-        fprintf(stderr, "seed %ld\r", seed + round);
-        play((uint64_t)(seed + round));
-    }
-    for (int i = 0; points[i].name != NULL; i++) {
-        printf("%s %llu\n", points[i].name, (unsigned long long)points[i].deaths);
-    }
-    printf("deaths %llu\nok\n", (unsigned long long)deaths);
+    run_rounds(play, argc, argv);
     return 0;
 }

@@ -5,7 +5,7 @@
 #ifndef TOPIC_MODEL_H
 #define TOPIC_MODEL_H
 
-#include "ring_death.h"
+#include "ring_calls.h"
 #include "topic_harness.h"
 
 #define PUBLISHERS 3
@@ -173,34 +173,9 @@ attempt(work what, handle *by, ring_call *call)
 }
 
 static ring_result
-do_cancel(handle *by, ring_call *call)
-{
-    return release_block(by, call->block, BLOCK_LENT);
-}
-
-static ring_result
-do_release(handle *by, ring_call *call)
-{
-    return release_block(by, call->block, BLOCK_READ);
-}
-
-static ring_result
-do_look(handle *by, ring_call *call)
-{
-    return ring_check_peers_before_sleep(&by->r, call, 0);
-}
-
-/* As a call with a descriptor that found the topic full, or a lock taken. */
-static ring_result
 do_defer(handle *by, ring_call *call)
 {
-    ring_descriptors descriptors = {.r = &by->r};
-    poll_arm(&by->r, call->which);
-    if (by->r.shared->recovery_wanted) {
-        descriptor_recover(&descriptors);
-    } else {
-        ring_defer_to_holder(&by->r, &by->r.shared->send_lock);
-    }
+    defer(&by->r, call->which, &by->r.shared->send_lock);
     return RING_OK;
 }
 
@@ -209,14 +184,6 @@ do_unsubscribe(handle *by, ring_call *call)
 {
     (void)call;
     topic_unsubscribe(&by->r);
-    return RING_OK;
-}
-
-static ring_result
-do_leave(handle *by, ring_call *call)
-{
-    (void)call;
-    handle_close(by);
     return RING_OK;
 }
 

@@ -4,23 +4,6 @@
 
 #include "topic_model.h"
 
-static char buffer[1 << 16];
-
-static uint64_t
-some_length(const ring *r)
-{
-    uint64_t kind = below(8);
-    uint64_t length = kind == 0 ? below(r->longest) : kind < 4 ? below(4 * INLINE_MAX) : below(80);
-    length = length < LEAST ? LEAST : length > r->longest ? r->longest : length;
-    return r->item_size != 0 ? r->item_size : length;
-}
-
-static int64_t
-some_deadline(void)
-{
-    return below(4) == 0 ? 1 : 0; /* 1 is long over: all of ring_run, but no sleep */
-}
-
 /* -- publishing ------------------------------------------------------------------------------------ */
 
 /* Checks that a call did not fail for nothing. */
