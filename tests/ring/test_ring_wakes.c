@@ -1,33 +1,10 @@
 /* No peer sleeps through what it waits for: senders and receivers that never spin, in processes of their
    own, where no regular check makes up for a wake that did not come.
        test_ring_wakes ROUNDS */
-#define PEER_CHECK_NS (INT64_C(20) * NS_PER_SECOND)
-#define LOCK_SPINS 1
-#define INLINE_MAX 4096
-#include "ring_harness.h"
+#include "ring_wakes.h"
 
 /* Long enough that a message is still on its way to memory when its sender looks who sleeps. */
 enum { PEERS = 3, IN_RING = 4000, IN_BLOCK = 6000 };
-
-static channel shared;
-static handle mine;
-static char data[8 * INLINE_MAX];
-
-/* Does it, and takes no longer than any wake may take. Returns the block of the loan or message. */
-static uint32_t
-must(ring_operation operation, uint64_t length)
-{
-    ring_call call = call_of(&mine, operation, INT64_MAX);
-    call.data = data;
-    call.length = length;
-    int64_t before = monotonic_ns();
-    ring_result result = operation == op_send ? send_message(&mine, &call)
-        : operation == op_receive             ? receive_message(&mine, &call)
-                                              : call_do(&mine, &call);
-    check(result == RING_OK, "it failed");
-    check(monotonic_ns() - before < PEER_CHECK_NS / 2, "slept through a wake");
-    return operation == op_lend ? call.block : call.message.block;
-}
 
 /* -- what a process does --------------------------------------------------------------------------- */
 
@@ -100,23 +77,8 @@ start_asleep(ring_operation operation, uint64_t length)
         uint32_t block = must(operation, length);
         _exit(operation == op_lend && release_block(&mine, block, BLOCK_LENT) != RING_OK);
     }
-    char path[40], line[200];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    for (int asleep = 0; asleep < 3;) { /* a page fault may be a short sleep */
-        usleep(1000);
-        FILE *file = fopen(path, "r");
-        check(file != NULL && fgets(line, sizeof line, file) != NULL, "no process");
-        fclose(file);
-        asleep = strstr(line, ") S ") != NULL ? asleep + 1 : 0;
-    }
+    wait_asleep(pid);
     return pid;
-}
-
-static void
-must_end(pid_t pid)
-{
-    int status;
-    check(waitpid(pid, &status, 0) == pid && status == 0, "a peer failed");
 }
 
 static uint32_t
@@ -141,13 +103,6 @@ open_mine(uint64_t granules)
                         .longest = granules * INLINE_MAX};
     shared = channel_make(shape, 0);
     handle_open(&mine, &shared);
-}
-
-static void
-close_mine(void)
-{
-    handle_close(&mine);
-    channel_unmake(&shared);
 }
 
 /* A sender that is woken and still finds too little room passes the wake on. */

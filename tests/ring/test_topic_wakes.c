@@ -1,11 +1,9 @@
 /* No peer of a topic sleeps through what it waits for: publishers and subscribers that never spin, in
    processes of their own, where no regular check makes up for a wake that did not come.
        test_topic_wakes ROUNDS */
-#define PEER_CHECK_NS (INT64_C(20) * NS_PER_SECOND)
-#define LOCK_SPINS 1
-#define INLINE_MAX 4096
 static void ring_point(const char *name);
 #define RING_POINT(name) ring_point(#name)
+#include "ring_wakes.h"
 #include "topic_harness.h"
 
 #include <dirent.h>
@@ -13,10 +11,6 @@ static void ring_point(const char *name);
 
 /* Long enough that a message is still on its way to memory when its publisher looks who sleeps. */
 enum { IN_ARENA = 4000, IN_BLOCK = 6000, MOST = 12 };
-
-static channel shared;
-static handle mine;
-static char data[8 * INLINE_MAX];
 
 static uint32_t *stage; /* shared: what a process has done */
 static int unlocks;     /* not 0: this process is held up when it releases a lock for so many times */
@@ -36,22 +30,6 @@ ring_point(const char *name)
         __atomic_store_n(stage, 1, __ATOMIC_SEQ_CST);
         wait_for(stage, 2);
     }
-}
-
-/* Does it, and takes no longer than any wake may take. Returns the block of the loan or message. */
-static uint32_t
-must(ring_operation operation, uint64_t length)
-{
-    ring_call call = call_of(&mine, operation, INT64_MAX);
-    call.data = data;
-    call.length = length;
-    int64_t before = monotonic_ns();
-    ring_result result = operation == op_send ? send_message(&mine, &call)
-        : operation == op_receive             ? receive_message(&mine, &call)
-                                              : call_do(&mine, &call);
-    check(result == RING_OK, "it failed");
-    check(monotonic_ns() - before < PEER_CHECK_NS / 2, "slept through a wake");
-    return operation == op_lend ? call.block : call.message.block;
 }
 
 /* A process that ends with this one. */
@@ -128,20 +106,6 @@ run(ring_shape shape, plan p)
 
 /* -- one process that waits ------------------------------------------------------------------------- */
 
-static void
-wait_asleep(pid_t pid)
-{
-    char path[40], line[200];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    for (int asleep = 0; asleep < 3;) { /* a page fault may be a short sleep */
-        usleep(1000);
-        FILE *file = fopen(path, "r");
-        check(file != NULL && fgets(line, sizeof line, file) != NULL, "no process");
-        fclose(file);
-        asleep = strstr(line, ") S ") != NULL ? asleep + 1 : 0;
-    }
-}
-
 /* Starts a process that does one thing, and returns when it sleeps. */
 static pid_t
 start_asleep(ring_operation operation, uint64_t length)
@@ -163,26 +127,12 @@ start_asleep(ring_operation operation, uint64_t length)
 }
 
 static void
-must_end(pid_t pid)
-{
-    int status;
-    check(waitpid(pid, &status, 0) == pid && status == 0, "a peer failed");
-}
-
-static void
 open_mine(uint64_t granules, uint64_t capacity)
 {
     ring_shape shape = {.units = 1024, .granules = granules, .granule = INLINE_MAX,
                         .capacity = capacity, .longest = granules * INLINE_MAX};
     shared = topic_make(shape, 1);
     topic_open(&mine, &shared);
-}
-
-static void
-close_mine(void)
-{
-    handle_close(&mine);
-    channel_unmake(&shared);
 }
 
 /* As a publisher that has not woken anyone yet. */
