@@ -59,8 +59,9 @@ def channel(name: str) -> Iterator[Channel[bytes]]:
 
 # Forks two senders and two receivers, kills one after the other, and checks their records.
 CHAOS = """
-import fcntl, hashlib, mmap, os, random, signal, time
+import random
 import numpy  # before the forks: the children need it for loans, and importing it takes long
+from chaos import Crew, Log, body, number_of
 from ipckit import Channel, PeerGone, Timeout, WouldBlock
 
 name, kills, seed = args[0], args[1], args[2]
@@ -69,23 +70,11 @@ try:
     inherited.receive(timeout=0)  # so that it counts as a receiver, not as a sender
 except WouldBlock:
     pass
-flag = mmap.mmap(-1, 1)
 LENGTHS = [8, 60, 2000, 6000, 100 * 1024]
-
-def body(number, length):
-    return number.to_bytes(8, "little") + hashlib.shake_128(b"%d" % number).digest(length - 8)
-
-def number_of(data):
-    number = int.from_bytes(data[:8], "little")
-    assert bytes(data) == body(number, len(data)), "torn"
-    return number
-
-def note(fd, number):
-    os.write(fd, number.to_bytes(8, "little"))
 
 def send_on(channel, life):
     number, loans = life << 32, []
-    while not flag[0]:
+    while not crew.stage:
         number += 1
         data = body(number, random.choice(LENGTHS))
         try:
@@ -99,7 +88,7 @@ def send_on(channel, life):
         except (Timeout, PeerGone):
             loans.clear()
             continue
-        note(sent, number)
+        sent.note(number)
         if random.random() < 0.2:
             try:
                 loans.append(channel.loan(5000, timeout=0.01))
@@ -110,7 +99,7 @@ def send_on(channel, life):
 def receive_on(channel, life):
     views, last = [], {}
     while True:
-        last_turn = flag[0] == 2
+        last_turn = crew.stage == 2
         try:
             if random.random() < 0.5:
                 number = number_of(channel.receive(timeout=0.05))
@@ -126,57 +115,30 @@ def receive_on(channel, life):
             if last_turn:
                 return
             continue
-        note(received, number)
+        received.note(number)
         assert last.get(number >> 32, 0) < number, "out of order"
         last[number >> 32] = number
         if len(views) > 3:
             del views[random.randrange(3)]
 
-def start(place):
-    global life
-    life += 1
-    pid = os.fork()
-    if pid == 0:
-        status = 9
-        try:
-            random.seed(seed * 10000 + life)
-            channel = inherited if random.random() < 0.5 else Channel.open(name)
-            (send_on if place < 2 else receive_on)(channel, life)
-            channel.close()
-            status = 0
-        except BaseException as exc:
-            os.write(2, repr(exc).encode() + b"\\n")
-        finally:
-            os._exit(status)
-    return pid
+def work(place, life):
+    channel = inherited if random.random() < 0.5 else Channel.open(name)
+    (send_on if place < 2 else receive_on)(channel, life)
+    channel.close()
 
-life = 0
-sent, received = (os.memfd_create(each, os.MFD_CLOEXEC) for each in ("sent", "received"))
-for each in (sent, received):
-    fcntl.fcntl(each, fcntl.F_SETFL, os.O_APPEND)
+sent, received = Log(), Log()
+crew = Crew(work, seed)
 random.seed(seed)
-pids = [start(place) for place in range(4)]
-receivers_killed = 0
-for _ in range(kills):
-    time.sleep(random.random() * 0.06)
-    place = random.randrange(4)
-    os.kill(pids[place], signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pids[place], 0)[1]) == -signal.SIGKILL
-    receivers_killed += place >= 2
-    pids[place] = start(place)
-for stop, some in ((1, pids[:2]), (2, pids[2:])):  # the receivers once all is sent
-    flag[0] = stop
-    for pid in some:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+for place in range(4):
+    crew.start(place)
+killed = crew.kill_some(kills, places=4, pause=0.06)
+receivers_killed = killed.count(2) + killed.count(3)
+crew.stop([0, 1], stage=1)
+crew.stop([2, 3], stage=2)  # the receivers once all is sent
 
-def noted(fd):
-    data = os.pread(fd, os.fstat(fd).st_size, 0)
-    os.close(fd)
-    return [int.from_bytes(data[i:i + 8], "little") for i in range(0, len(data), 8)]
-
-arrived = noted(received)
+arrived = received.read()
 assert len(set(arrived)) == len(arrived), "a message came twice"
-lost = set(noted(sent)) - set(arrived)
+lost = set(sent.read()) - set(arrived)
 assert len(lost) <= receivers_killed, f"{len(lost)} messages lost by {receivers_killed} deaths"
 assert len(arrived) > kills, len(arrived)
 # The memory of dead peers is reclaimed, so the channel has as much room as a new one.

@@ -63,7 +63,8 @@ def job(number: int) -> bytes:
 
 # Forks a sender and three takers, kills one after the other, and checks their records.
 CHAOS = """
-import fcntl, hashlib, mmap, os, random, signal, time
+import random
+from chaos import Crew, Log, body, number_of
 from ipckit import Channel, PeerGone, Timeout, WouldBlock
 
 name, kills, seed = args[0], args[1], args[2]
@@ -72,34 +73,22 @@ try:
     inherited.take(0)  # so that it counts as a receiver, not as a sender
 except WouldBlock:
     pass
-flag = mmap.mmap(-1, 1)
 LENGTHS = [8, 60, 2000, 20 * 1024]
-
-def body(number, length):
-    return number.to_bytes(8, "little") + hashlib.shake_128(b"%d" % number).digest(length - 8)
-
-def number_of(data):
-    number = int.from_bytes(data[:8], "little")
-    assert bytes(data) == body(number, len(data)), "torn"
-    return number
-
-def note(fd, number, redelivered=0):
-    os.write(fd, number.to_bytes(8, "little") + redelivered.to_bytes(8, "little"))
 
 def send_on(channel, life):
     number = life << 32
-    while not flag[0]:
+    while not crew.stage:
         number += 1
         try:
             channel.send(body(number, random.choice(LENGTHS)), timeout=0.05)
         except (Timeout, PeerGone):
             continue
-        note(sent, number)
+        sent.note(number)
 
 def take_on(channel, life):
     taken = []
     while True:
-        last_turn = flag[0] == 2
+        last_turn = crew.stage == 2
         try:
             delivery = channel.take(0.05)
         except Timeout:
@@ -110,7 +99,7 @@ def take_on(channel, life):
             if last_turn:
                 return
             continue
-        note(delivered, number_of(delivery.buf), delivery.redelivered)
+        delivered.note(number_of(delivery.buf), delivery.redelivered)
         taken.append(delivery)
         del delivery  # a dropped one is given back with its last reference
         if len(taken) > random.randrange(6):
@@ -121,56 +110,33 @@ def finish(taken):
     while taken:
         delivery, what = taken.pop(), random.random()
         if what < 0.6:
-            note(done, number_of(delivery.buf), delivery.redelivered)
+            done.note(number_of(delivery.buf), delivery.redelivered)
             delivery.ack()
         elif what < 0.8:
             delivery.requeue()
         del delivery
 
-def start(place):
-    global life
-    life += 1
-    pid = os.fork()
-    if pid == 0:
-        status = 9
-        try:
-            random.seed(seed * 10000 + life)
-            channel = inherited if random.random() < 0.5 else Channel.open(name)
-            (send_on if place == 0 else take_on)(channel, life)
-            channel.close()
-            status = 0
-        except BaseException as exc:
-            os.write(2, repr(exc).encode() + b"\\n")
-        finally:
-            os._exit(status)
-    return pid
+def work(place, life):
+    channel = inherited if random.random() < 0.5 else Channel.open(name)
+    (send_on if place == 0 else take_on)(channel, life)
+    channel.close()
 
-life = 0
-sent, delivered, done = (os.memfd_create(each) for each in ("sent", "delivered", "done"))
-for each in (sent, delivered, done):
-    fcntl.fcntl(each, fcntl.F_SETFL, os.O_APPEND)
+sent, delivered, done = Log(), Log(), Log()
+crew = Crew(work, seed)
 random.seed(seed)
-pids = [start(place) for place in range(4)]
-for _ in range(kills):
-    time.sleep(random.random() * 0.03)
-    place = random.randrange(4)
-    os.kill(pids[place], signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pids[place], 0)[1]) == -signal.SIGKILL
-    pids[place] = start(place)
-for stop, some in ((1, pids[:1]), (2, pids[1:])):  # the takers once all is sent
-    flag[0] = stop
-    for pid in some:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+for place in range(4):
+    crew.start(place)
+crew.kill_some(kills, places=4, pause=0.03)
+crew.stop([0], stage=1)
+crew.stop([1, 2, 3], stage=2)  # the takers once all is sent
 
-def noted(fd):
-    data = os.pread(fd, os.fstat(fd).st_size, 0)
-    os.close(fd)
-    words = [int.from_bytes(data[i:i + 8], "little") for i in range(0, len(data), 8)]
-    return list(zip(words[::2], words[1::2]))
+def pairs(log):
+    numbers = log.read()
+    return list(zip(numbers[::2], numbers[1::2]))
 
-sent, delivered, done = map(noted, (sent, delivered, done))
+sent, delivered, done = sent.read(), pairs(delivered), pairs(done)
 assert len(set(delivered)) == len(delivered), "a delivery came twice without a larger count"
-lost = {number for number, _ in sent} - {number for number, _ in done}
+lost = set(sent) - {number for number, _ in done}
 assert not lost, f"{len(lost)} messages are lost"
 assert len(done) > kills, len(done)
 assert max(count for _, count in delivered) > 0

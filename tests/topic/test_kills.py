@@ -52,28 +52,17 @@ def topic(ns: Namespace) -> Iterator[Topic[bytes]]:
 # Forks two publishers, a recorder that is not killed, and three subscribers of other kinds. Kills
 # all but the recorder, one after the other, and checks their records.
 CHAOS = """
-import fcntl, hashlib, mmap, os, random, signal, time
+import random, time
+from chaos import Crew, Log, body, number_of
 from ipckit import PeerGone, Timeout, Topic
 
 name, kills, seed = args[0], args[1], args[2]
 inherited = Topic.open(name)
-flag = mmap.mmap(-1, 1)
 LENGTHS = [8, 60, 2000, 20 * 1024]
-
-def body(number, length):
-    return number.to_bytes(8, "little") + hashlib.shake_128(b"%d" % number).digest(length - 8)
-
-def number_of(data):
-    number = int.from_bytes(data[:8], "little")
-    assert bytes(data) == body(number, len(data)), "torn"
-    return number
-
-def note(fd, number):
-    os.write(fd, number.to_bytes(8, "little"))
 
 def publish(topic, life, log):
     number = life << 32
-    while not flag[0]:
+    while not crew.stage:
         number += 1
         length = random.choice(LENGTHS)
         try:
@@ -85,20 +74,20 @@ def publish(topic, life, log):
                     loan.send(timeout=0.05)
         except Timeout:
             continue
-        note(log, number)
+        log.note(number)
 
 def record(topic, life, log, **options):
     kept = []
     with topic.subscribe(**options) as messages:
         while True:
-            last_turn = flag[0] == 2
+            last_turn = crew.stage == 2
             try:
                 view = messages.receive_view(timeout=0.05)
             except (Timeout, PeerGone):
                 if last_turn:
                     break
                 continue
-            note(log, number_of(view.buf))
+            log.note(number_of(view.buf))
             kept.append(view)
             if len(kept) > random.randrange(4):
                 random.shuffle(kept)
@@ -114,53 +103,26 @@ PLACES = [
     (publish, {}), (publish, {}), (record, {"when_full": "drop_oldest", "depth": 1}),
     (record, {"when_full": "drop_oldest"}), (record, {"depth": 4}), (record, {}),
 ]
-life = 0
+logs = [Log() for _ in range(len(PLACES) + kills)]
 
-def start(place):
-    global life
-    life += 1
-    work, options = PLACES[place]
-    log = os.memfd_create("log")
-    fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
-    logs.append((work, log))
-    pid = os.fork()
-    if pid == 0:
-        status = 9
-        try:
-            random.seed(seed * 10000 + life)
-            topic = inherited if random.random() < 0.5 else Topic.open(name)
-            work(topic, life, log, **options)
-            topic.close()
-            status = 0
-        except BaseException as exc:
-            os.write(2, repr(exc).encode() + b"\\n")
-        finally:
-            os._exit(status)
-    return pid
+def work(place, life):
+    publishes_or_records, options = PLACES[place]
+    topic = inherited if random.random() < 0.5 else Topic.open(name)
+    publishes_or_records(topic, life, logs[life - 1], **options)
+    topic.close()
 
-logs = []
+crew = Crew(work, seed)
 random.seed(seed)
-recorder = start(5)
+crew.start(5)
 while not inherited.subscribers():
     time.sleep(0.01)
-pids = [start(place) for place in range(5)]
-for _ in range(kills):
-    time.sleep(random.random() * 0.03)
-    place = random.randrange(5)
-    os.kill(pids[place], signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pids[place], 0)[1]) == -signal.SIGKILL
-    pids[place] = start(place)
-for stop, some in ((1, pids[:2]), (2, [*pids[2:], recorder])):  # subscribers once all is published
-    flag[0] = stop
-    for pid in some:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+for place in range(5):
+    crew.start(place)
+crew.kill_some(kills, places=5, pause=0.03)
+crew.stop([0, 1], stage=1)
+crew.stop([2, 3, 4, 5], stage=2)  # subscribers once all is published
 
-def noted(fd):
-    data = os.pread(fd, os.fstat(fd).st_size, 0)
-    os.close(fd)
-    return [int.from_bytes(data[i:i + 8], "little") for i in range(0, len(data), 8)]
-
-records = [(work, noted(log)) for work, log in logs]
+records = [(PLACES[place][0], log.read()) for place, log in zip(crew.places, logs)]
 published = [numbers for work, numbers in records if work is publish]
 recorded, *others = [numbers for work, numbers in records if work is record]
 place_of = {number: place for place, number in enumerate(recorded)}
