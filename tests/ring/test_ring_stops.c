@@ -7,6 +7,8 @@
 #define LOCK_GRACE_NS (NS_PER_MS / 4)
 #include "ring_workers.h"
 
+#include "ring_killed.h" /* after the point is defined */
+
 enum { STOPPED_PLACE, MORTAL_PLACE, LIVING_PLACE };
 #define NOT_REACHED 3 /* exit status: the process did not come to the point */
 
@@ -27,16 +29,13 @@ typedef struct {
 static stop_note *note;
 static const char *stop_at; /* in the process to be stopped */
 static uint64_t skip;       /* pass the point so often first */
-static long fuse;           /* in a process that is killed */
 static uint64_t may_be_lost;
 
 static void
 ring_point(const char *name)
 {
     note_point(name);
-    if (fuse != 0 && --fuse == 0) {
-        kill(getpid(), SIGKILL);
-    }
+    die_by_fuse();
     if (stop_at != NULL && strcmp(name, stop_at) == 0 && skip-- == 0) {
         stop_at = NULL;
         note->owner = self == NULL ? 0 : self->h.r.owner;

@@ -8,16 +8,12 @@ static void ring_point(void);
 #define RING_POINT(name) ring_point()
 #include "topic_workers.h"
 
-#define PROCESSES 5 /* two publish */
-
-static long fuse;
+#include "ring_killed.h" /* after the point is defined */
 
 static void
 ring_point(void)
 {
-    if (fuse != 0 && --fuse == 0) {
-        kill(getpid(), SIGKILL);
-    }
+    die_by_fuse();
 }
 
 static void
@@ -59,7 +55,7 @@ start(int place, uint64_t seed)
 {
     pid_t pid = fork();
     check(pid >= 0, "no process");
-    if (pid == 0) {
+    if (pid == 0) { /* two publish */
         worker own;
         seed_chance(seed);
         alarm(100);
@@ -78,16 +74,6 @@ start(int place, uint64_t seed)
     return pid;
 }
 
-static int
-place_of(const pid_t pids[PROCESSES], pid_t pid)
-{
-    int place = 0;
-    while (pids[place] != pid) {
-        place++;
-    }
-    return place;
-}
-
 /* Receives until one of them is dead, and kills one if none dies by itself. Returns its place. */
 static int
 one_dies(pid_t pids[PROCESSES], worker *w)
@@ -99,12 +85,7 @@ one_dies(pid_t pids[PROCESSES], worker *w)
         work_receive(w, false);
         pid = waitpid(-1, &status, WNOHANG);
     }
-    if (pid == 0) {
-        kill(pids[below(PROCESSES)], SIGKILL);
-        pid = waitpid(-1, &status, 0);
-    }
-    check(pid > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "a peer failed");
-    return place_of(pids, pid);
+    return kill_one(pids, pid, status);
 }
 
 /* Stops all. A process may yet come to its point, and is followed by one that does not. Returns how many
@@ -121,13 +102,12 @@ stop_all(pid_t pids[PROCESSES], worker *w)
             work_receive(w, false);
             continue;
         }
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
+        if (was_killed(status)) {
             died++;
             int place = place_of(pids, pid);
             pids[place] = start(place, random_number());
             continue;
         }
-        check(status == 0, "a peer failed");
         alive--;
     }
     return died;

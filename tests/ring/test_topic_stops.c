@@ -11,6 +11,8 @@ static void ring_point(const char *name);
 #define LOCK_GRACE_NS (NS_PER_MS / 4)
 #include "topic_workers.h"
 
+#include "ring_killed.h" /* after the point is defined */
+
 #define NOT_REACHED 3 /* exit status: the process did not come to the point */
 
 /* Shared with the process that is stopped. */
@@ -22,15 +24,12 @@ static stop_note *note;
 static worker *self;
 static const char *stop_at; /* in the process to be stopped */
 static uint64_t skip;       /* pass the point so often first */
-static long fuse;           /* in a process that is killed */
 static uint64_t gone_round; /* how often publishers went round the arena beside a stopped process */
 
 static void
 ring_point(const char *name)
 {
-    if (fuse != 0 && --fuse == 0) {
-        kill(getpid(), SIGKILL);
-    }
+    die_by_fuse();
     if (stop_at != NULL && strcmp(name, stop_at) == 0 && skip-- == 0) {
         stop_at = NULL;
         uint32_t none = UINT32_MAX; /* no lock has this owner */
