@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import layout_page
 import numpy as np
 import pytest
+from layout_checks import INVALID_SIZES, check_held, check_invalid
 from layout_page import Section, up
 
-from ipckit import Channel, Corrupt, WouldBlock
+from ipckit import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,30 +234,11 @@ def test_the_holder_of_each_lock_is_known(lock: str) -> None:
         frame = np.zeros(ITEM.shape, ITEM.base)
         channel.send(frame)
         ready = channel.fileno() if lock == "receive_lock" else channel.space_fileno()
-        memory.set_field(lock, memory.name(1))
         call = channel.receive if lock == "receive_lock" else partial(channel.send, frame)
-        with pytest.raises(WouldBlock, match=f"process {os.getpid()} holds the channel's lock"):
-            call(timeout=0)
-        assert select.select([ready], [], [], 0)[0] == []  # the holder will signal it
-        memory.set_field(lock, 0)
-        call(timeout=0)
+        check_held(channel, memory, lock, call, ready)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("granule", 0),
-        ("granule", 100),
-        ("granules", 2**24),
-        ("arena_units", 1),
-        ("capacity", 0),
-        ("longest", 2**30),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), INVALID_SIZES)
 def test_an_invalid_size_is_not_a_channel(name: str, value: int) -> None:
     with Channel.anonymous() as channel, closing(Memory(channel)) as memory:
-        memory.set_field(name, value)
-        fd = os.dup(channel.memory_fd)
-        with pytest.raises(Corrupt):
-            Channel.from_fd(fd)
-        os.close(fd)
+        check_invalid(channel, memory, name, value)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import select
 from contextlib import closing
+from functools import partial
 from typing import Any, NamedTuple
 
 import layout_page
 import numpy as np
 import pytest
+from layout_checks import INVALID_SIZES, check_held, check_invalid
 from layout_page import Section, table, up
 
-from ipckit import Channel, Corrupt, Topic, WouldBlock
+from ipckit import Channel, Corrupt, Topic
 
 TOPIC, CHANNEL = Section("Topic"), Section("Channel")
 HEADER = CHANNEL.fields("Header") | TOPIC.fields("Header")
@@ -214,33 +215,13 @@ def test_the_holder_of_the_lock_is_known() -> None:
         frame = np.zeros(ITEM.shape, ITEM.base)
         other.publish(frame)
         ready = topic.space_fileno()
-        memory.set_field("send_lock", memory.name(1))
-        with pytest.raises(WouldBlock, match=f"process {os.getpid()} holds the topic's lock"):
-            topic.publish(frame, timeout=0)
-        assert select.select([ready], [], [], 0)[0] == []  # the holder will signal it
-        memory.set_field("send_lock", 0)
-        topic.publish(frame, timeout=0)
+        check_held(topic, memory, "send_lock", partial(topic.publish, frame), ready)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("granule", 0),
-        ("granule", 100),
-        ("granules", 2**24),
-        ("arena_units", 1),
-        ("capacity", 0),
-        ("history", 2000),
-        ("longest", 2**30),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), [*INVALID_SIZES, ("history", 2000)])
 def test_an_invalid_size_is_not_a_topic(name: str, value: int) -> None:
     with Topic.anonymous() as topic, closing(Memory(topic)) as memory:
-        memory.set_field(name, value)
-        fd = os.dup(topic.memory_fd)
-        with pytest.raises(Corrupt):
-            Topic.from_fd(fd)
-        os.close(fd)
+        check_invalid(topic, memory, name, value)
 
 
 @pytest.mark.parametrize(("made", "opened"), [(Channel, Topic), (Topic, Channel)])
