@@ -58,8 +58,7 @@ run(ring_shape shape, int pairs, life receives, uint64_t rounds)
         }
     }
     for (int i = 0; i < 2 * pairs; i++) {
-        int status;
-        check(waitpid(pids[i], &status, 0) == pids[i] && status == 0, "a peer failed");
+        must_end(pids[i]);
     }
     channel_unmake(&shared);
 }

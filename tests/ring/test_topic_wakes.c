@@ -98,8 +98,7 @@ run(ring_shape shape, plan p)
         }
     }
     for (int i = 0; i < all; i++) {
-        int status;
-        check(waitpid(pids[i], &status, 0) == pids[i] && status == 0, "a peer failed");
+        must_end(pids[i]);
     }
     channel_unmake(&shared);
 }
