@@ -8,6 +8,8 @@
 
 #include "ring_killed.h" /* after the point is defined */
 
+_Static_assert(PROCESSES == PLACES, "each process has a place");
+
 static void
 ring_point(const char *name)
 {
@@ -43,7 +45,7 @@ start(int place, uint64_t seed)
 static int
 one_dies(pid_t pids[PROCESSES])
 {
-    int status;
+    int status = 0;
     pid_t pid = 0;
     for (uint64_t wait = 0; pid == 0 && wait < 1 + below(40); wait++) {
         usleep(100);

@@ -78,7 +78,7 @@ start(int place, uint64_t seed)
 static int
 one_dies(pid_t pids[PROCESSES], worker *w)
 {
-    int status;
+    int status = 0;
     pid_t pid = 0;
     int64_t until = monotonic_ns() + (int64_t)below(8) * NS_PER_MS;
     while (pid == 0 && monotonic_ns() < until) {
