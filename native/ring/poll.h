@@ -34,23 +34,28 @@ poll_arm(ring *r, uint32_t which)
     ring_prepare_sleep(r, poll_side_futex(r, which), WORD_POLLERS);
 }
 
-/* How many subscribers a publisher wakes. Each that received the message then wakes one more. If the
-   publisher woke all, they would take its processor away. Two, so that all are woken even if one is
-   stopped or dies before it wakes the next. */
-#define TOPIC_WAKES 2
+/* Returns how many subscribers a publisher wakes. Each that received the message then wakes one more. More
+   would take the publisher's processor away, so a machine with two has one such chain. Otherwise there are
+   two, so that all are woken even if a subscriber is stopped or dies before it wakes the next. Without a
+   wake they look again after a pause (ring/check.h). */
+static inline int
+topic_wakes(const ring *r)
+{
+    return r->processors > 2 ? 2 : 1;
+}
 
 /* Wakes the peers of a topic that sleep on a word. Steps the word first: a peer that checked before the
    change, and is about to sleep, would otherwise sleep behind one that has seen the change already, and
    that one wakes no other. */
 static inline void
-topic_wake(uint32_t *word, uint32_t which)
+topic_wake(const ring *r, uint32_t *word, uint32_t which)
 {
     __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
-    ring_wake(word, which == POLL_ITEMS ? TOPIC_WAKES : 1);
+    ring_wake(word, which == POLL_ITEMS ? topic_wakes(r) : 1);
 }
 
 /* After a send (POLL_ITEMS) or a receive (POLL_SPACE), without locks: wakes one sleeper, and
-   signals the descriptors. In a topic, a message is for all (TOPIC_WAKES). It clears the flag before it
+   signals the descriptors. In a topic, a message is for all (topic_wakes). It clears the flag before it
    signals: a process that arms its descriptor in between sets the flag again, and checks again. */
 static inline void
 ring_notify(ring *r, uint32_t which)
@@ -58,7 +63,7 @@ ring_notify(ring *r, uint32_t which)
     uint32_t *word = poll_side_futex(r, which);
     uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
     if ((found & WORD_SLEEPERS) && ring_is_topic(r)) {
-        topic_wake(word, which);
+        topic_wake(r, word, which);
     } else if (found & WORD_SLEEPERS) {
         ring_wake_one(word);
     }

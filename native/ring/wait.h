@@ -185,7 +185,7 @@ ring_notify_other_side(ring *r, const ring_call *call, ring_result result)
 static inline void
 ring_wake_next(ring *r, const ring_call *call)
 {
-    if (ring_is_topic(r)) { /* the message is for all subscribers (TOPIC_WAKES) */
+    if (ring_is_topic(r)) { /* the message is for all subscribers (topic_wakes) */
         if (call->which == POLL_SPACE || topic_others_lag(r)) {
             ring_wake_one(poll_side_futex(r, call->which));
         }
