@@ -71,9 +71,11 @@ live_until_stopped(const char *point, uint64_t seed)
     self = &own;
     own.publisher = &own.own_publisher;
     own.subscriber = &own.own_subscriber;
-    stop_at = strcmp(point, "joining") == 0 ? point : NULL;
+    bool joins = strcmp(point, "joining") == 0;
+    stop_at = joins ? point : NULL;
     worker_open(&own, true, true);
-    stop_at = stop_at == NULL ? point : stop_at;
+    bool stopped = joins && stop_at == NULL;
+    stop_at = stopped ? NULL : point;
     for (int step = 0; step < 600 && stop_at != NULL; step++) {
         work(&own, 10);
     }
