@@ -216,12 +216,14 @@ ring_is_not_over(const ring *r, const ring_call *call, ring_result result)
 }
 
 /* Returns how often to poll before a sleep. If a topic has more subscribers than this process has
-   processors, one that spins keeps another from running. */
+   processors, one that spins keeps another from running. So does one of as many if messages are long: it
+   would spin while the publisher writes the next one. */
 static inline uint32_t
 ring_looks(const ring *r, const ring_call *call)
 {
-    bool crowded = ring_is_topic(r)
-        && __builtin_popcountll(load_word(&r->shared->members)) > r->processors;
+    int room = r->processors - (ring_has_own_barriers(r) ? 1 : 0);
+    bool crowded =
+        ring_is_topic(r) && __builtin_popcountll(load_word(&r->shared->members)) > room;
     return crowded ? 0 : __atomic_load_n(call->spin, __ATOMIC_RELAXED);
 }
 
