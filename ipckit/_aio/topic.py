@@ -38,7 +38,7 @@ class TopicFace(SendingFace[Topic[T]], Generic[T]):
                 default) waits for ever, 0 not at all.
 
         Raises:
-            Timeout: there was no room until the deadline; nobody got the message.
+            Timeout: there was no room until the deadline. No subscriber got the message.
             IpcError: as `Topic.publish`.
         """
         waiters = self._waiters

@@ -132,9 +132,8 @@ ring_is_subscriber(const ring *r, const ring_call *call)
 
 /* Checks the peers before a sleep, if that is due, and recovers. Returns RING_GONE if no peer is
    left to wait for, RING_OK or an error. The check may be left to others only if the last sleep
-   timed out and the word's count has not changed since. A subscriber leaves it to others
-   also before the first sleep of a call, because the peers are many: it notices the end PEER_CHECK_NS
-   later. */
+   timed out and the word's count has not changed since. A subscriber, whose peers are many,
+   leaves it to others also before the first sleep of a call, as long as there seems to be a publisher. */
 static inline ring_result
 ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
 {
@@ -144,7 +143,8 @@ ring_check_peers_before_sleep(ring *r, ring_call *call, uint32_t ticket)
     bool gone = false;
     if (quiet && ring_checked_recently(r, now) && now - call->checked_at < OWN_CHECK_NS) {
         call->pause = ring_longer_pause(call->pause, now);
-    } else if (ring_is_subscriber(r, call) && !call->timed_out && ring_checked_recently(r, now)) {
+    } else if (ring_is_subscriber(r, call) && !call->timed_out && ring_checked_recently(r, now)
+               && ring_may_have_senders(r)) {
         call->pause = PEER_CHECK_NS;
     } else {
         gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;

@@ -406,6 +406,30 @@ test_views_after_the_end(void)
     finish();
 }
 
+/* A subscriber is told that the last publisher left, also if another peer has just checked the peers. */
+static void
+test_the_end_is_not_missed(void)
+{
+    char bytes[200];
+    make(topic_of_items(64, 0, 4, 30), 0);
+    must(enter(one, false, 2, 0), "no place");
+    must_publish(1, 30);
+    must(step_receive(one), "a message can't be received");
+    for (int i = 0; i < PEERS; i++) {
+        if (&peers[i] != one) {
+            handle_close(&peers[i].h);
+            peers[i].gone = true;
+        }
+    }
+    store_word(&one->h.r.shared->checked_at, (uint64_t)monotonic_ns());
+    ring_call call = call_of(&one->h, op_receive, monotonic_ns() + PEER_CHECK_NS / 4);
+    call.wait_for_peers = false;
+    call.data = bytes;
+    call.length = sizeof bytes;
+    check(receive_message(&one->h, &call) == RING_GONE, "it is not told of the end");
+    unmake();
+}
+
 int
 main(void)
 {
@@ -431,6 +455,7 @@ main(void)
     test_all_places();
     test_come_and_leave();
     test_views_after_the_end();
+    test_the_end_is_not_missed();
     puts("ok");
     return 0;
 }
