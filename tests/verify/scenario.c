@@ -1,0 +1,141 @@
+/* The world of the scenarios (scenario.h). */
+#include "scenario.h"
+
+ledger_entry ledger;
+ring world_rings[4];
+static int checker;
+
+void
+world_begin(void)
+{
+    ledger = (ledger_entry){0};
+    for (int receiver = 0; receiver < 3; receiver++) {
+        for (int sender = 0; sender < 3; sender++) {
+            ledger.last[receiver][sender] = -1;
+        }
+    }
+}
+
+/* -- the memory ------------------------------------------------------------------------------------ */
+
+void
+world_make(world_shape wanted, int peers)
+{
+    ring_shape shape = {.units = 64,
+                        .granules = wanted.granules,
+                        .granule = 64,
+                        .capacity = wanted.capacity,
+                        .item_size = wanted.item_size,
+                        .longest = wanted.item_size != 0 ? wanted.item_size
+                            : wanted.granules > 1        ? 64 * (wanted.granules - 1)
+                                                         : INLINE_MAX};
+    uint64_t size = wanted.topic
+        ? topic_bytes(shape.capacity, shape.units, shape.granules, shape.granule)
+        : channel_bytes(shape.units, shape.granules, shape.granule);
+    const uint8_t id[16] = {1};
+    ring_identity identity = {.magic = wanted.topic ? TOPIC_MAGIC : CHANNEL_MAGIC,
+                              .version = wanted.topic ? TOPIC_VERSION : CHANNEL_VERSION,
+                              .flags = wanted.overwrite ? CHANNEL_OVERWRITE : 0,
+                              .history = wanted.history,
+                              .id = id,
+                              .type = "bytes"};
+    char *memory = model_memory(size);
+    ring_format((channel_header *)(void *)memory, size, &shape, &identity);
+    for (int peer = 0; peer < peers; peer++) {
+        ring *r = &world_rings[peer];
+        model_check(ring_open(r, memory, size, peer, wanted.topic));
+        model_check(ring_join(r, (uint32_t)peer + 1, (uint64_t)peer + 1, 1, peer == 0));
+        r->units = wanted.units; /* fewer than a real one has, so that it wraps early */
+        r->processors = 2;
+    }
+    const ring *first = &world_rings[0];
+    if (!wanted.topic) { /* the bytes of a topic are copied while they may be overwritten */
+        model_plain(first->arena, wanted.units * UNIT);
+    }
+    if (shape.granules != 0) {
+        model_plain(first->pool, shape.granules * shape.granule);
+    }
+    checker = peers - 1;
+}
+
+/* -- calls ----------------------------------------------------------------------------------------- */
+
+ring_result
+world_call(ring *r, ring_call *call)
+{
+    static const bool open = false;
+    uint32_t no_spin = 0;
+    call->closed = &open;
+    call->spin = &no_spin;
+    ring_result result;
+    do {
+        result = ring_run(r, call);
+    } while (result == RING_INTERRUPTED);
+    model_check(result != RING_CORRUPT);
+    ledger.result[model_thread()] = result;
+    return result;
+}
+
+static ring_result
+do_send(ring *r, ring_call *call)
+{
+    return either_send(r, call->data, call->length);
+}
+
+ring_result
+world_send(ring *r, int sender, int number, uint64_t length, int64_t deadline)
+{
+    uint32_t words[LONGEST / 4];
+    for (uint64_t at = 0; at < length / 4; at++) {
+        words[at] = (uint32_t)(sender << 16 | number);
+    }
+    ring_add_role(r, ROLE_SENDER);
+    ring_call call = {.operation = do_send, .which = POLL_SPACE, .deadline = deadline,
+                      .data = (const char *)words, .length = length};
+    ring_result result = world_call(r, &call);
+    ledger.sent[sender] += result == RING_OK;
+    return result;
+}
+
+static ring_result
+do_receive(ring *r, ring_call *call)
+{
+    ring_result result = RING_OK;
+    if (!either_peek_small(r, &call->message, (char *)call->data)) {
+        result = either_peek(r, &call->message);
+        if (result == RING_OK) {
+            either_copy(r, (char *)call->data, call->message.data, call->message.length);
+        }
+    }
+    return result == RING_OK ? either_take(r, &call->message, 1) : result;
+}
+
+void
+world_note(int receiver, const char *data, uint64_t length)
+{
+    uint32_t words[LONGEST / 4];
+    memcpy(words, data, length);
+    int sender = (int)(words[0] >> 16), number = (int)(words[0] & 0xffff);
+    for (uint64_t at = 0; at < length / 4; at++) {
+        model_check(words[at] == words[0] /* the message is whole */);
+    }
+    model_check(sender < 3 && number < NUMBERS);
+    model_check(number > ledger.last[receiver][sender] /* in order */);
+    ledger.last[receiver][sender] = number;
+    ledger.received[sender][number]++;
+    ledger.total++;
+}
+
+ring_result
+world_receive(ring *r, int64_t deadline)
+{
+    uint32_t words[LONGEST / 4];
+    ring_add_role(r, ROLE_RECEIVER);
+    ring_call call = {.operation = do_receive, .which = POLL_ITEMS, .deadline = deadline,
+                      .data = (const char *)words};
+    ring_result result = world_call(r, &call);
+    if (result == RING_OK) {
+        world_note(model_thread(), (const char *)words, call.message.length);
+    }
+    return result;
+}

@@ -1,0 +1,70 @@
+/* What the scenarios share: a small channel or topic, its peers, calls as the binding makes them, and a
+   ledger of what was sent and received. */
+#ifndef SCENARIO_H
+#define SCENARIO_H
+
+#ifndef INLINE_MAX
+#define INLINE_MAX 48 /* short: a message of 52 bytes is in a block */
+#endif
+#include "ring/either.h"
+#include "ring/open.h"
+
+#define FOREVER INT64_MAX
+#define LONGEST 128
+#define NUMBERS 16
+
+/* -- the ledger: plain memory of the test, which the model does not see ----------------------------- */
+
+typedef struct {
+    int sent[3];                /* how many messages a thread has sent, one after the other */
+    int received[3][NUMBERS];   /* how often a message of a sender was received */
+    int last[3][3];             /* the last number that a receiver got from a sender, or -1 */
+    int total;                  /* messages received by all */
+    ring_result result[3];      /* of a thread's last call */
+} ledger_entry;
+
+extern ledger_entry ledger;
+
+/* Clears the ledger; for `begin`. */
+void world_begin(void);
+
+/* -- the world ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t units;     /* of the arena; a message of 16 bytes has 1 in a topic, and in a channel */
+    uint64_t capacity;
+    uint64_t granules;  /* blocks of 64 bytes */
+    uint64_t item_size; /* 0: messages differ in size */
+    bool overwrite;
+    bool topic;
+    uint64_t history;
+} world_shape;
+
+extern ring world_rings[4]; /* of each thread, and of the checker, which joins last */
+
+/* Makes a channel or a topic, and joins so many peers to it. The last one is the checker. */
+void world_make(world_shape shape, int peers);
+
+/* -- calls: the result is that of ring_run, never RING_INTERRUPTED ------------------------------------ */
+
+ring_result world_call(ring *r, ring_call *call);
+
+/* Sends a message whose words all tell the sender and the number. Notes it in the ledger. */
+ring_result world_send(ring *r, int sender, int number, uint64_t length, int64_t deadline);
+
+/* Receives one message, checks that it is whole and not older than the last from its sender, and notes it. */
+ring_result world_receive(ring *r, int64_t deadline);
+
+/* Notes a message that a thread has received. */
+void world_note(int receiver, const char *data, uint64_t length);
+
+/* -- at the end, in the checker ------------------------------------------------------------------------ */
+
+/* Takes all locks over, recovers, and receives what is left. Checks that all locks and blocks are free then,
+   and that the ring holds nothing more. */
+void world_finish(void);
+
+/* Checks that each message that was sent was received once. */
+void world_check_all_received(void);
+
+#endif
