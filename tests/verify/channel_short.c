@@ -20,7 +20,13 @@ thread_two(int thread)
     }
 }
 
-const model_scenario scenario_small = {
-    .name = "small", .about = "two messages of 16 bytes arrive whole and in order",
-    .threads = 2, .prepare = prepare, .begin = world_begin, .thread = thread_two,
+SCENARIO(small) = {
+    .name = "small",
+    .about = "two messages of 16 bytes arrive whole and in order",
+    .threads = 2,
+    .bound = 3,
+    .quick = 2,
+    .prepare = prepare,
+    .begin = world_begin,
+    .thread = thread_two,
 };

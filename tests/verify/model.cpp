@@ -45,7 +45,10 @@ constexpr int PAUSES_MAX = 60;   /* so often time may pass in one execution */
 constexpr int PAUSES_STOPPED = 8; /* after so many a stopped process goes on */
 constexpr int PEERS = 8;
 
-const model_scenario *scenario;
+constexpr int SCENARIOS_MAX = 200;
+
+const model_scenario *scenarios[SCENARIOS_MAX], *scenario;
+int scenario_count;
 char *memory, *image; /* the shared memory, which nothing may touch while the model runs, and a copy */
 size_t memory_size;
 bool plain[MEMORY_MAX / 4];
@@ -521,6 +524,14 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
 
 } // namespace
 
+void model_add(const model_scenario *added)
+{
+    if (scenario_count == SCENARIOS_MAX) {
+        abort();
+    }
+    scenarios[scenario_count++] = added;
+}
+
 /* -- what the tested code calls ---------------------------------------------------------------- */
 
 #define WHOLE(size) ((size) == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * (size)) - 1)
@@ -945,22 +956,23 @@ int main(int count, char **arguments)
     std::ostream ignored(nullptr);
     bool show_sites = false, quiet = false;
     const char *name = nullptr;
+    int bound = -1;
     char mode[32] = "";
     params.search_type = rl::sched_bound;
-    params.context_bound = 2;
     params.execution_depth_limit = 20000;
     params.output_stream = params.progress_stream = &ignored;
     for (int at = 1; at < count; at++) {
         const char *word = arguments[at];
         if (strcmp(word, "--list") == 0) {
-            for (size_t index = 0; model_scenarios[index] != nullptr; index++) {
-                if (model_scenarios[index]->threads == MODEL_THREADS) {
-                    printf("%s\t%s\n", model_scenarios[index]->name, model_scenarios[index]->about);
+            for (int index = 0; index < scenario_count; index++) {
+                const model_scenario *one = scenarios[index];
+                if (one->threads == MODEL_THREADS) {
+                    printf("%s\t%d\t%d\t%s\n", one->name, one->bound, one->quick, one->about);
                 }
             }
             return 0;
         } else if (strcmp(word, "--bound") == 0 && at + 1 < count) {
-            params.context_bound = (unsigned)atoi(arguments[++at]);
+            bound = atoi(arguments[++at]);
         } else if (strcmp(word, "--full") == 0) {
             params.search_type = rl::sched_full;
         } else if (strcmp(word, "--random") == 0 && at + 1 < count) {
@@ -978,12 +990,14 @@ int main(int count, char **arguments)
             return usage_error();
         }
     }
-    for (size_t index = 0; name != nullptr && model_scenarios[index] != nullptr; index++) {
-        scenario = strcmp(model_scenarios[index]->name, name) == 0 ? model_scenarios[index] : scenario;
+    for (int index = 0; name != nullptr && index < scenario_count; index++) {
+        bool same = scenarios[index]->threads == MODEL_THREADS && strcmp(scenarios[index]->name, name) == 0;
+        scenario = same ? scenarios[index] : scenario;
     }
-    if (scenario == nullptr || scenario->threads != MODEL_THREADS) {
+    if (scenario == nullptr) {
         return usage_error();
     }
+    params.context_bound = (unsigned)(bound >= 0 ? bound : scenario->bound);
     for (int &holder : lock_holders) {
         holder = -1;
     }

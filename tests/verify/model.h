@@ -64,7 +64,9 @@ void model_point(const char *name);
 typedef struct {
     const char *name;
     const char *about;  /* what is to hold, in one line */
-    int threads;        /* processes */
+    int threads;        /* processes: 2 or 3 */
+    int bound;          /* switches from a process that could go on, in `make verify` */
+    int quick;          /* the same in `make test`; 0: not there */
     int deaths;         /* how many processes may die, each at any point */
     int stops;          /* how many processes may be stopped, each at any point */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
@@ -75,7 +77,16 @@ typedef struct {
     void (*end)(void);          /* after each execution, alone: checks; may be NULL */
 } model_scenario;
 
-extern const model_scenario *const model_scenarios[]; /* ends with NULL */
+void model_add(const model_scenario *scenario);
+
+/* Defines a scenario: SCENARIO(name) = {.threads = 2, ...}; */
+#define SCENARIO(id)                                                                                 \
+    static const model_scenario scenario_##id;                                                       \
+    __attribute__((constructor)) static void add_##id(void)                                          \
+    {                                                                                                \
+        model_add(&scenario_##id);                                                                   \
+    }                                                                                                \
+    static const model_scenario scenario_##id
 
 /* Memory of zeros that the processes share. Race checks: two processes must not access a part of it that is
    marked as plain at the same time, except to read. */
