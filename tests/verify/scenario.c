@@ -2,15 +2,15 @@
 #include "scenario.h"
 
 ledger_entry ledger;
-ring world_rings[4];
+ring world_rings[PEERS];
 static int checker;
 
 void
 world_begin(void)
 {
     ledger = (ledger_entry){0};
-    for (int receiver = 0; receiver < 3; receiver++) {
-        for (int sender = 0; sender < 3; sender++) {
+    for (int receiver = 0; receiver < PEERS; receiver++) {
+        for (int sender = 0; sender < PEERS; sender++) {
             ledger.last[receiver][sender] = -1;
         }
     }
@@ -44,7 +44,7 @@ world_make(world_shape wanted, int peers)
     for (int peer = 0; peer < peers; peer++) {
         ring *r = &world_rings[peer];
         model_check(ring_open(r, memory, size, peer, wanted.topic));
-        model_check(ring_join(r, (uint32_t)peer + 1, (uint64_t)peer + 1, 1, peer == 0));
+        model_check(ring_join(r, (uint32_t)peer + 1, (uint64_t)peer + 1, 1, peer == peers - 1));
         r->units = wanted.units; /* fewer than a real one has, so that it wraps early */
         r->processors = 2;
     }
@@ -119,11 +119,10 @@ world_note(int receiver, const char *data, uint64_t length)
     for (uint64_t at = 0; at < length / 4; at++) {
         model_check(words[at] == words[0] /* the message is whole */);
     }
-    model_check(sender < 3 && number < NUMBERS);
+    model_check(sender < PEERS && number < NUMBERS);
     model_check(number > ledger.last[receiver][sender] /* in order */);
     ledger.last[receiver][sender] = number;
     ledger.received[sender][number]++;
-    ledger.total++;
 }
 
 ring_result
@@ -138,4 +137,73 @@ world_receive(ring *r, int64_t deadline)
         world_note(model_thread(), (const char *)words, call.message.length);
     }
     return result;
+}
+
+/* -- the end --------------------------------------------------------------------------------------- */
+
+static void
+take_over(ring *r, channel_lock *lock)
+{
+    model_check(ring_lock(r, lock, 0) == RING_OK);
+    ring_unlock(r, lock);
+}
+
+static void
+receive_rest(ring *r)
+{
+    ring_message message;
+    char copy[LONGEST];
+    model_check(ring_lock(r, &r->shared->receive_lock, 0) == RING_OK);
+    for (;;) {
+        ring_result result = ring_peek(r, &message);
+        if (result == RING_EMPTY) {
+            break;
+        }
+        model_check(result == RING_OK);
+        if (message.block != NO_BLOCK) {
+            model_check(ring_hold(r, &message, BLOCK_READ) == RING_OK);
+        }
+        copy_shared(copy, message.data, message.length);
+        if (message.block != NO_BLOCK) {
+            model_check(ring_release_block(r, message.block, BLOCK_READ, r->owner) == RING_OK);
+        } else {
+            ring_take(r, &message, 1);
+        }
+        world_note(checker, copy, message.length);
+    }
+    ring_unlock(r, &r->shared->receive_lock);
+}
+
+void
+world_finish(void)
+{
+    ring r = world_rings[checker];
+    ring_side_state(&r, 0);
+    take_over(&r, &r.shared->send_lock);
+    take_over(&r, &r.shared->receive_lock);
+    take_over(&r, &r.shared->pool_lock);
+    model_check(ring_lock_both(&r, &r.shared->send_lock, &r.shared->receive_lock, 0) == RING_OK);
+    model_check(ring_recover(&r) == RING_OK);
+    ring_unlock(&r, &r.shared->receive_lock);
+    ring_unlock(&r, &r.shared->send_lock);
+    receive_rest(&r);
+    uint64_t blocks;
+    model_check(blocks_count(&r, 0, &blocks) == 0 /* every block is free */);
+    model_check(load_acquire(&r.shared->head) == load_acquire(&r.shared->tail));
+}
+
+void
+world_check_received(int lost)
+{
+    int missing = 0;
+    for (int sender = 0; sender < PEERS; sender++) {
+        int most = ledger.sent[sender] + (sender < checker && model_is_dead(sender));
+        for (int number = 0; number < NUMBERS; number++) {
+            int times = ledger.received[sender][number];
+            model_check(times <= 1 /* no message is doubled */);
+            model_check(times == 0 || number < most /* no message that was not sent */);
+            missing += number < ledger.sent[sender] && times == 0;
+        }
+    }
+    model_check(missing <= lost);
 }
