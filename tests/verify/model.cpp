@@ -443,6 +443,8 @@ void finish()
     }
 }
 
+const char *last_point[MODEL_THREADS]; /* RING_POINT */
+
 /* A step in the kernel that reads or changes the lock of a place. The kernel's own lock orders these steps. */
 atomic_cell &kernel_cell(int64_t at)
 {
@@ -457,9 +459,9 @@ void kernel_step(int64_t at, bool writes)
     kernel_cell(at).rmw(rl::rmw_type_t<rl::rmw_type_add>(), (uint64_t)0, rl::mo_acq_rel, RL_INFO);
 }
 
-[[noreturn]] void die(const char *point)
+[[noreturn]] void die()
 {
-    TRACE("is killed at %s", point);
+    TRACE("is killed here, after the point %s", last_point[thread_now()]);
     deaths++;
     pending[thread_now()].site = nullptr;
     for (int place = 0; place < PEERS; place++) {
@@ -472,13 +474,32 @@ void kernel_step(int64_t at, bool writes)
     _longjmp(processes[thread_now()].top, 1);
 }
 
-void stop(const char *point)
+void stop()
 {
-    TRACE("is stopped at %s", point);
+    TRACE("is stopped here, after the point %s", last_point[thread_now()]);
     stops++;
     processes[thread_now()].stopped = true;
     processes[thread_now()].until = INT64_MAX;
     sleep_here();
+}
+
+/* Called before each step that others can see. A process may die or be stopped there. So it may at each
+   RING_POINT: between a point and the next such step nothing happens that others can see. */
+void may_end_here()
+{
+    if (checking) {
+        return;
+    }
+    bool may_die = deaths < scenario->deaths, may_stop = stops < scenario->stops;
+    if (!may_die && !may_stop) {
+        return;
+    }
+    unsigned chosen = rl::rand(1u + may_die + may_stop);
+    if (chosen == 1 && may_die) {
+        die();
+    } else if (chosen != 0) {
+        stop();
+    }
 }
 
 /* -- Relacy ------------------------------------------------------------------------------------ */
@@ -494,6 +515,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
         for (int thread = 0; thread < MODEL_THREADS; thread++) {
             processes[thread] = process();
             pending[thread].site = nullptr;
+            last_point[thread] = "(none)";
         }
         for (int place = 0; place < PEERS; place++) {
             lock_holders[place] = first_holders[place];
@@ -573,6 +595,9 @@ void model_store(model_site *site, void *word, size_t size, uint64_t value)
         return;
     }
     meet(site);
+    if (!plain[index_of(word)]) {
+        may_end_here();
+    }
     pending_store &late = pending[thread_now()];
     if (late.site != nullptr && late.word == word) {
         perform_pending();
@@ -601,6 +626,7 @@ uint64_t model_update(model_site *site, void *word, size_t size, model_how how, 
         return before;
     }
     meet(site);
+    may_end_here();
     perform_pending_of(word);
     size_t index = index_of(word);
     rl::memory_order order = order_of(site->success);
@@ -645,6 +671,7 @@ bool model_compare_exchange(model_site *site, void *word, size_t size, uint64_t 
         return same;
     }
     meet(site);
+    may_end_here();
     perform_pending_of(word);
     size_t index = index_of(word);
     uint64_t expected = *found;
@@ -762,6 +789,7 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     if (checking) {
         fail("at the end, a lock is still held");
     }
+    may_end_here();
     process &self = processes[thread_now()];
     perform_pending();
     size_t index = index_of(word);
@@ -788,6 +816,7 @@ int model_futex_wake(uint32_t *word, int count)
     if (checking) {
         return 0;
     }
+    may_end_here();
     perform_pending();
     rl::ctx().atomic_thread_fence_seq_cst();
     int woken = 0;
@@ -820,6 +849,7 @@ bool model_lock_byte(int fd, int64_t at)
         lock_holders[place] = free ? fd : lock_holders[place];
         return free;
     }
+    may_end_here();
     kernel_step(at, true);
     bool free = lock_holders[place] < 0 || lock_holders[place] == fd;
     lock_holders[place] = free ? fd : lock_holders[place];
@@ -831,6 +861,7 @@ void model_unlock_byte(int fd, int64_t at)
 {
     int place = (int)(at & (PEERS - 1));
     if (running) {
+        may_end_here();
         kernel_step(at, true);
         TRACE("releases the lock of place %d", place);
     }
@@ -855,17 +886,8 @@ bool model_byte_is_unlocked(int fd, int64_t at)
 
 void model_point(const char *name)
 {
-    if (!running) {
-        return;
-    }
-    bool may_die = !checking && deaths < scenario->deaths;
-    bool may_stop = !checking && stops < scenario->stops;
-    unsigned choices = 1u + may_die + may_stop;
-    unsigned chosen = choices > 1 ? rl::rand(choices) : 0;
-    if (chosen != 0 && may_die && chosen == 1) {
-        die(name);
-    } else if (chosen != 0) {
-        stop(name);
+    if (running && !checking) {
+        last_point[thread_now()] = name;
     }
 }
 
