@@ -225,7 +225,7 @@ private:
 
 bool tracing()
 {
-    return rl::ctx().collecting_history();
+    return !scenario->fails && rl::ctx().collecting_history();
 }
 
 #define TRACE(...)                                                                                   \
@@ -1057,14 +1057,14 @@ int main(int count, char **arguments)
         return 3;
     }
     if (!quiet) {
-        printf("%-28s %-12s %10llu executions %7.2f s  %s\n", scenario->name, mode,
+        const char *why = failure != nullptr ? failure : rl::test_result_str(params.test_result);
+        printf("%-28s %-12s %10llu executions %7.2f s  %s%s\n", scenario->name, mode,
                (unsigned long long)executions, seconds() - start,
-               holds                ? "holds"
-               : failure != nullptr ? failure
-                                    : rl::test_result_str(params.test_result));
+               holds == scenario->fails ? "WRONG: " : scenario->fails ? "found: " : "",
+               holds ? "holds" : why);
     }
     if (show_sites) {
         print_sites();
     }
-    return holds ? 0 : 1;
+    return holds != scenario->fails ? 0 : 1;
 }
