@@ -165,6 +165,66 @@ SCENARIO(late_receiver) = {
     .end = end_complete,
 };
 
+static void
+thread_late_sender(int thread)
+{
+    if (thread == 0) {
+        model_check(world_receive(&world_rings[0], FOREVER) == RING_OK);
+    } else {
+        model_check(ring_join(&world_rings[1], 2, 2, 1, false));
+        send_lengths(1, 0, (const uint64_t[]){16}, 1);
+        ring_leave(&world_rings[1]);
+    }
+}
+
+SCENARIO(late_sender) = {
+    .name = "late-sender",
+    .about = "a sender joins while the receiver waits: the receiver does not take it for gone",
+    .threads = 2,
+    .bound = 2,
+    .quick = 2,
+    .prepare = prepare_late_receiver,
+    .begin = begin,
+    .thread = thread_late_sender,
+    .end = end_complete,
+};
+
+/* The sender of place 2 leaves when it sees that another has place 1. */
+static void
+prepare_hand_over(void)
+{
+    world_make((world_shape){.units = 2, .capacity = 2}, 4);
+    ring_add_role(&world_rings[2], ROLE_SENDER);
+    ring_leave(&world_rings[1]);
+    memcpy(first_rings, world_rings, sizeof first_rings);
+}
+
+static void
+thread_hand_over(int thread)
+{
+    ring *r = &world_rings[thread];
+    if (thread == 0) {
+        model_check(world_receive(r, FOREVER) == RING_OK);
+    } else if (thread == 1) {
+        model_check(ring_join(r, 2, 2, 1, false));
+        send_lengths(1, 0, (const uint64_t[]){16}, 1);
+    } else if (load_acquire(&r->peers[1].joined)) {
+        ring_leave(r);
+    }
+}
+
+SCENARIO(hand_over) = {
+    .name = "hand-over",
+    .about = "a sender joins, then another leaves: a receiver does not take both for gone",
+    .threads = 3,
+    .bound = 1,
+    .quick = 1,
+    .prepare = prepare_hand_over,
+    .begin = begin,
+    .thread = thread_hand_over,
+    .end = end_complete,
+};
+
 /* Thread 0 may die; thread 1 joins, maybe in the place of the dead, and sends. */
 static void
 prepare_heir(void)
