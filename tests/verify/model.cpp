@@ -899,7 +899,12 @@ bool model_any_death(void)
 
 int model_thread(void)
 {
-    return thread_now();
+    return running ? thread_now() : 0;
+}
+
+unsigned model_choose(unsigned count)
+{
+    return running && count > 1 ? rl::rand(count) : 0;
 }
 
 void model_check_that(bool holds, const char *text, const char *file, int line)
