@@ -927,7 +927,7 @@ void model_plain(const void *start, size_t size)
 
 bool model_is_dead(int thread)
 {
-    return processes[thread].dead;
+    return thread < MODEL_THREADS && processes[thread].dead;
 }
 
 bool model_any_death(void)
