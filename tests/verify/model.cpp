@@ -823,6 +823,8 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     self.until = until_ns;
     self.timed_out = false;
     sleep_here();
+    /* The scheduler's barriers: a thread that was woken sees what its waker had stored. */
+    rl::ctx().atomic_thread_fence_seq_cst();
     TRACE("futex_wait: %s", self.timed_out ? "timed out" : "woken");
     return self.timed_out ? ETIMEDOUT : 0;
 }
