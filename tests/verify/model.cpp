@@ -929,7 +929,7 @@ void model_plain(const void *start, size_t size)
 
 bool model_is_dead(int thread)
 {
-    return processes[thread].dead;
+    return thread < MODEL_THREADS && processes[thread].dead;
 }
 
 bool model_any_death(void)
@@ -939,7 +939,12 @@ bool model_any_death(void)
 
 int model_thread(void)
 {
-    return thread_now();
+    return running ? thread_now() : 0;
+}
+
+unsigned model_choose(unsigned count)
+{
+    return running && count > 1 ? rl::rand(count) : 0;
 }
 
 void model_check_that(bool holds, const char *text, const char *file, int line)

@@ -98,7 +98,10 @@ void model_plain(const void *start, size_t size);
 /* In a scenario: whether a thread's process died. */
 bool model_is_dead(int thread);
 bool model_any_death(void);
-int model_thread(void);
+int model_thread(void); /* 0 in `prepare` */
+
+/* Returns a number below `count`; each is tried. 0 in `prepare`. */
+unsigned model_choose(unsigned count);
 
 /* Ends the execution with a failure unless the condition holds. */
 #define model_check(condition) model_check_that(condition, #condition, __FILE__, __LINE__)
