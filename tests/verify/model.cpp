@@ -21,6 +21,9 @@
 #include <sstream>
 #include <sys/mman.h>
 
+/* Relacy defines these anew, with other values. */
+enum { ERROR_AGAIN = EAGAIN, ERROR_TIMED_OUT = ETIMEDOUT };
+
 /* A cell is made in the middle of an execution, as if it had been there before: this needs the history that
    Relacy keeps to itself. */
 #define private public
@@ -505,7 +508,7 @@ void stop()
    RING_POINT: between a point and the next such step nothing happens that others can see. */
 void may_end_here()
 {
-    if (checking) {
+    if (checking || (scenario->spared >> thread_now() & 1) != 0) {
         return;
     }
     bool may_die = deaths < scenario->deaths, may_stop = stops < scenario->stops;
@@ -816,7 +819,7 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     rl::ctx().enable_preemption();
     if (value != expected) {
         TRACE("futex_wait: the word is %#x, not %#x", value, expected);
-        return EAGAIN;
+        return ERROR_AGAIN;
     }
     TRACE("futex_wait: sleeps at %#zx", index * 4);
     self.word = word;
@@ -826,7 +829,7 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     /* The scheduler's barriers: a thread that was woken sees what its waker had stored. */
     rl::ctx().atomic_thread_fence_seq_cst();
     TRACE("futex_wait: %s", self.timed_out ? "timed out" : "woken");
-    return self.timed_out ? ETIMEDOUT : 0;
+    return self.timed_out ? ERROR_TIMED_OUT : 0;
 }
 
 int model_futex_wake(uint32_t *word, int count)
