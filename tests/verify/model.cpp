@@ -44,7 +44,7 @@ namespace {
 constexpr size_t MEMORY_MAX = 1 << 17;
 constexpr int PASSES_MAX = 40;
 constexpr int64_t START = 10 * INT64_C(1000000000);
-constexpr int PAUSES_MAX = 60;   /* so often time may pass in one execution */
+constexpr int PAUSES_MAX = 300; /* so often time may pass in one execution: longer than OWN_CHECK_NS */
 constexpr int PAUSES_STOPPED = 8; /* after so many a stopped process goes on */
 constexpr int PEERS = 8;
 
