@@ -71,6 +71,8 @@ typedef struct {
     int stops;          /* how many processes may be stopped, each before such a step */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
+    bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */
+    bool fails;         /* it must be found to fail: a check of the model */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
     void (*begin)(void);        /* before each execution; may be NULL */
     void (*thread)(int thread); /* one process */

@@ -124,6 +124,7 @@ class Scenario:
     threads: int
     deaths: int
     stops: int
+    fails: int  # 1: a check of the model, which must find a failure
     bound: int
     quick: int
     about: str
@@ -169,7 +170,7 @@ class Outcome:
 def run(
     scenario: Scenario, *options: str, seconds: float | None = None, trace: int = 80
 ) -> Outcome:
-    """Run a scenario.
+    """Run a scenario; the status is HOLDS too if it fails as it must.
 
     Args:
         scenario: which one.
