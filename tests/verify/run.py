@@ -1,4 +1,4 @@
-"""Run the scenarios of the model checker: python tests/verify/run.py [--quick | --deep] [NAME ...]."""
+"""Run the scenarios of the model checker: python tests/verify/run.py [--quick] [NAME ...]."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def main() -> int:
     start = time.monotonic()
     try:
         every = verifier.scenarios(verifier.build())
-    except verifier.NotBuildable as exc:
+    except verifier.BuildError as exc:
         print(f"verify: {exc}", file=sys.stderr)
         return 2
     known = {each.name for each in every} | {each.file for each in every}
