@@ -80,14 +80,14 @@ typedef struct {
     void (*end)(void);          /* after each execution, alone: checks; may be NULL */
 } model_scenario;
 
-void model_add(const model_scenario *scenario);
+void model_add(const model_scenario *scenario, const char *file);
 
 /* Defines a scenario: SCENARIO(name) = {.threads = 2, ...}; */
 #define SCENARIO(id)                                                                                 \
     static const model_scenario scenario_##id;                                                       \
     __attribute__((constructor)) static void add_##id(void)                                          \
     {                                                                                                \
-        model_add(&scenario_##id);                                                                   \
+        model_add(&scenario_##id, __FILE__);                                                         \
     }                                                                                                \
     static const model_scenario scenario_##id
 
