@@ -71,6 +71,7 @@ typedef struct {
     int stops;          /* how many processes may be stopped, each at any point */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
+    bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
     void (*begin)(void);        /* before each execution; may be NULL */
     void (*thread)(int thread); /* one process */
