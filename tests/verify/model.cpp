@@ -225,7 +225,7 @@ private:
 
 bool tracing()
 {
-    return rl::ctx().collecting_history();
+    return !scenario->fails && rl::ctx().collecting_history();
 }
 
 #define TRACE(...)                                                                                   \
@@ -381,6 +381,23 @@ bool somebody_runs()
     return false;
 }
 
+rl::thread_info<MODEL_THREADS> &relacy_thread(int thread)
+{
+    using threads = rl::aligned<rl::thread_info<MODEL_THREADS>>;
+    auto *self = static_cast<threads *>(static_cast<rl::thread_info<MODEL_THREADS> *>(rl::ctx().threadx_));
+    return self[thread - thread_now()];
+}
+
+/* A store is seen by all within the milliseconds that pass: a process that has read an older value before
+   does not read it again. Orders nothing else. */
+void let_stores_arrive()
+{
+    for (int thread = 0; thread < scenario->threads; thread++) {
+        rl::thread_info<MODEL_THREADS> &info = relacy_thread(thread);
+        info.last_yield_ = info.own_acq_rel_order_;
+    }
+}
+
 /* Called when nobody runs: the first sleeper's time is over, or a stopped process goes on. Returns which
    thread goes on, or -1 if all have finished. It is not unparked yet. */
 int let_time_pass()
@@ -412,6 +429,7 @@ int let_time_pass()
     }
     now = processes[first].until > now ? processes[first].until : now;
     processes[first].timed_out = true;
+    let_stores_arrive();
     TRACE("time passes, thread %d looks again", first);
     return first;
 }
@@ -444,6 +462,8 @@ void finish()
     }
 }
 
+const char *last_point[MODEL_THREADS]; /* RING_POINT */
+
 /* A step in the kernel that reads or changes the lock of a place. The kernel's own lock orders these steps. */
 atomic_cell &kernel_cell(int64_t at)
 {
@@ -458,9 +478,9 @@ void kernel_step(int64_t at, bool writes)
     kernel_cell(at).rmw(rl::rmw_type_t<rl::rmw_type_add>(), (uint64_t)0, rl::mo_acq_rel, RL_INFO);
 }
 
-[[noreturn]] void die(const char *point)
+[[noreturn]] void die()
 {
-    TRACE("is killed at %s", point);
+    TRACE("is killed here, after the point %s", last_point[thread_now()]);
     deaths++;
     pending[thread_now()].site = nullptr;
     for (int place = 0; place < PEERS; place++) {
@@ -473,13 +493,32 @@ void kernel_step(int64_t at, bool writes)
     _longjmp(processes[thread_now()].top, 1);
 }
 
-void stop(const char *point)
+void stop()
 {
-    TRACE("is stopped at %s", point);
+    TRACE("is stopped here, after the point %s", last_point[thread_now()]);
     stops++;
     processes[thread_now()].stopped = true;
     processes[thread_now()].until = INT64_MAX;
     sleep_here();
+}
+
+/* Called before each step that others can see. A process may die or be stopped there. So it may at each
+   RING_POINT: between a point and the next such step nothing happens that others can see. */
+void may_end_here()
+{
+    if (checking) {
+        return;
+    }
+    bool may_die = deaths < scenario->deaths, may_stop = stops < scenario->stops;
+    if (!may_die && !may_stop) {
+        return;
+    }
+    unsigned chosen = rl::rand(1u + may_die + may_stop);
+    if (chosen == 1 && may_die) {
+        die();
+    } else if (chosen != 0) {
+        stop();
+    }
 }
 
 /* -- Relacy ------------------------------------------------------------------------------------ */
@@ -495,6 +534,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
         for (int thread = 0; thread < MODEL_THREADS; thread++) {
             processes[thread] = process();
             pending[thread].site = nullptr;
+            last_point[thread] = "(none)";
         }
         for (int place = 0; place < PEERS; place++) {
             lock_holders[place] = first_holders[place];
@@ -574,6 +614,9 @@ void model_store(model_site *site, void *word, size_t size, uint64_t value)
         return;
     }
     meet(site);
+    if (!plain[index_of(word)]) {
+        may_end_here();
+    }
     pending_store &late = pending[thread_now()];
     if (late.site != nullptr && late.word == word) {
         perform_pending();
@@ -602,6 +645,7 @@ uint64_t model_update(model_site *site, void *word, size_t size, model_how how, 
         return before;
     }
     meet(site);
+    may_end_here();
     perform_pending_of(word);
     size_t index = index_of(word);
     rl::memory_order order = order_of(site->success);
@@ -646,6 +690,7 @@ bool model_compare_exchange(model_site *site, void *word, size_t size, uint64_t 
         return same;
     }
     meet(site);
+    may_end_here();
     perform_pending_of(word);
     size_t index = index_of(word);
     uint64_t expected = *found;
@@ -691,21 +736,19 @@ void model_fence(model_site *site)
 
 static void full_fence_of(int thread)
 {
-    rl::context &context = rl::ctx();
-    using threads = rl::aligned<rl::thread_info<MODEL_THREADS>>;
-    auto *self = static_cast<threads *>(static_cast<rl::thread_info<MODEL_THREADS> *>(context.threadx_));
-    self[thread - thread_now()].atomic_thread_fence_seq_cst(context.seq_cst_fence_order_);
+    relacy_thread(thread).atomic_thread_fence_seq_cst(rl::ctx().seq_cst_fence_order_);
 }
 
 bool model_has_membarrier(void)
 {
-    return !scenario->no_membarrier;
+    bool lacks = running && scenario->last_lacks_membarrier && thread_now() == scenario->threads - 1;
+    return !scenario->no_membarrier && !lacks;
 }
 
-/* membarrier(2): each process performs a full fence where it is now, which can be anywhere. */
+/* membarrier(2): each process that registered performs a full fence where it is now, which can be anywhere. */
 bool model_membarrier(model_site *site)
 {
-    if (scenario->no_membarrier) {
+    if (!model_has_membarrier()) {
         return false;
     }
     if (!running) {
@@ -716,7 +759,7 @@ bool model_membarrier(model_site *site)
         return true;
     }
     rl::ctx().atomic_thread_fence_seq_cst(); /* with a switch before it */
-    for (int thread = 0; thread < scenario->threads; thread++) {
+    for (int thread = 0; thread < scenario->threads - scenario->last_lacks_membarrier; thread++) {
         full_fence_of(thread);
     }
     full_fence_of(thread_now());
@@ -763,6 +806,7 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     if (checking) {
         fail("at the end, a lock is still held");
     }
+    may_end_here();
     process &self = processes[thread_now()];
     perform_pending();
     size_t index = index_of(word);
@@ -787,9 +831,10 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
 
 int model_futex_wake(uint32_t *word, int count)
 {
-    if (checking) {
+    if (!running || checking) {
         return 0;
     }
+    may_end_here();
     perform_pending();
     rl::ctx().atomic_thread_fence_seq_cst();
     int woken = 0;
@@ -826,6 +871,7 @@ bool model_lock_byte(int fd, int64_t at)
         lock_holders[place] = free ? fd : lock_holders[place];
         return free;
     }
+    may_end_here();
     kernel_step(at, true);
     bool free = lock_holders[place] < 0 || lock_holders[place] == fd;
     lock_holders[place] = free ? fd : lock_holders[place];
@@ -837,6 +883,7 @@ void model_unlock_byte(int fd, int64_t at)
 {
     int place = (int)(at & (PEERS - 1));
     if (running) {
+        may_end_here();
         kernel_step(at, true);
         TRACE("releases the lock of place %d", place);
     }
@@ -861,17 +908,8 @@ bool model_byte_is_unlocked(int fd, int64_t at)
 
 void model_point(const char *name)
 {
-    if (!running) {
-        return;
-    }
-    bool may_die = !checking && deaths < scenario->deaths;
-    bool may_stop = !checking && stops < scenario->stops;
-    unsigned choices = 1u + may_die + may_stop;
-    unsigned chosen = choices > 1 ? rl::rand(choices) : 0;
-    if (chosen != 0 && may_die && chosen == 1) {
-        die(name);
-    } else if (chosen != 0) {
-        stop(name);
+    if (running && !checking) {
+        last_point[thread_now()] = name;
     }
 }
 
@@ -1041,14 +1079,14 @@ int main(int count, char **arguments)
         return 3;
     }
     if (!quiet) {
-        printf("%-28s %-12s %10llu executions %7.2f s  %s\n", scenario->name, mode,
+        const char *why = failure != nullptr ? failure : rl::test_result_str(params.test_result);
+        printf("%-28s %-12s %10llu executions %7.2f s  %s%s\n", scenario->name, mode,
                (unsigned long long)executions, seconds() - start,
-               holds                ? "holds"
-               : failure != nullptr ? failure
-                                    : rl::test_result_str(params.test_result));
+               holds == scenario->fails ? "WRONG: " : scenario->fails ? "found: " : "",
+               holds ? "holds" : why);
     }
     if (show_sites) {
         print_sites();
     }
-    return holds ? 0 : 1;
+    return holds != scenario->fails ? 0 : 1;
 }

@@ -67,11 +67,13 @@ typedef struct {
     int threads;        /* processes: 2 or 3 */
     int bound;          /* switches from a process that could go on, in `make verify` */
     int quick;          /* the same in `make test`; 0: not there */
-    int deaths;         /* how many processes may die, each at any point */
-    int stops;          /* how many processes may be stopped, each at any point */
+    int deaths;         /* how many processes may die, each before any step that others see */
+    int stops;          /* how many processes may be stopped, each before such a step */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
     bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
+    bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */
+    bool fails;         /* it must be found to fail: a check of the model */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
     void (*begin)(void);        /* before each execution; may be NULL */
     void (*thread)(int thread); /* one process */

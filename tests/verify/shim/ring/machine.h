@@ -170,7 +170,7 @@ cpu_prefetch_to_write(const void *address)
     (void)address;
 }
 
-/* Where a process may die or be stopped. */
+/* Named in the trace of a death. */
 #define RING_POINT(name) model_point(#name)
 
 /* The model has no use for a second look: it tries every order anyway. */
