@@ -364,12 +364,13 @@ struct process {
     jmp_buf top;
     bool dead, finished, parked, stopped, timed_out;
     uint32_t *word; /* that it sleeps on */
+    int asleep_since; /* the number of its sleep */
     int64_t until;
 };
 
 process processes[MODEL_THREADS];
 int64_t now;
-int pauses, deaths, stops;
+int pauses, deaths, stops, sleeps;
 int lock_holders[PEERS], first_holders[PEERS]; /* descriptor, or -1; first_holders: after `prepare` */
 
 void park()
@@ -558,7 +559,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
             cells[made[made_count - 1]].made = false;
         }
         now = START;
-        pauses = deaths = stops = 0;
+        pauses = deaths = stops = sleeps = 0;
         for (int thread = 0; thread < MODEL_THREADS; thread++) {
             processes[thread] = process();
             pending[thread].site = nullptr;
@@ -852,6 +853,7 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     self.word = word;
     self.until = until_ns;
     self.timed_out = false;
+    self.asleep_since = sleeps++;
     sleep_here();
     /* The scheduler's barriers: a thread that was woken sees what its waker had stored. */
     rl::ctx().atomic_thread_fence_seq_cst();
@@ -878,8 +880,12 @@ int model_futex_wake(uint32_t *word, int count)
         if (found == 0) {
             break;
         }
-        /* Any of them: the kernel prefers those of higher priority. */
-        int chosen = sleepers[found > 1 ? rl::rand((unsigned)found) : 0];
+        /* Any of them: the kernel prefers those of higher priority. Of one priority, it wakes the first. */
+        int chosen = sleepers[found > 1 && !scenario->fifo ? rl::rand((unsigned)found) : 0];
+        for (int at = 1; scenario->fifo && at < found; at++) {
+            bool earlier = processes[sleepers[at]].asleep_since < processes[chosen].asleep_since;
+            chosen = earlier ? sleepers[at] : chosen;
+        }
         TRACE("futex_wake: wakes thread %d", chosen);
         unpark(chosen);
     }

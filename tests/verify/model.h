@@ -72,6 +72,7 @@ typedef struct {
     unsigned spared;    /* processes that neither die nor are stopped: a bit for each */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
+    bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
     bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */
     bool fails;         /* it must be found to fail: a check of the model */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
