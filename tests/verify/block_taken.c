@@ -280,7 +280,10 @@ thread_death(int thread)
 {
     ring r = world_rings[thread];
     ring_message message;
-    if (thread == 0) {
+    bool returns = thread == 0 && model_choose(2) == 1;
+    if (returns) {
+        requeue(&r, &first);
+    } else if (thread == 0) {
         block_acknowledge(&r, &first);
     }
     for (;;) {

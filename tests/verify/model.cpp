@@ -481,6 +481,7 @@ void kernel_step(int64_t at, bool writes)
 {
     TRACE("is killed here, after the point %s", last_point[thread_now()]);
     deaths++;
+    processes[thread_now()].dead = true;
     pending[thread_now()].site = nullptr;
     for (int place = 0; place < PEERS; place++) {
         if (lock_holders[place] == thread_now()) {
@@ -488,7 +489,6 @@ void kernel_step(int64_t at, bool writes)
             lock_holders[place] = -1;
         }
     }
-    processes[thread_now()].dead = true;
     _longjmp(processes[thread_now()].top, 1);
 }
 
