@@ -348,7 +348,7 @@ void store_now(model_site *site, char *word, size_t size, uint64_t value)
 
 struct process {
     jmp_buf top;
-    bool dead, finished, parked, stopped, timed_out;
+    bool dead, finished, parked, stopped, was_stopped, timed_out;
     uint32_t *word; /* that it sleeps on */
     int64_t until;
 };
@@ -496,7 +496,7 @@ void stop()
 {
     TRACE("is stopped here, after the point %s", last_point[thread_now()]);
     stops++;
-    processes[thread_now()].stopped = true;
+    processes[thread_now()].stopped = processes[thread_now()].was_stopped = true;
     processes[thread_now()].until = INT64_MAX;
     sleep_here();
 }
@@ -930,6 +930,11 @@ void model_plain(const void *start, size_t size)
 bool model_is_dead(int thread)
 {
     return thread < MODEL_THREADS && processes[thread].dead;
+}
+
+bool model_was_stopped(int thread)
+{
+    return thread < MODEL_THREADS && processes[thread].was_stopped;
 }
 
 bool model_any_death(void)
