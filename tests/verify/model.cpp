@@ -362,7 +362,7 @@ void store_now(model_site *site, char *word, size_t size, uint64_t value)
 
 struct process {
     jmp_buf top;
-    bool dead, finished, parked, stopped, timed_out;
+    bool dead, finished, parked, stopped, was_stopped, timed_out;
     uint32_t *word; /* that it sleeps on */
     int asleep_since; /* the number of its sleep */
     int64_t until;
@@ -511,6 +511,7 @@ void kernel_step(int64_t at, bool writes)
 {
     TRACE("is killed here, after the point %s", last_point[thread_now()]);
     deaths++;
+    processes[thread_now()].dead = true;
     pending[thread_now()].site = nullptr;
     for (int place = 0; place < PEERS; place++) {
         if (lock_holders[place] == thread_now()) {
@@ -518,7 +519,6 @@ void kernel_step(int64_t at, bool writes)
             lock_holders[place] = -1;
         }
     }
-    processes[thread_now()].dead = true;
     _longjmp(processes[thread_now()].top, 1);
 }
 
@@ -526,7 +526,7 @@ void stop()
 {
     TRACE("is stopped here, after the point %s", last_point[thread_now()]);
     stops++;
-    processes[thread_now()].stopped = true;
+    processes[thread_now()].stopped = processes[thread_now()].was_stopped = true;
     processes[thread_now()].until = INT64_MAX;
     sleep_here();
 }
@@ -969,6 +969,11 @@ void model_plain(const void *start, size_t size)
 bool model_is_dead(int thread)
 {
     return thread < MODEL_THREADS && processes[thread].dead;
+}
+
+bool model_was_stopped(int thread)
+{
+    return thread < MODEL_THREADS && processes[thread].was_stopped;
 }
 
 bool model_any_death(void)

@@ -99,6 +99,7 @@ void model_plain(const void *start, size_t size);
 
 /* In a scenario: whether a thread's process died. */
 bool model_is_dead(int thread);
+bool model_was_stopped(int thread);
 bool model_any_death(void);
 int model_thread(void); /* 0 in `prepare` */
 
