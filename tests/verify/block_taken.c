@@ -280,11 +280,15 @@ thread_death(int thread)
 {
     ring r = world_rings[thread];
     ring_message message;
-    if (thread == 0) {
+    bool returns = thread == 0 && model_choose(2) == 1;
+    if (returns) {
+        requeue(&r, &first);
+    } else if (thread == 0) {
         block_acknowledge(&r, &first);
     }
     for (;;) {
-        bool is_next = thread == 1 && model_is_dead(0) && ledger.received[2][0] == 0
+        /* A receiver that knows of the death before its call gets the message next. */
+        bool is_next = thread == 1 && peer_lock_is_free(r.fd, 0) && ledger.received[2][0] == 0
             && block_half_acknowledged() == 0;
         ring_result result = block_deliver(&r, FOREVER, &message);
         if (result != RING_OK) {

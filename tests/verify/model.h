@@ -72,6 +72,7 @@ typedef struct {
     unsigned spared;    /* processes that neither die nor are stopped: a bit for each */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
+    bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
     bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */
     bool fails;         /* it must be found to fail: a check of the model */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
@@ -80,14 +81,14 @@ typedef struct {
     void (*end)(void);          /* after each execution, alone: checks; may be NULL */
 } model_scenario;
 
-void model_add(const model_scenario *scenario);
+void model_add(const model_scenario *scenario, const char *file);
 
 /* Defines a scenario: SCENARIO(name) = {.threads = 2, ...}; */
 #define SCENARIO(id)                                                                                 \
     static const model_scenario scenario_##id;                                                       \
     __attribute__((constructor)) static void add_##id(void)                                          \
     {                                                                                                \
-        model_add(&scenario_##id);                                                                   \
+        model_add(&scenario_##id, __FILE__);                                                         \
     }                                                                                                \
     static const model_scenario scenario_##id
 
@@ -98,6 +99,7 @@ void model_plain(const void *start, size_t size);
 
 /* In a scenario: whether a thread's process died. */
 bool model_is_dead(int thread);
+bool model_was_stopped(int thread);
 bool model_any_death(void);
 int model_thread(void); /* 0 in `prepare` */
 

@@ -3,6 +3,7 @@
 
 ledger_entry ledger;
 ring world_rings[PEERS];
+char *world_extra;
 static int checker;
 
 void
@@ -39,7 +40,8 @@ world_make(world_shape wanted, int peers)
                               .history = wanted.history,
                               .id = id,
                               .type = "bytes"};
-    char *memory = model_memory(size);
+    char *memory = model_memory(size + wanted.extra);
+    world_extra = memory + size;
     ring_format((channel_header *)(void *)memory, size, &shape, &identity);
     for (int peer = 0; peer < peers; peer++) {
         ring *r = &world_rings[peer];
