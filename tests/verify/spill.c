@@ -243,7 +243,6 @@ SCENARIO(spill_death) = {
     .threads = 2,
     .deaths = 1,
     .bound = 1,
-    .quick = 1,
     .prepare = prepare,
     .begin = begin,
     .thread = thread_two,
