@@ -69,8 +69,10 @@ typedef struct {
     int quick;          /* the same in `make test`; 0: not there */
     int deaths;         /* how many processes may die, each before any step that others see */
     int stops;          /* how many processes may be stopped, each before such a step */
+    unsigned spared;    /* processes that neither die nor are stopped: a bit for each */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
+    bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
     bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */
     bool fails;         /* it must be found to fail: a check of the model */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
@@ -79,14 +81,14 @@ typedef struct {
     void (*end)(void);          /* after each execution, alone: checks; may be NULL */
 } model_scenario;
 
-void model_add(const model_scenario *scenario);
+void model_add(const model_scenario *scenario, const char *file);
 
 /* Defines a scenario: SCENARIO(name) = {.threads = 2, ...}; */
 #define SCENARIO(id)                                                                                 \
     static const model_scenario scenario_##id;                                                       \
     __attribute__((constructor)) static void add_##id(void)                                          \
     {                                                                                                \
-        model_add(&scenario_##id);                                                                   \
+        model_add(&scenario_##id, __FILE__);                                                         \
     }                                                                                                \
     static const model_scenario scenario_##id
 
