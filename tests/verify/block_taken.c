@@ -315,6 +315,19 @@ SCENARIO(taken_end) = {
     .end = end_all,
 };
 
+/* membarrier(2) would be a barrier in thread 0 too: without it, ring_acknowledge needs its own. */
+SCENARIO(taken_end_barriers) = {
+    .name = "taken-end-barriers",
+    .about = "as taken-end, on a kernel without membarrier",
+    .threads = 3,
+    .bound = 1,
+    .no_membarrier = true,
+    .prepare = prepare_end,
+    .begin = begin_end,
+    .thread = thread_end,
+    .end = end_all,
+};
+
 /* -- deaths ----------------------------------------------------------------------------------------------- */
 
 /* Peer 2 sent a message in a block and a short one, and left. Thread 0 has taken the first. */
