@@ -324,8 +324,14 @@ struct pending_store {
 
 void store_now(model_site *site, char *word, size_t size, uint64_t value);
 
+void may_end_here();
+
+/* A process may die before a store that a mutant delayed. */
 void perform_pending()
 {
+    if (pending[thread_now()].site != nullptr) {
+        may_end_here();
+    }
     pending_store late = pending[thread_now()];
     if (late.site != nullptr) {
         pending[thread_now()].site = nullptr;
