@@ -164,19 +164,24 @@ topic_end_read(ring *r, const ring_message *message)
 }
 
 ring_result
-topic_receive(ring *r, int64_t deadline)
+topic_view(ring *r, int64_t deadline)
 {
-    ring_result result;
-    if (r->granules == 0) {
-        result = world_receive(r, deadline);
-        taken[model_thread()] += result == RING_OK;
-        return result;
-    }
     ring_message message;
-    result = topic_begin_read(r, &message, deadline);
+    ring_result result = topic_begin_read(r, &message, deadline);
     if (result == RING_OK) {
         topic_end_read(r, &message);
     }
+    return result;
+}
+
+ring_result
+topic_receive(ring *r, int64_t deadline)
+{
+    if (r->granules != 0) {
+        return topic_view(r, deadline);
+    }
+    ring_result result = world_receive(r, deadline);
+    taken[model_thread()] += result == RING_OK;
     return result;
 }
 
