@@ -243,6 +243,13 @@ SCENARIO(topic_block_publishers) = {
     .end = end_any,
 };
 
+/* Two of three granules, so that only one loan fits; the peers use membarrier. */
+static void
+prepare_cancel(void)
+{
+    topic_make(&(topic_plan){.units = 2, .capacity = 1, .slots = 2, .granules = 3, .threads = 2});
+}
+
 static ring_result
 lend_only(ring *r, ring_call *call)
 {
@@ -254,13 +261,14 @@ thread_cancel(int thread)
 {
     ring r = world_rings[thread];
     if (thread == 0) {
-        topic_publish_all(&r, 0, 1, 52);
+        topic_publish_all(&r, 0, 1, 80);
         return;
     }
     ring_add_role(&r, ROLE_SENDER);
     ring_call call = {.operation = lend_only, .which = POLL_SPACE, .deadline = FOREVER, .lends = true,
-                      .length = 52};
+                      .length = 80};
     model_check(world_call(&r, &call) == RING_OK);
+    copy_shared(block_data(&r, call.block), "unsent", 4);
     model_check(ring_release_block(&r, call.block, BLOCK_LENT, r.owner) == RING_OK);
 }
 
@@ -270,7 +278,7 @@ SCENARIO(topic_block_cancel) = {
     .threads = 2,
     .bound = 3,
     .quick = 2,
-    .prepare = prepare_publishers,
+    .prepare = prepare_cancel,
     .begin = topic_begin,
     .thread = thread_cancel,
     .end = end_any,

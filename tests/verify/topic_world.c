@@ -18,6 +18,9 @@ topic_make(const topic_plan *plan)
                              .topic = true,
                              .history = plan->history},
                plan->threads + 1);
+    const ring *first = &world_rings[0]; /* bytes that were not written must not look like a message */
+    memset(first->arena, 0xee, plan->units * UNIT);
+    memset(first->pool, 0xee, plan->granules * first->granule);
     for (int peer = 0; peer <= checker; peer++) {
         ring *r = &world_rings[peer];
         model_check(plan->slots > plan->capacity && plan->slots <= r->slots);
