@@ -52,8 +52,12 @@ descriptor_thread(void *argument)
     ring *r = d->r;
     uint32_t told[2] = {0, 0};
     int64_t pause = PEER_CHECK_NS, told_at = monotonic_ns();
-    while (!load_acquire(&d->stop)) {
+    for (;;) {
+        /* Before the look at `stop`: descriptors_free sets that, then steps the word. */
         uint32_t ticket = load_seq_cst(&r->shared->poll_futex);
+        if (load_acquire(&d->stop)) {
+            break;
+        }
         for (uint32_t which = POLL_ITEMS; which <= POLL_SPACE; which++) {
             uint32_t count = load_seq_cst(poll_signals(r, which));
             if (count != told[which - 1]) {

@@ -128,8 +128,8 @@ static inline bool
 seqlock_take_over(seqlock_header *lock, uint64_t dead, uint64_t token)
 {
     /* The dead writer released nothing. Its stores are visible, because the kernel reports that a
-       process has exited only after its last store. */
-    return compare_exchange(&lock->writer, &dead, token, ACQUIRE, RELAXED);
+       process has exited only after its last store. The release passes them on to the next writer. */
+    return compare_exchange(&lock->writer, &dead, token, ACQ_REL, RELAXED);
 }
 
 /* Fills the slot that readers do not use, and makes readers use it. The caller is the writer. */

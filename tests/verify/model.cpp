@@ -2,7 +2,7 @@
    every value that a load may return by the memory orders of C11, and every death and stop.
 
        verify --list
-       verify SCENARIO [--bound N | --full | --random N] [--mutant KEY] [--sites]
+       verify SCENARIO [--bound N | --full | --random N] [--mutant KEY@LINE=HOW] [--sites] [--points]
 
    Relacy checks data races of plain memory and deadlocks. The kernel is modelled here: futexes, the locks of
    peers, membarrier, the clock. */
@@ -20,6 +20,9 @@
 #include <new>
 #include <sstream>
 #include <sys/mman.h>
+
+/* Relacy defines these anew, with other values. */
+enum { ERROR_AGAIN = EAGAIN, ERROR_TIMED_OUT = ETIMEDOUT };
 
 /* A cell is made in the middle of an execution, as if it had been there before: this needs the history that
    Relacy keeps to itself. */
@@ -41,13 +44,14 @@ namespace {
 constexpr size_t MEMORY_MAX = 1 << 17;
 constexpr int PASSES_MAX = 40;
 constexpr int64_t START = 10 * INT64_C(1000000000);
-constexpr int PAUSES_MAX = 60;   /* so often time may pass in one execution */
+constexpr int PAUSES_MAX = 300; /* so often time may pass in one execution: longer than OWN_CHECK_NS */
 constexpr int PAUSES_STOPPED = 8; /* after so many a stopped process goes on */
 constexpr int PEERS = 8;
 
-constexpr int SCENARIOS_MAX = 200;
+constexpr int SCENARIOS_MAX = 200, POINTS_MAX = 200;
 
 const model_scenario *scenarios[SCENARIOS_MAX], *scenario;
+const char *scenario_files[SCENARIOS_MAX];
 int scenario_count;
 char *memory, *image; /* the shared memory, which nothing may touch while the model runs, and a copy */
 size_t memory_size;
@@ -249,7 +253,7 @@ const char *base(const char *path)
 /* -- sites and mutants ------------------------------------------------------------------------- */
 
 model_site *sites;
-const char *mutant; /* "FILE FUNCTION: TEXT=HOW" */
+const char *mutant; /* "FILE FUNCTION: TEXT=HOW", or "FILE FUNCTION: TEXT@LINE=HOW" for one of several uses */
 bool mutant_met;
 
 model_order weaker(const char *name)
@@ -264,26 +268,36 @@ model_order weaker(const char *name)
     exit(2);
 }
 
-/* Applies the mutant to the site if it is that one. */
+/* Returns the rest of the mutant's text after the prefix, or null if it begins otherwise. */
+const char *mutant_after(const char *prefix, int length)
+{
+    return mutant != nullptr && strncmp(mutant, prefix, (size_t)length) == 0 ? mutant + length : nullptr;
+}
+
+/* Applies the mutant to the site if it is that one. The checks at the end run alone: their sites do not count. */
 void meet(model_site *site)
 {
-    if (site->known) {
+    if (site->known || checking) {
         return;
     }
     site->known = true;
     site->next = sites;
     sites = site;
-    char key[512];
-    int length = snprintf(key, sizeof key, WHERE "=", HERE(site));
-    if (mutant == nullptr || strncmp(mutant, key, (size_t)length) != 0) {
+    char all[512], one[512];
+    int all_length = snprintf(all, sizeof all, WHERE "=", HERE(site));
+    int one_length = snprintf(one, sizeof one, WHERE "@%d=", HERE(site), site->line);
+    const char *how = mutant_after(all, all_length);
+    how = how != nullptr ? how : mutant_after(one, one_length);
+    if (how == nullptr) {
         return;
     }
     mutant_met = true;
-    const char *how = mutant + length;
     if (strcmp(how, "removed") == 0) {
         site->removed = true;
     } else if (strcmp(how, "delayed") == 0) {
         site->delayed = true;
+    } else if (strcmp(how, "failure-relaxed") == 0) {
+        site->failure = MODEL_RELAXED;
     } else {
         site->success = weaker(how);
         if (site->kind == MODEL_IS_EXCHANGE && site->success != MODEL_SEQ_CST
@@ -348,7 +362,7 @@ void store_now(model_site *site, char *word, size_t size, uint64_t value)
 
 struct process {
     jmp_buf top;
-    bool dead, finished, parked, stopped, timed_out;
+    bool dead, finished, parked, stopped, was_stopped, timed_out;
     uint32_t *word; /* that it sleeps on */
     int asleep_since; /* the number of its sleep */
     int64_t until;
@@ -463,6 +477,21 @@ void finish()
 }
 
 const char *last_point[MODEL_THREADS]; /* RING_POINT */
+const char *points[POINTS_MAX];        /* those that were reached */
+int point_count;
+bool show_points;
+
+void note_point(const char *name)
+{
+    for (int index = 0; index < point_count; index++) {
+        if (strcmp(points[index], name) == 0) {
+            return;
+        }
+    }
+    if (point_count < POINTS_MAX) {
+        points[point_count++] = name;
+    }
+}
 
 /* A step in the kernel that reads or changes the lock of a place. The kernel's own lock orders these steps. */
 atomic_cell &kernel_cell(int64_t at)
@@ -482,6 +511,7 @@ void kernel_step(int64_t at, bool writes)
 {
     TRACE("is killed here, after the point %s", last_point[thread_now()]);
     deaths++;
+    processes[thread_now()].dead = true;
     pending[thread_now()].site = nullptr;
     for (int place = 0; place < PEERS; place++) {
         if (lock_holders[place] == thread_now()) {
@@ -489,7 +519,6 @@ void kernel_step(int64_t at, bool writes)
             lock_holders[place] = -1;
         }
     }
-    processes[thread_now()].dead = true;
     _longjmp(processes[thread_now()].top, 1);
 }
 
@@ -497,7 +526,7 @@ void stop()
 {
     TRACE("is stopped here, after the point %s", last_point[thread_now()]);
     stops++;
-    processes[thread_now()].stopped = true;
+    processes[thread_now()].stopped = processes[thread_now()].was_stopped = true;
     processes[thread_now()].until = INT64_MAX;
     sleep_here();
 }
@@ -506,7 +535,7 @@ void stop()
    RING_POINT: between a point and the next such step nothing happens that others can see. */
 void may_end_here()
 {
-    if (checking) {
+    if (checking || (scenario->spared >> thread_now() & 1) != 0) {
         return;
     }
     bool may_die = deaths < scenario->deaths, may_stop = stops < scenario->stops;
@@ -529,6 +558,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
         for (; made_count != 0; made_count--) { /* of an execution that failed */
             cells[made[made_count - 1]].made = false;
         }
+        checking = false; /* true after an execution that failed at its end */
         now = START;
         pauses = deaths = stops = sleeps = 0;
         for (int thread = 0; thread < MODEL_THREADS; thread++) {
@@ -565,11 +595,12 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
 
 } // namespace
 
-void model_add(const model_scenario *added)
+void model_add(const model_scenario *added, const char *file)
 {
     if (scenario_count == SCENARIOS_MAX) {
         abort();
     }
+    scenario_files[scenario_count] = base(file);
     scenarios[scenario_count++] = added;
 }
 
@@ -817,7 +848,7 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     rl::ctx().enable_preemption();
     if (value != expected) {
         TRACE("futex_wait: the word is %#x, not %#x", value, expected);
-        return EAGAIN;
+        return ERROR_AGAIN;
     }
     TRACE("futex_wait: sleeps at %#zx", index * 4);
     self.word = word;
@@ -825,8 +856,10 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     self.timed_out = false;
     self.asleep_since = sleeps++;
     sleep_here();
+    /* The scheduler's barriers: a thread that was woken sees what its waker had stored. */
+    rl::ctx().atomic_thread_fence_seq_cst();
     TRACE("futex_wait: %s", self.timed_out ? "timed out" : "woken");
-    return self.timed_out ? ETIMEDOUT : 0;
+    return self.timed_out ? ERROR_TIMED_OUT : 0;
 }
 
 int model_futex_wake(uint32_t *word, int count)
@@ -910,6 +943,9 @@ void model_point(const char *name)
 {
     if (running && !checking) {
         last_point[thread_now()] = name;
+        if (show_points) {
+            note_point(name);
+        }
     }
 }
 
@@ -933,7 +969,12 @@ void model_plain(const void *start, size_t size)
 
 bool model_is_dead(int thread)
 {
-    return processes[thread].dead;
+    return thread < MODEL_THREADS && processes[thread].dead;
+}
+
+bool model_was_stopped(int thread)
+{
+    return thread < MODEL_THREADS && processes[thread].was_stopped;
 }
 
 bool model_any_death(void)
@@ -943,7 +984,12 @@ bool model_any_death(void)
 
 int model_thread(void)
 {
-    return thread_now();
+    return running ? thread_now() : 0;
+}
+
+unsigned model_choose(unsigned count)
+{
+    return running && count > 1 ? rl::rand(count) : 0;
 }
 
 void model_check_that(bool holds, const char *text, const char *file, int line)
@@ -957,39 +1003,63 @@ void model_check_that(bool holds, const char *text, const char *file, int line)
 
 /* -- the command ------------------------------------------------------------------------------- */
 
-static const char *const order_names[] = {"relaxed", "acquire", "release", "acq_rel", "seq_cst"};
+static void print_mutant(const model_site *site, const char *how)
+{
+    printf("%d\t" WHERE "=%s\n", site->line, HERE(site), how);
+}
 
-/* Prints each site that ran, and the mutants of it. */
+/* Prints each mutant of the sites that ran, after the line of its site. */
 static void print_sites(void)
 {
-    for (model_site *site = sites; site != nullptr; site = site->next) {
-        char key[512];
-        snprintf(key, sizeof key, WHERE, HERE(site));
+    for (const model_site *site = sites; site != nullptr; site = site->next) {
         bool barrier = site->kind == MODEL_IS_FENCE || site->kind == MODEL_IS_MEMBARRIER;
         if (barrier) {
-            printf("%s=removed\n", key);
+            print_mutant(site, "removed");
         }
         if (site->kind == MODEL_IS_STORE) {
-            printf("%s=delayed\n", key);
+            print_mutant(site, "delayed");
+        }
+        if (site->kind == MODEL_IS_EXCHANGE && site->failure != MODEL_RELAXED) {
+            print_mutant(site, "failure-relaxed");
         }
         if (barrier || site->success == MODEL_RELAXED) {
             continue;
         }
         bool loads = site->kind != MODEL_IS_STORE, stores = site->kind != MODEL_IS_LOAD;
         if (site->success == MODEL_SEQ_CST) {
-            printf("%s=%s\n", key, loads && stores ? "acq_rel" : loads ? "acquire" : "release");
+            print_mutant(site, loads && stores ? "acq_rel" : loads ? "acquire" : "release");
         }
         if (loads && stores && (site->success == MODEL_ACQ_REL || site->success == MODEL_SEQ_CST)) {
-            printf("%s=acquire\n%s=release\n", key, key);
+            print_mutant(site, "acquire");
+            print_mutant(site, "release");
         }
-        printf("%s=relaxed\n", key);
+        print_mutant(site, "relaxed");
+    }
+}
+
+static void print_points(void)
+{
+    for (int index = 0; index < point_count; index++) {
+        printf("%s\n", points[index]);
+    }
+}
+
+/* Prints one line for each scenario: its name, file, numbers and what holds, between tabs. */
+static void print_list(void)
+{
+    for (int index = 0; index < scenario_count; index++) {
+        const model_scenario *one = scenarios[index];
+        if (one->threads == MODEL_THREADS) {
+            printf("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", one->name, scenario_files[index], one->threads,
+                   one->deaths, one->stops, one->fails, one->bound, one->quick, one->about);
+        }
     }
 }
 
 static int usage_error(void)
 {
-    fprintf(stderr, "usage: verify --list | SCENARIO [--bound N | --full | --random N] [--mutant KEY] "
-                    "[--sites] [--quiet]\n");
+    fprintf(stderr, "usage: verify --list | SCENARIO [--bound N | --full | --random N] "
+                    "[--mutant KEY@LINE=HOW] [--sites] [--points] [--quiet]\n");
     return 2;
 }
 
@@ -1014,12 +1084,7 @@ int main(int count, char **arguments)
     for (int at = 1; at < count; at++) {
         const char *word = arguments[at];
         if (strcmp(word, "--list") == 0) {
-            for (int index = 0; index < scenario_count; index++) {
-                const model_scenario *one = scenarios[index];
-                if (one->threads == MODEL_THREADS) {
-                    printf("%s\t%d\t%d\t%s\n", one->name, one->bound, one->quick, one->about);
-                }
-            }
+            print_list();
             return 0;
         } else if (strcmp(word, "--bound") == 0 && at + 1 < count) {
             bound = atoi(arguments[++at]);
@@ -1032,6 +1097,8 @@ int main(int count, char **arguments)
             mutant = arguments[++at];
         } else if (strcmp(word, "--sites") == 0) {
             show_sites = true;
+        } else if (strcmp(word, "--points") == 0) {
+            show_points = true;
         } else if (strcmp(word, "--quiet") == 0) {
             quiet = true;
         } else if (word[0] != '-' && name == nullptr) {
@@ -1087,6 +1154,9 @@ int main(int count, char **arguments)
     }
     if (show_sites) {
         print_sites();
+    }
+    if (show_points) {
+        print_points();
     }
     return holds != scenario->fails ? 0 : 1;
 }

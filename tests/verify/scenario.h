@@ -25,7 +25,7 @@ typedef struct {
 
 extern ledger_entry ledger;
 
-/* Clears the ledger; for `begin`. */
+/* Clears the ledger, and restores the rings as they were after `prepare`; for `begin`. */
 void world_begin(void);
 
 /* -- the world ------------------------------------------------------------------------------------- */
@@ -38,7 +38,10 @@ typedef struct {
     bool overwrite;
     bool topic;
     uint64_t history;
+    uint64_t extra; /* bytes of shared memory for the scenario itself: world_extra */
 } world_shape;
+
+extern char *world_extra;
 
 extern ring world_rings[PEERS]; /* of each thread, and of the checker, which joins last */
 
