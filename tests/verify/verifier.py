@@ -6,7 +6,10 @@ run.py, mutants.py and the tests use this module.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -29,6 +32,7 @@ THREADS = (2, 3)
 CORES = len(os.sched_getaffinity(0))
 HAS_RELACY = "#if !__has_include(<relacy/relacy.hpp>)\n#error\n#endif\n"
 
+SECONDS = re.compile(r"executions +([\d.]+) s ")
 HOLDS, FAILS, NO_SITE = 0, 1, 3  # exit statuses of the program
 
 
@@ -158,7 +162,7 @@ class Outcome:
     scenario: Scenario
     options: tuple[str, ...]
     status: int | None  # None: it was stopped when its time was over
-    seconds: float
+    seconds: float  # of one processor
     out: str
     trace: str
 
@@ -181,20 +185,23 @@ def run(
     Args:
         scenario: which one.
         options: for the program, for example ``"--bound", "2"``.
-        seconds: stop it after this time; None: never.
+        seconds: stop it after so much time of a processor; None: never.
         trace: how many of the last lines of a failure's trace to keep.
     """
     start = time.monotonic()
     errors = subprocess.PIPE if trace else subprocess.DEVNULL
     command = scenario.command(*options)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
-        status: int | None
-        try:
-            out, err = child.communicate(timeout=seconds)
-            status = child.returncode
-        except subprocess.TimeoutExpired:
-            child.kill()
-            out, err = child.communicate()
-            status = None
+        if seconds is not None:
+            most = math.ceil(seconds)
+            resource.prlimit(child.pid, resource.RLIMIT_CPU, (most, most + 1))
+        out, err = child.communicate()
+    status: int | None = child.returncode
+    if status == -signal.SIGXCPU:
+        status, used = None, float(seconds or 0)
+    elif found := SECONDS.search(out):
+        used = float(found[1])
+    else:
+        used = time.monotonic() - start
     tail = "\n".join((err or "").splitlines()[-trace:]) if trace else ""
-    return Outcome(scenario, options, status, time.monotonic() - start, out, tail)
+    return Outcome(scenario, options, status, used, out, tail)
