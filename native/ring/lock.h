@@ -215,16 +215,17 @@ typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 
 /* Tells whether a living peer has the role or may still take it: a peer that opened the channel and
    has not used it yet, except the creator. This peer counts only by its own role, because another
-   of its threads may use it.
-
-   Removes the peers that died, and then wakes all sleepers. With a role of 0 it does nothing else. */
-static inline side_state
-ring_side_state(ring *r, uint32_t role)
+   of its threads may use it. Removes the peers that died, and sets `*died` if there were any. Sets `*table`
+   to a number that differs after a peer joined or took a role. */
+static inline bool
+ring_find_role(ring *r, uint32_t role, bool *died, uint64_t *table)
 {
     uint32_t high = load_acquire(&r->shared->peers_high);
-    bool present = false, died = false;
+    bool present = false;
+    *table = 0;
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         channel_peer *peer = &r->peers[index];
+        *table += (uint64_t)load_relaxed(&peer->generation) << 2;
         if (!load_acquire(&peer->joined)) {
             continue;
         }
@@ -235,18 +236,45 @@ ring_side_state(ring *r, uint32_t role)
             idle = false;
         } else if (peer_lock_is_free(r->fd, index)) {
             /* `dead` stays false if another thread removes it, or a new peer takes the place. */
-            died |= ring_remove_dead_peer(r, index, &dead);
+            *died |= ring_remove_dead_peer(r, index, &dead);
         }
+        *table += roles;
         present |= !dead && (idle || (roles & role) != 0);
+    }
+    return present;
+}
+
+#define SEARCHES_MAX 4
+
+/* Returns the state of the side that has the role. If peers died, wakes all sleepers. With a role of 0 it
+   does nothing else.
+
+   A peer may join in a place that the search has passed, and then another may leave. So the side is gone
+   only if two searches find nobody in the same table. The acquire of `roles_seen` pairs with the release in
+   ring_add_role: the next search finds the peer whose role it has. */
+static inline side_state
+ring_side_state(ring *r, uint32_t role)
+{
+    bool died = false;
+    uint64_t table = 0, before = 0;
+    side_state state = SIDE_PRESENT; /* also if peers come and go all the time */
+    for (int search = 0; search < SEARCHES_MAX; search++, before = table) {
+        if (ring_find_role(r, role, &died, &table)) {
+            break;
+        }
+        if (!(load_acquire(&r->shared->roles_seen) & role)) {
+            state = SIDE_NEVER_CAME;
+            break;
+        }
+        if (search > 0 && table == before) {
+            state = SIDE_GONE;
+            break;
+        }
     }
     if (died) {
         ring_wake_everyone(r);
     }
-    if (present) {
-        return SIDE_PRESENT;
-    }
-    uint32_t seen = load_acquire(&r->shared->roles_seen);
-    return seen & role ? SIDE_GONE : SIDE_NEVER_CAME;
+    return state;
 }
 
 #endif

@@ -172,7 +172,7 @@ spill_take_from_queue(spill_table *table, const char *data, uint64_t length, uin
     if (length != sizeof reference) {
         return;
     }
-    memcpy(&reference, data, sizeof reference);
+    copy_shared((char *)&reference, data, sizeof reference);
     if (reference.magic != SPILL_MAGIC || reference.index >= SPILL_ENTRIES
         || SPILL_IS_TOKEN(reference.word)) {
         return;

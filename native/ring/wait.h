@@ -64,8 +64,10 @@ ring_overwrite(ring *r, ring_call *call)
         ring_unlock(r, first);
         return result;
     }
+    /* Before the try: a view that ends after it would make room, and a drop would be needless. */
+    bool useful = !call->lends || blocks_could_hold(r, call->length);
     result = call->operation(r, call);
-    if (result == RING_FULL && (!call->lends || blocks_could_hold(r, call->length))) {
+    if (result == RING_FULL && useful) {
         /* Each drop is one message. More than the capacity would mean that another process adds
            messages without the lock. */
         for (uint64_t drops = 0; drops <= r->capacity + r->granules && result == RING_FULL; drops++) {

@@ -21,6 +21,9 @@
 #include <sstream>
 #include <sys/mman.h>
 
+/* Relacy defines these anew, with other values. */
+enum { ERROR_AGAIN = EAGAIN, ERROR_TIMED_OUT = ETIMEDOUT };
+
 /* A cell is made in the middle of an execution, as if it had been there before: this needs the history that
    Relacy keeps to itself. */
 #define private public
@@ -41,7 +44,7 @@ namespace {
 constexpr size_t MEMORY_MAX = 1 << 17;
 constexpr int PASSES_MAX = 40;
 constexpr int64_t START = 10 * INT64_C(1000000000);
-constexpr int PAUSES_MAX = 60;   /* so often time may pass in one execution */
+constexpr int PAUSES_MAX = 300; /* so often time may pass in one execution: longer than OWN_CHECK_NS */
 constexpr int PAUSES_STOPPED = 8; /* after so many a stopped process goes on */
 constexpr int PEERS = 8;
 
@@ -359,14 +362,15 @@ void store_now(model_site *site, char *word, size_t size, uint64_t value)
 
 struct process {
     jmp_buf top;
-    bool dead, finished, parked, stopped, timed_out;
+    bool dead, finished, parked, stopped, was_stopped, timed_out;
     uint32_t *word; /* that it sleeps on */
+    int asleep_since; /* the number of its sleep */
     int64_t until;
 };
 
 process processes[MODEL_THREADS];
 int64_t now;
-int pauses, deaths, stops;
+int pauses, deaths, stops, sleeps;
 int lock_holders[PEERS], first_holders[PEERS]; /* descriptor, or -1; first_holders: after `prepare` */
 
 void park()
@@ -507,6 +511,7 @@ void kernel_step(int64_t at, bool writes)
 {
     TRACE("is killed here, after the point %s", last_point[thread_now()]);
     deaths++;
+    processes[thread_now()].dead = true;
     pending[thread_now()].site = nullptr;
     for (int place = 0; place < PEERS; place++) {
         if (lock_holders[place] == thread_now()) {
@@ -514,7 +519,6 @@ void kernel_step(int64_t at, bool writes)
             lock_holders[place] = -1;
         }
     }
-    processes[thread_now()].dead = true;
     _longjmp(processes[thread_now()].top, 1);
 }
 
@@ -522,7 +526,7 @@ void stop()
 {
     TRACE("is stopped here, after the point %s", last_point[thread_now()]);
     stops++;
-    processes[thread_now()].stopped = true;
+    processes[thread_now()].stopped = processes[thread_now()].was_stopped = true;
     processes[thread_now()].until = INT64_MAX;
     sleep_here();
 }
@@ -531,7 +535,7 @@ void stop()
    RING_POINT: between a point and the next such step nothing happens that others can see. */
 void may_end_here()
 {
-    if (checking) {
+    if (checking || (scenario->spared >> thread_now() & 1) != 0) {
         return;
     }
     bool may_die = deaths < scenario->deaths, may_stop = stops < scenario->stops;
@@ -555,7 +559,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
             cells[made[made_count - 1]].made = false;
         }
         now = START;
-        pauses = deaths = stops = 0;
+        pauses = deaths = stops = sleeps = 0;
         for (int thread = 0; thread < MODEL_THREADS; thread++) {
             processes[thread] = process();
             pending[thread].site = nullptr;
@@ -845,15 +849,18 @@ int model_futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     rl::ctx().enable_preemption();
     if (value != expected) {
         TRACE("futex_wait: the word is %#x, not %#x", value, expected);
-        return EAGAIN;
+        return ERROR_AGAIN;
     }
     TRACE("futex_wait: sleeps at %#zx", index * 4);
     self.word = word;
     self.until = until_ns;
     self.timed_out = false;
+    self.asleep_since = sleeps++;
     sleep_here();
+    /* The scheduler's barriers: a thread that was woken sees what its waker had stored. */
+    rl::ctx().atomic_thread_fence_seq_cst();
     TRACE("futex_wait: %s", self.timed_out ? "timed out" : "woken");
-    return self.timed_out ? ETIMEDOUT : 0;
+    return self.timed_out ? ERROR_TIMED_OUT : 0;
 }
 
 int model_futex_wake(uint32_t *word, int count)
@@ -875,8 +882,12 @@ int model_futex_wake(uint32_t *word, int count)
         if (found == 0) {
             break;
         }
-        /* Any of them: the kernel prefers those of higher priority. */
-        int chosen = sleepers[found > 1 ? rl::rand((unsigned)found) : 0];
+        /* Any of them: the kernel prefers those of higher priority. Of one priority, it wakes the first. */
+        int chosen = sleepers[found > 1 && !scenario->fifo ? rl::rand((unsigned)found) : 0];
+        for (int at = 1; scenario->fifo && at < found; at++) {
+            bool earlier = processes[sleepers[at]].asleep_since < processes[chosen].asleep_since;
+            chosen = earlier ? sleepers[at] : chosen;
+        }
         TRACE("futex_wake: wakes thread %d", chosen);
         unpark(chosen);
     }
@@ -959,7 +970,12 @@ void model_plain(const void *start, size_t size)
 
 bool model_is_dead(int thread)
 {
-    return processes[thread].dead;
+    return thread < MODEL_THREADS && processes[thread].dead;
+}
+
+bool model_was_stopped(int thread)
+{
+    return thread < MODEL_THREADS && processes[thread].was_stopped;
 }
 
 bool model_any_death(void)
@@ -969,7 +985,12 @@ bool model_any_death(void)
 
 int model_thread(void)
 {
-    return thread_now();
+    return running ? thread_now() : 0;
+}
+
+unsigned model_choose(unsigned count)
+{
+    return running && count > 1 ? rl::rand(count) : 0;
 }
 
 void model_check_that(bool holds, const char *text, const char *file, int line)

@@ -69,8 +69,10 @@ typedef struct {
     int quick;          /* the same in `make test`; 0: not there */
     int deaths;         /* how many processes may die, each before any step that others see */
     int stops;          /* how many processes may be stopped, each before such a step */
+    unsigned spared;    /* processes that neither die nor are stopped: a bit for each */
     bool time;          /* time may pass though nobody died or was stopped: a call may give up */
     bool no_membarrier; /* the kernel has no membarrier(2) */
+    bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
     bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */
     bool fails;         /* it must be found to fail: a check of the model */
     void (*prepare)(void);      /* once: makes the memory, joins the peers; nothing runs yet */
@@ -97,8 +99,12 @@ void model_plain(const void *start, size_t size);
 
 /* In a scenario: whether a thread's process died. */
 bool model_is_dead(int thread);
+bool model_was_stopped(int thread);
 bool model_any_death(void);
-int model_thread(void);
+int model_thread(void); /* 0 in `prepare` */
+
+/* Returns a number below `count`; each is tried. 0 in `prepare`. */
+unsigned model_choose(unsigned count);
 
 /* Ends the execution with a failure unless the condition holds. */
 #define model_check(condition) model_check_that(condition, #condition, __FILE__, __LINE__)

@@ -38,7 +38,10 @@ typedef struct {
     bool overwrite;
     bool topic;
     uint64_t history;
+    uint64_t extra; /* bytes of shared memory for the scenario itself: world_extra */
 } world_shape;
+
+extern char *world_extra;
 
 extern ring world_rings[PEERS]; /* of each thread, and of the checker, which joins last */
 
