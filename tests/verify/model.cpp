@@ -558,6 +558,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
         for (; made_count != 0; made_count--) { /* of an execution that failed */
             cells[made[made_count - 1]].made = false;
         }
+        checking = false; /* the last execution may have failed in `end` */
         now = START;
         pauses = deaths = stops = sleeps = 0;
         for (int thread = 0; thread < MODEL_THREADS; thread++) {
