@@ -21,6 +21,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RING = ROOT / "native" / "ring"
+PAGE = ROOT / "docs" / "verification.md"
+MARKS = "<!-- tables of the scenarios: python tests/verify/run.py --table -->\n"
 CACHE = ROOT / "build" / "verify"
 
 CC = [os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra"]
@@ -33,6 +35,7 @@ CORES = len(os.sched_getaffinity(0))
 HAS_RELACY = "#if !__has_include(<relacy/relacy.hpp>)\n#error\n#endif\n"
 
 SECONDS = re.compile(r"executions +([\d.]+) s ")
+FIRST_SENTENCE = re.compile(r"/\* (.*?)\.\s", re.DOTALL)
 HOLDS, FAILS, NO_SITE = 0, 1, 3  # exit statuses of the program
 
 
@@ -153,6 +156,30 @@ def scenarios(programs: dict[int, Path]) -> list[Scenario]:
             name, file, *numbers, about = line.split("\t")
             found.append(Scenario(program, name, file, *map(int, numbers), about))
     return sorted(found, key=lambda each: (each.file, each.threads, each.name))
+
+
+def ends(scenario: Scenario) -> str:
+    """How many processes may die, or be stopped."""
+    counts = [(scenario.deaths, "death"), (scenario.stops, "stop")]
+    return ", ".join(f"{count} {word}{'s' * (count > 1)}" for count, word in counts if count)
+
+
+def tables(every: list[Scenario]) -> str:
+    """Describe the scenarios for docs/verification.md: one table for each file."""
+    parts: list[str] = []
+    for file in sorted({each.file for each in every}):
+        first = FIRST_SENTENCE.match((HERE / file).read_text())
+        title = " ".join(first[1].split()) if first else file
+        parts.append(f"`tests/verify/{file}`. {title}.\n")
+        parts.append("| scenario | processes | killed or stopped | switches | what must hold |")
+        parts.append("|---|---|---|---|---|")
+        parts += [
+            f"| {each.name} | {each.threads} | {ends(each)} | {each.bound} | {each.about} |"
+            for each in every
+            if each.file == file
+        ]
+        parts.append("")
+    return "\n".join(parts)
 
 
 @dataclass(frozen=True)
