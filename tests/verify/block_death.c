@@ -49,6 +49,45 @@ SCENARIO(block_death) = {
     .end = end_death,
 };
 
+/* Thread 0 lends the only block, cancels the loan and receives. Thread 1 sends. */
+static void
+thread_cancel(int thread)
+{
+    ring r = world_rings[thread];
+    uint32_t block;
+    if (thread == 1) {
+        model_check(is_fine(block_send_new(&r, 0, 52, FOREVER), 0));
+        return;
+    }
+    ring_add_role(&r, ROLE_RECEIVER);
+    if (block_lend(&r, 52, 0, &block) == RING_OK) {
+        model_check(ring_release_block(&r, block, BLOCK_LENT, r.owner) == RING_OK);
+    }
+    /* With a deadline: this process counts as a sender too, so it is not told that the other died. */
+    ring_result result = block_receive(&r, model_now() + 100 * NS_PER_MS);
+    model_check(is_fine(result, 1) || (result == RING_TIMEOUT && model_is_dead(1)));
+}
+
+static void
+end_cancel(void)
+{
+    world_finish();
+    world_check_received(model_is_dead(0));
+}
+
+SCENARIO(cancel_death) = {
+    .name = "block-cancel-death",
+    .about = "a process dies with a loan, or while it cancels one for which another waits",
+    .threads = 2,
+    .deaths = 1,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare,
+    .begin = block_begin,
+    .thread = thread_cancel,
+    .end = end_cancel,
+};
+
 /* -- beside a dead peer ------------------------------------------------------------------------------------ */
 
 static bool ghost_sent, ghost_received;
@@ -180,6 +219,35 @@ GHOST_SCENARIO(taken, "block-ghost-taken", "as block-ghost-loan, with a message 
 GHOST_SCENARIO(allocating, "block-ghost-allocating", "a peer died with pool_lock and a new block; another may die");
 GHOST_SCENARIO(sending, "block-ghost-sending", "a peer died with send_lock before tail passed its record; another may die");
 GHOST_SCENARIO(holding, "block-ghost-holding", "a peer died with receive_lock before head passed its record; another may die");
+
+/* A sender that polls finds the dead peer too. */
+static void
+thread_poll(int thread)
+{
+    ring r = world_rings[thread];
+    if (thread == 1) {
+        thread_ghost(thread);
+        return;
+    }
+    ring_result result = block_send_new(&r, 0, 52, 0);
+    if (result != RING_OK) {
+        model_check(result == RING_FULL || result == RING_BUSY);
+        model_check(is_fine(block_send_new(&r, 0, 52, FOREVER), 1));
+    }
+}
+
+SCENARIO(ghost_poll) = {
+    .name = "block-ghost-poll",
+    .about = "as block-ghost-loan, with a sender that polls",
+    .threads = 2,
+    .deaths = 1,
+    .time = true,
+    .bound = 1,
+    .prepare = prepare_loan,
+    .begin = begin_ghost,
+    .thread = thread_poll,
+    .end = end_death,
+};
 
 /* -- three processes, two deaths --------------------------------------------------------------------------- */
 

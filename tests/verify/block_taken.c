@@ -77,6 +77,36 @@ SCENARIO(taken) = {
     .end = end_all,
 };
 
+/* Two receivers take one message each, the second of which is short. */
+static void
+prepare_three(void)
+{
+    world_make((world_shape){.units = 4, .capacity = 2, .granules = 2}, 4);
+}
+
+static void
+thread_three(int thread)
+{
+    ring r = world_rings[thread];
+    if (thread == 2) {
+        model_check(block_send_new(&r, 0, 52, FOREVER) == RING_OK);
+        model_check(world_send(&r, 2, 1, 16, FOREVER) == RING_OK);
+    } else {
+        take_and_acknowledge(&r);
+    }
+}
+
+SCENARIO(taken_three) = {
+    .name = "taken-three",
+    .about = "two receivers take and acknowledge one message each",
+    .threads = 3,
+    .bound = 1,
+    .prepare = prepare_three,
+    .begin = block_begin,
+    .thread = thread_three,
+    .end = end_all,
+};
+
 /* -- a receiver returns messages for which others wait ------------------------------------------------ */
 
 static void

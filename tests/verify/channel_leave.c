@@ -1,27 +1,16 @@
 /* Peers that join and leave while others send and receive. */
 #include "channel_calls.h"
 
-static ring first_rings[PEERS]; /* as they are before each execution: joining changes a ring */
-
-static void
-begin(void)
-{
-    memcpy(world_rings, first_rings, sizeof first_rings);
-    world_begin();
-}
-
 static void
 prepare(void)
 {
     world_make((world_shape){.units = 2, .capacity = 2}, 3);
-    memcpy(first_rings, world_rings, sizeof first_rings);
 }
 
 static void
 prepare_three(void)
 {
     world_make((world_shape){.units = 2, .capacity = 2}, 4);
-    memcpy(first_rings, world_rings, sizeof first_rings);
 }
 
 /* Receives until the last sender is gone. Everything that was sent must have come by then. */
@@ -58,7 +47,7 @@ SCENARIO(sender_leaves) = {
     .bound = 2,
     .quick = 1,
     .prepare = prepare,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_sender_leaves,
     .end = end_complete,
 };
@@ -71,7 +60,7 @@ SCENARIO(sender_leaves_death) = {
     .bound = 1,
     .quick = 0,
     .prepare = prepare,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_sender_leaves,
     .end = end_receiver_is_1,
 };
@@ -100,7 +89,7 @@ SCENARIO(receiver_leaves) = {
     .bound = 2,
     .quick = 1,
     .prepare = prepare,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_receiver_leaves,
     .end = end_complete,
 };
@@ -125,7 +114,7 @@ SCENARIO(two_leave) = {
     .bound = 1,
     .quick = 1,
     .prepare = prepare_three,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_two_leave,
     .end = end_complete,
 };
@@ -138,7 +127,6 @@ prepare_late_receiver(void)
 {
     world_make((world_shape){.units = 2, .capacity = 1}, 3);
     ring_leave(&world_rings[1]);
-    memcpy(first_rings, world_rings, sizeof first_rings);
 }
 
 static void
@@ -160,7 +148,7 @@ SCENARIO(late_receiver) = {
     .bound = 2,
     .quick = 1,
     .prepare = prepare_late_receiver,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_late_receiver,
     .end = end_complete,
 };
@@ -184,7 +172,7 @@ SCENARIO(late_sender) = {
     .bound = 2,
     .quick = 2,
     .prepare = prepare_late_receiver,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_late_sender,
     .end = end_complete,
 };
@@ -196,7 +184,6 @@ prepare_hand_over(void)
     world_make((world_shape){.units = 2, .capacity = 2}, 4);
     ring_add_role(&world_rings[2], ROLE_SENDER);
     ring_leave(&world_rings[1]);
-    memcpy(first_rings, world_rings, sizeof first_rings);
 }
 
 static void
@@ -220,7 +207,7 @@ SCENARIO(hand_over) = {
     .bound = 1,
     .quick = 1,
     .prepare = prepare_hand_over,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_hand_over,
     .end = end_complete,
 };
@@ -231,7 +218,6 @@ prepare_heir(void)
 {
     world_make((world_shape){.units = 2, .capacity = 1}, 4);
     ring_leave(&world_rings[1]);
-    memcpy(first_rings, world_rings, sizeof first_rings);
 }
 
 /* The receiver may find no sender before thread 1 has joined. Then it leaves, and thread 1 is told. */
@@ -266,7 +252,7 @@ SCENARIO(heir) = {
     .bound = 0,
     .quick = 0,
     .prepare = prepare_heir,
-    .begin = begin,
+    .begin = world_begin,
     .thread = thread_heir,
     .end = end_receiver_is_2,
 };

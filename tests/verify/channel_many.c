@@ -100,6 +100,19 @@ SCENARIO(two_senders_death) = {
     .end = end_receiver_is_2,
 };
 
+SCENARIO(two_senders_deaths) = {
+    .name = "two-senders-deaths",
+    .about = "as two-senders-full; two of the three die at any points",
+    .threads = 3,
+    .deaths = 2,
+    .bound = 0,
+    .quick = 0,
+    .prepare = prepare_one,
+    .begin = world_begin,
+    .thread = thread_two_senders_death,
+    .end = end_receiver_is_2,
+};
+
 /* -- two receivers ----------------------------------------------------------------------------- */
 
 static void
@@ -148,6 +161,19 @@ SCENARIO(two_receivers_death) = {
     .about = "as two-receivers; one of the three dies at any point",
     .threads = 3,
     .deaths = 1,
+    .bound = 0,
+    .quick = 0,
+    .prepare = prepare,
+    .begin = world_begin,
+    .thread = thread_two_receivers_death,
+    .end = end_two_receivers,
+};
+
+SCENARIO(two_receivers_deaths) = {
+    .name = "two-receivers-deaths",
+    .about = "as two-receivers; two of the three die at any points",
+    .threads = 3,
+    .deaths = 2,
     .bound = 0,
     .quick = 0,
     .prepare = prepare,

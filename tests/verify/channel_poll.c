@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <sys/eventfd.h>
 
-/* An eventfd is a word in bytes of the header that no peer uses. Each call is one step that others see, so
+/* An eventfd is a word of the scenario's memory. Each call is one step that others see, so
    the mutex is not needed. */
 static int eventfd_new(void);
 static int eventfd_set(int fd);
@@ -23,7 +23,7 @@ static uint32_t *
 eventfd_word(int fd)
 {
     model_check(fd == 100);
-    return (uint32_t *)(void *)world_rings[1].shared->unused8;
+    return (uint32_t *)(void *)world_extra;
 }
 
 static int
@@ -138,7 +138,7 @@ stop_descriptors(void)
 static void
 prepare(void)
 {
-    world_make((world_shape){.units = 2, .capacity = 2}, 4);
+    world_make((world_shape){.units = 2, .capacity = 2, .extra = 4}, 4);
     ring_leave(&world_rings[2]); /* thread 2 is no process */
 }
 
@@ -219,7 +219,7 @@ SCENARIO(poll_death) = {
 static void
 prepare_one(void)
 {
-    world_make((world_shape){.units = 1, .capacity = 1}, 4);
+    world_make((world_shape){.units = 1, .capacity = 1, .extra = 4}, 4);
     ring_leave(&world_rings[2]);
 }
 
@@ -307,7 +307,7 @@ thread_poll_busy(int thread)
 static void
 prepare_two(void)
 {
-    world_make((world_shape){.units = 2, .capacity = 2}, 4);
+    world_make((world_shape){.units = 2, .capacity = 2, .extra = 4}, 4);
     ring_leave(&world_rings[2]);
 }
 

@@ -219,6 +219,19 @@ SCENARIO(mixed_death) = {
     .end = end_receiver_is_1,
 };
 
+SCENARIO(mixed_stop) = {
+    .name = "mixed-stop",
+    .about = "as mixed; one of the two is stopped at any point and goes on later",
+    .threads = 2,
+    .stops = 1,
+    .bound = 1,
+    .quick = 0,
+    .prepare = prepare_small,
+    .begin = world_begin,
+    .thread = thread_mixed,
+    .end = end_complete,
+};
+
 static void
 thread_empty(int thread)
 {

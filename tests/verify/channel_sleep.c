@@ -247,7 +247,14 @@ SCENARIO(deadline) = {
     .end = end_complete,
 };
 
-/* One of the two is stopped. The call of the other ends in time, whatever the stopped process holds. */
+/* A process may be stopped. The calls of the others end in time, whatever the stopped process holds. */
+static void
+check_deadline(int thread, int64_t deadline, ring_result result)
+{
+    model_check(result == RING_OK || result == RING_TIMEOUT || result == RING_BUSY);
+    model_check(model_was_stopped(thread) || model_now() <= deadline + LOCK_GRACE_NS);
+}
+
 static void
 thread_deadline_stop(int thread)
 {
@@ -256,7 +263,7 @@ thread_deadline_stop(int thread)
     for (int number = 0; number < 2; number++) {
         int64_t deadline = model_now() + 50 * NS_PER_MS;
         ring_result result = thread == 0 ? world_send(r, 0, sent, 16, deadline) : world_receive(r, deadline);
-        model_check(result == RING_OK || result == RING_TIMEOUT || result == RING_BUSY);
+        check_deadline(thread, deadline, result);
         sent += result == RING_OK;
     }
 }
@@ -271,5 +278,35 @@ SCENARIO(deadline_stop) = {
     .prepare = prepare_one,
     .begin = world_begin,
     .thread = thread_deadline_stop,
+    .end = end_complete,
+};
+
+/* Two send, and one of them may be stopped with send_lock. */
+static void
+thread_lock_stop(int thread)
+{
+    ring *r = &world_rings[thread];
+    int64_t deadline = model_now() + 50 * NS_PER_MS;
+    ring_result result =
+        thread == 2 ? world_receive(r, deadline) : world_send(r, thread, 0, 16, deadline);
+    check_deadline(thread, deadline, result);
+}
+
+static void
+prepare_lock_stop(void)
+{
+    world_make((world_shape){.units = 2, .capacity = 1}, 4);
+}
+
+SCENARIO(lock_stop) = {
+    .name = "lock-stop",
+    .about = "of two senders and a receiver one is stopped, maybe with a lock: the others' calls end",
+    .threads = 3,
+    .stops = 1,
+    .bound = 0,
+    .quick = 0,
+    .prepare = prepare_lock_stop,
+    .begin = world_begin,
+    .thread = thread_lock_stop,
     .end = end_complete,
 };

@@ -558,7 +558,7 @@ struct suite : rl::test_suite<suite, MODEL_THREADS> {
         for (; made_count != 0; made_count--) { /* of an execution that failed */
             cells[made[made_count - 1]].made = false;
         }
-        checking = false; /* the last execution may have failed in `end` */
+        checking = false; /* true after an execution that failed at its end */
         now = START;
         pauses = deaths = stops = sleeps = 0;
         for (int thread = 0; thread < MODEL_THREADS; thread++) {

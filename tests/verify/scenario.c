@@ -9,6 +9,10 @@ static int checker;
 void
 world_begin(void)
 {
+    static ring first[PEERS]; /* after `prepare`: an execution changes them */
+    static bool prepared = false;
+    memcpy(prepared ? world_rings : first, prepared ? first : world_rings, sizeof first);
+    prepared = true;
     ledger = (ledger_entry){0};
     for (int receiver = 0; receiver < PEERS; receiver++) {
         for (int sender = 0; sender < PEERS; sender++) {

@@ -25,7 +25,7 @@ typedef struct {
 
 extern ledger_entry ledger;
 
-/* Clears the ledger; for `begin`. */
+/* Clears the ledger, and restores the rings as they were after `prepare`; for `begin`. */
 void world_begin(void);
 
 /* -- the world ------------------------------------------------------------------------------------- */

@@ -175,13 +175,17 @@ begin(void)
     memset(received, 0, sizeof received);
 }
 
-/* The checker receives what is left, and reclaims what dead threads had. All pieces are free then. */
+/* The checker receives what is left, and reclaims what dead threads had. All pieces are free then. It sends an
+   object of its own first: a piece of a sender that died before it sent is free once its message's number was
+   used. */
 static void
 end_all(void)
 {
     ring r = world_rings[2];
     while (receive_object(&r, 0) == RING_OK) {
     }
+    model_check(send_object(&r, NUMBERS - 1) == RING_OK && receive_object(&r, 0) == RING_OK);
+    model_check(received[NUMBERS - 1]-- == 1);
     world_finish();
     for (int thread = 0; thread < 2; thread++) {
         if (model_is_dead(thread)) {
