@@ -83,6 +83,9 @@
 #ifndef TIME
 #define TIME NEVER
 #endif
+#ifndef LAST_IS_LATE
+#define LAST_IS_LATE 0 /* 1: the last peer sleeps for PAUSE_MAX_NS: another peer checks */
+#endif
 #ifndef TICKS_MAX
 #define TICKS_MAX 1
 #endif
@@ -443,15 +446,15 @@ inline ring_lock(lock, at_once)
                 ring_wake_one(WORD_OF(lock));
 #endif
                 locked = BUSY
-            :: locked == AGAIN && !(expired && !at_once) ->
+            :: locked == AGAIN && !(expired && !at_once) && !lock_timed_out ->
+                /* LOCK_GRACE_NS may pass at any moment, and has passed after a sleep that timed out. */
                 // lock.h ring_lock: int error = futex_wait(&lock->word, ticket, earlier(until, now + PEER_CHECK_NS));
                 futex_wait(WORD_OF(lock), lock_ticket[me], 1, at_once, lock_timed_out);
                 // lock.h ring_lock: if (deadline != 0 && (error == EINTR || error == ETIMEDOUT)) {
-                if :: lock_timed_out && !at_once -> locked = INTERRUPTED :: else fi;
-                lock_timed_out = 0
+                if :: lock_timed_out && !at_once -> locked = INTERRUPTED :: else fi
             fi
         fi;
-        lock_ticket[me] = 0
+        atomic { lock_ticket[me] = 0; if :: locked != AGAIN -> lock_timed_out = 0 :: else fi }
     od
 }
 
@@ -578,7 +581,7 @@ inline ring_check_peers_before_sleep()
     :: atomic { !(quiet && recent) ->
         // check.h ring_check_peers: store_word(&r->shared->checked_at, (uint64_t)now);
         recent = (TIME != NEVER);
-        pause = (TIME == TICKS -> 1 : 0) };
+        pause = (TIME == TICKS -> (LAST_IS_LATE && me == PEERS - 1 -> 4 : 1) : 0) };
         // wait.h ring_check_peers_before_sleep: gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
         ring_side_state();
         atomic { gone = !present; present = 0 }
@@ -823,11 +826,13 @@ inline choose(p)
 {
     if
     :: MAY_BE_HIT(0) -> p = 0
+#ifndef ONLY_THE_FIRST
     :: MAY_BE_HIT(1) -> p = 1
-#if PEERS > 2
+#endif
+#if PEERS > 2 && !defined(ONLY_THE_FIRST)
     :: MAY_BE_HIT(2) -> p = 2
 #endif
-#if PEERS > 3
+#if PEERS > 3 && !defined(ONLY_THE_FIRST)
     :: MAY_BE_HIT(3) -> p = 3
 #endif
     fi
@@ -870,8 +875,8 @@ active proctype stopper()
         :: true ->
             d_step {
                 if
-                :: !dead[p] && interrupted[p] && flag[interrupted[p]]
-                    && (ticket[p] == interrupted[p] || lock_ticket[p] == interrupted[p]) ->
+                :: (!dead[p] && interrupted[p] != 0 && flag[interrupted[p]] != 0
+                    && (ticket[p] == interrupted[p] || lock_ticket[p] == interrupted[p])) ->
                     asleep[p] = interrupted[p]
                 :: else
                 fi;

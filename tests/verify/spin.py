@@ -1,0 +1,179 @@
+"""Check the model native/ring/sleep.pml with Spin: python spin.py [--quick] [--mutants] [NAME ...].
+
+Prints a line for each run. A violation is followed by the steps that lead to it. The exit status is 1 if a
+scenario is violated, or if a mutant is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL = Path(__file__).parents[2] / "native" / "ring" / "sleep.pml"
+MEMORY_MB = 6000
+DEPTH = 200_000
+SECONDS = 120
+QUOTE = re.compile(r"^\s*// (\w+\.h) (\w+): (.+)$")
+STEP = re.compile(r"^\s*\d+:\s+proc\s+(\d+) \((\w+):\d+\) \S+:(\d+) \(state \d+\)\s*(?:\[(.*)\])?")
+CHANGE = re.compile(r"^\t\t(\w+(?:\[\d\])?) = (\d+)$")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One set of options of the model."""
+
+    name: str
+    options: str
+    quick: bool = False
+    fair: bool = False  # assume weak fairness: needed if a sleep may time out at any moment
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the checker found."""
+
+    run: Run
+    states: int
+    depth: int
+    megabytes: float
+    seconds: float
+    complete: bool
+    violation: str  # the steps that lead to it, or ""
+
+    def __str__(self) -> str:
+        verdict = "VIOLATED" if self.violation else "holds" if self.complete else "INCOMPLETE"
+        return (
+            f"{self.run.name:28} {self.states:>10,} states  depth {self.depth:>6,}"
+            f"  {self.megabytes:6.0f} MB  {self.seconds:5.1f} s  {verdict}"
+        )
+
+
+ONE = "-DLEAVES=0 -DSENDS=2 -DRECEIVES=2"
+TWO_RECEIVERS = "-DLEAVES=0 -DRECEIVERS=2 -DSENDS=2 -DRECEIVES=1 -DCAPACITY=2"
+SCENARIOS: tuple[Run, ...] = ()
+MUTANTS: tuple[Run, ...] = ()
+
+
+def quotes() -> list[tuple[str, str, str]]:
+    """The header, the function and the statement of each step of the model."""
+    found = map(QUOTE.match, MODEL.read_text().splitlines())
+    return [(match[1], match[2], match[3]) for match in found if match]
+
+
+def labels() -> dict[int, str]:
+    """The C that each line of the model stands for: that of the comments right before it."""
+    found: dict[int, str] = {}
+    above: list[str] = []
+    for number, line in enumerate(MODEL.read_text().splitlines(), 1):
+        if match := QUOTE.match(line):
+            above.append(f"{match[2]}: {match[3]}")
+        elif above:
+            found[number] = " / ".join(above)
+            above = []
+    return found
+
+
+def readable(trail: str) -> str:
+    """The steps of a trail: the process, the line of the model or the C, and what changed."""
+    names = labels()
+    values: dict[str, str] = {}
+    lines: list[str] = []
+    last = ""
+    changes: list[str] = []
+
+    def end_step() -> None:
+        if last and (changes or "|" in last):
+            lines.append(f"{last.replace('|', '')}  {', '.join(changes)}".rstrip())
+
+    for line in trail.splitlines():
+        if "START OF CYCLE" in line:
+            end_step()
+            last, changes = "", []
+            lines.append("-- from here on for ever --")
+        if match := STEP.match(line):
+            end_step()
+            changes = []
+            process, kind, number, text = match[1], match[2], int(match[3]), match[4] or ""
+            what = f"|{names[number]}" if number in names else f"line {number}: {text}"
+            last = f"{process} {kind}: {what}"
+        elif match := CHANGE.match(line):
+            if values.get(match[1], "0") != match[2] and match[1] != "q":
+                changes.append(f"{match[1]}={match[2]}")
+            values[match[1]] = match[2]
+    end_step()
+    return "\n".join(lines)
+
+
+def command(*args: str, cwd: Path, seconds: float = 60) -> str:
+    """Run a program and return what it printed."""
+    done = subprocess.run(args, check=False, cwd=cwd, capture_output=True, text=True, timeout=seconds)
+    if done.returncode != 0:
+        raise RuntimeError(f"{args[0]} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def number_of(pattern: str, text: str) -> float:
+    """The number that a pattern captures in the checker's output."""
+    match = re.search(pattern, text)
+    return float(match[1]) if match else 0.0
+
+
+def check(run: Run) -> Result:
+    """Build the checker for a run, and search all states."""
+    options = run.options.split()
+    with tempfile.TemporaryDirectory() as made:
+        place = Path(made)
+        (place / MODEL.name).write_text(MODEL.read_text())
+        command("spin", "-a", *options, MODEL.name, cwd=place)
+        command("gcc", "-O2", "-w", "-DNFAIR=4", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c", cwd=place)
+        fairness = ["-f"] if run.fair else []
+        start = time.monotonic()
+        try:
+            out = command("./pan", "-a", *fairness, f"-m{DEPTH}", "-w24", "-n", cwd=place, seconds=SECONDS)
+        except subprocess.TimeoutExpired:
+            out = "error: max time"
+        seconds = time.monotonic() - start
+        violation = ""
+        if not re.search(r"errors: 0", out) and (place / f"{MODEL.name}.trail").exists():
+            trail = command("spin", "-t", "-p", "-g", *options, MODEL.name, cwd=place)
+            violation = "\n".join(re.findall(r"^pan:\d+: .*$", out, re.M)) + "\n" + readable(trail)
+        incomplete = "error: max" in out or "out of memory" in out or "errors:" not in out
+        return Result(
+            run,
+            int(number_of(r"([\d.e+]+) states, stored", out)),
+            int(number_of(r"depth reached (\d+)", out)),
+            number_of(r"([\d.]+)\s+total actual memory usage", out),
+            seconds,
+            not incomplete,
+            violation,
+        )
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only the small scenarios")
+    parser.add_argument("--mutants", action="store_true", help="the mutants, each of which must be violated")
+    parser.add_argument("--trail", action="store_true", help="print the steps also for mutants")
+    parser.add_argument("names", nargs="*", help="only these")
+    asked = parser.parse_args()
+    failed = False
+    for run in MUTANTS if asked.mutants else SCENARIOS:
+        if (asked.quick and not run.quick) or (asked.names and run.name not in asked.names):
+            continue
+        result = check(run)
+        print(result, flush=True)
+        if result.violation and (asked.trail or not asked.mutants):
+            print(result.violation)
+        failed = failed or bool(result.violation) != asked.mutants or not result.complete
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
