@@ -9,7 +9,7 @@ NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
 PACKAGE := pyproject.toml setup.py $(NATIVE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak bench sanitize clean
+.PHONY: help demo test check verify mutants soak bench sanitize clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,14 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the test of the layers
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/house/test_layers.py
+
+verify: ## the model checker: all orders of the steps within bounds, sleep and wake, and mutants
+	$(PYTHON) tests/verify/run.py $(ARGS)
+	@if [ -e tests/verify/spin.py ]; then set -x; $(PYTHON) tests/verify/spin.py; fi
+	$(PYTHON) tests/verify/mutants.py --sample 12
+
+mutants: ## weaken each memory order and barrier; a scenario of the model checker must fail
+	$(PYTHON) tests/verify/mutants.py $(ARGS)
 
 soak: $(VENV)/.test ## the long tests: hundreds of kills, thousands of messages
 	IPCKIT_TEST_EXEC=1 PYTHON=$(abspath $(BIN))/python tests/run.sh -m soak $(ARGS)

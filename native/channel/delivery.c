@@ -16,7 +16,7 @@ op_deliver(ring *r, ring_call *call)
 static void
 return_messages_of_dead_peers(ring *r)
 {
-    bool wanted = __atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED);
+    bool wanted = load_relaxed(&r->shared->recovery_wanted);
     if (wanted || ring_taker_is_dead(r)) {
         Py_BEGIN_ALLOW_THREADS
         ring_side_state(r, 0);
@@ -90,5 +90,5 @@ ipckit_holder_redelivered(holder_object *self, void *Py_UNUSED(closure))
         Py_RETURN_NONE;
     }
     return PyLong_FromUnsignedLongLong(
-        load_word(&lease->core->r.deliveries[lease->block].redelivered));
+        load_acquire(&lease->core->r.deliveries[lease->block].redelivered));
 }

@@ -64,7 +64,7 @@ held_lock(const ring *r, uint32_t which)
     if (which == POLL_ITEMS) {
         return r->subscriber != NULL ? &r->subscriber->lock : &shared->receive_lock;
     }
-    bool sends = __atomic_load_n(&shared->send_lock.owner, __ATOMIC_ACQUIRE) != 0;
+    bool sends = load_acquire(&shared->send_lock.owner) != 0;
     return sends ? &shared->send_lock : &shared->pool_lock;
 }
 
@@ -84,7 +84,7 @@ ipckit_channel_lock_holder(channel_object *self, PyObject *arg)
         return NULL;
     }
     const channel_lock *lock = held_lock(&core->r, (uint32_t)which);
-    uint32_t index = owner_index(__atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE));
+    uint32_t index = owner_index(load_acquire(&lock->owner));
     bool known = index < CHANNEL_PEERS;
     return Py_BuildValue("IK", known ? core->r.peers[index].pid : 0,
                          known ? (unsigned long long)core->r.peers[index].token : 0);
@@ -96,7 +96,7 @@ ipckit_channel_lock_holder(channel_object *self, PyObject *arg)
 static uint64_t
 messages_in_ring(const ring *r, uint64_t *units)
 {
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
     uint64_t from = position_of(head), to = position_of(tail);
     bool valid = ring_position_is_valid(r, from) && ring_position_is_valid(r, to);
     *units = valid ? ring_distance(r, from, to) : 0;
@@ -135,7 +135,7 @@ ipckit_channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("KKKKK", (unsigned long long)waiting,
                          (unsigned long long)(units * UNIT + granules * r->granule),
                          (unsigned long long)(r->units * UNIT + r->granules * r->granule),
-                         (unsigned long long)load_word(&r->shared->dropped),
+                         (unsigned long long)load_acquire(&r->shared->dropped),
                          (unsigned long long)taken);
 }
 

@@ -102,9 +102,9 @@ known_to_wait(const ring *r)
 {
     if (ring_is_topic(r)) {
         bool forked = r->subscriber == NULL; /* while an object was created */
-        return forked ? 0 : load_word(&r->seen) - load_word(&r->subscriber->cursor);
+        return forked ? 0 : load_acquire(&r->seen) - load_acquire(&r->subscriber->cursor);
     }
-    return (count_of(load_word(&r->shared->cached_tail)) - count_of(load_word(&r->shared->head)))
+    return (count_of(load_acquire(&r->shared->cached_tail)) - count_of(load_acquire(&r->shared->head)))
         & COUNT_MASK;
 }
 

@@ -84,16 +84,16 @@ wait_for_memory(spill_object *self, channel_core *core, ring_call *call)
 {
     const uint64_t *head = &core->r.shared->head;
     int64_t deadline = call->deadline, patience = deadline_after(PATIENCE_NS);
-    if (deadline == 0 || load_word(head) == self->stalled_head) {
+    if (deadline == 0 || load_acquire(head) == self->stalled_head) {
         return RING_OK;
     }
-    self->stalled_head = load_word(head);
+    self->stalled_head = load_acquire(head);
     call->operation = ipckit_op_lend;
     call->deadline = earlier(deadline, patience);
     ring_result result = ipckit_call(core, call);
     call->deadline = deadline;
     if (result == RING_TIMEOUT || result == RING_GONE || result == RING_BUSY) {
-        self->stalled_head = load_word(head);
+        self->stalled_head = load_acquire(head);
         call->block = NO_BLOCK;
         return RING_OK;
     }
@@ -114,7 +114,7 @@ lend(spill_object *self, channel_core *core, ring_call *call)
         bool recovered = false;
         Py_BEGIN_ALLOW_THREADS /* it may wait for locks */
         ring_check_peers_sometimes(r);
-        recovered = __atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
+        recovered = load_relaxed(&r->shared->recovery_wanted)
             && ring_recover_if_wanted(r) == RING_OK;
         Py_END_ALLOW_THREADS
         if (recovered) {

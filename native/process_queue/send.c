@@ -93,12 +93,12 @@ send_reference(ring *r, ring_call *call)
         return RING_CLOSED;
     }
     spill_entry *entry = &piece->spill->table->entries[piece->index];
-    uint64_t word = SPILL_QUEUED | count_of(load_word(&r->shared->senders_tail));
+    uint64_t word = SPILL_QUEUED | count_of(load_acquire(&r->shared->senders_tail));
     spill_reference reference = {SPILL_MAGIC, (uint64_t)piece->index, word, piece->size};
-    __atomic_store_n(&entry->word, word, __ATOMIC_RELEASE);
+    store_release(&entry->word, word);
     ring_result result = ring_send(r, &reference, sizeof reference);
     if (result != RING_OK) {
-        __atomic_store_n(&entry->word, piece->token, __ATOMIC_RELEASE);
+        store_release(&entry->word, piece->token);
     }
     return result;
 }

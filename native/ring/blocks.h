@@ -26,21 +26,20 @@ block_data(const ring *r, uint32_t block)
 static inline uint64_t
 block_load(const ring *r, uint32_t block)
 {
-    return __atomic_load_n(&r->words[block], __ATOMIC_ACQUIRE);
+    return load_acquire(&r->words[block]);
 }
 
 static inline void
 block_store(const ring *r, uint32_t block, uint64_t word)
 {
-    __atomic_store_n(&r->words[block], word, __ATOMIC_RELEASE);
+    store_release(&r->words[block], word);
 }
 
 /* Changes a block's word. Returns false if it is not `from`. */
 static inline bool
 block_change(const ring *r, uint32_t block, uint64_t from, uint64_t to)
 {
-    return __atomic_compare_exchange_n(&r->words[block], &from, to, false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_RELAXED);
+    return compare_exchange(&r->words[block], &from, to, ACQ_REL, RELAXED);
 }
 
 /* Returns the granules from `at` to the next word that is to be read: 1 after a free granule. Limits
@@ -58,7 +57,7 @@ static inline bool
 block_is_free(const ring *r, uint64_t at, uint64_t word)
 {
     return word == BLOCK_FREE
-        || (ring_is_topic(r) && block_kind_of(word) == BLOCK_READ && load_word(&r->readers[at]) == 0);
+        || (ring_is_topic(r) && block_kind_of(word) == BLOCK_READ && load_acquire(&r->readers[at]) == 0);
 }
 
 /* Frees a block if its word is still `word`. Returns whether it was. A sender that waits for a block
@@ -70,7 +69,7 @@ block_free(ring *r, uint32_t block, uint64_t word)
         return false;
     }
     RING_POINT(freed);
-    __atomic_fetch_add(&r->shared->freed, 1, __ATOMIC_RELEASE);
+    fetch_add_release(&r->shared->freed, 1);
     return true;
 }
 
@@ -96,10 +95,10 @@ block_is_droppable(const ring *r, uint64_t at, uint64_t word, uint64_t oldest)
     if (!ring_is_topic(r)) {
         return oldest != 0 && (kind == BLOCK_QUEUED || kind == BLOCK_RETURNED);
     }
-    if (oldest == 0 || kind != BLOCK_QUEUED || load_word(&r->readers[at]) != 0) {
+    if (oldest == 0 || kind != BLOCK_QUEUED || load_acquire(&r->readers[at]) != 0) {
         return false;
     }
-    uint64_t head = load_word(&r->shared->head), most = load_word(&r->shared->floor) - head;
+    uint64_t head = load_acquire(&r->shared->head), most = load_acquire(&r->shared->floor) - head;
     return ((block_holder(word) - head) & BLOCK_HOLDER_MASK) < (oldest < most ? oldest : most);
 }
 
@@ -140,7 +139,7 @@ blocks_for_senders(const ring *r)
 static inline uint32_t
 blocks_find_next(const ring *r, uint64_t span, uint64_t end)
 {
-    uint64_t next = load_word(&r->shared->next_granule);
+    uint64_t next = load_acquire(&r->shared->next_granule);
     uint32_t block = NO_BLOCK;
     if (next * r->granule >= POOL_WINDOW_BYTES) {
         block = blocks_find(r, 0, next < end ? next : end, span, BLOCKS_SKIPPED_MAX, 0);
@@ -182,7 +181,7 @@ blocks_allocate(ring *r, uint64_t length, uint64_t end)
         }
         block_store(r, block, block_word(BLOCK_LENT, span, r->owner));
         RING_POINT(allocated);
-        store_word(&r->shared->next_granule, block + span);
+        store_release(&r->shared->next_granule, block + span);
     }
     return block;
 }

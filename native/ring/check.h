@@ -19,7 +19,7 @@
 static inline bool
 ring_checked_recently(const ring *r, int64_t now)
 {
-    uint64_t at = __atomic_load_n(&r->shared->checked_at, __ATOMIC_RELAXED);
+    uint64_t at = load_relaxed(&r->shared->checked_at);
     return (uint64_t)now - at < (uint64_t)PEER_CHECK_NS;
 }
 
@@ -51,7 +51,7 @@ ring_other_side(ring *r, uint32_t role)
 static inline side_state
 ring_check_peers(ring *r, uint32_t role, int64_t now)
 {
-    store_word(&r->shared->checked_at, (uint64_t)now);
+    store_release(&r->shared->checked_at, (uint64_t)now);
     return ring_other_side(r, role);
 }
 

@@ -52,10 +52,14 @@ descriptor_thread(void *argument)
     ring *r = d->r;
     uint32_t told[2] = {0, 0};
     int64_t pause = PEER_CHECK_NS, told_at = monotonic_ns();
-    while (!__atomic_load_n(&d->stop, __ATOMIC_ACQUIRE)) {
-        uint32_t ticket = __atomic_load_n(&r->shared->poll_futex, __ATOMIC_SEQ_CST);
+    for (;;) {
+        /* Before the look at `stop`: descriptors_free sets that, then steps the word. */
+        uint32_t ticket = load_seq_cst(&r->shared->poll_futex);
+        if (load_acquire(&d->stop)) {
+            break;
+        }
         for (uint32_t which = POLL_ITEMS; which <= POLL_SPACE; which++) {
-            uint32_t count = __atomic_load_n(poll_signals(r, which), __ATOMIC_SEQ_CST);
+            uint32_t count = load_seq_cst(poll_signals(r, which));
             if (count != told[which - 1]) {
                 told[which - 1] = count;
                 descriptor_signal(d, which);
@@ -130,7 +134,7 @@ descriptors_discard(ring_descriptors *d)
 static inline void
 descriptors_free(ring_descriptors *d)
 {
-    __atomic_store_n(&d->stop, 1, __ATOMIC_RELEASE);
+    store_release(&d->stop, 1);
     if (ring_file_is_intact(d->r)) {
         ring_wake_all(&d->r->shared->poll_futex);
     }
@@ -218,7 +222,7 @@ descriptor_update_space(ring_descriptors *d, ring_snapshot before)
 {
     descriptor_clear(d, POLL_SPACE);
     poll_arm(d->r, POLL_SPACE);
-    if (__atomic_load_n(&d->r->shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
+    if (load_acquire(&d->r->shared->recovery_wanted)) {
         descriptor_recover(d);
     }
     ring_snapshot now = ring_take_snapshot(d->r, POLL_SPACE);

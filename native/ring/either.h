@@ -69,7 +69,7 @@ either_copy(const ring *r, char *to, const char *from, uint64_t length)
     if (ring_is_topic(r)) {
         topic_copy_out(to, from, length);
     } else {
-        memcpy(to, from, length);
+        copy_shared(to, from, length);
     }
 }
 

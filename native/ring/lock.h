@@ -31,9 +31,8 @@ earlier(int64_t one, int64_t other)
 static inline uint32_t
 ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 {
-    uint32_t found = __atomic_load_n(word, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(word, &found, found | flag, false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_RELAXED)) {
+    uint32_t found = load_relaxed(word);
+    while (!compare_exchange(word, &found, found | flag, SEQ_CST, RELAXED)) {
     }
     ring_heavy_barrier(r, word);
     return found | flag;
@@ -47,14 +46,13 @@ ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 static inline void
 ring_wake(uint32_t *word, int count)
 {
-    uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    uint32_t found = load_seq_cst(word);
     for (int tries = 0; tries < WAKE_TRIES; tries++) {
         if (!(found & WORD_SLEEPERS) || futex_wake(word, count) > 0) {
             return;
         }
         uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
-        if (__atomic_compare_exchange_n(word, &found, cleared, false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST)) {
+        if (compare_exchange(word, &found, cleared, SEQ_CST, SEQ_CST)) {
             futex_wake(word, INT_MAX);
             return;
         }
@@ -70,7 +68,7 @@ ring_wake_one(uint32_t *word)
 static inline void
 ring_wake_all(uint32_t *word)
 {
-    __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
+    fetch_add_seq_cst(word, WORD_STEP);
     futex_wake(word, INT_MAX);
 }
 
@@ -87,8 +85,7 @@ ring_try_lock(const ring *r, channel_lock *lock)
 {
     for (int spin = 0; spin < LOCK_SPINS; spin++) {
         uint32_t found = 0;
-        if (__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED)) {
+        if (compare_exchange(&lock->owner, &found, r->owner, ACQUIRE, RELAXED)) {
             RING_POINT(locked);
             return true;
         }
@@ -107,9 +104,9 @@ static inline void
 ring_unlock(ring *r, channel_lock *lock)
 {
     RING_POINT(unlocking);
-    __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
+    store_release(&lock->owner, 0);
     ring_light_barrier(r, &lock->word);
-    if (__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) & (WORD_DEFERRED | WORD_SLEEPERS)) {
+    if (load_seq_cst(&lock->word) & (WORD_DEFERRED | WORD_SLEEPERS)) {
         ring_run_deferred(r, lock);
         ring_wake_one(&lock->word);
     }
@@ -122,7 +119,7 @@ static inline void
 ring_defer_to_holder(ring *r, channel_lock *lock)
 {
     ring_prepare_sleep(r, &lock->word, WORD_DEFERRED);
-    if (__atomic_load_n(&lock->owner, __ATOMIC_SEQ_CST) == 0) {
+    if (load_seq_cst(&lock->owner) == 0) {
         ring_run_deferred(r, lock);
     }
 }
@@ -143,23 +140,22 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
-    if (!__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED)) {
+    if (!compare_exchange(&lock->owner, &found, r->owner, ACQUIRE, RELAXED)) {
         return RING_BUSY;
     }
     RING_POINT(taken_over);
     if (lock == &r->shared->send_lock) {
-        store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
+        store_release(&r->shared->senders_tail, load_acquire(&r->shared->tail));
         if (ring_is_topic(r)) {
-            store_word(&r->shared->next_granule, 0);
-            store_word(&r->shared->limit, 0); /* it is computed again */
+            store_release(&r->shared->next_granule, 0);
+            store_release(&r->shared->limit, 0); /* it is computed again */
         }
     } else if (lock == &r->shared->receive_lock) {
         ring_repair_next(r);
     } else {
-        store_word(&r->shared->next_granule, 0);
+        store_release(&r->shared->next_granule, 0);
     }
-    __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+    store_release(&r->shared->recovery_wanted, 1);
     return RING_OK;
 }
 
@@ -176,8 +172,7 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
     for (;;) {
         uint32_t ticket = ring_prepare_sleep(r, &lock->word, WORD_SLEEPERS);
         uint32_t found = 0;
-        if (__atomic_compare_exchange_n(&lock->owner, &found, r->owner, false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST)) {
+        if (compare_exchange(&lock->owner, &found, r->owner, SEQ_CST, SEQ_CST)) {
             RING_POINT(locked);
             return RING_OK;
         }
@@ -220,38 +215,66 @@ typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 
 /* Tells whether a living peer has the role or may still take it: a peer that opened the channel and
    has not used it yet, except the creator. This peer counts only by its own role, because another
-   of its threads may use it.
-
-   Removes the peers that died, and then wakes all sleepers. With a role of 0 it does nothing else. */
-static inline side_state
-ring_side_state(ring *r, uint32_t role)
+   of its threads may use it. Removes the peers that died, and sets `*died` if there were any. Sets `*table`
+   to a number that differs after a peer joined or took a role. */
+static inline bool
+ring_find_role(ring *r, uint32_t role, bool *died, uint64_t *table)
 {
-    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
-    bool present = false, died = false;
+    uint32_t high = load_acquire(&r->shared->peers_high);
+    bool present = false;
+    *table = 0;
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         channel_peer *peer = &r->peers[index];
-        if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+        *table += (uint64_t)load_relaxed(&peer->generation) << 2;
+        if (!load_acquire(&peer->joined)) {
             continue;
         }
-        uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
-        bool idle = roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED);
+        uint32_t roles = load_relaxed(&peer->roles);
+        bool idle = roles == 0 && !load_relaxed(&peer->creator);
         bool dead = false;
         if (index == r->index) {
             idle = false;
         } else if (peer_lock_is_free(r->fd, index)) {
             /* `dead` stays false if another thread removes it, or a new peer takes the place. */
-            died |= ring_remove_dead_peer(r, index, &dead);
+            *died |= ring_remove_dead_peer(r, index, &dead);
         }
+        *table += roles;
         present |= !dead && (idle || (roles & role) != 0);
+    }
+    return present;
+}
+
+#define SEARCHES_MAX 4
+
+/* Returns the state of the side that has the role. If peers died, wakes all sleepers. With a role of 0 it
+   does nothing else.
+
+   A peer may join in a place that the search has passed, and then another may leave. So the side is gone
+   only if two searches find nobody in the same table. The acquire of `roles_seen` pairs with the release in
+   ring_add_role: the next search finds the peer whose role it has. */
+static inline side_state
+ring_side_state(ring *r, uint32_t role)
+{
+    bool died = false;
+    uint64_t table = 0, before = 0;
+    side_state state = SIDE_PRESENT; /* also if peers come and go all the time */
+    for (int search = 0; search < SEARCHES_MAX; search++, before = table) {
+        if (ring_find_role(r, role, &died, &table)) {
+            break;
+        }
+        if (!(load_acquire(&r->shared->roles_seen) & role)) {
+            state = SIDE_NEVER_CAME;
+            break;
+        }
+        if (search > 0 && table == before) {
+            state = SIDE_GONE;
+            break;
+        }
     }
     if (died) {
         ring_wake_everyone(r);
     }
-    if (present) {
-        return SIDE_PRESENT;
-    }
-    uint32_t seen = __atomic_load_n(&r->shared->roles_seen, __ATOMIC_ACQUIRE);
-    return seen & role ? SIDE_GONE : SIDE_NEVER_CAME;
+    return state;
 }
 
 #endif

@@ -87,7 +87,7 @@ ring_format(channel_header *header, uint64_t file_size, const ring_shape *shape,
     header->small_number = SMALL_NONE;
     memcpy(header->id, identity->id, sizeof header->id);
     strncpy(header->type, identity->type, sizeof header->type - 1);
-    __atomic_store_n(&header->magic, identity->magic, __ATOMIC_RELEASE);
+    store_release(&header->magic, identity->magic);
 }
 
 /* Sets the addresses of the parts of a channel. */
@@ -125,20 +125,20 @@ ring_open(ring *r, void *memory, uint64_t size, int fd, bool topic)
 {
     channel_header *header = memory;
     if (size < (topic ? TOPIC_START : CHANNEL_ARENA_START)
-        || __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE) != (topic ? TOPIC_MAGIC : CHANNEL_MAGIC)
-        || __atomic_load_n(&header->version, __ATOMIC_RELAXED)
+        || load_acquire(&header->magic) != (topic ? TOPIC_MAGIC : CHANNEL_MAGIC)
+        || load_relaxed(&header->version)
             != (topic ? TOPIC_VERSION : CHANNEL_VERSION)) {
         return false;
     }
     ring_shape shape = {
-        .units = __atomic_load_n(&header->arena_units, __ATOMIC_RELAXED),
-        .granules = __atomic_load_n(&header->granules, __ATOMIC_RELAXED),
-        .granule = __atomic_load_n(&header->granule, __ATOMIC_RELAXED),
-        .capacity = __atomic_load_n(&header->capacity, __ATOMIC_RELAXED),
-        .item_size = __atomic_load_n(&header->item_size, __ATOMIC_RELAXED),
-        .longest = __atomic_load_n(&header->longest, __ATOMIC_RELAXED),
+        .units = load_relaxed(&header->arena_units),
+        .granules = load_relaxed(&header->granules),
+        .granule = load_relaxed(&header->granule),
+        .capacity = load_relaxed(&header->capacity),
+        .item_size = load_relaxed(&header->item_size),
+        .longest = load_relaxed(&header->longest),
     };
-    uint64_t history = __atomic_load_n(&header->history, __ATOMIC_RELAXED);
+    uint64_t history = load_relaxed(&header->history);
     if (topic ? !topic_shape_is_valid(&shape, history, size) : !ring_shape_is_valid(&shape, size)) {
         return false;
     }
@@ -152,7 +152,7 @@ ring_open(ring *r, void *memory, uint64_t size, int fd, bool topic)
         .item_size = shape.item_size,
         .longest = shape.longest,
         .overwrite =
-            !topic && (__atomic_load_n(&header->flags, __ATOMIC_RELAXED) & CHANNEL_OVERWRITE),
+            !topic && (load_relaxed(&header->flags) & CHANNEL_OVERWRITE),
         .file_size = size,
         .fd = fd,
         .index = CHANNEL_PEERS, /* no place among the peers yet */
@@ -174,7 +174,7 @@ ring_leave(ring *r)
         topic_leave(r);
     }
     channel_peer *peer = &r->peers[r->index];
-    __atomic_store_n(&peer->joined, 0, __ATOMIC_RELEASE);
+    store_release(&peer->joined, 0);
     RING_POINT(leaving);
     peer_unlock(r->fd, r->index);
     ring_wake_everyone(r);

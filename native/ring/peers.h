@@ -10,17 +10,13 @@
 static inline bool
 peer_lock(int fd, uint32_t index)
 {
-    struct flock lock = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = PEER_LOCK_BASE + index, .l_len = 1};
-    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+    return file_lock_byte(fd, PEER_LOCK_BASE + index);
 }
 
 static inline void
 peer_unlock(int fd, uint32_t index)
 {
-    struct flock lock = {
-        .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = PEER_LOCK_BASE + index, .l_len = 1};
-    fcntl(fd, F_OFD_SETLK, &lock);
+    file_unlock_byte(fd, PEER_LOCK_BASE + index);
 }
 
 /* Tells whether no other file description has the lock of a place. Returns false if that cannot
@@ -28,9 +24,7 @@ peer_unlock(int fd, uint32_t index)
 static inline bool
 peer_lock_is_free(int fd, uint32_t index)
 {
-    struct flock lock = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = PEER_LOCK_BASE + index, .l_len = 1};
-    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+    return file_byte_is_unlocked(fd, PEER_LOCK_BASE + index);
 }
 
 /* Tells whether an owner is dead. Sets `*valid` to false for an owner that no peer can have
@@ -43,7 +37,7 @@ ring_owner_is_dead(const ring *r, uint32_t owner, bool *valid)
     if (!*valid || owner == r->owner) {
         return false;
     }
-    uint32_t generation = __atomic_load_n(&r->peers[index].generation, __ATOMIC_ACQUIRE);
+    uint32_t generation = load_acquire(&r->peers[index].generation);
     if (index == r->index || owner_of(index, generation) != owner) {
         return true; /* another peer has the place, so it was free in between */
     }
@@ -55,11 +49,11 @@ ring_owner_is_dead(const ring *r, uint32_t owner, bool *valid)
 static inline void
 ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
 {
-    uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
-    if (roles == 0 && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED)) {
+    uint32_t roles = load_relaxed(&peer->roles);
+    if (roles == 0 && !load_relaxed(&peer->creator)) {
         roles = ROLE_SENDER | ROLE_RECEIVER;
     }
-    __atomic_fetch_or(&r->shared->roles_seen, roles, __ATOMIC_RELEASE);
+    fetch_or_release(&r->shared->roles_seen, roles);
 }
 
 /* Removes a peer from the table. The caller has the lock of its place, so the peer is dead.
@@ -72,15 +66,15 @@ ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
 static inline bool
 ring_remove_locked_peer(ring *r, channel_peer *peer)
 {
-    if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+    if (!load_acquire(&peer->joined)) {
         return false;
     }
     ring_note_roles_of_dead_peer(r, peer);
-    uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED);
-    __atomic_store_n(&peer->generation, generation + 1, __ATOMIC_RELEASE);
-    __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+    uint32_t generation = load_relaxed(&peer->generation);
+    store_release(&peer->generation, generation + 1);
+    store_release(&r->shared->recovery_wanted, 1);
     RING_POINT(removing_peer);
-    return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
+    return exchange_acq_rel(&peer->joined, 0) != 0;
 }
 
 /* Removes a dead peer; takes the lock of its place for that. Sets `*dead` if it got the lock, so
@@ -90,7 +84,7 @@ static inline bool
 ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
 {
     *dead = false;
-    if (__atomic_exchange_n(&r->removing_peer, 1, __ATOMIC_ACQUIRE)) {
+    if (exchange_acquire(&r->removing_peer, 1)) {
         return false;
     }
     bool died = false;
@@ -99,7 +93,7 @@ ring_remove_dead_peer(ring *r, uint32_t index, bool *dead)
         died = ring_remove_locked_peer(r, &r->peers[index]);
         peer_unlock(r->fd, index);
     }
-    __atomic_store_n(&r->removing_peer, 0, __ATOMIC_RELEASE);
+    store_release(&r->removing_peer, 0);
     return died;
 }
 
@@ -124,10 +118,10 @@ ring_has_own_barriers(const ring *r)
 static inline void
 ring_light_barrier(const ring *r, uint32_t *word)
 {
-    if (ring_has_own_barriers(r) || __atomic_load_n(&r->shared->full_barriers, __ATOMIC_RELAXED)) {
+    if (ring_has_own_barriers(r) || load_relaxed(&r->shared->full_barriers)) {
         full_barrier(word);
     } else {
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        compiler_fence();
     }
 }
 
@@ -136,7 +130,7 @@ static inline void
 ring_heavy_barrier(const ring *r, uint32_t *word)
 {
     if (!ring_has_own_barriers(r) && !membarrier_all()) {
-        __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
+        store_seq_cst(&r->shared->full_barriers, 1);
     }
     full_barrier(word);
 }
@@ -155,27 +149,26 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         }
         channel_peer *peer = &r->peers[index];
         bool died = ring_remove_locked_peer(r, peer);
-        uint32_t generation = __atomic_load_n(&peer->generation, __ATOMIC_RELAXED) + 1;
-        __atomic_store_n(&peer->generation, generation, __ATOMIC_RELEASE);
-        __atomic_store_n(&peer->roles, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->creator, creator, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->pid, pid, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->token, token, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->since, now, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->sent, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->received, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&peer->taken, 0, __ATOMIC_RELAXED);
-        uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_RELAXED);
+        uint32_t generation = load_relaxed(&peer->generation) + 1;
+        store_release(&peer->generation, generation);
+        store_relaxed(&peer->roles, 0);
+        store_relaxed(&peer->creator, creator);
+        store_relaxed(&peer->pid, pid);
+        store_relaxed(&peer->token, token);
+        store_relaxed(&peer->since, now);
+        store_relaxed(&peer->sent, 0);
+        store_relaxed(&peer->received, 0);
+        store_relaxed(&peer->taken, 0);
+        uint32_t high = load_relaxed(&r->shared->peers_high);
         while (high < index
-               && !__atomic_compare_exchange_n(&r->shared->peers_high, &high, index, false,
-                                               __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+               && !compare_exchange(&r->shared->peers_high, &high, index, RELEASE, RELAXED)) {
         }
         RING_POINT(joining);
-        __atomic_store_n(&peer->joined, 1, __ATOMIC_RELEASE);
+        store_release(&peer->joined, 1);
         r->index = index;
         r->owner = owner_of(index, generation);
         if (!membarrier_register()) {
-            __atomic_store_n(&r->shared->full_barriers, 1, __ATOMIC_SEQ_CST);
+            store_seq_cst(&r->shared->full_barriers, 1);
         }
         if (died) {
             ring_wake_everyone(r);
@@ -189,7 +182,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
 static inline void
 ring_count_taken(ring *r, uint32_t owner, int64_t more)
 {
-    __atomic_fetch_add(&r->peers[owner_index(owner)].taken, (uint64_t)more, __ATOMIC_RELAXED);
+    fetch_add_relaxed(&r->peers[owner_index(owner)].taken, (uint64_t)more);
 }
 
 /* Tells whether another peer has died that had taken messages. One system call for each peer that has
@@ -197,11 +190,11 @@ ring_count_taken(ring *r, uint32_t owner, int64_t more)
 static inline bool
 ring_taker_is_dead(const ring *r)
 {
-    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
+    uint32_t high = load_acquire(&r->shared->peers_high);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &r->peers[index];
-        if (index != r->index && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)
-            && __atomic_load_n(&peer->taken, __ATOMIC_RELAXED) != 0
+        if (index != r->index && load_acquire(&peer->joined)
+            && load_relaxed(&peer->taken) != 0
             && peer_lock_is_free(r->fd, index)) {
             return true;
         }
@@ -214,10 +207,10 @@ static inline void
 ring_add_role(ring *r, uint32_t role)
 {
     channel_peer *peer = &r->peers[r->index];
-    if (!(__atomic_load_n(&peer->roles, __ATOMIC_RELAXED) & role)) {
-        __atomic_fetch_or(&peer->roles, role, __ATOMIC_RELAXED);
+    if (!(load_relaxed(&peer->roles) & role)) {
+        fetch_or_relaxed(&peer->roles, role);
         RING_POINT(role_taken);
-        __atomic_fetch_or(&r->shared->roles_seen, role, __ATOMIC_RELEASE);
+        fetch_or_release(&r->shared->roles_seen, role);
     }
 }
 

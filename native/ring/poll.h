@@ -23,7 +23,7 @@ poll_signals(ring *r, uint32_t which)
 static inline void
 poll_signal_all(ring *r, uint32_t which)
 {
-    __atomic_fetch_add(poll_signals(r, which), 1, __ATOMIC_SEQ_CST);
+    fetch_add_seq_cst(poll_signals(r, which), 1);
     ring_wake_all(&r->shared->poll_futex);
 }
 
@@ -50,7 +50,7 @@ topic_wakes(const ring *r)
 static inline void
 topic_wake(const ring *r, uint32_t *word, uint32_t which)
 {
-    __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
+    fetch_add_seq_cst(word, WORD_STEP);
     ring_wake(word, which == POLL_ITEMS ? topic_wakes(r) : 1);
 }
 
@@ -61,14 +61,14 @@ static inline void
 ring_notify(ring *r, uint32_t which)
 {
     uint32_t *word = poll_side_futex(r, which);
-    uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    uint32_t found = load_seq_cst(word);
     if ((found & WORD_SLEEPERS) && ring_is_topic(r)) {
         topic_wake(r, word, which);
     } else if (found & WORD_SLEEPERS) {
         ring_wake_one(word);
     }
     if (found & WORD_POLLERS) {
-        __atomic_fetch_and(word, ~WORD_POLLERS, __ATOMIC_SEQ_CST);
+        fetch_and_seq_cst(word, ~WORD_POLLERS);
         poll_signal_all(r, which);
     }
 }
@@ -87,7 +87,7 @@ ring_wake_everyone(ring *r)
 static inline void
 ring_run_deferred(ring *r, channel_lock *lock)
 {
-    if (__atomic_fetch_and(&lock->word, ~WORD_DEFERRED, __ATOMIC_SEQ_CST) & WORD_DEFERRED) {
+    if (fetch_and_seq_cst(&lock->word, ~WORD_DEFERRED) & WORD_DEFERRED) {
         RING_POINT(deferred);
         ring_notify(r, POLL_ITEMS);
         ring_notify(r, POLL_SPACE);

@@ -26,26 +26,26 @@ typedef struct {
 static inline bool
 ring_may_have_returned(const ring *r)
 {
-    return load_word(&r->shared->returned)
-        != __atomic_load_n(&r->shared->returned_seen, __ATOMIC_RELAXED);
+    return load_acquire(&r->shared->returned)
+        != load_relaxed(&r->shared->returned_seen);
 }
 
 /* Notes that a message was returned. Needs no lock. */
 static inline void
 ring_note_returned(ring *r)
 {
-    __atomic_fetch_add(&r->shared->returned, 1, __ATOMIC_SEQ_CST);
+    fetch_add_seq_cst(&r->shared->returned, 1);
 }
 
 /* Finds the returned message that was taken first. Returns RING_OK, RING_EMPTY or RING_CORRUPT. */
 static inline ring_result
 ring_peek_returned(ring *r, ring_message *message)
 {
-    uint64_t returned = load_word(&r->shared->returned), number = UINT64_MAX;
+    uint64_t returned = load_acquire(&r->shared->returned), number = UINT64_MAX;
     *message = (ring_message){.block = NO_BLOCK};
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
-        uint64_t found = load_word(&r->deliveries[at].number);
+        uint64_t found = load_acquire(&r->deliveries[at].number);
         if (block_kind_of(word) == BLOCK_RETURNED && found < number) {
             number = found;
             message->block = (uint32_t)at;
@@ -54,13 +54,13 @@ ring_peek_returned(ring *r, ring_message *message)
         at += block_step(r, at, word);
     }
     if (message->block == NO_BLOCK) {
-        store_word(&r->shared->returned_seen, returned);
+        store_release(&r->shared->returned_seen, returned);
         return RING_EMPTY;
     }
     message->returned = true;
     message->items = 1;
     message->data = block_data(r, message->block);
-    message->length = load_word(&r->deliveries[message->block].length);
+    message->length = load_acquire(&r->deliveries[message->block].length);
     return block_fits(r, message->block, message->word, message->length)
             && (r->item_size == 0 || message->length == r->item_size)
         ? RING_OK
@@ -72,7 +72,7 @@ static inline void
 ring_skip_padding(ring *r, uint64_t head, uint64_t units)
 {
     RING_POINT(before_skip);
-    store_word(&r->shared->head, word_of(ring_advance(r, position_of(head), units), count_of(head)));
+    store_release(&r->shared->head, word_of(ring_advance(r, position_of(head), units), count_of(head)));
 }
 
 /* Fills in a message from its record, whose header was read. Returns RING_OK or RING_CORRUPT. */
@@ -117,8 +117,8 @@ ring_describe_message(const ring *r, const record_info *info, ring_message *mess
 static inline bool
 ring_looks_empty(const ring *r)
 {
-    uint64_t head = load_word(&r->shared->head);
-    return load_word(&r->shared->cached_tail) == head && load_word(&r->shared->tail) == head
+    uint64_t head = load_acquire(&r->shared->head);
+    return load_acquire(&r->shared->cached_tail) == head && load_acquire(&r->shared->tail) == head
         && !ring_may_have_returned(r);
 }
 
@@ -136,15 +136,15 @@ ring_peek(ring *r, ring_message *message)
     }
     /* A message follows after at most this many records. */
     for (uint64_t passed = 0; passed <= r->units; passed++) {
-        message->head = load_word(&shared->head);
+        message->head = load_acquire(&shared->head);
         uint64_t position = position_of(message->head);
-        uint64_t tail = load_word(&shared->cached_tail);
+        uint64_t tail = load_acquire(&shared->cached_tail);
         if (position == position_of(tail)) {
-            tail = load_word(&shared->tail);
+            tail = load_acquire(&shared->tail);
             if (position == position_of(tail)) {
                 return RING_EMPTY;
             }
-            store_word(&shared->cached_tail, tail);
+            store_release(&shared->cached_tail, tail);
         }
         if (!ring_position_is_valid(r, position) || !ring_position_is_valid(r, position_of(tail))) {
             return RING_CORRUPT;
@@ -171,26 +171,26 @@ static inline bool
 ring_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
-    uint64_t head = load_word(&shared->head);
-    if (position_of(head) != position_of(load_word(&shared->cached_tail))
+    uint64_t head = load_acquire(&shared->head);
+    if (position_of(head) != position_of(load_acquire(&shared->cached_tail))
         || ring_may_have_returned(r)) {
         return false; /* several were sent; reading the tail takes its line from senders */
     }
-    uint64_t tail = load_word(&shared->tail);
-    uint32_t number = __atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE);
-    uint64_t length = load_word(&shared->small_length);
+    uint64_t tail = load_acquire(&shared->tail);
+    uint32_t number = load_acquire(&shared->small_number);
+    uint64_t length = load_acquire(&shared->small_length);
     if (((count_of(tail) - count_of(head)) & COUNT_MASK) != 1 || number != count_of(head)
         || length > SMALL_MAX || (r->item_size != 0 && length != r->item_size)) {
         return false;
     }
     seqlock_copy_out(copy, shared->small, length);
     uint64_t position = position_of(head), end = position_of(tail);
-    if (__atomic_load_n(&shared->small_number, __ATOMIC_RELAXED) != number
+    if (load_relaxed(&shared->small_number) != number
         || !ring_position_is_valid(r, position) || !ring_position_is_valid(r, end)
         || ring_distance(r, position, end) != units_for(length)) {
         return false;
     }
-    store_word(&shared->cached_tail, tail);
+    store_release(&shared->cached_tail, tail);
     *message = (ring_message){.head = head,
                               .end = end,
                               .items = 1,
@@ -206,7 +206,7 @@ static inline void
 ring_prefetch_next(const ring *r, const ring_message *message)
 {
     if (message->block == NO_BLOCK && message->index + 1 == message->items
-        && message->end != position_of(load_word(&r->shared->cached_tail))) {
+        && message->end != position_of(load_acquire(&r->shared->cached_tail))) {
         const char *record = (const char *)ring_record_at(r, message->end);
         uint64_t bytes = ring_prefetch_bytes(r, message->end, message->length);
         for (uint64_t at = 0; at < bytes; at += 64) {
@@ -223,7 +223,7 @@ ring_advance_head(ring *r, const ring_message *message, uint64_t items)
     bool all = message->index + items == message->items;
     uint64_t position = all ? message->end : position_of(message->head);
     RING_POINT(before_head);
-    store_word(&r->shared->head, word_of(position, count_of(message->head) + items));
+    store_release(&r->shared->head, word_of(position, count_of(message->head) + items));
     RING_POINT(after_head);
 }
 
@@ -232,7 +232,7 @@ static inline void
 ring_count_received(ring *r, uint64_t items)
 {
     channel_peer *peer = &r->peers[r->index];
-    __atomic_store_n(&peer->received, peer->received + items, __ATOMIC_RELAXED);
+    store_relaxed(&peer->received, load_relaxed(&peer->received) + items);
 }
 
 /* Takes `items` messages of the record, starting with this one. The caller has copied their bytes. A
@@ -300,7 +300,7 @@ ring_move_to_block(ring *r, ring_message *message)
     if (block == NO_BLOCK) {
         return RING_FULL;
     }
-    memcpy(block_data(r, block), message->data, message->length);
+    copy_shared(block_data(r, block), message->data, message->length);
     message->block = block;
     message->word = block_load(r, block);
     message->data = block_data(r, block);
@@ -321,13 +321,13 @@ ring_take_delivery(ring *r, ring_message *message)
             return result;
         }
     }
-    uint64_t number = load_word(&r->shared->takes);
+    uint64_t number = load_acquire(&r->shared->takes);
     channel_delivery *delivery = &r->deliveries[message->block];
-    store_word(&delivery->length, message->length);
-    store_word(&delivery->number, number);
-    store_word(&delivery->redelivered, 0);
-    store_word(&delivery->head, message->head);
-    store_word(&r->shared->takes, number + 1);
+    store_release(&delivery->length, message->length);
+    store_release(&delivery->number, number);
+    store_release(&delivery->redelivered, 0);
+    store_release(&delivery->head, message->head);
+    store_release(&r->shared->takes, number + 1);
     return ring_hold(r, message, BLOCK_TAKEN);
 }
 
@@ -338,8 +338,8 @@ ring_take_delivery(ring *r, ring_message *message)
 static inline void
 ring_repair_next(ring *r)
 {
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
-    uint64_t position = position_of(head), number = load_word(&r->shared->takes) - 1;
+    uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
+    uint64_t position = position_of(head), number = load_acquire(&r->shared->takes) - 1;
     record_info info;
     if (position != position_of(tail) && ring_position_is_valid(r, position)
         && ring_read_record(r, position, r->units, &info) && info.kind == RECORD_BLOCK
@@ -353,8 +353,8 @@ ring_repair_next(ring *r)
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
         if (block_kind_of(word) == BLOCK_TAKEN
-            && load_word(&r->deliveries[at].number) == number
-            && load_word(&r->deliveries[at].head) == head) {
+            && load_acquire(&r->deliveries[at].number) == number
+            && load_acquire(&r->deliveries[at].head) == head) {
             block_free(r, (uint32_t)at, word);
         }
         at += block_step(r, at, word);

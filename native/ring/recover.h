@@ -11,8 +11,8 @@ static inline bool
 recover_is_queued(const ring *r, uint32_t block, uint64_t word)
 {
     uint64_t position = block_holder(word);
-    uint64_t head = position_of(load_word(&r->shared->head));
-    uint64_t tail = position_of(load_word(&r->shared->tail));
+    uint64_t head = position_of(load_acquire(&r->shared->head));
+    uint64_t tail = position_of(load_acquire(&r->shared->tail));
     record_info info;
     return ring_position_is_valid(r, position) && ring_position_is_valid(r, head)
         && ring_position_is_valid(r, tail)
@@ -62,7 +62,7 @@ static inline ring_result
 ring_recover(ring *r)
 {
     channel_header *shared = r->shared;
-    __atomic_exchange_n(&shared->recovery_wanted, 0, __ATOMIC_ACQ_REL);
+    exchange_acq_rel(&shared->recovery_wanted, 0);
     RING_POINT(recovering);
     ring_side_state(r, 0);
     RING_POINT(peers_checked);
@@ -89,7 +89,7 @@ static inline ring_result
 ring_recover_if_wanted(ring *r)
 {
     channel_header *shared = r->shared;
-    if (!__atomic_load_n(&shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
+    if (!load_acquire(&shared->recovery_wanted)) {
         return RING_OK;
     }
     ring_result result = ring_lock_both(r, &shared->send_lock, &shared->receive_lock, 0);
@@ -114,7 +114,7 @@ ring_drop_oldest(ring *r)
     ring_message message;
     ring_result result = ring_peek(r, &message);
     if (result == RING_OK) {
-        store_word(&r->shared->dropped, load_word(&r->shared->dropped) + 1);
+        store_release(&r->shared->dropped, load_acquire(&r->shared->dropped) + 1);
         RING_POINT(dropping);
         ring_drop(r, &message);
     }

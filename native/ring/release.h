@@ -32,13 +32,13 @@ ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
 static inline bool
 ring_may_have_senders(const ring *r)
 {
-    uint32_t high = __atomic_load_n(&r->shared->peers_high, __ATOMIC_ACQUIRE);
+    uint32_t high = load_acquire(&r->shared->peers_high);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &r->peers[index];
-        uint32_t roles = __atomic_load_n(&peer->roles, __ATOMIC_RELAXED);
+        uint32_t roles = load_relaxed(&peer->roles);
         bool idle = index != r->index && roles == 0
-            && !__atomic_load_n(&peer->creator, __ATOMIC_RELAXED);
-        if ((idle || (roles & ROLE_SENDER)) && __atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+            && !load_relaxed(&peer->creator);
+        if ((idle || (roles & ROLE_SENDER)) && load_acquire(&peer->joined)) {
             return true;
         }
     }
@@ -74,7 +74,7 @@ static inline bool
 ring_requeue_word(ring *r, uint32_t block, uint64_t word)
 {
     channel_delivery *delivery = &r->deliveries[block];
-    store_word(&delivery->redelivered, load_word(&delivery->redelivered) + 1);
+    store_release(&delivery->redelivered, load_acquire(&delivery->redelivered) + 1);
     RING_POINT(requeuing);
     if (!block_change(r, block, word, block_word(BLOCK_RETURNED, block_span(word), 0))) {
         return false;

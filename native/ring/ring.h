@@ -26,13 +26,11 @@
 #define IPCKIT_RING_H
 
 #include "ring/topic_layout.h"
-#include "ring/futex.h"
+#include "ring/machine.h"
 #include "ring/seqlock.h"
 
-#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* Where a fault build kills the process (tests/ring). */
 #ifndef RING_POINT
@@ -94,8 +92,7 @@ typedef struct {
 static inline bool
 ring_file_is_intact(const ring *r)
 {
-    struct stat file;
-    return fstat(r->fd, &file) == 0 && (uint64_t)file.st_size >= r->file_size;
+    return file_has_bytes(r->fd, r->file_size);
 }
 
 /* Tells whether the memory is a topic's, not a channel's. */
@@ -103,18 +100,6 @@ static inline bool
 ring_is_topic(const ring *r)
 {
     return r->slots != 0;
-}
-
-static inline uint64_t
-load_word(const uint64_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
-
-static inline void
-store_word(uint64_t *word, uint64_t value)
-{
-    __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
 /* -- positions --------------------------------------------------------------------------------- */
@@ -167,9 +152,9 @@ static inline bool
 ring_read_record(const ring *r, uint64_t position, uint64_t limit, record_info *info)
 {
     const channel_record *record = ring_record_at(r, position);
-    uint64_t shape = __atomic_load_n(&record->shape, __ATOMIC_RELAXED);
-    info->kind = (record_kind)__atomic_load_n(&record->kind, __ATOMIC_RELAXED);
-    info->first = __atomic_load_n(&record->first, __ATOMIC_RELAXED);
+    uint64_t shape = load_relaxed(&record->shape);
+    info->kind = (record_kind)load_relaxed(&record->kind);
+    info->first = load_relaxed(&record->first);
     info->length = shape & LENGTH_MAX;
     info->items = shape >> LENGTH_BITS;
     switch (info->kind) {
@@ -197,9 +182,9 @@ static inline void
 ring_write_record(const ring *r, uint64_t position, record_kind kind, uint64_t first, uint64_t shape)
 {
     channel_record *record = ring_record_at(r, position);
-    __atomic_store_n(&record->kind, (uint32_t)kind, __ATOMIC_RELAXED);
-    __atomic_store_n(&record->first, (uint32_t)first, __ATOMIC_RELAXED);
-    __atomic_store_n(&record->shape, shape, __ATOMIC_RELAXED);
+    store_relaxed(&record->kind, (uint32_t)kind);
+    store_relaxed(&record->first, (uint32_t)first);
+    store_relaxed(&record->shape, shape);
 }
 
 static inline char *

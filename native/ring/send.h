@@ -13,12 +13,12 @@ ring_advance_tail_small(ring *r, const ring_space *space, uint64_t end, const vo
                         uint64_t length)
 {
     channel_header *shared = r->shared;
-    __atomic_store_n(&shared->small_in_use, 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELEASE);
+    store_relaxed(&shared->small_in_use, 1);
+    store_release(&shared->small_number, SMALL_NONE);
     RING_POINT(repeating);
-    store_word(&shared->small_length, length);
+    store_release(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);
-    __atomic_store_n(&shared->small_number, (uint32_t)count_of(space->tail), __ATOMIC_RELEASE);
+    store_release(&shared->small_number, (uint32_t)count_of(space->tail));
     ring_publish_tail(r, word_of(end, count_of(space->tail) + 1));
 }
 
@@ -27,7 +27,7 @@ static inline void
 ring_count_sent(ring *r, uint64_t items)
 {
     channel_peer *peer = &r->peers[r->index];
-    __atomic_store_n(&peer->sent, peer->sent + items, __ATOMIC_RELAXED);
+    store_relaxed(&peer->sent, load_relaxed(&peer->sent) + items);
 }
 
 /* Prefetches the memory of the next record for writing, because the other side had it last. Does
@@ -65,7 +65,7 @@ ring_send(ring *r, const void *data, uint64_t length)
     }
     ring_write_record(r, at, RECORD_DATA, count_of(space.tail), shape_of(length, 1));
     RING_POINT(before_copy);
-    memcpy(ring_payload(r, at), data, length);
+    copy_shared(ring_payload(r, at), data, length);
     RING_POINT(after_copy);
     if (length <= SMALL_MAX) {
         ring_advance_tail_small(r, &space, end, data, length);
@@ -111,7 +111,7 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     }
     ring_write_record(r, at, RECORD_DATA, count_of(space.tail), shape_of(count * item, count));
     RING_POINT(before_copy);
-    memcpy(ring_payload(r, at), data, count * item);
+    copy_shared(ring_payload(r, at), data, count * item);
     RING_POINT(after_copy);
     ring_advance_tail(r, &space, end, count);
     ring_count_sent(r, count);
@@ -127,9 +127,9 @@ static inline bool
 ring_looks_sendable(const ring *r)
 {
     /* Read head first, so that tail is never behind it. */
-    uint64_t head = load_word(&r->shared->head);
+    uint64_t head = load_acquire(&r->shared->head);
     RING_POINT(looking);
-    uint64_t tail = load_word(&r->shared->tail);
+    uint64_t tail = load_acquire(&r->shared->tail);
     uint64_t from = position_of(head), to = position_of(tail);
     if (!ring_position_is_valid(r, from) || !ring_position_is_valid(r, to)) {
         return true; /* ring_send_block reports it */
@@ -138,10 +138,10 @@ ring_looks_sendable(const ring *r)
         && ring_distance(r, from, to) < r->units) {
         return true;
     }
-    if (load_word(&r->shared->head) != head) {
+    if (load_acquire(&r->shared->head) != head) {
         return true; /* there is room now, and there may have been all the time */
     }
-    uint32_t owner = __atomic_load_n(&r->shared->receive_lock.owner, __ATOMIC_RELAXED);
+    uint32_t owner = load_relaxed(&r->shared->receive_lock.owner);
     return r->overwrite && (owner == 0 || owner == r->owner);
 }
 

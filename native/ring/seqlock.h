@@ -11,10 +11,9 @@
 #ifndef IPCKIT_SEQLOCK_H
 #define IPCKIT_SEQLOCK_H
 
-#include <stdbool.h>
+#include "ring/machine.h"
+
 #include <stddef.h>
-#include <stdint.h>
-#include <string.h>
 
 #define SEQLOCK_ALIGNMENT 8
 
@@ -57,9 +56,8 @@ static inline bool
 seqlock_claim(seqlock_header *lock, uint64_t fingerprint, size_t size)
 {
     uint64_t found = 0;
-    if (__atomic_compare_exchange_n(&lock->fingerprint, &found, fingerprint, false,
-                                    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&lock->size, size, __ATOMIC_RELAXED); /* no process depends on it */
+    if (compare_exchange(&lock->fingerprint, &found, fingerprint, ACQ_REL, ACQUIRE)) {
+        store_relaxed(&lock->size, size); /* no process depends on it */
         return true;
     }
     return found == fingerprint;
@@ -74,11 +72,11 @@ seqlock_copy_out(char *to, const uint64_t *slot, size_t size)
 {
     size_t done = 0;
     for (; size - done >= 8; done += 8) {
-        uint64_t word = __atomic_load_n(slot++, __ATOMIC_ACQUIRE);
+        uint64_t word = load_acquire(slot++);
         memcpy(to + done, &word, 8);
     }
     if (done < size) {
-        uint64_t word = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+        uint64_t word = load_acquire(slot);
         memcpy(to + done, &word, size - done);
     }
 }
@@ -92,12 +90,12 @@ seqlock_copy_in(uint64_t *slot, const char *from, size_t size)
     for (; size - done >= 8; done += 8) {
         uint64_t word;
         memcpy(&word, from + done, 8);
-        __atomic_store_n(slot++, word, __ATOMIC_RELEASE);
+        store_release(slot++, word);
     }
     if (done < size) {
         uint64_t word = 0;
         memcpy(&word, from + done, size - done);
-        __atomic_store_n(slot, word, __ATOMIC_RELEASE);
+        store_release(slot, word);
     }
 }
 
@@ -107,10 +105,10 @@ static inline bool
 seqlock_try_load(seqlock_header *lock, char *to, size_t size)
 {
     /* Pairs with the release of `count` in seqlock_store: the contents of the slot are visible. */
-    uint64_t before = __atomic_load_n(&lock->count, __ATOMIC_ACQUIRE);
+    uint64_t before = load_acquire(&lock->count);
     seqlock_copy_out(to, seqlock_slot(lock, size, before), size);
     /* Relaxed: the acquire loads of the words order it after them. */
-    return __atomic_load_n(&lock->count, __ATOMIC_RELAXED) == before;
+    return load_relaxed(&lock->count) == before;
 }
 
 /* Makes this process the writer, until seqlock_end_store. Returns false if another process is the
@@ -121,8 +119,7 @@ seqlock_begin_store(seqlock_header *lock, uint64_t token, uint64_t *holder)
     *holder = 0;
     /* Pairs with the release of `writer` in seqlock_end_store: the last writer's count is visible.
        */
-    return __atomic_compare_exchange_n(&lock->writer, holder, token, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
+    return compare_exchange(&lock->writer, holder, token, ACQUIRE, RELAXED);
 }
 
 /* Replaces a writer that is known to be dead by `token`, or by no writer if that is 0. Returns
@@ -131,9 +128,8 @@ static inline bool
 seqlock_take_over(seqlock_header *lock, uint64_t dead, uint64_t token)
 {
     /* The dead writer released nothing. Its stores are visible, because the kernel reports that a
-       process has exited only after its last store. */
-    return __atomic_compare_exchange_n(&lock->writer, &dead, token, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
+       process has exited only after its last store. The release passes them on to the next writer. */
+    return compare_exchange(&lock->writer, &dead, token, ACQ_REL, RELAXED);
 }
 
 /* Fills the slot that readers do not use, and makes readers use it. The caller is the writer. */
@@ -141,10 +137,10 @@ static inline void
 seqlock_store(seqlock_header *lock, const char *from, size_t size)
 {
     /* Relaxed: only the writer changes `count`. */
-    uint64_t next = __atomic_load_n(&lock->count, __ATOMIC_RELAXED) + 1;
+    uint64_t next = load_relaxed(&lock->count) + 1;
     seqlock_copy_in(seqlock_slot(lock, size, next), from, size);
     /* Pairs with the acquire in seqlock_try_load. */
-    __atomic_store_n(&lock->count, next, __ATOMIC_RELEASE);
+    store_release(&lock->count, next);
 }
 
 /* Ends the turn of the writer `token`; does nothing if another process took the turn over. */
@@ -154,8 +150,7 @@ seqlock_end_store(seqlock_header *lock, uint64_t token)
     uint64_t mine = token;
     /* Pairs with the acquire in seqlock_begin_store. An exchange, because a process that considered
        this one dead may be the writer now. */
-    __atomic_compare_exchange_n(&lock->writer, &mine, 0, false, __ATOMIC_RELEASE,
-                                __ATOMIC_RELAXED);
+    compare_exchange(&lock->writer, &mine, 0, RELEASE, RELAXED);
 }
 
 #endif

@@ -20,12 +20,12 @@ static inline ring_snapshot
 ring_take_snapshot(const ring *r, uint32_t which)
 {
     if (which == POLL_ITEMS) {
-        return (ring_snapshot){load_word(&r->shared->tail), load_word(&r->shared->returned)};
+        return (ring_snapshot){load_acquire(&r->shared->tail), load_acquire(&r->shared->returned)};
     }
     if (ring_is_topic(r)) {
-        return (ring_snapshot){topic_progress(r), load_word(&r->shared->freed)};
+        return (ring_snapshot){topic_progress(r), load_acquire(&r->shared->freed)};
     }
-    return (ring_snapshot){load_word(&r->shared->head), load_word(&r->shared->freed)};
+    return (ring_snapshot){load_acquire(&r->shared->head), load_acquire(&r->shared->freed)};
 }
 
 /* The snapshot of an empty ring: what was sent ends where what is received ends. Receivers know
@@ -34,18 +34,18 @@ static inline ring_snapshot
 ring_empty_snapshot(const ring *r)
 {
     const uint64_t *next = ring_is_topic(r) ? &r->subscriber->cursor : &r->shared->head;
-    return (ring_snapshot){load_word(next), load_word(&r->shared->returned)};
+    return (ring_snapshot){load_acquire(next), load_acquire(&r->shared->returned)};
 }
 
 /* Tells whether a message or padding waits. Needs no lock. */
 static inline bool
 ring_has_items(const ring *r)
 {
-    uint64_t tail = load_word(&r->shared->tail);
+    uint64_t tail = load_acquire(&r->shared->tail);
     if (ring_is_topic(r)) {
-        return r->subscriber != NULL && load_word(&r->subscriber->cursor) != tail;
+        return r->subscriber != NULL && load_acquire(&r->subscriber->cursor) != tail;
     }
-    return position_of(tail) != position_of(load_word(&r->shared->head))
+    return position_of(tail) != position_of(load_acquire(&r->shared->head))
         || ring_may_have_returned(r);
 }
 

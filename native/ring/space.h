@@ -19,13 +19,13 @@ ring_measure_space(ring *r, bool fresh, ring_space *space)
 {
     channel_header *shared = r->shared;
     if (fresh) {
-        space->head = load_word(&shared->head);
+        space->head = load_acquire(&shared->head);
         RING_POINT(caching_head);
-        store_word(&shared->cached_head, space->head);
+        store_release(&shared->cached_head, space->head);
     } else {
-        space->head = load_word(&shared->cached_head);
+        space->head = load_acquire(&shared->cached_head);
     }
-    space->tail = load_word(&shared->senders_tail);
+    space->tail = load_acquire(&shared->senders_tail);
     uint64_t head = position_of(space->head), tail = position_of(space->tail);
     if (!ring_position_is_valid(r, tail) || !ring_position_is_valid(r, head)) {
         return RING_CORRUPT;
@@ -46,9 +46,9 @@ static inline void
 ring_publish_tail(ring *r, uint64_t tail)
 {
     RING_POINT(before_tail);
-    store_word(&r->shared->tail, tail);
+    store_release(&r->shared->tail, tail);
     RING_POINT(after_tail);
-    store_word(&r->shared->senders_tail, tail);
+    store_release(&r->shared->senders_tail, tail);
 }
 
 /* Advances tail past messages that are not stored beside it. */
@@ -56,10 +56,10 @@ static inline void
 ring_advance_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items)
 {
     channel_header *shared = r->shared;
-    if (__atomic_load_n(&shared->small_in_use, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
+    if (load_relaxed(&shared->small_in_use)) {
+        store_relaxed(&shared->small_number, SMALL_NONE);
         RING_POINT(repeating);
-        __atomic_store_n(&shared->small_in_use, 0, __ATOMIC_RELEASE);
+        store_release(&shared->small_in_use, 0);
     }
     ring_publish_tail(r, word_of(end, count_of(space->tail) + items));
 }

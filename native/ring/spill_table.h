@@ -61,7 +61,7 @@ typedef struct {
 static inline uint64_t
 spill_load(const uint64_t *word)
 {
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    return load_acquire(word);
 }
 
 /* Changes an entry's word from one value to another. Returns false if it has a third value. The
@@ -70,15 +70,14 @@ spill_load(const uint64_t *word)
 static inline bool
 spill_change(spill_entry *entry, uint64_t from, uint64_t to)
 {
-    return __atomic_compare_exchange_n(&entry->word, &from, to, false, __ATOMIC_SEQ_CST,
-                                       __ATOMIC_RELAXED);
+    return compare_exchange(&entry->word, &from, to, SEQ_CST, RELAXED);
 }
 
 /* Returns how many entries to scan. The acquire pairs with the exchange in spill_claim_new. */
 static inline uint32_t
 spill_high(const spill_table *table)
 {
-    uint32_t high = __atomic_load_n(&table->high, __ATOMIC_ACQUIRE);
+    uint32_t high = load_acquire(&table->high);
     return high < SPILL_ENTRIES ? high : SPILL_ENTRIES;
 }
 
@@ -117,8 +116,7 @@ spill_hint(spill_table *table, uint32_t index)
     do {
         uint32_t first = (uint32_t)found < index ? (uint32_t)found : index;
         next = ((found >> 32) + 1) << 32 | first;
-    } while (!__atomic_compare_exchange_n(hint, &found, next, true, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_RELAXED));
+    } while (!compare_exchange(hint, &found, next, SEQ_CST, RELAXED));
 }
 
 /* Claims a free piece of 2^log2 bytes that was used before. Returns its index, or SPILL_ENTRIES if
@@ -139,7 +137,7 @@ spill_claim_used(spill_table *table, uint32_t log2, uint64_t token)
     uint64_t after = (before >> 32) << 32 | (found ? index + 1 : high);
     /* The exchange fails if another entry was freed in the meantime, because it may be an earlier
        one. It pairs with the exchange in spill_hint. */
-    __atomic_compare_exchange_n(hint, &before, after, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    compare_exchange(hint, &before, after, SEQ_CST, RELAXED);
     return found ? index : SPILL_ENTRIES;
 }
 
@@ -149,19 +147,18 @@ spill_claim_used(spill_table *table, uint32_t log2, uint64_t token)
 static inline uint32_t
 spill_claim_new(spill_table *table, uint32_t log2, uint64_t token)
 {
-    uint32_t index = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
+    uint32_t index = load_relaxed(&table->high);
     do {
         if (index >= SPILL_ENTRIES) {
             return SPILL_ENTRIES;
         }
-    } while (!__atomic_compare_exchange_n(&table->high, &index, index + 1, true, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_RELAXED));
+    } while (!compare_exchange(&table->high, &index, index + 1, SEQ_CST, RELAXED));
     spill_entry *entry = &table->entries[index];
     if (!spill_change(entry, SPILL_FREE, token)) {
         return SPILL_ENTRIES; /* another process overwrote the table */
     }
-    uint64_t at = __atomic_fetch_add(&table->end, UINT64_C(1) << log2, __ATOMIC_RELAXED);
-    __atomic_store_n(&entry->place, at << 6 | log2, __ATOMIC_RELEASE);
+    uint64_t at = fetch_add_relaxed(&table->end, UINT64_C(1) << log2);
+    store_release(&entry->place, at << 6 | log2);
     return index;
 }
 
@@ -175,14 +172,14 @@ spill_take_from_queue(spill_table *table, const char *data, uint64_t length, uin
     if (length != sizeof reference) {
         return;
     }
-    memcpy(&reference, data, sizeof reference);
+    copy_shared((char *)&reference, data, sizeof reference);
     if (reference.magic != SPILL_MAGIC || reference.index >= SPILL_ENTRIES
         || SPILL_IS_TOKEN(reference.word)) {
         return;
     }
     spill_entry *entry = &table->entries[reference.index];
     if (spill_change(entry, reference.word, token)) {
-        __atomic_store_n(&entry->taken, reference.word, __ATOMIC_RELEASE);
+        store_release(&entry->taken, reference.word);
     }
 }
 
@@ -194,7 +191,7 @@ spill_is_orphan(const ring *r, uint64_t word)
     if (SPILL_IS_TOKEN(word) || !(word & SPILL_QUEUED)) {
         return false;
     }
-    uint64_t head = count_of(load_word(&r->shared->head));
+    uint64_t head = count_of(load_acquire(&r->shared->head));
     uint64_t since = (head - count_of(word)) & COUNT_MASK;
     return since >= 1 && since <= COUNT_MASK / 2;
 }

@@ -11,8 +11,8 @@ static inline void
 topic_write_entry(ring *r, uint64_t number, uint64_t position, uint64_t shape)
 {
     topic_entry *entry = topic_entry_of(r, number);
-    store_word(&entry->position, position);
-    store_word(&entry->shape, shape);
+    store_release(&entry->position, position);
+    store_release(&entry->shape, shape);
 }
 
 /* Publishes the messages before `end`, which are not stored beside the tail. */
@@ -20,10 +20,10 @@ static inline void
 topic_advance_tail(ring *r, uint64_t end)
 {
     channel_header *shared = r->shared;
-    if (__atomic_load_n(&shared->small_in_use, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELAXED);
+    if (load_relaxed(&shared->small_in_use)) {
+        store_relaxed(&shared->small_number, SMALL_NONE);
         RING_POINT(repeating);
-        __atomic_store_n(&shared->small_in_use, 0, __ATOMIC_RELEASE);
+        store_release(&shared->small_in_use, 0);
     }
     ring_publish_tail(r, end);
 }
@@ -33,12 +33,12 @@ static inline void
 topic_advance_tail_small(ring *r, uint64_t number, const char *data, uint64_t length)
 {
     channel_header *shared = r->shared;
-    __atomic_store_n(&shared->small_in_use, 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->small_number, SMALL_NONE, __ATOMIC_RELEASE);
+    store_relaxed(&shared->small_in_use, 1);
+    store_release(&shared->small_number, SMALL_NONE);
     RING_POINT(repeating);
-    store_word(&shared->small_length, length);
+    store_release(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);
-    __atomic_store_n(&shared->small_number, (uint32_t)(number & COUNT_MASK), __ATOMIC_RELEASE);
+    store_release(&shared->small_number, (uint32_t)(number & COUNT_MASK));
     ring_publish_tail(r, number + 1);
 }
 
@@ -91,7 +91,7 @@ topic_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     uint64_t position = topic_next_position(r, tail), units = topic_units(item);
     /* Not more than the capacity at once: a subscriber gets time to read before it loses messages. */
     uint64_t most = *items < r->capacity ? *items : r->capacity;
-    while (done < most && (tail + done < load_word(&r->shared->limit)
+    while (done < most && (tail + done < load_acquire(&r->shared->limit)
                            || (done == 0 && topic_may_publish(r, tail)))) {
         result = topic_find_room(r, tail + done, tail, units, &position);
         if (result != RING_OK) {
@@ -142,7 +142,7 @@ static inline ring_result
 topic_free_run(ring *r, uint64_t length, uint64_t tail)
 {
     topic_update_limit(r, tail);
-    uint64_t head = load_word(&r->shared->head), floor = load_word(&r->shared->floor);
+    uint64_t head = load_acquire(&r->shared->head), floor = load_acquire(&r->shared->floor);
     if (tail - head > r->slots) {
         return RING_CORRUPT;
     }
@@ -200,8 +200,8 @@ static inline void
 topic_tell_publishers(ring *r)
 {
     ring_light_barrier(r, &r->shared->space);
-    if (__atomic_load_n(&r->shared->space, __ATOMIC_SEQ_CST) % WORD_STEP != 0) {
-        __atomic_fetch_add(&r->shared->freed, 1, __ATOMIC_SEQ_CST);
+    if (load_seq_cst(&r->shared->space) % WORD_STEP != 0) {
+        fetch_add_seq_cst(&r->shared->freed, 1);
         ring_notify(r, POLL_SPACE);
     }
 }

@@ -14,9 +14,9 @@ static inline bool
 topic_was_dropped(const ring *r, uint64_t number)
 {
 #ifndef __SANITIZE_THREAD__ /* TSan knows no fences; all those loads acquire there (topic_copy_out) */
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    acquire_fence();
 #endif
-    return load_word(&r->shared->head) > number;
+    return load_acquire(&r->shared->head) > number;
 }
 
 /* Returns this subscriber's bit. */
@@ -30,15 +30,15 @@ topic_own_bit(const ring *r)
 static inline bool
 topic_looks_empty(const ring *r)
 {
-    uint64_t cursor = load_word(&r->subscriber->cursor);
-    return load_word(&r->seen) == cursor && load_word(&r->shared->tail) == cursor;
+    uint64_t cursor = load_acquire(&r->subscriber->cursor);
+    return load_acquire(&r->seen) == cursor && load_acquire(&r->shared->tail) == cursor;
 }
 
 /* Returns how many messages before `next` a subscriber has missed. */
 static inline uint64_t
 topic_missed(const topic_subscriber *member, uint64_t next)
 {
-    uint64_t received = load_word(&member->received), passed = next - load_word(&member->first);
+    uint64_t received = load_acquire(&member->received), passed = next - load_acquire(&member->first);
     return passed > received ? passed - received : 0;
 }
 
@@ -47,12 +47,12 @@ topic_missed(const topic_subscriber *member, uint64_t next)
 static inline uint64_t
 topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
 {
-    uint64_t cursor = load_word(&member->cursor), tail = load_word(&r->shared->tail);
-    uint64_t head = load_word(&r->shared->head);
-    uint64_t depth = load_word(&member->depth), unread = tail > cursor ? tail - cursor : 0;
+    uint64_t cursor = load_acquire(&member->cursor), tail = load_acquire(&r->shared->tail);
+    uint64_t head = load_acquire(&r->shared->head);
+    uint64_t depth = load_acquire(&member->depth), unread = tail > cursor ? tail - cursor : 0;
     depth = depth < r->capacity ? depth : r->capacity;
     *lost = 0;
-    if (__atomic_load_n(&member->drops, __ATOMIC_RELAXED)) {
+    if (load_relaxed(&member->drops)) {
         uint64_t kept = tail > head ? tail - head : 0;
         kept = kept < depth ? kept : depth;
         *lost = topic_missed(member, unread > kept ? tail - kept : cursor);
@@ -65,10 +65,10 @@ topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
 static inline bool
 topic_others_lag(const ring *r)
 {
-    uint64_t tail = load_word(&r->shared->tail);
-    FOR_EACH_PLACE(place, load_word(&r->shared->members)) {
+    uint64_t tail = load_acquire(&r->shared->tail);
+    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
-        if (member != NULL && member != r->subscriber && load_word(&member->cursor) < tail) {
+        if (member != NULL && member != r->subscriber && load_acquire(&member->cursor) < tail) {
             return true;
         }
     }
@@ -80,7 +80,7 @@ static inline void
 topic_advance(ring *r, uint64_t cursor)
 {
     RING_POINT(before_cursor);
-    store_word(&r->subscriber->cursor, cursor);
+    store_release(&r->subscriber->cursor, cursor);
     RING_POINT(after_cursor);
 }
 
@@ -90,10 +90,10 @@ static inline ring_result
 topic_find_next(ring *r, uint64_t *number)
 {
     topic_subscriber *own = r->subscriber;
-    uint64_t cursor = load_word(&own->cursor), depth = load_word(&own->depth);
-    bool drops = __atomic_load_n(&own->drops, __ATOMIC_RELAXED);
+    uint64_t cursor = load_acquire(&own->cursor), depth = load_acquire(&own->depth);
+    bool drops = load_relaxed(&own->drops);
     if (drops || r->seen == cursor) {
-        store_word(&r->seen, load_word(&r->shared->tail));
+        store_release(&r->seen, load_acquire(&r->shared->tail));
     }
     if (r->seen == cursor) {
         return RING_EMPTY;
@@ -102,13 +102,13 @@ topic_find_next(ring *r, uint64_t *number)
         return RING_CORRUPT;
     }
     uint64_t start = drops && r->seen - cursor > depth ? r->seen - depth : cursor;
-    uint64_t head = load_word(&r->shared->head);
+    uint64_t head = load_acquire(&r->shared->head);
     if (!drops && (head > start || r->seen - cursor > depth)) {
         /* Publishers wait for this subscriber, unless another thread has ended the subscription. */
-        return __atomic_load_n(&own->closed, __ATOMIC_ACQUIRE) ? RING_CLOSED : RING_CORRUPT;
+        return load_acquire(&own->closed) ? RING_CLOSED : RING_CORRUPT;
     }
     start = head > start ? head : start;
-    if (start >= r->seen && head > load_word(&r->shared->tail)) {
+    if (start >= r->seen && head > load_acquire(&r->shared->tail)) {
         return RING_CORRUPT;
     }
     if (start != cursor) {
@@ -123,7 +123,7 @@ static inline ring_result
 topic_describe(const ring *r, uint64_t number, ring_message *message)
 {
     const topic_entry *entry = topic_entry_of(r, number);
-    uint64_t position = load_word(&entry->position), shape = load_word(&entry->shape);
+    uint64_t position = load_acquire(&entry->position), shape = load_acquire(&entry->shape);
     *message = (ring_message){
         .head = number, .items = 1, .block = topic_block_of(shape), .length = shape & LENGTH_MAX};
     bool valid = r->item_size == 0 || message->length == r->item_size;
@@ -168,24 +168,24 @@ static inline bool
 topic_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
-    uint64_t cursor = load_word(&r->subscriber->cursor);
+    uint64_t cursor = load_acquire(&r->subscriber->cursor);
     if (r->seen != cursor) {
         return false; /* several were published; reading the tail takes its line from publishers */
     }
-    uint64_t tail = load_word(&shared->tail);
-    uint32_t number = __atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE);
-    uint64_t length = load_word(&shared->small_length);
+    uint64_t tail = load_acquire(&shared->tail);
+    uint32_t number = load_acquire(&shared->small_number);
+    uint64_t length = load_acquire(&shared->small_length);
     if (tail - cursor != 1 || number != (cursor & COUNT_MASK) || length > SMALL_MAX
         || (r->item_size != 0 && length != r->item_size)) {
         return false;
     }
     RING_POINT(small_found);
     seqlock_copy_out(copy, shared->small, length);
-    if (__atomic_load_n(&shared->small_number, __ATOMIC_ACQUIRE) != number
-        || load_word(&shared->tail) != tail) {
+    if (load_acquire(&shared->small_number) != number
+        || load_acquire(&shared->tail) != tail) {
         return false;
     }
-    store_word(&r->seen, tail);
+    store_release(&r->seen, tail);
     *message = (ring_message){
         .head = cursor, .items = 1, .block = NO_BLOCK, .checked = true, .data = copy, .length = length};
     return true;
@@ -197,7 +197,7 @@ static inline void
 topic_count_and_advance(ring *r, uint64_t number)
 {
     topic_subscriber *own = r->subscriber;
-    store_word(&own->received, load_word(&own->received) + 1);
+    store_release(&own->received, load_acquire(&own->received) + 1);
     topic_advance(r, number + 1);
 }
 
@@ -221,10 +221,10 @@ topic_release_block(ring *r, uint32_t block, uint64_t bit)
     if (block >= r->granules) {
         return RING_CORRUPT;
     }
-    uint64_t before = __atomic_fetch_and(&r->readers[block], ~bit, __ATOMIC_SEQ_CST);
+    uint64_t before = fetch_and_seq_cst(&r->readers[block], ~bit);
     RING_POINT(reader_left);
     if (before == bit) {
-        __atomic_fetch_add(&r->shared->freed, 1, __ATOMIC_SEQ_CST);
+        fetch_add_seq_cst(&r->shared->freed, 1);
         ring_light_barrier(r, &r->shared->space);
         ring_notify(r, POLL_SPACE);
     }
@@ -239,7 +239,7 @@ static inline ring_result
 topic_hold(ring *r, const ring_message *message)
 {
     uint64_t bit = topic_own_bit(r), *readers = &r->readers[message->block];
-    __atomic_fetch_or(readers, bit, __ATOMIC_SEQ_CST);
+    fetch_or_seq_cst(readers, bit);
     RING_POINT(reader_came);
     full_barrier((uint32_t *)(void *)readers);
     if (topic_was_dropped(r, message->head)) {
@@ -254,7 +254,7 @@ topic_hold(ring *r, const ring_message *message)
 static inline void
 topic_notify_space(ring *r)
 {
-    if (!__atomic_load_n(&r->subscriber->drops, __ATOMIC_RELAXED)) {
+    if (!load_relaxed(&r->subscriber->drops)) {
         ring_notify(r, POLL_SPACE);
     }
 }

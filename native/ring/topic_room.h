@@ -31,8 +31,8 @@ topic_copy_in(char *to, const char *from, uint64_t length)
 #ifdef __SANITIZE_THREAD__
     seqlock_copy_in((uint64_t *)(void *)to, from, length);
 #else
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    memcpy(to, from, length);
+    release_fence();
+    copy_shared(to, from, length);
 #endif
 }
 
@@ -42,8 +42,8 @@ topic_copy_out(char *to, const char *from, uint64_t length)
 #ifdef __SANITIZE_THREAD__
     seqlock_copy_out(to, (const uint64_t *)(const void *)from, length);
 #else
-    memcpy(to, from, length);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    copy_shared(to, from, length);
+    acquire_fence();
 #endif
 }
 
@@ -54,8 +54,8 @@ static inline topic_subscriber *
 topic_active(const ring *r, uint32_t place)
 {
     topic_subscriber *member = &r->subscribers[place];
-    bool active = __atomic_load_n(&member->owner, __ATOMIC_ACQUIRE) != 0
-        && !__atomic_load_n(&member->closed, __ATOMIC_ACQUIRE);
+    bool active = load_acquire(&member->owner) != 0
+        && !load_acquire(&member->closed);
     return active ? member : NULL;
 }
 
@@ -70,31 +70,31 @@ static inline void
 topic_update_limit(ring *r, uint64_t tail)
 {
     uint64_t limit = UINT64_MAX, floor = tail;
-    FOR_EACH_PLACE(place, load_word(&r->shared->members)) {
+    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
-        if (member == NULL || __atomic_load_n(&member->drops, __ATOMIC_RELAXED)) {
+        if (member == NULL || load_relaxed(&member->drops)) {
             continue;
         }
-        uint64_t cursor = load_word(&member->cursor), depth = load_word(&member->depth);
+        uint64_t cursor = load_acquire(&member->cursor), depth = load_acquire(&member->depth);
         cursor = cursor < tail ? cursor : tail;
         depth = depth < r->capacity ? depth : r->capacity;
         floor = cursor < floor ? cursor : floor;
         limit = cursor + depth < limit ? cursor + depth : limit;
     }
-    store_word(&r->shared->floor, floor);
+    store_release(&r->shared->floor, floor);
     RING_POINT(floor_stored);
-    store_word(&r->shared->limit, limit);
+    store_release(&r->shared->limit, limit);
 }
 
 /* Tells whether the subscribers let one more message be published. */
 static inline bool
 topic_may_publish(ring *r, uint64_t tail)
 {
-    if (tail < load_word(&r->shared->limit)) {
+    if (tail < load_acquire(&r->shared->limit)) {
         return true;
     }
     topic_update_limit(r, tail);
-    return tail < load_word(&r->shared->limit);
+    return tail < load_acquire(&r->shared->limit);
 }
 
 /* Returns a number that changes when a subscriber that is waited for reads. */
@@ -102,10 +102,10 @@ static inline uint64_t
 topic_progress(const ring *r)
 {
     uint64_t sum = 0;
-    FOR_EACH_PLACE(place, load_word(&r->shared->members)) {
+    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
-        if (member != NULL && !__atomic_load_n(&member->drops, __ATOMIC_RELAXED)) {
-            sum += load_word(&member->cursor);
+        if (member != NULL && !load_relaxed(&member->drops)) {
+            sum += load_acquire(&member->cursor);
         }
     }
     return sum;
@@ -121,7 +121,7 @@ topic_drop_block(ring *r, uint32_t block, uint64_t number)
     full_barrier(&r->shared->small_in_use);
     uint64_t word = block_load(r, block);
     if (word == block_word(BLOCK_QUEUED, block_span(word), number & BLOCK_HOLDER_MASK)) {
-        bool read = load_word(&r->readers[block]) != 0;
+        bool read = load_acquire(&r->readers[block]) != 0;
         block_store(r, block, read ? block_word(BLOCK_READ, block_span(word), 0) : BLOCK_FREE);
     }
 }
@@ -130,8 +130,8 @@ topic_drop_block(ring *r, uint32_t block, uint64_t number)
 static inline void
 topic_drop(ring *r, uint64_t head)
 {
-    uint32_t block = topic_block_of(load_word(&topic_entry_of(r, head)->shape));
-    store_word(&r->shared->head, head + 1);
+    uint32_t block = topic_block_of(load_acquire(&topic_entry_of(r, head)->shape));
+    store_release(&r->shared->head, head + 1);
     RING_POINT(topic_dropped);
     if (block < r->granules) {
         topic_drop_block(r, block, head);
@@ -146,15 +146,15 @@ static inline void
 topic_drop_unneeded(ring *r, uint64_t head, uint64_t tail)
 {
     uint64_t keep = r->history < tail ? tail - r->history : 0;
-    FOR_EACH_PLACE(place, load_word(&r->shared->members)) {
+    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
         if (member == NULL) {
             continue;
         }
-        uint64_t depth = load_word(&member->depth), cursor = load_word(&member->cursor);
+        uint64_t depth = load_acquire(&member->depth), cursor = load_acquire(&member->cursor);
         /* If all blocks would be in use, each publish would search the whole pool for one. */
         uint64_t stay = depth < r->granules - TOPIC_SPARE ? depth + TOPIC_SPARE : depth + 1;
-        if (__atomic_load_n(&member->drops, __ATOMIC_RELAXED) && stay < tail && cursor < tail - stay) {
+        if (load_relaxed(&member->drops) && stay < tail && cursor < tail - stay) {
             cursor = tail - stay;
         }
         keep = cursor < keep ? cursor : keep;
@@ -170,8 +170,8 @@ topic_drop_unneeded(ring *r, uint64_t head, uint64_t tail)
 static inline ring_result
 topic_read_ends(const ring *r, uint64_t *head, uint64_t *tail)
 {
-    *head = load_word(&r->shared->head);
-    *tail = load_word(&r->shared->senders_tail);
+    *head = load_acquire(&r->shared->head);
+    *tail = load_acquire(&r->shared->senders_tail);
     return *tail - *head <= r->slots ? RING_OK : RING_CORRUPT;
 }
 
@@ -183,9 +183,9 @@ topic_next_position(const ring *r, uint64_t number)
         return 0;
     }
     const topic_entry *last = topic_entry_of(r, number - 1);
-    uint64_t shape = load_word(&last->shape);
+    uint64_t shape = load_acquire(&last->shape);
     bool inline_bytes = topic_block_of(shape) == NO_BLOCK;
-    return load_word(&last->position) + (inline_bytes ? topic_units(shape & LENGTH_MAX) : 0);
+    return load_acquire(&last->position) + (inline_bytes ? topic_units(shape & LENGTH_MAX) : 0);
 }
 
 /* Tells whether there is an entry, and `units` of the arena from `start` on, for message `number` if the
@@ -193,7 +193,7 @@ topic_next_position(const ring *r, uint64_t number)
 static inline bool
 topic_fits(const ring *r, uint64_t number, uint64_t tail, uint64_t oldest, uint64_t start, uint64_t units)
 {
-    uint64_t used_from = oldest < tail ? load_word(&topic_entry_of(r, oldest)->position)
+    uint64_t used_from = oldest < tail ? load_acquire(&topic_entry_of(r, oldest)->position)
                                        : topic_next_position(r, tail);
     bool all_free = oldest >= tail && number == tail; /* whatever the positions are */
     return number - oldest < r->slots
@@ -204,10 +204,10 @@ topic_fits(const ring *r, uint64_t number, uint64_t tail, uint64_t oldest, uint6
 static inline uint64_t
 topic_droppable(ring *r, uint64_t number, uint64_t tail, uint64_t head, uint64_t start, uint64_t units)
 {
-    uint64_t floor = load_word(&r->shared->floor);
+    uint64_t floor = load_acquire(&r->shared->floor);
     if (floor <= head || floor > tail || !topic_fits(r, number, tail, floor, start, units)) {
         topic_update_limit(r, tail);
-        floor = load_word(&r->shared->floor);
+        floor = load_acquire(&r->shared->floor);
     }
     return floor > head && floor <= tail ? floor : head;
 }
@@ -218,7 +218,7 @@ topic_droppable(ring *r, uint64_t number, uint64_t tail, uint64_t head, uint64_t
 static inline ring_result
 topic_find_room(ring *r, uint64_t number, uint64_t tail, uint64_t units, uint64_t *position)
 {
-    uint64_t head = load_word(&r->shared->head), offset = *position % r->units;
+    uint64_t head = load_acquire(&r->shared->head), offset = *position % r->units;
     uint64_t start = offset + units > r->units ? *position + r->units - offset : *position;
     if (tail - head > r->slots) {
         return RING_CORRUPT;

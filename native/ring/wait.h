@@ -64,8 +64,10 @@ ring_overwrite(ring *r, ring_call *call)
         ring_unlock(r, first);
         return result;
     }
+    /* Before the try: a view that ends after it would make room, and a drop would be needless. */
+    bool useful = !call->lends || blocks_could_hold(r, call->length);
     result = call->operation(r, call);
-    if (result == RING_FULL && (!call->lends || blocks_could_hold(r, call->length))) {
+    if (result == RING_FULL && useful) {
         /* Each drop is one message. More than the capacity would mean that another process adds
            messages without the lock. */
         for (uint64_t drops = 0; drops <= r->capacity + r->granules && result == RING_FULL; drops++) {
@@ -116,11 +118,11 @@ ring_reclaim(ring *r)
 static inline void
 ring_adapt_spin(ring_call *call, bool worth_it)
 {
-    uint32_t before = __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+    uint32_t before = load_relaxed(call->spin);
     uint32_t spin = worth_it ? before * 2 : before / 2;
     spin = spin > SPIN_MIN ? spin : SPIN_MIN;
     spin = spin < call->spin_max ? spin : call->spin_max;
-    __atomic_store_n(call->spin, spin, __ATOMIC_RELAXED);
+    store_relaxed(call->spin, spin);
 }
 
 /* Tells whether a call receives from a topic. */
@@ -191,7 +193,7 @@ ring_wake_next(ring *r, const ring_call *call)
         }
         return;
     }
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail);
+    uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
     uint64_t waiting = (count_of(tail) - count_of(head)) & COUNT_MASK;
     bool more = waiting != 0 || ring_may_have_returned(r);
     if (call->which == POLL_ITEMS ? more : waiting < r->capacity) {
@@ -223,8 +225,8 @@ ring_looks(const ring *r, const ring_call *call)
 {
     int room = r->processors - (ring_has_own_barriers(r) ? 1 : 0);
     bool crowded =
-        ring_is_topic(r) && __builtin_popcountll(load_word(&r->shared->members)) > room;
-    return crowded ? 0 : __atomic_load_n(call->spin, __ATOMIC_RELAXED);
+        ring_is_topic(r) && __builtin_popcountll(load_acquire(&r->shared->members)) > room;
+    return crowded ? 0 : load_relaxed(call->spin);
 }
 
 /* Runs the operation as soon as it is possible. Returns what the operation returns, or
@@ -240,7 +242,7 @@ ring_run(ring *r, ring_call *call)
         if (turn == TURNS_MAX) {
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
         }
-        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+        if (load_acquire(call->closed)) {
             return RING_CLOSED;
         }
         ring_snapshot before = ring_take_snapshot(r, call->which);
@@ -261,7 +263,7 @@ ring_run(ring *r, ring_call *call)
         }
         if (call->deadline == 0) {
             ring_check_peers_sometimes(r);
-            if (__atomic_load_n(&r->shared->recovery_wanted, __ATOMIC_RELAXED)
+            if (load_relaxed(&r->shared->recovery_wanted)
                 && ring_reclaim(r) == RING_OK) {
                 result = ring_try_once(r, call);
             }
@@ -308,7 +310,7 @@ ring_run(ring *r, ring_call *call)
         if (ring_awaited_side(result) != awaited) {
             continue;
         }
-        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+        if (load_acquire(call->closed)) {
             return RING_CLOSED;
         }
         int64_t now = monotonic_ns();
@@ -325,7 +327,7 @@ ring_run(ring *r, ring_call *call)
         }
         slept = true;
         ring_adapt_spin(call, monotonic_ns() - now < SHORT_SLEEP_NS);
-        if (__atomic_load_n(call->closed, __ATOMIC_ACQUIRE)) {
+        if (load_acquire(call->closed)) {
             return RING_CLOSED;
         }
         if (call->timed_out) {

@@ -24,7 +24,7 @@ arena_bytes_used(const ring *r, uint64_t head, uint64_t tail)
         return 0;
     }
     uint64_t units =
-        topic_next_position(r, tail) - load_word(&topic_entry_of(r, head)->position);
+        topic_next_position(r, tail) - load_acquire(&topic_entry_of(r, head)->position);
     return (units < r->units ? units : r->units) * UNIT;
 }
 
@@ -36,7 +36,7 @@ topic_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     const ring *r = &core->r;
-    uint64_t head = load_word(&r->shared->head), tail = load_word(&r->shared->tail), blocks;
+    uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail), blocks;
     uint64_t kept = tail > head ? tail - head : 0, granules = blocks_count(r, 0, &blocks);
     return Py_BuildValue("KKKK", (unsigned long long)(kept < r->slots ? kept : r->slots),
                          (unsigned long long)(arena_bytes_used(r, head, tail) + granules * r->granule),
@@ -57,7 +57,7 @@ subscriber_row(const ring *r, const topic_subscriber *member, uint32_t peer_inde
     return Py_BuildValue("IKiKKKKKi", peer->pid, (unsigned long long)peer->token,
                          (int)(member->drops != 0), (unsigned long long)member->depth,
                          (unsigned long long)unread, (unsigned long long)lost,
-                         (unsigned long long)load_word(&member->received), (unsigned long long)member->since,
+                         (unsigned long long)load_acquire(&member->received), (unsigned long long)member->since,
                          (int)(peer->token == r->peers[r->index].token));
 }
 
@@ -73,7 +73,7 @@ topic_subscribers(channel_object *self, PyObject *Py_UNUSED(ignored))
     PyObject *result = PyList_New(0);
     for (uint32_t place = 0; result != NULL && place < TOPIC_SUBSCRIBERS; place++) {
         const topic_subscriber *member = topic_active(&core->r, place);
-        uint32_t owner = member == NULL ? 0 : __atomic_load_n(&member->owner, __ATOMIC_ACQUIRE);
+        uint32_t owner = member == NULL ? 0 : load_acquire(&member->owner);
         bool valid = false;
         if (owner == 0 || ring_owner_is_dead(&core->r, owner, &valid) || !valid) {
             continue;

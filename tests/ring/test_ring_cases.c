@@ -390,13 +390,13 @@ test_sleepers_share_the_check(void)
     call.pause = PEER_CHECK_NS;
     uint64_t soon = (uint64_t)call.checked_at + 3600 * NS_PER_SECOND; /* no check of this test */
     uint64_t now = (uint64_t)monotonic_ns();
-    store_word(&r->shared->checked_at, soon);
+    store_release(&r->shared->checked_at, soon);
     check(ring_check_peers_before_sleep(r, &call, 0) == RING_OK && r->shared->checked_at != soon,
           "a time to come keeps it from checking");
     check(call.pause == PEER_CHECK_NS, "the next pause is not the shortest");
     do {
         now = (uint64_t)monotonic_ns();
-        store_word(&r->shared->checked_at, now);
+        store_release(&r->shared->checked_at, now);
         ring_check_peers_before_sleep(r, &call, 0);
     } while (monotonic_ns() - (int64_t)now > PEER_CHECK_NS / 2); /* descheduled in between */
     check(r->shared->checked_at == now && call.pause > PEER_CHECK_NS, "it repeats a check");
@@ -404,7 +404,7 @@ test_sleepers_share_the_check(void)
     check(r->shared->checked_at != now, "it was woken, and does not look why");
     call.checked_at = monotonic_ns() - OWN_CHECK_NS;
     now = (uint64_t)monotonic_ns();
-    store_word(&r->shared->checked_at, now);
+    store_release(&r->shared->checked_at, now);
     ring_check_peers_before_sleep(r, &call, WORD_STEP);
     check(r->shared->checked_at != now, "it leaves it to others for ever");
     unmake();

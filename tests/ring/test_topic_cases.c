@@ -421,7 +421,7 @@ test_the_end_is_not_missed(void)
             peers[i].gone = true;
         }
     }
-    store_word(&one->h.r.shared->checked_at, (uint64_t)monotonic_ns());
+    store_release(&one->h.r.shared->checked_at, (uint64_t)monotonic_ns());
     ring_call call = call_of(&one->h, op_receive, monotonic_ns() + PEER_CHECK_NS / 4);
     call.wait_for_peers = false;
     call.data = bytes;
