@@ -246,7 +246,7 @@ inline futex_wake_all(word)
    a full barrier in futex_wake, before it looks for sleepers. It wakes any of them. */
 inline ring_wake_one(word)
 {
-    // lock.h ring_wake: uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    // lock.h ring_wake: uint32_t found = load_seq_cst(word);
     atomic { more = flag[word]; wake_ticket[me] = (more -> word : 0) };
     do
     :: more == 0 -> break
@@ -285,7 +285,7 @@ inline ring_wake_one(word)
 
 inline ring_wake_all(word)
 {
-    // lock.h ring_wake_all: __atomic_fetch_add(word, WORD_STEP, __ATOMIC_SEQ_CST);
+    // lock.h ring_wake_all: fetch_add_seq_cst(word, WORD_STEP);
     d_step { flush(me); step(word) };
     // lock.h ring_wake_all: futex_wake(word, INT_MAX);
     d_step { futex_wake_all(word) }
@@ -303,7 +303,7 @@ inline ring_notify(word)
 {
     do
     STORES_BECOME_VISIBLE
-    // poll.h ring_notify: uint32_t found = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    // poll.h ring_notify: uint32_t found = load_seq_cst(word);
     // poll.h ring_notify: ring_wake_one(word);
     :: flag[word] -> ring_wake_one(word); break
     :: !flag[word] -> break
@@ -313,7 +313,7 @@ inline ring_notify(word)
 /* In one step: a store that a peer makes between the two comes before its load of the flag anyway. */
 inline ring_prepare_sleep(word)
 {
-    // lock.h ring_prepare_sleep: uint32_t found = __atomic_load_n(word, __ATOMIC_RELAXED);
+    // lock.h ring_prepare_sleep: uint32_t found = load_relaxed(word);
     flush(me);
     flag[word] = 1;
     // lock.h ring_prepare_sleep: ring_heavy_barrier(r, word);
@@ -359,7 +359,7 @@ inline futex_wait(word, valid, ticks_to_sleep, may, late)
 
 inline ring_unlock(lock)
 {
-    // lock.h ring_unlock: __atomic_store_n(&lock->owner, 0, __ATOMIC_RELEASE);
+    // lock.h ring_unlock: store_release(&lock->owner, 0);
     atomic { unlocked[me] = lock + 1 };
     // lock.h ring_unlock: ring_light_barrier(r, &lock->word);
     light_barrier();
@@ -403,14 +403,14 @@ inline ring_lock(lock, at_once)
             if
 #if DEATHS && !defined(NO_TAKE_OVER)
             :: OWNER_IS_DEAD(found - 1) ->
-                // lock.h ring_recover_lock: if (!__atomic_compare_exchange_n(&lock->owner, &found, r->owner,
+                // lock.h ring_recover_lock: if (!compare_exchange(&lock->owner, &found, r->owner, ACQUIRE, RELAXED)
                 d_step {
                     if :: owner[lock] == found -> owner[lock] = NAME; locked = OK :: else fi
                 };
                 if
                 :: locked == OK ->
 #ifndef TAKE_OVER_WITHOUT_REPAIR
-                    // lock.h ring_recover_lock: store_word(&r->shared->senders_tail, load_word(&r->shared->tail));
+                    // lock.h ring_recover_lock: store_release(&r->shared->senders_tail, load_acquire(&r->shared->tail));
                     // lock.h ring_recover_lock: ring_repair_next(r);
                     d_step {
                         if
@@ -426,7 +426,7 @@ inline ring_lock(lock, at_once)
                     };
 #endif
 #ifndef TAKE_OVER_WITHOUT_RECOVERY
-                    // lock.h ring_recover_lock: __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+                    // lock.h ring_recover_lock: store_release(&r->shared->recovery_wanted, 1);
                     recovery_wanted = 1
 #endif
                 :: else
@@ -460,7 +460,7 @@ inline ring_lock(lock, at_once)
 
 /* -- the peers (peers.h, lock.h, check.h) ---------------------------------------------------------- */
 
-/* Removes the peers that died. Sets `present` if a peer of the other side is there. */
+/* One search stands for all that ring_side_state makes, because no peer joins. Removes the peers that died. Sets `present` if a peer of the other side is there. */
 inline ring_side_state()
 {
     atomic { i = 0; present = 0; died = 0 };
@@ -468,12 +468,12 @@ inline ring_side_state()
     /* Loads of several peers are one step here, because `joined` changes only from 1 to 0. */
     :: atomic { true ->
         do
-        // lock.h ring_side_state: if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+        // lock.h ring_find_role: if (!load_acquire(&peer->joined)) {
         :: i < PEERS && (i == me || !joined[i]) -> i++
         :: i < PEERS && i != me && joined[i] ->
             if
-            // lock.h ring_side_state: } else if (peer_lock_is_free(r->fd, index)) {
-            // lock.h ring_side_state: died |= ring_remove_dead_peer(r, index, &dead);
+            // lock.h ring_find_role: } else if (peer_lock_is_free(r->fd, index)) {
+            // lock.h ring_find_role: *died |= ring_remove_dead_peer(r, index, &dead);
             // peers.h ring_remove_dead_peer: if (peer_lock(r->fd, index)) {
             :: lock_is_free[i] && remover[i] == 0 -> remover[i] = NAME; break
             :: else -> present = present || (IS_SENDER(i) != IS_SENDER(me)); i++
@@ -484,16 +484,16 @@ inline ring_side_state()
         :: i == PEERS -> i = 0; break
         :: else ->
             if
-            // peers.h ring_remove_locked_peer: if (!__atomic_load_n(&peer->joined, __ATOMIC_ACQUIRE)) {
+            // peers.h ring_remove_locked_peer: if (!load_acquire(&peer->joined)) {
             :: !joined[i]
             :: joined[i] ->
-                // peers.h ring_remove_locked_peer: __atomic_store_n(&peer->generation, generation + 1, __ATOMIC_RELEASE);
+                // peers.h ring_remove_locked_peer: store_release(&peer->generation, generation + 1);
                 removed[i] = 1;
 #ifndef REMOVAL_WITHOUT_RECOVERY
-                // peers.h ring_remove_locked_peer: __atomic_store_n(&r->shared->recovery_wanted, 1, __ATOMIC_RELEASE);
+                // peers.h ring_remove_locked_peer: store_release(&r->shared->recovery_wanted, 1);
                 recovery_wanted = 1;
 #endif
-                // peers.h ring_remove_locked_peer: return __atomic_exchange_n(&peer->joined, 0, __ATOMIC_ACQ_REL) != 0;
+                // peers.h ring_remove_locked_peer: return exchange_acq_rel(&peer->joined, 0) != 0;
                 d_step { flush(me); died = died || joined[i]; joined[i] = 0 }
             fi;
             // peers.h ring_remove_dead_peer: peer_unlock(r->fd, index);
@@ -515,7 +515,7 @@ inline ring_side_state()
 inline ring_reclaim()
 {
     if
-    // recover.h ring_recover_if_wanted: if (!__atomic_load_n(&shared->recovery_wanted, __ATOMIC_ACQUIRE)) {
+    // recover.h ring_recover_if_wanted: if (!load_acquire(&shared->recovery_wanted)) {
     :: !recovery_wanted
     :: recovery_wanted ->
         // recover.h ring_recover_if_wanted: ring_result result = ring_lock_both(r, &shared->send_lock, &shared->receive_lock, 0);
@@ -527,7 +527,7 @@ inline ring_reclaim()
             if
             :: locked != OK
             :: else ->
-                // recover.h ring_recover: __atomic_exchange_n(&shared->recovery_wanted, 0, __ATOMIC_ACQ_REL);
+                // recover.h ring_recover: exchange_acq_rel(&shared->recovery_wanted, 0);
                 d_step { flush(me); recovery_wanted = 0 };
                 was_present = present;
                 // recover.h ring_recover: ring_side_state(r, 0);
@@ -579,7 +579,7 @@ inline ring_check_peers_before_sleep()
     // wait.h ring_check_peers_before_sleep: call->pause = ring_longer_pause(call->pause, now);
     :: atomic { quiet && recent -> pause = (pause < 4 -> 2 * pause : 4) }
     :: atomic { !(quiet && recent) ->
-        // check.h ring_check_peers: store_word(&r->shared->checked_at, (uint64_t)now);
+        // check.h ring_check_peers: store_release(&r->shared->checked_at, (uint64_t)now);
         recent = (TIME != NEVER);
         pause = (TIME == TICKS -> (LAST_IS_LATE && me == PEERS - 1 -> 4 : 1) : 0) };
         // wait.h ring_check_peers_before_sleep: gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
@@ -631,13 +631,13 @@ inline ring_try_once()
                     fi;
                     calls = calls - (UNITS_OF(me) == 2 -> 1 : stored[me]);
                     units = stored[me];
-                    // space.h ring_publish_tail: store_word(&r->shared->tail, tail);
+                    // space.h ring_publish_tail: store_release(&r->shared->tail, tail);
                     stored_tail = senders_tail + units
                 fi
             };
             if
             :: result == OK ->
-                // space.h ring_publish_tail: store_word(&r->shared->senders_tail, tail);
+                // space.h ring_publish_tail: store_release(&r->shared->senders_tail, tail);
                 do
                 STORES_BECOME_VISIBLE
                 :: d_step { true -> senders_tail = senders_tail + units; units = 0 }; break
@@ -654,7 +654,7 @@ inline ring_try_once()
             :: result == OK ->
                 // receive.h ring_hold: if (!block_change(r, message->block, message->word, held)) {
                 if :: VIEWS -> held[me] = 1 :: else fi;
-                // receive.h ring_advance_head: store_word(&r->shared->head, word_of(position, count_of(message->head) + items));
+                // receive.h ring_advance_head: store_release(&r->shared->head, word_of(position, count_of(message->head) + items));
                 atomic { stored[me] = (head == large_at -> 2 : 1); calls-- }
             :: else
             fi
@@ -794,7 +794,7 @@ active [PEERS] proctype peer() IF_NOT_STOPPED
             fi;
             result = 0
         od;
-        // open.h ring_leave: __atomic_store_n(&peer->joined, 0, __ATOMIC_RELEASE);
+        // open.h ring_leave: store_release(&peer->joined, 0);
 #if LEAVES
         atomic { flush(me); joined[me] = 0 };
         // open.h ring_leave: peer_unlock(r->fd, r->index);
