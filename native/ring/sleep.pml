@@ -50,7 +50,7 @@
 #define RECEIVES 99 /* calls of each receiver; the default is until no sender is left */
 #endif
 #ifndef LEAVES
-#define LEAVES 1 /* 0: a process makes no call any more, but does not leave, which would wake all */
+#define LEAVES 1 /* 0: a process makes no call any more, but does not leave, which would wake all; 2: only senders do */
 #endif
 #ifndef POLLERS
 #define POLLERS 0 /* that many of the first senders make calls with a deadline of 0 */
@@ -73,6 +73,8 @@
 #ifndef FULL_BARRIERS
 #define FULL_BARRIERS 0 /* 1: membarrier(2) is not available */
 #endif
+
+/* VICTIM: only that process is killed or stopped. */
 
 /* How time passes. NEVER: no sleep times out. So a wake that is lost is a deadlock. TICKS: a sleep times out
    only if no process can run. One tick is PEER_CHECK_NS. Every peer must end in TICKS_MAX ticks after the
@@ -794,14 +796,16 @@ active [PEERS] proctype peer() IF_NOT_STOPPED
             fi;
             result = 0
         od;
-        // open.h ring_leave: store_release(&peer->joined, 0);
-#if LEAVES
-        atomic { flush(me); joined[me] = 0 };
-        // open.h ring_leave: peer_unlock(r->fd, r->index);
-        lock_is_free[me] = 1;
-        // open.h ring_leave: ring_wake_everyone(r);
-        ring_wake_everyone();
-#endif
+        if
+        :: LEAVES == 1 || (LEAVES == 2 && IS_SENDER(me)) ->
+            // open.h ring_leave: store_release(&peer->joined, 0);
+            atomic { flush(me); joined[me] = 0 };
+            // open.h ring_leave: peer_unlock(r->fd, r->index);
+            lock_is_free[me] = 1;
+            // open.h ring_leave: ring_wake_everyone(r);
+            ring_wake_everyone()
+        :: else
+        fi;
         atomic { flush(me); ended[me] = 1 }
     }
 #if DEATHS
@@ -825,15 +829,17 @@ active [PEERS] proctype peer() IF_NOT_STOPPED
 inline choose(p)
 {
     if
+#ifdef VICTIM
+    :: MAY_BE_HIT(VICTIM) -> p = VICTIM
+#else
     :: MAY_BE_HIT(0) -> p = 0
-#ifndef ONLY_THE_FIRST
     :: MAY_BE_HIT(1) -> p = 1
-#endif
-#if PEERS > 2 && !defined(ONLY_THE_FIRST)
+#if PEERS > 2
     :: MAY_BE_HIT(2) -> p = 2
 #endif
-#if PEERS > 3 && !defined(ONLY_THE_FIRST)
+#if PEERS > 3
     :: MAY_BE_HIT(3) -> p = 3
+#endif
 #endif
     fi
 }

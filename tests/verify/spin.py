@@ -1,7 +1,7 @@
 """Check the model native/ring/sleep.pml with Spin: python spin.py [--quick] [--mutants] [NAME ...].
 
-Prints a line for each run. A violation is followed by the steps that lead to it. The exit status is 1 if a
-scenario is violated, or if a mutant is not.
+Prints a line for each run. A violation is followed by the steps that lead to it. The exit status
+is 1 if a scenario is violated, or if a mutant is not.
 """
 
 from __future__ import annotations
@@ -56,29 +56,48 @@ class Result:
 
 ONE = "-DLEAVES=0 -DSENDS=2 -DRECEIVES=2"
 TWO_RECEIVERS = "-DLEAVES=0 -DRECEIVERS=2 -DSENDS=2 -DRECEIVES=1 -DCAPACITY=2"
-ONE_DEATH = "-DDEATHS=1 -DSENDS=2"
+# The receivers wait for a sender that leaves or dies; one of them sleeps four times as long.
+TOLD = "-DDEATHS=1 -DVICTIM=0 -DTIME=TICKS -DSENDS=0 -DRECEIVERS=2 -DLAST_IS_LATE=1 -DLEAVES=2"
+# Two senders, and room for both of their messages.
+LOCK = "-DDEATHS=1 -DTIME=TICKS -DSENDERS=2 -DRECEIVERS=0 -DCAPACITY=2 -DSENDS=1"
+# A receiver may die with a view that has the only memory.
+VIEW = (
+    "-DDEATHS=1 -DVICTIM=1 -DTIME=TICKS -DRECEIVERS=2 -DVIEWS=1 -DFILLED=1 -DSENDS=1 -DRECEIVES=1"
+)
+
 SCENARIOS = (
     Run("a sender and a receiver", ONE, quick=True),
     Run("with full barriers", f"{ONE} -DFULL_BARRIERS=1", quick=True),
     Run("until the sender leaves", "-DSENDS=2", quick=True),
-    Run("two receivers and a batch", f"{TWO_RECEIVERS} -DBATCH=2", quick=True),
+    Run("a holder dies", LOCK, quick=True),
+    Run("a death, in ticks", "-DDEATHS=1 -DSENDS=1 -DTIME=TICKS", quick=True),
+    Run("a death, at any time", "-DDEATHS=1 -DSENDS=1 -DTIME=ANY", fair=True),
+    Run("a stop", "-DSTOPS=1 -DSENDS=1 -DTIME=ANY", fair=True),
+    Run("two receivers and a batch", f"{TWO_RECEIVERS} -DBATCH=2"),
     Run("two receivers", TWO_RECEIVERS),
     Run("two senders", "-DLEAVES=0 -DSENDERS=2 -DSENDS=1 -DRECEIVES=2"),
-    Run("a death, in ticks", f"{ONE_DEATH} -DTIME=TICKS", quick=True),
     Run("two deaths, in ticks", "-DDEATHS=2 -DSENDS=2 -DTIME=TICKS"),
-    Run("a death, at any time", "-DDEATHS=1 -DSENDS=1 -DTIME=ANY", quick=True, fair=True),
-    Run("a stop", "-DSTOPS=1 -DSENDS=1 -DTIME=ANY", quick=True, fair=True),
+    Run("two deaths, at any time", "-DDEATHS=2 -DSENDS=1 -DTIME=ANY", fair=True),
+    Run("a sender of two receivers dies", TOLD),
+    Run(
+        "a stop for ever, deadlines",
+        "-DSTOPS=1 -DSTOPS_FOR_EVER=1 -DDEADLINES=1 -DSENDS=1 -DTIME=ANY",
+        fair=True,
+    ),
 )
 MUTANTS = (
     Run("no membarrier", f"{ONE} -DNO_MEMBARRIER", quick=True),
     Run("flag after the second try", f"{ONE} -DFLAG_AFTER_TRY", quick=True),
     Run("no second try", f"{ONE} -DNO_SECOND_TRY", quick=True),
-    Run("no wake after the clear", f"{ONE} -DNO_WAKE_AFTER_CLEAR", quick=True),
-    Run("no wake_next", f"{TWO_RECEIVERS} -DBATCH=2 -DNO_WAKE_NEXT", quick=True),
-    Run("clear without the step", f"{TWO_RECEIVERS} -DCLEAR_WITHOUT_STEP"),
-    Run("no wake in unlock", f"{TWO_RECEIVERS} -DUNLOCK_WITHOUT_WAKE"),
-    Run("no barrier in futex_wake", f"{TWO_RECEIVERS} -DNO_BARRIER_IN_FUTEX_WAKE"),
     Run("peers checked after the try", "-DSENDS=2 -DCHECK_AFTER_TRY", quick=True),
+    Run("no wake after the clear", f"{ONE} -DNO_WAKE_AFTER_CLEAR", quick=True),
+    Run("clear without the step", f"{TWO_RECEIVERS} -DCLEAR_WITHOUT_STEP"),
+    Run("no wake in unlock", f"{TWO_RECEIVERS} -DUNLOCK_WITHOUT_WAKE", quick=True),
+    Run("no barrier in futex_wake", f"{TWO_RECEIVERS} -DNO_BARRIER_IN_FUTEX_WAKE", quick=True),
+    Run("no wake_next", f"{TWO_RECEIVERS} -DBATCH=2 -DNO_WAKE_NEXT", quick=True),
+    Run("no wake after a removal", f"{TOLD} -DREMOVAL_WITHOUT_WAKE"),
+    Run("no take-over", f"{LOCK} -DNO_TAKE_OVER", quick=True),
+    Run("take-over without repair", f"{LOCK} -DTAKE_OVER_WITHOUT_REPAIR", quick=True),
 )
 
 
@@ -153,13 +172,26 @@ def check(run: Run) -> Result:
         place = Path(made)
         (place / MODEL.name).write_text(MODEL.read_text())
         command("spin", "-a", *options, MODEL.name, cwd=place)
-        command("gcc", "-O2", "-w", "-DNFAIR=4", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c", cwd=place)
+        command(
+            "gcc",
+            "-O2",
+            "-w",
+            "-DNFAIR=4",
+            f"-DMEMLIM={MEMORY_MB}",
+            "-o",
+            "pan",
+            "pan.c",
+            cwd=place,
+        )
         fairness = ["-f"] if run.fair else []
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         search = ["./pan", "-a", *fairness, f"-m{DEPTH}", "-w24", "-n"]
         out = subprocess.run(
             ["sh", "-c", f"ulimit -t {SECONDS}; exec {' '.join(search)}"],
-            check=False, cwd=place, capture_output=True, text=True,
+            check=False,
+            cwd=place,
+            capture_output=True,
+            text=True,
         ).stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -183,7 +215,9 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the small scenarios")
-    parser.add_argument("--mutants", action="store_true", help="the mutants, each of which must be violated")
+    parser.add_argument(
+        "--mutants", action="store_true", help="the mutants, each of which must be violated"
+    )
     parser.add_argument("--trail", action="store_true", help="print the steps also for mutants")
     parser.add_argument("names", nargs="*", help="only these")
     asked = parser.parse_args()
@@ -192,9 +226,10 @@ def main() -> int:
         if (asked.quick and not run.quick) or (asked.names and run.name not in asked.names):
             continue
         result = check(run)
-        print(result, flush=True)
+        sys.stdout.write(f"{result}\n")
+        sys.stdout.flush()
         if result.violation and (asked.trail or not asked.mutants):
-            print(result.violation)
+            sys.stdout.write(f"{result.violation}\n")
         failed = failed or bool(result.violation) != asked.mutants or not result.complete
     return 1 if failed else 0
 
