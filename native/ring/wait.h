@@ -240,6 +240,9 @@ ring_run(ring *r, ring_call *call)
     ring_snapshot passed = {UINT64_MAX, UINT64_MAX}; /* what the last wake that was passed on was for */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
+            if (slept) {
+                ring_wake_next(r, call); /* this call may begin anew without a message */
+            }
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
         }
         if (load_acquire(call->closed)) {
