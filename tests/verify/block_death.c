@@ -141,6 +141,14 @@ prepare_loan(void)
     let_ghost_die();
 }
 
+/* A recovery is wanted already, for another peer. It must not end with this peer half removed. */
+static void
+prepare_wanted(void)
+{
+    prepare_loan();
+    store_release(&world_rings[0].shared->recovery_wanted, 1);
+}
+
 static void
 prepare_view(void)
 {
@@ -219,6 +227,21 @@ GHOST_SCENARIO(taken, "block-ghost-taken", "as block-ghost-loan, with a message 
 GHOST_SCENARIO(allocating, "block-ghost-allocating", "a peer died with pool_lock and a new block; another may die");
 GHOST_SCENARIO(sending, "block-ghost-sending", "a peer died with send_lock before tail passed its record; another may die");
 GHOST_SCENARIO(holding, "block-ghost-holding", "a peer died with receive_lock before head passed its record; another may die");
+
+/* Without membarrier(2), whose barrier would come into the peer that removes the dead one. */
+SCENARIO(ghost_wanted) = {
+    .name = "block-ghost-wanted",
+    .about = "as block-ghost-loan, while one peer recovers and another removes the dead one",
+    .threads = 2,
+    .time = true,
+    .no_membarrier = true,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_wanted,
+    .begin = begin_ghost,
+    .thread = thread_ghost,
+    .end = end_death,
+};
 
 /* A sender that polls finds the dead peer too. */
 static void

@@ -41,6 +41,25 @@ SCENARIO(block) = {
     .end = end_all,
 };
 
+/* Each record is written where the one before it was. */
+static void
+prepare_wrap(void)
+{
+    world_make((world_shape){.units = 1, .capacity = 1, .granules = 2, .item_size = 52}, 3);
+}
+
+SCENARIO(block_wrap) = {
+    .name = "block-wrap",
+    .about = "the records of two messages in blocks share one unit",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_wrap,
+    .begin = block_begin,
+    .thread = thread_two,
+    .end = end_all,
+};
+
 /* Sizes differ, so one granule is for receivers. */
 static void
 prepare_sizes(void)

@@ -243,7 +243,6 @@ SCENARIO(spill_death) = {
     .threads = 2,
     .deaths = 1,
     .bound = 1,
-    .quick = 1,
     .prepare = prepare,
     .begin = begin,
     .thread = thread_two,
@@ -271,5 +270,49 @@ SCENARIO(spill_claim) = {
     .prepare = prepare,
     .begin = begin,
     .thread = thread_claim,
+    .end = end_all,
+};
+
+/* A process that died owns a piece, and another piece is in the queue. */
+#define DEAD_TOKEN (UINT64_C(9) << 42)
+
+static void
+prepare_reclaim(void)
+{
+    prepare();
+    fill(spill_claim_new(table, LOG2, DEAD_TOKEN), 0);
+    model_check(send_object(&world_rings[0], 0) == RING_OK);
+}
+
+static void
+begin_reclaim(void)
+{
+    begin();
+    sent = 1;
+}
+
+static void
+thread_reclaim(int thread)
+{
+    ring r = world_rings[thread];
+    reclaim(&r, DEAD_TOKEN);
+    if (thread == 0) {
+        model_check(send_object(&r, 1) == RING_OK);
+        sent++;
+    } else {
+        model_check(receive_object(&r, FOREVER) == RING_OK);
+        model_check(receive_object(&r, FOREVER) == RING_OK);
+    }
+}
+
+SCENARIO(spill_reclaim) = {
+    .name = "spill-reclaim",
+    .about = "two processes reclaim the piece of a dead one while objects are sent: each piece has one owner",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_reclaim,
+    .begin = begin_reclaim,
+    .thread = thread_reclaim,
     .end = end_all,
 };
