@@ -87,6 +87,13 @@ SCENARIO(topic_late) = {
 };
 
 static void
+prepare_late_drops(void)
+{
+    topic_make(&(topic_plan){
+        .units = 1, .capacity = 1, .slots = 2, .history = 1, .threads = 2, .joins_and_drops = true});
+}
+
+static void
 thread_late_drops(int thread)
 {
     ring r = world_rings[thread];
@@ -104,7 +111,7 @@ SCENARIO(topic_late_drops) = {
     .threads = 2,
     .bound = 1,
     .quick = 1,
-    .prepare = prepare_late,
+    .prepare = prepare_late_drops,
     .begin = topic_begin,
     .thread = thread_late_drops,
     .end = end,
