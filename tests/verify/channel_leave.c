@@ -212,6 +212,49 @@ SCENARIO(hand_over) = {
     .end = end_complete,
 };
 
+/* Place 0 is that of a peer that died, place 1 is free. Two join at the same time. */
+static void
+prepare_two_join(void)
+{
+    world_make((world_shape){.units = 2, .capacity = 1}, 3);
+    ring_leave(&world_rings[1]);
+    peer_unlock(world_rings[0].fd, 0);
+}
+
+/* The dead peer may have been about to send, so the receiver may be told that the sender is gone. */
+static void
+thread_two_join(int thread)
+{
+    ring *r = &world_rings[thread];
+    model_check(ring_join(r, 1, 1, 1, false));
+    if (thread == 0) {
+        send_lengths(0, 0, (const uint64_t[]){16}, 1);
+    } else {
+        ring_result result = world_receive(r, FOREVER);
+        model_check(result == RING_OK || result == RING_GONE);
+    }
+}
+
+static void
+end_two_join(void)
+{
+    model_check(world_rings[0].index + world_rings[1].index == 1 /* places 0 and 1 */);
+    model_check(world_rings[0].owner != world_rings[1].owner);
+    end_complete();
+}
+
+SCENARIO(two_join) = {
+    .name = "two-join",
+    .about = "two peers join at the same time, one in the place of one that died: each gets a place",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_two_join,
+    .begin = world_begin,
+    .thread = thread_two_join,
+    .end = end_two_join,
+};
+
 /* Thread 0 may die; thread 1 joins, maybe in the place of the dead, and sends. */
 static void
 prepare_heir(void)

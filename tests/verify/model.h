@@ -37,7 +37,7 @@ typedef struct model_site {
     model_order success, failure;
     /* Set by the model. */
     bool known;
-    bool delayed; /* a mutant: the store comes after the thread's next store */
+    bool delayed; /* a mutant: the store comes after the thread's next store with release */
     bool removed; /* a mutant: the barrier does nothing */
     struct model_site *next;
 } model_site;

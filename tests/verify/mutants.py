@@ -135,7 +135,6 @@ class Search:
     hints: dict[str, str] = field(default_factory=dict)  # caught by, for older sources
     catches: Counter[tuple[str, str]] = field(default_factory=Counter)  # function, scenario
     lock: threading.Lock = field(default_factory=threading.Lock)
-    start: float = field(default_factory=time.monotonic)
 
     def load(self) -> None:
         """Continue with the results for the same sources."""
@@ -189,21 +188,22 @@ class Search:
 
         return sorted(runs, key=order)
 
-    def catch(self, site: Site, how: str) -> str | None:
-        """Return the scenario and bound that caught a mutant, or None."""
+    def catch(self, site: Site, how: str) -> tuple[str | None, float]:
+        """Return the scenario and bound that caught a mutant, or None, and the seconds."""
         listed = f"{site.name}={how}" in self.listed
-        end = time.monotonic() + (self.listed_budget if listed else self.budget)
+        left = self.listed_budget if listed else self.budget
         mutant = f"{site.key}@{site.line}={how}"
+        used = 0.0
         for scenario, bound in self.runs(site, how):
-            left = end - time.monotonic()
+            options = ("--bound", str(bound), "--mutant", mutant)
+            outcome = verifier.run(scenario, *options, seconds=left, trace=0)
+            left -= outcome.seconds
+            used += outcome.seconds
+            if outcome.status not in (verifier.HOLDS, verifier.NO_SITE, None):
+                return f"{scenario.name} {bound}", used
             if left <= 0:
                 break
-            outcome = verifier.run(
-                scenario, "--bound", str(bound), "--mutant", mutant, seconds=left, trace=0
-            )
-            if outcome.status not in (verifier.HOLDS, verifier.NO_SITE, None):
-                return f"{scenario.name} {bound}"
-        return None
+        return None, used
 
     def search(self, site: Site, hows: list[str]) -> None:
         """Run the mutants of a site, the weakest first."""
@@ -214,8 +214,7 @@ class Search:
             weaker = (f"{site.name}={each}" for each in WEAKER.get(how, ()))
             if any(self.results.get(each, "") is None for each in weaker):
                 continue  # it survives too
-            start = time.monotonic()
-            self.note(site, how, self.catch(site, how), time.monotonic() - start)
+            self.note(site, how, *self.catch(site, how))
 
     def search_all(self, chosen: dict[Site, list[str]]) -> None:
         """Run all mutants of the sites, as many at a time as there are processors."""

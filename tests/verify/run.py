@@ -62,6 +62,12 @@ def run_all(runs: list[tuple[verifier.Scenario, tuple[str, ...]]], limit: float 
     return failed
 
 
+def write_tables(every: list[verifier.Scenario]) -> None:
+    """Replace the tables of the documentation, which are between two marks."""
+    before, _, after = verifier.PAGE.read_text().split(verifier.MARKS)
+    verifier.PAGE.write_text(verifier.MARKS.join([before, f"\n{verifier.tables(every)}\n", after]))
+
+
 def main() -> int:
     """Parse the arguments, build, and run."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,6 +75,7 @@ def main() -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="those of `make test`, at their bound")
     mode.add_argument("--deep", action="store_true", help="one more switch, and random executions")
+    mode.add_argument("--table", action="store_true", help="update docs/verification.md; run none")
     parser.add_argument("--seconds", type=float, help="with --deep: for all together (600)")
     arguments = parser.parse_args()
     start = time.monotonic()
@@ -77,6 +84,9 @@ def main() -> int:
     except verifier.BuildError as exc:
         print(f"verify: {exc}", file=sys.stderr)
         return 2
+    if arguments.table:
+        write_tables(every)
+        return 0
     known = {each.name for each in every} | {each.file for each in every}
     if unknown := set(arguments.names) - known:
         print(f"verify: no such scenario: {', '.join(sorted(unknown))}", file=sys.stderr)

@@ -1,7 +1,7 @@
 /* A struct in shared memory (ring/seqlock.h), as SharedStruct uses it (native/memory/shared_struct.c). */
 #include "scenario.h"
 
-#define SIZE 16
+#define SIZE 24 /* three words: an even number hides a store that is late by one */
 #define TOKEN(thread) ((uint64_t)(thread) + 10)
 
 static seqlock_header *lock;
@@ -29,7 +29,7 @@ begin(void)
 static void
 store(uint64_t value)
 {
-    const uint64_t words[SIZE / 8] = {value, value};
+    const uint64_t words[SIZE / 8] = {value, value, value};
     model_check(!writing /* one process writes at a time */);
     writing = true;
     seqlock_store(lock, (const char *)words, SIZE);
@@ -45,7 +45,7 @@ load(void)
     if (!seqlock_try_load(lock, (char *)words, SIZE)) {
         return UINT64_MAX;
     }
-    model_check(words[0] == words[1] /* the struct is whole */);
+    model_check(words[0] == words[1] && words[1] == words[2] /* the struct is whole */);
     model_check((int)words[0] >= last[model_thread()]);
     last[model_thread()] = (int)words[0];
     return words[0];

@@ -128,12 +128,12 @@ thread_batch(int thread)
 {
     ring r = world_rings[thread];
     if (thread == 0) {
-        model_check(topic_publish_many(&r, 0, 3, 16, FOREVER) == RING_OK);
+        model_check(topic_publish_many(&r, 0, 3, 8, FOREVER) == RING_OK);
         return;
     }
     while (topic_taken(thread) < 3) {
         uint64_t count = 3;
-        model_check(topic_read_many(&r, &count, 16, FOREVER) == RING_OK);
+        model_check(topic_read_many(&r, &count, 8, FOREVER) == RING_OK);
     }
 }
 
@@ -163,7 +163,7 @@ thread_two(int thread)
 {
     ring r = world_rings[thread];
     if (thread == 0) {
-        topic_publish_all(&r, 0, 2, 16);
+        topic_publish_all(&r, 0, 2, 8);
     } else {
         topic_receive_all(&r, 2);
     }
@@ -223,7 +223,7 @@ thread_publishers(int thread)
 {
     ring r = world_rings[thread];
     if (thread < 2) {
-        topic_publish_all(&r, 0, thread == 0 ? 2 : 1, 16);
+        topic_publish_all(&r, 0, thread == 0 ? 2 : 1, 8);
     } else {
         topic_receive_all(&r, 3);
     }
@@ -290,7 +290,7 @@ poll_space(ring *r, int count)
     uint32_t told = 0;
     for (int number = 0; number < count;) {
         ring_snapshot before = ring_take_snapshot(r, POLL_SPACE);
-        ring_result result = topic_publish(r, number, 16, 0);
+        ring_result result = topic_publish(r, number, 8, 0);
         if (result == RING_OK) {
             number++;
             continue;
@@ -308,7 +308,7 @@ thread_poll(int thread)
 {
     ring r = world_rings[thread];
     if (thread == 0) {
-        topic_publish_all(&r, 0, 2, 16);
+        topic_publish_all(&r, 0, 2, 8);
     } else {
         poll_items(&r, 2);
     }

@@ -33,6 +33,9 @@ ring_result topic_publish_many(ring *r, int number, uint64_t count, uint64_t len
 /* Receives a message by a copy, or in place if the topic has a pool. Checks and notes it as world_receive. */
 ring_result topic_receive(ring *r, int64_t deadline);
 
+/* Receives a message in place, or by a copy from the arena, never from beside the tail. */
+ring_result topic_view(ring *r, int64_t deadline);
+
 /* Receives a message in place, without a lock; topic_end_read reads it and releases the block. */
 ring_result topic_begin_read(ring *r, ring_message *message, int64_t deadline);
 void topic_end_read(ring *r, const ring_message *message);

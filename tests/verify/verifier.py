@@ -6,7 +6,10 @@ run.py, mutants.py and the tests use this module.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +21,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RING = ROOT / "native" / "ring"
+PAGE = ROOT / "docs" / "verification.md"
+MARKS = "<!-- tables of the scenarios: python tests/verify/run.py --table -->\n"
 CACHE = ROOT / "build" / "verify"
 
 CC = [os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra"]
@@ -29,6 +34,8 @@ THREADS = (2, 3)
 CORES = len(os.sched_getaffinity(0))
 HAS_RELACY = "#if !__has_include(<relacy/relacy.hpp>)\n#error\n#endif\n"
 
+SECONDS = re.compile(r"executions +([\d.]+) s ")
+FIRST_SENTENCE = re.compile(r"/\* (.*?)\.\s", re.DOTALL)
 HOLDS, FAILS, NO_SITE = 0, 1, 3  # exit statuses of the program
 
 
@@ -151,6 +158,30 @@ def scenarios(programs: dict[int, Path]) -> list[Scenario]:
     return sorted(found, key=lambda each: (each.file, each.threads, each.name))
 
 
+def ends(scenario: Scenario) -> str:
+    """How many processes may die, or be stopped."""
+    counts = [(scenario.deaths, "death"), (scenario.stops, "stop")]
+    return ", ".join(f"{count} {word}{'s' * (count > 1)}" for count, word in counts if count)
+
+
+def tables(every: list[Scenario]) -> str:
+    """Describe the scenarios for docs/verification.md: one table for each file."""
+    parts: list[str] = []
+    for file in sorted({each.file for each in every}):
+        first = FIRST_SENTENCE.match((HERE / file).read_text())
+        title = " ".join(first[1].split()) if first else file
+        parts.append(f"`tests/verify/{file}`. {title}.\n")
+        parts.append("| scenario | processes | killed or stopped | switches | what must hold |")
+        parts.append("|---|---|---|---|---|")
+        parts += [
+            f"| {each.name} | {each.threads} | {ends(each)} | {each.bound} | {each.about} |"
+            for each in every
+            if each.file == file
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run of a scenario ended."""
@@ -158,7 +189,7 @@ class Outcome:
     scenario: Scenario
     options: tuple[str, ...]
     status: int | None  # None: it was stopped when its time was over
-    seconds: float
+    seconds: float  # of one processor
     out: str
     trace: str
 
@@ -181,20 +212,23 @@ def run(
     Args:
         scenario: which one.
         options: for the program, for example ``"--bound", "2"``.
-        seconds: stop it after this time; None: never.
+        seconds: stop it after so much time of a processor; None: never.
         trace: how many of the last lines of a failure's trace to keep.
     """
     start = time.monotonic()
     errors = subprocess.PIPE if trace else subprocess.DEVNULL
     command = scenario.command(*options)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
-        status: int | None
-        try:
-            out, err = child.communicate(timeout=seconds)
-            status = child.returncode
-        except subprocess.TimeoutExpired:
-            child.kill()
-            out, err = child.communicate()
-            status = None
+        if seconds is not None:
+            most = math.ceil(seconds)
+            resource.prlimit(child.pid, resource.RLIMIT_CPU, (most, most + 1))
+        out, err = child.communicate()
+    status: int | None = child.returncode
+    if status == -signal.SIGXCPU:
+        status, used = None, float(seconds or 0)
+    elif found := SECONDS.search(out):
+        used = float(found[1])
+    else:
+        used = time.monotonic() - start
     tail = "\n".join((err or "").splitlines()[-trace:]) if trace else ""
-    return Outcome(scenario, options, status, time.monotonic() - start, out, tail)
+    return Outcome(scenario, options, status, used, out, tail)
