@@ -115,7 +115,8 @@ futex_wait(uint32_t *word, uint32_t expected, int64_t until_ns)
     return result < 0 ? errno : 0;
 }
 
-/* Wakes up to `count` sleepers. Returns how many were asleep. */
+/* Wakes up to `count` sleepers. Returns how many were asleep. The kernel performs a full barrier before it looks
+   for sleepers, and a process that was woken sees what its waker had stored. */
 static inline int
 futex_wake(uint32_t *word, int count)
 {

@@ -237,9 +237,12 @@ static inline ring_result
 ring_run(ring *r, ring_call *call)
 {
     bool slept = false;
-    ring_snapshot tried = {0, 0}; /* what the try before the last sleep found */
+    ring_snapshot passed = {UINT64_MAX, UINT64_MAX}; /* what the last wake that was passed on was for */
     for (int turn = 0;; turn++) {
         if (turn == TURNS_MAX) {
+            if (slept) {
+                ring_wake_next(r, call); /* this call may begin anew without a message */
+            }
             return RING_INTERRUPTED; /* other peers are always faster; signals must be checked */
         }
         if (load_acquire(call->closed)) {
@@ -274,14 +277,13 @@ ring_run(ring *r, ring_call *call)
         }
         uint32_t awaited = ring_awaited_side(result), *word = poll_side_futex(r, awaited);
         ring_snapshot found = awaited == POLL_SPACE ? room : before;
-        if (slept && (awaited == POLL_SPACE || ring_is_topic(r))
-            && ring_snapshots_differ(found, tried)) {
-            /* This call can't use what it was woken for, but the next sleeper may: it may need less
-               memory, or a thread of the same subscription took the message. Each change is passed on
-               once by each sleeper. */
+        if (slept && (awaited == POLL_SPACE || ring_is_topic(r)) && ring_snapshots_differ(found, passed)) {
+            /* This call can't use what it was woken for, but a sleeper behind it may: it may need less
+               memory, or not have seen the last change before it slept, as this one had. Each state is
+               passed on once by each sleeper. */
+            passed = found;
             ring_wake_one(word);
         }
-        tried = found;
         uint32_t looks = awaited == call->which ? ring_looks(r, call) : 0;
         if (looks != 0) {
             ring_backoff(r, call->which);
