@@ -59,6 +59,7 @@ class Sites:
     hows: dict[Site, list[str]] = field(default_factory=dict)
     scenarios: dict[Site, list[verifier.Scenario]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of a scenario, at its first bound
+    failing: list[verifier.Scenario] = field(default_factory=list)  # without a mutant
 
     def names(self) -> set[str]:
         """The names of all mutants."""
@@ -82,6 +83,9 @@ def find_sites(scenarios: list[verifier.Scenario]) -> Sites:
     with ThreadPoolExecutor(verifier.CORES) as pool:
         for outcome in pool.map(reach, scenarios):
             found.seconds[outcome.scenario.name] = outcome.seconds
+            if outcome.status != verifier.HOLDS:
+                found.failing.append(outcome.scenario)
+                continue
             for line in outcome.out.splitlines()[1:]:
                 number, _, mutant = line.partition("\t")
                 key, _, how = mutant.rpartition("=")
@@ -134,6 +138,7 @@ class Search:
     results: dict[str, str | None] = field(default_factory=dict)  # caught by; None: it survived
     hints: dict[str, str] = field(default_factory=dict)  # caught by, for older sources
     catches: Counter[tuple[str, str]] = field(default_factory=Counter)  # function, scenario
+    sound: dict[tuple[str, int], bool] = field(default_factory=dict)  # holds without a mutant
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
@@ -188,6 +193,18 @@ class Search:
 
         return sorted(runs, key=order)
 
+    def is_sound(self, scenario: verifier.Scenario, bound: int) -> bool:
+        """Return whether a scenario holds without a mutant: else it catches nothing."""
+        if bound <= first_bound(scenario):
+            return True  # find_sites has looked
+        key = (scenario.name, bound)
+        if key not in self.sound:
+            outcome = verifier.run(scenario, "--bound", str(bound), trace=0)
+            self.sound[key] = outcome.status == verifier.HOLDS
+            if not self.sound[key]:
+                print(f"{scenario.name} fails without a mutant at bound {bound}", flush=True)
+        return self.sound[key]
+
     def catch(self, site: Site, how: str) -> tuple[str | None, float]:
         """Return the scenario and bound that caught a mutant, or None, and the seconds."""
         listed = f"{site.name}={how}" in self.listed
@@ -199,7 +216,9 @@ class Search:
             outcome = verifier.run(scenario, *options, seconds=left, trace=0)
             left -= outcome.seconds
             used += outcome.seconds
-            if outcome.status not in (verifier.HOLDS, verifier.NO_SITE, None):
+            if outcome.status in (verifier.HOLDS, verifier.NO_SITE, None):
+                pass
+            elif self.is_sound(scenario, bound):
                 return f"{scenario.name} {bound}", used
             if left <= 0:
                 break
@@ -292,6 +311,8 @@ def main() -> int:
         return 2
     listed = read_list(LIST.read_text()) if LIST.exists() else {}
     sites = find_sites([each for each in verifier.scenarios(programs) if not each.fails])
+    for scenario in sites.failing:
+        print(f"{scenario.name} fails without a mutant, and is not used", flush=True)
     chosen = choose(sites, listed, arguments)
     search = Search(
         sites, listed, arguments.budget, arguments.listed_budget, verifier.fingerprint(programs)
