@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,15 @@ WEAKER = {
     "acq_rel": {"relaxed", "acquire", "release"},
     "failure-relaxed": {"relaxed", "acquire", "release", "acq_rel"},
 }
+
+
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+FUNCTION = re.compile(r"^(\w+)\([^;]*?^{.*?^}", re.DOTALL | re.MULTILINE)
+BARRIERS = {"release_fence", "acquire_fence", "full_barrier", "membarrier_all"}
+OPERATION = re.compile(
+    r"\b((?:load|store|exchange|fetch_[a-z]+)_(?:acquire|release|acq_rel|seq_cst)"
+    rf"|compare_exchange|{'|'.join(sorted(BARRIERS))})\("
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,36 @@ def find_sites(scenarios: list[verifier.Scenario]) -> Sites:
         site = Site(key, line, count[key])
         found.hows[site] = sorted(hows[key, line], key=HOWS.index)
         found.scenarios[site] = reached[key, line]
+    return found
+
+
+# -- sites that no scenario reaches ----------------------------------------------------------------
+
+
+def first_argument(text: str, start: int) -> str:
+    """Return the first argument of a call, whose parenthesis opens before `start`."""
+    depth = 0
+    for at in range(start, len(text)):
+        if text[at] in "([{":
+            depth += 1
+        elif text[at] in ")]}" or (text[at] == "," and depth == 0):
+            if depth == 0:
+                return " ".join(text[start:at].split())
+            depth -= 1
+    return ""
+
+
+def written_sites() -> set[str]:
+    """The barriers, and the atomics that are not relaxed, in native/ring/, as Site.key."""
+    found: set[str] = set()
+    for header in verifier.RING.glob("*.h"):
+        if header.name == "machine.h":
+            continue
+        text = COMMENT.sub("", header.read_text())
+        for function in FUNCTION.finditer(text):
+            for use in OPERATION.finditer(function[0]):
+                argument = "" if use[1] in BARRIERS else first_argument(function[0], use.end())
+                found.add(f"{header.name} {function[1]}: {use[1]}({argument})")
     return found
 
 
@@ -326,6 +366,10 @@ def main() -> int:
     results = {name: by for name, by in search.results.items() if name in names}
     partly = bool(arguments.sample or arguments.text)
     wrong = complaints(results, listed, None if partly else sites.names())
+    if not partly:
+        reached = {site.key for site in sites.hows}
+        for key in sorted(written_sites() - reached):
+            print(f"no scenario reaches it: {key}")
     print(*wrong, f"{summary(results)}; {time.monotonic() - start:.0f} s", sep="\n")
     return bool(wrong)
 
