@@ -54,12 +54,12 @@ descriptor_thread(void *argument)
     int64_t pause = PEER_CHECK_NS, told_at = monotonic_ns();
     for (;;) {
         /* Before the look at `stop`: descriptors_free sets that, then steps the word. */
-        uint32_t ticket = load_seq_cst(&r->shared->poll_futex);
+        uint32_t ticket = load_acquire(&r->shared->poll_futex);
         if (load_acquire(&d->stop)) {
             break;
         }
         for (uint32_t which = POLL_ITEMS; which <= POLL_SPACE; which++) {
-            uint32_t count = load_seq_cst(poll_signals(r, which));
+            uint32_t count = load_acquire(poll_signals(r, which));
             if (count != told[which - 1]) {
                 told[which - 1] = count;
                 descriptor_signal(d, which);
@@ -222,7 +222,7 @@ descriptor_update_space(ring_descriptors *d, ring_snapshot before)
 {
     descriptor_clear(d, POLL_SPACE);
     poll_arm(d->r, POLL_SPACE);
-    if (load_acquire(&d->r->shared->recovery_wanted)) {
+    if (load_relaxed(&d->r->shared->recovery_wanted)) {
         descriptor_recover(d);
     }
     ring_snapshot now = ring_take_snapshot(d->r, POLL_SPACE);

@@ -65,10 +65,12 @@ ring_wake_one(uint32_t *word)
     ring_wake(word, 1);
 }
 
+/* Wakes all sleepers of the word. The release pairs with the acquire in descriptor_thread, and with the
+   barrier of a peer that is about to sleep: one that finds the new count sees what was stored before. */
 static inline void
 ring_wake_all(uint32_t *word)
 {
-    fetch_add_seq_cst(word, WORD_STEP);
+    fetch_add_release(word, WORD_STEP);
     futex_wake(word, INT_MAX);
 }
 
@@ -140,7 +142,9 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
-    if (!compare_exchange(&lock->owner, &found, r->owner, ACQUIRE, RELAXED)) {
+    /* Relaxed: nobody has had the lock since the holder died, and the kernel reports a death after the
+       last store. */
+    if (!compare_exchange(&lock->owner, &found, r->owner, RELAXED, RELAXED)) {
         return RING_BUSY;
     }
     RING_POINT(taken_over);
@@ -155,7 +159,7 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     } else {
         store_relaxed(&r->shared->next_granule, 0);
     }
-    store_release(&r->shared->recovery_wanted, 1);
+    store_relaxed(&r->shared->recovery_wanted, 1);
     return RING_OK;
 }
 
@@ -220,7 +224,7 @@ typedef enum { SIDE_NEVER_CAME, SIDE_PRESENT, SIDE_GONE } side_state;
 static inline bool
 ring_find_role(ring *r, uint32_t role, bool *died, uint64_t *table)
 {
-    uint32_t high = load_acquire(&r->shared->peers_high);
+    uint32_t high = load_relaxed(&r->shared->peers_high);
     bool present = false;
     *table = 0;
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {

@@ -130,7 +130,7 @@ static inline void
 ring_heavy_barrier(const ring *r, uint32_t *word)
 {
     if (!ring_has_own_barriers(r) && !membarrier_all()) {
-        store_seq_cst(&r->shared->full_barriers, 1);
+        store_relaxed(&r->shared->full_barriers, 1);
     }
     full_barrier(word);
 }
@@ -168,7 +168,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         r->index = index;
         r->owner = owner_of(index, generation);
         if (!membarrier_register()) {
-            store_seq_cst(&r->shared->full_barriers, 1);
+            store_relaxed(&r->shared->full_barriers, 1); /* a sleeper stores it too */
         }
         if (died) {
             ring_wake_everyone(r);
@@ -190,7 +190,7 @@ ring_count_taken(ring *r, uint32_t owner, int64_t more)
 static inline bool
 ring_taker_is_dead(const ring *r)
 {
-    uint32_t high = load_acquire(&r->shared->peers_high);
+    uint32_t high = load_relaxed(&r->shared->peers_high);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &r->peers[index];
         if (index != r->index && load_acquire(&peer->joined)

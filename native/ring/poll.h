@@ -19,11 +19,11 @@ poll_signals(ring *r, uint32_t which)
     return which == POLL_ITEMS ? &r->shared->items_signals : &r->shared->space_signals;
 }
 
-/* Makes every descriptor for that side readable. */
+/* Makes every descriptor for that side readable. Each release pairs with an acquire in descriptor_thread. */
 static inline void
 poll_signal_all(ring *r, uint32_t which)
 {
-    fetch_add_seq_cst(poll_signals(r, which), 1);
+    fetch_add_release(poll_signals(r, which), 1);
     ring_wake_all(&r->shared->poll_futex);
 }
 
@@ -50,7 +50,7 @@ topic_wakes(const ring *r)
 static inline void
 topic_wake(const ring *r, uint32_t *word, uint32_t which)
 {
-    fetch_add_seq_cst(word, WORD_STEP);
+    fetch_add_relaxed(word, WORD_STEP);
     ring_wake(word, which == POLL_ITEMS ? topic_wakes(r) : 1);
 }
 
@@ -68,7 +68,7 @@ ring_notify(ring *r, uint32_t which)
         ring_wake_one(word);
     }
     if (found & WORD_POLLERS) {
-        fetch_and_seq_cst(word, ~WORD_POLLERS);
+        fetch_and_relaxed(word, ~WORD_POLLERS);
         poll_signal_all(r, which);
     }
 }
@@ -83,11 +83,12 @@ ring_wake_everyone(ring *r)
     poll_signal_all(r, POLL_SPACE);
 }
 
-/* Declared in ring/lock.h. */
+/* Declared in ring/lock.h. The acquire pairs with the barrier of the peer that set the flag: ring_notify
+   sees what it set before, WORD_POLLERS. */
 static inline void
 ring_run_deferred(ring *r, channel_lock *lock)
 {
-    if (fetch_and_seq_cst(&lock->word, ~WORD_DEFERRED) & WORD_DEFERRED) {
+    if (fetch_and_acquire(&lock->word, ~WORD_DEFERRED) & WORD_DEFERRED) {
         RING_POINT(deferred);
         ring_notify(r, POLL_ITEMS);
         ring_notify(r, POLL_SPACE);

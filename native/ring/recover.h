@@ -11,8 +11,8 @@ static inline bool
 recover_is_queued(const ring *r, uint32_t block, uint64_t word)
 {
     uint64_t position = block_holder(word);
-    uint64_t head = position_of(load_acquire(&r->shared->head));
-    uint64_t tail = position_of(load_acquire(&r->shared->tail));
+    uint64_t head = position_of(load_relaxed(&r->shared->head));
+    uint64_t tail = position_of(load_relaxed(&r->shared->tail));
     record_info info;
     return ring_position_is_valid(r, position) && ring_position_is_valid(r, head)
         && ring_position_is_valid(r, tail)
@@ -89,7 +89,7 @@ static inline ring_result
 ring_recover_if_wanted(ring *r)
 {
     channel_header *shared = r->shared;
-    if (!load_acquire(&shared->recovery_wanted)) {
+    if (!load_relaxed(&shared->recovery_wanted)) {
         return RING_OK;
     }
     ring_result result = ring_lock_both(r, &shared->send_lock, &shared->receive_lock, 0);

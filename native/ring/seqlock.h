@@ -50,13 +50,13 @@ seqlock_slot(seqlock_header *lock, size_t size, uint64_t count)
     return (uint64_t *)(slots + (count % 2) * seqlock_slot_size(size));
 }
 
-/* Sets the layout of new memory. Returns whether the memory has this layout now. The exchange pairs
-   with the same exchange in other processes, and with their acquire load of `fingerprint`. */
+/* Sets the layout of new memory. Returns whether the memory has this layout now. Relaxed, because the
+   fingerprint is all that other processes depend on. */
 static inline bool
 seqlock_claim(seqlock_header *lock, uint64_t fingerprint, size_t size)
 {
     uint64_t found = 0;
-    if (compare_exchange(&lock->fingerprint, &found, fingerprint, ACQ_REL, ACQUIRE)) {
+    if (compare_exchange(&lock->fingerprint, &found, fingerprint, RELAXED, RELAXED)) {
         store_relaxed(&lock->size, size); /* no process depends on it */
         return true;
     }
@@ -129,7 +129,7 @@ seqlock_take_over(seqlock_header *lock, uint64_t dead, uint64_t token)
 {
     /* The dead writer released nothing. Its stores are visible, because the kernel reports that a
        process has exited only after its last store. The release passes them on to the next writer. */
-    return compare_exchange(&lock->writer, &dead, token, ACQ_REL, RELAXED);
+    return compare_exchange(&lock->writer, &dead, token, RELEASE, RELAXED);
 }
 
 /* Fills the slot that readers do not use, and makes readers use it. The caller is the writer. */

@@ -342,3 +342,62 @@ SCENARIO(poll_busy) = {
     .thread = thread_poll_busy,
     .end = end_complete,
 };
+
+/* Only processes with full barriers order what they read after they have cleared a flag. */
+SCENARIO(poll_busy_no_membarrier) = {
+    .name = "poll-busy-no-membarrier",
+    .about = "as poll-busy, on a kernel without membarrier",
+    .threads = 3,
+    .stops = 1,
+    .spared = 1 << 1 | 1 << 2,
+    .no_membarrier = true,
+    .bound = 1,
+    .quick = 0,
+    .prepare = prepare_two,
+    .begin = begin,
+    .thread = thread_poll_busy,
+    .end = end_complete,
+};
+
+/* Thread 0 may die with the lock, or after it has released it and before it tells the event loop. */
+static void
+thread_poll_busy_death(int thread)
+{
+    if (thread == 0) {
+        model_check(world_send(&world_rings[0], 0, 0, 16, FOREVER) == RING_OK);
+    } else if (thread == 1) {
+        model_check(descriptor_get(&descriptors, POLL_SPACE) >= 0);
+        ring_result result = loop_send(0);
+        model_check(result == RING_OK || (result == RING_GONE && model_is_dead(0)));
+        stop_descriptors();
+    } else {
+        descriptor_thread(&descriptors);
+    }
+}
+
+SCENARIO(poll_busy_death) = {
+    .name = "poll-busy-death",
+    .about = "as poll-busy; the other sender dies at any point",
+    .threads = 3,
+    .deaths = 1,
+    .spared = 1 << 1 | 1 << 2,
+    .bound = 1,
+    .quick = 0,
+    .prepare = prepare_two,
+    .begin = begin,
+    .thread = thread_poll_busy_death,
+    .end = end_complete,
+};
+
+SCENARIO(poll_items_no_membarrier) = {
+    .name = "poll-items-no-membarrier",
+    .about = "as poll-items, on a kernel without membarrier",
+    .threads = 3,
+    .no_membarrier = true,
+    .bound = 1,
+    .quick = 0,
+    .prepare = prepare,
+    .begin = begin,
+    .thread = thread_poll_items,
+    .end = end_complete,
+};
