@@ -53,7 +53,7 @@ ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
     if (roles == 0 && !load_relaxed(&peer->creator)) {
         roles = ROLE_SENDER | ROLE_RECEIVER;
     }
-    fetch_or_release(&r->shared->roles_seen, roles);
+    fetch_or_relaxed(&r->shared->roles_seen, roles);
 }
 
 /* Removes a peer from the table. The caller has the lock of its place, so the peer is dead.
@@ -66,7 +66,7 @@ ring_note_roles_of_dead_peer(ring *r, const channel_peer *peer)
 static inline bool
 ring_remove_locked_peer(ring *r, channel_peer *peer)
 {
-    if (!load_acquire(&peer->joined)) {
+    if (!load_relaxed(&peer->joined)) { /* the lock of the place orders it */
         return false;
     }
     ring_note_roles_of_dead_peer(r, peer);
@@ -193,7 +193,7 @@ ring_taker_is_dead(const ring *r)
     uint32_t high = load_relaxed(&r->shared->peers_high);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &r->peers[index];
-        if (index != r->index && load_acquire(&peer->joined)
+        if (index != r->index && load_relaxed(&peer->joined)
             && load_relaxed(&peer->taken) != 0
             && peer_lock_is_free(r->fd, index)) {
             return true;
