@@ -388,16 +388,3 @@ SCENARIO(poll_busy_death) = {
     .thread = thread_poll_busy_death,
     .end = end_complete,
 };
-
-SCENARIO(poll_items_no_membarrier) = {
-    .name = "poll-items-no-membarrier",
-    .about = "as poll-items, on a kernel without membarrier",
-    .threads = 3,
-    .no_membarrier = true,
-    .bound = 1,
-    .quick = 0,
-    .prepare = prepare,
-    .begin = begin,
-    .thread = thread_poll_items,
-    .end = end_complete,
-};
