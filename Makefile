@@ -29,7 +29,7 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the test of the layers
 
 verify: ## the model checker: all orders of the steps within bounds, sleep and wake, and mutants
 	$(PYTHON) tests/verify/run.py $(ARGS)
-	@if [ -e tests/verify/spin.py ]; then set -x; $(PYTHON) tests/verify/spin.py; fi
+	$(PYTHON) tests/verify/spin.py
 	$(PYTHON) tests/verify/mutants.py --sample 12
 
 mutants: ## weaken each memory order and barrier; a scenario of the model checker must fail

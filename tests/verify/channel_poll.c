@@ -4,20 +4,38 @@
 #include <stdint.h>
 #include <sys/eventfd.h>
 
-/* An eventfd is a word of the scenario's memory. Each call is one step that others see, so
-   the mutex is not needed. */
+/* An eventfd is a word of the scenario's memory, and so is the mutex of the descriptors. */
+static void mutex_lock(void);
+static void mutex_unlock(void);
 static int eventfd_new(void);
 static int eventfd_set(int fd);
 static void eventfd_reset(int fd);
 #define eventfd(count, flags) eventfd_new()
 #define eventfd_write(fd, count) eventfd_set(fd)
 #define eventfd_read(fd, count) ((void)(count), eventfd_reset(fd))
-#define pthread_mutex_lock(mutex) ((void)(mutex))
-#define pthread_mutex_unlock(mutex) ((void)(mutex))
+#define pthread_mutex_lock(mutex) ((void)(mutex), mutex_lock())
+#define pthread_mutex_unlock(mutex) ((void)(mutex), mutex_unlock())
 
 #include "channel_calls.h"
 
 static ring_descriptors descriptors; /* of thread 1, whose process thread 2 belongs to */
+
+static void
+mutex_lock(void)
+{
+    uint32_t *word = (uint32_t *)(void *)world_extra + 1;
+    while (exchange_acquire(word, 1) != 0) {
+        futex_wait(word, 1, FOREVER);
+    }
+}
+
+static void
+mutex_unlock(void)
+{
+    uint32_t *word = (uint32_t *)(void *)world_extra + 1;
+    store_release(word, 0);
+    futex_wake(word, 1);
+}
 
 static uint32_t *
 eventfd_word(int fd)
@@ -138,7 +156,7 @@ stop_descriptors(void)
 static void
 prepare(void)
 {
-    world_make((world_shape){.units = 2, .capacity = 2, .extra = 4}, 4);
+    world_make((world_shape){.units = 2, .capacity = 2, .extra = 8}, 4);
     ring_leave(&world_rings[2]); /* thread 2 is no process */
 }
 
@@ -162,7 +180,7 @@ SCENARIO(poll_items) = {
     .name = "poll-items",
     .about = "a receiver in an event loop is told of each message",
     .threads = 3,
-    .bound = 1,
+    .bound = 2,
     .quick = 1,
     .prepare = prepare,
     .begin = begin,
@@ -192,7 +210,7 @@ SCENARIO(poll_leave) = {
     .name = "poll-leave",
     .about = "a receiver in an event loop is told that the last sender left",
     .threads = 3,
-    .bound = 1,
+    .bound = 2,
     .quick = 1,
     .prepare = prepare,
     .begin = begin,
@@ -219,7 +237,7 @@ SCENARIO(poll_death) = {
 static void
 prepare_one(void)
 {
-    world_make((world_shape){.units = 1, .capacity = 1, .extra = 4}, 4);
+    world_make((world_shape){.units = 1, .capacity = 1, .extra = 8}, 4);
     ring_leave(&world_rings[2]);
 }
 
@@ -307,7 +325,7 @@ thread_poll_busy(int thread)
 static void
 prepare_two(void)
 {
-    world_make((world_shape){.units = 2, .capacity = 2, .extra = 4}, 4);
+    world_make((world_shape){.units = 2, .capacity = 2, .extra = 8}, 4);
     ring_leave(&world_rings[2]);
 }
 
@@ -317,7 +335,7 @@ SCENARIO(poll_busy) = {
     .threads = 3,
     .stops = 1,
     .spared = 1 << 1 | 1 << 2,
-    .bound = 1,
+    .bound = 2,
     .quick = 0,
     .prepare = prepare_two,
     .begin = begin,

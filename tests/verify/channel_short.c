@@ -118,40 +118,8 @@ SCENARIO(long_wrap) = {
     .end = end_complete,
 };
 
-/* The third does not fit behind the second: padding. */
-static void
-thread_padding(int thread)
-{
-    if (thread == 0) {
-        send_lengths(0, 0, (const uint64_t[]){16, 44, 44}, 3);
-    } else {
-        receive_count(1, 0, 3);
-    }
-}
-
-SCENARIO(padding) = {
-    .name = "padding",
-    .about = "a message that does not fit at the end of the arena is at its start, behind padding",
-    .threads = 2,
-    .bound = 2,
-    .quick = 1,
-    .prepare = prepare_wrap,
-    .begin = world_begin,
-    .thread = thread_padding,
-    .end = end_complete,
-};
-
-static void
-thread_padding_death(int thread)
-{
-    if (thread == 0) {
-        send_lengths(0, 1, (const uint64_t[]){44, 44}, 2);
-    } else {
-        receive_count(1, 0, 3);
-    }
-}
-
-/* Begins with a message of 1 unit, so that the second of two others needs padding. */
+/* A message of 1 unit is there. Of two others the second does not fit behind the first: padding. The third
+   overwrites it. */
 static void
 begin_with_one(void)
 {
@@ -167,6 +135,38 @@ prepare_with_one(void)
     const uint32_t words[4] = {0};
     ring_add_role(r, ROLE_SENDER);
     model_check(ring_send(r, words, sizeof words) == RING_OK);
+}
+
+static void
+thread_padding(int thread)
+{
+    if (thread == 0) {
+        send_lengths(0, 1, (const uint64_t[]){44, 44, 44}, 3);
+    } else {
+        receive_count(1, 0, 4);
+    }
+}
+
+SCENARIO(padding) = {
+    .name = "padding",
+    .about = "a message that does not fit at the end of the arena is at its start, behind padding",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_with_one,
+    .begin = begin_with_one,
+    .thread = thread_padding,
+    .end = end_complete,
+};
+
+static void
+thread_padding_death(int thread)
+{
+    if (thread == 0) {
+        send_lengths(0, 1, (const uint64_t[]){44, 44}, 2);
+    } else {
+        receive_count(1, 0, 3);
+    }
 }
 
 SCENARIO(padding_death) = {
@@ -241,6 +241,28 @@ thread_empty(int thread)
         receive_count(1, 0, 3);
     }
 }
+
+static void
+thread_shorter(int thread)
+{
+    if (thread == 0) {
+        send_lengths(0, 0, (const uint64_t[]){16, 4}, 2);
+    } else {
+        receive_count(1, 0, 2);
+    }
+}
+
+SCENARIO(shorter) = {
+    .name = "shorter",
+    .about = "a message is not taken with the length of the next one, which is beside the tail",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_small,
+    .begin = world_begin,
+    .thread = thread_shorter,
+    .end = end_complete,
+};
 
 SCENARIO(empty) = {
     .name = "empty",

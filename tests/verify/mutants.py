@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,15 @@ WEAKER = {
     "acq_rel": {"relaxed", "acquire", "release"},
     "failure-relaxed": {"relaxed", "acquire", "release", "acq_rel"},
 }
+
+
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+FUNCTION = re.compile(r"^(\w+)\([^;]*?^{.*?^}", re.DOTALL | re.MULTILINE)
+BARRIERS = {"release_fence", "acquire_fence", "full_barrier", "membarrier_all"}
+OPERATION = re.compile(
+    r"\b((?:load|store|exchange|fetch_[a-z]+)_(?:acquire|release|acq_rel|seq_cst)"
+    rf"|compare_exchange|{'|'.join(sorted(BARRIERS))})\("
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Sites:
     hows: dict[Site, list[str]] = field(default_factory=dict)
     scenarios: dict[Site, list[verifier.Scenario]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of a scenario, at its first bound
+    failing: list[verifier.Scenario] = field(default_factory=list)  # without a mutant
 
     def names(self) -> set[str]:
         """The names of all mutants."""
@@ -82,6 +93,9 @@ def find_sites(scenarios: list[verifier.Scenario]) -> Sites:
     with ThreadPoolExecutor(verifier.CORES) as pool:
         for outcome in pool.map(reach, scenarios):
             found.seconds[outcome.scenario.name] = outcome.seconds
+            if outcome.status != verifier.HOLDS:
+                found.failing.append(outcome.scenario)
+                continue
             for line in outcome.out.splitlines()[1:]:
                 number, _, mutant = line.partition("\t")
                 key, _, how = mutant.rpartition("=")
@@ -95,6 +109,36 @@ def find_sites(scenarios: list[verifier.Scenario]) -> Sites:
         site = Site(key, line, count[key])
         found.hows[site] = sorted(hows[key, line], key=HOWS.index)
         found.scenarios[site] = reached[key, line]
+    return found
+
+
+# -- sites that no scenario reaches ----------------------------------------------------------------
+
+
+def first_argument(text: str, start: int) -> str:
+    """Return the first argument of a call, whose parenthesis opens before `start`."""
+    depth = 0
+    for at in range(start, len(text)):
+        if text[at] in "([{":
+            depth += 1
+        elif text[at] in ")]}" or (text[at] == "," and depth == 0):
+            if depth == 0:
+                return " ".join(text[start:at].split())
+            depth -= 1
+    return ""
+
+
+def written_sites() -> set[str]:
+    """The barriers, and the atomics that are not relaxed, in native/ring/, as Site.key."""
+    found: set[str] = set()
+    for header in verifier.RING.glob("*.h"):
+        if header.name == "machine.h":
+            continue
+        text = COMMENT.sub("", header.read_text())
+        for function in FUNCTION.finditer(text):
+            for use in OPERATION.finditer(function[0]):
+                argument = "" if use[1] in BARRIERS else first_argument(function[0], use.end())
+                found.add(f"{header.name} {function[1]}: {use[1]}({argument})")
     return found
 
 
@@ -134,6 +178,7 @@ class Search:
     results: dict[str, str | None] = field(default_factory=dict)  # caught by; None: it survived
     hints: dict[str, str] = field(default_factory=dict)  # caught by, for older sources
     catches: Counter[tuple[str, str]] = field(default_factory=Counter)  # function, scenario
+    sound: dict[tuple[str, int], bool] = field(default_factory=dict)  # holds without a mutant
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
@@ -188,6 +233,18 @@ class Search:
 
         return sorted(runs, key=order)
 
+    def is_sound(self, scenario: verifier.Scenario, bound: int) -> bool:
+        """Return whether a scenario holds without a mutant: else it catches nothing."""
+        if bound <= first_bound(scenario):
+            return True  # find_sites has looked
+        key = (scenario.name, bound)
+        if key not in self.sound:
+            outcome = verifier.run(scenario, "--bound", str(bound), trace=0)
+            self.sound[key] = outcome.status == verifier.HOLDS
+            if not self.sound[key]:
+                print(f"{scenario.name} fails without a mutant at bound {bound}", flush=True)
+        return self.sound[key]
+
     def catch(self, site: Site, how: str) -> tuple[str | None, float]:
         """Return the scenario and bound that caught a mutant, or None, and the seconds."""
         listed = f"{site.name}={how}" in self.listed
@@ -199,7 +256,9 @@ class Search:
             outcome = verifier.run(scenario, *options, seconds=left, trace=0)
             left -= outcome.seconds
             used += outcome.seconds
-            if outcome.status not in (verifier.HOLDS, verifier.NO_SITE, None):
+            if outcome.status in (verifier.HOLDS, verifier.NO_SITE, None):
+                pass
+            elif self.is_sound(scenario, bound):
                 return f"{scenario.name} {bound}", used
             if left <= 0:
                 break
@@ -292,6 +351,8 @@ def main() -> int:
         return 2
     listed = read_list(LIST.read_text()) if LIST.exists() else {}
     sites = find_sites([each for each in verifier.scenarios(programs) if not each.fails])
+    for scenario in sites.failing:
+        print(f"{scenario.name} fails without a mutant, and is not used", flush=True)
     chosen = choose(sites, listed, arguments)
     search = Search(
         sites, listed, arguments.budget, arguments.listed_budget, verifier.fingerprint(programs)
@@ -305,6 +366,10 @@ def main() -> int:
     results = {name: by for name, by in search.results.items() if name in names}
     partly = bool(arguments.sample or arguments.text)
     wrong = complaints(results, listed, None if partly else sites.names())
+    if not partly:
+        reached = {site.key for site in sites.hows}
+        for key in sorted(written_sites() - reached):
+            print(f"no scenario reaches it: {key}")
     print(*wrong, f"{summary(results)}; {time.monotonic() - start:.0f} s", sep="\n")
     return bool(wrong)
 

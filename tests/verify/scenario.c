@@ -95,6 +95,7 @@ world_send(ring *r, int sender, int number, uint64_t length, int64_t deadline)
     for (uint64_t at = 0; at < length / 4; at++) {
         words[at] = (uint32_t)(sender << 16 | number);
     }
+    ledger.size[sender][number] = length + 1;
     ring_add_role(r, ROLE_SENDER);
     ring_call call = {.operation = do_send, .which = POLL_SPACE, .deadline = deadline,
                       .data = (const char *)words, .length = length};
@@ -130,6 +131,7 @@ world_note(int receiver, const char *data, uint64_t length)
     }
     model_check(sender < PEERS && number < NUMBERS);
     model_check(number > ledger.last[receiver][sender] /* in order */);
+    model_check(ledger.size[sender][number] == 0 || ledger.size[sender][number] == length + 1);
     ledger.last[receiver][sender] = number;
     ledger.received[sender][number]++;
 }

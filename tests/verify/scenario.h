@@ -18,6 +18,7 @@
 
 typedef struct {
     int sent[PEERS];              /* how many messages a thread has sent, one after the other */
+    uint64_t size[PEERS][NUMBERS]; /* of a message that world_send sent or sends: its length + 1 */
     int received[PEERS][NUMBERS]; /* how often a message of a sender was received */
     int last[PEERS][PEERS];       /* the last number that a receiver got from a sender, or -1 */
     ring_result result[PEERS];    /* of a thread's last call */
@@ -67,8 +68,8 @@ void world_note(int receiver, const char *data, uint64_t length);
    and blocks are free then, and that the channel is empty. */
 void world_finish(void);
 
-/* Checks that each message that was sent was received once, except `lost` of them, and that no other was, except
-   one that a dead sender was sending. */
+/* Checks that each message that was sent was received once, except `lost` of them, and that no other was,
+   except one that a dead sender was sending. */
 void world_check_received(int lost);
 
 #endif

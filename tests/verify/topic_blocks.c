@@ -131,22 +131,23 @@ SCENARIO(topic_block_views) = {
 
 /* -- dropping --------------------------------------------------------------------------------------- */
 
+/* Only one message of two granules fits into three. The peers use membarrier, which is no help between a
+   subscriber that begins to read and a publisher that drops. */
 static void
 prepare_drop(void)
 {
-    topic_make(&(topic_plan){.units = 2, .capacity = 1, .slots = 2, .granules = 2, .threads = 2,
+    topic_make(&(topic_plan){.units = 2, .capacity = 1, .slots = 2, .granules = 3, .threads = 2,
                              .wishes = {[1] = DROPS(1)}});
 }
 
-/* The subscriber may find that all was dropped and that the publisher is about to write the last one. */
 static void
 thread_drop(int thread)
 {
     ring r = world_rings[thread];
     if (thread == 0) {
-        topic_publish_all(&r, 0, 3, 52);
+        topic_publish_all(&r, 0, 2, 68);
     } else {
-        topic_receive_to(&r, 0, 2);
+        topic_receive_to(&r, 0, 1);
     }
 }
 

@@ -78,13 +78,20 @@ SCENARIO(topic_late) = {
     .name = "topic-late",
     .about = "a subscriber that joins late gets the old message that is kept, and all after it",
     .threads = 2,
-    .bound = 2,
+    .bound = 1,
     .quick = 1,
     .prepare = prepare_late,
     .begin = topic_begin,
     .thread = thread_late,
     .end = end,
 };
+
+static void
+prepare_late_drops(void)
+{
+    topic_make(&(topic_plan){
+        .units = 1, .capacity = 1, .slots = 2, .history = 1, .threads = 2, .joins_and_drops = true});
+}
 
 static void
 thread_late_drops(int thread)
@@ -104,7 +111,7 @@ SCENARIO(topic_late_drops) = {
     .threads = 2,
     .bound = 1,
     .quick = 1,
-    .prepare = prepare_late,
+    .prepare = prepare_late_drops,
     .begin = topic_begin,
     .thread = thread_late_drops,
     .end = end,
@@ -293,7 +300,7 @@ SCENARIO(topic_end) = {
     .name = "topic-end",
     .about = "a subscriber gets all of a publisher that leaves, and is then told that it is gone",
     .threads = 2,
-    .bound = 3,
+    .bound = 2,
     .quick = 2,
     .prepare = prepare_leave,
     .begin = topic_begin,

@@ -18,6 +18,7 @@ topic_make(const topic_plan *plan)
                              .topic = true,
                              .history = plan->history},
                plan->threads + 1);
+    bool overtaken = plan->joins_and_drops; /* its bytes may be read while they are overwritten */
     const ring *first = &world_rings[0]; /* bytes that were not written must not look like a message */
     memset(first->arena, 0xee, plan->units * UNIT);
     memset(first->pool, 0xee, plan->granules * first->granule);
@@ -29,6 +30,10 @@ topic_make(const topic_plan *plan)
         if (plan->wishes[peer].depth != 0) {
             model_check(topic_subscribe(r, &plan->wishes[peer]) == RING_OK);
         }
+        overtaken |= plan->wishes[peer].drops;
+    }
+    if (!overtaken) {
+        model_plain(first->arena, plan->units * UNIT);
     }
 }
 

@@ -14,6 +14,7 @@ typedef struct {
     uint64_t history;
     int processors;      /* 0: 2 */
     int threads;         /* peers; the checker is one more */
+    bool joins_and_drops; /* a subscriber that loses messages comes later */
     topic_wishes wishes[PEERS]; /* of the peer's subscription before the start; a depth of 0: it has none */
 } topic_plan;
 
