@@ -79,10 +79,11 @@ VIEW = (
     "-DLEAVES=0 -DMAY_WAIT=1 -DDEATHS=1 -DVICTIM=1 -DTIME=TICKS -DRECEIVERS=2 -DLAST_IS_IDLE=1"
     " -DVIEWS=1 -DFILLED=1 -DSENDS=1 -DRECEIVES=1"
 )
-# One of two receivers is stopped for ever, maybe with the wake for the message.
+# One of two receivers is stopped for ever, maybe with the wake for the message. Full barriers take
+# the store buffers out of the search.
 STOPPED = (
     "-DLEAVES=0 -DMAY_WAIT=1 -DSTOPS=1 -DSTOPS_FOR_EVER=2 -DVICTIM=1 -DTIME=TICKS -DRECEIVERS=2"
-    " -DSENDS=1 -DRECEIVES=1"
+    " -DSENDS=1 -DRECEIVES=1 -DFULL_BARRIERS=1"
 )
 
 SCENARIOS = (
