@@ -98,7 +98,7 @@ block_is_droppable(const ring *r, uint64_t at, uint64_t word, uint64_t oldest)
     if (oldest == 0 || kind != BLOCK_QUEUED || load_acquire(&r->readers[at]) != 0) {
         return false;
     }
-    uint64_t head = load_acquire(&r->shared->head), most = load_acquire(&r->shared->floor) - head;
+    uint64_t head = load_relaxed(&r->shared->head), most = load_relaxed(&r->shared->floor) - head;
     return ((block_holder(word) - head) & BLOCK_HOLDER_MASK) < (oldest < most ? oldest : most);
 }
 
@@ -139,7 +139,7 @@ blocks_for_senders(const ring *r)
 static inline uint32_t
 blocks_find_next(const ring *r, uint64_t span, uint64_t end)
 {
-    uint64_t next = load_acquire(&r->shared->next_granule);
+    uint64_t next = load_relaxed(&r->shared->next_granule);
     uint32_t block = NO_BLOCK;
     if (next * r->granule >= POOL_WINDOW_BYTES) {
         block = blocks_find(r, 0, next < end ? next : end, span, BLOCKS_SKIPPED_MAX, 0);
@@ -181,7 +181,7 @@ blocks_allocate(ring *r, uint64_t length, uint64_t end)
         }
         block_store(r, block, block_word(BLOCK_LENT, span, r->owner));
         RING_POINT(allocated);
-        store_release(&r->shared->next_granule, block + span);
+        store_relaxed(&r->shared->next_granule, block + span);
     }
     return block;
 }

@@ -106,7 +106,7 @@ ring_unlock(ring *r, channel_lock *lock)
     RING_POINT(unlocking);
     store_release(&lock->owner, 0);
     ring_light_barrier(r, &lock->word);
-    if (load_seq_cst(&lock->word) & (WORD_DEFERRED | WORD_SLEEPERS)) {
+    if (load_relaxed(&lock->word) & (WORD_DEFERRED | WORD_SLEEPERS)) {
         ring_run_deferred(r, lock);
         ring_wake_one(&lock->word);
     }
@@ -145,15 +145,15 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     }
     RING_POINT(taken_over);
     if (lock == &r->shared->send_lock) {
-        store_release(&r->shared->senders_tail, load_acquire(&r->shared->tail));
+        store_relaxed(&r->shared->senders_tail, load_relaxed(&r->shared->tail));
         if (ring_is_topic(r)) {
-            store_release(&r->shared->next_granule, 0);
-            store_release(&r->shared->limit, 0); /* it is computed again */
+            store_relaxed(&r->shared->next_granule, 0);
+            store_relaxed(&r->shared->limit, 0); /* it is computed again */
         }
     } else if (lock == &r->shared->receive_lock) {
         ring_repair_next(r);
     } else {
-        store_release(&r->shared->next_granule, 0);
+        store_relaxed(&r->shared->next_granule, 0);
     }
     store_release(&r->shared->recovery_wanted, 1);
     return RING_OK;

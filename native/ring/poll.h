@@ -61,7 +61,7 @@ static inline void
 ring_notify(ring *r, uint32_t which)
 {
     uint32_t *word = poll_side_futex(r, which);
-    uint32_t found = load_seq_cst(word);
+    uint32_t found = load_relaxed(word);
     if ((found & WORD_SLEEPERS) && ring_is_topic(r)) {
         topic_wake(r, word, which);
     } else if (found & WORD_SLEEPERS) {

@@ -45,7 +45,7 @@ ring_peek_returned(ring *r, ring_message *message)
     *message = (ring_message){.block = NO_BLOCK};
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
-        uint64_t found = load_acquire(&r->deliveries[at].number);
+        uint64_t found = load_relaxed(&r->deliveries[at].number);
         if (block_kind_of(word) == BLOCK_RETURNED && found < number) {
             number = found;
             message->block = (uint32_t)at;
@@ -54,13 +54,13 @@ ring_peek_returned(ring *r, ring_message *message)
         at += block_step(r, at, word);
     }
     if (message->block == NO_BLOCK) {
-        store_release(&r->shared->returned_seen, returned);
+        store_relaxed(&r->shared->returned_seen, returned);
         return RING_EMPTY;
     }
     message->returned = true;
     message->items = 1;
     message->data = block_data(r, message->block);
-    message->length = load_acquire(&r->deliveries[message->block].length);
+    message->length = load_relaxed(&r->deliveries[message->block].length);
     return block_fits(r, message->block, message->word, message->length)
             && (r->item_size == 0 || message->length == r->item_size)
         ? RING_OK
@@ -118,7 +118,7 @@ static inline bool
 ring_looks_empty(const ring *r)
 {
     uint64_t head = load_acquire(&r->shared->head);
-    return load_acquire(&r->shared->cached_tail) == head && load_acquire(&r->shared->tail) == head
+    return load_relaxed(&r->shared->cached_tail) == head && load_acquire(&r->shared->tail) == head
         && !ring_may_have_returned(r);
 }
 
@@ -136,15 +136,15 @@ ring_peek(ring *r, ring_message *message)
     }
     /* A message follows after at most this many records. */
     for (uint64_t passed = 0; passed <= r->units; passed++) {
-        message->head = load_acquire(&shared->head);
+        message->head = load_relaxed(&shared->head);
         uint64_t position = position_of(message->head);
-        uint64_t tail = load_acquire(&shared->cached_tail);
+        uint64_t tail = load_relaxed(&shared->cached_tail);
         if (position == position_of(tail)) {
             tail = load_acquire(&shared->tail);
             if (position == position_of(tail)) {
                 return RING_EMPTY;
             }
-            store_release(&shared->cached_tail, tail);
+            store_relaxed(&shared->cached_tail, tail);
         }
         if (!ring_position_is_valid(r, position) || !ring_position_is_valid(r, position_of(tail))) {
             return RING_CORRUPT;
@@ -172,7 +172,7 @@ ring_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
     uint64_t head = load_acquire(&shared->head);
-    if (position_of(head) != position_of(load_acquire(&shared->cached_tail))
+    if (position_of(head) != position_of(load_relaxed(&shared->cached_tail))
         || ring_may_have_returned(r)) {
         return false; /* several were sent; reading the tail takes its line from senders */
     }
@@ -190,7 +190,7 @@ ring_peek_small(ring *r, ring_message *message, char *copy)
         || ring_distance(r, position, end) != units_for(length)) {
         return false;
     }
-    store_release(&shared->cached_tail, tail);
+    store_relaxed(&shared->cached_tail, tail);
     *message = (ring_message){.head = head,
                               .end = end,
                               .items = 1,
@@ -206,7 +206,7 @@ static inline void
 ring_prefetch_next(const ring *r, const ring_message *message)
 {
     if (message->block == NO_BLOCK && message->index + 1 == message->items
-        && message->end != position_of(load_acquire(&r->shared->cached_tail))) {
+        && message->end != position_of(load_relaxed(&r->shared->cached_tail))) {
         const char *record = (const char *)ring_record_at(r, message->end);
         uint64_t bytes = ring_prefetch_bytes(r, message->end, message->length);
         for (uint64_t at = 0; at < bytes; at += 64) {
@@ -321,13 +321,13 @@ ring_take_delivery(ring *r, ring_message *message)
             return result;
         }
     }
-    uint64_t number = load_acquire(&r->shared->takes);
+    uint64_t number = load_relaxed(&r->shared->takes);
     channel_delivery *delivery = &r->deliveries[message->block];
-    store_release(&delivery->length, message->length);
-    store_release(&delivery->number, number);
-    store_release(&delivery->redelivered, 0);
-    store_release(&delivery->head, message->head);
-    store_release(&r->shared->takes, number + 1);
+    store_relaxed(&delivery->length, message->length);
+    store_relaxed(&delivery->number, number);
+    store_relaxed(&delivery->redelivered, 0);
+    store_relaxed(&delivery->head, message->head);
+    store_relaxed(&r->shared->takes, number + 1);
     return ring_hold(r, message, BLOCK_TAKEN);
 }
 
@@ -339,7 +339,7 @@ static inline void
 ring_repair_next(ring *r)
 {
     uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
-    uint64_t position = position_of(head), number = load_acquire(&r->shared->takes) - 1;
+    uint64_t position = position_of(head), number = load_relaxed(&r->shared->takes) - 1;
     record_info info;
     if (position != position_of(tail) && ring_position_is_valid(r, position)
         && ring_read_record(r, position, r->units, &info) && info.kind == RECORD_BLOCK
@@ -353,8 +353,8 @@ ring_repair_next(ring *r)
     for (uint64_t at = 0; at < r->granules;) {
         uint64_t word = block_load(r, (uint32_t)at);
         if (block_kind_of(word) == BLOCK_TAKEN
-            && load_acquire(&r->deliveries[at].number) == number
-            && load_acquire(&r->deliveries[at].head) == head) {
+            && load_relaxed(&r->deliveries[at].number) == number
+            && load_relaxed(&r->deliveries[at].head) == head) {
             block_free(r, (uint32_t)at, word);
         }
         at += block_step(r, at, word);

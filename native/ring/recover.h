@@ -114,7 +114,7 @@ ring_drop_oldest(ring *r)
     ring_message message;
     ring_result result = ring_peek(r, &message);
     if (result == RING_OK) {
-        store_release(&r->shared->dropped, load_acquire(&r->shared->dropped) + 1);
+        store_relaxed(&r->shared->dropped, load_relaxed(&r->shared->dropped) + 1);
         RING_POINT(dropping);
         ring_drop(r, &message);
     }

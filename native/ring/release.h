@@ -74,7 +74,7 @@ static inline bool
 ring_requeue_word(ring *r, uint32_t block, uint64_t word)
 {
     channel_delivery *delivery = &r->deliveries[block];
-    store_release(&delivery->redelivered, load_acquire(&delivery->redelivered) + 1);
+    store_relaxed(&delivery->redelivered, load_relaxed(&delivery->redelivered) + 1);
     RING_POINT(requeuing);
     if (!block_change(r, block, word, block_word(BLOCK_RETURNED, block_span(word), 0))) {
         return false;

@@ -21,7 +21,13 @@
    A lock's `owner` is acquired by a compare-and-swap (ring/lock.h) and released by ring_unlock.
 
    `joined`, `generation` and `roles` of a peer are released by ring_join and ring_add_role and
-   acquired by ring_side_state and ring_owner_is_dead. */
+   acquired by ring_find_role and ring_owner_is_dead.
+
+   Relaxed are words that only the holder of one lock uses, because the lock orders them (`senders_tail`,
+   `cached_head`, `cached_tail`, `next_granule`, `takes`, a topic's `limit` and `floor`); what the word of a
+   block publishes (channel_delivery); what is only compared with an older value (ring/snapshot.h); the flags
+   of a futex word, after a barrier (ring/peers.h); and what is for people. docs/verification.md says how that
+   is checked. */
 #ifndef IPCKIT_RING_H
 #define IPCKIT_RING_H
 

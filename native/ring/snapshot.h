@@ -20,12 +20,12 @@ static inline ring_snapshot
 ring_take_snapshot(const ring *r, uint32_t which)
 {
     if (which == POLL_ITEMS) {
-        return (ring_snapshot){load_acquire(&r->shared->tail), load_acquire(&r->shared->returned)};
+        return (ring_snapshot){load_relaxed(&r->shared->tail), load_relaxed(&r->shared->returned)};
     }
     if (ring_is_topic(r)) {
-        return (ring_snapshot){topic_progress(r), load_acquire(&r->shared->freed)};
+        return (ring_snapshot){topic_progress(r), load_relaxed(&r->shared->freed)};
     }
-    return (ring_snapshot){load_acquire(&r->shared->head), load_acquire(&r->shared->freed)};
+    return (ring_snapshot){load_relaxed(&r->shared->head), load_relaxed(&r->shared->freed)};
 }
 
 /* The snapshot of an empty ring: what was sent ends where what is received ends. Receivers know
@@ -34,7 +34,7 @@ static inline ring_snapshot
 ring_empty_snapshot(const ring *r)
 {
     const uint64_t *next = ring_is_topic(r) ? &r->subscriber->cursor : &r->shared->head;
-    return (ring_snapshot){load_acquire(next), load_acquire(&r->shared->returned)};
+    return (ring_snapshot){load_relaxed(next), load_relaxed(&r->shared->returned)};
 }
 
 /* Tells whether a message or padding waits. Needs no lock. */

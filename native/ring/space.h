@@ -21,11 +21,11 @@ ring_measure_space(ring *r, bool fresh, ring_space *space)
     if (fresh) {
         space->head = load_acquire(&shared->head);
         RING_POINT(caching_head);
-        store_release(&shared->cached_head, space->head);
+        store_relaxed(&shared->cached_head, space->head);
     } else {
-        space->head = load_acquire(&shared->cached_head);
+        space->head = load_relaxed(&shared->cached_head);
     }
-    space->tail = load_acquire(&shared->senders_tail);
+    space->tail = load_relaxed(&shared->senders_tail);
     uint64_t head = position_of(space->head), tail = position_of(space->tail);
     if (!ring_position_is_valid(r, tail) || !ring_position_is_valid(r, head)) {
         return RING_CORRUPT;
@@ -48,7 +48,7 @@ ring_publish_tail(ring *r, uint64_t tail)
     RING_POINT(before_tail);
     store_release(&r->shared->tail, tail);
     RING_POINT(after_tail);
-    store_release(&r->shared->senders_tail, tail);
+    store_relaxed(&r->shared->senders_tail, tail);
 }
 
 /* Advances tail past messages that are not stored beside it. */

@@ -79,7 +79,7 @@ topic_remove_dead_members(ring *r)
     }
     RING_POINT(members_removed);
     store_release(&r->shared->members, load_acquire(&r->shared->members) & ~dead);
-    store_release(&r->shared->limit, 0); /* it is computed again */
+    store_relaxed(&r->shared->limit, 0); /* it is computed again */
     fetch_add_seq_cst(&r->shared->freed, 1);
 }
 
@@ -169,8 +169,8 @@ topic_subscribe(ring *r, const topic_wishes *wishes)
     old = old < wishes->depth ? old : wishes->depth;
     old = old < tail - head ? old : tail - head;
     /* First: publishers must not drop these messages because of what they computed before. */
-    store_release(&r->shared->floor, 0);
-    store_release(&r->shared->limit, 0);
+    store_relaxed(&r->shared->floor, 0);
+    store_relaxed(&r->shared->limit, 0);
     topic_subscriber *own = &r->subscribers[place];
     store_relaxed(&own->drops, wishes->drops);
     store_relaxed(&own->closed, 0);

@@ -91,7 +91,7 @@ topic_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
     uint64_t position = topic_next_position(r, tail), units = topic_units(item);
     /* Not more than the capacity at once: a subscriber gets time to read before it loses messages. */
     uint64_t most = *items < r->capacity ? *items : r->capacity;
-    while (done < most && (tail + done < load_acquire(&r->shared->limit)
+    while (done < most && (tail + done < load_relaxed(&r->shared->limit)
                            || (done == 0 && topic_may_publish(r, tail)))) {
         result = topic_find_room(r, tail + done, tail, units, &position);
         if (result != RING_OK) {
@@ -142,7 +142,7 @@ static inline ring_result
 topic_free_run(ring *r, uint64_t length, uint64_t tail)
 {
     topic_update_limit(r, tail);
-    uint64_t head = load_acquire(&r->shared->head), floor = load_acquire(&r->shared->floor);
+    uint64_t head = load_relaxed(&r->shared->head), floor = load_relaxed(&r->shared->floor);
     if (tail - head > r->slots) {
         return RING_CORRUPT;
     }

@@ -81,20 +81,20 @@ topic_update_limit(ring *r, uint64_t tail)
         floor = cursor < floor ? cursor : floor;
         limit = cursor + depth < limit ? cursor + depth : limit;
     }
-    store_release(&r->shared->floor, floor);
+    store_relaxed(&r->shared->floor, floor);
     RING_POINT(floor_stored);
-    store_release(&r->shared->limit, limit);
+    store_relaxed(&r->shared->limit, limit);
 }
 
 /* Tells whether the subscribers let one more message be published. */
 static inline bool
 topic_may_publish(ring *r, uint64_t tail)
 {
-    if (tail < load_acquire(&r->shared->limit)) {
+    if (tail < load_relaxed(&r->shared->limit)) {
         return true;
     }
     topic_update_limit(r, tail);
-    return tail < load_acquire(&r->shared->limit);
+    return tail < load_relaxed(&r->shared->limit);
 }
 
 /* Returns a number that changes when a subscriber that is waited for reads. */
@@ -170,8 +170,8 @@ topic_drop_unneeded(ring *r, uint64_t head, uint64_t tail)
 static inline ring_result
 topic_read_ends(const ring *r, uint64_t *head, uint64_t *tail)
 {
-    *head = load_acquire(&r->shared->head);
-    *tail = load_acquire(&r->shared->senders_tail);
+    *head = load_relaxed(&r->shared->head);
+    *tail = load_relaxed(&r->shared->senders_tail);
     return *tail - *head <= r->slots ? RING_OK : RING_CORRUPT;
 }
 
@@ -204,10 +204,10 @@ topic_fits(const ring *r, uint64_t number, uint64_t tail, uint64_t oldest, uint6
 static inline uint64_t
 topic_droppable(ring *r, uint64_t number, uint64_t tail, uint64_t head, uint64_t start, uint64_t units)
 {
-    uint64_t floor = load_acquire(&r->shared->floor);
+    uint64_t floor = load_relaxed(&r->shared->floor);
     if (floor <= head || floor > tail || !topic_fits(r, number, tail, floor, start, units)) {
         topic_update_limit(r, tail);
-        floor = load_acquire(&r->shared->floor);
+        floor = load_relaxed(&r->shared->floor);
     }
     return floor > head && floor <= tail ? floor : head;
 }
@@ -218,7 +218,7 @@ topic_droppable(ring *r, uint64_t number, uint64_t tail, uint64_t head, uint64_t
 static inline ring_result
 topic_find_room(ring *r, uint64_t number, uint64_t tail, uint64_t units, uint64_t *position)
 {
-    uint64_t head = load_acquire(&r->shared->head), offset = *position % r->units;
+    uint64_t head = load_relaxed(&r->shared->head), offset = *position % r->units;
     uint64_t start = offset + units > r->units ? *position + r->units - offset : *position;
     if (tail - head > r->slots) {
         return RING_CORRUPT;
