@@ -13,6 +13,7 @@
    - Polling before a sleep is left out. It only tries once more.
    - The count in a futex word has no limit here. A process has a ticket as long as the count is the one
      that it read. So the model stores who has a valid ticket, not the count.
+   - ring_wake has no limit of tries (WAKE_TRIES, for a peer that corrupts the word).
    - Descriptors (WORD_POLLERS, WORD_DEFERRED), loans, acknowledged receives and overwriting are left out.
 
    Memory is that of x86 (TSO), for the stores that a peer makes before it reads a futex word: they leave its
@@ -319,7 +320,7 @@ inline ring_notify(word)
 {
     do
     STORES_BECOME_VISIBLE
-    // poll.h ring_notify: uint32_t found = load_seq_cst(word);
+    // poll.h ring_notify: uint32_t found = load_relaxed(word);
     // poll.h ring_notify: ring_wake_one(word);
     :: flag[word] -> ring_wake_one(word); break
     :: !flag[word] -> break
@@ -430,7 +431,7 @@ inline ring_lock(lock, at_once)
                 if
                 :: locked == OK ->
 #ifndef TAKE_OVER_WITHOUT_REPAIR
-                    // lock.h ring_recover_lock: store_release(&r->shared->senders_tail, load_acquire(&r->shared->tail));
+                    // lock.h ring_recover_lock: store_relaxed(&r->shared->senders_tail, load_relaxed(&r->shared->tail));
                     // lock.h ring_recover_lock: ring_repair_next(r);
                     d_step {
                         if
@@ -653,7 +654,7 @@ inline ring_try_once()
             };
             if
             :: result == OK ->
-                // space.h ring_publish_tail: store_release(&r->shared->senders_tail, tail);
+                // space.h ring_publish_tail: store_relaxed(&r->shared->senders_tail, tail);
                 do
                 STORES_BECOME_VISIBLE
                 :: d_step { true -> senders_tail = senders_tail + units; units = 0 }; break
