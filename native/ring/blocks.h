@@ -39,7 +39,7 @@ block_store(const ring *r, uint32_t block, uint64_t word)
 static inline bool
 block_change(const ring *r, uint32_t block, uint64_t from, uint64_t to)
 {
-    return compare_exchange(&r->words[block], &from, to, ACQ_REL, RELAXED);
+    return compare_exchange(&r->words[block], &from, to, RELEASE, RELAXED);
 }
 
 /* Returns the granules from `at` to the next word that is to be read: 1 after a free granule. Limits
@@ -69,7 +69,7 @@ block_free(ring *r, uint32_t block, uint64_t word)
         return false;
     }
     RING_POINT(freed);
-    fetch_add_release(&r->shared->freed, 1);
+    fetch_add_relaxed(&r->shared->freed, 1);
     return true;
 }
 

@@ -51,7 +51,7 @@ ring_other_side(ring *r, uint32_t role)
 static inline side_state
 ring_check_peers(ring *r, uint32_t role, int64_t now)
 {
-    store_release(&r->shared->checked_at, (uint64_t)now);
+    store_relaxed(&r->shared->checked_at, (uint64_t)now);
     return ring_other_side(r, role);
 }
 

@@ -32,7 +32,7 @@ static inline uint32_t
 ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 {
     uint32_t found = load_relaxed(word);
-    while (!compare_exchange(word, &found, found | flag, SEQ_CST, RELAXED)) {
+    while (!compare_exchange(word, &found, found | flag, RELAXED, RELAXED)) {
     }
     ring_heavy_barrier(r, word);
     return found | flag;
@@ -46,13 +46,13 @@ ring_prepare_sleep(const ring *r, uint32_t *word, uint32_t flag)
 static inline void
 ring_wake(uint32_t *word, int count)
 {
-    uint32_t found = load_seq_cst(word);
+    uint32_t found = load_relaxed(word);
     for (int tries = 0; tries < WAKE_TRIES; tries++) {
         if (!(found & WORD_SLEEPERS) || futex_wake(word, count) > 0) {
             return;
         }
         uint32_t cleared = (found & ~WORD_SLEEPERS) + WORD_STEP;
-        if (compare_exchange(word, &found, cleared, SEQ_CST, SEQ_CST)) {
+        if (compare_exchange(word, &found, cleared, RELAXED, RELAXED)) {
             futex_wake(word, INT_MAX);
             return;
         }
@@ -119,7 +119,7 @@ static inline void
 ring_defer_to_holder(ring *r, channel_lock *lock)
 {
     ring_prepare_sleep(r, &lock->word, WORD_DEFERRED);
-    if (load_seq_cst(&lock->owner) == 0) {
+    if (load_relaxed(&lock->owner) == 0) {
         ring_run_deferred(r, lock);
     }
 }
@@ -172,7 +172,7 @@ ring_lock(ring *r, channel_lock *lock, int64_t deadline)
     for (;;) {
         uint32_t ticket = ring_prepare_sleep(r, &lock->word, WORD_SLEEPERS);
         uint32_t found = 0;
-        if (compare_exchange(&lock->owner, &found, r->owner, SEQ_CST, SEQ_CST)) {
+        if (compare_exchange(&lock->owner, &found, r->owner, ACQUIRE, RELAXED)) {
             RING_POINT(locked);
             return RING_OK;
         }

@@ -34,7 +34,7 @@ ring_may_have_returned(const ring *r)
 static inline void
 ring_note_returned(ring *r)
 {
-    fetch_add_seq_cst(&r->shared->returned, 1);
+    fetch_add_release(&r->shared->returned, 1);
 }
 
 /* Finds the returned message that was taken first. Returns RING_OK, RING_EMPTY or RING_CORRUPT. */

@@ -62,7 +62,7 @@ static inline ring_result
 ring_recover(ring *r)
 {
     channel_header *shared = r->shared;
-    exchange_acq_rel(&shared->recovery_wanted, 0);
+    exchange_acquire(&shared->recovery_wanted, 0);
     RING_POINT(recovering);
     ring_side_state(r, 0);
     RING_POINT(peers_checked);

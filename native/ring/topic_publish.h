@@ -200,7 +200,7 @@ static inline void
 topic_tell_publishers(ring *r)
 {
     ring_light_barrier(r, &r->shared->space);
-    if (load_seq_cst(&r->shared->space) % WORD_STEP != 0) {
+    if (load_relaxed(&r->shared->space) % WORD_STEP != 0) {
         fetch_add_seq_cst(&r->shared->freed, 1);
         ring_notify(r, POLL_SPACE);
     }
