@@ -263,7 +263,7 @@ inline futex_wake_all(word)
    a full barrier in futex_wake, before it looks for sleepers. It wakes any of them. */
 inline ring_wake_one(word)
 {
-    // lock.h ring_wake: uint32_t found = load_seq_cst(word);
+    // lock.h ring_wake: uint32_t found = load_relaxed(word);
     atomic { more = flag[word]; wake_ticket[me] = (more -> word : 0) };
     do
     :: more == 0 -> break
@@ -544,7 +544,7 @@ inline ring_reclaim()
             if
             :: locked != OK
             :: else ->
-                // recover.h ring_recover: exchange_acq_rel(&shared->recovery_wanted, 0);
+                // recover.h ring_recover: exchange_acquire(&shared->recovery_wanted, 0);
                 d_step { flush(me); recovery_wanted = 0 };
                 was_present = present;
                 // recover.h ring_recover: ring_side_state(r, 0);
@@ -596,7 +596,7 @@ inline ring_check_peers_before_sleep()
     // wait.h ring_check_peers_before_sleep: call->pause = ring_longer_pause(call->pause, now);
     :: atomic { quiet && recent -> pause = (pause < 4 -> 2 * pause : 4) }
     :: atomic { !(quiet && recent) ->
-        // check.h ring_check_peers: store_release(&r->shared->checked_at, (uint64_t)now);
+        // check.h ring_check_peers: store_relaxed(&r->shared->checked_at, (uint64_t)now);
         recent = (TIME != NEVER);
         pause = (TIME == TICKS -> (LAST_IS_LATE && me == PEERS - 1 -> 4 : 1) : 0) };
         // wait.h ring_check_peers_before_sleep: gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
