@@ -302,7 +302,7 @@ inline ring_wake_one(word)
 
 inline ring_wake_all(word)
 {
-    // lock.h ring_wake_all: fetch_add_seq_cst(word, WORD_STEP);
+    // lock.h ring_wake_all: fetch_add_release(word, WORD_STEP);
     d_step { flush(me); step(word) };
     // lock.h ring_wake_all: futex_wake(word, INT_MAX);
     d_step { futex_wake_all(word) }
@@ -424,7 +424,7 @@ inline ring_lock(lock, at_once)
             if
 #if DEATHS && !defined(NO_TAKE_OVER)
             :: OWNER_IS_DEAD(found - 1) ->
-                // lock.h ring_recover_lock: if (!compare_exchange(&lock->owner, &found, r->owner, ACQUIRE, RELAXED)
+                // lock.h ring_recover_lock: if (!compare_exchange(&lock->owner, &found, r->owner, RELAXED, RELAXED)
                 d_step {
                     if :: owner[lock] == found -> owner[lock] = NAME; locked = OK :: else fi
                 };
@@ -446,7 +446,7 @@ inline ring_lock(lock, at_once)
                         fi
                     };
 #endif
-                    // lock.h ring_recover_lock: store_release(&r->shared->recovery_wanted, 1);
+                    // lock.h ring_recover_lock: store_relaxed(&r->shared->recovery_wanted, 1);
                     recovery_wanted = 1
                 :: else
                 fi
@@ -501,7 +501,7 @@ inline ring_side_state()
         :: i == PEERS -> i = 0; break
         :: else ->
             if
-            // peers.h ring_remove_locked_peer: if (!load_acquire(&peer->joined)) {
+            // peers.h ring_remove_locked_peer: if (!load_relaxed(&peer->joined)) {
             :: !joined[i]
             :: joined[i] ->
                 // peers.h ring_remove_locked_peer: store_release(&peer->generation, generation + 1);
@@ -532,7 +532,7 @@ inline ring_side_state()
 inline ring_reclaim()
 {
     if
-    // recover.h ring_recover_if_wanted: if (!load_acquire(&shared->recovery_wanted)) {
+    // recover.h ring_recover_if_wanted: if (!load_relaxed(&shared->recovery_wanted)) {
     :: !recovery_wanted
     :: recovery_wanted ->
         // recover.h ring_recover_if_wanted: ring_result result = ring_lock_both(r, &shared->send_lock, &shared->receive_lock, 0);
