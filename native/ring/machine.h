@@ -28,6 +28,7 @@
 #define store_release(word, value) __atomic_store_n(word, value, __ATOMIC_RELEASE)
 #define store_seq_cst(word, value) __atomic_store_n(word, value, __ATOMIC_SEQ_CST)
 #define exchange_acquire(word, value) __atomic_exchange_n(word, value, __ATOMIC_ACQUIRE)
+#define exchange_release(word, value) __atomic_exchange_n(word, value, __ATOMIC_RELEASE)
 #define exchange_acq_rel(word, value) __atomic_exchange_n(word, value, __ATOMIC_ACQ_REL)
 #define fetch_add_relaxed(word, value) __atomic_fetch_add(word, value, __ATOMIC_RELAXED)
 #define fetch_add_release(word, value) __atomic_fetch_add(word, value, __ATOMIC_RELEASE)

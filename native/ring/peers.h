@@ -74,7 +74,9 @@ ring_remove_locked_peer(ring *r, channel_peer *peer)
     store_release(&peer->generation, generation + 1);
     store_release(&r->shared->recovery_wanted, 1);
     RING_POINT(removing_peer);
-    return exchange_acq_rel(&peer->joined, 0) != 0;
+    /* Pairs with the acquire in ring_find_role: a peer that finds the place empty sees all that the dead one
+       stored. */
+    return exchange_release(&peer->joined, 0) != 0;
 }
 
 /* Removes a dead peer; takes the lock of its place for that. Sets `*dead` if it got the lock, so

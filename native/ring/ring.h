@@ -26,7 +26,8 @@
    Relaxed are words that only the holder of one lock uses, because the lock orders them (`senders_tail`,
    `cached_head`, `cached_tail`, `next_granule`, `takes`, a topic's `limit` and `floor`); what the word of a
    block publishes (channel_delivery); what is only compared with an older value (ring/snapshot.h); the flags
-   of a futex word, after a barrier (ring/peers.h); and what is for people. docs/verification.md says how that
+   of a futex word, after a barrier (ring/peers.h); hints, for which a peer looks again under a lock or at the
+   next check (`recovery_wanted`, `peers_high`); and what is for people. docs/verification.md says how that
    is checked. */
 #ifndef IPCKIT_RING_H
 #define IPCKIT_RING_H

@@ -510,7 +510,7 @@ inline ring_side_state()
                 // peers.h ring_remove_locked_peer: store_release(&r->shared->recovery_wanted, 1);
                 recovery_wanted = 1;
 #endif
-                // peers.h ring_remove_locked_peer: return exchange_acq_rel(&peer->joined, 0) != 0;
+                // peers.h ring_remove_locked_peer: return exchange_release(&peer->joined, 0) != 0;
                 d_step { flush(me); died = died || joined[i]; joined[i] = 0 }
             fi;
             // peers.h ring_remove_dead_peer: peer_unlock(r->fd, index);

@@ -50,6 +50,8 @@
 #define store_seq_cst(word, value) MODEL_STORE("store_seq_cst", word, value, MODEL_SEQ_CST)
 #define exchange_acquire(word, value)                                                                \
     MODEL_UPDATE("exchange_acquire", word, value, MODEL_ACQUIRE, MODEL_EXCHANGE)
+#define exchange_release(word, value)                                                                \
+    MODEL_UPDATE("exchange_release", word, value, MODEL_RELEASE, MODEL_EXCHANGE)
 #define exchange_acq_rel(word, value)                                                                \
     MODEL_UPDATE("exchange_acq_rel", word, value, MODEL_ACQ_REL, MODEL_EXCHANGE)
 #define fetch_add_relaxed(word, value)                                                               \
