@@ -1,17 +1,19 @@
 /* A struct in shared memory (ring/seqlock.h), as SharedStruct uses it (native/memory/shared_struct.c). */
 #include "scenario.h"
 
-#define SIZE 20 /* two words and half of one: an even number hides a store that is late by one */
+#define WHOLE 24 /* three words: an even number hides a store that is late by one */
+#define PARTLY 20 /* the last word is copied in part */
 #define TOKEN(thread) ((uint64_t)(thread) + 10)
 
 static seqlock_header *lock;
+static size_t size = WHOLE;
 static int stores, last[PEERS]; /* not seen by the model */
 static bool writing;
 
 static void
 prepare(void)
 {
-    lock = model_memory(seqlock_total_size(SIZE));
+    lock = model_memory(seqlock_total_size(size));
     for (int thread = 0; thread < 3; thread++) {
         model_check(file_lock_byte(thread, PEER_LOCK_BASE + thread));
     }
@@ -32,7 +34,7 @@ store(uint64_t value)
     const uint64_t words[] = {value, value, value};
     model_check(!writing /* one process writes at a time */);
     writing = true;
-    seqlock_store(lock, (const char *)words, SIZE);
+    seqlock_store(lock, (const char *)words, size);
     writing = false;
     stores++;
 }
@@ -42,7 +44,7 @@ static uint64_t
 load(void)
 {
     uint64_t words[3] = {0};
-    if (!seqlock_try_load(lock, (char *)words, SIZE)) {
+    if (!seqlock_try_load(lock, (char *)words, size)) {
         return UINT64_MAX;
     }
     model_check(words[0] == words[1] && words[1] == words[2] /* the struct is whole */);
@@ -87,6 +89,25 @@ end_count(void)
     model_check(load() == (uint64_t)stores);
     model_check(load_relaxed(&lock->writer) == 0);
 }
+
+static void
+prepare_partly(void)
+{
+    size = PARTLY;
+    prepare();
+}
+
+SCENARIO(seqlock_partly) = {
+    .name = "seqlock-partly",
+    .about = "as seqlock-read, with a size that is no multiple of 8",
+    .threads = 2,
+    .bound = 2,
+    .quick = 2,
+    .prepare = prepare_partly,
+    .begin = begin,
+    .thread = thread_reader,
+    .end = end_count,
+};
 
 SCENARIO(seqlock_read) = {
     .name = "seqlock-read",
@@ -193,7 +214,7 @@ static void
 thread_claim(int thread)
 {
     uint64_t fingerprint = (uint64_t)thread + 1;
-    bool ours = seqlock_claim(lock, fingerprint, SIZE);
+    bool ours = seqlock_claim(lock, fingerprint, size);
     stores += ours;
     model_check(ours == (load_acquire(&lock->fingerprint) == fingerprint));
 }
