@@ -95,7 +95,7 @@ block_is_droppable(const ring *r, uint64_t at, uint64_t word, uint64_t oldest)
     if (!ring_is_topic(r)) {
         return oldest != 0 && (kind == BLOCK_QUEUED || kind == BLOCK_RETURNED);
     }
-    if (oldest == 0 || kind != BLOCK_QUEUED || load_acquire(&r->readers[at]) != 0) {
+    if (oldest == 0 || kind != BLOCK_QUEUED || load_relaxed(&r->readers[at]) != 0) {
         return false;
     }
     uint64_t head = load_relaxed(&r->shared->head), most = load_relaxed(&r->shared->floor) - head;
