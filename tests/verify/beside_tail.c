@@ -1,11 +1,11 @@
-/* What a sender leaves beside the tail if it dies just before the tail: small_number of a message that was not
-   sent. The next message has that number and is stored elsewhere. */
+/* The message beside the tail: what a dead sender leaves there, and lengths that differ. */
 #include "channel_calls.h"
 #include "topic_world.h"
 
 #define SIZE 16
 
-/* As ring_advance_tail_small and topic_advance_tail_small do it. */
+/* A sender died just before the tail: small_number is that of a message that was not sent. The next message
+   has that number and is stored elsewhere. */
 static void
 leave_small(channel_header *shared)
 {
@@ -127,5 +127,29 @@ SCENARIO(topic_shorter) = {
     .prepare = prepare_shorter,
     .begin = topic_begin,
     .thread = thread_shorter,
+    .end = end_topic,
+};
+
+static void
+thread_empty(int thread)
+{
+    ring r = world_rings[thread];
+    if (thread == 0) {
+        topic_publish_all(&r, 0, 1, 4);
+        topic_publish_all(&r, 1, 1, 0);
+    } else {
+        topic_receive_all(&r, 2);
+    }
+}
+
+SCENARIO(topic_empty) = {
+    .name = "topic-empty",
+    .about = "a message without bytes is not taken with the length of the one before it",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_shorter,
+    .begin = topic_begin,
+    .thread = thread_empty,
     .end = end_topic,
 };
