@@ -29,6 +29,8 @@ block_load(const ring *r, uint32_t block)
     return load_acquire(&r->words[block]);
 }
 
+/* Stores a block's word. The release is for topics: a subscriber that sees the word of a later loan also sees
+   that `head` has passed its message (topic_describe). */
 static inline void
 block_store(const ring *r, uint32_t block, uint64_t word)
 {

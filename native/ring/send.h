@@ -127,7 +127,8 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 static inline bool
 ring_looks_sendable(const ring *r)
 {
-    /* Read head first, so that tail is never behind it. */
+    /* Read head first, so that tail is never behind it, and then head again: not older than the head that the
+       sender of this tail saw. */
     uint64_t head = load_acquire(&r->shared->head);
     RING_POINT(looking);
     uint64_t tail = load_acquire(&r->shared->tail);
