@@ -29,6 +29,8 @@ block_load(const ring *r, uint32_t block)
     return load_acquire(&r->words[block]);
 }
 
+/* Stores a block's word. The release is for topics: a subscriber that sees the word of a later loan also sees
+   that `head` has passed its message (topic_describe). */
 static inline void
 block_store(const ring *r, uint32_t block, uint64_t word)
 {
@@ -95,7 +97,7 @@ block_is_droppable(const ring *r, uint64_t at, uint64_t word, uint64_t oldest)
     if (!ring_is_topic(r)) {
         return oldest != 0 && (kind == BLOCK_QUEUED || kind == BLOCK_RETURNED);
     }
-    if (oldest == 0 || kind != BLOCK_QUEUED || load_acquire(&r->readers[at]) != 0) {
+    if (oldest == 0 || kind != BLOCK_QUEUED || load_relaxed(&r->readers[at]) != 0) {
         return false;
     }
     uint64_t head = load_relaxed(&r->shared->head), most = load_relaxed(&r->shared->floor) - head;

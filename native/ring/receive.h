@@ -21,12 +21,11 @@ typedef struct {
     uint64_t length; /* bytes of this message */
 } ring_message;
 
-/* Tells whether a returned message may wait. Needs no lock. The acquire of `returned` pairs with the
-   addition in ring_note_returned. */
+/* Tells whether a returned message may wait. Needs no lock. ring_peek_returned has the acquire. */
 static inline bool
 ring_may_have_returned(const ring *r)
 {
-    return load_acquire(&r->shared->returned)
+    return load_relaxed(&r->shared->returned)
         != load_relaxed(&r->shared->returned_seen);
 }
 
@@ -37,7 +36,8 @@ ring_note_returned(ring *r)
     fetch_add_release(&r->shared->returned, 1);
 }
 
-/* Finds the returned message that was taken first. Returns RING_OK, RING_EMPTY or RING_CORRUPT. */
+/* Finds the returned message that was taken first. Returns RING_OK, RING_EMPTY or RING_CORRUPT. The
+   acquire of `returned` pairs with the addition in ring_note_returned. */
 static inline ring_result
 ring_peek_returned(ring *r, ring_message *message)
 {
@@ -67,7 +67,7 @@ ring_peek_returned(ring *r, ring_message *message)
         : RING_CORRUPT;
 }
 
-/* Advances head over padding. */
+/* Advances head over padding. The release pairs with ring_measure_space: senders may overwrite it. */
 static inline void
 ring_skip_padding(ring *r, uint64_t head, uint64_t units)
 {
@@ -117,8 +117,8 @@ ring_describe_message(const ring *r, const record_info *info, ring_message *mess
 static inline bool
 ring_looks_empty(const ring *r)
 {
-    uint64_t head = load_acquire(&r->shared->head);
-    return load_relaxed(&r->shared->cached_tail) == head && load_acquire(&r->shared->tail) == head
+    uint64_t head = load_relaxed(&r->shared->head);
+    return load_relaxed(&r->shared->cached_tail) == head && load_relaxed(&r->shared->tail) == head
         && !ring_may_have_returned(r);
 }
 
@@ -165,19 +165,20 @@ ring_peek(ring *r, ring_message *message)
 
 /* Finds the next message if it is the only one and is stored beside the tail. Copies it to
    `copy` (SMALL_MAX bytes) without touching its record. Returns false if ring_peek must be used.
-   It is a seqlock read: small_number is read before and after the copy, and pairs with the
-   stores in ring_advance_tail_small. */
+   It is a seqlock read. The acquire of `tail` makes the message visible. Those of small_length and of
+   the words pair with the stores in ring_advance_tail_small: if one is of the next message, the second
+   look at small_number finds that it has changed. */
 static inline bool
 ring_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
-    uint64_t head = load_acquire(&shared->head);
+    uint64_t head = load_relaxed(&shared->head);
     if (position_of(head) != position_of(load_relaxed(&shared->cached_tail))
         || ring_may_have_returned(r)) {
         return false; /* several were sent; reading the tail takes its line from senders */
     }
     uint64_t tail = load_acquire(&shared->tail);
-    uint32_t number = load_acquire(&shared->small_number);
+    uint32_t number = load_relaxed(&shared->small_number);
     uint64_t length = load_acquire(&shared->small_length);
     if (((count_of(tail) - count_of(head)) & COUNT_MASK) != 1 || number != count_of(head)
         || length > SMALL_MAX || (r->item_size != 0 && length != r->item_size)) {
@@ -338,7 +339,7 @@ ring_take_delivery(ring *r, ring_message *message)
 static inline void
 ring_repair_next(ring *r)
 {
-    uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
+    uint64_t head = load_relaxed(&r->shared->head), tail = load_acquire(&r->shared->tail);
     uint64_t position = position_of(head), number = load_relaxed(&r->shared->takes) - 1;
     record_info info;
     if (position != position_of(tail) && ring_position_is_valid(r, position)

@@ -32,13 +32,13 @@ ring_release_block(ring *r, uint32_t block, block_kind kind, uint32_t owner)
 static inline bool
 ring_may_have_senders(const ring *r)
 {
-    uint32_t high = load_acquire(&r->shared->peers_high);
+    uint32_t high = load_relaxed(&r->shared->peers_high);
     for (uint32_t index = 0; index <= high && index < CHANNEL_PEERS; index++) {
         const channel_peer *peer = &r->peers[index];
         uint32_t roles = load_relaxed(&peer->roles);
         bool idle = index != r->index && roles == 0
             && !load_relaxed(&peer->creator);
-        if ((idle || (roles & ROLE_SENDER)) && load_acquire(&peer->joined)) {
+        if ((idle || (roles & ROLE_SENDER)) && load_relaxed(&peer->joined)) {
             return true;
         }
     }

@@ -7,18 +7,19 @@
 #include "ring/space.h"
 
 /* Advances tail past a message that is also stored beside it. Receivers may be reading the
-   previous one: they read small_number before and after (ring_peek_small), as in a seqlock. */
+   previous one: they read small_number before and after (ring_peek_small), as in a seqlock. The release
+   of small_length and of the words orders SMALL_NONE before them; ring_publish_tail publishes all. */
 static inline void
 ring_advance_tail_small(ring *r, const ring_space *space, uint64_t end, const void *data,
                         uint64_t length)
 {
     channel_header *shared = r->shared;
     store_relaxed(&shared->small_in_use, 1);
-    store_release(&shared->small_number, SMALL_NONE);
+    store_relaxed(&shared->small_number, SMALL_NONE);
     RING_POINT(repeating);
     store_release(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);
-    store_release(&shared->small_number, (uint32_t)count_of(space->tail));
+    store_relaxed(&shared->small_number, (uint32_t)count_of(space->tail));
     ring_publish_tail(r, word_of(end, count_of(space->tail) + 1));
 }
 
@@ -126,7 +127,8 @@ ring_send_batch(ring *r, const char *data, uint64_t item, uint64_t *items)
 static inline bool
 ring_looks_sendable(const ring *r)
 {
-    /* Read head first, so that tail is never behind it. */
+    /* Read head first, so that tail is never behind it, and then head again: not older than the head that the
+       sender of this tail saw. */
     uint64_t head = load_acquire(&r->shared->head);
     RING_POINT(looking);
     uint64_t tail = load_acquire(&r->shared->tail);
@@ -138,7 +140,7 @@ ring_looks_sendable(const ring *r)
         && ring_distance(r, from, to) < r->units) {
         return true;
     }
-    if (load_acquire(&r->shared->head) != head) {
+    if (load_relaxed(&r->shared->head) != head) {
         return true; /* there is room now, and there may have been all the time */
     }
     uint32_t owner = load_relaxed(&r->shared->receive_lock.owner);

@@ -41,11 +41,11 @@ ring_empty_snapshot(const ring *r)
 static inline bool
 ring_has_items(const ring *r)
 {
-    uint64_t tail = load_acquire(&r->shared->tail);
+    uint64_t tail = load_relaxed(&r->shared->tail);
     if (ring_is_topic(r)) {
-        return r->subscriber != NULL && load_acquire(&r->subscriber->cursor) != tail;
+        return r->subscriber != NULL && load_relaxed(&r->subscriber->cursor) != tail;
     }
-    return position_of(tail) != position_of(load_acquire(&r->shared->head))
+    return position_of(tail) != position_of(load_relaxed(&r->shared->head))
         || ring_may_have_returned(r);
 }
 

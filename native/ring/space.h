@@ -59,7 +59,7 @@ ring_advance_tail(ring *r, const ring_space *space, uint64_t end, uint64_t items
     if (load_relaxed(&shared->small_in_use)) {
         store_relaxed(&shared->small_number, SMALL_NONE);
         RING_POINT(repeating);
-        store_release(&shared->small_in_use, 0);
+        store_relaxed(&shared->small_in_use, 0);
     }
     ring_publish_tail(r, word_of(end, count_of(space->tail) + items));
 }

@@ -56,8 +56,8 @@ typedef struct {
 
 #define SPILL_MAGIC UINT64_C(0x0051746b63706902) /* "\2ipcktQ" in memory; no pickle or frame starts so */
 
-/* Loads a value of the table. The acquire pairs with the exchange in spill_change and with the release
-   stores to the same field. */
+/* Loads a value of the table. The acquire pairs with the exchanges in spill_change and spill_hint, and with
+   the release stores to a word. */
 static inline uint64_t
 spill_load(const uint64_t *word)
 {
@@ -70,14 +70,14 @@ spill_load(const uint64_t *word)
 static inline bool
 spill_change(spill_entry *entry, uint64_t from, uint64_t to)
 {
-    return compare_exchange(&entry->word, &from, to, SEQ_CST, RELAXED);
+    return compare_exchange(&entry->word, &from, to, ACQ_REL, RELAXED);
 }
 
-/* Returns how many entries to scan. The acquire pairs with the exchange in spill_claim_new. */
+/* Returns how many entries to scan. An entry that is not seen yet looks free and has no size. */
 static inline uint32_t
 spill_high(const spill_table *table)
 {
-    uint32_t high = load_acquire(&table->high);
+    uint32_t high = load_relaxed(&table->high);
     return high < SPILL_ENTRIES ? high : SPILL_ENTRIES;
 }
 
@@ -104,7 +104,8 @@ spill_format(spill_table *table)
     table->sweep_at = SPILL_SWEEP_MIN;
 }
 
-/* Notes in the hints that an entry may be free. The exchange pairs with the one in spill_claim_used. */
+/* Notes in the hints that an entry may be free. The release pairs with the load in spill_claim_used, which
+   then finds the entry free. */
 static inline void
 spill_hint(spill_table *table, uint32_t index)
 {
@@ -116,7 +117,7 @@ spill_hint(spill_table *table, uint32_t index)
     do {
         uint32_t first = (uint32_t)found < index ? (uint32_t)found : index;
         next = ((found >> 32) + 1) << 32 | first;
-    } while (!compare_exchange(hint, &found, next, SEQ_CST, RELAXED));
+    } while (!compare_exchange(hint, &found, next, RELEASE, RELAXED));
 }
 
 /* Claims a free piece of 2^log2 bytes that was used before. Returns its index, or SPILL_ENTRIES if
@@ -136,13 +137,13 @@ spill_claim_used(spill_table *table, uint32_t log2, uint64_t token)
     bool found = index < high;
     uint64_t after = (before >> 32) << 32 | (found ? index + 1 : high);
     /* The exchange fails if another entry was freed in the meantime, because it may be an earlier
-       one. It pairs with the exchange in spill_hint. */
-    compare_exchange(hint, &before, after, SEQ_CST, RELAXED);
+       one. It publishes nothing. */
+    compare_exchange(hint, &before, after, RELAXED, RELAXED);
     return found ? index : SPILL_ENTRIES;
 }
 
 /* Appends a new piece of 2^log2 bytes, which the token owns. Returns its index, or SPILL_ENTRIES if
-   the table is full. The release of `place` pairs with spill_load. A process that dies before it leaves
+   the table is full. Others learn of `place` with the word or a message. A process that dies before it leaves
    an entry with a span of 0. */
 static inline uint32_t
 spill_claim_new(spill_table *table, uint32_t log2, uint64_t token)
@@ -152,19 +153,19 @@ spill_claim_new(spill_table *table, uint32_t log2, uint64_t token)
         if (index >= SPILL_ENTRIES) {
             return SPILL_ENTRIES;
         }
-    } while (!compare_exchange(&table->high, &index, index + 1, SEQ_CST, RELAXED));
+    } while (!compare_exchange(&table->high, &index, index + 1, RELAXED, RELAXED));
     spill_entry *entry = &table->entries[index];
     if (!spill_change(entry, SPILL_FREE, token)) {
         return SPILL_ENTRIES; /* another process overwrote the table */
     }
     uint64_t at = fetch_add_relaxed(&table->end, UINT64_C(1) << log2);
-    store_release(&entry->place, at << 6 | log2);
+    store_relaxed(&entry->place, at << 6 | log2);
     return index;
 }
 
 /* Takes the piece from the queue, if the message refers to one. Requires receive_lock. The caller takes
    the message afterwards. If it is killed before, the next receiver finds that the queue does not own
-   the piece any more, and skips the message. The release of `taken` pairs with spill_load. */
+   the piece any more, and skips the message. Only this process reads `taken`. */
 static inline void
 spill_take_from_queue(spill_table *table, const char *data, uint64_t length, uint64_t token)
 {
@@ -179,7 +180,7 @@ spill_take_from_queue(spill_table *table, const char *data, uint64_t length, uin
     }
     spill_entry *entry = &table->entries[reference.index];
     if (spill_change(entry, reference.word, token)) {
-        store_release(&entry->taken, reference.word);
+        store_relaxed(&entry->taken, reference.word);
     }
 }
 

@@ -23,7 +23,7 @@ topic_advance_tail(ring *r, uint64_t end)
     if (load_relaxed(&shared->small_in_use)) {
         store_relaxed(&shared->small_number, SMALL_NONE);
         RING_POINT(repeating);
-        store_release(&shared->small_in_use, 0);
+        store_relaxed(&shared->small_in_use, 0);
     }
     ring_publish_tail(r, end);
 }
@@ -34,11 +34,11 @@ topic_advance_tail_small(ring *r, uint64_t number, const char *data, uint64_t le
 {
     channel_header *shared = r->shared;
     store_relaxed(&shared->small_in_use, 1);
-    store_release(&shared->small_number, SMALL_NONE);
+    store_relaxed(&shared->small_number, SMALL_NONE);
     RING_POINT(repeating);
     store_release(&shared->small_length, length);
     seqlock_copy_in(shared->small, data, length);
-    store_release(&shared->small_number, (uint32_t)(number & COUNT_MASK));
+    store_relaxed(&shared->small_number, (uint32_t)(number & COUNT_MASK));
     ring_publish_tail(r, number + 1);
 }
 
@@ -201,7 +201,7 @@ topic_tell_publishers(ring *r)
 {
     ring_light_barrier(r, &r->shared->space);
     if (load_relaxed(&r->shared->space) % WORD_STEP != 0) {
-        fetch_add_seq_cst(&r->shared->freed, 1);
+        fetch_add_relaxed(&r->shared->freed, 1);
         ring_notify(r, POLL_SPACE);
     }
 }
