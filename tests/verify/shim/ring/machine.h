@@ -58,6 +58,10 @@
     MODEL_UPDATE("fetch_add_release", word, value, MODEL_RELEASE, MODEL_ADD)
 #define fetch_add_seq_cst(word, value)                                                               \
     MODEL_UPDATE("fetch_add_seq_cst", word, value, MODEL_SEQ_CST, MODEL_ADD)
+#define fetch_and_relaxed(word, value)                                                               \
+    MODEL_UPDATE("fetch_and_relaxed", word, value, MODEL_RELAXED, MODEL_AND)
+#define fetch_and_release(word, value)                                                               \
+    MODEL_UPDATE("fetch_and_release", word, value, MODEL_RELEASE, MODEL_AND)
 #define fetch_and_seq_cst(word, value)                                                               \
     MODEL_UPDATE("fetch_and_seq_cst", word, value, MODEL_SEQ_CST, MODEL_AND)
 #define fetch_or_relaxed(word, value)                                                                \
