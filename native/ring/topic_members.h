@@ -59,8 +59,8 @@ topic_dead_members(ring *r)
     return dead;
 }
 
-/* Takes all blocks back from dead subscribers, then frees their places. In this order: until its place is
-   free, a dead subscriber is found again if this process dies too. */
+/* Takes all blocks back from dead subscribers, then frees their places, then clears their bits. In this
+   order (release): until its place is free, a dead subscriber is found again if this process dies too. */
 static inline void
 topic_remove_dead_members(ring *r)
 {
@@ -75,10 +75,10 @@ topic_remove_dead_members(ring *r)
     }
     RING_POINT(readers_removed);
     FOR_EACH_PLACE(place, dead) {
-        store_relaxed(&r->subscribers[place].owner, 0);
+        store_release(&r->subscribers[place].owner, 0);
     }
     RING_POINT(members_removed);
-    store_relaxed(&r->shared->members, load_relaxed(&r->shared->members) & ~dead);
+    store_release(&r->shared->members, load_relaxed(&r->shared->members) & ~dead);
     store_relaxed(&r->shared->limit, 0); /* it is computed again */
     fetch_add_relaxed(&r->shared->freed, 1);
 }

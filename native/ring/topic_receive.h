@@ -47,7 +47,7 @@ topic_missed(const topic_subscriber *member, uint64_t next)
 static inline uint64_t
 topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
 {
-    uint64_t cursor = load_acquire(&member->cursor), tail = load_acquire(&r->shared->tail);
+    uint64_t cursor = load_acquire(&member->cursor), tail = load_relaxed(&r->shared->tail);
     uint64_t head = load_relaxed(&r->shared->head);
     uint64_t depth = load_relaxed(&member->depth), unread = tail > cursor ? tail - cursor : 0;
     depth = depth < r->capacity ? depth : r->capacity;
