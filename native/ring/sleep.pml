@@ -13,6 +13,7 @@
    - Polling before a sleep is left out. It only tries once more.
    - The count in a futex word has no limit here. A process has a ticket as long as the count is the one
      that it read. So the model stores who has a valid ticket, not the count.
+   - ring_wake has no limit of tries (WAKE_TRIES, for a peer that corrupts the word).
    - Descriptors (WORD_POLLERS, WORD_DEFERRED), loans, acknowledged receives and overwriting are left out.
 
    Memory is that of x86 (TSO), for the stores that a peer makes before it reads a futex word: they leave its
@@ -50,22 +51,33 @@
 #define RECEIVES 99 /* calls of each receiver; the default is until no sender is left */
 #endif
 #ifndef LEAVES
-#define LEAVES 1 /* 0: a process makes no call any more, but does not leave, which would wake all; 2: only senders do */
+#define LEAVES 1 /* 0: a process makes no call any more, but does not leave, which would wake all */
+#endif
+#ifndef LAST_IS_IDLE
+#define LAST_IS_IDLE 0 /* 1: the last peer makes no call */
+#endif
+#ifndef MAY_WAIT
+#define MAY_WAIT 0 /* 1: a process may sleep for ever if there is no room or no message for it, because a
+                      peer of the other side stays */
+#endif
+#ifndef TURNS
+#define TURNS 0 /* a process gives up so often because other peers are always faster (TURNS_MAX) */
 #endif
 #ifndef POLLERS
 #define POLLERS 0 /* that many of the first senders make calls with a deadline of 0 */
 #endif
-#ifndef PAUSES
-#define PAUSES 0 /* a sender waits for a tick so often before a send */
-#endif
 #ifndef DEATHS
 #define DEATHS 0
+#endif
+#ifndef HOLDERS_DIE
+#define HOLDERS_DIE 0 /* 1: only a process that has a lock is killed */
 #endif
 #ifndef STOPS
 #define STOPS 0
 #endif
 #ifndef STOPS_FOR_EVER
-#define STOPS_FOR_EVER 0 /* 1: a stopped process may never continue; 2: only if no other process needs it */
+#define STOPS_FOR_EVER 0 /* 1: a stopped process may never continue; 2: VICTIM has no lock when it is stopped,
+                            and never continues */
 #endif
 #ifndef DEADLINES
 #define DEADLINES 0 /* 1: the deadline of every call passes at some time */
@@ -78,7 +90,7 @@
 
 /* How time passes. NEVER: no sleep times out. So a wake that is lost is a deadlock. TICKS: a sleep times out
    only if no process can run. One tick is PEER_CHECK_NS. Every peer must end in TICKS_MAX ticks after the
-   last death. ANY: a sleep may time out at any moment. */
+   last death or stop. ANY: a sleep may time out at any moment. */
 #define NEVER 0
 #define TICKS 1
 #define ANY 2
@@ -88,11 +100,15 @@
 #ifndef LAST_IS_LATE
 #define LAST_IS_LATE 0 /* 1: the last peer sleeps for PAUSE_MAX_NS: another peer checks */
 #endif
-#ifndef TICKS_MAX
 #define TICKS_MAX 1
-#endif
 
-/* Mutants: each leaves out one step. */
+/* Mutants: each leaves out one step, or makes it too late.
+
+   Two steps of the C are in no mutant, because no scenario needs them:
+   - ring_lock wakes a sleeper before it returns RING_BUSY. The owner that it found still has to unlock the
+     lock. It finds WORD_SLEEPERS, and wakes one.
+   - ring_recover_lock sets recovery_wanted. The removal of the dead owner sets it too, and a recovery takes
+     both locks. */
 #ifdef NO_MEMBARRIER
 #define HEAVY 0
 #else
@@ -137,7 +153,7 @@ byte remover[PEERS];        /* the process that has the OFD lock of a dead peer 
 byte ticket[PEERS];         /* the word whose count a call has, as long as it is unchanged */
 byte lock_ticket[PEERS];    /* the same for the sleep in ring_lock */
 byte wake_ticket[PEERS];    /* the same for the compare-and-swap in ring_wake */
-bool changed[PEERS];        /* head or `freed` changed since a sender's last snapshot */
+bool passed[PEERS];         /* head and `freed` are as in the snapshot for which a sender passed a wake on */
 
 byte stored[PEERS];         /* a store of tail, head or `freed` that is in the store buffer: units */
 byte unlocked[PEERS];       /* a store of 0 to the owner of a lock that comes behind it: lock + 1 */
@@ -150,9 +166,8 @@ byte interrupted[PEERS];    /* the word on which a stopped process slept */
 bool ended[PEERS];          /* all calls returned, and the process left */
 bool stopped_for_ever[PEERS];
 bool expired;               /* the deadlines have passed */
-bool died_once;
-byte ticks;                 /* since the last death */
-bool pausing[PEERS];        /* a sender that waits for a tick */
+bool hit_once;              /* a process was killed, or stopped for ever */
+byte ticks;                 /* since then */
 
 hidden byte q;
 
@@ -174,7 +189,7 @@ inline step(word)
 inline space_changes()
 {
     q = 0;
-    do :: q < SENDERS -> changed[q] = 1; q++ :: else -> break od;
+    do :: q < SENDERS -> passed[q] = 0; q++ :: else -> break od;
     q = 0
 }
 
@@ -248,7 +263,7 @@ inline futex_wake_all(word)
    a full barrier in futex_wake, before it looks for sleepers. It wakes any of them. */
 inline ring_wake_one(word)
 {
-    // lock.h ring_wake: uint32_t found = load_seq_cst(word);
+    // lock.h ring_wake: uint32_t found = load_relaxed(word);
     atomic { more = flag[word]; wake_ticket[me] = (more -> word : 0) };
     do
     :: more == 0 -> break
@@ -305,7 +320,7 @@ inline ring_notify(word)
 {
     do
     STORES_BECOME_VISIBLE
-    // poll.h ring_notify: uint32_t found = load_seq_cst(word);
+    // poll.h ring_notify: uint32_t found = load_relaxed(word);
     // poll.h ring_notify: ring_wake_one(word);
     :: flag[word] -> ring_wake_one(word); break
     :: !flag[word] -> break
@@ -326,7 +341,11 @@ inline ring_prepare_sleep(word)
 inline light_barrier()
 {
     // peers.h ring_light_barrier: full_barrier(word);
+#ifndef NO_LIGHT_BARRIER
     if :: FULL_BARRIERS -> d_step { flush(me) } :: else fi
+#else
+    skip
+#endif
 }
 
 /* Sets `late` if the sleep timed out. `pause` is in ticks. `may` is true if it may even if TIME is NEVER. */
@@ -412,7 +431,7 @@ inline ring_lock(lock, at_once)
                 if
                 :: locked == OK ->
 #ifndef TAKE_OVER_WITHOUT_REPAIR
-                    // lock.h ring_recover_lock: store_release(&r->shared->senders_tail, load_acquire(&r->shared->tail));
+                    // lock.h ring_recover_lock: store_relaxed(&r->shared->senders_tail, load_relaxed(&r->shared->tail));
                     // lock.h ring_recover_lock: ring_repair_next(r);
                     d_step {
                         if
@@ -427,10 +446,8 @@ inline ring_lock(lock, at_once)
                         fi
                     };
 #endif
-#ifndef TAKE_OVER_WITHOUT_RECOVERY
                     // lock.h ring_recover_lock: store_release(&r->shared->recovery_wanted, 1);
                     recovery_wanted = 1
-#endif
                 :: else
                 fi
             :: !OWNER_IS_DEAD(found - 1)
@@ -443,10 +460,8 @@ inline ring_lock(lock, at_once)
             :: locked == OK
             // lock.h ring_lock: if (now >= until) {
             :: locked == AGAIN && (at_once || expired) ->
-#ifndef BUSY_WITHOUT_WAKE
                 // lock.h ring_lock: ring_wake_one(&lock->word);
                 ring_wake_one(WORD_OF(lock));
-#endif
                 locked = BUSY
             :: locked == AGAIN && !(expired && !at_once) && !lock_timed_out ->
                 /* LOCK_GRACE_NS may pass at any moment, and has passed after a sleep that timed out. */
@@ -529,7 +544,7 @@ inline ring_reclaim()
             if
             :: locked != OK
             :: else ->
-                // recover.h ring_recover: exchange_acq_rel(&shared->recovery_wanted, 0);
+                // recover.h ring_recover: exchange_acquire(&shared->recovery_wanted, 0);
                 d_step { flush(me); recovery_wanted = 0 };
                 was_present = present;
                 // recover.h ring_recover: ring_side_state(r, 0);
@@ -581,7 +596,7 @@ inline ring_check_peers_before_sleep()
     // wait.h ring_check_peers_before_sleep: call->pause = ring_longer_pause(call->pause, now);
     :: atomic { quiet && recent -> pause = (pause < 4 -> 2 * pause : 4) }
     :: atomic { !(quiet && recent) ->
-        // check.h ring_check_peers: store_release(&r->shared->checked_at, (uint64_t)now);
+        // check.h ring_check_peers: store_relaxed(&r->shared->checked_at, (uint64_t)now);
         recent = (TIME != NEVER);
         pause = (TIME == TICKS -> (LAST_IS_LATE && me == PEERS - 1 -> 4 : 1) : 0) };
         // wait.h ring_check_peers_before_sleep: gone = ring_check_peers(r, role, now) == SIDE_GONE && !call->wait_for_peers;
@@ -639,7 +654,7 @@ inline ring_try_once()
             };
             if
             :: result == OK ->
-                // space.h ring_publish_tail: store_release(&r->shared->senders_tail, tail);
+                // space.h ring_publish_tail: store_relaxed(&r->shared->senders_tail, tail);
                 do
                 STORES_BECOME_VISIBLE
                 :: d_step { true -> senders_tail = senders_tail + units; units = 0 }; break
@@ -666,7 +681,7 @@ inline ring_try_once()
     fi
 }
 
-/* After a success, or after a call was interrupted that had slept. */
+/* The end of a call. If it had slept, it may have used up a wake that was for more than it did. */
 inline ring_finish()
 {
 #ifndef NO_WAKE_NEXT
@@ -677,8 +692,10 @@ inline ring_finish()
     :: else
     fi;
 #endif
-    slept = 0;
-    if :: result == OK -> atomic { timed_out = 0; ticket[me] = 0; pause = 0 } :: else fi;
+    atomic {
+        slept = 0; passed[me] = 0;
+        if :: result == OK -> timed_out = 0; ticket[me] = 0; pause = 0 :: else fi
+    };
     if
     // wait.h ring_notify_other_side: ring_notify_space(r);
     // wait.h ring_notify_other_side: ring_notify(r, POLL_ITEMS);
@@ -690,24 +707,35 @@ inline ring_finish()
 /* Runs the operation as soon as it is possible (wait.h). Sets `result`. */
 inline ring_run()
 {
-    slept = 0;
     do
+    // wait.h ring_run: if (turn == TURNS_MAX) {
+    // wait.h ring_run: ring_wake_next(r, call); /* this call may begin anew without a message */
+    :: atomic { slept && turns != 0 ->
+        turns--; result = INTERRUPTED;
+#ifdef NO_WAKE_AFTER_TURNS
+        slept = 0;
+#endif
+        break }
     :: true ->
         // wait.h ring_run: ring_snapshot room = ring_take_snapshot(r, POLL_SPACE);
-        d_step { differs = IS_SENDER(me) && changed[me] && slept; changed[me] = 0 };
+        // wait.h ring_run: passed = found;
+        d_step {
+            passes_on = (IS_SENDER(me) && slept && !passed[me]);
+            passed[me] = (IS_SENDER(me) && slept)
+        };
         // wait.h ring_run: ring_result result = ring_try_once(r, call);
         ring_try_once();
         if
-        :: result != EMPTY && result != FULL -> differs = 0; ring_finish(); break
+        :: result != EMPTY && result != FULL -> passes_on = 0; break
         // wait.h ring_run: if (call->deadline == 0) {
         :: (result == EMPTY || result == FULL) && IS_POLLER(me) -> break
         :: else
         fi;
 #ifndef NO_PASS_ON
         // wait.h ring_run: ring_wake_one(word);
-        if :: differs -> differs = 0; ring_wake_one(SPACE) :: else fi;
+        if :: passes_on -> passes_on = 0; ring_wake_one(SPACE) :: else fi;
 #endif
-        differs = 0;
+        passes_on = 0;
 #ifndef FLAG_AFTER_TRY
         // wait.h ring_run: uint32_t ticket = ring_prepare_sleep(r, word, WORD_SLEEPERS);
         d_step {
@@ -737,11 +765,11 @@ inline ring_run()
         };
 #endif
         if
-        :: result != EMPTY && result != FULL -> gone = 0; ring_finish(); break
+        :: result != EMPTY && result != FULL -> gone = 0; break
         // wait.h ring_run: if (others == RING_GONE && !ring_is_not_over(r, call, result)) {
-        :: (result == EMPTY || result == FULL) && gone -> gone = 0; result = GONE; break
+        :: (result == EMPTY || result == FULL) && gone -> gone = 0; slept = 0; result = GONE; break
         // wait.h ring_run: if (now >= call->deadline) {
-        :: (result == EMPTY || result == FULL) && !gone && expired -> result = TIMEOUT; break
+        :: (result == EMPTY || result == FULL) && !gone && expired -> slept = 0; result = TIMEOUT; break
         :: else
         fi;
         // wait.h ring_run: int error = futex_wait(word, ticket, earlier(call->deadline, now + call->pause));
@@ -749,7 +777,8 @@ inline ring_run()
         slept = 1;
         // wait.h ring_run: return RING_INTERRUPTED;
         if :: timed_out -> slept = 0; result = INTERRUPTED; break :: else fi
-    od
+    od;
+    ring_finish()
 }
 
 /* -- a process ------------------------------------------------------------------------------------- */
@@ -762,20 +791,17 @@ inline ring_run()
 
 active [PEERS] proctype peer() IF_NOT_STOPPED
 {
-    byte result, locked, found, more, i, pause, units, calls, pauses;
-    bool slept, timed_out, lock_timed_out, quiet, gone, present, was_present, died, differs;
+    byte result, locked, found, more, i, pause, units, calls;
+    byte turns = TURNS;
+    bool slept, timed_out, lock_timed_out, quiet, gone, present, was_present, died, passes_on;
     {
         d_step {
             calls = (IS_SENDER(me) -> (UNITS_OF(me) == 2 -> 1 : SENDS) : RECEIVES);
-            pauses = PAUSES
+            if :: LAST_IS_IDLE && me == PEERS - 1 -> calls = 0 :: else fi
         };
         do
         :: calls == 0 -> break
         :: calls != 0 ->
-            do
-            :: IS_SENDER(me) && pauses != 0 -> pausing[me] = 1; !pausing[me]; pauses--
-            :: true -> break
-            od;
             ring_run();
             if
             :: result == GONE ->
@@ -797,13 +823,15 @@ active [PEERS] proctype peer() IF_NOT_STOPPED
             result = 0
         od;
         if
-        :: LEAVES == 1 || (LEAVES == 2 && IS_SENDER(me)) ->
+        :: LEAVES ->
             // open.h ring_leave: store_release(&peer->joined, 0);
             atomic { flush(me); joined[me] = 0 };
             // open.h ring_leave: peer_unlock(r->fd, r->index);
             lock_is_free[me] = 1;
+#ifndef LEAVE_WITHOUT_WAKE
             // open.h ring_leave: ring_wake_everyone(r);
             ring_wake_everyone()
+#endif
         :: else
         fi;
         atomic { flush(me); ended[me] = 1 }
@@ -815,7 +843,20 @@ active [PEERS] proctype peer() IF_NOT_STOPPED
 
 /* -- what happens to the processes ----------------------------------------------------------------- */
 
-#define HAS_ENDED(p) (ended[p] || dead[p] || stopped_for_ever[p])
+#if MAY_WAIT
+#if VIEWS /* the victim is the only one that has a view */
+#define HAS_NO_ROOM(p) (asleep[p] == SPACE && senders_tail - head >= CAPACITY)
+#else
+#define HAS_NO_ROOM(p) (asleep[p] == SPACE && senders_tail - head + UNITS_FOR(p) > CAPACITY)
+#endif
+#define UNITS_FOR(p) (1 + LARGE * (p == 0))
+#define HAS_NO_MESSAGE(p) (asleep[p] == ITEMS && tail == head && !dead[0])
+#define WAITS_RIGHTLY(p) (HAS_NO_ROOM(p) || HAS_NO_MESSAGE(p))
+#else
+#define WAITS_RIGHTLY(p) false
+#endif
+
+#define HAS_ENDED(p) (ended[p] || dead[p] || stopped_for_ever[p] || WAITS_RIGHTLY(p))
 #if PEERS > 3
 #define ALL_ENDED (HAS_ENDED(0) && HAS_ENDED(1) && HAS_ENDED(2) && HAS_ENDED(3))
 #elif PEERS > 2
@@ -824,7 +865,8 @@ active [PEERS] proctype peer() IF_NOT_STOPPED
 #define ALL_ENDED (HAS_ENDED(0) && HAS_ENDED(1))
 #endif
 
-#define MAY_BE_HIT(p) (!dead[p] && !ended[p] && !is_stopped[p])
+#define HAS_LOCK(p) (owner[SEND_LOCK] == p + 1 || owner[RECEIVE_LOCK] == p + 1)
+#define MAY_BE_HIT(p) (!dead[p] && !ended[p] && !is_stopped[p] && (!HOLDERS_DIE || HAS_LOCK(p)))
 
 inline choose(p)
 {
@@ -851,8 +893,8 @@ active proctype killer()
     byte p = 0, left = DEATHS;
     do
     :: atomic { left != 0 -> choose(p);
-        d_step { dead[p] = 1; flush(p); asleep[p] = 0; due[p] = 0; pausing[p] = 0 }
-        d_step { ticket[p] = 0; lock_ticket[p] = 0; wake_ticket[p] = 0; changed[p] = 0 } };
+        d_step { dead[p] = 1; flush(p); asleep[p] = 0; due[p] = 0 }
+        d_step { ticket[p] = 0; lock_ticket[p] = 0; wake_ticket[p] = 0; passed[p] = 0 } };
         /* Its descriptors are closed later. */
         d_step {
             lock_is_free[p] = 1;
@@ -861,7 +903,7 @@ active proctype killer()
             :: q < PEERS -> if :: remover[q] == p + 1 -> remover[q] = 0 :: else fi; q++
             :: else -> break
             od;
-            q = 0; ticks = 0; died_once = 1; p = 0; left--
+            q = 0; ticks = 0; hit_once = 1; p = 0; left--
         }
     :: true -> break
     od
@@ -875,6 +917,11 @@ active proctype stopper()
 {
     byte p = 0, left = STOPS;
     do
+#if STOPS_FOR_EVER == 2
+    :: d_step { left != 0 && MAY_BE_HIT(VICTIM) && owner[0] != VICTIM + 1 && owner[1] != VICTIM + 1 ->
+        is_stopped[VICTIM] = 1; flush(VICTIM); asleep[VICTIM] = 0; due[VICTIM] = 0; left--;
+        stopped_for_ever[VICTIM] = 1; hit_once = 1; ticks = 0 }
+#else
     :: atomic { left != 0 -> choose(p);
         d_step { is_stopped[p] = 1; flush(p); interrupted[p] = asleep[p]; asleep[p] = 0; left-- } };
         if
@@ -890,11 +937,9 @@ active proctype stopper()
             }
 #if STOPS_FOR_EVER == 1
         :: atomic { true -> stopped_for_ever[p] = 1; p = 0 }
-#elif STOPS_FOR_EVER == 2 /* it is a receiver that the others do not need */
-        :: atomic { !IS_SENDER(p) && owner[0] != p + 1 && owner[1] != p + 1 ->
-            stopped_for_ever[p] = 1; p = 0 }
 #endif
         fi
+#endif
     :: true -> break
     od
 }
@@ -911,13 +956,12 @@ active proctype clock()
             do
             :: q < PEERS ->
                 if :: due[q] -> due[q]-- :: else fi;
-                pausing[q] = 0;
                 q++
             :: else -> break
             od;
             q = 0;
-            assert(died_once || PAUSES); /* else a wake was lost */
-            if :: died_once && ticks <= TICKS_MAX -> ticks++ :: else fi;
+            assert(hit_once); /* else a wake was lost */
+            if :: ticks <= TICKS_MAX -> ticks++ :: else fi;
             assert(ticks <= TICKS_MAX)
         } }
     od

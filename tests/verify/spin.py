@@ -18,7 +18,7 @@ from pathlib import Path
 MODEL = Path(__file__).parents[2] / "native" / "ring" / "sleep.pml"
 MEMORY_MB = 6000
 DEPTH = 200_000
-SECONDS = 120  # of processor time for one search
+SECONDS = 120  # of processor time for one search, at most
 QUOTE = re.compile(r"^\s*// (\w+\.h) (\w+): (.+)$")
 STEP = re.compile(r"^\s*\d+:\s+proc\s+(\d+) \((\w+):\d+\) \S+:(\d+) \(state \d+\)\s*(?:\[(.*)\])?")
 CHANGE = re.compile(r"^\t\t(\w+(?:\[\d\])?) = (\d+)$")
@@ -31,6 +31,7 @@ class Run:
     name: str
     options: str
     quick: bool = False
+    large: bool = False  # more than a million states: an optimized checker saves time
     fair: bool = False  # assume weak fairness: needed if a sleep may time out at any moment
 
 
@@ -42,7 +43,7 @@ class Result:
     states: int
     depth: int
     megabytes: float
-    seconds: float
+    seconds: float  # of processor time, to build and to search
     complete: bool
     violation: str  # the steps that lead to it, or ""
 
@@ -55,49 +56,79 @@ class Result:
 
 
 ONE = "-DLEAVES=0 -DSENDS=2 -DRECEIVES=2"
+FULL = f"{ONE} -DFULL_BARRIERS=1"
+LEAVE = "-DSENDS=2"
 TWO_RECEIVERS = "-DLEAVES=0 -DRECEIVERS=2 -DSENDS=2 -DRECEIVES=1 -DCAPACITY=2"
-# The receivers wait for a sender that leaves or dies; one of them sleeps four times as long.
-TOLD = "-DDEATHS=1 -DVICTIM=0 -DTIME=TICKS -DSENDS=0 -DRECEIVERS=2 -DLAST_IS_LATE=1 -DLEAVES=2"
-# Two senders, and room for both of their messages.
-LOCK = "-DDEATHS=1 -DTIME=TICKS -DSENDERS=2 -DRECEIVERS=0 -DCAPACITY=2 -DSENDS=1"
-# A receiver may die with a view that has the only memory.
+# Two messages are sent with one wake. A receiver may start its call again after the wake.
+BATCH = f"{TWO_RECEIVERS} -DBATCH=2 -DTURNS=1"
+# A receive makes room for the message of the second sender, but not for that of the first.
+LONG = (
+    "-DLEAVES=0 -DMAY_WAIT=1 -DSENDERS=2 -DLARGE=1 -DCAPACITY=2 -DFILLED=2 -DSENDS=1 -DRECEIVES=1"
+)
+# Senders that have room for all messages, and so share only the lock.
+LOCK = "-DRECEIVERS=0 -DSENDS=1"
+HOLDER_DIES = f"{LOCK} -DDEATHS=1 -DTIME=TICKS -DSENDERS=2 -DCAPACITY=2"
+HOLDERS_DIE = f"{LOCK} -DLEAVES=0 -DDEATHS=2 -DHOLDERS_DIE=1 -DTIME=TICKS -DSENDERS=3 -DCAPACITY=3"
+# The sender of two receivers dies. One of the receivers sleeps four times as long as the other.
+TOLD = (
+    "-DLEAVES=0 -DMAY_WAIT=1 -DDEATHS=1 -DVICTIM=0 -DTIME=TICKS -DSENDS=0 -DRECEIVERS=2"
+    " -DLAST_IS_LATE=1"
+)
+# A receiver dies, maybe with a view of the only memory. The other one only stays.
 VIEW = (
-    "-DDEATHS=1 -DVICTIM=1 -DTIME=TICKS -DRECEIVERS=2 -DVIEWS=1 -DFILLED=1 -DSENDS=1 -DRECEIVES=1"
+    "-DLEAVES=0 -DMAY_WAIT=1 -DDEATHS=1 -DVICTIM=1 -DTIME=TICKS -DRECEIVERS=2 -DLAST_IS_IDLE=1"
+    " -DVIEWS=1 -DFILLED=1 -DSENDS=1 -DRECEIVES=1"
+)
+# One of two receivers is stopped for ever, maybe with the wake for the message. Full barriers take
+# the store buffers out of the search.
+STOPPED = (
+    "-DLEAVES=0 -DMAY_WAIT=1 -DSTOPS=1 -DSTOPS_FOR_EVER=2 -DVICTIM=1 -DTIME=TICKS -DRECEIVERS=2"
+    " -DSENDS=1 -DRECEIVES=1 -DFULL_BARRIERS=1"
 )
 
 SCENARIOS = (
     Run("a sender and a receiver", ONE, quick=True),
-    Run("with full barriers", f"{ONE} -DFULL_BARRIERS=1", quick=True),
-    Run("until the sender leaves", "-DSENDS=2", quick=True),
-    Run("a holder dies", LOCK, quick=True),
+    Run("until the sender leaves", LEAVE, quick=True),
+    Run("a holder dies", HOLDER_DIES, quick=True),
     Run("a death, in ticks", "-DDEATHS=1 -DSENDS=1 -DTIME=TICKS", quick=True),
+    Run("with full barriers", FULL),
+    Run("with views", f"{ONE} -DVIEWS=1"),
+    Run("a send that does not wait", f"{LOCK} -DLEAVES=0 -DSENDERS=3 -DCAPACITY=3 -DPOLLERS=1"),
+    Run("a receiver with a view dies", VIEW),
     Run("a death, at any time", "-DDEATHS=1 -DSENDS=1 -DTIME=ANY", fair=True),
     Run("a stop", "-DSTOPS=1 -DSENDS=1 -DTIME=ANY", fair=True),
-    Run("two receivers and a batch", f"{TWO_RECEIVERS} -DBATCH=2"),
-    Run("two receivers", TWO_RECEIVERS),
-    Run("two senders", "-DLEAVES=0 -DSENDERS=2 -DSENDS=1 -DRECEIVES=2"),
-    Run("two deaths, in ticks", "-DDEATHS=2 -DSENDS=2 -DTIME=TICKS"),
-    Run("two deaths, at any time", "-DDEATHS=2 -DSENDS=1 -DTIME=ANY", fair=True),
-    Run("a sender of two receivers dies", TOLD),
+    Run("two receivers and a batch", BATCH),
+    Run("two senders, a long message", LONG),
+    Run("two senders", "-DLEAVES=0 -DSENDERS=2 -DSENDS=1 -DRECEIVES=2", large=True),
+    Run("two receivers", TWO_RECEIVERS, large=True),
+    Run("two holders die", HOLDERS_DIE, large=True),
+    Run("a sender of two receivers dies", TOLD, large=True),
+    Run("a receiver of two is stopped", STOPPED, large=True),
     Run(
         "a stop for ever, deadlines",
         "-DSTOPS=1 -DSTOPS_FOR_EVER=1 -DDEADLINES=1 -DSENDS=1 -DTIME=ANY",
         fair=True,
+        large=True,
     ),
 )
 MUTANTS = (
     Run("no membarrier", f"{ONE} -DNO_MEMBARRIER", quick=True),
+    Run("no light barrier", f"{FULL} -DNO_LIGHT_BARRIER", quick=True),
     Run("flag after the second try", f"{ONE} -DFLAG_AFTER_TRY", quick=True),
     Run("no second try", f"{ONE} -DNO_SECOND_TRY", quick=True),
-    Run("peers checked after the try", "-DSENDS=2 -DCHECK_AFTER_TRY", quick=True),
+    Run("peers checked after the try", f"{LEAVE} -DCHECK_AFTER_TRY", quick=True),
+    Run("no wake when a peer leaves", f"{LEAVE} -DLEAVE_WITHOUT_WAKE", quick=True),
     Run("no wake after the clear", f"{ONE} -DNO_WAKE_AFTER_CLEAR", quick=True),
-    Run("clear without the step", f"{TWO_RECEIVERS} -DCLEAR_WITHOUT_STEP"),
+    Run("clear without the step", f"{TWO_RECEIVERS} -DCLEAR_WITHOUT_STEP", large=True),
     Run("no wake in unlock", f"{TWO_RECEIVERS} -DUNLOCK_WITHOUT_WAKE", quick=True),
     Run("no barrier in futex_wake", f"{TWO_RECEIVERS} -DNO_BARRIER_IN_FUTEX_WAKE", quick=True),
-    Run("no wake_next", f"{TWO_RECEIVERS} -DBATCH=2 -DNO_WAKE_NEXT", quick=True),
+    Run("no wake_next", f"{BATCH} -DNO_WAKE_NEXT", quick=True),
+    Run("no wake_next after TURNS_MAX", f"{BATCH} -DNO_WAKE_AFTER_TURNS", quick=True),
+    Run("no wake passed on", f"{LONG} -DNO_PASS_ON"),
     Run("no wake after a removal", f"{TOLD} -DREMOVAL_WITHOUT_WAKE"),
-    Run("no take-over", f"{LOCK} -DNO_TAKE_OVER", quick=True),
-    Run("take-over without repair", f"{LOCK} -DTAKE_OVER_WITHOUT_REPAIR", quick=True),
+    Run("no recovery after a removal", f"{VIEW} -DREMOVAL_WITHOUT_RECOVERY", quick=True),
+    Run("no take-over", f"{HOLDER_DIES} -DNO_TAKE_OVER", quick=True),
+    Run("take-over without repair", f"{HOLDER_DIES} -DTAKE_OVER_WITHOUT_REPAIR", quick=True),
 )
 
 
@@ -172,20 +203,14 @@ def check(run: Run) -> Result:
         place = Path(made)
         (place / MODEL.name).write_text(MODEL.read_text())
         command("spin", "-a", *options, MODEL.name, cwd=place)
-        command(
-            "gcc",
-            "-O2",
-            "-w",
-            "-DNFAIR=4",
-            f"-DMEMLIM={MEMORY_MB}",
-            "-o",
-            "pan",
-            "pan.c",
-            cwd=place,
-        )
-        fairness = ["-f"] if run.fair else []
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        search = ["./pan", "-a", *fairness, f"-m{DEPTH}", "-w24", "-n"]
+        optimization = "-Og" if run.large else "-O0"  # -O2 would cost more than it saves
+        fair = "-DNFAIR=4" if run.fair else "-DNOFAIR"
+        memory = f"-DMEMLIM={MEMORY_MB}"
+        command("gcc", optimization, "-w", fair, memory, "-o", "pan", "pan.c", cwd=place)
+        fairness = ["-f"] if run.fair else []
+        table = "-w24" if run.large else "-w21"
+        search = ["./pan", "-a", *fairness, f"-m{DEPTH}", table, "-n"]
         out = subprocess.run(
             ["sh", "-c", f"ulimit -t {SECONDS}; exec {' '.join(search)}"],
             check=False,
