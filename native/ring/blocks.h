@@ -71,7 +71,7 @@ block_free(ring *r, uint32_t block, uint64_t word)
         return false;
     }
     RING_POINT(freed);
-    fetch_add_relaxed(&r->shared->freed, 1);
+    fetch_add_release(&r->shared->freed, 1);
     return true;
 }
 

@@ -34,7 +34,11 @@
 #define fetch_add_release(word, value) __atomic_fetch_add(word, value, __ATOMIC_RELEASE)
 #define fetch_add_seq_cst(word, value) __atomic_fetch_add(word, value, __ATOMIC_SEQ_CST)
 #define fetch_and_relaxed(word, value) __atomic_fetch_and(word, value, __ATOMIC_RELAXED)
+<<<<<<< HEAD
 #define fetch_and_acquire(word, value) __atomic_fetch_and(word, value, __ATOMIC_ACQUIRE)
+=======
+#define fetch_and_release(word, value) __atomic_fetch_and(word, value, __ATOMIC_RELEASE)
+>>>>>>> m3
 #define fetch_and_seq_cst(word, value) __atomic_fetch_and(word, value, __ATOMIC_SEQ_CST)
 #define fetch_or_relaxed(word, value) __atomic_fetch_or(word, value, __ATOMIC_RELAXED)
 #define fetch_or_release(word, value) __atomic_fetch_or(word, value, __ATOMIC_RELEASE)

@@ -23,9 +23,9 @@ ring_take_snapshot(const ring *r, uint32_t which)
         return (ring_snapshot){load_relaxed(&r->shared->tail), load_relaxed(&r->shared->returned)};
     }
     if (ring_is_topic(r)) {
-        return (ring_snapshot){topic_progress(r), load_relaxed(&r->shared->freed)};
+        return (ring_snapshot){topic_progress(r), load_acquire(&r->shared->freed)};
     }
-    return (ring_snapshot){load_relaxed(&r->shared->head), load_relaxed(&r->shared->freed)};
+    return (ring_snapshot){load_relaxed(&r->shared->head), load_acquire(&r->shared->freed)};
 }
 
 /* The snapshot of an empty ring: what was sent ends where what is received ends. Receivers know

@@ -10,9 +10,9 @@
 static inline bool
 topic_is_queued(const ring *r, uint32_t block, uint64_t word)
 {
-    uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
+    uint64_t head = load_relaxed(&r->shared->head), tail = load_relaxed(&r->shared->tail);
     uint64_t number = head + ((block_holder(word) - head) & BLOCK_HOLDER_MASK);
-    return number < tail && topic_block_of(load_acquire(&topic_entry_of(r, number)->shape)) == block;
+    return number < tail && topic_block_of(load_relaxed(&topic_entry_of(r, number)->shape)) == block;
 }
 
 /* Reclaims a block whose publisher died while it wrote, published or dropped the message. Returns RING_OK,
@@ -45,22 +45,22 @@ topic_recover_block(ring *r, uint32_t block, uint64_t word)
 static inline uint64_t
 topic_dead_members(ring *r)
 {
-    uint64_t dead = 0, members = load_acquire(&r->shared->members);
+    uint64_t dead = 0, members = load_relaxed(&r->shared->members);
     FOR_EACH_PLACE(place, members) {
         bool valid;
-        uint32_t owner = load_acquire(&r->subscribers[place].owner);
+        uint32_t owner = load_relaxed(&r->subscribers[place].owner);
         if (owner == 0) {
             members &= ~(UINT64_C(1) << place);
         } else if (ring_owner_is_dead(r, owner, &valid) || !valid) {
             dead |= UINT64_C(1) << place;
         }
     }
-    store_release(&r->shared->members, members);
+    store_relaxed(&r->shared->members, members);
     return dead;
 }
 
-/* Takes all blocks back from dead subscribers, then frees their places. In this order: until its place is
-   free, a dead subscriber is found again if this process dies too. */
+/* Takes all blocks back from dead subscribers, then frees their places, then clears their bits. In this
+   order (release): until its place is free, a dead subscriber is found again if this process dies too. */
 static inline void
 topic_remove_dead_members(ring *r)
 {
@@ -69,8 +69,8 @@ topic_remove_dead_members(ring *r)
         return;
     }
     for (uint64_t at = 0; at < r->granules; at++) {
-        if (load_acquire(&r->readers[at]) & dead) {
-            fetch_and_seq_cst(&r->readers[at], ~dead);
+        if (load_relaxed(&r->readers[at]) & dead) {
+            fetch_and_relaxed(&r->readers[at], ~dead);
         }
     }
     RING_POINT(readers_removed);
@@ -78,9 +78,9 @@ topic_remove_dead_members(ring *r)
         store_release(&r->subscribers[place].owner, 0);
     }
     RING_POINT(members_removed);
-    store_release(&r->shared->members, load_acquire(&r->shared->members) & ~dead);
+    store_release(&r->shared->members, load_relaxed(&r->shared->members) & ~dead);
     store_relaxed(&r->shared->limit, 0); /* it is computed again */
-    fetch_add_seq_cst(&r->shared->freed, 1);
+    fetch_add_relaxed(&r->shared->freed, 1);
 }
 
 /* Reclaims what dead peers held. Requires send_lock. Clears recovery_wanted first, as ring_recover.
@@ -88,7 +88,7 @@ topic_remove_dead_members(ring *r)
 static inline ring_result
 topic_recover(ring *r)
 {
-    exchange_acq_rel(&r->shared->recovery_wanted, 0);
+    exchange_acquire(&r->shared->recovery_wanted, 0);
     RING_POINT(recovering);
     ring_side_state(r, 0);
     RING_POINT(peers_checked);
@@ -111,7 +111,7 @@ static inline ring_result
 topic_recover_if_wanted(ring *r)
 {
     channel_header *shared = r->shared;
-    if (!load_acquire(&shared->recovery_wanted)) {
+    if (!load_relaxed(&shared->recovery_wanted)) {
         return RING_OK;
     }
     ring_result result = ring_lock(r, &shared->send_lock, 0);
@@ -174,13 +174,13 @@ topic_subscribe(ring *r, const topic_wishes *wishes)
     topic_subscriber *own = &r->subscribers[place];
     store_relaxed(&own->drops, wishes->drops);
     store_relaxed(&own->closed, 0);
-    store_release(&own->depth, wishes->depth);
-    store_release(&own->since, wishes->since);
+    store_relaxed(&own->depth, wishes->depth);
+    store_relaxed(&own->since, wishes->since);
     store_relaxed(&own->lock.owner, 0);
-    store_release(&own->received, 0);
-    store_release(&own->first, tail - old);
-    store_release(&own->cursor, tail - old);
-    store_release(&r->shared->members, load_acquire(&r->shared->members) | UINT64_C(1) << place);
+    store_relaxed(&own->received, 0);
+    store_relaxed(&own->first, tail - old);
+    store_relaxed(&own->cursor, tail - old);
+    store_relaxed(&r->shared->members, load_relaxed(&r->shared->members) | UINT64_C(1) << place);
     RING_POINT(subscribing);
     store_release(&own->owner, r->owner);
     RING_POINT(subscribed);
@@ -198,7 +198,7 @@ topic_unsubscribe(ring *r)
     store_release(&r->subscriber->closed, 1);
     RING_POINT(unsubscribed);
     ring_light_barrier(r, &r->shared->space);
-    fetch_add_seq_cst(&r->shared->freed, 1);
+    fetch_add_relaxed(&r->shared->freed, 1);
     ring_wake_all(&r->shared->space);
     poll_signal_all(r, POLL_SPACE);
 }

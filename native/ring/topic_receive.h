@@ -13,10 +13,10 @@
 static inline bool
 topic_was_dropped(const ring *r, uint64_t number)
 {
-#ifndef __SANITIZE_THREAD__ /* TSan knows no fences; all those loads acquire there (topic_copy_out) */
+#ifndef __SANITIZE_THREAD__ /* TSan knows no fences; the loads of the bytes acquire there (topic_copy_out) */
     acquire_fence();
 #endif
-    return load_acquire(&r->shared->head) > number;
+    return load_relaxed(&r->shared->head) > number;
 }
 
 /* Returns this subscriber's bit. */
@@ -30,15 +30,15 @@ topic_own_bit(const ring *r)
 static inline bool
 topic_looks_empty(const ring *r)
 {
-    uint64_t cursor = load_acquire(&r->subscriber->cursor);
-    return load_acquire(&r->seen) == cursor && load_acquire(&r->shared->tail) == cursor;
+    uint64_t cursor = load_relaxed(&r->subscriber->cursor);
+    return load_acquire(&r->seen) == cursor && load_relaxed(&r->shared->tail) == cursor;
 }
 
 /* Returns how many messages before `next` a subscriber has missed. */
 static inline uint64_t
 topic_missed(const topic_subscriber *member, uint64_t next)
 {
-    uint64_t received = load_acquire(&member->received), passed = next - load_acquire(&member->first);
+    uint64_t received = load_relaxed(&member->received), passed = next - load_relaxed(&member->first);
     return passed > received ? passed - received : 0;
 }
 
@@ -47,9 +47,9 @@ topic_missed(const topic_subscriber *member, uint64_t next)
 static inline uint64_t
 topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
 {
-    uint64_t cursor = load_acquire(&member->cursor), tail = load_acquire(&r->shared->tail);
-    uint64_t head = load_acquire(&r->shared->head);
-    uint64_t depth = load_acquire(&member->depth), unread = tail > cursor ? tail - cursor : 0;
+    uint64_t cursor = load_acquire(&member->cursor), tail = load_relaxed(&r->shared->tail);
+    uint64_t head = load_relaxed(&r->shared->head);
+    uint64_t depth = load_relaxed(&member->depth), unread = tail > cursor ? tail - cursor : 0;
     depth = depth < r->capacity ? depth : r->capacity;
     *lost = 0;
     if (load_relaxed(&member->drops)) {
@@ -65,10 +65,10 @@ topic_unread(const ring *r, const topic_subscriber *member, uint64_t *lost)
 static inline bool
 topic_others_lag(const ring *r)
 {
-    uint64_t tail = load_acquire(&r->shared->tail);
-    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
+    uint64_t tail = load_relaxed(&r->shared->tail);
+    FOR_EACH_PLACE(place, load_relaxed(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
-        if (member != NULL && member != r->subscriber && load_acquire(&member->cursor) < tail) {
+        if (member != NULL && member != r->subscriber && load_relaxed(&member->cursor) < tail) {
             return true;
         }
     }
@@ -90,7 +90,7 @@ static inline ring_result
 topic_find_next(ring *r, uint64_t *number)
 {
     topic_subscriber *own = r->subscriber;
-    uint64_t cursor = load_acquire(&own->cursor), depth = load_acquire(&own->depth);
+    uint64_t cursor = load_relaxed(&own->cursor), depth = load_relaxed(&own->depth);
     bool drops = load_relaxed(&own->drops);
     if (drops || r->seen == cursor) {
         store_release(&r->seen, load_acquire(&r->shared->tail));
@@ -105,10 +105,10 @@ topic_find_next(ring *r, uint64_t *number)
     uint64_t head = load_acquire(&r->shared->head);
     if (!drops && (head > start || r->seen - cursor > depth)) {
         /* Publishers wait for this subscriber, unless another thread has ended the subscription. */
-        return load_acquire(&own->closed) ? RING_CLOSED : RING_CORRUPT;
+        return load_relaxed(&own->closed) ? RING_CLOSED : RING_CORRUPT;
     }
     start = head > start ? head : start;
-    if (start >= r->seen && head > load_acquire(&r->shared->tail)) {
+    if (start >= r->seen && head > load_relaxed(&r->shared->tail)) {
         return RING_CORRUPT;
     }
     if (start != cursor) {
@@ -118,12 +118,13 @@ topic_find_next(ring *r, uint64_t *number)
     return start < r->seen ? RING_OK : RING_OVERTAKEN;
 }
 
-/* Fills in a message from its entry. Returns RING_OK, RING_OVERTAKEN or RING_CORRUPT. */
+/* Fills in a message from its entry, which publishers may be overwriting. topic_was_dropped has the fence
+   for these loads. Returns RING_OK, RING_OVERTAKEN or RING_CORRUPT. */
 static inline ring_result
 topic_describe(const ring *r, uint64_t number, ring_message *message)
 {
     const topic_entry *entry = topic_entry_of(r, number);
-    uint64_t position = load_acquire(&entry->position), shape = load_acquire(&entry->shape);
+    uint64_t position = load_relaxed(&entry->position), shape = load_relaxed(&entry->shape);
     *message = (ring_message){
         .head = number, .items = 1, .block = topic_block_of(shape), .length = shape & LENGTH_MAX};
     bool valid = r->item_size == 0 || message->length == r->item_size;
@@ -168,12 +169,12 @@ static inline bool
 topic_peek_small(ring *r, ring_message *message, char *copy)
 {
     channel_header *shared = r->shared;
-    uint64_t cursor = load_acquire(&r->subscriber->cursor);
+    uint64_t cursor = load_relaxed(&r->subscriber->cursor);
     if (r->seen != cursor) {
         return false; /* several were published; reading the tail takes its line from publishers */
     }
     uint64_t tail = load_acquire(&shared->tail);
-    uint32_t number = load_acquire(&shared->small_number);
+    uint32_t number = load_relaxed(&shared->small_number);
     uint64_t length = load_acquire(&shared->small_length);
     if (tail - cursor != 1 || number != (cursor & COUNT_MASK) || length > SMALL_MAX
         || (r->item_size != 0 && length != r->item_size)) {
@@ -181,8 +182,8 @@ topic_peek_small(ring *r, ring_message *message, char *copy)
     }
     RING_POINT(small_found);
     seqlock_copy_out(copy, shared->small, length);
-    if (load_acquire(&shared->small_number) != number
-        || load_acquire(&shared->tail) != tail) {
+    if (load_relaxed(&shared->small_number) != number
+        || load_relaxed(&shared->tail) != tail) {
         return false;
     }
     store_release(&r->seen, tail);
@@ -197,7 +198,7 @@ static inline void
 topic_count_and_advance(ring *r, uint64_t number)
 {
     topic_subscriber *own = r->subscriber;
-    store_release(&own->received, load_acquire(&own->received) + 1);
+    store_relaxed(&own->received, load_relaxed(&own->received) + 1);
     topic_advance(r, number + 1);
 }
 
@@ -221,10 +222,10 @@ topic_release_block(ring *r, uint32_t block, uint64_t bit)
     if (block >= r->granules) {
         return RING_CORRUPT;
     }
-    uint64_t before = fetch_and_seq_cst(&r->readers[block], ~bit);
+    uint64_t before = fetch_and_release(&r->readers[block], ~bit);
     RING_POINT(reader_left);
     if (before == bit) {
-        fetch_add_seq_cst(&r->shared->freed, 1);
+        fetch_add_release(&r->shared->freed, 1);
         ring_light_barrier(r, &r->shared->space);
         ring_notify(r, POLL_SPACE);
     }
@@ -239,7 +240,7 @@ static inline ring_result
 topic_hold(ring *r, const ring_message *message)
 {
     uint64_t bit = topic_own_bit(r), *readers = &r->readers[message->block];
-    fetch_or_seq_cst(readers, bit);
+    fetch_or_relaxed(readers, bit);
     RING_POINT(reader_came);
     full_barrier((uint32_t *)(void *)readers);
     if (topic_was_dropped(r, message->head)) {

@@ -24,7 +24,8 @@ topic_block_of(uint64_t shape)
 }
 
 /* The copies to and from the arena. A subscriber may copy while publishers overwrite, and then rejects
-   its copy. The fences order the copies after the store and before the load of `head`. */
+   its copy. The fence orders the copy after the store of `head`; the one in topic_was_dropped orders the
+   other copy before the load of `head`. */
 static inline void
 topic_copy_in(char *to, const char *from, uint64_t length)
 {
@@ -43,7 +44,6 @@ topic_copy_out(char *to, const char *from, uint64_t length)
     seqlock_copy_out(to, (const uint64_t *)(const void *)from, length);
 #else
     copy_shared(to, from, length);
-    acquire_fence();
 #endif
 }
 
@@ -70,12 +70,12 @@ static inline void
 topic_update_limit(ring *r, uint64_t tail)
 {
     uint64_t limit = UINT64_MAX, floor = tail;
-    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
+    FOR_EACH_PLACE(place, load_relaxed(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
         if (member == NULL || load_relaxed(&member->drops)) {
             continue;
         }
-        uint64_t cursor = load_acquire(&member->cursor), depth = load_acquire(&member->depth);
+        uint64_t cursor = load_acquire(&member->cursor), depth = load_relaxed(&member->depth);
         cursor = cursor < tail ? cursor : tail;
         depth = depth < r->capacity ? depth : r->capacity;
         floor = cursor < floor ? cursor : floor;
@@ -102,10 +102,10 @@ static inline uint64_t
 topic_progress(const ring *r)
 {
     uint64_t sum = 0;
-    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
+    FOR_EACH_PLACE(place, load_relaxed(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
         if (member != NULL && !load_relaxed(&member->drops)) {
-            sum += load_acquire(&member->cursor);
+            sum += load_relaxed(&member->cursor);
         }
     }
     return sum;
@@ -130,7 +130,7 @@ topic_drop_block(ring *r, uint32_t block, uint64_t number)
 static inline void
 topic_drop(ring *r, uint64_t head)
 {
-    uint32_t block = topic_block_of(load_acquire(&topic_entry_of(r, head)->shape));
+    uint32_t block = topic_block_of(load_relaxed(&topic_entry_of(r, head)->shape));
     store_release(&r->shared->head, head + 1);
     RING_POINT(topic_dropped);
     if (block < r->granules) {
@@ -146,12 +146,12 @@ static inline void
 topic_drop_unneeded(ring *r, uint64_t head, uint64_t tail)
 {
     uint64_t keep = r->history < tail ? tail - r->history : 0;
-    FOR_EACH_PLACE(place, load_acquire(&r->shared->members)) {
+    FOR_EACH_PLACE(place, load_relaxed(&r->shared->members)) {
         const topic_subscriber *member = topic_active(r, (uint32_t)place);
         if (member == NULL) {
             continue;
         }
-        uint64_t depth = load_acquire(&member->depth), cursor = load_acquire(&member->cursor);
+        uint64_t depth = load_relaxed(&member->depth), cursor = load_acquire(&member->cursor);
         /* If all blocks would be in use, each publish would search the whole pool for one. */
         uint64_t stay = depth < r->granules - TOPIC_SPARE ? depth + TOPIC_SPARE : depth + 1;
         if (load_relaxed(&member->drops) && stay < tail && cursor < tail - stay) {
@@ -183,9 +183,9 @@ topic_next_position(const ring *r, uint64_t number)
         return 0;
     }
     const topic_entry *last = topic_entry_of(r, number - 1);
-    uint64_t shape = load_acquire(&last->shape);
+    uint64_t shape = load_relaxed(&last->shape);
     bool inline_bytes = topic_block_of(shape) == NO_BLOCK;
-    return load_acquire(&last->position) + (inline_bytes ? topic_units(shape & LENGTH_MAX) : 0);
+    return load_relaxed(&last->position) + (inline_bytes ? topic_units(shape & LENGTH_MAX) : 0);
 }
 
 /* Tells whether there is an entry, and `units` of the arena from `start` on, for message `number` if the
@@ -193,7 +193,7 @@ topic_next_position(const ring *r, uint64_t number)
 static inline bool
 topic_fits(const ring *r, uint64_t number, uint64_t tail, uint64_t oldest, uint64_t start, uint64_t units)
 {
-    uint64_t used_from = oldest < tail ? load_acquire(&topic_entry_of(r, oldest)->position)
+    uint64_t used_from = oldest < tail ? load_relaxed(&topic_entry_of(r, oldest)->position)
                                        : topic_next_position(r, tail);
     bool all_free = oldest >= tail && number == tail; /* whatever the positions are */
     return number - oldest < r->slots

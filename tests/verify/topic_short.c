@@ -285,12 +285,12 @@ poll_items(ring *r, int count)
 
 /* Publishes without waiting, and polls in between. */
 static void
-poll_space(ring *r, int count)
+poll_space(ring *r, int count, uint64_t length)
 {
     uint32_t told = 0;
     for (int number = 0; number < count;) {
         ring_snapshot before = ring_take_snapshot(r, POLL_SPACE);
-        ring_result result = topic_publish(r, number, 8, 0);
+        ring_result result = topic_publish(r, number, length, 0);
         if (result == RING_OK) {
             number++;
             continue;
@@ -331,7 +331,7 @@ thread_poll_space(int thread)
 {
     ring r = world_rings[thread];
     if (thread == 0) {
-        poll_space(&r, 2);
+        poll_space(&r, 2, 8);
     } else {
         topic_receive_all(&r, 2);
     }
@@ -346,5 +346,36 @@ SCENARIO(topic_poll_space) = {
     .prepare = prepare_small,
     .begin = topic_begin,
     .thread = thread_poll_space,
+    .end = end_one,
+};
+
+/* Of three granules only one message of two can be used at a time. */
+static void
+prepare_poll_block(void)
+{
+    topic_make(&(topic_plan){.units = 2, .capacity = 2, .slots = 3, .granules = 3, .threads = 2,
+                             .wishes = {[1] = WAITS(2)}});
+}
+
+static void
+thread_poll_block(int thread)
+{
+    ring r = world_rings[thread];
+    if (thread == 0) {
+        poll_space(&r, 2, 80);
+    } else {
+        topic_receive_all(&r, 2);
+    }
+}
+
+SCENARIO(topic_poll_block) = {
+    .name = "topic-poll-block",
+    .about = "a publisher that polls is told when the last reader has left the only block",
+    .threads = 2,
+    .bound = 2,
+    .quick = 1,
+    .prepare = prepare_poll_block,
+    .begin = topic_begin,
+    .thread = thread_poll_block,
     .end = end_one,
 };

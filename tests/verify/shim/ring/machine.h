@@ -62,8 +62,13 @@
     MODEL_UPDATE("fetch_add_seq_cst", word, value, MODEL_SEQ_CST, MODEL_ADD)
 #define fetch_and_relaxed(word, value)                                                               \
     MODEL_UPDATE("fetch_and_relaxed", word, value, MODEL_RELAXED, MODEL_AND)
+<<<<<<< HEAD
 #define fetch_and_acquire(word, value)                                                               \
     MODEL_UPDATE("fetch_and_acquire", word, value, MODEL_ACQUIRE, MODEL_AND)
+=======
+#define fetch_and_release(word, value)                                                               \
+    MODEL_UPDATE("fetch_and_release", word, value, MODEL_RELEASE, MODEL_AND)
+>>>>>>> m3
 #define fetch_and_seq_cst(word, value)                                                               \
     MODEL_UPDATE("fetch_and_seq_cst", word, value, MODEL_SEQ_CST, MODEL_AND)
 #define fetch_or_relaxed(word, value)                                                                \
