@@ -23,26 +23,17 @@
 
 #define load_relaxed(word) __atomic_load_n(word, __ATOMIC_RELAXED)
 #define load_acquire(word) __atomic_load_n(word, __ATOMIC_ACQUIRE)
-#define load_seq_cst(word) __atomic_load_n(word, __ATOMIC_SEQ_CST)
 #define store_relaxed(word, value) __atomic_store_n(word, value, __ATOMIC_RELAXED)
 #define store_release(word, value) __atomic_store_n(word, value, __ATOMIC_RELEASE)
-#define store_seq_cst(word, value) __atomic_store_n(word, value, __ATOMIC_SEQ_CST)
 #define exchange_acquire(word, value) __atomic_exchange_n(word, value, __ATOMIC_ACQUIRE)
 #define exchange_release(word, value) __atomic_exchange_n(word, value, __ATOMIC_RELEASE)
-#define exchange_acq_rel(word, value) __atomic_exchange_n(word, value, __ATOMIC_ACQ_REL)
 #define fetch_add_relaxed(word, value) __atomic_fetch_add(word, value, __ATOMIC_RELAXED)
 #define fetch_add_release(word, value) __atomic_fetch_add(word, value, __ATOMIC_RELEASE)
-#define fetch_add_seq_cst(word, value) __atomic_fetch_add(word, value, __ATOMIC_SEQ_CST)
 #define fetch_and_relaxed(word, value) __atomic_fetch_and(word, value, __ATOMIC_RELAXED)
-<<<<<<< HEAD
 #define fetch_and_acquire(word, value) __atomic_fetch_and(word, value, __ATOMIC_ACQUIRE)
-=======
 #define fetch_and_release(word, value) __atomic_fetch_and(word, value, __ATOMIC_RELEASE)
->>>>>>> m3
-#define fetch_and_seq_cst(word, value) __atomic_fetch_and(word, value, __ATOMIC_SEQ_CST)
 #define fetch_or_relaxed(word, value) __atomic_fetch_or(word, value, __ATOMIC_RELAXED)
 #define fetch_or_release(word, value) __atomic_fetch_or(word, value, __ATOMIC_RELEASE)
-#define fetch_or_seq_cst(word, value) __atomic_fetch_or(word, value, __ATOMIC_SEQ_CST)
 
 /* Stores `value` if the word is `*found`; otherwise sets `*found` to what the word is. Returns whether it
    stored. The orders are those of C11, in capitals: after a success, and after a failure. */
@@ -77,7 +68,7 @@ static inline void
 full_barrier(uint32_t *word)
 {
 #ifdef __SANITIZE_THREAD__ /* TSan knows no fences; a read-modify-write of one word orders */
-    fetch_add_seq_cst(word, 0);
+    __atomic_fetch_add(word, 0, __ATOMIC_SEQ_CST);
 #else
     (void)word;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

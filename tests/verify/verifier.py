@@ -104,9 +104,9 @@ def build(folder: Path = CACHE, options: tuple[str, ...] = FAST) -> dict[int, Pa
         output: [*CC, str(source)] for source, output in zip(sources, objects, strict=True)
     }
     with ThreadPoolExecutor(CORES) as pool:
-        errors = "".join(pool.map(compiled, commands.values(), commands))
+        errors = [each for each in pool.map(compiled, commands.values(), commands) if each]
     if errors:
-        raise BuildError(errors)
+        raise BuildError(errors[0])  # the others are often the same, from one header
     programs = {count: folder / f"verify{count}" for count in THREADS}
     for count, program in programs.items():
         parts = [models[count], *objects]

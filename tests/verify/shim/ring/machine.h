@@ -44,39 +44,26 @@
 
 #define load_relaxed(word) MODEL_LOAD("load_relaxed", word, MODEL_RELAXED)
 #define load_acquire(word) MODEL_LOAD("load_acquire", word, MODEL_ACQUIRE)
-#define load_seq_cst(word) MODEL_LOAD("load_seq_cst", word, MODEL_SEQ_CST)
 #define store_relaxed(word, value) MODEL_STORE("store_relaxed", word, value, MODEL_RELAXED)
 #define store_release(word, value) MODEL_STORE("store_release", word, value, MODEL_RELEASE)
-#define store_seq_cst(word, value) MODEL_STORE("store_seq_cst", word, value, MODEL_SEQ_CST)
 #define exchange_acquire(word, value)                                                                \
     MODEL_UPDATE("exchange_acquire", word, value, MODEL_ACQUIRE, MODEL_EXCHANGE)
 #define exchange_release(word, value)                                                                \
     MODEL_UPDATE("exchange_release", word, value, MODEL_RELEASE, MODEL_EXCHANGE)
-#define exchange_acq_rel(word, value)                                                                \
-    MODEL_UPDATE("exchange_acq_rel", word, value, MODEL_ACQ_REL, MODEL_EXCHANGE)
 #define fetch_add_relaxed(word, value)                                                               \
     MODEL_UPDATE("fetch_add_relaxed", word, value, MODEL_RELAXED, MODEL_ADD)
 #define fetch_add_release(word, value)                                                               \
     MODEL_UPDATE("fetch_add_release", word, value, MODEL_RELEASE, MODEL_ADD)
-#define fetch_add_seq_cst(word, value)                                                               \
-    MODEL_UPDATE("fetch_add_seq_cst", word, value, MODEL_SEQ_CST, MODEL_ADD)
 #define fetch_and_relaxed(word, value)                                                               \
     MODEL_UPDATE("fetch_and_relaxed", word, value, MODEL_RELAXED, MODEL_AND)
-<<<<<<< HEAD
 #define fetch_and_acquire(word, value)                                                               \
     MODEL_UPDATE("fetch_and_acquire", word, value, MODEL_ACQUIRE, MODEL_AND)
-=======
 #define fetch_and_release(word, value)                                                               \
     MODEL_UPDATE("fetch_and_release", word, value, MODEL_RELEASE, MODEL_AND)
->>>>>>> m3
-#define fetch_and_seq_cst(word, value)                                                               \
-    MODEL_UPDATE("fetch_and_seq_cst", word, value, MODEL_SEQ_CST, MODEL_AND)
 #define fetch_or_relaxed(word, value)                                                                \
     MODEL_UPDATE("fetch_or_relaxed", word, value, MODEL_RELAXED, MODEL_OR)
 #define fetch_or_release(word, value)                                                                \
     MODEL_UPDATE("fetch_or_release", word, value, MODEL_RELEASE, MODEL_OR)
-#define fetch_or_seq_cst(word, value)                                                                \
-    MODEL_UPDATE("fetch_or_seq_cst", word, value, MODEL_SEQ_CST, MODEL_OR)
 
 #define compare_exchange(word, found, value, success, failure)                                       \
     __extension__({                                                                                  \
