@@ -7,7 +7,7 @@ wait_for_signal(ring *r, uint32_t which, uint32_t *told)
 {
     for (;;) {
         uint32_t ticket = load_acquire(&r->shared->poll_futex);
-        uint32_t count = load_seq_cst(poll_signals(r, which));
+        uint32_t count = load_acquire(poll_signals(r, which));
         if (count != *told) {
             *told = count;
             return;
