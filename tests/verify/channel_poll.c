@@ -53,7 +53,7 @@ eventfd_new(void)
 static int
 eventfd_set(int fd)
 {
-    fetch_or_seq_cst(eventfd_word(fd), 1);
+    MODEL_UPDATE("eventfd_set", eventfd_word(fd), 1, MODEL_SEQ_CST, MODEL_OR);
     futex_wake(eventfd_word(fd), INT_MAX);
     return 0;
 }
@@ -61,7 +61,7 @@ eventfd_set(int fd)
 static void
 eventfd_reset(int fd)
 {
-    fetch_and_seq_cst(eventfd_word(fd), 0);
+    MODEL_UPDATE("eventfd_reset", eventfd_word(fd), 0, MODEL_SEQ_CST, MODEL_AND);
 }
 
 /* What select(2) does. */
@@ -69,7 +69,7 @@ static void
 wait_readable(uint32_t which)
 {
     uint32_t *word = eventfd_word(descriptors.fd[which - 1]);
-    while (load_seq_cst(word) == 0) {
+    while (MODEL_LOAD("select", word, MODEL_SEQ_CST) == 0) {
         futex_wait(word, 0, FOREVER);
     }
 }
