@@ -59,6 +59,30 @@ end_defer(void)
 DEFER_SCENARIO(defer, "defer", "a peer that finds a lock taken has its descriptor signalled after the release", false);
 DEFER_SCENARIO(defer_no_membarrier, "defer-no-membarrier", "as defer, on a kernel without membarrier", true);
 
+/* If the holder dies, the peer that finds that out signals the descriptors. */
+static void
+end_defer_death(void)
+{
+    const channel_header *shared = world_rings[0].shared;
+    world_finish();
+    model_check(!deferred || load_relaxed(&shared->space_signals) != 0 /* the descriptor was signalled */);
+    model_check(!(load_relaxed(&shared->send_lock.word) & WORD_DEFERRED));
+}
+
+SCENARIO(defer_death) = {
+    .name = "defer-death",
+    .about = "as defer; the holder of the lock dies",
+    .threads = 2,
+    .deaths = 1,
+    .spared = 2,
+    .bound = 4,
+    .quick = 3,
+    .prepare = prepare_two,
+    .begin = begin_defer,
+    .thread = thread_defer,
+    .end = end_defer_death,
+};
+
 /* -- the place of a dead peer ------------------------------------------------------------------ */
 
 /* Thread 1 joins while the others run. */
