@@ -225,7 +225,7 @@ ring_looks(const ring *r, const ring_call *call)
 {
     int room = r->processors - (ring_has_own_barriers(r) ? 1 : 0);
     bool crowded =
-        ring_is_topic(r) && __builtin_popcountll(load_acquire(&r->shared->members)) > room;
+        ring_is_topic(r) && __builtin_popcountll(load_relaxed(&r->shared->members)) > room;
     return crowded ? 0 : load_relaxed(call->spin);
 }
 
