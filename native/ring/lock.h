@@ -142,7 +142,7 @@ ring_recover_lock(ring *r, channel_lock *lock, uint32_t found)
     if (!ring_owner_is_dead(r, found, &valid)) {
         return valid ? RING_BUSY : RING_CORRUPT;
     }
-    /* Relaxed: nobody has had the lock since the holder died, and the kernel reports a death after the
+    /* Relaxed: no peer has had the lock since the holder died, and the kernel reports a death after the
        last store. */
     if (!compare_exchange(&lock->owner, &found, r->owner, RELAXED, RELAXED)) {
         return RING_BUSY;

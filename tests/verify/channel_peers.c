@@ -223,7 +223,7 @@ thread_remover(int thread)
     ring_side_state(&world_rings[thread], 0);
 }
 
-/* As long as nobody has recovered what the dead peer had, another must learn of it. */
+/* Until a peer has recovered what the dead one had, the others must learn of it. */
 static void
 end_remover(void)
 {

@@ -70,7 +70,7 @@ typedef struct {
     int deaths;         /* how many processes may die, each before any step that others see */
     int stops;          /* how many processes may be stopped, each before such a step */
     unsigned spared;    /* processes that neither die nor are stopped: a bit for each */
-    bool time;          /* time may pass though nobody died or was stopped: a call may give up */
+    bool time;          /* time passes also if no process died or was stopped: calls can time out */
     bool no_membarrier; /* the kernel has no membarrier(2) */
     bool fifo;          /* all have one priority: a futex wakes the one that has slept for longest */
     bool last_lacks_membarrier; /* the last process must not call it (seccomp), the others may */

@@ -358,11 +358,11 @@ def main() -> int:
         sites, listed, arguments.budget, arguments.listed_budget, verifier.fingerprint(programs)
     )
     search.load()
-    if arguments.again:
-        search.results = {}
+    names = {f"{site.name}={how}" for site, hows in chosen.items() for how in hows}
+    if arguments.again or arguments.sample:
+        search.results = {name: by for name, by in search.results.items() if name not in names}
     start = time.monotonic()
     search.search_all(chosen)
-    names = {f"{site.name}={how}" for site, hows in chosen.items() for how in hows}
     results = {name: by for name, by in search.results.items() if name in names}
     partly = bool(arguments.sample or arguments.text)
     wrong = complaints(results, listed, None if partly else sites.names())
