@@ -7,7 +7,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
-from _children import in_child
+from _children import in_child, wait_child
 from _echo_loop import Client
 from _loop import POLLERS, Acceptor, Loop, Member
 
@@ -137,7 +137,7 @@ class Broker:
         if worker.closed:
             return
         self.loop.release(worker)
-        os.waitpid(worker.pid, 0)
+        wait_child(worker.pid)
         self._hire()
         self.workers.remove(worker)
         for client in worker.untaken():

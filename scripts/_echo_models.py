@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import threading
@@ -12,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from _children import end_children, in_child
+from _children import end_children, in_child, reap_ended, wait_child
 from _echo_loop import CHUNK, serve
 from _loop import NO_DESCRIPTORS, POLLERS
 from _net import BACKLOG
@@ -61,22 +60,22 @@ def _echo_datagrams(sock: socket.socket, look: float | None = _LOOK) -> None:
 
 
 def _fork(sock: socket.socket) -> None:
-    children: set[int] = set()
     if sock.type == socket.SOCK_DGRAM:
         try:
+            for _ in range(_DATAGRAM_WORKERS):
+                in_child(partial(_echo_datagrams, sock))
             while True:
-                while len(children) < _DATAGRAM_WORKERS:
-                    children.add(in_child(partial(_echo_datagrams, sock)))
-                children.discard(os.wait()[0])
+                wait_child()
+                in_child(partial(_echo_datagrams, sock))
         finally:
-            end_children(children)
+            end_children()
 
     def reap(*_: object) -> None:
         # Signals do not queue, so several children may have exited since the last one. A nested
         # call of this handler may have reaped some of them.
         with contextlib.suppress(ChildProcessError):
-            while pid := os.waitpid(-1, os.WNOHANG)[0]:
-                children.discard(pid)
+            while reap_ended()[0]:
+                pass
 
     def child(client: socket.socket) -> None:
         sock.close()
@@ -85,18 +84,14 @@ def _fork(sock: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, reap)
     try:
         for client in _accepted(sock):
-            # Blocked until the new child is in the set.
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
             try:
                 with client:
-                    children.add(in_child(partial(child, client)))
+                    in_child(partial(child, client))
             except OSError as exc:
                 print(f"error: a client is refused: {exc}", flush=True)
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        end_children(children)
+        end_children()
 
 
 def _thread(sock: socket.socket) -> None:

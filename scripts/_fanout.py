@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
-from _children import in_child
+from _children import in_child, wait_child
 from _common import say, wait_until
 from _frames import views
 
@@ -96,11 +96,6 @@ class Crew:
         self._pids = {name: self._start(name) for name in ROLES}
         wait_until(lambda: topic.stats().subscribers == len(ROLES))
 
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of those that run now."""
-        return list(self._pids.values())
-
     def kill_analyser(self) -> None:
         """Kill the analyser once it has received a frame, and start another."""
         pid = self._pids["analyser"]
@@ -108,7 +103,7 @@ class Crew:
             lambda: any(each.pid == pid and each.received for each in self._topic.subscribers())
         )
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        wait_child(pid)
         say(f"analyser {pid} was killed with -9")
         self._pids["analyser"] = self._start("analyser")
         self.killed += 1

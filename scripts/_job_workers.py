@@ -7,6 +7,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from _children import reap_ended, wait_child
+
 from ipckit import Bool, Bytes, Channel, Int, Int64, Struct
 
 if TYPE_CHECKING:
@@ -64,12 +66,12 @@ class Crew:
     def kill_one(self) -> None:
         """Kill the first worker at whatever it is doing."""
         os.kill(self.pids[0], signal.SIGKILL)
-        self._replace(0, os.waitpid(self.pids[0], 0)[1])
+        self._replace(0, wait_child(self.pids[0])[1])
 
     def look(self) -> None:
         """Replace the workers that died by themselves."""
         for place, pid in enumerate(self.pids):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            ended, status = reap_ended(pid)
             if ended:
                 self._replace(place, status)
 

@@ -36,12 +36,12 @@ def main() -> None:
         listening(inet_address(args, "tcp")) as inet,
         listening(Address("unix", path=args.path)) as unix,
     ):
-        broker = Broker([inet, unix], args.workers)
         try:
+            broker = Broker([inet, unix], args.workers)
             say(f"workers {' '.join(str(worker.pid) for worker in broker.workers)}")
             broker.loop.run()
         finally:
-            end_children([worker.pid for worker in broker.workers])
+            end_children()
 
 
 if __name__ == "__main__":

@@ -65,13 +65,13 @@ def main() -> None:
         Channel.anonymous(Report, peer_gone="wait") as reports,
         Topic.anonymous(FRAME, capacity=4, history=1) as topic,
     ):
-        crew = Crew(topic, reports)
         try:
+            crew = Crew(topic, reports)
             rate = film(topic, args.frames, args.kills, crew)
             topic.close()  # ends the subscribers when they have read everything
             well = summarize(args.frames, crew)
         finally:
-            end_children(crew.pids)
+            end_children()
         rate.show()
     sys.exit(not well)
 

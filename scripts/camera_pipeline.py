@@ -19,7 +19,7 @@ import sys
 from collections import Counter
 
 import numpy as np
-from _children import end_children, in_child
+from _children import end_children, in_child, wait_child
 from _common import looks, plain_errors, say
 from _frames import Frame, Rate, film, is_whole, views
 
@@ -47,7 +47,7 @@ def collect(done: Channel[Frame], count: int, workers: list[int], rate: Rate) ->
         rate.add(Frame.size)
         if len(workers) > 1 and rate.messages >= count // 3:
             os.kill(workers[0], signal.SIGKILL)
-            os.waitpid(workers[0], 0)
+            wait_child(workers[0])
             say(f"worker {workers.pop(0)} was killed with -9 after {rate.messages} frames")
     twice, lost = seen.total() - len(seen), sorted(set(range(count)) - set(seen))
     say(f"{len(seen)} of {count} frames: {torn} torn, {twice} twice, lost: {lost}")
@@ -63,13 +63,13 @@ def main() -> None:
     with plain_errors():
         raw, done = (Channel.anonymous(Frame, capacity=3) for _ in range(2))
         with raw, done:
-            workers = [in_child(lambda: work(raw, done)) for _ in range(2)]
-            next(None for _ in looks() if len(done.peers()) > len(workers))
-            camera = in_child(lambda: film(raw, count, Rate(), None))
             try:
+                workers = [in_child(lambda: work(raw, done)) for _ in range(2)]
+                next(None for _ in looks() if len(done.peers()) > len(workers))
+                in_child(lambda: film(raw, count, Rate(), None))
                 well = collect(done, count, workers, rate)
             finally:
-                end_children([camera, *workers])
+                end_children()
         rate.show()
     sys.exit(not well)
 

@@ -63,12 +63,12 @@ def main() -> None:
         Channel.anonymous(Job, capacity=64, peer_gone="wait") as jobs,
         Channel.anonymous(Result, capacity=64, peer_gone="wait") as results,
     ):
-        feeder = in_child(lambda: jobs.send_many(Job(number) for number in range(args.jobs)))
-        crew = Crew(lambda: in_child(lambda: work(jobs, results, args.poison, args.tries)))
         try:
+            in_child(lambda: jobs.send_many(Job(number) for number in range(args.jobs)))
+            crew = Crew(lambda: in_child(lambda: work(jobs, results, args.poison, args.tries)))
             well = collect(results, args.jobs, args.kills, crew)
         finally:
-            end_children([feeder, *crew.pids])
+            end_children()
     sys.exit(not well)
 
 

@@ -7,9 +7,10 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from script_runs import SCRIPTS
 
 from ipckit import Channel, Char, Int, NotFound, Struct
-from ipckit.testing import wait_blocked
+from ipckit.testing import Child, wait_blocked
 
 if TYPE_CHECKING:
     from script_runs import Scripts
@@ -120,3 +121,45 @@ def test_control_c_ends_the_workers_too(scripts: Scripts) -> None:
         queue.send_signal(signal.SIGINT)
         assert queue.communicate(timeout=60) == (b"", b"")
     assert queue.returncode == 128 + signal.SIGINT
+
+
+INTERRUPTED = """
+import os, signal, sys
+sys.path.insert(0, args[0])
+import _children
+
+def interrupted(call):
+    def inner(*arguments):
+        try:
+            return call(*arguments)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+    return inner
+
+def told(act):
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+fork, wait = os.fork, os.waitpid
+os.fork = lambda: os.kill(parent, signal.SIGINT) or fork()
+parent = os.getpid()
+result = [told(lambda: _children.in_child(lambda: signal.pause()))]
+os.fork = fork
+pid = _children.in_child(lambda: None)
+os.waitpid = interrupted(wait)
+result.append(told(lambda: _children.wait_child(pid)))
+os.waitpid = wait
+_children.end_children()
+try:
+    os.wait()
+except ChildProcessError:
+    result.append("none is left")
+"""
+
+
+def test_no_child_is_lost_to_control_c() -> None:
+    with Child(INTERRUPTED, str(SCRIPTS)) as child:
+        assert child.result == [True, True, "none is left"]
