@@ -114,5 +114,3 @@ class Caller:
                     each.unlink(missing_ok=True)
         self.replies.close()
         self._memory.close()
-
-

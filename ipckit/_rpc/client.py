@@ -24,8 +24,8 @@ from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
 from ipckit._rpc.names import channel_of, checked_service, client_of, target_of
-from ipckit._rpc.replies import remote_error
 from ipckit._rpc.remote_method import Describe, RemoteMethod
+from ipckit._rpc.replies import remote_error
 from ipckit._rpc.stream import RemoteStream, open_stream
 from ipckit._rpc.wire import (
     CALL,
@@ -39,7 +39,7 @@ from ipckit._rpc.wire import (
     opened,
     post,
 )
-from ipckit.errors import ClosedHandle, NotFound, PeerGone, Timeout, WouldBlock, one_line
+from ipckit.errors import ClosedHandle, IpcError, NotFound, PeerGone, Timeout, WouldBlock, one_line
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -178,7 +178,7 @@ class Client(Closable):
             LimitReached: there is no memory for the arguments.
             ClosedHandle: the client is closed.
         """
-        deadline = self._deadline(timeout)
+        deadline = None if timeout is None else self._deadline(timeout)
         remote, link = self._methods.get(method), self._link
         if (
             remote is not None
@@ -188,7 +188,7 @@ class Client(Closable):
             and not remote.streams
             and tuple(map(type, args)) == remote.exact
             and len(body := encode(args)) <= _SHORT
-            and link.try_lead()
+            and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
         ):
             # A call of the most frequent kind, of plain values, while no other thread waits for a
             # reply. The code below does the same, but takes twice as long.
@@ -266,7 +266,13 @@ class Client(Closable):
             IpcError: as for `call`.
         """
         if name not in self._methods:
-            self._methods = self._described(deadline)
+            call = self.ask_for_methods(deadline)
+            try:
+                if not call.link.wait(call, deadline):
+                    raise self.too_late("", None)
+                self.learn(call.reply)
+            finally:
+                call.link.end(call)
         found = self._methods.get(name)
         if found is None:
             known = ", ".join(self._methods) or "none"
@@ -285,24 +291,34 @@ class Client(Closable):
         """Return the error for a call on a closed client."""
         return closed_handle("call", self._target)
 
-    def _described(self, deadline: float | None) -> dict[str, RemoteMethod]:
-        """Ask the service for its methods."""
-        call = self._post(DESCRIBE, 0, b"", deadline)
+    def known(self, name: str) -> RemoteMethod | None:
+        """Return a method, if the client knows it already."""
+        return self._methods.get(name)
+
+    def ask_for_methods(self, deadline: float | None) -> WaitingCall:
+        """Ask the service for its methods; `learn` takes the reply."""
+        self._deadline(None)
+        return self._post(DESCRIBE, 0, b"", deadline)
+
+    def learn(self, reply: Reply | None) -> None:
+        """Take the methods in the reply to `ask_for_methods`.
+
+        Raises:
+            Corrupt: it is not such a reply.
+            LayoutMismatch: the service is of another version.
+        """
         try:
-            if not call.link.wait(call, deadline):
-                raise self.too_late("", None)
-            revision, definitions, methods = self.finish(Describe(), call.reply)
+            revision, definitions, methods = self.finish(Describe(), reply)
             table = TypeTable(definitions=definitions)
             target = target_of(self._service)
             found = [
                 RemoteMethod(target, number, each, table) for number, each in enumerate(methods)
             ]
+        except IpcError:
+            raise
         except (LookupError, TypeError, ValueError) as exc:
             raise corrupt(self._service) from exc
-        finally:
-            call.link.end(call)
-        self._revision = revision
-        return {each.name: each for each in found}
+        self._revision, self._methods = revision, {each.name: each for each in found}
 
     def begin(
         self,

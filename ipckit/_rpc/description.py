@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc as abc
 import ctypes
 import dataclasses
 import datetime
@@ -11,6 +10,7 @@ import enum
 import types
 import typing
 import uuid
+from collections import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union
 
@@ -192,7 +192,8 @@ def _members_of(cls: type[Any]) -> tuple[str, list[_Field], dict[str, Any]]:
         config = cls.__struct_config__
         options = {"array_like": config.array_like, "tag": config.tag}
         found = [
-            _Field(each.encode_name, each.type, each.required) for each in msgspec.structs.fields(cls)
+            _Field(each.encode_name, each.type, each.required)
+            for each in msgspec.structs.fields(cls)
         ]
         return "msgspec", found, options
     if not (dataclasses.is_dataclass(cls) or typing.is_typeddict(cls) or hasattr(cls, "_fields")):

@@ -15,7 +15,7 @@ from collections import deque
 from contextlib import suppress
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import ipckit._native as native
 from ipckit._channel.channel import Channel
@@ -27,7 +27,7 @@ from ipckit._shm.posix import PosixSharedMemory
 from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     Wake: TypeAlias = Callable[[], object]
     # A message, short or long; or the exception to raise.
@@ -79,7 +79,9 @@ class Link:
         token: the random number by which servers know it.
         replies: the channel for replies.
         calls: the table of calls; see `wire`.
+        leading: the thread or task that receives the replies of all has this lock.
         pending: the calls that wait for a reply, by number.
+        queues: the tasks that wait for replies, by event loop.
         left: whether this is a forked child's copy of its parent's link.
 
     Args:
@@ -110,13 +112,14 @@ class Link:
         for slot in range(_EXCHANGE_SLOT + 1, SLOTS):
             self._slots.put(slot)
         self.pending: dict[int, WaitingCall] = {}
-        self._leading = threading.Lock()
+        self.leading = threading.Lock()
         self._followers: deque[Wake] = deque()
         self._next_check = 0.0
         # Returns a short reply as bytes, and a long one as a view.
         self._take = self.replies._take  # noqa: SLF001 - what `receive` is built on
         self._send = requests.send
         self.left = False
+        self.queues: dict[Hashable, Any] = {}
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -169,11 +172,13 @@ class Link:
             return None
         except PeerGone:
             raise server_gone(self._service) from None
-        reply: bytes | View | None = None
-        with suppress(Timeout, WouldBlock):
+        reply: bytes | View | None
+        try:
             reply = self._take(View, CHECK_SECONDS if left is None else min(left, CHECK_SECONDS))
-            if type(reply) is bytes and len(reply) >= _HEAD and _number_in(reply)[0] == number:
-                return reply
+        except (Timeout, WouldBlock):
+            reply = None
+        if type(reply) is bytes and len(reply) >= _HEAD and _number_in(reply)[0] == number:
+            return reply
         call = self.pending[number] = WaitingCall(self, number, _EXCHANGE_SLOT)
         try:
             if reply is not None:
@@ -186,11 +191,13 @@ class Link:
     def end_exchange(self) -> None:
         """End the call of `exchange`, and let another thread lead."""
         self.calls[0] = 0
-        self.stop_leading()
+        self.leading.release()
+        if self._followers:
+            self._wake_follower()
 
     def wait(self, call: WaitingCall, deadline: float | None) -> bool:
         """Wait for the reply of a call. Return whether it came before the deadline."""
-        if self._leading.acquire(blocking=False):
+        if self.leading.acquire(blocking=False):
             try:
                 return self._lead(call, deadline)
             finally:
@@ -200,7 +207,7 @@ class Link:
         try:
             while call.reply is None:
                 self._followers.append(call.wake)
-                if self._leading.acquire(blocking=False):
+                if self.leading.acquire(blocking=False):
                     try:
                         return self._lead(call, deadline)
                     finally:
@@ -231,18 +238,18 @@ class Link:
 
     def try_lead(self) -> bool:
         """Begin to receive the replies of all, unless another thread or task does."""
-        return self._leading.acquire(blocking=False)
+        return self.leading.acquire(blocking=False)
 
     def stop_leading(self) -> None:
         """Let another thread or task receive the replies."""
-        self._leading.release()
-        while self._followers and self.pending:
-            try:
-                wake = self._followers.popleft()
-            except IndexError:
-                return
-            wake()
-            return
+        self.leading.release()
+        if self._followers:
+            self._wake_follower()
+
+    def _wake_follower(self) -> None:
+        """Have the next thread or task lead that waits for it."""
+        with suppress(IndexError):  # another thread woke the last one
+            self._followers.popleft()()
 
     def follow(self, wake: Wake) -> None:
         """Have a function called when this thread or task may lead."""
@@ -252,6 +259,17 @@ class Link:
         """Undo `follow`."""
         with suppress(ValueError):
             self._followers.remove(wake)
+
+    def drain(self) -> bool:
+        """Receive the replies that are there. Return False if another thread receives them."""
+        if not self.leading.acquire(blocking=False):
+            return False
+        try:
+            while self.receive(0):
+                pass
+        finally:
+            self.stop_leading()
+        return True
 
     def receive(self, timeout: float) -> bool:
         """Receive one reply, and give it to its call. Only the leader calls this.

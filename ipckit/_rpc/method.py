@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from ipckit._rpc.description import Description, TypeTable
 
 _ITERATORS: Final = frozenset(
-    {abc.Iterator, abc.Iterable, abc.Generator, abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator}
+    {
+        abc.Iterator,
+        abc.Iterable,
+        abc.Generator,
+        abc.AsyncIterator,
+        abc.AsyncIterable,
+        abc.AsyncGenerator,
+    }
 )
 _HOOKED: Final = frozenset({"array", "number", "struct", "class"})
 _TAKES_MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -79,7 +86,9 @@ class Method:
         self.decode_plain: Callable[[Buffer], Any] | None = None
         self.result_type: type[Any] | None = None
         self.streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        self.awaitable = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        self.awaitable = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
+            function
+        )
         parameters = list(inspect.signature(function).parameters.values())
         if codec is None:
             self._read_annotations(parameters, _hints_of(function, name, frame))
@@ -93,9 +102,7 @@ class Method:
             None if codec is None else [type(codec).__module__, type(codec).__qualname__],
         ]
 
-    def _read_annotations(
-        self, parameters: list[inspect.Parameter], hints: dict[str, Any]
-    ) -> None:
+    def _read_annotations(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> None:
         self._parameters: list[tuple[str, Description, bool]] = []
         for each in parameters:
             if each.kind in _TAKES_MANY:
@@ -151,7 +158,9 @@ class Method:
             if len(values) == self._positional:
                 return values, {}
             names = [name for name, _, _ in self._parameters[self._positional :]]
-            return values[: self._positional], dict(zip(names, values[self._positional :], strict=True))
+            return values[: self._positional], dict(
+                zip(names, values[self._positional :], strict=True)
+            )
         return self._with_defaults(values)
 
     def _with_defaults(self, values: Any) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -208,7 +217,9 @@ def arguments_type(
     if not by_name and all(required for _, _, required in parameters):
         return tuple[tuple(kinds)]  # type: ignore[misc]
     fields: list[Any] = [
-        (f"p{number}", kind) if required else (f"p{number}", kind | msgspec.UnsetType, msgspec.UNSET)
+        (f"p{number}", kind)
+        if required
+        else (f"p{number}", kind | msgspec.UnsetType, msgspec.UNSET)
         for number, ((_, _, required), kind) in enumerate(zip(parameters, kinds, strict=True))
     ]
     names = {f"p{number}": name for number, (name, _, _) in enumerate(parameters)}
@@ -284,5 +295,3 @@ _OWN_FILES: Final = __file__.rpartition("/")[0]
 
 def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
-
-

@@ -74,7 +74,9 @@ class Methods:
         methods = [*self.by_number, method]
         contents = encode([self._table.definitions, [each.description for each in methods]])
         revision = zlib.crc32(contents)
-        description = encode([VERSION, revision, self._table.definitions, [each.description for each in methods]])
+        description = encode(
+            [VERSION, revision, self._table.definitions, [each.description for each in methods]]
+        )
         # A server in another thread reads the revision before the method.
         self.by_number, self._description = methods, description
         self.revision = revision

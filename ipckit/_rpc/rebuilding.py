@@ -160,7 +160,9 @@ def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
         for field, kind, required in fields
     ]
     if word == "dataclass":
-        typed = [(*each[:2], dataclasses.field(default=each[2])) if each[2:] else each for each in typed]
+        typed = [
+            (*each[:2], dataclasses.field(default=each[2])) if each[2:] else each for each in typed
+        ]
         return dataclasses.make_dataclass(name, typed, kw_only=True)
     array_like = bool(options[0]["array_like"])
     tag = options[0]["tag"]

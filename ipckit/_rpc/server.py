@@ -207,6 +207,8 @@ class Server:
         # that ends a call clears `busy` and then checks `stopping`.
         if not self.busy:
             self.requests.close()
+        elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - that of aio.serve
+            waiting.wake()
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -222,7 +224,7 @@ class Server:
                 except ClosedHandle:
                     return
                 self.busy = 1
-                if requests.closed:
+                if requests._closed:  # noqa: SLF001 - a property takes longer
                     return  # the call was delivered to another server
                 try:
                     if not self._run_plain(delivery):
@@ -282,7 +284,7 @@ class Server:
         if call.method.streams:
             # A thread of its own, because a stream lasts as long as its client likes.
             threading.Thread(
-                target=self._run_stream, args=(call,), name="ipckit-stream", daemon=True
+                target=self.run_stream, args=(call,), name="ipckit-stream", daemon=True
             ).start()
             return
         CURRENT.set(call.current)
@@ -297,7 +299,8 @@ class Server:
             call.reply(result)
 
     @staticmethod
-    def _run_stream(call: IncomingCall) -> None:
+    def run_stream(call: IncomingCall) -> None:
+        """Send the items of a generator, until it ends or the client leaves."""
         CURRENT.set(call.current)
         method, args, named = call.method, call.args, call.named
         items = call.open_stream()

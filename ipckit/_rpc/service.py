@@ -94,9 +94,7 @@ class Service(Handle):
             InvalidArgument: an argument is out of range.
         """
         wanted = checked_service(name)
-        channel = Channel.create(
-            channel_of(wanted), capacity=capacity, size=size, peer_gone="wait"
-        )
+        channel = Channel.create(channel_of(wanted), capacity=capacity, size=size, peer_gone="wait")
         return cls._made(wanted, channel)
 
     @classmethod
@@ -219,7 +217,9 @@ class Service(Handle):
         self._add(function, name, codec, in_place=in_place, frame=frame)
         return function
 
-    def _add(self, function: Any, name: str | None, codec: Any, *, in_place: bool, frame: Any) -> None:
+    def _add(
+        self, function: Any, name: str | None, codec: Any, *, in_place: bool, frame: Any
+    ) -> None:
         self._check_open("method")
         self._methods.add(function, name, codec, in_place=in_place, frame=frame)
 
@@ -249,7 +249,7 @@ class Service(Handle):
         threads: list[threading.Thread] = []
         try:
             for _ in range(workers):
-                servers.append(self._new_server())
+                servers.append(self.new_server())
             for server in servers[1:]:
                 thread = threading.Thread(target=server.serve, name="ipckit-rpc", daemon=True)
                 threads.append(thread)
@@ -260,16 +260,23 @@ class Service(Handle):
                 server.stop()
             for thread in threads:
                 thread.join()
-            self._forget(servers)
+            self.forget_servers(servers)
 
-    def _new_server(self) -> Server:
+    def new_server(self) -> Server:
+        """Return a new server, which `close` stops.
+
+        Raises:
+            ClosedHandle: the service is closed.
+            IpcError: as for `serve`.
+        """
         with self._changing:
             self._check_open("serve")
             server = Server(self._name, self._methods, self._callers)
             self._servers.add(server)
             return server
 
-    def _forget(self, servers: list[Server]) -> None:
+    def forget_servers(self, servers: list[Server]) -> None:
+        """Forget servers that have ended."""
         with self._changing:
             self._servers.difference_update(servers)
             last = not self._servers

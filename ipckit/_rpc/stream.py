@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ipckit._rpc.link import WaitingCall
     from ipckit._rpc.remote_method import RemoteMethod
 
-class _Begin(Exception):  # noqa: N818 - not an error
+
+class Begin(Exception):  # noqa: N818 - not an error
     """A message is not an item."""
 
 
@@ -53,8 +54,13 @@ class RemoteStream:
     ) -> None:
         assert call.stream is not None  # noqa: S101 - for the type checkers
         self._service, self._remote, self._call = service, remote, call
-        self._channel, self._timeout = call.stream, timeout
+        self.channel, self.timeout = call.stream, timeout
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the iteration has ended."""
+        return self._closed
 
     def __iter__(self) -> Self:
         return self
@@ -70,8 +76,8 @@ class RemoteStream:
         if self._closed:
             raise StopIteration
         try:
-            return self.item_in(self._channel.receive_view(timeout=self._timeout))
-        except _Begin:
+            return self.item_in(self.channel.receive_view(timeout=self.timeout))
+        except Begin:
             return self.__next__()
         except PeerGone:
             self.close()
@@ -95,7 +101,7 @@ class RemoteStream:
                 raise corrupt(self._service)
             kind, flags = ITEM.unpack_from(message)
             if kind == BEGIN:
-                raise _Begin
+                raise Begin
             body, parts = opened(message, flags, _HEAD, self._service)
             if kind == RESULT:
                 return self._remote.decode(body, parts)
@@ -113,7 +119,7 @@ class RemoteStream:
 
     def too_late(self) -> Timeout:
         """Return the error for an item that did not come in time."""
-        message = f"no item within {self._timeout:g} s"
+        message = f"no item within {self.timeout:g} s"
         op = f"call {self._remote.name}"
         return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target_of(self._service))
 
@@ -123,7 +129,7 @@ class RemoteStream:
             return
         self._closed = True
         if self._call.link.left:  # this is a forked child, and the parent has the stream
-            self._channel.close()
+            self.channel.close()
             return
         self._call.link.end(self._call)
         self._call.close_stream()

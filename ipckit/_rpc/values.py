@@ -282,5 +282,3 @@ def decoded(
         return decoder.decode(body)
     finally:
         _message.parts, _message.in_place, _message.classes = before
-
-

@@ -216,5 +216,3 @@ def corrupt(service: str) -> Corrupt:
     """Return the error for a message that no process of ipckit sent."""
     message = "a message was overwritten, or no process of ipckit sent it"
     return Corrupt(message, errno=errno.EUCLEAN, op="receive", target=target_of(service))
-
-
