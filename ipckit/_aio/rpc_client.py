@@ -57,7 +57,7 @@ class ClientFace(Face[Client]):
             **named: the arguments of the method, by name.
 
         Returns:
-            The result. If the method is a generator function, an asynchronous iterator of its items.
+            The result. An asynchronous iterator of the items if the method is a generator function.
 
         Raises:
             IpcError: as for `Client.call`.
@@ -72,7 +72,7 @@ class ClientFace(Face[Client]):
             call = await self._begin(remote, args, named, deadline)
             try:
                 if not await _reply(call, deadline):
-                    raise client.too_late(method, timeout)
+                    raise client.too_late(method, timeout)  # noqa: TRY301 - it ends the call too
                 result = client.finish(remote, call.reply, call, timeout)
                 return StreamFace(result) if isinstance(result, RemoteStream) else result
             except StaleMethods:

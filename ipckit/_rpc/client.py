@@ -99,7 +99,7 @@ class Client(Closable):
         super().__init__()
         _CLIENTS.add(self)
 
-    # -- open ----------------------------------------------------------------------------------------
+    # -- open --------------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, name: str, *, size: int = _SIZE) -> Self:
@@ -153,7 +153,7 @@ class Client(Closable):
         message = f"no process created a service of that name within {timeout} s"
         raise Timeout(message, errno=errno.ETIMEDOUT, op="open", target=target_of(name))
 
-    # -- call ----------------------------------------------------------------------------------------
+    # -- call --------------------------------------------------------------------------------------
 
     def call(self, method: str, /, *args: Any, timeout: float | None = None, **named: Any) -> Any:
         """Call a method of the service, and wait for its result.
@@ -209,9 +209,9 @@ class Client(Closable):
             remote = self._methods.get(method) or self.find(method, deadline)
             call = self.begin(remote, args, named, deadline)
             try:
-                if not call.link.wait(call, deadline):
-                    raise self.too_late(remote.name, timeout)
-                return self.finish(remote, call.reply, call, timeout)
+                if call.link.wait(call, deadline):
+                    return self.finish(remote, call.reply, call, timeout)
+                raise self.too_late(remote.name, timeout)  # noqa: TRY301 - it ends the call too
             except StaleMethods:
                 self.forget_methods()
             except BaseException:
@@ -256,7 +256,7 @@ class Client(Closable):
                 raise AttributeError(message)
             return partial(self.call, name)
 
-    # -- the parts of a call -------------------------------------------------------------------------
+    # -- the parts of a call -----------------------------------------------------------------------
 
     def find(self, name: str, deadline: float | None) -> RemoteMethod:
         """Return a method by name, asking the service for its methods.
@@ -401,7 +401,11 @@ class Client(Closable):
                 opened(message, flags, _HEAD, self._service) if flags else (message[_HEAD:], ())
             )
             if kind == RESULT:
-                if call is not None and call.stream is not None:
+                if (
+                    call is not None
+                    and call.stream is not None
+                    and isinstance(remote, RemoteMethod)
+                ):
                     return RemoteStream(self._service, remote, call, timeout)
                 return remote.decode(body, parts)
             raise self.error_in(kind, body, remote.name)
@@ -444,7 +448,7 @@ class Client(Closable):
         link = self._link or self._connect()
         return f"{client_of(self._service, link.token)}.c{next(self._spares)}"
 
-    # -- lifecycle -----------------------------------------------------------------------------------
+    # -- lifecycle ---------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:

@@ -1,10 +1,10 @@
-"""Describe the types of parameters and results in plain values, which a client can check against."""
+"""Describe the types of parameters and results in plain values, for the clients."""
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import types
@@ -12,7 +12,7 @@ import typing
 import uuid
 from collections import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union, cast
 
 import msgspec
 
@@ -38,10 +38,10 @@ WORDS: Final[dict[str, Any]] = {
     "memoryview": memoryview,
     "None": type(None),
     "Any": Any,
-    "datetime": datetime.datetime,
-    "date": datetime.date,
-    "time": datetime.time,
-    "timedelta": datetime.timedelta,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "time": dt.time,
+    "timedelta": dt.timedelta,
     "Decimal": decimal.Decimal,
     "UUID": uuid.UUID,
     "list": list,
@@ -83,9 +83,9 @@ class TypeTable:
         structs: the codecs of structs and ctypes structures, by `struct_key`.
     """
 
-    definitions: dict[str, Description] = field(default_factory=dict)
-    classes: dict[str, Any] = field(default_factory=dict)
-    structs: dict[bytes, Codec[Any]] = field(default_factory=dict)
+    definitions: dict[str, Description] = field(default_factory=dict[str, Description])
+    classes: dict[str, Any] = field(default_factory=dict[str, Any])
+    structs: dict[bytes, Codec[Any]] = field(default_factory=dict[bytes, "Codec[Any]"])
 
 
 def describe(annotation: Any, table: TypeTable) -> Description:
@@ -115,7 +115,7 @@ def _word_of(annotation: Any) -> str | None:
         return None
 
 
-def _describe_generic(
+def _describe_generic(  # noqa: PLR0911 - one a kind of type
     annotation: Any, origin: Any, arguments: tuple[Any, ...], table: TypeTable
 ) -> Description:
     if origin is Literal:
@@ -127,7 +127,7 @@ def _describe_generic(
         kind, *facts = arguments
         for fact in facts:
             if isinstance(fact, np.dtype) and (typing.get_origin(kind) or kind) is np.ndarray:
-                return ["array", dtype_key(fact)]
+                return ["array", dtype_key(cast("np.dtype[Any]", fact))]
         return describe(kind, table)
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:  # noqa: PLR2004
         return ["tuple_of", describe(arguments[0], table)]
@@ -145,7 +145,8 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
     if cls is np.ndarray:
         return ["array"]
     if issubclass(cls, np.generic):
-        return ["number", dtype_key(np.dtype(cls))]
+        scalar: Any = cls
+        return ["number", dtype_key(np.dtype(scalar))]
     if issubclass(cls, _BYTES_CLASSES):
         codec = codec_for(cls)
         key = struct_key(codec)
@@ -207,10 +208,10 @@ def _members_of(cls: type[Any]) -> tuple[str, list[_Field], dict[str, Any]]:
         ]
         return "dataclass", found, {}
     if typing.is_typeddict(cls):
-        required: Any = cls.__required_keys__  # type: ignore[attr-defined]
+        required: Any = cls.__required_keys__
         return "dict", [_Field(name, _bare(hints[name]), name in required) for name in hints], {}
-    defaults: Any = cls._field_defaults  # type: ignore[attr-defined]
-    names: Any = cls._fields  # type: ignore[attr-defined]
+    defaults: Any = cls._field_defaults
+    names: Any = cls._fields
     return "tuple", [_Field(name, hints.get(name, Any), name not in defaults) for name in names], {}
 
 

@@ -121,7 +121,7 @@ class Link:
         self.left = False
         self.queues: dict[Hashable, Any] = {}
 
-    # -- calls ---------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     def begin(self, timeout: float | None = None) -> WaitingCall:
         """Return a new call.
@@ -306,7 +306,7 @@ class Link:
             if time.monotonic() >= self._next_check:
                 self._check_servers()
 
-    # -- servers that died ---------------------------------------------------------------------------
+    # -- servers that died -------------------------------------------------------------------------
 
     def _check_servers(self) -> None:
         """End the calls that no server will reply to."""
@@ -344,7 +344,7 @@ class Link:
         for call in list(self.pending.values()):
             self._fail(call, error)
 
-    # -- lifecycle -----------------------------------------------------------------------------------
+    # -- lifecycle ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the link and remove its objects; calls that wait raise ClosedHandle."""

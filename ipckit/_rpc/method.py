@@ -6,7 +6,7 @@ import inspect
 import traceback
 import typing
 from collections import abc
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from msgspec.msgpack import encode
@@ -83,6 +83,7 @@ class Method:
     ) -> None:
         self.function, self.name = function, name
         self._codec, self._in_place, self._table = codec, in_place, table
+        self._parameters: list[tuple[str, Description, bool]] = []
         self.decode_plain: Callable[[Buffer], Any] | None = None
         self.result_type: type[Any] | None = None
         self.streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
@@ -93,7 +94,7 @@ class Method:
         if codec is None:
             self._read_annotations(parameters, _hints_of(function, name, frame))
         else:
-            self._parameters, self._result = [], "Any"
+            self._result = "Any"
         self.description: Description = [
             name,
             [[each, kind, required] for each, kind, required in self._parameters],
@@ -103,7 +104,6 @@ class Method:
         ]
 
     def _read_annotations(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> None:
-        self._parameters: list[tuple[str, Description, bool]] = []
         for each in parameters:
             if each.kind in _TAKES_MANY:
                 message = (
@@ -123,9 +123,13 @@ class Method:
         self._decoder = decoder_of(arguments_type(self._parameters, kinds))
         self._by_name = decoder_of(arguments_type(self._parameters, kinds, by_name=True))
         self.result_type = EXACT.get(self._result) if isinstance(self._result, str) else None
-        if self._required and not keywords and not self.streams and not self.awaitable:
-            if all(map(is_plain, [kind for _, kind, _ in self._parameters])):
-                self.decode_plain = self._decoder.decode
+        special = keywords or self.streams or self.awaitable
+        if (
+            self._required
+            and not special
+            and all(is_plain(kind) for _, kind, _ in self._parameters)
+        ):
+            self.decode_plain = self._decoder.decode
         self._result_decoder = decoder_of(rebuild(self._result, self._table))
 
     def _described(self, place: str, name: str, hints: dict[str, Any]) -> Description:
@@ -153,14 +157,14 @@ class Method:
             found: tuple[Sequence[Any], dict[str, Any]] = self._codec.decode(bytes(body))
             return found
         decoder = self._by_name if by_name else self._decoder
-        values = decoded(decoder, body, parts, self._table.structs, in_place=self._in_place)
+        values: Any = decoded(decoder, body, parts, self._table.structs, in_place=self._in_place)
         if isinstance(values, tuple):
-            if len(values) == self._positional:
-                return values, {}
+            given = cast("tuple[Any, ...]", values)
+            if len(given) == self._positional:
+                return given, {}
             names = [name for name, _, _ in self._parameters[self._positional :]]
-            return values[: self._positional], dict(
-                zip(names, values[self._positional :], strict=True)
-            )
+            named = zip(names, given[self._positional :], strict=True)
+            return given[: self._positional], dict(named)
         return self._with_defaults(values)
 
     def _with_defaults(self, values: Any) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -241,7 +245,7 @@ def _item_of(annotation: Any) -> Any:
 
 
 def _hints_of(function: Callable[..., Any], name: str, frame: FrameType) -> dict[str, Any]:
-    """Return the annotations of a function, also those that name classes of the calling function."""
+    """Return the annotations of a function; they can name local classes of the frame."""
     plain: Any = inspect.unwrap(getattr(function, "__func__", function))
     if not hasattr(plain, "__annotations__") and callable(plain):
         plain = type(plain).__call__

@@ -18,7 +18,7 @@ def target_of(service: str) -> str:
 
 
 def channel_of(service: str) -> str:
-    """Return the name of the channel that takes a service's calls; those of all others extend it."""
+    """Return the name of the channel for a service's calls. Its other names begin with it."""
     return f"rpc.{service}"
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import enum
-import operator
 import sys
 import typing
-from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
 import msgspec
 
@@ -61,7 +59,7 @@ def _tuple_of(members: list[Description], table: TypeTable) -> Any:
 
 
 def _union(members: list[Description], table: TypeTable) -> Any:
-    return reduce(operator.or_, [rebuild(each, table) for each in members])
+    return Union[tuple(rebuild(each, table) for each in members)]  # noqa: UP007 - of any number
 
 
 def _literal(values: list[Any], _: TypeTable) -> Any:
@@ -146,15 +144,14 @@ def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
         return enum.Enum(name, members)
     fields = [(field, rebuild(kind, table), required) for field, kind, required in members]
     if word == "dict":
-        return typing.TypedDict(  # type: ignore[operator]
-            name,
-            {
-                field: kind if required else typing.NotRequired[kind]
-                for field, kind, required in fields
-            },
-        )
+        keys = {
+            field: kind if required else typing.NotRequired[kind]
+            for field, kind, required in fields
+        }
+        make: Any = typing.TypedDict
+        return make(name, keys)
     if word == "tuple":
-        return NamedTuple(name, [(field, kind) for field, kind, _ in fields])  # type: ignore[misc]
+        return NamedTuple(name, [(field, kind) for field, kind, _ in fields])
     typed: list[Any] = [
         (field, kind) if required else (field, kind | msgspec.UnsetType, msgspec.UNSET)
         for field, kind, required in fields

@@ -64,7 +64,7 @@ class RemoteMethod:
         self._result_decoder = decoder_of(self._result)
         self.decode_plain = self._result_decoder.decode if is_plain(result) else None
 
-    # -- arguments -----------------------------------------------------------------------------------
+    # -- arguments ---------------------------------------------------------------------------------
 
     def encode(
         self, given: tuple[Any, ...], named: dict[str, Any]
@@ -144,7 +144,7 @@ class RemoteMethod:
             self._codec = codec_for(found)
         return self._codec
 
-    # -- results -------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------
 
     def decode(self, body: memoryview, parts: Sequence[memoryview]) -> Any:
         """Return the result, or an item of the stream, in a reply.

@@ -1,14 +1,13 @@
 """Server: takes the calls of a service, runs the methods, and replies.
 
 A server acknowledges a call after it has replied. So the call of a server that died is delivered to
-another one, which does not run it but tells the client. Before it runs a call, a server notes in the
-client's table who it is, and then the client finds out by itself that the server died.
+another one, which does not run it but tells the client. Before it runs a call, a server writes its
+token into the client's table. So the client can find out by itself that the server died.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,7 +40,7 @@ from ipckit._rpc.wire import (
 from ipckit.errors import ClosedHandle, IpcError, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ipckit._rpc.method import Method
     from ipckit._rpc.methods import Methods
@@ -66,7 +65,7 @@ class IncomingCall:
 
     __slots__ = ("_delivery", "_number", "_slot", "args", "caller", "current", "method", "named")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each call makes one, and keywords take longer
         self,
         delivery: Delivery,
         method: Method,
@@ -120,7 +119,7 @@ class IncomingCall:
 
     @property
     def left(self) -> bool:
-        """Whether the client no longer waits; without a system call, so a dead client still does."""
+        """Whether the client no longer waits. A client that died still seems to wait."""
         return self.caller.calls[2 * self._slot] != self._number
 
 
@@ -198,7 +197,7 @@ class Server:
         self.stopping = False
         self.busy = 0
 
-    # -- lifecycle -----------------------------------------------------------------------------------
+    # -- lifecycle ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Take no more calls. Calls that run are ended first."""
@@ -210,7 +209,7 @@ class Server:
         elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - that of aio.serve
             waiting.wake()
 
-    # -- calls ---------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """Take and run calls until the server is stopped."""
@@ -237,7 +236,7 @@ class Server:
             CURRENT.reset(before)
             requests.close()
 
-    def _run_plain(self, delivery: Delivery) -> bool:
+    def _run_plain(self, delivery: Delivery) -> bool:  # noqa: PLR0911 - it is the fast path
         """Run a call of the most frequent kind: of plain values, with a short reply.
 
         The general code does the same, but takes three times as long. Return False if the call is
@@ -252,7 +251,8 @@ class Server:
             return False
         if place >= len(methods.by_number) or slot >= SLOTS:
             return False
-        method, calls = methods.by_number[place], caller.calls
+        method: Method = methods.by_number[place]
+        calls = caller.calls
         if method.decode_plain is None or calls[2 * slot] != number:
             return False
         calls[2 * slot + 1] = self._token
@@ -327,7 +327,7 @@ class Server:
                     delivery.ack()
         return found
 
-    def _opened(self, delivery: Delivery) -> IncomingCall | None:
+    def _opened(self, delivery: Delivery) -> IncomingCall | None:  # noqa: PLR0911 - one a reason
         message = delivery.buf
         if message.nbytes < _HEAD:
             return None
@@ -347,7 +347,7 @@ class Server:
             caller.reply(STALE, slot, number, b"")
             return None
         try:
-            method = self._methods.by_number[place]
+            method: Method = self._methods.by_number[place]
             body, parts = (
                 opened(message, flags, _HEAD, self._service)
                 if flags & ~BY_NAME

@@ -75,7 +75,7 @@ class Service(Handle):
         self._changing = threading.Lock()
         Handle.__init__(self, owner=owner)
 
-    # -- create and open ---------------------------------------------------------------------------
+    # -- create and open -------------------------------------------------------------------------
 
     @classmethod
     def create(cls, name: str, *, capacity: int = _CAPACITY, size: int = _SIZE) -> Self:
@@ -148,7 +148,7 @@ class Service(Handle):
             channel.__exit__(None, None, None)
             raise
 
-    # -- methods -----------------------------------------------------------------------------------
+    # -- methods ---------------------------------------------------------------------------------
 
     @overload
     def method(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -223,7 +223,7 @@ class Service(Handle):
         self._check_open("method")
         self._methods.add(function, name, codec, in_place=in_place, frame=frame)
 
-    # -- serve -------------------------------------------------------------------------------------
+    # -- serve -----------------------------------------------------------------------------------
 
     def serve(self, *, workers: int = 1) -> None:
         """Run the calls of clients, until `close` is called in another thread or by a method.
@@ -248,8 +248,7 @@ class Service(Handle):
         servers: list[Server] = []
         threads: list[threading.Thread] = []
         try:
-            for _ in range(workers):
-                servers.append(self.new_server())
+            servers.extend(self.new_server() for _ in range(workers))
             for server in servers[1:]:
                 thread = threading.Thread(target=server.serve, name="ipckit-rpc", daemon=True)
                 threads.append(thread)
@@ -283,7 +282,7 @@ class Service(Handle):
         if last and self._closed:
             self._callers.close()
 
-    # -- lifecycle -----------------------------------------------------------------------------------
+    # -- lifecycle ---------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ import ast
 import ctypes
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_origin
 
 import msgspec
 from msgspec.msgpack import Decoder, Encoder, Ext, encode
@@ -73,7 +73,8 @@ def dtype_of(key: str) -> np.dtype[Any]:
         ValueError: it is not the key of a dtype that can be carried.
     """
     try:
-        dtype = np.lib.format.descr_to_dtype(ast.literal_eval(key) if key[:1] in "[(" else key)
+        described: Any = ast.literal_eval(key) if key[:1] in "[(" else key
+        dtype: np.dtype[Any] = np.lib.format.descr_to_dtype(described)
         check_dtype(dtype)
     except Exception as exc:  # numpy and `ast` raise many, and another process chose the key
         message = f"invalid dtype: {type(exc).__name__}"
@@ -99,17 +100,17 @@ def _extension(value: Any, parts: list[Buffer]) -> Any:
     Raises:
         TypeError: the value can't be carried.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind is np.ndarray:
         check_array(value)
         key = dtype_key(value.dtype)
         parts.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         return Ext(_ARRAY, encode((key, value.shape, len(parts) - 2)))
-    if isinstance(value, np.generic):
+    if issubclass(kind, np.generic):
         plain: Any = value.item()
         if type(plain) in {int, float, bool, bytes, str}:
             return plain
-    elif isinstance(value, (Struct, ctypes.Structure, ctypes.Union)):
+    elif issubclass(kind, (Struct, ctypes.Structure, ctypes.Union)):
         codec: Codec[Any] = codec_for(kind)
         return Ext(_STRUCT, struct_key(codec) + bytes(codec.encode(value)))
     check_array(value)
@@ -174,7 +175,7 @@ def _checked(wanted: Any, value: Any) -> Any:
     Raises:
         ValueError: it is not of that type; msgspec adds where it is.
     """
-    kind = get_origin(wanted) or wanted
+    kind: Any = get_origin(wanted) or wanted
     if kind is np.ndarray:
         return _checked_array(wanted_dtype(wanted), value)
     if issubclass(kind, ArrayOf):
@@ -185,8 +186,9 @@ def _checked(wanted: Any, value: Any) -> Any:
         return value
     codec: Codec[Any] = codec_for(kind)
     try:
-        if codec_for(type(value)).fingerprint == codec.fingerprint:
-            return codec.decode(bytes(codec_for(type(value)).encode(value)))
+        given: Codec[Any] = codec_for(type(value))
+        if given.fingerprint == codec.fingerprint:
+            return codec.decode(bytes(given.encode(value)))
     except TypeError:
         pass
     raise _mismatch(codec.name, value)
@@ -195,10 +197,11 @@ def _checked(wanted: Any, value: Any) -> Any:
 def _checked_array(dtype: np.dtype[Any] | None, value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         raise _mismatch("array" if dtype is None else f"array of {dtype_text(dtype)}", value)
-    if dtype is not None and not same_dtype(value.dtype, dtype):
-        message = f"Expected `array of {dtype_text(dtype)}`, got `array of {value.dtype}`"
+    array: Any = value
+    if dtype is not None and not same_dtype(array.dtype, dtype):
+        message = f"Expected `array of {dtype_text(dtype)}`, got `array of {array.dtype}`"
         raise ValueError(message)
-    return value
+    return array
 
 
 class _ArrayType(type):
@@ -223,9 +226,10 @@ def wanted_dtype(annotation: Any) -> np.dtype[Any] | None:
     """Return the dtype that an annotation such as ``NDArray[np.float64]`` asks for, or None."""
     for argument in get_args(annotation)[1:2]:
         for scalar in get_args(argument)[:1]:
-            if isinstance(scalar, type) and issubclass(scalar, np.generic):
-                with_size = np.dtype(scalar)
-                return with_size if with_size.itemsize else None
+            kind: Any = scalar
+            if isinstance(kind, type) and issubclass(kind, np.generic):
+                found: np.dtype[Any] = np.dtype(cast("Any", kind))
+                return found if found.itemsize else None
     return None
 
 

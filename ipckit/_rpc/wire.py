@@ -1,9 +1,9 @@
 """The messages of services: calls, replies and the items of streams.
 
-A message is a head and a body. The body is a value in MessagePack. If the value has arrays, or other
-large buffers, these are parts of their own after the body: then the head is followed by the number
-of parts and their sizes, and each part, the body first, begins at a multiple of 64 bytes. A message
-that is too long for the channel is in shared memory, and its body is the name of that memory.
+A message is a head and a body. The body is a value in MessagePack. Arrays are parts of their own
+after the body: then the head is followed by the number of parts and their sizes, and each part, the
+body first, begins at a multiple of 64 bytes. A message that is too long for the channel is in
+shared memory, and its body is the name of that memory.
 """
 
 from __future__ import annotations
