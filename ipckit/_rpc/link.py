@@ -218,8 +218,7 @@ class Link:
                 with suppress(Empty):
                     woken.get(timeout=left)
         finally:
-            with suppress(ValueError):
-                self._followers.remove(call.wake)
+            self.unfollow(call.wake)
             call.wake = None
         return True
 
@@ -259,6 +258,9 @@ class Link:
         """Undo `follow`."""
         with suppress(ValueError):
             self._followers.remove(wake)
+        # It may have been woken to lead, and no longer needs to.
+        if self._followers and not self.leading.locked():
+            self._wake_follower()
 
     def drain(self) -> bool:
         """Receive the replies that are there. Return False if another thread receives them."""
