@@ -15,7 +15,7 @@ from ipckit._core.public import public
 from ipckit._rpc.client import Client, StaleMethods
 from ipckit._rpc.link import CHECK_SECONDS
 from ipckit._rpc.stream import Begin, RemoteStream
-from ipckit.errors import PeerGone, Timeout, WouldBlock
+from ipckit.errors import ClosedHandle, Corrupt, PeerGone, RemoteError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -76,6 +76,7 @@ class ClientFace(Face[Client]):
                 result = client.finish(remote, call.reply, call, timeout)
                 return StreamFace(result) if isinstance(result, RemoteStream) else result
             except StaleMethods:
+                call.close_stream()
                 client.forget_methods()
             except BaseException:
                 call.close_stream()
@@ -205,6 +206,12 @@ class StreamFace:
                 raise stream.gone() from None
             except (Timeout, WouldBlock):
                 raise stream.too_late() from None
+            except ClosedHandle:
+                if not stream.closed:  # by another task
+                    raise
+            except (RemoteError, Corrupt):
+                stream.close()
+                raise
             except StopIteration:
                 stream.close()
         raise StopAsyncIteration

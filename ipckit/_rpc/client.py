@@ -23,7 +23,7 @@ from ipckit._core.public import public
 from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
-from ipckit._rpc.names import channel_of, checked_service, client_of, target_of
+from ipckit._rpc.names import channel_of, checked_service, spare_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
 from ipckit._rpc.replies import remote_error
 from ipckit._rpc.stream import RemoteStream, open_stream
@@ -155,7 +155,9 @@ class Client(Closable):
 
     # -- call --------------------------------------------------------------------------------------
 
-    def call(self, method: str, /, *args: Any, timeout: float | None = None, **named: Any) -> Any:
+    def call(  # noqa: PLR0912 - it has a fast path
+        self, method: str, /, *args: Any, timeout: float | None = None, **named: Any
+    ) -> Any:
         """Call a method of the service, and wait for its result.
 
         Args:
@@ -187,25 +189,29 @@ class Client(Closable):
             and remote.decode_plain is not None
             and not remote.streams
             and tuple(map(type, args)) == remote.exact
-            and len(body := encode(args)) <= _SHORT
-            and not link.exchanging
-            and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
         ):
-            # A call of the most frequent kind, of plain values, while no other thread waits for a
-            # reply. The code below does the same, but takes twice as long.
             try:
-                reply = link.exchange(remote.number, self._revision, body, deadline)
-                if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
-                    return remote.decode_plain(reply[_HEAD:])
-                if reply is None:
-                    raise self.too_late(remote.name, timeout)
-                return self.finish(remote, reply)
-            except StaleMethods:
-                self.forget_methods()
-            except DecodeError as exc:
-                raise remote.undecodable(exc) from exc
-            finally:
-                link.end_exchange()
+                body = encode(args)
+            except (OverflowError, UnicodeEncodeError) as exc:
+                raise remote.mismatch(exc) from None
+            if (
+                len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
+            ):
+                # A call of the most frequent kind, of plain values, while no other thread waits for
+                # a reply. The code below does the same, but takes twice as long.
+                try:
+                    reply = link.exchange(remote.number, self._revision, body, deadline)
+                    if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
+                        return remote.decode_plain(reply[_HEAD:])
+                    if reply is None:
+                        raise self.too_late(remote.name, timeout)
+                    return self.finish(remote, reply)
+                except StaleMethods:
+                    self.forget_methods()
+                except DecodeError as exc:
+                    raise remote.undecodable(exc) from exc
+                finally:
+                    link.end_exchange()
         while True:
             remote = self._methods.get(method) or self.find(method, deadline)
             call = self.begin(remote, args, named, deadline)
@@ -214,6 +220,7 @@ class Client(Closable):
                     return self.finish(remote, call.reply, call, timeout)
                 raise self.too_late(remote.name, timeout)  # noqa: TRY301 - it ends the call too
             except StaleMethods:
+                call.close_stream()
                 self.forget_methods()
             except BaseException:
                 call.close_stream()
@@ -447,7 +454,7 @@ class Client(Closable):
 
     def _spare_name(self) -> str:
         link = self._link or self._connect()
-        return f"{client_of(self._service, link.token)}.c{next(self._spares)}"
+        return spare_of(self._service, link.token, f"c{next(self._spares)}")
 
     # -- lifecycle ---------------------------------------------------------------------------------
 

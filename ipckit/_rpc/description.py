@@ -145,8 +145,7 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
     if cls is np.ndarray:
         return ["array"]
     if issubclass(cls, np.generic):
-        scalar: Any = cls
-        return ["number", dtype_key(np.dtype(scalar))]
+        return ["number", dtype_key(np.dtype(_number_type(cls)))]
     if issubclass(cls, _BYTES_CLASSES):
         codec = codec_for(cls)
         key = struct_key(codec)
@@ -163,6 +162,17 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
             del table.classes[name]
             raise
     return ["class", name]
+
+
+def _number_type(cls: Any) -> Any:
+    """Return a class of numpy's numbers, if its values can be carried."""
+    try:
+        plain: Any = cls(1).item()
+    except (TypeError, ValueError):  # an abstract class, such as numpy.floating
+        plain = None
+    if type(plain) not in {bool, int, float} or issubclass(cls, np.timedelta64):
+        raise _not_carried(cls)
+    return cls
 
 
 def definition(cls: type[Any], table: TypeTable) -> Description:
