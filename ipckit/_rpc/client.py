@@ -188,6 +188,7 @@ class Client(Closable):
             and not remote.streams
             and tuple(map(type, args)) == remote.exact
             and len(body := encode(args)) <= _SHORT
+            and not link.exchanging
             and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
         ):
             # A call of the most frequent kind, of plain values, while no other thread waits for a

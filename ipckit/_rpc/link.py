@@ -79,6 +79,7 @@ class Link:
         token: the random number by which servers know it.
         replies: the channel for replies.
         calls: the table of calls; see `wire`.
+        exchanging: the number of the call of `exchange`; 0 if there is none.
         leading: the thread or task that receives the replies of all has this lock.
         pending: the calls that wait for a reply, by number.
         queues: the tasks that wait for replies, by event loop.
@@ -112,7 +113,10 @@ class Link:
         for slot in range(_EXCHANGE_SLOT + 1, SLOTS):
             self._slots.put(slot)
         self.pending: dict[int, WaitingCall] = {}
-        self.leading = threading.Lock()
+        # Reentrant, because a signal handler can call the client during a call of its thread.
+        self.leading = threading.RLock()
+        self.exchanging = 0
+        self._exchanged: bytes | View | None = None
         self._followers: deque[Wake] = deque()
         self._next_check = 0.0
         # Returns a short reply as bytes, and a long one as a view.
@@ -160,7 +164,7 @@ class Link:
             PeerGone: the service has died.
             IpcError: the call can't be sent.
         """
-        number = next(self._numbers)
+        number = self.exchanging = next(self._numbers)
         calls = self.calls
         calls[1] = 0
         calls[0] = number
@@ -181,8 +185,9 @@ class Link:
             return reply
         call = self.pending[number] = WaitingCall(self, number, _EXCHANGE_SLOT)
         try:
-            if reply is not None:
-                self._deliver(reply)
+            for found in (reply, self._exchanged):
+                if found is not None:
+                    self._deliver(found)
             self._lead(call, deadline)
             return call.reply
         finally:
@@ -190,7 +195,8 @@ class Link:
 
     def end_exchange(self) -> None:
         """End the call of `exchange`, and let another thread lead."""
-        self.calls[0] = 0
+        self.calls[0] = self.exchanging = 0
+        self._exchanged = None
         self.leading.release()
         if self._followers:
             self._wake_follower()
@@ -218,8 +224,7 @@ class Link:
                 with suppress(Empty):
                     woken.get(timeout=left)
         finally:
-            with suppress(ValueError):
-                self._followers.remove(call.wake)
+            self.unfollow(call.wake)
             call.wake = None
         return True
 
@@ -259,6 +264,9 @@ class Link:
         """Undo `follow`."""
         with suppress(ValueError):
             self._followers.remove(wake)
+        # It may have been woken to lead, and no longer needs to.
+        if self._followers and self.leading.acquire(blocking=False):
+            self.stop_leading()
 
     def drain(self) -> bool:
         """Receive the replies that are there. Return False if another thread receives them."""
@@ -296,8 +304,11 @@ class Link:
             self._fail_all(corrupt(self._service))
             return
         call = self.pending.pop(_number_in(message)[0], None)
-        if call is None:  # the client no longer waits for it
-            if not isinstance(reply, bytes):
+        if call is None:
+            if _number_in(message)[0] == self.exchanging:
+                self._exchanged = reply  # a signal handler received the reply for its thread
+            # Otherwise the client no longer waits for it.
+            elif not isinstance(reply, bytes):
                 reply.release()
             return
         call.reply = reply
