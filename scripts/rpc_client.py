@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 from _net import positive
 
-from ipckit.rpc import Client, RemoteError, RemoteStream
+from ipckit import RemoteError
+from ipckit.rpc import Client, RemoteStream
 
 
 def value_of(text: str) -> Any:

@@ -12,8 +12,9 @@ from ipckit._aio.loop import WaitingCall, running
 from ipckit._aio.wait_queue import WaitQueue, Wakeup
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
-from ipckit._rpc.client import Client, StaleMethods
+from ipckit._rpc.client import Client
 from ipckit._rpc.link import CHECK_SECONDS
+from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.stream import Begin, RemoteStream
 from ipckit.errors import PeerGone, RemoteError, Timeout, WouldBlock
 
