@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     Part: TypeAlias = Callable[[], object]
 
-Step: TypeAlias = Literal["mappings", "handles", "tokens", "channels", "queues", "waiters"]
+Step: TypeAlias = Literal[
+    "mappings", "handles", "tokens", "channels", "queues", "clients", "waiters"
+]
 
 # The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
 ORDER: Final[tuple[Step, ...]] = (
@@ -33,6 +35,8 @@ ORDER: Final[tuple[Step, ...]] = (
     # Leaves the objects that wait in a ProcessQueue of the parent to the parent. That drops views
     # of messages, which belong to a channel.
     "queues",
+    # Leaves the calls of an rpc client to the parent. That closes a channel for replies.
+    "clients",
     # Closes the descriptors on which event loops of the parent wait. Nothing depends on it.
     "waiters",
 )
