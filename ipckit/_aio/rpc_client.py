@@ -12,10 +12,11 @@ from ipckit._aio.loop import WaitingCall, running
 from ipckit._aio.wait_queue import WaitQueue, Wakeup
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
-from ipckit._rpc.client import Client, StaleMethods
+from ipckit._rpc.client import Client
 from ipckit._rpc.link import CHECK_SECONDS
+from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.stream import Begin, RemoteStream
-from ipckit.errors import PeerGone, Timeout, WouldBlock
+from ipckit.errors import PeerGone, RemoteError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -205,6 +206,9 @@ class StreamFace:
                 raise stream.gone() from None
             except (Timeout, WouldBlock):
                 raise stream.too_late() from None
+            except RemoteError:
+                stream.close()
+                raise
             except StopIteration:
                 stream.close()
         raise StopAsyncIteration

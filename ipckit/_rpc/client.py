@@ -25,7 +25,7 @@ from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
 from ipckit._rpc.names import channel_of, checked_service, client_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
-from ipckit._rpc.replies import remote_error
+from ipckit._rpc.replies import StaleMethods, remote_error
 from ipckit._rpc.stream import RemoteStream, open_stream
 from ipckit._rpc.wire import (
     CALL,
@@ -54,10 +54,6 @@ _SHORT: Final = 4000  # a call of up to this many bytes is sent without the gene
 _unpack: Final = REPLY.unpack_from
 _pack: Final = CALL.pack
 _CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
-
-
-class StaleMethods(Exception):  # noqa: N818 - not an error
-    """The service has other methods than the client knows, and did not run the call."""
 
 
 @public("ipckit.rpc")

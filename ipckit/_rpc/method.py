@@ -6,7 +6,7 @@ import inspect
 import traceback
 import typing
 from collections import abc
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.msgpack import encode
@@ -94,7 +94,7 @@ class Method:
         if codec is None:
             self._read_annotations(parameters, _hints_of(function, name, frame))
         else:
-            self._result = "Any"
+            self._result: Description = "Any"
         self.description: Description = [
             name,
             [[each, kind, required] for each, kind, required in self._parameters],
@@ -158,8 +158,8 @@ class Method:
             return found
         decoder = self._by_name if by_name else self._decoder
         values: Any = decoded(decoder, body, parts, self._table.structs, in_place=self._in_place)
+        given = values  # `isinstance` narrows the type to a tuple of unknown items
         if isinstance(values, tuple):
-            given = cast("tuple[Any, ...]", values)
             if len(given) == self._positional:
                 return given, {}
             names = [name for name, _, _ in self._parameters[self._positional :]]
@@ -270,8 +270,9 @@ def checked_codec(codec: Any) -> Codec[Any] | None:
     """
     if codec is None:
         return None
+    wanted = codec  # the checks would narrow its type
     if isinstance(codec, Codec) or (isinstance(codec, type) and issubclass(codec, Codec)):
-        return codec_for(codec)
+        return codec_for(wanted)
     message = f"codec must be a Codec, such as ipckit.codec.Pickle, not {codec!r}"
     raise TypeError(message)
 

@@ -10,7 +10,7 @@ from ipckit._core.public import public
 from ipckit._rpc.names import stream_of, target_of
 from ipckit._rpc.replies import remote_error
 from ipckit._rpc.wire import END, ITEM, RESULT, corrupt, opened
-from ipckit.errors import PeerGone, Timeout, WouldBlock
+from ipckit.errors import PeerGone, RemoteError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -84,7 +84,7 @@ class RemoteStream:
             raise self.gone() from None
         except (Timeout, WouldBlock):
             raise self.too_late() from None
-        except StopIteration:
+        except (StopIteration, RemoteError):
             self.close()
             raise
 

@@ -94,13 +94,13 @@ def _array_in(data: memoryview) -> npt.NDArray[Any]:
 # -- encode ----------------------------------------------------------------------------------------
 
 
-def _extension(value: Any, parts: list[Buffer]) -> Any:
+def _extension(item: object, parts: list[Buffer]) -> Any:
     """Return what msgspec encodes in place of a value that it does not know.
 
     Raises:
         TypeError: the value can't be carried.
     """
-    kind: Any = type(value)
+    kind, value = type(item), cast("Any", item)
     if kind is np.ndarray:
         check_array(value)
         key = dtype_key(value.dtype)
@@ -169,22 +169,23 @@ def loaded_struct(key: bytes) -> Codec[Any] | None:
     return None
 
 
-def _checked(wanted: Any, value: Any) -> Any:
+def _checked(wanted: Any, value: object) -> Any:
     """Return a value of a type that msgspec does not know.
 
     Raises:
         ValueError: it is not of that type; msgspec adds where it is.
     """
     kind: Any = get_origin(wanted) or wanted
+    same = kind  # `issubclass` narrows the type of `kind`, to one that is partly unknown
     if kind is np.ndarray:
         return _checked_array(wanted_dtype(wanted), value)
     if issubclass(kind, ArrayOf):
         return _checked_array(kind.dtype, value)
     if issubclass(kind, np.generic):
-        return _number(kind, value)
+        return _number(same, value)
     if isinstance(value, kind):
         return value
-    codec: Codec[Any] = codec_for(kind)
+    codec: Codec[Any] = codec_for(same)
     try:
         given: Codec[Any] = codec_for(type(value))
         if given.fingerprint == codec.fingerprint:
@@ -195,9 +196,9 @@ def _checked(wanted: Any, value: Any) -> Any:
 
 
 def _checked_array(dtype: np.dtype[Any] | None, value: Any) -> Any:
+    array = value  # `isinstance` narrows the type of `value`, to one that is partly unknown
     if not isinstance(value, np.ndarray):
         raise _mismatch("array" if dtype is None else f"array of {dtype_text(dtype)}", value)
-    array: Any = value
     if dtype is not None and not same_dtype(array.dtype, dtype):
         message = f"Expected `array of {dtype_text(dtype)}`, got `array of {array.dtype}`"
         raise ValueError(message)
