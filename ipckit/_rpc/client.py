@@ -23,6 +23,7 @@ from ipckit._core.public import public
 from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
+from ipckit._rpc.method import UNENCODABLE
 from ipckit._rpc.names import channel_of, checked_service, client_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
 from ipckit._rpc.replies import StaleMethods, remote_error
@@ -183,25 +184,40 @@ class Client(Closable):
             and remote.decode_plain is not None
             and not remote.streams
             and tuple(map(type, args)) == remote.exact
-            and len(body := encode(args)) <= _SHORT
-            and not link.exchanging
-            and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
         ):
-            # A call of the most frequent kind, of plain values, while no other thread waits for a
-            # reply. The code below does the same, but takes twice as long.
             try:
-                reply = link.exchange(remote.number, self._revision, body, deadline)
-                if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
-                    return remote.decode_plain(reply[_HEAD:])
-                if reply is None:
-                    raise self.too_late(remote.name, timeout)
-                return self.finish(remote, reply)
-            except StaleMethods:
-                self.forget_methods()
-            except DecodeError as exc:
-                raise remote.undecodable(exc) from exc
-            finally:
-                link.end_exchange()
+                body = encode(args)
+            except UNENCODABLE as exc:
+                raise remote.mismatch(exc) from None
+            if (
+                len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
+            ):
+                # A call of the most frequent kind, of plain values, while no other thread waits for
+                # a reply. `_call` does the same, but takes twice as long.
+                try:
+                    reply = link.exchange(remote.number, self._revision, body, deadline)
+                    if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
+                        return remote.decode_plain(reply[_HEAD:])
+                    if reply is None:
+                        raise self.too_late(remote.name, timeout)
+                    return self.finish(remote, reply)
+                except StaleMethods:
+                    self.forget_methods()
+                except DecodeError as exc:
+                    raise remote.undecodable(exc) from exc
+                finally:
+                    link.end_exchange()
+        return self._call(method, args, named, deadline, timeout)
+
+    def _call(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+        timeout: float | None,
+    ) -> Any:
+        """Make a call of any kind."""
         while True:
             remote = self._methods.get(method) or self.find(method, deadline)
             call = self.begin(remote, args, named, deadline)

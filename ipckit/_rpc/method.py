@@ -36,6 +36,8 @@ _ITERATORS: Final = frozenset(
 )
 _HOOKED: Final = frozenset({"array", "number", "struct", "class"})
 _TAKES_MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# What msgspec raises for values of the right type that MessagePack lacks: 2**64, or a surrogate.
+UNENCODABLE: Final = (OverflowError, UnicodeEncodeError)
 # Types whose values need no more check than that of their class.
 EXACT: Final[dict[str, type[Any]]] = {
     "int": int,
@@ -189,14 +191,14 @@ class Method:
         """
         if self._codec is not None:
             return bytes(self._codec.encode(result))
-        if type(result) is self.result_type:
-            return encode(result)
         try:
+            if type(result) is self.result_type:
+                return encode(result)
             value = encoded(result)
             body, parts = (value, ()) if isinstance(value, bytes) else (value[0], value[1:])
             views = [memoryview(part) for part in parts]
             decoded(self._result_decoder, body, views, self._table.structs, in_place=True)
-        except (msgspec.ValidationError, TypeError, OverflowError) as exc:
+        except (msgspec.ValidationError, TypeError, *UNENCODABLE) as exc:
             message = f"the result of {self.name} is not of its type: {exc}"
             raise TypeError(message) from exc
         return value

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.msgpack import Decoder, encode
 
 from ipckit._payload.codecs import codec_for
-from ipckit._rpc.method import EXACT, arguments_type, is_plain
+from ipckit._rpc.method import EXACT, UNENCODABLE, arguments_type, is_plain
 from ipckit._rpc.rebuilding import UnknownStruct, loaded_object, rebuild
 from ipckit._rpc.values import decoded, decoder_of, encoded
 from ipckit._rpc.wire import BY_NAME, VERSION
@@ -75,37 +75,40 @@ class RemoteMethod:
             TypeError: the arguments do not fit the method's parameters.
         """
         if not named and tuple(map(type, given)) == self.exact:
-            return 0, encode(given)
+            try:
+                return 0, encode(given)
+            except UNENCODABLE as exc:
+                raise self.mismatch(exc) from None
         if self._codec_name is not None:
             return 0, bytes(self._the_codec().encode((given, named)))
         arguments, by_name = self._bound(given, named)
         try:
             value = encoded(arguments)
-        except (TypeError, OverflowError) as exc:
-            raise self._mismatch(exc) from None
+        except (TypeError, *UNENCODABLE) as exc:
+            raise self.mismatch(exc) from None
         body, parts = (value, ()) if isinstance(value, bytes) else (value[0], value[1:])
         views = [memoryview(part) for part in parts]
         try:
             decoded(self._decoder(by_name), body, views, self._table.structs, in_place=True)
         except msgspec.DecodeError as exc:
-            raise self._mismatch(exc) from None
+            raise self.mismatch(exc) from None
         return BY_NAME if by_name else 0, value
 
     def _bound(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, bool]:
         """Return the arguments in the order of the parameters; by name if one is left out."""
         if len(given) > len(self._parameters):
             message = f"takes {len(self._parameters)} arguments, not {len(given)}"
-            raise self._mismatch(message)
+            raise self.mismatch(message)
         found: dict[str, Any] = dict(zip(self._names, given, strict=False))
         for name, value in named.items():
             if name not in self._names:
-                raise self._mismatch(f"has no parameter {name}")
+                raise self.mismatch(f"has no parameter {name}")
             if name in found:
-                raise self._mismatch(f"got two values for {name}")
+                raise self.mismatch(f"got two values for {name}")
             found[name] = value
         missing = [name for name, _, required in self._parameters if required and name not in found]
         if missing:
-            raise self._mismatch(f"needs {', '.join(missing)}")
+            raise self.mismatch(f"needs {', '.join(missing)}")
         ordered = tuple(found[name] for name in self._names if name in found)
         if all(place < len(ordered) for name, place in self._names.items() if name in found):
             return ordered, False
@@ -119,7 +122,7 @@ class RemoteMethod:
             self._decoders[by_name] = decoder_of(kind)
         return self._decoders[by_name]
 
-    def _mismatch(self, why: object) -> TypeError:
+    def mismatch(self, why: object) -> TypeError:
         """Return the error for arguments that the service would refuse."""
         text = str(why)
         where = ""
@@ -140,7 +143,7 @@ class RemoteMethod:
             module, qualname = self._codec_name
             found = loaded_object(module, qualname)
             if found is None:
-                raise self._mismatch(f"import {module}, whose {qualname} the method needs")
+                raise self.mismatch(f"import {module}, whose {qualname} the method needs")
             self._codec = codec_for(found)
         return self._codec
 

@@ -274,7 +274,7 @@ class Server:
                 reply = _pack_reply(RESULT, 0, 0, slot, number) + encode(result)
                 caller.replies.send(reply, timeout=0)
                 delivery._acknowledge()  # noqa: SLF001 - `ack` would raise
-            except (IpcError, OverflowError):
+            except (IpcError, OverflowError, ValueError):  # the general code tells the client
                 pass
             else:
                 return True
