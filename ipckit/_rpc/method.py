@@ -260,7 +260,10 @@ def _hints_of(function: Callable[..., Any], name: str, frame: FrameType) -> dict
     try:
         return typing.get_type_hints(plain, localns=local, include_extras=True)
     except NameError as exc:
-        message = f"{name}: {exc}, in an annotation"
+        message = (
+            f"{name}: {exc}, in an annotation; if it is imported under `if TYPE_CHECKING:`, "
+            "import it at run time"
+        )
         raise TypeError(message) from exc
 
 

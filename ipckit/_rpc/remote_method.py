@@ -97,7 +97,8 @@ class RemoteMethod:
     def _bound(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, bool]:
         """Return the arguments in the order of the parameters; by name if one is left out."""
         if len(given) > len(self._parameters):
-            message = f"takes {len(self._parameters)} arguments, not {len(given)}"
+            count = len(self._parameters)
+            message = f"takes {count} argument{'s' * (count != 1)}, not {len(given)}"
             raise self.mismatch(message)
         found: dict[str, Any] = dict(zip(self._names, given, strict=False))
         for name, value in named.items():
