@@ -4,6 +4,5 @@ from ipckit._rpc.client import Client
 from ipckit._rpc.current import CurrentCall, current
 from ipckit._rpc.service import Service
 from ipckit._rpc.stream import RemoteStream
-from ipckit.errors import RemoteError
 
-__all__ = ["Client", "CurrentCall", "RemoteError", "RemoteStream", "Service", "current"]
+__all__ = ["Client", "CurrentCall", "RemoteStream", "Service", "current"]

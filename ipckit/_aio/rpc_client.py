@@ -12,8 +12,9 @@ from ipckit._aio.loop import WaitingCall, running
 from ipckit._aio.wait_queue import WaitQueue, Wakeup
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
-from ipckit._rpc.client import Client, StaleMethods
+from ipckit._rpc.client import Client
 from ipckit._rpc.link import CHECK_SECONDS
+from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.stream import Begin, RemoteStream
 from ipckit.errors import ClosedHandle, Corrupt, PeerGone, RemoteError, Timeout, WouldBlock
 
@@ -94,10 +95,10 @@ class ClientFace(Face[Client]):
     async def _find(self, method: str, deadline: float | None) -> RemoteMethod:
         """Return a method, asking the service for its methods."""
         client = self._handle
-        call = await self._begin(None, (), {}, deadline)
+        call = await self._begin(method, (), {}, deadline)
         try:
             if not await _reply(call, deadline):
-                raise client.too_late("", None)
+                raise client.too_late(method, None)
             client.learn(call.reply)
         finally:
             call.link.end(call)
@@ -105,17 +106,20 @@ class ClientFace(Face[Client]):
 
     async def _begin(
         self,
-        remote: RemoteMethod | None,
+        remote: RemoteMethod | str,
         args: tuple[Any, ...],
         named: dict[str, Any],
         deadline: float | None,
     ) -> Call:
-        """Send a call, or ask for the methods; wait while the service has too many calls."""
+        """Send a call, or ask for the methods to find that of a name.
+
+        It waits while the service has too many calls.
+        """
         pause = _SHORTEST_PAUSE
         while True:
             try:
-                if remote is None:
-                    return self._handle.ask_for_methods(0.0)
+                if isinstance(remote, str):
+                    return self._handle.ask_for_methods(remote, 0.0)
                 return self._handle.begin(remote, args, named, 0.0)
             except Timeout:
                 if deadline is not None and time.monotonic() >= deadline:

@@ -23,9 +23,10 @@ from ipckit._core.public import public
 from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
+from ipckit._rpc.method import UNENCODABLE
 from ipckit._rpc.names import channel_of, checked_service, spare_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
-from ipckit._rpc.replies import remote_error
+from ipckit._rpc.replies import StaleMethods, remote_error
 from ipckit._rpc.stream import RemoteStream, open_stream
 from ipckit._rpc.wire import (
     CALL,
@@ -54,10 +55,6 @@ _SHORT: Final = 4000  # a call of up to this many bytes is sent without the gene
 _unpack: Final = REPLY.unpack_from
 _pack: Final = CALL.pack
 _CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
-
-
-class StaleMethods(Exception):  # noqa: N818 - not an error
-    """The service has other methods than the client knows, and did not run the call."""
 
 
 @public("ipckit.rpc")
@@ -155,9 +152,7 @@ class Client(Closable):
 
     # -- call --------------------------------------------------------------------------------------
 
-    def call(  # noqa: PLR0912 - it has a fast path
-        self, method: str, /, *args: Any, timeout: float | None = None, **named: Any
-    ) -> Any:
+    def call(self, method: str, /, *args: Any, timeout: float | None = None, **named: Any) -> Any:
         """Call a method of the service, and wait for its result.
 
         Args:
@@ -192,13 +187,13 @@ class Client(Closable):
         ):
             try:
                 body = encode(args)
-            except (OverflowError, UnicodeEncodeError) as exc:
+            except UNENCODABLE as exc:
                 raise remote.mismatch(exc) from None
             if (
                 len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
             ):
                 # A call of the most frequent kind, of plain values, while no other thread waits for
-                # a reply. The code below does the same, but takes twice as long.
+                # a reply. `_call` does the same, but takes twice as long.
                 try:
                     reply = link.exchange(remote.number, self._revision, body, deadline)
                     if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
@@ -210,8 +205,22 @@ class Client(Closable):
                     self.forget_methods()
                 except DecodeError as exc:
                     raise remote.undecodable(exc) from exc
+                except PeerGone as exc:
+                    exc.op = f"call {method}"
+                    raise
                 finally:
                     link.end_exchange()
+        return self._call(method, args, named, deadline, timeout)
+
+    def _call(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+        timeout: float | None,
+    ) -> Any:
+        """Make a call of any kind."""
         while True:
             remote = self._methods.get(method) or self.find(method, deadline)
             call = self.begin(remote, args, named, deadline)
@@ -234,7 +243,7 @@ class Client(Closable):
     ) -> Future[Any]:
         """Call a method of the service without waiting for its result.
 
-        If 256 calls of this process wait for their results, it waits until one has it.
+        If 255 calls of this process wait for their results, it waits until one has it.
 
         Args:
             method: as for `call`.
@@ -274,10 +283,10 @@ class Client(Closable):
             IpcError: as for `call`.
         """
         if name not in self._methods:
-            call = self.ask_for_methods(deadline)
+            call = self.ask_for_methods(name, deadline)
             try:
                 if not call.link.wait(call, deadline):
-                    raise self.too_late("", None)
+                    raise self.too_late(name, None)
                 self.learn(call.reply)
             finally:
                 call.link.end(call)
@@ -303,10 +312,10 @@ class Client(Closable):
         """Return a method, if the client knows it already."""
         return self._methods.get(name)
 
-    def ask_for_methods(self, deadline: float | None) -> WaitingCall:
-        """Ask the service for its methods; `learn` takes the reply."""
+    def ask_for_methods(self, name: str, deadline: float | None) -> WaitingCall:
+        """Ask the service for its methods, to call that of a name; `learn` takes the reply."""
         self._deadline(None)
-        return self._post(DESCRIBE, 0, b"", deadline)
+        return self._post(name, DESCRIBE, 0, b"", deadline)
 
     def learn(self, reply: Reply | None) -> None:
         """Take the methods in the reply to `ask_for_methods`.
@@ -342,10 +351,12 @@ class Client(Closable):
             IpcError: as for `call`.
         """
         flags, value = remote.encode(args, named)
-        return self._post(remote.number, flags, value, deadline, streams=remote.streams)
+        name = remote.name
+        return self._post(name, remote.number, flags, value, deadline, streams=remote.streams)
 
     def _post(
         self,
+        name: str,
         method: int,
         flags: int,
         value: bytes | list[Buffer],
@@ -358,7 +369,7 @@ class Client(Closable):
         try:
             call = link.begin(left)
         except Empty:
-            raise self.too_late("", left) from None
+            raise self.too_late(name, None, sent=False) from None
         try:
             if streams:
                 call.stream = open_stream(self._service, link.token, call.number, self._size)
@@ -380,9 +391,9 @@ class Client(Closable):
             call.close_stream()
             link.end(call)
             if isinstance(exc, (Timeout, WouldBlock)):
-                raise self.too_late("", left, sent=False) from None
+                raise self.too_late(name, None, sent=False) from None
             if isinstance(exc, PeerGone):
-                raise server_gone(self._service) from None
+                raise server_gone(self._service, method=name) from None
             raise
         return call
 
@@ -400,6 +411,8 @@ class Client(Closable):
             Exception: as for `call`.
         """
         if isinstance(reply, BaseException):
+            if isinstance(reply, PeerGone) and isinstance(remote, RemoteMethod):
+                reply.op = f"call {remote.name}"  # the link does not know the names of methods
             raise reply
         assert reply is not None  # noqa: S101 - for the type checkers
         message = memoryview(reply) if isinstance(reply, bytes) else reply.buf
@@ -426,16 +439,22 @@ class Client(Closable):
         if kind == STALE:
             return StaleMethods()
         if kind == ORPHANED:
-            return server_gone(self._service)
+            return server_gone(self._service, method=method)
         return remote_error(self._service, method, kind, body)
 
     def too_late(self, method: str, timeout: float | None, *, sent: bool = True) -> Timeout:
-        """Return the error for a call whose deadline passed."""
+        """Return the error for a call whose deadline passed.
+
+        Args:
+            method: the name of the method.
+            timeout: the timeout of the call, in seconds; None if it is not known here.
+            sent: whether the call was sent.
+        """
         target = target_of(self._service)
         what = "no result" if sent else "the service took no call"
-        within = "" if timeout is None else f" within {timeout:g} s"
-        op = f"call {method}" if method else "call"
-        return Timeout(f"{what}{within}", errno=errno.ETIMEDOUT, op=op, target=target)
+        within = "in time" if timeout is None else f"within {timeout:g} s"
+        op = f"call {method}"
+        return Timeout(f"{what} {within}", errno=errno.ETIMEDOUT, op=op, target=target)
 
     def _deadline(self, timeout: float | None) -> float | None:
         if self._closed:

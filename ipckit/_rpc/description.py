@@ -12,7 +12,7 @@ import typing
 import uuid
 from collections import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union
 
 import msgspec
 
@@ -126,8 +126,9 @@ def _describe_generic(  # noqa: PLR0911 - one a kind of type
     if origin is Annotated:
         kind, *facts = arguments
         for fact in facts:
+            dtype = fact
             if isinstance(fact, np.dtype) and (typing.get_origin(kind) or kind) is np.ndarray:
-                return ["array", dtype_key(cast("np.dtype[Any]", fact))]
+                return ["array", dtype_key(dtype)]
         return describe(kind, table)
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:  # noqa: PLR2004
         return ["tuple_of", describe(arguments[0], table)]
@@ -142,10 +143,11 @@ def _describe_generic(  # noqa: PLR0911 - one a kind of type
 
 
 def _describe_class(cls: type[Any], table: TypeTable) -> Description:
-    if cls is np.ndarray:
+    kind: Any = cls  # to the type checkers, numpy's types are partly unknown
+    if kind is np.ndarray:
         return ["array"]
     if issubclass(cls, np.generic):
-        return ["number", dtype_key(np.dtype(_number_type(cls)))]
+        return ["number", dtype_key(np.dtype(_number_type(kind)))]
     if issubclass(cls, _BYTES_CLASSES):
         codec = codec_for(cls)
         key = struct_key(codec)

@@ -8,17 +8,41 @@ import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ipckit._rpc.link import CHECK_SECONDS
+from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.wire import SLOTS
 
 if TYPE_CHECKING:
-    from ipckit._rpc.client import Client
-    from ipckit._rpc.link import WaitingCall
+    from ipckit._rpc.link import Reply, WaitingCall
     from ipckit._rpc.remote_method import RemoteMethod
+    from ipckit.errors import ClosedHandle, Timeout
 
 _IDLE_SECONDS: Final = 5.0  # the thread ends after this time without calls
+
+
+class Calling(Protocol):
+    """What a `Client` does for its `FuturePump`; see there."""
+
+    def find(self, name: str, deadline: float | None) -> RemoteMethod: ...
+    def forget_methods(self) -> None: ...
+    def begin(
+        self,
+        remote: RemoteMethod,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+    ) -> WaitingCall: ...
+    def finish(
+        self,
+        remote: RemoteMethod,
+        reply: Reply | None,
+        call: WaitingCall | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
+    def too_late(self, method: str, timeout: float | None) -> Timeout: ...
+    def closed_error(self) -> ClosedHandle: ...
 
 
 class _Submitted(NamedTuple):
@@ -37,7 +61,7 @@ class FuturePump:
         client: the client.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Calling) -> None:
         self._client = client
         self._waiting: dict[int, _Submitted] = {}
         self._ready: SimpleQueue[_Submitted | None] = SimpleQueue()
@@ -150,8 +174,6 @@ class FuturePump:
                 submitted = self._ready.get_nowait()
 
     def _complete(self, submitted: _Submitted) -> None:
-        from ipckit._rpc.client import StaleMethods  # noqa: PLC0415
-
         call, remote, future, again = submitted
         if call.number not in self._waiting or future.done():
             return

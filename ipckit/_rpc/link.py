@@ -376,9 +376,10 @@ class Link:
         self._memory.close()
 
 
-def server_gone(service: str, server: int = 0) -> PeerGone:
+def server_gone(service: str, server: int = 0, *, method: str = "") -> PeerGone:
     """Return the error for a call whose server died."""
     message = "the service has closed or died"
     if server:
         message = f"process {pid_of(server)} died while it ran the call"
-    return PeerGone(message, errno=errno.EPIPE, op="call", target=target_of(service))
+    op = f"call {method}" if method else "call"
+    return PeerGone(message, errno=errno.EPIPE, op=op, target=target_of(service))

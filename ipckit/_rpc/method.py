@@ -6,7 +6,7 @@ import inspect
 import traceback
 import typing
 from collections import abc
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.msgpack import decode, encode
@@ -36,6 +36,8 @@ _ITERATORS: Final = frozenset(
 )
 _HOOKED: Final = frozenset({"array", "number", "struct", "class"})
 _TAKES_MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# What msgspec raises for values of the right type that MessagePack lacks: 2**64, or a surrogate.
+UNENCODABLE: Final = (OverflowError, UnicodeEncodeError)
 # Types whose values need no more check than that of their class.
 EXACT: Final[dict[str, type[Any]]] = {
     "int": int,
@@ -94,7 +96,7 @@ class Method:
         if codec is None:
             self._read_annotations(parameters, _hints_of(function, name, frame))
         else:
-            self._result = "Any"
+            self._result: Description = "Any"
         self.description: Description = [
             name,
             [[each, kind, required] for each, kind, required in self._parameters],
@@ -158,8 +160,8 @@ class Method:
             return found
         decoder = self._by_name if by_name else self._decoder
         values: Any = decoded(decoder, body, parts, self._table.structs, in_place=self._in_place)
+        given = values  # `isinstance` narrows the type to a tuple of unknown items
         if isinstance(values, tuple):
-            given = cast("tuple[Any, ...]", values)
             if len(given) == self._positional:
                 return given, {}
             names = [name for name, _, _ in self._parameters[self._positional :]]
@@ -196,7 +198,7 @@ class Method:
             body, parts = (value, ()) if isinstance(value, bytes) else (value[0], value[1:])
             views = [memoryview(part) for part in parts]
             decoded(self._result_decoder, body, views, self._table.structs, in_place=True)
-        except (msgspec.ValidationError, TypeError, OverflowError, UnicodeEncodeError) as exc:
+        except (msgspec.ValidationError, TypeError, *UNENCODABLE) as exc:
             message = f"the result of {self.name} is not of its type: {exc}"
             raise TypeError(message) from exc
         return value
@@ -258,7 +260,10 @@ def _hints_of(function: Callable[..., Any], name: str, frame: FrameType) -> dict
     try:
         return typing.get_type_hints(plain, localns=local, include_extras=True)
     except NameError as exc:
-        message = f"{name}: {exc}, in an annotation"
+        message = (
+            f"{name}: {exc}, in an annotation; if it is imported under `if TYPE_CHECKING:`, "
+            "import it at run time"
+        )
         raise TypeError(message) from exc
 
 
@@ -270,8 +275,9 @@ def checked_codec(codec: Any) -> Codec[Any] | None:
     """
     if codec is None:
         return None
+    wanted = codec  # the checks would narrow its type
     if isinstance(codec, Codec) or (isinstance(codec, type) and issubclass(codec, Codec)):
-        return codec_for(codec)
+        return codec_for(wanted)
     message = f"codec must be a Codec, such as ipckit.codec.Pickle, not {codec!r}"
     raise TypeError(message)
 

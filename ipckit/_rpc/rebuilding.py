@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import sys
 import typing
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import msgspec
 
@@ -151,7 +151,8 @@ def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
         make: Any = typing.TypedDict
         return make(name, keys)
     if word == "tuple":
-        return NamedTuple(name, [(field, kind) for field, kind, _ in fields])
+        make = typing.NamedTuple
+        return make(name, [(field, kind) for field, kind, _ in fields])
     typed: list[Any] = [
         (field, kind) if required else (field, kind | msgspec.UnsetType, msgspec.UNSET)
         for field, kind, required in fields

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.msgpack import Decoder, encode
 
 from ipckit._payload.codecs import codec_for
-from ipckit._rpc.method import EXACT, arguments_type, is_plain
+from ipckit._rpc.method import EXACT, UNENCODABLE, arguments_type, is_plain
 from ipckit._rpc.rebuilding import UnknownStruct, loaded_object, rebuild
 from ipckit._rpc.values import decoded, decoder_of, encoded
 from ipckit._rpc.wire import BY_NAME, VERSION
@@ -77,14 +77,14 @@ class RemoteMethod:
         if not named and tuple(map(type, given)) == self.exact:
             try:
                 return 0, encode(given)
-            except (OverflowError, UnicodeEncodeError) as exc:
+            except UNENCODABLE as exc:
                 raise self.mismatch(exc) from None
         if self._codec_name is not None:
             return 0, bytes(self._the_codec().encode((given, named)))
         arguments, by_name = self._bound(given, named)
         try:
             value = encoded(arguments)
-        except (TypeError, OverflowError, UnicodeEncodeError) as exc:
+        except (TypeError, *UNENCODABLE) as exc:
             raise self.mismatch(exc) from None
         body, parts = (value, ()) if isinstance(value, bytes) else (value[0], value[1:])
         views = [memoryview(part) for part in parts]
@@ -97,7 +97,8 @@ class RemoteMethod:
     def _bound(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, bool]:
         """Return the arguments in the order of the parameters; by name if one is left out."""
         if len(given) > len(self._parameters):
-            message = f"takes {len(self._parameters)} arguments, not {len(given)}"
+            count = len(self._parameters)
+            message = f"takes {count} argument{'s' * (count != 1)}, not {len(given)}"
             raise self.mismatch(message)
         found: dict[str, Any] = dict(zip(self._names, given, strict=False))
         for name, value in named.items():

@@ -14,6 +14,10 @@ from ipckit.errors import RemoteError
 _DECODER: Final = Decoder(tuple[str, str, str])
 
 
+class StaleMethods(Exception):  # noqa: N818 - not an error
+    """The service has other methods than the client knows, and did not run the call."""
+
+
 def remote_error(service: str, method: str, kind: int, body: memoryview) -> Exception:
     """Return the exception in a reply, or in an item of a stream, that is neither of the others."""
     if kind != ERROR:

@@ -256,6 +256,7 @@ class Server:
         message = delivery.buf
         if message.nbytes < _HEAD or delivery._redelivered:  # noqa: SLF001 - a property is slow
             return False
+        place: int
         kind, flags, place, slot, revision, _, number, client = _unpack(message)
         caller, methods = self._callers.known.get(client), self._methods
         if flags or kind != CALL_KIND or caller is None or revision != methods.revision:
@@ -348,6 +349,7 @@ class Server:
         message = delivery.buf
         if message.nbytes < _HEAD:
             return None
+        place: int
         kind, flags, place, slot, revision, _, number, client = _unpack(message)
         if kind != CALL_KIND or slot >= SLOTS:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 from contextlib import suppress
@@ -16,7 +17,7 @@ from ipckit._core.public import public
 from ipckit._rpc.methods import Methods
 from ipckit._rpc.names import channel_of, checked_service, target_of
 from ipckit._rpc.server import Callers, Server
-from ipckit.errors import InvalidArgument, IpcError
+from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +95,16 @@ class Service(Handle):
             InvalidArgument: an argument is out of range.
         """
         wanted = checked_service(name)
-        channel = Channel.create(channel_of(wanted), capacity=capacity, size=size, peer_gone="wait")
+        try:
+            channel = Channel.create(
+                channel_of(wanted), capacity=capacity, size=size, peer_gone="wait"
+            )
+        except AlreadyExists:
+            message = "there is a service of that name"
+            hint = f"serve it too with Service.open({wanted!r}), or use open_or_create"
+            raise AlreadyExists(
+                message, errno=errno.EEXIST, op="create", target=target_of(wanted), hint=hint
+            ) from None
         return cls._made(wanted, channel)
 
     @classmethod
@@ -111,7 +121,15 @@ class Service(Handle):
             IpcError: as for `Channel.open`.
         """
         wanted = checked_service(name)
-        return cls._made(wanted, Channel.open(channel_of(wanted), peer_gone="wait"))
+        try:
+            channel = Channel.open(channel_of(wanted), peer_gone="wait")
+        except NotFound:
+            message = "no process has created a service of that name"
+            hint = f"create it with Service.create({wanted!r})"
+            raise NotFound(
+                message, errno=errno.ENOENT, op="open", target=target_of(wanted), hint=hint
+            ) from None
+        return cls._made(wanted, channel)
 
     @classmethod
     def open_or_create(

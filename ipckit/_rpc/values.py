@@ -99,13 +99,13 @@ def _array_in(data: memoryview) -> npt.NDArray[Any]:
 # -- encode ----------------------------------------------------------------------------------------
 
 
-def _extension(value: Any, parts: list[Buffer]) -> Any:
+def _extension(item: object, parts: list[Buffer]) -> Any:
     """Return what msgspec encodes in place of a value that it does not know.
 
     Raises:
         TypeError: the value can't be carried.
     """
-    kind: Any = type(value)
+    kind, value = type(item), cast("Any", item)
     if kind is np.ndarray:
         check_array(value)
         key = dtype_key(value.dtype)
@@ -147,17 +147,29 @@ def struct_key(codec: Codec[Any]) -> bytes:
 
 
 def _from_extension(code: int, data: memoryview) -> Any:
-    if code == _ARRAY:
-        return _array_in(data)
-    if code == _STRUCT:
-        key = bytes(data[:_FINGERPRINT])
-        codec = _message.classes.get(key) or loaded_struct(key)
-        if codec is None:
-            message = "expected a known struct, got one that this process has no class for"
-            raise ValueError(message)
-        return codec.decode(bytes(data[_FINGERPRINT:]))
-    message = f"unknown extension {code}"
-    raise ValueError(message)
+    """Return the value of an extension.
+
+    Raises:
+        ValidationError: there is none. Of a hook for extensions, msgspec lets any error pass.
+    """
+    try:
+        if code == _ARRAY:
+            return _array_in(data)
+        if code == _STRUCT:
+            return _struct_in(data)
+        message = f"unknown extension {code}"
+    except Exception as exc:  # numpy raises many, and another process chose the bytes
+        message = str(exc)
+    raise msgspec.ValidationError(message)
+
+
+def _struct_in(data: memoryview) -> Any:
+    key = bytes(data[:_FINGERPRINT])
+    codec = _message.classes.get(key) or loaded_struct(key)
+    if codec is None:
+        message = "expected a known struct, got one that this process has no class for"
+        raise ValueError(message)
+    return codec.decode(bytes(data[_FINGERPRINT:]))
 
 
 def loaded_struct(key: bytes) -> Codec[Any] | None:
@@ -175,22 +187,23 @@ def loaded_struct(key: bytes) -> Codec[Any] | None:
     return None
 
 
-def _checked(wanted: Any, value: Any) -> Any:
+def _checked(wanted: Any, value: object) -> Any:
     """Return a value of a type that msgspec does not know.
 
     Raises:
         ValueError: it is not of that type; msgspec adds where it is.
     """
     kind: Any = get_origin(wanted) or wanted
+    same = kind  # `issubclass` narrows the type of `kind`, to one that is partly unknown
     if kind is np.ndarray:
         return _checked_array(wanted_dtype(wanted), value)
     if issubclass(kind, ArrayOf):
         return _checked_array(kind.dtype, value)
     if issubclass(kind, np.generic):
-        return _number(kind, value)
+        return _number(same, value)
     if isinstance(value, kind):
         return value
-    codec: Codec[Any] = codec_for(kind)
+    codec: Codec[Any] = codec_for(same)
     try:
         given: Codec[Any] = codec_for(type(value))
         if given.fingerprint == codec.fingerprint:
@@ -201,13 +214,24 @@ def _checked(wanted: Any, value: Any) -> Any:
 
 
 def _checked_array(dtype: np.dtype[Any] | None, value: Any) -> Any:
+    array = value  # `isinstance` narrows the type of `value`, to one that is partly unknown
     if not isinstance(value, np.ndarray):
         raise _mismatch("array" if dtype is None else f"array of {dtype_text(dtype)}", value)
-    array: Any = value
-    if dtype is not None and not same_dtype(array.dtype, dtype):
+    if dtype is not None and not (same_dtype(array.dtype, dtype) or _is_of_unit(array, dtype)):
         message = f"Expected `array of {dtype_text(dtype)}`, got `array of {array.dtype}`"
         raise ValueError(message)
     return array
+
+
+def _is_of_unit(array: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether an array is one of any unit that ``NDArray[np.datetime64]`` asks for."""
+    kind: Any = dtype
+    return (
+        kind.kind in "mM"
+        and np.datetime_data(kind)[0] == "generic"
+        and array.dtype.kind == kind.kind
+        and array.dtype.isnative
+    )
 
 
 class _ArrayType(type):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import Channel, PosixSharedMemory
+from ipckit import Channel, PosixSharedMemory, RemoteError
 from ipckit._core.files import SHM
-from ipckit.rpc import Client, RemoteError, Service
+from ipckit.rpc import Client, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import ClosedHandle, LimitReached, aio
+from ipckit import ClosedHandle, LimitReached, RemoteError, aio
 from ipckit._core.files import SHM
 from ipckit._rpc.caller import Caller
 from ipckit.codec import Pickle
-from ipckit.rpc import Client, RemoteError, Service
+from ipckit.rpc import Client, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ipckit.rpc import Client, RemoteError, Service
+from ipckit import RemoteError
+from ipckit.rpc import Client, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
