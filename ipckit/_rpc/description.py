@@ -18,8 +18,9 @@ import msgspec
 
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.codecs import codec_for
+from ipckit._payload.dtypes import dtype_text
 from ipckit._payload.structs import Struct
-from ipckit._rpc.values import dtype_key, struct_key, wanted_dtype
+from ipckit._rpc.values import dtype_key, dtype_of, struct_key, wanted_dtype
 
 if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
@@ -191,6 +192,27 @@ def definition(cls: type[Any], table: TypeTable) -> Description:
     word, members, options = _members_of(cls)
     fields = [[each.name, describe(each.kind, table), each.required] for each in members]
     return [cls.__module__, cls.__qualname__, word, fields, options]
+
+
+def text_of(description: Description) -> str:  # noqa: PLR0911 - one a kind of type
+    """Return a description as text for people, such as ``dict[str, array of float64]``."""
+    if isinstance(description, str):
+        return description
+    word, *arguments = description
+    if word == "array":
+        return f"array of {dtype_text(dtype_of(arguments[0]))}" if arguments else "array"
+    if word == "number":
+        return dtype_text(dtype_of(arguments[0]))
+    if word in {"class", "struct"}:
+        return str(arguments[-1]).rpartition(".")[2]
+    if word == "literal":
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    members = list(map(text_of, arguments))
+    if word == "union":
+        return " | ".join(members)
+    if word == "tuple_of":
+        members, word = [*members, "..."], "tuple"
+    return f"{word}[{', '.join(members)}]"
 
 
 class _Field(NamedTuple):

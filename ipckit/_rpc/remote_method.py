@@ -9,6 +9,7 @@ import msgspec
 from msgspec.msgpack import Decoder, encode
 
 from ipckit._payload.codecs import codec_for
+from ipckit._rpc.description import text_of
 from ipckit._rpc.method import EXACT, UNENCODABLE, arguments_type, is_plain
 from ipckit._rpc.rebuilding import UnknownStruct, loaded_object, rebuild
 from ipckit._rpc.values import decoded, decoder_of, encoded
@@ -41,7 +42,7 @@ class RemoteMethod:
         streams: whether the result is a stream of items.
         exact: the classes of arguments that need no other check; None if there are none.
         decode_plain: returns the result in a reply without parts; None if it needs more than
-            msgspec knows.
+            msgspec knows, or is a stream.
 
     Raises:
         LookupError, TypeError, ValueError: it is not a description.
@@ -57,12 +58,26 @@ class RemoteMethod:
         words = [kind if isinstance(kind, str) else "" for _, kind, _ in self._parameters]
         exact = all(word in EXACT for word in words)
         self.exact = tuple(EXACT[word] for word in words) if exact else None
+        self._described = result
         self._decoders: dict[bool, Decoder[Any]] = {}
         self._codec: Codec[Any] | None = None
         self._codec_name = codec
         self._result = rebuild(result, table)
         self._result_decoder = decoder_of(self._result)
-        self.decode_plain = self._result_decoder.decode if is_plain(result) else None
+        plain = is_plain(result) and not self.streams
+        self.decode_plain = self._result_decoder.decode if plain else None
+
+    def __str__(self) -> str:
+        parameters = ", ".join(
+            f"{name}: {text_of(kind)}" + ("" if required else " = ...")
+            for name, kind, required in self._parameters
+        )
+        if self._codec_name is not None:
+            parameters = "..."
+        result = (
+            f"stream of {text_of(self._described)}" if self.streams else text_of(self._described)
+        )
+        return f"{self.name}({parameters}) -> {result}"
 
     # -- arguments ---------------------------------------------------------------------------------
 
@@ -130,7 +145,13 @@ class RemoteMethod:
         if isinstance(why, Exception) and (found := _PLACE.search(text)):
             place, name, rest = found.groups()
             text = text[: found.start()]
-            name = self._parameters[int(place)][0] if place else name
+            number = int(place) if place else self._names.get(name, -1)
+            if number >= 0 and not rest:
+                # msgspec calls a class with fields an object.
+                name, kind, _ = self._parameters[number]
+                text = text.replace("Expected `object`", f"Expected `{text_of(kind)}`")
+            elif place:
+                name = self._parameters[number][0]
             where = f" {name}{rest}:" if name else ""
         return TypeError(f"{self._service}.{self.name}:{where} {text}")
 

@@ -97,6 +97,12 @@ class IncomingCall:
             self.caller.fail(self._slot, self._number, error)
         self.end()
 
+    def abandon(self) -> None:
+        """Tell the client that the server stopped during the call, and acknowledge it."""
+        with suppress(IpcError):  # the client is gone
+            self.caller.reply(ORPHANED, self._slot, self._number, b"")
+        self.end()
+
     def end(self) -> None:
         """Acknowledge the call."""
         self.args, self.named = (), {}
@@ -241,6 +247,11 @@ class Server:
                         call = self.accept(delivery)
                         if call is not None:
                             self._run(call)
+                except BaseException:
+                    # The traceback keeps the delivery. If it is not acknowledged, give it back.
+                    with suppress(IpcError):
+                        delivery.requeue()
+                    raise
                 finally:
                     self.busy = 0
         finally:

@@ -57,7 +57,7 @@ def test_a_timeout_before_the_methods_are_known(ns: Namespace) -> None:
 def test_a_timeout_because_too_many_calls_wait(ns: Namespace) -> None:
     with connected(ns, capacity=1) as (service, client), Client.open(service.name) as other:
         with pytest.raises(Timeout):
-            other.call("half", 1.0, timeout=0)  # its question stays in the channel
+            other.call("half", 1.0, timeout=0.001)  # its question stays in the channel
         text = f"call half on service {service.name}: the service took no call in time"
         with pytest.raises(Timeout, match=f"^{text}$"):
             client.call("half", 1.0, timeout=0.01)
