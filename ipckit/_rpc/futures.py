@@ -14,7 +14,7 @@ from ipckit._rpc.link import CHECK_SECONDS
 from ipckit._rpc.replies import StaleMethods
 
 if TYPE_CHECKING:
-    from ipckit._rpc.link import Reply, WaitingCall
+    from ipckit._rpc.link import Link, Reply, WaitingCall
     from ipckit._rpc.remote_method import RemoteMethod
     from ipckit.errors import ClosedHandle, Timeout
 
@@ -67,6 +67,7 @@ class FuturePump:
         self._deadlines: list[tuple[float, int]] = []
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def submit(
         self,
@@ -97,6 +98,9 @@ class FuturePump:
         future.add_done_callback(lambda _: self._forget(submitted))
         if call.reply is not None:  # it came before `wake` was set
             self._ready.put(submitted)
+        if self._closed:  # since the call was sent; nothing else completes the Future
+            _settle(future, self._client.closed_error())
+            return
         self._ready.put(None)  # wakes the thread if it sleeps
         self._start()
 
@@ -115,8 +119,11 @@ class FuturePump:
 
     def _run(self) -> None:
         while True:
-            while self._waiting:
-                self._turn()
+            # A copy, because other threads add and remove calls.
+            while waiting := list(self._waiting.values()):
+                self._turn(waiting[0].call.link)
+            if self._closed:
+                return
             try:
                 self._ready.get(timeout=_IDLE_SECONDS)
             except Empty:
@@ -125,9 +132,8 @@ class FuturePump:
                         self._thread = None
                         return
 
-    def _turn(self) -> None:
+    def _turn(self, link: Link) -> None:
         """Receive a reply, or wait until another thread has; complete what can be completed."""
-        link = next(iter(self._waiting.values())).call.link
         pause = CHECK_SECONDS
         while self._deadlines and self._deadlines[0][1] not in self._waiting:
             heapq.heappop(self._deadlines)
@@ -188,7 +194,8 @@ class FuturePump:
                 _settle(submitted.future, error)
 
     def close(self) -> None:
-        """Let the thread end; the client has closed its link, so that the calls have failed."""
+        """End the thread, and the calls; the client has closed its link."""
+        self._closed = True
         for submitted in list(self._waiting.values()):
             submitted.call.close_stream()
             _settle(submitted.future, self._client.closed_error())
