@@ -146,11 +146,11 @@ def same(left: Any, right: Any) -> bool:  # noqa: PLR0911 - one a kind of value
     if type(left) is not type(right):
         return False
     if isinstance(left, np.ndarray):
-        return (
-            left.dtype == right.dtype
-            and left.shape == right.shape
-            and left.tolist().__repr__() == right.tolist().__repr__()  # equal if it has NaNs
-        )
+        if left.dtype != right.dtype or left.shape != right.shape:
+            return False
+        if left.dtype.names:  # a copy has other bytes between the fields
+            return bool((left == right).all())
+        return left.tobytes() == right.tobytes()
     if isinstance(left, float) and math.isnan(left):
         return math.isnan(right)
     if isinstance(left, (ctypes.Structure, Struct)):
