@@ -118,6 +118,8 @@ def _word_of(annotation: Any) -> str | None:
 def _describe_generic(  # noqa: PLR0911 - one a kind of type
     annotation: Any, origin: Any, arguments: tuple[Any, ...], table: TypeTable
 ) -> Description:
+    if type(origin).__name__ == "TypeAliasType":  # such as NDArray, since numpy 2.5
+        return describe(_value_of(origin, arguments), table)
     if origin is Literal:
         return ["literal", *arguments]
     if origin is np.ndarray:
@@ -140,6 +142,13 @@ def _describe_generic(  # noqa: PLR0911 - one a kind of type
     if (word := _WORD_OF_GENERIC.get(origin)) is not None:
         return [word, *members]
     raise _not_carried(annotation)
+
+
+def _value_of(alias: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return the type that a generic alias with arguments stands for."""
+    given = dict(zip(alias.__type_params__, arguments, strict=False))  # others have defaults
+    value = alias.__value__
+    return value[tuple(given.get(each, each) for each in value.__parameters__)]
 
 
 def _describe_class(cls: type[Any], table: TypeTable) -> Description:
