@@ -19,7 +19,7 @@ import msgspec
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.codecs import codec_for
 from ipckit._payload.structs import Struct
-from ipckit._rpc.values import dtype_key, struct_key, wanted_dtype
+from ipckit._rpc.values import array_key, dtype_key, struct_key
 
 if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
@@ -123,8 +123,8 @@ def _describe_generic(  # noqa: PLR0911 - one a kind of type
     if origin is Literal:
         return ["literal", *arguments]
     if origin is np.ndarray:
-        dtype = wanted_dtype(annotation)
-        return ["array"] if dtype is None else ["array", dtype_key(dtype)]
+        key = array_key(annotation)
+        return ["array"] if key is None else ["array", key]
     if origin is Annotated:
         kind, *facts = arguments
         for fact in facts:
@@ -177,11 +177,13 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
 
 def _number_type(cls: Any) -> Any:
     """Return a class of numpy's numbers, if its values can be carried."""
+    if issubclass(cls, (np.datetime64, np.timedelta64)):  # a value needs a unit
+        raise _not_carried(cls)
     try:
         plain: Any = cls(1).item()
     except (TypeError, ValueError):  # an abstract class, such as numpy.floating
         plain = None
-    if type(plain) not in {bool, int, float} or issubclass(cls, np.timedelta64):
+    if type(plain) not in {bool, int, float}:
         raise _not_carried(cls)
     return cls
 
