@@ -86,6 +86,7 @@ class Method:
         self.function, self.name = function, name
         self._codec, self._in_place, self._table = codec, in_place, table
         self._parameters: list[tuple[str, Description, bool]] = []
+        self._positional = 0  # how many of them can be given by position
         self.decode_plain: Callable[[Buffer], Any] | None = None
         self.result_type: type[Any] | None = None
         self.streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
@@ -103,6 +104,7 @@ class Method:
             self._result,
             self.streams,
             None if codec is None else [type(codec).__module__, type(codec).__qualname__],
+            self._positional,
         ]
 
     def _read_annotations(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> None:

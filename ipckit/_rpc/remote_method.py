@@ -51,12 +51,12 @@ class RemoteMethod:
     def __init__(
         self, service: str, number: int, description: Description, table: TypeTable
     ) -> None:
-        self.name, self._parameters, result, self.streams, codec = description
+        self.name, self._parameters, result, self.streams, codec, self._positional = description
         self.number, self._service, self._table = number, service, table
         self._names = {name: place for place, (name, _, _) in enumerate(self._parameters)}
         self._required = sum(required for _, _, required in self._parameters)
         words = [kind if isinstance(kind, str) else "" for _, kind, _ in self._parameters]
-        exact = all(word in EXACT for word in words)
+        exact = all(word in EXACT for word in words) and self._positional == len(words)
         self.exact = tuple(EXACT[word] for word in words) if exact else None
         self._described = result
         self._decoders: dict[bool, Decoder[Any]] = {}
@@ -111,9 +111,9 @@ class RemoteMethod:
 
     def _bound(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, bool]:
         """Return the arguments in the order of the parameters; by name if one is left out."""
-        if len(given) > len(self._parameters):
-            count = len(self._parameters)
-            message = f"takes {count} argument{'s' * (count != 1)}, not {len(given)}"
+        if len(given) > (count := self._positional):
+            by_position = "" if count == len(self._parameters) else " by position"
+            message = f"takes {count} argument{'s' * (count != 1)}{by_position}, not {len(given)}"
             raise self.mismatch(message)
         found: dict[str, Any] = dict(zip(self._names, given, strict=False))
         for name, value in named.items():
