@@ -16,7 +16,7 @@ from ipckit._rpc.client import Client
 from ipckit._rpc.link import CHECK_SECONDS
 from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.stream import Begin, RemoteStream
-from ipckit.errors import PeerGone, RemoteError, Timeout, WouldBlock
+from ipckit.errors import ClosedHandle, Corrupt, PeerGone, RemoteError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,6 +77,7 @@ class ClientFace(Face[Client]):
                 result = client.finish(remote, call.reply, call, timeout)
                 return StreamFace(result) if isinstance(result, RemoteStream) else result
             except StaleMethods:
+                call.close_stream()
                 client.forget_methods()
             except BaseException:
                 call.close_stream()
@@ -209,7 +210,10 @@ class StreamFace:
                 raise stream.gone() from None
             except (Timeout, WouldBlock):
                 raise stream.too_late() from None
-            except RemoteError:
+            except ClosedHandle:
+                if not stream.closed:  # by another task
+                    raise
+            except (RemoteError, Corrupt):
                 stream.close()
                 raise
             except StopIteration:

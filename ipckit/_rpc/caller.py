@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._channel.channel import Channel
-from ipckit._rpc.names import client_of, stream_of
-from ipckit._rpc.wire import REPLY, SLOTS, TABLE_BYTES, corrupt, post
+from ipckit._rpc.method import error_body, short_error_body
+from ipckit._rpc.names import client_of, remove_all_of, spare_of, stream_of
+from ipckit._rpc.wire import ERROR, REPLY, SLOTS, TABLE_BYTES, corrupt, post
 from ipckit._shm.posix import PosixSharedMemory
-from ipckit.errors import IpcError, Timeout, WouldBlock
+from ipckit.errors import ClosedHandle, IpcError, LimitReached, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -44,13 +46,14 @@ class Caller:
             self.close()
             raise corrupt(service)
         self.calls = self._memory.buf[:TABLE_BYTES].cast("Q")
-        self._spares: list[PosixSharedMemory] = []  # long replies, which the client unlinks
-        self._spare_count = 0
+        self._was_gone = False  # when it was closed
 
     def is_gone(self) -> bool:
         """Return whether the client closed or died."""
         try:
             return self.replies._side(native.ROLE_RECEIVER) == native.SIDE_GONE  # noqa: SLF001
+        except ClosedHandle:
+            return self._was_gone
         except IpcError:
             return True
 
@@ -75,28 +78,31 @@ class Caller:
         wait = 0.0
         while not self.has_left(slot, number) if wait else True:
             with suppress(WouldBlock, Timeout):
-                self.keep(
-                    post(
-                        self.replies,
-                        lambda flags: REPLY.pack(kind, flags, 0, slot, number),
-                        value,
-                        wait,
-                        self.spare_name,
-                    )
+                post(
+                    self.replies,
+                    lambda flags: REPLY.pack(kind, flags, 0, slot, number),
+                    value,
+                    wait,
+                    self.spare_name,
                 )
                 return
             wait = _CHECK_SECONDS
 
+    def fail(self, slot: int, number: int, error: BaseException) -> None:
+        """Reply with an exception.
+
+        Raises:
+            IpcError: the client is gone, or its memory is corrupt.
+        """
+        try:
+            self.reply(ERROR, slot, number, error_body(error))
+        except LimitReached:  # there is no memory for the traceback
+            self.reply(ERROR, slot, number, short_error_body(error))
+
     def spare_name(self) -> str:
         """Return the name of shared memory for a message that is too long for a channel."""
-        self._spare_count += 1
-        return f"{client_of(self.service, self.token)}.{id(self):x}-{self._spare_count}"
-
-    def keep(self, memory: PosixSharedMemory | None) -> None:
-        """Keep the handle of a long message: it is unlinked with the client if that does not."""
-        if memory is not None:
-            self._spares = [each for each in self._spares if each._still_ours()]  # noqa: SLF001
-            self._spares.append(memory)
+        # Random, because servers that were forked from one process have the same counters.
+        return spare_of(self.service, self.token, f"s{int.from_bytes(os.urandom(8)):x}")
 
     def open_stream(self, number: int) -> Channel[bytes]:
         """Open the channel for the items of a stream.
@@ -107,10 +113,13 @@ class Caller:
         return Channel.open(stream_of(self.service, self.token, number))
 
     def close(self) -> None:
-        """Close the handles. If the client is gone, remove what it left behind."""
-        if self.is_gone():
-            for each in (self.replies, self._memory, *self._spares):
+        """Close the handles. If the client is gone, remove all that it and its servers left."""
+        self._was_gone = self.is_gone()
+        if self._was_gone:
+            for each in (self.replies, self._memory):
                 with suppress(IpcError):
                     each.unlink(missing_ok=True)
+            # Streams, and long messages that nobody received.
+            remove_all_of(self.service, self.token)
         self.replies.close()
         self._memory.close()

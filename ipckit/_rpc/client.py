@@ -24,7 +24,7 @@ from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
 from ipckit._rpc.method import UNENCODABLE
-from ipckit._rpc.names import channel_of, checked_service, client_of, target_of
+from ipckit._rpc.names import channel_of, checked_service, spare_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
 from ipckit._rpc.replies import StaleMethods, remote_error
 from ipckit._rpc.stream import RemoteStream, open_stream
@@ -229,6 +229,7 @@ class Client(Closable):
                     return self.finish(remote, call.reply, call, timeout)
                 raise self.too_late(remote.name, timeout)  # noqa: TRY301 - it ends the call too
             except StaleMethods:
+                call.close_stream()
                 self.forget_methods()
             except BaseException:
                 call.close_stream()
@@ -472,7 +473,7 @@ class Client(Closable):
 
     def _spare_name(self) -> str:
         link = self._link or self._connect()
-        return f"{client_of(self._service, link.token)}.c{next(self._spares)}"
+        return spare_of(self._service, link.token, f"c{next(self._spares)}")
 
     # -- lifecycle ---------------------------------------------------------------------------------
 

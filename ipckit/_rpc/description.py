@@ -147,7 +147,7 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
     if kind is np.ndarray:
         return ["array"]
     if issubclass(cls, np.generic):
-        return ["number", dtype_key(np.dtype(kind))]
+        return ["number", dtype_key(np.dtype(_number_type(kind)))]
     if issubclass(cls, _BYTES_CLASSES):
         codec = codec_for(cls)
         key = struct_key(codec)
@@ -164,6 +164,17 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
             del table.classes[name]
             raise
     return ["class", name]
+
+
+def _number_type(cls: Any) -> Any:
+    """Return a class of numpy's numbers, if its values can be carried."""
+    try:
+        plain: Any = cls(1).item()
+    except (TypeError, ValueError):  # an abstract class, such as numpy.floating
+        plain = None
+    if type(plain) not in {bool, int, float} or issubclass(cls, np.timedelta64):
+        raise _not_carried(cls)
+    return cls
 
 
 def definition(cls: type[Any], table: TypeTable) -> Description:

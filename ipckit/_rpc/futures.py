@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ipckit._rpc.link import CHECK_SECONDS
 from ipckit._rpc.replies import StaleMethods
+from ipckit._rpc.wire import SLOTS
 
 if TYPE_CHECKING:
     from ipckit._rpc.link import Reply, WaitingCall
@@ -65,8 +66,10 @@ class FuturePump:
         self._waiting: dict[int, _Submitted] = {}
         self._ready: SimpleQueue[_Submitted | None] = SimpleQueue()
         self._deadlines: list[tuple[float, int]] = []
+        self._timing = threading.Lock()  # for `_deadlines`
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def submit(
         self,
@@ -92,7 +95,8 @@ class FuturePump:
         submitted = _Submitted(call, remote, future, again)
         self._waiting[call.number] = submitted
         if deadline is not None:
-            heapq.heappush(self._deadlines, (deadline, call.number))
+            with self._timing:
+                heapq.heappush(self._deadlines, (deadline, call.number))
         call.wake = lambda: self._ready.put(submitted)
         future.add_done_callback(lambda _: self._forget(submitted))
         if call.reply is not None:  # it came before `wake` was set
@@ -104,6 +108,7 @@ class FuturePump:
         if self._waiting.pop(submitted.call.number, None) is not None:
             if submitted.future.cancelled():
                 submitted.call.close_stream()
+                submitted.future.set_running_or_notify_cancel()  # `wait` and `as_completed` wait
             if submitted.call.stream is None:
                 submitted.call.link.end(submitted.call)
 
@@ -114,7 +119,7 @@ class FuturePump:
                 self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._closed:
             while self._waiting:
                 self._turn()
             try:
@@ -127,12 +132,15 @@ class FuturePump:
 
     def _turn(self) -> None:
         """Receive a reply, or wait until another thread has; complete what can be completed."""
-        link = next(iter(self._waiting.values())).call.link
+        waiting = next(iter(list(self._waiting.values())), None)
+        if waiting is None:  # another thread has cancelled the last one
+            return
+        link = waiting.call.link
         pause = CHECK_SECONDS
-        while self._deadlines and self._deadlines[0][1] not in self._waiting:
-            heapq.heappop(self._deadlines)
-        if self._deadlines:
-            pause = min(pause, max(0.0, self._deadlines[0][0] - time.monotonic()))
+        with self._timing:
+            self._drop_ended()
+            if self._deadlines:
+                pause = min(pause, max(0.0, self._deadlines[0][0] - time.monotonic()))
         if link.try_lead():
             try:
                 link.receive(pause)
@@ -147,6 +155,14 @@ class FuturePump:
             finally:
                 link.unfollow(wake)
         self._expire()
+
+    def _drop_ended(self) -> None:
+        """Drop the deadlines of calls that have ended. The caller holds the lock."""
+        if len(self._deadlines) > 2 * SLOTS:  # of calls that end long before their deadline
+            self._deadlines = [each for each in self._deadlines if each[1] in self._waiting]
+            heapq.heapify(self._deadlines)
+        while self._deadlines and self._deadlines[0][1] not in self._waiting:
+            heapq.heappop(self._deadlines)
 
     def _complete_all(self, timeout: float) -> None:
         """Complete the Futures whose replies came; wait for the first of them."""
@@ -166,6 +182,7 @@ class FuturePump:
             result = self._client.finish(remote, call.reply, call, timeout)
         except StaleMethods:
             self._waiting.pop(call.number, None)
+            call.close_stream()
             call.link.end(call)
             self._client.forget_methods()
             try:
@@ -179,8 +196,11 @@ class FuturePump:
             _settle(future, result, failed=False)
 
     def _expire(self) -> None:
-        while self._deadlines and self._deadlines[0][0] <= time.monotonic():
-            _, number = heapq.heappop(self._deadlines)
+        while True:
+            with self._timing:
+                if not self._deadlines or self._deadlines[0][0] > time.monotonic():
+                    return
+                _, number = heapq.heappop(self._deadlines)
             submitted = self._waiting.get(number)
             if submitted is not None and submitted.call.reply is None:
                 submitted.call.close_stream()
@@ -189,6 +209,7 @@ class FuturePump:
 
     def close(self) -> None:
         """Let the thread end; the client has closed its link, so that the calls have failed."""
+        self._closed = True
         for submitted in list(self._waiting.values()):
             submitted.call.close_stream()
             _settle(submitted.future, self._client.closed_error())
@@ -207,9 +228,8 @@ class _Wake:
 
 def _settle(future: Future[Any], result: Any, *, failed: bool = True) -> None:
     """Complete a Future, unless it was cancelled."""
-    with suppress(InvalidStateError):  # another thread has completed it
-        if not future.done() and future.set_running_or_notify_cancel():
-            if failed:
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+    with suppress(InvalidStateError):  # another thread has completed or cancelled it
+        if failed:
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -113,6 +113,7 @@ class Link:
         for slot in range(_EXCHANGE_SLOT + 1, SLOTS):
             self._slots.put(slot)
         self.pending: dict[int, WaitingCall] = {}
+        self._used: dict[int, int] = {}  # the slots of the calls that have not ended, by number
         # Reentrant, because a signal handler can call the client during a call of its thread.
         self.leading = threading.RLock()
         self.exchanging = 0
@@ -142,11 +143,15 @@ class Link:
         self.calls[2 * slot + 1] = 0
         self.calls[2 * slot] = number
         self.pending[number] = call
+        self._used[number] = slot
         return call
 
     def end(self, call: WaitingCall) -> None:
-        """Forget a call; its server can see that the client no longer waits."""
+        """Forget a call; its server can see that the client no longer waits. Idempotent."""
         self.pending.pop(call.number, None)
+        # The cancelled Future of a stream and the stream can both end the call.
+        if self._used.pop(call.number, None) is None:
+            return
         self.calls[2 * call.slot] = 0
         self._slots.put(call.slot)
         if call.memory is not None:

@@ -9,7 +9,7 @@ from collections import abc
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec.msgpack import encode
+from msgspec.msgpack import decode, encode
 
 from ipckit._payload.codecs import Codec, codec_for
 from ipckit._rpc.description import describe
@@ -284,6 +284,19 @@ def checked_codec(codec: Any) -> Codec[Any] | None:
 
 def error_body(exc: BaseException) -> bytes:
     """Return the body of a reply for an exception of a method."""
+    try:
+        return _error_body(exc)
+    except Exception:  # the exception's own code, such as that of its attributes
+        return encode([_plain(type(exc).__qualname__), "its text and traceback can't be sent", ""])
+
+
+def short_error_body(exc: BaseException) -> bytes:
+    """Return a body of at most 5 KiB for an exception, without the traceback."""
+    name, text, _ = decode(error_body(exc))
+    return encode([name[:_SHORT_TEXT], text[:_SHORT_TEXT], ""])
+
+
+def _error_body(exc: BaseException) -> bytes:
     kind = type(exc)
     name = kind.__qualname__
     if kind.__module__ not in {"builtins", "__main__"}:
@@ -297,9 +310,10 @@ def error_body(exc: BaseException) -> bytes:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
         frames = frames.tb_next
     lines = traceback.format_exception(kind, exc, frames)
-    return encode([name, _plain(text), _plain("".join(lines))])
+    return encode([_plain(name), _plain(text), _plain("".join(lines))])
 
 
+_SHORT_TEXT: Final = 500  # characters
 _OWN_FILES: Final = __file__.rpartition("/")[0]
 
 

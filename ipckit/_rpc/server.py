@@ -8,7 +8,8 @@ token into the client's table. So the client can find out by itself that the ser
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.msgpack import encode
@@ -18,8 +19,8 @@ from ipckit._channel.in_place import Delivery
 from ipckit._core.processes import token
 from ipckit._rpc.caller import Caller
 from ipckit._rpc.current import CURRENT
-from ipckit._rpc.method import error_body
-from ipckit._rpc.names import channel_of
+from ipckit._rpc.method import error_body, short_error_body
+from ipckit._rpc.names import channel_of, clients_in_memory
 from ipckit._rpc.stream import BEGIN
 from ipckit._rpc.wire import (
     BY_NAME,
@@ -37,10 +38,10 @@ from ipckit._rpc.wire import (
     opened,
     post,
 )
-from ipckit.errors import ClosedHandle, IpcError, PeerGone, Timeout, WouldBlock
+from ipckit.errors import ClosedHandle, IpcError, LimitReached, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ipckit._rpc.method import Method
     from ipckit._rpc.methods import Methods
@@ -50,6 +51,7 @@ _unpack: Final = CALL.unpack_from
 _pack_reply: Final = REPLY.pack
 _CHECK_SECONDS: Final = 0.04  # how often a stream that waits checks whether its client has left
 _NONE: Final = encode(None)
+_ENDING: Final = (KeyboardInterrupt, SystemExit)  # what ends `serve` if a method raises it
 
 
 class IncomingCall:
@@ -91,8 +93,8 @@ class IncomingCall:
 
     def fail(self, error: BaseException) -> None:
         """Send an exception, and acknowledge the call."""
-        with suppress(IpcError):  # the client is gone, or there is no memory
-            self.caller.reply(ERROR, self._slot, self._number, error_body(error))
+        with suppress(IpcError):  # the client is gone
+            self.caller.fail(self._slot, self._number, error)
         self.end()
 
     def end(self) -> None:
@@ -102,11 +104,11 @@ class IncomingCall:
             self._delivery.ack()
 
     def open_stream(self) -> Items | None:
-        """Open the channel for the items; None if the client has left."""
+        """Open the channel for the items; None if that failed, or the client has left."""
         try:
             items = Items(self, self.caller.open_stream(self._number))
-        except IpcError:
-            self.end()
+        except IpcError as exc:  # such as LimitReached
+            self.fail(exc)
             return None
         if not items.send(BEGIN, b""):
             items.close()
@@ -132,11 +134,15 @@ class Items:
     def send(self, kind: int, value: Any) -> bool:
         """Send an item, waiting while the client has too many. Return False if it has left."""
         while not self.call.left:
-            with suppress(Timeout, WouldBlock):
-                try:
-                    self.try_send(kind, value, _CHECK_SECONDS)
-                except PeerGone:
+            try:
+                self.try_send(kind, value, _CHECK_SECONDS)
+            except PeerGone:
+                return False
+            except (Timeout, WouldBlock):
+                # A client that was killed before it received an item is not missed by `send`.
+                if self.call.caller.is_gone():
                     return False
+            else:
                 return True
         return False
 
@@ -147,31 +153,36 @@ class Items:
             Timeout: the client has too many.
             PeerGone: the client has left.
         """
-        caller = self.call.caller
-        caller.keep(
-            post(
-                self.channel,
-                lambda flags: ITEM.pack(kind, flags),
-                value,
-                timeout,
-                caller.spare_name,
-            )
+        post(
+            self.channel,
+            lambda flags: ITEM.pack(kind, flags),
+            value,
+            timeout,
+            self.call.caller.spare_name,
         )
 
-    def send_all(self, found: Iterator[Any]) -> None:
-        """Send the items of an iterator, and what ends it."""
+    def send_all(self, found: Callable[[], Generator[Any]]) -> None:
+        """Send the items of an iterator, and what ends it; close the iterator."""
         method = self.call.method
         try:
-            for item in found:
-                if not self.send(RESULT, method.encode_result(item)):
-                    return
+            # `closing` closes it before the client is told of its end.
+            with closing(found()) as items:
+                for item in items:
+                    if not self.send(RESULT, method.encode_result(item)):
+                        return
             self.send(END, b"")
-        except Exception as exc:
+        except BaseException as exc:  # SystemExit ends the thread only
             with suppress(IpcError):
-                self.send(ERROR, error_body(exc))
+                try:
+                    self.send(ERROR, error_body(exc))
+                except LimitReached:
+                    self.send(ERROR, short_error_body(exc))
 
     def close(self) -> None:
         """Close the channel; the client sees the end, or that the server left."""
+        if self.call.caller.is_gone():
+            with suppress(IpcError):
+                self.channel.unlink(missing_ok=True)
         self.channel.close()
 
 
@@ -266,7 +277,7 @@ class Server:
             result = method.function(*args)
         except BaseException as exc:
             IncomingCall(delivery, method, caller, slot, number, ((), {})).fail(exc)
-            if not isinstance(exc, Exception):  # such as KeyboardInterrupt
+            if isinstance(exc, _ENDING):
                 raise
             return True
         if type(result) is method.result_type:
@@ -274,7 +285,7 @@ class Server:
                 reply = _pack_reply(RESULT, 0, 0, slot, number) + encode(result)
                 caller.replies.send(reply, timeout=0)
                 delivery._acknowledge()  # noqa: SLF001 - `ack` would raise
-            except (IpcError, OverflowError, ValueError):  # the general code tells the client
+            except Exception:  # noqa: S110 - such as a str with surrogates; see below
                 pass
             else:
                 return True
@@ -284,18 +295,21 @@ class Server:
     def _run(self, call: IncomingCall) -> None:
         if call.method.streams:
             # A thread of its own, because a stream lasts as long as its client likes.
-            threading.Thread(
+            thread = threading.Thread(
                 target=self.run_stream, args=(call,), name="ipckit-stream", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as exc:  # RLIMIT_NPROC is reached
+                call.fail(exc)
             return
         CURRENT.set(call.current)
         try:
             result = call.method.function(*call.args, **call.named)
-        except Exception as exc:
+        except BaseException as exc:
             call.fail(exc)
-        except BaseException as exc:  # such as KeyboardInterrupt
-            call.fail(exc)
-            raise
+            if isinstance(exc, _ENDING):
+                raise
         else:
             call.reply(result)
 
@@ -307,25 +321,28 @@ class Server:
         items = call.open_stream()
         if items is None:
             return
-        generator = method.function(*args, **named)
         try:
-            items.send_all(generator)
+            items.send_all(partial(method.function, *args, **named))
         finally:
-            with suppress(Exception):
-                generator.close()
             items.close()
 
     def accept(self, delivery: Delivery) -> IncomingCall | None:
-        """Return the call in a delivery; None if there is nothing to run."""
+        """Return the call in a delivery; None if there is nothing to run.
+
+        Raises:
+            LimitReached: the client can't be opened, so that it can't be told. The call is not
+                acknowledged, and another server tells the client.
+        """
         found = None
         try:
             found = self._opened(delivery)
+        except LimitReached:
+            raise
         except IpcError:
             pass  # the client is gone, or no client sent this
-        finally:
-            if found is None:
-                with suppress(IpcError):
-                    delivery.ack()
+        if found is None:
+            with suppress(IpcError):
+                delivery.ack()
         return found
 
     def _opened(self, delivery: Delivery) -> IncomingCall | None:  # noqa: PLR0911 - one a reason
@@ -334,7 +351,7 @@ class Server:
             return None
         place: int
         kind, flags, place, slot, revision, _, number, client = _unpack(message)
-        if kind != CALL_KIND:
+        if kind != CALL_KIND or slot >= SLOTS:
             return None
         caller = self._callers.get(client)
         if delivery.redelivered:
@@ -343,7 +360,10 @@ class Server:
         if not caller.begin(slot, number, self._token):
             return None  # the client no longer waits
         if place == DESCRIBE:
-            caller.reply(RESULT, slot, number, self._methods.description())
+            try:
+                caller.reply(RESULT, slot, number, self._methods.description())
+            except LimitReached as exc:
+                caller.fail(slot, number, exc)
             return None
         if revision != self._methods.revision:
             caller.reply(STALE, slot, number, b"")
@@ -357,7 +377,7 @@ class Server:
             )
             bound = method.bind(body, parts, by_name=bool(flags & BY_NAME))
         except Exception as exc:  # another process chose the bytes
-            caller.reply(ERROR, slot, number, error_body(exc))
+            caller.fail(slot, number, exc)
             return None
         return IncomingCall(delivery, method, caller, slot, number, bound)
 
@@ -399,9 +419,16 @@ class Callers:
                 del self.known[client]
                 caller.close()
 
+    def _drop_unknown(self) -> None:
+        """Remove what clients left that were killed before a server took a call of theirs."""
+        for client in clients_in_memory(self._service):
+            with suppress(IpcError):
+                Caller(self._service, client).close()
+
     def close(self) -> None:
         """Close all."""
         with self._opening:
             known, self.known = self.known, {}
             for caller in known.values():
                 caller.close()
+            self._drop_unknown()

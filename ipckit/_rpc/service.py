@@ -73,7 +73,7 @@ class Service(Handle):
         self._methods = Methods()
         self._callers = Callers(name)
         self._servers: set[Server] = set()
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # reentrant, because a signal handler can call `close`
         Handle.__init__(self, owner=owner)
 
     # -- create and open -------------------------------------------------------------------------
@@ -265,12 +265,24 @@ class Service(Handle):
             raise InvalidArgument(message)
         servers: list[Server] = []
         threads: list[threading.Thread] = []
+        errors: list[BaseException] = []
+
+        def run(server: Server) -> None:
+            try:
+                server.serve()
+            except BaseException as exc:  # `serve` below raises it
+                errors.append(exc)
+                for each in servers:
+                    each.stop()
+
         try:
             servers.extend(self.new_server() for _ in range(workers))
             for server in servers[1:]:
-                thread = threading.Thread(target=server.serve, name="ipckit-rpc", daemon=True)
-                threads.append(thread)
+                thread = threading.Thread(
+                    target=run, args=(server,), name="ipckit-rpc", daemon=True
+                )
                 thread.start()
+                threads.append(thread)
             servers[0].serve()
         finally:
             for server in servers:
@@ -278,6 +290,8 @@ class Service(Handle):
             for thread in threads:
                 thread.join()
             self.forget_servers(servers)
+        if errors:
+            raise errors[0]
 
     def new_server(self) -> Server:
         """Return a new server, which `close` stops.
@@ -290,6 +304,8 @@ class Service(Handle):
             self._check_open("serve")
             server = Server(self._name, self._methods, self._callers)
             self._servers.add(server)
+            if self._closed:  # by a signal handler in between
+                server.stop()
             return server
 
     def forget_servers(self, servers: list[Server]) -> None:

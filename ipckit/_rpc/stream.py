@@ -10,7 +10,7 @@ from ipckit._core.public import public
 from ipckit._rpc.names import stream_of, target_of
 from ipckit._rpc.replies import remote_error
 from ipckit._rpc.wire import END, ITEM, RESULT, corrupt, opened
-from ipckit.errors import PeerGone, RemoteError, Timeout, WouldBlock
+from ipckit.errors import ClosedHandle, Corrupt, PeerGone, RemoteError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -73,20 +73,23 @@ class RemoteStream:
             Timeout: there was no item within the timeout of the call.
             PeerGone: the server died.
         """
-        if self._closed:
-            raise StopIteration
-        try:
-            return self.item_in(self.channel.receive_view(timeout=self.timeout))
-        except Begin:
-            return self.__next__()
-        except PeerGone:
-            self.close()
-            raise self.gone() from None
-        except (Timeout, WouldBlock):
-            raise self.too_late() from None
-        except (StopIteration, RemoteError):
-            self.close()
-            raise
+        while not self._closed:
+            try:
+                return self.item_in(self.channel.receive_view(timeout=self.timeout))
+            except Begin:
+                continue
+            except PeerGone:
+                self.close()
+                raise self.gone() from None
+            except (Timeout, WouldBlock):
+                raise self.too_late() from None
+            except ClosedHandle:
+                if not self._closed:  # by another thread
+                    raise
+            except (StopIteration, RemoteError, Corrupt):
+                self.close()
+                raise
+        raise StopIteration
 
     def item_in(self, view: View) -> Any:
         """Return the item in a message.

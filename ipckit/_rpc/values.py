@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import threading
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_origin
 
@@ -57,9 +58,13 @@ def dtype_key(dtype: np.dtype[Any]) -> str:
         TypeError: the dtype has no bytes that another process could read, or no such text.
     """
     check_dtype(dtype)
-    found: Any = np.lib.format.dtype_to_descr(dtype)
-    key = found if isinstance(found, str) else repr(found)
-    if not same_dtype(dtype_of(key), dtype):
+    try:
+        found: Any = np.lib.format.dtype_to_descr(dtype)
+        key = found if isinstance(found, str) else repr(found)
+        same = same_dtype(dtype_of(key), dtype)
+    except ValueError:  # such as fields that are not in the order of their bytes
+        key, same = "", False
+    if not same:
         message = f"an array of {dtype_text(dtype)} can't be sent to another process"
         raise TypeError(message)
     return key
@@ -108,7 +113,8 @@ def _extension(item: object, parts: list[Buffer]) -> Any:
         return Ext(_ARRAY, encode((key, value.shape, len(parts) - 2)))
     if issubclass(kind, np.generic):
         plain: Any = value.item()
-        if type(plain) in {int, float, bool, bytes, str}:
+        # A datetime64 can convert to an int, without its unit.
+        if type(plain) in {int, float, bool, bytes, str} and value.dtype.kind not in "mM":
             return plain
     elif issubclass(kind, (Struct, ctypes.Structure, ctypes.Union)):
         codec: Codec[Any] = codec_for(kind)
@@ -258,16 +264,26 @@ def wanted_dtype(annotation: Any) -> np.dtype[Any] | None:
 
 
 def _number(kind: type[Any], value: Any) -> Any:
-    if not isinstance(value, (int, float, bool, complex)):
+    boolean, integer = issubclass(kind, np.bool_), issubclass(kind, np.integer)
+    accepted = (bool,) if boolean else (int,) if integer else (int, float)
+    if type(value) not in accepted:
         raise _mismatch(kind.__name__, value)
-    try:
+    found, fits = None, False
+    with suppress(OverflowError, TypeError, ValueError), np.errstate(over="ignore"):
         found = kind(value)
-    except (OverflowError, TypeError):
-        found = None
-    if found is None or (not isinstance(value, float) and found != value):
+        # A float is rounded, but does not become infinite. An int is not rounded.
+        if type(value) is float and _is_finite(value):
+            fits = _is_finite(found.item())
+        else:
+            fits = type(value) is float or found.item() == value
+    if not fits:
         message = f"Expected `{kind.__name__}`, got `{value}`, which is out of range"
         raise ValueError(message)
     return found
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0
 
 
 def _mismatch(wanted: str, value: object) -> ValueError:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import ipckit._native as native
 from ipckit._core.lazy_numpy import np
-from ipckit._rpc.names import channel_of, target_of
+from ipckit._rpc.names import is_spare, target_of
 from ipckit._shm.posix import PosixSharedMemory
-from ipckit.errors import Corrupt, IpcError, MessageTooLong
+from ipckit.errors import Corrupt, IpcError, LimitReached, MessageTooLong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,6 +172,7 @@ def opened(
 
     Raises:
         Corrupt: no process of ipckit sent this message.
+        LimitReached: RLIMIT_NOFILE is reached.
     """
     if flags & ELSEWHERE:
         message = _memory_of(message[head:], service)
@@ -200,9 +201,11 @@ def _memory_of(body: memoryview, service: str) -> memoryview:
     """Map the shared memory that has a message, and unlink it."""
     try:
         name = bytes(body).decode()
-        if not name.startswith(channel_of(service)):  # it must not unlink anything else
+        if not is_spare(name, service):  # it must not unlink anything else
             raise corrupt(service)
         memory = PosixSharedMemory.open(name, readonly=True)
+    except LimitReached:
+        raise
     except (IpcError, UnicodeDecodeError):
         raise corrupt(service) from None
     with suppress(IpcError):
