@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from msgspec import DecodeError
 from msgspec.msgpack import encode
 
-from ipckit._channel.channel import Channel
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.forks import at_fork
@@ -24,9 +23,10 @@ from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
 from ipckit._rpc.method import UNENCODABLE
-from ipckit._rpc.names import channel_of, checked_service, spare_of, target_of
+from ipckit._rpc.names import checked_service, spare_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
 from ipckit._rpc.replies import StaleMethods, remote_error
+from ipckit._rpc.requests import open_requests
 from ipckit._rpc.stream import RemoteStream, open_stream
 from ipckit._rpc.wire import (
     CALL,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ipckit._channel.channel import Channel
     from ipckit._rpc.link import Reply, WaitingCall
 
 _SIZE: Final = 1 << 22
@@ -114,14 +115,7 @@ class Client(Closable):
             InvalidArgument: the name is invalid.
         """
         service = checked_service(name)
-        try:
-            requests = Channel.open(channel_of(service))
-        except NotFound:
-            message = "no process has created a service of that name"
-            hint = "Client.open_or_wait waits for it"
-            raise NotFound(
-                message, errno=errno.ENOENT, op="open", target=target_of(service), hint=hint
-            ) from None
+        requests = open_requests(service, hint="Client.open_or_wait waits for it")
         try:
             return construct(cls, service, requests, size)
         except BaseException:
