@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Part: TypeAlias = Callable[[], object]
 
-Step: TypeAlias = Literal["mappings", "handles", "tokens", "channels", "queues", "waiters"]
+Step: TypeAlias = Literal["mappings", "handles", "tokens", "channels", "queues", "pools", "waiters"]
 
 # The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
 ORDER: Final[tuple[Step, ...]] = (
@@ -33,6 +33,9 @@ ORDER: Final[tuple[Step, ...]] = (
     # Leaves the objects that wait in a ProcessQueue of the parent to the parent. That drops views
     # of messages, which belong to a channel.
     "queues",
+    # Marks each ProcessPool of the parent as the parent's. That may drop tasks, whose futures and
+    # arguments can be anything.
+    "pools",
     # Closes the descriptors on which event loops of the parent wait. Nothing depends on it.
     "waiters",
 )

@@ -1,0 +1,86 @@
+"""The board: shared memory in which each worker notes which task it runs.
+
+A worker has one cache line of eight words. The pool reads them at any time, also after the worker
+was killed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any, Final
+
+from ipckit._core.descriptors import Descriptor, duplicate_for_child
+from ipckit._shm.memfd import new_memfd
+
+_WORDS: Final = 8
+_WORD_BYTES: Final = 8
+# The words of a worker.
+_TASK: Final = 0  # the number of the task that it runs; 0 for none
+_SINCE: Final = 1  # when the task began, by CLOCK_MONOTONIC, as a float
+_CONDEMNED: Final = 2  # the number of the task for which the pool kills the worker
+
+
+class Board:
+    """The notes of all workers of a pool.
+
+    Args:
+        places: the number of workers.
+        fd: the descriptor of the memory, which this object takes over; by default new memory.
+    """
+
+    def __init__(self, places: int, fd: int | None = None) -> None:
+        self._places = places
+        size = places * _WORDS * _WORD_BYTES
+        if fd is None:
+            fd = new_memfd("ipckit-pool")
+            os.ftruncate(fd, size)
+        self._fd = Descriptor(fd)
+        memory = memoryview(mmap.mmap(fd, size))
+        # An aligned word is copied in one step, so the pool never reads half of one.
+        self._words, self._times = memory.cast("Q"), memory.cast("d")
+
+    def begin(self, place: int, task: int, now: float) -> None:
+        """Note that a worker begins a task. The time comes first: it is valid if the task is."""
+        self._times[place * _WORDS + _SINCE] = now
+        self._words[place * _WORDS + _TASK] = task
+
+    def end(self, place: int) -> None:
+        """Note that a worker runs no task."""
+        self._words[place * _WORDS + _TASK] = 0
+
+    def task(self, place: int) -> int:
+        """Return the number of the task that a worker runs; 0 for none."""
+        return self._words[place * _WORDS + _TASK]
+
+    def since(self, place: int) -> float:
+        """Return when the worker's task began."""
+        return self._times[place * _WORDS + _SINCE]
+
+    def condemn(self, place: int, task: int) -> bool:
+        """Note that the worker is killed because of a task. Return whether it still runs it.
+
+        A worker looks here after each task, before it takes another. So no other task is killed.
+        """
+        self._words[place * _WORDS + _CONDEMNED] = task
+        return self.task(place) == task
+
+    def is_condemned(self, place: int, task: int) -> bool:
+        """Return whether the pool kills the worker because of a task."""
+        return self._words[place * _WORDS + _CONDEMNED] == task
+
+    def clear(self, place: int) -> None:
+        """Forget what a dead worker noted."""
+        for word in range(_WORDS):
+            self._words[place * _WORDS + word] = 0
+
+    def close(self) -> None:
+        """Close the descriptor; idempotent. The memory stays mapped as long as this object."""
+        self._fd.close()
+
+    def __getstate__(self) -> Any:
+        return self._places, duplicate_for_child(self._fd.number)
+
+    def __setstate__(self, state: Any) -> None:
+        places, fd = state
+        self.__init__(places, fd.detach())  # type: ignore[misc]

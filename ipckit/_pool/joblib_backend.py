@@ -1,0 +1,5 @@
+"""The backend "ipckit" of joblib: `joblib.parallel_backend("ipckit")`."""
+
+
+def register_joblib() -> None:
+    """x"""

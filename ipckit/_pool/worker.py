@@ -1,0 +1,220 @@
+"""The worker: a process that takes jobs from the pool's channel, runs them and sends the results."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from concurrent.futures import _base
+from concurrent.futures.process import (  # type: ignore[attr-defined]
+    _ExceptionWithTraceback,  # what ProcessPoolExecutor sends for an exception
+)
+from typing import TYPE_CHECKING, Any
+
+from ipckit._core.descriptors import identity
+from ipckit._core.processes import is_dead
+from ipckit._pool.messages import (
+    CALL,
+    ERROR,
+    JOB_HEAD,
+    KIND_SHIFT,
+    LEAVING,
+    LONG_CALL,
+    NOT_READY,
+    NUDGE,
+    NUMBER_MASK,
+    READY,
+    RESULT_HEAD,
+    RETURNED,
+    STOP,
+    VALUE,
+    joined,
+)
+from ipckit._process_queue.pickling import decode
+from ipckit.errors import ClosedHandle, IpcError, PeerGone
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from typing_extensions import Buffer
+
+    from ipckit._pool.plan import Plan
+
+_HEAD = JOB_HEAD.size
+_INLINE = 4096  # bytes of a message that is sent without a block
+
+
+class Worker:
+    """One worker process, while it runs.
+
+    Args:
+        plan: what the pool shares with it.
+        place: its place on the board.
+    """
+
+    def __init__(self, plan: Plan, place: int) -> None:
+        self._plan, self._place = plan, place
+        self._in_task = False
+        self._tasks = 0
+        self._spill_file = identity(plan.spill.file.fd)
+
+    def run(self) -> None:
+        """Run the initializer, then jobs until the pool needs no worker or is gone."""
+        self._handle_interrupts()
+        _end_with(*self._plan.pool)
+        if not self._initialize():
+            return
+        take, board, place = self._plan.jobs.take, self._plan.board, self._place
+        max_tasks = self._plan.max_tasks
+        while True:
+            try:
+                delivery = take()
+            except PeerGone:
+                return
+            word = JOB_HEAD.unpack_from(delivery.buf)[0]
+            kind, task = word >> KIND_SHIFT, word & NUMBER_MASK
+            if kind == STOP:
+                delivery.ack()
+                return
+            if kind == NUDGE:
+                delivery.ack()
+                continue
+            if delivery.redelivered:
+                # Only the pool knows whether the worker that had the job had begun it.
+                self._send([RESULT_HEAD.pack(_word(RETURNED, task), place, 0.0), delivery.buf])
+                delivery.ack()
+                continue
+            began = time.monotonic()
+            board.begin(place, task, began)
+            self._send(self._outcome(kind, task, delivery.buf[_HEAD:], began))
+            board.end(place)
+            delivery.ack()
+            del delivery
+            if board.is_condemned(place, task):
+                os._exit(0)  # the pool was about to kill this process because of the task
+            self._tasks += 1
+            if max_tasks is not None and self._tasks >= max_tasks:
+                self._send(RESULT_HEAD.pack(_word(LEAVING, 0), place, 0.0))
+                return
+
+    # -- one task ----------------------------------------------------------------------------------
+
+    def _outcome(self, kind: int, task: int, body: memoryview, began: float) -> bytes | list[Buffer]:
+        """Run a task, and return the message with its result or exception."""
+        try:
+            try:
+                self._in_task = True
+                memory: Buffer = body if kind == CALL else self._plan.long_jobs.read(bytes(body))
+                fn, args, kwargs = decode(memory)
+                value = fn(*args, **kwargs)
+                self._in_task = False
+                seconds = time.monotonic() - began
+                head = RESULT_HEAD.pack(_word(VALUE, task), self._place, seconds)
+                return joined(head, value)
+            finally:
+                self._in_task = False
+        except BaseException as exc:  # noqa: BLE001 - whatever the task raised, the pool gets it
+            return self._failure(task, exc, began)
+
+    def _failure(self, task: int, exc: BaseException, began: float) -> bytes | list[Buffer]:
+        """Return the message with the exception of a task."""
+        head = RESULT_HEAD.pack(_word(ERROR, task), self._place, time.monotonic() - began)
+        try:
+            return joined(head, _ExceptionWithTraceback(exc, exc.__traceback__))
+        except Exception as second:  # noqa: BLE001 - the exception can't be pickled
+            text = RuntimeError(f"{type(exc).__name__}, which can't be pickled: {second!r}")
+            return joined(head, _ExceptionWithTraceback(text, exc.__traceback__))
+
+    def _send(self, message: bytes | list[Buffer]) -> None:
+        """Send a message to the pool, in the channel or in the spill file."""
+        results, spill = self._plan.results, self._plan.spill
+        if isinstance(message, bytes):
+            if len(message) <= _INLINE:
+                results.send(message)
+                return
+            message = [message]
+        if spill.file.send_parts(message, None) is None:
+            try:
+                self._check_spill()
+                piece = spill.put(message)
+            except IpcError as exc:
+                word, place, seconds = RESULT_HEAD.unpack_from(message[0])
+                if word >> KIND_SHIFT == RETURNED:
+                    raise
+                began = time.monotonic() - seconds
+                del place, message
+                self._send(self._failure(word & NUMBER_MASK, exc, began))
+                return
+            piece.send(None)
+
+    def _check_spill(self) -> None:
+        """Refuse to write to a descriptor that a task has closed: another file may have it now."""
+        try:
+            intact = identity(self._plan.spill.file.fd) == self._spill_file
+        except OSError:
+            intact = False
+        if not intact:
+            message = "the result has no room, because a task closed the pool's descriptors"
+            raise ClosedHandle(message, op="task", target="ProcessPool")
+
+    # -- the start ---------------------------------------------------------------------------------
+
+    def _initialize(self) -> bool:
+        kind = READY
+        if self._plan.initializer is not None:
+            try:
+                self._plan.initializer(*self._plan.initargs)
+            except BaseException:  # noqa: BLE001 - as ProcessPoolExecutor
+                _base.LOGGER.critical("Exception in initializer:", exc_info=True)
+                kind = NOT_READY
+        self._send(RESULT_HEAD.pack(_word(kind, 0), self._place, 0.0))
+        return kind == READY
+
+    def _handle_interrupts(self) -> None:
+        """Let Ctrl-C end a task with KeyboardInterrupt, and do nothing else.
+
+        The terminal sends SIGINT to the workers too. Between tasks, it is the pool's process that
+        decides how to go on.
+        """
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupted)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._in_task:
+            self._in_task = False  # once for each task: the next lines handle the exception
+            raise KeyboardInterrupt
+
+
+def _word(kind: int, task: int) -> int:
+    return kind << KIND_SHIFT | task
+
+
+def _end_with(pid: int, token: int) -> None:
+    """Start a thread that ends this process when the pool's process has died.
+
+    A worker that waits would notice it by the channel, but not one that runs a task. The thread
+    sleeps in poll(2); see pidfd_open(2).
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        os._exit(1)
+    if is_dead(token):
+        os._exit(1)
+
+    def watch() -> None:
+        waiting = select.poll()
+        waiting.register(pidfd, select.POLLIN)
+        waiting.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="ipckit-pool-parent", daemon=True).start()
+
+
+def work(plan: Plan, place: int) -> None:
+    """Run a worker process: the target of `multiprocessing.Process`."""
+    Worker(plan, place).run()
