@@ -20,6 +20,7 @@ class Member:
         process: its process.
         done: the number of tasks whose end it has reported.
         ready: whether it has started.
+        failed: whether its initializer has raised an exception.
         leaving: whether it has said that it exits.
         buried: whether the pool has dealt with its death.
         overdue: the number of the task because of which it is killed; 0 for none.
@@ -28,7 +29,7 @@ class Member:
     def __init__(self, place: int, process: Started) -> None:
         self.place, self.process = place, process
         self.done = self.overdue = 0
-        self.ready = self.leaving = self.buried = False
+        self.ready = self.failed = self.leaving = self.buried = False
 
 
 class Crew:
@@ -38,17 +39,19 @@ class Crew:
         size: the maximum number of workers.
         launcher: starts them.
         board: where they note what they run.
+
+    Attributes:
+        count: the number of workers.
+        missing: how many more there can be.
+        launcher: as the argument.
     """
 
     def __init__(self, size: int, launcher: Launcher, board: Board) -> None:
-        self.size = size
+        self.count, self.missing = 0, size
         self.launcher = launcher
         self._board = board
         self._members: dict[int, Member] = {}
         self._free = list(range(size - 1, -1, -1))
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     def __iter__(self) -> Iterator[Member]:
         return iter(tuple(self._members.values()))
@@ -68,6 +71,8 @@ class Crew:
         member = Member(place, self.launcher.start(place))
         self._free.pop()
         self._members[place] = member
+        self.count += 1
+        self.missing -= 1
         return member
 
     def remove(self, member: Member) -> int | None:
@@ -78,6 +83,8 @@ class Crew:
         code = member.process.exitcode()
         del self._members[member.place]
         self._free.append(member.place)
+        self.count -= 1
+        self.missing += 1
         return code
 
     def ended(self) -> list[Member]:

@@ -104,9 +104,12 @@ class _Child:
 
     def __init__(self, nursery: Nursery, pid: int, pidfd: int) -> None:
         self._nursery, self.pid, self.pidfd = nursery, pid, Descriptor(pidfd)
+        self._code: int | None = None
 
     def exitcode(self) -> int | None:
-        return self._nursery.exitcode_of(self.pid)
+        if self._code is None:
+            self._code = self._nursery.exitcode_of(self.pid)
+        return self._code
 
 
 class Nursery:
@@ -154,11 +157,11 @@ class Nursery:
         """Return the exit code of a worker that ended; None if the nursery can't tell."""
         with self._lock:
             while pid not in self._exits:
-                if not select.select([self._socket], [], [], _REAP_SECONDS)[0]:
-                    return None
                 try:
+                    if not select.select([self._socket], [], [], _REAP_SECONDS)[0]:
+                        return None
                     self._receive()
-                except (ConnectionError, EOFError):
+                except (ConnectionError, EOFError, ValueError):  # closed on either side
                     return None
             return self._exits.pop(pid)
 

@@ -17,13 +17,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._channel.in_place import View
 from ipckit._core.forks import at_fork
+from ipckit._pool.batch import MapRun
 from ipckit._pool.crew import Crew, Member
 from ipckit._pool.errors import died, name_of, timed_out
 from ipckit._pool.launch import launcher_for
@@ -46,14 +47,14 @@ from ipckit._pool.messages import (
 )
 from ipckit._pool.plan import Plan
 from ipckit._pool.stats import PoolStats, WorkerStats
-from ipckit._pool.task import Pace, Paces, Task
+from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
 from ipckit._process_queue.pickling import decode, encode
 from ipckit._process_queue.spill import Spill
 from ipckit.errors import LimitReached, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
 
     from ipckit._process_queue.pickling import Parts
@@ -99,7 +100,7 @@ class Manager:
         self.pool: weakref.ref[Any] | None = None
         self._plan, self._retries, self._task_timeout = plan, retries, task_timeout
         self._lock = threading.RLock()  # a finalizer or signal handler may submit during a submit
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[Task | MapRun] = deque()
         self._tasks: dict[int, Task] = {}  # those that are handed out, by their numbers
         self._ahead = 0.0  # the seconds that they were expected to take
         self._numbers = itertools.count(1)
@@ -107,6 +108,7 @@ class Manager:
         self._deaths: deque[Member] = deque()
         self._done = self._failed = self._died = self._bad_starts = self._failed_starts = 0
         self._stalled = False  # whether a task was not sent, although no result will come
+        self._wanted = 0  # the number of workers
         self._forks = context.get_start_method() == "fork"
         self.crew = Crew(size, launcher_for(context, plan), plan.board)
         self._watch = Watch(plan.board, task_timeout, self._is_busy, self._note_death)
@@ -151,8 +153,6 @@ class Manager:
 
     def submit(
         self,
-        named: Callable[..., Any],
-        pace: Pace | None,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -160,8 +160,6 @@ class Manager:
         """Submit a call.
 
         Args:
-            named: the function that messages to users name.
-            pace: how long calls take; by default what is known of the function.
             fn: the function.
             args: its positional arguments.
             kwargs: its keyword arguments.
@@ -177,20 +175,44 @@ class Manager:
             self._check_open()
             future.set_exception(exc)
             return future
-        task = Task(future, named, self._paces.of(named) if pace is None else pace, message)
+        self._add(Call(future, fn, self._paces.of(fn), message))
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        calls: Iterator[tuple[Any, ...]],
+        chunksize: int,
+        buffersize: int | None,
+    ) -> MapRun:
+        """Submit the calls of a map: all, or the first `buffersize` chunks."""
+        pace = self._paces.of(fn)
+        run = MapRun(fn, pace, chunksize if chunksize > 1 else None)
+        run.add(calls, None if buffersize is None else buffersize * chunksize)
+        self.extend(run)
+        return run
+
+    def extend(self, run: MapRun) -> None:
+        """Hand out the calls that were added to a map, or let them wait."""
+        if run:
+            self._add(run)
+
+    def _add(self, item: Task | MapRun) -> None:
+        waiting = self._waiting
         with self._lock:
             self._check_open()
-            self._waiting.append(task)
-            crew, tasks = self.crew, self._tasks
-            if len(crew) < crew.size and len(tasks) + len(self._waiting) > len(crew):
-                self._start_for(task)
-            if len(self._waiting) == 1:
-                failed = self._hand_out()
-                if failed:
-                    _fail_all(failed)
+            if isinstance(item, MapRun):
+                if item.queued:
+                    return
+                item.queued = True
+            waiting.append(item)
+            crew = self.crew
+            if crew.missing:
+                self._start_for(item)
+            if len(waiting) == 1:
+                _fail_all(self._hand_out())
                 if self._stalled:
                     self._wake()
-        return future
 
     def _check_open(self) -> None:
         if self.broken:
@@ -199,48 +221,68 @@ class Manager:
             message = "cannot schedule new futures after shutdown"
             raise RuntimeError(message)
 
-    def _start_for(self, task: Task) -> None:
-        """Start one more worker for a new task. If there is none at all, raise the error."""
+    def _start_for(self, item: Task | MapRun) -> None:
+        """Start workers for a new item. If there is none at all, raise the error."""
         try:
-            self._watch.add(self.crew.start())
+            self._fill()
         except BaseException:
-            if len(self.crew) == 0:
-                with suppress(ValueError):
-                    self._waiting.remove(task)
-                raise
+            with suppress(ValueError):
+                self._waiting.remove(item)
+            raise
+
+    def _unfinished(self) -> int:
+        """Return how many tasks are handed out or wait."""
+        waiting = sum(len(x) if isinstance(x, MapRun) else 1 for x in self._waiting)
+        return len(self._tasks) + waiting
 
     def _fill(self) -> None:
-        """Start workers until there are as many as possible. Raise an error only if there is none.
+        """Start workers until there are enough. Raise an error only if there is none at all.
 
-        With the methods spawn and forkserver, there are only as many as there are tasks.
+        With the method fork, all are started at once, from the same state of the program. With the
+        others, there are as many as there are tasks, and no fewer than there were.
         """
         crew = self.crew
-        while len(crew) < crew.size and (
-            self._forks or len(crew) < len(self._tasks) + len(self._waiting)
-        ):
+        if self._forks:
+            self._wanted = crew.count + crew.missing
+        elif crew.missing:
+            self._wanted = max(self._wanted, min(self._unfinished(), crew.count + crew.missing))
+        while crew.count < self._wanted:
             try:
                 self._watch.add(crew.start())
             except OSError:
-                if len(crew) == 0:
+                if crew.count == 0:
                     raise
                 return
 
     # -- handing out -------------------------------------------------------------------------------
 
-    def _has_room(self, task: Task) -> bool:
+    def _has_room(self, item: Task | MapRun) -> bool:
         """Return whether to hand out another task."""
-        out, workers = len(self._tasks), len(self.crew)
+        out, workers = len(self._tasks), self.crew.count
         if out <= workers:
             return True
-        return out < _AHEAD_MAX and self._ahead + task.pace.seconds <= _AHEAD_SECONDS * workers
+        seconds = item.pace.seconds
+        if isinstance(item, MapRun):
+            seconds *= item.size(workers or 1)
+        return out < _AHEAD_MAX and self._ahead + seconds <= _AHEAD_SECONDS * workers
 
     def _hand_out(self) -> list[tuple[Task, BaseException]]:
         """Hand out tasks while there is room. Requires the lock. Return those that failed."""
         failed: list[tuple[Task, BaseException]] = []
         waiting, self._stalled = self._waiting, False
         while waiting and self._has_room(waiting[0]):
-            task = waiting.popleft()
-            if not task.number and not task.future.set_running_or_notify_cancel():
+            item = waiting.popleft()
+            task: Task | None
+            if isinstance(item, MapRun):
+                task = item.cut(self.crew.count or 1) if item else None
+                item.queued = bool(item)
+                if item.queued:
+                    waiting.appendleft(item)
+                if task is None:
+                    continue
+            else:
+                task = item
+            if not task.number and not task.begin():
                 continue
             try:
                 if not self._send(task):
@@ -259,7 +301,7 @@ class Manager:
         If a signal handler raises an exception, the task was sent, or it is forgotten.
         """
         number = next(self._numbers)
-        task.number, task.seconds = number, task.pace.seconds
+        task.number = number
         progress = [0]
         try:
             self._tasks[number] = task
@@ -343,26 +385,30 @@ class Manager:
 
     def _end_task(self, number: int, place: int, seconds: float, kind: int, body: memoryview) -> None:
         """Complete the future of a task with its result or exception."""
-        member = self.crew.at(place)
-        if member is not None:
-            member.done += 1
         self._bad_starts = 0
         task = self._tasks.pop(number, None)
         if task is None:
             return  # it was given up
         self._ahead -= task.seconds
-        task.pace.note(seconds)
         try:
             value = decode(body)
         except BaseException as exc:  # noqa: BLE001 - the future gets it
             kind, value = ERROR, exc
-        self._done += 1
-        with suppress(InvalidStateError):  # the user has completed it
-            if kind == ERROR:
-                self._failed += 1
-                task.future.set_exception(value)
-            else:
-                task.future.set_result(value)
+        done = task.count_done(value)
+        task.pace.note(seconds / done)
+        self._done += done
+        member = self.crew.at(place)
+        if member is not None:
+            member.done += done
+        if kind == ERROR:
+            self._failed += 1
+            task.fail(value)
+            return
+        task.succeed(value)
+        rest = task.rest()
+        if rest is not None:
+            with suppress(BrokenProcessPool):
+                self._add(rest)
 
     def _handle(self, kind: int, number: int, place: int, body: memoryview) -> None:
         """Deal with a message that is not a result."""
@@ -371,8 +417,8 @@ class Manager:
             self._woken = False
         elif kind == RETURNED:
             self._resume(number, bytes(body[JOB_HEAD.size :]))
-        elif kind == NOT_READY:
-            self._break("a worker's initializer raised an exception")
+        elif member is not None and kind == NOT_READY:
+            member.failed = True  # its exit breaks the pool; until then it may write its log
         elif member is not None and kind == READY:
             member.ready = True
         elif member is not None and kind == LEAVING:
@@ -419,7 +465,9 @@ class Manager:
         with self._lock:
             code = self.crew.remove(member)
         task = self._tasks.get(number)
-        if not member.leaving:
+        if member.leaving:
+            self._wanted -= 1  # another one starts if there are tasks for it
+        else:
             self._died += 1
         if task is not None:
             pid = member.process.pid
@@ -430,6 +478,8 @@ class Manager:
                 task.deaths += 1
             else:
                 self._give_up(number, died(pid, code, name_of(task.fn)))
+        elif member.failed:
+            self._break("a worker's initializer raised an exception")
         elif not member.leaving and not member.overdue:
             self._judge_start(member, code)
         # Another worker may have been woken for the job and be this one; wake the next.
@@ -474,18 +524,21 @@ class Manager:
 
     def shutdown(self, *, cancel_futures: bool) -> None:
         """Accept no more tasks, and end when all are done. Does not wait."""
-        cancelled: list[Task] = []
+        cancelled: list[Call] = []
         with self._lock:
             self.closing = True
             if cancel_futures:
-                cancelled = [task for task in self._waiting if not task.number]
-                rest = [task for task in self._waiting if task.number]
+                waiting = list(self._waiting)
                 self._waiting.clear()
-                self._waiting.extend(rest)
-        for task in cancelled:
-            task.future.cancel()
+                self._waiting.extend(x for x in waiting if isinstance(x, Task) and x.number)
+                cancelled = [x for x in waiting if isinstance(x, Call) and not x.number]
+                for item in waiting:
+                    if isinstance(item, MapRun):
+                        item.fail(CancelledError())
+        for call in cancelled:
+            call.future.cancel()
             with suppress(InvalidStateError, RuntimeError):
-                task.future.set_running_or_notify_cancel()  # for `wait` and `as_completed`
+                call.future.set_running_or_notify_cancel()  # for `wait` and `as_completed`
         self._wake()
 
     def _break(self, reason: str) -> None:
@@ -495,13 +548,15 @@ class Manager:
             lost = [*self._tasks.values(), *self._waiting]
             self._tasks.clear()
             self._waiting.clear()
-        for task in lost:
-            if task.number or task.future.set_running_or_notify_cancel():
-                self._fail([(task, BrokenProcessPool(self.broken))])
+        for item in lost:
+            if isinstance(item, MapRun):
+                item.fail(BrokenProcessPool(self.broken))
+            elif item.number or item.begin():
+                self._fail([(item, BrokenProcessPool(self.broken))])
         self._wake()
 
     def _end(self) -> None:
-        """Stop the workers, and release everything."""
+        """Stop the workers, and release everything. Other threads may still call `stats`."""
         jobs, stop = self._plan.jobs, JOB_HEAD.pack(STOP << KIND_SHIFT)
         members = [member for member in self.crew if not member.buried]
         for member in members:
@@ -536,7 +591,7 @@ class Manager:
                 seconds = max(0.0, now - since) if task is not None else 0.0
                 workers.append(WorkerStats(member.process.pid, name, seconds, member.done))
             running = sum(worker.task != "" for worker in workers)
-            waiting = len(self._waiting) + len(self._tasks) - running
+            waiting = self._unfinished() - running
             return PoolStats(
                 self._done, self._failed, waiting, running, self._died, tuple(workers)
             )
@@ -544,8 +599,7 @@ class Manager:
 
 def _fail_all(failed: list[tuple[Task, BaseException]]) -> None:
     for task, error in failed:
-        with suppress(InvalidStateError):  # the user has completed it
-            task.future.set_exception(error)
+        task.fail(error)
 
 
 _MANAGERS: Final[weakref.WeakSet[Manager]] = weakref.WeakSet()

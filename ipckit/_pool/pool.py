@@ -7,10 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from concurrent.futures import Executor, Future
-from contextlib import suppress
-from itertools import islice
+from concurrent.futures import Executor
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,12 +19,14 @@ from ipckit._core.public import public
 from ipckit._pool.manager import Manager
 from ipckit._pool.plan import Plan
 from ipckit._pool.stats import PoolStats
-from ipckit._pool.task import Pace
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
     from multiprocessing.context import BaseContext
+
+    from ipckit._pool.batch import MapRun
 
 R = TypeVar("R")
 
@@ -136,7 +136,7 @@ class ProcessPool(Executor):
             RuntimeError: the pool was shut down, or the interpreter exits.
             OSError: the first worker can't be started.
         """
-        return self._started().submit(fn, None, fn, args, kwargs)
+        return self._started().submit(fn, args, kwargs)
 
     def map(
         self,
@@ -170,17 +170,16 @@ class ProcessPool(Executor):
             raise ValueError(message)
         deadline = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables, strict=False)
-        if chunksize == 1:
-            return _results(self, fn, None, calls, deadline, buffersize)
-        chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
-        found = _results(self, fn, Pace(), chunks, deadline, buffersize)
-        return _each(found)
+        manager = self._started()
+        run = manager.map(fn, calls, chunksize, buffersize)
+        if buffersize is None:
+            return _results(run, deadline, None)
+        return _results(run, deadline, partial(self._extend, run, calls))
 
-    def _submit_call(self, fn: Callable[..., Any], pace: Pace | None, call: Any) -> Future[Any]:
-        """Submit one call of `map`, or a chunk of them if `pace` is given."""
-        if pace is None:
-            return self._started().submit(fn, None, fn, call, {})
-        return self._started().submit(fn, pace, _run_chunk, (fn, call), {})
+    def _extend(self, run: MapRun, calls: Iterator[tuple[Any, ...]]) -> None:
+        """Add another call to a map with a `buffersize`."""
+        if run.add(calls, 1):
+            self._started().extend(run)
 
     def stats(self) -> PoolStats:
         """Return how many tasks are done, wait and run, and what each worker does.
@@ -248,68 +247,33 @@ class ProcessPool(Executor):
 
 
 def _results(
-    pool: ProcessPool,
-    fn: Callable[..., Any],
-    pace: Pace | None,
-    calls: Iterator[Any],
-    deadline: float | None,
-    buffersize: int | None,
+    run: MapRun, deadline: float | None, extend: Callable[[], None] | None
 ) -> Iterator[Any]:
-    """Submit the calls, all or as many as `buffersize`, and return an iterator over the results."""
-    futures: deque[Future[Any]] = deque()
-    try:
-        for call in islice(calls, buffersize):
-            futures.append(pool._submit_call(fn, pace, call))  # noqa: SLF001 - of this module
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-    rest = None if buffersize is None else calls
-    return _read(weakref.ref(pool), fn, pace, futures, rest, deadline)
+    """Yield the results of a map in order. No variable keeps one: it may be large.
 
-
-def _read(
-    pool: weakref.ref[ProcessPool],
-    fn: Callable[..., Any],
-    pace: Pace | None,
-    futures: deque[Future[Any]],
-    rest: Iterator[Any] | None,
-    deadline: float | None,
-) -> Iterator[Any]:
+    Args:
+        run: the map.
+        deadline: until when each result must be there, or None.
+        extend: called before each result, to add another call; or None.
+    """
+    start = 0
     try:
-        while futures:
-            if rest is not None and (owner := pool()) is not None:
-                with suppress(StopIteration):
-                    futures.append(owner._submit_call(fn, pace, next(rest)))  # noqa: SLF001
-                del owner
-            # No variable keeps the result: it may be large.
-            yield _result(futures.popleft(), deadline)
+        while start < run.added:
+            found = run.take(start, deadline)
+            if isinstance(found, BaseException):
+                raise found
+            values, errors = found.values, found.errors
+            start += len(values)
+            values.reverse()
+            for index in range(len(values)):
+                if extend is not None:
+                    extend()
+                if index in errors:
+                    raise errors[index]
+                yield values.pop()
     finally:
-        for future in futures:
-            future.cancel()
-
-
-def _result(future: Future[R], deadline: float | None) -> R:
-    try:
-        try:
-            return future.result(None if deadline is None else deadline - time.monotonic())
-        finally:
-            future.cancel()
-    finally:
-        del future  # the traceback of an exception would keep it alive
-
-
-def _each(chunks: Iterator[list[R]]) -> Iterator[R]:
-    """Yield the results of chunks, without keeping a reference to one."""
-    for chunk in chunks:
-        chunk.reverse()
-        while chunk:
-            yield chunk.pop()
-
-
-def _run_chunk(fn: Callable[..., R], calls: tuple[tuple[Any, ...], ...]) -> list[R]:
-    """In a worker: run a chunk of the calls of `map`."""
-    return [fn(*args) for args in calls]
+        run.cancel()
+        found = None  # the traceback of an exception would keep it alive
 
 
 def _workers(count: int | None) -> int:

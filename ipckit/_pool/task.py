@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
+    from ipckit._pool.batch import MapRun
     from ipckit._pool.long_jobs import LongJob
     from ipckit._process_queue.pickling import Parts
 
@@ -66,26 +69,87 @@ def _key_of(fn: Any) -> object:
 
 
 class Task:
-    """One call that was submitted.
+    """What is handed out to a worker as one job.
 
-    Attributes:
-        future: its Future.
+    Args:
         fn: the function, for messages to users.
         pace: the pace of the function.
-        number: identifies the job; 0 until it is handed out. A job that is sent again has another.
         message: the call as it is sent, without its head.
+        calls: how many calls of the function it has.
+
+    Attributes:
+        fn: as the argument.
+        pace: as the argument.
+        message: as the argument; None while it is handed out.
+        number: identifies the job; 0 until it is handed out. A job that is sent again has another.
         long_job: its memory, if the channel had no block for it.
-        seconds: how long it was expected to take when it was handed out.
+        seconds: how long it is expected to take.
         deaths: how many workers have died while they ran it.
     """
 
-    __slots__ = ("deaths", "fn", "future", "long_job", "message", "number", "pace", "seconds")
+    __slots__ = ("deaths", "fn", "long_job", "message", "number", "pace", "seconds")
+
+    def __init__(
+        self, fn: Callable[..., Any], pace: Pace, message: bytes | Parts, calls: int
+    ) -> None:
+        self.fn, self.pace = fn, pace
+        self.message: bytes | Parts | None = message
+        self.long_job: LongJob | None = None
+        self.number = self.deaths = 0
+        self.seconds = pace.seconds * calls
+
+    def begin(self) -> bool:
+        """Return whether to hand it out: it was not cancelled. Called once."""
+        raise NotImplementedError
+
+    def succeed(self, value: Any) -> None:
+        """Give it its result."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """Give it its exception."""
+        raise NotImplementedError
+
+    def count_done(self, value: Any) -> int:
+        """Return how many calls ran, given the result or exception."""
+        del value
+        return 1
+
+    def rest(self) -> MapRun | None:
+        """Return what is to be handed out after it has ended, if there is anything."""
+        return None
+
+
+class Call(Task):
+    """One call that was submitted.
+
+    Args:
+        future: its Future.
+        fn: the function.
+        pace: the pace of the function.
+        message: the call as it is sent.
+    """
+
+    __slots__ = ("future",)
 
     def __init__(
         self, future: Future[Any], fn: Callable[..., Any], pace: Pace, message: bytes | Parts
     ) -> None:
-        self.future, self.fn, self.pace = future, fn, pace
-        self.message: bytes | Parts | None = message
-        self.long_job: LongJob | None = None
+        self.future, self.fn, self.pace, self.message = future, fn, pace, message
+        self.long_job = None
         self.number = self.deaths = 0
-        self.seconds = 0.0
+        self.seconds = pace.seconds
+
+    def begin(self) -> bool:
+        """Return whether the future was not cancelled, and let it run."""
+        return self.future.set_running_or_notify_cancel()
+
+    def succeed(self, value: Any) -> None:
+        """Complete the future with a result."""
+        with suppress(InvalidStateError):  # the user has completed it
+            self.future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the future with an exception."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipckit._core.descriptors import identity
 from ipckit._core.processes import is_dead
+from ipckit._pool.batch import Outcomes
 from ipckit._pool.messages import (
     CALL,
     ERROR,
@@ -112,11 +113,22 @@ class Worker:
                 self._in_task = False
                 seconds = time.monotonic() - began
                 head = RESULT_HEAD.pack(_word(VALUE, task), self._place, seconds)
-                return joined(head, value)
+                return self._success(head, value)
             finally:
                 self._in_task = False
         except BaseException as exc:  # noqa: BLE001 - whatever the task raised, the pool gets it
             return self._failure(task, exc, began)
+
+    @staticmethod
+    def _success(head: bytes, value: Any) -> bytes | list[Buffer]:
+        """Return the message with the result of a task."""
+        try:
+            return joined(head, value)
+        except Exception:
+            if not isinstance(value, Outcomes):
+                raise
+            value.replace_unpicklable()
+            return joined(head, value)
 
     def _failure(self, task: int, exc: BaseException, began: float) -> bytes | list[Buffer]:
         """Return the message with the exception of a task."""
