@@ -141,6 +141,10 @@ class MapRun:
         fair = len(self._calls) // (2 * workers) + 1
         return max(1, min(fair, _CHUNK_MAX, int(_CHUNK_SECONDS / max(self.pace.seconds, 1e-9))))
 
+    def is_short(self) -> bool:
+        """Return whether several calls are sent together."""
+        return self.pace.seconds < _CHUNK_SECONDS / 2
+
     def cut(self, workers: int) -> Chunk | None:
         """Cut the next chunk; there is one. Requires the manager's lock.
 

@@ -74,7 +74,8 @@ class LongJobs:
         if not intact:
             message = f"a task has closed descriptor {number}, which belongs to the pool"
             raise ClosedHandle(message, op="task", target=_TARGET)
-        return mmap.mmap(number, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=offset)
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        return mmap.mmap(number, size, flags=flags, prot=mmap.PROT_READ, offset=offset)
 
     def close(self) -> None:
         """Close the file; idempotent."""

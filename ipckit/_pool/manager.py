@@ -66,7 +66,9 @@ _AHEAD_MAX: Final = 1024
 _INLINE: Final = 4096  # bytes of a message that is sent without a block
 _RETRY_SECONDS: Final = 0.05  # before the next try if a stopped process holds the channel's lock
 _RETRIES_OF_START: Final = 100  # of a worker, if there is none
-_BAD_STARTS_MAX: Final = 3  # workers in a row that end by themselves before they run a task
+# Workers in a row that end before they run a task: by themselves, or killed while they start.
+_EXITS_MAX: Final = 3
+_KILLS_MAX: Final = 20
 _WAKE: Final = RESULT_HEAD.pack(WAKE << KIND_SHIFT, 0, 0.0)
 
 
@@ -491,7 +493,7 @@ class Manager:
         by_itself = code is not None and code >= 0
         if not member.ready or by_itself:
             self._bad_starts += 1
-        if self._bad_starts >= _BAD_STARTS_MAX:
+        if self._bad_starts >= (_EXITS_MAX if by_itself else _KILLS_MAX):
             how = f"with status {code}" if by_itself else f"by signal {-(code or 0)}"
             self._break(f"{self._bad_starts} workers in a row ended {how} before they ran a task")
 

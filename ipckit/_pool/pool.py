@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from concurrent.futures import Executor
-from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -174,12 +173,7 @@ class ProcessPool(Executor):
         run = manager.map(fn, calls, chunksize, buffersize)
         if buffersize is None:
             return _results(run, deadline, None)
-        return _results(run, deadline, partial(self._extend, run, calls))
-
-    def _extend(self, run: MapRun, calls: Iterator[tuple[Any, ...]]) -> None:
-        """Add another call to a map with a `buffersize`."""
-        if run.add(calls, 1):
-            self._started().extend(run)
+        return _results(run, deadline, _Refill(self, run, calls, buffersize * chunksize // 2))
 
     def stats(self) -> PoolStats:
         """Return how many tasks are done, wait and run, and what each worker does.
@@ -246,15 +240,41 @@ class ProcessPool(Executor):
         return manager
 
 
+class _Refill:
+    """Adds calls to a map with a `buffersize` when results were read. Keeps the pool alive.
+
+    Args:
+        pool: the pool.
+        run: the map.
+        calls: the calls that were not read yet.
+        half: half of the buffer, in calls. Short calls are added when it is empty, because they are
+            sent together.
+    """
+
+    def __init__(
+        self, pool: ProcessPool, run: MapRun, calls: Iterator[tuple[Any, ...]], half: int
+    ) -> None:
+        self._pool, self._run, self._calls, self._half = pool, run, calls, half
+        self._read = 0
+
+    def __call__(self, count: int) -> None:
+        """Note that results were read."""
+        self._read += count
+        if self._read >= self._half or not self._run.is_short():
+            count, self._read = self._read, 0
+            if self._run.add(self._calls, count):
+                self._pool._started().extend(self._run)  # noqa: SLF001 - of this module
+
+
 def _results(
-    run: MapRun, deadline: float | None, extend: Callable[[], None] | None
+    run: MapRun, deadline: float | None, extend: Callable[[int], None] | None
 ) -> Iterator[Any]:
     """Yield the results of a map in order. No variable keeps one: it may be large.
 
     Args:
         run: the map.
         deadline: until when each result must be there, or None.
-        extend: called before each result, to add another call; or None.
+        extend: called to add as many calls as were read; or None.
     """
     start = 0
     try:
@@ -263,11 +283,12 @@ def _results(
             if isinstance(found, BaseException):
                 raise found
             values, errors = found.values, found.errors
-            start += len(values)
+            count = len(values)
+            start += count
             values.reverse()
-            for index in range(len(values)):
-                if extend is not None:
-                    extend()
+            for index in range(count):
+                if extend is not None and index == count - 1:
+                    extend(count)
                 if index in errors:
                     raise errors[index]
                 yield values.pop()

@@ -221,8 +221,8 @@ def _end_with(pid: int, token: int) -> None:
     def watch() -> None:
         waiting = select.poll()
         waiting.register(pidfd, select.POLLIN)
-        waiting.poll()
-        os._exit(1)
+        if waiting.poll()[0][1] & select.POLLIN:  # otherwise a task has closed the descriptor
+            os._exit(1)
 
     threading.Thread(target=watch, name="ipckit-pool-parent", daemon=True).start()
 
