@@ -1,7 +1,7 @@
 """The board: shared memory in which each worker notes which task it runs.
 
 A worker has one cache line of eight words. The pool reads them at any time, also after the worker
-was killed.
+was killed. Behind them, a byte of each worker says whether it sleeps at the bell.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ class Board:
 
     def __init__(self, places: int, fd: int | None = None) -> None:
         self._places = places
-        size = places * _WORDS * _WORD_BYTES
+        self._sleepers = places * _WORDS * _WORD_BYTES  # then a byte for each worker: 1 if it sleeps
+        size = self._sleepers + places
         if fd is None:
             fd = new_memfd("ipckit-pool")
             os.ftruncate(fd, size)
         self._fd = Descriptor(fd)
-        memory = memoryview(mmap.mmap(fd, size))
+        self._memory = mmap.mmap(fd, size)
+        words = memoryview(self._memory)[: self._sleepers]
         # An aligned word is copied in one step, so the pool never reads half of one.
-        self._words, self._times = memory.cast("Q"), memory.cast("d")
+        self._words, self._times = words.cast("Q"), words.cast("d")
 
     def begin(self, place: int, task: int, now: float) -> None:
         """Note that a worker begins a task. The time comes first: it is valid if the task is."""
@@ -69,10 +71,23 @@ class Board:
         """Return whether the pool kills the worker because of a task."""
         return self._words[place * _WORDS + _CONDEMNED] == task
 
+    def sleep(self, place: int) -> None:
+        """Note that a worker sleeps at the bell."""
+        self._memory[self._sleepers + place] = 1
+
+    def wake(self, place: int) -> None:
+        """Note that a worker does not sleep."""
+        self._memory[self._sleepers + place] = 0
+
+    def has_sleepers(self) -> bool:
+        """Return whether a worker sleeps."""
+        return self._memory.find(b"\1", self._sleepers) >= 0
+
     def clear(self, place: int) -> None:
         """Forget what a dead worker noted."""
         for word in range(_WORDS):
             self._words[place * _WORDS + word] = 0
+        self.wake(place)
 
     def close(self) -> None:
         """Close the descriptor; idempotent. The memory stays mapped as long as this object."""

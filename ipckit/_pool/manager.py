@@ -20,6 +20,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._channel.in_place import View
@@ -49,6 +50,7 @@ from ipckit._pool.plan import Plan
 from ipckit._pool.stats import PoolStats, WorkerStats
 from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
+from ipckit._pool.worker import QUIET_SECONDS
 from ipckit._process_queue.pickling import decode, encode
 from ipckit._process_queue.spill import Spill
 from ipckit.errors import LimitReached, PeerGone, Timeout, WouldBlock
@@ -109,6 +111,8 @@ class Manager:
         self._paces = Paces()
         self._deaths: deque[Member] = deque()
         self._done = self._failed = self._died = self._bad_starts = self._failed_starts = 0
+        self._quiet = False  # whether the thread waits for `_calm` to end, not in the channel
+        self._calm: SimpleQueue[None] = SimpleQueue()  # a finalizer may put into it at any moment
         self._stalled = False  # whether a task was not sent, although no result will come
         self._wanted = 0  # the number of workers
         self._forks = context.get_start_method() == "fork"
@@ -295,7 +299,15 @@ class Manager:
                 failed.append((task, exc))
         if self._tasks:
             self._watch.task_began()
+            self._ring(len(self._tasks))
+            if self._quiet:
+                self._calm.put(None)
         return failed
+
+    def _ring(self, count: int) -> None:
+        """Wake idle workers, after a message to them was sent."""
+        if self._plan.board.has_sleepers():
+            self._plan.bell.ring(min(count, self.crew.count))
 
     def _send(self, task: Task) -> bool:
         """Send a task to the workers. Return False if it must wait.
@@ -350,8 +362,12 @@ class Manager:
 
     def _turn(self) -> bool:
         """Wait for a message, and do all that there is to do. Return whether to go on."""
-        short = self._stalled or self._failed_starts > 0
-        self._receive(_RETRY_SECONDS if short else None)
+        if self._stalled or self._failed_starts > 0:
+            self._receive(_RETRY_SECONDS)
+        elif self._tasks:
+            self._receive(None)
+        elif not self._receive(QUIET_SECONDS):
+            self._be_quiet()
         for _ in range(len(self._plan.results)):
             self._receive(0)
         while self._deaths:
@@ -369,12 +385,24 @@ class Manager:
         self._fail(failed)
         return not over and not self.broken
 
-    def _receive(self, timeout: float | None) -> None:
-        """Receive one message, if there is one, and deal with it."""
+    def _be_quiet(self) -> None:
+        """Wait until there is something to do, without using the processor."""
+        while not self._calm.empty():
+            self._calm.get()
+        with self._lock:
+            over = self.closing or self._abandoned or self.broken
+            if self._tasks or self._waiting or self._deaths or over:
+                return
+            self._quiet = True
+        self._calm.get()
+        self._quiet = False
+
+    def _receive(self, timeout: float | None) -> bool:
+        """Receive one message and deal with it. Return False if there is none in time."""
         try:
             message = self._take(View, timeout)
         except (WouldBlock, Timeout):
-            return
+            return False
         if message is not None:
             memory = memoryview(message if isinstance(message, bytes) else message.buf)
             word, place, seconds = RESULT_HEAD.unpack_from(memory)
@@ -384,6 +412,7 @@ class Manager:
                 self._end_task(number, place, seconds, kind, body)
             else:
                 self._handle(kind, number, place, body)
+        return True
 
     def _end_task(self, number: int, place: int, seconds: float, kind: int, body: memoryview) -> None:
         """Complete the future of a task with its result or exception."""
@@ -439,7 +468,10 @@ class Manager:
 
     def _wake(self) -> None:
         """Wake the thread. Any thread may call this, a finalizer too."""
-        if not self._woken and not self.foreign:
+        if self.foreign:
+            return
+        self._calm.put(None)
+        if not self._woken:
             self._woken = True
             with suppress(OSError):
                 self._plan.results.send(_WAKE, timeout=0)
@@ -484,9 +516,10 @@ class Manager:
             self._break("a worker's initializer raised an exception")
         elif not member.leaving and not member.overdue:
             self._judge_start(member, code)
-        # Another worker may have been woken for the job and be this one; wake the next.
+        # The channel may have woken this worker for a job, or another one must return its job.
         with suppress(OSError):
             self._plan.jobs.send(JOB_HEAD.pack(NUDGE << KIND_SHIFT), timeout=0)
+        self._ring(1)
 
     def _judge_start(self, member: Member, code: int | None) -> None:
         """Give the pool up if worker after worker ends without a task."""
@@ -568,6 +601,7 @@ class Manager:
             else:
                 with suppress(OSError):
                     jobs.send(stop, timeout=_RETRY_SECONDS)
+        self._ring(len(members))
         self._watch.close()
         for member in members:
             while member.process.exitcode() is None and member not in self.crew.ended():

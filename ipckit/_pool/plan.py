@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._core.descriptors import duplicate_for_child
 from ipckit._core.processes import token
+from ipckit._pool.bell import Bell
 from ipckit._pool.board import Board
 from ipckit._pool.long_jobs import LongJobs
 from ipckit._process_queue.spill import QuietChannel, Spill
@@ -34,6 +35,7 @@ class Plan:
         spill: memory for results for which `results` has no block.
         long_jobs: memory for jobs for which `jobs` has no block.
         board: where workers note what they run.
+        bell: wakes idle workers.
         pool: the process id and token of the pool's process.
     """
 
@@ -51,6 +53,7 @@ class Plan:
         self.spill = Spill(self.results)
         self.long_jobs = LongJobs()
         self.board = Board(places)
+        self.bell = Bell()
 
     def close(self) -> None:
         """Close all of it in this process; idempotent."""
@@ -59,6 +62,7 @@ class Plan:
         self.spill.close()
         self.long_jobs.close()
         self.board.close()
+        self.bell.close()
 
     def __getstate__(self) -> Any:
         return {**self.__dict__, "spill": duplicate_for_child(self.spill.file.fd)}

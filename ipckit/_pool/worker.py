@@ -11,7 +11,8 @@ from concurrent.futures import _base
 from concurrent.futures.process import (  # type: ignore[attr-defined]
     _ExceptionWithTraceback,  # what ProcessPoolExecutor sends for an exception
 )
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._core.descriptors import identity
 from ipckit._core.processes import is_dead
@@ -34,17 +35,19 @@ from ipckit._pool.messages import (
     joined,
 )
 from ipckit._process_queue.pickling import decode
-from ipckit.errors import ClosedHandle, IpcError, PeerGone
+from ipckit.errors import ClosedHandle, IpcError, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from typing_extensions import Buffer
 
+    from ipckit._channel.in_place import Delivery
     from ipckit._pool.plan import Plan
 
-_HEAD = JOB_HEAD.size
-_INLINE = 4096  # bytes of a message that is sent without a block
+QUIET_SECONDS: Final = 1.0  # after which an idle process stops waiting in a channel
+_HEAD: Final = JOB_HEAD.size
+_INLINE: Final = 4096  # bytes of a message that is sent without a block
 
 
 class Worker:
@@ -67,11 +70,11 @@ class Worker:
         _end_with(*self._plan.pool)
         if not self._initialize():
             return
-        take, board, place = self._plan.jobs.take, self._plan.board, self._place
+        board, place = self._plan.board, self._place
         max_tasks = self._plan.max_tasks
         while True:
             try:
-                delivery = take()
+                delivery = self._next_job()
             except PeerGone:
                 return
             word = JOB_HEAD.unpack_from(delivery.buf)[0]
@@ -99,6 +102,22 @@ class Worker:
             if max_tasks is not None and self._tasks >= max_tasks:
                 self._send(RESULT_HEAD.pack(_word(LEAVING, 0), place, 0.0))
                 return
+
+    def _next_job(self) -> Delivery:
+        """Take the next job. Wait for it in the channel first, then at the bell."""
+        jobs, board, place = self._plan.jobs, self._plan.board, self._place
+        wait: float | None = QUIET_SECONDS
+        while True:
+            with suppress(Timeout):
+                return jobs.take(wait)
+            board.sleep(place)
+            try:
+                with suppress(WouldBlock):
+                    return jobs.take(0)
+                if not self._plan.bell.wait():
+                    wait = None
+            finally:
+                board.wake(place)
 
     # -- one task ----------------------------------------------------------------------------------
 
