@@ -11,12 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures.process import (  # type: ignore[attr-defined]
-    _ExceptionWithTraceback,  # what ProcessPoolExecutor sends for an exception
-)
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._pool.remote import replacement, with_traceback
 from ipckit._pool.task import Pace, Task
 from ipckit._process_queue.pickling import encode
 
@@ -42,7 +40,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self.errors: dict[int, BaseException] = {}
+        self.errors: dict[int, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _outcomes, (self.values, self.errors)
@@ -52,22 +50,21 @@ class Outcomes:
         for index, value in enumerate(self.values):
             try:
                 encode(value)
-            except Exception as exc:  # noqa: BLE001 - whatever pickling raises
+            except Exception as exc:  # whatever pickling raises
                 self.values[index] = None
                 self.add_error(index, exc)
 
     def add_error(self, index: int, exc: BaseException) -> None:
         """Add the exception of a call, with its traceback as text."""
-        error = _ExceptionWithTraceback(exc, exc.__traceback__)
+        error = with_traceback(exc)
         try:
             encode(error)
-        except Exception as second:  # noqa: BLE001 - the exception can't be pickled
-            text = RuntimeError(f"{type(exc).__name__}, which can't be pickled: {second!r}")
-            error = _ExceptionWithTraceback(text, exc.__traceback__)
+        except Exception as second:  # the exception can't be pickled
+            error = with_traceback(replacement(exc, second))
         self.errors[index] = error
 
 
-def _outcomes(values: list[Any], errors: dict[int, BaseException]) -> Outcomes:
+def _outcomes(values: list[Any], errors: dict[int, Any]) -> Outcomes:
     self = Outcomes()
     self.values, self.errors = values, errors
     return self
@@ -80,7 +77,7 @@ def run_chunk(fn: Callable[..., Any], calls: Calls, *, whole: bool) -> Outcomes:
     for index, args in enumerate(calls):
         try:
             values.append(fn(*args))
-        except Exception as exc:  # noqa: BLE001 - the consumer of the map gets it
+        except Exception as exc:  # the consumer of the map gets it
             values.append(None)
             found.add_error(index, exc)
         if not whole and time.monotonic() > end:
@@ -164,7 +161,7 @@ class MapRun:
         try:
             whole = {"whole": self._chunksize is not None}
             message = encode((run_chunk, (self.fn, calls), whole))
-        except Exception as exc:  # noqa: BLE001 - the consumer of the map gets it
+        except Exception as exc:  # the consumer of the map gets it
             self._singly = len(calls) > 1
             if self._singly:
                 self._rest.appendleft((start, calls))

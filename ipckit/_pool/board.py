@@ -31,16 +31,18 @@ class Board:
 
     def __init__(self, places: int, fd: int | None = None) -> None:
         self._places = places
-        self._sleepers = places * _WORDS * _WORD_BYTES  # then a byte for each worker: 1 if it sleeps
+        self._sleepers = (
+            places * _WORDS * _WORD_BYTES
+        )  # then a byte for each worker: 1 if it sleeps
         size = self._sleepers + places
         if fd is None:
             fd = new_memfd("ipckit-pool")
             os.ftruncate(fd, size)
         self._fd = Descriptor(fd)
         self._memory = mmap.mmap(fd, size)
-        words = memoryview(self._memory)[: self._sleepers]
         # An aligned word is copied in one step, so the pool never reads half of one.
-        self._words, self._times = words.cast("Q"), words.cast("d")
+        with memoryview(self._memory) as whole, whole[: self._sleepers] as words:
+            self._words, self._times = words.cast("Q"), words.cast("d")
 
     def begin(self, place: int, task: int, now: float) -> None:
         """Note that a worker begins a task. The time comes first: it is valid if the task is."""
@@ -90,7 +92,10 @@ class Board:
         self.wake(place)
 
     def close(self) -> None:
-        """Close the descriptor; idempotent. The memory stays mapped as long as this object."""
+        """Unmap the memory and close the descriptor; idempotent. No thread may use it any more."""
+        self._words.release()
+        self._times.release()
+        self._memory.close()
         self._fd.close()
 
     def __getstate__(self) -> Any:

@@ -95,6 +95,6 @@ def name_of(fn: Callable[..., Any]) -> str:
     try:
         name = getattr(fn, "__qualname__", None)
         text = f"{fn.__module__}.{name}" if isinstance(name, str) else repr(fn)
-    except Exception:  # noqa: BLE001 - any exception of the function's own class
+    except Exception:  # any exception of the function's own class
         text = type(fn).__name__
     return text if len(text) <= _NAME_MAX else f"{text[: _NAME_MAX - 1]}…"

@@ -70,16 +70,19 @@ class _ProcessOf:
 
     def __init__(self, process: Any) -> None:
         self._process = process
+        self._code: int | None = None
         self.pid: int = process.pid
         self.pidfd = Descriptor(_pidfd(self.pid))
 
     def exitcode(self) -> int | None:
         for _ in range(10):  # another thread may have reaped it, and not noted the code yet
-            self._process.join(_REAP_SECONDS / 10)
-            code: int | None = self._process.exitcode
-            if code is not None:
+            if self._code is not None:
                 break
-        return code
+            self._process.join(_REAP_SECONDS / 10)
+            self._code = self._process.exitcode
+            if self._code is not None:
+                self._process.close()
+        return self._code
 
 
 class ContextLauncher:
@@ -179,6 +182,7 @@ class Nursery:
         with self._lock:
             self._socket.close()
         self._process.join()
+        self._process.close()
 
 
 def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) -> None:

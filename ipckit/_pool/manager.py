@@ -46,7 +46,6 @@ from ipckit._pool.messages import (
     STOP,
     WAKE,
 )
-from ipckit._pool.plan import Plan
 from ipckit._pool.stats import PoolStats, WorkerStats
 from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
 
+    from ipckit._pool.plan import Plan
     from ipckit._process_queue.pickling import Parts
 
 # A thread that wants to run Python code waits up to `sys.getswitchinterval`, 5 ms, for one that
@@ -177,7 +177,7 @@ class Manager:
         future: Future[Any] = Future()
         try:
             message = encode((fn, args, kwargs))
-        except Exception as exc:  # noqa: BLE001 - as ProcessPoolExecutor, the future gets it
+        except Exception as exc:  # as ProcessPoolExecutor, the future gets it
             self._check_open()
             future.set_exception(exc)
             return future
@@ -346,9 +346,9 @@ class Manager:
                 progress[0] = 1
                 return
             task.long_job = self._plan.long_jobs.put(parts[1:])
-            task.message = REFERENCE.pack(task.long_job.offset, task.long_job.size)
         head = JOB_HEAD.pack(LONG_CALL << KIND_SHIFT | number)
-        self._plan.jobs._send_one(head + bytes(task.message), 0, progress)  # noqa: SLF001
+        reference = REFERENCE.pack(task.long_job.offset, task.long_job.size)
+        self._plan.jobs._send_one(head + reference, 0, progress)  # noqa: SLF001
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -356,7 +356,7 @@ class Manager:
         try:
             while self._turn():
                 pass
-        except BaseException as exc:  # noqa: BLE001 - the futures must not wait for ever
+        except BaseException as exc:  # the futures must not wait for ever
             self._break(f"the pool's thread failed: {type(exc).__name__}: {exc}")
         self._end()
 
@@ -414,7 +414,9 @@ class Manager:
                 self._handle(kind, number, place, body)
         return True
 
-    def _end_task(self, number: int, place: int, seconds: float, kind: int, body: memoryview) -> None:
+    def _end_task(
+        self, number: int, place: int, seconds: float, kind: int, body: memoryview
+    ) -> None:
         """Complete the future of a task with its result or exception."""
         self._bad_starts = 0
         task = self._tasks.pop(number, None)
@@ -423,7 +425,7 @@ class Manager:
         self._ahead -= task.seconds
         try:
             value = decode(body)
-        except BaseException as exc:  # noqa: BLE001 - the future gets it
+        except BaseException as exc:  # the future gets it
             kind, value = ERROR, exc
         done = task.count_done(value)
         task.pace.note(seconds / done)
@@ -541,7 +543,7 @@ class Manager:
             self._failed_starts += 1
             if self._failed_starts > _RETRIES_OF_START:
                 self._break(f"no worker can be started: {exc}")
-        except Exception as exc:  # noqa: BLE001 - such as an error of pickling the initializer
+        except Exception as exc:  # such as an error of pickling the initializer
             self._break(f"no worker can be started: {type(exc).__name__}: {exc}")
 
     def _give_up(self, number: int, error: BaseException) -> None:
@@ -607,11 +609,14 @@ class Manager:
             while member.process.exitcode() is None and member not in self.crew.ended():
                 time.sleep(_RETRY_SECONDS)
         with self._lock:
-            for member in members:
-                member.process.pidfd.close()
+            for member in self.crew:
+                if not member.buried:
+                    member.process.pidfd.close()
+                self.crew.remove(member)
             self.crew.launcher.close()
             self._parts.close()
             self._plan.close()
+            del self._take, self._send_parts  # they keep the spill files open
 
     # -- stats -------------------------------------------------------------------------------------
 
@@ -628,9 +633,7 @@ class Manager:
                 workers.append(WorkerStats(member.process.pid, name, seconds, member.done))
             running = sum(worker.task != "" for worker in workers)
             waiting = self._unfinished() - running
-            return PoolStats(
-                self._done, self._failed, waiting, running, self._died, tuple(workers)
-            )
+            return PoolStats(self._done, self._failed, waiting, running, self._died, tuple(workers))
 
 
 def _fail_all(failed: list[tuple[Task, BaseException]]) -> None:

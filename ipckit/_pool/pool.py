@@ -294,7 +294,6 @@ def _results(
                 yield values.pop()
     finally:
         run.cancel()
-        found = None  # the traceback of an exception would keep it alive
 
 
 def _workers(count: int | None) -> int:

@@ -1,4 +1,4 @@
-"""The worker: a process that takes jobs from the pool's channel, runs them and sends the results."""
+"""The worker: a process that takes jobs from the pool's channel, and sends the results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import signal
 import threading
 import time
 from concurrent.futures import _base
-from concurrent.futures.process import (  # type: ignore[attr-defined]
-    _ExceptionWithTraceback,  # what ProcessPoolExecutor sends for an exception
-)
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +20,6 @@ from ipckit._pool.messages import (
     JOB_HEAD,
     KIND_SHIFT,
     LEAVING,
-    LONG_CALL,
     NOT_READY,
     NUDGE,
     NUMBER_MASK,
@@ -34,6 +30,7 @@ from ipckit._pool.messages import (
     VALUE,
     joined,
 )
+from ipckit._pool.remote import replacement, with_traceback
 from ipckit._process_queue.pickling import decode
 from ipckit.errors import ClosedHandle, IpcError, PeerGone, Timeout, WouldBlock
 
@@ -121,7 +118,9 @@ class Worker:
 
     # -- one task ----------------------------------------------------------------------------------
 
-    def _outcome(self, kind: int, task: int, body: memoryview, began: float) -> bytes | list[Buffer]:
+    def _outcome(
+        self, kind: int, task: int, body: memoryview, began: float
+    ) -> bytes | list[Buffer]:
         """Run a task, and return the message with its result or exception."""
         try:
             try:
@@ -135,7 +134,7 @@ class Worker:
                 return self._success(head, value)
             finally:
                 self._in_task = False
-        except BaseException as exc:  # noqa: BLE001 - whatever the task raised, the pool gets it
+        except BaseException as exc:  # whatever the task raised, the pool gets it
             return self._failure(task, exc, began)
 
     @staticmethod
@@ -153,10 +152,9 @@ class Worker:
         """Return the message with the exception of a task."""
         head = RESULT_HEAD.pack(_word(ERROR, task), self._place, time.monotonic() - began)
         try:
-            return joined(head, _ExceptionWithTraceback(exc, exc.__traceback__))
-        except Exception as second:  # noqa: BLE001 - the exception can't be pickled
-            text = RuntimeError(f"{type(exc).__name__}, which can't be pickled: {second!r}")
-            return joined(head, _ExceptionWithTraceback(text, exc.__traceback__))
+            return joined(head, with_traceback(exc))
+        except Exception as second:  # the exception can't be pickled
+            return joined(head, with_traceback(replacement(exc, second)))
 
     def _send(self, message: bytes | list[Buffer]) -> None:
         """Send a message to the pool, in the channel or in the spill file."""
@@ -197,7 +195,7 @@ class Worker:
         if self._plan.initializer is not None:
             try:
                 self._plan.initializer(*self._plan.initargs)
-            except BaseException:  # noqa: BLE001 - as ProcessPoolExecutor
+            except BaseException:  # as ProcessPoolExecutor
                 _base.LOGGER.critical("Exception in initializer:", exc_info=True)
                 kind = NOT_READY
         self._send(RESULT_HEAD.pack(_word(kind, 0), self._place, 0.0))

@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_channel"}),
     frozenset({"_topic"}),
     frozenset({"_process_queue"}),
+    frozenset({"_rpc", "_pool"}),
     frozenset({"_aio"}),
     frozenset({"_inventory"}),
     frozenset({"_cli", "_testing"}),

@@ -85,7 +85,11 @@ def outcomes(cut: Collection[str], method: str) -> dict[str, str]:
         module = importlib.import_module(name)
         _replace_in_scripts(module)
         prefix = f"ProcessPool{method}"
-        classes += [cls for key, cls in vars(module).items() if key.startswith(prefix) and key.endswith("Test")]
+        classes += [
+            cls
+            for key, cls in vars(module).items()
+            if key.startswith(prefix) and key.endswith("Test")
+        ]
     return run(every_test(*classes), cut)
 
 
