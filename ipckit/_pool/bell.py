@@ -1,8 +1,8 @@
-"""The bell: it wakes workers that have had nothing to do for a while.
+"""The bell of a worker: it wakes a worker that has had nothing to do for a while.
 
 A process that waits in a channel wakes 25 times a second to check its peers. So a worker that was
-idle for a second sleeps at the bell instead, and uses no processor time. The pool rings when it has
-sent a job, if the board says that a worker sleeps.
+idle for a second sleeps at its bell instead, and uses no processor time. The pool rings when it has
+sent a job, if the board says that the worker sleeps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOOK_MS: Final = 10_000
 
 
 class Bell:
-    """An eventfd, of which each ring wakes one worker; see eventfd(2).
+    """An eventfd at which one worker sleeps; see eventfd(2).
 
     Args:
         fd: the descriptor, which this object takes over; by default a new one.
@@ -28,15 +28,15 @@ class Bell:
 
     def __init__(self, fd: int | None = None) -> None:
         try:
-            flags = os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC
+            flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
             self._fd = Descriptor(os.eventfd(0, flags) if fd is None else fd)
         except OSError as exc:
             raise descriptor_error(exc.errno or 0, op="eventfd", target="ProcessPool") from None
 
-    def ring(self, count: int) -> None:
-        """Wake workers."""
+    def ring(self) -> None:
+        """Wake the worker."""
         with suppress(OSError):
-            os.eventfd_write(self._fd.number, count)
+            os.eventfd_write(self._fd.number, 1)
 
     def wait(self) -> bool:
         """Sleep until the bell rings. Return False if a task has closed the descriptor."""
@@ -45,12 +45,8 @@ class Bell:
         found = waiting.poll(_LOOK_MS)
         if found and not found[0][1] & select.POLLIN:
             return False
-        try:
+        with suppress(OSError):
             os.eventfd_read(self._fd.number)
-        except BlockingIOError:
-            pass  # another worker was faster
-        except OSError:
-            return False
         return True
 
     def close(self) -> None:

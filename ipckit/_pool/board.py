@@ -81,9 +81,14 @@ class Board:
         """Note that a worker does not sleep."""
         self._memory[self._sleepers + place] = 0
 
-    def has_sleepers(self) -> bool:
-        """Return whether a worker sleeps."""
-        return self._memory.find(b"\1", self._sleepers) >= 0
+    def wake_sleepers(self, count: int) -> list[int]:
+        """Note that up to `count` workers do not sleep any more. Return those that did."""
+        places: list[int] = []
+        at = self._sleepers
+        while len(places) < count and (at := self._memory.find(b"\1", at)) >= 0:
+            self._memory[at] = 0
+            places.append(at - self._sleepers)
+        return places
 
     def clear(self, place: int) -> None:
         """Forget what a dead worker noted."""

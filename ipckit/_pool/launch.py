@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from ipckit._pool.plan import Plan
 
-_REQUEST: Final = struct.Struct("=I")  # the place of the worker to start
+_REQUEST: Final = struct.Struct("=I")  # the place of the worker to start, or `_END`
+_END: Final = 0xFFFFFFFF
 _ANSWER: Final = struct.Struct("=Bii")  # what it tells, a pid, and an exit code or errno
 _STARTED: Final = 0
 _EXITED: Final = 1
@@ -88,12 +89,13 @@ class _ProcessOf:
 class ContextLauncher:
     """Starts workers by a context of multiprocessing, such as spawn."""
 
-    def __init__(self, context: BaseContext, plan: Plan) -> None:
+    def __init__(self, context: Any, plan: Plan) -> None:
         self._context, self._plan = context, plan
 
     def start(self, place: int) -> Started:
         """Start a worker."""
-        process = self._context.Process(target=work, args=(self._plan, place))  # type: ignore[attr-defined]
+        args = (self._plan, place, self._plan.bells[place])
+        process = self._context.Process(target=work, args=args)
         with _interrupts_blocked():
             process.start()
         return _ProcessOf(process)
@@ -107,31 +109,42 @@ class _Child:
 
     def __init__(self, nursery: Nursery, pid: int, pidfd: int) -> None:
         self._nursery, self.pid, self.pidfd = nursery, pid, Descriptor(pidfd)
+        self._generation = nursery.generation
         self._code: int | None = None
 
     def exitcode(self) -> int | None:
-        if self._code is None:
+        if self._code is None and self._generation == self._nursery.generation:
             self._code = self._nursery.exitcode_of(self.pid)
         return self._code
 
 
 class Nursery:
-    """Starts workers by the nursery, a process that it forks first."""
+    """Starts workers by the nursery, a process that it forks first.
 
-    def __init__(self, context: BaseContext, plan: Plan) -> None:
+    Attributes:
+        generation: how often the nursery was replaced. Another one does not know the exit codes of
+            its predecessor's workers.
+    """
+
+    def __init__(self, context: Any, plan: Plan) -> None:
         self._context, self._plan = context, plan
         self._lock = threading.Lock()
         self._exits: dict[int, int] = {}
+        self.generation = 0
         self._socket, self._process = self._forked()
 
     def _forked(self) -> tuple[socket.socket, Any]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            process = self._context.Process(  # type: ignore[attr-defined]
+            process = self._context.Process(
                 target=_tend, args=(self._context, self._plan, ours, theirs)
             )
-            with _interrupts_blocked():
-                process.start()
+            try:
+                with _interrupts_blocked():
+                    process.start()
+            except BaseException:
+                ours.close()
+                raise
         return ours, process
 
     def start(self, place: int) -> Started:
@@ -150,6 +163,7 @@ class Nursery:
                         raise
                     self._socket.close()
                     self._socket, self._process = self._forked()
+                    self.generation += 1
                 else:
                     if kind == _FAILED:
                         raise OSError(code, os.strerror(code))
@@ -180,6 +194,9 @@ class Nursery:
     def close(self) -> None:
         """End the nursery."""
         with self._lock:
+            # Other children of this process may have the socket, so closing it is not enough.
+            with suppress(OSError):
+                self._socket.send(_REQUEST.pack(_END))
             self._socket.close()
         self._process.join()
         self._process.close()
@@ -211,11 +228,10 @@ def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) 
                 data = theirs.recv(_REQUEST.size)
             except OSError:
                 data = b""
-            if not data:
+            place = _REQUEST.unpack(data)[0] if data else _END
+            if place == _END:
                 return
-            process = context.Process(
-                target=_work_in_nursery, args=(plan, _REQUEST.unpack(data)[0], theirs, ignored)
-            )
+            process = context.Process(target=_work_in_nursery, args=(plan, place, theirs, ignored))
             try:
                 process.start()
             except OSError as exc:
@@ -230,7 +246,7 @@ def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) 
 def _work_in_nursery(plan: Plan, place: int, theirs: socket.socket, interrupts: Any) -> None:
     theirs.close()
     signal.signal(signal.SIGINT, interrupts)
-    work(plan, place)
+    work(plan, place, plan.bells[place])
 
 
 def _pidfd(pid: int) -> int:

@@ -305,9 +305,9 @@ class Manager:
         return failed
 
     def _ring(self, count: int) -> None:
-        """Wake idle workers, after a message to them was sent."""
-        if self._plan.board.has_sleepers():
-            self._plan.bell.ring(min(count, self.crew.count))
+        """Wake idle workers, after messages to them were sent."""
+        for place in self._plan.board.wake_sleepers(count):
+            self._plan.bells[place].ring()
 
     def _send(self, task: Task) -> bool:
         """Send a task to the workers. Return False if it must wait.

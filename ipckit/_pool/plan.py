@@ -35,7 +35,7 @@ class Plan:
         spill: memory for results for which `results` has no block.
         long_jobs: memory for jobs for which `jobs` has no block.
         board: where workers note what they run.
-        bell: wakes idle workers.
+        bells: they wake idle workers. Another start method than fork passes only the worker's own.
         pool: the process id and token of the pool's process.
     """
 
@@ -57,7 +57,7 @@ class Plan:
         self.spill = Spill(self.results)
         self.long_jobs = LongJobs()
         self.board = Board(places)
-        self.bell = Bell()
+        self.bells = [Bell() for _ in range(places)]
 
     def close(self) -> None:
         """Close all of it in this process; idempotent."""
@@ -66,10 +66,12 @@ class Plan:
         self.spill.close()
         self.long_jobs.close()
         self.board.close()
-        self.bell.close()
+        for bell in self.bells:
+            bell.close()
 
     def __getstate__(self) -> Any:
-        return {**self.__dict__, "spill": duplicate_for_child(self.spill.file.fd)}
+        spill = duplicate_for_child(self.spill.file.fd)
+        return {**self.__dict__, "spill": spill, "bells": []}
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state)

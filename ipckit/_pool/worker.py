@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._channel.in_place import Delivery
+    from ipckit._pool.bell import Bell
     from ipckit._pool.plan import Plan
 
 QUIET_SECONDS: Final = 1.0  # after which an idle process stops waiting in a channel
@@ -53,10 +54,11 @@ class Worker:
     Args:
         plan: what the pool shares with it.
         place: its place on the board.
+        bell: its bell.
     """
 
-    def __init__(self, plan: Plan, place: int) -> None:
-        self._plan, self._place = plan, place
+    def __init__(self, plan: Plan, place: int, bell: Bell) -> None:
+        self._plan, self._place, self._bell = plan, place, bell
         self._in_task = False
         self._tasks = 0
         self._spill_file = identity(plan.spill.file.fd)
@@ -111,7 +113,7 @@ class Worker:
             try:
                 with suppress(WouldBlock):
                     return jobs.take(0)
-                if not self._plan.bell.wait():
+                if not self._bell.wait():
                     wait = None
             finally:
                 board.wake(place)
@@ -244,6 +246,6 @@ def _end_with(pid: int, token: int) -> None:
     threading.Thread(target=watch, name="ipckit-pool-parent", daemon=True).start()
 
 
-def work(plan: Plan, place: int) -> None:
+def work(plan: Plan, place: int, bell: Bell) -> None:
     """Run a worker process: the target of `multiprocessing.Process`."""
-    Worker(plan, place).run()
+    Worker(plan, place, bell).run()
