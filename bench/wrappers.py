@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio")
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "rpc")
 _WAITING = ("msgq", "aio")
 
 
@@ -35,6 +35,8 @@ def run(suites: Sequence[str]) -> None:
         figures["waiting"] = _waiting(waiting)
     if "shm" in suites:
         figures["memory_kib"] = _memory()
+    if "rpc" in suites:
+        figures["calls_us"] = _calls()
     results = Path(__file__).parent / "results" / "latest.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(figures, indent=1) + "\n")
@@ -53,6 +55,15 @@ def _waiting(suites: Sequence[str]) -> dict[str, float]:
             print(f"  {what:<34} {share:8.3%}", flush=True)
             waits[what] = share
     return waits
+
+
+def _calls() -> dict[str, dict[str, float]]:
+    print("calls of a service, in microseconds:", flush=True)
+    found: dict[str, dict[str, float]] = {}
+    for what, middle, high in importlib.import_module("rpc").latencies():
+        print(f"  {what:<34} p50 {middle:>7.2f}, p99 {high:>7.2f}", flush=True)
+        found[what] = {"p50": middle, "p99": high}
+    return found
 
 
 def _memory() -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. built on those: `channel`, `topic`; and `aio`, which ``import ipckit`` does not import
+3. built on those: `channel`, `topic`; and `rpc` and `aio`, which ``import ipckit`` does not import
 4. tools, which ``import ipckit`` does not import: `inventory`, `cli`, `testing`
 """
 
@@ -36,6 +36,7 @@ from ipckit.errors import (
     NotFound,
     OwnerDied,
     PeerGone,
+    RemoteError,
     Removed,
     Timeout,
     WouldBlock,
@@ -226,6 +227,7 @@ __all__ = [
     "PosixSharedMemory",
     "PtrDiffT",
     "ReadWriteLock",
+    "RemoteError",
     "Removed",
     "SChar",
     "SSizeT",

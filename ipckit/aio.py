@@ -12,6 +12,8 @@ arguments. A call that is cancelled never loses a message.
 from ipckit._aio.channel import ChannelFace
 from ipckit._aio.face import Face
 from ipckit._aio.queues import PosixQueue, SysVQueue
+from ipckit._aio.rpc_client import ClientFace, StreamFace
+from ipckit._aio.rpc_serve import serve
 from ipckit._aio.semaphores import NamedSemaphore, SemaphoreSet, SysVSemaphore
 from ipckit._aio.sockets import Frames, Listener, Socket
 from ipckit._aio.topic import SubscriptionFace, TopicFace
@@ -19,6 +21,7 @@ from ipckit._aio.wrap import wrap
 
 __all__ = [
     "ChannelFace",
+    "ClientFace",
     "Face",
     "Frames",
     "Listener",
@@ -26,9 +29,11 @@ __all__ = [
     "PosixQueue",
     "SemaphoreSet",
     "Socket",
+    "StreamFace",
     "SubscriptionFace",
     "SysVQueue",
     "SysVSemaphore",
     "TopicFace",
+    "serve",
     "wrap",
 ]

@@ -127,6 +127,48 @@ class PeerGone(IpcError, ConnectionError):
     """No process is left on the other side."""
 
 
+class RemoteError(IpcError):
+    """A method of a service raised an exception.
+
+    The traceback of the service is also a note of this exception, so that it is printed with it.
+
+    Args:
+        type_name: the name of the exception's class, such as ``"ValueError"``.
+        message: the exception's text.
+        traceback: the traceback in the service, as text.
+        op: the call, such as ``"call norm"``.
+        target: the service.
+
+    Attributes:
+        type_name: as above.
+        message: as above.
+        traceback: as above.
+    """
+
+    def __init__(
+        self, type_name: str, message: str, traceback: str, *, op: str = "", target: str = ""
+    ) -> None:
+        text = f"{type_name}: {message}" if message else type_name
+        super().__init__(text, errno=_errno.EREMOTEIO, op=op, target=target)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+        if traceback:
+            self.add_note(f"Traceback in the service:\n\n{_printable(traceback)}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_remote, (self.type_name, self.message, self.traceback), self.__dict__)
+
+
+def _rebuild_remote(type_name: str, message: str, traceback: str) -> RemoteError:
+    return RemoteError(type_name, message, traceback)
+
+
+def _printable(text: str) -> str:
+    """Escape what another process could send to a terminal, except line breaks."""
+    return "\n".join(map(one_line, text.splitlines()))
+
+
 class OwnerDied(IpcError):
     """A process died while it held the lock; the data that the lock guards may be inconsistent."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from ipckit._aio.channel import ChannelFace
 from ipckit._aio.queues import PosixQueue, SysVQueue
+from ipckit._aio.rpc_client import ClientFace
 from ipckit._aio.semaphores import NamedSemaphore, SemaphoreSet, SysVSemaphore
 from ipckit._aio.sockets import Frames, Listener, Socket
 from ipckit._aio.topic import SubscriptionFace, TopicFace
@@ -14,6 +15,7 @@ from ipckit._core.public import public
 from ipckit._msgq.posix import PosixMessageQueue
 from ipckit._msgq.sysv import SysVMessageQueue
 from ipckit._native import Semaphore
+from ipckit._rpc.client import Client
 from ipckit._sem.posix import PosixSemaphore
 from ipckit._sem.sysv import SysVSemaphoreSet
 from ipckit._sockets.framed import Framed
@@ -38,6 +40,7 @@ _FACES: Final[dict[type[Any], type[Face[Any]]]] = {
     Channel: ChannelFace,
     Topic: TopicFace,
     Subscription: SubscriptionFace,
+    Client: ClientFace,
 }
 
 
@@ -63,6 +66,8 @@ def wrap(handle: Channel[V]) -> ChannelFace[V]: ...
 def wrap(handle: Topic[V]) -> TopicFace[V]: ...
 @overload
 def wrap(handle: Subscription[V]) -> SubscriptionFace[V]: ...
+@overload
+def wrap(handle: Client) -> ClientFace: ...
 @public("ipckit.aio")
 def wrap(handle: Any) -> Face[Any]:
     """Return the face of a handle for an event loop.
@@ -76,7 +81,8 @@ def wrap(handle: Any) -> Face[Any]:
 
     Args:
         handle: a SysVMessageQueue, PosixMessageQueue, SysVSemaphoreSet or one of its semaphores,
-            PosixSemaphore, UnixSocket, UnixListener, Framed, Channel, Topic or Subscription.
+            PosixSemaphore, UnixSocket, UnixListener, Framed, Channel, Topic, Subscription or
+            `ipckit.rpc.Client`.
 
     Returns:
         The face.

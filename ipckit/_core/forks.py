@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     Part: TypeAlias = Callable[[], object]
 
-Step: TypeAlias = Literal["mappings", "handles", "tokens", "channels", "queues", "pools", "waiters"]
+Step: TypeAlias = Literal[
+    "mappings", "handles", "tokens", "channels", "queues", "clients", "pools", "waiters"
+]
 
 # The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
 ORDER: Final[tuple[Step, ...]] = (
@@ -33,6 +35,8 @@ ORDER: Final[tuple[Step, ...]] = (
     # Leaves the objects that wait in a ProcessQueue of the parent to the parent. That drops views
     # of messages, which belong to a channel.
     "queues",
+    # Leaves the calls of an rpc client to the parent. That closes a channel for replies.
+    "clients",
     # Marks each ProcessPool of the parent as the parent's. That may drop tasks, whose futures and
     # arguments can be anything.
     "pools",

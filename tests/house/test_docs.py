@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,19 @@ def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+PROGRAM = re.compile(r"^```py\n(.*?)^```\n(?:\n((?:    [^\n]*\n)+))?", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the service has a fixed name
+def test_the_service_of_its_page_answers_the_client(ns: Namespace) -> None:
+    (service, _), (client, shown) = PROGRAM.findall((DOCS / "rpc.md").read_text())
+    with Child(service, cwd=ns.directory) as server:
+        with Child(ONE_SCOPE, client, cwd=ns.directory) as child:
+            assert child.result == [re.sub("^    ", "", shown, flags=re.MULTILINE)]
+        server.send_signal(signal.SIGINT)  # Ctrl-C, which removes the service
+        server.wait(expect=None)
+
+
 C_EXAMPLE = re.compile(r"^```c\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 
@@ -72,7 +86,7 @@ scope = {"__name__": "page"}
 result = []
 for code in args:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(code, scope)
+        exec(compile(code, "<page>", "exec", dont_inherit=True), scope)
     result.append(out.getvalue())
 """
 
@@ -80,7 +94,10 @@ for code in args:
 @pytest.mark.usefixtures("root")  # in namespaces of the run's own: some have fixed names
 @pytest.mark.parametrize(
     ("page", "count"),
-    [("unix-sockets.md", 5), ("asyncio.md", 2), ("channel.md", 13), ("topics.md", 10)],
+    [
+        *(("unix-sockets.md", 5), ("asyncio.md", 2), ("channel.md", 13), ("topics.md", 10)),
+        ("rpc.md", 11),
+    ],
 )
 def test_the_examples_of_a_page_print_what_they_show(ns: Namespace, page: str, count: int) -> None:
     found = EXAMPLE.findall((DOCS / page).read_text())

@@ -37,6 +37,8 @@ SIZE = 1 << 18  # bytes of a queue
 BLOCK = 100_000  # such an object is in a block of the channel
 PIECE = 150_000  # such an object has a piece of the spill file
 BOTH = pytest.mark.parametrize("size", [BLOCK, PIECE])
+# A fork at each of several hundred steps takes long: `make test` forks at every third.
+EACH = pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.soak)])
 HEADER, ENTRY = 1024, 32  # native/ring/spill_table.h
 SWEEP_MIN = 16
 QUEUED = 1 << 24
@@ -391,11 +393,14 @@ def test_signal_handlers_put_while_their_thread_puts(make: Any, maxsize: int, si
 
 
 @BOTH
+@EACH
 @pytest.mark.parametrize("maxsize", [0, 4])
-def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any, maxsize: int, size: int) -> None:
+def test_a_fork_during_a_put_keeps_no_process_waiting(
+    make: Any, maxsize: int, each: int, size: int
+) -> None:
     step = 0
     while True:
-        step += 1 if size == BLOCK else 3  # a piece takes many steps
+        step += each
         found = make(maxsize)
         reader, writer = os.pipe()
         children: list[int] = []
@@ -422,12 +427,15 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(make: Any, maxsize: int, s
 
 
 @BOTH
+@EACH
 @pytest.mark.parametrize("maxsize", [0, 4])
-def test_both_processes_put_after_a_fork_during_a_put(make: Any, maxsize: int, size: int) -> None:
+def test_both_processes_put_after_a_fork_during_a_put(
+    make: Any, maxsize: int, each: int, size: int
+) -> None:
     """The child goes on with its copy of the call."""
     step, steps = 0, [1]
     while steps[0] >= step:
-        step += 1 if size == BLOCK else 3  # a piece takes many steps
+        step += each
         found = make(maxsize)
         reader, writer = os.pipe()
 

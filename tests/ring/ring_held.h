@@ -26,10 +26,15 @@ pick(held *from)
     return picked;
 }
 
+#ifndef SOON_NS
+#define SOON_NS NS_PER_MS
+#endif
+
+/* The deadline of a call that may find nothing to do. */
 static inline int64_t
 soon(void)
 {
-    return monotonic_ns() + NS_PER_MS;
+    return monotonic_ns() + SOON_NS;
 }
 
 #endif

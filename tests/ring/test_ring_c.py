@@ -12,11 +12,11 @@ def test_the_points_are_found() -> None:
 
 
 def test_many_senders_and_receivers_at_the_same_time() -> None:
-    run("test_ring", "address,undefined thread", 800)
+    run("test_ring", "address,undefined@O0 thread@O0", 800)
 
 
 def test_a_peer_that_is_stopped_at_every_point() -> None:
-    found = counts("test_ring_stops", "address,undefined", 3)
+    found = counts("test_ring_stops", "address,undefined@O0", 3)
     assert {name for name, count in found.items() if count} >= RING_POINTS
 
 

@@ -5,6 +5,7 @@
    needs. No call reports corruption. Afterwards nothing is lost, leaked, or received twice.
    test_ring_stops ROUNDS SEED SECONDS; prints each point and how often a process was stopped there. */
 #define LOCK_GRACE_NS (NS_PER_MS / 4)
+#define SOON_NS (NS_PER_MS / 4) /* most of the time is spent in calls that time out */
 #include "ring_workers.h"
 
 #include "ring_killed.h" /* after the point is defined */

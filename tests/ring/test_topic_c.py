@@ -14,16 +14,16 @@ def test_the_points_are_found() -> None:
 
 
 def test_many_publishers_and_subscribers_at_the_same_time() -> None:
-    run("test_topic", "address,undefined thread", 500)
+    run("test_topic", "address,undefined@O0 thread@O0", 500)
 
 
 def test_races_recoveries_and_corruption() -> None:
-    run("test_topic_races", "address,undefined")
+    run("test_topic_races", "address,undefined@O0")
 
 
 def test_a_peer_that_is_stopped_at_every_point() -> None:
     names = sorted(TOPIC_POINTS.union(READING))
-    found = counts("test_topic_stops", "address,undefined", 2, 1, 100, *names)
+    found = counts("test_topic_stops", "address,undefined@O0", 2, 1, 100, *names)
     assert {name for name, count in found.items() if count} >= TOPIC_POINTS
 
 

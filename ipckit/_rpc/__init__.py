@@ -1,0 +1,1 @@
+"""Calls between processes: services and their clients."""

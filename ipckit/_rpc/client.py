@@ -1,0 +1,531 @@
+"""Client: calls the methods of a service."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+import weakref
+from functools import partial
+from itertools import count
+from queue import Empty
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from msgspec import DecodeError
+from msgspec.msgpack import encode
+
+from ipckit._channel.channel import Channel
+from ipckit._core.construct import construct
+from ipckit._core.deadline import Deadline, checked_timeout
+from ipckit._core.forks import at_fork
+from ipckit._core.handle import Closable, closed_handle
+from ipckit._core.public import public
+from ipckit._rpc.description import TypeTable
+from ipckit._rpc.futures import FuturePump
+from ipckit._rpc.link import Link, server_gone
+from ipckit._rpc.method import UNENCODABLE
+from ipckit._rpc.names import channel_of, checked_service, spare_of, target_of
+from ipckit._rpc.remote_method import Describe, RemoteMethod
+from ipckit._rpc.replies import StaleMethods, remote_error
+from ipckit._rpc.stream import RemoteStream, open_stream
+from ipckit._rpc.wire import (
+    CALL,
+    CALL_KIND,
+    DESCRIBE,
+    ORPHANED,
+    REPLY,
+    RESULT,
+    STALE,
+    corrupt,
+    opened,
+    post,
+)
+from ipckit.errors import ClosedHandle, IpcError, NotFound, PeerGone, Timeout, WouldBlock, one_line
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from typing_extensions import Buffer
+
+    from ipckit._rpc.link import Reply, WaitingCall
+
+_SIZE: Final = 1 << 22
+_HEAD: Final = REPLY.size
+_SHORT: Final = 4000  # a call of up to this many bytes is sent without the general code
+_unpack: Final = REPLY.unpack_from
+_pack: Final = CALL.pack
+_CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
+
+
+@public("ipckit.rpc")
+class Client(Closable):
+    """Calls the methods of a service in another process.
+
+    A client can be used by several threads at once. A forked child can use it too, and it can be
+    pickled; each process has its own channel for replies.
+
+    Attributes that a client does not have are methods of the service: ``solver.norm(x)`` is
+    ``solver.call("norm", x)``. A call runs at most once.
+
+    >>> import threading
+    >>> from ipckit.rpc import Client, Service
+    >>> with Service.create("doc-adder") as service:
+    ...     @service.method
+    ...     def add(a: int, b: int) -> int:
+    ...         return a + b
+    ...     thread = threading.Thread(target=service.serve)  # usually another process
+    ...     thread.start()
+    ...     with Client.open("doc-adder") as client:
+    ...         client.call("add", 1, 2, timeout=10), client.add(3, b=4)
+    ...     service.close()
+    ...     thread.join()
+    (3, 7)
+    """
+
+    _factories = "Client.open or open_or_wait"
+
+    def __init__(self, service: str, requests: Channel[bytes], size: int) -> None:
+        self._service, self._requests, self._size = service, requests, size
+        self._link: Link | None = None
+        self._methods: dict[str, RemoteMethod] = {}
+        self._revision = 0
+        self._send = requests.send
+        self._spares = count(1)
+        self._connecting = threading.Lock()
+        self._pump: FuturePump | None = None
+        super().__init__()
+        _CLIENTS.add(self)
+
+    # -- open --------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, name: str, *, size: int = _SIZE) -> Self:
+        """Open a client of a service that exists.
+
+        Args:
+            name: the service's name.
+            size: bytes of memory for replies, 4 MiB by default. A reply of more than half of it
+                gets memory of its own, which is slower.
+
+        Raises:
+            NotFound: there is no service of that name.
+            AccessDenied: the service belongs to another user.
+            LimitReached: RLIMIT_NOFILE is reached, or the service has 256 clients and servers.
+            InvalidArgument: the name is invalid.
+        """
+        service = checked_service(name)
+        try:
+            requests = Channel.open(channel_of(service))
+        except NotFound:
+            message = "no process has created a service of that name"
+            hint = "Client.open_or_wait waits for it"
+            raise NotFound(
+                message, errno=errno.ENOENT, op="open", target=target_of(service), hint=hint
+            ) from None
+        try:
+            return construct(cls, service, requests, size)
+        except BaseException:
+            requests.close()
+            raise
+
+    @classmethod
+    def open_or_wait(cls, name: str, *, timeout: float | None = None, size: int = _SIZE) -> Self:
+        """Open a client of a service, waiting until the service exists.
+
+        Args:
+            name: the service's name.
+            timeout: seconds to wait; None (the default) waits without limit, 0 does not wait.
+            size: see `open`.
+
+        Raises:
+            Timeout: there was no service of that name until the deadline.
+            IpcError: as for `open`.
+        """
+        deadline = Deadline(timeout)
+        for _ in deadline.looks():
+            try:
+                return cls.open(name, size=size)
+            except NotFound:
+                pass
+        message = f"no process created a service of that name within {timeout} s"
+        raise Timeout(message, errno=errno.ETIMEDOUT, op="open", target=target_of(name))
+
+    # -- call --------------------------------------------------------------------------------------
+
+    def call(self, method: str, /, *args: Any, timeout: float | None = None, **named: Any) -> Any:
+        """Call a method of the service, and wait for its result.
+
+        Args:
+            method: the name of the method.
+            *args: the arguments of the method, by position.
+            timeout: seconds to wait for the result; None (the default) waits without limit. A
+                parameter of the method that has this name too can be given by position only.
+            **named: the arguments of the method, by name.
+
+        Returns:
+            The result. If the method is a generator function, an iterator of its items, for which
+            `timeout` is the seconds to wait for its beginning and for each item.
+
+        Raises:
+            RemoteError: the method raised an exception.
+            NotFound: the service has no such method; the error lists those that it has.
+            TypeError: the arguments do not fit the method. It was not called.
+            Timeout: there was no result within the timeout. The method may run to its end.
+            PeerGone: no process serves the service any more, or the one that took the call died.
+            LimitReached: there is no memory for the arguments.
+            ClosedHandle: the client is closed.
+        """
+        deadline = None if timeout is None else self._deadline(timeout)
+        remote, link = self._methods.get(method), self._link
+        if (
+            remote is not None
+            and link is not None
+            and not named
+            and remote.decode_plain is not None
+            and not remote.streams
+            and tuple(map(type, args)) == remote.exact
+        ):
+            try:
+                body = encode(args)
+            except UNENCODABLE as exc:
+                raise remote.mismatch(exc) from None
+            if (
+                len(body) <= _SHORT and not link.exchanging and link.leading.acquire(False)  # noqa: FBT003 - a keyword takes longer
+            ):
+                # A call of the most frequent kind, of plain values, while no other thread waits for
+                # a reply. `_call` does the same, but takes twice as long.
+                try:
+                    reply = link.exchange(remote.number, self._revision, body, deadline)
+                    if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
+                        return remote.decode_plain(reply[_HEAD:])
+                    if reply is None:
+                        raise self.too_late(remote.name, timeout)
+                    return self.finish(remote, reply)
+                except StaleMethods:
+                    self.forget_methods()
+                except DecodeError as exc:
+                    raise remote.undecodable(exc) from exc
+                except PeerGone as exc:
+                    exc.op = f"call {method}"
+                    raise
+                finally:
+                    link.end_exchange()
+        return self._call(method, args, named, deadline, timeout)
+
+    def _call(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+        timeout: float | None,
+    ) -> Any:
+        """Make a call of any kind."""
+        while True:
+            remote = self._methods.get(method) or self.find(method, deadline)
+            call = self.begin(remote, args, named, deadline)
+            try:
+                if call.link.wait(call, deadline):
+                    return self.finish(remote, call.reply, call, timeout)
+                raise self.too_late(remote.name, timeout)  # noqa: TRY301 - it ends the call too
+            except StaleMethods:
+                call.close_stream()
+                self.forget_methods()
+            except BaseException:
+                call.close_stream()
+                raise
+            finally:
+                if call.stream is None:
+                    call.link.end(call)
+
+    def submit(
+        self, method: str, /, *args: Any, timeout: float | None = None, **named: Any
+    ) -> Future[Any]:
+        """Call a method of the service without waiting for its result.
+
+        If 255 calls of this process wait for their results, it waits until one has it.
+
+        Args:
+            method: as for `call`.
+            *args: as for `call`.
+            timeout: as for `call`. `Future.result` has a timeout too, which does not end the call.
+            **named: as for `call`.
+
+        Returns:
+            A Future of the result. Cancelling it before the result came cancels the call: the
+            method can see that by `current`. Its exceptions are those of `call`.
+
+        Raises:
+            NotFound: as for `call`.
+            TypeError: as for `call`.
+            IpcError: the call can't be sent; see `call`.
+        """
+        deadline = self._deadline(timeout)
+        if self._pump is None:
+            self._pump = FuturePump(self)
+        return self._pump.submit(method, args, named, deadline, timeout)
+
+    if not TYPE_CHECKING:  # type checkers report misspelled attributes of a Client
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                message = f"{type(self).__name__!r} object has no attribute {name!r}"
+                raise AttributeError(message)
+            return partial(self.call, name)
+
+    # -- the parts of a call -----------------------------------------------------------------------
+
+    def find(self, name: str, deadline: float | None) -> RemoteMethod:
+        """Return a method by name, asking the service for its methods.
+
+        Raises:
+            NotFound: the service has no such method.
+            IpcError: as for `call`.
+        """
+        if name not in self._methods:
+            call = self.ask_for_methods(name, deadline)
+            try:
+                if not call.link.wait(call, deadline):
+                    raise self.too_late(name, None)
+                self.learn(call.reply)
+            finally:
+                call.link.end(call)
+        found = self._methods.get(name)
+        if found is None:
+            known = ", ".join(self._methods) or "none"
+            message = f"the service has no method {name!r}"
+            target = target_of(self._service)
+            raise NotFound(
+                message, errno=errno.ENOENT, op="call", target=target, hint=f"it has: {known}"
+            )
+        return found
+
+    def forget_methods(self) -> None:
+        """Ask the service for its methods before the next call."""
+        self._methods = {}
+
+    def closed_error(self) -> ClosedHandle:
+        """Return the error for a call on a closed client."""
+        return closed_handle("call", self._target)
+
+    def known(self, name: str) -> RemoteMethod | None:
+        """Return a method, if the client knows it already."""
+        return self._methods.get(name)
+
+    def ask_for_methods(self, name: str, deadline: float | None) -> WaitingCall:
+        """Ask the service for its methods, to call that of a name; `learn` takes the reply."""
+        self._deadline(None)
+        return self._post(name, DESCRIBE, 0, b"", deadline)
+
+    def learn(self, reply: Reply | None) -> None:
+        """Take the methods in the reply to `ask_for_methods`.
+
+        Raises:
+            Corrupt: it is not such a reply.
+            LayoutMismatch: the service is of another version.
+        """
+        try:
+            revision, definitions, methods = self.finish(Describe(), reply)
+            table = TypeTable(definitions=definitions)
+            target = target_of(self._service)
+            found = [
+                RemoteMethod(target, number, each, table) for number, each in enumerate(methods)
+            ]
+        except IpcError:
+            raise
+        except (LookupError, TypeError, ValueError) as exc:
+            raise corrupt(self._service) from exc
+        self._revision, self._methods = revision, {each.name: each for each in found}
+
+    def begin(
+        self,
+        remote: RemoteMethod,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+    ) -> WaitingCall:
+        """Send a call.
+
+        Raises:
+            TypeError: the arguments do not fit the method.
+            IpcError: as for `call`.
+        """
+        flags, value = remote.encode(args, named)
+        name = remote.name
+        return self._post(name, remote.number, flags, value, deadline, streams=remote.streams)
+
+    def _post(
+        self,
+        name: str,
+        method: int,
+        flags: int,
+        value: bytes | list[Buffer],
+        deadline: float | None,
+        *,
+        streams: bool = False,
+    ) -> WaitingCall:
+        link = self._link or self._connect()
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            call = link.begin(left)
+        except Empty:
+            raise self.too_late(name, None, sent=False) from None
+        try:
+            if streams:
+                call.stream = open_stream(self._service, link.token, call.number, self._size)
+            slot, number, token = call.slot, call.number, link.token
+            if type(value) is bytes and len(value) <= _SHORT:
+                head = _pack(CALL_KIND, flags, method, slot, self._revision, 0, number, token)
+                self._send(head + value, timeout=left)
+            else:
+                call.memory = post(
+                    self._requests,
+                    lambda more: _pack(
+                        CALL_KIND, flags | more, method, slot, self._revision, 0, number, token
+                    ),
+                    value,
+                    left,
+                    self._spare_name,
+                )
+        except BaseException as exc:
+            call.close_stream()
+            link.end(call)
+            if isinstance(exc, (Timeout, WouldBlock)):
+                raise self.too_late(name, None, sent=False) from None
+            if isinstance(exc, PeerGone):
+                raise server_gone(self._service, method=name) from None
+            raise
+        return call
+
+    def finish(
+        self,
+        remote: RemoteMethod | Describe,
+        reply: Reply | None,
+        call: WaitingCall | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Return the result in a reply, or raise its exception.
+
+        Raises:
+            StaleMethods: the methods that the client knows are stale; the call was not run.
+            Exception: as for `call`.
+        """
+        if isinstance(reply, BaseException):
+            if isinstance(reply, PeerGone) and isinstance(remote, RemoteMethod):
+                reply.op = f"call {remote.name}"  # the link does not know the names of methods
+            raise reply
+        assert reply is not None  # noqa: S101 - for the type checkers
+        message = memoryview(reply) if isinstance(reply, bytes) else reply.buf
+        try:
+            kind, flags, _, _, _ = _unpack(message)
+            body, parts = (
+                opened(message, flags, _HEAD, self._service) if flags else (message[_HEAD:], ())
+            )
+            if kind == RESULT:
+                if (
+                    call is not None
+                    and call.stream is not None
+                    and isinstance(remote, RemoteMethod)
+                ):
+                    return RemoteStream(self._service, remote, call, timeout)
+                return remote.decode(body, parts)
+            raise self.error_in(kind, body, remote.name)
+        finally:
+            if not isinstance(reply, bytes):
+                reply.release()
+
+    def error_in(self, kind: int, body: memoryview, method: str) -> Exception:
+        """Return the exception in a reply."""
+        if kind == STALE:
+            return StaleMethods()
+        if kind == ORPHANED:
+            return server_gone(self._service, method=method)
+        return remote_error(self._service, method, kind, body)
+
+    def too_late(self, method: str, timeout: float | None, *, sent: bool = True) -> Timeout:
+        """Return the error for a call whose deadline passed.
+
+        Args:
+            method: the name of the method.
+            timeout: the timeout of the call, in seconds; None if it is not known here.
+            sent: whether the call was sent.
+        """
+        target = target_of(self._service)
+        what = "no result" if sent else "the service took no call"
+        within = "in time" if timeout is None else f"within {timeout:g} s"
+        op = f"call {method}"
+        return Timeout(f"{what} {within}", errno=errno.ETIMEDOUT, op=op, target=target)
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        if self._closed:
+            raise closed_handle("call", self._target)
+        seconds = checked_timeout(timeout)
+        return None if seconds is None else time.monotonic() + seconds
+
+    def _connect(self) -> Link:
+        """Create this process's channel for replies."""
+        with self._connecting:
+            if self._closed:
+                raise closed_handle("call", self._target)
+            if self._link is None:
+                self._link = Link(self._service, self._requests, self._size)
+            return self._link
+
+    def _spare_name(self) -> str:
+        link = self._link or self._connect()
+        return spare_of(self._service, link.token, f"c{next(self._spares)}")
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name of the service."""
+        return self._service
+
+    @property
+    def _target(self) -> str:
+        return f"client of {target_of(self._service)}"
+
+    def close(self) -> None:
+        """Close the client; idempotent, never raises. Calls that wait raise ClosedHandle.
+
+        Methods that still run for it can see that they were cancelled.
+        """
+        super().close()
+
+    def _release(self) -> None:
+        with self._connecting:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        if self._pump is not None:
+            self._pump.close()
+        self._requests.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let go of the parent's channel for replies."""
+        link, self._link = self._link, None
+        self._connecting, self._pump = threading.Lock(), None
+        if link is not None:
+            link.leave()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Client of {one_line(target_of(self._service))}, {state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed:
+            raise closed_handle("pickle", self._target)
+        return (_reopened, (type(self), self._service, self._size))
+
+
+def _reopened(cls: type[Client], service: str, size: int) -> Client:
+    return cls.open(service, size=size)
+
+
+def _after_fork() -> None:
+    for client in tuple(_CLIENTS):
+        client.leave_to_parent()
+
+
+at_fork("clients", after_in_child=_after_fork)

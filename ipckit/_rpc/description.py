@@ -1,0 +1,243 @@
+"""Describe the types of parameters and results in plain values, for the clients."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import types
+import typing
+import uuid
+from collections import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union
+
+import msgspec
+
+from ipckit._core.lazy_numpy import np
+from ipckit._payload.codecs import codec_for
+from ipckit._payload.structs import Struct
+from ipckit._rpc.values import dtype_key, struct_key, wanted_dtype
+
+if TYPE_CHECKING:
+    from ipckit._payload.codecs import Codec
+
+# A word, or a list of a word and its arguments: "int", or ["dict", "str", ["array", "<f8"]].
+Description: TypeAlias = Any
+
+# The types without arguments.
+WORDS: Final[dict[str, Any]] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "bytes": bytes,
+    "bytearray": bytearray,
+    "memoryview": memoryview,
+    "None": type(None),
+    "Any": Any,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "time": dt.time,
+    "timedelta": dt.timedelta,
+    "Decimal": decimal.Decimal,
+    "UUID": uuid.UUID,
+    "list": list,
+    "dict": dict,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+}
+_WORD_OF: Final[dict[Any, str]] = {
+    **{kind: word for word, kind in WORDS.items()},
+    None: "None",
+    object: "Any",
+}
+_WORD_OF_GENERIC: Final[dict[Any, str]] = {
+    list: "list",
+    abc.Sequence: "list",
+    abc.MutableSequence: "list",
+    abc.Collection: "list",
+    abc.Iterable: "list",
+    set: "set",
+    abc.Set: "set",
+    abc.MutableSet: "set",
+    frozenset: "frozenset",
+    dict: "dict",
+    abc.Mapping: "dict",
+    abc.MutableMapping: "dict",
+}
+_MEMBER_TYPES: Final = {int, str, float}
+_BYTES_CLASSES: Final = (Struct, ctypes.Structure, ctypes.Union)
+
+
+@dataclass
+class TypeTable:
+    """The classes that descriptions name.
+
+    Attributes:
+        definitions: the fields or members of each class, by its name.
+        classes: the class of this process for each name.
+        structs: the codecs of structs and ctypes structures, by `struct_key`.
+    """
+
+    definitions: dict[str, Description] = field(default_factory=dict[str, Description])
+    classes: dict[str, Any] = field(default_factory=dict[str, Any])
+    structs: dict[bytes, Codec[Any]] = field(default_factory=dict[bytes, "Codec[Any]"])
+
+
+def describe(annotation: Any, table: TypeTable) -> Description:
+    """Return the description of a type, and add the classes that it names to the table.
+
+    Raises:
+        TypeError: values of this type can't be carried.
+    """
+    if (word := _word_of(annotation)) is not None:
+        return word
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is not None:
+        return _describe_generic(annotation, origin, arguments, table)
+    if isinstance(annotation, typing.NewType):
+        return describe(annotation.__supertype__, table)
+    if type(annotation).__name__ == "TypeAliasType":
+        return describe(annotation.__value__, table)
+    if isinstance(annotation, type):
+        return _describe_class(annotation, table)
+    raise _not_carried(annotation)
+
+
+def _word_of(annotation: Any) -> str | None:
+    try:
+        return _WORD_OF.get(annotation)
+    except TypeError:  # it can't be hashed
+        return None
+
+
+def _describe_generic(  # noqa: PLR0911 - one a kind of type
+    annotation: Any, origin: Any, arguments: tuple[Any, ...], table: TypeTable
+) -> Description:
+    if origin is Literal:
+        return ["literal", *arguments]
+    if origin is np.ndarray:
+        dtype = wanted_dtype(annotation)
+        return ["array"] if dtype is None else ["array", dtype_key(dtype)]
+    if origin is Annotated:
+        kind, *facts = arguments
+        for fact in facts:
+            dtype = fact
+            if isinstance(fact, np.dtype) and (typing.get_origin(kind) or kind) is np.ndarray:
+                return ["array", dtype_key(dtype)]
+        return describe(kind, table)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is ...:  # noqa: PLR2004
+        return ["tuple_of", describe(arguments[0], table)]
+    members = [describe(each, table) for each in arguments]
+    if origin is tuple:
+        return ["tuple", *members]
+    if origin in {Union, types.UnionType}:
+        return ["union", *members]
+    if (word := _WORD_OF_GENERIC.get(origin)) is not None:
+        return [word, *members]
+    raise _not_carried(annotation)
+
+
+def _describe_class(cls: type[Any], table: TypeTable) -> Description:
+    kind: Any = cls  # to the type checkers, numpy's types are partly unknown
+    if kind is np.ndarray:
+        return ["array"]
+    if issubclass(cls, np.generic):
+        return ["number", dtype_key(np.dtype(_number_type(kind)))]
+    if issubclass(cls, _BYTES_CLASSES):
+        codec = codec_for(cls)
+        key = struct_key(codec)
+        table.structs[key] = codec
+        return ["struct", key, cls.__module__, cls.__qualname__, codec.name]
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    while table.classes.get(name, cls) is not cls:  # a class of that name was defined again
+        name += "'"
+    if name not in table.classes:
+        table.classes[name] = cls  # before its fields, which can be of the class itself
+        try:
+            table.definitions[name] = definition(cls, table)
+        except BaseException:
+            del table.classes[name]
+            raise
+    return ["class", name]
+
+
+def _number_type(cls: Any) -> Any:
+    """Return a class of numpy's numbers, if its values can be carried."""
+    try:
+        plain: Any = cls(1).item()
+    except (TypeError, ValueError):  # an abstract class, such as numpy.floating
+        plain = None
+    if type(plain) not in {bool, int, float} or issubclass(cls, np.timedelta64):
+        raise _not_carried(cls)
+    return cls
+
+
+def definition(cls: type[Any], table: TypeTable) -> Description:
+    """Return the description of what a class consists of.
+
+    Raises:
+        TypeError: its values can't be carried.
+    """
+    if issubclass(cls, enum.Enum):
+        values = {name: member.value for name, member in cls.__members__.items()}
+        if not all(type(value) in _MEMBER_TYPES for value in values.values()):
+            raise _not_carried(cls)
+        return [cls.__module__, cls.__qualname__, "enum", values]
+    word, members, options = _members_of(cls)
+    fields = [[each.name, describe(each.kind, table), each.required] for each in members]
+    return [cls.__module__, cls.__qualname__, word, fields, options]
+
+
+class _Field(NamedTuple):
+    name: str
+    kind: Any
+    required: bool
+
+
+def _members_of(cls: type[Any]) -> tuple[str, list[_Field], dict[str, Any]]:
+    """Return the kind of a class with fields, the fields, and the options of a msgspec struct."""
+    if issubclass(cls, msgspec.Struct):
+        config = cls.__struct_config__
+        options = {"array_like": config.array_like, "tag": config.tag}
+        found = [
+            _Field(each.encode_name, each.type, each.required)
+            for each in msgspec.structs.fields(cls)
+        ]
+        return "msgspec", found, options
+    if not (dataclasses.is_dataclass(cls) or typing.is_typeddict(cls) or hasattr(cls, "_fields")):
+        raise _not_carried(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    if dataclasses.is_dataclass(cls):
+        found = [
+            _Field(each.name, hints[each.name], _is_required(each))
+            for each in dataclasses.fields(cls)
+            if each.init
+        ]
+        return "dataclass", found, {}
+    if typing.is_typeddict(cls):
+        required: Any = cls.__required_keys__
+        return "dict", [_Field(name, _bare(hints[name]), name in required) for name in hints], {}
+    defaults: Any = cls._field_defaults
+    names: Any = cls._fields
+    return "tuple", [_Field(name, hints.get(name, Any), name not in defaults) for name in names], {}
+
+
+def _is_required(each: dataclasses.Field[Any]) -> bool:
+    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+
+
+def _bare(annotation: Any) -> Any:
+    """Return the type of a key without `Required` or `NotRequired`."""
+    if typing.get_origin(annotation) in {typing.Required, typing.NotRequired}:
+        return typing.get_args(annotation)[0]
+    return annotation
+
+
+def _not_carried(annotation: Any) -> TypeError:
+    name = getattr(annotation, "__qualname__", None) or repr(annotation)
+    return TypeError(f"values of {name} can't be carried")

@@ -1,0 +1,235 @@
+"""The calls of `Client.submit`: their Futures, and the thread that completes them."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from ipckit._rpc.link import CHECK_SECONDS
+from ipckit._rpc.replies import StaleMethods
+from ipckit._rpc.wire import SLOTS
+
+if TYPE_CHECKING:
+    from ipckit._rpc.link import Reply, WaitingCall
+    from ipckit._rpc.remote_method import RemoteMethod
+    from ipckit.errors import ClosedHandle, Timeout
+
+_IDLE_SECONDS: Final = 5.0  # the thread ends after this time without calls
+
+
+class Calling(Protocol):
+    """What a `Client` does for its `FuturePump`; see there."""
+
+    def find(self, name: str, deadline: float | None) -> RemoteMethod: ...
+    def forget_methods(self) -> None: ...
+    def begin(
+        self,
+        remote: RemoteMethod,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+    ) -> WaitingCall: ...
+    def finish(
+        self,
+        remote: RemoteMethod,
+        reply: Reply | None,
+        call: WaitingCall | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
+    def too_late(self, method: str, timeout: float | None) -> Timeout: ...
+    def closed_error(self) -> ClosedHandle: ...
+
+
+class _Submitted(NamedTuple):
+    """A call whose result is a Future."""
+
+    call: WaitingCall
+    remote: RemoteMethod
+    future: Future[Any]
+    again: tuple[str, tuple[Any, ...], dict[str, Any], float | None, float | None]
+
+
+class FuturePump:
+    """Completes the Futures of a client's calls, in a thread.
+
+    Args:
+        client: the client.
+    """
+
+    def __init__(self, client: Calling) -> None:
+        self._client = client
+        self._waiting: dict[int, _Submitted] = {}
+        self._ready: SimpleQueue[_Submitted | None] = SimpleQueue()
+        self._deadlines: list[tuple[float, int]] = []
+        self._timing = threading.Lock()  # for `_deadlines`
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        deadline: float | None,
+        timeout: float | None,
+    ) -> Future[Any]:
+        """Send a call, and return the Future of its result."""
+        future: Future[Any] = Future()
+        self._send(future, (method, args, named, deadline, timeout))
+        return future
+
+    def _send(
+        self,
+        future: Future[Any],
+        again: tuple[str, tuple[Any, ...], dict[str, Any], float | None, float | None],
+    ) -> None:
+        method, args, named, deadline, _ = again
+        remote = self._client.find(method, deadline)
+        call = self._client.begin(remote, args, named, deadline)
+        submitted = _Submitted(call, remote, future, again)
+        self._waiting[call.number] = submitted
+        if deadline is not None:
+            with self._timing:
+                heapq.heappush(self._deadlines, (deadline, call.number))
+        call.wake = lambda: self._ready.put(submitted)
+        future.add_done_callback(lambda _: self._forget(submitted))
+        if call.reply is not None:  # it came before `wake` was set
+            self._ready.put(submitted)
+        self._ready.put(None)  # wakes the thread if it sleeps
+        self._start()
+
+    def _forget(self, submitted: _Submitted) -> None:
+        if self._waiting.pop(submitted.call.number, None) is not None:
+            if submitted.future.cancelled():
+                submitted.call.close_stream()
+                submitted.future.set_running_or_notify_cancel()  # `wait` and `as_completed` wait
+            if submitted.call.stream is None:
+                submitted.call.link.end(submitted.call)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ipckit-calls", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed:
+            while self._waiting:
+                self._turn()
+            try:
+                self._ready.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._starting:
+                    if self._ready.empty() and not self._waiting:
+                        self._thread = None
+                        return
+
+    def _turn(self) -> None:
+        """Receive a reply, or wait until another thread has; complete what can be completed."""
+        waiting = next(iter(list(self._waiting.values())), None)
+        if waiting is None:  # another thread has cancelled the last one
+            return
+        link = waiting.call.link
+        pause = CHECK_SECONDS
+        with self._timing:
+            self._drop_ended()
+            if self._deadlines:
+                pause = min(pause, max(0.0, self._deadlines[0][0] - time.monotonic()))
+        if link.try_lead():
+            try:
+                link.receive(pause)
+            finally:
+                link.stop_leading()
+            self._complete_all(0)
+        else:
+            wake = _Wake(self._ready)
+            link.follow(wake)
+            try:
+                self._complete_all(pause)
+            finally:
+                link.unfollow(wake)
+        self._expire()
+
+    def _drop_ended(self) -> None:
+        """Drop the deadlines of calls that have ended. The caller holds the lock."""
+        if len(self._deadlines) > 2 * SLOTS:  # of calls that end long before their deadline
+            self._deadlines = [each for each in self._deadlines if each[1] in self._waiting]
+            heapq.heapify(self._deadlines)
+        while self._deadlines and self._deadlines[0][1] not in self._waiting:
+            heapq.heappop(self._deadlines)
+
+    def _complete_all(self, timeout: float) -> None:
+        """Complete the Futures whose replies came; wait for the first of them."""
+        with suppress(Empty):
+            submitted = self._ready.get(timeout=timeout) if timeout else self._ready.get_nowait()
+            while True:
+                if submitted is not None:
+                    self._complete(submitted)
+                submitted = self._ready.get_nowait()
+
+    def _complete(self, submitted: _Submitted) -> None:
+        call, remote, future, again = submitted
+        if call.number not in self._waiting or future.done():
+            return
+        timeout = again[-1]
+        try:
+            result = self._client.finish(remote, call.reply, call, timeout)
+        except StaleMethods:
+            self._waiting.pop(call.number, None)
+            call.close_stream()
+            call.link.end(call)
+            self._client.forget_methods()
+            try:
+                self._send(future, again)
+            except BaseException as exc:
+                _settle(future, exc)
+        except BaseException as exc:
+            call.close_stream()
+            _settle(future, exc)
+        else:
+            _settle(future, result, failed=False)
+
+    def _expire(self) -> None:
+        while True:
+            with self._timing:
+                if not self._deadlines or self._deadlines[0][0] > time.monotonic():
+                    return
+                _, number = heapq.heappop(self._deadlines)
+            submitted = self._waiting.get(number)
+            if submitted is not None and submitted.call.reply is None:
+                submitted.call.close_stream()
+                error = self._client.too_late(submitted.remote.name, submitted.again[-1])
+                _settle(submitted.future, error)
+
+    def close(self) -> None:
+        """Let the thread end; the client has closed its link, so that the calls have failed."""
+        self._closed = True
+        for submitted in list(self._waiting.values()):
+            submitted.call.close_stream()
+            _settle(submitted.future, self._client.closed_error())
+        self._ready.put(None)
+
+
+class _Wake:
+    """Wakes the thread; a callable with an identity of its own."""
+
+    def __init__(self, ready: SimpleQueue[_Submitted | None]) -> None:
+        self._ready = ready
+
+    def __call__(self) -> None:
+        self._ready.put(None)
+
+
+def _settle(future: Future[Any], result: Any, *, failed: bool = True) -> None:
+    """Complete a Future, unless it was cancelled."""
+    with suppress(InvalidStateError):  # another thread has completed or cancelled it
+        if failed:
+            future.set_exception(result)
+        else:
+            future.set_result(result)

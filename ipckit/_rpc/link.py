@@ -1,0 +1,385 @@
+"""Link: a client's channel for replies, and the calls that wait for one.
+
+Threads that wait for replies take turns: one of them, the leader, receives the replies of all, and
+wakes the threads whose replies came. A leader whose own reply came lets the next one lead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import ipckit._native as native
+from ipckit._channel.channel import Channel
+from ipckit._channel.in_place import View
+from ipckit._core.processes import is_dead, pid_of
+from ipckit._rpc.names import client_of, target_of
+from ipckit._rpc.wire import CALL, CALL_KIND, REPLY, SLOTS, TABLE_BYTES, corrupt
+from ipckit._shm.posix import PosixSharedMemory
+from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    Wake: TypeAlias = Callable[[], object]
+    # A message, short or long; or the exception to raise.
+    Reply: TypeAlias = bytes | View | BaseException
+
+# How often a waiting client checks whether the server of its call is alive.
+CHECK_SECONDS: Final = 0.04
+_EXCHANGE_SLOT: Final = 0  # of the calls of `exchange`, of which there is one at a time
+_HEAD: Final = REPLY.size
+_pack_call: Final = CALL.pack
+_number_in: Final = struct.Struct("=8xQ").unpack_from
+
+
+class WaitingCall:
+    """A call that waits for its reply.
+
+    Attributes:
+        link: the link that sent it.
+        number: the number of the call.
+        slot: its place in the table of calls.
+        reply: the message with the reply, or the exception to raise; None before.
+        wake: wakes the thread or task that waits, if it does not lead.
+        memory: the shared memory of arguments that were too long for the channel.
+        stream: the channel for the items, if the method is a generator function.
+    """
+
+    __slots__ = ("link", "memory", "number", "reply", "slot", "stream", "wake")
+
+    def __init__(self, link: Link, number: int, slot: int) -> None:
+        self.link, self.number, self.slot = link, number, slot
+        self.reply: Reply | None = None
+        self.wake: Wake | None = None
+        self.memory: PosixSharedMemory | None = None
+        self.stream: Channel[bytes] | None = None
+
+    def close_stream(self) -> None:
+        """Close the channel for the items, if any; the method is told."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(IpcError):
+                stream.unlink(missing_ok=True)
+            stream.close()
+
+
+class Link:
+    """What one process has of a client.
+
+    Attributes:
+        token: the random number by which servers know it.
+        replies: the channel for replies.
+        calls: the table of calls; see `wire`.
+        exchanging: the number of the call of `exchange`; 0 if there is none.
+        leading: the thread or task that receives the replies of all has this lock.
+        pending: the calls that wait for a reply, by number.
+        queues: the tasks that wait for replies, by event loop.
+        left: whether this is a forked child's copy of its parent's link.
+
+    Args:
+        service: the name of the service.
+        requests: the channel for calls.
+        size: bytes of memory for replies.
+
+    Raises:
+        LimitReached: /dev/shm is full, or RLIMIT_NOFILE is reached.
+    """
+
+    def __init__(self, service: str, requests: Channel[bytes], size: int) -> None:
+        self._service, self._requests = service, requests
+        self.token = int.from_bytes(os.urandom(8), "little")
+        name = client_of(service, self.token)
+        # It waits, because another server may come when the last one left.
+        self.replies = Channel.create(name, capacity=SLOTS, size=size, peer_gone="wait")
+        try:
+            self._memory = PosixSharedMemory.create(name, TABLE_BYTES)
+        except BaseException:
+            self.replies.__exit__(None, None, None)
+            raise
+        with suppress(WouldBlock):
+            self.replies.receive(timeout=0)  # from now on, servers see whether it is gone
+        self.calls = self._memory.buf[:TABLE_BYTES].cast("Q")
+        self._numbers = count(1)
+        self._slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(_EXCHANGE_SLOT + 1, SLOTS):
+            self._slots.put(slot)
+        self.pending: dict[int, WaitingCall] = {}
+        self._used: dict[int, int] = {}  # the slots of the calls that have not ended, by number
+        # Reentrant, because a signal handler can call the client during a call of its thread.
+        self.leading = threading.RLock()
+        self.exchanging = 0
+        self._exchanged: bytes | View | None = None
+        self._followers: deque[Wake] = deque()
+        self._next_check = 0.0
+        # Returns a short reply as bytes, and a long one as a view.
+        self._take = self.replies._take  # noqa: SLF001 - what `receive` is built on
+        self._send = requests.send
+        self.left = False
+        self.queues: dict[Hashable, Any] = {}
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def begin(self, timeout: float | None = None) -> WaitingCall:
+        """Return a new call.
+
+        Raises:
+            queue.Empty: `SLOTS` calls were waiting until the timeout, in seconds, ended.
+        """
+        try:
+            slot = self._slots.get_nowait()
+        except Empty:
+            slot = self._slots.get(timeout=timeout)
+        number = next(self._numbers)
+        call = WaitingCall(self, number, slot)
+        self.calls[2 * slot + 1] = 0
+        self.calls[2 * slot] = number
+        self.pending[number] = call
+        self._used[number] = slot
+        return call
+
+    def end(self, call: WaitingCall) -> None:
+        """Forget a call; its server can see that the client no longer waits. Idempotent."""
+        self.pending.pop(call.number, None)
+        # The cancelled Future of a stream and the stream can both end the call.
+        if self._used.pop(call.number, None) is None:
+            return
+        self.calls[2 * call.slot] = 0
+        self._slots.put(call.slot)
+        if call.memory is not None:
+            with suppress(IpcError):
+                call.memory.unlink(missing_ok=True)
+
+    def exchange(
+        self, method: int, revision: int, body: bytes, deadline: float | None
+    ) -> Reply | None:
+        """Send a short call, and return its reply; None if it did not come before the deadline.
+
+        The caller leads, and calls `end_exchange` in any case.
+
+        Raises:
+            PeerGone: the service has died.
+            IpcError: the call can't be sent.
+        """
+        number = self.exchanging = next(self._numbers)
+        calls = self.calls
+        calls[1] = 0
+        calls[0] = number
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        head = _pack_call(CALL_KIND, 0, method, _EXCHANGE_SLOT, revision, 0, number, self.token)
+        try:
+            self._send(head + body, timeout=left)
+        except (Timeout, WouldBlock):
+            return None
+        except PeerGone:
+            raise server_gone(self._service) from None
+        reply: bytes | View | None
+        try:
+            reply = self._take(View, CHECK_SECONDS if left is None else min(left, CHECK_SECONDS))
+        except (Timeout, WouldBlock):
+            reply = None
+        if type(reply) is bytes and len(reply) >= _HEAD and _number_in(reply)[0] == number:
+            return reply
+        call = self.pending[number] = WaitingCall(self, number, _EXCHANGE_SLOT)
+        try:
+            for found in (reply, self._exchanged):
+                if found is not None:
+                    self._deliver(found)
+            self._lead(call, deadline)
+            return call.reply
+        finally:
+            self.pending.pop(number, None)
+
+    def end_exchange(self) -> None:
+        """End the call of `exchange`, and let another thread lead."""
+        self.calls[0] = self.exchanging = 0
+        self._exchanged = None
+        self.leading.release()
+        if self._followers:
+            self._wake_follower()
+
+    def wait(self, call: WaitingCall, deadline: float | None) -> bool:
+        """Wait for the reply of a call. Return whether it came before the deadline."""
+        if self.leading.acquire(blocking=False):
+            try:
+                return self._lead(call, deadline)
+            finally:
+                self.stop_leading()
+        woken: SimpleQueue[None] = SimpleQueue()
+        call.wake = lambda: woken.put(None)
+        try:
+            while call.reply is None:
+                self._followers.append(call.wake)
+                if self.leading.acquire(blocking=False):
+                    try:
+                        return self._lead(call, deadline)
+                    finally:
+                        self.stop_leading()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return call.reply is not None
+                with suppress(Empty):
+                    woken.get(timeout=left)
+        finally:
+            self.unfollow(call.wake)
+            call.wake = None
+        return True
+
+    def _lead(self, call: WaitingCall, deadline: float | None) -> bool:
+        """Receive replies until that of the call came. The caller holds the lock."""
+        while call.reply is None:
+            pause = CHECK_SECONDS
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self.receive(0)
+                    return call.reply is not None
+                pause = min(pause, left)
+            self.receive(pause)
+        return True
+
+    def try_lead(self) -> bool:
+        """Begin to receive the replies of all, unless another thread or task does."""
+        return self.leading.acquire(blocking=False)
+
+    def stop_leading(self) -> None:
+        """Let another thread or task receive the replies."""
+        self.leading.release()
+        if self._followers:
+            self._wake_follower()
+
+    def _wake_follower(self) -> None:
+        """Have the next thread or task lead that waits for it."""
+        with suppress(IndexError):  # another thread woke the last one
+            self._followers.popleft()()
+
+    def follow(self, wake: Wake) -> None:
+        """Have a function called when this thread or task may lead."""
+        self._followers.append(wake)
+
+    def unfollow(self, wake: Wake) -> None:
+        """Undo `follow`."""
+        with suppress(ValueError):
+            self._followers.remove(wake)
+        # It may have been woken to lead, and no longer needs to.
+        if self._followers and self.leading.acquire(blocking=False):
+            self.stop_leading()
+
+    def drain(self) -> bool:
+        """Receive the replies that are there. Return False if another thread receives them."""
+        if not self.leading.acquire(blocking=False):
+            return False
+        try:
+            while self.receive(0):
+                pass
+        finally:
+            self.stop_leading()
+        return True
+
+    def receive(self, timeout: float) -> bool:
+        """Receive one reply, and give it to its call. Only the leader calls this.
+
+        Returns:
+            Whether there was one. If not, or from time to time, calls whose server died are ended.
+        """
+        try:
+            reply = self._take(View, timeout)
+        except (Timeout, WouldBlock):
+            if timeout or time.monotonic() >= self._next_check:
+                self._check_servers()
+            return False
+        except IpcError as exc:
+            self._fail_all(exc)
+            return False
+        self._deliver(reply)
+        return True
+
+    def _deliver(self, reply: bytes | View) -> None:
+        """Give a reply to the call that waits for it."""
+        message = reply if isinstance(reply, bytes) else reply.buf
+        if len(message) < _HEAD:
+            self._fail_all(corrupt(self._service))
+            return
+        call = self.pending.pop(_number_in(message)[0], None)
+        if call is None:
+            if _number_in(message)[0] == self.exchanging:
+                self._exchanged = reply  # a signal handler received the reply for its thread
+            # Otherwise the client no longer waits for it.
+            elif not isinstance(reply, bytes):
+                reply.release()
+            return
+        call.reply = reply
+        if call.wake is not None:
+            call.wake()
+            if time.monotonic() >= self._next_check:
+                self._check_servers()
+
+    # -- servers that died -------------------------------------------------------------------------
+
+    def _check_servers(self) -> None:
+        """End the calls that no server will reply to."""
+        self._next_check = time.monotonic() + CHECK_SECONDS
+        try:
+            gone = self._requests._side(native.ROLE_RECEIVER) == native.SIDE_GONE  # noqa: SLF001
+        except IpcError as exc:
+            self._fail_all(exc)
+            return
+        dead: dict[int, bool] = {}
+        for call in list(self.pending.values()):
+            server = self.calls[2 * call.slot + 1]
+            if server not in dead:
+                dead[server] = server != 0 and is_dead(server)
+            if dead[server] or gone:
+                self._drain(call)
+                self._fail(call, server_gone(self._service, server if dead[server] else 0))
+
+    def _drain(self, call: WaitingCall) -> None:
+        """Receive what came before the server died."""
+        while call.number in self.pending:
+            try:
+                reply = self._take(View, 0)
+            except IpcError:
+                return
+            self._deliver(reply)
+
+    def _fail(self, call: WaitingCall, error: BaseException) -> None:
+        if self.pending.pop(call.number, None) is not None:
+            call.reply = error
+            if call.wake is not None:
+                call.wake()
+
+    def _fail_all(self, error: BaseException) -> None:
+        for call in list(self.pending.values()):
+            self._fail(call, error)
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the link and remove its objects; calls that wait raise ClosedHandle."""
+        for each in (self.replies, self._memory):
+            with suppress(IpcError):
+                each.unlink(missing_ok=True)
+            each.close()
+
+    def leave(self) -> None:
+        """Close the handles in a forked child, whose parent has the link."""
+        self.left = True
+        self.replies.close()
+        self._memory.close()
+
+
+def server_gone(service: str, server: int = 0, *, method: str = "") -> PeerGone:
+    """Return the error for a call whose server died."""
+    message = "the service has closed or died"
+    if server:
+        message = f"process {pid_of(server)} died while it ran the call"
+    op = f"call {method}" if method else "call"
+    return PeerGone(message, errno=errno.EPIPE, op=op, target=target_of(service))

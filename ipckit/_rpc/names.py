@@ -1,0 +1,88 @@
+"""The names of a service's objects in /dev/shm."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import suppress
+from typing import Final
+
+from ipckit._core.files import CHANNEL_PREFIX, SHM
+from ipckit.errors import InvalidArgument
+from ipckit.keys import Name
+
+_CLIENT: Final = re.compile(r"\.([0-9a-f]{16})")
+_SPARE: Final = re.compile(r"\.[0-9a-f]{16}\.[cs][0-9a-f]+")
+_LONGEST: Final = 190  # the names of a client's objects are longer
+
+
+def target_of(service: str) -> str:
+    """Return the service for error messages."""
+    return f"service {service}"
+
+
+def channel_of(service: str) -> str:
+    """Return the name of the channel for a service's calls. Its other names begin with it."""
+    return f"rpc.{service}"
+
+
+def client_of(service: str, token: int) -> str:
+    """Return the name of a client's channel for replies, and of its table of calls."""
+    return f"rpc.{service}.{token:016x}"
+
+
+def stream_of(service: str, token: int, call: int) -> str:
+    """Return the name of the channel for the items of a stream."""
+    return f"rpc.{service}.{token:016x}.{call}"
+
+
+def spare_of(service: str, token: int, which: str) -> str:
+    """Return the name of the shared memory that has a long message for or from a client."""
+    return f"{client_of(service, token)}.{which}"
+
+
+def is_spare(name: str, service: str) -> bool:
+    """Return whether shared memory of this name can have a long message of a service."""
+    prefix = channel_of(service)
+    return name.startswith(prefix) and _SPARE.fullmatch(name, len(prefix)) is not None
+
+
+def clients_in_memory(service: str) -> list[int]:
+    """Return the tokens of the clients that have a channel for replies in /dev/shm."""
+    prefix = CHANNEL_PREFIX + channel_of(service)
+    found = (
+        _CLIENT.fullmatch(name, len(prefix))
+        for name in _names_in_memory()
+        if name.startswith(prefix)
+    )
+    return [int(each[1], 16) for each in found if each is not None]
+
+
+def remove_all_of(service: str, token: int) -> None:
+    """Remove the streams and the long messages of a client that is gone."""
+    prefix = f"{client_of(service, token)}."
+    for name in _names_in_memory():
+        if name.removeprefix(CHANNEL_PREFIX).startswith(prefix):
+            with suppress(OSError):
+                os.unlink(SHM + "/" + name)  # noqa: PTH108 - a name, not a path
+
+
+def _names_in_memory() -> list[str]:
+    with suppress(OSError):
+        return os.listdir(SHM)  # noqa: PTH208 - names
+    return []
+
+
+def checked_service(name: str) -> str:
+    """Return the valid name of a service, without a slash.
+
+    Raises:
+        TypeError: it is not a str.
+        InvalidArgument: it is invalid, or too long.
+    """
+    found = Name(name)[1:]
+    if len(os.fsencode(found)) > _LONGEST:
+        message = f"a service's name must have at most {_LONGEST} bytes"
+        raise InvalidArgument(message, errno=errno.ENAMETOOLONG, op="open")
+    return str(found)

@@ -1,0 +1,29 @@
+"""The errors in replies."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import DecodeError
+from msgspec.msgpack import Decoder
+
+from ipckit._rpc.names import target_of
+from ipckit._rpc.wire import ERROR, corrupt
+from ipckit.errors import RemoteError
+
+_DECODER: Final = Decoder(tuple[str, str, str])
+
+
+class StaleMethods(Exception):  # noqa: N818 - not an error
+    """The service has other methods than the client knows, and did not run the call."""
+
+
+def remote_error(service: str, method: str, kind: int, body: memoryview) -> Exception:
+    """Return the exception in a reply, or in an item of a stream, that is neither of the others."""
+    if kind != ERROR:
+        return corrupt(service)
+    try:
+        type_name, text, trace = _DECODER.decode(body)
+    except DecodeError:
+        return corrupt(service)
+    return RemoteError(type_name, text, trace, op=f"call {method}", target=target_of(service))

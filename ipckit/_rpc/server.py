@@ -1,0 +1,434 @@
+"""Server: takes the calls of a service, runs the methods, and replies.
+
+A server acknowledges a call after it has replied. So the call of a server that died is delivered to
+another one, which does not run it but tells the client. Before it runs a call, a server writes its
+token into the client's table. So the client can find out by itself that the server died.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.msgpack import encode
+
+from ipckit._channel.channel import Channel
+from ipckit._channel.in_place import Delivery
+from ipckit._core.processes import token
+from ipckit._rpc.caller import Caller
+from ipckit._rpc.current import CURRENT
+from ipckit._rpc.method import error_body, short_error_body
+from ipckit._rpc.names import channel_of, clients_in_memory
+from ipckit._rpc.stream import BEGIN
+from ipckit._rpc.wire import (
+    BY_NAME,
+    CALL,
+    CALL_KIND,
+    DESCRIBE,
+    END,
+    ERROR,
+    ITEM,
+    ORPHANED,
+    REPLY,
+    RESULT,
+    SLOTS,
+    STALE,
+    opened,
+    post,
+)
+from ipckit.errors import ClosedHandle, IpcError, LimitReached, PeerGone, Timeout, WouldBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from ipckit._rpc.method import Method
+    from ipckit._rpc.methods import Methods
+
+_HEAD: Final = CALL.size
+_unpack: Final = CALL.unpack_from
+_pack_reply: Final = REPLY.pack
+_CHECK_SECONDS: Final = 0.04  # how often a stream that waits checks whether its client has left
+_NONE: Final = encode(None)
+_ENDING: Final = (KeyboardInterrupt, SystemExit)  # what ends `serve` if a method raises it
+
+
+class IncomingCall:
+    """A call that a server has taken and runs.
+
+    Attributes:
+        method: the method.
+        caller: the client.
+        current: what `current` returns in the method.
+        args: the positional arguments.
+        named: the keyword arguments.
+    """
+
+    __slots__ = ("_delivery", "_number", "_slot", "args", "caller", "current", "method", "named")
+
+    def __init__(  # noqa: PLR0917 - each call makes one, and keywords take longer
+        self,
+        delivery: Delivery,
+        method: Method,
+        caller: Caller,
+        slot: int,
+        number: int,
+        bound: tuple[Sequence[Any], dict[str, Any]],
+    ) -> None:
+        self._delivery, self._slot, self._number = delivery, slot, number
+        self.method, self.caller = method, caller
+        self.args, self.named = bound
+        self.current = (method.name, caller, slot, number)
+
+    def reply(self, result: Any) -> None:
+        """Send the result, and acknowledge the call."""
+        try:
+            value = self.method.encode_result(result)
+            self.caller.reply(RESULT, self._slot, self._number, value)
+        except Exception as exc:
+            self.fail(exc)
+            return
+        self.end()
+
+    def fail(self, error: BaseException) -> None:
+        """Send an exception, and acknowledge the call."""
+        with suppress(IpcError):  # the client is gone
+            self.caller.fail(self._slot, self._number, error)
+        self.end()
+
+    def end(self) -> None:
+        """Acknowledge the call."""
+        self.args, self.named = (), {}
+        with suppress(IpcError):  # the server was closed
+            self._delivery.ack()
+
+    def open_stream(self) -> Items | None:
+        """Open the channel for the items; None if that failed, or the client has left."""
+        try:
+            items = Items(self, self.caller.open_stream(self._number))
+        except IpcError as exc:  # such as LimitReached
+            self.fail(exc)
+            return None
+        if not items.send(BEGIN, b""):
+            items.close()
+            self.end()
+            return None
+        with suppress(IpcError):
+            self.caller.reply(RESULT, self._slot, self._number, _NONE)
+        self.end()
+        return items
+
+    @property
+    def left(self) -> bool:
+        """Whether the client no longer waits. A client that died still seems to wait."""
+        return self.caller.calls[2 * self._slot] != self._number
+
+
+class Items:
+    """The server's end of a stream."""
+
+    def __init__(self, call: IncomingCall, channel: Channel[bytes]) -> None:
+        self.call, self.channel = call, channel
+
+    def send(self, kind: int, value: Any) -> bool:
+        """Send an item, waiting while the client has too many. Return False if it has left."""
+        while not self.call.left:
+            try:
+                self.try_send(kind, value, _CHECK_SECONDS)
+            except PeerGone:
+                return False
+            except (Timeout, WouldBlock):
+                # A client that was killed before it received an item is not missed by `send`.
+                if self.call.caller.is_gone():
+                    return False
+            else:
+                return True
+        return False
+
+    def try_send(self, kind: int, value: Any, timeout: float) -> None:
+        """Send an item.
+
+        Raises:
+            Timeout: the client has too many.
+            PeerGone: the client has left.
+        """
+        post(
+            self.channel,
+            lambda flags: ITEM.pack(kind, flags),
+            value,
+            timeout,
+            self.call.caller.spare_name,
+        )
+
+    def send_all(self, found: Callable[[], Generator[Any]]) -> None:
+        """Send the items of an iterator, and what ends it; close the iterator."""
+        method = self.call.method
+        try:
+            # `closing` closes it before the client is told of its end.
+            with closing(found()) as items:
+                for item in items:
+                    if not self.send(RESULT, method.encode_result(item)):
+                        return
+            self.send(END, b"")
+        except BaseException as exc:  # SystemExit ends the thread only
+            with suppress(IpcError):
+                try:
+                    self.send(ERROR, error_body(exc))
+                except LimitReached:
+                    self.send(ERROR, short_error_body(exc))
+
+    def close(self) -> None:
+        """Close the channel; the client sees the end, or that the server left."""
+        if self.call.caller.is_gone():
+            with suppress(IpcError):
+                self.channel.unlink(missing_ok=True)
+        self.channel.close()
+
+
+class Server:
+    """Takes the calls of a service in one thread or task.
+
+    Args:
+        service: the name of the service.
+        methods: the methods.
+        callers: the clients that this process knows, which its servers share.
+
+    Attributes:
+        requests: this server's handle of the channel for calls.
+        stopping: whether it takes no more calls.
+        busy: the number of calls that it runs.
+    """
+
+    def __init__(self, service: str, methods: Methods, callers: Callers) -> None:
+        self._service, self._methods, self._callers = service, methods, callers
+        # Each server is a peer of its own, so that one can end while others run calls.
+        self.requests = Channel.open(channel_of(service), peer_gone="wait")
+        self._token = token()
+        self.stopping = False
+        self.busy = 0
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take no more calls. Calls that run are ended first."""
+        self.stopping = True
+        # A server that begins a call sets `busy` and then checks whether the handle is closed. One
+        # that ends a call clears `busy` and then checks `stopping`.
+        if not self.busy:
+            self.requests.close()
+        elif (waiting := self.requests._awaiting) is not None:  # noqa: SLF001 - that of aio.serve
+            waiting.wake()
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Take and run calls until the server is stopped."""
+        requests = self.requests
+        deliver = requests._deliver  # noqa: SLF001 - `take`, without the checks of its arguments
+        before = CURRENT.set(None)
+        try:
+            while not self.stopping:
+                try:
+                    delivery = deliver(Delivery, None)
+                except ClosedHandle:
+                    return
+                self.busy = 1
+                if requests._closed:  # noqa: SLF001 - a property takes longer
+                    return  # the call was delivered to another server
+                try:
+                    if not self._run_plain(delivery):
+                        call = self.accept(delivery)
+                        if call is not None:
+                            self._run(call)
+                finally:
+                    self.busy = 0
+        finally:
+            CURRENT.reset(before)
+            requests.close()
+
+    def _run_plain(self, delivery: Delivery) -> bool:  # noqa: PLR0911 - it is the fast path
+        """Run a call of the most frequent kind: of plain values, with a short reply.
+
+        The general code does the same, but takes three times as long. Return False if the call is
+        not of this kind, and was not begun.
+        """
+        message = delivery.buf
+        if message.nbytes < _HEAD or delivery._redelivered:  # noqa: SLF001 - a property is slow
+            return False
+        place: int
+        kind, flags, place, slot, revision, _, number, client = _unpack(message)
+        caller, methods = self._callers.known.get(client), self._methods
+        if flags or kind != CALL_KIND or caller is None or revision != methods.revision:
+            return False
+        if place >= len(methods.by_number) or slot >= SLOTS:
+            return False
+        method: Method = methods.by_number[place]
+        calls = caller.calls
+        if method.decode_plain is None or calls[2 * slot] != number:
+            return False
+        calls[2 * slot + 1] = self._token
+        try:
+            args = method.decode_plain(message[_HEAD:])
+        except Exception:  # the general code replies
+            return False
+        CURRENT.set((method.name, caller, slot, number))
+        try:
+            result = method.function(*args)
+        except BaseException as exc:
+            IncomingCall(delivery, method, caller, slot, number, ((), {})).fail(exc)
+            if isinstance(exc, _ENDING):
+                raise
+            return True
+        if type(result) is method.result_type:
+            try:
+                reply = _pack_reply(RESULT, 0, 0, slot, number) + encode(result)
+                caller.replies.send(reply, timeout=0)
+                delivery._acknowledge()  # noqa: SLF001 - `ack` would raise
+            except Exception:  # noqa: S110 - such as a str with surrogates; see below
+                pass
+            else:
+                return True
+        IncomingCall(delivery, method, caller, slot, number, ((), {})).reply(result)
+        return True
+
+    def _run(self, call: IncomingCall) -> None:
+        if call.method.streams:
+            # A thread of its own, because a stream lasts as long as its client likes.
+            thread = threading.Thread(
+                target=self.run_stream, args=(call,), name="ipckit-stream", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as exc:  # RLIMIT_NPROC is reached
+                call.fail(exc)
+            return
+        CURRENT.set(call.current)
+        try:
+            result = call.method.function(*call.args, **call.named)
+        except BaseException as exc:
+            call.fail(exc)
+            if isinstance(exc, _ENDING):
+                raise
+        else:
+            call.reply(result)
+
+    @staticmethod
+    def run_stream(call: IncomingCall) -> None:
+        """Send the items of a generator, until it ends or the client leaves."""
+        CURRENT.set(call.current)
+        method, args, named = call.method, call.args, call.named
+        items = call.open_stream()
+        if items is None:
+            return
+        try:
+            items.send_all(partial(method.function, *args, **named))
+        finally:
+            items.close()
+
+    def accept(self, delivery: Delivery) -> IncomingCall | None:
+        """Return the call in a delivery; None if there is nothing to run.
+
+        Raises:
+            LimitReached: the client can't be opened, so that it can't be told. The call is not
+                acknowledged, and another server tells the client.
+        """
+        found = None
+        try:
+            found = self._opened(delivery)
+        except LimitReached:
+            raise
+        except IpcError:
+            pass  # the client is gone, or no client sent this
+        if found is None:
+            with suppress(IpcError):
+                delivery.ack()
+        return found
+
+    def _opened(self, delivery: Delivery) -> IncomingCall | None:  # noqa: PLR0911 - one a reason
+        message = delivery.buf
+        if message.nbytes < _HEAD:
+            return None
+        place: int
+        kind, flags, place, slot, revision, _, number, client = _unpack(message)
+        if kind != CALL_KIND or slot >= SLOTS:
+            return None
+        caller = self._callers.get(client)
+        if delivery.redelivered:
+            caller.reply(ORPHANED, slot, number, b"")
+            return None
+        if not caller.begin(slot, number, self._token):
+            return None  # the client no longer waits
+        if place == DESCRIBE:
+            try:
+                caller.reply(RESULT, slot, number, self._methods.description())
+            except LimitReached as exc:
+                caller.fail(slot, number, exc)
+            return None
+        if revision != self._methods.revision:
+            caller.reply(STALE, slot, number, b"")
+            return None
+        try:
+            method: Method = self._methods.by_number[place]
+            body, parts = (
+                opened(message, flags, _HEAD, self._service)
+                if flags & ~BY_NAME
+                else (message[_HEAD:], ())
+            )
+            bound = method.bind(body, parts, by_name=bool(flags & BY_NAME))
+        except Exception as exc:  # another process chose the bytes
+            caller.fail(slot, number, exc)
+            return None
+        return IncomingCall(delivery, method, caller, slot, number, bound)
+
+
+class Callers:
+    """The clients that this process knows.
+
+    Args:
+        service: the name of the service.
+
+    Attributes:
+        known: the clients by token.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self.known: dict[int, Caller] = {}
+        self._opening = threading.Lock()
+
+    def get(self, client: int) -> Caller:
+        """Return a client by its token.
+
+        Raises:
+            IpcError: it is gone, or can't be opened.
+        """
+        found = self.known.get(client)
+        if found is None:
+            with self._opening:
+                found = self.known.get(client)
+                if found is None:
+                    self.drop_gone()
+                    found = self.known[client] = Caller(self._service, client)
+        return found
+
+    def drop_gone(self) -> None:
+        """Close the clients that are gone, and remove what those that were killed left."""
+        for client, caller in list(self.known.items()):
+            if caller.is_gone():
+                del self.known[client]
+                caller.close()
+
+    def _drop_unknown(self) -> None:
+        """Remove what clients left that were killed before a server took a call of theirs."""
+        for client in clients_in_memory(self._service):
+            with suppress(IpcError):
+                Caller(self._service, client).close()
+
+    def close(self) -> None:
+        """Close all."""
+        with self._opening:
+            known, self.known = self.known, {}
+            for caller in known.values():
+                caller.close()
+            self._drop_unknown()

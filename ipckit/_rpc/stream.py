@@ -1,0 +1,157 @@
+"""The items of a generator method: the channel for them, and its two ends."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final, Self, final
+
+from ipckit._channel.channel import Channel
+from ipckit._core.public import public
+from ipckit._rpc.names import stream_of, target_of
+from ipckit._rpc.replies import remote_error
+from ipckit._rpc.wire import END, ITEM, RESULT, corrupt, opened
+from ipckit.errors import ClosedHandle, Corrupt, PeerGone, RemoteError, Timeout, WouldBlock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ipckit._channel.in_place import View
+    from ipckit._rpc.link import WaitingCall
+    from ipckit._rpc.remote_method import RemoteMethod
+
+
+class Begin(Exception):  # noqa: N818 - not an error
+    """A message is not an item."""
+
+
+BEGIN: Final = 0xB1  # the first item, which says only that the server has the channel
+_CAPACITY: Final = 64
+_HEAD: Final = ITEM.size
+
+
+def open_stream(service: str, token: int, number: int, size: int) -> Channel[bytes]:
+    """Create the channel for the items of a call.
+
+    Raises:
+        LimitReached: there is not enough memory.
+    """
+    return Channel.create(stream_of(service, token, number), capacity=_CAPACITY, size=size)
+
+
+@final
+@public("ipckit.rpc")
+class RemoteStream:
+    """The items of a generator method, as the client receives them.
+
+    `Client.call` returns it for a generator method. The method runs ahead of the iteration by at
+    most 64 items, or the client's `size` of memory; then it waits. It is closed when the iteration
+    ends, at the end of a ``with`` block, and when the stream is deleted: then the generator of the
+    service is closed.
+    """
+
+    def __init__(
+        self, service: str, remote: RemoteMethod, call: WaitingCall, timeout: float | None
+    ) -> None:
+        assert call.stream is not None  # noqa: S101 - for the type checkers
+        self._service, self._remote, self._call = service, remote, call
+        self.channel, self.timeout = call.stream, timeout
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the iteration has ended."""
+        return self._closed
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        """Return the next item, waiting until there is one.
+
+        Raises:
+            RemoteError: the generator raised an exception.
+            Timeout: there was no item within the timeout of the call.
+            PeerGone: the server died.
+        """
+        while not self._closed:
+            try:
+                return self.item_in(self.channel.receive_view(timeout=self.timeout))
+            except Begin:
+                continue
+            except PeerGone:
+                self.close()
+                raise self.gone() from None
+            except (Timeout, WouldBlock):
+                raise self.too_late() from None
+            except ClosedHandle:
+                if not self._closed:  # by another thread
+                    raise
+            except (StopIteration, RemoteError, Corrupt):
+                self.close()
+                raise
+        raise StopIteration
+
+    def item_in(self, view: View) -> Any:
+        """Return the item in a message.
+
+        Raises:
+            StopIteration: it is the end of the stream.
+            RemoteError: it is an exception.
+        """
+        try:
+            message = view.buf
+            if message.nbytes < _HEAD:
+                raise corrupt(self._service)
+            kind, flags = ITEM.unpack_from(message)
+            if kind == BEGIN:
+                raise Begin
+            body, parts = opened(message, flags, _HEAD, self._service)
+            if kind == RESULT:
+                return self._remote.decode(body, parts)
+            if kind == END:
+                raise StopIteration
+            raise remote_error(self._service, self._remote.name, kind, body)
+        finally:
+            view.release()
+
+    def gone(self) -> PeerGone:
+        """Return the error for a server that died."""
+        message = "the service died while it sent items"
+        op = f"call {self._remote.name}"
+        return PeerGone(message, errno=errno.EPIPE, op=op, target=target_of(self._service))
+
+    def too_late(self) -> Timeout:
+        """Return the error for an item that did not come in time."""
+        message = f"no item within {self.timeout:g} s"
+        op = f"call {self._remote.name}"
+        return Timeout(message, errno=errno.ETIMEDOUT, op=op, target=target_of(self._service))
+
+    def close(self) -> None:
+        """Stop the method, which can see that it was cancelled; idempotent, never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._call.link.left:  # this is a forked child, and the parent has the stream
+            self.channel.close()
+            return
+        self._call.link.end(self._call)
+        self._call.close_stream()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<RemoteStream of {target_of(self._service)}.{self._remote.name}, {state}>"
