@@ -23,6 +23,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+import ipckit._native as native
 from ipckit._channel.in_place import View
 from ipckit._core.forks import at_fork
 from ipckit._pool.batch import MapRun
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
 # does not pause. Workers must have work for that time.
 _AHEAD_SECONDS: Final = 0.006
 _AHEAD_MAX: Final = 1024
-_INLINE: Final = 4096  # bytes of a message that is sent without a block
 _RETRY_SECONDS: Final = 0.05  # before the next try if a stopped process holds the channel's lock
 _RETRIES_OF_START: Final = 100  # of a worker, if there is none
 # Workers in a row that end before they run a task: by themselves, or killed while they start.
@@ -336,7 +336,7 @@ class Manager:
         if task.long_job is None:
             head = JOB_HEAD.pack(CALL << KIND_SHIFT | number)
             if isinstance(message, bytes):
-                if len(message) < _INLINE - len(head):
+                if len(message) < native.INLINE_MAX - len(head):
                     self._plan.jobs._send_one(head + message, 0, progress)  # noqa: SLF001
                     return
                 parts: Parts = [head, message]
@@ -439,7 +439,7 @@ class Manager:
             return
         task.succeed(value)
         rest = task.rest()
-        if rest is not None:
+        if isinstance(rest, MapRun):
             with suppress(BrokenProcessPool):
                 self._add(rest)
 
@@ -622,7 +622,8 @@ class Manager:
 
     def stats(self) -> PoolStats:
         """Return the state of the pool."""
-        now, workers = time.monotonic(), []
+        now = time.monotonic()
+        workers: list[WorkerStats] = []
         with self._lock:
             for member in self.crew:
                 number = self._plan.board.task(member.place)

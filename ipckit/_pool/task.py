@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from ipckit._pool.batch import MapRun
     from ipckit._pool.long_jobs import LongJob
     from ipckit._process_queue.pickling import Parts
 
@@ -65,7 +64,8 @@ def _key_of(fn: Any) -> object:
         return fn
     if type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType:
         return fn
-    return type(fn)
+    kind: type[Any] = type(fn)
+    return kind
 
 
 class Task:
@@ -115,7 +115,7 @@ class Task:
         del value
         return 1
 
-    def rest(self) -> MapRun | None:
+    def rest(self) -> object:
         """Return what is to be handed out after it has ended, if there is anything."""
         return None
 

@@ -11,6 +11,7 @@ from concurrent.futures import _base
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+import ipckit._native as native
 from ipckit._core.descriptors import identity
 from ipckit._core.processes import is_dead
 from ipckit._pool.batch import Outcomes
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS: Final = 1.0  # after which an idle process stops waiting in a channel
 _HEAD: Final = JOB_HEAD.size
-_INLINE: Final = 4096  # bytes of a message that is sent without a block
 
 
 class Worker:
@@ -162,7 +162,7 @@ class Worker:
         """Send a message to the pool, in the channel or in the spill file."""
         results, spill = self._plan.results, self._plan.spill
         if isinstance(message, bytes):
-            if len(message) <= _INLINE:
+            if len(message) <= native.INLINE_MAX:
                 results.send(message)
                 return
             message = [message]
