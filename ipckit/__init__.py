@@ -4,7 +4,8 @@ The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. built on those: `channel`, `topic`; and `rpc` and `aio`, which ``import ipckit`` does not import
+3. built on those: `channel`, `topic`; `rpc`, `pool` and `aio`, which ``import ipckit`` does not
+   import
 4. tools, which ``import ipckit`` does not import: `inventory`, `cli`, `testing`
 """
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Part: TypeAlias = Callable[[], object]
 
 Step: TypeAlias = Literal[
-    "mappings", "handles", "tokens", "channels", "queues", "clients", "waiters"
+    "mappings", "handles", "tokens", "channels", "queues", "clients", "pools", "waiters"
 ]
 
 # The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
@@ -37,6 +37,9 @@ ORDER: Final[tuple[Step, ...]] = (
     "queues",
     # Leaves the calls of an rpc client to the parent. That closes a channel for replies.
     "clients",
+    # Marks each ProcessPool of the parent as the parent's. That may drop tasks, whose futures and
+    # arguments can be anything.
+    "pools",
     # Closes the descriptors on which event loops of the parent wait. Nothing depends on it.
     "waiters",
 )

@@ -1,0 +1,1 @@
+"""`ProcessPool`, an executor whose workers can be killed, over channels."""

@@ -1,0 +1,254 @@
+"""`ProcessPool.map`: calls that are sent together when they are short.
+
+A call of a few microseconds takes less time than sending it. So a chunk of a map is cut when it is
+handed out, when the pool knows how long the calls take: one call, or as many as a worker can do in
+about a millisecond. A worker that needs longer for a chunk sends what it has; the pool hands the
+rest out again. So a long call among short ones delays few of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._pool.remote import replacement, with_traceback
+from ipckit._pool.task import Pace, Task
+from ipckit._process_queue.pickling import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CHUNK_SECONDS: Final = 0.001  # the work in a chunk
+_CHUNK_MAX: Final = 512  # calls
+_STOP_SECONDS: Final = 0.005  # after which a worker sends what it has
+
+Calls = list[tuple[Any, ...]]
+
+
+class Outcomes:
+    """What became of a chunk: the first of its calls, or all of them.
+
+    Attributes:
+        values: the results; None for a call that raised an exception.
+        errors: the exceptions, by the index of the call.
+    """
+
+    __slots__ = ("errors", "values")
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.errors: dict[int, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _outcomes, (self.values, self.errors)
+
+    def replace_unpicklable(self) -> None:
+        """Replace each value that can't be pickled by the exception of pickling it."""
+        for index, value in enumerate(self.values):
+            try:
+                encode(value)
+            except Exception as exc:  # whatever pickling raises
+                self.values[index] = None
+                self.add_error(index, exc)
+
+    def add_error(self, index: int, exc: BaseException) -> None:
+        """Add the exception of a call, with its traceback as text."""
+        error = with_traceback(exc)
+        try:
+            encode(error)
+        except Exception as second:  # the exception can't be pickled
+            error = with_traceback(replacement(exc, second))
+        self.errors[index] = error
+
+
+def _outcomes(values: list[Any], errors: dict[int, Any]) -> Outcomes:
+    self = Outcomes()
+    self.values, self.errors = values, errors
+    return self
+
+
+def run_chunk(fn: Callable[..., Any], calls: Calls, *, whole: bool) -> Outcomes:
+    """Run the calls of a chunk, in a worker. Unless `whole`, stop early if they take long."""
+    found, end = Outcomes(), time.monotonic() + _STOP_SECONDS
+    values = found.values
+    for index, args in enumerate(calls):
+        try:
+            values.append(fn(*args))
+        except Exception as exc:  # the consumer of the map gets it
+            values.append(None)
+            found.add_error(index, exc)
+        if not whole and time.monotonic() > end:
+            break
+    return found
+
+
+class MapRun:
+    """One call of `ProcessPool.map`: its calls that are not handed out, and its results.
+
+    The manager cuts chunks and stores results; one thread at a time reads them.
+
+    Args:
+        fn: the function.
+        pace: how long its calls take.
+        chunksize: how many calls a chunk has; None if the pool chooses.
+
+    Attributes:
+        fn: as the argument.
+        pace: as the argument.
+        added: how many calls were added in all.
+        queued: whether the manager has it among what waits.
+    """
+
+    def __init__(self, fn: Callable[..., Any], pace: Pace, chunksize: int | None) -> None:
+        self.fn, self.pace, self._chunksize = fn, pace, chunksize
+        self._calls: deque[tuple[Any, ...]] = deque()
+        self.added, self.queued = 0, False
+        self._next = 0  # the index of the first of `_calls`
+        self._rest: deque[tuple[int, Calls]] = deque()  # calls that workers sent back
+        self._found: dict[int, Outcomes | BaseException] = {}  # by the index of the first call
+        self._arrived = threading.Condition()
+        self._cancelled = False
+        self._singly = False  # whether a call of the next chunk could not be pickled
+
+    def __bool__(self) -> bool:
+        return not self._cancelled and bool(self._calls or self._rest)
+
+    def __len__(self) -> int:
+        return len(self._calls) + sum(len(calls) for _, calls in self._rest)
+
+    def add(self, calls: Iterator[tuple[Any, ...]], count: int | None) -> bool:
+        """Add up to `count` calls, or all. Return whether there was one."""
+        new = list(calls if count is None else islice(calls, count))
+        self._calls.extend(new)
+        self.added += len(new)
+        return bool(new)
+
+    # -- for the manager ---------------------------------------------------------------------------
+
+    def size(self, workers: int) -> int:
+        """Return how many calls the next chunk has."""
+        if self._singly:
+            return 1
+        if self._chunksize is not None:
+            return self._chunksize
+        # At the end, each worker gets a part of the rest.
+        fair = len(self._calls) // (2 * workers) + 1
+        return max(1, min(fair, _CHUNK_MAX, int(_CHUNK_SECONDS / max(self.pace.seconds, 1e-9))))
+
+    def is_short(self) -> bool:
+        """Return whether several calls are sent together."""
+        return self.pace.seconds < _CHUNK_SECONDS / 2
+
+    def cut(self, workers: int) -> Chunk | None:
+        """Cut the next chunk; there is one. Requires the manager's lock.
+
+        Returns:
+            None if a call can't be pickled. Its exception is its result then.
+        """
+        size = self.size(workers)
+        if self._rest:
+            start, calls = self._rest.popleft()
+            if len(calls) > size:
+                self._rest.appendleft((start + size, calls[size:]))
+                del calls[size:]
+        else:
+            size = min(size, len(self._calls))
+            start, calls = self._next, [self._calls.popleft() for _ in range(size)]
+            self._next += len(calls)
+        try:
+            whole = {"whole": self._chunksize is not None}
+            message = encode((run_chunk, (self.fn, calls), whole))
+        except Exception as exc:  # the consumer of the map gets it
+            self._singly = len(calls) > 1
+            if self._singly:
+                self._rest.appendleft((start, calls))
+            else:
+                self._store(start, exc)
+            return None
+        return Chunk(self, start, calls, message)
+
+    def end(self, start: int, calls: Calls, found: Outcomes | BaseException) -> None:
+        """Store the results of a chunk, or its exception. Take back the calls that did not run."""
+        if isinstance(found, Outcomes) and len(found.values) < len(calls):
+            done = len(found.values)
+            self._rest.append((start + done, calls[done:]))
+        self._store(start, found)
+
+    def _store(self, start: int, found: Outcomes | BaseException) -> None:
+        if self._cancelled:
+            return
+        with self._arrived:
+            self._found[start] = found
+            self._arrived.notify_all()
+
+    # -- for the consumer --------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Let the manager drop the calls that are not handed out, and drop all results."""
+        self._cancelled = True
+        self._found.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """Let all calls that are not handed out fail. Requires the manager's lock."""
+        starts = [start for start, _ in self._rest]
+        starts += [self._next] if self._calls else []
+        self._calls.clear()
+        self._rest.clear()
+        for start in starts:
+            self._store(start, error)
+
+    def take(self, start: int, deadline: float | None) -> Outcomes | BaseException:
+        """Return the results from a call on, and wait for them.
+
+        Raises:
+            TimeoutError: they were not there in time.
+        """
+        found = self._found.pop(start, None)
+        if found is None:
+            with self._arrived:
+                while (found := self._found.pop(start, None)) is None:
+                    seconds = None if deadline is None else deadline - time.monotonic()
+                    if seconds is not None and seconds <= 0:
+                        raise TimeoutError
+                    self._arrived.wait(seconds)
+        return found
+
+
+class Chunk(Task):
+    """Some calls of a map, which are handed out together.
+
+    Args:
+        run: the map.
+        start: the index of the first call.
+        calls: the arguments of the calls.
+        message: the calls as they are sent.
+    """
+
+    __slots__ = ("_calls", "_run", "_start")
+
+    def __init__(self, run: MapRun, start: int, calls: Calls, message: Any) -> None:
+        super().__init__(run.fn, run.pace, message, len(calls))
+        self._run, self._start, self._calls = run, start, calls
+
+    def begin(self) -> bool:
+        """Return whether the calls shall run."""
+        return not self._run._cancelled  # noqa: SLF001 - of this module
+
+    def succeed(self, value: Any) -> None:
+        """Store the results."""
+        self._run.end(self._start, self._calls, value)
+
+    def fail(self, error: BaseException) -> None:
+        """Let the calls fail."""
+        self._run.end(self._start, self._calls, error)
+
+    def count_done(self, value: Any) -> int:
+        """Return how many of the calls ran."""
+        return len(value.values) or 1 if isinstance(value, Outcomes) else 1
+
+    def rest(self) -> MapRun | None:
+        """Return the map if it has calls to hand out, and the manager does not know of them."""
+        return self._run if self._run and not self._run.queued else None

@@ -1,0 +1,135 @@
+"""The backend "ipckit" of joblib: `joblib.parallel_backend("ipckit")`."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from inspect import signature
+from pickle import loads
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._core.public import public
+from ipckit._pool.pool import ProcessPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+_OPTIONS: Final = frozenset(signature(ProcessPool).parameters)
+
+
+@public("ipckit.pool")
+def register_joblib() -> None:
+    """Register the backend "ipckit" of joblib, which runs tasks in a `ProcessPool`.
+
+    Then ``joblib.parallel_backend("ipckit")`` and ``joblib.Parallel(backend="ipckit")`` use it, and
+    so do packages over joblib, such as scikit-learn with ``n_jobs``. More keyword arguments of
+    `joblib.parallel_backend` are those of `ProcessPool`, such as ``retries=1``. The start method is
+    "forkserver" by default, because a forked child of a program that has used OpenMP can hang.
+
+    Functions are pickled by cloudpickle, as with joblib's own backend, so lambdas work.
+
+    Raises:
+        ImportError: joblib is not installed; ``pip install ipckit-linux[joblib]``.
+    """
+    joblib: Any = import_module("joblib")
+    backends: Any = import_module("joblib._parallel_backends")
+    bases = (_Backend, backends.AutoBatchingMixin, backends.ParallelBackendBase)
+    joblib.register_parallel_backend("ipckit", type("IpckitBackend", bases, {}))
+
+
+class _Backend:
+    """What the backend does; joblib's classes `AutoBatchingMixin` and `ParallelBackendBase` follow.
+
+    A backend keeps its pool from one call of `joblib.Parallel` to the next.
+    """
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+    _pool: ProcessPool | None = None
+    _made_with: tuple[int, dict[str, Any]] = (0, {})
+
+    # Attributes and methods of joblib's classes.
+    parallel: Any
+    backend_kwargs: dict[str, Any]
+    reset_batch_stats: Callable[[], None]
+    _prepare_worker_env: Callable[..., dict[str, str]]
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return the number of workers for joblib's argument `n_jobs`."""
+        if n_jobs == 0:
+            message = "n_jobs == 0 in Parallel has no meaning"
+            raise ValueError(message)
+        if n_jobs is None:
+            return 1
+        if n_jobs < 0:
+            joblib: Any = import_module("joblib")
+            return max(int(joblib.cpu_count()) + 1 + n_jobs, 1)
+        return n_jobs
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: object = None,
+        require: object = None,
+        **options: Any,
+    ) -> int:
+        """Prepare the pool, and return the number of workers."""
+        del prefer, require
+        workers = self.effective_n_jobs(n_jobs)
+        self.parallel = parallel
+        # The other options are of joblib's own pools, such as `max_nbytes`.
+        options = {name: value for name, value in options.items() if name in _OPTIONS}
+        options = {"mp_context": "forkserver", **self.backend_kwargs, **options}
+        if self._pool is None or self._made_with != (workers, options):
+            env = self._prepare_worker_env(n_jobs=workers)
+            options.setdefault("initializer", _set_environment)
+            options.setdefault("initargs", (env,))
+            self._pool = ProcessPool(workers, **options)
+            self._made_with = workers, options
+        return workers
+
+    def submit(
+        self, func: Callable[[], Any], callback: Callable[[Future[Any]], object] | None = None
+    ) -> Future[Any]:
+        """Submit a batch of calls."""
+        if self._pool is None:
+            message = "the backend is not configured"
+            raise RuntimeError(message)
+        pickler: Any = import_module("cloudpickle")
+        buffers: list[Any] = []
+        data = pickler.dumps(func, protocol=5, buffer_callback=buffers.append)
+        future = self._pool.submit(_run, data, buffers)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    apply_async = submit  # before joblib 1.5
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Return the results of a batch, or raise its exception."""
+        return out.result()
+
+    def terminate(self) -> None:
+        """End a call of Parallel; the pool waits for the next one."""
+        self.reset_batch_stats()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Cancel what waits, after an exception."""
+        del ensure_ready
+        pool, self._pool = self._pool, None
+        workers, options = self._made_with
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = ProcessPool(workers, **options)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    """In a new worker: limit the threads of numerical libraries."""
+    os.environ.update(variables)
+
+
+def _run(data: bytes, buffers: list[Any]) -> Any:
+    """In a worker: run a batch of calls."""
+    return loads(data, buffers=buffers)()  # noqa: S301 - as all tasks of the pool

@@ -1,0 +1,123 @@
+"""The file of long jobs: memory for calls for which the channel to the workers has no block.
+
+Only the pool allocates and frees. A worker that has a call, or whose predecessor had it, reads the
+same place, so a call can be delivered again. No place is used twice: the file is sparse, and the
+memory of a call that ended is freed. See MADV_REMOVE in madvise(2).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._core.descriptors import Descriptor, descriptor_error, duplicate_for_child, identity
+from ipckit._pool.messages import REFERENCE
+from ipckit._shm.allocation import check_memory
+from ipckit._shm.memfd import new_memfd
+from ipckit.errors import ClosedHandle
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ipckit._process_queue.pickling import Parts
+
+_PAGE: Final = mmap.PAGESIZE
+_WRITE_MAX: Final = 1 << 26  # bytes of one pwrite; then signal handlers run
+_TARGET: Final = "ProcessPool"
+
+
+class LongJobs:
+    """The file, as one process has it open.
+
+    Args:
+        fd: the file's descriptor, which this object takes over; by default a new file.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = Descriptor(new_memfd("ipckit-pool-jobs") if fd is None else fd)
+        self._identity = identity(self._fd.number)
+        self._end = 0
+
+    def put(self, parts: Parts) -> LongJob:
+        """Write a call, and return its place.
+
+        Raises:
+            LimitReached: there is not enough memory.
+        """
+        size = sum(memoryview(part).nbytes for part in parts)
+        check_memory(size, _TARGET)
+        job = LongJob(self._fd, self._end, size)
+        self._end += size + -size % _PAGE
+        at = job.offset
+        try:
+            os.ftruncate(self._fd.number, self._end)
+            for part in parts:
+                at += _written(self._fd.number, part, at)
+        except OSError as exc:
+            job.free()
+            raise descriptor_error(exc.errno or 0, op="submit", target=_TARGET) from None
+        return job
+
+    def read(self, reference: bytes) -> mmap.mmap:
+        """Map the memory of a call.
+
+        Raises:
+            ClosedHandle: a task has closed the file's descriptor.
+        """
+        offset, size = REFERENCE.unpack(reference)
+        number = self._fd.number
+        try:
+            intact = identity(number) == self._identity
+        except OSError:
+            intact = False
+        if not intact:
+            message = f"a task has closed descriptor {number}, which belongs to the pool"
+            raise ClosedHandle(message, op="task", target=_TARGET)
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        return mmap.mmap(number, size, flags=flags, prot=mmap.PROT_READ, offset=offset)
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._fd.close()
+
+    def __getstate__(self) -> Any:
+        return duplicate_for_child(self._fd.number)
+
+    def __setstate__(self, fd: Any) -> None:
+        self.__init__(fd.detach())  # type: ignore[misc]
+
+
+class LongJob:
+    """The memory of one call. Deleting the object frees it.
+
+    Args:
+        fd: the file.
+        offset: where the call begins.
+        size: its bytes.
+    """
+
+    __slots__ = ("_fd", "_pid", "offset", "size")
+
+    def __init__(self, fd: Descriptor, offset: int, size: int) -> None:
+        self._fd, self.offset, self.size = fd, offset, size
+        self._pid = os.getpid()
+
+    def free(self) -> None:
+        """Free the memory; idempotent. A forked child leaves it to its parent."""
+        size, self.size = self.size, 0
+        if size and not self._fd.closed and self._pid == os.getpid():
+            whole = size + -size % _PAGE
+            with mmap.mmap(self._fd.number, whole, offset=self.offset) as memory:
+                memory.madvise(mmap.MADV_REMOVE)
+
+    def __del__(self) -> None:
+        self.free()
+
+
+def _written(fd: int, part: Buffer, at: int) -> int:
+    data = memoryview(part).cast("B")
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done : done + _WRITE_MAX], at + done)
+    return done

@@ -1,0 +1,155 @@
+"""One task of a pool, and what the pool knows of its function."""
+
+from __future__ import annotations
+
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from ipckit._pool.long_jobs import LongJob
+    from ipckit._process_queue.pickling import Parts
+
+_UNKNOWN_SECONDS: Final = 1.0  # until the first call of a function has ended
+_WEIGHT: Final = 0.25  # of the last call in the average
+_FUNCTIONS_MAX: Final = 1000
+
+
+class Pace:
+    """How long the calls of a function take.
+
+    Attributes:
+        seconds: an average of the last calls.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = _UNKNOWN_SECONDS
+
+    def note(self, seconds: float) -> None:
+        """Add a call. A longer one than the average counts at once."""
+        if seconds > self.seconds or self.seconds == _UNKNOWN_SECONDS:
+            self.seconds = seconds
+        else:
+            self.seconds += (seconds - self.seconds) * _WEIGHT
+
+
+class Paces:
+    """The paces of the functions that a pool was given."""
+
+    def __init__(self) -> None:
+        self._by_function: dict[object, Pace] = {}
+
+    def of(self, fn: Callable[..., Any]) -> Pace:
+        """Return the pace of a function."""
+        pace = self._by_function.get(fn) if type(fn) is FunctionType else None
+        return pace or self._found(_key_of(fn))
+
+    def _found(self, key: object) -> Pace:
+        if len(self._by_function) >= _FUNCTIONS_MAX:
+            self._by_function.clear()
+        return self._by_function.setdefault(key, Pace())
+
+
+def _key_of(fn: Any) -> object:
+    """Return what stands for a function: itself if it keeps no other objects alive."""
+    if isinstance(fn, MethodType):
+        fn = fn.__func__
+    if type(fn) is FunctionType:
+        return fn
+    if type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType:
+        return fn
+    kind: type[Any] = type(fn)
+    return kind
+
+
+class Task:
+    """What is handed out to a worker as one job.
+
+    Args:
+        fn: the function, for messages to users.
+        pace: the pace of the function.
+        message: the call as it is sent, without its head.
+        calls: how many calls of the function it has.
+
+    Attributes:
+        fn: as the argument.
+        pace: as the argument.
+        message: as the argument; None while it is handed out.
+        number: identifies the job; 0 until it is handed out. A job that is sent again has another.
+        long_job: its memory, if the channel had no block for it.
+        seconds: how long it is expected to take.
+        deaths: how many workers have died while they ran it.
+    """
+
+    __slots__ = ("deaths", "fn", "long_job", "message", "number", "pace", "seconds")
+
+    def __init__(
+        self, fn: Callable[..., Any], pace: Pace, message: bytes | Parts, calls: int
+    ) -> None:
+        self.fn, self.pace = fn, pace
+        self.message: bytes | Parts | None = message
+        self.long_job: LongJob | None = None
+        self.number = self.deaths = 0
+        self.seconds = pace.seconds * calls
+
+    def begin(self) -> bool:
+        """Return whether to hand it out: it was not cancelled. Called once."""
+        raise NotImplementedError
+
+    def succeed(self, value: Any) -> None:
+        """Give it its result."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """Give it its exception."""
+        raise NotImplementedError
+
+    def count_done(self, value: Any) -> int:
+        """Return how many calls ran, given the result or exception."""
+        del value
+        return 1
+
+    def rest(self) -> object:
+        """Return what is to be handed out after it has ended, if there is anything."""
+        return None
+
+
+class Call(Task):
+    """One call that was submitted.
+
+    Args:
+        future: its Future.
+        fn: the function.
+        pace: the pace of the function.
+        message: the call as it is sent.
+    """
+
+    __slots__ = ("future",)
+
+    def __init__(
+        self, future: Future[Any], fn: Callable[..., Any], pace: Pace, message: bytes | Parts
+    ) -> None:
+        self.future, self.fn, self.pace, self.message = future, fn, pace, message
+        self.long_job = None
+        self.number = self.deaths = 0
+        self.seconds = pace.seconds
+
+    def begin(self) -> bool:
+        """Return whether the future was not cancelled, and let it run."""
+        return self.future.set_running_or_notify_cancel()
+
+    def succeed(self, value: Any) -> None:
+        """Complete the future with a result."""
+        with suppress(InvalidStateError):  # the user has completed it
+            self.future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the future with an exception."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
