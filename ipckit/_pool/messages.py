@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from pickle import dumps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._process_queue.pickling import LARGE, PLAIN, SIZED, encode
 
@@ -45,7 +45,7 @@ def joined(head: bytes, value: Any) -> bytes | Parts:
     Raises:
         Exception: any exception of pickling the object.
     """
-    kind: type[Any] = type(value)
+    kind = cast("object", type(value))
     if kind in PLAIN and (kind not in SIZED or len(value) < LARGE):
         return head + dumps(value, 5)
     body = encode(value)

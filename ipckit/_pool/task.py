@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,7 @@ def _key_of(fn: Any) -> object:
         return fn
     if type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType:
         return fn
-    kind: Any = type(fn)
-    return kind  # type: ignore[no-any-return]
+    return cast("object", type(fn))
 
 
 class Task:
