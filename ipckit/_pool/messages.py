@@ -45,7 +45,7 @@ def joined(head: bytes, value: Any) -> bytes | Parts:
     Raises:
         Exception: any exception of pickling the object.
     """
-    kind = cast("object", type(value))
+    kind = cast("type[Any]", type(value))
     if kind in PLAIN and (kind not in SIZED or len(value) < LARGE):
         return head + dumps(value, 5)
     body = encode(value)
