@@ -10,10 +10,10 @@ from ipckit._aio.channel import ChannelFace
 from ipckit._aio.face import Face, waiters_of
 from ipckit._aio.loop import WaitingCall, running
 from ipckit._aio.wait_queue import WaitQueue, Wakeup
-from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
-from ipckit._rpc.client import Client
+from ipckit._rpc.client import Client, deadline_of
 from ipckit._rpc.link import CHECK_SECONDS
+from ipckit._rpc.names import target_of
 from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.stream import Begin, RemoteStream
 from ipckit.errors import ClosedHandle, Corrupt, PeerGone, RemoteError, Timeout, WouldBlock
@@ -64,8 +64,7 @@ class ClientFace(Face[Client]):
             IpcError: as for `Client.call`.
         """
         client = self._handle
-        seconds = checked_timeout(timeout)
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = deadline_of(timeout, target_of(client.name))
         while True:
             remote = client.known(method)
             if remote is None:
@@ -86,6 +85,19 @@ class ClientFace(Face[Client]):
                 if call.stream is None:
                     call.link.end(call)
 
+    async def methods(self, *, timeout: float | None = None) -> dict[str, str]:
+        """Return the methods that the service has now, as `Client.methods`.
+
+        Args:
+            timeout: seconds to wait for the service; None (the default) waits without limit.
+
+        Raises:
+            IpcError: as for `Client.methods`.
+        """
+        deadline = deadline_of(timeout, target_of(self._handle.name))
+        await self._ask("methods", deadline)
+        return self._handle.signatures()
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             message = f"{type(self).__name__!r} object has no attribute {name!r}"
@@ -94,6 +106,11 @@ class ClientFace(Face[Client]):
 
     async def _find(self, method: str, deadline: float | None) -> RemoteMethod:
         """Return a method, asking the service for its methods."""
+        await self._ask(method, deadline)
+        return self._handle.find(method, deadline)
+
+    async def _ask(self, method: str, deadline: float | None) -> None:
+        """Ask the service for its methods, to call that of a name."""
         client = self._handle
         call = await self._begin(method, (), {}, deadline)
         try:
@@ -102,7 +119,6 @@ class ClientFace(Face[Client]):
             client.learn(call.reply)
         finally:
             call.link.end(call)
-        return client.find(method, deadline)
 
     async def _begin(
         self,

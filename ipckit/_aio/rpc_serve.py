@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -57,14 +59,16 @@ class _Running:
 
 
 class _AsyncioTasks:
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
+    def __init__(self, group: asyncio.TaskGroup, threads: ThreadPoolExecutor) -> None:
+        self._group, self._threads = group, threads
 
     def start(self, function: Callable[..., Any], *args: Any) -> None:
         self._group.create_task(function(*args))
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.to_thread(function)
+        # Not asyncio's own threads: there are few, and a stream uses one as long as it lasts.
+        run = partial(copy_context().run, function)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     async def cancellable(
         self, running_call: _Running, work: Callable[[], Awaitable[None]]
@@ -82,14 +86,15 @@ class _AsyncioTasks:
 
 
 class _TrioTasks:
-    def __init__(self, trio: Any, nursery: Any) -> None:
+    def __init__(self, trio: Any, nursery: Any, limit: int) -> None:
         self._trio, self._nursery = trio, nursery
+        self._limiter = trio.CapacityLimiter(limit)
 
     def start(self, function: Callable[..., Any], *args: Any) -> None:
         self._nursery.start_soon(function, *args)
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
-        return await self._trio.to_thread.run_sync(function)
+        return await self._trio.to_thread.run_sync(function, limiter=self._limiter)
 
     async def cancellable(
         self, running_call: _Running, work: Callable[[], Awaitable[None]]
@@ -143,10 +148,19 @@ async def serve(service: Service, *, limit: int = 100) -> None:
             import trio  # noqa: PLC0415 - it is there, because it runs this
 
             async with trio.open_nursery() as nursery:
-                await _Serving(server, _TrioTasks(trio, nursery), limit).run()
+                await _Serving(server, _TrioTasks(trio, nursery, limit), limit).run()
         else:
-            async with asyncio.TaskGroup() as group:
-                await _Serving(server, _AsyncioTasks(group), limit).run()
+            threads = ThreadPoolExecutor(limit, "ipckit-rpc")
+            try:
+                async with asyncio.TaskGroup() as group:
+                    await _Serving(server, _AsyncioTasks(group, threads), limit).run()
+            finally:
+                threads.shutdown(wait=False)  # a cancelled call may still run in its thread
+    except BaseExceptionGroup as group:
+        # The tasks are a detail: the caller gets the exception that ended `serve` itself.
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
     finally:
         server.requests.close()
         service.forget_servers([server])
@@ -205,8 +219,13 @@ class _Serving:
             await self._tasks.cancellable(running_call, partial(self._work, call))
             if running_call.left:
                 call.end()
-        except Exception as exc:
+        except (Exception, KeyboardInterrupt, SystemExit) as exc:
             call.fail(exc)
+            if not isinstance(exc, Exception):
+                raise
+        except BaseException:  # `serve` was cancelled
+            call.abandon()
+            raise
         finally:
             self._running.discard(running_call)
             self._room.wake()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from msgspec import DecodeError
 from msgspec.msgpack import encode
 
-from ipckit._channel.channel import Channel
 from ipckit._core.construct import construct
 from ipckit._core.deadline import Deadline, checked_timeout
 from ipckit._core.forks import at_fork
@@ -24,9 +23,10 @@ from ipckit._rpc.description import TypeTable
 from ipckit._rpc.futures import FuturePump
 from ipckit._rpc.link import Link, server_gone
 from ipckit._rpc.method import UNENCODABLE
-from ipckit._rpc.names import channel_of, checked_service, spare_of, target_of
+from ipckit._rpc.names import checked_service, spare_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
 from ipckit._rpc.replies import StaleMethods, remote_error
+from ipckit._rpc.requests import open_requests
 from ipckit._rpc.stream import RemoteStream, open_stream
 from ipckit._rpc.wire import (
     CALL,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ipckit._channel.channel import Channel
     from ipckit._rpc.link import Reply, WaitingCall
 
 _SIZE: Final = 1 << 22
@@ -114,14 +115,7 @@ class Client(Closable):
             InvalidArgument: the name is invalid.
         """
         service = checked_service(name)
-        try:
-            requests = Channel.open(channel_of(service))
-        except NotFound:
-            message = "no process has created a service of that name"
-            hint = "Client.open_or_wait waits for it"
-            raise NotFound(
-                message, errno=errno.ENOENT, op="open", target=target_of(service), hint=hint
-            ) from None
+        requests = open_requests(service, hint="Client.open_or_wait waits for it")
         try:
             return construct(cls, service, requests, size)
         except BaseException:
@@ -171,6 +165,7 @@ class Client(Closable):
             NotFound: the service has no such method; the error lists those that it has.
             TypeError: the arguments do not fit the method. It was not called.
             Timeout: there was no result within the timeout. The method may run to its end.
+            WouldBlock: `timeout` is 0, which forbids to wait for the result. It was not called.
             PeerGone: no process serves the service any more, or the one that took the call died.
             LimitReached: there is no memory for the arguments.
             ClosedHandle: the client is closed.
@@ -182,7 +177,6 @@ class Client(Closable):
             and link is not None
             and not named
             and remote.decode_plain is not None
-            and not remote.streams
             and tuple(map(type, args)) == remote.exact
         ):
             try:
@@ -265,6 +259,22 @@ class Client(Closable):
             self._pump = FuturePump(self)
         return self._pump.submit(method, args, named, deadline, timeout)
 
+    def methods(self, *, timeout: float | None = None) -> dict[str, str]:
+        """Return the methods that the service has now: their names, and how they are called.
+
+        Args:
+            timeout: seconds to wait for the service; None (the default) waits without limit.
+
+        Returns:
+            The signature of each method, as text, such as ``norm(x: array of float64) -> float``.
+
+        Raises:
+            IpcError: as for `call`.
+        """
+        deadline = self._deadline(timeout)
+        self._ask("methods", deadline, timeout)
+        return self.signatures()
+
     if not TYPE_CHECKING:  # type checkers report misspelled attributes of a Client
 
         def __getattr__(self, name: str) -> Any:
@@ -283,13 +293,7 @@ class Client(Closable):
             IpcError: as for `call`.
         """
         if name not in self._methods:
-            call = self.ask_for_methods(name, deadline)
-            try:
-                if not call.link.wait(call, deadline):
-                    raise self.too_late(name, None)
-                self.learn(call.reply)
-            finally:
-                call.link.end(call)
+            self._ask(name, deadline, None)
         found = self._methods.get(name)
         if found is None:
             known = ", ".join(self._methods) or "none"
@@ -300,6 +304,16 @@ class Client(Closable):
             )
         return found
 
+    def _ask(self, name: str, deadline: float | None, timeout: float | None) -> None:
+        """Ask the service for its methods, and wait for the reply."""
+        call = self.ask_for_methods(name, deadline)
+        try:
+            if not call.link.wait(call, deadline):
+                raise self.too_late(name, timeout)
+            self.learn(call.reply)
+        finally:
+            call.link.end(call)
+
     def forget_methods(self) -> None:
         """Ask the service for its methods before the next call."""
         self._methods = {}
@@ -307,6 +321,10 @@ class Client(Closable):
     def closed_error(self) -> ClosedHandle:
         """Return the error for a call on a closed client."""
         return closed_handle("call", self._target)
+
+    def signatures(self) -> dict[str, str]:
+        """Return the signatures of the methods that the client knows."""
+        return {name: str(each) for name, each in self._methods.items()}
 
     def known(self, name: str) -> RemoteMethod | None:
         """Return a method, if the client knows it already."""
@@ -459,8 +477,7 @@ class Client(Closable):
     def _deadline(self, timeout: float | None) -> float | None:
         if self._closed:
             raise closed_handle("call", self._target)
-        seconds = checked_timeout(timeout)
-        return None if seconds is None else time.monotonic() + seconds
+        return deadline_of(timeout, target_of(self._service))
 
     def _connect(self) -> Link:
         """Create this process's channel for replies."""
@@ -517,6 +534,21 @@ class Client(Closable):
         if self._closed:
             raise closed_handle("pickle", self._target)
         return (_reopened, (type(self), self._service, self._size))
+
+
+def deadline_of(timeout: float | None, target: str) -> float | None:
+    """Return the moment, on the monotonic clock, until which a call waits; None for no limit.
+
+    Raises:
+        WouldBlock: the timeout is 0.
+        TypeError: it is not a number.
+        InvalidArgument: it is negative or NaN.
+    """
+    seconds = checked_timeout(timeout)
+    if seconds == 0:
+        message = "a call has to wait for its result; it was not sent"
+        raise WouldBlock(message, errno=errno.EAGAIN, op="call", target=target)
+    return None if seconds is None else time.monotonic() + seconds
 
 
 def _reopened(cls: type[Client], service: str, size: int) -> Client:

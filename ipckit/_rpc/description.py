@@ -18,8 +18,9 @@ import msgspec
 
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.codecs import codec_for
+from ipckit._payload.dtypes import dtype_text
 from ipckit._payload.structs import Struct
-from ipckit._rpc.values import dtype_key, struct_key, wanted_dtype
+from ipckit._rpc.values import array_key, dtype_key, dtype_of, struct_key
 
 if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
@@ -118,11 +119,13 @@ def _word_of(annotation: Any) -> str | None:
 def _describe_generic(  # noqa: PLR0911 - one a kind of type
     annotation: Any, origin: Any, arguments: tuple[Any, ...], table: TypeTable
 ) -> Description:
+    if type(origin).__name__ == "TypeAliasType":  # such as NDArray, since numpy 2.5
+        return describe(_value_of(origin, arguments), table)
     if origin is Literal:
         return ["literal", *arguments]
     if origin is np.ndarray:
-        dtype = wanted_dtype(annotation)
-        return ["array"] if dtype is None else ["array", dtype_key(dtype)]
+        key = array_key(annotation)
+        return ["array"] if key is None else ["array", key]
     if origin is Annotated:
         kind, *facts = arguments
         for fact in facts:
@@ -140,6 +143,13 @@ def _describe_generic(  # noqa: PLR0911 - one a kind of type
     if (word := _WORD_OF_GENERIC.get(origin)) is not None:
         return [word, *members]
     raise _not_carried(annotation)
+
+
+def _value_of(alias: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return the type that a generic alias with arguments stands for."""
+    given = dict(zip(alias.__type_params__, arguments, strict=False))  # others have defaults
+    value = alias.__value__
+    return value[tuple(given.get(each, each) for each in value.__parameters__)]
 
 
 def _describe_class(cls: type[Any], table: TypeTable) -> Description:
@@ -168,11 +178,13 @@ def _describe_class(cls: type[Any], table: TypeTable) -> Description:
 
 def _number_type(cls: Any) -> Any:
     """Return a class of numpy's numbers, if its values can be carried."""
+    if issubclass(cls, (np.datetime64, np.timedelta64)):  # a value needs a unit
+        raise _not_carried(cls)
     try:
         plain: Any = cls(1).item()
     except (TypeError, ValueError):  # an abstract class, such as numpy.floating
         plain = None
-    if type(plain) not in {bool, int, float} or issubclass(cls, np.timedelta64):
+    if type(plain) not in {bool, int, float}:
         raise _not_carried(cls)
     return cls
 
@@ -191,6 +203,34 @@ def definition(cls: type[Any], table: TypeTable) -> Description:
     word, members, options = _members_of(cls)
     fields = [[each.name, describe(each.kind, table), each.required] for each in members]
     return [cls.__module__, cls.__qualname__, word, fields, options]
+
+
+def text_of(description: Description) -> str:  # noqa: PLR0911 - one a kind of type
+    """Return a description as text for people, such as ``dict[str, array of float64]``."""
+    if isinstance(description, str):
+        return description
+    word, *arguments = description
+    if word == "array":
+        return f"array of {_name_of_dtype(arguments[0])}" if arguments else "array"
+    if word == "number":
+        return _name_of_dtype(arguments[0])
+    if word in {"class", "struct"}:
+        return str(arguments[-1]).rpartition(".")[2]
+    if word == "literal":
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    members = list(map(text_of, arguments))
+    if word == "union":
+        return " | ".join(members)
+    if word == "tuple_of":
+        members, word = [*members, "..."], "tuple"
+    return f"{word}[{', '.join(members)}]"
+
+
+def _name_of_dtype(key: str) -> str:
+    try:
+        return dtype_text(dtype_of(key))
+    except ValueError:
+        return key  # the name of a class of numpy with many dtypes
 
 
 class _Field(NamedTuple):

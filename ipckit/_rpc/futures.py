@@ -101,6 +101,9 @@ class FuturePump:
         future.add_done_callback(lambda _: self._forget(submitted))
         if call.reply is not None:  # it came before `wake` was set
             self._ready.put(submitted)
+        if self._closed:  # since the call was sent; nothing else completes the Future
+            _settle(future, self._client.closed_error())
+            return
         self._ready.put(None)  # wakes the thread if it sleeps
         self._start()
 
@@ -119,9 +122,11 @@ class FuturePump:
                 self._thread.start()
 
     def _run(self) -> None:
-        while not self._closed:
+        while True:
             while self._waiting:
                 self._turn()
+            if self._closed:
+                return
             try:
                 self._ready.get(timeout=_IDLE_SECONDS)
             except Empty:

@@ -86,6 +86,7 @@ class Method:
         self.function, self.name = function, name
         self._codec, self._in_place, self._table = codec, in_place, table
         self._parameters: list[tuple[str, Description, bool]] = []
+        self._positional = 0  # how many of them can be given by position
         self.decode_plain: Callable[[Buffer], Any] | None = None
         self.result_type: type[Any] | None = None
         self.streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
@@ -103,6 +104,7 @@ class Method:
             self._result,
             self.streams,
             None if codec is None else [type(codec).__module__, type(codec).__qualname__],
+            self._positional,
         ]
 
     def _read_annotations(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> None:
@@ -173,9 +175,12 @@ class Method:
         """Return the arguments of a call that leaves some to their defaults."""
         positional: list[Any] = []
         named: dict[str, Any] = {}
-        for number, (name, _, _) in enumerate(self._parameters):
+        for number, (name, _, required) in enumerate(self._parameters):
             value = getattr(values, f"p{number}")
             if value is msgspec.UNSET:
+                if required:
+                    message = f"{self.name} needs {name}"
+                    raise TypeError(message)
                 continue
             if number == len(positional) and number < self._positional:
                 positional.append(value)
@@ -222,12 +227,15 @@ def arguments_type(
     """
     if not by_name and all(required for _, _, required in parameters):
         return tuple[tuple(kinds)]  # type: ignore[misc]
-    fields: list[Any] = [
-        (f"p{number}", kind)
-        if required
-        else (f"p{number}", kind | msgspec.UnsetType, msgspec.UNSET)
-        for number, ((_, _, required), kind) in enumerate(zip(parameters, kinds, strict=True))
-    ]
+    fields: list[Any] = []
+    must_be_given = True
+    for number, ((_, _, required), kind) in enumerate(zip(parameters, kinds, strict=True)):
+        # In a list, an argument after an optional one can be missing too; `bind` checks that.
+        must_be_given = required and (by_name or must_be_given)
+        if must_be_given:
+            fields.append((f"p{number}", kind))
+        else:
+            fields.append((f"p{number}", kind | msgspec.UnsetType, msgspec.UNSET))
     names = {f"p{number}": name for number, (name, _, _) in enumerate(parameters)}
     return msgspec.defstruct(
         "arguments",

@@ -103,6 +103,7 @@ def _class(facts: list[str], table: TypeTable) -> Any:
         if not _is_same(cls, table.definitions[name]):
             table.classes[name] = Any  # for a field of the class itself
             cls = _made(qualname.rpartition(".")[2], contents, table)
+            cls.__module__ = "ipckit.rpc"  # not that of the library that made it
         table.classes[name] = cls
     return table.classes[name]
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.msgpack import Decoder, encode
 
 from ipckit._payload.codecs import codec_for
+from ipckit._rpc.description import text_of
 from ipckit._rpc.method import EXACT, UNENCODABLE, arguments_type, is_plain
 from ipckit._rpc.rebuilding import UnknownStruct, loaded_object, rebuild
 from ipckit._rpc.values import decoded, decoder_of, encoded
@@ -41,7 +42,7 @@ class RemoteMethod:
         streams: whether the result is a stream of items.
         exact: the classes of arguments that need no other check; None if there are none.
         decode_plain: returns the result in a reply without parts; None if it needs more than
-            msgspec knows.
+            msgspec knows, or is a stream.
 
     Raises:
         LookupError, TypeError, ValueError: it is not a description.
@@ -50,19 +51,33 @@ class RemoteMethod:
     def __init__(
         self, service: str, number: int, description: Description, table: TypeTable
     ) -> None:
-        self.name, self._parameters, result, self.streams, codec = description
+        self.name, self._parameters, result, self.streams, codec, self._positional = description
         self.number, self._service, self._table = number, service, table
         self._names = {name: place for place, (name, _, _) in enumerate(self._parameters)}
         self._required = sum(required for _, _, required in self._parameters)
         words = [kind if isinstance(kind, str) else "" for _, kind, _ in self._parameters]
-        exact = all(word in EXACT for word in words)
+        exact = all(word in EXACT for word in words) and self._positional == len(words)
         self.exact = tuple(EXACT[word] for word in words) if exact else None
+        self._described = result
         self._decoders: dict[bool, Decoder[Any]] = {}
         self._codec: Codec[Any] | None = None
         self._codec_name = codec
         self._result = rebuild(result, table)
         self._result_decoder = decoder_of(self._result)
-        self.decode_plain = self._result_decoder.decode if is_plain(result) else None
+        plain = is_plain(result) and not self.streams
+        self.decode_plain = self._result_decoder.decode if plain else None
+
+    def __str__(self) -> str:
+        parameters = ", ".join(
+            f"{name}: {text_of(kind)}" + ("" if required else " = ...")
+            for name, kind, required in self._parameters
+        )
+        if self._codec_name is not None:
+            parameters = "..."
+        result = (
+            f"stream of {text_of(self._described)}" if self.streams else text_of(self._described)
+        )
+        return f"{self.name}({parameters}) -> {result}"
 
     # -- arguments ---------------------------------------------------------------------------------
 
@@ -96,9 +111,9 @@ class RemoteMethod:
 
     def _bound(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, bool]:
         """Return the arguments in the order of the parameters; by name if one is left out."""
-        if len(given) > len(self._parameters):
-            count = len(self._parameters)
-            message = f"takes {count} argument{'s' * (count != 1)}, not {len(given)}"
+        if len(given) > (count := self._positional):
+            by_position = "" if count == len(self._parameters) else " by position"
+            message = f"takes {count} argument{'s' * (count != 1)}{by_position}, not {len(given)}"
             raise self.mismatch(message)
         found: dict[str, Any] = dict(zip(self._names, given, strict=False))
         for name, value in named.items():
@@ -130,7 +145,13 @@ class RemoteMethod:
         if isinstance(why, Exception) and (found := _PLACE.search(text)):
             place, name, rest = found.groups()
             text = text[: found.start()]
-            name = self._parameters[int(place)][0] if place else name
+            number = int(place) if place else self._names.get(name, -1)
+            if number >= 0 and not rest:
+                # msgspec calls a class with fields an object.
+                name, kind, _ = self._parameters[number]
+                text = text.replace("Expected `object`", f"Expected `{text_of(kind)}`")
+            elif place:
+                name = self._parameters[number][0]
             where = f" {name}{rest}:" if name else ""
         return TypeError(f"{self._service}.{self.name}:{where} {text}")
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.msgpack import encode
 
-from ipckit._channel.channel import Channel
 from ipckit._channel.in_place import Delivery
 from ipckit._core.processes import token
 from ipckit._rpc.caller import Caller
 from ipckit._rpc.current import CURRENT
 from ipckit._rpc.method import error_body, short_error_body
-from ipckit._rpc.names import channel_of, clients_in_memory
+from ipckit._rpc.names import clients_in_memory
+from ipckit._rpc.requests import open_requests
 from ipckit._rpc.stream import BEGIN
 from ipckit._rpc.wire import (
     BY_NAME,
@@ -43,6 +43,7 @@ from ipckit.errors import ClosedHandle, IpcError, LimitReached, PeerGone, Timeou
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from ipckit._channel.channel import Channel
     from ipckit._rpc.method import Method
     from ipckit._rpc.methods import Methods
 
@@ -95,6 +96,12 @@ class IncomingCall:
         """Send an exception, and acknowledge the call."""
         with suppress(IpcError):  # the client is gone
             self.caller.fail(self._slot, self._number, error)
+        self.end()
+
+    def abandon(self) -> None:
+        """Tell the client that the server stopped during the call, and acknowledge it."""
+        with suppress(IpcError):  # the client is gone
+            self.caller.reply(ORPHANED, self._slot, self._number, b"")
         self.end()
 
     def end(self) -> None:
@@ -203,7 +210,8 @@ class Server:
     def __init__(self, service: str, methods: Methods, callers: Callers) -> None:
         self._service, self._methods, self._callers = service, methods, callers
         # Each server is a peer of its own, so that one can end while others run calls.
-        self.requests = Channel.open(channel_of(service), peer_gone="wait")
+        hint = "it was removed; create it again"
+        self.requests = open_requests(service, hint=hint, peer_gone="wait")
         self._token = token()
         self.stopping = False
         self.busy = 0
@@ -241,6 +249,11 @@ class Server:
                         call = self.accept(delivery)
                         if call is not None:
                             self._run(call)
+                except BaseException:
+                    # The traceback keeps the delivery. If it is not acknowledged, give it back.
+                    with suppress(IpcError):
+                        delivery.requeue()
+                    raise
                 finally:
                     self.busy = 0
         finally:

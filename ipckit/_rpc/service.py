@@ -16,8 +16,9 @@ from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._rpc.methods import Methods
 from ipckit._rpc.names import channel_of, checked_service, target_of
+from ipckit._rpc.requests import open_requests
 from ipckit._rpc.server import Callers, Server
-from ipckit.errors import AlreadyExists, InvalidArgument, IpcError, NotFound
+from ipckit.errors import AlreadyExists, InvalidArgument, IpcError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ class Service(Handle):
     one creates the service, and the others open it. Each call goes to one of them.
 
     The service is a channel in /dev/shm, ``ipckit.rpc.NAME``, and has another one for each client,
-    all of mode 0600. So only processes of the same user, and root, can call it.
+    all of mode 0600. Only processes of the same user can call it.
 
     >>> import threading
     >>> import numpy as np
@@ -118,18 +119,12 @@ class Service(Handle):
 
         Raises:
             NotFound: there is no service of that name.
-            IpcError: as for `Channel.open`.
+            AccessDenied: the service belongs to another user.
+            LimitReached: RLIMIT_NOFILE is reached, or the service has 256 clients and servers.
         """
         wanted = checked_service(name)
-        try:
-            channel = Channel.open(channel_of(wanted), peer_gone="wait")
-        except NotFound:
-            message = "no process has created a service of that name"
-            hint = f"create it with Service.create({wanted!r})"
-            raise NotFound(
-                message, errno=errno.ENOENT, op="open", target=target_of(wanted), hint=hint
-            ) from None
-        return cls._made(wanted, channel)
+        hint = f"create it with Service.create({wanted!r})"
+        return cls._made(wanted, open_requests(wanted, hint=hint, peer_gone="wait"))
 
     @classmethod
     def open_or_create(

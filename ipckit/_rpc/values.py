@@ -196,9 +196,9 @@ def _checked(wanted: Any, value: object) -> Any:
     kind: Any = get_origin(wanted) or wanted
     same = kind  # `issubclass` narrows the type of `kind`, to one that is partly unknown
     if kind is np.ndarray:
-        return _checked_array(wanted_dtype(wanted), value)
+        return _checked_array(kind, value)
     if issubclass(kind, ArrayOf):
-        return _checked_array(kind.dtype, value)
+        return _checked_array(kind, value)
     if issubclass(kind, np.generic):
         return _number(same, value)
     if isinstance(value, kind):
@@ -213,25 +213,15 @@ def _checked(wanted: Any, value: object) -> Any:
     raise _mismatch(codec.name, value)
 
 
-def _checked_array(dtype: np.dtype[Any] | None, value: Any) -> Any:
+def _checked_array(wanted: Any, value: Any) -> Any:
     array = value  # `isinstance` narrows the type of `value`, to one that is partly unknown
-    if not isinstance(value, np.ndarray):
-        raise _mismatch("array" if dtype is None else f"array of {dtype_text(dtype)}", value)
-    if dtype is not None and not (same_dtype(array.dtype, dtype) or _is_of_unit(array, dtype)):
-        message = f"Expected `array of {dtype_text(dtype)}`, got `array of {array.dtype}`"
-        raise ValueError(message)
-    return array
-
-
-def _is_of_unit(array: Any, dtype: np.dtype[Any]) -> bool:
-    """Return whether an array is one of any unit that ``NDArray[np.datetime64]`` asks for."""
-    kind: Any = dtype
-    return (
-        kind.kind in "mM"
-        and np.datetime_data(kind)[0] == "generic"
-        and array.dtype.kind == kind.kind
-        and array.dtype.isnative
-    )
+    is_array = isinstance(value, np.ndarray)
+    if is_array and (wanted is np.ndarray or wanted.takes(array.dtype)):
+        return array
+    what = "array" if wanted is np.ndarray else f"array of {wanted.text}"
+    got = f"array of {array.dtype}" if is_array else type(array).__name__
+    message = f"Expected `{what}`, got `{got}`"
+    raise ValueError(message)
 
 
 class _ArrayType(type):
@@ -240,26 +230,77 @@ class _ArrayType(type):
 
 
 class ArrayOf(metaclass=_ArrayType):
-    """The base of types that stand for the arrays of one dtype; see `array_of`."""
+    """The base of types that stand for the arrays of some dtypes; see `array_of`.
 
-    dtype: np.dtype[Any]
+    Attributes:
+        text: the dtypes, for errors.
+        dtype: the only dtype; None if there are several.
+        scalar: the class of the items.
+    """
+
+    text: str
+    dtype: np.dtype[Any] | None
+    scalar: type[Any]
+
+    @classmethod
+    def takes(cls, dtype: np.dtype[Any]) -> bool:
+        """Return whether a dtype is one of them."""
+        if cls.dtype is None:
+            return issubclass(dtype.type, cls.scalar)
+        return same_dtype(dtype, cls.dtype)
+
+
+# The classes of items that have several dtypes: of several sizes, or with several units.
+_MANY_DTYPES: Final = frozenset(
+    {
+        "bytes_",
+        "character",
+        "complexfloating",
+        "datetime64",
+        "flexible",
+        "floating",
+        "generic",
+        "inexact",
+        "integer",
+        "number",
+        "signedinteger",
+        "str_",
+        "timedelta64",
+        "unsignedinteger",
+        "void",
+    }
+)
 
 
 @lru_cache(maxsize=256)
 def array_of(key: str) -> type[ArrayOf]:
-    """Return the type that stands for the arrays of a dtype; only decoders use it."""
-    return type("array", (ArrayOf,), {"dtype": dtype_of(key)})
+    """Return the type that stands for the arrays of a key; only decoders use it.
+
+    Args:
+        key: the key of a dtype, or the name of a class that has several dtypes.
+    """
+    if key in _MANY_DTYPES:
+        facts = {"text": key, "dtype": None, "scalar": getattr(np, key)}
+    else:
+        dtype = dtype_of(key)
+        facts = {"text": dtype_text(dtype), "dtype": dtype, "scalar": dtype.type}
+    return type("array", (ArrayOf,), facts)
 
 
-@lru_cache(maxsize=256)
-def wanted_dtype(annotation: Any) -> np.dtype[Any] | None:
-    """Return the dtype that an annotation such as ``NDArray[np.float64]`` asks for, or None."""
+def array_key(annotation: Any) -> str | None:
+    """Return the key for `array_of` of an annotation such as ``NDArray[np.float64]``.
+
+    None if it asks for no dtype.
+
+    Raises:
+        TypeError: arrays of this dtype can't be sent.
+    """
     for argument in get_args(annotation)[1:2]:
         for scalar in get_args(argument)[:1]:
-            kind: Any = scalar
+            kind: Any = get_origin(scalar) or scalar
             if isinstance(kind, type) and issubclass(kind, np.generic):
-                found: np.dtype[Any] = np.dtype(cast("Any", kind))
-                return found if found.itemsize else None
+                name = kind.__name__
+                return name if name in _MANY_DTYPES else dtype_key(np.dtype(cast("Any", kind)))
     return None
 
 

@@ -146,11 +146,11 @@ def same(left: Any, right: Any) -> bool:  # noqa: PLR0911 - one a kind of value
     if type(left) is not type(right):
         return False
     if isinstance(left, np.ndarray):
-        return (
-            left.dtype == right.dtype
-            and left.shape == right.shape
-            and left.tolist().__repr__() == right.tolist().__repr__()  # equal if it has NaNs
-        )
+        if left.dtype != right.dtype or left.shape != right.shape:
+            return False
+        if left.dtype.names:  # a copy has other bytes between the fields
+            return bool((left == right).all())
+        return left.tobytes() == right.tobytes()
     if isinstance(left, float) and math.isnan(left):
         return math.isnan(right)
     if isinstance(left, (ctypes.Structure, Struct)):
@@ -243,6 +243,13 @@ CARRIED: list[tuple[Any, Any]] = [
     (npt.NDArray[np.complex128], np.array([1 + 2j])),
     (npt.NDArray[np.bool_], np.array([True, False])),
     (npt.NDArray[np.datetime64], np.array(["2026-11-28", "NaT"], "datetime64[s]")),
+    (npt.NDArray[np.timedelta64], np.array([1, 2], "timedelta64[ns]")),
+    (npt.NDArray[np.str_], np.array(["a", "bc"])),
+    (npt.NDArray[np.bytes_], np.array([b"a", b"bc"])),
+    (npt.NDArray[np.floating], np.arange(3, dtype=np.float32)),
+    (npt.NDArray[np.number], np.arange(3, dtype=np.uint8)),
+    (npt.NDArray[np.generic], np.array(["a"])),
+    (npt.NDArray[Any], np.arange(3)),
     (np.ndarray, np.array([1, 2], ">i4")),
     (np.ndarray, np.array([(1, 2.5)], [("a", "<i4"), ("b", "<f8")])),
     (np.ndarray, np.zeros(2, np.dtype([("a", "u1"), ("b", "<f8")], align=True))),
@@ -332,6 +339,18 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (npt.NDArray[np.float64], np.arange(3), "x: Expected `array of float64`, got `array of int64`"),
     (npt.NDArray[np.float64], [1.0, 2.0], "x: Expected `array of float64`, got `list`"),
     (npt.NDArray[np.float64], 5, "x: Expected `array of float64`, got `int`"),
+    (
+        npt.NDArray[np.datetime64],
+        np.arange(3),
+        "Expected `array of datetime64`, got `array of int64`",
+    ),
+    (npt.NDArray[np.integer], np.ones(3), "x: Expected `array of integer`, got `array of float64`"),
+    (npt.NDArray[np.str_], np.arange(3), "x: Expected `array of str_`, got `array of int64`"),
+    (
+        npt.NDArray[np.int32],
+        np.array([1], ">i4"),
+        "x: Expected `array of int32`, got `array of >i4`",
+    ),
     (np.ndarray, np.array([object()]), "object"),
     (np.ndarray, np.array([(1, None)], [("a", "i4"), ("b", "O")]), "object"),
     (np.uint8, 256, "x: Expected `uint8`, got `256`, which is out of range"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit import AlreadyExists, NotFound, PeerGone, Timeout, aio
+from ipckit import AccessDenied, AlreadyExists, LimitReached, NotFound, PeerGone, Timeout, aio
 from ipckit.rpc import Client, Service
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def test_a_timeout_before_the_methods_are_known(ns: Namespace) -> None:
 def test_a_timeout_because_too_many_calls_wait(ns: Namespace) -> None:
     with connected(ns, capacity=1) as (service, client), Client.open(service.name) as other:
         with pytest.raises(Timeout):
-            other.call("half", 1.0, timeout=0)  # its question stays in the channel
+            other.call("half", 1.0, timeout=0.001)  # its question stays in the channel
         text = f"call half on service {service.name}: the service took no call in time"
         with pytest.raises(Timeout, match=f"^{text}$"):
             client.call("half", 1.0, timeout=0.01)
@@ -90,6 +91,32 @@ def test_services_that_exist_and_do_not(ns: Namespace) -> None:
         f"create on service {name}: there is a service of that name; "
         f"serve it too with Service.open({name!r}), or use open_or_create"
     )
+
+
+def test_too_many_clients(ns: Namespace) -> None:
+    with connected(ns) as (service, _), ExitStack() as clients:
+        text = f"^open on service {service.name}: the service has the maximum of 256 clients"
+
+        def open_many() -> None:
+            for _ in range(256):
+                clients.enter_context(Client.open(service.name))
+
+        with pytest.raises(LimitReached, match=text):
+            open_many()
+
+
+@pytest.mark.usefixtures("root")
+def test_a_service_of_another_user(ns: Namespace) -> None:
+    with connected(ns) as (service, _):
+        path = f"/dev/shm/ipckit.rpc.{service.name}"  # noqa: S108
+        os.chown(path, 65534, -1)
+        for cls in (Client, Service):
+            with pytest.raises(AccessDenied) as denied:
+                cls.open(service.name)
+            text = str(denied.value)
+            assert text.startswith(f"open on service {service.name}: the owner is nobody")
+            assert text.endswith("; only processes of the same user can call or serve it")
+        os.chown(path, 0, -1)
 
 
 def test_too_many_arguments(ns: Namespace) -> None:

@@ -1,0 +1,47 @@
+"""Open the channel for the calls of a service, with errors that speak of the service."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ipckit._channel.channel import Channel
+from ipckit._rpc.names import channel_of, target_of
+from ipckit.errors import AccessDenied, LimitReached, NotFound
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+
+def open_requests(
+    service: str, *, hint: str, peer_gone: Literal["raise", "wait"] = "raise"
+) -> Channel[bytes]:
+    """Open the channel for the calls of a service.
+
+    Args:
+        service: the name of the service.
+        hint: what to do if it does not exist.
+        peer_gone: see `Channel.open`.
+
+    Raises:
+        NotFound: there is no service of that name.
+        AccessDenied: the service belongs to another user.
+        LimitReached: RLIMIT_NOFILE is reached, or the service has 256 clients and servers.
+        IpcError: as for `Channel.open`.
+    """
+    target = target_of(service)
+    try:
+        return Channel.open(channel_of(service), peer_gone=peer_gone)
+    except NotFound:
+        message = "no process has created a service of that name"
+        raise NotFound(message, errno=errno.ENOENT, op="open", target=target, hint=hint) from None
+    except AccessDenied as exc:
+        hint = "only processes of the same user can call or serve it"
+        raise AccessDenied(
+            str(exc.strerror), errno=exc.errno or errno.EACCES, op="open", target=target, hint=hint
+        ) from None
+    except LimitReached as exc:
+        if exc.errno != errno.EUSERS:
+            raise
+        message = "the service has the maximum of 256 clients and servers"
+        raise LimitReached(message, errno=errno.EUSERS, op="open", target=target) from None
