@@ -44,6 +44,10 @@ def test_parallel_runs_in_the_pool(spawn: Callable[..., Child]) -> None:
         except WorkerDied as exc:
             result.append(exc.signal)
         result.append(Parallel()(delayed(tasks.add)(n) for n in range(3)))
+        pids = set()
+        for _ in range(3):
+            pids.update(Parallel()(delayed(tasks.pid_after)(0.05) for _ in range(4)))
+        result.append(len(pids))  # the workers stay from one call to the next
     found = Parallel(n_jobs=2, backend="ipckit", return_as="generator")(
         delayed(tasks.add)(n) for n in range(5)
     )
@@ -54,7 +58,7 @@ def test_parallel_runs_in_the_pool(spawn: Callable[..., Child]) -> None:
     # Not -W error: joblib and numpy are not tested here.
     child = spawn(code, HERE, options=("-X", "faulthandler"))
     child.wait(60)
-    expected = [True, [1 << 20] * 4, 2, "here", 9, [0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
+    expected = [True, [1 << 20] * 4, 2, "here", 9, [0, 1, 2], 2, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
     assert child.result == expected
 
 
