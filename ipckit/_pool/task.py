@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,15 +56,15 @@ class Paces:
         return self._by_function.setdefault(key, Pace())
 
 
-def _key_of(fn: Any) -> object:
+def _key_of(fn: object) -> object:
     """Return what stands for a function: itself if it keeps no other objects alive."""
     if isinstance(fn, MethodType):
         fn = fn.__func__
     if type(fn) is FunctionType:
         return fn
-    if type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType:
+    if type(fn) is BuiltinFunctionType and type(getattr(fn, "__self__", None)) is ModuleType:
         return fn
-    return cast("object", type(fn))
+    return type(fn)
 
 
 class Task:
