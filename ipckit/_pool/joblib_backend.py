@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib import import_module
 from inspect import signature
 from pickle import loads
@@ -83,12 +84,15 @@ class _Backend:
         options = {name: value for name, value in options.items() if name in _OPTIONS}
         options = {"mp_context": "forkserver", **self.backend_kwargs, **options}
         if self._pool is None or self._made_with != (workers, options):
-            env = self._prepare_worker_env(n_jobs=workers)
-            options.setdefault("initializer", _set_environment)
-            options.setdefault("initargs", (env,))
-            self._pool = ProcessPool(workers, **options)
             self._made_with = workers, options
+            self._pool = self._new_pool()
         return workers
+
+    def _new_pool(self) -> ProcessPool:
+        workers, options = self._made_with
+        env = self._prepare_worker_env(n_jobs=workers)
+        limits: dict[str, Any] = {"initializer": _limit_threads, "initargs": (env,)}
+        return ProcessPool(workers, **{**limits, **options})
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Future[Any]], object] | None = None
@@ -118,16 +122,21 @@ class _Backend:
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
         """Cancel what waits, after an exception."""
         del ensure_ready
-        pool, self._pool = self._pool, None
-        workers, options = self._made_with
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = ProcessPool(workers, **options)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = self._new_pool()
 
 
-def _set_environment(variables: dict[str, str]) -> None:
-    """In a new worker: limit the threads of numerical libraries."""
+def _limit_threads(variables: dict[str, str]) -> None:
+    """In a new worker: limit the threads of numerical libraries, as joblib's own backend does.
+
+    A library reads its variable when it is loaded. The main module of the program may have loaded
+    it already; then threadpoolctl, on which scikit-learn depends, sets the limit.
+    """
     os.environ.update(variables)
+    with suppress(ImportError, ValueError):
+        threadpoolctl: Any = import_module("threadpoolctl")
+        threadpoolctl.threadpool_limits(int(variables["OMP_NUM_THREADS"]))
 
 
 def _run(data: bytes, buffers: list[Any]) -> Any:

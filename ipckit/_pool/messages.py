@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from pickle import dumps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ipckit._process_queue.pickling import LARGE, PLAIN, SIZED, encode
 
@@ -39,14 +39,14 @@ LEAVING: Final = 5  # the worker has run as many tasks as it may, and exits
 WAKE: Final = 6  # from the pool to its own thread
 
 
-def joined(head: bytes, value: Any) -> bytes | Parts:
+def joined(head: bytes, value: object) -> bytes | Parts:
     """Return the message of a head and an object, as bytes or as parts to be copied in a row.
 
     Raises:
         Exception: any exception of pickling the object.
     """
-    kind: type[Any] = type(value)
-    if kind in PLAIN and (kind not in SIZED or len(value) < LARGE):
+    kind = type(value)
+    if kind in PLAIN and (kind not in SIZED or len(value) < LARGE):  # type: ignore[arg-type]
         return head + dumps(value, 5)
     body = encode(value)
     return head + body if isinstance(body, bytes) else [head, *body]

@@ -56,16 +56,15 @@ class Paces:
         return self._by_function.setdefault(key, Pace())
 
 
-def _key_of(fn: Any) -> object:
+def _key_of(fn: object) -> object:
     """Return what stands for a function: itself if it keeps no other objects alive."""
     if isinstance(fn, MethodType):
         fn = fn.__func__
     if type(fn) is FunctionType:
         return fn
-    if type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType:
+    if type(fn) is BuiltinFunctionType and type(getattr(fn, "__self__", None)) is ModuleType:
         return fn
-    kind: Any = type(fn)
-    return kind  # type: ignore[no-any-return]
+    return type(fn)
 
 
 class Task:

@@ -231,11 +231,14 @@ def test_map_reads_at_most_buffersize_ahead(pool: ProcessPool) -> None:
     assert read == 2000
 
 
-def test_map_times_out(pool: ProcessPool) -> None:
-    found = pool.map(time.sleep, [0, 0.5], timeout=0.1)
+def test_map_times_out(pool: ProcessPool, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    pool.submit(tasks.add, 1).result(SECONDS)
+    found = pool.map(tasks.wait_for, [tmp_path / "there", tmp_path / "go"], timeout=0.5)
     next(found)
     with pytest.raises(TimeoutError):
         next(found)
+    (tmp_path / "go").touch()
 
 
 def test_map_keeps_no_result(pool: ProcessPool) -> None:
