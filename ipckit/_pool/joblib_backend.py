@@ -91,7 +91,7 @@ class _Backend:
     def _new_pool(self) -> ProcessPool:
         workers, options = self._made_with
         env = self._prepare_worker_env(n_jobs=workers)
-        limits = {"initializer": _limit_threads, "initargs": (env,)}
+        limits: dict[str, Any] = {"initializer": _limit_threads, "initargs": (env,)}
         return ProcessPool(workers, **{**limits, **options})
 
     def submit(
