@@ -306,6 +306,10 @@ class Server:
         return True
 
     def _run(self, call: IncomingCall) -> None:
+        if call.method.awaitable:
+            message = f"{call.method.name} needs an event loop: serve it with ipckit.aio.serve"
+            call.fail(TypeError(message))
+            return
         if call.method.streams:
             # A thread of its own, because a stream lasts as long as its client likes.
             thread = threading.Thread(
