@@ -7,20 +7,25 @@ memory of a call that ended is freed. See MADV_REMOVE in madvise(2).
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import resource
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ipckit._core.descriptors import Descriptor, descriptor_error, duplicate_for_child, identity
+from ipckit._core.descriptors import Descriptor, duplicate_for_child, identity
+from ipckit._core.limits import soft_limit
 from ipckit._pool.messages import REFERENCE
 from ipckit._shm.allocation import check_memory
 from ipckit._shm.memfd import new_memfd
-from ipckit.errors import ClosedHandle
+from ipckit.errors import ClosedHandle, from_errno
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._process_queue.pickling import Parts
+    from ipckit.errors import IpcError
 
 _PAGE: Final = mmap.PAGESIZE
 _WRITE_MAX: Final = 1 << 26  # bytes of one pwrite; then signal handlers run
@@ -56,7 +61,7 @@ class LongJobs:
                 at += _written(self._fd.number, part, at)
         except OSError as exc:
             job.free()
-            raise descriptor_error(exc.errno or 0, op="submit", target=_TARGET) from None
+            raise _no_memory(exc.errno or errno.EIO) from None
         return job
 
     def read(self, reference: bytes) -> mmap.mmap:
@@ -108,11 +113,23 @@ class LongJob:
         size, self.size = self.size, 0
         if size and not self._fd.closed and self._pid == os.getpid():
             whole = size + -size % _PAGE
-            with mmap.mmap(self._fd.number, whole, offset=self.offset) as memory:
+            with (
+                suppress(OSError, ValueError),
+                mmap.mmap(self._fd.number, whole, offset=self.offset) as memory,
+            ):
                 memory.madvise(mmap.MADV_REMOVE)
 
     def __del__(self) -> None:
         self.free()
+
+
+def _no_memory(code: int) -> IpcError:
+    """Return the exception for an errno of growing or writing the file."""
+    if code == errno.EFBIG:
+        limit = soft_limit(resource.RLIMIT_FSIZE)
+        message = f"the file for long arguments would exceed RLIMIT_FSIZE ({limit})"
+        return from_errno(errno.ENOSPC, op="submit", target=_TARGET, message=message)
+    return from_errno(code, op="submit", target=_TARGET)
 
 
 def _written(fd: int, part: Buffer, at: int) -> int:

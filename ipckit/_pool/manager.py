@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError, _base
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from queue import SimpleQueue
@@ -53,7 +53,7 @@ from ipckit._pool.watch import Watch
 from ipckit._pool.worker import QUIET_SECONDS
 from ipckit._process_queue.pickling import decode, encode
 from ipckit._process_queue.spill import Spill
-from ipckit.errors import LimitReached, PeerGone, Timeout, WouldBlock
+from ipckit.errors import PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -295,7 +295,7 @@ class Manager:
                     waiting.appendleft(task)
                     self._stalled = not self._tasks
                     break
-            except LimitReached as exc:
+            except Exception as exc:  # such as LimitReached: there is no memory for the arguments
                 failed.append((task, exc))
         if self._tasks:
             self._watch.task_began()
@@ -433,11 +433,14 @@ class Manager:
         member = self.crew.at(place)
         if member is not None:
             member.done += done
-        if kind == ERROR:
-            self._failed += 1
-            task.fail(value)
-            return
-        task.succeed(value)
+        try:
+            if kind == ERROR:
+                self._failed += 1
+                task.fail(value)
+            else:
+                task.succeed(value)
+        except BaseException:  # such as SystemExit in a callback of the future
+            _base.LOGGER.exception("exception in a callback of a task's future")
         rest = task.rest()
         if isinstance(rest, MapRun):
             with suppress(BrokenProcessPool):
