@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 import weakref
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from queue import Empty
@@ -25,7 +26,7 @@ from ipckit._rpc.link import Link, server_gone
 from ipckit._rpc.method import UNENCODABLE
 from ipckit._rpc.names import checked_service, spare_of, target_of
 from ipckit._rpc.remote_method import Describe, RemoteMethod
-from ipckit._rpc.replies import StaleMethods, remote_error
+from ipckit._rpc.replies import OtherReply, StaleMethods, remote_error
 from ipckit._rpc.requests import open_requests
 from ipckit._rpc.stream import RemoteStream, open_stream
 from ipckit._rpc.wire import (
@@ -189,21 +190,18 @@ class Client(Closable):
                 # A call of the most frequent kind, of plain values, while no other thread waits for
                 # a reply. `_call` does the same, but takes twice as long.
                 try:
-                    reply = link.exchange(remote.number, self._revision, body, deadline)
-                    if type(reply) is bytes and reply[0] == RESULT and not reply[1]:
-                        return remote.decode_plain(reply[_HEAD:])
-                    if reply is None:
-                        raise self.too_late(remote.name, timeout)
-                    return self.finish(remote, reply)
-                except StaleMethods:
-                    self.forget_methods()
+                    return link.exchange(remote, body, deadline)
+                except OtherReply as other:
+                    reply = other.reply
                 except DecodeError as exc:
                     raise remote.undecodable(exc) from exc
-                except PeerGone as exc:
-                    exc.op = f"call {method}"
-                    raise
                 finally:
                     link.end_exchange()
+                if reply is None:
+                    raise self.too_late(remote.name, timeout)
+                with suppress(StaleMethods):
+                    return self.finish(remote, reply)
+                self.forget_methods()
         return self._call(method, args, named, deadline, timeout)
 
     def _call(
@@ -347,7 +345,8 @@ class Client(Closable):
             table = TypeTable(definitions=definitions)
             target = target_of(self._service)
             found = [
-                RemoteMethod(target, number, each, table) for number, each in enumerate(methods)
+                RemoteMethod(target, number, each, table, revision)
+                for number, each in enumerate(methods)
             ]
         except IpcError:
             raise
@@ -393,13 +392,13 @@ class Client(Closable):
                 call.stream = open_stream(self._service, link.token, call.number, self._size)
             slot, number, token = call.slot, call.number, link.token
             if type(value) is bytes and len(value) <= _SHORT:
-                head = _pack(CALL_KIND, flags, method, slot, self._revision, 0, number, token)
+                head = _pack(CALL_KIND, flags, method, slot, self._revision, 0, token, number)
                 self._send(head + value, timeout=left)
             else:
                 call.memory = post(
                     self._requests,
                     lambda more: _pack(
-                        CALL_KIND, flags | more, method, slot, self._revision, 0, number, token
+                        CALL_KIND, flags | more, method, slot, self._revision, 0, token, number
                     ),
                     value,
                     left,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -22,12 +23,27 @@ from ipckit._channel.channel import Channel
 from ipckit._channel.in_place import View
 from ipckit._core.processes import is_dead, pid_of
 from ipckit._rpc.names import client_of, target_of
-from ipckit._rpc.wire import CALL, CALL_KIND, ITEM, REPLY, SLOTS, TABLE_BYTES, corrupt, discard
+from ipckit._rpc.replies import OtherReply
+from ipckit._rpc.wire import (
+    CALL,
+    CALL_KIND,
+    CALL_START,
+    ITEM,
+    REPLY,
+    REPLY_START,
+    RESULT,
+    SLOTS,
+    TABLE_BYTES,
+    corrupt,
+    discard,
+)
 from ipckit._shm.posix import PosixSharedMemory
 from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+    from ipckit._rpc.remote_method import RemoteMethod
 
     Wake: TypeAlias = Callable[[], object]
     # A message, short or long; or the exception to raise.
@@ -37,7 +53,9 @@ if TYPE_CHECKING:
 CHECK_SECONDS: Final = 0.04
 _EXCHANGE_SLOT: Final = 0  # of the calls of `exchange`, of which there is one at a time
 _HEAD: Final = REPLY.size
-_pack_call: Final = CALL.pack
+_BYTE_ORDER: Final = sys.byteorder
+# The beginning of the reply that `exchange` expects; its call follows.
+_SHORT_RESULT: Final = REPLY_START.unpack(REPLY.pack(RESULT, 0, 0, _EXCHANGE_SLOT, 0))[0]
 _number_in: Final = struct.Struct("=8xQ").unpack_from
 
 
@@ -128,6 +146,7 @@ class Link:
         # Returns a short reply as bytes, and a long one as a view.
         self._take = self.replies._take  # noqa: SLF001 - what `receive` is built on
         self._send = requests.send
+        self._starts: dict[RemoteMethod, bytes] = {}
         self.left = False
         self.queues: dict[Hashable, Any] = {}
 
@@ -165,36 +184,54 @@ class Link:
         if type(call.reply) is bytes:  # it may have come too late
             discard(call.reply, _HEAD, self.service)
 
-    def exchange(
-        self, method: int, revision: int, body: bytes, deadline: float | None
-    ) -> Reply | None:
-        """Send a short call, and return its reply; None if it did not come before the deadline.
+    def exchange(self, remote: RemoteMethod, body: bytes, deadline: float | None) -> Any:
+        """Make a short call, and return its result.
 
         The caller leads, and calls `end_exchange` in any case.
 
         Raises:
+            OtherReply: the reply is not a short result, or came too late.
             PeerGone: the service has died.
+            DecodeError: the result is not of its type.
             IpcError: the call can't be sent.
         """
+        start = self._starts.get(remote) or self._start_of(remote)
         number = self.exchanging = next(self._numbers)
         calls = self.calls
         calls[1] = 0
         calls[0] = number
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        head = _pack_call(CALL_KIND, 0, method, _EXCHANGE_SLOT, revision, 0, number, self.token)
+        word = number.to_bytes(8, _BYTE_ORDER)
+        left, pause = None, CHECK_SECONDS
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            pause = min(left, CHECK_SECONDS)
         try:
-            self._send(head + body, timeout=left)
+            self._send(start + word + body, timeout=left)
         except (Timeout, WouldBlock):
-            return None
+            raise OtherReply(None) from None
         except PeerGone:
-            raise server_gone(self.service) from None
+            raise server_gone(self.service, method=remote.name) from None
         reply: bytes | View | None
         try:
-            reply = self._take(View, CHECK_SECONDS if left is None else min(left, CHECK_SECONDS))
+            reply = self._take(View, pause)
         except (Timeout, WouldBlock):
             reply = None
-        if type(reply) is bytes and len(reply) >= _HEAD and _number_in(reply)[0] == number:
-            return reply
+        if type(reply) is bytes and reply.startswith(_SHORT_RESULT + word):
+            return remote.decode_plain(reply[_HEAD:])  # type: ignore[misc]
+        raise OtherReply(self._other_reply(number, reply, deadline))
+
+    def _start_of(self, remote: RemoteMethod) -> bytes:
+        """Return the beginning of the calls of a method by `exchange`."""
+        head = CALL.pack(
+            CALL_KIND, 0, remote.number, _EXCHANGE_SLOT, remote.revision, 0, self.token, 0
+        )
+        self._starts[remote] = CALL_START.unpack(head)[0]
+        return self._starts[remote]
+
+    def _other_reply(
+        self, number: int, reply: bytes | View | None, deadline: float | None
+    ) -> Reply | None:
+        """Wait for the reply of `exchange`, after what came first was not what it expected."""
         call = self.pending[number] = WaitingCall(self, number, _EXCHANGE_SLOT)
         try:
             for found in (reply, self._exchanged):

@@ -35,10 +35,12 @@ class RemoteMethod:
         number: the number of the method in calls.
         description: the method, as the service describes it.
         table: the classes that the descriptions of the service name.
+        revision: of the service that has this method.
 
     Attributes:
         name: the name of the method.
         number: as above.
+        revision: as above.
         streams: whether the result is a stream of items.
         exact: the classes of arguments that need no other check; None if there are none.
         decode_plain: returns the result in a reply without parts; None if it needs more than
@@ -49,10 +51,16 @@ class RemoteMethod:
     """
 
     def __init__(
-        self, service: str, number: int, description: Description, table: TypeTable
+        self,
+        service: str,
+        number: int,
+        description: Description,
+        table: TypeTable,
+        revision: int,
     ) -> None:
         self.name, self._parameters, result, self.streams, codec, self._positional = description
         self.number, self._service, self._table = number, service, table
+        self.revision = revision
         self._names = {name: place for place, (name, _, _) in enumerate(self._parameters)}
         self._required = sum(required for _, _, required in self._parameters)
         words = [kind if isinstance(kind, str) else "" for _, kind, _ in self._parameters]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder
@@ -11,7 +11,22 @@ from ipckit._rpc.names import target_of
 from ipckit._rpc.wire import ERROR, corrupt
 from ipckit.errors import RemoteError
 
+if TYPE_CHECKING:
+    from ipckit._rpc.link import Reply
+
 _DECODER: Final = Decoder(tuple[str, str, str])
+
+
+class OtherReply(Exception):  # noqa: N818 - not an error
+    """The reply of a short call is not of the most frequent kind.
+
+    Attributes:
+        reply: the reply: a message, the exception to raise, or None if it came too late.
+    """
+
+    def __init__(self, reply: Reply | None) -> None:
+        super().__init__()
+        self.reply = reply
 
 
 class StaleMethods(Exception):  # noqa: N818 - not an error

@@ -7,12 +7,13 @@ token into the client's table. So the client can find out by itself that the ser
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import deque
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec.msgpack import encode
 
@@ -28,12 +29,14 @@ from ipckit._rpc.wire import (
     BY_NAME,
     CALL,
     CALL_KIND,
+    CALL_START,
     DESCRIBE,
     END,
     ERROR,
     ITEM,
     ORPHANED,
     REPLY,
+    REPLY_START,
     RESULT,
     SLOTS,
     STALE,
@@ -45,6 +48,8 @@ from ipckit.errors import ClosedHandle, IpcError, LimitReached, PeerGone, Timeou
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from typing_extensions import Buffer
+
     from ipckit._channel.channel import Channel
     from ipckit._rpc.method import Method
     from ipckit._rpc.methods import Methods
@@ -52,12 +57,27 @@ if TYPE_CHECKING:
 
 _HEAD: Final = CALL.size
 _unpack: Final = CALL.unpack_from
-_pack_reply: Final = REPLY.pack
+_split: Final = CALL_START.unpack_from
+_join_call: Final = CALL_START.pack
+_join: Final = REPLY_START.pack
+_PLAIN_MAX: Final = 4096
 _CHECK_SECONDS: Final = 0.04  # how often a stream that waits checks whether its client has left
 _NONE: Final = encode(None)
 # At most this often, a server that meets a client looks for unknown ones that were killed.
 _SWEEP_SECONDS: Final = 1.0
 _ENDING: Final = (KeyboardInterrupt, SystemExit)  # what ends `serve` if a method raises it
+
+
+class _Plain(NamedTuple):
+    """What is the same for all calls of a method of plain values by one client."""
+
+    method: Method
+    caller: Caller
+    slot: int
+    reply_start: bytes
+    decode: Callable[[Buffer], Any]
+    function: Callable[..., Any]
+    result_type: type[Any] | None
 
 
 class IncomingCall:
@@ -224,6 +244,7 @@ class Server:
         hint = "it was removed; create it again"
         self.requests = open_requests(service, hint=hint, peer_gone="wait")
         self._token = token()
+        self._plain = callers.plain
         self.stopping = False
         self.busy = 0
 
@@ -278,36 +299,35 @@ class Server:
         not of this kind, and was not begun.
         """
         message = delivery.buf
-        if message.nbytes < _HEAD or delivery._redelivered:  # noqa: SLF001 - a property is slow
-            return False
-        place: int
-        kind, flags, place, slot, revision, _, number, client = _unpack(message)
-        caller, methods = self._callers.known.get(client), self._methods
-        if flags or kind != CALL_KIND or caller is None or revision != methods.revision:
-            return False
-        if place >= len(methods.by_number) or slot >= SLOTS:
-            return False
-        method: Method = methods.by_number[place]
-        calls = caller.calls
-        if method.decode_plain is None or calls[2 * slot] != number:
-            return False
-        calls[2 * slot + 1] = self._token
         try:
-            args = method.decode_plain(message[_HEAD:])
+            start, number = _split(message)
+        except struct.error:  # it is too short for a call
+            return False
+        if delivery._redelivered:  # noqa: SLF001 - a property is slow
+            return False
+        plain = self._plain.get(start) or self._plain_of(start)
+        if plain is None:
+            return False
+        method, caller, slot, reply_start, decode, function, result_type = plain
+        calls, place = caller.calls, 2 * slot
+        if calls[place] != number:
+            return False
+        calls[place + 1] = self._token
+        try:
+            args = decode(message[_HEAD:])
         except Exception:  # the general code replies
             return False
         CURRENT.set((method.name, caller, slot, number))
         try:
-            result = method.function(*args)
+            result = function(*args)
         except BaseException as exc:
             IncomingCall(delivery, method, caller, slot, number, ((), {})).fail(exc)
             if isinstance(exc, _ENDING):
                 raise
             return True
-        if type(result) is method.result_type:
+        if type(result) is result_type:
             try:
-                reply = _pack_reply(RESULT, 0, 0, slot, number) + encode(result)
-                caller.replies.send(reply, timeout=0)
+                caller.replies.send(_join(reply_start, number) + encode(result), timeout=0)
                 delivery._acknowledge()  # noqa: SLF001 - `ack` would raise
             except Exception:  # noqa: S110 - such as a str with surrogates; see below
                 pass
@@ -315,6 +335,34 @@ class Server:
                 return True
         IncomingCall(delivery, method, caller, slot, number, ((), {})).reply(result)
         return True
+
+    def _plain_of(self, start: bytes) -> _Plain | None:
+        """Return what is the same for all calls that begin with these bytes.
+
+        None if they are not calls of plain values, of a known client.
+        """
+        kind, flags, place, slot, revision, _, client, _ = _unpack(_join_call(start, 0))
+        caller, methods = self._callers.known.get(client), self._methods
+        if flags or kind != CALL_KIND or caller is None or revision != methods.revision:
+            return None
+        if place >= len(methods.by_number) or slot >= SLOTS:
+            return None
+        method: Any = methods.by_number[place]
+        if method.decode_plain is None:
+            return None
+        if len(self._plain) >= _PLAIN_MAX:
+            self._plain.clear()
+        reply_start, _ = REPLY_START.unpack(REPLY.pack(RESULT, 0, 0, slot, 0))
+        found = self._plain[start] = _Plain(
+            method,
+            caller,
+            slot,
+            reply_start,
+            method.decode_plain,
+            method.function,
+            method.result_type,
+        )
+        return found
 
     def _run(self, call: IncomingCall) -> None:
         if call.method.awaitable:
@@ -378,7 +426,7 @@ class Server:
         if message.nbytes < _HEAD:
             return None
         place: int
-        kind, flags, place, slot, revision, _, number, client = _unpack(message)
+        kind, flags, place, slot, revision, _, client, number = _unpack(message)
         if kind != CALL_KIND or slot >= SLOTS:
             return None
         caller = self._callers.get(client)
@@ -418,11 +466,13 @@ class Callers:
 
     Attributes:
         known: the clients by token.
+        plain: what their calls of plain values have in common, by how the calls begin.
     """
 
     def __init__(self, service: str) -> None:
         self._service = service
         self.known: dict[int, Caller] = {}
+        self.plain: dict[bytes, _Plain] = {}
         self._opening = threading.Lock()
         self._next_sweep = 0.0
 
@@ -441,12 +491,17 @@ class Callers:
                     found = self.known[client] = Caller(self._service, client)
         return found
 
+    def _forget(self, caller: Caller) -> None:
+        """Close a client that has gone."""
+        self.plain.clear()
+        caller.close()
+
     def drop_gone(self) -> None:
         """Close the clients that are gone, and remove what those that were killed left."""
         for client, caller in list(self.known.items()):
             if caller.is_gone():
                 del self.known[client]
-                caller.close()
+                self._forget(caller)
         if time.monotonic() >= self._next_sweep:
             self._drop_unknown()
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
@@ -463,5 +518,5 @@ class Callers:
         with self._opening:
             known, self.known = self.known, {}
             for caller in known.values():
-                caller.close()
+                self._forget(caller)
             self._drop_unknown()

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
     Parts: TypeAlias = list[Buffer]  # the body, then the arrays
 
-# kind, flags, method, slot, revision of the service, unused, call, client
+# kind, flags, method, slot, revision of the service, unused, client, call
 CALL: Final = struct.Struct("=BBHIIIQQ")
+# All but the call, which is the same for the calls of one client and method; the call.
+CALL_START: Final = struct.Struct("=24sQ")
 # kind, flags, unused, slot, call
 REPLY: Final = struct.Struct("=BBHIQ")
+REPLY_START: Final = struct.Struct("=8sQ")
 # kind, flags, unused
 ITEM: Final = struct.Struct("=BB6x")
 

@@ -137,7 +137,7 @@ def test_slots_out_of_range_are_ignored(name: str, serving: Serving) -> None:
         link = client._link
         assert link is not None
         for slot in (256, 2**32 - 1):
-            requests.send(CALL.pack(CALL_KIND, 0, 0, slot, 0, 0, 1, link.token))
+            requests.send(CALL.pack(CALL_KIND, 0, 0, slot, 0, 0, link.token, 1))
         requests.send(b"")
         requests.send(b"\xc1")
         assert client.call("one", timeout=10) == 1
@@ -161,7 +161,7 @@ def test_a_message_elsewhere_unlinks_only_long_messages(name: str, serving: Serv
         for victim in (other, table):
             call = link.begin()
             head = CALL.pack(
-                CALL_KIND, ELSEWHERE, 0, call.slot, revision, 0, call.number, link.token
+                CALL_KIND, ELSEWHERE, 0, call.slot, revision, 0, link.token, call.number
             )
             requests.send(head + str(victim.name).strip("/").encode())
             assert link.wait(call, None)
