@@ -1,21 +1,27 @@
 """The file of long jobs: memory for calls for which the channel to the workers has no block.
 
 Only the pool allocates and frees. A worker that has a call, or whose predecessor had it, reads the
-same place, so a call can be delivered again. No place is used twice: the file is sparse, and the
-memory of a call that ended is freed. See MADV_REMOVE in madvise(2).
+same place, so a call can be delivered again. The memory of a call that ended is freed, which leaves
+a hole in the file; see MADV_REMOVE in madvise(2). When the file has no call, it is filled from its
+beginning again, because RLIMIT_FSIZE limits the offsets.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import resource
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from ipckit._core.descriptors import Descriptor, descriptor_error, duplicate_for_child, identity
+from ipckit._core.limits import soft_limit
 from ipckit._pool.messages import REFERENCE
 from ipckit._shm.allocation import check_memory
 from ipckit._shm.memfd import new_memfd
-from ipckit.errors import ClosedHandle
+from ipckit.errors import ClosedHandle, from_errno
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -38,6 +44,7 @@ class LongJobs:
         self._fd = Descriptor(new_memfd("ipckit-pool-jobs") if fd is None else fd)
         self._identity = identity(self._fd.number)
         self._end = 0
+        self._jobs: WeakSet[LongJob] = WeakSet()
 
     def put(self, parts: Parts) -> LongJob:
         """Write a call, and return its place.
@@ -47,7 +54,10 @@ class LongJobs:
         """
         size = sum(memoryview(part).nbytes for part in parts)
         check_memory(size, _TARGET)
+        if not self._jobs:
+            self._end = 0
         job = LongJob(self._fd, self._end, size)
+        self._jobs.add(job)
         self._end += size + -size % _PAGE
         at = job.offset
         try:
@@ -56,6 +66,13 @@ class LongJobs:
                 at += _written(self._fd.number, part, at)
         except OSError as exc:
             job.free()
+            self._jobs.discard(job)
+            if exc.errno == errno.EFBIG:
+                limit = soft_limit(resource.RLIMIT_FSIZE)
+                message = f"the file for large arguments would exceed RLIMIT_FSIZE ({limit})"
+                raise from_errno(
+                    errno.ENOSPC, op="submit", target=_TARGET, message=message
+                ) from None
             raise descriptor_error(exc.errno or 0, op="submit", target=_TARGET) from None
         return job
 
@@ -97,7 +114,7 @@ class LongJob:
         size: its bytes.
     """
 
-    __slots__ = ("_fd", "_pid", "offset", "size")
+    __slots__ = ("__weakref__", "_fd", "_pid", "offset", "size")
 
     def __init__(self, fd: Descriptor, offset: int, size: int) -> None:
         self._fd, self.offset, self.size = fd, offset, size
@@ -108,7 +125,11 @@ class LongJob:
         size, self.size = self.size, 0
         if size and not self._fd.closed and self._pid == os.getpid():
             whole = size + -size % _PAGE
-            with mmap.mmap(self._fd.number, whole, offset=self.offset) as memory:
+            # Without address space it stays allocated. A file that could not grow has none.
+            with (
+                suppress(OSError, ValueError),
+                mmap.mmap(self._fd.number, whole, offset=self.offset) as memory,
+            ):
                 memory.madvise(mmap.MADV_REMOVE)
 
     def __del__(self) -> None:
