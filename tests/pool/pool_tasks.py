@@ -191,3 +191,18 @@ def _runs(pid: int) -> bool:
     with suppress(OSError), open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
         return file.read().rpartition(")")[2].split()[0] not in "ZX"
     return False
+
+
+def send_mask(pipe: Any) -> None:
+    """Send the signals that this process blocks."""
+    pipe.send(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
+
+
+class Callable:
+    """A function whose representation is long."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __call__(self) -> object:
+        return self.value
