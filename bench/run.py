@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "rpc", "channel", "topic")
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "rpc", "pool", "channel", "topic")
 DOCS = Path(__file__).parent.parent / "docs"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "rpc")
+SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "rpc", "pool")
 _WAITING = ("msgq", "aio")
 
 
@@ -37,6 +37,8 @@ def run(suites: Sequence[str]) -> None:
         figures["memory_kib"] = _memory()
     if "rpc" in suites:
         figures["calls_us"] = _calls()
+    if "pool" in suites:
+        figures["deaths_ms"] = _deaths()
     results = Path(__file__).parent / "results" / "latest.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(figures, indent=1) + "\n")
@@ -63,6 +65,15 @@ def _calls() -> dict[str, dict[str, float]]:
     for what, middle, high in importlib.import_module("rpc").latencies():
         print(f"  {what:<34} p50 {middle:>7.2f}, p99 {high:>7.2f}", flush=True)
         found[what] = {"p50": middle, "p99": high}
+    return found
+
+
+def _deaths() -> dict[str, dict[str, float]]:
+    print("a killed worker of a pool, in milliseconds:", flush=True)
+    found: dict[str, dict[str, float]] = {}
+    for what, noticed, replaced in importlib.import_module("pool").deaths():
+        print(f"  {what:<34} noticed {noticed:>7.2f}, replaced {replaced:>7.2f}", flush=True)
+        found[what] = {"noticed": noticed, "replaced": replaced}
     return found
 
 

@@ -28,19 +28,24 @@ if not TYPE_CHECKING:
     np = _Numpy()
 
 
+def _loaded(name: str) -> Any:
+    """Return a class of numpy; None if numpy is not loaded, or another thread still imports it."""
+    return getattr(sys.modules.get("numpy"), name, None)
+
+
 def is_array(value: object) -> bool:
     """Whether a value is a numpy array; does not import numpy."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    cls = _loaded("ndarray")
+    return cls is not None and isinstance(value, cls)
 
 
 def is_dtype(value: object) -> bool:
     """Whether a value is a numpy dtype."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.dtype)
+    cls = _loaded("dtype")
+    return cls is not None and isinstance(value, cls)
 
 
 def is_scalar_type(cls: type[Any]) -> bool:
     """Whether a class is one of numpy's scalar types."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and issubclass(cls, numpy.generic)
+    base = _loaded("generic")
+    return base is not None and issubclass(cls, base)

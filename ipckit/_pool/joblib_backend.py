@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from importlib import import_module
 from inspect import signature
@@ -29,6 +30,8 @@ def register_joblib() -> None:
     "forkserver" by default, because a forked child of a program that has used OpenMP can hang.
 
     Functions are pickled by cloudpickle, as with joblib's own backend, so lambdas work.
+
+    If joblib was imported before `ipckit.pool`, the backend is registered already.
 
     Raises:
         ImportError: joblib is not installed; ``pip install ipckit-linux[joblib]``.
@@ -142,3 +145,7 @@ def _limit_threads(variables: dict[str, str]) -> None:
 def _run(data: bytes, buffers: list[Any]) -> Any:
     """In a worker: run a batch of calls."""
     return loads(data, buffers=buffers)()  # noqa: S301 - as all tasks of the pool
+
+
+if "joblib" in sys.modules:  # otherwise importing it takes longer than the rest of ipckit
+    register_joblib()

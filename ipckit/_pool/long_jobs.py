@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from ipckit._core.descriptors import Descriptor, descriptor_error, duplicate_for_child, identity
+from ipckit._core.descriptors import Descriptor, duplicate_for_child, identity
 from ipckit._core.limits import soft_limit
 from ipckit._pool.messages import REFERENCE
 from ipckit._shm.allocation import check_memory
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._process_queue.pickling import Parts
+    from ipckit.errors import IpcError
 
 _PAGE: Final = mmap.PAGESIZE
 _WRITE_MAX: Final = 1 << 26  # bytes of one pwrite; then signal handlers run
@@ -67,13 +68,7 @@ class LongJobs:
         except OSError as exc:
             job.free()
             self._jobs.discard(job)
-            if exc.errno == errno.EFBIG:
-                limit = soft_limit(resource.RLIMIT_FSIZE)
-                message = f"the file for large arguments would exceed RLIMIT_FSIZE ({limit})"
-                raise from_errno(
-                    errno.ENOSPC, op="submit", target=_TARGET, message=message
-                ) from None
-            raise descriptor_error(exc.errno or 0, op="submit", target=_TARGET) from None
+            raise _no_memory(exc.errno or errno.EIO) from None
         return job
 
     def read(self, reference: bytes) -> mmap.mmap:
@@ -134,6 +129,15 @@ class LongJob:
 
     def __del__(self) -> None:
         self.free()
+
+
+def _no_memory(code: int) -> IpcError:
+    """Return the exception for an errno of growing or writing the file."""
+    if code == errno.EFBIG:
+        limit = soft_limit(resource.RLIMIT_FSIZE)
+        message = f"the file for long arguments would exceed RLIMIT_FSIZE ({limit})"
+        return from_errno(errno.ENOSPC, op="submit", target=_TARGET, message=message)
+    return from_errno(code, op="submit", target=_TARGET)
 
 
 def _written(fd: int, part: Buffer, at: int) -> int:

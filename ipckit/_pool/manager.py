@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError, _base
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from queue import SimpleQueue
@@ -46,12 +46,13 @@ from ipckit._pool.messages import (
     RETURNED,
     STOP,
     WAKE,
+    opened,
 )
 from ipckit._pool.stats import PoolStats, WorkerStats
 from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
 from ipckit._pool.worker import QUIET_SECONDS
-from ipckit._process_queue.pickling import decode, encode
+from ipckit._process_queue.pickling import encode
 from ipckit._process_queue.spill import Spill
 from ipckit.errors import PeerGone, Timeout, WouldBlock
 
@@ -108,7 +109,8 @@ class Manager:
         self._lock = threading.RLock()  # a finalizer or signal handler may submit during a submit
         self._waiting: deque[Task | MapRun] = deque()
         self._tasks: dict[int, Task] = {}  # those that are handed out, by their numbers
-        self._ahead = 0.0  # the seconds that they were expected to take
+        self._ahead = 0.0  # the seconds that they were expected to take; changes under the lock
+        self._ended = 0.0  # the part of `_ahead` that has ended since the last turn
         self._numbers = itertools.count(1)
         self._paces = Paces()
         self._deaths: deque[Member] = deque()
@@ -315,7 +317,7 @@ class Manager:
         progress = [0]
         try:
             self._tasks[number] = task
-            self._ahead = self._ahead + task.seconds if len(self._tasks) > 1 else task.seconds
+            self._ahead += task.seconds
             self._send_message(task, progress)
         except (WouldBlock, Timeout, PeerGone):
             return False
@@ -387,6 +389,8 @@ class Manager:
             return False
         self._replace()
         with self._lock:
+            self._ahead = max(0.0, self._ahead - self._ended) if self._tasks else 0.0
+            self._ended = 0.0
             failed = self._hand_out()
             over = (self.closing or self._abandoned) and not self._tasks and not self._waiting
             if over:
@@ -431,9 +435,9 @@ class Manager:
         task = self._tasks.pop(number, None)
         if task is None:
             return  # it was given up
-        self._ahead -= task.seconds
+        self._ended += task.seconds
         try:
-            value = decode(body)
+            value = opened(body)
         except BaseException as exc:  # the future gets it
             kind, value = ERROR, exc
         done = task.count_done(value)
@@ -442,11 +446,14 @@ class Manager:
         member = self.crew.at(place)
         if member is not None:
             member.done += done
-        if kind == ERROR:
-            self._failed += 1
-            task.fail(value)
-            return
-        task.succeed(value)
+        try:
+            if kind == ERROR:
+                self._failed += 1
+                task.fail(value)
+            else:
+                task.succeed(value)
+        except BaseException:  # such as SystemExit in a callback of the future
+            _base.LOGGER.exception("exception in a callback of a task's future")
         rest = task.rest()
         if isinstance(rest, MapRun):
             with self._lock:  # also after `shutdown`, which waits for the whole map
@@ -476,7 +483,7 @@ class Manager:
             self._bury(member)
         task = self._tasks.pop(number, None)
         if task is not None:
-            self._ahead -= task.seconds
+            self._ended += task.seconds
             task.message = message
             with self._lock:
                 self._waiting.appendleft(task)
@@ -562,7 +569,7 @@ class Manager:
     def _give_up(self, number: int, error: BaseException) -> None:
         """Complete the future of a task that is handed out with an exception."""
         task = self._tasks.pop(number)
-        self._ahead -= task.seconds
+        self._ended += task.seconds
         self._fail([(task, error)])
 
     def _fail(self, failed: list[tuple[Task, BaseException]]) -> None:

@@ -8,14 +8,15 @@ frame; see `ipckit._process_queue.pickling`.
 from __future__ import annotations
 
 import struct
-from pickle import dumps
-from typing import TYPE_CHECKING, Final
+from pickle import dumps, loads
+from typing import TYPE_CHECKING, Any, Final
 
-from ipckit._process_queue.pickling import LARGE, PLAIN, SIZED, encode
+from ipckit._process_queue.pickling import LARGE, PICKLE, PLAIN, SIZED, decode, encode
 
 if TYPE_CHECKING:
     from ipckit._process_queue.pickling import Parts
 
+_PICKLE_BYTE: Final = PICKLE[0]
 KIND_SHIFT: Final = 56
 NUMBER_MASK: Final = (1 << KIND_SHIFT) - 1
 
@@ -50,3 +51,14 @@ def joined(head: bytes, value: object) -> bytes | Parts:
         return head + dumps(value, 5)
     body = encode(value)
     return head + body if isinstance(body, bytes) else [head, *body]
+
+
+def opened(body: memoryview) -> Any:
+    """Return the object in a message, given the bytes behind the head.
+
+    Raises:
+        Exception: any exception of unpickling the object.
+    """
+    if body[0] == _PICKLE_BYTE:  # the usual case, without another call
+        return loads(body)  # noqa: S301 - a pool and its workers trust each other
+    return decode(body)

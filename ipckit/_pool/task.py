@@ -46,13 +46,13 @@ class Paces:
 
     def of(self, fn: Callable[..., Any]) -> Pace:
         """Return the pace of a function."""
-        pace = self._by_function.get(fn) if type(fn) is FunctionType else None
-        return pace or self._found(_key_of(fn))
-
-    def _found(self, key: object) -> Pace:
-        if len(self._by_function) >= _FUNCTIONS_MAX:
-            self._by_function.clear()
-        return self._by_function.setdefault(key, Pace())
+        key = fn if type(fn) is FunctionType else _key_of(fn)
+        pace = self._by_function.get(key)
+        if pace is None:
+            if len(self._by_function) >= _FUNCTIONS_MAX:
+                self._by_function.clear()
+            pace = self._by_function.setdefault(key, Pace())
+        return pace
 
 
 def _key_of(fn: object) -> object:
@@ -147,16 +147,16 @@ class Call(Task):
 
     def succeed(self, value: Any) -> None:
         """Complete the future with a result."""
-        self._complete(self.future.set_result, value)
+        try:  # noqa: SIM105 - `suppress` takes as long as the rest
+            self.future.set_result(value)
+        except InvalidStateError:  # the user has completed it
+            pass
 
     def fail(self, error: BaseException) -> None:
         """Complete the future with an exception."""
-        self._complete(self.future.set_exception, error)
-
-    def _complete(self, setter: Callable[[Any], None], value: Any) -> None:
         try:
-            setter(value)
-        except InvalidStateError:  # the user has completed it
+            self.future.set_exception(error)
+        except InvalidStateError:
             pass
         except BaseException:  # a Future logs only an Exception of a callback
             _base.LOGGER.exception("exception calling callback for %r", self.future)

@@ -30,9 +30,9 @@ from ipckit._pool.messages import (
     STOP,
     VALUE,
     joined,
+    opened,
 )
 from ipckit._pool.remote import replacement, with_traceback
-from ipckit._process_queue.pickling import decode
 from ipckit.errors import ClosedHandle, IpcError, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Worker:
                 delivery = self._next_job()
             except PeerGone:
                 return
-            word = JOB_HEAD.unpack_from(delivery.buf)[0]
+            memory = delivery.buf
+            word: int = JOB_HEAD.unpack_from(memory)[0]
             kind, task = word >> KIND_SHIFT, word & NUMBER_MASK
             if kind == STOP:
                 delivery.ack()
@@ -86,15 +87,15 @@ class Worker:
                 continue
             if delivery.redelivered:
                 # Only the pool knows whether the worker that had the job had begun it.
-                self._send([RESULT_HEAD.pack(_word(RETURNED, task), place, 0.0), delivery.buf])
+                self._send([RESULT_HEAD.pack(_word(RETURNED, task), place, 0.0), memory])
                 delivery.ack()
                 continue
             began = time.monotonic()
             board.begin(place, task, began)
-            self._send(self._outcome(kind, task, delivery.buf[_HEAD:], began))
+            self._send(self._outcome(kind, task, memory[_HEAD:], began))
             board.end(place)
             delivery.ack()
-            del delivery
+            del delivery, memory
             if board.is_condemned(place, task):
                 os._exit(0)  # the pool was about to kill this process because of the task
             self._tasks += 1
@@ -107,8 +108,10 @@ class Worker:
         jobs, board, place = self._plan.jobs, self._plan.board, self._place
         wait: float | None = QUIET_SECONDS
         while True:
-            with suppress(Timeout):
+            try:
                 return jobs.take(wait)
+            except Timeout:
+                pass
             board.sleep(place)
             try:
                 with suppress(WouldBlock):
@@ -127,8 +130,9 @@ class Worker:
         try:
             try:
                 self._in_task = True
-                memory: Buffer = body if kind == CALL else self._plan.long_jobs.read(bytes(body))
-                fn, args, kwargs = decode(memory)
+                if kind != CALL:
+                    body = memoryview(self._plan.long_jobs.read(bytes(body)))
+                fn, args, kwargs = opened(body)
                 value = fn(*args, **kwargs)
                 self._in_task = False
                 seconds = time.monotonic() - began

@@ -116,10 +116,18 @@ class Caller:
         """Close the handles. If the client is gone, remove all that it and its servers left."""
         self._was_gone = self.is_gone()
         if self._was_gone:
-            for each in (self.replies, self._memory):
-                with suppress(IpcError):
-                    each.unlink(missing_ok=True)
-            # Streams, and long messages that nobody received.
             remove_all_of(self.service, self.token)
         self.replies.close()
         self._memory.close()
+
+
+def remove_if_gone(service: str, token: int) -> None:
+    """Remove what a client left, if it died.
+
+    Raises:
+        IpcError: its channel can't be opened.
+    """
+    # Not as a `Caller`, because the client can have died before it made its table.
+    with Channel.open(client_of(service, token), peer_gone="wait") as replies:
+        if replies._side(native.ROLE_RECEIVER) == native.SIDE_GONE:  # noqa: SLF001
+            remove_all_of(service, token)

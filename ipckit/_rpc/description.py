@@ -199,7 +199,8 @@ def definition(cls: type[Any], table: TypeTable) -> Description:
         values = {name: member.value for name, member in cls.__members__.items()}
         if not all(type(value) in _MEMBER_TYPES for value in values.values()):
             raise _not_carried(cls)
-        return [cls.__module__, cls.__qualname__, "enum", values]
+        word = "flag" if issubclass(cls, enum.Flag) else "enum"  # flags can be combined
+        return [cls.__module__, cls.__qualname__, word, values]
     word, members, options = _members_of(cls)
     fields = [[each.name, describe(each.kind, table), each.required] for each in members]
     return [cls.__module__, cls.__qualname__, word, fields, options]
@@ -243,7 +244,11 @@ def _members_of(cls: type[Any]) -> tuple[str, list[_Field], dict[str, Any]]:
     """Return the kind of a class with fields, the fields, and the options of a msgspec struct."""
     if issubclass(cls, msgspec.Struct):
         config = cls.__struct_config__
-        options = {"array_like": config.array_like, "tag": config.tag}
+        options = {
+            "array_like": config.array_like,
+            "tag": config.tag,
+            "tag_field": config.tag_field,
+        }
         found = [
             _Field(each.encode_name, each.type, each.required)
             for each in msgspec.structs.fields(cls)
@@ -260,8 +265,7 @@ def _members_of(cls: type[Any]) -> tuple[str, list[_Field], dict[str, Any]]:
         ]
         return "dataclass", found, {}
     if typing.is_typeddict(cls):
-        required: Any = cls.__required_keys__
-        return "dict", [_Field(name, _bare(hints[name]), name in required) for name in hints], {}
+        return "dict", [_key_of(cls, name, kind) for name, kind in hints.items()], {}
     defaults: Any = cls._field_defaults
     names: Any = cls._fields
     return "tuple", [_Field(name, hints.get(name, Any), name not in defaults) for name in names], {}
@@ -271,11 +275,13 @@ def _is_required(each: dataclasses.Field[Any]) -> bool:
     return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
 
 
-def _bare(annotation: Any) -> Any:
-    """Return the type of a key without `Required` or `NotRequired`."""
-    if typing.get_origin(annotation) in {typing.Required, typing.NotRequired}:
-        return typing.get_args(annotation)[0]
-    return annotation
+def _key_of(cls: Any, name: str, annotation: Any) -> _Field:
+    """Return a key of a TypedDict."""
+    origin = typing.get_origin(annotation)
+    if origin in {typing.Required, typing.NotRequired}:
+        # `__required_keys__` is wrong if the annotations were text.
+        return _Field(name, typing.get_args(annotation)[0], origin is typing.Required)
+    return _Field(name, annotation, name in cls.__required_keys__)
 
 
 def _not_carried(annotation: Any) -> TypeError:

@@ -22,7 +22,7 @@ from ipckit._channel.channel import Channel
 from ipckit._channel.in_place import View
 from ipckit._core.processes import is_dead, pid_of
 from ipckit._rpc.names import client_of, target_of
-from ipckit._rpc.wire import CALL, CALL_KIND, REPLY, SLOTS, TABLE_BYTES, corrupt
+from ipckit._rpc.wire import CALL, CALL_KIND, ITEM, REPLY, SLOTS, TABLE_BYTES, corrupt, discard
 from ipckit._shm.posix import PosixSharedMemory
 from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock
 
@@ -69,6 +69,10 @@ class WaitingCall:
         if stream is not None:
             with suppress(IpcError):
                 stream.unlink(missing_ok=True)
+            with suppress(IpcError, WouldBlock):
+                while True:  # items that were not received can have shared memory of their own
+                    with stream.receive_view(timeout=0) as view:
+                        discard(view.buf, ITEM.size, self.link.service)
             stream.close()
 
 
@@ -76,6 +80,7 @@ class Link:
     """What one process has of a client.
 
     Attributes:
+        service: the name of the service.
         token: the random number by which servers know it.
         replies: the channel for replies.
         calls: the table of calls; see `wire`.
@@ -95,18 +100,18 @@ class Link:
     """
 
     def __init__(self, service: str, requests: Channel[bytes], size: int) -> None:
-        self._service, self._requests = service, requests
+        self.service, self._requests = service, requests
         self.token = int.from_bytes(os.urandom(8), "little")
         name = client_of(service, self.token)
         # It waits, because another server may come when the last one left.
         self.replies = Channel.create(name, capacity=SLOTS, size=size, peer_gone="wait")
         try:
+            with suppress(WouldBlock):
+                self.replies.receive(timeout=0)  # from now on, servers see whether it is gone
             self._memory = PosixSharedMemory.create(name, TABLE_BYTES)
         except BaseException:
             self.replies.__exit__(None, None, None)
             raise
-        with suppress(WouldBlock):
-            self.replies.receive(timeout=0)  # from now on, servers see whether it is gone
         self.calls = self._memory.buf[:TABLE_BYTES].cast("Q")
         self._numbers = count(1)
         self._slots: SimpleQueue[int] = SimpleQueue()
@@ -157,6 +162,8 @@ class Link:
         if call.memory is not None:
             with suppress(IpcError):
                 call.memory.unlink(missing_ok=True)
+        if type(call.reply) is bytes:  # it may have come too late
+            discard(call.reply, _HEAD, self.service)
 
     def exchange(
         self, method: int, revision: int, body: bytes, deadline: float | None
@@ -180,7 +187,7 @@ class Link:
         except (Timeout, WouldBlock):
             return None
         except PeerGone:
-            raise server_gone(self._service) from None
+            raise server_gone(self.service) from None
         reply: bytes | View | None
         try:
             reply = self._take(View, CHECK_SECONDS if left is None else min(left, CHECK_SECONDS))
@@ -306,14 +313,16 @@ class Link:
         """Give a reply to the call that waits for it."""
         message = reply if isinstance(reply, bytes) else reply.buf
         if len(message) < _HEAD:
-            self._fail_all(corrupt(self._service))
+            self._fail_all(corrupt(self.service))
             return
         call = self.pending.pop(_number_in(message)[0], None)
         if call is None:
             if _number_in(message)[0] == self.exchanging:
                 self._exchanged = reply  # a signal handler received the reply for its thread
             # Otherwise the client no longer waits for it.
-            elif not isinstance(reply, bytes):
+            elif isinstance(reply, bytes):
+                discard(reply, _HEAD, self.service)
+            else:
                 reply.release()
             return
         call.reply = reply
@@ -339,7 +348,7 @@ class Link:
                 dead[server] = server != 0 and is_dead(server)
             if dead[server] or gone:
                 self._drain(call)
-                self._fail(call, server_gone(self._service, server if dead[server] else 0))
+                self._fail(call, server_gone(self.service, server if dead[server] else 0))
 
     def _drain(self, call: WaitingCall) -> None:
         """Receive what came before the server died."""

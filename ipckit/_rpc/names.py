@@ -60,10 +60,11 @@ def clients_in_memory(service: str) -> list[int]:
 
 
 def remove_all_of(service: str, token: int) -> None:
-    """Remove the streams and the long messages of a client that is gone."""
-    prefix = f"{client_of(service, token)}."
+    """Remove all that a client that is gone, and its servers, left in /dev/shm."""
+    client = client_of(service, token)
     for name in _names_in_memory():
-        if name.removeprefix(CHANNEL_PREFIX).startswith(prefix):
+        # Its channel, its table; or a stream, or a long message.
+        if f"{name.removeprefix(CHANNEL_PREFIX)}.".startswith(f"{client}."):
             with suppress(OSError):
                 os.unlink(SHM + "/" + name)  # noqa: PTH108 - a name, not a path
 

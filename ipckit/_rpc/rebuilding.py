@@ -6,9 +6,11 @@ loaded and has the same fields. Otherwise a class with these fields is made. Not
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import dataclasses
 import enum
+import keyword
 import sys
 import typing
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -141,8 +143,8 @@ def _is_same(cls: Any, described: Description) -> bool:
 def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
     """Return a new class with the described fields or members."""
     word, members, *options = contents
-    if word == "enum":
-        return enum.Enum(name, members)
+    if word in {"enum", "flag"}:
+        return enum.Flag(name, members) if word == "flag" else enum.Enum(name, members)
     fields = [(field, rebuild(kind, table), required) for field, kind, required in members]
     if word == "dict":
         keys = {
@@ -152,8 +154,7 @@ def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
         make: Any = typing.TypedDict
         return make(name, keys)
     if word == "tuple":
-        make = typing.NamedTuple
-        return make(name, [(field, kind) for field, kind, _ in fields])
+        return _named_tuple(name, [(field, kind) for field, kind, _ in fields])
     typed: list[Any] = [
         (field, kind) if required else (field, kind | msgspec.UnsetType, msgspec.UNSET)
         for field, kind, required in fields
@@ -163,6 +164,28 @@ def _made(name: str, contents: list[Any], table: TypeTable) -> Any:
             (*each[:2], dataclasses.field(default=each[2])) if each[2:] else each for each in typed
         ]
         return dataclasses.make_dataclass(name, typed, kw_only=True)
+    # A name in messages need not be a name in Python.
+    rename = {each[0]: each[0] for each in typed}
+    for number, each in enumerate(typed):
+        if not each[0].isidentifier() or keyword.iskeyword(each[0]):
+            attribute = f"f{number}"
+            rename[attribute] = rename.pop(each[0])
+            typed[number] = (attribute, *each[1:])
     array_like = bool(options[0]["array_like"])
-    tag = options[0]["tag"]
-    return msgspec.defstruct(name, typed, array_like=array_like, tag=tag, kw_only=not array_like)
+    return msgspec.defstruct(
+        name,
+        typed,
+        array_like=array_like,
+        tag=options[0]["tag"],
+        tag_field=options[0]["tag_field"],
+        kw_only=not array_like,
+        rename=rename,
+    )
+
+
+def _named_tuple(name: str, fields: list[tuple[str, Any]]) -> Any:
+    """Return a new class of tuples; as `namedtuple` with ``rename``, it accepts any field names."""
+    make: Any = collections.namedtuple  # noqa: PYI024 - typing.NamedTuple refuses some names
+    made = make(name, [field for field, _ in fields], rename=True)
+    made.__annotations__ = dict(zip(made._fields, (kind for _, kind in fields), strict=True))
+    return made

@@ -8,6 +8,8 @@ token into the client's table. So the client can find out by itself that the ser
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,12 +18,12 @@ from msgspec.msgpack import encode
 
 from ipckit._channel.in_place import Delivery
 from ipckit._core.processes import token
-from ipckit._rpc.caller import Caller
+from ipckit._rpc.caller import Caller, remove_if_gone
 from ipckit._rpc.current import CURRENT
 from ipckit._rpc.method import error_body, short_error_body
 from ipckit._rpc.names import clients_in_memory
 from ipckit._rpc.requests import open_requests
-from ipckit._rpc.stream import BEGIN
+from ipckit._rpc.stream import BEGIN, STREAM_CAPACITY
 from ipckit._rpc.wire import (
     BY_NAME,
     CALL,
@@ -46,12 +48,15 @@ if TYPE_CHECKING:
     from ipckit._channel.channel import Channel
     from ipckit._rpc.method import Method
     from ipckit._rpc.methods import Methods
+    from ipckit._shm.posix import PosixSharedMemory
 
 _HEAD: Final = CALL.size
 _unpack: Final = CALL.unpack_from
 _pack_reply: Final = REPLY.pack
 _CHECK_SECONDS: Final = 0.04  # how often a stream that waits checks whether its client has left
 _NONE: Final = encode(None)
+# At most this often, a server that meets a client looks for unknown ones that were killed.
+_SWEEP_SECONDS: Final = 1.0
 _ENDING: Final = (KeyboardInterrupt, SystemExit)  # what ends `serve` if a method raises it
 
 
@@ -137,6 +142,8 @@ class Items:
 
     def __init__(self, call: IncomingCall, channel: Channel[bytes]) -> None:
         self.call, self.channel = call, channel
+        # The memory of the latest long items, more than the channel has.
+        self._long: deque[PosixSharedMemory] = deque(maxlen=STREAM_CAPACITY + 1)
 
     def send(self, kind: int, value: Any) -> bool:
         """Send an item, waiting while the client has too many. Return False if it has left."""
@@ -160,13 +167,15 @@ class Items:
             Timeout: the client has too many.
             PeerGone: the client has left.
         """
-        post(
+        memory = post(
             self.channel,
             lambda flags: ITEM.pack(kind, flags),
             value,
             timeout,
             self.call.caller.spare_name,
         )
+        if memory is not None:
+            self._long.append(memory)
 
     def send_all(self, found: Callable[[], Generator[Any]]) -> None:
         """Send the items of an iterator, and what ends it; close the iterator."""
@@ -187,9 +196,11 @@ class Items:
 
     def close(self) -> None:
         """Close the channel; the client sees the end, or that the server left."""
-        if self.call.caller.is_gone():
+        gone = self.call.caller.is_gone()
+        # The client empties the channel when it leaves, but does not see an item sent after that.
+        for each in (self.channel, *self._long) if gone else self._long if self.call.left else ():
             with suppress(IpcError):
-                self.channel.unlink(missing_ok=True)
+                each.unlink(missing_ok=True)
         self.channel.close()
 
 
@@ -413,6 +424,7 @@ class Callers:
         self._service = service
         self.known: dict[int, Caller] = {}
         self._opening = threading.Lock()
+        self._next_sweep = 0.0
 
     def get(self, client: int) -> Caller:
         """Return a client by its token.
@@ -435,12 +447,16 @@ class Callers:
             if caller.is_gone():
                 del self.known[client]
                 caller.close()
+        if time.monotonic() >= self._next_sweep:
+            self._drop_unknown()
+            self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _drop_unknown(self) -> None:
         """Remove what clients left that were killed before a server took a call of theirs."""
         for client in clients_in_memory(self._service):
-            with suppress(IpcError):
-                Caller(self._service, client).close()
+            if client not in self.known:
+                with suppress(IpcError):
+                    remove_if_gone(self._service, client)
 
     def close(self) -> None:
         """Close all."""

@@ -25,7 +25,7 @@ class Begin(Exception):  # noqa: N818 - not an error
 
 
 BEGIN: Final = 0xB1  # the first item, which says only that the server has the channel
-_CAPACITY: Final = 64
+STREAM_CAPACITY: Final = 64
 _HEAD: Final = ITEM.size
 
 
@@ -35,7 +35,7 @@ def open_stream(service: str, token: int, number: int, size: int) -> Channel[byt
     Raises:
         LimitReached: there is not enough memory.
     """
-    return Channel.create(stream_of(service, token, number), capacity=_CAPACITY, size=size)
+    return Channel.create(stream_of(service, token, number), capacity=STREAM_CAPACITY, size=size)
 
 
 @final

@@ -215,6 +215,14 @@ def _memory_of(body: memoryview, service: str) -> memoryview:
     return view
 
 
+def discard(message: Buffer, head: int, service: str) -> None:
+    """Remove the shared memory of a message that nobody reads, if it has any."""
+    view = memoryview(message)
+    if view.nbytes >= head and view[1] & ELSEWHERE:
+        with suppress(IpcError):  # it was read
+            _memory_of(view[head:], service)
+
+
 def corrupt(service: str) -> Corrupt:
     """Return the error for a message that no process of ipckit sent."""
     message = "a message was overwritten, or no process of ipckit sent it"

@@ -69,7 +69,9 @@ CODES = {
 
 
 def test_every_error_class_is_in_this_table() -> None:
-    assert set(BUILTINS) == set(IpcError.__subclasses__())
+    found = {each for each in IpcError.__subclasses__() if each.__module__ == errors.__name__}
+    # Its arguments are those of the exception of the method; see tests/rpc.
+    assert set(BUILTINS) == found - {errors.RemoteError}
 
 
 @pytest.mark.parametrize(("kind", "builtin"), BUILTINS.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -20,9 +21,11 @@ from ipckit import ClosedHandle, Timeout
 from ipckit.pool import ProcessPool, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
+
+    from ipckit.testing import Child
 
 SECONDS = 60
 
@@ -49,7 +52,8 @@ def running(pool: ProcessPool) -> int:
 
 
 def wait_ready(pool: ProcessPool) -> None:
-    while not all(member.ready for member in pool._started().crew):
+    # A dead worker may be gone, and the next one not there yet.
+    while sum(member.ready for member in pool._started().crew) < 2:
         time.sleep(0.001)
 
 
@@ -287,6 +291,38 @@ def test_a_task_that_closes_descriptors() -> None:
         assert isinstance(error_of(pool.submit(tasks.echo, array)), ClosedHandle)
         assert isinstance(error_of(pool.submit(tasks.die)), WorkerDied)
         assert np.array_equal(pool.submit(tasks.echo, array).result(SECONDS), array)
+
+
+def test_no_memory_for_arguments_or_results(spawn: Callable[..., Child]) -> None:
+    code = """
+        import resource, sys
+        sys.path.insert(0, args[0])
+        import numpy as np
+        import pool_tasks as tasks
+        from ipckit.pool import ProcessPool
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
+        with ProcessPool(2, "fork") as pool:
+            long = np.ones(30 << 20, np.uint8)
+            errors = [pool.submit(tasks.echo, long), pool.submit(bytes, 30 << 20)]
+            result = [type(error.exception(60)).__name__ for error in errors]
+            found = pool.map(tasks.echo, [1, long, 3])
+            result.append(next(found))
+            try:
+                next(found)
+            except OSError as exc:
+                result.append(type(exc).__name__)
+            result.append(pool.submit(tasks.add, 1).result(60))
+    """
+    expected = ["LimitReached", "LimitReached", 1, "LimitReached", 1]
+    assert spawn(code, os.path.dirname(__file__)).result == expected  # noqa: PTH120
+
+
+def test_a_callback_that_exits_does_not_end_the_pool(pool: ProcessPool, tmp_path: Path) -> None:
+    future = pool.submit(tasks.wait_for, tmp_path / "go")
+    future.add_done_callback(lambda _: sys.exit(3))
+    (tmp_path / "go").touch()
+    future.result(SECONDS)
+    assert pool.submit(tasks.add, 3).result(SECONDS) == 3
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(30, marks=pytest.mark.soak)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import ClosedHandle, LimitReached, RemoteError, aio
+from ipckit import ClosedHandle, LimitReached, RemoteError, Timeout, aio
 from ipckit._core.files import SHM
 from ipckit._rpc.caller import Caller
 from ipckit.codec import Pickle
@@ -234,8 +234,9 @@ step.hear()
 """
 
 
+@pytest.mark.parametrize("while_serving", [False, True])
 def test_client_that_was_killed_before_its_first_call(
-    name: str, spawn: Callable[..., Child]
+    name: str, spawn: Callable[..., Child], *, while_serving: bool
 ) -> None:
     with Service.create(name) as service:
         service.method(count)
@@ -243,4 +244,44 @@ def test_client_that_was_killed_before_its_first_call(
             child = spawn(UNKNOWN, name)
             child.expect("ready")
             child.kill()
+            if while_serving:  # a new client has the server look
+                with Client.open(name) as client:
+                    assert list(client.call("count", 1, timeout=10)) == [0]
+                    left = [each for each in files_of(name) if each.startswith("rpc.")]
+                    assert len(left) == 1
         assert [each for each in files_of(name) if each != f"ipckit.rpc.{name.strip('/')}"] == []
+
+
+def test_long_items_and_replies_that_nobody_reads_are_removed(name: str) -> None:
+    sent, go = threading.Event(), threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(3_000_000)
+
+    def few() -> Iterator[bytes]:
+        for _ in range(3):
+            yield bytes(3_000_000)
+        sent.set()
+
+    def late() -> bytes:
+        go.wait(30)
+        return bytes(3_000_000)
+
+    with Service.create(name) as service:
+        for each in (endless, few, late, count):
+            service.method(each)
+        with served(service), Client.open(name) as client:
+            with client.call("endless", timeout=10) as stream:
+                next(stream)
+            with client.call("few", timeout=10) as stream:
+                assert sent.wait(30)
+            with pytest.raises(Timeout):
+                client.call("late", timeout=0.01)
+            go.set()
+            for thread in threading.enumerate():
+                if thread.name == "ipckit-stream":
+                    thread.join(30)
+            assert list(client.call("count", 1, timeout=10)) == [0]
+            long = [each for each in files_of(name) if each.startswith("rpc.")]
+            assert len(long) == 1  # the table of calls
