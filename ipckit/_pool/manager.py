@@ -23,7 +23,6 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-import ipckit._native as native
 from ipckit._channel.in_place import View
 from ipckit._core.forks import at_fork
 from ipckit._pool.batch import MapRun
@@ -31,29 +30,24 @@ from ipckit._pool.crew import Crew, Member
 from ipckit._pool.errors import died, name_of, timed_out
 from ipckit._pool.launch import launcher_for
 from ipckit._pool.messages import (
-    CALL,
     ERROR,
     JOB_HEAD,
     KIND_SHIFT,
     LEAVING,
-    LONG_CALL,
     NOT_READY,
-    NUDGE,
     NUMBER_MASK,
     READY,
-    REFERENCE,
     RESULT_HEAD,
     RETURNED,
-    STOP,
     WAKE,
     opened,
 )
+from ipckit._pool.outbox import Outbox
 from ipckit._pool.stats import PoolStats, WorkerStats
 from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
 from ipckit._pool.worker import QUIET_SECONDS
 from ipckit._process_queue.pickling import encode
-from ipckit._process_queue.spill import Spill
 from ipckit.errors import PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
@@ -61,7 +55,6 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from ipckit._pool.plan import Plan
-    from ipckit._process_queue.pickling import Parts
 
 # A thread that wants to run Python code waits up to `sys.getswitchinterval`, 5 ms, for one that
 # does not pause. Workers must have work for that time.
@@ -129,9 +122,7 @@ class Manager:
         self._watch = Watch(plan.board, task_timeout, self._is_busy, self._note_death)
         self.thread = threading.Thread(target=self._run, name="ipckit-pool")
         self._take = plan.spill.file.take
-        # A job that has no block goes to the file of long jobs, so this spill file stays empty.
-        self._parts = Spill(plan.jobs)
-        self._send_parts = self._parts.file.send_parts
+        self._outbox = Outbox(plan)
         _MANAGERS.add(self)
 
     def start(self) -> None:
@@ -224,7 +215,7 @@ class Manager:
             waiting.append(item)
             # Nothing is handed out if a signal handler has ended an earlier call right here.
             if len(waiting) == 1 or not self._tasks:
-                _fail_all(self._hand_out())
+                self._fail(self._hand_out())
             crew = self.crew
             if self._stalled or (crew.missing and len(self._tasks) + len(waiting) > crew.count):
                 self._wake()
@@ -297,15 +288,10 @@ class Manager:
                 failed.append((task, exc))
         if self._tasks:
             self._watch.task_began()
-            self._ring(len(self._tasks))
+            self._outbox.ring(len(self._tasks))
             if self._quiet:
                 self._calm.put(None)
         return failed
-
-    def _ring(self, count: int) -> None:
-        """Wake idle workers, after messages to them were sent."""
-        for place in self._plan.board.wake_sleepers(count):
-            self._plan.bells[place].ring()
 
     def _send(self, task: Task) -> bool:
         """Send a task to the workers. Return False if it must wait.
@@ -318,7 +304,7 @@ class Manager:
         try:
             self._tasks[number] = task
             self._ahead += task.seconds
-            self._send_message(task, progress)
+            self._outbox.send(task, number, progress)
         except (WouldBlock, Timeout, PeerGone):
             return False
         finally:
@@ -327,26 +313,6 @@ class Manager:
             elif self._tasks.pop(number, None) is not None:
                 self._ahead -= task.seconds
         return True
-
-    def _send_message(self, task: Task, progress: list[int]) -> None:
-        """Send a task's job, and set ``progress[0]`` to 1 when it is sent."""
-        message, number = task.message, task.number
-        if task.long_job is None:
-            head = JOB_HEAD.pack(CALL << KIND_SHIFT | number)
-            if isinstance(message, bytes):
-                if len(message) < native.INLINE_MAX - len(head):
-                    self._plan.jobs._send_one(head + message, 0, progress)  # noqa: SLF001
-                    return
-                parts: Parts = [head, message]
-            else:
-                parts = [head, *(message or ())]
-            if self._send_parts(parts, 0):
-                progress[0] = 1
-                return
-            task.long_job = self._plan.long_jobs.put(parts[1:])
-        head = JOB_HEAD.pack(LONG_CALL << KIND_SHIFT | number)
-        reference = REFERENCE.pack(task.long_job.offset, task.long_job.size)
-        self._plan.jobs._send_one(head + reference, 0, progress)  # noqa: SLF001
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -540,8 +506,7 @@ class Manager:
             self._judge_start(member, code)
         # The channel may have woken this worker for a job, or another one must return its job.
         with suppress(OSError):
-            self._plan.jobs.send(JOB_HEAD.pack(NUDGE << KIND_SHIFT), timeout=0)
-        self._ring(1)
+            self._outbox.nudge()
 
     def _judge_start(self, member: Member, code: int | None) -> None:
         """Give the pool up if worker after worker ends without a task."""
@@ -575,7 +540,8 @@ class Manager:
     def _fail(self, failed: list[tuple[Task, BaseException]]) -> None:
         self._done += len(failed)
         self._failed += len(failed)
-        _fail_all(failed)
+        for task, error in failed:
+            task.fail(error)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -615,7 +581,6 @@ class Manager:
 
     def _end(self) -> None:
         """Stop the workers, and release everything. Other threads may still call `stats`."""
-        jobs, stop = self._plan.jobs, JOB_HEAD.pack(STOP << KIND_SHIFT)
         members = [member for member in self.crew if not member.buried]
         stops = len(members)
         if self.broken:
@@ -628,9 +593,9 @@ class Manager:
             # A process that was stopped by SIGSTOP may hold the channel's lock for any time.
             with suppress(OSError):
                 while stops:
-                    jobs.send(stop, timeout=_RETRY_SECONDS)
+                    self._outbox.stop(_RETRY_SECONDS)
                     stops -= 1
-            self._ring(len(members))
+            self._outbox.ring(len(members))
             if stops or members[-1].process.exitcode() is None:
                 time.sleep(_RETRY_SECONDS)
             ended = self.crew.ended()
@@ -641,9 +606,9 @@ class Manager:
                     member.process.pidfd.close()
                 self.crew.remove(member)
             self.crew.launcher.close()
-            self._parts.close()
+            self._outbox.close()
             self._plan.close()
-            del self._take, self._send_parts  # they keep the spill files open
+            del self._take  # it keeps the spill file open
 
     # -- stats -------------------------------------------------------------------------------------
 
@@ -662,11 +627,6 @@ class Manager:
             running = sum(worker.task != "" for worker in workers)
             waiting = self._unfinished() - running
             return PoolStats(self._done, self._failed, waiting, running, self._died, tuple(workers))
-
-
-def _fail_all(failed: list[tuple[Task, BaseException]]) -> None:
-    for task, error in failed:
-        task.fail(error)
 
 
 _MANAGERS: Final[weakref.WeakSet[Manager]] = weakref.WeakSet()
