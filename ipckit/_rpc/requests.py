@@ -36,12 +36,16 @@ def open_requests(
         message = "no process has created a service of that name"
         raise NotFound(message, errno=errno.ENOENT, op="open", target=target, hint=hint) from None
     except AccessDenied as exc:
-        hint = "only processes of the same user can call or serve it"
-        raise AccessDenied(
-            str(exc.strerror), errno=exc.errno or errno.EACCES, op="open", target=target, hint=hint
-        ) from None
+        raise access_denied(service, exc) from None
     except LimitReached as exc:
         if exc.errno != errno.EUSERS:
             raise
         message = "the service has the maximum of 256 clients and servers"
         raise LimitReached(message, errno=errno.EUSERS, op="open", target=target) from None
+
+
+def access_denied(service: str, exc: AccessDenied) -> AccessDenied:
+    """Return the error for a service that belongs to another user, from that of its channel."""
+    hint = "only processes of the same user can call or serve it"
+    code, target = exc.errno or errno.EACCES, target_of(service)
+    return AccessDenied(str(exc.strerror), errno=code, op="open", target=target, hint=hint)

@@ -16,9 +16,9 @@ from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._rpc.methods import Methods
 from ipckit._rpc.names import channel_of, checked_service, target_of
-from ipckit._rpc.requests import open_requests
+from ipckit._rpc.requests import access_denied, open_requests
 from ipckit._rpc.server import Callers, Server
-from ipckit.errors import AlreadyExists, InvalidArgument, IpcError
+from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument, IpcError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,9 +148,12 @@ class Service(Handle):
             IpcError: as for `create` and `open`.
         """
         wanted = checked_service(name)
-        channel = Channel.open_or_create(
-            channel_of(wanted), capacity=capacity, size=size, peer_gone="wait", timeout=timeout
-        )
+        try:
+            channel = Channel.open_or_create(
+                channel_of(wanted), capacity=capacity, size=size, peer_gone="wait", timeout=timeout
+            )
+        except AccessDenied as exc:
+            raise access_denied(wanted, exc) from None
         return cls._made(wanted, channel)
 
     @classmethod
