@@ -43,6 +43,7 @@ from ipckit._pool.messages import (
     opened,
 )
 from ipckit._pool.outbox import Outbox
+from ipckit._pool.remote import without_frames
 from ipckit._pool.stats import PoolStats, WorkerStats
 from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
@@ -405,7 +406,7 @@ class Manager:
         try:
             value = opened(body)
         except BaseException as exc:  # the future gets it
-            kind, value = ERROR, exc
+            kind, value = ERROR, without_frames(exc)  # they refer to the message's memory
         done = task.count_done(value)
         task.pace.note(seconds / done)
         self._done += done

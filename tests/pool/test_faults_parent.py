@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60
 HERE = str(Path(__file__).parent)
+_BLOCKS_OF_TABLE = 2048  # of 512 bytes; a result of the test has 10240
 SETUP = """
     import os, signal, sys, time
     sys.path.insert(0, args[0])
@@ -166,6 +167,14 @@ def test_callbacks_may_submit_and_shut_down(pool: ProcessPool) -> None:
     pool.submit(time.sleep, 0.02).add_done_callback(submit)
     assert done.wait(SECONDS)
     assert found[0].result(SECONDS) == 1
+
+
+def test_an_exception_of_unpickling_keeps_no_message(pool: ProcessPool) -> None:
+    errors = [pool.submit(tasks.not_unpicklable, 5 << 20).exception(SECONDS) for _ in range(3)]
+    assert {str(error) for error in errors} == {"not to be unpickled"}
+    assert "in _raise" in str(errors[0].__cause__)  # type: ignore[union-attr]
+    while os.fstat(pool._started()._plan.spill.file.fd).st_blocks > _BLOCKS_OF_TABLE:
+        time.sleep(0.001)
 
 
 # -- limits ----------------------------------------------------------------------------------------
