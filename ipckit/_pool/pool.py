@@ -135,7 +135,8 @@ class ProcessPool(Executor):
             BrokenProcessPool: the pool can't work any more: the initializer raised an exception, or
                 no worker can be started.
             RuntimeError: the pool was shut down, or the interpreter exits.
-            OSError: the first worker can't be started.
+            OSError: the first worker can't be started, with the start method fork. With the others,
+                the pool is broken after 5 seconds of attempts.
         """
         return self._started().submit(fn, args, kwargs)
 
