@@ -111,6 +111,7 @@ class MapRun:
         self._found: dict[int, Outcomes | BaseException] = {}  # by the index of the first call
         self._arrived = threading.Condition()
         self._cancelled = False
+        self._error: BaseException | None = None  # of the calls that workers still send back
         self._singly = False  # whether a call of the next chunk could not be pickled
 
     def __bool__(self) -> bool:
@@ -172,10 +173,14 @@ class MapRun:
 
     def end(self, start: int, calls: Calls, found: Outcomes | BaseException) -> None:
         """Store the results of a chunk, or its exception. Take back the calls that did not run."""
-        if isinstance(found, Outcomes) and len(found.values) < len(calls):
-            done = len(found.values)
-            self._rest.append((start + done, calls[done:]))
-        self._store(start, found)
+        with self._arrived:
+            if isinstance(found, Outcomes) and len(found.values) < len(calls):
+                done = len(found.values)
+                if self._error is None:
+                    self._rest.append((start + done, calls[done:]))
+                else:
+                    self._store(start + done, self._error)
+            self._store(start, found)
 
     def _store(self, start: int, found: Outcomes | BaseException) -> None:
         if self._cancelled:
@@ -192,13 +197,18 @@ class MapRun:
         self._found.clear()
 
     def fail(self, error: BaseException) -> None:
-        """Let all calls that are not handed out fail. Requires the manager's lock."""
-        starts = [start for start, _ in self._rest]
-        starts += [self._next] if self._calls else []
-        self._calls.clear()
-        self._rest.clear()
-        for start in starts:
-            self._store(start, error)
+        """Let all calls that are not handed out fail, and those that workers send back.
+
+        Requires the manager's lock.
+        """
+        with self._arrived:
+            self._error = error
+            starts = [start for start, _ in self._rest]
+            starts += [self._next] if self._calls else []
+            self._calls.clear()
+            self._rest.clear()
+            for start in starts:
+                self._store(start, error)
 
     def take(self, start: int, deadline: float | None) -> Outcomes | BaseException:
         """Return the results from a call on, and wait for them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal as signals
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ipckit._core.public import public
@@ -93,8 +94,11 @@ def _signal_name(number: int) -> str:
 def name_of(fn: Callable[..., Any]) -> str:
     """Return the name of a task's function, in at most 80 characters."""
     try:
-        name = getattr(fn, "__qualname__", None)
-        text = f"{fn.__module__}.{name}" if isinstance(name, str) else repr(fn)
+        while isinstance(fn, partial):
+            fn = fn.func
+        # Not repr(fn), which may contain arguments of any size.
+        name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+        text = f"{fn.__module__}.{name}"
     except Exception:  # any exception of the function's own class
         text = type(fn).__name__
     return text if len(text) <= _NAME_MAX else f"{text[: _NAME_MAX - 1]}…"

@@ -9,6 +9,7 @@ multiprocessing.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ import socket
 import struct
 import threading
 from contextlib import suppress
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ipckit._core.descriptors import Descriptor
@@ -32,6 +34,7 @@ _ANSWER: Final = struct.Struct("=Bii")  # what it tells, a pid, and an exit code
 _STARTED: Final = 0
 _EXITED: Final = 1
 _FAILED: Final = 2
+_UNKNOWN: Final = 1 << 16  # the exit code if the kernel reaps processes: SIGCHLD is ignored
 _REAP_SECONDS: Final = 5.0  # a process that ended is reaped at once, unless its parent is stopped
 
 
@@ -92,13 +95,22 @@ class ContextLauncher:
     def __init__(self, context: Any, plan: Plan) -> None:
         self._context, self._plan = context, plan
 
+        if context.get_start_method() == "forkserver":
+            # Its server would inherit the mask of `_signals_blocked`, and all its children.
+            forkserver.ensure_running()
+
     def start(self, place: int) -> Started:
         """Start a worker."""
         args = (self._plan, place, self._plan.bells[place])
         process = self._context.Process(target=work, args=args)
-        with _interrupts_blocked():
+        with _signals_blocked():
             process.start()
-        return _ProcessOf(process)
+        try:
+            return _ProcessOf(process)
+        except OSError:  # no descriptor is free
+            process.kill()
+            process.join(_REAP_SECONDS)
+            raise
 
     def close(self) -> None:
         """Do nothing."""
@@ -115,7 +127,7 @@ class _Child:
     def exitcode(self) -> int | None:
         if self._code is None and self._generation == self._nursery.generation:
             self._code = self._nursery.exitcode_of(self.pid)
-        return self._code
+        return None if self._code == _UNKNOWN else self._code
 
 
 class Nursery:
@@ -140,7 +152,7 @@ class Nursery:
                 target=_tend, args=(self._context, self._plan, ours, theirs)
             )
             try:
-                with _interrupts_blocked():
+                with _signals_blocked():
                     process.start()
             except BaseException:
                 ours.close()
@@ -167,6 +179,10 @@ class Nursery:
                 else:
                     if kind == _FAILED:
                         raise OSError(code, os.strerror(code))
+                    if not fds:  # no descriptor is free; the nursery reaps the worker
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                     return _Child(self, pid, fds[0])
         raise AssertionError
 
@@ -199,7 +215,8 @@ class Nursery:
                 self._socket.send(_REQUEST.pack(_END))
             self._socket.close()
         self._process.join()
-        self._process.close()
+        with suppress(ValueError):  # SIGCHLD is ignored, so multiprocessing never sees it end
+            self._process.close()
 
 
 def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) -> None:
@@ -207,6 +224,7 @@ def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) 
     ours.close()
     ignored = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, plan.mask)
     children: dict[int, Any] = {}
     waiting = select.poll()
     waiting.register(theirs, select.POLLIN)
@@ -221,8 +239,11 @@ def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) 
                 process, pidfd = children.pop(fd)
                 process.join()
                 pidfd.close()
+                code = process.exitcode
                 with suppress(OSError):
-                    theirs.send(_ANSWER.pack(_EXITED, process.pid, process.exitcode))
+                    theirs.send(
+                        _ANSWER.pack(_EXITED, process.pid, _UNKNOWN if code is None else code)
+                    )
                 continue
             try:
                 data = theirs.recv(_REQUEST.size)
@@ -237,7 +258,7 @@ def _tend(context: Any, plan: Plan, ours: socket.socket, theirs: socket.socket) 
             except OSError as exc:
                 theirs.send(_ANSWER.pack(_FAILED, 0, exc.errno))
                 continue
-            pidfd = Descriptor(os.pidfd_open(process.pid))
+            pidfd = Descriptor(_pidfd(process.pid))
             children[pidfd.number] = process, pidfd
             waiting.register(pidfd.number, select.POLLIN)
             socket.send_fds(theirs, [_ANSWER.pack(_STARTED, process.pid, 0)], [pidfd.number])
@@ -259,11 +280,15 @@ def _pidfd(pid: int) -> int:
         return read
 
 
-class _interrupts_blocked:  # noqa: N801 - used as a function
-    """Block SIGINT while a process starts: it inherits the mask, and sets its own handler first."""
+class _signals_blocked:  # noqa: N801 - used as a function
+    """Block signals while a process starts: it inherits the mask, and sets its own handlers first.
+
+    In a program with one thread, no signal handler can raise an exception between the handlers of
+    `os.register_at_fork`, which would leave locks held for ever.
+    """
 
     def __enter__(self) -> None:
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
     def __exit__(self, *_: object) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)

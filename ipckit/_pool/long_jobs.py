@@ -1,8 +1,9 @@
 """The file of long jobs: memory for calls for which the channel to the workers has no block.
 
 Only the pool allocates and frees. A worker that has a call, or whose predecessor had it, reads the
-same place, so a call can be delivered again. No place is used twice: the file is sparse, and the
-memory of a call that ended is freed. See MADV_REMOVE in madvise(2).
+same place, so a call can be delivered again. The memory of a call that ended is freed, which leaves
+a hole in the file; see MADV_REMOVE in madvise(2). When the file has no call, it is filled from its
+beginning again, because RLIMIT_FSIZE limits the offsets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from ipckit._core.descriptors import Descriptor, duplicate_for_child, identity
 from ipckit._core.limits import soft_limit
@@ -43,6 +45,7 @@ class LongJobs:
         self._fd = Descriptor(new_memfd("ipckit-pool-jobs") if fd is None else fd)
         self._identity = identity(self._fd.number)
         self._end = 0
+        self._jobs: WeakSet[LongJob] = WeakSet()
 
     def put(self, parts: Parts) -> LongJob:
         """Write a call, and return its place.
@@ -52,7 +55,10 @@ class LongJobs:
         """
         size = sum(memoryview(part).nbytes for part in parts)
         check_memory(size, _TARGET)
+        if not self._jobs:
+            self._end = 0
         job = LongJob(self._fd, self._end, size)
+        self._jobs.add(job)
         self._end += size + -size % _PAGE
         at = job.offset
         try:
@@ -61,6 +67,7 @@ class LongJobs:
                 at += _written(self._fd.number, part, at)
         except OSError as exc:
             job.free()
+            self._jobs.discard(job)
             raise _no_memory(exc.errno or errno.EIO) from None
         return job
 
@@ -102,7 +109,7 @@ class LongJob:
         size: its bytes.
     """
 
-    __slots__ = ("_fd", "_pid", "offset", "size")
+    __slots__ = ("__weakref__", "_fd", "_pid", "offset", "size")
 
     def __init__(self, fd: Descriptor, offset: int, size: int) -> None:
         self._fd, self.offset, self.size = fd, offset, size
@@ -113,6 +120,7 @@ class LongJob:
         size, self.size = self.size, 0
         if size and not self._fd.closed and self._pid == os.getpid():
             whole = size + -size % _PAGE
+            # Without address space it stays allocated. A file that could not grow has none.
             with (
                 suppress(OSError, ValueError),
                 mmap.mmap(self._fd.number, whole, offset=self.offset) as memory,

@@ -43,6 +43,7 @@ from ipckit._pool.messages import (
     opened,
 )
 from ipckit._pool.outbox import Outbox
+from ipckit._pool.remote import without_frames
 from ipckit._pool.stats import PoolStats, WorkerStats
 from ipckit._pool.task import Call, Paces, Task
 from ipckit._pool.watch import Watch
@@ -60,11 +61,13 @@ if TYPE_CHECKING:
 # does not pause. Workers must have work for that time.
 _AHEAD_SECONDS: Final = 0.006
 _AHEAD_MAX: Final = 1024
+_LOOK_SECONDS: Final = 1.0  # between two looks for deaths while tasks run
 _RETRY_SECONDS: Final = 0.05  # before the next try if a stopped process holds the channel's lock
 _RETRIES_OF_START: Final = 100  # of a worker, if there is none
 # Workers in a row that end before they run a task: by themselves, or killed while they start.
 _EXITS_MAX: Final = 3
 _KILLS_MAX: Final = 20
+FOREIGN: Final = "the pool belongs to the parent process"
 _WAKE: Final = RESULT_HEAD.pack(WAKE << KIND_SHIFT, 0, 0.0)
 
 
@@ -94,7 +97,7 @@ class Manager:
         task_timeout: float | None,
     ) -> None:
         self.broken, self.closing = "", False
-        self._abandoned = self.foreign = self._woken = False
+        self._abandoned = self.foreign = self._woken = self._cancels = False
         self.pool: weakref.ref[Any] | None = None
         self._plan, self._retries, self._task_timeout = plan, retries, task_timeout
         self._lock = threading.RLock()  # a finalizer or signal handler may submit during a submit
@@ -109,8 +112,13 @@ class Manager:
         self._quiet = False  # whether the thread waits for `_calm` to end, not in the channel
         self._calm: SimpleQueue[None] = SimpleQueue()  # a finalizer may put into it at any moment
         self._stalled = False  # whether a task was not sent, although no result will come
-        self._wanted = 0  # the number of workers
         self._forks = context.get_start_method() == "fork"
+        # The number of workers. With the method fork, all are started at once, from the same state
+        # of the program. With the others, there are as many as there were tasks at the same time.
+        self._wanted = size if self._forks else 0
+        # Gets an item when the thread has started the first workers. Unlike an Event, it is intact
+        # after an exception of a signal handler at any moment.
+        self._begun: SimpleQueue[Exception | None] = SimpleQueue()
         self.crew = Crew(size, launcher_for(context, plan), plan.board)
         self._watch = Watch(plan.board, task_timeout, self._is_busy, self._note_death)
         self.thread = threading.Thread(target=self._run, name="ipckit-pool")
@@ -119,22 +127,23 @@ class Manager:
         _MANAGERS.add(self)
 
     def start(self) -> None:
-        """Start the first workers and the threads.
+        """Start the thread, and wait until it has started the first workers.
 
         Raises:
             OSError: no process can be started.
-            RuntimeError: no thread can be started.
+            BrokenProcessPool: no thread can be started.
         """
-        with self._lock:
-            if self._forks:
-                self._fill()
-            try:
-                self._watch.start()
-                self.thread.start()
-            except RuntimeError as exc:
-                self._break(str(exc))
-                self._end()
-                raise BrokenProcessPool(self.broken) from exc
+        try:
+            self.thread.start()
+        except RuntimeError as exc:
+            self._break(str(exc))
+            self._end()
+            raise BrokenProcessPool(self.broken) from exc
+        error = self._begun.get()
+        if isinstance(error, RuntimeError):
+            raise BrokenProcessPool(self.broken) from error
+        if error is not None:
+            raise error
 
     def abandon(self) -> None:
         """End when all tasks are done, because the pool was deleted. Any thread may call this."""
@@ -145,7 +154,7 @@ class Manager:
         """In a forked child: leave everything to the parent."""
         self.foreign = True
         self._lock = threading.RLock()
-        self.broken = "the pool belongs to the parent process"
+        self.broken = FOREIGN
         self._tasks, self._waiting = {}, deque()
 
     # -- submit ------------------------------------------------------------------------------------
@@ -205,13 +214,12 @@ class Manager:
                     return
                 item.queued = True
             waiting.append(item)
-            crew = self.crew
-            if crew.missing:
-                self._start_for(item)
-            if len(waiting) == 1:
+            # Nothing is handed out if a signal handler has ended an earlier call right here.
+            if len(waiting) == 1 or not self._tasks:
                 self._fail(self._hand_out())
-                if self._stalled:
-                    self._wake()
+            crew = self.crew
+            if self._stalled or (crew.missing and len(self._tasks) + len(waiting) > crew.count):
+                self._wake()
 
     def _check_open(self) -> None:
         if self.broken:
@@ -219,15 +227,6 @@ class Manager:
         if self.closing:
             message = "cannot schedule new futures after shutdown"
             raise RuntimeError(message)
-
-    def _start_for(self, item: Task | MapRun) -> None:
-        """Start workers for a new item. If there is none at all, raise the error."""
-        try:
-            self._fill()
-        except BaseException:
-            with suppress(ValueError):
-                self._waiting.remove(item)
-            raise
 
     def _unfinished(self) -> int:
         """Return how many tasks are handed out or wait."""
@@ -237,13 +236,11 @@ class Manager:
     def _fill(self) -> None:
         """Start workers until there are enough. Raise an error only if there is none at all.
 
-        With the method fork, all are started at once, from the same state of the program. With the
-        others, there are as many as there are tasks, and no fewer than there were.
+        Only the manager's thread does this: an exception of a signal handler, such as
+        KeyboardInterrupt, would lose a process that was just started. Requires the lock.
         """
         crew = self.crew
-        if self._forks:
-            self._wanted = crew.count + crew.missing
-        elif crew.missing:
+        if crew.missing:
             self._wanted = max(self._wanted, min(self._unfinished(), crew.count + crew.missing))
         while crew.count < self._wanted:
             try:
@@ -288,7 +285,7 @@ class Manager:
                     waiting.appendleft(task)
                     self._stalled = not self._tasks
                     break
-            except Exception as exc:  # such as LimitReached: there is no memory for the arguments
+            except Exception as exc:  # such as LimitReached; only this task can't be sent
                 failed.append((task, exc))
         if self._tasks:
             self._watch.task_began()
@@ -321,8 +318,18 @@ class Manager:
     # -- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        error: Exception | None = None
         try:
-            while self._turn():
+            self._watch.start()
+            if self._forks:
+                with self._lock:
+                    self._fill()
+        except Exception as exc:  # `start` raises it
+            error = exc
+            self._break(str(exc))
+        self._begun.put(error)
+        try:
+            while not self.broken and self._turn():
                 pass
         except BaseException as exc:  # the futures must not wait for ever
             self._break(f"the pool's thread failed: {type(exc).__name__}: {exc}")
@@ -333,7 +340,10 @@ class Manager:
         if self._stalled or self._failed_starts > 0:
             self._receive(_RETRY_SECONDS)
         elif self._tasks:
-            self._receive(None)
+            # Not without a timeout: `_wake` sends no message while a stopped process holds the
+            # channel's lock.
+            if not self._receive(_LOOK_SECONDS):
+                self._woken = False
         elif not self._receive(QUIET_SECONDS):
             self._be_quiet()
         for _ in range(len(self._plan.results)):
@@ -344,11 +354,11 @@ class Manager:
             member.process.pidfd.close()
         if self.broken:
             return False
+        self._replace()
         with self._lock:
             self._ahead = max(0.0, self._ahead - self._ended) if self._tasks else 0.0
             self._ended = 0.0
             failed = self._hand_out()
-            self._replace()
             over = (self.closing or self._abandoned) and not self._tasks and not self._waiting
             if over:
                 self.closing = True
@@ -396,7 +406,7 @@ class Manager:
         try:
             value = opened(body)
         except BaseException as exc:  # the future gets it
-            kind, value = ERROR, exc
+            kind, value = ERROR, without_frames(exc)  # they refer to the message's memory
         done = task.count_done(value)
         task.pace.note(seconds / done)
         self._done += done
@@ -413,8 +423,12 @@ class Manager:
             _base.LOGGER.exception("exception in a callback of a task's future")
         rest = task.rest()
         if isinstance(rest, MapRun):
-            with suppress(BrokenProcessPool):
-                self._add(rest)
+            with self._lock:  # also after `shutdown`, which waits for the whole map
+                if self._cancels:
+                    rest.fail(CancelledError())
+                elif not rest.queued:
+                    rest.queued = True
+                    self._waiting.append(rest)
 
     def _handle(self, kind: int, number: int, place: int, body: memoryview) -> None:
         """Deal with a message that is not a result."""
@@ -505,11 +519,11 @@ class Manager:
             self._break(f"{self._bad_starts} workers in a row ended {how} before they ran a task")
 
     def _replace(self) -> None:
-        """Start workers in the place of dead ones. Requires the lock."""
-        if self.broken or (self.closing and not self._tasks and not self._waiting):
-            return
+        """Start the workers that are missing, if there are tasks or may be some."""
         try:
-            self._fill()
+            with self._lock:
+                if self._tasks or self._waiting or not (self.closing or self.broken):
+                    self._fill()
             self._failed_starts = 0
         except OSError as exc:
             self._failed_starts += 1
@@ -537,6 +551,7 @@ class Manager:
         cancelled: list[Call] = []
         with self._lock:
             self.closing = True
+            self._cancels = self._cancels or cancel_futures
             if cancel_futures:
                 waiting = list(self._waiting)
                 self._waiting.clear()
@@ -568,18 +583,24 @@ class Manager:
     def _end(self) -> None:
         """Stop the workers, and release everything. Other threads may still call `stats`."""
         members = [member for member in self.crew if not member.buried]
-        for member in members:
-            if self.broken:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(member.process.pidfd.number, signal.SIGKILL)
-            else:
+        stops = len(members)
+        if self.broken:
+            stops = 0
+            for member in members:
                 with suppress(OSError):
-                    self._outbox.stop(_RETRY_SECONDS)
-        self._outbox.ring(len(members))
+                    signal.pidfd_send_signal(member.process.pidfd.number, signal.SIGKILL)
         self._watch.close()
-        for member in members:
-            while member.process.exitcode() is None and member not in self.crew.ended():
+        while members:
+            # A process that was stopped by SIGSTOP may hold the channel's lock for any time.
+            with suppress(OSError):
+                while stops:
+                    self._outbox.stop(_RETRY_SECONDS)
+                    stops -= 1
+            self._outbox.ring(len(members))
+            if stops or members[-1].process.exitcode() is None:
                 time.sleep(_RETRY_SECONDS)
+            ended = self.crew.ended()
+            members = [member for member in members if member not in ended]
         with self._lock:
             for member in self.crew:
                 if not member.buried:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ import ipckit._native as native
 from ipckit._core.arguments import int_argument
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.public import public
-from ipckit._pool.manager import Manager
+from ipckit._pool.manager import FOREIGN, Manager
 from ipckit._pool.plan import Plan
 from ipckit._pool.stats import PoolStats
 from ipckit.errors import InvalidArgument
@@ -106,13 +107,14 @@ class ProcessPool(Executor):
                 raise InvalidArgument(message, errno=errno.EINVAL)
         self._max_tasks_per_child = max_tasks_per_child
         self._retries = _at_least(0, "retries", retries)
-        if checked_timeout(task_timeout) == 0:
+        self._task_timeout = checked_timeout(task_timeout)
+        if self._task_timeout == 0:
             message = "task_timeout must be more than 0 seconds, or None"
             raise InvalidArgument(message, errno=errno.EINVAL)
-        self._task_timeout = task_timeout
         self._start_lock = threading.RLock()
         self._closed = False
         self._manager: Manager | None = None
+        self._pid = 0  # the process that has started it
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -133,7 +135,8 @@ class ProcessPool(Executor):
             BrokenProcessPool: the pool can't work any more: the initializer raised an exception, or
                 no worker can be started.
             RuntimeError: the pool was shut down, or the interpreter exits.
-            OSError: the first worker can't be started.
+            OSError: the first worker can't be started, with the start method fork. With the others,
+                the pool is broken after 5 seconds of attempts.
         """
         return self._started().submit(fn, args, kwargs)
 
@@ -161,7 +164,7 @@ class ProcessPool(Executor):
             TimeoutError: from the iterator: a result was not there in time.
             Exception: from the iterator: as from the Future of `submit`.
         """
-        if chunksize < 1:
+        if int_argument("chunksize", chunksize) < 1:
             message = "chunksize must be >= 1."
             raise ValueError(message)
         if buffersize is not None and int_argument("buffersize", buffersize) < 1:
@@ -199,6 +202,8 @@ class ProcessPool(Executor):
             wait: whether to wait for that; True by default.
             cancel_futures: whether to cancel the tasks that are not handed out yet.
         """
+        if self._is_foreign():
+            return
         with self._start_lock:
             self._closed = True
             manager = self._manager
@@ -216,6 +221,8 @@ class ProcessPool(Executor):
             raise RuntimeError(message)
         if manager is not None:
             return manager
+        if self._is_foreign():
+            raise BrokenProcessPool(FOREIGN)
         with self._start_lock:
             if self._closed:
                 message = "cannot schedule new futures after shutdown"
@@ -224,7 +231,16 @@ class ProcessPool(Executor):
                 self._manager = self._new_manager()
             return self._manager
 
+    def _is_foreign(self) -> bool:
+        """Return whether this process is a forked child, and the pool is its parent's.
+
+        A worker was forked while the pool started. If a task could start the pool again, each
+        worker would have workers, and so would they.
+        """
+        return self._pid not in {0, os.getpid()}
+
     def _new_manager(self) -> Manager:
+        self._pid = os.getpid()
         plan = Plan(self._max_workers, self._initializer, self._initargs, self._max_tasks_per_child)
         try:
             manager = Manager(
@@ -233,10 +249,15 @@ class ProcessPool(Executor):
         except BaseException:
             plan.close()
             raise
-        manager.start()
+        try:
+            _Exit.managers.add(manager)
+            manager.start()
+        except BaseException:  # such as KeyboardInterrupt
+            _Exit.managers.discard(manager)
+            manager.abandon()
+            raise
         # The callback does not keep the pool alive, and the manager outlives it until all is done.
         manager.pool = weakref.ref(self, lambda _: manager.abandon())
-        _Exit.managers.add(manager)
         return manager
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import InvalidStateError
-from contextlib import suppress
+from concurrent.futures import InvalidStateError, _base
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -141,7 +140,10 @@ class Call(Task):
 
     def begin(self) -> bool:
         """Return whether the future was not cancelled, and let it run."""
-        return self.future.set_running_or_notify_cancel()
+        try:
+            return self.future.set_running_or_notify_cancel()
+        except (InvalidStateError, RuntimeError):  # the user has completed it
+            return False
 
     def succeed(self, value: Any) -> None:
         """Complete the future with a result."""
@@ -152,5 +154,9 @@ class Call(Task):
 
     def fail(self, error: BaseException) -> None:
         """Complete the future with an exception."""
-        with suppress(InvalidStateError):
+        try:
             self.future.set_exception(error)
+        except InvalidStateError:
+            pass
+        except BaseException:  # a Future logs only an Exception of a callback
+            _base.LOGGER.exception("exception calling callback for %r", self.future)

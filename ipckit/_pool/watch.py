@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ipckit._pool.crew import Member
 
 _MS: float = 1000.0
+_LOOK_SECONDS: float = 3600.0  # the longest sleep: poll(2) takes an int of milliseconds
 
 
 class Watch:
@@ -100,7 +101,8 @@ class Watch:
         if not self._is_busy():
             return None
         self._timed = True
-        now, rest = time.monotonic(), limit  # a task that begins later is not overdue before that
+        now = time.monotonic()
+        rest = min(limit, _LOOK_SECONDS)  # a task that begins later is not overdue before that
         for member in tuple(self._members.values()):
             task = self._board.task(member.place)
             if not task or member.overdue == task:
@@ -111,6 +113,6 @@ class Watch:
                 continue
             member.overdue = task
             if self._board.condemn(member.place, task):
-                with suppress(ProcessLookupError):
+                with suppress(OSError):
                     signal.pidfd_send_signal(member.process.pidfd.number, signal.SIGKILL)
         return rest

@@ -215,7 +215,7 @@ class Worker:
         """
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._interrupted)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._plan.mask)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         del number, frame

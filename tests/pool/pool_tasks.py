@@ -23,8 +23,11 @@ class NotPicklable:
 
 
 class NotUnpicklable:
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+
     def __reduce__(self) -> Any:
-        return _raise, ()
+        return _raise, (bytes(self.size),)
 
 
 class DiesUnpickled:
@@ -46,7 +49,7 @@ class TwoArgumentsError(Exception):
         self.second = second
 
 
-def _raise() -> None:
+def _raise(_: bytes) -> None:
     message = "not to be unpickled"
     raise ValueError(message)
 
@@ -80,8 +83,8 @@ def not_picklable() -> NotPicklable:
     return NotPicklable()
 
 
-def not_unpicklable() -> NotUnpicklable:
-    return NotUnpicklable()
+def not_unpicklable(size: int = 0) -> NotUnpicklable:
+    return NotUnpicklable(size)
 
 
 def die_until(path: Path, runs: int) -> int:
@@ -191,3 +194,18 @@ def _runs(pid: int) -> bool:
     with suppress(OSError), open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
         return file.read().rpartition(")")[2].split()[0] not in "ZX"
     return False
+
+
+def send_mask(pipe: Any) -> None:
+    """Send the signals that this process blocks."""
+    pipe.send(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
+
+
+class Callable:
+    """A function whose representation is long."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __call__(self) -> object:
+        return self.value
