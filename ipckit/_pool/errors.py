@@ -6,7 +6,7 @@ import errno
 import signal as signals
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ipckit._core.public import public
 from ipckit.errors import IpcError, Timeout
@@ -100,5 +100,5 @@ def name_of(fn: Callable[..., Any]) -> str:
         name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         text = f"{fn.__module__}.{name}"
     except Exception:  # any exception of the function's own class
-        text = type(fn).__name__
+        text = cast("Any", type(fn)).__name__
     return text if len(text) <= _NAME_MAX else f"{text[: _NAME_MAX - 1]}…"

@@ -341,13 +341,14 @@ class Server:
 
         None if they are not calls of plain values, of a known client.
         """
+        place: int
         kind, flags, place, slot, revision, _, client, _ = _unpack(_join_call(start, 0))
         caller, methods = self._callers.known.get(client), self._methods
         if flags or kind != CALL_KIND or caller is None or revision != methods.revision:
             return None
         if place >= len(methods.by_number) or slot >= SLOTS:
             return None
-        method: Any = methods.by_number[place]
+        method = methods.by_number[place]
         if method.decode_plain is None:
             return None
         if len(self._plain) >= _PLAIN_MAX:
