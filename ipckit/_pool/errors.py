@@ -6,7 +6,7 @@ import errno
 import signal as signals
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ipckit._core.public import public
 from ipckit.errors import IpcError, Timeout
@@ -94,11 +94,12 @@ def _signal_name(number: int) -> str:
 def name_of(fn: Callable[..., Any]) -> str:
     """Return the name of a task's function, in at most 80 characters."""
     try:
-        while isinstance(fn, partial):
-            fn = fn.func
-        # Not repr(fn), which may contain arguments of any size.
-        name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-        text = f"{fn.__module__}.{name}"
+        inner: Any = fn
+        while isinstance(inner, partial):
+            inner = inner.func
+        # Not its repr, which may contain arguments of any size.
+        name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+        text = f"{inner.__module__}.{name}"
     except Exception:  # any exception of the function's own class
-        text = cast("Any", type(fn)).__name__
+        text = type(fn).__name__
     return text if len(text) <= _NAME_MAX else f"{text[: _NAME_MAX - 1]}…"

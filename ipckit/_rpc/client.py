@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ipckit._channel.channel import Channel
-    from ipckit._rpc.link import Reply, WaitingCall
+    from ipckit._rpc.link import WaitingCall
+    from ipckit._rpc.replies import Reply
 
 _SIZE: Final = 1 << 22
 _HEAD: Final = REPLY.size

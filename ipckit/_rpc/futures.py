@@ -15,8 +15,9 @@ from ipckit._rpc.replies import StaleMethods
 from ipckit._rpc.wire import SLOTS
 
 if TYPE_CHECKING:
-    from ipckit._rpc.link import Reply, WaitingCall
+    from ipckit._rpc.link import WaitingCall
     from ipckit._rpc.remote_method import RemoteMethod
+    from ipckit._rpc.replies import Reply
     from ipckit.errors import ClosedHandle, Timeout
 
 _IDLE_SECONDS: Final = 5.0  # the thread ends after this time without calls

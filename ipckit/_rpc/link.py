@@ -44,10 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from ipckit._rpc.remote_method import RemoteMethod
+    from ipckit._rpc.replies import Reply
 
     Wake: TypeAlias = Callable[[], object]
-    # A message, short or long; or the exception to raise.
-    Reply: TypeAlias = bytes | View | BaseException
 
 # How often a waiting client checks whether the server of its call is alive.
 CHECK_SECONDS: Final = 0.04

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder
@@ -12,7 +12,10 @@ from ipckit._rpc.wire import ERROR, corrupt
 from ipckit.errors import RemoteError
 
 if TYPE_CHECKING:
-    from ipckit._rpc.link import Reply
+    from ipckit._channel.in_place import View
+
+    # A message, short or long; or the exception to raise.
+    Reply: TypeAlias = bytes | View | BaseException
 
 _DECODER: Final = Decoder(tuple[str, str, str])
 

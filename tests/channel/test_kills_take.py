@@ -95,9 +95,9 @@ def take_on(channel, life):
             finish(taken)
             continue
         except PeerGone:
-            finish(taken)
-            if last_turn:
+            if last_turn and not taken:
                 return
+            finish(taken)  # this may give some back, so take again
             continue
         delivered.note(number_of(delivery.buf), delivery.redelivered)
         taken.append(delivery)
