@@ -70,7 +70,7 @@ def rows() -> Iterator[Row]:
         with _served() as client:
             peer, call = "multiprocessing manager", client.call
             yield compare(
-                "call of 64 B", peer, lambda: theirs.echo(SHORT), lambda: call("echo", SHORT), 0.1
+                "call of 64 B", peer, lambda: theirs.echo(SHORT), lambda: call("echo", SHORT), 0.2
             )
             yield compare(
                 "1 MiB array there and back",
