@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import InvalidStateError, _base
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -66,7 +67,7 @@ def _key_of(fn: object) -> object:
     return type(fn)
 
 
-class Task:
+class Task(ABC):
     """What is handed out to a worker as one job.
 
     Args:
@@ -96,17 +97,17 @@ class Task:
         self.number = self.deaths = 0
         self.seconds = pace.seconds * calls
 
+    @abstractmethod
     def begin(self) -> bool:
         """Return whether to hand it out: it was not cancelled. Called once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def succeed(self, value: Any) -> None:
         """Give it its result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, error: BaseException) -> None:
         """Give it its exception."""
-        raise NotImplementedError
 
     def count_done(self, value: Any) -> int:
         """Return how many calls ran, given the result or exception."""

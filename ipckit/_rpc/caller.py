@@ -76,7 +76,7 @@ class Caller:
             IpcError: the client's memory is corrupt.
         """
         wait = 0.0
-        while not self.has_left(slot, number) if wait else True:
+        while True:
             with suppress(WouldBlock, Timeout):
                 post(
                     self.replies,
@@ -85,6 +85,9 @@ class Caller:
                     wait,
                     self.spare_name,
                 )
+                return
+            # The channel is full, because the client does not receive.
+            if self.has_left(slot, number):
                 return
             wait = _CHECK_SECONDS
 

@@ -219,7 +219,7 @@ def _memory_of(body: memoryview, service: str) -> memoryview:
 
 
 def discard(message: Buffer, head: int, service: str) -> None:
-    """Remove the shared memory of a message that nobody reads, if it has any."""
+    """Remove the shared memory of a message that is not read, if it has any."""
     view = memoryview(message)
     if view.nbytes >= head and view[1] & ELSEWHERE:
         with suppress(IpcError):  # it was read

@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 SECONDS = 60
 
 
-@pytest.fixture
-def pool() -> Iterator[ProcessPool]:
-    with ProcessPool(2, "fork") as made:
-        yield made
-
-
 def error_of(future: Future[Any]) -> BaseException:
     error = future.exception(SECONDS)
     assert error is not None

@@ -21,19 +21,13 @@ from ipckit import ClosedHandle, Timeout
 from ipckit.pool import ProcessPool, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from concurrent.futures import Future
     from pathlib import Path
 
     from ipckit.testing import Child
 
 SECONDS = 60
-
-
-@pytest.fixture
-def pool() -> Iterator[ProcessPool]:
-    with ProcessPool(2, "fork") as made:
-        yield made
 
 
 def error_of(future: Future[Any]) -> BaseException:

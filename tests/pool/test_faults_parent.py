@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from ipckit._pool.errors import name_of
 from ipckit.pool import ProcessPool, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ipckit.testing import Child
 
@@ -33,12 +32,6 @@ SETUP = """
     import pool_tasks as tasks
     from ipckit.pool import ProcessPool, WorkerDied
 """
-
-
-@pytest.fixture
-def pool() -> Iterator[ProcessPool]:
-    with ProcessPool(2, "fork") as made:
-        yield made
 
 
 # -- shutdown during a map -------------------------------------------------------------------------
@@ -316,18 +309,6 @@ def test_a_stopped_worker_does_not_stop_the_end_for_ever() -> None:
     jobs.send = refuse
     pool.shutdown()
     assert not refused
-
-
-def test_a_wake_up_that_was_lost_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a stopped process holds the channel's lock, the manager gets no message."""
-    with ProcessPool(2, "fork") as pool:
-        assert pool.submit(tasks.add, 1).result(SECONDS) == 1
-        future = pool.submit(time.sleep, 100)
-        while not (pids := [each.pid for each in pool.stats().workers if each.task]):
-            time.sleep(0.001)
-        monkeypatch.setattr(pool._started(), "_woken", True)
-        os.kill(pids[0], signal.SIGKILL)
-        assert isinstance(future.exception(SECONDS), WorkerDied)
 
 
 # -- names -----------------------------------------------------------------------------------------
