@@ -24,6 +24,7 @@ from ipckit._channel.in_place import View
 from ipckit._core.processes import is_dead, pid_of
 from ipckit._rpc.names import client_of, target_of
 from ipckit._rpc.replies import OtherReply
+from ipckit._rpc.requests import no_memory
 from ipckit._rpc.wire import (
     CALL,
     CALL_KIND,
@@ -38,7 +39,7 @@ from ipckit._rpc.wire import (
     discard,
 )
 from ipckit._shm.posix import PosixSharedMemory
-from ipckit.errors import IpcError, PeerGone, Timeout, WouldBlock
+from ipckit.errors import IpcError, LimitReached, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -121,7 +122,10 @@ class Link:
         self.token = int.from_bytes(os.urandom(8), "little")
         name = client_of(service, self.token)
         # It waits, because another server may come when the last one left.
-        self.replies = Channel.create(name, capacity=SLOTS, size=size, peer_gone="wait")
+        try:
+            self.replies = Channel.create(name, capacity=SLOTS, size=size, peer_gone="wait")
+        except LimitReached as exc:
+            raise no_memory(service, exc, "Client.open") from None
         try:
             with suppress(WouldBlock):
                 self.replies.receive(timeout=0)  # from now on, servers see whether it is gone

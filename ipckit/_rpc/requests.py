@@ -44,6 +44,26 @@ def open_requests(
         raise LimitReached(message, errno=errno.EUSERS, op="open", target=target) from None
 
 
+def no_memory(service: str, exc: LimitReached, what: str) -> LimitReached:
+    """Return the error for a channel that has no room, from that of the channel.
+
+    Args:
+        service: the name of the service.
+        exc: the error of the channel; any but ENOSPC is returned unchanged.
+        what: what has the memory, with the call that takes its size.
+    """
+    if exc.errno != errno.ENOSPC:
+        return exc
+    hint = (
+        f"{what} takes up to twice its size in /dev/shm; pass a smaller size, or give /dev/shm "
+        "more room (docker run --shm-size=1g, or an emptyDir of medium Memory in Kubernetes)"
+    )
+    target = target_of(service)
+    return LimitReached(
+        str(exc.strerror), errno=errno.ENOSPC, op="create", target=target, hint=hint
+    )
+
+
 def access_denied(service: str, exc: AccessDenied) -> AccessDenied:
     """Return the error for a service that belongs to another user, from that of its channel."""
     hint = "only processes of the same user can call or serve it"

@@ -16,9 +16,9 @@ from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
 from ipckit._rpc.methods import Methods
 from ipckit._rpc.names import channel_of, checked_service, target_of
-from ipckit._rpc.requests import access_denied, open_requests
+from ipckit._rpc.requests import access_denied, no_memory, open_requests
 from ipckit._rpc.server import Callers, Server
-from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument, IpcError
+from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument, IpcError, LimitReached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +106,8 @@ class Service(Handle):
             raise AlreadyExists(
                 message, errno=errno.EEXIST, op="create", target=target_of(wanted), hint=hint
             ) from None
+        except LimitReached as exc:
+            raise no_memory(wanted, exc, "Service.create") from None
         return cls._made(wanted, channel)
 
     @classmethod
@@ -154,6 +156,8 @@ class Service(Handle):
             )
         except AccessDenied as exc:
             raise access_denied(wanted, exc) from None
+        except LimitReached as exc:
+            raise no_memory(wanted, exc, "Service.open_or_create") from None
         return cls._made(wanted, channel)
 
     @classmethod

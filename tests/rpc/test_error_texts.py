@@ -136,3 +136,20 @@ def test_an_annotation_that_is_imported_for_type_checkers_only(ns: Namespace) ->
     text = r"'Decimal' is not defined.*import it at run time"
     with connected(ns) as (service, _), pytest.raises(TypeError, match=text):
         service.method(cents)
+
+
+def test_no_room_for_a_service_or_a_client(ns: Namespace) -> None:
+    name, size = ns.name(), 1 << 39
+    for create in (Service.create, Service.open_or_create):
+        with pytest.raises(LimitReached) as full:
+            create(name, size=size)
+        text = str(full.value)
+        assert text.startswith(f"create on service {name[1:]}: no room for ")
+        assert "takes up to twice its size in /dev/shm; pass a smaller size" in text
+    text = r"Client\.open takes up to twice its size"
+    with (
+        connected(ns) as (service, _),
+        Client.open(service.name, size=size) as client,
+        pytest.raises(LimitReached, match=text),
+    ):
+        client.call("half", 1.0, timeout=60)
