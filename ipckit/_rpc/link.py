@@ -97,6 +97,11 @@ class WaitingCall:
 class Link:
     """What one process has of a client.
 
+    Args:
+        service: the name of the service.
+        requests: the channel for calls.
+        size: bytes of memory for replies.
+
     Attributes:
         service: the name of the service.
         token: the random number by which servers know it.
@@ -107,11 +112,6 @@ class Link:
         pending: the calls that wait for a reply, by number.
         queues: the tasks that wait for replies, by event loop.
         left: whether this is a forked child's copy of its parent's link.
-
-    Args:
-        service: the name of the service.
-        requests: the channel for calls.
-        size: bytes of memory for replies.
 
     Raises:
         LimitReached: /dev/shm is full, or RLIMIT_NOFILE is reached.
