@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,17 @@ class Signals:
             yield
         finally:
             signal.signal(number, before)
+
+    def wait(self, count: int) -> None:
+        """Wait until exactly `count` signals have been handled.
+
+        A signal to the process can come to any thread, also to one that an earlier test has left;
+        then the main thread handles it soon, but not before the call that caused it returns.
+        """
+        deadline = time.monotonic() + 30
+        while self.seen < count and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert self.seen == count
 
     @staticmethod
     def send(number: int = signal.SIGUSR1) -> None:
