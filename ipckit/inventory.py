@@ -5,7 +5,17 @@ object, `collect` all orphaned ones of a list. No function requires root; `Surve
 could not be seen.
 """
 
-from ipckit._inventory.model import KINDS, PREFIXES, IpcObject, Kind, Process, State, Survey, Use
+from ipckit._inventory.model import (
+    KINDS,
+    PREFIXES,
+    IpcObject,
+    Kind,
+    Peer,
+    Process,
+    State,
+    Survey,
+    Use,
+)
 from ipckit._inventory.survey import collect, remove, select, survey
 
 __all__ = [
@@ -13,6 +23,7 @@ __all__ = [
     "KINDS",
     "Kind",
     "PREFIXES",
+    "Peer",
     "Process",
     "State",
     "Survey",

@@ -80,6 +80,50 @@ class Process:
 @final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """An open handle of a channel or topic, in any process.
+
+    Attributes:
+        pid: the process, by its id in this pid namespace if it can be seen here, else by the id in
+            its own.
+        command: its command line; "" if it can't be inspected.
+        roles: what it is: ``"creator"``, ``"sender"`` and ``"receiver"``, or ``"publisher"`` and
+            ``"subscriber"``. Without the last four it has not sent or received anything yet.
+        waits: what it sleeps for: ``"message"``, ``"room"``, ``"lock"``; "" if it does not sleep.
+        waiting: seconds that this call has waited; None if it does not sleep.
+        since: when it opened the object, in seconds since the epoch.
+        sent: the messages that it has sent or published.
+        received: the messages that it has received.
+        taken: the messages that it has taken and not acknowledged.
+        blocks: the blocks of memory that it holds: loans, views, and messages that it has taken.
+        locks: the locks that it holds: ``"send"``, ``"receive"``, ``"pool"``.
+        stopped: a signal or a debugger has stopped it; false if it can't be seen.
+        unread: the messages that wait for this subscriber; None for others.
+        lost: the messages that this subscriber has lost; None for others.
+        policy: what happens if this subscriber is slow: ``"wait"`` or ``"drop_oldest"``; "" for
+            others.
+    """
+
+    pid: int
+    command: str
+    roles: tuple[str, ...]
+    waits: str
+    waiting: float | None
+    since: float
+    sent: int
+    received: int
+    taken: int = 0
+    blocks: int = 0
+    locks: tuple[str, ...] = ()
+    stopped: bool = False
+    unread: int | None = None
+    lost: int | None = None
+    policy: str = ""
+
+
+@final
+@public("ipckit.inventory")
+@dataclass(frozen=True, slots=True)
 class Use:
     """What an object contains. Each is None if the kind has none, or if it can't be read.
 
@@ -127,7 +171,10 @@ class IpcObject:
             ipckit could see, but it could not see everything.
         reason: the evidence for the state.
         unseen: what could not be seen, one noun phrase each.
-        details: all other kernel data, by the kernel's names.
+        payload: the type of the messages of a channel or topic, as text.
+        peers: the handles of a channel or topic that live processes have open.
+        details: all other data, by the kernel's names; of a channel or topic by those in
+            docs/layout.md.
         identity: tells it from a later object of the same name or id.
         recognized: it is an IPC object for certain. False for a file in /dev/shm without evidence
             in its content, its name or a mark; `collect` never removes such a file.
@@ -152,6 +199,8 @@ class IpcObject:
     state: State = "unknown"
     reason: str = ""
     unseen: tuple[str, ...] = ()
+    payload: str = ""
+    peers: tuple[Peer, ...] = ()
     details: dict[str, int | str] = field(default_factory=dict[str, int | str])
     identity: tuple[int, ...] = ()
     recognized: bool = True
@@ -196,8 +245,8 @@ class IpcObject:
             value = getattr(self, each.name)
             if isinstance(value, Process | Use):
                 value = asdict(value)
-            elif isinstance(value, tuple) and value and isinstance(value[0], Process):
-                value = [asdict(process) for process in cast("tuple[Process, ...]", value)]
+            elif isinstance(value, tuple) and value and isinstance(value[0], Process | Peer):
+                value = [asdict(process) for process in cast("tuple[Process | Peer, ...]", value)]
             found[each.name] = value
         del found["identity"]
         return {**found, "orphaned": self.orphaned}
