@@ -13,10 +13,11 @@ from ipckit._inventory.model import (
     Peer,
     Process,
     State,
+    StoredMessage,
     Survey,
     Use,
 )
-from ipckit._inventory.survey import collect, remove, select, survey
+from ipckit._inventory.survey import collect, messages, remove, select, survey
 
 __all__ = [
     "IpcObject",
@@ -26,9 +27,11 @@ __all__ = [
     "Peer",
     "Process",
     "State",
+    "StoredMessage",
     "Survey",
     "Use",
     "collect",
+    "messages",
     "remove",
     "select",
     "survey",
