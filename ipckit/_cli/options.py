@@ -11,7 +11,7 @@ import click
 from ipckit import inventory
 from ipckit._cli.address import ObjectType, resolve
 from ipckit._cli.output import UnreadableSource
-from ipckit._cli.payload import struct_asked_for
+from ipckit._cli.payload import checked_struct, type_asked_for
 from ipckit.errors import InvalidArgument, InvalidSource, NotFound
 from ipckit.inventory import IpcObject
 
@@ -88,7 +88,8 @@ def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
             message = "--struct and --c both name a struct; use one of them"
             raise click.UsageError(message, ctx)
         reference, source = (value, None) if param.name == "struct_name" else (None, value)
-        ctx.meta["struct"] = struct_asked_for(reference, source)
+        ctx.meta["struct"] = type_asked_for(reference, source)
+        ctx.meta["struct_text"] = value
     return value
 
 
@@ -116,7 +117,22 @@ def struct_options(command: F) -> F:
     return command
 
 
+def type_given() -> Any:
+    """Return the type that ``--struct`` or ``--c`` of this command names, or None.
+
+    It is a Struct, or by ``--struct`` also a msgspec.Struct or a numpy dtype.
+    """
+    return click.get_current_context().meta.get("struct")
+
+
 def struct_given() -> type[Struct] | None:
-    """Return the struct that ``--struct`` or ``--c`` of this command names, or None."""
-    found: type[Struct] | None = click.get_current_context().meta.get("struct")
-    return found
+    """Return the struct that ``--struct`` or ``--c`` of this command names, or None.
+
+    Raises:
+        UsageError: it is a type, but not a Struct.
+    """
+    found: Any = type_given()
+    if found is not None:
+        with usage():
+            found = checked_struct(found, click.get_current_context().meta["struct_text"])
+    return found  # type: ignore[no-any-return] # a StructType is a type[Struct]

@@ -1,95 +1,176 @@
-"""``ipckit recv``: receive messages from a queue and print them."""
+"""``ipckit recv``: receive messages from a queue, channel or topic, and print them."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipckit._cli.options import Seconds, chosen, object_argument, struct_given, struct_options
+from ipckit._cli.interrupts import Interrupts
+from ipckit._cli.options import (
+    Seconds,
+    chosen,
+    object_argument,
+    struct_given,
+    struct_options,
+    type_given,
+)
 from ipckit._cli.output import DONE, ERROR, say, write
-from ipckit._cli.payload import decoded, json_line, line_of, message_fields
-from ipckit.errors import WouldBlock, one_line
+from ipckit._cli.payload import json_line, line_of
+from ipckit._cli.typed import Form, QueueRecords, form_of
+from ipckit._cli.words import counted
+from ipckit.channel import Channel
+from ipckit.errors import PeerGone, WouldBlock, one_line
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
+from ipckit.topic import Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
-    from ipckit.inventory import IpcObject
-    from ipckit.structs import Struct
+    from ipckit.channel import View
+    from ipckit.inventory import IpcObject, Kind
+    from ipckit.topic import Subscription
 
     Queue = SysVMessageQueue[bytes] | PosixMessageQueue[bytes]
+    Receive = Callable[[float | None], Message[bytes]]
 
+_KINDS: Final[tuple[Kind, ...]] = ("sysv-queue", "posix-queue", "channel", "topic")
 _HIGHEST_MTYPE: Final = 2**63 - 1
 _EXAMPLES: Final = """\b
 Examples:
   ipckit recv q:5                     wait for one message
-  ipckit recv mq:/jobs --all --json   all that are queued now
+  ipckit recv channel:jobs --all --json   all that wait now
+  ipckit recv topic:frames --follow   subscribe until Ctrl-C
   ipckit recv q:5 --mtype 2 --timeout 10 --struct records:Stu
-  ipckit recv q:5 --follow --hex
-  ipckit recv q:5 --all --json | ipckit send q:6 --json
+  ipckit recv q:5 --all --json | ipckit send channel:jobs --json
 """
 
 
-def _print(
-    message: Message[bytes], found: IpcObject, struct: type[Struct] | None, form: str
-) -> str:
-    """Print one message; return why it does not fit the struct, or ""."""
+def _order(message: Message[bytes], found: IpcObject) -> dict[str, int]:
+    """Return the JSON field by which a queue orders its messages; none for other kinds."""
+    if found.kind == "posix-queue":
+        return {"priority": message.priority}
+    return {"mtype": message.mtype} if found.kind == "sysv-queue" else {}
+
+
+def _print(message: Message[bytes], found: IpcObject, form: Form, shown: str) -> str:
+    """Print one message; return why it can't be decoded, or ""."""
     data = message.value
-    if form == "json":
-        extra = {"mtype": message.mtype}
-        if found.kind == "posix-queue":
-            extra = {"priority": message.priority}
-        fields, why = message_fields(data, struct, message.mtype)
-        write(json_line({**extra, **fields}))
+    if shown == "json":
+        fields, why = form.fields(data, message.mtype)
+        write(json_line({**_order(message, found), **fields}))
         return why
-    if struct is not None:
-        value, why = decoded(struct, data, message.mtype)
-        write((data.hex() if value is None else one_line(repr(value))).encode() + b"\n")
-        return why
-    if form == "hex":
+    line, why = None, ""
+    on_terminal = sys.stdout.isatty()
+    if not shown:
+        line, why = form.line(data, message.mtype, short=on_terminal)
+    if line is not None:
+        # Text can be an unpaired surrogate only in an escape of JSON or of a repr.
+        write((one_line(line) if on_terminal else line).encode() + b"\n")
+    elif shown == "hex" or why:
         write(data.hex().encode() + b"\n")
-    elif form == "raw":
+    elif shown == "raw":
         write(data)
-    elif sys.stdout.isatty():
+    elif on_terminal:
         write(line_of(data).encode() + b"\n")
     else:
         write(data.rstrip(b"\0") + b"\n")
-    return ""
+    return why
 
 
-def _opened(found: IpcObject) -> Queue:
-    if found.kind == "posix-queue":
-        return PosixMessageQueue.open(found.name, readonly=True)
-    return SysVMessageQueue.from_id(found.id)
+# -- what each kind receives by --------------------------------------------------------------------
 
 
-def _receiver(
-    queue: Queue,
-    mtype: int | None,
-    exclude: bool,  # noqa: FBT001 - `receive` takes it by keyword
-) -> Callable[[float | None], Message[bytes]]:
-    if isinstance(queue, PosixMessageQueue):
-        if mtype is not None or exclude:
-            message = (
-                "a POSIX queue has no message types; --mtype and --exclude are for System V queues"
-            )
-            raise click.UsageError(message, click.get_current_context())
-        return lambda timeout: queue.receive(timeout=timeout)
+@contextlib.contextmanager
+def _receiving(
+    found: IpcObject, form: Form, mtype: int | None, *, exclude: bool, follow: bool
+) -> Generator[Receive]:
+    """Open an object; yield what receives a message from it, within a timeout."""
+    gone: Any = "wait" if follow else "raise"
+    if found.kind == "channel":
+        # The user named the channel and sees only what arrives, so its owner need not be trusted.
+        with Channel.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as channel:
+            yield lambda timeout: _taken(channel.receive_view(timeout=timeout))
+    elif found.kind == "topic":
+        with (
+            Topic.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as topic,
+            # Publishers must not wait for a person who looks at the messages.
+            topic.subscribe(when_full="drop_oldest") as messages,
+        ):
+            yield _Subscriber(found, messages).receive
+    elif found.kind == "posix-queue":
+        with PosixMessageQueue.open(found.name, readonly=True) as posix:
+            yield lambda timeout: posix.receive(timeout=timeout)
+    else:
+        with SysVMessageQueue.from_id(found.id) as queue:
+            yield lambda timeout: queue.receive(mtype or 0, exclude=exclude, timeout=timeout)
+
+
+def _taken(view: View) -> Message[bytes]:
+    """Return the bytes of a message, and free its memory."""
+    with view:
+        return Message(bytes(view.buf))
+
+
+class _Subscriber:
+    """Receives the messages of a topic, and reports how many were lost."""
+
+    def __init__(self, found: IpcObject, messages: Subscription[Any]) -> None:
+        self._found = found
+        self._messages = messages
+        self._lost = 0
+
+    def receive(self, timeout: float | None) -> Message[bytes]:
+        view = self._messages.receive_view(timeout=timeout)
+        lost = self._messages.lost - self._lost
+        if lost:
+            self._lost += lost
+            what = f"lost {counted(lost, 'message')}, published faster than they were printed"
+            say(f"ipckit: {self._found.address}: {what}", error=True)
+        return _taken(view)
+
+
+def _check_types(found: IpcObject, mtype: int | None, *, exclude: bool) -> None:
+    if found.kind != "sysv-queue" and (mtype is not None or exclude):
+        message = "only System V queues have message types, for --mtype and --exclude"
+        raise click.UsageError(message, click.get_current_context())
     if exclude and (mtype or 0) <= 0:
         message = "--exclude needs --mtype N with N above 0"
         raise click.UsageError(message, click.get_current_context())
-    return lambda timeout: queue.receive(mtype or 0, exclude=exclude, timeout=timeout)
+
+
+def _form(found: IpcObject, shown: str) -> Form:
+    """Return how the messages are shown."""
+    if found.kind in {"channel", "topic"}:
+        form = form_of(found, type_given())
+        if form.why and not shown:
+            message = f"{found.address}: {form.why}, or print bytes by --hex or --json"
+            raise click.UsageError(message, click.get_current_context())
+        return form
+    struct = struct_given()
+    return Form() if struct is None else QueueRecords(struct)
+
+
+def _is_gone(found: IpcObject) -> str:
+    """Return that no process sends any more, and what to do about it."""
+    verb = "publishes" if found.kind == "topic" else "sends"
+    again = f"ipckit recv --follow {quote(found.address)}"
+    return (
+        f"{found.address}: no message waits, and the last process that {verb} is gone; "
+        f"to wait for a new one: {again}"
+    )
 
 
 @click.command(epilog=_EXAMPLES)
-@object_argument("sysv-queue", "posix-queue")
+@object_argument(*_KINDS)
 @click.option(
     "-n", "count", type=click.IntRange(min=1), metavar="N", help="Receive N messages; by default 1."
 )
-@click.option("--all", "everything", is_flag=True, help="Receive all queued messages; do not wait.")
-@click.option("--follow", is_flag=True, help="Continue until Ctrl-C.")
+@click.option("--all", "everything", is_flag=True, help="Receive all that wait now; do not wait.")
+@click.option("--follow", is_flag=True, help="Continue until Ctrl-C, also if no sender is left.")
 @click.option(
     "--mtype",
     type=click.IntRange(-_HIGHEST_MTYPE, _HIGHEST_MTYPE),
@@ -104,9 +185,9 @@ def _receiver(
     help="How long to wait for each message; by default forever.",
 )
 @struct_options
-@click.option("--json", "form", flag_value="json", help="Print one JSON object on each line.")
-@click.option("--hex", "form", flag_value="hex", help="Print hexadecimal digits.")
-@click.option("--raw", "form", flag_value="raw", help="Write only the bytes, without line ends.")
+@click.option("--json", "shown", flag_value="json", help="Print one JSON object on each line.")
+@click.option("--hex", "shown", flag_value="hex", help="Print hexadecimal digits.")
+@click.option("--raw", "shown", flag_value="raw", help="Write only the bytes, without line ends.")
 def command(
     text: str,
     *,
@@ -116,35 +197,58 @@ def command(
     mtype: int | None,
     exclude: bool,
     timeout: float | None,
-    form: str | None,
+    shown: str | None,
 ) -> int:
-    """Receive messages from a System V or POSIX queue, and print each on a line.
+    """Receive messages from a queue, channel or topic, and print each on a line.
 
-    Each message is printed before the next is received. A message that does not fit the struct
-    is printed in hexadecimal digits, so that it is not lost, and the exit status is 1.
+    Each message is printed before the next is received. The type of the messages of a channel or
+    topic is found from its header. A message that can't be decoded is printed in hexadecimal
+    digits, so that it is not lost, and the exit status is 1. From a topic, recv receives its
+    history and what is published from now on.
     """
     if sum((count is not None, everything, follow)) > 1:
         message = "-n, --all and --follow exclude each other"
         raise click.UsageError(message, click.get_current_context())
-    struct: Any = struct_given()
-    if struct is not None and form in {"hex", "raw"}:
-        message = f"--{form} excludes --struct and --c"
+    if type_given() is not None and shown in {"hex", "raw"}:
+        message = f"--{shown} excludes --struct and --c"
         raise click.UsageError(message, click.get_current_context())
-    found = chosen(text, ("sysv-queue", "posix-queue"))
+    found = chosen(text, _KINDS)
+    _check_types(found, mtype, exclude=exclude)
+    form = _form(found, shown or "")
+    most = None if follow or everything else count or 1
+    interrupts = Interrupts()
     status = DONE
-    with _opened(found) as queue:
-        receive = _receiver(queue, mtype, exclude)
+    with (
+        _receiving(found, form, mtype, exclude=exclude, follow=follow) as receive,
+        interrupts.handled(),
+    ):
         received = 0
-        while follow or everything or received < (count or 1):
-            try:
-                received_one = receive(0 if everything else timeout)
-            except WouldBlock:
-                if everything:
-                    break
-                raise
-            why = _print(received_one, found, struct, form or "")
+        while received != most:
+            with interrupts.delayed():
+                try:
+                    taken = _next(receive, 0 if everything else timeout, interrupts)
+                except WouldBlock:
+                    if everything:
+                        break
+                    raise
+                except PeerGone:
+                    if everything:
+                        break
+                    say(f"ipckit: {_is_gone(found)}", error=True)
+                    return ERROR
+                why = _print(taken, found, form, shown or "")
             if why:
                 say(f"ipckit: {why}", error=True)
                 status = ERROR
             received += 1
     return status
+
+
+def _next(receive: Receive, timeout: float | None, interrupts: Interrupts) -> Message[bytes]:
+    """Receive a message; Ctrl-C interrupts only the wait for one."""
+    if timeout != 0:
+        with contextlib.suppress(WouldBlock):
+            return receive(0)
+        with interrupts.allowed():
+            return receive(timeout)
+    return receive(0)
