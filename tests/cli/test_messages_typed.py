@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -28,12 +29,14 @@ from ipckit import (
     MemFd,
     PidT,
     Struct,
+    SysVMessageQueue,
     Topic,
     UInt,
     UInt8,
     Union,
     cli,
 )
+from ipckit._cli.commands import recv
 from ipckit._cli.interrupts import Interrupts
 from ipckit.codec import RawCodec, codec_for
 
@@ -107,6 +110,9 @@ class Pair(msgspec.Struct):
 
 class Old(ctypes.Structure):
     _fields_ = [("x", ctypes.c_int)]
+
+
+HERE = __name__
 
 
 class Done(NamedTuple):
@@ -206,11 +212,15 @@ def test_messages_of_each_type_go_out_and_in_again(
         assert shown.out.split() == [each.hex().encode() for each in bits if each]
         assert run("send", f"channel:{name}", "--hex", text=shown.out) == (0, b"", "")
         assert run("recv", f"channel:{name}", "--all", "--raw").out == b"".join(bits)
+    if isinstance(payload, type) and issubclass(payload, Struct):
+        named = ("--struct", f"{HERE}:{payload.__name__}", "--json")
+        with SysVMessageQueue.create(ns.key()) as queue:
+            assert run("send", f"q:{queue.id}", *named, text=taken.out) == (0, b"", "")
+            again = run("recv", f"q:{queue.id}", "--all", *named)
+        assert again.records == [{"mtype": 1, **each} for each in taken.records]
 
 
 # -- types that the header does not have, or that the user names -----------------------------------
-
-HERE = __name__
 
 
 @pytest.fixture
@@ -272,10 +282,10 @@ def test_messages_of_an_unknown_type_are_not_taken_unless_as_bytes(
     assert size in run("send", name, "--raw", text=data[1:]).err
     assert [bytes(channel.receive(timeout=0)) for _ in range(2)] == [data, data]
     if issubclass(payload, Struct):
-        struct = ("--struct", f"{HERE}:{payload.__name__}")
+        named = ("--struct", f"{HERE}:{payload.__name__}")
         sent = json.dumps(Struct.asdict(value))
-        assert run("send", name, *struct, sent).status == 0
-        taken = run("recv", name, *struct, "--json")
+        assert run("send", name, *named, sent).status == 0
+        taken = run("recv", name, *named, "--json")
         assert taken.records == [{"size": len(data), "value": json.loads(sent)}]
 
 
@@ -284,19 +294,19 @@ def test_msgpack_is_shown_without_its_class_and_made_with_it(
 ) -> None:
     pair = Pair(1, ["x", "y"], b"\0")
     channel = channel_of(Pair, pair, pair, pair)
-    name, struct = address(channel), ("--struct", f"{HERE}:Pair")
+    name, named = address(channel), ("--struct", f"{HERE}:Pair")
     plain = {"first": 1, "second": ["x", "y"], "raw": "AA=="}
     assert json.loads(run("recv", name).out) == plain
-    assert run("recv", name, *struct).out == repr(pair).encode() + b"\n"
+    assert run("recv", name, *named).out == repr(pair).encode() + b"\n"
     taken = run("recv", name, "--json")
     assert taken.records[0]["value"] == plain
     refused = run("send", name, "--json", text=taken.out)
     assert (refused.status, len(channel)) == (2, 0)
     assert "line 1: the header does not have the whole type; name the class by" in refused.err
-    assert run("send", name, *struct, "--json", text=taken.out).status == 0
+    assert run("send", name, *named, "--json", text=taken.out).status == 0
     assert channel.receive(timeout=0) == pair
-    assert "Expected `int`" in run("send", name, *struct, '{"first": "x", "second": []}').err
-    assert "is not a Struct class" in run("dump", name, *struct).err
+    assert "Expected `int`" in run("send", name, *named, '{"first": "x", "second": []}').err
+    assert "is not a Struct class" in run("dump", name, *named).err
     with opened(channel, RawCodec()) as raw:
         raw.send(b"\xc1")
     assert run("recv", name).out == b"c1\n"
@@ -488,6 +498,20 @@ def test_send_says_that_there_is_no_room(
         "is full, and the last process that receives is gone; to look at the messages: ipckit peek "
     )
     assert gone == (1, b"", f"ipckit: {address(channel)} {why}{address(channel)}\n")
+
+
+def test_recv_does_not_take_a_held_lock_for_an_empty_channel(
+    run: Callable[..., Done], channel_of: Callable[..., Channel[Any]], monkeypatch: Any
+) -> None:
+    channel = channel_of(str, "a")
+    (generation,) = struct.unpack("=I", os.pread(channel.memory_fd, 4, 1024))
+    held = struct.pack("=I", 1 | generation << 9)  # by the first peer, which is this handle
+    monkeypatch.setattr(recv, "_FOR_LOCK", 0.01)
+    for lock, status in ((held, 1), (bytes(4), 0)):
+        os.pwrite(channel.memory_fd, lock, 384)
+        done = run("recv", address(channel), "--all")
+        assert (done.status, "held the channel's lock" in done.err) == (status, bool(status))
+    assert done.out == b"a\n"
 
 
 def test_recv_subscribes_without_delaying_publishers_and_reports_what_it_lost(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -23,7 +23,7 @@ from ipckit._cli.payload import json_line, line_of
 from ipckit._cli.typed import Form, QueueRecords, form_of
 from ipckit._cli.words import counted
 from ipckit.channel import Channel
-from ipckit.errors import PeerGone, WouldBlock, one_line
+from ipckit.errors import PeerGone, Timeout, WouldBlock, one_line
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
 from ipckit.topic import Topic
 
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject, Kind
     from ipckit.topic import Subscription
 
-    Queue = SysVMessageQueue[bytes] | PosixMessageQueue[bytes]
-    Receive = Callable[[float | None], Message[bytes]]
 
 _KINDS: Final[tuple[Kind, ...]] = ("sysv-queue", "posix-queue", "channel", "topic")
 _HIGHEST_MTYPE: Final = 2**63 - 1
+_FOR_LOCK: Final = 1.0  # seconds to wait for a lock that another process holds
 _EXAMPLES: Final = """\b
 Examples:
   ipckit recv q:5                     wait for one message
@@ -84,29 +83,53 @@ def _print(message: Message[bytes], found: IpcObject, form: Form, shown: str) ->
 # -- what each kind receives by --------------------------------------------------------------------
 
 
+class _Source(NamedTuple):
+    """An open object to receive from.
+
+    Attributes:
+        receive: receives a message within a timeout.
+        waiting: returns the number of messages that wait in a channel or topic; 0 for queues.
+    """
+
+    receive: Callable[[float | None], Message[bytes]]
+    waiting: Callable[[], int] = int
+
+
 @contextlib.contextmanager
-def _receiving(
+def _opened(
     found: IpcObject, form: Form, mtype: int | None, *, exclude: bool, follow: bool
-) -> Generator[Receive]:
-    """Open an object; yield what receives a message from it, within a timeout."""
+) -> Generator[_Source]:
+    """Open an object to receive from."""
     gone: Any = "wait" if follow else "raise"
     if found.kind == "channel":
         # The user named the channel and sees only what arrives, so its owner need not be trusted.
         with Channel.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as channel:
-            yield lambda timeout: _taken(channel.receive_view(timeout=timeout))
+
+            def from_channel(timeout: float | None) -> Message[bytes]:
+                return _taken(channel.receive_view(timeout=timeout))
+
+            yield _Source(from_channel, channel.__len__)
     elif found.kind == "topic":
         with (
             Topic.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as topic,
             # Publishers must not wait for a person who looks at the messages.
             topic.subscribe(when_full="drop_oldest") as messages,
         ):
-            yield _Subscriber(found, messages).receive
+            yield _Source(_Subscriber(found, messages).receive, messages.__len__)
     elif found.kind == "posix-queue":
         with PosixMessageQueue.open(found.name, readonly=True) as posix:
-            yield lambda timeout: posix.receive(timeout=timeout)
+
+            def from_posix(timeout: float | None) -> Message[bytes]:
+                return posix.receive(timeout=timeout)
+
+            yield _Source(from_posix)
     else:
         with SysVMessageQueue.from_id(found.id) as queue:
-            yield lambda timeout: queue.receive(mtype or 0, exclude=exclude, timeout=timeout)
+
+            def from_queue(timeout: float | None) -> Message[bytes]:
+                return queue.receive(mtype or 0, exclude=exclude, timeout=timeout)
+
+            yield _Source(from_queue)
 
 
 def _taken(view: View) -> Message[bytes]:
@@ -124,6 +147,7 @@ class _Subscriber:
         self._lost = 0
 
     def receive(self, timeout: float | None) -> Message[bytes]:
+        """Receive a message, and report the messages that were lost before it."""
         view = self._messages.receive_view(timeout=timeout)
         lost = self._messages.lost - self._lost
         if lost:
@@ -131,6 +155,35 @@ class _Subscriber:
             what = f"lost {counted(lost, 'message')}, published faster than they were printed"
             say(f"ipckit: {self._found.address}: {what}", error=True)
         return _taken(view)
+
+
+def _next(source: _Source, timeout: float | None, interrupts: Interrupts) -> Message[bytes]:
+    """Receive a message; Ctrl-C interrupts only the wait for one."""
+    if timeout != 0:
+        with contextlib.suppress(WouldBlock):
+            return source.receive(0)
+        with interrupts.allowed():
+            return source.receive(timeout)
+    return source.receive(0)
+
+
+def _next_waiting(source: _Source) -> Message[bytes] | None:
+    """Receive a message that waits; return None if there is none.
+
+    Raises:
+        Timeout: messages wait, but another process holds the lock that receivers need.
+    """
+    try:
+        return source.receive(0)
+    except (WouldBlock, PeerGone):
+        if not source.waiting():
+            return None
+    try:
+        return source.receive(_FOR_LOCK)
+    except (Timeout, PeerGone):
+        if source.waiting():
+            raise
+        return None  # another process received it
 
 
 def _check_types(found: IpcObject, mtype: int | None, *, exclude: bool) -> None:
@@ -219,36 +272,24 @@ def command(
     interrupts = Interrupts()
     status = DONE
     with (
-        _receiving(found, form, mtype, exclude=exclude, follow=follow) as receive,
+        _opened(found, form, mtype, exclude=exclude, follow=follow) as source,
         interrupts.handled(),
     ):
         received = 0
         while received != most:
             with interrupts.delayed():
                 try:
-                    taken = _next(receive, 0 if everything else timeout, interrupts)
-                except WouldBlock:
-                    if everything:
-                        break
-                    raise
+                    taken = (
+                        _next_waiting(source) if everything else _next(source, timeout, interrupts)
+                    )
                 except PeerGone:
-                    if everything:
-                        break
                     say(f"ipckit: {_is_gone(found)}", error=True)
                     return ERROR
+                if taken is None:
+                    break
                 why = _print(taken, found, form, shown or "")
             if why:
                 say(f"ipckit: {why}", error=True)
                 status = ERROR
             received += 1
     return status
-
-
-def _next(receive: Receive, timeout: float | None, interrupts: Interrupts) -> Message[bytes]:
-    """Receive a message; Ctrl-C interrupts only the wait for one."""
-    if timeout != 0:
-        with contextlib.suppress(WouldBlock):
-            return receive(0)
-        with interrupts.allowed():
-            return receive(timeout)
-    return receive(0)
