@@ -96,4 +96,5 @@ def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
         return
     for each in rows:
         if (each.share or 0.0) > _MUCH and each.change:
-            say(f"to double {each.name}, of which {each.share:.0%} is used:\n  {each.change}")
+            say(f"to double {each.name}, of which {each.share:.0%} is used:")
+            say(f"  {each.change}")
