@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from ipckit import (
     Char,
     Double,
     Int,
+    InvalidArgument,
     MemFd,
     PidT,
     Struct,
@@ -34,14 +35,17 @@ from ipckit import (
     UInt,
     UInt8,
     Union,
-    cli,
 )
+from ipckit._cli.arrays import array_from, plain_array
 from ipckit._cli.commands import recv
 from ipckit._cli.interrupts import Interrupts
+from ipckit._cli.output import json_of
 from ipckit.codec import RawCodec, codec_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from command_line import Done
 
     from ipckit.testing import Child, Namespace
 
@@ -114,43 +118,6 @@ class Old(ctypes.Structure):
 
 HERE = __name__
 
-
-class Done(NamedTuple):
-    status: int
-    out: bytes
-    err: str
-
-    @property
-    def records(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Terminal(io.TextIOWrapper):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Run a command line in this process."""
-
-    def command(*words: object, text: bytes = b"", terminal: bool = False) -> Done:
-        kind = Terminal if terminal else io.TextIOWrapper
-        out, err = kind(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            status = cli.run([str(word) for word in words])
-            out.flush()
-            err.flush()
-        shown: Any = out.buffer
-        errors: Any = err.buffer
-        return Done(status, shown.getvalue(), errors.getvalue().decode())
-
-    return command
-
-
 RECORDS = np.dtype([("a", "<i4"), ("b", "S3"), ("c", "<f4", (2,))])
 NESTED = np.dtype([("t", "<M8[ms]"), ("d", "<m8[s]"), ("r", [("z", "<c8"), ("v", "V2")], (2,))])
 TYPES: list[tuple[Any, list[Any]]] = [
@@ -163,7 +130,6 @@ TYPES: list[tuple[Any, list[Any]]] = [
     (Tail, [Tail(1, [1, 2, 3]), Tail(0, [])]),
     (np.dtype("f4"), [np.array([0.1, -1e30, np.inf], "f4"), np.zeros(0, "f4")]),
     (np.dtype(">i8"), [np.array([2**63 - 1, -(2**63)], ">i8")]),
-    (np.dtype("g"), [np.array([np.longdouble(1) / 3])]),
     (np.dtype("?"), [np.array([True, False])]),
     (np.dtype("U3"), [np.array(["añ", "\U0001f600"], "U3")]),
     (np.dtype((np.uint8, (2, 3, 2))), [np.arange(12, dtype="u1").reshape(2, 3, 2)]),
@@ -218,6 +184,48 @@ def test_messages_of_each_type_go_out_and_in_again(
             assert run("send", f"q:{queue.id}", *named, text=taken.out) == (0, b"", "")
             again = run("recv", f"q:{queue.id}", "--all", *named)
         assert again.records == [{"mtype": 1, **each} for each in taken.records]
+
+
+def test_a_number_keeps_its_precision_in_json() -> None:
+    third = np.array([np.longdouble(1) / 3, np.longdouble("inf")])
+    assert array_from(plain_array(third), third.dtype).tolist() == third.tolist()
+    for kind in ("f2", "f4", "f8", "c8"):
+        data = np.random.default_rng(1).integers(0, 256, 4000, np.uint8).tobytes()
+        values = np.frombuffer(data, kind)
+        again = array_from(json.loads(json_of(plain_array(values))), values.dtype)
+        assert np.array_equal(again, values, equal_nan=True)
+    assert plain_array(np.array([0.1], "f4")) == [0.1]
+
+
+PAIRS = [("a", "i4"), ("b", "i4")]
+UNFIT: list[tuple[Any, Any, str]] = [
+    (3, "i4", "expected a list of int32, not 3"),
+    ([1.5], "i4", "1.5 is not a value of int32"),
+    ([True], "i4", "True is not a value of int32"),
+    ([300], "u1", "300 is out of range for uint8: 0 to 255"),
+    ([1], "?", "1 is not a value of bool"),
+    (["x"], "f4", "'x' is not a value of float32"),
+    ([1e39], "f4", "out of its range"),
+    ([10**400], "f8", "out of its range"),
+    ([[1, 2, 3]], "c8", "is not a value of complex64"),
+    (["zz"], "S3", "hexadecimal digits"),
+    (["aabbccdd"], "S3", "expected 3 bytes for |S3, not 4"),
+    (["aa"], "V3", "expected 3 bytes for |V3, not 1"),
+    (["abcd"], "U3", "'abcd' is not a value of <U3"),
+    (["x"], "M8[s]", "do not fit datetime64[s]"),
+    ([1], "M8[s]", "1 is not a value of datetime64[s]"),
+    ([{"a": 1}], PAIRS, "a record of a, b needs a field 'b'"),
+    ([{"a": 1, "b": 2, "c": 3}], PAIRS, "a record of a, b has no field 'c'"),
+    ([[1]], PAIRS, "expected an object of a, b, not [1]"),
+    ([[1, 2]], ("i4", (2, 2)), "expected 2 of int32 of shape (2,), not 1"),
+    ([[1, 2], [1]], ("i4", (2, 2)), "expected 2 of int32, not 1"),
+]
+
+
+@pytest.mark.parametrize(("value", "kind", "why"), UNFIT)
+def test_values_that_do_not_fit_a_dtype_are_refused(value: Any, kind: Any, why: str) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(why)):
+        array_from(value, np.dtype(kind))
 
 
 # -- types that the header does not have, or that the user names -----------------------------------
