@@ -340,7 +340,7 @@ def form_of(found: IpcObject, asked: Any = None) -> Form:
         LayoutMismatch: the messages are of another type than `asked`.
     """
     if "fingerprint" not in found.details:
-        return Undecoded("its header can't be read")
+        return Undecoded("")  # opening it will say why the header can't be read
     if asked is None:
         return _form_by_header(found, found.payload)
     if _is_type_of(found, asked):

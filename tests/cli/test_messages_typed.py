@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,6 +41,7 @@ from ipckit._cli.arrays import array_from, plain_array
 from ipckit._cli.commands import recv
 from ipckit._cli.interrupts import Interrupts
 from ipckit._cli.output import json_of
+from ipckit._core.files import SHM
 from ipckit.codec import RawCodec, codec_for
 
 if TYPE_CHECKING:
@@ -520,6 +522,36 @@ def test_recv_does_not_take_a_held_lock_for_an_empty_channel(
         done = run("recv", address(channel), "--all")
         assert (done.status, "held the channel's lock" in done.err) == (status, bool(status))
     assert done.out == b"a\n"
+
+
+def test_recv_does_not_wait_for_what_was_removed(
+    run: Callable[..., Done], channel_of: Callable[..., Channel[Any]], monkeypatch: Any
+) -> None:
+    channel, opens = channel_of(str), Channel.open
+
+    def removed(*args: Any, **options: Any) -> Any:
+        found = opens(*args, **options)
+        channel.unlink()
+        return found
+
+    monkeypatch.setattr(recv, "_PIECE", 0.01)
+    monkeypatch.setattr(Channel, "open", removed)
+    done = run("recv", address(channel), "--follow")
+    why = "the channel was removed, and no process sends to it any more"
+    assert done == (1, b"", f"ipckit: {address(channel)}: {why}\n")
+    channel.disown()
+
+
+def test_a_file_that_is_no_channel_is_an_error(run: Callable[..., Done], ns: Namespace) -> None:
+    name = f"channel:{ns.name()[1:]}"
+    path = Path(SHM) / f"ipckit.{name.removeprefix('channel:')}"
+    try:
+        for size in (0, 5000):
+            path.write_bytes(b"x" * size)
+            for done in (run("peek", name), run("recv", name), run("send", name, "a")):
+                assert (done.status, done.out, "not a channel" in done.err) == (1, b"", True)
+    finally:
+        path.unlink()
 
 
 def test_recv_subscribes_without_delaying_publishers_and_reports_what_it_lost(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -22,8 +23,9 @@ from ipckit._cli.output import DONE, ERROR, say, write
 from ipckit._cli.payload import json_line, line_of
 from ipckit._cli.typed import Form, QueueRecords, form_of
 from ipckit._cli.words import counted
+from ipckit._core.files import SHM
 from ipckit.channel import Channel
-from ipckit.errors import PeerGone, Timeout, WouldBlock, one_line
+from ipckit.errors import PeerGone, Removed, Timeout, WouldBlock, one_line
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
 from ipckit.topic import Topic
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _KINDS: Final[tuple[Kind, ...]] = ("sysv-queue", "posix-queue", "channel", "topic")
 _HIGHEST_MTYPE: Final = 2**63 - 1
 _FOR_LOCK: Final = 1.0  # seconds to wait for a lock that another process holds
+_PIECE: Final = 1.0  # seconds after which a wait checks whether the channel was removed
 _EXAMPLES: Final = """\b
 Examples:
   ipckit recv q:5                     wait for one message
@@ -89,10 +92,13 @@ class _Source(NamedTuple):
     Attributes:
         receive: receives a message within a timeout.
         waiting: returns the number of messages that wait in a channel or topic; 0 for queues.
+        senders: returns the number of processes that send to a channel or topic; None for queues,
+            from which the kernel ends a wait if they are removed.
     """
 
     receive: Callable[[float | None], Message[bytes]]
     waiting: Callable[[], int] = int
+    senders: Callable[[], int] | None = None
 
 
 @contextlib.contextmanager
@@ -108,14 +114,21 @@ def _opened(
             def from_channel(timeout: float | None) -> Message[bytes]:
                 return _taken(channel.receive_view(timeout=timeout))
 
-            yield _Source(from_channel, channel.__len__)
+            def senders() -> int:
+                return sum(peer.sender for peer in channel.peers())
+
+            yield _Source(from_channel, channel.__len__, senders)
     elif found.kind == "topic":
         with (
             Topic.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as topic,
             # Publishers must not wait for a person who looks at the messages.
             topic.subscribe(when_full="drop_oldest") as messages,
         ):
-            yield _Source(_Subscriber(found, messages).receive, messages.__len__)
+
+            def publishers() -> int:
+                return len(topic.publishers())
+
+            yield _Source(_Subscriber(found, messages).receive, messages.__len__, publishers)
     elif found.kind == "posix-queue":
         with PosixMessageQueue.open(found.name, readonly=True) as posix:
 
@@ -157,14 +170,42 @@ class _Subscriber:
         return _taken(view)
 
 
-def _next(source: _Source, timeout: float | None, interrupts: Interrupts) -> Message[bytes]:
+def _is_removed(found: IpcObject) -> bool:
+    """Return whether the name of a channel or topic was unlinked, or is that of another one."""
+    try:
+        status = os.lstat(f"{SHM}/{found.file_name}")
+    except FileNotFoundError:
+        return True
+    return (status.st_dev, status.st_ino) != found.identity
+
+
+def _wait(source: _Source, found: IpcObject) -> Message[bytes]:
+    """Wait for a message without a limit.
+
+    Raises:
+        Removed: the channel or topic was removed, and no process sends to it any more.
+    """
+    if source.senders is None:
+        return source.receive(None)
+    while True:
+        try:
+            return source.receive(_PIECE)
+        except Timeout:
+            if _is_removed(found) and not source.senders():
+                message = f"the {found.kind} was removed, and no process sends to it any more"
+                raise Removed(message, target=found.address) from None
+
+
+def _next(
+    source: _Source, found: IpcObject, timeout: float | None, interrupts: Interrupts
+) -> Message[bytes]:
     """Receive a message; Ctrl-C interrupts only the wait for one."""
-    if timeout != 0:
-        with contextlib.suppress(WouldBlock):
-            return source.receive(0)
-        with interrupts.allowed():
-            return source.receive(timeout)
-    return source.receive(0)
+    if timeout == 0:
+        return source.receive(0)
+    with contextlib.suppress(WouldBlock):
+        return source.receive(0)
+    with interrupts.allowed():
+        return _wait(source, found) if timeout is None else source.receive(timeout)
 
 
 def _next_waiting(source: _Source) -> Message[bytes] | None:
@@ -279,9 +320,10 @@ def command(
         while received != most:
             with interrupts.delayed():
                 try:
-                    taken = (
-                        _next_waiting(source) if everything else _next(source, timeout, interrupts)
-                    )
+                    if everything:
+                        taken = _next_waiting(source)
+                    else:
+                        taken = _next(source, found, timeout, interrupts)
                 except PeerGone:
                     say(f"ipckit: {_is_gone(found)}", error=True)
                     return ERROR
