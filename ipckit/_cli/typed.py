@@ -11,6 +11,7 @@ import errno
 import json
 import re
 import sys
+import warnings
 from ast import literal_eval
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -400,12 +401,13 @@ def _undecoded(found: IpcObject, reason: str) -> Undecoded:
 
 def _array_form(found: IpcObject, text: str) -> Form:
     text = re.sub(r" of \d+ bytes$", "", text)
-    with suppress(SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        # Another user may have chosen the text. It makes a dtype only, and is short.
+    invalid = (SyntaxError, ValueError, TypeError, OverflowError, MemoryError, RecursionError)
+    # Another user may have chosen the text. It makes a dtype only, and is short.
+    with warnings.catch_warnings(action="ignore"), suppress(*invalid):
         dtype = np.dtype(literal_eval(text) if text[:1] in {"(", "[", "{"} else text)
         if _is_type_of(found, dtype):
             return Arrays(dtype)
-    return _undecoded(found, "has another type for numpy")
+    return _undecoded(found, "has no type of numpy's own")
 
 
 def _message_pack_form() -> Form:
@@ -444,7 +446,7 @@ def _struct_form(found: IpcObject, text: str) -> Form:
             struct: Any = Struct.from_c(source, endian=endian)
         except ImportError:
             return _undecoded(found, "has it in C, which needs libclang (pip install libclang)")
-        except InvalidArgument:
+        except (InvalidArgument, RecursionError):
             return _undecoded(found, "has C that does not compile")
         if _is_type_of(found, struct):
             return Records(struct)

@@ -43,6 +43,7 @@ from ipckit._cli.interrupts import Interrupts
 from ipckit._cli.output import json_of
 from ipckit._core.files import SHM
 from ipckit.codec import RawCodec, codec_for
+from ipckit.structs import StructType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -320,6 +321,22 @@ def test_msgpack_is_shown_without_its_class_and_made_with_it(
     with opened(channel, RawCodec()) as raw:
         raw.send(b"\xc1")
     assert run("recv", name).out == b"c1\n"
+
+
+def test_a_missing_package_is_named(
+    run: Callable[..., Done], channel_of: Callable[..., Channel[Any]], monkeypatch: Any
+) -> None:
+    def absent(*_: Any, **__: Any) -> Any:
+        raise ImportError
+
+    stus, pairs = channel_of(Stu, Stu("amy", 20)), channel_of(Pair, Pair(1, []))
+    monkeypatch.setattr(StructType, "from_c", absent)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    for channel, package in ((stus, "libclang"), (pairs, "msgspec")):
+        done = run("recv", address(channel))
+        assert (done.status, f"pip install {package}" in done.err) == (2, True)
+        assert run("peek", address(channel)).out.startswith(b"message 0  ")
+    assert run("recv", address(stus), "--struct", f"{HERE}:Stu").out.startswith(b"Stu(name='amy'")
 
 
 def test_a_type_that_the_user_names_is_compared_with_that_of_the_messages(
