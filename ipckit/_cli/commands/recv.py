@@ -43,9 +43,9 @@ _FOR_LOCK: Final = 1.0  # seconds to wait for a lock that another process holds
 _PIECE: Final = 1.0  # seconds after which a wait checks whether the channel was removed
 _EXAMPLES: Final = """\b
 Examples:
-  ipckit recv q:5                     wait for one message
-  ipckit recv channel:jobs --all --json   all that wait now
-  ipckit recv topic:frames --follow   subscribe until Ctrl-C
+  ipckit recv q:5                          wait for one message
+  ipckit recv channel:jobs --all --json    all that wait now
+  ipckit recv topic:frames --follow        subscribe until Ctrl-C
   ipckit recv q:5 --mtype 2 --timeout 10 --struct records:Stu
   ipckit recv q:5 --all --json | ipckit send channel:jobs --json
 """
