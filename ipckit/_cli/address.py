@@ -122,7 +122,14 @@ class ObjectType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         del ctx, param
-        found = inventory.survey(self._kinds, holders=False).objects
+        # The shell waits, so only the kinds are listed whose addresses can begin with the word.
+        starts = {kind: f"{inventory.PREFIXES[kind]}:" for kind in self._kinds}
+        kinds = [
+            kind
+            for kind, start in starts.items()
+            if start.startswith(incomplete) or incomplete.startswith(start)
+        ]
+        found = inventory.survey(kinds, holders=False).objects
         addresses = [each.address for each in found]
         return [
             CompletionItem(each)

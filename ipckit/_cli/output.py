@@ -7,15 +7,13 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ipckit.errors import is_plain, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import Console
 
 DONE: Final = 0
 ERROR: Final = 1
@@ -53,6 +51,8 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def console() -> Console:
     """Return the console for standard output: colours only on a terminal and without NO_COLOR."""
+    from rich.console import Console  # noqa: PLC0415 - output into a pipe does not need it
+
     return Console(highlight=False)
 
 
@@ -118,6 +118,9 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     cells = [[one_line(cell) or "-" for cell in row] for row in rows]
     rights = [title in right.split() for title in titles]
     if sys.stdout.isatty():
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
         table = Table(box=None, pad_edge=False, header_style="bold cyan")
         for title, is_right in zip(titles, rights, strict=True):
             last = title == titles[-1]
