@@ -4,9 +4,11 @@ The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. built on those: `channel`, `topic`; `rpc`, `pool` and `aio`, which ``import ipckit`` does not
-   import
-4. tools, which ``import ipckit`` does not import: `inventory`, `cli`, `testing`
+3. built on those: `channel`, `topic`; `rpc`, `pool` and `aio`, which must be imported by name
+4. tools, which must be imported by name: `inventory`, `cli`, `testing`
+
+A name of this package is imported when it is first used. A program that changes its user or its
+root directory names what it needs before: ``from ipckit import Channel``.
 """
 
 try:
