@@ -123,12 +123,11 @@ class ObjectType(click.ParamType[str]):
     ) -> list[CompletionItem]:
         del ctx, param
         # The shell waits, so only the kinds are listed whose addresses can begin with the word.
-        starts = {kind: f"{inventory.PREFIXES[kind]}:" for kind in self._kinds}
-        kinds = [
-            kind
-            for kind, start in starts.items()
-            if start.startswith(incomplete) or incomplete.startswith(start)
-        ]
+        kinds: list[Kind] = []
+        for kind in self._kinds:
+            start = f"{inventory.PREFIXES[kind]}:"
+            if start.startswith(incomplete) or incomplete.startswith(start):
+                kinds.append(kind)
         found = inventory.survey(kinds, holders=False).objects
         addresses = [each.address for each in found]
         return [
