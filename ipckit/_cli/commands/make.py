@@ -346,9 +346,15 @@ def command(
     handle = _create(
         kind, where, {**arguments, "mode": mode}, exist_ok=exist_ok, address=f"{prefix}:{shown}"
     )
-    handle.disown()
-    if kind in _SYSTEM_V:
-        say(f"{prefix}:{handle.id}")
-    else:
-        say(f"{prefix}:{handle.name.removeprefix('/' if kind in {'channel', 'topic'} else '')}")
-    handle.close()
+    try:
+        if kind in _SYSTEM_V:
+            say(f"{prefix}:{handle.id}")
+        else:
+            slash = "/" if kind in {"channel", "topic"} else ""
+            say(f"{prefix}:{handle.name.removeprefix(slash)}")
+    except BaseException:  # without its address, nobody would remove the object
+        if handle.owner:
+            handle.unlink(missing_ok=True)
+        raise
+    finally:
+        handle.disown().close()

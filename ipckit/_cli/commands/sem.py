@@ -11,7 +11,7 @@ from ipckit._cli.options import Seconds, chosen, object_argument, usage
 from ipckit._cli.output import say
 from ipckit._cli.words import counted
 from ipckit._core.deadline import Deadline
-from ipckit.errors import AccessDenied, WouldBlock
+from ipckit.errors import AccessDenied, Timeout, WouldBlock
 from ipckit.sem import PosixSemaphore, SysVSemaphoreSet
 
 _EXAMPLES: Final = """\b
@@ -70,16 +70,21 @@ def _place(found: SysVSemaphoreSet, words: tuple[str, ...]) -> tuple[int, tuple[
     return index, words[1:]
 
 
+def _too_low(amount: int, timeout: float | None) -> click.ClickException:
+    waited = f"waited {timeout:g} s; " if timeout else ""
+    message = f"the value is below {amount}; {waited}nothing was taken"
+    return click.ClickException(message)
+
+
 def _take_each(semaphore: PosixSemaphore, amount: int, timeout: float | None) -> None:
     """Take a POSIX semaphore several times; post what was taken if not all of it can be had."""
     deadline = Deadline(timeout)
     taken = 0
     try:
         while taken < amount:
-            left = deadline.remaining
-            semaphore.acquire(timeout=None if left is None else round(left, 3))
+            semaphore.acquire(timeout=deadline.remaining)
             taken += 1
-    except BaseException:
+    except BaseException:  # also Ctrl-C
         for _ in range(taken):
             semaphore.release()
         raise
@@ -111,7 +116,11 @@ def _change_posix(
                 raise _wrong(message)
             _bring_to(semaphore, _number(words[0], "VALUE"))
         elif action == "take":
-            _take_each(semaphore, _amount(words), timeout)
+            amount = _amount(words)
+            try:
+                _take_each(semaphore, amount, timeout)
+            except (Timeout, WouldBlock):
+                raise _too_low(amount, timeout) from None
         else:
             for _ in range(_amount(words)):
                 semaphore.release()
@@ -137,7 +146,11 @@ def _change_set(
             if action == "set":
                 found[index].value = _value(rest)
             elif action == "take":
-                found[index].acquire(_amount(rest), timeout=timeout)
+                amount = _amount(rest)
+                try:
+                    found[index].acquire(amount, timeout=timeout)
+                except (Timeout, WouldBlock):
+                    raise _too_low(amount, timeout) from None
             else:
                 found[index].release(_amount(rest))
         try:
