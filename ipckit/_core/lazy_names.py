@@ -1,6 +1,6 @@
 """Modules, and names of modules, that are imported when they are first used.
 
-Without this, ``import ipckit`` would take 25 times as long, and ``ipckit --version`` four times.
+Without this, ``import ipckit`` would take ten times as long, and ``ipckit --version`` twice.
 """
 
 from __future__ import annotations
