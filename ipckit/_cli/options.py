@@ -11,7 +11,6 @@ import click
 from ipckit import inventory
 from ipckit._cli.address import ObjectType, resolve
 from ipckit._cli.output import UnreadableSource
-from ipckit._cli.payload import checked_struct, type_asked_for
 from ipckit.errors import InvalidArgument, InvalidSource, NotFound
 from ipckit.inventory import IpcObject
 
@@ -87,6 +86,8 @@ def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
         if "struct" in ctx.meta:
             message = "--struct and --c both name a struct; use one of them"
             raise click.UsageError(message, ctx)
+        from ipckit._cli.payload import type_asked_for  # noqa: PLC0415 - few commands need it
+
         reference, source = (value, None) if param.name == "struct_name" else (None, value)
         ctx.meta["struct"] = type_asked_for(reference, source)
         ctx.meta["struct_text"] = value
@@ -133,6 +134,8 @@ def struct_given() -> type[Struct] | None:
     """
     found: Any = type_given()
     if found is not None:
+        from ipckit._cli.payload import checked_struct  # noqa: PLC0415 - few commands need it
+
         with usage():
             found = checked_struct(found, click.get_current_context().meta["struct_text"])
     return found  # type: ignore[no-any-return] # a StructType is a type[Struct]
