@@ -37,8 +37,8 @@ from ipckit import (
     UInt8,
     Union,
 )
+from ipckit._cli import receive
 from ipckit._cli.arrays import array_from, plain_array
-from ipckit._cli.commands import recv
 from ipckit._cli.interrupts import Interrupts
 from ipckit._cli.output import json_of
 from ipckit._core.files import SHM
@@ -533,7 +533,7 @@ def test_recv_does_not_take_a_held_lock_for_an_empty_channel(
     channel = channel_of(str, "a")
     (generation,) = struct.unpack("=I", os.pread(channel.memory_fd, 4, 1024))
     held = struct.pack("=I", 1 | generation << 9)  # by the first peer, which is this handle
-    monkeypatch.setattr(recv, "_FOR_LOCK", 0.01)
+    monkeypatch.setattr(receive, "_FOR_LOCK", 0.01)
     for lock, status in ((held, 1), (bytes(4), 0)):
         os.pwrite(channel.memory_fd, lock, 384)
         done = run("recv", address(channel), "--all")
@@ -551,7 +551,7 @@ def test_recv_does_not_wait_for_what_was_removed(
         channel.unlink()
         return found
 
-    monkeypatch.setattr(recv, "_PIECE", 0.01)
+    monkeypatch.setattr(receive, "_PIECE", 0.01)
     monkeypatch.setattr(Channel, "open", removed)
     done = run("recv", address(channel), "--follow")
     why = "the channel was removed, and no process sends to it any more"

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import sys
-from shlex import quote
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli.options import (
-    Seconds,
-    chosen,
-    object_argument,
-    struct_given,
-    struct_options,
-    type_given,
-    usage,
-)
-from ipckit._cli.output import DONE, ERROR, Refused, say
-from ipckit._cli.typed import Form, QueueRecords, form_of
-from ipckit.channel import Channel
-from ipckit.errors import InvalidArgument, PeerGone
-from ipckit.msgq import PosixMessageQueue, SysVMessageQueue
-from ipckit.structs import Struct
-from ipckit.topic import Topic
+from ipckit._cli.options import Seconds, chosen, object_argument, struct_options, type_given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
-    from ipckit.inventory import IpcObject, Kind
-
+    from ipckit.inventory import Kind
 
 _KINDS: Final[tuple[Kind, ...]] = ("sysv-queue", "posix-queue", "channel", "topic")
+_HIGHEST_MTYPE: Final = 2**63 - 1
+_HIGHEST_PRIORITY: Final = 32767
 _EXAMPLES: Final = """\b
 Examples:
   ipckit send q:5 hello --mtype 3
@@ -44,169 +23,6 @@ Examples:
   generate-lines | ipckit send mq:/jobs --priority 9 --timeout 2
   ipckit recv q:5 --all --json | ipckit send channel:jobs --json
 """
-_HIGHEST_MTYPE: Final = 2**63 - 1
-_HIGHEST_PRIORITY: Final = 32767
-_ORDERS: Final[dict[Kind, str]] = {"sysv-queue": "mtype", "posix-queue": "priority"}
-
-
-class _Outgoing(NamedTuple):
-    value: Any  # what the object sends: bytes, a Struct, text, an array, ...
-    order: int | None  # its own mtype or priority, if it has one
-
-
-def _from_hex(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        message = f"{text[:40]!r} is not a sequence of hexadecimal digits"
-        raise InvalidArgument(message) from None
-
-
-def _record(text: str) -> dict[str, Any]:
-    try:
-        record: Any = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        message = f"not JSON: {exc}"
-        raise InvalidArgument(message) from None
-    if not isinstance(record, dict):
-        message = "expected a JSON object with value, hex or text"
-        raise InvalidArgument(message)
-    return cast("dict[str, Any]", record)
-
-
-def _from_record(text: str, form: Form, order: str) -> _Outgoing:
-    """Parse a message in the form that ``recv --json`` prints."""
-    record = _record(text)
-    own = record.get(order) if order else None
-    if own is not None and type(own) is not int:  # nor a bool
-        message = f"{order} is {own!r}; it must be an integer"
-        raise InvalidArgument(message)
-    # Bytes that do not fit the type have a record with hex, and without value.
-    if "value" in record and (form.has_values or not isinstance(record.get("hex"), str)):
-        return _Outgoing(form.of_json(record["value"]), own)
-    if isinstance(record.get("hex"), str):
-        return _Outgoing(form.of_bytes(_from_hex(record["hex"])), own)
-    if isinstance(record.get("text"), str):
-        # A lone surrogate represents a byte that is not UTF-8. Any other can't be sent.
-        try:
-            data = record["text"].encode(errors="surrogateescape")
-        except UnicodeEncodeError:
-            message = "text has a lone surrogate, which can't be encoded; use hex"
-            raise InvalidArgument(message) from None
-        return _Outgoing(form.of_bytes(data), own)
-    message = "expected a JSON object with value, hex or text"
-    raise InvalidArgument(message)
-
-
-def _pieces(words: tuple[str, ...], given: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the source of each message, for errors, and its bytes."""
-    if words:
-        for number, word in enumerate(words, 1):
-            yield f"message {number}", word.encode(errors="surrogateescape")
-    elif given == "raw":
-        yield "standard input", sys.stdin.buffer.read()
-    else:
-        for number, line in enumerate(sys.stdin.buffer, 1):
-            yield f"line {number}", line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _outgoing(words: tuple[str, ...], given: str, form: Form, order: str) -> Iterator[_Outgoing]:
-    for what, piece in _pieces(words, given):
-        # All forms but text ignore empty lines.
-        if not words and (given in {"json", "hex"} or form.has_values) and not piece.strip():
-            continue
-        try:
-            if given == "json":
-                yield _from_record(piece.decode(errors="replace"), form, order)
-            elif given == "hex":
-                yield _Outgoing(form.of_bytes(_from_hex(piece.decode(errors="replace"))), None)
-            elif given == "raw":
-                yield _Outgoing(form.of_bytes(piece), None)
-            else:
-                yield _Outgoing(form.of_text(piece), None)
-        except InvalidArgument as exc:
-            message = f"{what}: {exc}"
-            raise click.UsageError(message, click.get_current_context()) from None
-
-
-# -- what each kind sends by -----------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _sending(
-    found: IpcObject, form: Form, order: int | None, timeout: float | None
-) -> Generator[Callable[[_Outgoing], None]]:
-    """Open an object; yield what sends a message to it.
-
-    Args:
-        found: the object.
-        form: the form of its messages.
-        order: the mtype or priority of messages that have none of their own.
-        timeout: seconds to wait for room for each message.
-    """
-    if found.kind == "channel":
-        with Channel.open(found.name, form.type, owner_uid=found.uid) as channel:
-            yield lambda each: channel.send(each.value, timeout=timeout)
-    elif found.kind == "topic":
-        with Topic.open(found.name, form.type, owner_uid=found.uid) as topic:
-            yield lambda each: topic.publish(each.value, timeout=timeout)
-    elif found.kind == "posix-queue":
-        with PosixMessageQueue.open(found.name, writeonly=True) as posix:
-
-            def to_posix(each: _Outgoing) -> None:
-                own = order if each.order is None else each.order
-                posix.send(bytes(each.value), own or 0, timeout=timeout)
-
-            yield to_posix
-    else:
-        with (
-            SysVMessageQueue.from_id(found.id) as queue,
-            SysVMessageQueue.from_id(found.id, form.type) as records,
-        ):
-
-            def to_queue(each: _Outgoing) -> None:
-                own = order if each.order is None else each.order
-                to: SysVMessageQueue[Any] = records if isinstance(each.value, Struct) else queue
-                to.send(each.value, own, timeout=timeout)
-
-            yield to_queue
-
-
-def _check_owner(found: IpcObject, accepted: str | None) -> None:
-    """Refuse to send to another user, who may have created the object to read what is sent.
-
-    Raises:
-        Refused: another user owns the channel or topic, and --owner does not name that user.
-    """
-    if found.kind not in {"channel", "topic"} or found.uid in {0, os.geteuid(), None}:
-        return
-    if accepted not in {found.owner, str(found.uid)}:
-        address, owner = quote(found.address), quote(found.owner)
-        message = (
-            f"{found.address} belongs to user {found.owner}, who can read what is sent; to send "
-            f"all the same: ipckit send {address} --owner {owner}"
-        )
-        raise Refused(message)
-
-
-def _form(found: IpcObject, given: str) -> Form:
-    """Return the form of the object's messages."""
-    if found.kind in {"channel", "topic"}:
-        form = form_of(found, type_given())
-        if form.why and not given:
-            message = f"{found.address}: {form.why}, or send bytes by --hex or --raw"
-            raise click.UsageError(message, click.get_current_context())
-        return form
-    struct = struct_given()
-    return Form() if struct is None else QueueRecords(struct)
-
-
-def _is_gone(found: IpcObject) -> str:
-    """Return that no process receives any more, and what to do about it."""
-    return (
-        f"{found.address} is full, and the last process that receives is gone; to look at the "
-        f"messages: ipckit peek {quote(found.address)}"
-    )
 
 
 @click.command(epilog=_EXAMPLES)
@@ -263,18 +79,9 @@ def command(
     if words and given == "raw":
         message = "--raw reads standard input, and takes no MESSAGE"
         raise click.UsageError(message, click.get_current_context())
-    found = chosen(text, _KINDS)
-    order = _ORDERS.get(found.kind, "")
-    if (mtype is not None and order != "mtype") or (priority is not None and order != "priority"):
-        message = "--mtype is for System V queues, --priority is for POSIX queues"
-        raise click.UsageError(message, click.get_current_context())
-    _check_owner(found, owner)
-    form = _form(found, given or "")
-    with usage(), _sending(found, form, mtype if priority is None else priority, timeout) as send:
-        for each in _outgoing(words, given or "", form, order):
-            try:
-                send(each)
-            except PeerGone:
-                say(f"ipckit: {_is_gone(found)}", error=True)
-                return ERROR
-    return DONE
+    # Completion does not need what the rest imports.
+    from ipckit._cli.send import SendOptions, send  # noqa: PLC0415
+
+    return send(
+        chosen(text, _KINDS), words, SendOptions(mtype, priority, timeout, owner), given or ""
+    )
