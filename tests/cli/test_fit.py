@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -307,6 +309,46 @@ SEGMENT = replace(
 )
 OBJECTS = (QUEUE, SET, SEGMENT, CHANNEL, TOPIC, SOCKET)
 
+# What docs/command-line.md shows.
+PAGE = (
+    replace(
+        QUEUE,
+        id=3,
+        key=0x67E5FCE4,
+        owner="build",
+        used=Use(messages=0, bytes=0),
+        users=(),
+        holders=(Process(812, "/usr/bin/faked-sysv", "waits in msgrcv", alive=True),),
+        age=130.0,
+        state="held",
+    ),
+    replace(QUEUE, id=7, owner="amy", reason="no process waits on it; pid 4711 (sent) has exited"),
+    IpcObject(
+        *("sysv-segment", "", 0x1BC03, 0, 0, 0, "postgres", "postgres", 0o600, 56),
+        used=Use(attached=6),
+        holders=tuple(
+            Process(pid, "postgres -D /srv/pg", "attached", alive=True) for pid in range(301, 307)
+        ),
+        age=700000.0,
+        state="held",
+    ),
+    replace(
+        SEGMENT,
+        name="/frames",
+        owner="amy",
+        size=300 << 10,
+        used=Use(bytes=300 << 10),
+        holders=(),
+        age=7300.0,
+        state="orphaned",
+        reason="no process has it open or mapped",
+    ),
+    replace(CHANNEL, name="orders", owner="amy", age=200.0),
+    replace(TOPIC, owner="amy", peers=TOPIC.peers[:1], age=2.0),
+    replace(SOCKET, name="/run/app.sock", owner="amy", age=700000.0),
+)
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
+
 
 @pytest.fixture
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,10 +371,10 @@ def test_ls_fits_80_columns(capsys: pytest.CaptureFixture[str], terminal: Termin
     assert " ".join(lines[0].split()) == "OBJECT OWNER USED AGE STATE WHY"
     shown = "\n".join(lines)
     assert re.search(
-        r"^channel:trades +root +64/64 messages, 2 peers +3m +held +pid 4711 w", shown, re.M
+        r"^channel:trades +root +64/64 messages, 2 peers +3m +held +pid 4711 bl", shown, re.M
     )
     assert re.search(
-        r"^topic:prices +root +4/64 unread, 2 peers +3m +held +pid 4712 w", shown, re.M
+        r"^topic:prices +root +4/64 unread, 2 peers +3m +held +pid 4712 i", shown, re.M
     )
     assert re.search(r"^q:5 +root +2 messages, 72 bytes +2h +orphaned +no process", shown, re.M)
     for item in OBJECTS:
@@ -342,10 +384,35 @@ def test_ls_fits_80_columns(capsys: pytest.CaptureFixture[str], terminal: Termin
     lines = printed(capsys)
     assert len(lines) == len(full)
     assert lines[0].split() == full[0].split()
-    assert "pid 4711 waits for room 3m: python -m worker" in "\n".join(lines)
+    assert "pid 4711 blocked 3m, waits for room: python -m worker" in "\n".join(lines)
     terminal(40)
     assert cli.run(["ls", "--wide"]) == 0
     assert len(printed(capsys)) == len(full)
+
+
+def shown_on_the_page(command: str) -> list[str]:
+    """The output of a command in docs/command-line.md."""
+    text = DOCS.read_text().partition(f"    $ {command}\n")[2]
+    lines = itertools.takewhile(re.compile("    |$").match, text.split("\n"))
+    return "\n".join(line[4:] for line in lines).rstrip("\n").split("\n")
+
+
+def test_the_page_shows_what_ls_and_stat_print(
+    capsys: pytest.CaptureFixture[str], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "survey", lambda *_args, **_options: Survey(PAGE, (), NOW))
+    monkeypatch.setattr("time.time", lambda: NOW + 200)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    terminal(80)
+    cli.run(["ls"])
+    lines = printed(capsys)
+    assert lines == shown_on_the_page("ipckit ls")
+    cli.run(["stat", "channel:orders"])
+    lines = printed(capsys)
+    monkeypatch.undo()
+    time.tzset()
+    assert lines == shown_on_the_page("ipckit stat channel:orders")
 
 
 def test_an_empty_list_says_so_on_a_terminal(
