@@ -247,7 +247,9 @@ def _lines(
     def line(cells: Sequence[str], styles: dict[str, str], default: str = "") -> str:
         parts: list[str] = []
         for index, width in widths.items():
-            text = shortened(cells[index], width)
+            text = cells[index]
+            if width_of(text) > width:
+                text = shortened(text, width)
             blanks = " " * (width - width_of(text))
             shown = paint(text, styles.get(text, default)) if colours else text
             if columns[index].right:

@@ -515,6 +515,11 @@ def test_limits_begin_with_what_is_nearly_used_up(
     ]
     assert cli.run(["limits", "--wide"]) == 0
     assert printed(capsys) == full
+    monkeypatch.setenv("LINES", "7")
+    assert cli.run(["limits"]) == 0
+    lines = printed(capsys)
+    assert "kernel.msgmax" not in "\n".join(lines)
+    assert "and 1 limit whose use is not counted: --wide or a pipe" in lines
 
 
 def test_no_line_of_a_real_terminal_is_wrapped(ns: Namespace) -> None:
