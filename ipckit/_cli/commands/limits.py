@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,7 @@ import click
 
 from ipckit._cli import words
 from ipckit._cli.limits_table import process_limits, table
-from ipckit._cli.output import Column, print_json, print_table, say
+from ipckit._cli.output import Column, print_json, print_table, say, terminal_size
 from ipckit.errors import AccessDenied, NotFound
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
     rows.sort(key=lambda each: round(each.share or 0.0, 2), reverse=True)
     short = [each for each in rows if each.used is not None]
     on_terminal = sys.stdout.isatty() and not wide
-    fits = not on_terminal or len(rows) + _OTHER_LINES <= shutil.get_terminal_size().lines
+    fits = not on_terminal or len(rows) + _OTHER_LINES <= terminal_size().lines
     shown = rows if fits else short
     hidden = print_table(_COLUMNS, map(_cells, shown), wide=wide)
     if not fits:
