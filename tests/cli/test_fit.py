@@ -481,7 +481,7 @@ def test_limits_begin_with_what_is_nearly_used_up(
 def test_no_line_of_a_real_terminal_is_wrapped(ns: Namespace) -> None:
     with SysVMessageQueue.create(ns.key()) as queue, Channel.create(ns.name()) as channel:
         queue.send(b"order 17")
-        for columns, command in itertools.product((80, 200), ("ls", "stat")):
+        for columns, command in ((80, "ls"), (200, "ls"), (80, "stat")):
             address = f"channel:{str(channel.name).lstrip('/')}"
             rest = [address] if command == "stat" else []
             seen = on_terminal({}, command, *rest, columns=columns, status=0).decode()
