@@ -22,6 +22,7 @@ from ipckit._core.files import (
     proc_missing,
     shm_error,
 )
+from ipckit._core.taken import exists, file_use
 from ipckit._shm.memfd import Seal, new_memfd
 from ipckit.errors import AlreadyExists, Corrupt, InvalidArgument, IpcError, NotFound, from_errno
 
@@ -60,8 +61,8 @@ def create_file(new: NewMemory, name: Name, *, mode: int) -> Descriptor:
         _link(created.number, hidden, path_of(kind, name))
     except FileExistsError:
         created.close()
-        message = f"the {kind.word} already exists"
-        hint = f'open it with {kind.class_name}.open("{name[1:]}", …), or use open_or_create'
+        use = file_use(path_of(kind, name))
+        message, hint = exists(kind.word, kind.class_name, f'"{name[1:]}"', use)
         raise AlreadyExists(
             message, errno=errno.EEXIST, op="link", target=target, hint=hint
         ) from None

@@ -206,6 +206,32 @@ class MemoryHandle(RingErrors, Handle, Generic[T]):
         self._detach()
         self._descriptor.close()
 
+    @classmethod
+    def remove(cls, name: str, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the object that has a name, without opening it.
+
+        Args:
+            name: the object's name.
+            missing_ok: do nothing if there is no such object; False by default.
+
+        Raises:
+            NotFound: there is no object of that name.
+            AccessDenied: another user owns it.
+            InvalidArgument: `name` is invalid.
+
+        Example:
+            >>> from ipckit import Channel, Topic
+            >>> Channel.remove("no-such-channel", missing_ok=True)
+            >>> Topic.remove("no-such-topic", missing_ok=True)
+
+        See unlink(2).
+        """
+        try:
+            unlink_file(cls._kind, checked_name(cls._kind, name))
+        except NotFound:
+            if not missing_ok:
+                raise
+
     def _remove(self) -> None:
         if self._name is None:
             message = (

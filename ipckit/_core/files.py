@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -60,6 +62,33 @@ def open_file(path: str, flags: int, mode: int = 0o600) -> int:
         except BlockingIOError:
             pass
     return os.open(path, flags, mode)
+
+
+def is_alone(fd: int | None) -> bool | None:
+    """Return whether no other process has a file open or mapped.
+
+    Takes a write lease, see fcntl(2). The kernel grants it only if no other process, in any
+    namespace, has the file open or mapped. A process that opens the file waits until `fd` is
+    closed, so a true answer stays true until then.
+
+    Args:
+        fd: a descriptor of the file; None if the caller may not open it.
+
+    Returns:
+        None if it can't be known: the caller may not open the file, or does not own it.
+    """
+    if fd is None:
+        return None
+    try:
+        # The kernel sends a signal when another process opens the file. The default, SIGIO, would
+        # end this process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) -> IpcError | None:

@@ -151,6 +151,24 @@ def namespace_bits(inode: int) -> int:
     return inode & ((1 << _NAMESPACE_BITS) - 1)
 
 
+def runs(pid: int) -> bool:
+    """Return whether a process of this pid runs, or may run; a zombie does not.
+
+    A later process can have the pid of one that exited.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        found = _stat_of(pid)
+    except OSError:
+        return True
+    return found is None or found.runs
+
+
 def is_dead(token: int) -> bool:
     """Return whether the process of a token has certainly exited; False if that is unknown.
 

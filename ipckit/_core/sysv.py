@@ -249,9 +249,46 @@ class SysVObject(Handle):
     def _control_error(self, exc: OSError) -> IpcError:
         return self._table.error(exc, self._ident, self._target)
 
+    @classmethod
+    def remove(cls, key: int, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the object that has a key, without opening it.
+
+        Args:
+            key: the object's key.
+            missing_ok: do nothing if no object has that key; False by default.
+
+        Raises:
+            NotFound: no object has that key.
+            AccessDenied: the caller is neither the object's owner nor its creator.
+            InvalidArgument: `key` is out of range.
+
+        Example:
+            >>> from ipckit import SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory
+            >>> for each in (SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory):
+            ...     each.remove(0x4D2, missing_ok=True)
+        """
+        wanted, table = Key(key), cls._table
+        ident: int | None = None
+        try:
+            ident = cls._find(wanted)
+            cls._rmid(ident)
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+            if code == errno.ENOENT or code in _REMOVED:
+                if missing_ok:
+                    return
+                raise table.missing(ident, wanted, code) from None
+            target = table.named(ident, wanted)
+            raise table.error(exc, -1 if ident is None else ident, target) from None
+
+    @staticmethod
+    @abstractmethod
+    def _find(key: Key) -> int:
+        """Return the id of the object that has a key; may raise OSError."""
+
     def _remove(self) -> None:
         try:
-            self._rmid()
+            self._rmid(self._ident)
         except OSError as exc:
             error = self._control_error(exc)
             if isinstance(error, Removed):
@@ -259,9 +296,10 @@ class SysVObject(Handle):
                 raise self._table.missing(self._ident, self._key, code) from None
             raise error from None
 
+    @staticmethod
     @abstractmethod
-    def _rmid(self) -> None:
-        """Remove the object (IPC_RMID); may raise OSError."""
+    def _rmid(ident: int) -> None:
+        """Remove the object of an id (IPC_RMID); may raise OSError."""
 
     @property
     def _target(self) -> str:

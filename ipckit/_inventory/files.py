@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
-import signal
 import stat
 import sys
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
+from ipckit._core.files import is_alone
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import FILE_PREFIXES, IpcObject, Process, StoredMessage, Use
 from ipckit._inventory.proc_text import mounts
@@ -148,33 +147,6 @@ def opened(directory: int, file: str) -> Generator[int | None]:
         yield fd
     finally:
         os.close(fd)
-
-
-def is_alone(fd: int | None) -> bool | None:
-    """Return whether no other process has a file open or mapped.
-
-    Takes a write lease, see fcntl(2). The kernel grants it only if no other process, in any
-    namespace, has the file open or mapped. A process that opens the file waits until `fd` is
-    closed, so a true answer stays true until then.
-
-    Args:
-        fd: a descriptor of the file; None if the caller may not open it.
-
-    Returns:
-        None if it can't be known: the caller may not open the file, or does not own it.
-    """
-    if fd is None:
-        return None
-    try:
-        # The kernel sends a signal when another process opens the file. The default, SIGIO, would
-        # end this process.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:

@@ -16,6 +16,7 @@ import posix_ipc
 import ipckit._native as native
 from ipckit._core import directory_entry as entry
 from ipckit._core.bindings import BINDING_ERRORS, from_binding
+from ipckit._core.files import is_alone
 from ipckit._core.mqueue_files import file_of
 from ipckit._core.sysv import table_of
 from ipckit._inventory import files, sockets, sysv
@@ -186,7 +187,7 @@ class Remover:
                     if fd is not None and not same(os.fstat(fd)):
                         raise _changed(item)
                     self._refuse_unrecognized(item, name, fd)
-                    self._refuse_file(item, is_alone=files.is_alone(fd))
+                    self._refuse_file(item, is_alone=is_alone(fd))
                     now = os.stat(name, dir_fd=directory, follow_symlinks=False)
                     self._refuse_used(item, used=now.st_mtime != item.times.get("modified"))
                     if not entry.unlink_same(directory, name, same):

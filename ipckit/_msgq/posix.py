@@ -555,15 +555,34 @@ class PosixMessageQueue(MessageQueue[T]):
         self._fd = -1
         self._descriptor.close()
 
+    @classmethod
+    def remove(cls, name: str, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the queue that has a name, without opening it.
+
+        Args:
+            name: the queue's name.
+            missing_ok: do nothing if there is no such queue; False by default.
+
+        Raises:
+            NotFound: there is no queue of that name.
+            AccessDenied: another user owns it.
+            InvalidArgument: `name` is invalid.
+
+        Example:
+            >>> PosixMessageQueue.remove("/no-such-queue", missing_ok=True)
+
+        See mq_unlink(3).
+        """
+        try:
+            _unlink(Name(name))
+        except NotFound:
+            if not missing_ok:
+                raise
+
     def _remove(self) -> None:
         if self._name is None:
             raise NotFound("the queue was already unlinked", op="mq_unlink", target=self._target)
-        try:
-            posix_ipc.unlink_message_queue(str(self._name))
-        except BINDING_ERRORS as exc:
-            code = errno_of(exc)
-            hint = "only the queue's owner can unlink it" if code in _NO_RIGHT else ""
-            raise from_errno(code, op="mq_unlink", target=self._target, hint=hint) from None
+        _unlink(self._name)
 
     def _still_ours(self) -> bool:
         try:
@@ -605,6 +624,17 @@ def _default_size() -> int:
     """Return the system's default message size, which small containers set below 8 KiB."""
     values = (sysctl("fs.mqueue.msgsize_default"), sysctl("fs.mqueue.msgsize_max"))
     return min((value for value in values if value), default=_DEFAULT_SIZE)
+
+
+def _unlink(name: Name) -> None:
+    try:
+        posix_ipc.unlink_message_queue(str(name))
+    except BINDING_ERRORS as exc:
+        code = errno_of(exc)
+        message = "no such queue" if code == errno.ENOENT else ""
+        hint = "only the queue's owner can unlink it" if code in _NO_RIGHT else ""
+        target = describe(name)
+        raise from_errno(code, op="mq_unlink", target=target, message=message, hint=hint) from None
 
 
 def _open(name: Name, *, readonly: bool = False, writeonly: bool = False) -> WaitedDescriptor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.handle import closed_handle
 from ipckit._core.limits import (
@@ -17,6 +19,7 @@ from ipckit._core.limits import (
     sysctl,
     user_name,
 )
+from ipckit._core.taken import UNKNOWN, Use, exists, fd_use
 from ipckit.errors import AccessDenied, InvalidArgument, IpcError, LimitReached, from_errno
 
 if TYPE_CHECKING:
@@ -45,13 +48,24 @@ def open_error(exc: OSError, name: Name) -> IpcError:
     return from_errno(code, op="mq_open", target=describe(name), message=message, hint=hint)
 
 
+def _use(name: Name) -> Use:
+    """Return whether a process has a queue open."""
+    try:
+        fd = native.mq_open(name, os.O_RDONLY, 0, 0, 0)
+    except OSError:
+        return UNKNOWN
+    try:
+        return fd_use(fd)
+    finally:
+        os.close(fd)
+
+
 def create_error(exc: OSError, name: Name, max_messages: int, max_size: int) -> IpcError:
     """Return the exception for a queue that could not be created."""
     code = exc.errno or errno.EIO
     message = hint = ""
     if code == errno.EEXIST:
-        message = "the queue already exists"
-        hint = f'open it with PosixMessageQueue.open("{name}"), or use open_or_create'
+        message, hint = exists("queue", "PosixMessageQueue", f'"{name}"', _use(name))
     elif code == errno.EMFILE:
         message, hint = _no_memory_or_descriptors(max_messages, max_size)
     elif code == errno.ENOSPC:

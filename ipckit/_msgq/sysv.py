@@ -654,8 +654,13 @@ class SysVMessageQueue(SysVObject, MessageQueue[T]):
         # The handle owns no kernel resource. An invalid id makes each later call fail.
         self._id = -1
 
-    def _rmid(self) -> None:
-        native.msg_remove(self._ident)
+    @staticmethod
+    def _find(key: Key) -> int:
+        return native.msgget(key, 0)
+
+    @staticmethod
+    def _rmid(ident: int) -> None:
+        native.msg_remove(ident)
 
     def _size_text(self) -> str:
         now = self.stat()

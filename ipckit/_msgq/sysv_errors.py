@@ -9,6 +9,7 @@ import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.handle import closed_handle
 from ipckit._core.limits import described, sysctl
+from ipckit._core.taken import UNKNOWN, Use, exists, last_users
 from ipckit._msgq.stat import QUEUES
 from ipckit.errors import AccessDenied, InvalidArgument, IpcError, MessageTooLong, from_errno
 
@@ -38,13 +39,24 @@ def get_queue(key: Key, flags: int) -> int:
         message = "no such queue"
         hint = f"create it with SysVMessageQueue.create({key})"
     elif code == errno.EEXIST:
-        message = "the queue already exists"
-        hint = f"open it with SysVMessageQueue.open({key}), or use open_or_create"
+        message, hint = exists("queue", "SysVMessageQueue", f"{int(key):#x}", _use(key))
     elif code == errno.ENOSPC:
         message = f"the system has as many queues as {described('kernel.msgmni')} allows"
         hint = "remove some with ipcrm, or as root raise the sysctl"
     target = QUEUES.named(None, key)
     raise from_errno(code, op="msgget", target=target, message=message, hint=hint)
+
+
+def _use(key: Key) -> Use:
+    """Return whether the processes run that used the queue of a key last."""
+    try:
+        found = QUEUES.find(native.msgget(key, 0))
+    except OSError:
+        found = None
+    if found is None:
+        return UNKNOWN
+    records = ((found.lspid, found.stime), (found.lrpid, found.rtime))
+    return last_users(pid for pid, when in records if pid or when)
 
 
 def permitted(key: Key, right: int) -> bool:

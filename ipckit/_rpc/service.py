@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 from ipckit._channel.channel import Channel
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import construct
+from ipckit._core.files import CHANNEL_PREFIX, SHM
 from ipckit._core.handle import Capabilities, Handle
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
+from ipckit._core.taken import exists, file_use
 from ipckit._rpc.methods import Methods
 from ipckit._rpc.names import channel_of, checked_service, target_of
 from ipckit._rpc.requests import access_denied, no_memory, open_requests
 from ipckit._rpc.server import Callers, Server
-from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument, IpcError, LimitReached
+from ipckit.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidArgument,
+    IpcError,
+    LimitReached,
+    NotFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,8 +110,8 @@ class Service(Handle):
                 channel_of(wanted), capacity=capacity, size=size, peer_gone="wait"
             )
         except AlreadyExists:
-            message = "there is a service of that name"
-            hint = f"serve it too with Service.open({wanted!r}), or use open_or_create"
+            use = file_use(SHM + "/" + CHANNEL_PREFIX + channel_of(wanted))
+            message, hint = exists("service", "Service", f'"{wanted}"', use)
             raise AlreadyExists(
                 message, errno=errno.EEXIST, op="create", target=target_of(wanted), hint=hint
             ) from None
@@ -159,6 +168,31 @@ class Service(Handle):
         except LimitReached as exc:
             raise no_memory(wanted, exc, "Service.open_or_create") from None
         return cls._made(wanted, channel)
+
+    @classmethod
+    def remove(cls, name: str, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove a service, without opening it. Processes that have it open can continue.
+
+        Args:
+            name: the service's name.
+            missing_ok: do nothing if there is no such service; False by default.
+
+        Raises:
+            NotFound: there is no service of that name.
+            AccessDenied: another user owns it.
+            InvalidArgument: `name` is invalid.
+
+        Example:
+            >>> Service.remove("no-such-service", missing_ok=True)
+        """
+        wanted = checked_service(name)
+        try:
+            Channel.remove(channel_of(wanted))
+        except NotFound:
+            if not missing_ok:
+                raise NotFound(
+                    "no such service", errno=errno.ENOENT, op="remove", target=target_of(wanted)
+                ) from None
 
     @classmethod
     def _made(cls, name: str, channel: Channel[bytes]) -> Self:

@@ -42,7 +42,8 @@ class Barrier(Primitive):
         """Create a barrier.
 
         Args:
-            key: the key that finds it; by default a random one that is free.
+            key: the key that finds it; by default a random one that is free; the object then ends
+                with the last process that has it.
             parties: the number of processes that wait for each other, 1 to 32767.
             mode: permission bits, 0 to 0o777; a process that uses it needs read and write.
 

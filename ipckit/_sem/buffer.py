@@ -66,7 +66,8 @@ class BoundedBuffer(Primitive):
         """Create the counters of an empty buffer.
 
         Args:
-            key: the key that finds them; by default a random one that is free.
+            key: the key that finds them; by default a random one that is free; they then end
+                with the last process that has them.
             capacity: the number of places in the buffer, 1 to 32767.
             mode: permission bits, 0 to 0o777; a process that uses them needs read and write.
 

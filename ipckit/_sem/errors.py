@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import ipckit._native as native
 from ipckit._core.deadline import checked_timeout
 from ipckit._core.handle import closed_handle
+from ipckit._core.taken import UNKNOWN, Use, exists, last_users
 from ipckit._sem.stat import SETS, semaphore_limits
 from ipckit.errors import InvalidArgument, IpcError, LimitReached, from_errno
 
@@ -16,6 +17,35 @@ if TYPE_CHECKING:
 
     from ipckit._native import SemOp
     from ipckit.keys import Key
+
+
+def exists_error(key: Key, noun: str = "set", class_name: str = "SysVSemaphoreSet") -> IpcError:
+    """Return the error of `create` for a key that a set has already.
+
+    Args:
+        key: the key.
+        noun: the word for the object that the caller wanted to create.
+        class_name: the class whose `create` failed.
+    """
+    message, hint = exists(noun, class_name, f"{int(key):#x}", _use(key))
+    target = SETS.named(None, key)
+    return from_errno(errno.EEXIST, op="semget", target=target, message=message, hint=hint)
+
+
+def _use(key: Key) -> Use:
+    """Return whether a process waits on the set of a key, and whether its last users run."""
+    try:
+        set_id = native.semget(int(key), 0, 0)
+        found = SETS.find(set_id)
+        if found is None:
+            return UNKNOWN
+        numbers = range(found.nsems)
+        waits = (native.GETNCNT, native.GETZCNT)
+        if any(native.sem_get(set_id, index, count) for index in numbers for count in waits):
+            return Use(held=True, evidence="a process waits on it")
+        return last_users({native.sem_get(set_id, index, native.GETPID) for index in numbers} - {0})
+    except OSError:
+        return UNKNOWN
 
 
 def get_error(code: int, key: Key, count: int) -> IpcError:
@@ -32,8 +62,7 @@ def get_error(code: int, key: Key, count: int) -> IpcError:
         message = "no such set"
         hint = f"create it with SysVSemaphoreSet.create({key}, values)"
     elif code == errno.EEXIST:
-        message = "the set already exists"
-        hint = f"open it with SysVSemaphoreSet.open({key}), or use open_or_create"
+        return exists_error(key)
     elif code == errno.EINVAL:
         message = f"{count} semaphores exceed the {semaphore_limits().semmsl} of a set"
         hint = "as root raise the first number of kernel.sem"

@@ -21,6 +21,7 @@ from ipckit._core.files import LEASED, SHM, open_file, shm_error
 from ipckit._core.handle import Capabilities, Handle, checked_mode, closed_handle
 from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
+from ipckit._core.taken import exists, file_use
 from ipckit._core.trust import Trust
 from ipckit.errors import (
     Corrupt,
@@ -276,13 +277,32 @@ class PosixSemaphore(native.PosixSemaphoreBase, Handle):
     def _release(self) -> None:
         self._mapping.close()
 
-    def _remove(self) -> None:
+    @classmethod
+    def remove(cls, name: str, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the semaphore that has a name, without opening it.
+
+        Args:
+            name: the semaphore's name.
+            missing_ok: do nothing if there is no such semaphore; False by default.
+
+        Raises:
+            NotFound: there is no semaphore of that name.
+            AccessDenied: another user owns it.
+            InvalidArgument: `name` is invalid.
+
+        Example:
+            >>> PosixSemaphore.remove("/no-such-gate", missing_ok=True)
+
+        See sem_unlink(3).
+        """
         try:
-            posix_ipc.unlink_semaphore(str(self._name))
-        except BINDING_ERRORS as exc:
-            code = errno_of(exc)
-            message = "no such semaphore" if code == errno.ENOENT else ""
-            raise from_errno(code, op="sem_unlink", target=self._target, message=message) from None
+            _unlink(_checked_name(name))
+        except NotFound:
+            if not missing_ok:
+                raise
+
+    def _remove(self) -> None:
+        _unlink(self._name)
 
     def _still_ours(self) -> bool:
         try:
@@ -319,6 +339,15 @@ def _describe(name: Name) -> str:
 
 def _path(name: Name) -> str:
     return f"{SHM}/sem.{name[1:]}"
+
+
+def _unlink(name: Name) -> None:
+    try:
+        posix_ipc.unlink_semaphore(str(name))
+    except BINDING_ERRORS as exc:
+        code = errno_of(exc)
+        message = "no such semaphore" if code == errno.ENOENT else ""
+        raise from_errno(code, op="sem_unlink", target=_describe(name), message=message) from None
 
 
 def _checked_name(name: str) -> Name:
@@ -365,6 +394,5 @@ def _create_error(code: int, name: Name) -> IpcError:
         return error
     message = hint = ""
     if code == errno.EEXIST:
-        message = "the semaphore already exists"
-        hint = f'open it with PosixSemaphore.open("{name}"), or use open_or_create'
+        message, hint = exists("semaphore", "PosixSemaphore", f'"{name}"', file_use(_path(name)))
     return from_errno(code, op="sem_open", target=target, message=message, hint=hint)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ipckit._core.construct import FactoryMade, construct
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
+from ipckit._sem import last_process
+from ipckit._sem.errors import exists_error
 from ipckit._sem.sysv import SysVSemaphoreSet
-from ipckit.errors import InvalidArgument
+from ipckit.errors import AlreadyExists, InvalidArgument
+from ipckit.keys import Key
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-
-    from ipckit.keys import Key
 
 
 @public("ipckit.sem")
@@ -47,7 +48,15 @@ class Primitive(metaclass=FactoryMade):
 
     @classmethod
     def _create(cls, key: int | None, values: Sequence[int], mode: int) -> Self:
-        return cls._owning(SysVSemaphoreSet.create(key, values, mode=mode))
+        try:
+            made = SysVSemaphoreSet.create(key, values, mode=mode)
+        except AlreadyExists:
+            noun = cls.kind.partition(" ")[2]
+            raise exists_error(Key(key or 0), noun, cls.__name__) from None
+        owning = cls._owning(made)
+        if key is None:
+            last_process.keep(made.id, made.key)
+        return owning
 
     @classmethod
     def _open_or_create(
@@ -134,6 +143,27 @@ class Primitive(metaclass=FactoryMade):
         """
         self.semaphores.unlink(missing_ok)
 
+    @classmethod
+    def remove(cls, key: int, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the object that has a key, without opening it.
+
+        A process that waits for it gets `Removed`. The call does not check that the set is of this
+        class.
+
+        Args:
+            key: the key of its semaphore set.
+            missing_ok: do nothing if no set has that key; False by default.
+
+        Raises:
+            NotFound: no set has that key.
+            AccessDenied: the caller is neither its owner nor its creator.
+            InvalidArgument: `key` is out of range.
+
+        >>> from ipckit.sem import Lock
+        >>> Lock.remove(0x4D2, missing_ok=True)
+        """
+        SysVSemaphoreSet.remove(key, missing_ok)
+
     @contextmanager
     def lifetime(self) -> Generator[Self]:
         """Close it at the end of a ``with`` block, and unlink it if this handle owns it.
@@ -172,7 +202,8 @@ class PlainPrimitive(Primitive):
         """Create an object in its initial state: a free lock, an event that is not set.
 
         Args:
-            key: the key that finds it; by default a random one that is free.
+            key: the key that finds it; by default a random one that is free; the object then ends
+                with the last process that has it.
             mode: permission bits, 0 to 0o777; a process that uses it needs read and write.
 
         Returns:

@@ -15,6 +15,7 @@ from ipckit._core.public import public
 from ipckit._core.sysv import SysVObject
 from ipckit._core.trust import Trust
 from ipckit._native import Semaphore, SemOp
+from ipckit._sem import last_process
 from ipckit._sem.errors import get_error, op_error
 from ipckit._sem.initialise import (
     CREATOR_GRACE,
@@ -418,12 +419,39 @@ class SysVSemaphoreSet(native.SemaphoreSetBase, SysVObject):
     ) -> None:
         Handle.__exit__(self, exc_type, exc, traceback)
 
+    def disown(self) -> Self:
+        """Give up ownership: neither a ``with`` block nor the end of the process removes the set.
+
+        Returns:
+            The handle itself.
+        """
+        last_process.forget(self._ident)
+        return super().disown()
+
+    def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the set from the system; works on a closed handle too.
+
+        Args:
+            missing_ok: do nothing if the set does not exist any more; False by default.
+
+        Raises:
+            NotFound: the set does not exist any more.
+            AccessDenied: the caller is neither the set's owner nor its creator.
+        """
+        super().unlink(missing_ok)
+        last_process.forget(self._ident)
+
     def _release(self) -> None:
         # The handle owns no kernel resource. The id -1 makes each later call fail.
         self._id = -1
 
-    def _rmid(self) -> None:
-        native.sem_get(self._ident, 0, native.IPC_RMID)
+    @staticmethod
+    def _find(key: Key) -> int:
+        return native.semget(int(key), 0, 0)
+
+    @staticmethod
+    def _rmid(ident: int) -> None:
+        native.sem_get(ident, 0, native.IPC_RMID)
 
     def _size_text(self) -> str:
         return f"values {self.values}"

@@ -27,6 +27,7 @@ from ipckit._core.files import LEASED, SHM, open_file, path_of_fd, shm_error, un
 from ipckit._core.handle import checked_mode
 from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
+from ipckit._core.taken import exists, file_use
 from ipckit._core.trust import Trust
 from ipckit._shm.allocation import allocate, checked_size
 from ipckit._shm.mapping import READ, READ_WRITE, SHARED, map_file, populate
@@ -334,15 +335,36 @@ class PosixSharedMemory(Memory):
         super()._release()
         self._descriptor.close()
 
+    @classmethod
+    def remove(cls, name: str, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Remove the object that has a name, without opening it.
+
+        Args:
+            name: the object's name.
+            missing_ok: do nothing if there is no such object; False by default.
+
+        Raises:
+            NotFound: there is no object of that name.
+            AccessDenied: another user owns it.
+            InvalidArgument: `name` is invalid.
+
+        Example:
+            >>> PosixSharedMemory.remove("/no-such-memory", missing_ok=True)
+
+        See shm_unlink(3).
+        """
+        try:
+            _unlink(Name(name))
+        except NotFound:
+            if not missing_ok:
+                raise
+
     def _remove(self) -> None:
         if self._name is None:
             raise NotFound(
                 "the shared memory was already unlinked", op="shm_unlink", target=self._target
             )
-        try:
-            posix_ipc.unlink_shared_memory(str(self._name))
-        except BINDING_ERRORS as exc:
-            raise from_binding(exc, op="shm_unlink", target=self._target) from None
+        _unlink(self._name)
 
     def _still_ours(self) -> bool:
         try:
@@ -379,6 +401,17 @@ def _describe(name: Name | None) -> str:
     return "unlinked shared memory" if name is None else f"shared memory {name}"
 
 
+def _unlink(name: Name) -> None:
+    try:
+        posix_ipc.unlink_shared_memory(str(name))
+    except BINDING_ERRORS as exc:
+        error = from_binding(exc, op="shm_unlink", target=_describe(name))
+        if isinstance(error, NotFound):
+            message = "no such shared memory"
+            error = NotFound(message, errno=errno.ENOENT, op=error.op, target=error.target)
+        raise error from None
+
+
 def _open_error(exc: OSError, name: Name, *, creating: bool = False) -> IpcError:
     target = _describe(name)
     code = exc.errno or errno.EIO
@@ -390,8 +423,8 @@ def _open_error(exc: OSError, name: Name, *, creating: bool = False) -> IpcError
         message = "no such shared memory"
         hint = f'create it with PosixSharedMemory.create("{name}", size)'
     elif code == errno.EEXIST:
-        message = "the shared memory already exists"
-        hint = f'open it with PosixSharedMemory.open("{name}"), or use open_or_create'
+        use = file_use(SHM + name)
+        message, hint = exists("shared memory", "PosixSharedMemory", f'"{name}"', use)
     elif code == errno.EAGAIN:
         message = LEASED
     elif code == errno.EACCES:

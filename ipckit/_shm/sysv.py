@@ -15,6 +15,7 @@ from ipckit._core.limits import described, soft_limit, sysctl
 from ipckit._core.making import PATIENCE, find_or_make
 from ipckit._core.public import public
 from ipckit._core.sysv import SysVObject
+from ipckit._core.taken import UNKNOWN, Use, exists
 from ipckit._core.trust import Trust
 from ipckit._shm.allocation import checked_size
 from ipckit._shm.mapping import mapping_at
@@ -336,8 +337,13 @@ class SysVSharedMemory(SysVObject, Memory):
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
-    def _rmid(self) -> None:
-        native.shm_control(self._ident, native.IPC_RMID)
+    @staticmethod
+    def _find(key: Key) -> int:
+        return native.shmget(int(key), 0, 0)
+
+    @staticmethod
+    def _rmid(ident: int) -> None:
+        native.shm_control(ident, native.IPC_RMID)
 
     def _reopen_args(self) -> tuple[Any, ...]:
         return (self._ident, self.readonly)
@@ -381,6 +387,19 @@ def _get(key: Key, size: int, flags: int) -> int:
         raise _get_error(exc.errno or errno.EIO, key, size, creating=bool(flags)) from None
 
 
+def _use(key: Key) -> Use:
+    """Return whether a process has the segment of a key attached."""
+    try:
+        found = SEGMENTS.find(native.shmget(int(key), 0, 0))
+    except OSError:
+        found = None
+    if found is None:
+        return UNKNOWN
+    if found.nattch:
+        return Use(held=True, evidence="a process has it attached")
+    return Use(held=False, evidence="no process has it attached")
+
+
 def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
     """Return the error for an errno of shmget(2)."""
     target = SEGMENTS.named(None, key)
@@ -389,8 +408,7 @@ def _get_error(code: int, key: Key, size: int, *, creating: bool) -> IpcError:
         message = "no such segment"
         hint = f"create it with SysVSharedMemory.create({key}, size)"
     elif code == errno.EEXIST:
-        message = "the segment already exists"
-        hint = f"open it with SysVSharedMemory.open({key}), or use open_or_create"
+        message, hint = exists("segment", "SysVSharedMemory", f"{int(key):#x}", _use(key))
     elif code == errno.EINVAL and creating:
         message = f"{size:,} bytes exceed {described('kernel.shmmax')}"
         hint = f"as root: sysctl kernel.shmmax={size}"

@@ -18,7 +18,8 @@ from ipckit import (
     SysVSharedMemory,
     inventory,
 )
-from ipckit._inventory import files, sockets
+from ipckit._core import files as core_files
+from ipckit._inventory import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +128,7 @@ def test_a_later_object_with_the_same_name_stays(
     make.create(name, **sizes).disown().close()
     kind: Kind = "posix-segment" if memory else "posix-queue"
     item = look(kind, f"{inventory.PREFIXES[kind]}:{name}")
-    is_alone = files.is_alone
+    is_alone = core_files.is_alone
 
     def remove() -> None:
         with make.open(name) as found:
@@ -138,7 +139,7 @@ def test_a_later_object_with_the_same_name_stays(
         make.create(name, **sizes).disown().close()
         return is_alone(fd)
 
-    monkeypatch.setattr(files, "is_alone", swap)
+    monkeypatch.setattr("ipckit._inventory.remove.is_alone", swap)
     with pytest.raises(NotFound):
         inventory.remove(item)
     monkeypatch.undo()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ipckit._inventory.files import is_alone, opened
+from ipckit._core.files import is_alone
+from ipckit._inventory.files import opened
 from ipckit._inventory.judge import judge
 from ipckit._inventory.model import IpcObject, Process
 from ipckit._inventory.processes import Processes

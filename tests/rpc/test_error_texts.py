@@ -88,8 +88,8 @@ def test_services_that_exist_and_do_not(ns: Namespace) -> None:
     with Service.create(name), pytest.raises(AlreadyExists) as found:
         Service.create(name)
     assert str(found.value) == (
-        f"create on service {name}: there is a service of that name; "
-        f"serve it too with Service.open({name!r}), or use open_or_create"
+        f"create on service {name}: the service already exists, and this process has it open; "
+        f'open it with Service.open("{name}"), or use open_or_create'
     )
 
 
