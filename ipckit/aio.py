@@ -13,8 +13,8 @@ from ipckit._aio.channel import ChannelFace
 from ipckit._aio.face import Face
 from ipckit._aio.queues import PosixQueue, SysVQueue
 from ipckit._aio.rpc_client import ClientFace, StreamFace
-from ipckit._aio.rpc_serve import serve
 from ipckit._aio.semaphores import NamedSemaphore, SemaphoreSet, SysVSemaphore
+from ipckit._aio.serve import serve
 from ipckit._aio.sockets import Frames, Listener, Socket
 from ipckit._aio.topic import SubscriptionFace, TopicFace
 from ipckit._aio.wrap import wrap

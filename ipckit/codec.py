@@ -5,6 +5,7 @@
 """
 
 from ipckit._payload.codecs import (
+    AnyShape,
     ArrayCodec,
     BytesCodec,
     Codec,
@@ -18,6 +19,7 @@ from ipckit._payload.codecs import (
 )
 
 __all__ = [
+    "AnyShape",
     "ArrayCodec",
     "BytesCodec",
     "Codec",

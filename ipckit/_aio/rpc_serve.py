@@ -1,4 +1,4 @@
-"""`serve`: serve a service in an event loop, with coroutine functions as methods."""
+"""Serve a service in an event loop, with coroutine functions as methods."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ipckit._aio.channel import ChannelFace
 from ipckit._aio.loop import TrioLoop, WaitingCall, running
-from ipckit._core.arguments import int_argument
-from ipckit._core.public import public
 from ipckit._rpc.current import CURRENT
 from ipckit._rpc.method import error_body
 from ipckit._rpc.server import Server
 from ipckit._rpc.wire import END, ERROR, RESULT
-from ipckit.errors import ClosedHandle, InvalidArgument, IpcError, PeerGone, Timeout, WouldBlock
+from ipckit.errors import ClosedHandle, IpcError, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -104,43 +102,13 @@ class _TrioTasks:
             await work()
 
 
-@public("ipckit.aio")
-async def serve(service: Service, *, limit: int = 100) -> None:
-    """Serve a service in an event loop of asyncio or trio, until the service is closed.
-
-    Coroutine functions run as tasks, asynchronous generator functions are streams, and other
-    methods run in threads. If the client no longer waits for a call, its task is cancelled.
+async def serve_service(service: Service, limit: int) -> None:
+    """Serve a service until it is closed; see `serve`.
 
     Args:
-        service: an `ipckit.rpc.Service`.
+        service: the service.
         limit: how many calls run at the same time, 1 or more.
-
-    Raises:
-        ClosedHandle: the service is closed.
-        InvalidArgument: `limit` is less than 1.
-        IpcError: as for `Service.serve`.
-
-    >>> import asyncio
-    >>> from ipckit import aio
-    >>> from ipckit.rpc import Client, Service
-    >>> async def main():
-    ...     with Service.create("doc-async") as service:
-    ...         @service.method
-    ...         async def double(x: int) -> int:
-    ...             await asyncio.sleep(0.01)
-    ...             return 2 * x
-    ...         serving = asyncio.create_task(aio.serve(service))
-    ...         async with aio.wrap(Client.open("doc-async")) as client:
-    ...             result = await client.double(21, timeout=10)
-    ...         service.close()
-    ...         await serving
-    ...         return result
-    >>> asyncio.run(main())
-    42
     """
-    if int_argument("limit", limit) < 1:
-        message = f"limit must be 1 or more, not {limit}"
-        raise InvalidArgument(message, errno=errno.EINVAL, op="serve")
     loop = running()
     server = service.new_server()
     try:

@@ -9,6 +9,7 @@ from ipckit._aio.wait_queue import POLLED, Unfinished, Wakeup
 from ipckit._core.deadline import Deadline
 from ipckit._core.handle import Handle
 from ipckit._core.public import public
+from ipckit._native import SCM_MAX_FD
 from ipckit._sockets import records
 from ipckit._sockets.address import checked_address, for_kernel
 from ipckit._sockets.control import checked_max_fds
@@ -306,11 +307,14 @@ class Socket(Face[UnixSocket]):
         return await waiters.call(_RECEIVE, attempt, timeout, self._readable)
 
     def __aiter__(self) -> Self:
-        """Receive packets until the end; the last one, with `eof`, is left out."""
+        """Receive packets until the end, with all their descriptors.
+
+        The last packet, with `eof`, is left out.
+        """
         return self
 
     async def __anext__(self) -> Packet:
-        packet = await self.receive()
+        packet = await self.receive(max_fds=SCM_MAX_FD)
         if packet.eof:
             raise StopAsyncIteration
         return packet

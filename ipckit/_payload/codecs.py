@@ -10,6 +10,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import struct
 import sys
 import weakref
 from abc import ABC, abstractmethod
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast, 
 
 from ipckit._core.lazy_numpy import is_dtype, is_scalar_type, np
 from ipckit._core.public import public
-from ipckit._native import record_from_bytes
+from ipckit._native import Record, record_from_bytes
 from ipckit._payload.dtypes import (
     byte_view,
     check_array,
@@ -41,6 +42,10 @@ StructT = TypeVar("StructT", bound=Struct)
 CtypesT = TypeVar("CtypesT", bound=ctypes.Structure | ctypes.Union)
 MsgspecT = TypeVar("MsgspecT", bound="msgspec.Struct")
 ScalarT = TypeVar("ScalarT", bound="np.generic")
+
+
+_WORD: Final = 8  # bytes of a number in the head of an array of any shape
+_MOST_DIMENSIONS: Final = 64  # of a numpy array
 
 
 @public("ipckit.codec")
@@ -323,8 +328,12 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
     """Sends one-dimensional numpy arrays of one dtype and any length.
 
     If the dtype has a shape, such as ``np.dtype((np.uint8, (1080, 1920, 3)))``, it sends arrays of
-    that shape only. `encode` also takes a single record (a numpy scalar). It never casts: an array
-    of another dtype raises TypeError.
+    that shape only. `AnyShape` sends arrays of any shape, with their shape.
+
+    `encode` also takes a single record (a numpy scalar), and what numpy can read without a copy or
+    a conversion: a buffer of numbers such as an `array.array` or a memoryview, a pandas Series (its
+    values, without the index), or an Arrow array. It never casts: an array of another dtype raises
+    TypeError.
 
     Attributes:
         dtype: the dtype from which the codec was created.
@@ -349,18 +358,40 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
             TypeError: the value is not an array of this dtype and shape, or it is of a subclass,
                 such as a masked array.
         """
-        if not isinstance(value, (np.ndarray, np.generic)):
-            self._refuse(value)
-        value = cast("NDArray[Any]", value)
-        check_array(value)
+        value = self.array_of(value)
         shape, dtype = self._payload.shape, self._payload.base
         wrong = value.shape != shape if shape else value.ndim > 1
         if wrong or not same_dtype(value.dtype, dtype):
             wanted = self.name if shape else f"one-dimensional {self.name}"
             given = f"{dtype_text(value.dtype)} of shape {value.shape}"
             message = f"the payload must be {wanted}, not {given}"
+            if not shape and value.ndim > 1 and same_dtype(value.dtype, dtype):
+                message += (
+                    "; codec.AnyShape sends the shape too, a dtype with a shape fixes it, and "
+                    "array.ravel() leaves it out"
+                )
             raise TypeError(message)
         return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+    def array_of(self, value: Any) -> NDArray[Any]:
+        """Return a value as an array; not a copy of it, if it is a buffer.
+
+        Raises:
+            TypeError: it has no numbers, or its class means more than them, such as a mask.
+        """
+        if not isinstance(value, (np.ndarray, np.generic)):
+            if isinstance(value, Record):
+                self._refuse(value)
+            if getattr(value, "null_count", 0):  # of an Arrow array
+                message = "the payload has nulls, which an array can't have; fill them first"
+                raise TypeError(message)
+            known = hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+            try:
+                value = np.asarray(value if known else memoryview(value))
+            except (TypeError, ValueError):
+                self._refuse(value)
+        check_array(value)
+        return cast("NDArray[Any]", value)
 
     def decode(self, data: bytes) -> NDArray[Any]:
         """Create a writable array that owns a copy of the bytes.
@@ -376,6 +407,69 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
             raise self._mismatch(data, why)
         found = np.frombuffer(data, dtype.base).copy()
         return found.reshape(dtype.shape) if dtype.shape else found
+
+
+@public("ipckit.codec")
+@final
+class AnyShape(_OneType["NDArray[Any]"]):
+    """Sends numpy arrays of one dtype and any shape, with their shape.
+
+    The bytes of the array follow the number of its dimensions and the length of each, as 64-bit
+    integers of this machine. A C program must know that; `ArrayCodec` sends only the numbers.
+
+    Args:
+        dtype: the dtype of the arrays.
+
+    Raises:
+        TypeError: the dtype holds Python objects, or has no size.
+
+    >>> import numpy as np
+    >>> from ipckit import Channel, codec
+    >>> with Channel.create(type=codec.AnyShape(np.dtype(float))) as channel:
+    ...     channel.send(np.ones((2, 3)))
+    ...     channel.receive().shape
+    (2, 3)
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        dtype = np.dtype(dtype)
+        super().__init__(dtype)
+        self._numbers = ArrayCodec(dtype.base)
+        self.dtype = dtype.base
+        self.size = None
+        self.accepts = np.ndarray
+        self.name = f"array of {dtype_text(dtype.base)} of any shape"
+        self.fingerprint = _hash("any shape", describe_dtype(dtype.base))
+
+    def encode(self, value: Any) -> bytes:
+        """Return the array's shape and bytes.
+
+        Raises:
+            TypeError: the value is not an array of this dtype, or it is of a subclass, such as a
+                masked array.
+        """
+        array = self._numbers.array_of(value)
+        head = struct.pack(f"={array.ndim + 1}q", array.ndim, *array.shape)
+        return b"".join((head, self._numbers.encode(np.ascontiguousarray(array).reshape(-1))))
+
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """Create a writable array that owns a copy of the bytes.
+
+        Raises:
+            LayoutMismatch: the bytes are not a shape and as many numbers.
+        """
+        view = memoryview(data)
+        try:
+            (count,) = struct.unpack_from("=q", view)
+            if not 0 <= count <= _MOST_DIMENSIONS:
+                raise ValueError(count)  # noqa: TRY301
+            shape = struct.unpack_from(f"={count}q", view, _WORD)
+            numbers = np.frombuffer(view[_WORD * (count + 1) :], self.dtype)
+            if min(shape, default=0) < 0:
+                raise ValueError(shape)  # noqa: TRY301
+            return numbers.reshape(shape).copy()
+        except (struct.error, ValueError):
+            raise self._mismatch(data, f"{len(data)} bytes are not a shape and its items") from None
 
 
 @public("ipckit.codec")

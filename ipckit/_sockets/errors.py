@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import errno
 import resource
+import stat
 from typing import TYPE_CHECKING, Final
 
 from ipckit._core.limits import soft_limit, sysctl
+from ipckit._core.unix_diag import is_bound
 from ipckit._sockets.address import Abstract, describe
 from ipckit.errors import InvalidArgument, IpcError, PeerGone, Timeout, WouldBlock, from_errno
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from pathlib import Path
 
 LISTENED_ON: Final = "a process already listens there"
 LISTENED_ON_HINT: Final = "connect to it, or stop it first"
+_FILE_TYPES: Final = (
+    (stat.S_ISREG, "regular file"),
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISLNK, "symbolic link"),
+    (stat.S_ISFIFO, "FIFO"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
 CUT_MESSAGE: Final = "the stream stopped inside a message: close it"
 
 
@@ -70,6 +81,19 @@ def bind_error(exc: OSError, where: Path | Abstract) -> IpcError:
     return from_errno(code, op="bind", target=describe(where), message=message, hint=hint)
 
 
+def not_a_socket(status: os.stat_result) -> str:
+    """Return the message for a path that leads to a file of another type."""
+    found = next((name for is_type, name in _FILE_TYPES if is_type(status.st_mode)), "file")
+    return f"the path exists, and is not a socket: it is a {found}"
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def connect_error(exc: OSError, where: Path | Abstract) -> IpcError:
     """Return the error for a failed connect(2)."""
     code = exc.errno or errno.EIO
@@ -81,7 +105,16 @@ def connect_error(exc: OSError, where: Path | Abstract) -> IpcError:
     elif code == errno.ECONNREFUSED:
         message = "no process listens there"
         if not isinstance(where, Abstract):
-            hint = "the file is stale: its server exited without unlinking it"
+            status = _status(where)
+            if status is not None and not stat.S_ISSOCK(status.st_mode):
+                return InvalidArgument(
+                    not_a_socket(status), errno=errno.ENOTSOCK, op="connect", target=target
+                )
+            if status is not None and is_bound(status):
+                message = "a process has bound the socket, but does not accept connections"
+                hint = "it has not called listen yet, or has shut the socket down"
+            else:
+                hint = "the file is stale: its server exited without unlinking it"
     elif code == errno.EPROTOTYPE:
         message = "the socket there is of another kind: stream, dgram and seqpacket don't mix"
         return InvalidArgument(message, errno=code, op="connect", target=target)

@@ -19,9 +19,10 @@ from ipckit._core.directory_entry import directory_of, unlink_path
 from ipckit._core.handle import checked_mode
 from ipckit._core.public import public
 from ipckit._core.socket_paths import SOCKET_TYPES
+from ipckit._core.unix_diag import is_bound
 from ipckit._sockets.address import Abstract, checked_address, checked_type, describe, for_kernel
 from ipckit._sockets.endpoint import Endpoint, blocking_socket, file_at, identity_of, is_listening
-from ipckit._sockets.errors import LISTENED_ON, LISTENED_ON_HINT, bind_error
+from ipckit._sockets.errors import LISTENED_ON, LISTENED_ON_HINT, bind_error, not_a_socket
 from ipckit._sockets.peer import peer_of
 from ipckit._sockets.socket import UnixSocket
 from ipckit._sockets.transfer import READABLE, first_allowed, retry, without_timeout
@@ -214,7 +215,7 @@ def listen(
         A `UnixListener`, or a `UnixSocket` for datagrams.
 
     Raises:
-        AlreadyExists: a process listens there, or there is a file that is not a socket.
+        AlreadyExists: a process listens there or has bound the file, or the file is not a socket.
         NotFound: the directory does not exist.
         AccessDenied: the process may not write to the directory.
         LimitReached: the process has no descriptor left (RLIMIT_NOFILE).
@@ -368,13 +369,16 @@ def _remove_stale(path: Path, kind: Kind, *, patience: float) -> None:
             may be about to listen.
 
     Raises:
-        AlreadyExists: a process listens, or the file is not a socket.
+        AlreadyExists: a process listens or has bound it, or the file is not a socket.
     """
     found = file_at(path)
     if found is None:
-        if os.path.lexists(path):
-            message = "the path exists, and is not a socket"
-            raise AlreadyExists(message, errno=errno.EEXIST, op="bind", target=describe(path))
+        with suppress(FileNotFoundError):
+            message = not_a_socket(path.lstat())
+            hint = "use another path, or remove the file"
+            raise AlreadyExists(
+                message, errno=errno.EEXIST, op="bind", target=describe(path), hint=hint
+            )
         return
     age = time.time() - found[2] / 1e9
     for _ in Deadline(min(max(0.0, patience - age), patience)).looks():
@@ -400,8 +404,14 @@ def _has_no_listener(path: Path, kind: Kind) -> bool:
         probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer too
         try:
             probe.connect(name)
-        except (ConnectionRefusedError, FileNotFoundError):
+        except FileNotFoundError:
             return True
+        except ConnectionRefusedError:
+            # A process that has bound it may be about to listen, or refuses for another reason.
+            try:
+                return not is_bound(path.lstat())
+            except FileNotFoundError:
+                return True
         except PermissionError:
             message = "permission denied while checking for a listener on another user's socket"
             raise AlreadyExists(

@@ -159,9 +159,9 @@ class Packet(native.PacketBase):
 
     def __repr__(self) -> str:
         facts = [f"{len(self.data):,} bytes"]
-        if self.fds:
-            facts.append(f"fds {list(self.fds)}")
+        if count := len(self.fds):
+            facts.append(f"{count} descriptor{'s' if count > 1 else ''}")
         if self.credentials is not None:
             facts.append(f"pid {self.credentials.pid} uid {self.credentials.uid}")
         facts += [name for name in ("truncated", "eof") if getattr(self, name)]
-        return f"<Packet, {', '.join(facts)}>"
+        return f"<Packet {', '.join(facts)}>"

@@ -31,7 +31,7 @@ from ipckit._sockets.transfer import READABLE, WRITABLE, first_allowed, retry, w
 from ipckit.errors import InvalidArgument, IpcError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -205,6 +205,14 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
             op="recv",
             target=self._target,
         )
+
+    def __iter__(self) -> Iterator[Packet]:
+        """Receive packets until the end, with all their descriptors.
+
+        The last packet, with `eof`, is left out.
+        """
+        while not (packet := self.receive(max_fds=native.SCM_MAX_FD)).eof:
+            yield packet
 
     def _receive_once(self, max_bytes: int, max_fds: int, deadline: Deadline) -> Packet | None:
         """Return one packet, or None if its sender is not allowed."""

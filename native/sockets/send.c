@@ -95,7 +95,7 @@ const char ipckit_unix_send_doc[] =
     "    >>> with a, b:\n"
     "    ...     a.send(b\"request\", timeout=5)\n"
     "    ...     b.receive(timeout=5)\n"
-    "    <Packet, 7 bytes>\n\n"
+    "    <Packet 7 bytes>\n\n"
     "See sendmsg(2) and unix(7).";
 
 /* Whether this file can send the message: without credentials or an address, and with a plain

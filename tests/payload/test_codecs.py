@@ -4,6 +4,7 @@ from __future__ import annotations
 import array
 import ctypes
 import pickle
+import struct
 import subprocess
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from ipckit import codec
-from ipckit.codec import codec_for
+from ipckit.codec import AnyShape, codec_for
 from ipckit.errors import LayoutMismatch
 from ipckit.structs import Char, Int, Struct
 
@@ -128,6 +129,56 @@ def test_arrays_are_not_cast() -> None:
         np.array([0, 2, 4], np.int32)
     )
     assert len(ints.decode(ints.encode(np.zeros(0, np.int32)))) == 0
+
+
+def test_an_array_codec_takes_whatever_numpy_reads_as_an_array_of_its_dtype() -> None:
+    floats = codec_for(np.float64)
+    three = array.array("d", [1, 2, 3])
+
+    class Series:
+        """As a pandas Series: it has an index beside its values, and gives an array of these."""
+
+        def __array__(self, dtype: Any = None, *, copy: object = None) -> Any:
+            del dtype, copy
+            return np.asarray(three)
+
+    class WithNulls(Series):
+        null_count = 1  # as an Arrow array
+
+    class Interface:
+        __array_interface__ = np.asarray(three).__array_interface__
+
+    for value in (three, memoryview(three), (ctypes.c_double * 3)(1, 2, 3), Series(), Interface()):
+        assert floats.decode(bytes(floats.encode(value))).tolist() == [1, 2, 3]  # type: ignore[arg-type]
+    assert memoryview(floats.encode(three)).obj is not None  # no copy: numpy's view of the array
+    with pytest.raises(TypeError, match="has nulls"):
+        floats.encode(WithNulls())  # type: ignore[arg-type]
+    for wrong in (array.array("f", [1]), memoryview(b"12345678"), [1.0], "text", Stu("amy", 20)):
+        with pytest.raises(TypeError, match="the payload must be"):
+            floats.encode(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"codec\.AnyShape sends the shape too"):
+        floats.encode(np.ones((2, 2)))
+
+
+def test_arrays_of_any_shape_keep_it() -> None:
+    shaped = AnyShape(np.dtype(np.float64))
+    big = np.arange(24.0).reshape(2, 3, 4)
+    for value in (big, big.T, big[:, ::2], np.float64(3), np.zeros((0, 5)), array.array("d", [1])):
+        found = shaped.decode(shaped.encode(value))
+        assert found.shape == np.shape(value)
+        assert (found == np.asarray(value)).all()
+        found[...] = 0
+    assert pickle.loads(pickle.dumps(shaped)).fingerprint == shaped.fingerprint
+    fingerprints = {each.fingerprint for each in (AnyShape(np.dtype("i4")), codec_for(np.float64))}
+    assert shaped.fingerprint not in fingerprints
+    with pytest.raises(TypeError):
+        shaped.encode(np.ones((2, 2), np.float32))
+    words = [struct.pack("=q", word) for word in (-1, 65, 2**62, 1, 2)]
+    ones = struct.pack("=qq", 1, -1)
+    for data in (b"", b"short", *words, ones, struct.pack("=3qd", 2, 2, 2, 1.0)):
+        with pytest.raises(LayoutMismatch, match="are not a shape and its items") as refused:
+            shaped.decode(data)
+        assert refused.value.raw == data
 
 
 def test_a_single_record_becomes_an_array_of_one_that_can_be_written() -> None:

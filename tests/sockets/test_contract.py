@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pickle
@@ -383,6 +384,8 @@ def test_nobody_can_block_a_listener_by_a_lock_on_its_directory(
         with socket.socket(socket.AF_UNIX) as late, monkeypatch.context() as patch:
             late.bind(str(path))
             patch.setattr(listener_module, "_has_no_listener", listen_at_the_second)
+            # As without sock_diag(7), which tells that a process has bound the file.
+            patch.setattr(listener_module, "is_bound", lambda _: None)
             with pytest.raises(AlreadyExists):  # it was made just now: its owner may be slow
                 listen(path)
         os.utime(path, (0, 0))
@@ -424,9 +427,31 @@ def test_another_users_socket_is_left_alone(ns: Namespace, spawn: Callable[..., 
 def test_a_file_that_is_no_socket_stays(ns: Namespace) -> None:
     path = ns.path()
     path.write_text("mine")
-    with pytest.raises(AlreadyExists, match="not a socket"):
+    with pytest.raises(AlreadyExists, match="not a socket: it is a regular file; use another path"):
         listen(path)
+    with pytest.raises(InvalidArgument, match="not a socket: it is a regular file") as found:
+        connect(path)
+    assert found.value.errno == errno.ENOTSOCK
+    with pytest.raises(InvalidArgument, match="it is a directory"):
+        connect(ns.directory)
     assert path.read_text() == "mine"
+
+
+def test_a_socket_that_refuses_connections_is_not_stale(ns: Namespace) -> None:
+    path = ns.path()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        for _ in range(2):  # it does not listen yet, and then no more
+            with pytest.raises(PeerGone, match="has bound the socket, but does not accept"):
+                connect(path)
+            with pytest.raises(AlreadyExists, match="already listens"):
+                listen(path)
+            sock.listen()
+            sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(PeerGone, match="stale"):
+        connect(path)
+    with listen(path):
+        pass
 
 
 def test_only_one_of_many_replaces_a_stale_file(ns: Namespace, spawn: Callable[..., Child]) -> None:
