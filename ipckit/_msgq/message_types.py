@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ipckit._core.arguments import int_argument
 from ipckit._msgq.message_form import form_of, own_mtype
 from ipckit._payload.codecs import codec_for
+from ipckit._payload.structs import is_same_class
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ class MessageTypes:
             InvalidArgument: a message struct has a type under which the queue has another payload.
         """
         # An exact match first: a subclass may be a payload type of its own.
-        numbers = self._exact.get(type(value)) or [
-            n for n, codec in self._codecs.items() if isinstance(value, codec.accepts)
-        ]
+        numbers = (
+            self._exact.get(type(value))
+            or self._again(type(value))
+            or [n for n, codec in self._codecs.items() if isinstance(value, codec.accepts)]
+        )
         if len(numbers) == 1 and numbers[0] not in self.typed:
             return numbers[0]
         if numbers and self.typed.issuperset(numbers):
@@ -101,7 +104,12 @@ class MessageTypes:
             TypeError: the class is not in the mapping, or is there under several types.
         """
         numbers = [number for number, each in self._types.items() if each is payload]
-        return self._only(numbers, payload.__name__)
+        return self._only(numbers or self._again(payload), payload.__name__)
+
+    def _again(self, cls: type[Any]) -> list[int]:
+        """Return the message types of a Struct class that was defined again since."""
+        codecs = self._codecs.items()
+        return [number for number, codec in codecs if is_same_class(codec.accepts, cls)]
 
     def _only(self, numbers: list[int], what: str) -> int:
         if len(numbers) == 1:

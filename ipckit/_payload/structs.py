@@ -9,9 +9,11 @@ native/records.
 from __future__ import annotations
 
 import copyreg
+import errno
 import os
 import sys
 import weakref
+from pickle import PicklingError
 from types import BuiltinMethodType
 from typing import (
     TYPE_CHECKING,
@@ -21,6 +23,7 @@ from typing import (
     Literal,
     Self,
     TypeVar,
+    cast,
     dataclass_transform,
 )
 
@@ -32,6 +35,7 @@ from ipckit._payload.arrays import ArrayView
 from ipckit._payload.class_body import checked_rules, declared_types
 from ipckit._payload.placement import Rules
 from ipckit._payload.plan import KEYWORD_ONLY, Endian, Entry, FieldInfo, Plan
+from ipckit.errors import LayoutMismatch
 
 if TYPE_CHECKING:
     import inspect
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     from ipckit._payload.c_types import CType
 
 T = TypeVar("T")
+
+_PICKLED_DIGITS: Final = 16  # of a fingerprint, in the pickle of an instance
 
 # The classes that were made by their layout: by `from_c` and by unpickling. Unpickling a class must
 # return the same class.
@@ -310,9 +316,21 @@ class StructType(type):
         return c_enums.enum_from_c(name, members)
 
     @public("ipckit.structs")
-    def _restore(cls: type[T], data: bytes) -> T:
-        """Create a pickled instance."""
+    def _restore(cls: type[T], data: bytes, fingerprint: str = "") -> T:
+        """Create a pickled instance.
+
+        Raises:
+            LayoutMismatch: the class has other fields than the one that was pickled.
+        """
+        if fingerprint and not _plan(cast("StructType", cls)).fingerprint.startswith(fingerprint):
+            message = f"{cls.__name__} has other fields than the class that was pickled"
+            raise LayoutMismatch(message, errno=errno.EBADMSG, op="unpickle", target=cls.__name__)
         return record_from_bytes(cls, data)
+
+    @public("ipckit.structs")
+    def _defined_again(cls: type[T]) -> type[T]:
+        """Return the class; a pickle of a class that was defined again contains this call."""
+        return cls
 
 
 def _plan(cls: StructType) -> Plan:
@@ -384,8 +402,33 @@ def made_by_layout(
     return made
 
 
+def is_same_class(one: type, other: type) -> bool:
+    """Return whether two Struct classes are one: the same, or one that was defined again.
+
+    A notebook cell that runs again and importlib.reload define a class again, with the same name
+    and the same fingerprint.
+    """
+    if one is other:
+        return True
+    if not (isinstance(one, StructType) and isinstance(other, StructType)):
+        return False
+    if one.__qualname__ != other.__qualname__:
+        return False
+    plans = getattr(one, "__plan__", None), getattr(other, "__plan__", None)
+    return None not in plans and _plan(one).fingerprint == _plan(other).fingerprint
+
+
 def _reduce_class(cls: StructType) -> str | tuple[Any, ...]:
     if "__by_layout__" not in vars(cls):
+        found: Any = sys.modules.get(cls.__module__)
+        for name in cls.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is not cls and isinstance(found, StructType):
+            # pickle refuses a class that its name does not lead to any more.
+            if is_same_class(found, cls):
+                return (StructType._defined_again, (found,))  # noqa: SLF001
+            message = f"{cls.__qualname__} was defined again with other fields: create it again"
+            raise PicklingError(message)
         return cls.__qualname__
     plan = _plan(cls)
     types = tuple((name, c_pickling.plain(ctype)) for name, ctype in plan.types.items())
@@ -479,7 +522,7 @@ class Struct(Record, metaclass=StructType):
         return record_from_bytes(type(self), self)
 
     def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
+        if type(self) is not type(other) and not is_same_class(type(self), type(other)):
             return NotImplemented
         assert isinstance(other, Struct)  # noqa: S101 - for the type checkers
         return bytes(self) == bytes(other) or Struct.asdict(self) == Struct.asdict(other)
@@ -497,7 +540,8 @@ class Struct(Record, metaclass=StructType):
         return record_from_bytes(type(self), self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (StructType._restore, (type(self), bytes(self)))  # noqa: SLF001
+        fingerprint = self.__plan__.fingerprint[:_PICKLED_DIGITS]
+        return (StructType._restore, (type(self), bytes(self), fingerprint))  # noqa: SLF001
 
 
 @public("ipckit.structs")
