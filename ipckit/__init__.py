@@ -1,11 +1,40 @@
-"""Typed access to the ways in which Linux processes communicate.
+"""Ways in which Linux processes communicate, with types, deadlines and a common life cycle.
 
-The layers, lowest first; a module imports only from layers below its own:
+Between your own Python processes:
 
-1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
-2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. built on those: `channel`, `topic`; `rpc`, `pool` and `aio`, which must be imported by name
-4. tools, which must be imported by name: `inventory`, `cli`, `testing`
+- `Channel`: messages through shared memory, each to one receiver
+- `Topic`: messages through shared memory, each to every subscriber
+- `ipckit.rpc`: functions that other processes call
+- `ipckit.pool`: tasks for a pool of processes
+- `ipckit.channel.ProcessQueue`: in the place of `multiprocessing.Queue`
+
+With programs in any language:
+
+- `SysVMessageQueue`, `PosixMessageQueue`: the kernel's message queues
+- `SysVSharedMemory`, `PosixSharedMemory`, `MemFd`, `MappedFile`: memory, for arrays and structs
+- `SysVSemaphoreSet`, `PosixSemaphore`; `Lock`, `Event` and others, built from sets
+- `listen`, `connect`, `pair`: UNIX sockets, which also pass descriptors; `Framed` streams
+
+For all of them: `Struct` describes a C struct, `ipckit.errors` has the exceptions, `ipckit.aio`
+makes calls awaitable in asyncio and trio, and the command ``ipckit`` shows and removes what exists.
+
+Start here:
+
+    >>> from ipckit import Channel, Char, Int, Struct
+    >>> class Stu(Struct):
+    ...     name: Char[32]
+    ...     age: Int
+    >>> with Channel.create("people", Stu) as channel:  # removed at the end of the block
+    ...     with Channel.open("people", Stu) as other:  # usually in another process
+    ...         other.send(Stu("amy", 20))
+    ...     channel.receive(timeout=1.5)
+    Stu(name='amy', age=20)
+
+`create` never opens an existing object, `open` never creates one, and `open_or_create` does either.
+A ``with`` block closes, and unlinks what its handle created. A call that can wait takes
+``timeout=`` in seconds: None waits without limit, and 0 does not wait. Every error is an `OSError`
+that names the object and says what to do next. ``help(ipckit.Channel)`` shows a class with its
+examples, and docs/choosing.md compares the classes.
 
 A name of this package is imported when it is first used. A program that changes its user or its
 root directory names what it needs before: ``from ipckit import Channel``.

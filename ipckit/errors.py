@@ -32,6 +32,14 @@ class IpcError(OSError):
         op: the call that failed, such as ``"msgsnd"``.
         target: the object of the call, such as ``"queue key 0x000004d2"``.
         hint: what to do about it, or "".
+
+    Example:
+        >>> from ipckit import IpcError, SysVMessageQueue
+        >>> try:
+        ...     SysVMessageQueue.open(0x4D2)
+        ... except IpcError as exc:
+        ...     exc.op, exc.target, exc.strerror
+        ('msgget', 'queue key 0x000004d2', 'no such queue')
     """
 
     op: str
@@ -62,43 +70,147 @@ def _rebuild(cls: type[IpcError], message: str, errno: int) -> IpcError:
 
 
 class AlreadyExists(IpcError, FileExistsError):
-    """`create` found an object of the same key or name."""
+    """`create` found an object of the same key or name.
+
+    Example:
+        >>> from ipckit import Channel
+        >>> with Channel.create() as channel:
+        ...     try:
+        ...         Channel.create(channel.name)
+        ...     except FileExistsError as exc:
+        ...         type(exc).__name__, exc.strerror
+        ('AlreadyExists', 'the channel already exists, and this process has it open')
+    """
 
 
 class NotFound(IpcError, FileNotFoundError):
-    """No object has that key, name or id."""
+    """No object has that key, name or id.
+
+    Example:
+        >>> from ipckit import PosixSharedMemory
+        >>> try:
+        ...     PosixSharedMemory.open("/no-such-memory")
+        ... except FileNotFoundError as exc:
+        ...     type(exc).__name__, exc.strerror
+        ('NotFound', 'no such shared memory')
+    """
 
 
 class AccessDenied(IpcError, PermissionError):
-    """The permissions of the object do not allow the call."""
+    """The permissions of the object do not allow the call.
+
+    Example:
+        >>> from ipckit import PosixSharedMemory
+        >>> with PosixSharedMemory.create(size=100) as memory:
+        ...     with PosixSharedMemory.open(memory.name, readonly=True) as other:
+        ...         try:
+        ...             other.resize(200)
+        ...         except PermissionError as exc:
+        ...             type(exc).__name__, exc.strerror
+        ('AccessDenied', 'the handle was opened readonly')
+    """
 
 
 class WouldBlock(IpcError, BlockingIOError):
-    """The call would wait, and ``timeout=0`` forbids that."""
+    """The call would wait, and ``timeout=0`` forbids that.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue
+        >>> with SysVMessageQueue.create() as queue:
+        ...     try:
+        ...         queue.receive(timeout=0)
+        ...     except BlockingIOError as exc:
+        ...         type(exc).__name__
+        'WouldBlock'
+    """
 
 
 class Timeout(IpcError, TimeoutError):
-    """The timeout passed; the call did nothing."""
+    """The timeout passed; the call did nothing.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue
+        >>> with SysVMessageQueue.create() as queue:
+        ...     try:
+        ...         queue.receive(timeout=0.01)
+        ...     except TimeoutError as exc:
+        ...         type(exc).__name__, exc.strerror
+        ('Timeout', 'no message came within 0.01 s')
+    """
 
 
 class InUse(IpcError):
-    """The object was not removed, because a live process uses it or may use it."""
+    """The object was not removed, because a live process uses it or may use it.
+
+    Example:
+        >>> from ipckit import InUse, PosixSharedMemory, inventory
+        >>> with PosixSharedMemory.create(size=100) as memory:
+        ...     (item,) = [
+        ...         each
+        ...         for each in inventory.survey(["posix-segment"]).objects
+        ...         if each.name == memory.name
+        ...     ]
+        ...     try:
+        ...         inventory.remove(item)
+        ...     except InUse as exc:
+        ...         exc.hint
+        'to remove it anyway, use --force (force=True)'
+    """
 
 
 class Removed(IpcError):
-    """The object was removed from the system, before the call or during it."""
+    """The object was removed from the system, before the call or during it.
+
+    Example:
+        >>> from ipckit import Removed, SysVMessageQueue
+        >>> with SysVMessageQueue.create() as queue:
+        ...     SysVMessageQueue.remove(queue.key)
+        ...     try:
+        ...         queue.receive()
+        ...     except Removed as exc:
+        ...         exc.strerror
+        'the queue was removed'
+    """
 
 
 class MessageTooLong(IpcError):
-    """A message does not fit into the object or into the requested buffer."""
+    """A message does not fit into the object or into the requested buffer.
+
+    Example:
+        >>> from ipckit import MessageTooLong, PosixMessageQueue
+        >>> with PosixMessageQueue.create(max_size=10) as queue:
+        ...     try:
+        ...         queue.send(bytes(11))
+        ...     except MessageTooLong as exc:
+        ...         exc.op
+        'mq_send'
+    """
 
 
 class LimitReached(IpcError):
-    """A limit of the system or of the process is reached; the message names it and its value."""
+    """A limit of the system or of the process is reached; the message names it and its value.
+
+    Example:
+        >>> from ipckit import LimitReached, SysVSharedMemory
+        >>> try:
+        ...     SysVSharedMemory.create(size=2**62)
+        ... except LimitReached as exc:
+        ...     exc.op
+        'shmget'
+    """
 
 
 class InvalidArgument(IpcError, ValueError):
-    """An argument is out of range; the message gives the range."""
+    """An argument is out of range; the message gives the range.
+
+    Example:
+        >>> from ipckit import Channel
+        >>> try:
+        ...     Channel.create(capacity=0)
+        ... except ValueError as exc:
+        ...     type(exc).__name__
+        'InvalidArgument'
+    """
 
 
 class InvalidSource(InvalidArgument):
@@ -106,6 +218,14 @@ class InvalidSource(InvalidArgument):
 
     Attributes:
         problems: the problems. Each begins with the file and the line, such as ``stu.h:3:``.
+
+    Example:
+        >>> from ipckit import InvalidSource, Struct
+        >>> try:
+        ...     Struct.from_c("struct node { struct node *next; };")
+        ... except InvalidSource as exc:
+        ...     len(exc.problems)
+        1
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -120,11 +240,34 @@ class InvalidSource(InvalidArgument):
 
 
 class ClosedHandle(IpcError, ValueError):
-    """The handle was closed in this process."""
+    """The handle was closed in this process.
+
+    Example:
+        >>> from ipckit import Channel, ClosedHandle
+        >>> with Channel.create() as channel:
+        ...     pass
+        >>> try:
+        ...     channel.send(b"late")
+        ... except ClosedHandle as exc:
+        ...     exc.strerror
+        'the handle is closed'
+    """
 
 
 class PeerGone(IpcError, ConnectionError):
-    """No process is left on the other side."""
+    """No process is left on the other side.
+
+    Example:
+        >>> from ipckit import PeerGone, pair
+        >>> a, b = pair()
+        >>> b.close()
+        >>> with a:
+        ...     try:
+        ...         a.send(b"hello")
+        ...     except PeerGone as exc:
+        ...         exc.strerror
+        'the peer closed its end'
+    """
 
 
 class RemoteError(IpcError):
@@ -143,6 +286,25 @@ class RemoteError(IpcError):
         type_name: as above.
         message: as above.
         traceback: as above.
+
+    Example:
+        >>> import threading
+        >>> from ipckit import RemoteError
+        >>> from ipckit.rpc import Client, Service
+        >>> with Service.create("doc-fails") as service:
+        ...     @service.method
+        ...     def parse(text: str) -> int:
+        ...         return int(text)
+        ...     thread = threading.Thread(target=service.serve)  # usually another process
+        ...     thread.start()
+        ...     with Client.open("doc-fails") as client:
+        ...         try:
+        ...             client.parse("x", timeout=10)
+        ...         except RemoteError as exc:
+        ...             print(exc.type_name)
+        ...     service.close()
+        ...     thread.join()
+        ValueError
     """
 
     def __init__(
@@ -170,11 +332,41 @@ def _printable(text: str) -> str:
 
 
 class OwnerDied(IpcError):
-    """A process died while it held the lock; the data that the lock guards may be inconsistent."""
+    """A process died while it held the lock; the data that the lock guards may be inconsistent.
+
+    Example:
+        >>> import os
+        >>> from ipckit import OwnerDied
+        >>> from ipckit.sem import Lock
+        >>> with Lock.create().lifetime() as lock:
+        ...     if os.fork() == 0:
+        ...         lock.acquire()
+        ...         os._exit(0)  # as if it was killed
+        ...     _ = os.wait()
+        ...     try:
+        ...         lock.acquire(timeout=10, report_death=True)
+        ...     except OwnerDied as exc:
+        ...         exc.hint
+        'repair the data in a `with lock.recover():` block'
+    """
 
 
 class DeadlockRisk(IpcError, RuntimeError):
-    """Acquiring the lock would violate the declared order, which can cause a deadlock."""
+    """Acquiring the lock would violate the declared order, which can cause a deadlock.
+
+    Example:
+        >>> from ipckit import DeadlockRisk
+        >>> from ipckit.sem import Lock, LockOrder
+        >>> first, second = Lock.create(), Lock.create()
+        >>> with first.lifetime(), second.lifetime():
+        ...     order = LockOrder({"first": first, "second": second})
+        ...     try:
+        ...         with order.hold("second"), order.hold("first"):
+        ...             pass
+        ...     except DeadlockRisk as exc:
+        ...         type(exc).__name__
+        'DeadlockRisk'
+    """
 
 
 class LayoutMismatch(IpcError, TypeError):
@@ -185,6 +377,17 @@ class LayoutMismatch(IpcError, TypeError):
         mtype: the message's System V type, or 0.
         priority: the message's POSIX priority, or 0.
         received: the messages that the same call (`drain`, `receive_many`) received before.
+
+    Example:
+        >>> from ipckit import Channel, Int, LayoutMismatch, Struct
+        >>> class Point(Struct):
+        ...     x: Int
+        >>> with Channel.create(type=Point) as channel:
+        ...     try:
+        ...         Channel.open(channel.name, str)
+        ...     except LayoutMismatch as exc:
+        ...         exc.op
+        'open'
     """
 
     raw: bytes | None = None
@@ -194,7 +397,20 @@ class LayoutMismatch(IpcError, TypeError):
 
 
 class Corrupt(IpcError):
-    """Shared memory has contents that no correct peer writes."""
+    """Shared memory has contents that no correct peer writes.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ipckit import Corrupt, PosixSemaphore
+        >>> file = Path("/dev/shm/sem.doc-corrupt")
+        >>> _ = file.write_text("text")
+        >>> try:
+        ...     PosixSemaphore.open("/doc-corrupt")
+        ... except Corrupt as exc:
+        ...     exc.strerror
+        'the file is not a semaphore: it has 4 bytes instead of 32'
+        >>> file.unlink()
+    """
 
 
 _BY_ERRNO: Final[Mapping[int, type[IpcError]]] = {

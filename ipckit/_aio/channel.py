@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 @public("ipckit.aio")
 @final
 class ChannelFace(ReceivingFace[Channel[T], T], SendingFace[Channel[T]], Generic[T]):
-    """A `Channel` in an event loop, which waits on its descriptors."""
+    """A `Channel` in an event loop, which waits on its descriptors.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import Channel, aio
+        >>> async def main():
+        ...     async with aio.wrap(Channel.create()) as channel:
+        ...         await channel.send(b"hello")
+        ...         return await channel.receive()
+        >>> asyncio.run(main())
+        b'hello'
+    """
 
     __slots__ = ("_takeable",)
 

@@ -30,6 +30,17 @@ class Face(Generic[H]):
 
     The other methods are those of `handle`. ``async with`` does what the handle's own ``with``
     does.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import PosixSemaphore, aio
+        >>> async def main():
+        ...     with PosixSemaphore.create(value=1).lifetime() as gate:
+        ...         face = aio.wrap(gate)
+        ...         await face.acquire(timeout=1)
+        ...         return face.handle.value
+        >>> asyncio.run(main())
+        0
     """
 
     __slots__ = ("_handle", "_waiters")

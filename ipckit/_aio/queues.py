@@ -23,7 +23,18 @@ _RECEIVE: Final = "receive"
 @public("ipckit.aio")
 @final
 class PosixQueue(Face[PosixMessageQueue[T]], Generic[T]):
-    """A `PosixMessageQueue` in an event loop, which waits on its descriptor."""
+    """A `PosixMessageQueue` in an event loop, which waits on its descriptor.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import PosixMessageQueue, aio
+        >>> async def main():
+        ...     async with aio.wrap(PosixMessageQueue.create()) as queue:
+        ...         await queue.send(b"hello", priority=5)
+        ...         return (await queue.receive()).priority
+        >>> asyncio.run(main())
+        5
+    """
 
     __slots__ = ("_receive", "_receiving", "_send", "_sending", "_take")
 
@@ -101,6 +112,16 @@ class SysVQueue(Face[SysVMessageQueue[T]], Generic[T]):
 
     The kernel does not report a change of such a queue, so a call that waits polls it, with pauses
     that grow to 20 ms. Awaited calls of the same process wake each other at once.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import SysVMessageQueue, aio
+        >>> async def main():
+        ...     async with aio.wrap(SysVMessageQueue.create()) as queue:
+        ...         await queue.send(b"hello", 3)
+        ...         return (await queue.receive(3)).value
+        >>> asyncio.run(main())
+        b'hello'
     """
 
     __slots__ = ()

@@ -37,6 +37,24 @@ class ClientFace(Face[Client]):
     """An `ipckit.rpc.Client` in an event loop.
 
     Attributes that it does not have are methods of the service: ``await face.norm(x)``.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import aio
+        >>> from ipckit.rpc import Client, Service
+        >>> async def main():
+        ...     with Service.create("doc-face") as service:
+        ...         @service.method
+        ...         async def double(x: int) -> int:
+        ...             return 2 * x
+        ...         serving = asyncio.create_task(aio.serve(service))
+        ...         async with aio.wrap(Client.open("doc-face")) as client:
+        ...             result = await client.double(21, timeout=10)
+        ...         service.close()
+        ...         await serving
+        ...         return result
+        >>> asyncio.run(main())
+        42
     """
 
     __slots__ = ()
@@ -196,6 +214,25 @@ class StreamFace:
 
     `ClientFace.call` returns it. The end of the iteration, of an ``async with`` block, and `close`
     stop the method.
+
+    Example:
+        >>> import asyncio
+        >>> from collections.abc import Iterator
+        >>> from ipckit import aio
+        >>> from ipckit.rpc import Client, Service
+        >>> async def main():
+        ...     with Service.create("doc-stream") as service:
+        ...         @service.method
+        ...         def count(n: int) -> Iterator[int]:
+        ...             yield from range(n)
+        ...         serving = asyncio.create_task(aio.serve(service))
+        ...         async with aio.wrap(Client.open("doc-stream")) as client:
+        ...             result = [item async for item in await client.count(3)]
+        ...         service.close()
+        ...         await serving
+        ...         return result
+        >>> asyncio.run(main())
+        [0, 1, 2]
     """
 
     __slots__ = ("_face", "_stream")

@@ -30,6 +30,16 @@ class SysVSemaphore(Face[Semaphore]):
     """One semaphore of a `SysVSemaphoreSet` in an event loop.
 
     ``async with`` acquires 1 and releases it, with undo.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import SysVSemaphoreSet, aio
+        >>> async def main():
+        ...     with SysVSemaphoreSet.create(values=[1]) as semaphores:
+        ...         async with aio.wrap(semaphores[0]):
+        ...             return semaphores.values
+        >>> asyncio.run(main())
+        [0]
     """
 
     __slots__ = ()
@@ -134,7 +144,18 @@ class SysVSemaphore(Face[Semaphore]):
 @public("ipckit.aio")
 @final
 class SemaphoreSet(Face[SysVSemaphoreSet]):
-    """A `SysVSemaphoreSet` in an event loop; ``face[i]`` is one of its semaphores."""
+    """A `SysVSemaphoreSet` in an event loop; ``face[i]`` is one of its semaphores.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import SemOp, SysVSemaphoreSet, aio
+        >>> async def main():
+        ...     async with aio.wrap(SysVSemaphoreSet.create(values=[2, 0])) as semaphores:
+        ...         await semaphores.op([SemOp(0, -1), SemOp(1, +1)])
+        ...         return semaphores.handle.values
+        >>> asyncio.run(main())
+        [1, 1]
+    """
 
     __slots__ = ()
 
@@ -199,7 +220,18 @@ def _must_not_wait(handle: SysVSemaphoreSet, vector: tuple[SemOp, ...]) -> bool:
 @public("ipckit.aio")
 @final
 class NamedSemaphore(Face[PosixSemaphore]):
-    """A `PosixSemaphore` in an event loop; ``async with`` acquires 1 and releases it."""
+    """A `PosixSemaphore` in an event loop; ``async with`` acquires 1 and releases it.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import PosixSemaphore, aio
+        >>> async def main():
+        ...     with PosixSemaphore.create(value=1).lifetime() as gate:
+        ...         async with aio.wrap(gate):
+        ...             return gate.value
+        >>> asyncio.run(main())
+        0
+    """
 
     __slots__ = ()
 

@@ -116,6 +116,17 @@ class Socket(Face[UnixSocket]):
 
     If a send on a stream is cancelled or its deadline passes, the next call sends the rest first.
     So the stream never lacks a part of a message.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import aio, pair
+        >>> async def main():
+        ...     a, b = pair()
+        ...     async with aio.wrap(a) as near, aio.wrap(b) as far:
+        ...         await near.send(b"hello")
+        ...         return (await far.receive(timeout=10)).data
+        >>> asyncio.run(main())
+        b'hello'
     """
 
     __slots__ = ("_readable", "_writable")
@@ -323,7 +334,20 @@ class Socket(Face[UnixSocket]):
 @public("ipckit.aio")
 @final
 class Listener(Face[UnixListener]):
-    """A `UnixListener` in an event loop; iteration accepts connections for ever."""
+    """A `UnixListener` in an event loop; iteration accepts connections for ever.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import aio, connect, listen
+        >>> async def main():
+        ...     async with aio.wrap(listen("face.sock")) as listener:
+        ...         async with aio.wrap(connect("face.sock")) as client:
+        ...             async with await listener.accept() as server:
+        ...                 await client.send(b"hello")
+        ...                 return (await server.receive()).data
+        >>> asyncio.run(main())
+        b'hello'
+    """
 
     __slots__ = ("_readable",)
 
@@ -368,6 +392,20 @@ class Frames(Face[Framed]):
 
     Cancelling a call never cuts a frame: the next send sends the rest of a cancelled one first, and
     the next receive continues with the bytes of a cancelled one.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import Framed, LengthPrefixed, aio, pair
+        >>> async def main():
+        ...     a, b = pair()
+        ...     async with (
+        ...         aio.wrap(Framed(a, LengthPrefixed())) as near,
+        ...         aio.wrap(Framed(b, LengthPrefixed())) as far,
+        ...     ):
+        ...         await near.send(b"a frame")
+        ...         return await far.receive()
+        >>> asyncio.run(main())
+        b'a frame'
     """
 
     __slots__ = ("_readable", "_writable")

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 @public("ipckit.aio")
 @final
 class TopicFace(SendingFace[Topic[T]], Generic[T]):
-    """A `Topic` in an event loop, which waits on its descriptor."""
+    """A `Topic` in an event loop, which waits on its descriptor.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import Topic, aio
+        >>> async def main():
+        ...     with Topic.anonymous() as topic, topic.subscribe() as messages:
+        ...         await aio.wrap(topic).publish(b"hello")
+        ...         return messages.receive()
+        >>> asyncio.run(main())
+        b'hello'
+    """
 
     __slots__ = ()
 
@@ -73,7 +84,18 @@ class TopicFace(SendingFace[Topic[T]], Generic[T]):
 @public("ipckit.aio")
 @final
 class SubscriptionFace(ReceivingFace[Subscription[T], T], Generic[T]):
-    """A `Subscription` in an event loop, which waits on its descriptor."""
+    """A `Subscription` in an event loop, which waits on its descriptor.
+
+    Example:
+        >>> import asyncio
+        >>> from ipckit import Topic, aio
+        >>> async def main():
+        ...     with Topic.anonymous() as topic, topic.subscribe() as messages:
+        ...         topic.publish(b"hello")
+        ...         return await aio.wrap(messages).receive(timeout=10)
+        >>> asyncio.run(main())
+        b'hello'
+    """
 
     __slots__ = ()
 

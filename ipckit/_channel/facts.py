@@ -26,6 +26,13 @@ class ChannelStats:
         received: the messages that the present peers have received. One that is delivered again
             counts again.
         taken: the messages that `Channel.take` returned and that are not acknowledged yet.
+
+    Example:
+        >>> from ipckit import Channel
+        >>> with Channel.create(capacity=10) as channel:
+        ...     channel.send(b"hello")
+        ...     channel.stats().messages, channel.stats().capacity
+        (1, 10)
     """
 
     messages: int
@@ -53,6 +60,14 @@ class ChannelPeer:
         sent: the messages that the peer has sent.
         received: the messages that the peer has received.
         self: whether the peer is the handle whose `peers` was called.
+
+    Example:
+        >>> from ipckit import Channel
+        >>> with Channel.create() as channel:
+        ...     channel.send(b"hello")
+        ...     (peer,) = channel.peers()
+        ...     peer.sender, peer.receiver, peer.sent
+        (True, False, 1)
     """
 
     pid: int

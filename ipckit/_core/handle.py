@@ -39,6 +39,11 @@ class Capabilities:
         typed_receive: the receiver can choose by message type.
         unlink_destroys_now: `unlink` destroys the object while processes use it. If this is false,
             the object exists until the last process closes it.
+
+    Example:
+        >>> from ipckit import PosixMessageQueue, SysVMessageQueue
+        >>> PosixMessageQueue.caps.pollable, SysVMessageQueue.caps.pollable
+        (True, False)
     """
 
     pollable: bool

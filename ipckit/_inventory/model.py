@@ -69,6 +69,15 @@ class Process:
             ``"attached"``, ``"detached"`` or ``"operated"``. How it holds the object, for a
             holder: ``"mapped"``, ``"fd 5"``, ``"attached"`` or ``"waits in msgrcv"``.
         alive: it is still running, and not a later process with the same pid.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue, inventory
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.send(b"hello")
+        ...     survey = inventory.survey(["sysv-queue"])
+        ...     (item,) = [each for each in survey.objects if each.id == queue.id]
+        ...     [(user.how, user.alive) for user in item.users]
+        [('sent', True)]
     """
 
     pid: int
@@ -102,6 +111,15 @@ class Peer:
         lost: the messages that this subscriber has lost; None for others.
         policy: what happens if this subscriber is slow: ``"wait"`` or ``"drop_oldest"``; "" for
             others.
+
+    Example:
+        >>> from ipckit import Channel, inventory
+        >>> with Channel.create() as channel:
+        ...     channel.send(b"hello")
+        ...     survey = inventory.survey(["channel"])
+        ...     (item,) = [each for each in survey.objects if each.name == channel.name[1:]]
+        ...     [peer.sent for peer in item.peers]
+        [1]
     """
 
     pid: int
@@ -130,6 +148,15 @@ class StoredMessage:
     Attributes:
         data: its bytes.
         returned: how often a receiver had taken the message and gave it back, or died.
+
+    Example:
+        >>> from ipckit import Channel, inventory
+        >>> with Channel.create() as channel:
+        ...     channel.send(b"hello")
+        ...     survey = inventory.survey(["channel"])
+        ...     (item,) = [each for each in survey.objects if each.name == channel.name[1:]]
+        ...     [message.data for message in inventory.messages(item)]
+        [b'hello']
     """
 
     data: bytes
@@ -147,6 +174,15 @@ class Use:
         bytes: bytes of queued message text, or of allocated memory.
         attached: the number of a segment's attaches, or of a socket's connections.
         values: the values of semaphores, in order.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue, inventory
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.send(b"hello")
+        ...     survey = inventory.survey(["sysv-queue"])
+        ...     (item,) = [each for each in survey.objects if each.id == queue.id]
+        ...     item.used.messages, item.used.bytes
+        (1, 5)
     """
 
     messages: int | None = None
@@ -193,6 +229,15 @@ class IpcObject:
         identity: tells it from a later object of the same name or id.
         recognized: it is an IPC object for certain. False for a file in /dev/shm without evidence
             in its content, its name or a mark; `collect` never removes such a file.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue, inventory
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.send(b"hello")
+        ...     survey = inventory.survey(["sysv-queue"])
+        ...     (item,) = [each for each in survey.objects if each.id == queue.id]
+        ...     item.kind, item.state, item.key == queue.key
+        ('sysv-queue', 'used', True)
     """
 
     kind: Kind
@@ -277,6 +322,15 @@ class Survey:
         objects: the objects, in the order of `KINDS`, then by name or id.
         unseen: what could not be seen, one line each.
         taken: when the survey was taken, in seconds since the epoch.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue, inventory
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.send(b"hello")
+        ...     survey = inventory.survey(["sysv-queue"])
+        ...     (item,) = [each for each in survey.objects if each.id == queue.id]
+        ...     len(survey.objects) >= 1
+        True
     """
 
     objects: tuple[IpcObject, ...]

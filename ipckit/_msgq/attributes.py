@@ -19,6 +19,12 @@ class PosixMessageQueueAttributes:
         maxmsg: the most messages that the queue can contain.
         msgsize: the most bytes of one message.
         curmsgs: the number of messages in the queue now.
+
+    Example:
+        >>> from ipckit import PosixMessageQueue
+        >>> with PosixMessageQueue.create(max_messages=4, max_size=100) as queue:
+        ...     queue.attributes().maxmsg, queue.attributes().curmsgs
+        (4, 0)
     """
 
     flags: int

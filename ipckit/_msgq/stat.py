@@ -34,6 +34,13 @@ class SysVMessageQueueStat:
         qbytes: the most bytes of message text that the queue can contain.
         lspid: the process of the last send; 0 for never.
         lrpid: the process of the last receive; 0 for never.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue
+        >>> with SysVMessageQueue.create() as queue:
+        ...     queue.send(b"hello")
+        ...     queue.stat().qnum, queue.stat().cbytes
+        (1, 5)
     """
 
     id: int
@@ -72,6 +79,11 @@ class SysVMessageLimits:
         msgmax: the most bytes of one message (kernel.msgmax).
         msgmnb: the most bytes that a new queue can contain (kernel.msgmnb).
         msgmni: the most queues (kernel.msgmni).
+
+    Example:
+        >>> from ipckit import msgq
+        >>> msgq.limits().msgmax > 0
+        True
     """
 
     msgmax: int
@@ -89,6 +101,12 @@ class SysVMessageUsage:
         queues: the number of queues.
         messages: the number of messages in them.
         bytes: the bytes of message text in them.
+
+    Example:
+        >>> from ipckit import SysVMessageQueue, msgq
+        >>> with SysVMessageQueue.create() as queue:
+        ...     msgq.usage().queues >= 1
+        True
     """
 
     queues: int

@@ -59,6 +59,19 @@ class Codec(ABC, Generic[T]):
         accepts: the class whose instances `encode` takes.
         fingerprint: a short text that is equal in two programs if they agree about the bytes.
         name: the payload type's name, for messages.
+
+    Example:
+        >>> from ipckit import Channel, Codec
+        >>> class Celsius(Codec[float]):
+        ...     size, accepts, fingerprint, name = 4, float, "celsius of 4 bytes", "celsius"
+        ...     def encode(self, value: float) -> bytes:
+        ...         return round(value * 1000).to_bytes(4, "little", signed=True)
+        ...     def decode(self, data: bytes) -> float:
+        ...         return int.from_bytes(data, "little", signed=True) / 1000
+        >>> with Channel.create(type=Celsius()) as channel:
+        ...     channel.send(-12.5)
+        ...     channel.receive()
+        -12.5
     """
 
     size: int | None
@@ -145,7 +158,13 @@ class _Plain(Codec[T]):
 @public("ipckit.codec")
 @final
 class BytesCodec(_Plain[bytes]):
-    """Sends bytes unchanged; `encode` takes any C-contiguous bytes-like object."""
+    """Sends bytes unchanged; `encode` takes any C-contiguous bytes-like object.
+
+    Example:
+        >>> from ipckit import codec
+        >>> bytes(codec.BytesCodec().encode(memoryview(b"hello")))
+        b'hello'
+    """
 
     size = None
     accepts = bytes
@@ -217,7 +236,13 @@ class RawCodec(_Plain[bytes]):
 @public("ipckit.codec")
 @final
 class StrCodec(_Plain[str]):
-    """Text as UTF-8."""
+    """Text as UTF-8.
+
+    Example:
+        >>> from ipckit import codec
+        >>> codec.StrCodec().decode(b"hello")
+        'hello'
+    """
 
     size = None
     accepts = str
@@ -253,6 +278,14 @@ class StructCodec(_OneType[StructT]):
     """Sends a `Struct` without encoding it, because it exports its own bytes.
 
     The messages of a struct with a flexible array member have different sizes.
+
+    Example:
+        >>> from ipckit import Int, Struct, codec
+        >>> class Point(Struct):
+        ...     x: Int
+        ...     y: Int
+        >>> codec.StructCodec(Point).decode(bytes(8))
+        Point(x=0, y=0)
     """
 
     def __init__(self, payload: type[StructT]) -> None:
@@ -293,6 +326,14 @@ class CtypesCodec(_OneType[CtypesT]):
     Raises:
         TypeError: a field is a pointer, a function or a Python object. Such a field has an address,
             which is invalid in another process.
+
+    Example:
+        >>> import ctypes
+        >>> from ipckit import codec
+        >>> class Point(ctypes.Structure):
+        ...     _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_int))
+        >>> codec.CtypesCodec(Point).size
+        8
     """
 
     def __init__(self, payload: type[CtypesT]) -> None:
@@ -340,6 +381,13 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
 
     Raises:
         TypeError: the dtype holds Python objects, or has no size.
+
+    Example:
+        >>> import numpy as np
+        >>> from ipckit import codec
+        >>> floats = codec.ArrayCodec(np.dtype(float))
+        >>> floats.decode(bytes(floats.encode(np.array([1.5, 2.5]))))
+        array([1.5, 2.5])
     """
 
     def __init__(self, payload: np.dtype[Any]) -> None:
@@ -479,6 +527,15 @@ class Msgpack(_OneType[MsgspecT]):
 
     Raises:
         ImportError: msgspec is not installed; ``pip install msgspec``.
+
+    Example:
+        >>> import msgspec
+        >>> from ipckit import codec
+        >>> class Login(msgspec.Struct):
+        ...     user: str
+        >>> logins = codec.Msgpack(Login)
+        >>> logins.decode(logins.encode(Login("amy")))
+        Login(user='amy')
     """
 
     def __init__(self, payload: type[MsgspecT]) -> None:
@@ -556,6 +613,13 @@ class Pickle(_Plain[Any]):
 
     It is never a default. A process that can write to the queue or the channel can run its own code
     in the receiver. Use it only if all processes with write permission are trusted.
+
+    Example:
+        >>> from ipckit import Channel, codec
+        >>> with Channel.create(type=codec.Pickle) as channel:
+        ...     channel.send({"any": "object"})
+        ...     channel.receive()
+        {'any': 'object'}
     """
 
     size = None

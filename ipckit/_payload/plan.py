@@ -44,6 +44,14 @@ class FieldInfo(_NameAndPlace):
         c_type: its C type, such as ``"char[32]"``.
         bits: the first bit of a bit-field, counted from `offset`, and its width in bits; None for
             any other field. In a big-endian struct, bit 0 is the highest bit of the first byte.
+
+    Example:
+        >>> from ipckit import Char, Int, Struct
+        >>> class Stu(Struct):
+        ...     name: Char[32]
+        ...     age: Int
+        >>> Stu.fields[1].name, Stu.fields[1].offset, Stu.fields[1].c_type
+        ('age', 32, 'int')
     """
 
     bits: tuple[int, int] | None

@@ -71,6 +71,14 @@ class StructType(type):
     They are not attributes of instances. So a field can have the name ``size`` or ``fields``, which
     is common in C: ``Stu.size`` is the size of the struct, and ``stu.size`` is the field. A field
     with the name of a method hides the method; call ``StructType.from_bytes(Stu, data)`` then.
+
+    Example:
+        >>> from ipckit import Int, Struct
+        >>> from ipckit.structs import StructType
+        >>> class Box(Struct):
+        ...     size: Int
+        >>> isinstance(Box, StructType), Box.size, Box(7).size
+        (True, 4, 7)
     """
 
     __plan__: Plan

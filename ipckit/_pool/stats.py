@@ -19,6 +19,14 @@ class WorkerStats:
         task: the function that it runs, shortened; "" if it is idle or starting.
         seconds: since when it runs the task; 0.0 if it runs none.
         done: the number of tasks that it has ended.
+
+    Example:
+        >>> from ipckit.pool import ProcessPool
+        >>> with ProcessPool(1, mp_context="fork") as pool:
+        ...     pool.submit(abs, -1).result(timeout=60)
+        ...     [worker.done for worker in pool.stats().workers]
+        1
+        [1]
     """
 
     pid: int
@@ -42,6 +50,14 @@ class PoolStats:
         died: the number of workers that died and were replaced, including those of tasks that ran
             too long.
         workers: the workers.
+
+    Example:
+        >>> from ipckit.pool import ProcessPool
+        >>> with ProcessPool(1, mp_context="fork") as pool:
+        ...     pool.submit(abs, -1).result(timeout=60)
+        ...     pool.stats().done
+        1
+        1
     """
 
     done: int

@@ -14,7 +14,23 @@ if TYPE_CHECKING:
 @final
 @public("ipckit.rpc")
 class CurrentCall:
-    """A call that a method is running; `current` returns it."""
+    """A call that a method is running; `current` returns it.
+
+    Example:
+        >>> import threading
+        >>> from ipckit.rpc import Client, Service, current
+        >>> with Service.create("doc-current") as service:
+        ...     @service.method
+        ...     def gave_up() -> bool:
+        ...         return current().cancelled
+        ...     thread = threading.Thread(target=service.serve)  # usually another process
+        ...     thread.start()
+        ...     with Client.open("doc-current") as client:
+        ...         client.gave_up(timeout=10)
+        ...     service.close()
+        ...     thread.join()
+        False
+    """
 
     __slots__ = ("_caller", "_id", "_method", "_slot")
 

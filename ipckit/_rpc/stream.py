@@ -47,6 +47,22 @@ class RemoteStream:
     most 64 items, or the client's `size` of memory; then it waits. It is closed when the iteration
     ends, at the end of a ``with`` block, and when the stream is deleted: then the generator of the
     service is closed.
+
+    Example:
+        >>> import threading
+        >>> from collections.abc import Iterator
+        >>> from ipckit.rpc import Client, Service
+        >>> with Service.create("doc-count") as service:
+        ...     @service.method
+        ...     def count(n: int) -> Iterator[int]:
+        ...         yield from range(n)
+        ...     thread = threading.Thread(target=service.serve)  # usually another process
+        ...     thread.start()
+        ...     with Client.open("doc-count") as client, client.count(3) as numbers:
+        ...         list(numbers)
+        ...     service.close()
+        ...     thread.join()
+        [0, 1, 2]
     """
 
     def __init__(

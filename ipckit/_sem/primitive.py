@@ -29,6 +29,14 @@ class Primitive(metaclass=FactoryMade):
 
     Attributes:
         semaphores: the set.
+
+    Example:
+        >>> from ipckit.sem import Event, Lock, Primitive
+        >>> issubclass(Lock, Primitive), issubclass(Event, Primitive)
+        (True, True)
+        >>> with Event.create().lifetime() as event:
+        ...     event.key == event.semaphores.key
+        True
     """
 
     kind: ClassVar[str]  # for messages, such as "a lock"

@@ -29,6 +29,12 @@ class SysVSemaphoreSetStat:
             none; then the set may not be initialised yet.
         ctime: the time of creation, or of the last change by semctl.
         nsems: the number of semaphores.
+
+    Example:
+        >>> from ipckit import SysVSemaphoreSet
+        >>> with SysVSemaphoreSet.create(values=[1, 1]) as semaphores:
+        ...     semaphores.stat().nsems
+        2
     """
 
     id: int
@@ -61,6 +67,11 @@ class SysVSemaphoreLimits:
         semmni: the maximum number of sets.
         semvmx: the maximum value of a semaphore.
         semaem: the maximum of a process's undo count for a semaphore, in either direction.
+
+    Example:
+        >>> from ipckit import sem
+        >>> sem.semaphore_limits().semvmx
+        32767
     """
 
     semmsl: int
@@ -80,6 +91,12 @@ class SysVSemaphoreUsage:
     Attributes:
         sets: the number of sets.
         semaphores: the number of semaphores in all sets.
+
+    Example:
+        >>> from ipckit import SysVSemaphoreSet, sem
+        >>> with SysVSemaphoreSet.create(values=[1, 1]) as semaphores:
+        ...     sem.semaphore_usage().semaphores >= 2
+        True
     """
 
     sets: int

@@ -40,6 +40,12 @@ class Seal(enum.IntFlag):
         FUTURE_WRITE: write it, except through mappings that exist.
         EXEC: change whether it is executable (Linux 6.3).
 
+    Example:
+        >>> from ipckit import MemFd, Seal
+        >>> with MemFd.create("doc", 4096) as memory:
+        ...     Seal.SHRINK in memory.seals
+        True
+
     See fcntl(2), F_ADD_SEALS.
     """
 

@@ -37,6 +37,12 @@ class SysVSharedMemoryStat:
         lpid: the process that attached or detached it last; 0 if there was none.
         nattch: the number of attaches by all processes together.
 
+    Example:
+        >>> from ipckit import SysVSharedMemory
+        >>> with SysVSharedMemory.create(size=100) as memory:
+        ...     memory.stat().segsz, memory.stat().nattch
+        (100, 1)
+
     See shmctl(2).
     """
 
@@ -76,6 +82,11 @@ class SysVSharedMemoryLimits:
         shmmni: the largest number of segments.
         shmall: the largest number of pages of all segments together.
 
+    Example:
+        >>> from ipckit import shm
+        >>> shm.memory_limits().shmmni > 0
+        True
+
     See shmctl(2).
     """
 
@@ -95,6 +106,12 @@ class SysVSharedMemoryUsage:
         pages: the pages of all segments together.
         resident: those of the pages that are in memory.
         swapped: those of the pages that are in swap.
+
+    Example:
+        >>> from ipckit import SysVSharedMemory, shm
+        >>> with SysVSharedMemory.create(size=100) as memory:
+        ...     shm.memory_usage().segments >= 1
+        True
 
     See shmctl(2).
     """

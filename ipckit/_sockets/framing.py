@@ -26,6 +26,13 @@ class Framing(ABC):
 
     One object serves one direction of one stream. The time that `feed` takes is proportional to the
     number of bytes, whatever pieces they arrive in.
+
+    Example:
+        >>> from ipckit import DelimitedFrames, LengthPrefixed
+        >>> for framing in (DelimitedFrames(), LengthPrefixed()):
+        ...     framing.feed(framing.encode(b"a frame"))
+        [b'a frame']
+        [b'a frame']
     """
 
     def __init__(self, max_size: int) -> None:

@@ -27,6 +27,11 @@ class Inherited(NamedTuple):
         name: systemd's FileDescriptorName=, or ``"unknown"``.
         handle: a UnixListener or UnixSocket; a `socket.socket` for any other socket; a
             PosixMessageQueue of bytes for a POSIX queue; an unbuffered file for anything else.
+
+    Example:
+        >>> from ipckit import inherited
+        >>> inherited()  # this process was not started with descriptors
+        []
     """
 
     name: str

@@ -30,6 +30,16 @@ class Credentials(NamedTuple):
         pid: the process id in the receiver's pid namespace; 0 if it has none there.
         uid: the user id.
         gid: the group id.
+
+    Example:
+        >>> import os
+        >>> from ipckit import pair
+        >>> a, b = pair()
+        >>> with a, b:
+        ...     b.pass_credentials = True
+        ...     a.send(b"hello")
+        ...     b.receive().credentials.pid == os.getpid()
+        True
     """
 
     pid: int
@@ -113,6 +123,15 @@ class Packet(native.PacketBase):
         truncated: whether the message was longer than `max_bytes`; the rest is lost.
         eof: whether nothing more will come: the peer closed its end, or shut it down for writing.
         address: the sender's address, on a bound datagram socket; None if the sender has none.
+
+    Example:
+        >>> from ipckit import pair
+        >>> a, b = pair("seqpacket")
+        >>> with a, b:
+        ...     a.send(b"hello", fds=[0, 1])
+        ...     with b.receive(max_fds=2) as packet:
+        ...         packet
+        <Packet 5 bytes, 2 descriptors>
     """
 
     __slots__ = ()

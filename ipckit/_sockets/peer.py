@@ -30,6 +30,14 @@ class Peer(NamedTuple):
         pidfd: a descriptor of the process, which belongs to the `UnixSocket` and is closed with it.
             Unlike a pid, it never refers to another process later. None on kernels before 6.5; on
             kernels before 6.18 also if the process exited and was reaped.
+
+    Example:
+        >>> import os
+        >>> from ipckit import pair
+        >>> a, b = pair()
+        >>> with a, b:
+        ...     a.peer.pid == os.getpid()
+        True
     """
 
     pid: int

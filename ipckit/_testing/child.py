@@ -37,7 +37,17 @@ _GRACE: Final = 5.0
 
 @public("ipckit.testing")
 class ChildFailed(AssertionError):  # noqa: N818 - named like ipckit's other errors
-    """A child did not do what the test expected; the message has its status and output."""
+    """A child did not do what the test expected; the message has its status and output.
+
+    Example:
+        >>> from ipckit.testing import Child, ChildFailed
+        >>> try:
+        ...     with Child("raise SystemExit(3)"):
+        ...         pass
+        ... except ChildFailed as exc:
+        ...     "exit status 3" in str(exc)
+        True
+    """
 
 
 def status_text(status: int | None) -> str:

@@ -28,6 +28,13 @@ class TopicStats:
         subscribers: the number of subscriptions, in all processes.
         publishers: the number of open handles that have published a message.
         lost: the messages that the present subscriptions have lost.
+
+    Example:
+        >>> from ipckit import Topic
+        >>> with Topic.create(capacity=10) as topic, topic.subscribe() as messages:
+        ...     topic.publish(b"hello")
+        ...     topic.stats().published, topic.stats().subscribers
+        (1, 1)
     """
 
     messages: int
@@ -57,6 +64,14 @@ class TopicSubscriber:
         received: the messages that it has received.
         since: when the process subscribed, in seconds since the epoch.
         self: whether the subscription belongs to this process.
+
+    Example:
+        >>> from ipckit import Topic
+        >>> with Topic.create(capacity=10) as topic, topic.subscribe() as messages:
+        ...     topic.publish(b"hello")
+        ...     (subscriber,) = topic.subscribers()
+        ...     subscriber.policy, subscriber.unread, subscriber.lost
+        ('wait', 1, 0)
     """
 
     pid: int
@@ -81,6 +96,14 @@ class TopicPublisher:
         creator: whether the handle created the topic.
         since: when the process opened the topic, in seconds since the epoch.
         self: whether it is the handle whose `publishers` was called.
+
+    Example:
+        >>> from ipckit import Topic
+        >>> with Topic.create(capacity=10) as topic, topic.subscribe() as messages:
+        ...     topic.publish(b"hello")
+        ...     (publisher,) = topic.publishers()
+        ...     publisher.published, publisher.creator
+        (1, True)
     """
 
     pid: int

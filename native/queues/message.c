@@ -183,7 +183,14 @@ PyDoc_STRVAR(message_doc,
              "    value: the payload, decoded.\n"
              "    mtype: the System V message type, 1 or more; 0 for a POSIX queue.\n"
              "    priority: the POSIX priority, 0 to 32767; 0 for a System V queue.\n"
-             "    truncated: whether the message was longer than `receive` asked for.");
+             "    truncated: whether the message was longer than `receive` asked for.\n\n"
+             "Example:\n"
+             "    >>> from ipckit import SysVMessageQueue\n"
+             "    >>> with SysVMessageQueue.create() as queue:\n"
+             "    ...     queue.send(b\"hello\", mtype=7)\n"
+             "    ...     message = queue.receive()\n"
+             "    >>> message.value, message.mtype\n"
+             "    (b'hello', 7)");
 
 static PyType_Slot message_slots[] = {
     {Py_tp_doc, (void *)message_doc},

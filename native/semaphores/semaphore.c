@@ -255,7 +255,13 @@ static PyMethodDef semaphore_methods[] = {
 };
 
 PyDoc_STRVAR(semaphore_doc, "One semaphore of a set. ``with`` acquires and releases 1 with undo, so that\n"
-                            "the kernel releases it if this process is killed.");
+                            "the kernel releases it if this process is killed.\n\n"
+                            "Example:\n"
+                            "    >>> from ipckit import SysVSemaphoreSet\n"
+                            "    >>> with SysVSemaphoreSet.create(values=[1, 1]) as semaphores:\n"
+                            "    ...     with semaphores[0]:\n"
+                            "    ...         semaphores.values\n"
+                            "    [0, 1]");
 
 static PyType_Slot semaphore_slots[] = {
     {Py_tp_doc, (void *)semaphore_doc},

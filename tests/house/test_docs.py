@@ -96,7 +96,7 @@ for code in args:
     ("page", "count"),
     [
         *(("unix-sockets.md", 5), ("asyncio.md", 3), ("channel.md", 13), ("topics.md", 10)),
-        *(("rpc.md", 12), ("pool.md", 6)),
+        *(("rpc.md", 12), ("pool.md", 6), ("structs.md", 5)),
     ],
 )
 def test_the_examples_of_a_page_print_what_they_show(ns: Namespace, page: str, count: int) -> None:

@@ -19,10 +19,15 @@ PAGES = ["ipckit", *(f"ipckit.{path.stem}" for path in sorted(PACKAGE.glob("[a-z
 def examples() -> dict[str, tuple[str, str]]:
     """Each docstring of a public object that has an example, by name, with the object's page."""
     found: dict[str, tuple[str, str]] = {}
+    shown: dict[str, Any] = {}
     for page in PAGES:
         module: Any = importlib.import_module(page)
+        if ">>> " in (module.__doc__ or ""):
+            found[page] = (page, module.__doc__)
         for name in getattr(module, "__all__", ()):
             item = getattr(module, name)
+            if shown.setdefault(name, item) is not item:  # as unixsock.Peer and inventory.Peer
+                name = f"{page}.{name}"  # noqa: PLW2901
             objects = {name: item}
             if inspect.isclass(item):
                 bases = [base for base in item.__mro__[1:] if base.__module__ == "ipckit._native"]
@@ -42,6 +47,21 @@ def test_there_are_examples() -> None:
     assert {"SysVMessageQueue", "PosixMessageQueue.create", "Channel.send"} <= EXAMPLES.keys()
 
 
+def test_each_public_class_has_an_example() -> None:
+    without: list[str] = []
+    for page in PAGES:
+        module: Any = importlib.import_module(page)
+        classes = [getattr(module, name) for name in getattr(module, "__all__", ())]
+        classes = [each for each in classes if inspect.isclass(each)]
+        # Not `inspect.getdoc`, which returns the docstring of a base class.
+        without += [f"{page}.{each.__name__}" for each in classes if ">>> " not in doc_of(each)]
+    assert without == []
+
+
+def doc_of(cls: type) -> str:
+    return cls.__doc__ or ""
+
+
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_an_example_prints_what_it_shows(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -50,7 +70,7 @@ def test_an_example_prints_what_it_shows(
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(page)
     scope = {name: getattr(ipckit, name) for name in ipckit.__all__} | vars(module)
-    scope |= {name: getattr(module, name) for name in module.__all__}
+    scope |= {name: getattr(module, name) for name in getattr(module, "__all__", ())}
     scope["__name__"] = "__main__"
     test = doctest.DocTestParser().get_doctest(text, scope, path, None, None)
     said: list[str] = []
