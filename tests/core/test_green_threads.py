@@ -108,8 +108,31 @@ def test_deadlines_hold_under_green_threads(
 
 GEVENT = """
     import gevent
-    from ipckit import PosixMessageQueue, pair
+    from ipckit import Channel, PeerGone, PosixMessageQueue, Timeout, Topic, pair
     from gevent import select as green_select
+
+    def receive(handle):
+        while True:
+            try:
+                return handle.receive(timeout=0.001)
+            except Timeout:
+                green_select.select([handle.fileno()], [], [], 0.1)
+
+    with Channel.create() as channel, Topic.create() as topic, topic.subscribe() as messages:
+        waiting = [gevent.spawn(receive, each) for each in (channel, messages)]
+        gevent.sleep(0)
+        channel.send(b"to the channel")
+        topic.publish(b"to the topic")
+        assert [each.get(timeout=30) for each in waiting] == [b"to the channel", b"to the topic"]
+        with Channel.open(channel.name) as reader:
+            waiting = gevent.spawn(receive, reader)
+            gevent.sleep(0)
+            channel.close()  # the last sender
+            try:
+                waiting.get(timeout=30)
+            except PeerGone as exc:
+                gone = exc
+        assert gone
 
     with PosixMessageQueue.create() as queue:
         turns = []
@@ -139,7 +162,20 @@ def test_the_documented_behaviour_under_gevent(spawn: Callable[..., Child], ns: 
 EVENTLET = """
     import eventlet
     from eventlet import hubs, tpool
-    from ipckit import PosixMessageQueue, pair
+    from ipckit import Channel, PosixMessageQueue, Timeout, pair
+
+    def receive(handle):
+        while True:
+            try:
+                return handle.receive(timeout=0.001)
+            except Timeout:
+                hubs.trampoline(handle.fileno(), read=True)
+
+    with Channel.create() as channel:
+        waiting = eventlet.spawn(receive, channel)
+        eventlet.sleep(0)
+        channel.send(b"to the channel")
+        assert waiting.wait() == b"to the channel"
 
     with PosixMessageQueue.create() as queue:
         turns = []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ipckit import (
     Channel,
     Delivery,
+    Descriptors,
     Framed,
     Loan,
     Message,
@@ -26,7 +27,8 @@ from ipckit import (
 )
 from ipckit import Packet as UnixPacket
 from ipckit.channel import ProcessQueue
-from ipckit.codec import Codec, Pickle, codec_for
+from ipckit.codec import AnyShape, Codec, Pickle, codec_for
+from ipckit.rpc import Service
 from ipckit.structs import (
     Aligned,
     Anonymous,
@@ -265,3 +267,23 @@ async def faces(fd: int, framed: Framed) -> None:
         assert_type(await client.receive(max_fds=1), UnixPacket)
         assert_type(await client.receive_handle(UnixSocket), UnixSocket)
     assert_type(await aio.wrap(framed).receive(), bytes)
+
+
+async def echo(socket: aio.Socket) -> None:
+    async for packet in socket:
+        assert_type(packet, UnixPacket)
+        await socket.send(packet.data)
+
+
+async def served(service: Service, listener: UnixListener) -> None:
+    assert_type(await aio.serve(service, limit=5), None)
+    assert_type(await aio.serve("echo.sock", echo, mode=0o660, seqpacket=True), None)
+    assert_type(await aio.serve(listener, echo), None)
+
+
+def removed(sock: UnixSocket) -> None:
+    assert_type(SysVMessageQueue.remove(1234), None)
+    assert_type(Channel.remove("people", missing_ok=True), None)
+    assert_type([packet.fds for packet in sock], list[Descriptors])
+    shaped = Channel.create("shaped", AnyShape(np.dtype(np.float64)))
+    assert_type(shaped.receive(), NDArray[Any])
