@@ -6,7 +6,8 @@
             ...
 
 `wrap` returns the face of a handle. Its calls that can wait are coroutines with the same names and
-arguments. A call that is cancelled never loses a message.
+arguments. A call that is cancelled never loses a message. `serve` serves a service, or the
+connections to a UNIX socket.
 """
 
 from ipckit._aio.channel import ChannelFace

@@ -30,7 +30,9 @@ def examples() -> dict[str, tuple[str, str]]:
                 name = f"{page}.{name}"  # noqa: PLW2901
             objects = {name: item}
             if inspect.isclass(item):
-                bases = [base for base in item.__mro__[1:] if base.__module__ == "ipckit._native"]
+                bases = [
+                    base for base in item.__mro__[1:] if base.__module__.startswith("ipckit._")
+                ]
                 for each in (*bases, item):
                     objects |= {f"{name}.{key}": value for key, value in vars(each).items()}
             for path, each in objects.items():

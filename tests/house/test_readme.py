@@ -16,7 +16,7 @@ EXAMPLE = re.compile(r"```python\n((?:from|import) [^`]*)```\n\n((?:    [^\n]*\n
 def test_the_examples_print_what_they_show() -> None:
     found = EXAMPLE.findall(README.read_text())
     assert len(found) == 2
-    for code, shown in found:
+    for code, shown in found * 2:  # nothing is left that would make the second run fail
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
         )
