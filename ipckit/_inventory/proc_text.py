@@ -82,6 +82,7 @@ class UnixRow:
         listening: it listens for connections.
         connected: it is connected.
         name: its path, or ``@name``; "" for none.
+        peer: the inode of the socket at the other end; 0 if there is none, or if it is not known.
     """
 
     inode: int
@@ -89,6 +90,7 @@ class UnixRow:
     listening: bool
     connected: bool
     name: str
+    peer: int = 0
 
 
 SOCKET_TYPES: Final = {1: "stream", 2: "dgram", 5: "seqpacket"}
