@@ -13,10 +13,11 @@ from ipckit._inventory.model import (
     Peer,
     Process,
     State,
+    StoredMessage,
     Survey,
     Use,
 )
-from ipckit._inventory.survey import collect, remove, select, survey
+from ipckit._inventory.survey import collect, messages, remove, select, survey
 from ipckit._inventory.waits import (
     Edge,
     Held,
@@ -39,11 +40,13 @@ __all__ = [
     "ProcessSurvey",
     "ProcessUse",
     "State",
+    "StoredMessage",
     "Survey",
     "Use",
     "Wait",
     "collect",
     "edges",
+    "messages",
     "remove",
     "select",
     "survey",

@@ -68,6 +68,7 @@ HIDDEN int ipckit_add_subscription(PyObject *module);
 HIDDEN int ipckit_add_channel_lease(PyObject *module);
 HIDDEN int ipckit_add_lease_holder(PyObject *module);
 HIDDEN int ipckit_add_channel_file(PyObject *module);
+HIDDEN int ipckit_add_channel_look(PyObject *module);
 HIDDEN int ipckit_add_channel_iterate(PyObject *module);
 HIDDEN int ipckit_add_chunks(PyObject *module);
 HIDDEN int ipckit_add_parts(PyObject *module);

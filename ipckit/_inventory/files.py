@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -14,16 +15,19 @@ from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
-from ipckit._inventory.model import FILE_PREFIXES, IpcObject, Process, Use
+from ipckit._inventory.model import FILE_PREFIXES, IpcObject, Process, StoredMessage, Use
 from ipckit._inventory.proc_text import mounts
 from ipckit._inventory.processes import SHM, Processes, read
 from ipckit._inventory.recognize import has_object_name, is_object
+from ipckit._inventory.rings import messages_of, ring_of
+from ipckit.errors import Corrupt, from_errno
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from ipckit._inventory.model import Kind
     from ipckit._inventory.processes import Found
+    from ipckit._inventory.rings import Ring
 
 _BLOCK: Final = 512  # st_blocks counts these
 _VALUE_BYTES: Final = 4
@@ -184,13 +188,40 @@ def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
             )
             used = Use(bytes=used.bytes, values=(value,))
             details["waiting"] = waiting
-    if entry.kind == "topic":
-        facts = native.topic_facts(_start(entry, native.TOPIC_START))
-        if facts is not None:
-            kept, published, subscribers, unread = facts
-            used = Use(messages=kept, bytes=used.bytes)
-            details |= {"published": published, "subscribers": subscribers, "unread": unread}
     return entry.status.st_size, used, details
+
+
+def _ring(entry: Entry, processes: Processes | None) -> tuple[Ring | None, tuple[str, ...]]:
+    """Return what the memory of a channel or topic tells, and what could not be seen of it."""
+    if entry.kind not in {"channel", "topic"}:
+        return None, ()
+    with opened(entry.directory, entry.file) as fd:
+        if fd is None:
+            return None, ("its messages and peers, because it belongs to another user",)
+        try:
+            return ring_of(entry.kind, fd, processes), ()
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                return None, (f"its messages and peers: the file is not a {entry.kind}",)
+            return None, (f"its messages and peers: {exc.strerror}",)
+
+
+def messages(item: IpcObject, most: int) -> list[StoredMessage]:
+    """Return messages of a channel or topic, which stay; see `ipckit.inventory.messages`."""
+    try:
+        with memory_directory() as directory, opened(directory, item.file_name) as fd:
+            if fd is None:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != item.identity:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            found = messages_of(item.kind, fd, most)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            message = f"the file is not a {item.kind}, or is damaged"
+            raise Corrupt(message, errno=errno.EBADMSG, target=item.address) from None
+        raise from_errno(exc.errno or errno.EIO, op="open", target=item.address) from None
+    return [StoredMessage(data, returned) for data, returned in found]
 
 
 def _start(entry: Entry, size: int) -> bytes:
@@ -239,6 +270,9 @@ def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObjec
     """
     status = entry.status
     size, used, details = _size_and_use(entry)
+    ring, unseen = _ring(entry, processes)
+    if ring is not None:
+        used, details = ring.used, details | ring.details
     times = {"modified": status.st_mtime}
     if entry.kind != "posix-queue":  # a queue's other times change when it is inspected
         times["changed"] = status.st_ctime
@@ -278,7 +312,9 @@ def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObjec
         age=max(0.0, now - max(times.values())),
         state=verdict.state,
         reason=verdict.reason,
-        unseen=verdict.unseen,
+        unseen=verdict.unseen + unseen,
+        payload="" if ring is None else ring.payload,
+        peers=() if ring is None else ring.peers,
         details=details,
         identity=(status.st_dev, status.st_ino),
         recognized=known,

@@ -124,6 +124,21 @@ class Peer:
 @final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message in a channel or topic; `messages` returns it.
+
+    Attributes:
+        data: its bytes.
+        returned: how often a receiver had taken the message and gave it back, or died.
+    """
+
+    data: bytes
+    returned: int
+
+
+@final
+@public("ipckit.inventory")
+@dataclass(frozen=True, slots=True)
 class Use:
     """What an object contains. Each is None if the kind has none, or if it can't be read.
 

@@ -170,3 +170,16 @@ def mounts(text: bytes) -> Iterator[Mount]:
             continue
         point = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[_POINT_FIELD])
         yield Mount(point, fields[dash + 1], frozenset(fields[dash + 3].split(b",")))
+
+
+def innermost_pid(status: bytes) -> int:
+    """Return a process's pid in its own pid namespace, from the text of /proc/PID/status.
+
+    Raises:
+        ValueError: the text does not have it.
+    """
+    for line in status.splitlines():
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    message = "no NSpid"
+    raise ValueError(message)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ipckit._core.arguments import int_argument
 from ipckit._core.public import public
 from ipckit._inventory import files, sockets, sysv
-from ipckit._inventory.model import KINDS, IpcObject, Kind, Survey
+from ipckit._inventory.model import KINDS, IpcObject, Kind, StoredMessage, Survey
 from ipckit._inventory.processes import Processes
 from ipckit._inventory.remove import Remover
 from ipckit.errors import InvalidArgument
@@ -163,6 +163,42 @@ def remove(item: IpcObject, *, force: bool = False) -> None:
     See msgctl(2), shmctl(2), semctl(2), shm_unlink(3), mq_unlink(3), unlink(2).
     """
     Remover(force=force).remove(item)
+
+
+@public("ipckit.inventory")
+def messages(item: IpcObject, most: int = 10) -> list[StoredMessage]:
+    """Return messages of a channel or topic. They stay, and no process is disturbed.
+
+    Args:
+        item: the channel or topic, from `survey`.
+        most: the maximum number of messages; by default 10.
+
+    Returns:
+        The next messages of a channel, in the order in which they will be received; or the newest
+        messages of a topic that are still in memory, the oldest of them first. A message that a
+        process receives at the same time may be missing.
+
+    Raises:
+        AccessDenied: the caller may not read the object.
+        NotFound: it no longer exists, or another object has its name now.
+        Corrupt: the file is not a channel or topic, or it is damaged.
+        InvalidArgument: the object is of another kind, or `most` is negative.
+
+    Example:
+        >>> import ipckit
+        >>> with ipckit.Channel.create("messages-example") as channel:
+        ...     channel.send(b"hello")
+        ...     [item] = [x for x in survey(["channel"]).objects if x.name == "messages-example"]
+        ...     [each.data for each in messages(item)]
+        [b'hello']
+    """
+    if item.kind not in {"channel", "topic"}:
+        message = f"this is a {item.kind}; only the messages of channels and topics can be read"
+        raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
+    if int_argument("most", most) < 0:
+        message = f"most must be 0 or more, not {most}"
+        raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
+    return files.messages(item, most)
 
 
 @public("ipckit.inventory")

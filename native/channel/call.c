@@ -158,24 +158,49 @@ rejoin_after_fork(channel_core *core, const ring_call *call, long *forks)
     return RING_OK;
 }
 
+/* Notes in this peer's place what a call waits for, for people (ring/look.h). `noted` is 0 before. */
+static void
+note_wait(const ring *r, const ring_call *call, uint32_t *noted)
+{
+    if (*noted == 0) {
+        *noted = call->which | (uint32_t)(monotonic_ns() / (1000 * NS_PER_MS)) << WAITS_BITS;
+        store_relaxed(&r->peers[r->index].waits, *noted);
+    }
+}
+
+/* Removes the note of note_wait, unless another thread has written its own. */
+static void
+forget_wait(const ring *r, uint32_t noted)
+{
+    if (noted != 0) {
+        compare_exchange(&r->peers[r->index].waits, &noted, 0, RELAXED, RELAXED);
+    }
+}
+
 /* Runs the operation without the GIL until it ends. Takes the GIL now and then to run signal handlers,
    which may raise or fork. Returns as ipckit_call; `forks` is as for rejoin_after_fork. */
 static ring_result
 run_with_signals(channel_core *core, ring_call *call, long *forks)
 {
-    for (;;) {
-        ring_result result;
+    uint32_t noted = 0;
+    ring_result result;
+    do {
         Py_BEGIN_ALLOW_THREADS
         result = ring_run(&core->r, call);
         Py_END_ALLOW_THREADS
-        if (result != RING_INTERRUPTED || PyErr_CheckSignals() < 0) {
-            return result;
+        if (result != RING_INTERRUPTED) {
+            break;
+        }
+        note_wait(&core->r, call, &noted); /* it has slept for PEER_CHECK_NS */
+        if (PyErr_CheckSignals() < 0) {
+            break;
         }
         result = rejoin_after_fork(core, call, forks);
-        if (result != RING_OK) {
-            return result;
-        }
+    } while (result == RING_OK);
+    if (core->joined) {
+        forget_wait(&core->r, noted);
     }
+    return result;
 }
 
 ring_result

@@ -235,6 +235,12 @@ HIDDEN PyObject *ipckit_channel_side(channel_object *self, PyObject *role);
 HIDDEN PyObject *ipckit_channel_peers(channel_object *self, PyObject *ignored);
 HIDDEN PyObject *ipckit_channel_lock_holder(channel_object *self, PyObject *which);
 HIDDEN PyObject *ipckit_channel_counts(channel_object *self, PyObject *ignored);
+/* Returns the number of messages that wait in a channel's ring, and sets `*units` to the units in use. */
+HIDDEN uint64_t ipckit_messages_in_ring(const ring *r, uint64_t *units);
+
+/* Returns the bytes of a topic's arena that the messages from `head` to `tail` occupy. */
+HIDDEN uint64_t ipckit_topic_bytes_used(const ring *r, uint64_t head, uint64_t tail);
+
 HIDDEN Py_ssize_t ipckit_channel_length(channel_object *self);
 HIDDEN PyObject *ipckit_channel_capacity(channel_object *self, void *closure);
 HIDDEN PyObject *ipckit_channel_longest(channel_object *self, void *closure);

@@ -90,11 +90,10 @@ ipckit_channel_lock_holder(channel_object *self, PyObject *arg)
                          known ? (unsigned long long)core->r.peers[index].token : 0);
 }
 
-/* Returns the number of messages that wait in the ring, and sets `*units` to the units in use. Reads
-   head before tail, so that tail is never behind it; the loads pair with ring_advance_head and
+/* Reads head before tail, so that tail is never behind it; the loads pair with ring_advance_head and
    ring_publish_tail. Both can change in between, so the results are limited to valid ones. */
-static uint64_t
-messages_in_ring(const ring *r, uint64_t *units)
+uint64_t
+ipckit_messages_in_ring(const ring *r, uint64_t *units)
 {
     uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail);
     uint64_t from = position_of(head), to = position_of(tail);
@@ -129,7 +128,7 @@ ipckit_channel_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
     }
     const ring *r = &core->r;
     uint64_t units, blocks, taken;
-    uint64_t waiting = messages_in_ring(r, &units) + messages_returned(r);
+    uint64_t waiting = ipckit_messages_in_ring(r, &units) + messages_returned(r);
     uint64_t granules = blocks_count(r, 0, &blocks);
     blocks_count(r, BLOCK_TAKEN, &taken);
     return Py_BuildValue("KKKKK", (unsigned long long)waiting,
@@ -147,5 +146,5 @@ ipckit_channel_length(channel_object *self)
     uint64_t units;
     return core == NULL
         ? -1
-        : (Py_ssize_t)(messages_in_ring(&core->r, &units) + messages_returned(&core->r));
+        : (Py_ssize_t)(ipckit_messages_in_ring(&core->r, &units) + messages_returned(&core->r));
 }

@@ -144,7 +144,7 @@ typedef struct {
     uint32_t joined;
     uint32_t roles;
     uint32_t creator;
-    uint32_t unused;
+    uint32_t waits; /* for people: what its call waits for (WAITS_BITS), and since when; 0: none */
     uint32_t pid;
     uint64_t token; /* of the process (docs/layout.md) */
     uint64_t since; /* seconds since the epoch */
@@ -152,6 +152,10 @@ typedef struct {
     uint64_t received;
     uint64_t taken; /* messages that it has taken and not acknowledged */
 } channel_peer;
+
+/* In `waits`: the side (POLL_ITEMS or POLL_SPACE) in the lowest bits; above them, the second of the
+   monotonic clock. */
+#define WAITS_BITS 2
 
 _Static_assert(sizeof(channel_peer) == 64, "the layout is a promise");
 _Static_assert(sizeof(channel_header) + CHANNEL_PEERS * sizeof(channel_peer)

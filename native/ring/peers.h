@@ -154,6 +154,7 @@ ring_join(ring *r, uint32_t pid, uint64_t token, uint64_t now, bool creator)
         uint32_t generation = load_relaxed(&peer->generation) + 1;
         store_release(&peer->generation, generation);
         store_relaxed(&peer->roles, 0);
+        store_relaxed(&peer->waits, 0);
         store_relaxed(&peer->creator, creator);
         store_relaxed(&peer->pid, pid);
         store_relaxed(&peer->token, token);

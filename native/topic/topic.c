@@ -15,10 +15,9 @@ PyDoc_STRVAR(counts_doc, "_counts($self, /)\n--\n\n"
                          "Return (messages kept, bytes in use, bytes of message memory, messages ever\n"
                          "published).");
 
-/* Returns the bytes of the arena that messages occupy. The entries change meanwhile, so the result is
-   limited. */
-static uint64_t
-arena_bytes_used(const ring *r, uint64_t head, uint64_t tail)
+/* The entries change meanwhile, so the result is limited. */
+uint64_t
+ipckit_topic_bytes_used(const ring *r, uint64_t head, uint64_t tail)
 {
     if (head >= tail) {
         return 0;
@@ -39,7 +38,7 @@ topic_counts(channel_object *self, PyObject *Py_UNUSED(ignored))
     uint64_t head = load_acquire(&r->shared->head), tail = load_acquire(&r->shared->tail), blocks;
     uint64_t kept = tail > head ? tail - head : 0, granules = blocks_count(r, 0, &blocks);
     return Py_BuildValue("KKKK", (unsigned long long)(kept < r->slots ? kept : r->slots),
-                         (unsigned long long)(arena_bytes_used(r, head, tail) + granules * r->granule),
+                         (unsigned long long)(ipckit_topic_bytes_used(r, head, tail) + granules * r->granule),
                          (unsigned long long)(r->units * UNIT + r->granules * r->granule),
                          (unsigned long long)tail);
 }
@@ -215,45 +214,7 @@ native_bytes(PyObject *Py_UNUSED(module), PyObject *args)
     return PyLong_FromUnsignedLongLong(topic_bytes(capacity, units, granules, granule));
 }
 
-PyDoc_STRVAR(facts_doc, "topic_facts(data, /)\n--\n\n"
-                        "Return (messages kept, messages ever published, subscribers, messages that the\n"
-                        "slowest one has not read) for the first TOPIC_START bytes of a topic; None for\n"
-                        "other data. Also counts subscribers that died and were not removed yet.");
-
-static PyObject *
-native_facts(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    Py_buffer data;
-    if (ipckit_bytes_arg(arg, &data) < 0) {
-        return NULL;
-    }
-    channel_header header;
-    topic_subscriber member;
-    bool known = (size_t)data.len >= TOPIC_START;
-    memcpy(&header, data.buf, known ? sizeof header : 0);
-    if (!known || header.magic != TOPIC_MAGIC || header.head > header.tail) {
-        PyBuffer_Release(&data);
-        Py_RETURN_NONE;
-    }
-    uint64_t subscribers = 0, unread = 0;
-    for (size_t place = 0; place < TOPIC_SUBSCRIBERS; place++) {
-        const char *row = (const char *)data.buf + CHANNEL_ARENA_START + place * sizeof member;
-        memcpy(&member, row, sizeof member);
-        if (member.owner != 0 && !member.closed) {
-            uint64_t own = header.tail > member.cursor ? header.tail - member.cursor : 0;
-            own = own < member.depth ? own : member.depth;
-            unread = own > unread ? own : unread;
-            subscribers++;
-        }
-    }
-    PyBuffer_Release(&data);
-    return Py_BuildValue("KKKK", (unsigned long long)(header.tail - header.head),
-                         (unsigned long long)header.tail, (unsigned long long)subscribers,
-                         (unsigned long long)unread);
-}
-
 static PyMethodDef functions[] = {
-    {"topic_facts", native_facts, METH_O, facts_doc},
     {"topic_slots", native_slots, METH_O, slots_doc},
     {"topic_bytes", native_bytes, METH_VARARGS, bytes_doc},
     {"topic_type", native_type, METH_O, type_doc},
