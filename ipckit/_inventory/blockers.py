@@ -25,6 +25,8 @@ _LOCK: Final = re.compile(rb"^\d+: (\w+) +\w+ +\w+ +(-?\d+) ([0-9a-f:]+) ", re.M
 _FLAGS: Final = re.compile(rb"^flags:\s*([0-7]+)", re.MULTILINE)
 _READS: Final = frozenset({os.O_RDONLY, os.O_RDWR})
 _WRITES: Final = frozenset({os.O_WRONLY, os.O_RDWR})
+_USES: Final = frozenset({"sender", "receiver", "publisher", "subscriber"})
+_UNUSED: Final = "has it open, has not sent or received"
 
 
 class Blockers:
@@ -58,15 +60,23 @@ class Blockers:
 
     def of_peer(self, item: IpcObject, peer: Peer) -> tuple[Process, ...]:
         """Return the processes that can end a peer's wait on a channel or topic."""
-        found = {
-            each.pid: self._process(each.pid, each.command, how)
+        helpers = {
+            each.pid: Process(each.pid, each.command, how, alive=True)
             for each in item.peers
             if each is not peer and (how := _how_it_helps(peer.waits, each))
         }
-        return tuple(found.values())
+        if helpers or peer.waits == "lock":
+            return tuple(helpers.values())
+        # A handle that was never used may be about to take the role.
+        unused = {
+            each.pid: Process(each.pid, each.command, _UNUSED + _stopped(each), alive=True)
+            for each in item.peers
+            if each.pid != peer.pid and not set(each.roles) & _USES
+        }
+        return tuple(unused.values())
 
-    def _process(self, pid: int, command: str, how: str) -> Process:
-        return Process(pid, command or self._processes.command(pid), how, alive=True)
+    def _process(self, pid: int, how: str) -> Process:
+        return Process(pid, self._processes.command(pid), how, alive=True)
 
     def _last_users(self, target: Target) -> Iterator[Process]:
         """Yield the process that changed the awaited semaphore last, or those of the whole set."""
@@ -90,7 +100,7 @@ class Blockers:
                 pid = int(found[2])
                 # The kernel shows -1 for the lock of an open file, and 0 for a hidden process.
                 if found[1] == style and found[3] == file and pid > 0 and pid != target.pid:
-                    yield self._process(pid, "", "locked it")
+                    yield self._process(pid, "locked it")
 
     def _openers(self, target: Target, modes: frozenset[int]) -> Iterator[Process]:
         """Yield the processes that have a queue open in one of some access modes."""
@@ -99,7 +109,7 @@ class Blockers:
         for pid, hows in () if found is None else sorted(found.holders.items()):
             fds = [how.removeprefix("fd ") for how in hows if how.startswith("fd ")]
             if pid != target.pid and any(_mode(pid, fd) in modes for fd in fds):
-                yield self._process(pid, "", "has it open")
+                yield self._process(pid, "has it open")
 
     def _other_end(self, target: Target) -> Iterator[Process]:
         """Yield the processes at the other end of a connection, or the listener."""
@@ -110,7 +120,7 @@ class Blockers:
         row = self._rows.get(target.socket)
         for pid in self._processes.sockets.get(row.peer, {}) if row and row.peer else ():
             if pid != target.pid:
-                yield self._process(pid, "", "is at the other end")
+                yield self._process(pid, "is at the other end")
 
     def _mappers(self, target: Target) -> Iterator[Process]:
         """Yield the process whose thread owns a mutex, or all others that have the memory."""
@@ -140,23 +150,24 @@ def _mode(pid: int, fd: str) -> int | None:
     return int(found[1], 8) & os.O_ACCMODE if found else None
 
 
+def _stopped(peer: Peer) -> str:
+    return ", stopped" if peer.stopped else ""
+
+
 def _how_it_helps(waits: str, other: Peer) -> str:
     """Return what makes a peer able to end the wait of another; "" if it is not able to."""
-    stopped = ", stopped" if other.stopped else ""
-    roles = set(other.roles)
-    undecided = not roles & {"sender", "receiver", "publisher", "subscriber"}
+    how = ""
     if waits == "lock":
-        return f"holds the {' and '.join(other.locks)} lock{stopped}" if other.locks else ""
-    if undecided:
-        return f"has it open, has not sent or received{stopped}"
-    if waits == "message":
-        sender = next((role for role in ("sender", "publisher") if role in roles), "")
-        return f"{sender}{stopped}" if sender else ""
-    if "subscriber" in roles:
-        return f"subscriber, {other.unread or 0} unread{stopped}" if _delays(other) else ""
-    if other.blocks:
-        return f"holds memory of {other.blocks} messages{stopped}"
-    return f"receiver{stopped}" if "receiver" in roles else ""
+        how = f"holds the {' and '.join(other.locks)} lock" if other.locks else ""
+    elif waits == "message":
+        how = next((role for role in ("sender", "publisher") if role in other.roles), "")
+    elif "subscriber" in other.roles:
+        how = f"subscriber, {other.unread} unread" if _delays(other) else ""
+    elif other.blocks:
+        how = f"holds the memory of {other.blocks} messages"
+    elif "receiver" in other.roles:
+        how = "receiver"
+    return how and how + _stopped(other)
 
 
 def _delays(subscriber: Peer) -> bool:

@@ -262,6 +262,8 @@ class _Assembly:
             if not holder.how.startswith(_WAITS_IN):
                 hows[holder.pid].append(holder.how)
         for peer in item.peers:
+            if not peer.command:
+                continue  # its pid is one of a namespace that is not visible here
             self._candidates.add(peer.pid)
             self._peers[peer.pid].append((item, peer))
             hows[peer.pid] += [*peer.roles, *(f"holds the {lock} lock" for lock in peer.locks)]
@@ -304,9 +306,9 @@ class _Assembly:
         for item, peer in self._peers.get(pid, ()):
             if peer.waits:
                 yield self._peer_wait(item, peer, in_rings[item.address])
-        # Without a peer that says so, a thread here makes a descriptor readable for poll(2).
+        # A thread without a waiting peer makes a descriptor readable for poll(2), in pieces.
         for target in (each for found in in_rings.values() for each in found):
-            yield self._timed(target, ())
+            yield replace(self._timed(target, ()), seconds=None, bound="")
 
     def _peer_wait(self, item: IpcObject, peer: Peer, targets: list[Target]) -> Wait:
         """Return the wait of a peer, and take its thread from a list if there is only one."""
@@ -332,7 +334,7 @@ class _Assembly:
         """Return the wait of a thread, with its duration."""
         item = target.item
         seconds, bound = self._clock.slept(target.pid, target.tid), ""
-        if target.call in _REPEATED or item.kind in {"channel", "topic"}:
+        if target.call in _REPEATED:
             bound = "at least"
         if item.kind in _QUEUES and target.call in _IN_PIECES and (seconds or 0.0) < _PIECE:
             seconds, bound = self._idle(target), "about"
