@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "ls": "List the IPC objects, and which processes hold them.",
     "stat": "Show everything that is known about one object.",
+    "ps": "Show which objects processes hold and wait on.",
     "rm": "Remove the named objects.",
     "gc": "List orphaned objects; remove them with --delete.",
     "peek": "Show the messages in a queue; they stay in the queue.",

@@ -223,7 +223,7 @@ class Targets:
         waits_for, owner = "change", 0
         if item.kind == "posix-semaphore":
             waits_for = "semaphore"
-        elif item.kind not in {"channel", "topic"}:
+        elif not item.peers and item.kind not in {"channel", "topic"}:
             owner = _mutex_owner(pid, address, call.arguments[2] & 0xFFFFFFFF)
             waits_for = "lock" if owner else "change"
         return Target(item, pid, tid, waits_for, "futex", owner=owner)

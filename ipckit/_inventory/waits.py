@@ -299,7 +299,7 @@ class _Assembly:
         """Yield the waits of a process."""
         in_rings: dict[str, list[Target]] = defaultdict(list)
         for target in self._targets.of(pid) if pid in self._candidates else ():
-            if target.item.kind in {"channel", "topic"}:
+            if target.item.peers or target.item.kind in {"channel", "topic"}:
                 in_rings[target.item.address].append(target)
             else:
                 yield self._timed(target, self._blockers.of(target))
