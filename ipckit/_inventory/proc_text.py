@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class UnixRow:
     listening: bool
     connected: bool
     name: str
-    peer: int = 0
+    peer: int = field(default=0, compare=False)
 
 
 SOCKET_TYPES: Final = {1: "stream", 2: "dgram", 5: "seqpacket"}

@@ -215,7 +215,7 @@ def survey_processes(*, ignore_self: bool = False) -> ProcessSurvey:
 
     Example:
         >>> import os, ipckit
-        >>> with ipckit.SharedMemory.create(4096) as memory:
+        >>> with ipckit.MemFd.create("frames", 4096) as memory:
         ...     here = survey_processes().processes[os.getpid()]
         ...     any(each.kind == "memfd" for each in here.holds)
         True

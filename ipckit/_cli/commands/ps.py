@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from ipckit import inventory
 from ipckit._cli import process_words, words
+from ipckit._cli.address import ObjectType
 from ipckit._cli.limits_table import is_hidden
 from ipckit._cli.output import (
     Column,
@@ -49,6 +50,7 @@ Examples:
   ipckit ps worker       all processes whose name contains worker
   ipckit ps --json | jq '.processes[] | select(.waits != []) | .pid'
 """
+PID_PREFIX: Final = "pid:"  # before a pid where an object's address is expected
 _INDENT: Final = 2
 _LEAST_COMMAND: Final = 20
 _NAMED_SHOWN: Final = 8
@@ -245,7 +247,7 @@ def _print_wait(wait: Wait, depth: int) -> None:
         exited = "" if each.alive else ", exited"
         _line(
             depth + 1,
-            f"pid {each.pid} {each.how}{exited}" + (": " if each.command else ""),
+            f"pid {each.pid}, {each.how}{exited}" + (": " if each.command else ""),
             each.command,
         )
 
@@ -322,6 +324,17 @@ def _print_several(chosen: list[ProcessUse], family: _Family) -> None:
         say(f"{len(others)} {noun} of this name without IPC objects: {_names(others)}")
 
 
+class StatType(ObjectType):
+    """What `ipckit stat` accepts: an address of an object, or ``pid:PID`` for a process."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        if incomplete.startswith(PID_PREFIX):
+            return completions(incomplete.removeprefix(PID_PREFIX), PID_PREFIX)
+        return super().shell_complete(ctx, param, incomplete)
+
+
 @click.command(epilog=_EXAMPLES)
 @click.argument("process", metavar="[PID|NAME]", required=False, type=ProcessType())
 @click.option("--wide", is_flag=True, help="Show all columns of the list, in full.")
@@ -334,7 +347,7 @@ def command(process: str | None, *, wide: bool, as_json: bool) -> None:
     threads wait, and which processes can end the wait; and the same of its children.
 
     FOR is the time of the longest wait; > is a lower bound, and ~ is the time since the queue last
-    changed, if the program waits with a timeout. HELD BY are the processes any of which can end that
-    wait, such as the last user of a semaphore or the receivers of a full channel.
+    changed, if the program waits with a timeout. HELD BY are the processes any of which can end
+    that wait, such as the last user of a semaphore or the receivers of a full channel.
     """
     show(process, as_json=as_json, wide=wide)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipckit._cli import words
-from ipckit._cli.address import OBJECT, resolve
+from ipckit._cli.address import resolve
+from ipckit._cli.commands.ps import PID_PREFIX, StatType, show
 from ipckit._cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Examples:
   ipckit stat q:5            a System V queue
   ipckit stat shm:/frames    POSIX shared memory
   ipckit stat --json 0x4d2   the System V object with that key
+  ipckit stat pid:4711       a process, as `ipckit ps 4711`
 """
 
 
@@ -54,10 +56,13 @@ def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("object_", metavar="OBJECT", type=OBJECT)
+@click.argument("object_", metavar="OBJECT", type=StatType())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with stable names.")
 def command(object_: str, *, as_json: bool) -> None:
-    """Show everything that is known about one object."""
+    """Show everything that is known about one object; of pid:PID, what `ipckit ps PID` shows."""
+    if object_.startswith(PID_PREFIX):
+        show(object_.removeprefix(PID_PREFIX), as_json=as_json)
+        return
     item = resolve(object_, holders=True)
     if as_json:
         print_json(item.as_dict())
