@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ from ipckit import inventory
 from ipckit._cli import words
 from ipckit._cli.address import kinds_of, kinds_option
 from ipckit._cli.limits_table import is_hidden
-from ipckit._cli.output import Column, ascii_output, json_of, print_table, print_unseen
+from ipckit._cli.output import Column, ascii_output, json_of, print_table, print_unseen, say
 from ipckit.errors import NotFound
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("STATE"), lambda item: item.state),
     (Column("WHY", drop=3, cuts=True), lambda item: item.reason),
 )
+_ON_TERMINAL: Final = (*_COLUMNS[:-1], (_COLUMNS[-1][0], words.evidence))
 _WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("OBJECT"), lambda item: item.address),
     (Column("KIND"), lambda item: item.kind),
@@ -132,7 +134,11 @@ def command(
     if as_json:
         _print_json(items, found)
         return
-    columns = _WIDE if wide else _COLUMNS
+    on_terminal = sys.stdout.isatty()
+    columns = _WIDE if wide else _ON_TERMINAL if on_terminal else _COLUMNS
     rows = ([text(item) for _, text in columns] for item in items)
-    print_table([column for column, _ in columns], rows, wide=wide)
+    if items or not on_terminal:
+        print_table([column for column, _ in columns], rows, wide=wide)
+    else:
+        say("no objects match" if kind_names or mine or orphans else "no objects")
     print_unseen(found.unseen)
