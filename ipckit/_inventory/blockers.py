@@ -58,23 +58,6 @@ class Blockers:
             found = self._mappers(target)
         return tuple(found)
 
-    def of_peer(self, item: IpcObject, peer: Peer) -> tuple[Process, ...]:
-        """Return the processes that can end a peer's wait on a channel or topic."""
-        helpers = {
-            each.pid: Process(each.pid, each.command, how, alive=True)
-            for each in item.peers
-            if each is not peer and (how := _how_it_helps(peer.waits, each))
-        }
-        if helpers or peer.waits == "lock":
-            return tuple(helpers.values())
-        # A handle that was never used may be about to take the role.
-        unused = {
-            each.pid: Process(each.pid, each.command, _UNUSED + _stopped(each), alive=True)
-            for each in item.peers
-            if each.pid != peer.pid and not set(each.roles) & _USES
-        }
-        return tuple(unused.values())
-
     def _process(self, pid: int, how: str) -> Process:
         return Process(pid, self._processes.command(pid), how, alive=True)
 
@@ -148,6 +131,24 @@ def _mode(pid: int, fd: str) -> int | None:
     except OSError:
         return None
     return int(found[1], 8) & os.O_ACCMODE if found else None
+
+
+def blockers_of_peer(item: IpcObject, peer: Peer) -> tuple[Process, ...]:
+    """Return the processes that can end a peer's wait on a channel or topic."""
+    helpers = {
+        each.pid: Process(each.pid, each.command, how, alive=True)
+        for each in item.peers
+        if each is not peer and (how := _how_it_helps(peer.waits, each))
+    }
+    if helpers or peer.waits == "lock":
+        return tuple(helpers.values())
+    # A handle that was never used may be about to take the role.
+    unused = {
+        each.pid: Process(each.pid, each.command, _UNUSED + _stopped(each), alive=True)
+        for each in item.peers
+        if each.pid != peer.pid and not set(each.roles) & _USES
+    }
+    return tuple(unused.values())
 
 
 def _stopped(peer: Peer) -> str:

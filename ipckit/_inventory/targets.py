@@ -7,6 +7,7 @@ import re
 import stat
 import struct
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -45,6 +46,11 @@ _WAITS_FOR: Final = {
 }
 _SYSTEM_V: Final = frozenset({"sysv-queue", "sysv-semaphores"})
 _LOCKS: Final = frozenset({7, 38})  # F_SETLKW, F_OFD_SETLKW
+# How often a running thread is looked at again, and all of them together, and after how many
+# seconds. A thread in a timed wait of ipckit wakes up every few milliseconds.
+_LOOKS: Final = 3
+_MOST_LOOKS: Final = 40
+_LOOK_INTERVAL: Final = 0.001
 _MANY: Final = frozenset({"poll", "select", "epoll_wait"})
 _POLLFD: Final = struct.Struct("=ihh")
 _POLLOUT: Final = 0x004
@@ -95,6 +101,7 @@ class Targets:
 
     def __init__(self, objects: Collection[IpcObject], processes: Processes) -> None:
         self._processes = processes
+        self._looks_left = _MOST_LOOKS
         self._by_id = {(each.kind, each.id): each for each in objects if each.kind in _SYSTEM_V}
         self._segments = {each.id: each for each in objects if each.kind == "sysv-segment"}
         self._by_file = {
@@ -130,13 +137,23 @@ class Targets:
 
     def of(self, pid: int) -> Iterator[Target]:
         """Yield the objects on which the threads of a process wait; none if that is hidden."""
-        base = f"/proc/{pid}"
+        base = f"/proc/{pid}/task"
         with suppress(OSError):
-            for task in os.listdir(f"{base}/task"):  # noqa: PTH208 - names are all it takes
+            for task in os.listdir(base):  # noqa: PTH208 - names are all it takes
                 # The thread, or the whole process, may exit at any moment.
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    text = read(f"{base}/task/{task}/syscall").decode()
-                    yield from self._of_thread(pid, int(task), text)
+                    yield from self._of_thread(pid, int(task), self._call(f"{base}/{task}/syscall"))
+
+    def _call(self, path: str) -> str:
+        """Return the call in which a thread sleeps, also if it has just woken up for a moment."""
+        text = read(path).decode()
+        for _ in range(_LOOKS):
+            if not text.startswith("running") or not self._looks_left:
+                break
+            self._looks_left -= 1
+            time.sleep(_LOOK_INTERVAL)
+            text = read(path).decode()
+        return text
 
     def _of_thread(self, pid: int, tid: int, text: str) -> Iterator[Target]:
         wait = wait_of(text, self._processes.machine)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ipckit._core.public import public
-from ipckit._inventory.blockers import Blockers
+from ipckit._inventory.blockers import Blockers, blockers_of_peer
 from ipckit._inventory.judge import user_of
 from ipckit._inventory.sleep_clock import SleepClock
 from ipckit._inventory.survey import observe
@@ -324,7 +324,7 @@ class _Assembly:
             waits_for=peer.waits,
             call="futex",
             seconds=peer.waiting,
-            blockers=self._blockers.of_peer(item, peer),
+            blockers=blockers_of_peer(item, peer),
         )
         if peer.waiting is None and target is not None:
             return replace(wait, seconds=self._clock.slept(peer.pid, target.tid), bound="at least")
