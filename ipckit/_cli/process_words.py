@@ -42,6 +42,7 @@ _BOUNDS: Final = {"": "", "at least": ">", "about": "~"}
 _RANKS: Final = {"lock": 0, "semaphore": 0, "zero": 0, "room": 0, "connection": 3}
 _IDLE: Final = 2
 _INTERPRETER: Final = re.compile(r"(python|pypy|perl|ruby|node|bash|dash|zsh|sh)[0-9.]*")
+_WITH_VALUE: Final = frozenset({"-W", "-X"})  # options of Python
 _PIDS_SHOWN: Final = 3
 
 
@@ -92,19 +93,26 @@ def base_names(process: ProcessUse) -> Iterator[str]:
     module that it runs.
     """
     yield process.name
-    words = process.command.split(" ")
-    program = words[0].rpartition("/")[2]
-    yield program
-    if not _INTERPRETER.fullmatch(program):
-        return
-    for index, word in enumerate(words[1:], 1):
-        if word == "-m" and index + 1 < len(words):
-            yield words[index + 1]
-            return
-        if word and not word.startswith("-"):
-            yield word.rpartition("/")[2]
-            return
+    program, *arguments = process.command.split(" ")
+    name = program.rpartition("/")[2]
+    yield name
+    if _INTERPRETER.fullmatch(name):
+        yield from _script(arguments)
+
+
+def _script(arguments: list[str]) -> Iterator[str]:
+    """Yield the name of the script or the module that an interpreter runs, if there is one."""
+    rest = iter(arguments)
+    for word in rest:
         if word == "-c":
+            return
+        if word == "-m":
+            yield next(rest, "")
+            return
+        if word in _WITH_VALUE:
+            next(rest, "")
+        elif word and not word.startswith("-"):
+            yield word.rpartition("/")[2]
             return
 
 
