@@ -197,7 +197,7 @@ def edges(found: ProcessSurvey) -> tuple[Edge, ...]:
 
 
 @public("ipckit.inventory")
-def survey_processes(*, ignore_self: bool = False) -> ProcessSurvey:
+def survey_processes(*, ignore_self: bool = False, stale_sockets: bool = True) -> ProcessSurvey:
     """List the processes, with the objects that each holds and waits on.
 
     It requires no privileges. Without them it sees less, and `Survey.unseen` says what.
@@ -209,6 +209,8 @@ def survey_processes(*, ignore_self: bool = False) -> ProcessSurvey:
 
     Args:
         ignore_self: leave out this process. It is for command line tools.
+        stale_sockets: also search for socket files without a listener, which no process holds and
+            which takes long.
 
     Returns:
         The processes and the objects.
@@ -222,7 +224,7 @@ def survey_processes(*, ignore_self: bool = False) -> ProcessSurvey:
 
     See proc(5), proc_pid_syscall(5).
     """
-    survey, processes = observe(ignore_self=ignore_self)
+    survey, processes = observe(ignore_self=ignore_self, stale_sockets=stale_sockets)
     found = {} if processes is None else _Assembly(survey, processes).all()
     if ignore_self:
         found.pop(os.getpid(), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sys
 import time
@@ -54,6 +55,7 @@ PID_PREFIX: Final = "pid:"  # before a pid where an object's address is expected
 _INDENT: Final = 2
 _LEAST_COMMAND: Final = 20
 _NAMED_SHOWN: Final = 8
+_HELD_SHOWN: Final = 8  # of a child
 
 
 class ProcessType(click.ParamType[str]):
@@ -149,7 +151,8 @@ def _by_pid(found: ProcessSurvey, pid: int) -> ProcessUse:
     if status and "VmSize" not in status:
         message = "it is a thread of the kernel, which uses no IPC objects"
         raise NotFound(message, errno=errno.ESRCH, target=target)
-    if is_hidden(pid):
+    # With hidepid=noaccess the directory is there, but not to be read.
+    if is_hidden(pid) or (not status and Path(f"/proc/{pid}").exists()):
         message = "it belongs to another user, and /proc hides it"
         raise AccessDenied(message, errno=errno.EACCES, target=target, hint="run as root")
     message = "no such process"
@@ -165,7 +168,7 @@ def _chosen(found: ProcessSurvey, text: str) -> list[ProcessUse]:
     if text.isdecimal() and text.isascii():
         return [_by_pid(found, int(text))]
     named = [each for each in found.processes.values() if process_words.matches(each, text)]
-    if not named:
+    if not (text and named):
         message, hint = "no process has this name", "the processes that use IPC: ipckit ps"
         raise NotFound(message, errno=errno.ESRCH, target=text, hint=hint)
     return named
@@ -230,13 +233,18 @@ def _print_process(process: ProcessUse, family: _Family) -> None:
 def _print_use(process: ProcessUse, depth: int) -> None:
     for wait in process.waits:
         _print_wait(wait, depth)
-    for held in process.holds:
+    most = len(process.holds) if depth == 1 else _HELD_SHOWN
+    for held in process.holds[:most]:
         _line(depth, f"holds {held.address}  {held.how}")
+    if len(process.holds) > most:
+        more = process_words.holdings(process.holds[most:])
+        _line(depth, f"holds {more} more; all: ipckit ls --pid {process.pid}")
     for used in process.used:
         when = "" if used.when is None else f", {words.duration(time.time() - used.when)} ago"
         _line(depth, f"used {used.address}  {used.how}{when}")
     if not process.seen:
-        _line(depth, "permission denied; run as root to see what it holds and waits on")
+        hint = "" if os.geteuid() == 0 else "; run as root to see it"
+        _line(depth, f"what it holds and waits on: permission denied{hint}")
 
 
 def _print_wait(wait: Wait, depth: int) -> None:
@@ -289,7 +297,7 @@ def show(text: str | None, *, as_json: bool, wide: bool = False) -> None:
     Raises:
         NotFound: there is no such process.
     """
-    found = inventory.survey_processes(ignore_self=True)
+    found = inventory.survey_processes(ignore_self=True, stale_sockets=False)
     if text is None:
         if as_json:
             _print_json([each.as_dict() for each in found.participants], found)
@@ -297,7 +305,11 @@ def show(text: str | None, *, as_json: bool, wide: bool = False) -> None:
         _print_list(found, wide=wide)
         print_unseen(found.objects.unseen)
         return
-    chosen, family = _chosen(found, text), _family(found)
+    try:
+        chosen, family = _chosen(found, text), _family(found)
+    except (NotFound, AccessDenied):
+        print_unseen(found.objects.unseen)
+        raise
     if as_json:
         _print_json([family.as_dict(each) for each in chosen], found)
         return
