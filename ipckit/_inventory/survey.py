@@ -79,7 +79,7 @@ def observe(
     holders: bool = True,
     ignore_self: bool = False,
     stale_sockets: bool = True,
-) -> tuple[Survey, Processes | None]:
+) -> tuple[Survey, proc.Processes | None]:
     """Return what `survey` returns, and what /proc showed; None for that without `holders`.
 
     The search for stale sockets takes long, and no process holds them.

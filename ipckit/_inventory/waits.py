@@ -7,18 +7,23 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ipckit._core.lazy_names import LazyModule
 from ipckit._core.public import public
-from ipckit._inventory.blockers import Blockers, blockers_of_peer
 from ipckit._inventory.judge import user_of
-from ipckit._inventory.sleep_clock import SleepClock
 from ipckit._inventory.survey import observe
-from ipckit._inventory.targets import Target, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ipckit._inventory import blockers, sleep_clock, targets
     from ipckit._inventory.model import IpcObject, Kind, Peer, Process, Survey
     from ipckit._inventory.processes import Processes
+    from ipckit._inventory.targets import Target
+else:
+    # Most programs that import the inventory never ask for these.
+    blockers = LazyModule("ipckit._inventory.blockers")
+    sleep_clock = LazyModule("ipckit._inventory.sleep_clock")
+    targets = LazyModule("ipckit._inventory.targets")
 
 _STATES: Final = {"R": "running", "D": "in the kernel", "T": "stopped", "t": "traced"}
 _WAITS_IN: Final = "waits in "
@@ -238,9 +243,9 @@ class _Assembly:
         self._processes = processes
         self._objects = survey.objects
         self._taken = survey.taken
-        self._targets = Targets(survey.objects, processes)
-        self._blockers = Blockers(processes, self._targets.rows)
-        self._clock = SleepClock()
+        self._targets = targets.Targets(survey.objects, processes)
+        self._blockers = blockers.Blockers(processes, self._targets.rows)
+        self._clock = sleep_clock.SleepClock()
         self._holds: dict[int, list[Held]] = defaultdict(list)
         self._used: dict[int, list[Held]] = defaultdict(list)
         self._candidates: set[int] = set(self._targets.connected)
@@ -312,12 +317,12 @@ class _Assembly:
         for target in (each for found in in_rings.values() for each in found):
             yield replace(self._timed(target, ()), seconds=None, bound="")
 
-    def _peer_wait(self, item: IpcObject, peer: Peer, targets: list[Target]) -> Wait:
+    def _peer_wait(self, item: IpcObject, peer: Peer, sleepers: list[Target]) -> Wait:
         """Return the wait of a peer, and take its thread from a list if there is only one."""
         alone = sum(1 for each, other in self._peers[peer.pid] if each is item and other.waits) == 1
-        target = targets.pop() if alone and len(targets) == 1 else None
+        target = sleepers.pop() if alone and len(sleepers) == 1 else None
         if target is None:
-            targets.clear()
+            sleepers.clear()
         wait = Wait(
             pid=peer.pid,
             tid=target.tid if target else 0,
@@ -326,13 +331,13 @@ class _Assembly:
             waits_for=peer.waits,
             call="futex",
             seconds=peer.waiting,
-            blockers=blockers_of_peer(item, peer),
+            blockers=blockers.blockers_of_peer(item, peer),
         )
         if peer.waiting is None and target is not None:
             return replace(wait, seconds=self._clock.slept(peer.pid, target.tid), bound="at least")
         return wait
 
-    def _timed(self, target: Target, blockers: tuple[Process, ...]) -> Wait:
+    def _timed(self, target: Target, helpers: tuple[Process, ...]) -> Wait:
         """Return the wait of a thread, with its duration."""
         item = target.item
         seconds, bound = self._clock.slept(target.pid, target.tid), ""
@@ -350,7 +355,7 @@ class _Assembly:
             index=target.index,
             seconds=seconds,
             bound="" if seconds is None else bound,
-            blockers=blockers,
+            blockers=helpers,
         )
 
     def _idle(self, target: Target) -> float:
