@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "send": "Send messages to a queue, channel or topic.",
     "recv": "Receive messages from a queue, channel or topic.",
     "sem": "Post to a semaphore, take from it or set it.",
-    "top": "Watch queues, segments and semaphores.",
+    "top": "Watch all objects: messages, rates, waiters, holders.",
     "limits": "Show the limits, their use, and how to raise them.",
     "doctor": "Find likely problems, and suggest a cure for each.",
     "header": "Convert a Struct to a C header and back.",
