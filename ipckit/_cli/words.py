@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
+
+from ipckit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +16,23 @@ if TYPE_CHECKING:
 _VALUES_SHOWN: Final = 8
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
+# A backslash that a reader would take for the start of an escape of `name`.
+_LIKE_ESCAPE: Final = re.compile(r"\\(?=[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+
+
+def name(text: str) -> str:
+    r"""Return a name as one word, which no other name has.
+
+    Besides what `one_line` escapes, a blank becomes ``\x20``, so that a name cannot look like
+    several columns; and a backslash ``\x5c`` if it would look like the start of an escape.
+    """
+    return one_line(_LIKE_ESCAPE.sub(r"\\x5c", text).replace(" ", r"\x20"))
+
+
+def address(item: IpcObject) -> str:
+    """Return an object's address as people see it; see `name`."""
+    by_id = item.address.endswith(f":{item.id}")
+    return item.address if by_id else f"{item.address.partition(':')[0]}:{name(item.name)}"
 
 
 def duration(seconds: float | None) -> str:
@@ -97,4 +117,4 @@ def key(item: IpcObject) -> str:
 def summary(item: IpcObject) -> str:
     """Return an object in a few words, for questions and reports."""
     about = [part for part in (used(item), f"owner {item.owner}" if item.owner else "") if part]
-    return f"{item.address} ({', '.join(about)})" if about else item.address
+    return f"{address(item)} ({', '.join(about)})" if about else address(item)
