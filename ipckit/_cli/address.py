@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from ipckit import inventory
 from ipckit._cli import words
-from ipckit.errors import InvalidArgument, NotFound, one_line
+from ipckit.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -90,12 +90,12 @@ def _matches(each: IpcObject, prefix: str, rest: str) -> bool:
         return True
     if prefix == "inode" or (each.kind in {"memfd", "channel", "topic"} and bare):
         return False
-    # The escaped forms of a name are also accepted, because control characters are hard to type.
-    name = each.name.replace("\0", "\\x00")  # as in `IpcObject.address`
-    names = {name, one_line(name), words.name(each.name)}
+    # The escaped form of a name is also accepted, because control characters are hard to type.
     if each.kind in _NAMED and not bare:
-        return rest.removeprefix("/") in {name.removeprefix("/") for name in names}
-    return rest in names
+        return each.name.removeprefix("/") in {
+            text.removeprefix("/") for text in (rest, words.unescaped(rest))
+        }
+    return each.name in {rest, words.unescaped(rest)}
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:

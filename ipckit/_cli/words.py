@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _VALUES_SHOWN: Final = 8
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
-# A backslash that a reader would take for the start of an escape of `name`.
-_LIKE_ESCAPE: Final = re.compile(r"\\(?=[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_ESCAPE: Final = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
+_CONTROLS: Final = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
 
 
 def name(text: str) -> str:
@@ -26,7 +26,13 @@ def name(text: str) -> str:
     Besides what `one_line` escapes, a blank becomes ``\x20``, so that a name cannot look like
     several columns; and a backslash ``\x5c`` if it would look like the start of an escape.
     """
-    return one_line(_LIKE_ESCAPE.sub(r"\\x5c", text).replace(" ", r"\x20"))
+    apart = _ESCAPE.sub(lambda found: r"\x5c" + found[0][1:], text)
+    return one_line(apart.replace(" ", r"\x20"))
+
+
+def unescaped(text: str) -> str:
+    """Return the name that `name` shows as a text, also if more of it is escaped than need be."""
+    return _ESCAPE.sub(lambda found: _CONTROLS.get(found[0]) or chr(int(found[0][2:], 16)), text)
 
 
 def address(item: IpcObject) -> str:

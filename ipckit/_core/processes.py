@@ -74,7 +74,7 @@ def _namespace() -> int:
         inode = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return 0
-    return inode & ((1 << _NAMESPACE_BITS) - 1)
+    return namespace_bits(inode)
 
 
 def _stat_of(pid: int) -> ProcessStat | None:
@@ -135,6 +135,22 @@ def pid_of(token: int) -> int:
     return token >> (_NAMESPACE_BITS + _START_BITS) & ((1 << _PID_BITS) - 1)
 
 
+def pid_here(token: int) -> int | None:
+    """Return the pid in a token; None if it is the pid of another pid namespace."""
+    own = _namespace()
+    return pid_of(token) if own and namespace_of(token) == own else None
+
+
+def namespace_of(token: int) -> int:
+    """Return the low 16 bits of the inode of the pid namespace in a token."""
+    return token >> _START_BITS & ((1 << _NAMESPACE_BITS) - 1)
+
+
+def namespace_bits(inode: int) -> int:
+    """Return what `namespace_of` returns for the processes of a pid namespace."""
+    return inode & ((1 << _NAMESPACE_BITS) - 1)
+
+
 def is_dead(token: int) -> bool:
     """Return whether the process of a token has certainly exited; False if that is unknown.
 
@@ -142,7 +158,7 @@ def is_dead(token: int) -> bool:
     process of another time namespace. A zombie has exited: it runs no more code.
     """
     own = _namespace()
-    if own == 0 or token >> _START_BITS & ((1 << _NAMESPACE_BITS) - 1) != own:
+    if own == 0 or namespace_of(token) != own:
         return False
     pid = pid_of(token)
     if pid == 0:

@@ -177,3 +177,16 @@ def mounts(text: bytes) -> Iterator[Mount]:
         major, _, minor = fields[_DEVICE_FIELD].partition(b":")
         options = frozenset(fields[dash + 3].split(b","))
         yield Mount(os.makedev(int(major), int(minor)), point, fields[dash + 1], options)
+
+
+def innermost_pid(status: bytes) -> int:
+    """Return a process's pid in its own pid namespace, from the text of /proc/PID/status.
+
+    Raises:
+        ValueError: the text does not have it.
+    """
+    for line in status.splitlines():
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    message = "no NSpid"
+    raise ValueError(message)

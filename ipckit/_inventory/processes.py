@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipckit._core import blocked_calls, files
-from ipckit._core.processes import ProcessStat, process_stat
+from ipckit._core.processes import (
+    ProcessStat,
+    namespace_bits,
+    namespace_of,
+    pid_here,
+    pid_of,
+    process_stat,
+)
 from ipckit._inventory import proc_text as parse
 from ipckit._inventory.elf import Imports
 from ipckit._inventory.model import Kind, Process
@@ -139,6 +146,7 @@ class Processes:
         self._imports = Imports()
         # A survey of thousands of objects asks for the same processes again and again.
         self._commands: dict[int, str] = {}
+        self._below: dict[tuple[int, int], int] | None = None
         self._users: dict[int, frozenset[int]] = {}
         self._callers: dict[tuple[int, str], bool] = {}
         self._creators: dict[tuple[int, float, str], list[int]] = {}
@@ -320,6 +328,32 @@ class Processes:
                 line = f"[{self.stats[pid].name}]"
             self._commands[pid] = line
         return self._commands[pid]
+
+    def process_of(self, token: int) -> int | None:
+        """Return the process that a token of `ipckit._core.processes` means.
+
+        Returns:
+            Its pid here, also if it is in a pid namespace below this one. None if it can't be seen.
+        """
+        here = pid_here(token)
+        if here is None:
+            here = self._pids_below().get((namespace_of(token), pid_of(token)))
+        return here if here in self.stats else None
+
+    def _pids_below(self) -> dict[tuple[int, int], int]:
+        """Return the pids here of the processes in other pid namespaces, by their pids there."""
+        if self._below is None:
+            self._below = {}
+            own = link(f"{self._root}/self/ns/pid")
+            for pid in self.stats:
+                namespace = link(f"{self._root}/{pid}/ns/pid")
+                if namespace in {"", own}:
+                    continue
+                with suppress(OSError, ValueError, IndexError):
+                    inside = parse.innermost_pid(read(f"{self._root}/{pid}/status"))
+                    inode = int(namespace.removeprefix("pid:[").removesuffix("]"))
+                    self._below[namespace_bits(inode), inside] = pid
+        return self._below
 
     def started(self, pid: int) -> float:
         """Return when a process of `stats` started, in seconds since the epoch."""

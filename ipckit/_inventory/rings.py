@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
-from ipckit._core.processes import pid_of, process_stat
+from ipckit._core.processes import process_stat
 from ipckit._inventory.model import Peer, Use
 
 if TYPE_CHECKING:
@@ -91,15 +91,15 @@ def _peers(kind: Kind, facts: dict[str, Any], processes: Processes) -> Iterator[
     subscribers = {row[0]: row for row in facts["subscribers"]}
     now = int(time.monotonic())
     for row in facts["peers"]:
-        pid = pid_of(row["token"]) or row["pid"]
-        here = pid_of(row["token"]) is not None
+        here = processes.process_of(row["token"])
+        pid = row["pid"] if here is None else here
         waits = _WAITS.get(row["waits"] & _SIDE, "")
         _, drops, _, unread, lost, received, _ = subscribers.get(
             row["index"], (0, 0, 0, None, None, row["received"], 0)
         )
         yield Peer(
             pid=pid,
-            command=processes.command(pid) if here else "",
+            command="" if here is None else processes.command(pid),
             roles=tuple(_roles(kind, row, is_subscriber=unread is not None)),
             waits=waits,
             waiting=float((now - (row["waits"] >> native.WAITS_BITS)) & _SECONDS)
@@ -115,7 +115,7 @@ def _peers(kind: Kind, facts: dict[str, Any], processes: Processes) -> Iterator[
                 for name, index in zip(_LOCKS, facts["locks"], strict=True)
                 if index == row["index"]
             ),
-            stopped=here and _is_stopped(pid),
+            stopped=here is not None and _is_stopped(pid),
             unread=unread,
             lost=lost,
             policy="" if unread is None else "drop_oldest" if drops else "wait",

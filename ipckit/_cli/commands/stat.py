@@ -24,9 +24,9 @@ Examples:
 
 
 def _lines(item: IpcObject) -> Iterator[tuple[str, str]]:
-    yield "object", item.address
+    yield "object", words.address(item)
     yield "kind", item.kind
-    yield "name", item.name
+    yield "name", words.name(item.name)
     yield "key", words.key(item)
     yield "id", str(item.id)
     yield "owner", f"{item.owner} (uid {item.uid})" if item.owner else ""
