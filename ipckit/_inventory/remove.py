@@ -108,6 +108,8 @@ class Remover:
             self.remove(item)
         except IpcError as exc:
             return exc
+        except OSError as exc:  # such as too many open files, or /proc is not mounted
+            return _failed(item, exc, "remove")
         return None
 
     def _fresh_waits(self) -> Processes:
