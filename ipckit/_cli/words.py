@@ -36,7 +36,7 @@ def unescaped(text: str) -> str:
 
 
 def address(item: IpcObject) -> str:
-    """Return an object's address as people see it; see `name`."""
+    """Return an object's address as a table shows it; see `name`."""
     by_id = item.address.endswith(f":{item.id}")
     return item.address if by_id else f"{item.address.partition(':')[0]}:{name(item.name)}"
 
@@ -123,4 +123,4 @@ def key(item: IpcObject) -> str:
 def summary(item: IpcObject) -> str:
     """Return an object in a few words, for questions and reports."""
     about = [part for part in (used(item), f"owner {item.owner}" if item.owner else "") if part]
-    return f"{address(item)} ({', '.join(about)})" if about else address(item)
+    return f"{item.address} ({', '.join(about)})" if about else item.address

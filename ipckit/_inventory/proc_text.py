@@ -111,8 +111,8 @@ def socket_name(address: bytes) -> str:
     if address[:1] == b"\0":
         return "@" + os.fsdecode(address[1:])
     path = os.fsdecode(address.partition(b"\0")[0])
-    # A relative path that begins with @ is not an abstract name.
-    return f"./{path}" if path.startswith("@") else path
+    # A relative path that begins with @ is not an abstract name, and one of digits is not an inode.
+    return f"./{path}" if path.startswith("@") or path.isdecimal() else path
 
 
 def unix_rows(text: bytes) -> Iterator[UnixRow]:

@@ -162,7 +162,8 @@ def _report_rest(
         )
         say("")
     doubtful = [item for item in chosen if item.state == "unknown" and item.recognized]
-    left = [item for item in doubtful if item not in items]
+    taken = {(item.kind, item.id) for item in items}
+    left = [item for item in doubtful if (item.kind, item.id) not in taken]
     if not left:
         return
     count = words.counted(len(left), "object")

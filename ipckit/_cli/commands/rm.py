@@ -47,8 +47,7 @@ def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
     ]
     for item in refused:
         say(
-            f"ipckit: {words.address(item)} not removed: {item.reason}; to remove it anyway, use "
-            "--force",
+            f"ipckit: {item.address} not removed: {item.reason}; to remove it anyway, use --force",
             error=True,
         )
     left = [item for item in items.values() if item not in refused]
