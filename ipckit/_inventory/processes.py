@@ -73,7 +73,9 @@ class Found:
     def add(self, pid: int, how: str) -> None:
         """Record that a process holds it."""
         hows = self.holders.setdefault(pid, [])
-        if how not in hows:
+        # A process can have a million descriptors, so the list is not searched. The same text comes
+        # several times in a row only.
+        if hows[-1:] != [how]:
             hows.append(how)
 
 

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections import defaultdict
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -195,17 +196,18 @@ def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObje
         # connection for a client, and multiprocessing's fork server exits when a client sends
         # nothing.
         known = _files_of(rows())
+    networks = other_networks() if judged and lone else None
     for path, status in lone.values():
         if _file_of(status) in known:
             continue
         try:
-            verdict = _verdict(path, status) if judged else NOT_ASKED
+            verdict = NOT_ASKED if networks is None else _verdict(path, status, networks)
         except FileNotFoundError:
             continue  # it was removed or replaced
         yield _object(os.fspath(path), status.st_ino, status, verdict, {"file": "only"}, now=now)
 
 
-def _verdict(path: Path, status: os.stat_result) -> Verdict:
+def _verdict(path: Path, status: os.stat_result, networks: Networks) -> Verdict:
     """Judge a socket file to which no socket of this network namespace is bound.
 
     Raises:
@@ -224,7 +226,7 @@ def _verdict(path: Path, status: os.stat_result) -> Verdict:
     if answered:
         return Verdict("held", "a process in another network namespace answers")
     # A refused connection means that no process listens. A process may still be bound.
-    bound = bound_elsewhere(path.name, status.st_uid)
+    bound = bound_elsewhere(path.name, status.st_uid, networks)
     if bound is None:
         unseen = ("sockets of other network namespaces",)
         return Verdict(
@@ -237,20 +239,24 @@ def _verdict(path: Path, status: os.stat_result) -> Verdict:
     return Verdict("orphaned", "no process answers at that path")
 
 
-def bound_elsewhere(name: str, owner: int) -> bool | None:
-    """Return whether a socket of another network namespace may be bound to a socket file.
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The sockets of other network namespaces.
 
-    Args:
-        name: the name of the file without its directory, because another process may see the
-            directory under another path.
-        owner: the file's owner. Only a process of this user can have created it.
-
-    Returns:
-        None if it can't be known, because a process of the owner could not be inspected.
+    Attributes:
+        texts: /proc/net/unix of each.
+        hidden: the users of the processes that could not be inspected.
     """
-    # How a line of /proc/net/unix ends: with a path, or with a relative path of one part.
-    wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
+
+    texts: tuple[bytes, ...]
+    hidden: frozenset[int]
+
+
+def other_networks() -> Networks:
+    """Read the sockets of the other network namespaces that processes are in."""
     seen = {_network_of(Path("/proc/self"))}
+    texts: list[bytes] = []
+    hidden: set[int] = set()
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
@@ -259,17 +265,34 @@ def bound_elsewhere(name: str, owner: int) -> bool | None:
             uid = process.stat().st_uid
             namespace = _network_of(process)
             if namespace not in seen:
-                text = (process / "net/unix").read_bytes()
-                if any(end in text for end in wanted):
-                    return True
+                texts.append((process / "net/unix").read_bytes())
                 if namespace is not None:
                     seen.add(namespace)
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:
-            if uid == owner:
-                return None
-    return False
+            hidden.add(uid)
+    return Networks(tuple(texts), frozenset(hidden))
+
+
+def bound_elsewhere(name: str, owner: int, networks: Networks | None = None) -> bool | None:
+    """Return whether a socket of another network namespace may be bound to a socket file.
+
+    Args:
+        name: the name of the file without its directory, because another process may see the
+            directory under another path.
+        owner: the file's owner. Only a process of this user can have created it.
+        networks: the sockets of the other network namespaces; by default they are read now.
+
+    Returns:
+        None if it can't be known, because a process of the owner could not be inspected.
+    """
+    found = other_networks() if networks is None else networks
+    # How a line of /proc/net/unix ends: with a path, or with a relative path of one part.
+    wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
+    if any(end in text for text in found.texts for end in wanted):
+        return True
+    return None if owner in found.hidden else False
 
 
 def _network_of(process: Path) -> str | None:
