@@ -16,7 +16,7 @@ from ipckit._core.socket_paths import SOCKET_TYPES, kernel_path
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import IpcObject, Process, Use
 from ipckit._inventory.proc_text import UnixRow, mounts, unix_rows
-from ipckit._inventory.processes import read
+from ipckit._inventory.processes import in_words, read
 from ipckit._inventory.sock_diag import unix_sockets
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iter
         verdict, holders = NOT_ASKED, tuple[Process, ...]()
         if processes is not None:
             pids = processes.sockets.get(row.inode, {})
-            holders = processes.holding({pid: ", ".join(how) for pid, how in pids.items()})
+            holders = processes.holding({pid: in_words(hows) for pid, hows in pids.items()})
             verdict = judge(holders, (), held="the socket is bound", orphaned="")
         details: dict[str, int | str] = {
             "type": row.type,
