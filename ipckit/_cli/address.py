@@ -91,11 +91,10 @@ def _matches(each: IpcObject, prefix: str, rest: str) -> bool:
     if prefix == "inode" or (each.kind in {"memfd", "channel", "topic"} and bare):
         return False
     # The escaped form of a name is also accepted, because control characters are hard to type.
+    pairs = [(each.name, words.unescaped(rest)), (each.name.replace("\0", "\\x00"), rest)]
     if each.kind in _NAMED and not bare:
-        return each.name.removeprefix("/") in {
-            text.removeprefix("/") for text in (rest, words.unescaped(rest))
-        }
-    return each.name in {rest, words.unescaped(rest)}
+        return any(name.removeprefix("/") == text.removeprefix("/") for name, text in pairs)
+    return any(name == text for name, text in pairs)
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,10 +152,13 @@ def _is_gone(each: IpcObject) -> bool:
     return "unlinked" in each.details or each.details.get("file") in {"missing", "elsewhere"}
 
 
-def _distinct(each: IpcObject, text: str, found: Sequence[IpcObject]) -> str:
-    """Return an address of an object that no other one of `found` has, and that is not `text`."""
+def _distinct(each: IpcObject, found: Sequence[IpcObject]) -> str:
+    """Return an address of an object that no other one of `found` has.
+
+    A name with an escape can look like another name, so such an object is called by its inode.
+    """
     shown = words.address(each)
-    if shown != text and [words.address(other) for other in found].count(shown) == 1:
+    if "\\" not in shown and [words.address(other) for other in found].count(shown) == 1:
         return shown
     return f"{'socket' if each.kind == 'socket' else 'inode'}:{each.id}"
 
@@ -191,7 +193,7 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
     if not found:
         raise NotFound("no such object", target=text, hint="list all objects: ipckit ls")
     if len(found) > 1:
-        names = [_distinct(each, text, found) for each in found[:_MOST_CHOICES]]
+        names = [_distinct(each, found) for each in found[:_MOST_CHOICES]]
         more = ", ..." if len(found) > _MOST_CHOICES else ""
         message = f"more than one object matches: {', '.join(names)}{more}"
         raise InvalidArgument(message, target=text, hint="use one of these addresses")
