@@ -254,7 +254,7 @@ class Networks:
 
 def other_networks() -> Networks:
     """Read the sockets of the other network namespaces that processes are in."""
-    seen = {_network_of(Path("/proc/self"))}
+    seen = _network_of(Path("/proc/self"))
     texts: list[bytes] = []
     hidden: set[int] = set()
     for process in Path("/proc").iterdir():
@@ -263,11 +263,10 @@ def other_networks() -> Networks:
         uid = -1
         try:
             uid = process.stat().st_uid
-            namespace = _network_of(process)
-            if namespace not in seen:
+            network = _network_of(process)
+            if not network & seen:
                 texts.append((process / "net/unix").read_bytes())
-                if namespace is not None:
-                    seen.add(namespace)
+            seen |= network
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:
@@ -295,12 +294,15 @@ def bound_elsewhere(name: str, owner: int, networks: Networks | None = None) -> 
     return None if owner in found.hidden else False
 
 
-def _network_of(process: Path) -> str | None:
-    """Return a process's network namespace; None if the caller may not trace the process."""
-    try:
-        return os.readlink(process / "ns/net")  # noqa: PTH115 - text, not a path to follow
-    except PermissionError:
-        return None
+def _network_of(process: Path) -> set[str]:
+    """Return what identifies a process's network namespace: its name, if it may be read; an inode.
+
+    Each network namespace has other inodes for the files in /proc/PID/net.
+    """
+    found = {f"inode {(process / 'net/unix').stat().st_ino}"}
+    with suppress(PermissionError):
+        found.add(os.readlink(process / "ns/net"))  # noqa: PTH115 - text, not a path to follow
+    return found
 
 
 def _files_of(found: list[UnixRow]) -> set[tuple[int, int]]:

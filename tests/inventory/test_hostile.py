@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ipckit import inventory
 from ipckit._cli import limits_table, output, words
 from ipckit._cli.address import choose
 from ipckit._cli.doctor import host
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ipckit.inventory import Kind
-    from ipckit.testing import Namespace
+    from ipckit.testing import Child, Namespace
 
 SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
 EVIL = ("\x1b]0;owned\x07\x1b[2J\r", "\nremoved q:0", "\udcff\udcfe", "\u202e\x9b31m", "[red]x[/]")
@@ -281,3 +283,88 @@ def test_a_process_with_many_descriptors_of_a_file_has_a_short_text() -> None:
         "mapped, fd 0, fd 1, fd 2, fd 3, fd 4, fd 5, fd 6, and 993 more"
     )
     assert in_words(["fd 3"]) == "fd 3"
+
+
+# -- paths that lead elsewhere ---------------------------------------------------------------------
+
+CHROOT = """
+import os, socket
+from ipckit.testing import step
+root, path = args
+os.chroot(root)
+with socket.socket(socket.AF_UNIX) as bound:
+    bound.bind(path)
+    bound.listen()
+    step.tell("bound")
+    step.hear()
+"""
+
+
+@pytest.fixture
+def forger(ns: Namespace, spawn: Callable[..., Child]) -> Callable[[Path], Child]:
+    """Start a process that is bound to a path in another root directory.
+
+    Any user can do so, in a user namespace.
+    """
+
+    def start(path: Path) -> Child:
+        root = ns.directory / "root"
+        (root / path.parent.relative_to("/")).mkdir(parents=True)
+        child = spawn(CHROOT, os.fspath(root), os.fspath(path))
+        assert child.hear() == "bound"
+        return child
+
+    return start
+
+
+def at(path: Path) -> list[IpcObject]:
+    return [each for each in inventory.survey(["socket"]).objects if each.name == os.fspath(path)]
+
+
+@pytest.mark.usefixtures("root")
+def test_a_socket_of_another_root_directory_does_not_lead_to_the_file_here(
+    ns: Namespace, forger: Callable[[Path], Child]
+) -> None:
+    path = ns.path()
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.fspath(path))
+        bound.listen()
+        forged = forger(path)
+        items = {each.details.get("file"): each for each in at(path)}
+        ours, theirs = items[None], items["elsewhere"]
+        assert ours.uid == 0
+        assert (theirs.uid, theirs.mode, theirs.removable) == (None, None, False)
+        assert forged.pid in [each.pid for each in theirs.holders]
+        assert choose(f"socket:{path}", [theirs, ours], KINDS) is ours
+        with pytest.raises(InvalidArgument):
+            inventory.remove(theirs, force=True)
+    # The file of a socket that exists no more is not held by a process that is bound elsewhere.
+    items = {each.details.get("file"): each for each in at(path)}
+    assert items["only"].orphaned, items["only"].reason
+    inventory.remove(items["only"])
+    assert not path.exists()
+    assert {each.details.get("file") for each in at(path)} == {"missing"}
+    forged.tell("end")
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_socket_whose_file_was_renamed_or_replaced_is_found_by_its_file(
+    ns: Namespace, *, listens: bool
+) -> None:
+    path = ns.path()
+    renamed = path.with_name(f"{path.name}.renamed")
+    with socket.socket(socket.AF_UNIX) as bound, socket.socket(socket.AF_UNIX) as other:
+        bound.bind(os.fspath(path))
+        if listens:
+            bound.listen()
+        path.rename(renamed)
+        assert at(renamed) == []  # no connection is needed to see that it is in use
+        other.bind(os.fspath(path))
+        files = [each.details.get("file") for each in at(path)]
+        assert sorted(map(str, files)) == ["None", "elsewhere"]
+        if listens:
+            bound.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                bound.accept()
+        renamed.unlink()
+        path.unlink()
