@@ -4,9 +4,11 @@ The layers, lowest first; a module imports only from layers below its own:
 
 1. vocabulary: `errors`, handles and deadlines, `keys`, `structs`, `codec`
 2. one kernel mechanism each: `msgq`, `shm`, `sem`, `unixsock`, `framing`
-3. built on those: `channel`, `topic`; `rpc`, `pool` and `aio`, which ``import ipckit`` does not
-   import
-4. tools, which ``import ipckit`` does not import: `inventory`, `cli`, `testing`
+3. built on those: `channel`, `topic`; `rpc`, `pool` and `aio`, which must be imported by name
+4. tools, which must be imported by name: `inventory`, `cli`, `testing`
+
+A name of this package is imported when it is first used. A program that changes its user or its
+root directory names what it needs before: ``from ipckit import Channel``.
 """
 
 try:
@@ -18,133 +20,176 @@ except ModuleNotFoundError as exc:
     _message = "ipckit's extension module is not built; run `make demo` or `pip install .`"
     raise ImportError(_message, name=exc.name) from None
 
-from ipckit._core.handle import Capabilities, Handle
-from ipckit.channel import Channel, Delivery, Loan, View
-from ipckit.codec import Codec
-from ipckit.errors import (
-    AccessDenied,
-    AlreadyExists,
-    ClosedHandle,
-    Corrupt,
-    DeadlockRisk,
-    InUse,
-    InvalidArgument,
-    InvalidSource,
-    IpcError,
-    LayoutMismatch,
-    LimitReached,
-    MessageTooLong,
-    NotFound,
-    OwnerDied,
-    PeerGone,
-    RemoteError,
-    Removed,
-    Timeout,
-    WouldBlock,
-)
-from ipckit.framing import (
-    DelimitedFrames,
-    FixedFrames,
-    Framed,
-    Framing,
-    LengthPrefixed,
-    read_exactly,
-    read_line,
-    write_all,
-)
-from ipckit.keys import Key, Name, ftok
-from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
-from ipckit.sem import (
-    Barrier,
-    BoundedBuffer,
-    Event,
-    Lock,
-    LockOrder,
-    PosixSemaphore,
-    ReadWriteLock,
-    SemOp,
-    SysVSemaphoreSet,
-)
-from ipckit.shm import (
-    MappedFile,
-    MemFd,
-    PosixSharedMemory,
-    Seal,
-    SharedStruct,
-    SysVSharedMemory,
-)
-from ipckit.structs import (
-    Aligned,
-    Anonymous,
-    Array,
-    At,
-    Bits,
-    BlkCntT,
-    BlkSizeT,
-    Bool,
-    Bytes,
-    Char,
-    ClockIdT,
-    ClockT,
-    DevT,
-    Double,
-    Float,
-    Float32,
-    Float64,
-    GidT,
-    IdT,
-    InoT,
-    Int,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    IntPtrT,
-    KeyT,
-    Long,
-    LongLong,
-    ModeT,
-    NLinkT,
-    OffT,
-    Opaque,
-    PidT,
-    PtrDiffT,
-    SChar,
-    Short,
-    SizeT,
-    SockLenT,
-    SSizeT,
-    Struct,
-    SUSecondsT,
-    TimeT,
-    UChar,
-    UidT,
-    UInt,
-    UInt8,
-    UInt16,
-    UInt32,
-    UInt64,
-    UIntPtrT,
-    ULong,
-    ULongLong,
-    Union,
-    UShort,
-)
-from ipckit.topic import Topic
-from ipckit.unixsock import (
-    Abstract,
-    Credentials,
-    Descriptors,
-    Inherited,
-    Packet,
-    Peer,
-    UnixListener,
-    UnixSocket,
-    connect,
-    inherited,
-    listen,
-    pair,
-)
+from typing import TYPE_CHECKING
+
+from ipckit._core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from ipckit._core.handle import Capabilities, Handle
+    from ipckit.channel import Channel, Delivery, Loan, View
+    from ipckit.codec import Codec
+    from ipckit.errors import (
+        AccessDenied,
+        AlreadyExists,
+        ClosedHandle,
+        Corrupt,
+        DeadlockRisk,
+        InUse,
+        InvalidArgument,
+        InvalidSource,
+        IpcError,
+        LayoutMismatch,
+        LimitReached,
+        MessageTooLong,
+        NotFound,
+        OwnerDied,
+        PeerGone,
+        RemoteError,
+        Removed,
+        Timeout,
+        WouldBlock,
+    )
+    from ipckit.framing import (
+        DelimitedFrames,
+        FixedFrames,
+        Framed,
+        Framing,
+        LengthPrefixed,
+        read_exactly,
+        read_line,
+        write_all,
+    )
+    from ipckit.keys import Key, Name, ftok
+    from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
+    from ipckit.sem import (
+        Barrier,
+        BoundedBuffer,
+        Event,
+        Lock,
+        LockOrder,
+        PosixSemaphore,
+        ReadWriteLock,
+        SemOp,
+        SysVSemaphoreSet,
+    )
+    from ipckit.shm import (
+        MappedFile,
+        MemFd,
+        PosixSharedMemory,
+        Seal,
+        SharedStruct,
+        SysVSharedMemory,
+    )
+    from ipckit.structs import (
+        Aligned,
+        Anonymous,
+        Array,
+        At,
+        Bits,
+        BlkCntT,
+        BlkSizeT,
+        Bool,
+        Bytes,
+        Char,
+        ClockIdT,
+        ClockT,
+        DevT,
+        Double,
+        Float,
+        Float32,
+        Float64,
+        GidT,
+        IdT,
+        InoT,
+        Int,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        IntPtrT,
+        KeyT,
+        Long,
+        LongLong,
+        ModeT,
+        NLinkT,
+        OffT,
+        Opaque,
+        PidT,
+        PtrDiffT,
+        SChar,
+        Short,
+        SizeT,
+        SockLenT,
+        SSizeT,
+        Struct,
+        SUSecondsT,
+        TimeT,
+        UChar,
+        UidT,
+        UInt,
+        UInt8,
+        UInt16,
+        UInt32,
+        UInt64,
+        UIntPtrT,
+        ULong,
+        ULongLong,
+        Union,
+        UShort,
+    )
+    from ipckit.topic import Topic
+    from ipckit.unixsock import (
+        Abstract,
+        Credentials,
+        Descriptors,
+        Inherited,
+        Packet,
+        Peer,
+        UnixListener,
+        UnixSocket,
+        connect,
+        inherited,
+        listen,
+        pair,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "ipckit._core.handle": "Capabilities Handle",
+            "ipckit.channel": "Channel Delivery Loan View",
+            "ipckit.codec": "Codec",
+            "ipckit.errors": (
+                "AccessDenied AlreadyExists ClosedHandle Corrupt DeadlockRisk InUse "
+                "InvalidArgument InvalidSource IpcError LayoutMismatch LimitReached "
+                "MessageTooLong NotFound OwnerDied PeerGone RemoteError Removed Timeout "
+                "WouldBlock"
+            ),
+            "ipckit.framing": (
+                "DelimitedFrames FixedFrames Framed Framing LengthPrefixed read_exactly "
+                "read_line write_all"
+            ),
+            "ipckit.keys": "Key Name ftok",
+            "ipckit.msgq": "Message PosixMessageQueue SysVMessageQueue",
+            "ipckit.sem": (
+                "Barrier BoundedBuffer Event Lock LockOrder PosixSemaphore ReadWriteLock "
+                "SemOp SysVSemaphoreSet"
+            ),
+            "ipckit.shm": "MappedFile MemFd PosixSharedMemory Seal SharedStruct SysVSharedMemory",
+            "ipckit.structs": (
+                "Aligned Anonymous Array At Bits BlkCntT BlkSizeT Bool Bytes Char ClockIdT "
+                "ClockT DevT Double Float Float32 Float64 GidT IdT InoT Int Int8 Int16 Int32 "
+                "Int64 IntPtrT KeyT Long LongLong ModeT NLinkT OffT Opaque PidT PtrDiffT "
+                "SChar Short SizeT SockLenT SSizeT Struct SUSecondsT TimeT UChar UidT UInt "
+                "UInt8 UInt16 UInt32 UInt64 UIntPtrT ULong ULongLong Union UShort"
+            ),
+            "ipckit.topic": "Topic",
+            "ipckit.unixsock": (
+                "Abstract Credentials Descriptors Inherited Packet Peer UnixListener "
+                "UnixSocket connect inherited listen pair"
+            ),
+        },
+    )
 
 __all__ = [
     "Abstract",

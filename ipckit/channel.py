@@ -3,24 +3,25 @@
 `Channel` carries messages of one type. `ProcessQueue` replaces `multiprocessing.Queue`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ipckit._channel.channel import Channel
-from ipckit._channel.facts import ChannelPeer, ChannelStats
-from ipckit._channel.in_place import Delivery, Loan, View
+from ipckit._core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from ipckit._channel.channel import Channel
+    from ipckit._channel.facts import ChannelPeer, ChannelStats
+    from ipckit._channel.in_place import Delivery, Loan, View
     from ipckit._process_queue.queue import ProcessQueue
+else:
+    # ProcessQueue needs multiprocessing, which takes longer to import than the rest of ipckit.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "ipckit._channel.channel": "Channel",
+            "ipckit._channel.facts": "ChannelPeer ChannelStats",
+            "ipckit._channel.in_place": "Delivery Loan View",
+            "ipckit._process_queue.queue": "ProcessQueue",
+        },
+    )
 
 __all__ = ["Channel", "ChannelPeer", "ChannelStats", "Delivery", "Loan", "ProcessQueue", "View"]
-
-
-def __getattr__(name: str) -> Any:
-    # ProcessQueue needs multiprocessing, which takes longer to import than the rest of ipckit.
-    if name != "ProcessQueue":
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from ipckit._process_queue.queue import ProcessQueue  # noqa: PLC0415
-
-    globals()[name] = ProcessQueue
-    return ProcessQueue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from typing import Final, Self
 
@@ -101,6 +100,8 @@ class Key(int):
         if not data:
             message = f"no key for the name {name!r}: it is empty, or UTF-8 can't encode it"
             raise InvalidArgument(message, errno=errno.EINVAL)
+        import hashlib  # noqa: PLC0415 - it takes longer to import than this module
+
         digest = hashlib.blake2b(data, digest_size=4).digest()
         return cls(int.from_bytes(digest, "big") % (2**31 - 1) + 1)
 

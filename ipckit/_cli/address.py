@@ -135,7 +135,13 @@ class ObjectType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         del ctx, param
-        found = inventory.survey(self._kinds, holders=False).objects
+        # The shell waits, so only the kinds are listed whose addresses can begin with the word.
+        kinds: list[Kind] = []
+        for kind in self._kinds:
+            start = f"{inventory.PREFIXES[kind]}:"
+            if start.startswith(incomplete) or incomplete.startswith(start):
+                kinds.append(kind)
+        found = inventory.survey(kinds, holders=False).objects
         addresses = [each.address for each in found]
         return [
             CompletionItem(each)

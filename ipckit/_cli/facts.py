@@ -36,7 +36,6 @@ _SHOWN_OF_RINGS: Final = frozenset(
         *("tail", "head", "history", "published", "subscribers", "unread", "lost"),
     }
 )
-_WAITS: Final = {"message": "a message", "room": "room", "lock": "a lock"}
 _POLICIES: Final = {"wait": "publisher waits", "drop_oldest": "loses the oldest"}
 
 
@@ -194,7 +193,7 @@ def peers(item: IpcObject) -> Table:
 
 
 def _peer(each: Peer, *, topic: bool) -> list[str]:
-    waits = f"{_WAITS.get(each.waits, each.waits)}, {words.duration(each.waiting)}"
+    waits = f"{words.WAITS.get(each.waits, each.waits)}, {words.duration(each.waiting)}"
     state = ["stopped"] if each.stopped else []
     counts = ["" if n is None else f"{n:,}" for n in (each.unread, each.lost)]
     return [

@@ -10,9 +10,11 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from ipckit._cli.output import DONE, ERROR, USAGE, UnreadableSource, say, say_lines
 from ipckit._core.public import public
+from ipckit._core.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,19 +23,20 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "ls": "List the IPC objects, and which processes hold them.",
     "stat": "Show everything that is known about one object.",
+    "make": "Create an object, and print its address.",
     "rm": "Remove the named objects.",
     "gc": "List orphaned objects; remove them with --delete.",
     "peek": "Show the messages in a queue; they stay in the queue.",
     "dump": "Show the bytes of shared memory.",
     "send": "Send messages to a queue.",
     "recv": "Receive messages from a queue and print them.",
+    "sem": "Post to a semaphore, take from it or set it.",
     "top": "Watch queues, segments and semaphores.",
     "limits": "Show the limits, their use, and how to raise them.",
     "doctor": "Find likely problems, and suggest a cure for each.",
     "header": "Convert a Struct to a C header and back.",
     "completion": "Print the code for shell completion.",
 }
-_DISTRIBUTION: Final = "ipckit-linux"  # on the public index ipckit is another project
 _BY_SIGNAL: Final = 128  # plus the signal: the status of a program that a signal ended
 
 
@@ -52,6 +55,15 @@ class _Commands(click.Group):
         found.name = cmd_name
         return found
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command without importing it; click imports each that matches."""
+        found = [
+            CompletionItem(name, help=summary)
+            for name, summary in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
@@ -62,13 +74,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     del param
     if not value or ctx.resilient_parsing:
         return
-    from importlib import metadata  # noqa: PLC0415 - it takes long to import
-
-    try:
-        version = f"version {metadata.version(_DISTRIBUTION)}"
-    except metadata.PackageNotFoundError:
-        version = f"unknown: a checkout, {_DISTRIBUTION} is not installed"
-    say(f"ipckit, {version}")
+    say(f"ipckit, version {VERSION}")
     ctx.exit()
 
 

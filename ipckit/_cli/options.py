@@ -11,7 +11,6 @@ import click
 from ipckit import inventory
 from ipckit._cli.address import ObjectType, resolve
 from ipckit._cli.output import UnreadableSource
-from ipckit._cli.payload import struct_asked_for
 from ipckit.errors import InvalidArgument, InvalidSource, NotFound
 from ipckit.inventory import IpcObject
 
@@ -87,6 +86,8 @@ def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
         if "struct" in ctx.meta:
             message = "--struct and --c both name a struct; use one of them"
             raise click.UsageError(message, ctx)
+        from ipckit._cli.payload import struct_asked_for  # noqa: PLC0415 - few commands need it
+
         reference, source = (value, None) if param.name == "struct_name" else (None, value)
         ctx.meta["struct"] = struct_asked_for(reference, source)
     return value

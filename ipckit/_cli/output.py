@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -69,6 +68,13 @@ def coloured() -> bool:
         and not os.environ.get("NO_COLOR")
         and os.environ.get("TERM") not in {"dumb", "unknown"}
     )
+
+
+def terminal_size() -> os.terminal_size:
+    """Return the size of the terminal: COLUMNS and LINES, or what the kernel says, or 80x24."""
+    import shutil  # noqa: PLC0415 - a pipe needs no width, and it takes long to import
+
+    return shutil.get_terminal_size()
 
 
 def paint(text: str, code: str) -> str:
@@ -250,7 +256,9 @@ def _lines(
     def line(cells: Sequence[str], styles: dict[str, str], default: str = "") -> str:
         parts: list[str] = []
         for index, width in widths.items():
-            text = shortened(cells[index], width)
+            text = cells[index]
+            if width_of(text) > width:
+                text = shortened(text, width)
             blanks = " " * (width - width_of(text))
             shown = paint(text, styles.get(text, default)) if colours else text
             if columns[index].right:
@@ -298,7 +306,7 @@ def print_table(
     if wide or not sys.stdout.isatty():
         click.echo("\n".join(_lines(columns, cells, dict(enumerate(widths)))))
         return []
-    room = shutil.get_terminal_size().columns
+    room = terminal_size().columns
     filled = [
         index
         for index, column in enumerate(columns)
@@ -335,12 +343,12 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     """Print names and texts, a line each, without those that are empty; a terminal wraps them."""
-    on_terminal, start = sys.stdout.isatty(), _FIELD + 1
-    room = shutil.get_terminal_size().columns - start
+    start = _FIELD + 1
+    room = max(terminal_size().columns - start, _FIELD) if sys.stdout.isatty() else None
     for name, value in fields:
         text = _printed(value)
         if value:
-            lines = wrapped(text, max(room, _FIELD)) if on_terminal else [text]
+            lines = [text] if room is None else wrapped(text, room)
             click.echo(f"{name + ':':<{_FIELD}} " + ("\n" + " " * start).join(lines))
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject, Process
 
 VALUES_SHOWN: Final = 8  # of a semaphore set
+# What a peer can sleep for.
+WAITS: Final = {"message": "a message", "room": "room", "lock": "a lock"}
 _KILO: Final = 1024
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
@@ -124,8 +126,9 @@ def evidence(item: IpcObject) -> str:
     waiting = [each for each in item.peers if each.waits]
     if waiting:
         peer = max(waiting, key=lambda each: (each.waits == "room", each.waiting or 0.0))
-        since = duration(peer.waiting)
-        return f"pid {peer.pid} waits for {peer.waits} {since}: {without_path(peer.command)}"
+        how = "idle" if peer.waits == "message" else "blocked"
+        call = f"{how} {duration(peer.waiting)}, waits for {WAITS.get(peer.waits, peer.waits)}"
+        return f"pid {peer.pid} {call}: {without_path(peer.command)}"
     found = item.holders or tuple(each for each in item.users if each.alive)
     if item.state not in {"held", "used"} or not found:
         return item.reason

@@ -5,27 +5,17 @@ A script that only sends bytes does not wait for it.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import TYPE_CHECKING, Any
+
+from ipckit._core.lazy_names import LazyModule
 
 if TYPE_CHECKING:
     import numpy as np
 
     __all__ = ["is_array", "is_dtype", "is_scalar_type", "np"]
-
-
-class _Numpy:
-    """A proxy for the module numpy, which imports it when an attribute is read."""
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(importlib.import_module("numpy"), name)
-        setattr(self, name, value)  # the next read does not call __getattr__
-        return value
-
-
-if not TYPE_CHECKING:
-    np = _Numpy()
+else:
+    np = LazyModule("numpy")
 
 
 def _loaded(name: str) -> Any:

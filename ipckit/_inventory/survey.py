@@ -10,11 +10,10 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ipckit._core.arguments import int_argument
+from ipckit._core.lazy_names import LazyModule
 from ipckit._core.public import public
-from ipckit._inventory import files, sockets, sysv
+from ipckit._inventory import sysv
 from ipckit._inventory.model import KINDS, IpcObject, Kind, StoredMessage, Survey
-from ipckit._inventory.processes import Processes
-from ipckit._inventory.remove import Remover
 from ipckit.errors import InvalidArgument
 from ipckit.msgq import list_queues
 from ipckit.sem import list_sets
@@ -23,7 +22,16 @@ from ipckit.shm import list_segments
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ipckit._inventory import files, sockets
+    from ipckit._inventory import processes as proc
+    from ipckit._inventory import remove as removal
     from ipckit.errors import IpcError
+else:
+    # Each takes as long to import as the survey of one kind, which may not need it.
+    files = LazyModule("ipckit._inventory.files")
+    proc = LazyModule("ipckit._inventory.processes")
+    removal = LazyModule("ipckit._inventory.remove")
+    sockets = LazyModule("ipckit._inventory.sockets")
 
 _SYSTEM_V = frozenset[Kind]({"sysv-queue", "sysv-segment", "sysv-semaphores"})
 _IN_SHM = frozenset[Kind]({"posix-segment", "posix-semaphore", "channel", "topic"})
@@ -78,7 +86,7 @@ def survey(
             queue_files = stack.enter_context(files.queue_directory())
         entries = list(_entries(wanted, stack, queue_files, unseen))
         rows = sockets.rows(unseen) if "socket" in wanted else []
-        processes = Processes() if holders else None
+        processes = proc.Processes() if holders else None
         if processes is not None:
             unseen += processes.unseen
         ignored = frozenset({os.getpid()} if ignore_self else ())
@@ -155,7 +163,7 @@ def remove(item: IpcObject, *, force: bool = False) -> None:
 
     See msgctl(2), shmctl(2), semctl(2), shm_unlink(3), mq_unlink(3), unlink(2).
     """
-    Remover(force=force).remove(item)
+    removal.Remover(force=force).remove(item)
 
 
 @public("ipckit.inventory")
@@ -288,6 +296,6 @@ def collect(
     See msgctl(2), shmctl(2), semctl(2), shm_unlink(3), mq_unlink(3), unlink(2).
     """
     ignored = frozenset({os.getpid()} if ignore_self else ())
-    remover = Remover(orphans=True, unknown=unknown, ignored=ignored)
+    remover = removal.Remover(orphans=True, unknown=unknown, ignored=ignored)
     for item in items:
         yield item, remover.attempt(item)

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ipckit._core.lazy_names import import_all
 from ipckit._core.public import public
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def drop_privileges(user: str = "nobody") -> None:
         ``Child("from ipckit.testing import drop_privileges; drop_privileges()")`` runs code as
         nobody. ``Child(code, user="nobody")`` does the same before it runs any code.
     """
+    import_all()
     for name in _NEEDED_LATER:
         importlib.import_module(name)
     entry = pwd.getpwnam(user)

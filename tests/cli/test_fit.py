@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -307,6 +309,8 @@ SEGMENT = replace(
 )
 OBJECTS = (QUEUE, SET, SEGMENT, CHANNEL, TOPIC, SOCKET)
 
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
+
 
 @pytest.fixture
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,10 +333,10 @@ def test_ls_fits_80_columns(capsys: pytest.CaptureFixture[str], terminal: Termin
     assert " ".join(lines[0].split()) == "OBJECT OWNER USED AGE STATE WHY"
     shown = "\n".join(lines)
     assert re.search(
-        r"^channel:trades +root +64/64 messages, 2 peers +3m +held +pid 4711 w", shown, re.M
+        r"^channel:trades +root +64/64 messages, 2 peers +3m +held +pid 4711 bl", shown, re.M
     )
     assert re.search(
-        r"^topic:prices +root +4/64 unread, 2 peers +3m +held +pid 4712 w", shown, re.M
+        r"^topic:prices +root +4/64 unread, 2 peers +3m +held +pid 4712 i", shown, re.M
     )
     assert re.search(r"^q:5 +root +2 messages, 72 bytes +2h +orphaned +no process", shown, re.M)
     for item in OBJECTS:
@@ -342,10 +346,29 @@ def test_ls_fits_80_columns(capsys: pytest.CaptureFixture[str], terminal: Termin
     lines = printed(capsys)
     assert len(lines) == len(full)
     assert lines[0].split() == full[0].split()
-    assert "pid 4711 waits for room 3m: python -m worker" in "\n".join(lines)
+    assert "pid 4711 blocked 3m, waits for room: python -m worker" in "\n".join(lines)
     terminal(40)
     assert cli.run(["ls", "--wide"]) == 0
     assert len(printed(capsys)) == len(full)
+
+
+def shown_on_the_page(command: str) -> list[str]:
+    """The output of a command in docs/command-line.md."""
+    text = DOCS.read_text().partition(f"    $ {command}\n")[2]
+    lines = itertools.takewhile(re.compile("    |$").match, text.split("\n"))
+    return "\n".join(line[4:] for line in lines).rstrip("\n").split("\n")
+
+
+def test_the_page_shows_what_stat_prints(
+    capsys: pytest.CaptureFixture[str], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = replace(CHANNEL, name="orders", owner="amy")
+    monkeypatch.setattr(inventory, "survey", lambda *_args, **_options: Survey((channel,), (), NOW))
+    monkeypatch.setattr(time, "time", lambda: NOW + 200)
+    monkeypatch.setattr(time, "localtime", time.gmtime)
+    terminal(80)
+    cli.run(["stat", "channel:orders"])
+    assert printed(capsys) == shown_on_the_page("ipckit stat channel:orders")
 
 
 def test_an_empty_list_says_so_on_a_terminal(
@@ -448,12 +471,17 @@ def test_limits_begin_with_what_is_nearly_used_up(
     ]
     assert cli.run(["limits", "--wide"]) == 0
     assert printed(capsys) == full
+    monkeypatch.setenv("LINES", "7")
+    assert cli.run(["limits"]) == 0
+    lines = printed(capsys)
+    assert "kernel.msgmax" not in "\n".join(lines)
+    assert "and 1 limit whose use is not counted: --wide or a pipe" in lines
 
 
 def test_no_line_of_a_real_terminal_is_wrapped(ns: Namespace) -> None:
     with SysVMessageQueue.create(ns.key()) as queue, Channel.create(ns.name()) as channel:
         queue.send(b"order 17")
-        for columns, command in itertools.product((80, 200), ("ls", "stat")):
+        for columns, command in ((80, "ls"), (200, "ls"), (80, "stat")):
             address = f"channel:{str(channel.name).lstrip('/')}"
             rest = [address] if command == "stat" else []
             seen = on_terminal({}, command, *rest, columns=columns, status=0).decode()

@@ -43,7 +43,8 @@ def run_commands(
         The exit status, standard output and standard error of each command line.
     """
     # Another user may be unable to read the modules that a command imports later.
-    early = ["json", *(f"ipckit._cli.commands.{name}" for name in cli.COMMANDS)]
+    early = ["json", "rich.table", "ipckit._inventory.remove", "ipckit._inventory.sockets"]
+    early += [f"ipckit._cli.commands.{name}" for name in cli.COMMANDS]
     options.setdefault("imports", early if "user" in options else ())
     child = spawn(COMMANDS, *([str(word) for word in line] for line in lines), **options)
     child.wait()

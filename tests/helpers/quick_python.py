@@ -34,6 +34,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PRELOADED = (
     *("ipckit", "ipckit._testing.step", "ipckit.testing", "numpy", "argparse", "runpy"),
     *("multiprocessing.connection", "multiprocessing.context", "ipckit.cli", "click", "rich.table"),
+    *("ipckit.inventory", "ipckit._inventory.remove"),
 )
 # What an interpreter or the C library takes in at its start, and a fork can't take in later.
 _AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "ASAN_", "OPENBLAS", "OMP_")

@@ -122,6 +122,8 @@ del sys.path[0]
 for name in sys.argv[1:]:
     with suppress(ImportError):
         importlib.import_module(name)
+with suppress(ImportError):
+    importlib.import_module("ipckit._core.lazy_names").import_all()
 gc.collect()
 gc.freeze()  # so that a child's collections do not copy the pages
 found = serve(socket.socket(fileno=int(os.dup(0))))

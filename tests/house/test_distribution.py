@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from ipckit import cli
-from ipckit._cli import main as commands
+from ipckit._core.version import VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_nothing_says_to_install_another_project(repository: Path) -> None:
 
 def test_the_extras_name_this_project(repository: Path) -> None:
     name = project(repository)["name"]
-    assert name == commands._DISTRIBUTION == "ipckit-linux"
+    assert name == "ipckit-linux"
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
@@ -65,16 +65,10 @@ def test_the_extras_name_this_project(repository: Path) -> None:
 
 
 def test_the_version_is_that_of_the_distribution(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda name: f"7 of {name}")
+    assert "version" in cast("list[str]", project(repository)["dynamic"])
+    tools = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]
+    assert tools["setuptools"]["dynamic"]["version"] == {"attr": "ipckit._core.version.VERSION"}
     assert cli.run(["--version"]) == 0
-    assert capsys.readouterr().out == "ipckit, version 7 of ipckit-linux\n"
-
-
-def test_a_checkout_that_is_not_installed_has_no_version(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commands, "_DISTRIBUTION", "ipckit-of-no-index")
-    assert cli.run(["--version"]) == 0
-    assert "not installed" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"ipckit, version {VERSION}\n"

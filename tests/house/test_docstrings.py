@@ -48,7 +48,10 @@ def test_an_example_prints_what_it_shows(
 ) -> None:
     page, text = EXAMPLES[path]
     monkeypatch.chdir(tmp_path)
-    scope = {**vars(ipckit), **vars(importlib.import_module(page)), "__name__": "__main__"}
+    module = importlib.import_module(page)
+    scope = {name: getattr(ipckit, name) for name in ipckit.__all__} | vars(module)
+    scope |= {name: getattr(module, name) for name in module.__all__}
+    scope["__name__"] = "__main__"
     test = doctest.DocTestParser().get_doctest(text, scope, path, None, None)
     said: list[str] = []
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL

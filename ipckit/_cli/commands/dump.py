@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
+from ipckit._cli.dtypes import dtype_named
 from ipckit._cli.hexdump import hexdump
 from ipckit._cli.memory import open_object, open_path, pieces
 from ipckit._cli.options import chosen, object_argument, struct_given, struct_options, usage
@@ -101,17 +101,8 @@ def _array(source: Source, span: tuple[int, int], dtype: str, shape: list[int] |
 
     offset, size = span
     context = click.get_current_context()
-    # numpy knows the names of ml_dtypes, such as bfloat16, once that is imported.
-    with suppress(ImportError):
-        importlib.import_module("ml_dtypes")
-    try:
-        element = np.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError):
-        message = f"{dtype!r} is not a numpy dtype such as u1, <f8 or 'i4,f8'"
-        raise click.UsageError(message, context) from None
-    if element.hasobject or not element.itemsize:
-        message = f"dtype {dtype!r} has Python objects or no bytes, which memory can't hold"
-        raise click.UsageError(message, context)
+    with usage():
+        element = dtype_named(dtype)
     wanted = shape or [size // element.itemsize]
     length = math.prod(wanted) * element.itemsize
     if length > size:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from ipckit._cli import words
 from ipckit._cli.limits_table import process_limits, table
-from ipckit._cli.output import Column, print_json, print_table, say
+from ipckit._cli.output import Column, print_json, print_table, say, terminal_size
 from ipckit.errors import AccessDenied, NotFound
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _COLUMNS: Final = (
     Column("CHANGE", drop=2),
 )
 _MUCH: Final = 0.5  # of a limit; from here on its cure is shown, if there is no room for all
+_OTHER_LINES: Final = 4  # besides the rows: titles, what is not shown, and the next prompt
 
 
 def _cells(each: Limit) -> list[str]:
@@ -79,8 +81,9 @@ def _shell() -> int:
 def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
     """Show every limit that applies to IPC: its value, its use, and how to raise it.
 
-    The limits that are nearly used up come first. If there is no room for CHANGE, it is shown below
-    the table for limits of which more than half is used.
+    The limits that are nearly used up come first. If a terminal has no room for CHANGE, it is shown
+    below the table for limits of which more than half is used; if it has too few lines, limits
+    whose use is not counted are left out.
 
     The command under CHANGE doubles the limit until the next boot. To keep it, put the setting
     into a file in /etc/sysctl.d. For a container, use docker run --sysctl.
@@ -91,7 +94,14 @@ def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
         return
     # Those of which little is used stay together by subject.
     rows.sort(key=lambda each: round(each.share or 0.0, 2), reverse=True)
-    hidden = print_table(_COLUMNS, map(_cells, rows), wide=wide)
+    short = [each for each in rows if each.used is not None]
+    on_terminal = sys.stdout.isatty() and not wide
+    fits = not on_terminal or len(rows) + _OTHER_LINES <= terminal_size().lines
+    shown = rows if fits else short
+    hidden = print_table(_COLUMNS, map(_cells, shown), wide=wide)
+    if not fits:
+        count = len(rows) - len(short)
+        say(f"and {words.counted(count, 'limit')} whose use is not counted: --wide or a pipe")
     if "CHANGE" not in hidden:
         return
     for each in rows:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("OBJECT"), words.address),
-    (Column("KEY", drop=5), words.key),
+    (Column("KEY", drop=4), words.key),
     (Column("OWNER", drop=2), lambda item: item.owner),
-    (Column("MODE", drop=6), words.mode),
-    (Column("SIZE", right=True, drop=4), lambda item: words.human(item.size)),
+    (Column("MODE", drop=5), words.mode),
+    (Column("SIZE", right=True, drop=3), lambda item: words.human(item.size)),
     (Column("USED", cuts=True), words.used),
     (Column("AGE", right=True), lambda item: words.duration(item.age)),
     (Column("STATE"), lambda item: item.state),
-    (Column("WHY", drop=3, cuts=True), lambda item: item.reason),
+    (Column("WHY", drop=1, cuts=True), lambda item: item.reason),
 )
 _ON_TERMINAL: Final = (*_COLUMNS[:-1], (_COLUMNS[-1][0], words.evidence))
 _WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
