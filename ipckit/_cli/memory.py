@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from ipckit._core.files import SHM
+from ipckit._core.files import SHM, open_regular
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 from ipckit.shm import SysVSharedMemory
 
@@ -44,20 +43,17 @@ class FileSource:
 
     def __init__(self, path: str, name: str, *, follow: bool) -> None:
         self._name = name
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        flags |= 0 if follow else os.O_NOFOLLOW
         try:
-            self._fd = os.open(path, flags)
+            fd = open_regular(path, follow=follow)
         except OSError as exc:
             denied = exc.errno in {errno.EACCES, errno.EPERM}
             hint = "the owner can allow it with chmod; or run as root" if denied else ""
             raise from_errno(exc.errno or errno.EIO, op="open", target=name, hint=hint) from None
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
+        if fd is None:
             message = "it is not shared memory or a regular file"
             raise InvalidArgument(message, errno=errno.EINVAL, target=name)
-        self.size = status.st_size
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
 
     def read(self, n: int, /, offset: int) -> bytes:
         """Read bytes from an offset; fewer at the end of the file."""

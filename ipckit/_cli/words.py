@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
+
+from ipckit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +19,29 @@ WAITS: Final = {"message": "a message", "room": "room", "lock": "a lock"}
 _KILO: Final = 1024
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
+_ESCAPE: Final = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
+_CONTROLS: Final = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
+
+
+def name(text: str) -> str:
+    r"""Return a name as one word, which no other name has.
+
+    Besides what `one_line` escapes, a blank becomes ``\x20``, so that a name cannot look like
+    several columns; and a backslash ``\x5c`` if it would look like the start of an escape.
+    """
+    apart = _ESCAPE.sub(lambda found: r"\x5c" + found[0][1:], text)
+    return one_line(apart.replace(" ", r"\x20"))
+
+
+def unescaped(text: str) -> str:
+    """Return the name that `name` shows as a text, also if more of it is escaped than need be."""
+    return _ESCAPE.sub(lambda found: _CONTROLS.get(found[0]) or chr(int(found[0][2:], 16)), text)
+
+
+def address(item: IpcObject) -> str:
+    """Return an object's address as a table shows it; see `name`."""
+    by_id = item.address.endswith(f":{item.id}")
+    return item.address if by_id else f"{item.address.partition(':')[0]}:{name(item.name)}"
 
 
 def duration(seconds: float | None) -> str:

@@ -26,7 +26,7 @@ from ipckit._inventory.elf import Imports
 from ipckit._inventory.model import Kind, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SHM: Final = Path(files.SHM)
 PROC: Final = Path("/proc")
@@ -42,6 +42,8 @@ _WAITS_ON: Final[dict[str, Kind]] = {
     "msgsnd": "sysv-queue",
     "semop": "sysv-semaphores",
 }
+
+_HOWS_SHOWN: Final = 8
 
 File = tuple[int, int]  # st_dev and st_ino
 
@@ -73,7 +75,9 @@ class Found:
     def add(self, pid: int, how: str) -> None:
         """Record that a process holds it."""
         hows = self.holders.setdefault(pid, [])
-        if how not in hows:
+        # A process can have a million descriptors, so the list is not searched. The same text comes
+        # several times in a row only.
+        if hows[-1:] != [how]:
             hows.append(how)
 
 
@@ -95,6 +99,12 @@ def link(path: str) -> str:
         return os.readlink(path)  # noqa: PTH115 - text, not a path
     except OSError:
         return ""
+
+
+def in_words(hows: Sequence[str]) -> str:
+    """Return how a process holds a file: ``mapped, fd 5``. It can have a million descriptors."""
+    more = len(hows) - _HOWS_SHOWN
+    return ", ".join(hows[:_HOWS_SHOWN]) + (f", and {more} more" if more > 0 else "")
 
 
 def hides_processes() -> bool:
@@ -422,7 +432,7 @@ class Processes:
         """Return the processes that have a file open or mapped."""
         found = self.files.get(file)
         pids = {} if found is None else found.holders
-        return self.holding({pid: ", ".join(hows) for pid, hows in sorted(pids.items())})
+        return self.holding({pid: in_words(hows) for pid, hows in sorted(pids.items())})
 
     def users(self, pid: int) -> frozenset[int]:
         """Return the uids of a process: real, effective, saved, file system. Empty if it exited."""

@@ -66,6 +66,8 @@ def ring_of(kind: Kind, fd: int, processes: Processes | None) -> Ring:
         name: facts[name]
         for name in ("capacity", "longest", "item_size", "bytes", "dropped", "taken", "created")
     }
+    # As text, because many readers of JSON round a number of 64 bits.
+    details["fingerprint"] = f"{facts['fingerprint']:#018x}"
     if topic:
         unread = [row[3] for row in facts["subscribers"]]
         details |= {

@@ -70,6 +70,22 @@ look_close(ring_look *look)
     munmap(look->memory, look->size);
 }
 
+/* Copies the entry of a topic's message. Returns false with errno set. */
+static inline bool
+look_copy_entry(ring_look *look, uint64_t number)
+{
+    uint64_t at = (uint64_t)((char *)topic_entry_of(&look->r, number) - look->memory);
+    return look_copy(look, at, sizeof(topic_entry));
+}
+
+/* Copies the entries of a topic's oldest and newest message, which tell how much of the arena is in use. */
+static inline bool
+look_copy_ends(ring_look *look)
+{
+    uint64_t head = look->r.shared->head, tail = look->r.shared->tail;
+    return tail <= head || (look_copy_entry(look, head) && look_copy_entry(look, tail - 1));
+}
+
 /* Copies the header, the peers and the words of the blocks. Returns false with errno set if the file can't
    be read; EINVAL if it is not a channel, or a topic if `topic` is set. */
 static inline bool
@@ -98,7 +114,7 @@ look_open(ring_look *look, int fd, bool topic)
         uint64_t words = (uint64_t)((char *)look->r.words - look->memory);
         uint64_t end = topic ? (uint64_t)(look->r.arena - look->memory)
                              : (uint64_t)(look->r.pool - look->memory);
-        copied = look_copy_sparse(look, words, end - words);
+        copied = look_copy_sparse(look, words, end - words) && (!topic || look_copy_ends(look));
     }
     if (!valid || !copied) {
         int error = copied ? EINVAL : errno;

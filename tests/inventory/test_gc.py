@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,29 @@ def test_an_unused_queue_stays_while_its_creator_may_be_running(
     assert address not in removed(done.stdout)
     assert "state unknown: " in done.stderr
     child.tell("end")
+
+
+def test_gc_leaves_sockets_alone_unless_it_is_told_to_remove_them(
+    ns: Namespace, commands: Callable[..., list[tuple[int, str, str]]]
+) -> None:
+    if "IPCKIT_TEST_UNSHARED" not in os.environ:
+        pytest.skip("takes places of its own, because gc removes what it finds")
+    path = ns.path()
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.fspath(path))
+    only_listed, kept, gone = commands(
+        ["gc", "--mine"],
+        ["gc", "--older-than", "0.001", "--delete", "--yes"],
+        ["gc", "--kind", "socket", "--delete", "--yes"],
+    )
+    count = only_listed[1].partition("left alone: ")[2].partition(" stale")[0]
+    assert int(count) >= 1
+    assert "to remove them: ipckit gc --kind socket --mine --delete\n" in only_listed[1]
+    assert "to remove them: ipckit gc --kind socket --older-than 0.001 --delete\n" in kept[1]
+    assert not any("removed socket:" in each for each in (only_listed[1], kept[1]))
+    assert f"socket:{path}" in removed(gone[1])
+    assert "left alone" not in gone[1]
+    assert not path.exists()
 
 
 # -- programs that are not ours --------------------------------------------------------------------

@@ -115,6 +115,7 @@ def test_the_state_of_a_topic(ns: Namespace) -> None:
         item = found("topic", name)
         assert item.payload == "array of float64"
         assert item.used.messages == 6
+        assert item.used.bytes == topic.stats().bytes_used
         assert item.details["published"] == 6
         assert item.details["subscribers"] == 2
         assert item.details["unread"] == 5

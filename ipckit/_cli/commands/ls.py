@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ipckit.inventory import IpcObject, Survey
 
 _COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
-    (Column("OBJECT"), lambda item: item.address),
+    (Column("OBJECT"), words.address),
     (Column("KEY", drop=4), words.key),
     (Column("OWNER", drop=2), lambda item: item.owner),
     (Column("MODE", drop=5), words.mode),
@@ -35,11 +35,11 @@ _COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
 )
 _ON_TERMINAL: Final = (*_COLUMNS[:-1], (_COLUMNS[-1][0], words.evidence))
 _WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
-    (Column("OBJECT"), lambda item: item.address),
+    (Column("OBJECT"), words.address),
     (Column("KIND"), lambda item: item.kind),
     (Column("KEY"), words.key),
     (Column("ID", right=True), lambda item: str(item.id)),
-    (Column("NAME"), lambda item: item.name),
+    (Column("NAME"), lambda item: words.name(item.name)),
     (Column("OWNER"), lambda item: item.owner),
     (Column("GROUP"), lambda item: item.group),
     (Column("MODE"), words.mode),
