@@ -220,6 +220,7 @@ def test_the_tree_of_children(
         use(5, "worker", parent=4, user="amy", holds=held("channel")),
         use(6, "sleep 5", parent=2),
         use(7, "worker", parent=1),
+        use(8, "stuck", *(wait(8, "room", 60.0 - index) for index in range(3))),
     )
     assert run("ps", "2") == run("ps", "jobs.py")
     assert run("ps", "jobs")[1].splitlines() == [
@@ -233,6 +234,10 @@ def test_the_tree_of_children(
         "    child 5 (amy): worker",
         "      holds channel:0  mapped",
         "  1 child without IPC objects: 6 sleep",
+    ]
+    assert run("ps", "stuck")[1].splitlines()[2:] == [
+        "  waits on channel:a for room  1m  (futex, 3 threads)",
+        "    no process is known that can end it",
     ]
     workers = run("ps", "work")[1].splitlines()
     assert [line for line in workers if line.startswith("pid")] == [

@@ -53,6 +53,8 @@ Examples:
 """
 PID_PREFIX: Final = "pid:"  # before a pid where an object's address is expected
 _INDENT: Final = 2
+# A program that waits for a message or a connection often just has nothing to do.
+_ENDED_BY_OTHERS: Final = frozenset({"room", "lock", "semaphore", "zero"})
 _LEAST_COMMAND: Final = 20
 _NAMED_SHOWN: Final = 8
 _HELD_SHOWN: Final = 8  # of a child
@@ -259,6 +261,8 @@ def _print_wait(wait: Wait, threads: int, depth: int) -> None:
     how = wait.call + (f", {threads} threads" if threads > 1 else "")
     parts = [f"waits on {process_words.awaited(wait)}", lasted, f"({how})"]
     _line(depth, "  ".join(filter(None, parts)))
+    if not wait.blockers and wait.waits_for in _ENDED_BY_OTHERS:
+        _line(depth + 1, "no process is known that can end it")
     for each in wait.blockers:
         exited = "" if each.alive else ", exited"
         mark = ": " if each.command else ""
