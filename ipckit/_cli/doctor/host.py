@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._cli.doctor.leftovers import memory_of, removal
+from ipckit._cli.doctor.leftovers import memory_of, owners, removal
 from ipckit._cli.doctor.model import AS_ROOT, EXAMPLES, Finding, shell, some
 from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
 from ipckit._cli.words import human, summary
@@ -50,6 +50,12 @@ _COUNTED: Final[dict[str, tuple[Kind, ...]]] = {
     "RLIMIT_MSGQUEUE": ("posix-queue",),
     f"{SHM} size": _IN_SHM,
     f"{SHM} files": _IN_SHM,
+}
+# How long a command that raises a limit has an effect, and for whom.
+_SCOPES: Final = {
+    "sysctl": "This raises the limit until the next boot. To keep it, use /etc/sysctl.d.",
+    "mount": "This raises the limit until the next boot. In Docker, run with --shm-size=1g.",
+    "ulimit": "This raises the limit of one shell and of the programs that it starts.",
 }
 _MOST_LINKS: Final = 4096
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -94,12 +100,12 @@ def _near(
         used, value = used * _PAGE, value * _PAGE
     unit = "bytes" if is_memory else limit.unit
     what = f"{size(used)} of {size(value)} {unit} are used ({share:.0%}): {limit.meaning}"
-    evidence = list(_greatest(objects)) if is_memory else list(_owners(objects))
+    evidence = list(_greatest(objects)) if is_memory else list(owners(objects))
     part = sum(map(memory_of, lost)) / used if is_memory else len(lost) / max(1, len(objects))
     cure, change = limit.change, limit.change
     if limit.name == "RLIMIT_MSGQUEUE":  # the one of `doctor` itself, which it has from the shell
         cure = change = f"ulimit -q {limit.value * 2}" if limit.value else ""
-    advice = "It lasts until the next boot; docs/on-call.md says how to keep it."
+    advice = next((text for start, text in _SCOPES.items() if cure.startswith(start)), "")
     kinds: tuple[Kind, ...] = ()
     if lost and part >= _SHARE_OF_ORPHANS:
         kinds = tuple(dict.fromkeys(each.kind for each in lost))
@@ -119,16 +125,9 @@ def _near(
 
 def _greatest(objects: Iterable[IpcObject]) -> Iterator[str]:
     """Say which objects take most of the memory, and which process holds them."""
-    found = sorted(objects, key=memory_of, reverse=True)[:EXAMPLES]
-    for each in found:
-        if memory_of(each):
-            yield f"{each.address} takes {human(memory_of(each))} bytes: {each.reason}"
-
-
-def _owners(objects: list[IpcObject]) -> Iterator[str]:
-    """Say which user has most of the objects."""
-    for owner, count in Counter(each.owner for each in objects if each.owner).most_common(1):
-        yield f"{count:,} of {len(objects):,} belong to {owner}"
+    found = [each for each in objects if not each.orphaned and memory_of(each)]
+    for each in sorted(found, key=memory_of, reverse=True)[:EXAMPLES]:
+        yield f"{each.address} takes {human(memory_of(each))} bytes: {each.reason}"
 
 
 def in_container(root: Path = _ROOT) -> bool:
@@ -188,7 +187,8 @@ def _targets(pid: int) -> Iterator[str]:
             found[target if target.startswith("/") else target.partition(":")[0]] += 1
     except OSError:
         return  # it has exited, or may not be inspected
-    yield "most of them: " + ", ".join(f"{count} {name}" for name, count in found.most_common(3))
+    most = [f"{name} ({count:,})" for name, count in found.most_common(EXAMPLES)]
+    yield f"most of them: {', '.join(most)}"
 
 
 def neighbours() -> list[int]:
@@ -242,12 +242,12 @@ def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Fin
         if _would_be_missed(each) and not (lingers / (each.owner or "-")).exists()
     ]
     if found:
-        owners = sorted({each.owner for each in found})
+        users = sorted({each.owner for each in found})
         yield Finding(
             "remove-ipc",
             ("/etc/systemd/logind.conf",),
-            f"systemd removes all IPC objects of {some(owners)} when the user's last session ends",
-            f"loginctl enable-linger {shell(owners[0])}",
+            f"systemd removes all IPC objects of {some(users)} when the user's last session ends",
+            f"loginctl enable-linger {shell(users[0])}",
             "note",
             tuple(f"{each.address}: {each.reason or each.state}" for each in found),
             "Or set RemoveIPC=no in /etc/systemd/logind.conf and run: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ipckit._cli import words
@@ -11,7 +12,7 @@ from ipckit._core.files import SHM
 from ipckit.inventory import PREFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from ipckit.inventory import IpcObject, Kind
 
@@ -37,6 +38,12 @@ def orphans(objects: Iterable[IpcObject]) -> list[IpcObject]:
     """Return the objects that `ipckit gc` would remove by default, those with most memory first."""
     found = [each for each in objects if each.orphaned and each.kind != "socket"]
     return sorted(found, key=lambda each: -memory_of(each))
+
+
+def owners(objects: Sequence[IpcObject]) -> Iterator[str]:
+    """Say which user has most of the objects."""
+    for owner, count in Counter(each.owner for each in objects if each.owner).most_common(1):
+        yield f"{count:,} of {len(objects):,} belong to {owner}"
 
 
 def _shm_size() -> int:
@@ -90,6 +97,6 @@ def check_sockets(objects: Iterable[IpcObject]) -> Iterator[Finding]:
         f"{what}; bind fails there with EADDRINUSE",
         f"ipckit rm {shell(found[0].address)}" if one else "ipckit gc --kind socket --delete",
         "note",
-        () if one else tuple(each.address for each in found),
+        () if one else tuple(owners(found)),
         "ipckit.listen replaces such a file itself.",
     )

@@ -18,6 +18,7 @@ from ipckit.msgq import list_queues
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ipckit._cli.doctor.model import Severity
     from ipckit.inventory import IpcObject, Process
     from ipckit.msgq import SysVMessageQueueStat
 
@@ -66,9 +67,10 @@ def _no_receiver(
 
 def _sysv(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: float) -> Iterator[Finding]:
     senders, receivers = blocked_in(each, "msgsnd"), blocked_in(each, "msgrcv")
-    why, for_ever = "", False
-    if senders and not receivers:
-        why, for_ever = _no_receiver(each, stat, stuck_after)
+    if receivers and stat.qnum:
+        yield _wrong_type(each, stat, senders, receivers, stuck_after)
+        return
+    why, for_ever = _no_receiver(each, stat, stuck_after) if senders else ("", False)
     if why:
         used = f"{words.counted(stat.qnum, 'message')}: {stat.cbytes:,} of {stat.qbytes:,} bytes"
         yield Finding(
@@ -82,19 +84,37 @@ def _sysv(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: float) -> It
             pids=tuple(sender.pid for sender in senders),
             waits_for=() if for_ever else (stat.lrpid,),
         )
-    elif receivers and stat.qnum:
-        yield Finding(
-            "wrong-type",
-            (each.address,),
-            f"{waiting(receivers)} to receive, but only messages of other types are queued",
-            f"ipckit peek {shell(each.address)}",
-            "note",
-            (words.counted(stat.qnum, "message"),),
-            "The command shows their types.",
-            pids=tuple(receiver.pid for receiver in receivers),
-        )
     else:
         yield from _nearly_full(each)
+
+
+def _wrong_type(
+    each: IpcObject,
+    stat: SysVMessageQueueStat,
+    senders: list[Process],
+    receivers: list[Process],
+    stuck_after: float,
+) -> Finding:
+    """Report receivers that wait although messages are queued; critical if these fill the queue."""
+    idle = max(0.0, time.time() - max(stat.rtime, stat.stime))
+    severity: Severity = "note"
+    what = f"{waiting(receivers)} to receive, but only messages of other types are queued"
+    if senders:
+        severity = "critical" if idle >= stuck_after else "warning"
+        what = f"the queue is full and {waiting(senders)} to send; {what}"
+    return Finding(
+        "stuck-sender" if senders else "wrong-type",
+        (each.address,),
+        what,
+        f"ipckit peek {shell(each.address)}",
+        severity,
+        (
+            f"{words.counted(stat.qnum, 'message')}: {stat.cbytes:,} of {stat.qbytes:,} bytes",
+            f"the last message was sent or received {ago(idle)} ago",
+        ),
+        "The command shows their types.",
+        pids=tuple(each.pid for each in (*senders, *receivers)),
+    )
 
 
 # -- POSIX -----------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def check(found: Iterable[Row], stuck_after: float) -> Iterator[Finding]:
         address, pids = row.each.address, tuple(each.pid for each in row.waiters)
         text = waiting(row.waiters, row.waiting)
         idle = max(0.0, time.time() - row.since)
-        unchanged = f"nothing in {address} has changed for {ago(idle)}"
+        unchanged = f"{address} last changed {ago(idle)} ago"
         if row.pid and has_exited(row.pid, row.each):
             yield Finding(
                 "dead-holder",
