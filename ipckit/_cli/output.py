@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import codecs
+import os
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ipckit.errors import is_plain, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
 
 
 DONE: Final = 0
@@ -22,7 +23,10 @@ ERROR: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 
-_STYLES: Final = {"orphaned": "yellow", "held": "green", "unknown": "magenta"}
+# ANSI codes; see console_codes(4).
+_HEADER: Final = "1;36"  # bold cyan
+_DIM: Final = "2"
+_STATES: Final = {"orphaned": "33", "held": "32", "unknown": "35"}  # yellow, green, magenta
 
 
 class Refused(click.ClickException):
@@ -53,7 +57,23 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def console() -> Console:
     """Return the console for standard output: colours only on a terminal and without NO_COLOR."""
+    from rich.console import Console  # noqa: PLC0415 - it takes long to import
+
     return Console(highlight=False)
+
+
+def coloured() -> bool:
+    """Return whether standard output is a terminal that shows colours, without NO_COLOR."""
+    return (
+        sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") not in {"dumb", "unknown"}
+    )
+
+
+def paint(text: str, code: str) -> str:
+    """Return a text in a colour or style, by its ANSI code; the text itself if `code` is ""."""
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
 
 class UnreadableSource(click.UsageError):
@@ -95,7 +115,7 @@ def json_of(value: Any, *, indent: int | None = None, ascii_only: bool = False) 
 
 
 def ascii_output() -> bool:
-    """Return whether JSON must be ASCII, because standard output is not UTF-8."""
+    """Return whether standard output is not UTF-8, so that JSON must be ASCII."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return codecs.lookup(encoding).name != "utf-8"
 
@@ -105,42 +125,182 @@ def print_json(value: Any) -> None:
     click.echo(json_of(value, indent=2, ascii_only=ascii_output()))
 
 
-def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: str = "") -> None:
-    """Print rows in columns.
+class Column(NamedTuple):
+    """A column of a table.
 
-    On a terminal, cells are wrapped to its width. In a pipe, each row is one line, for awk and cut.
+    Attributes:
+        title: its name, in capitals.
+        right: its cells are aligned right.
+        drop: 0 if it is always shown. A terminal that is too narrow leaves out the columns with
+            the highest number first.
+        cuts: a terminal that is too narrow may shorten its cells. Never for names, keys and ids.
+    """
+
+    title: str
+    right: bool = False
+    drop: int = 0
+    cuts: bool = False
+
+
+_EMPTY: Final = "-"  # a cell without content
+_GAP: Final = 2  # blanks between columns
+_LEAST_CUT: Final = 16  # a column is not shortened below this
+_LEAST_NAME: Final = 12  # and columns are left out until the first one can have this
+
+
+def width_of(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width  # noqa: PLC0415 - few texts need it
+
+    total = 0
+    for char in text:
+        # A mark is drawn over the character before it, and so are the vowels of Hangul.
+        if category(char) in {"Mn", "Me"} or "\u1160" <= char <= "\u11ff":
+            continue
+        total += 2 if east_asian_width(char) in {"W", "F"} else 1
+    return total
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text; its start and ``…`` if it takes more than `width` cells."""
+    if width_of(text) <= width:
+        return text
+    mark = "..." if ascii_output() else "…"
+    room, end = width - len(mark), 0
+    for char in text:
+        room -= width_of(char)
+        if room < 0:
+            break
+        end += 1
+    return text[:end].rstrip() + mark
+
+
+def _printed(cell: str) -> str:
+    """Return a cell as standard output shows it: on one line, with an escape for what it lacks."""
+    text = one_line(cell) or _EMPTY
+    if text.isascii():
+        return text
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _least(column: Column, width: int) -> int:
+    """Return the least cells that a column can have, if its widest text takes `width`."""
+    return min(width, max(_LEAST_CUT, width_of(column.title))) if column.cuts else width
+
+
+def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> dict[int, int]:
+    """Choose the columns that a terminal has room for.
+
+    Columns are left out by `Column.drop`, of those with the same number the right one first. Then
+    those with `Column.cuts` are shortened, and the last of them takes what is left.
 
     Args:
-        titles: the names of the columns, in capitals; the last column may have long text.
-        rows: the cells, as many in each row as there are titles.
-        right: the titles of the columns that are aligned right, separated by blanks.
+        columns: all columns; the first is always chosen.
+        widths: the cells that the widest text of each column takes.
+        room: the cells of a line.
+
+    Returns:
+        The width of each chosen column, by its index.
     """
-    cells = [[one_line(cell) or "-" for cell in row] for row in rows]
-    rights = [title in right.split() for title in titles]
-    if sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False, header_style="bold cyan")
-        for title, is_right in zip(titles, rights, strict=True):
-            last = title == titles[-1]
-            # Wrap long text; shortened text could be misread.
-            table.add_column(
-                title,
-                justify="right" if is_right else "left",
-                no_wrap=False,
-                overflow="fold",
-                ratio=1 if last else None,
-            )
-        for row in cells:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        console().print(table)
+    least = list(map(_least, columns, widths))
+    kept = sorted(range(1, len(columns)), key=lambda index: columns[index].drop)
+    while kept and least[0] + sum(_GAP + least[index] for index in kept) > room:
+        kept.pop()
+    chosen = {index: least[index] for index in (0, *sorted(kept))}
+    spare = room - sum(chosen.values()) - _GAP * len(kept)
+    for index in chosen:
+        more = max(0, min(spare, widths[index] - least[index]))
+        chosen[index] += more
+        spare -= more
+    return chosen
+
+
+def _longest_name(columns: Sequence[Column], widths: Sequence[int], room: int) -> int:
+    """Return the cells that the first column can have beside the columns that are always shown."""
+    others = (
+        _GAP + _least(column, width)
+        for column, width in zip(columns[1:], widths[1:], strict=True)
+        if column.drop == 0
+    )
+    return max(_LEAST_NAME, room - sum(others))
+
+
+def _lines(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], widths: dict[int, int]
+) -> Iterator[str]:
+    """Yield the lines of a table: the titles and the rows, in columns of these widths."""
+    last, colours = max(widths), coloured()
+
+    def line(cells: Sequence[str], styles: dict[str, str], default: str = "") -> str:
+        parts: list[str] = []
+        for index, width in widths.items():
+            text = shortened(cells[index], width)
+            blanks = " " * (width - width_of(text))
+            shown = paint(text, styles.get(text, default)) if colours else text
+            if columns[index].right:
+                parts.append(blanks + shown)
+            else:
+                parts.append(shown if index == last else shown + blanks)
+        return (" " * _GAP).join(parts)
+
+    yield line([column.title for column in columns], {}, _HEADER)
+    for row in rows:
+        name, *rest = row
+        if width_of(name) <= widths[0]:
+            yield line(row, _STATES)
+            continue
+        yield name
+        if last > 0:
+            yield line(["", *rest], _STATES)
+
+
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], *, wide: bool | None = None
+) -> None:
+    """Print rows in columns.
+
+    In a pipe, each row is one line with all columns in full, for awk and cut. On a terminal, no row
+    is wrapped: `fit` chooses the columns, and the last line names those that were left out. Columns
+    without content are left out too. If a name in the first column is too long for that, it has a
+    line of its own, in full.
+
+    Args:
+        columns: the columns; the first has the names of the rows, which are never shortened.
+        rows: the cells, as many in each row as there are columns.
+        wide: the command's option --wide, which prints everything on a terminal too; None if the
+            command has none.
+    """
+    cells = [[_printed(cell) for cell in row] for row in rows]
+    by_column = list(zip(*cells, strict=True)) or [()] * len(columns)
+    widths = [
+        max(map(width_of, (column.title, *found)))
+        for column, found in zip(columns, by_column, strict=True)
+    ]
+    if wide or not sys.stdout.isatty():
+        click.echo("\n".join(_lines(columns, cells, dict(enumerate(widths)))))
         return
-    lines = [list(titles), *cells]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        padded = [
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(line, widths, rights, strict=True)
-        ]
-        say("  ".join(padded).rstrip())
+    room = shutil.get_terminal_size().columns
+    filled = [
+        index
+        for index, column in enumerate(columns)
+        if column.drop == 0 or not cells or set(by_column[index]) != {_EMPTY}
+    ]
+    some = [columns[index] for index in filled]
+    needed = [widths[index] for index in filled]
+    longest = _longest_name(some, needed, room)
+    names = (width_of(name) for name in by_column[0])
+    needed[0] = max((width_of(some[0].title), *(width for width in names if width <= longest)))
+    chosen = {filled[index]: width for index, width in fit(some, needed, room).items()}
+    click.echo("\n".join(_lines(columns, cells, chosen)))
+    hidden = [columns[index].title for index in filled if index not in chosen]
+    if hidden:
+        way = "in a pipe" if wide is None else "with --wide or in a pipe"
+        note = f"not shown at {room} columns: {' '.join(hidden)}; all columns: {way}"
+        note = shortened(note, room)
+        click.echo(paint(note, _DIM) if coloured() else note)
 
 
 def print_unseen(unseen: Iterable[str]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
 import stat
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,10 +21,10 @@ from ipckit._inventory.proc_text import mounts
 from ipckit._inventory.processes import SHM, Processes, read
 from ipckit._inventory.recognize import has_object_name, is_object
 from ipckit._inventory.rings import messages_of, ring_of
-from ipckit.errors import Corrupt, from_errno
+from ipckit.errors import Corrupt, InvalidArgument, from_errno
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from ipckit._inventory.model import Kind
     from ipckit._inventory.processes import Found
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _BLOCK: Final = 512  # st_blocks counts these
 _VALUE_BYTES: Final = 4
 _QUEUE_BYTES: Final = 80  # the size of every POSIX queue's file, as fstat reports it
+# The labels of the memfds of Channel.anonymous and Topic.anonymous.
+_MEMFD_NAMES: Final[dict[str, Kind]] = {"ipckit-channel": "channel", "ipckit-topic": "topic"}
+_DESCRIPTOR: Final = re.compile(r"\bfd (\d+)")
 NOT_MOUNTED: Final = (
     "POSIX queues: no mqueue file system is mounted here; run as root, which needs no mount"
 )
@@ -191,34 +195,84 @@ def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
     return entry.status.st_size, used, details
 
 
-def _ring(entry: Entry, processes: Processes | None) -> tuple[Ring | None, tuple[str, ...]]:
+@contextmanager
+def _held(holders: Sequence[Process], identity: tuple[int, ...]) -> Generator[int | None]:
+    """Open a file without a name for reading, by the descriptor of a process that has it.
+
+    Args:
+        holders: the processes, each with its descriptors in `how`.
+        identity: the device and inode of the file.
+
+    Yields:
+        A descriptor, or None if the caller may not open the file.
+    """
+    numbers = [(each.pid, fd) for each in holders for fd in _DESCRIPTOR.findall(each.how)]
+    for pid, number in numbers:
+        with suppress(OSError):
+            fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            break
+    else:
+        yield None
+        return
+    try:
+        status = os.fstat(fd)
+        yield fd if (status.st_dev, status.st_ino) == identity else None
+    finally:
+        os.close(fd)
+
+
+def _ring_kind(kind: Kind, name: str) -> Kind | None:
+    """Return which kind of ring an object is, also one without a name; None if it is none."""
+    return kind if kind in {"channel", "topic"} else _MEMFD_NAMES.get(name)
+
+
+def _ring(
+    kind: Kind, fd: int | None, processes: Processes | None
+) -> tuple[Ring | None, tuple[str, ...]]:
     """Return what the memory of a channel or topic tells, and what could not be seen of it."""
-    if entry.kind not in {"channel", "topic"}:
-        return None, ()
-    with opened(entry.directory, entry.file) as fd:
+    if fd is None:
+        return None, ("its messages and peers, because it belongs to another user",)
+    try:
+        return ring_of(kind, fd, processes), ()
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            return None, (f"its messages and peers: the file is not a {kind}",)
+        return None, (f"its messages and peers: {exc.strerror}",)
+
+
+@contextmanager
+def _opened_ring(item: IpcObject) -> Generator[int]:
+    """Open a channel or topic for reading.
+
+    Raises:
+        OSError: the caller may not read it, or it does not exist any more.
+    """
+    with ExitStack() as stack:
+        if item.removable:
+            directory = stack.enter_context(memory_directory())
+            fd = stack.enter_context(opened(directory, item.file_name))
+        else:
+            fd = stack.enter_context(_held(item.holders, item.identity))
         if fd is None:
-            return None, ("its messages and peers, because it belongs to another user",)
-        try:
-            return ring_of(entry.kind, fd, processes), ()
-        except OSError as exc:
-            if exc.errno == errno.EINVAL:
-                return None, (f"its messages and peers: the file is not a {entry.kind}",)
-            return None, (f"its messages and peers: {exc.strerror}",)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != item.identity:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        yield fd
 
 
 def messages(item: IpcObject, most: int) -> list[StoredMessage]:
     """Return messages of a channel or topic, which stay; see `ipckit.inventory.messages`."""
+    kind = _ring_kind(item.kind, item.name)
+    if kind is None:
+        message = f"this is a {item.kind}; only the messages of channels and topics can be read"
+        raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
     try:
-        with memory_directory() as directory, opened(directory, item.file_name) as fd:
-            if fd is None:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) != item.identity:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            found = messages_of(item.kind, fd, most)
+        with _opened_ring(item) as fd:
+            found = messages_of(kind, fd, most)
     except OSError as exc:
         if exc.errno == errno.EINVAL:
-            message = f"the file is not a {item.kind}, or is damaged"
+            message = f"the file is not a {kind}, or is damaged"
             raise Corrupt(message, errno=errno.EBADMSG, target=item.address) from None
         raise from_errno(exc.errno or errno.EIO, op="open", target=item.address) from None
     return [StoredMessage(data, returned) for data, returned in found]
@@ -270,7 +324,10 @@ def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObjec
     """
     status = entry.status
     size, used, details = _size_and_use(entry)
-    ring, unseen = _ring(entry, processes)
+    ring, unseen = None, tuple[str, ...]()
+    if entry.kind in {"channel", "topic"}:
+        with opened(entry.directory, entry.file) as fd:
+            ring, unseen = _ring(entry.kind, fd, processes)
     if ring is not None:
         used, details = ring.used, details | ring.details
     times = {"modified": status.st_mtime}
@@ -343,9 +400,16 @@ def unlinked(
         details: dict[str, int | str] = {"inode": file[1]}
         if found.deleted and kind != "memfd":
             details["unlinked"] = 1
+        name = name.removeprefix("/memfd:")
+        ring, unseen, ring_kind = None, tuple[str, ...](), _ring_kind(kind, name)
+        if ring_kind is not None:
+            with _held(holders, file) as fd:
+                ring, unseen = _ring(ring_kind, fd, processes)
+        if found.size is None:
+            unseen = ("its size: it is mapped, but not open",)
         yield IpcObject(
             kind=kind,
-            name=name.removeprefix("/memfd:"),
+            name=name,
             key=None,
             id=file[1],
             uid=found.uid,
@@ -354,11 +418,14 @@ def unlinked(
             group="" if found.gid is None else group_of(found.gid),
             mode=found.mode,
             size=found.size,
+            used=Use() if ring is None else ring.used,
             holders=holders,
             state=verdict.state,
             reason=verdict.reason,
-            unseen=() if found.size is not None else ("its size: it is mapped, but not open",),
-            details=details,
+            unseen=unseen,
+            payload="" if ring is None else ring.payload,
+            peers=() if ring is None else ring.peers,
+            details=details if ring is None else details | ring.details,
             identity=file,
         )
 

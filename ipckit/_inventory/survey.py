@@ -185,9 +185,6 @@ def messages(item: IpcObject, most: int = 10) -> list[StoredMessage]:
         ...     [each.data for each in messages(item)]
         [b'hello']
     """
-    if item.kind not in {"channel", "topic"}:
-        message = f"this is a {item.kind}; only the messages of channels and topics can be read"
-        raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)
     if int_argument("most", most) < 0:
         message = f"most must be 0 or more, not {most}"
         raise InvalidArgument(message, errno=errno.EINVAL, target=item.address)

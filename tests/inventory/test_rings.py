@@ -130,6 +130,21 @@ def test_the_state_of_a_topic(ns: Namespace) -> None:
         reader.close()
 
 
+def test_without_a_name() -> None:
+    with Channel.anonymous(str) as channel, Topic.anonymous() as topic:
+        channel.send("one")
+        topic.publish(b"two")
+        seen = {each.name: each for each in inventory.survey(["memfd"]).objects}
+        for name, payload, data in (
+            ("ipckit-channel", "str", b"one"),
+            ("ipckit-topic", "bytes", b"two"),
+        ):
+            item = seen[name]
+            assert (item.payload, item.used.messages) == (payload, 1)
+            assert [peer.pid for peer in item.peers] == [os.getpid()]
+            assert [each.data for each in inventory.messages(item)] == [data]
+
+
 def test_messages_while_others_send_and_receive(ns: Namespace) -> None:
     """Each list that is seen is a piece of what was sent, in order and whole."""
     name = ns.name()[1:]

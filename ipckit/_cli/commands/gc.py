@@ -11,7 +11,7 @@ import click
 from ipckit import inventory
 from ipckit._cli import words
 from ipckit._cli.address import kinds_of, kinds_option
-from ipckit._cli.output import DONE, ERROR, confirm, print_table, print_unseen, say
+from ipckit._cli.output import DONE, ERROR, Column, confirm, print_table, print_unseen, say
 from ipckit.errors import InUse, NotFound
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def _report_rest(
         rows = [
             [item.address, item.owner, words.used(item), words.duration(item.age)] for item in files
         ]
-        print_table(["FILE", "OWNER", "USED", "AGE"], rows, right="AGE")
+        columns = [Column("FILE"), Column("OWNER"), Column("USED"), Column("AGE", right=True)]
+        print_table(columns, rows)
         count = words.counted(len(files), "file")
         say(
             f"not recognized as IPC objects: {count} in /dev/shm; gc does not remove them, "
@@ -164,7 +165,14 @@ def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
     if not items:
         say(f"no {noun} objects")
         return
-    titles = ["OBJECT", "OWNER", "USED", "AGE", *(["STATE"] if unknown else []), "WHY"]
+    columns = [
+        Column("OBJECT"),
+        Column("OWNER", drop=2),
+        Column("USED", cuts=True),
+        Column("AGE", right=True),
+        *([Column("STATE")] if unknown else []),
+        Column("WHY", drop=1, cuts=True),
+    ]
     rows = [
         [
             item.address,
@@ -176,7 +184,7 @@ def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
         ]
         for item in items
     ]
-    print_table(titles, rows, right="AGE")
+    print_table(columns, rows)
     say(f"{noun}: {_total(items)}")
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from ipckit._cli.limits_table import process_limits, table
-from ipckit._cli.output import print_json, print_table
+from ipckit._cli.output import Column, print_json, print_table
 from ipckit.errors import AccessDenied, NotFound
 
 _EXAMPLES: Final = """\b
@@ -67,5 +67,13 @@ def command(*, pid: int | None, as_json: bool) -> None:
         ]
         for each in rows
     ]
-    titles = ["LIMIT", "VALUE", "USED", "USE%", "UNIT", "OF WHAT", "CHANGE"]
-    print_table(titles, cells, right="VALUE USED USE%")
+    columns = [
+        Column("LIMIT"),
+        Column("VALUE", right=True),
+        Column("USED", right=True),
+        Column("USE%", right=True),
+        Column("UNIT", drop=1),
+        Column("OF WHAT", drop=2, cuts=True),
+        Column("CHANGE", drop=3),
+    ]
+    print_table(columns, cells)

@@ -10,53 +10,42 @@ import click
 from ipckit import inventory
 from ipckit._cli import words
 from ipckit._cli.address import kinds_of, kinds_option
-from ipckit._cli.output import ascii_output, json_of, print_table, print_unseen
-from ipckit.errors import one_line
+from ipckit._cli.output import Column, ascii_output, json_of, print_table, print_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipckit.inventory import IpcObject, Survey
 
-_ADDRESS_SHOWN: Final = 48
-
-Columns = dict[str, "Callable[[IpcObject], str]"]
-
-
-def _address(item: IpcObject) -> str:
-    text = one_line(item.address)
-    return text if len(text) <= _ADDRESS_SHOWN else f"{text[: _ADDRESS_SHOWN - 3]}..."
-
-
-_COLUMNS: Final[Columns] = {
-    "OBJECT": _address,
-    "KEY": words.key,
-    "OWNER": lambda item: item.owner,
-    "MODE": words.mode,
-    "SIZE": lambda item: "" if item.size is None else words.human(item.size),
-    "USED": words.used,
-    "AGE": lambda item: words.duration(item.age),
-    "STATE": lambda item: item.state,
-    "WHY": lambda item: item.reason,
-}
-_WIDE: Final[Columns] = {
-    "OBJECT": lambda item: item.address,
-    "KIND": lambda item: item.kind,
-    "KEY": words.key,
-    "ID": lambda item: str(item.id),
-    "NAME": lambda item: item.name,
-    "OWNER": lambda item: item.owner,
-    "GROUP": lambda item: item.group,
-    "MODE": words.mode,
-    "SIZE": lambda item: "" if item.size is None else str(item.size),
-    "USED": words.used,
-    "AGE": lambda item: words.duration(item.age),
-    "CREATOR": lambda item: words.processes([item.creator] if item.creator else []),
-    "LAST USERS": lambda item: words.processes(item.users),
-    "HOLDERS": lambda item: words.processes(item.holders),
-    "STATE": lambda item: item.state,
-    "WHY": lambda item: item.reason,
-}
+_COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
+    (Column("OBJECT"), lambda item: item.address),
+    (Column("KEY", drop=5), words.key),
+    (Column("OWNER", drop=2), lambda item: item.owner),
+    (Column("MODE", drop=6), words.mode),
+    (Column("SIZE", right=True, drop=4), lambda item: words.human(item.size)),
+    (Column("USED", cuts=True), words.used),
+    (Column("AGE", right=True), lambda item: words.duration(item.age)),
+    (Column("STATE"), lambda item: item.state),
+    (Column("WHY", drop=3, cuts=True), lambda item: item.reason),
+)
+_WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
+    (Column("OBJECT"), lambda item: item.address),
+    (Column("KIND"), lambda item: item.kind),
+    (Column("KEY"), words.key),
+    (Column("ID", right=True), lambda item: str(item.id)),
+    (Column("NAME"), lambda item: item.name),
+    (Column("OWNER"), lambda item: item.owner),
+    (Column("GROUP"), lambda item: item.group),
+    (Column("MODE"), words.mode),
+    (Column("SIZE", right=True), lambda item: "" if item.size is None else str(item.size)),
+    (Column("USED"), words.used),
+    (Column("AGE", right=True), lambda item: words.duration(item.age)),
+    (Column("CREATOR"), lambda item: words.processes([item.creator] if item.creator else [])),
+    (Column("LAST USERS"), lambda item: words.processes(item.users)),
+    (Column("HOLDERS"), lambda item: words.processes(item.holders)),
+    (Column("STATE"), lambda item: item.state),
+    (Column("WHY"), lambda item: item.reason),
+)
 _EXAMPLES: Final = """\b
 Examples:
   ipckit ls                       all objects
@@ -100,6 +89,6 @@ def command(
         _print_json(items, found)
         return
     columns = _WIDE if wide else _COLUMNS
-    rows = [[cell(item) for cell in columns.values()] for item in items]
-    print_table(list(columns), rows, right="SIZE AGE ID")
+    rows = ([text(item) for _, text in columns] for item in items)
+    print_table([column for column, _ in columns], rows, wide=wide)
     print_unseen(found.unseen)

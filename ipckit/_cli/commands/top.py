@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from ipckit._cli.options import Seconds
-from ipckit._cli.output import print_json, print_table
+from ipckit._cli.output import Column, print_json, print_table
 from ipckit._cli.top.model import NUMBERS, ORDERS, SAMPLES, TITLES, Row, Sampler, arranged, cells
 
 _EXAMPLES: Final = """\b
@@ -17,6 +17,8 @@ Examples:
   ipckit top --sort waiters --filter postgres
   ipckit top --once --interval 5 --json
 """
+# What a narrow terminal leaves out of the table: the highest numbers first.
+_DROPS: Final = {"OBJECT": 0, "MESSAGES": 0, "WAITERS": 0, "KEY": 4, "OWNER": 3, "LAST": 3}
 
 
 def _snapshot(interval: float) -> list[Row]:
@@ -77,4 +79,10 @@ def command(*, interval: float, order: str, wanted: str, once: bool, as_json: bo
     if as_json:
         print_json([row.as_dict() for row in rows])
     else:
-        print_table(TITLES, map(cells, rows), right=NUMBERS)
+        print_table(
+            [
+                Column(title, right=title in NUMBERS.split(), drop=_DROPS.get(title, 1))
+                for title in TITLES
+            ],
+            map(cells, rows),
+        )
