@@ -341,7 +341,7 @@ def test_words() -> None:
         "2 days",
     ]
     assert named(peer(5, command="/opt/a/python -m jobs")) == "pid 5 (python -m jobs)"
-    assert named(peer(5, command="x" * 50)) == f"pid 5 ({'x' * 39}…)"
+    assert named(peer(5, command="x" * 50)) == f"pid 5 ({'x' * 37}...)"
     assert named(Process(5, "", "sent", alive=False)) == "pid 5"
 
 

@@ -90,7 +90,7 @@ def named(process: Process | Peer) -> str:
     program, blank, arguments = process.command.partition(" ")
     command = program.rpartition("/")[2] + blank + arguments
     if len(command) > _COMMAND_SHOWN:
-        command = f"{command[: _COMMAND_SHOWN - 1]}…"
+        command = f"{command[: _COMMAND_SHOWN - 3]}..."
     if not command and isinstance(process, Peer):
         command = "not visible here"
     return f"pid {process.pid} ({command})" if command else f"pid {process.pid}"

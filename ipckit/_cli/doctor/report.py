@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from ipckit._cli.doctor.model import EXAMPLES, SEVERITIES
-from ipckit._cli.output import console, say
+from ipckit._cli.output import coloured, paint, say, width_of
 from ipckit.errors import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ipckit._cli.doctor.model import Finding
 
-_STYLES: Final = {"critical": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+# ANSI codes: bold, in red, yellow and cyan.
+_STYLES: Final = {"critical": "1;31", "warning": "1;33", "note": "1;36"}
 _INDENT: Final = "    "
 _LEAST_WIDTH: Final = 40
 _WIDEST: Final = 100  # longer lines are hard to read
@@ -32,12 +36,6 @@ def summary(found: Sequence[Finding]) -> str:
     return ", ".join(parts) or "no problems found"
 
 
-def _cells(text: str) -> int:
-    from rich.cells import cell_len  # noqa: PLC0415 - only needed on a terminal
-
-    return cell_len(text)
-
-
 def wrapped(text: str, width: int, first: str = "", rest: str = "") -> Iterator[str]:
     """Yield a text in lines of a width, in cells of a terminal. A word is never cut in two.
 
@@ -49,7 +47,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> Iterator[
     """
     line, empty = first, True
     for word in text.split(" ") if width else [text]:
-        if not empty and _cells(line) + 1 + _cells(word) > width:
+        if not empty and width_of(line) + 1 + width_of(word) > width:
             yield line
             line, empty = rest, True
         line += word if empty else f" {word}"
@@ -80,34 +78,17 @@ def _title(finding: Finding, width: int) -> Iterator[tuple[str, str]]:
         yield line[:at], line[at:]
 
 
-def _to_terminal(found: Sequence[Finding]) -> None:
-    from rich.text import Text  # noqa: PLC0415 - only needed on a terminal
-
-    out = console()
-    width = max(_LEAST_WIDTH, min(out.width, _WIDEST))
-    out.print(Text(summary(found), style="bold"))
-    for each in found:
-        out.print()
-        for marked, rest in _title(each, width):
-            line = Text(marked, style=_STYLES[each.severity])
-            out.print(line.append(rest, style="not bold default"), soft_wrap=True)
-        for text in _body(each, width):
-            out.print(Text(text), soft_wrap=True)
-
-
-def _plain(found: Sequence[Finding], tell: Callable[[str], None]) -> None:
-    tell(summary(found))
-    for each in found:
-        tell("")
-        for marked, rest in _title(each, 0):
-            tell(marked + rest)
-        for text in _body(each, 0):
-            tell(text)
-
-
 def report(found: Sequence[Finding]) -> None:
     """Print the findings: wrapped on a terminal, in full lines elsewhere."""
+    width = 0
     if sys.stdout.isatty():
-        _to_terminal(found)
-    else:
-        _plain(found, say)
+        width = max(_LEAST_WIDTH, min(shutil.get_terminal_size().columns, _WIDEST))
+    colours = coloured()
+    say(summary(found))
+    for each in found:
+        say("")
+        for marked, rest in _title(each, width):
+            # `rest` comes from `one_line`; `say` would escape the colour.
+            click.echo(paint(marked, _STYLES[each.severity] if colours else "") + rest)
+        for text in _body(each, width):
+            say(text)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _SETTLED: Final = 1.0
 # Servers of ipckit.rpc wait for the next client as long as they live.
 _OF_SERVICES: Final = "rpc."
+# The label of the memfd of Topic.anonymous. Another memfd with peers is a channel.
+_ANONYMOUS_TOPIC: Final = "ipckit-topic"
+
+
+def _is_topic(each: IpcObject) -> bool:
+    return each.kind == "topic" or each.name == _ANONYMOUS_TOPIC
 
 
 def _waiters(each: IpcObject, side: str) -> list[Peer]:
@@ -53,7 +59,10 @@ def _each_wait(peers: Iterable[Peer]) -> tuple[str, ...]:
 
 
 def _look_at(peer: Peer, each: IpcObject) -> str:
-    """Return the command that shows what a peer does. Only a visible process has a pid here."""
+    """Return the command that shows what a peer does, or continues it if it is stopped."""
+    if peer.stopped:
+        return f"kill -CONT {peer.pid}"
+    # A process that can't be seen has its pid in another namespace.
     return f"ipckit ps {peer.pid}" if peer.command else f"ipckit stat {shell(each.address)}"
 
 
@@ -81,7 +90,7 @@ def waits(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Wait]:
     after `stuck_after` seconds.
     """
     for each in objects:
-        for peer in each.peers if each.kind == "channel" else ():
+        for peer in each.peers if not _is_topic(each) else ():
             if not peer.waits:
                 continue
             least = min(_SETTLED, stuck_after) if _has_one_thread(peer.pid) else stuck_after
@@ -118,13 +127,12 @@ def _stopped_holders(each: IpcObject) -> Iterator[Finding]:
         )
 
 
-def _held(each: IpcObject, senders: list[Peer]) -> Finding | None:
+def _held(each: IpcObject, senders: list[Peer], messages: int) -> Finding | None:
     """Report that peers hold the memory, so that senders wait although few messages wait."""
     holders = sorted(
         (peer for peer in each.peers if peer.blocks), key=lambda peer: peer.blocks, reverse=True
     )
     blocks = sum(peer.blocks for peer in holders)
-    messages = each.used.messages or 0
     if not blocks or blocks < messages or messages >= int(each.details.get("capacity", 0)):
         return None
     first = holders[0]
@@ -140,6 +148,7 @@ def _held(each: IpcObject, senders: list[Peer]) -> Finding | None:
             *(
                 f"pid {peer.pid} holds {words.counted(peer.blocks, 'block')}, "
                 f"{peer.taken} of them taken and not acknowledged"
+                f"{'; it is stopped' if peer.stopped else ''}"
                 for peer in holders
             ),
             *_each_wait(senders),
@@ -154,7 +163,7 @@ def _held(each: IpcObject, senders: list[Peer]) -> Finding | None:
 def _blocked_senders(each: IpcObject, senders: list[Peer], stuck_after: float) -> Iterator[Finding]:
     """Report senders that wait for room in a channel."""
     receivers, late = _with_role(each, "receiver"), _longest(senders) >= stuck_after
-    held = _held(each, senders)
+    held = _held(each, senders, each.used.messages or 0)
     if held is not None and (late or not each.used.messages):
         yield held
         return
@@ -166,7 +175,9 @@ def _blocked_senders(each: IpcObject, senders: list[Peer], stuck_after: float) -
     cure, advice = _look_at(first, each), f"Find out what pid {first.pid} does."
     if not receivers and (late or not idle):
         what, severity = f"{full}, but no live process has received from it", "critical"
-        cure, advice = saving(each.address), START
+        advice = "Start the receiver."
+        if each.removable:  # another process can open it
+            cure, advice = saving(each.address), START
         if idle:
             evidence += (f"{all_named(idle)} {_verb(idle, 'has', 'have')} it open",)
     elif receivers and all(peer.stopped for peer in receivers):
@@ -261,7 +272,7 @@ def _topic(each: IpcObject, stuck_after: float) -> Iterator[Finding]:
         return
     slow = [peer for peer in each.peers if peer.policy == "wait" and peer.unread]
     if not slow:
-        held = _held(each, publishers)
+        held = _held(each, publishers, 0)
         if held is not None:
             yield held
         return
@@ -275,7 +286,7 @@ def _topic(each: IpcObject, stuck_after: float) -> Iterator[Finding]:
         (each.address,),
         f"{all_named(publishers)} {_verb(publishers)} to publish to {each.address}, because "
         f"{named(first)}, which subscribes, {state}",
-        f"kill -CONT {first.pid}" if first.stopped else _look_at(first, each),
+        _look_at(first, each),
         "warning",
         (
             f"pid {first.pid} has {first.unread:,} unread of at most {capacity:,} messages",
@@ -317,7 +328,7 @@ def _losses(objects: Iterable[IpcObject]) -> Iterator[Finding]:
 
 def check(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Finding]:
     """Check channels and topics for waits without end, held memory, locks and losses."""
-    rings = [each for each in objects if each.kind in {"channel", "topic"}]
+    rings = [each for each in objects if each.kind in {"channel", "topic"} or each.peers]
     for each in rings:
-        yield from (_channel if each.kind == "channel" else _topic)(each, stuck_after)
+        yield from (_topic if _is_topic(each) else _channel)(each, stuck_after)
     yield from _losses(rings)
