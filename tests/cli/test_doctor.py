@@ -287,13 +287,14 @@ def test_a_peer_in_other_namespaces_is_reported(
         ["doctor", "--json", "--peer", peer.pid], ["doctor", "--peer", 2**22]
     )
     assert status in {1, 4}  # the machine's own
-    told = [each for each in json.loads(out) if each["check"] == "peer-namespace"]
-    assert [each["subject"] for each in told] == [f"pid {peer.pid}"] * 3
-    assert "System V objects" in told[0]["what"]
-    assert told[0]["severity"] == "warning"
-    assert told[0]["cure"].startswith(f"nsenter --target {peer.pid} --ipc ")
-    assert "abstract" in told[1]["what"]
-    assert "another /dev/shm" in told[2]["what"]
+    [told] = [each for each in json.loads(out) if each["check"] == "peer-namespace"]
+    assert (told["subject"], told["severity"]) == (f"pid {peer.pid}", "warning")
+    said = told["evidence"]
+    assert "System V objects" in said[0]
+    assert "abstract" in said[1]
+    assert "another /dev/shm" in said[2]
+    assert told["cure"] == f'nsenter --target {peer.pid} --ipc --net "$(command -v ipckit)" ls'
+    assert "--ipc=container:NAME --network=container:NAME" in told["advice"]
     assert (absent[0], absent[1]) == (1, "")
     peer.tell("seen")
 

@@ -14,7 +14,7 @@ from ipckit._cli.doctor.model import AS_ROOT, EXAMPLES, Finding, shell, some
 from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
 from ipckit._cli.words import human, summary
 from ipckit._core.files import SHM
-from ipckit.errors import NotFound
+from ipckit.errors import IpcError, NotFound
 from ipckit.inventory import PREFIXES
 
 if TYPE_CHECKING:
@@ -78,7 +78,15 @@ def limits(
         The finding, and the kinds whose orphans its cure removes.
     """
     objects = list(objects)
-    for limit in table():
+    try:
+        rows = table()
+    except IpcError as exc:  # /proc is not mounted
+        yield (
+            Finding("unseen", ("limits",), f"could not see all limits: {exc.strerror}", "", "note"),
+            (),
+        )
+        return
+    for limit in rows:
         kinds = _COUNTED.get(limit.name)
         if kinds is None or not limit.value:
             continue
@@ -265,21 +273,22 @@ def _namespace(pid: int | str, name: str) -> str | None:
         return None  # permission denied, or it has exited
 
 
-def _unseen(subject: str, text: str) -> Finding:
-    return Finding("unseen", (subject,), text, "" if os.geteuid() == 0 else AS_ROOT, "note")
+def _other_shm(pid: int) -> str:
+    """Return what is different about the /dev/shm of a process; "" if it is the same.
 
-
-def _elsewhere(pid: int, text: str, namespace: str, option: str) -> Finding:
-    return Finding(
-        "peer-namespace",
-        (f"pid {pid}",),
-        text,
-        f'nsenter --target {pid} --{namespace} "$(command -v ipckit)" ls',
-        "warning",
-        (),
-        "The command lists the objects there. To share the namespace: "
-        f"docker run --{option}=container:NAME",
-    )
+    Raises:
+        PermissionError: it may not be inspected.
+    """
+    try:
+        there = Path(f"/proc/{pid}/root/dev/shm").stat()
+        here = Path(SHM).stat()
+    except PermissionError:
+        raise
+    except OSError:
+        return "it has no /dev/shm, so it can't use POSIX segments and semaphores"
+    if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
+        return ""
+    return "it has another /dev/shm, with other POSIX segments and semaphores"
 
 
 def peer(pid: int) -> Iterator[Finding]:
@@ -288,34 +297,49 @@ def peer(pid: int) -> Iterator[Finding]:
     Raises:
         NotFound: there is no such process.
     """
-    subject = f"pid {pid}"
-    if is_hidden(pid):
-        text = "it belongs to another user, and /proc hides it"
-        yield _unseen(subject, text)
-        return
-    if not Path(f"/proc/{pid}").is_dir():
+    hidden = is_hidden(pid)
+    if not hidden and not Path(f"/proc/{pid}").is_dir():
         message = "no such process"
-        raise NotFound(message, errno=errno.ESRCH, target=subject)
+        raise NotFound(message, errno=errno.ESRCH, target=f"pid {pid}")
+    found: dict[str, str] = {}
+    denied: list[str] = []
     for name, what in _NAMESPACES.items():
         other = _namespace(pid, name)
         if other is None:
-            text = f"permission denied while reading its {name} namespace"
-            yield _unseen(subject, text)
+            denied.append(f"its {name} namespace")
         elif other != _namespace("self", name):
-            text = f"it is in another {name} namespace, which has other {what}"
-            option = {"net": "network"}.get(name, name)
-            yield _elsewhere(pid, text, name, option)
+            found[name] = f"it is in another {name} namespace, which has other {what}"
     try:
-        there = Path(f"/proc/{pid}/root/dev/shm").stat()
-        here = Path(SHM).stat()
+        found["mount"] = _other_shm(pid)
     except PermissionError:
-        text = "permission denied while reading its /dev/shm"
-        yield _unseen(subject, text)
-    except OSError:
-        text = "it has no /dev/shm, so it can't use POSIX segments and semaphores"
-        cure = f"nsenter --target {pid} --mount mount -t tmpfs tmpfs /dev/shm"
-        yield Finding("peer-namespace", (subject,), text, cure, "warning")
-    else:
-        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-            text = "it has another /dev/shm, with other POSIX segments and semaphores"
-            yield _elsewhere(pid, text, "mount", "ipc")
+        denied.append("its /dev/shm")
+    differences = {name: text for name, text in found.items() if text}
+    if hidden or denied:
+        text = f"permission denied while reading {', '.join(denied)}"
+        if hidden:
+            text = "it belongs to another user, and /proc hides it"
+        cure = "" if os.geteuid() == 0 else AS_ROOT
+        yield Finding("unseen", (f"pid {pid}",), text, cure, "note")
+    if differences:
+        yield _elsewhere(pid, differences)
+
+
+def _elsewhere(pid: int, differences: dict[str, str]) -> Finding:
+    """Report the namespaces of a process that are not those of this process."""
+    enter = " ".join(f"--{name}" for name in ("ipc", "net") if name in differences)
+    # Its mount namespace may not have the command.
+    cure = f"ls -la /proc/{pid}/root{SHM}"
+    if enter:
+        cure = f'nsenter --target {pid} {enter} "$(command -v ipckit)" ls'
+    options = {"ipc": "ipc", "mount": "ipc", "net": "network", "pid": "pid"}
+    wanted = dict.fromkeys(options[name] for name in differences)
+    share = " ".join(f"--{option}=container:NAME" for option in wanted)
+    return Finding(
+        "peer-namespace",
+        (f"pid {pid}",),
+        f"pid {pid} and this command do not see the same objects",
+        cure,
+        "warning",
+        tuple(differences.values()),
+        f"The command lists the objects there. To share the namespaces: docker run {share}",
+    )
