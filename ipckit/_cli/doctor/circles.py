@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 _ORDER: Final = "End one of them. In the programs, acquire locks in one order (ipckit.LockOrder)."
 _RECEIVE: Final = (
-    "End one of them. In the programs, receive while a send waits, or give the channels a larger "
-    "capacity."
+    "In the programs, receive while a send waits, or give the channels a larger capacity."
 )
 
 
@@ -86,7 +85,8 @@ def _finding(circle: list[Wait], pids: tuple[int, ...]) -> Finding:
     if len(circle) == 1:
         what = f"{names[0]} waits for {circle[0].on}, and only it can end that wait"
     else:
-        what = f"processes wait for each other: {' waits for '.join([*names, names[0]])}"
+        chain = " waits for ".join([*names, f"pid {pids[0]}"])
+        what = f"processes wait for each other: {chain}"
     addresses = sorted({each.address for each in circle})
     rings = any(address.startswith("channel:") for address in addresses)
     return Finding(
@@ -96,6 +96,6 @@ def _finding(circle: list[Wait], pids: tuple[int, ...]) -> Finding:
         f"kill {pids[-1]}",
         "critical",
         tuple(f"pid {each.process.pid} waits for {each.on}" for each in circle),
-        _RECEIVE if rings else _ORDER,
+        f"{'End it' if len(circle) == 1 else 'End one of them'}. {_RECEIVE if rings else _ORDER}",
         pids=pids,
     )

@@ -86,19 +86,20 @@ def _has_one_thread(pid: int) -> bool:
 def waits(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Wait]:
     """Yield the waits of processes for the peers on the other side of a channel.
 
-    A process with several threads may send in one and receive in another. Its waits count only
-    after `stuck_after` seconds.
+    A process with several threads may send in one and receive in another, and a peer that has done
+    neither may begin to. Then waits count only after `stuck_after` seconds.
     """
     for each in objects:
         for peer in each.peers if not _is_topic(each) else ():
             if not peer.waits:
                 continue
-            least = min(_SETTLED, stuck_after) if _has_one_thread(peer.pid) else stuck_after
+            sure = not _without_role(each) and _has_one_thread(peer.pid)
+            least = min(_SETTLED, stuck_after) if sure else stuck_after
             idle = peer.waits == "message"
             others = _with_role(each, "sender" if idle else "receiver")
             # The pid of a process that can't be seen here may be another one's here.
             known = all(other.command for other in [peer, *others])
-            if known and (peer.waiting or 0.0) >= least and not _without_role(each):
+            if known and (peer.waiting or 0.0) >= least:
                 what = "a message from" if idle else "room in"
                 pids = frozenset(_pids(others))
                 yield Wait(peer, f"{what} {each.address}", each.address, pids, idle)
@@ -185,9 +186,8 @@ def _blocked_senders(each: IpcObject, senders: list[Peer], stuck_after: float) -
         cure = f"kill -CONT {' '.join(map(str, _pids(receivers)))}"
         advice = "A signal (SIGSTOP, Ctrl-Z) or a debugger stopped it."
     elif receivers and late:
-        what = (
-            f"{full}; {all_named(receivers)} {_verb(receivers, 'receives', 'receive')} too slowly"
-        )
+        makes = _verb(receivers, "receives, makes", "receive, make")
+        what = f"{full}; {all_named(receivers)}, which {makes} no room"
         evidence += tuple(
             f"pid {peer.pid} has received {words.counted(peer.received, 'message')}"
             for peer in receivers
