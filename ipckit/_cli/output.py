@@ -144,8 +144,12 @@ class Column(NamedTuple):
 
 _EMPTY: Final = "-"  # a cell without content
 _GAP: Final = 2  # blanks between columns
-_LEAST_CUT: Final = 16  # a column is not shortened below this
-_LEAST_NAME: Final = 12  # and columns are left out until the first one can have this
+# A column with `cuts` that is always shown keeps this width while there are others to leave out.
+_KEPT_CUT: Final = 24
+_LEAST_CUT: Final = 12  # no column is shortened below this
+_LEAST_NAME: Final = 12  # no first column is narrower, if its names are not
+_WIDE_NAME: Final = 40  # a name up to this width needs no line of its own on a wide terminal
+_FIELD: Final = 16  # cells of the name of a field
 
 
 def width_of(text: str) -> int:
@@ -186,11 +190,6 @@ def _printed(cell: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _least(column: Column, width: int) -> int:
-    """Return the least cells that a column can have, if its widest text takes `width`."""
-    return min(width, max(_LEAST_CUT, width_of(column.title))) if column.cuts else width
-
-
 def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> dict[int, int]:
     """Choose the columns that a terminal has room for.
 
@@ -205,27 +204,38 @@ def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> dict[int
     Returns:
         The width of each chosen column, by its index.
     """
-    least = list(map(_least, columns, widths))
-    kept = sorted(range(1, len(columns)), key=lambda index: columns[index].drop)
-    while kept and least[0] + sum(_GAP + least[index] for index in kept) > room:
-        kept.pop()
-    chosen = {index: least[index] for index in (0, *sorted(kept))}
-    spare = room - sum(chosen.values()) - _GAP * len(kept)
-    for index in chosen:
-        more = max(0, min(spare, widths[index] - least[index]))
-        chosen[index] += more
-        spare -= more
-    return chosen
+    least, kept = list(widths), list(widths)
+    for index, (title, _, drop, cuts) in enumerate(columns):
+        if cuts:
+            least[index] = min(widths[index], max(_LEAST_CUT, width_of(title)))
+            kept[index] = least[index] if drop else min(widths[index], _KEPT_CUT)
+    chosen = sorted(range(1, len(columns)), key=lambda index: columns[index].drop)
+
+    def spare(taken: Sequence[int]) -> int:
+        return room - taken[0] - sum(_GAP + taken[index] for index in chosen)
+
+    while chosen and spare(kept if columns[chosen[-1]].drop else least) < 0:
+        chosen.pop()
+    found = {index: least[index] for index in (0, *sorted(chosen))}
+    left = max(0, spare(least))
+    for index in found:
+        more = min(left, widths[index] - least[index])
+        found[index] += more
+        left -= more
+    return found
 
 
 def _longest_name(columns: Sequence[Column], widths: Sequence[int], room: int) -> int:
-    """Return the cells that the first column can have beside the columns that are always shown."""
-    others = (
-        _GAP + _least(column, width)
+    """Return the cells that a name can take without a line of its own.
+
+    The columns that are always shown must fit beside it, and most of a wide line is for the rest.
+    """
+    always = [
+        _GAP + (min(width, _KEPT_CUT) if column.cuts else width)
         for column, width in zip(columns[1:], widths[1:], strict=True)
         if column.drop == 0
-    )
-    return max(_LEAST_NAME, room - sum(others))
+    ]
+    return max(_LEAST_NAME, min(room - sum(always), max(_WIDE_NAME, room // 3)))
 
 
 def _lines(
@@ -259,7 +269,7 @@ def _lines(
 
 def print_table(
     columns: Sequence[Column], rows: Iterable[Sequence[str]], *, wide: bool | None = None
-) -> None:
+) -> list[str]:
     """Print rows in columns.
 
     In a pipe, each row is one line with all columns in full, for awk and cut. On a terminal, no row
@@ -272,6 +282,9 @@ def print_table(
         rows: the cells, as many in each row as there are columns.
         wide: the command's option --wide, which prints everything on a terminal too; None if the
             command has none.
+
+    Returns:
+        The titles of the columns that were left out, because the terminal is too narrow.
     """
     cells = [[_printed(cell) for cell in row] for row in rows]
     by_column = list(zip(*cells, strict=True)) or [()] * len(columns)
@@ -281,7 +294,7 @@ def print_table(
     ]
     if wide or not sys.stdout.isatty():
         click.echo("\n".join(_lines(columns, cells, dict(enumerate(widths)))))
-        return
+        return []
     room = shutil.get_terminal_size().columns
     filled = [
         index
@@ -290,17 +303,42 @@ def print_table(
     ]
     some = [columns[index] for index in filled]
     needed = [widths[index] for index in filled]
-    longest = _longest_name(some, needed, room)
-    names = (width_of(name) for name in by_column[0])
-    needed[0] = max((width_of(some[0].title), *(width for width in names if width <= longest)))
+    if sum(needed) + _GAP * (len(needed) - 1) > room:
+        longest = _longest_name(some, needed, room)
+        names = (width_of(name) for name in by_column[0])
+        needed[0] = max((width_of(some[0].title), *(width for width in names if width <= longest)))
     chosen = {filled[index]: width for index, width in fit(some, needed, room).items()}
     click.echo("\n".join(_lines(columns, cells, chosen)))
     hidden = [columns[index].title for index in filled if index not in chosen]
     if hidden:
-        way = "in a pipe" if wide is None else "with --wide or in a pipe"
+        way = "a pipe" if wide is None else "--wide or a pipe"
         note = f"not shown at {room} columns: {' '.join(hidden)}; all columns: {way}"
         note = shortened(note, room)
         click.echo(paint(note, _DIM) if coloured() else note)
+    return hidden
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text that is wrapped at blanks; a longer word has a line of its own."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if width_of(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Print names and texts, a line each, without those that are empty; a terminal wraps them."""
+    on_terminal, start = sys.stdout.isatty(), _FIELD + 1
+    room = shutil.get_terminal_size().columns - start
+    for name, value in fields:
+        text = _printed(value)
+        if value:
+            lines = wrapped(text, max(room, _FIELD)) if on_terminal else [text]
+            click.echo(f"{name + ':':<{_FIELD}} " + ("\n" + " " * start).join(lines))
 
 
 def print_unseen(unseen: Iterable[str]) -> None:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from ipckit.inventory import IpcObject, Process
 
-_VALUES_SHOWN: Final = 8
+VALUES_SHOWN: Final = 8  # of a semaphore set
+_KILO: Final = 1024
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
 
@@ -26,32 +27,51 @@ def duration(seconds: float | None) -> str:
 
 
 def human(size: int | None) -> str:
-    """Return a number of bytes, shortened: ``8192``, ``16K``, ``1.5M``; "" for None."""
+    """Return a number of bytes, shortened: ``1536``, ``16K``, ``12.5K``; "" for None."""
     if size is None:
         return ""
-    value = float(size)
-    for unit in ("", "K", "M", "G"):
-        if value < 1024 * 10 and value != int(value) and unit:
-            return f"{value:.1f}{unit}"
-        if value < 1024 * 10:
-            return f"{value:.0f}{unit}"
-        value /= 1024
-    return f"{value:.1f}T"
+    value, units = float(size), "KMGT"
+    unit = ""
+    # Below ten of a unit, only whole ones are shown in it.
+    while units and value >= _KILO and (value >= 10 * _KILO or value % _KILO == 0):
+        value, unit, units = value / _KILO, units[0], units[1:]
+    whole = value == int(value) or value >= 10 * _KILO
+    return f"{value:.0f}{unit}" if whole else f"{value:.1f}{unit}"
+
+
+def exact(size: int) -> str:
+    """Return a number of bytes, for people and exactly: ``16K (16384 bytes)``, ``56 bytes``."""
+    short = human(size)
+    return counted(size, "byte") if short == str(size) else f"{short} ({size} bytes)"
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was: ``45 s ago``, ``3 min ago``, ``8 days ago``."""
+    if seconds < -1:
+        return "in the future"
+    for unit, size in (("day", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{counted(count, unit) if unit == 'day' else f'{count} {unit}'} ago"
+    return f"{max(0, int(seconds))} s ago"
 
 
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun: ``1 message``, ``2 messages``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def used(item: IpcObject) -> str:
-    """Return what an object contains: ``3 messages, 108 bytes``."""
+    """Return what an object contains: ``3 messages, 108 bytes``, ``4/64 messages, 2 peers``."""
     use, parts = item.used, list[str]()
+    capacity = item.details.get("capacity") if item.kind in {"channel", "topic"} else None
+    if capacity is not None:
+        return _of_capacity(item, int(capacity))
     if use.messages is not None:
         parts.append(counted(use.messages, "message"))
     if use.values is not None:
-        shown = " ".join(map(str, use.values[:_VALUES_SHOWN]))
-        more = " ..." if len(use.values) > _VALUES_SHOWN else ""
+        shown = " ".join(map(str, use.values[:VALUES_SHOWN]))
+        more = " ..." if len(use.values) > VALUES_SHOWN else ""
         parts.append(f"{'value' if len(use.values) == 1 else 'values'} {shown}{more}")
     elif use.bytes is not None:
         parts.append(f"{human(use.bytes)} bytes" if use.messages is not None else human(use.bytes))
@@ -60,6 +80,39 @@ def used(item: IpcObject) -> str:
         text = counted(use.attached, noun)
         parts.append(f"{use.attached} attached" if noun == "attach" else text)
     return ", ".join(parts)
+
+
+def _of_capacity(item: IpcObject, capacity: int) -> str:
+    """Return how full a channel or topic is, and how many peers it has."""
+    peers = counted(len(item.peers), "peer")
+    if item.kind == "topic":  # a publisher waits for the subscriber that has read the least
+        return f"{int(item.details.get('unread', 0)):,}/{capacity:,} unread, {peers}"
+    return f"{item.used.messages or 0:,}/{capacity:,} messages, {peers}"
+
+
+def evidence(item: IpcObject) -> str:
+    """Return what a terminal shows as the reason for a state: a live process, its pid first.
+
+    Of a channel or topic it is the peer that has waited longest, a sender before a receiver.
+    """
+    waiting = [each for each in item.peers if each.waits]
+    if waiting:
+        peer = max(waiting, key=lambda each: (each.waits == "room", each.waiting or 0.0))
+        since = duration(peer.waiting)
+        return f"pid {peer.pid} waits for {peer.waits} {since}: {without_path(peer.command)}"
+    found = item.holders or tuple(each for each in item.users if each.alive)
+    if item.state not in {"held", "used"} or not found:
+        return item.reason
+    first = found[0]
+    more = f", {len(found) - 1:,} more" if len(found) > 1 else ""
+    command = without_path(first.command)
+    return f"pid {first.pid} {command} ({first.how}){more}".replace("  ", " ")
+
+
+def without_path(command: str) -> str:
+    """Return a command line without the directory of its program."""
+    program, blank, rest = command.partition(" ")
+    return program.rpartition("/")[2] + blank + rest
 
 
 def processes(found: Sequence[Process]) -> str:
@@ -78,13 +131,39 @@ def process(each: Process, *, cut: bool = False) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a date and time in the local time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
+    """Return a date and time in the local time zone; the number if it is beyond the calendar.
+
+    Any user can give a file such a time.
+    """
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} seconds since 1970"
 
 
 def mode(item: IpcObject) -> str:
     """Return the permission bits in octal; "" if they can't be seen."""
     return "" if item.mode is None else f"{item.mode:04o}"
+
+
+def rights(mode: int) -> str:
+    """Return permission bits in words: ``owner reads and writes; group reads``."""
+    by_right: dict[int, list[str]] = {}
+    for who, shift in (("owner", 6), ("group", 3), ("others", 0)):
+        by_right.setdefault(mode >> shift & 6, []).append(who)
+    if list(by_right) == [6] or list(by_right) == [4] or list(by_right) == [2]:
+        by_right = {right: ["everyone"] for right in by_right}
+    parts: list[str] = []
+    for right, names in by_right.items():
+        several = len(names) > 1 or names == ["others"]
+        verbs = [
+            verb if several else f"{verb}s"
+            for verb, bit in (("read", 4), ("write", 2))
+            if right & bit
+        ]
+        if verbs:
+            parts.append(f"{' and '.join(names)} {' and '.join(verbs)}")
+    return "; ".join(parts) or "only root reads and writes"
 
 
 def key(item: IpcObject) -> str:

@@ -4,7 +4,7 @@
 #include "ring/look.h"
 
 /* How often to look again at the messages if receivers take them faster than they are copied. */
-#define LOOKS_MAX 16
+#define LOOKS_MAX 8
 
 /* What the words of the blocks say: how much is in use, and how many blocks each peer holds. */
 typedef struct {

@@ -17,6 +17,7 @@ typedef struct {
     ring r; /* on the copy */
     char *memory;
     uint64_t size;
+    uint64_t allocated; /* bytes that the file really has; the rest are holes */
     int fd;
 } ring_look;
 
@@ -83,7 +84,8 @@ look_open(ring_look *look, int fd, bool topic)
         errno = EINVAL;
         return false;
     }
-    *look = (ring_look){.fd = fd, .size = (uint64_t)status.st_size};
+    *look = (ring_look){
+        .fd = fd, .size = (uint64_t)status.st_size, .allocated = (uint64_t)status.st_blocks * 512};
     void *memory = mmap(NULL, look->size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
@@ -138,8 +140,8 @@ look_copy_records(ring_look *look)
     uint64_t behind = r->units - first < units ? r->units - first : units;
     uint64_t arena = (uint64_t)(r->arena - look->memory);
     r->shared->cached_tail = r->shared->head; /* ring_peek reads `tail` */
-    return look_copy(look, arena + first * UNIT, behind * UNIT)
-        && look_copy(look, arena, (units - behind) * UNIT);
+    return look_copy_sparse(look, arena + first * UNIT, behind * UNIT)
+        && look_copy_sparse(look, arena, (units - behind) * UNIT);
 }
 
 /* Tells whether a message that was found in the copy waited all the time until now; so its bytes are whole.
@@ -165,16 +167,21 @@ static inline bool
 look_copy_entries(ring_look *look)
 {
     char *entries = (char *)look->r.entries;
-    return look_copy(look, (uint64_t)(entries - look->memory), look->r.slots * sizeof(topic_entry));
+    return look_copy_sparse(look, (uint64_t)(entries - look->memory), look->r.slots * sizeof(topic_entry));
 }
 
 /* -- both -------------------------------------------------------------------------------------- */
 
-/* Copies the bytes of a message that was found. Returns false with errno set. */
+/* Copies the bytes of a message that was found. Returns false with errno set; EINVAL if it is longer than all
+   that was ever written to the file, which would fill our memory with zeros. */
 static inline bool
 look_copy_message(ring_look *look, const ring_message *message)
 {
-    return look_copy(look, (uint64_t)(message->data - look->memory), message->length);
+    if (message->length > look->allocated) {
+        errno = EINVAL;
+        return false;
+    }
+    return look_copy_sparse(look, (uint64_t)(message->data - look->memory), message->length);
 }
 
 #endif

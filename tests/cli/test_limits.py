@@ -133,7 +133,9 @@ def test_the_command_prints_a_table_and_json(commands: Callable[..., Any]) -> No
     rows = json.loads(data[1])
     names = {row["name"] for row in rows}
     assert {*IN_PROC, "kernel.shmmax", "kernel.shmall", "RLIMIT_NOFILE", f"{SHM} size"} <= names
-    assert re.search(r"^kernel\.msgmax +8192 .*sysctl -w kernel\.msgmax=16384$", shown[1], re.M)
+    assert re.search(
+        r"^kernel\.msgmax +8K  bytes .*sysctl -w kernel\.msgmax=16384$", shown[1], re.M
+    )
     assert len(shown[1].splitlines()) == len(rows) + 1
     assert (absent[0], absent[1]) == (1, "")
     assert "no such process" in absent[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from terminal import on_terminal
 
 from ipckit import SysVMessageQueue
 from ipckit.cli import COMMANDS
@@ -168,28 +168,6 @@ def test_other_shells_have_completion_too(commands: Callable[..., Any]) -> None:
     assert "#compdef ipckit" in zsh[1]
     assert "complete --no-files --command ipckit" in fish[1]
     assert wrong[0] == 2
-
-
-def on_terminal(environment: dict[str, str], *words: str) -> bytes:
-    """What a command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "ipckit", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env={**env, "TERM": "xterm-256color", **environment},
-    ):
-        os.close(theirs)
-        seen = b""
-        try:
-            while part := os.read(ours, 65536):
-                seen += part
-        except OSError:
-            pass  # the other end is closed
-    os.close(ours)
-    return seen
 
 
 BOLD = b"\x1b[1"

@@ -94,8 +94,8 @@ def test_an_address_without_an_object_is_not_found(text: str) -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        *((0, "0"), (8192, "8192"), (16384, "16K"), (1536, "1536"), (12 * 1024 + 512, "12.5K")),
-        *((64 << 20, "64M"), (3 << 40, "3072G"), (None, "")),
+        *((0, "0"), (8192, "8K"), (16384, "16K"), (1536, "1536"), (12 * 1024 + 512, "12.5K")),
+        *((64 << 20, "64M"), (3 << 40, "3T"), (1 << 60, "1048576T"), (None, "")),
     ],
 )
 def test_sizes_for_people(size: int | None, text: str) -> None:

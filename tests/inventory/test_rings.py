@@ -298,3 +298,19 @@ def test_another_user_without_permission(ns: Namespace, spawn: Callable[..., Chi
     assert result[:2] == [None, ""]
     assert "its messages and peers, because it belongs to another user" in result[2]
     assert result[3] == AccessDenied.__name__
+
+
+def test_holes_that_a_header_calls_a_message(ns: Namespace, tmp_path: Path) -> None:
+    name, copy, topic = ns.name()[1:], tmp_path / "sparse", False
+    with Channel.create(name, capacity=1, size=1 << 25) as channel:
+        with channel.loan(1 << 23) as loan:
+            loan.send(1 << 23)
+        assert len(inventory.messages(found("channel", name))[0].data) == 1 << 23
+        data = Path(SHM, found("channel", name).file_name).read_bytes()
+        with copy.open("w+b", buffering=0) as file:
+            file.truncate(len(data))
+            for at in range(0, len(data), 4096):
+                if any(data[at : at + 4096]):
+                    os.pwrite(file.fileno(), data[at : at + 4096], at)
+            with pytest.raises(OSError, match="Invalid argument"):
+                native.ring_messages(file.fileno(), topic, 1)

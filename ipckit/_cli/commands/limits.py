@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from ipckit._cli import words
 from ipckit._cli.limits_table import process_limits, table
-from ipckit._cli.output import Column, print_json, print_table
+from ipckit._cli.output import Column, print_json, print_table, say
 from ipckit.errors import AccessDenied, NotFound
+
+if TYPE_CHECKING:
+    from ipckit._cli.limits_table import Limit
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -19,8 +23,34 @@ Examples:
 """
 
 
-def _shown(value: int | None, *, none: str) -> str:
-    return none if value is None else str(value)
+_COLUMNS: Final = (
+    Column("LIMIT"),
+    Column("VALUE", right=True),
+    Column("UNIT", drop=1),
+    Column("USED", right=True),
+    Column("USE%", right=True),
+    Column("OF WHAT", cuts=True),
+    Column("CHANGE", drop=2),
+)
+_MUCH: Final = 0.5  # of a limit; from here on its cure is shown, if there is no room for all
+
+
+def _cells(each: Limit) -> list[str]:
+    return [
+        each.name,
+        _shown(each.value, each.unit, none="unlimited" if each.used is not None else ""),
+        each.unit,
+        _shown(each.used, each.unit, none=""),
+        "" if each.share is None else f"{each.share:.0%}",
+        each.meaning,
+        each.change,
+    ]
+
+
+def _shown(value: int | None, unit: str, *, none: str) -> str:
+    if value is None:
+        return none
+    return words.human(value) if unit == "bytes" else f"{value:,}"
 
 
 def _shell() -> int:
@@ -44,9 +74,13 @@ def _shell() -> int:
     metavar="PID",
     help="Show the RLIMIT_* of this process; by default of the shell.",
 )
+@click.option("--wide", is_flag=True, help="Show all columns.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array; share is used / value.")
-def command(*, pid: int | None, as_json: bool) -> None:
+def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
     """Show every limit that applies to IPC: its value, its use, and how to raise it.
+
+    The limits that are nearly used up come first. If there is no room for CHANGE, it is shown below
+    the table for limits of which more than half is used.
 
     The command under CHANGE doubles the limit until the next boot. To keep it, put the setting
     into a file in /etc/sysctl.d. For a container, use docker run --sysctl.
@@ -55,25 +89,12 @@ def command(*, pid: int | None, as_json: bool) -> None:
     if as_json:
         print_json([each.as_dict() for each in rows])
         return
-    cells = [
-        [
-            each.name,
-            _shown(each.value, none="unlimited" if each.used is not None else ""),
-            _shown(each.used, none=""),
-            "" if each.share is None else f"{each.share:.0%}",
-            each.unit,
-            each.meaning,
-            each.change,
-        ]
-        for each in rows
-    ]
-    columns = [
-        Column("LIMIT"),
-        Column("VALUE", right=True),
-        Column("USED", right=True),
-        Column("USE%", right=True),
-        Column("UNIT", drop=1),
-        Column("OF WHAT", drop=2, cuts=True),
-        Column("CHANGE", drop=3),
-    ]
-    print_table(columns, cells)
+    # Those of which little is used stay together by subject.
+    rows.sort(key=lambda each: round(each.share or 0.0, 2), reverse=True)
+    hidden = print_table(_COLUMNS, map(_cells, rows), wide=wide)
+    if "CHANGE" not in hidden:
+        return
+    for each in rows:
+        if (each.share or 0.0) > _MUCH and each.change:
+            say(f"to double {each.name}, of which {each.share:.0%} is used:")
+            say(f"  {each.change}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,7 +11,7 @@ import click
 from ipckit import inventory
 from ipckit._cli import words
 from ipckit._cli.address import kinds_of, kinds_option
-from ipckit._cli.output import Column, ascii_output, json_of, print_table, print_unseen
+from ipckit._cli.output import Column, ascii_output, json_of, print_table, print_unseen, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ _COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("STATE"), lambda item: item.state),
     (Column("WHY", drop=3, cuts=True), lambda item: item.reason),
 )
+_ON_TERMINAL: Final = (*_COLUMNS[:-1], (_COLUMNS[-1][0], words.evidence))
 _WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("OBJECT"), lambda item: item.address),
     (Column("KIND"), lambda item: item.kind),
@@ -88,7 +90,11 @@ def command(
     if as_json:
         _print_json(items, found)
         return
-    columns = _WIDE if wide else _COLUMNS
+    on_terminal = sys.stdout.isatty()
+    columns = _WIDE if wide else _ON_TERMINAL if on_terminal else _COLUMNS
     rows = ([text(item) for _, text in columns] for item in items)
-    print_table([column for column, _ in columns], rows, wide=wide)
+    if items or not on_terminal:
+        print_table([column for column, _ in columns], rows, wide=wide)
+    else:
+        say("no objects match" if kind_names or mine or orphans else "no objects")
     print_unseen(found.unseen)
