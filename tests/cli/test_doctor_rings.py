@@ -160,8 +160,8 @@ def test_a_receiver_without_a_sender_is_a_note() -> None:
 
 def test_a_slow_subscriber_is_named() -> None:
     publisher = peer(SENDER, "publisher", waits="room", waiting=LATE)
-    slow = peer(RECEIVER, "subscriber", policy="wait", unread=8)
-    quick = peer(OTHER, "subscriber", policy="wait", unread=1)
+    slow = peer(RECEIVER, "subscriber", policy="wait", unread=4, depth=4)
+    quick = peer(OTHER, "subscriber", policy="wait", unread=5, depth=8)
     lossy = peer(OTHER, "subscriber", policy="drop_oldest", unread=8, lost=5)
     [one, lost] = found(ring(publisher, quick, slow, lossy, kind="topic"))
     assert (one.check, one.cure, one.waits_for) == (
@@ -169,7 +169,7 @@ def test_a_slow_subscriber_is_named() -> None:
         f"ipckit ps {RECEIVER}",
         (RECEIVER,),
     )
-    assert f"pid {RECEIVER} has 8 unread of at most 8 messages" in one.evidence
+    assert f"pid {RECEIVER} has 4 unread of at most 4 messages" in one.evidence
     assert (lost.check, lost.severity) == ("lost-messages", "note")
     assert lost.evidence == (f"pid {OTHER} (program {OTHER}) has lost 5 messages of topic:orders",)
     soon = dataclasses.replace(publisher, waiting=1.0)

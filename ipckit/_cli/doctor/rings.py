@@ -276,11 +276,12 @@ def _topic(each: IpcObject, stuck_after: float) -> Iterator[Finding]:
         if held is not None:
             yield held
         return
-    first = max(slow, key=lambda peer: peer.unread or 0)
+    # Long messages can fill the memory before a subscriber has as many unread ones as its depth.
+    at_depth = [peer for peer in slow if (peer.unread or 0) >= (peer.depth or 1)]
+    first = max(at_depth or slow, key=lambda peer: peer.unread or 0)
     if not first.stopped and _longest(publishers) < stuck_after:
         return
     state = "is stopped" if first.stopped else "is slow"
-    capacity = each.details.get("capacity", 0)
     yield Finding(
         "slow-subscriber",
         (each.address,),
@@ -289,7 +290,7 @@ def _topic(each: IpcObject, stuck_after: float) -> Iterator[Finding]:
         _look_at(first, each),
         "warning",
         (
-            f"pid {first.pid} has {first.unread:,} unread of at most {capacity:,} messages",
+            f"pid {first.pid} has {first.unread:,} unread of at most {first.depth or 0:,} messages",
             *_each_wait(publishers),
         ),
         'With when_full="drop_oldest" the subscriber loses messages instead.',
