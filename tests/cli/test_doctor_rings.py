@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
+import shutil
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +56,7 @@ def ring(
         0o600,
         4096,
         used=Use(messages=messages, bytes=100),
+        holders=tuple(Process(each.pid, each.command, "mapped", alive=True) for each in peers),
         state="held" if peers else "orphaned",
         peers=peers,
         details={"capacity": 8, "bytes": 1000, **details},
@@ -217,6 +221,9 @@ def test_senders_that_only_receive_from_each_other_are_a_deadlock() -> None:
     # Another receiver can end it.
     objects[0] = dataclasses.replace(objects[0], peers=(*objects[0].peers, peer(OTHER, "receiver")))
     assert list(circles.deadlocks(rings.waits(objects, 60.0))) == []
+    # A peer that does not have the channel open was forged.
+    forged = [dataclasses.replace(each, holders=each.holders[1:]) for each in crosswise(LATE)]
+    assert list(circles.deadlocks(rings.waits(forged, 60.0))) == []
     # Processes of more than one thread, or that can't be seen, may receive in another thread.
     assert list(circles.deadlocks(rings.waits(crosswise(1.0), 60.0))) == []
 
@@ -238,10 +245,16 @@ def test_circles() -> None:
     assert pids(wait(1, 2, 3), wait(2, 1)) == []  # 3 can end it
     assert pids(wait(1, 2, idle=True), wait(2, 1, idle=True)) == []  # both are without work
     assert pids(wait(1, 2), wait(2, 1, idle=True)) == [(1, 2)]
-    # A long chain does not take long.
-    assert pids(*(wait(pid, pid + 1) for pid in range(1, 2000)), wait(2000, 1)) == [
-        tuple(range(1, 2001))
-    ]
+    [alone] = circles.deadlocks([wait(1, 1)])
+    assert alone.advice.startswith("End it. In the programs, acquire")
+    # A long circle does not take long, and is not written out.
+    waits = [*(wait(pid, pid + 1) for pid in range(1, 2000)), wait(2000, 1)]
+    assert pids(*waits) == [tuple(range(1, 2001))]
+    [long] = circles.deadlocks(waits)
+    assert long.what.endswith(
+        " waits for pid 6 (p6) waits for 1994 more, the last of which waits for pid 1"
+    )
+    assert long.advice.startswith("End one of them. In the programs, acquire")
 
 
 def finding(check: str = "stuck-waiter", severity: Any = "warning", **facts: Any) -> Finding:
@@ -332,6 +345,26 @@ def test_lines_are_wrapped_between_words() -> None:
         "  漢字漢字 five",
     ]
     assert list(wrapped(text, 0, "- ", "  ")) == [f"- {text}"]
+
+
+def test_a_terminal_gets_short_lines_and_coloured_severities(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    told = found(ring(sender(), name="n" * 70))
+    report(told)
+    first, empty, title, *lines = capsys.readouterr().out.splitlines()
+    assert (first, empty) == ("1 critical", "")
+    assert title == "\x1b[1;31mcritical\x1b[0m  stuck-sender"
+    assert f"    cure: {told[0].cure}" in lines
+    for line in lines:
+        assert len(line) <= 60 or line.strip().startswith(("cure: ", f"channel:{'n' * 70}"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    report(told)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_words() -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ipckit.inventory import Peer, Process
 
 
-_ORDER: Final = "End one of them. In the programs, acquire locks in one order (ipckit.LockOrder)."
+_NAMED: Final = 6  # JSON has the rest of a longer circle in `evidence`
+_ORDER: Final = "In the programs, acquire locks in one order (ipckit.LockOrder)."
 _RECEIVE: Final = (
     "In the programs, receive while a send waits, or give the channels a larger capacity."
 )
@@ -85,7 +86,9 @@ def _finding(circle: list[Wait], pids: tuple[int, ...]) -> Finding:
     if len(circle) == 1:
         what = f"{names[0]} waits for {circle[0].on}, and only it can end that wait"
     else:
-        chain = " waits for ".join([*names, f"pid {pids[0]}"])
+        hidden = len(names) - _NAMED
+        more = [f"{hidden} more, the last of which"] if hidden > 0 else []
+        chain = " waits for ".join([*names[:_NAMED], *more, f"pid {pids[0]}"])
         what = f"processes wait for each other: {chain}"
     addresses = sorted({each.address for each in circle})
     rings = any(address.startswith("channel:") for address in addresses)

@@ -102,7 +102,7 @@ def _near(
 ) -> tuple[Finding, tuple[Kind, ...]]:
     is_memory = limit.unit in {"bytes", "pages"}
     is_shm = limit.name == f"{SHM} size"
-    size = str if not is_memory else human
+    size = human if is_memory else "{:,}".format
     used, value = limit.used or 0, limit.value or 0
     if limit.unit == "pages":
         used, value = used * _PAGE, value * _PAGE
@@ -122,7 +122,7 @@ def _near(
         advice = "The command lists the orphans and asks before it removes them."
         advice += f" To raise the limit instead: {change}" * bool(change)
     elif not cure:
-        cure = "ipckit ls " + " ".join(f"--kind {PREFIXES[each.kind]}" for each in objects[:1])
+        cure = " ".join(["ipckit ls", *(f"--kind {PREFIXES[each.kind]}" for each in objects[:1])])
         advice = "The limit can't be raised. Find out which program makes so many objects."
     full = share >= _FULL if is_shm else share >= 1
     check = "shm-full" if limit.name.startswith(SHM) else "limit"

@@ -48,11 +48,11 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> Iterator[
     line, empty = first, True
     for word in text.split(" ") if width else [text]:
         if not empty and width_of(line) + 1 + width_of(word) > width:
-            yield line
+            yield line.rstrip()
             line, empty = rest, True
         line += word if empty else f" {word}"
         empty = False
-    yield line
+    yield line.rstrip()
 
 
 def _body(finding: Finding, width: int) -> Iterator[str]:
@@ -89,6 +89,6 @@ def report(found: Sequence[Finding]) -> None:
         say("")
         for marked, rest in _title(each, width):
             # `rest` comes from `one_line`; `say` would escape the colour.
-            click.echo(paint(marked, _STYLES[each.severity] if colours else "") + rest)
+            click.echo(paint(marked, _STYLES[each.severity] if colours and marked else "") + rest)
         for text in _body(each, width):
             say(text)

@@ -90,6 +90,9 @@ def waits(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Wait]:
     neither may begin to. Then waits count only after `stuck_after` seconds.
     """
     for each in objects:
+        # A user who can write to the channel can enter any pid as a peer, and the cure of a
+        # deadlock ends a process. In another pid namespace the same pid is another process.
+        holders = {holder.pid for holder in each.holders}
         for peer in each.peers if not _is_topic(each) else ():
             if not peer.waits:
                 continue
@@ -97,8 +100,7 @@ def waits(objects: Iterable[IpcObject], stuck_after: float) -> Iterator[Wait]:
             least = min(_SETTLED, stuck_after) if sure else stuck_after
             idle = peer.waits == "message"
             others = _with_role(each, "sender" if idle else "receiver")
-            # The pid of a process that can't be seen here may be another one's here.
-            known = all(other.command for other in [peer, *others])
+            known = all(other.command and other.pid in holders for other in [peer, *others])
             if known and (peer.waiting or 0.0) >= least:
                 what = "a message from" if idle else "room in"
                 pids = frozenset(_pids(others))
