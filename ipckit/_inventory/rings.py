@@ -96,8 +96,8 @@ def _peers(kind: Kind, facts: dict[str, Any], processes: Processes) -> Iterator[
         here = processes.process_of(row["token"])
         pid = row["pid"] if here is None else here
         waits = _WAITS.get(row["waits"] & _SIDE, "")
-        _, drops, _, unread, lost, received, _ = subscribers.get(
-            row["index"], (0, 0, 0, None, None, row["received"], 0)
+        _, drops, depth, unread, lost, received, _ = subscribers.get(
+            row["index"], (0, 0, None, None, None, row["received"], 0)
         )
         yield Peer(
             pid=pid,
@@ -121,6 +121,7 @@ def _peers(kind: Kind, facts: dict[str, Any], processes: Processes) -> Iterator[
             unread=unread,
             lost=lost,
             policy="" if unread is None else "drop_oldest" if drops else "wait",
+            depth=depth,
         )
 
 
