@@ -106,7 +106,7 @@ def survey(
             objects += [each for each in found if each.kind in wanted]
         if "socket" in wanted:
             objects += sockets.named(rows, processes, now)
-            objects += sockets.stale(rows, now, judged=processes is not None)
+            objects += sockets.stale(rows, now, judged=processes is not None, unseen=unseen)
     order = {kind: index for index, kind in enumerate(KINDS)}
     objects.sort(key=lambda each: (order[each.kind], each.name, each.id))
     return Survey(tuple(objects), tuple(unseen), now)
