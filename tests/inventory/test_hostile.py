@@ -22,7 +22,7 @@ from ipckit._cli.memory import open_path
 from ipckit._core.files import open_regular
 from ipckit._inventory import files
 from ipckit._inventory.processes import Found, in_words
-from ipckit.errors import InvalidArgument, NotFound, one_line
+from ipckit.errors import InUse, InvalidArgument, NotFound, one_line
 from ipckit.inventory import KINDS, IpcObject
 
 if TYPE_CHECKING:
@@ -357,7 +357,10 @@ def test_a_socket_whose_file_was_renamed_or_replaced_is_found_by_its_file(
         bound.bind(os.fspath(path))
         if listens:
             bound.listen()
+        [item] = at(path)
         path.rename(renamed)
+        with pytest.raises(InUse):
+            inventory.remove(replace(item, name=os.fspath(renamed)))
         assert at(renamed) == []  # no connection is needed to see that it is in use
         other.bind(os.fspath(path))
         files = [each.details.get("file") for each in at(path)]
