@@ -18,12 +18,12 @@ from ipckit import inventory
 from ipckit._cli import limits_table, output, words
 from ipckit._cli.address import choose
 from ipckit._cli.doctor import host
-from ipckit._cli.memory import open_path
+from ipckit._cli.memory import open_object, open_path
 from ipckit._core.files import open_regular
 from ipckit._inventory import files
 from ipckit._inventory.processes import Found, in_words
 from ipckit.errors import InUse, InvalidArgument, NotFound, one_line
-from ipckit.inventory import KINDS, IpcObject
+from ipckit.inventory import KINDS, IpcObject, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -272,6 +272,23 @@ def test_what_is_no_file_is_not_opened_to_look_at_it(tmp_path: Path) -> None:
             open_path(f"/proc/self/fd/{held}")
     finally:
         os.close(held)
+
+
+def test_dump_shows_no_other_file_than_the_one_that_was_listed() -> None:
+    listed, other = os.memfd_create("listed"), os.memfd_create("other")
+    try:
+        item = made("memfd", "listed", os.fstat(listed).st_ino)
+        status = os.fstat(listed)
+        holder = Process(os.getpid(), "", f"fd {listed}", alive=True)
+        item = replace(item, holders=(holder,), identity=(status.st_dev, status.st_ino))
+        with open_object(item) as source:
+            assert source.size == 0
+        os.dup2(other, listed)  # as the process that holds it can do
+        with pytest.raises(NotFound, match="replaced"):
+            open_object(item)
+    finally:
+        os.close(listed)
+        os.close(other)
 
 
 def test_a_process_with_many_descriptors_of_a_file_has_a_short_text() -> None:
