@@ -91,10 +91,11 @@ def _matches(each: IpcObject, prefix: str, rest: str) -> bool:
     if prefix == "inode" or (each.kind in {"memfd", "channel", "topic"} and bare):
         return False
     # The escaped form of a name is also accepted, because control characters are hard to type.
-    pairs = [(each.name, words.unescaped(rest)), (each.name.replace("\0", "\\x00"), rest)]
+    names = {each.name, each.name.replace("\0", "\\x00")}  # a command line contains no NUL
+    texts = {rest, words.unescaped(rest)}
     if each.kind in _NAMED and not bare:
-        return any(name.removeprefix("/") == text.removeprefix("/") for name, text in pairs)
-    return any(name == text for name, text in pairs)
+        names, texts = ({text.removeprefix("/") for text in some} for some in (names, texts))
+    return not names.isdisjoint(texts)
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -39,9 +39,18 @@ class Source(Protocol):
 
 
 class FileSource:
-    """The bytes of a file, read by pread. If the file shrinks, less is read, without a SIGBUS."""
+    """The bytes of a file, read by pread. If the file shrinks, less is read, without a SIGBUS.
 
-    def __init__(self, path: str, name: str, *, follow: bool) -> None:
+    Args:
+        path: the path of the file.
+        name: the object, for errors.
+        follow: follow a symbolic link.
+        identity: the device and inode that the file must have; any by default.
+    """
+
+    def __init__(
+        self, path: str, name: str, *, follow: bool, identity: tuple[int, ...] = ()
+    ) -> None:
         self._name = name
         try:
             fd = open_regular(path, follow=follow)
@@ -52,8 +61,13 @@ class FileSource:
         if fd is None:
             message = "it is not shared memory or a regular file"
             raise InvalidArgument(message, errno=errno.EINVAL, target=name)
+        status = os.fstat(fd)
+        if identity not in {(), (status.st_dev, status.st_ino)}:
+            os.close(fd)
+            message = "it was replaced or changed after it was listed"
+            raise NotFound(message, errno=errno.ENOENT, target=name)
         self._fd = fd
-        self.size = os.fstat(fd).st_size
+        self.size = status.st_size
 
     def read(self, n: int, /, offset: int) -> bytes:
         """Read bytes from an offset; fewer at the end of the file."""
@@ -110,9 +124,10 @@ def open_object(found: IpcObject) -> Source:
     if found.kind == "sysv-segment":
         return _segment(found.id)
     if found.kind == "memfd" or found.details.get("unlinked"):
-        return FileSource(_descriptor_of(found), found.address, follow=True)
-    path = str(_SHM / found.file_name)
-    return FileSource(path, found.address, follow=False)
+        path, follow = _descriptor_of(found), True
+    else:
+        path, follow = str(_SHM / found.file_name), False
+    return FileSource(path, found.address, follow=follow, identity=found.identity)
 
 
 def pieces(source: Source, offset: int, size: int) -> Iterator[bytes]:

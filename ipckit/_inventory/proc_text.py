@@ -177,6 +177,8 @@ def mounts(text: bytes) -> Iterator[Mount]:
             continue
         point = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[_POINT_FIELD])
         major, _, minor = fields[_DEVICE_FIELD].partition(b":")
+        if not (major.isdigit() and minor.isdigit()):
+            continue
         options = frozenset(fields[dash + 3].split(b","))
         yield Mount(os.makedev(int(major), int(minor)), point, fields[dash + 1], options)
 

@@ -121,7 +121,7 @@ def observe(
         if "socket" in wanted:
             objects += sockets.named(rows, processes, now)
             if stale_sockets:
-                objects += sockets.stale(rows, now, judged=processes is not None)
+                objects += sockets.stale(rows, now, judged=processes is not None, unseen=unseen)
     order = {kind: index for index, kind in enumerate(KINDS)}
     objects.sort(key=lambda each: (order[each.kind], each.name, each.id))
     return Survey(tuple(objects), tuple(unseen), now), processes

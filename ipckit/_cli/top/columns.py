@@ -82,7 +82,7 @@ def who(row: Row, *, full: bool = True) -> str:
 
 # A narrow terminal leaves out the columns with the highest `drop` first.
 _CELLS: Final[dict[Column, Callable[[Row, bool], str]]] = {
-    Column("OBJECT"): lambda row, _: row.address,
+    Column("OBJECT"): lambda row, _: words.name(row.address),
     Column("MESSAGES", right=True, drop=1): lambda row, full: _messages(row, full=full),
     Column("BYTES", right=True, drop=6): lambda row, full: _bytes(row, full=full),
     Column("IN/s", right=True, drop=2): lambda row, full: number(row.rate_in, full=full),
