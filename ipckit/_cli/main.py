@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "ls": "List the IPC objects, and which processes hold them.",
     "stat": "Show everything that is known about one object.",
+    "ps": "Show which objects processes hold and wait on.",
     "make": "Create an object, and print its address.",
     "rm": "Remove the named objects.",
     "gc": "List orphaned objects; remove them with --delete.",

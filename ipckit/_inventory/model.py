@@ -99,6 +99,7 @@ class Peer:
         locks: the locks that it holds: ``"send"``, ``"receive"``, ``"pool"``.
         stopped: a signal or a debugger has stopped it; false if it can't be seen.
         unread: the messages that wait for this subscriber; None for others.
+        depth: the maximum number of unread messages of this subscriber; None for others.
         lost: the messages that this subscriber has lost; None for others.
         policy: what happens if this subscriber is slow: ``"wait"`` or ``"drop_oldest"``; "" for
             others.
@@ -119,6 +120,7 @@ class Peer:
     unread: int | None = None
     lost: int | None = None
     policy: str = ""
+    depth: int | None = None
 
 
 @final

@@ -85,6 +85,7 @@ class UnixRow:
             the socket, which may have had another root directory.
         file: the file that it is bound to, by its device and the low 32 bits of its inode, as
             sock_diag(7) has them; None for none, or if it is not known.
+        peer: the inode of the socket at the other end; 0 if there is none, or if it is not known.
     """
 
     inode: int
@@ -93,6 +94,7 @@ class UnixRow:
     connected: bool
     name: str
     file: tuple[int, int] | None = field(default=None, compare=False)
+    peer: int = field(default=0, compare=False)
 
 
 SOCKET_TYPES: Final = {1: "stream", 2: "dgram", 5: "seqpacket"}

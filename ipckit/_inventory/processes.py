@@ -157,7 +157,7 @@ class Processes:
         # A survey of thousands of objects asks for the same processes again and again.
         self._commands: dict[int, str] = {}
         self._below: dict[tuple[int, int], int] | None = None
-        self._users: dict[int, frozenset[int]] = {}
+        self._users: dict[int, tuple[int, ...]] = {}
         self._callers: dict[tuple[int, str], bool] = {}
         self._creators: dict[tuple[int, float, str], list[int]] = {}
         self.stats: dict[int, ProcessStat] = {}
@@ -320,6 +320,15 @@ class Processes:
     # -- asking ------------------------------------------------------------------------------------
 
     @property
+    def machine(self) -> str:
+        """The name of this machine, by which its system calls have their numbers."""
+        return self._machine
+
+    def shares_ipc(self, pid: int) -> bool:
+        """Return whether a process is in this IPC namespace, as far as that can be seen."""
+        return pid not in self._foreign
+
+    @property
     def complete(self) -> bool:
         """Whether every process of the machine was seen and could be inspected."""
         return self.proc_is_complete and not self.denied and self.in_initial_namespace
@@ -427,12 +436,20 @@ class Processes:
 
     def users(self, pid: int) -> frozenset[int]:
         """Return the uids of a process: real, effective, saved, file system. Empty if it exited."""
+        return frozenset(self._uids_of(pid))
+
+    def effective_user(self, pid: int) -> int | None:
+        """Return the effective uid of a process; None if it has exited or is hidden."""
+        uids = self._uids_of(pid)
+        return uids[1] if uids else None
+
+    def _uids_of(self, pid: int) -> tuple[int, ...]:
         if pid not in self._users:
             try:
                 text = read(f"{self._root}/{pid}/status").partition(b"\nUid:")[2]
             except OSError:
                 text = b""
-            self._users[pid] = frozenset(map(int, text.partition(b"\n")[0].split()))
+            self._users[pid] = tuple(map(int, text.partition(b"\n")[0].split()))
         return self._users[pid]
 
     @property

@@ -102,8 +102,8 @@ def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> 
             continue  # any process that may write to the memory can name another one there
         pid = row["pid"] if here is None else here
         waits = _WAITS.get(row["waits"] & _SIDE, "")
-        _, drops, _, unread, lost, received, _ = subscribers.get(
-            row["index"], (0, 0, 0, None, None, row["received"], 0)
+        _, drops, depth, unread, lost, received, _ = subscribers.get(
+            row["index"], (0, 0, None, None, None, row["received"], 0)
         )
         yield Peer(
             pid=pid,
@@ -127,6 +127,7 @@ def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> 
             unread=unread,
             lost=lost,
             policy="" if unread is None else "drop_oldest" if drops else "wait",
+            depth=depth,
         )
 
 

@@ -38,15 +38,15 @@ _FORGEABLE: Final = (
 )
 
 
-def rows(unseen: list[str] | None = None) -> list[UnixRow]:
-    """Return the sockets of this network namespace that are bound to a name.
+def all_rows(unseen: list[str] | None = None) -> list[UnixRow]:
+    """Return the sockets of this network namespace.
 
     Args:
         unseen: a list; a line is appended for what could not be seen.
     """
     unseen = [] if unseen is None else unseen
     try:
-        found = unix_sockets()
+        return unix_sockets()
     except OSError:
         try:
             found = list(unix_rows(read("/proc/net/unix")))
@@ -54,7 +54,12 @@ def rows(unseen: list[str] | None = None) -> list[UnixRow]:
         except OSError as exc:
             found = []
             unseen.append(f"bound UNIX sockets: /proc/net/unix: {exc.strerror}")
-    return [row for row in found if row.name]
+    return found
+
+
+def rows(unseen: list[str] | None = None) -> list[UnixRow]:
+    """Return those of `all_rows` that are bound to a name."""
+    return [row for row in all_rows(unseen) if row.name]
 
 
 def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iterator[IpcObject]:

@@ -22,6 +22,7 @@ import sys
 import termios
 import textwrap
 import time
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -152,7 +153,8 @@ def name_process(line: str) -> None:
 def play(line: str, code: str, start: int, come: int) -> None:
     """Run the code of a process of the scene; `start` is readable when it may go on."""
     name_process(line)
-    scope = {**vars(ipckit), "os": os, "signal": signal, "socket": socket}
+    scope = {name: getattr(ipckit, name) for name in ipckit.__all__}
+    scope |= {"os": os, "signal": signal, "socket": socket}
     scope["ready"] = lambda: os.write(come, b".")
     scope["wait"] = lambda: os.read(start, 1)
     exec(textwrap.dedent(code), scope)  # noqa: S102 - the code above
@@ -165,13 +167,16 @@ def start_scene() -> None:
     for line, code in PROCESSES:
         start, starts[line] = os.pipe()
         if os.fork() == 0:
-            with contextlib.suppress(BaseException):
+            try:
                 play(line, code, start, told)
+            except BaseException:
+                traceback.print_exc()
+                os.write(told, b"!")
             os._exit(0)
-        os.read(come, 1)
+        assert os.read(come, 1) == b".", line
     for line in ("feed --market xetra", "ledger"):
         os.write(starts[line], b".")
-        os.read(come, 1)
+        assert os.read(come, 1) == b".", line
     time.sleep(1.2)  # so that waits have a length
 
 
@@ -205,7 +210,7 @@ async def screen_of_top() -> tuple[str, str]:
     """Return the screen of `ipckit top` as text, and as an image."""
     from ipckit._cli.top.app import TopApp  # noqa: PLC0415 - imports that the scene does not need
 
-    app = TopApp(interval=1.0, order="messages", wanted="")
+    app = TopApp(interval=1.0)
     async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
         await pilot.pause(1.2)
         lines = app.screen._compositor.render_strips()  # there is no public way to text

@@ -141,6 +141,7 @@ def test_the_state_of_a_topic(ns: Namespace) -> None:
         rows = {peer.policy: peer for peer in item.peers}
         assert (rows["wait"].unread, rows["wait"].lost, rows["wait"].received) == (5, 0, 1)
         assert (rows["drop_oldest"].unread, rows["drop_oldest"].lost) == (2, 4)
+        assert (rows["wait"].depth, rows["drop_oldest"].depth, rows[""].depth) == (16, 2, None)
         assert rows[""].roles == ("creator", "publisher")
         sizes = [len(each.data) for each in inventory.messages(item, 3)]
         assert sizes == [24, 32, 80_000]
