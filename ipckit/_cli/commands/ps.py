@@ -52,6 +52,7 @@ Examples:
   ipckit ps --json | jq '.processes[] | select(.waits != []) | .pid'
 """
 PID_PREFIX: Final = "pid:"  # before a pid where an object's address is expected
+_MOST_DIGITS: Final = 10  # of a pid
 _INDENT: Final = 2
 _LEAST_COMMAND: Final = 20
 _NAMED_SHOWN: Final = 8
@@ -165,7 +166,7 @@ def _chosen(found: ProcessSurvey, text: str) -> list[ProcessUse]:
     Raises:
         NotFound: there is none.
     """
-    if text.isdecimal() and text.isascii():
+    if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS:
         return [_by_pid(found, int(text))]
     named = [each for each in found.processes.values() if process_words.matches(each, text)]
     if not (text and named):
@@ -235,13 +236,13 @@ def _print_use(process: ProcessUse, depth: int) -> None:
         _print_wait(wait, depth)
     most = len(process.holds) if depth == 1 else _HELD_SHOWN
     for held in process.holds[:most]:
-        _line(depth, f"holds {held.address}  {held.how}")
+        _line(depth, f"holds {words.name(held.address)}  {held.how}")
     if len(process.holds) > most:
         more = process_words.holdings(process.holds[most:])
         _line(depth, f"holds {more} more; all: ipckit ls --pid {process.pid}")
     for used in process.used:
         when = "" if used.when is None else f", {words.duration(time.time() - used.when)} ago"
-        _line(depth, f"used {used.address}  {used.how}{when}")
+        _line(depth, f"used {words.name(used.address)}  {used.how}{when}")
     if not process.seen:
         hint = "" if os.geteuid() == 0 else "; run as root to see it"
         _line(depth, f"what it holds and waits on: permission denied{hint}")
