@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "ps-camera": ["ps", "camera"],
     "doctor": ["doctor"],
 }
+_BLOCK: Final = re.compile(r"<!-- capture: ([a-z-]+) -->\n\n```text\n(.*?)\n?```", re.DOTALL)
 IMAGES: Final = ("ls", "ps", "top", "doctor")
 UNSHARED: Final = ("unshare", "--ipc", "--mount", "--net", "--pid", "--fork", "--mount-proc")
 
@@ -212,7 +213,7 @@ async def screen_of_top() -> tuple[str, str]:
 
     app = TopApp(interval=1.0)
     async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
-        await pilot.pause(1.2)
+        await pilot.pause(1.1)
         lines = app.screen._compositor.render_strips()  # there is no public way to text
         text = "\n".join(line.text.rstrip() for line in lines)
         return text, app.export_screenshot(title="ipckit top")
@@ -220,7 +221,8 @@ async def screen_of_top() -> tuple[str, str]:
 
 def captured() -> dict[str, str]:
     """Run the scene, and return what each command printed, with its colours."""
-    places = " && ".join(f"mount -t tmpfs tmpfs {path}" for path in ("/dev/shm", "/run", "/tmp"))  # noqa: S108 - its own
+    mounts = ("-o size=1g tmpfs /dev/shm", "tmpfs /run", "tmpfs /tmp")
+    places = " && ".join(f"mount -t tmpfs {each}" for each in mounts)
     words = [*UNSHARED, "--kill-child", "sh", "-c", f'{places} && exec "$@"', "sh"]
     done = subprocess.run(
         [*words, sys.executable, __file__, "--record", "-" * 200],
@@ -248,16 +250,17 @@ def image_of(text: str, title: str) -> str:
 
 def blocks(page: str) -> dict[str, str]:
     """Return the captures that a page shows: each after a comment with its name."""
-    found = re.findall(r"<!-- capture: ([a-z-]+) -->\n\n```text\n(.*?)\n```", page, re.DOTALL)
-    return dict(found)
+    return dict(_BLOCK.findall(page))
 
 
 def write() -> None:
     """Write the captures into the page, and the images beside it."""
     texts = captured()
     page = PAGE.read_text()
-    for name, old in blocks(page).items():
-        page = page.replace(f"```text\n{old}\n```", f"```text\n{plain(texts[name])}\n```")
+    for name in blocks(page):
+        start = f"<!-- capture: {name} -->\n\n```text\n"
+        before, _, after = page.partition(start)
+        page = f"{before}{start}{plain(texts[name])}\n```{after.partition('```')[2]}"
     PAGE.write_text(page)
     for name in IMAGES:
         image = texts["top.svg"] if name == "top" else image_of(texts[name], f"ipckit {name}")
