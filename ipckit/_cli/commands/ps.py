@@ -52,6 +52,7 @@ Examples:
   ipckit ps --json | jq '.processes[] | select(.waits != []) | .pid'
 """
 PID_PREFIX: Final = "pid:"  # before a pid where an object's address is expected
+_MOST_DIGITS: Final = 10  # of a pid
 _INDENT: Final = 2
 # A program that waits for a message or a connection often just has nothing to do.
 _ENDED_BY_OTHERS: Final = frozenset({"room", "lock", "semaphore", "zero"})
@@ -167,7 +168,7 @@ def _chosen(found: ProcessSurvey, text: str) -> list[ProcessUse]:
     Raises:
         NotFound: there is none.
     """
-    if text.isdecimal() and text.isascii():
+    if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS:
         return [_by_pid(found, int(text))]
     named = [each for each in found.processes.values() if process_words.matches(each, text)]
     if not (text and named):

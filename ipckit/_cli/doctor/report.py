@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipckit._cli.doctor.model import EXAMPLES, SEVERITIES
+from ipckit import inventory
+from ipckit._cli import words
+from ipckit._cli.doctor.model import EXAMPLES, SEVERITIES, some
 from ipckit._cli.output import coloured, paint, say, width_of
 from ipckit.errors import one_line
 
@@ -69,10 +71,21 @@ def _body(finding: Finding, width: int) -> Iterator[str]:
         yield f"{_INDENT}cure: {one_line(finding.cure)}"
 
 
+def _subject(finding: Finding) -> str:
+    """Return the first subjects in one line. An address is one word, as `ls` shows it."""
+    prefixes = inventory.PREFIXES.values()
+    return some(
+        [
+            words.name(each) if each.partition(":")[0] in prefixes else one_line(each)
+            for each in finding.subjects
+        ]
+    )
+
+
 def _title(finding: Finding, width: int) -> Iterator[tuple[str, str]]:
     """Yield the lines of the title, each as the severity, in its style, and the rest."""
     severity = finding.severity
-    text = f"{finding.check}  {one_line(finding.subject)}"
+    text = f"{finding.check}  {_subject(finding)}"
     for number, line in enumerate(wrapped(text, width, f"{severity}  ", _INDENT)):
         at = len(severity) if number == 0 else 0
         yield line[:at], line[at:]
