@@ -17,6 +17,7 @@ VALUES_SHOWN: Final = 8  # of a semaphore set
 # What a peer can sleep for.
 WAITS: Final = {"message": "a message", "room": "room", "lock": "a lock"}
 _KILO: Final = 1024
+_PRECISE: Final = 100  # from here on, a number of units has no decimals
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
 _ESCAPE: Final = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
@@ -63,7 +64,7 @@ def human(size: int | None) -> str:
     # Below ten of a unit, only whole ones are shown in it.
     while units and value >= _KILO and (value >= 10 * _KILO or value % _KILO == 0):
         value, unit, units = value / _KILO, units[0], units[1:]
-    whole = value == int(value) or value >= 10 * _KILO
+    whole = value == int(value) or value >= _PRECISE
     return f"{value:.0f}{unit}" if whole else f"{value:.1f}{unit}"
 
 
@@ -82,6 +83,14 @@ def ago(seconds: float) -> str:
             count = int(seconds // size)
             return f"{counted(count, unit) if unit == 'day' else f'{count} {unit}'} ago"
     return f"{max(0, int(seconds))} s ago"
+
+
+def memory(item: IpcObject) -> int:
+    """Return the bytes of memory that an object takes, which its removal frees."""
+    # Of a channel or topic, `used` has the messages only.
+    if item.kind in {"channel", "topic", "memfd", "sysv-segment"}:
+        return item.size or 0
+    return item.used.bytes or 0
 
 
 def counted(count: int, noun: str) -> str:

@@ -330,7 +330,7 @@ def test_many_leftovers_are_one_note_with_one_cure() -> None:
     [left] = leftovers.check_orphans(found)
     assert (left.severity, left.cure, len(left.subjects)) == ("note", "ipckit gc --delete", 5)
     assert list(leftovers.check_orphans(found, {"channel"})) == []
-    large = [dataclasses.replace(found[0], used=Use(bytes=2**40))]
+    large = [dataclasses.replace(found[0], size=2**40)]
     assert [each.severity for each in leftovers.check_orphans(large)] == ["warning"]
 
 
@@ -426,13 +426,13 @@ def test_limits_name_what_uses_them_up(monkeypatch: pytest.MonkeyPatch, ns: Name
         return limits_of(monkeypatch, ns, objects, limit)
 
     assert say(size) == []  # not full, and not in a container
-    held = used(ring(peer(OTHER)), used=Use(bytes=58 * mib), reason="held by a")
+    held = used(ring(peer(OTHER)), size=58 * mib, reason="held by a")
     [(one, kinds)] = say(used(size, used=58 * mib), held)
     assert (one.check, one.severity, one.cure, kinds) == ("shm-full", "warning", "mount x", ())
     assert one.evidence == ("channel:orders takes 58M bytes: held by a",)
     [(one, _)] = say(used(size, used=62 * mib), held)
     assert one.severity == "critical"
-    left = used(ring(), used=Use(bytes=30 * mib))
+    left = used(ring(), size=30 * mib)
     [(one, kinds)] = say(used(size, used=62 * mib), left)
     assert (one.cure, kinds) == ("ipckit gc --kind channel --delete", ("channel",))
     assert "mount x" in one.advice

@@ -45,15 +45,8 @@ class _Age(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2]]
 
 
-def _bytes(item: IpcObject) -> int:
-    """Return the bytes of memory that the removal of an object frees."""
-    if item.used.bytes is not None:
-        return item.used.bytes
-    return item.size or 0 if item.kind == "sysv-segment" else 0
-
-
 def _total(items: Sequence[IpcObject]) -> str:
-    freed = words.human(sum(map(_bytes, items)))
+    freed = words.human(sum(map(words.memory, items)))
     return f"{words.counted(len(items), 'object')}, {freed} bytes"
 
 

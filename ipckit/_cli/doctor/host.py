@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._cli.doctor.leftovers import memory_of, owners, removal
+from ipckit._cli.doctor.leftovers import owners, removal
 from ipckit._cli.doctor.model import AS_ROOT, EXAMPLES, Finding, shell, some
 from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
-from ipckit._cli.words import human, summary
+from ipckit._cli.words import human, memory, summary
 from ipckit._core.files import SHM
 from ipckit.errors import IpcError, NotFound
 from ipckit.inventory import PREFIXES
@@ -109,7 +109,7 @@ def _near(
     unit = "bytes" if is_memory else limit.unit
     what = f"{size(used)} of {size(value)} {unit} are used ({share:.0%}): {limit.meaning}"
     evidence = list(_greatest(objects)) if is_memory else list(owners(objects))
-    part = sum(map(memory_of, lost)) / used if is_memory else len(lost) / max(1, len(objects))
+    part = sum(map(memory, lost)) / used if is_memory else len(lost) / max(1, len(objects))
     cure, change = limit.change, limit.change
     if limit.name == "RLIMIT_MSGQUEUE":  # the one of `doctor` itself, which it has from the shell
         cure = change = f"ulimit -q {limit.value * 2}" if limit.value else ""
@@ -133,9 +133,9 @@ def _near(
 
 def _greatest(objects: Iterable[IpcObject]) -> Iterator[str]:
     """Say which objects take most of the memory, and which process holds them."""
-    found = [each for each in objects if not each.orphaned and memory_of(each)]
-    for each in sorted(found, key=memory_of, reverse=True)[:EXAMPLES]:
-        yield f"{each.address} takes {human(memory_of(each))} bytes: {each.reason}"
+    found = [each for each in objects if not each.orphaned and memory(each)]
+    for each in sorted(found, key=memory, reverse=True)[:EXAMPLES]:
+        yield f"{each.address} takes {human(memory(each))} bytes: {each.reason}"
 
 
 def in_container(root: Path = _ROOT) -> bool:

@@ -21,13 +21,6 @@ _MUCH: Final = 64 * 2**20
 _MUCH_OF_SHM: Final = 0.1
 
 
-def memory_of(item: IpcObject) -> int:
-    """Return the bytes of memory that an object takes."""
-    if item.used.bytes is not None:
-        return item.used.bytes
-    return item.size or 0 if item.kind != "socket" else 0
-
-
 def removal(items: Iterable[IpcObject]) -> str:
     """Return the command that removes some orphans: all of their kinds."""
     kinds = " ".join(f"--kind {PREFIXES[kind]}" for kind in dict.fromkeys(i.kind for i in items))
@@ -37,7 +30,7 @@ def removal(items: Iterable[IpcObject]) -> str:
 def orphans(objects: Iterable[IpcObject]) -> list[IpcObject]:
     """Return the objects that `ipckit gc` would remove by default, those with most memory first."""
     found = [each for each in objects if each.orphaned and each.kind != "socket"]
-    return sorted(found, key=lambda each: -memory_of(each))
+    return sorted(found, key=lambda each: -words.memory(each))
 
 
 def owners(objects: Sequence[IpcObject]) -> Iterator[str]:
@@ -64,7 +57,7 @@ def check_orphans(found: list[IpcObject], known: Collection[Kind] = ()) -> Itera
     found = [each for each in found if each.kind not in known]
     if not found:
         return
-    memory = sum(map(memory_of, found))
+    memory = sum(map(words.memory, found))
     least = min(_MUCH, _shm_size() * _MUCH_OF_SHM or _MUCH)
     what = f"{words.counted(len(found), 'object')} that no live process holds"
     if memory:
