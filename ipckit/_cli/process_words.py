@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ipckit._cli.words import counted, duration
+from ipckit._cli.words import name as name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +60,7 @@ def awaited(wait: Wait) -> str:
     what = _AWAITED.get(wait.waits_for, wait.waits_for)
     if wait.index is not None:
         what = what.replace("the semaphore", f"semaphore {wait.index}")
-    return f"{wait.address} for {what}"
+    return f"{name_of(wait.address)} for {what}"
 
 
 def waited(wait: Wait) -> str:

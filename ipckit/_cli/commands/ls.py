@@ -140,5 +140,5 @@ def command(
     if items or not on_terminal:
         print_table([column for column, _ in columns], rows, wide=wide)
     else:
-        say("no objects match" if kind_names or mine or orphans else "no objects")
+        say("no objects match" if kind_names or mine or orphans or pid else "no objects")
     print_unseen(found.unseen)

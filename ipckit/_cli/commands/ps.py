@@ -54,6 +54,8 @@ Examples:
 PID_PREFIX: Final = "pid:"  # before a pid where an object's address is expected
 _MOST_DIGITS: Final = 10  # of a pid
 _INDENT: Final = 2
+# A program that waits for a message or a connection often just has nothing to do.
+_ENDED_BY_OTHERS: Final = frozenset({"room", "lock", "semaphore", "zero"})
 _LEAST_COMMAND: Final = 20
 _NAMED_SHOWN: Final = 8
 _HELD_SHOWN: Final = 8  # of a child
@@ -195,7 +197,10 @@ def _print_list(found: ProcessSurvey, *, wide: bool) -> None:
                 process_words.blockers(first.blockers) if first else "",
             ]
         )
-    print_table(_COLUMNS, rows, wide=wide)
+    if rows or not sys.stdout.isatty():
+        print_table(_COLUMNS, rows, wide=wide)
+    else:
+        say("no process holds or waits on an IPC object")
 
 
 def _line(depth: int, text: str, command: str = "") -> None:
@@ -210,12 +215,12 @@ def _line(depth: int, text: str, command: str = "") -> None:
 def _about(process: ProcessUse, family: _Family) -> str:
     """Return a line about a process itself."""
     parent = family.found.processes.get(process.parent)
-    age = words.duration(max(0.0, family.found.objects.taken - process.started))
+    age = words.ago(max(0.0, family.found.objects.taken - process.started))
     parts = [
         process.user and f"user {process.user}",
         process.state,
         words.counted(process.threads, "thread"),
-        f"started {age} ago",
+        f"started {age}",
         f"parent {process.parent}" if process.parent else "",
     ]
     return ", ".join(filter(None, parts)) + (f" ({parent.name})" if parent else "")
@@ -232,8 +237,11 @@ def _print_process(process: ProcessUse, family: _Family) -> None:
 
 
 def _print_use(process: ProcessUse, depth: int) -> None:
-    for wait in process.waits:
-        _print_wait(wait, depth)
+    alike: dict[tuple[object, ...], list[Wait]] = defaultdict(list)
+    for wait in process.waits:  # the longest first
+        alike[wait.address, wait.waits_for, wait.call, wait.index, wait.blockers].append(wait)
+    for found in alike.values():
+        _print_wait(found[0], len(found), depth)
     most = len(process.holds) if depth == 1 else _HELD_SHOWN
     for held in process.holds[:most]:
         _line(depth, f"holds {words.name(held.address)}  {held.how}")
@@ -241,24 +249,25 @@ def _print_use(process: ProcessUse, depth: int) -> None:
         more = process_words.holdings(process.holds[most:])
         _line(depth, f"holds {more} more; all: ipckit ls --pid {process.pid}")
     for used in process.used:
-        when = "" if used.when is None else f", {words.duration(time.time() - used.when)} ago"
+        when = "" if used.when is None else f", {words.ago(time.time() - used.when)}"
         _line(depth, f"used {words.name(used.address)}  {used.how}{when}")
     if not process.seen:
         hint = "" if os.geteuid() == 0 else "; run as root to see it"
         _line(depth, f"what it holds and waits on: permission denied{hint}")
 
 
-def _print_wait(wait: Wait, depth: int) -> None:
-    time_text = process_words.waited(wait)
-    lasted = f"  {time_text}" if time_text else ""
-    _line(depth, f"waits on {process_words.awaited(wait)}{lasted}  ({wait.call})")
+def _print_wait(wait: Wait, threads: int, depth: int) -> None:
+    """Print the longest of the waits of some threads for the same."""
+    lasted = process_words.waited(wait)
+    how = wait.call + (f", {threads} threads" if threads > 1 else "")
+    parts = [f"waits on {process_words.awaited(wait)}", lasted, f"({how})"]
+    _line(depth, "  ".join(filter(None, parts)))
+    if not wait.blockers and wait.waits_for in _ENDED_BY_OTHERS:
+        _line(depth + 1, "no process is known that can end it")
     for each in wait.blockers:
         exited = "" if each.alive else ", exited"
-        _line(
-            depth + 1,
-            f"pid {each.pid}, {each.how}{exited}" + (": " if each.command else ""),
-            each.command,
-        )
+        mark = ": " if each.command else ""
+        _line(depth + 1, f"pid {each.pid}, {each.how}{exited}{mark}", each.command)
 
 
 def _print_children(process: ProcessUse, family: _Family, depth: int) -> None:
