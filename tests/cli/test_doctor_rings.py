@@ -247,6 +247,20 @@ def test_circles() -> None:
     assert pids(wait(1, 2), wait(2, 1, idle=True)) == [(1, 2)]
     [alone] = circles.deadlocks([wait(1, 1)])
     assert alone.advice.startswith("End it. In the programs, acquire")
+    # Processes that wait for the same, which each of them could end, are one finding.
+    room = [
+        dataclasses.replace(wait(pid, 1, 2, 3), on="room in memfd:9", address="memfd:9")
+        for pid in (1, 2, 3)
+    ]
+    [together] = circles.deadlocks(room)
+    assert (together.pids, together.subjects) == ((1, 2, 3), ("memfd:9",))
+    assert together.what == (
+        "pid 1 (p1), pid 2 (p2), pid 3 (p3) wait for room in memfd:9, and only they can end "
+        "these waits"
+    )
+    assert together.advice.startswith("End one of them. In the programs, receive")
+    assert pids(*room, wait(4, 1)) == [(1, 2, 3)]
+    assert pids(*room[:2]) == []  # 3 can end them
     # A long circle does not take long, and is not written out.
     waits = [*(wait(pid, pid + 1) for pid in range(1, 2000)), wait(2000, 1)]
     assert pids(*waits) == [tuple(range(1, 2001))]

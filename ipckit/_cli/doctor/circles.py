@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipckit._cli.doctor.model import Finding, named
+from ipckit._cli.doctor.model import Finding, all_named, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ipckit.inventory import Peer, Process
 
 
+# How `Wait.on` begins if a process waits for a peer of a channel.
+_RING_WAITS: Final = ("a message from ", "room in ")
 _NAMED: Final = 6  # JSON has the rest of a longer circle in `evidence`
 _ORDER: Final = "In the programs, acquire locks in one order (ipckit.LockOrder)."
 _RECEIVE: Final = (
@@ -72,33 +74,58 @@ def deadlocks(waits: Iterable[Wait]) -> Iterator[Finding]:
     for each in _blocked(list(waits)):
         edges.setdefault(each.process.pid, []).append(each)
     reported: set[int] = set()
+    for group in _groups(edges):
+        pids = tuple(each.process.pid for each in group)
+        reported.update(pids)
+        yield _group_finding(group, pids)
     for start in sorted(edges):
         circle = [] if start in reported else _circle(edges, start)
         if not circle or all(each.idle for each in circle):
             continue
         pids = tuple(each.process.pid for each in circle)
         reported.update(pids)
-        yield _finding(circle, pids)
+        yield _circle_finding(circle, pids)
 
 
-def _finding(circle: list[Wait], pids: tuple[int, ...]) -> Finding:
-    names = [named(each.process) for each in circle]
-    if len(circle) == 1:
-        what = f"{names[0]} waits for {circle[0].on}, and only it can end that wait"
+def _groups(edges: dict[int, list[Wait]]) -> Iterator[list[Wait]]:
+    """Yield the processes that wait for the same, if each of them could end it for all."""
+    groups: dict[tuple[str, frozenset[int]], list[Wait]] = {}
+    for pid in sorted(edges):
+        for each in edges[pid]:
+            if pid in each.pids and not each.idle:
+                groups.setdefault((each.on, each.pids), []).append(each)
+    for (_, pids), group in groups.items():
+        if pids <= {each.process.pid for each in group}:
+            yield group
+
+
+def _group_finding(group: list[Wait], pids: tuple[int, ...]) -> Finding:
+    on = group[0].on
+    if len(group) == 1:
+        what = f"{named(group[0].process)} waits for {on}, and only it can end that wait"
     else:
-        hidden = len(names) - _NAMED
-        more = [f"{hidden} more, the last of which"] if hidden > 0 else []
-        chain = " waits for ".join([*names[:_NAMED], *more, f"pid {pids[0]}"])
-        what = f"processes wait for each other: {chain}"
-    addresses = sorted({each.address for each in circle})
-    rings = any(address.startswith("channel:") for address in addresses)
+        names = all_named([each.process for each in group])
+        what = f"{names} wait for {on}, and only they can end these waits"
+    return _finding(group, pids, what)
+
+
+def _circle_finding(circle: list[Wait], pids: tuple[int, ...]) -> Finding:
+    names = [named(each.process) for each in circle]
+    hidden = len(names) - _NAMED
+    more = [f"{hidden} more, the last of which"] if hidden > 0 else []
+    chain = " waits for ".join([*names[:_NAMED], *more, f"pid {pids[0]}"])
+    return _finding(circle, pids, f"processes wait for each other: {chain}")
+
+
+def _finding(waits: list[Wait], pids: tuple[int, ...], what: str) -> Finding:
+    rings = any(each.on.startswith(_RING_WAITS) for each in waits)
     return Finding(
         "deadlock",
-        tuple(addresses),
+        tuple(sorted({each.address for each in waits})),
         what,
         f"kill {pids[-1]}",
         "critical",
-        tuple(f"pid {each.process.pid} waits for {each.on}" for each in circle),
-        f"{'End it' if len(circle) == 1 else 'End one of them'}. {_RECEIVE if rings else _ORDER}",
+        tuple(f"pid {each.process.pid} waits for {each.on}" for each in waits),
+        f"{'End it' if len(waits) == 1 else 'End one of them'}. {_RECEIVE if rings else _ORDER}",
         pids=pids,
     )
