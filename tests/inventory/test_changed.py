@@ -35,11 +35,13 @@ def look(kind: Kind, address: str) -> IpcObject:
 
 
 @pytest.fixture
-def dead(ns: Namespace) -> Path:
+def dead(ns: Namespace, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A socket's file that no process is behind, in a directory of its own."""
     ns.directory.chmod(0o755)
-    path = ns.directory / "d" / "s"
-    path.parent.mkdir()
+    base = ns.directory / "a" / "b"  # so deep that gc of another worker does not find it
+    path = base / "d" / "s"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(sockets, "_DIRECTORIES", (os.fspath(base),))
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(os.fspath(path))
     return path
