@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ipckit._native as native
 from ipckit._channel.type_text import fingerprint_of, text_of
+from ipckit._payload.codecs import RawCodec
 from ipckit._shm.allocation import allocate
 from ipckit._shm.mapping import READ_WRITE, SHARED, map_file, populate
 from ipckit.errors import Corrupt, LayoutMismatch
@@ -93,7 +94,7 @@ def _check_type(kind: Kind, mapping: native.Mapping, codec: Codec[Any], target: 
     if found is None:
         message = f"the file is not a {kind.word}, or is a {kind.word} of another version"
         raise Corrupt(message, errno=errno.EUCLEAN, op="open", target=target)
-    if found == fingerprint_of(codec):
+    if found == fingerprint_of(codec) or isinstance(codec, RawCodec):
         return
     wanted = text_of(codec)
     message = f"the {kind.word}'s messages are {text}, and this handle expects {wanted}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from ipckit._core.fingerprints import fingerprint
 from ipckit._payload.codecs import CtypesCodec, Msgpack, StructCodec
 from ipckit._payload.meaning import ctypes_fields
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def fingerprint_of(codec: Codec[Any]) -> int:
     """Return the fingerprint of a payload type: 64 bits, never 0."""
-    digest = hashlib.blake2b(f"{codec.fingerprint}/{codec.size}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") or 1
+    return fingerprint(codec.fingerprint, codec.size)
 
 
 def text_of(codec: Codec[Any]) -> str:

@@ -86,10 +86,11 @@ def _struct_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
         if "struct" in ctx.meta:
             message = "--struct and --c both name a struct; use one of them"
             raise click.UsageError(message, ctx)
-        from ipckit._cli.payload import struct_asked_for  # noqa: PLC0415 - few commands need it
+        from ipckit._cli.payload import type_asked_for  # noqa: PLC0415 - few commands need it
 
         reference, source = (value, None) if param.name == "struct_name" else (None, value)
-        ctx.meta["struct"] = struct_asked_for(reference, source)
+        ctx.meta["struct"] = type_asked_for(reference, source)
+        ctx.meta["struct_text"] = value
     return value
 
 
@@ -117,7 +118,24 @@ def struct_options(command: F) -> F:
     return command
 
 
+def type_given() -> Any:
+    """Return the type that ``--struct`` or ``--c`` of this command names, or None.
+
+    It is a Struct, or by ``--struct`` also a msgspec.Struct or a numpy dtype.
+    """
+    return click.get_current_context().meta.get("struct")
+
+
 def struct_given() -> type[Struct] | None:
-    """Return the struct that ``--struct`` or ``--c`` of this command names, or None."""
-    found: type[Struct] | None = click.get_current_context().meta.get("struct")
-    return found
+    """Return the struct that ``--struct`` or ``--c`` of this command names, or None.
+
+    Raises:
+        UsageError: it is a type, but not a Struct.
+    """
+    found: Any = type_given()
+    if found is not None:
+        from ipckit._cli.payload import checked_struct  # noqa: PLC0415 - few commands need it
+
+        with usage():
+            found = checked_struct(found, click.get_current_context().meta["struct_text"])
+    return found  # type: ignore[no-any-return] # a StructType is a type[Struct]

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from ipckit._cli.hexdump import printable
 from ipckit._cli.output import json_of
+from ipckit._core.lazy_numpy import is_dtype
 from ipckit.errors import InvalidArgument, LayoutMismatch, one_line
 from ipckit.msgq import Message, decode_message
 from ipckit.structs import ArrayView, FieldInfo, Struct, StructType
@@ -21,14 +22,12 @@ def _invalid(message: str, hint: str = "") -> InvalidArgument:
     return InvalidArgument(message, errno=errno.EINVAL, hint=hint)
 
 
-def struct_named(reference: str) -> StructType:
-    """Return the Struct class that ``module:Class`` names.
-
-    The module can be in the working directory.
+def _object_named(reference: str) -> Any:
+    """Return what ``module:name`` means. The module can be in the working directory.
 
     Raises:
-        InvalidArgument: the text does not have that form, the module can't be imported, or the
-            name is not a Struct with fields.
+        InvalidArgument: the text does not have that form, the module can't be imported, or it has
+            no such name.
     """
     module_name, colon, path = reference.partition(":")
     if not (module_name and colon and path):
@@ -46,10 +45,48 @@ def struct_named(reference: str) -> StructType:
             message = f"module {module_name} has no class {path}"
             raise _invalid(message)
         found = getattr(found, part)
-    if not isinstance(found, StructType) or not hasattr(found, "__plan__"):
+    return found
+
+
+def _is_struct(found: object) -> bool:
+    return isinstance(found, StructType) and hasattr(found, "__plan__")
+
+
+def checked_struct(found: Any, reference: str) -> StructType:
+    """Return a Struct class with fields.
+
+    Raises:
+        InvalidArgument: it is something else; the message says what named it.
+    """
+    if not _is_struct(found):
         message = f"{reference} is not a Struct class with fields"
         raise _invalid(message)
-    return found
+    struct: StructType = found
+    return struct
+
+
+def struct_named(reference: str) -> StructType:
+    """Return the Struct class that ``module:Class`` names.
+
+    Raises:
+        InvalidArgument: it names none.
+    """
+    return checked_struct(_object_named(reference), reference)
+
+
+def type_named(reference: str) -> Any:
+    """Return the payload type that ``module:name`` names: a Struct, a msgspec.Struct or a dtype.
+
+    Raises:
+        InvalidArgument: it names none.
+    """
+    found = _object_named(reference)
+    msgspec = sys.modules.get("msgspec")  # the module of such a class has imported it
+    if is_dtype(found) or (
+        msgspec is not None and isinstance(found, type) and issubclass(found, msgspec.Struct)
+    ):
+        return found
+    return checked_struct(found, reference)
 
 
 def c_text(source: str) -> str:
@@ -67,26 +104,25 @@ def c_text(source: str) -> str:
         raise _invalid(message) from None
 
 
-def struct_asked_for(reference: str | None, source: str | None) -> type[Struct] | None:
-    """Return the Struct that ``--struct`` or ``--c`` names; None without both.
+def type_asked_for(reference: str | None, source: str | None) -> Any:
+    """Return the type that ``--struct`` or ``--c`` names; None without both.
 
     Args:
         reference: the value of ``--struct``.
         source: the value of ``--c``.
 
     Raises:
-        InvalidArgument: the value does not describe a Struct.
+        InvalidArgument: the value does not describe a type of messages.
     """
-    found: Any = None
     if reference is not None:
-        found = struct_named(reference)
-    elif source is not None:
-        filename = source[1:] if source.startswith("@") else "<text>"
-        try:
-            found = Struct.from_c(c_text(source), filename=filename)
-        except ImportError as exc:
-            raise _invalid(str(exc)) from None
-    return found  # type: ignore[no-any-return] # a StructType is a type[Struct]
+        return type_named(reference)
+    if source is None:
+        return None
+    filename = source[1:] if source.startswith("@") else "<text>"
+    try:
+        return Struct.from_c(c_text(source), filename=filename)
+    except ImportError as exc:
+        raise _invalid(str(exc)) from None
 
 
 # -- out -------------------------------------------------------------------------------------------

@@ -23,8 +23,10 @@ _REQUEST_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _ERROR: Final = 2  # NLMSG_ERROR
 _DONE: Final = 3  # NLMSG_DONE
 _ALL_STATES: Final = 0xFFFFFFFF
-_SHOW_NAME: Final = 1  # UDIAG_SHOW_NAME
+_SHOWN: Final = 1 | 2 | 4  # UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER
 _NAME: Final = 0  # UNIX_DIAG_NAME
+_FILE: Final = 1  # UNIX_DIAG_VFS
+_PEER: Final = 2  # UNIX_DIAG_PEER: an inode
 _ESTABLISHED: Final = 1  # TCP_ESTABLISHED
 _LISTEN: Final = 10  # TCP_LISTEN
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
@@ -32,6 +34,9 @@ _ASKED: Final = struct.Struct("=BBHIIIII")  # unix_diag_req
 _FOUND: Final = struct.Struct("=BBBBIII")  # unix_diag_msg
 _ATTRIBUTE: Final = struct.Struct("=HH")  # rtattr: length, type
 _CODE: Final = struct.Struct("=i")
+_INODE_AND_DEVICE: Final = struct.Struct("=II")  # unix_diag_vfs
+_MINOR_BITS: Final = 20  # of the kernel's own device numbers
+_INODE: Final = struct.Struct("=I")
 # The kernel sends at most 32 KiB at a time.
 _ROOM: Final = 1 << 16
 _TIMEOUT: Final = 10.0  # seconds; the kernel answers at once
@@ -46,7 +51,7 @@ def unix_sockets() -> list[UnixRow]:
     family = socket.AF_NETLINK
     with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as asked:
         asked.settimeout(_TIMEOUT)
-        body = _ASKED.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME, 0, 0)
+        body = _ASKED.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOWN, 0, 0)
         header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
         asked.sendto(header + body, (0, 0))
         found: list[UnixRow] = []
@@ -77,12 +82,18 @@ def _answers(asked: socket.socket) -> Iterator[tuple[int, bytes]]:
 
 def _row(message: bytes) -> UnixRow:
     _, kind, state, _, inode, _, _ = _FOUND.unpack_from(message)
-    name = b""
+    name, file, peer = b"", None, 0
     at = _FOUND.size
     while at + _ATTRIBUTE.size <= len(message):
         length, attribute = _ATTRIBUTE.unpack_from(message, at)
         if attribute == _NAME:
             name = message[at + _ATTRIBUTE.size : at + length]
+        elif attribute == _FILE:
+            number, device = _INODE_AND_DEVICE.unpack_from(message, at + _ATTRIBUTE.size)
+            minor = device & ((1 << _MINOR_BITS) - 1)
+            file = os.makedev(device >> _MINOR_BITS, minor), number
+        elif attribute == _PEER:
+            (peer,) = _INODE.unpack_from(message, at + _ATTRIBUTE.size)
         at += _aligned(max(length, _ATTRIBUTE.size))
     return UnixRow(
         inode=inode,
@@ -90,6 +101,8 @@ def _row(message: bytes) -> UnixRow:
         listening=state == _LISTEN,
         connected=state == _ESTABLISHED,
         name=socket_name(name),
+        file=file,
+        peer=peer,
     )
 
 

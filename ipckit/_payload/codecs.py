@@ -176,6 +176,41 @@ class BytesCodec(_Plain[bytes]):
 
 @public("ipckit.codec")
 @final
+class RawCodec(_Plain[bytes]):
+    """Messages of any type as their bytes, for a tool that does not know the type.
+
+    It opens every channel and topic, whatever the type of its messages. What `encode` gets is sent
+    unchanged, so it must be a message of that type.
+
+    >>> from ipckit import Channel
+    >>> from ipckit.codec import RawCodec
+    >>> with Channel.create("raw-example", str) as channel:
+    ...     channel.send("amy")
+    ...     with Channel.open("raw-example", RawCodec()) as other:
+    ...         other.receive()
+    b'amy'
+    """
+
+    size = None
+    accepts = bytes
+    fingerprint = "raw"
+    name = "bytes of any type"
+
+    def encode(self, value: Buffer) -> Buffer:
+        """Return the value itself, or a memoryview of it; as `BytesCodec.encode`.
+
+        Raises:
+            TypeError: the value is not a C-contiguous bytes-like object.
+        """
+        return BytesCodec().encode(value)
+
+    def decode(self, data: bytes) -> bytes:
+        """Return the bytes."""
+        return bytes(data)
+
+
+@public("ipckit.codec")
+@final
 class StrCodec(_Plain[str]):
     """Text as UTF-8."""
 

@@ -1,4 +1,4 @@
-"""``ipckit peek``, ``send`` and ``recv`` in processes of their own."""
+"""``ipckit peek``, ``send`` and ``recv`` of queues."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ipckit.testing import Child, wait_blocked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from command_line import Done
 
     from ipckit.testing import Namespace
 
@@ -101,81 +103,82 @@ def test_send_takes_lines_and_structs_and_refuses_others(
 
 
 def test_a_message_struct_is_sent_under_its_own_type(
-    commands: Callable[..., Any], ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
+    run: Callable[..., Done], queue: SysVMessageQueue[bytes]
 ) -> None:
     name = f"q:{queue.id}"
     struct = ("--c", "struct rep { long mtype; int sum; };")
-    sent = commands(
-        ["send", name, *struct, '{"mtype": 7, "sum": 42}'],
-        ["send", name, *struct, "--mtype", 7, "[7, 43]"],
-        ["send", name, *struct, "--mtype", 8, "[7, 44]"],
-        ["send", name, *struct, "[0, 45]"],
-        ["send", name, *struct, '{"sum": 46}'],
-    )
+    sent = [
+        run("send", name, *struct, '{"mtype": 7, "sum": 42}'),
+        run("send", name, *struct, "--mtype", 7, "[7, 43]"),
+        run("send", name, *struct, "--mtype", 8, "[7, 44]"),
+        run("send", name, *struct, "[0, 45]"),
+        run("send", name, *struct, '{"sum": 46}'),
+    ]
     assert [status for status, _, _ in sent] == [0, 0, 2, 2, 2]
     assert "the argument mtype is 8, but rep.mtype is 7" in sent[2][2]
     assert "field mtype of rep must be 1 to" in sent[3][2]
     assert "needs a value for field 'mtype'" in sent[4][2]
     queue.send(b"\1\0\0\0", 9)
     queue.send(b"abc", 9)
-    shown = ipckit("peek", name, *struct, status=1)
-    assert "message 0  type 7  8 bytes  rep(mtype=7, sum=42)\n" in shown.stdout
-    assert "message 2  type 9  4 bytes  rep(mtype=9, sum=1)\n" in shown.stdout
-    assert "message 3: expected 4 to 8 bytes for rep after its mtype, got 3" in shown.stderr
-    taken = ipckit("recv", name, "-n", 3, "--json", *struct)
-    assert [json.loads(line) for line in taken.stdout.splitlines()] == [
+    shown = run("peek", name, *struct)
+    assert b"message 0  type 7  8 bytes  rep(mtype=7, sum=42)\n" in shown.out
+    assert b"message 2  type 9  4 bytes  rep(mtype=9, sum=1)\n" in shown.out
+    assert "message 3: expected 4 to 8 bytes for rep after its mtype, got 3" in shown.err
+    taken = run("recv", name, "-n", 3, "--json", *struct)
+    assert taken.records == [
         {"mtype": 7, "size": 8, "value": {"mtype": 7, "sum": 42}},
         {"mtype": 7, "size": 8, "value": {"mtype": 7, "sum": 43}},
         {"mtype": 9, "size": 4, "value": {"mtype": 9, "sum": 1}},
     ]
-    assert ipckit("recv", name, *struct, status=1).stdout == b"abc".hex() + "\n"
-    ipckit("send", name, *struct, "--json", text=taken.stdout)
+    assert run("recv", name, *struct)[:2] == (1, b"abc".hex().encode() + b"\n")
+    assert run("send", name, *struct, "--json", text=taken.out).status == 0
     assert [each.mtype for each in queue.drain()] == [7, 7, 9]
-    ipckit("send", name, *struct, "--json", '{"mtype": 8, "value": [7, 1]}', status=2)
+    other = '{"mtype": 8, "value": [7, 1]}'
+    assert run("send", name, *struct, "--json", other).status == 2
 
 
 def test_padding_that_c_adds_is_shown_as_part_of_the_struct(
-    ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
+    run: Callable[..., Done], queue: SysVMessageQueue[bytes]
 ) -> None:
     name = f"q:{queue.id}"
     struct = ("--c", "struct rep { int sum; };")
     queue.send(b"\1\0\0\0....", 7)
-    assert "type 7  8 bytes  rep(sum=1)" in ipckit("peek", name, *struct).stdout
-    assert ipckit("recv", name, *struct).stdout == "rep(sum=1)\n"
+    assert b"type 7  8 bytes  rep(sum=1)" in run("peek", name, *struct).out
+    assert run("recv", name, *struct).out == b"rep(sum=1)\n"
 
 
 def test_messages_move_between_queues_whole(
-    ipckit: Callable[..., Any],
+    run: Callable[..., Done],
     queue: SysVMessageQueue[bytes],
     posix: PosixMessageQueue[bytes],
 ) -> None:
     sent = [b"\xff\xfe", b"", b"a\nb", b"nul\0"]
     for number, each in enumerate(sent, 1):
         queue.send(each, mtype=number)
-    taken = ipckit("recv", f"q:{queue.id}", "--all", "--json")
-    ipckit("send", f"mq:{posix.name}", "--json", "--priority", 7, text=taken.stdout)
+    taken = run("recv", f"q:{queue.id}", "--all", "--json")
+    run("send", f"mq:{posix.name}", "--json", "--priority", 7, text=taken.out)
     assert [(m.value, m.priority) for m in posix.drain()] == [(each, 7) for each in sent]
-    ipckit("send", f"q:{queue.id}", "--json", text=taken.stdout)
+    run("send", f"q:{queue.id}", "--json", text=taken.out)
     assert [(m.value, m.mtype) for m in queue.drain()] == list(zip(sent, range(1, 5), strict=True))
 
 
 def test_posix_queues_send_by_priority_and_are_not_peeked_into(
-    commands: Callable[..., Any], posix: PosixMessageQueue[bytes]
+    run: Callable[..., Done], posix: PosixMessageQueue[bytes]
 ) -> None:
     name = f"mq:{posix.name}"
-    results = commands(
-        ["send", name, "low"],
-        ["send", name, "high", "--priority", 5],
-        ["peek", name],
-        ["recv", name, "--json"],
-        ["recv", name, "--hex"],
-        ["recv", name, "--all"],
-        ["recv", name, "--timeout", 0],
-        ["recv", name, "--timeout", 0.02],
-        ["recv", name, "--mtype", 1],
-        ["send", name, "x", "--mtype", 1],
-        ["send", name, "--json"],
-    )
+    results = [
+        run("send", name, "low"),
+        run("send", name, "high", "--priority", 5),
+        run("peek", name),
+        run("recv", name, "--json"),
+        run("recv", name, "--hex"),
+        run("recv", name, "--all"),
+        run("recv", name, "--timeout", 0),
+        run("recv", name, "--timeout", 0.02),
+        run("recv", name, "--mtype", 1),
+        run("send", name, "x", "--mtype", 1),
+        run("send", name, "--json"),
+    ]
     assert [status for status, _, _ in results] == [0, 0, 3, 0, 0, 0, 1, 1, 2, 2, 0]
     assert "no call to look" in results[2][2]
     assert json.loads(results[3][1]) == {
@@ -184,36 +187,36 @@ def test_posix_queues_send_by_priority_and_are_not_peeked_into(
         "hex": b"high".hex(),
         "text": "high",
     }
-    assert results[4][1] == b"low".hex() + "\n"
-    assert results[5][1:] == ("", "")
+    assert results[4][1] == b"low".hex().encode() + b"\n"
+    assert results[5][1:] == (b"", "")
     assert "no message" in results[6][2]
     assert "within 0.02 s" in results[7][2]
 
 
 def test_receiving_chooses_by_type(
-    commands: Callable[..., Any], queue: SysVMessageQueue[bytes]
+    run: Callable[..., Done], queue: SysVMessageQueue[bytes]
 ) -> None:
     for mtype in (5, 2, 9, 2):
         queue.send(b"%d" % mtype, mtype=mtype)
     name = f"q:{queue.id}"
-    results = commands(
-        ["recv", name, "--mtype", 2],
-        ["recv", name, "--mtype", -8],
-        ["recv", name, "--mtype", 5, "--exclude"],
-        ["recv", name, "--exclude"],
-        ["recv", name, "--raw"],
-    )
-    assert [out for _, out, _ in results] == ["2\n", "2\n", "9\n", "", "5"]
+    results = [
+        run("recv", name, "--mtype", 2),
+        run("recv", name, "--mtype", -8),
+        run("recv", name, "--mtype", 5, "--exclude"),
+        run("recv", name, "--exclude"),
+        run("recv", name, "--raw"),
+    ]
+    assert [out for _, out, _ in results] == [b"2\n", b"2\n", b"9\n", b"", b"5"]
     assert results[3][0] == 2
 
 
 def test_send_takes_hex_and_raw_bytes(
-    ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
+    run: Callable[..., Done], queue: SysVMessageQueue[bytes]
 ) -> None:
     name = f"q:{queue.id}"
-    ipckit("send", name, "--hex", "00ff")
-    ipckit("send", name, "--raw", text="two\nlines\n")
-    ipckit("send", name, text="one\r\n\ntwo")
+    run("send", name, "--hex", "00ff")
+    run("send", name, "--raw", text=b"two\nlines\n")
+    run("send", name, text=b"one\r\n\ntwo")
     assert [m.value for m in queue.drain()] == [b"\0\xff", b"two\nlines\n", b"one", b"", b"two"]
 
 
@@ -245,32 +248,32 @@ BAD_MESSAGES = [
 
 
 def test_wrong_usage_is_an_error_and_sends_nothing(
-    commands: Callable[..., Any], queue: SysVMessageQueue[bytes]
+    run: Callable[..., Done], queue: SysVMessageQueue[bytes]
 ) -> None:
     name = f"q:{queue.id}"
     lines = [["send", name, *words] for words in BAD_MESSAGES]
     lines += [["recv", name, "--mtype", 2**63]]
     lines += [["recv", name, "--all", "-n", 1], ["recv", name, "--raw", "--c", C_STU]]
     lines += [["peek", name, "-n", 0], ["peek", "m:1"], ["peek", "q:x"], ["peek"], ["send"]]
-    results = commands(*lines)
+    results = [run(*line) for line in lines]
     wrong = [(line, got) for line, got in zip(lines, results, strict=True) if got[0] != 2]
     assert [line for line, _ in wrong] == [["peek", "q:x"]]  # which is the name of nothing
     assert all(err.startswith("ipckit: ") and err.count("\n") == 1 for _, _, err in results)
     assert queue.stat().qnum == 0
 
 
-def test_an_absent_queue_is_an_error(commands: Callable[..., Any]) -> None:
+def test_an_absent_queue_is_an_error(run: Callable[..., Done]) -> None:
     lines = [["peek", "q:2000000000"], ["recv", "0x7ffffff1"], ["send", "mq:/no-such-queue", "a"]]
-    for status, out, err in commands(*lines):
-        assert (status, out) == (1, "")
+    for status, out, err in [run(*line) for line in lines]:
+        assert (status, out) == (1, b"")
         assert "no such object" in err
 
 
 def test_too_long_a_message_names_the_limit(
-    ipckit: Callable[..., Any], queue: SysVMessageQueue[bytes]
+    run: Callable[..., Done], queue: SysVMessageQueue[bytes]
 ) -> None:
-    done = ipckit("send", f"q:{queue.id}", "--raw", text="x" * 9000, status=1)
-    assert "kernel.msgmax (8192)" in done.stderr
+    done = run("send", f"q:{queue.id}", "--raw", text=b"x" * 9000)
+    assert (done.status, "kernel.msgmax (8192)" in done.err) == (1, True)
 
 
 @pytest.mark.usefixtures("root")
@@ -331,10 +334,10 @@ def test_a_removed_queue_ends_the_wait(
     assert "the queue was removed" in child.stderr
 
 
-def test_a_struct_can_be_in_a_file_of_c(ipckit: Callable[..., Any], ns: Namespace) -> None:
+def test_a_struct_can_be_in_a_file_of_c(run: Callable[..., Done], ns: Namespace) -> None:
     with SysVMessageQueue.create(ns.key(), Raw) as queue:
         queue.send(Raw(b"\1\2\3"))
         path = ns.path(".h")
         path.write_text("#include <stdint.h>\ntypedef struct { uint8_t raw[3]; } Raw;\n")
-        done = ipckit("peek", f"q:{queue.id}", "--c", f"@{path}")
-        assert done.stdout == "message 0  type 1  3 bytes  Raw(raw=[1, 2, 3])\n"
+        done = run("peek", f"q:{queue.id}", "--c", f"@{path}")
+        assert done.out == b"message 0  type 1  3 bytes  Raw(raw=[1, 2, 3])\n"

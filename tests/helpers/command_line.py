@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipckit import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    import pytest
 
     from ipckit.testing import Child
 
@@ -49,3 +54,48 @@ def run_commands(
     child = spawn(COMMANDS, *([str(word) for word in line] for line in lines), **options)
     child.wait()
     return [(status, out, err) for status, out, err in child.result]
+
+
+class Done(NamedTuple):
+    """What a command line did that was run in this process."""
+
+    status: int
+    out: bytes
+    err: str
+
+    @property
+    def records(self) -> list[Any]:
+        """The lines of JSON that it printed."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Terminal(io.TextIOWrapper):
+    """An output that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, *words: object, text: bytes = b"", terminal: bool = False
+) -> Done:
+    """Run a command line in this process.
+
+    Args:
+        monkeypatch: the fixture.
+        words: the words of the command line.
+        text: its standard input.
+        terminal: whether its standard output is a terminal.
+    """
+    kind = Terminal if terminal else io.TextIOWrapper
+    out, err = kind(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        status = cli.run([str(word) for word in words])
+        out.flush()
+        err.flush()
+    shown: Any = out.buffer
+    errors: Any = err.buffer
+    return Done(status, shown.getvalue(), errors.getvalue().decode())

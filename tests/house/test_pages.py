@@ -112,6 +112,7 @@ VALUES: list[Any] = [
     ipckit.NotFound("no such queue", errno=2, op="msgget", target="key 7"),
     ipckit.structs.FieldInfo("age", 32, 4, "int"),
     ipckit.codec.BytesCodec(),
+    ipckit.codec.RawCodec(),
     ipckit.codec.StrCodec(),
     ipckit.codec.Pickle(),
     ipckit.codec.StructCodec(Stu),

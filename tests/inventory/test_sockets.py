@@ -128,6 +128,29 @@ def test_a_relative_path_is_not_looked_for_here(
     assert (at.name, at.mode, at.removable) == (f"./{names[1]}", None, False)
 
 
+def test_a_flood_of_files_hides_nothing_above_it_and_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flood, beside = tmp_path / "flood", tmp_path / "beside"
+    for directory in (flood, beside):
+        directory.mkdir()
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(f"{directory}/s")
+    for number in range(20):
+        (flood / str(number)).mkdir()
+    monkeypatch.setattr(sockets, "_DIRECTORIES", (str(tmp_path),))
+    monkeypatch.setattr(sockets, "_MOST_IN_DIRECTORY", 10)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    found = inventory.survey(["socket"])
+    stale = {each.name: each for each in found.objects if each.details.get("file") == "only"}
+    assert f"{beside}/s" in stale
+    assert [line for line in found.unseen if line.endswith(f"too many files to look at in {flood}")]
+    monkeypatch.setattr(sockets, "_MOST_IN_DIRECTORY", 100)
+    found = inventory.survey(["socket"])
+    assert {f"{beside}/s", f"{flood}/s"} <= {each.name for each in found.objects}
+    assert not [line for line in found.unseen if "too many" in line]
+
+
 def test_a_socket_that_does_not_listen_is_seen_in_another_network_namespace(
     tmp_path: Path, spawn: Callable[..., Child]
 ) -> None:
