@@ -23,6 +23,7 @@ from ipckit._inventory import files, sockets
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipckit._inventory.judge import Verdict
     from ipckit.inventory import IpcObject, Kind
     from ipckit.testing import Namespace
 
@@ -119,14 +120,15 @@ def test_a_probe_does_not_follow_a_directory_that_became_a_link(
         server.bind(os.fspath(protected / "s"))
         server.listen()
         server.settimeout(0)
-        other_networks = sockets.other_networks
+        judge = sockets._verdict
 
-        def swap() -> sockets.Networks:
-            dead.parent.rename(dead.parent.parent / "moved")
-            dead.parent.symlink_to(protected)
-            return other_networks()
+        def swap(path: Path, status: os.stat_result) -> Verdict:
+            if path == dead:
+                dead.parent.rename(dead.parent.parent / "moved")
+                dead.parent.symlink_to(protected)
+            return judge(path, status)
 
-        monkeypatch.setattr(sockets, "other_networks", swap)
+        monkeypatch.setattr(sockets, "_verdict", swap)
         listed = inventory.survey(["socket"]).objects
         assert dead.parent.is_symlink()
         assert os.fspath(dead) not in {each.name for each in listed}
