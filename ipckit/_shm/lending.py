@@ -64,8 +64,13 @@ def open_loan(loan: Loan, target: str) -> int:
         AccessDenied: the kernel does not let this process use descriptors of the other one.
     """
     pid, fd, file = loan
+    path = f"/proc/{pid}/fd/{fd}"
     try:
-        found = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        # By its inode first: the number can be that of another file now, such as a terminal, and
+        # opening that has effects.
+        status = os.stat(path)  # noqa: PTH116 - of one call
+        same = (status.st_dev, status.st_ino) == file
+        found = os.open(path, os.O_RDWR | os.O_CLOEXEC) if same else -1
     except PermissionError:
         message = f"it is anonymous memory of process {pid}, and this process may not open it"
         hint = "give it a name, or pass it as an argument of multiprocessing.Process"
@@ -76,9 +81,10 @@ def open_loan(loan: Loan, target: str) -> int:
         if exc.errno not in {errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.ENOTDIR}:
             raise from_errno(exc.errno or errno.EIO, op="open", target=target) from None
     else:
-        if identity(found) == file:
-            return found
-        os.close(found)
+        if found >= 0:
+            if identity(found) == file:
+                return found
+            os.close(found)
     message = f"process {pid}, which pickled it, has exited or has freed the memory"
     hint = "keep that process, or give the array a name"
     raise NotFound(message, errno=errno.ENOENT, op="open", target=target, hint=hint)

@@ -389,6 +389,10 @@ def test_a_pickle_keeps_the_memory_until_it_is_opened(spawn: Callable[..., Child
     assert not lending._KEPT
     with pytest.raises(NotFound, match=r"process \d+, which pickled it, has exited or has freed"):
         pickle.loads(pickled)  # noqa: S301
+    pid, _, file = lending.lend(made._memory)
+    lending.count_opened(made._memory)
+    with Path("/proc/self/stat").open() as other, pytest.raises(NotFound, match="has freed"):
+        lending.open_loan((pid, other.fileno(), file), "it")  # the number of another file by now
 
 
 def test_a_pickle_of_a_process_that_has_exited_says_so(spawn: Callable[..., Child]) -> None:
@@ -411,7 +415,7 @@ def test_a_process_that_may_not_open_a_pickle_says_so(monkeypatch: pytest.Monkey
     shared = SharedArray.create(1, float)
     pickled = pickle.dumps(shared)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", denied)
+        patch.setattr(os, "stat", denied)
         with pytest.raises(AccessDenied, match=rf"memory of process {os.getpid()}.*give it a name"):
             pickle.loads(pickled)  # noqa: S301
     pickle.loads(pickled)  # noqa: S301
