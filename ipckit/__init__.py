@@ -73,10 +73,12 @@ if TYPE_CHECKING:
         SysVSemaphoreSet,
     )
     from ipckit.shm import (
+        Counter,
         MappedFile,
         MemFd,
         PosixSharedMemory,
         Seal,
+        SharedArray,
         SharedStruct,
         SysVSharedMemory,
     )
@@ -175,7 +177,10 @@ else:
                 "Barrier BoundedBuffer Event Lock LockOrder PosixSemaphore ReadWriteLock "
                 "SemOp SysVSemaphoreSet"
             ),
-            "ipckit.shm": "MappedFile MemFd PosixSharedMemory Seal SharedStruct SysVSharedMemory",
+            "ipckit.shm": (
+                "Counter MappedFile MemFd PosixSharedMemory Seal SharedArray SharedStruct "
+                "SysVSharedMemory"
+            ),
             "ipckit.structs": (
                 "Aligned Anonymous Array At Bits BlkCntT BlkSizeT Bool Bytes Char ClockIdT "
                 "ClockT DevT Double Float Float32 Float64 GidT IdT InoT Int Int8 Int16 Int32 "
@@ -214,6 +219,7 @@ __all__ = [
     "ClosedHandle",
     "Codec",
     "Corrupt",
+    "Counter",
     "Credentials",
     "DeadlockRisk",
     "DelimitedFrames",
@@ -280,6 +286,7 @@ __all__ = [
     "SUSecondsT",
     "Seal",
     "SemOp",
+    "SharedArray",
     "SharedStruct",
     "Short",
     "SizeT",
