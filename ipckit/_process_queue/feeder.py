@@ -177,6 +177,8 @@ class Feeder:
             self.waiting.popleft()
             self.lost += 1
         self._note(self.waiting)
+        if self._closing and not self.lost:
+            return  # `join` dropped the messages, and closed the channel
         if not isinstance(error, IpcError):
             error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
         error.strerror = f"{error.strerror}; lost objects: {self.lost:,}"
