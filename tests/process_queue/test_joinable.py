@@ -6,6 +6,7 @@ import asyncio
 import logging
 import logging.config
 import logging.handlers
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sleeping_calls import Signals
+
+ENTRIES = 1024  # native/ring/spill_table.h
 
 
 @pytest.fixture
@@ -253,6 +256,20 @@ def test_large_objects_are_tasks(make: Any) -> None:
         with pytest.raises(ValueError, match="too many times"):
             found.task_done()
     found.join(0)
+
+
+def test_an_object_whose_taker_was_killed_in_between_is_lost(make: Any) -> None:
+    found = make(size=1 << 18)
+    found.put(bytes(150_000))  # has a piece of the file
+    with mmap.mmap(found._spill.file.fd, ENTRIES + 8) as table:
+        assert table[ENTRIES : ENTRIES + 8] != bytes(8)
+        # The process that took the piece was killed before it took the message.
+        table[ENTRIES : ENTRIES + 8] = (1 << 42).to_bytes(8, sys.byteorder)
+    with pytest.raises(queue.Empty):
+        found.get_nowait()
+    with pytest.raises(OwnerDied, match="lost objects: 1"):
+        found.join()
+    assert found._spill.file.tasks() == (0, 1)
 
 
 def test_many_tasks_do_not_overflow_their_count(make: Any) -> None:
