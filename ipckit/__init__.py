@@ -26,7 +26,7 @@ from ipckit._core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ipckit._core.handle import Capabilities, Handle
-    from ipckit.channel import Channel, Delivery, Loan, View
+    from ipckit.channel import Channel, Delivery, Loan, ProcessQueue, View
     from ipckit.codec import Codec
     from ipckit.errors import (
         AccessDenied,
@@ -159,7 +159,7 @@ else:
         __name__,
         {
             "ipckit._core.handle": "Capabilities Handle",
-            "ipckit.channel": "Channel Delivery Loan View",
+            "ipckit.channel": "Channel Delivery Loan ProcessQueue View",
             "ipckit.codec": "Codec",
             "ipckit.errors": (
                 "AccessDenied AlreadyExists ClosedHandle Corrupt DeadlockRisk InUse "
@@ -277,6 +277,7 @@ __all__ = [
     "PosixMessageQueue",
     "PosixSemaphore",
     "PosixSharedMemory",
+    "ProcessQueue",
     "PtrDiffT",
     "ReadWriteLock",
     "RemoteError",

@@ -17,6 +17,7 @@ from ipckit import (
     Message,
     PosixMessageQueue,
     PosixSemaphore,
+    ProcessQueue,
     SharedArray,
     SysVMessageQueue,
     SysVSemaphoreSet,
@@ -27,7 +28,6 @@ from ipckit import (
     aio,
 )
 from ipckit import Packet as UnixPacket
-from ipckit.channel import ProcessQueue
 from ipckit.codec import Codec, Pickle, codec_for
 from ipckit.structs import (
     Aligned,
@@ -204,7 +204,13 @@ def channels(fd: int) -> None:
         assert_type(channel.take(timeout=1.5), Delivery)
         assert_type(channel.take().redelivered, int)
     assert_type(ProcessQueue[int](5).get(), int)
-    ProcessQueue[str]().put("text")
+    assert_type(ProcessQueue[int]().get_many(3), list[int])
+    queue = ProcessQueue[str]()
+    queue.put("text")
+    queue.put_many(["text"], timeout=1.5)
+    queue.task_done()
+    queue.join(timeout=1.5)
+    assert_type(queue.fileno(), int)
 
 
 def topics(fd: int) -> None:
