@@ -55,7 +55,7 @@ from ipckit._core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ipckit._core.handle import Capabilities, Handle
-    from ipckit.channel import Channel, Delivery, Loan, View
+    from ipckit.channel import Channel, Delivery, Loan, ProcessQueue, View
     from ipckit.codec import Codec
     from ipckit.errors import (
         AccessDenied,
@@ -102,10 +102,12 @@ if TYPE_CHECKING:
         SysVSemaphoreSet,
     )
     from ipckit.shm import (
+        Counter,
         MappedFile,
         MemFd,
         PosixSharedMemory,
         Seal,
+        SharedArray,
         SharedStruct,
         SysVSharedMemory,
     )
@@ -186,7 +188,7 @@ else:
         __name__,
         {
             "ipckit._core.handle": "Capabilities Handle",
-            "ipckit.channel": "Channel Delivery Loan View",
+            "ipckit.channel": "Channel Delivery Loan ProcessQueue View",
             "ipckit.codec": "Codec",
             "ipckit.errors": (
                 "AccessDenied AlreadyExists ClosedHandle Corrupt DeadlockRisk InUse "
@@ -204,7 +206,10 @@ else:
                 "Barrier BoundedBuffer Event Lock LockOrder PosixSemaphore ReadWriteLock "
                 "SemOp SysVSemaphoreSet"
             ),
-            "ipckit.shm": "MappedFile MemFd PosixSharedMemory Seal SharedStruct SysVSharedMemory",
+            "ipckit.shm": (
+                "Counter MappedFile MemFd PosixSharedMemory Seal SharedArray SharedStruct "
+                "SysVSharedMemory"
+            ),
             "ipckit.structs": (
                 "Aligned Anonymous Array At Bits BlkCntT BlkSizeT Bool Bytes Char ClockIdT "
                 "ClockT DevT Double Float Float32 Float64 GidT IdT InoT Int Int8 Int16 Int32 "
@@ -243,6 +248,7 @@ __all__ = [
     "ClosedHandle",
     "Codec",
     "Corrupt",
+    "Counter",
     "Credentials",
     "DeadlockRisk",
     "DelimitedFrames",
@@ -300,6 +306,7 @@ __all__ = [
     "PosixMessageQueue",
     "PosixSemaphore",
     "PosixSharedMemory",
+    "ProcessQueue",
     "PtrDiffT",
     "ReadWriteLock",
     "RemoteError",
@@ -309,6 +316,7 @@ __all__ = [
     "SUSecondsT",
     "Seal",
     "SemOp",
+    "SharedArray",
     "SharedStruct",
     "Short",
     "SizeT",

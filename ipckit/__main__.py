@@ -21,7 +21,8 @@ def _usable(stream: TextIO | None) -> TextIO:
     get the number, and the output.
     """
     if stream is None:
-        stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        # It stays open until the process ends.
+        stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False)
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:  # it is a text file, not the replacement of a test
         reconfigure(errors="backslashreplace")
@@ -35,7 +36,7 @@ def main() -> int:
         ModuleNotFoundError: a module of ipckit itself is missing.
     """
     # In this order, because a new descriptor gets the lowest free number.
-    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY), closefd=False)
     sys.stdout = _usable(sys.stdout)
     sys.stderr = _usable(sys.stderr)
     try:

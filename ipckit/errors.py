@@ -332,7 +332,10 @@ def _printable(text: str) -> str:
 
 
 class OwnerDied(IpcError):
-    """A process died while it held the lock; the data that the lock guards may be inconsistent.
+    """A process died while it held something.
+
+    It held a lock, and the data that the lock guards may be inconsistent. Or it held objects of a
+    `ProcessQueue` that it had not reported by `task_done`.
 
     Example:
         >>> import os

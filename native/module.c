@@ -13,7 +13,7 @@ module_exec(PyObject *module)
         ipckit_add_mq_descriptor, ipckit_add_mq_notify,
         ipckit_add_mqueue_fs, ipckit_add_mq_open, ipckit_add_mapping, ipckit_add_view, ipckit_add_mmap,
         ipckit_add_sysv_shm,
-        ipckit_add_shared_struct,  ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
+        ipckit_add_shared_struct,  ipckit_add_counter, ipckit_add_sysv_sem,    ipckit_add_sysv_semctl,
         ipckit_add_semaphore, ipckit_add_semaphore_set, ipckit_add_posix_sem,
         ipckit_add_vector_lock, ipckit_add_barrier, ipckit_add_ordered,
         ipckit_add_channel_constants, ipckit_add_channel, ipckit_add_channel_lease,

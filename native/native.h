@@ -53,6 +53,7 @@ HIDDEN int ipckit_add_view(PyObject *module);
 HIDDEN int ipckit_add_mmap(PyObject *module);
 HIDDEN int ipckit_add_sysv_shm(PyObject *module);
 HIDDEN int ipckit_add_shared_struct(PyObject *module);
+HIDDEN int ipckit_add_counter(PyObject *module);
 HIDDEN int ipckit_add_sysv_sem(PyObject *module);
 HIDDEN int ipckit_add_sysv_semctl(PyObject *module);
 HIDDEN int ipckit_add_semaphore(PyObject *module);

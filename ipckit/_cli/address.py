@@ -9,7 +9,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from ipckit import inventory
-from ipckit.errors import InvalidArgument, NotFound, one_line
+from ipckit._cli import words
+from ipckit.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,6 +25,9 @@ _NAMED: Final[tuple[Kind, ...]] = (
     "channel",
     "topic",
 )
+
+# What has an inode. It tells two objects of the same name apart.
+_FILES: Final[tuple[Kind, ...]] = (*_NAMED, "memfd", "socket")
 
 # The prefixes of addresses, and the kinds that each can mean. After the colon of a System V kind, a
 # number is an id, and 0x... is a key. Other kinds have a name there.
@@ -45,8 +49,10 @@ _PREFIXES: Final[dict[str, tuple[Kind, ...]]] = {
     "memfd": ("memfd",),
     "socket": ("socket",),
     "unix": ("socket",),
+    "inode": _FILES,
 }
-_ADDRESS: Final = re.compile(rf"({'|'.join(_PREFIXES)}):(.+)", re.DOTALL)
+_ADDRESS: Final = re.compile(rf"({'|'.join(_PREFIXES)}):(.*)", re.DOTALL)
+_MOST_DIGITS: Final = 20  # of an id or an inode
 _MOST_CHOICES: Final = 8
 # A shell may put a completed word on its command line unquoted, and another user chose the name.
 # Only these characters have no meaning to bash, zsh and fish inside a word. The comma and the line
@@ -67,21 +73,29 @@ _KIND_NAMES: Final[dict[str, tuple[Kind, ...]]] = {
 }
 
 
-def _matches(each: IpcObject, rest: str, *, bare: bool) -> bool:
-    """Return whether an address without its prefix means an object; `bare`: it had no prefix."""
+def _is_id(text: str, ident: int) -> bool:
+    """Return whether a text is an id in decimal digits."""
+    return text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) == ident
+
+
+def _matches(each: IpcObject, prefix: str, rest: str) -> bool:
+    """Return whether an address, divided into its prefix ("" for none) and the rest, means it."""
+    bare = not prefix
     if each.kind in _SYSV:
         if re.fullmatch(r"0[xX][0-9a-fA-F]+", rest):
             return each.key == int(rest, 16) != 0
-        return rest.isdecimal() and each.id == int(rest)
-    if each.kind in {"memfd", "socket"} and rest.isdecimal():
-        return not bare and each.id == int(rest)
-    if each.kind in {"memfd", "channel", "topic"} and bare:
+        return _is_id(rest, each.id)
+    by_id = prefix == "inode" or (each.kind in {"memfd", "socket"} and not bare)
+    if by_id and _is_id(rest, each.id):
+        return True
+    if prefix == "inode" or (each.kind in {"memfd", "channel", "topic"} and bare):
         return False
     # The escaped form of a name is also accepted, because control characters are hard to type.
-    names = {each.name, one_line(each.name)}
+    names = {each.name, each.name.replace("\0", "\\x00")}  # a command line contains no NUL
+    texts = {rest, words.unescaped(rest)}
     if each.kind in _NAMED and not bare:
-        return rest.removeprefix("/") in {name.removeprefix("/") for name in names}
-    return rest in names
+        names, texts = ({text.removeprefix("/") for text in some} for some in (names, texts))
+    return not names.isdisjoint(texts)
 
 
 def kinds_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,15 +154,34 @@ class ObjectType(click.ParamType[str]):
 OBJECT: Final = ObjectType()
 
 
+def _is_gone(each: IpcObject) -> bool:
+    """Return whether an object is not, or no longer, what its name leads to."""
+    return "unlinked" in each.details or each.details.get("file") in {"missing", "elsewhere"}
+
+
+def _distinct(each: IpcObject, found: Sequence[IpcObject]) -> str:
+    """Return an address of an object that no other one of `found` has.
+
+    A name with an escape can look like another name, so such an object is called by its inode.
+    """
+    shown = words.address(each)
+    if "\\" not in shown and [words.address(other) for other in found].count(shown) == 1:
+        return shown
+    return f"{'socket' if each.kind == 'socket' else 'inode'}:{each.id}"
+
+
 def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> IpcObject:
     """Return the one object that an address means.
 
     Args:
         text: ``q:5``, ``m:5``, ``s:5``, ``key:0x4d2``, ``q:0x4d2``, ``mq:/name``, ``shm:/name``,
-            ``sem:/name``, ``channel:NAME``, ``topic:NAME``, ``memfd:INODE``, ``socket:PATH``; or
-            without a prefix, if only one object matches: ``5``, ``0x4d2``, ``/name``, ``@name``.
+            ``sem:/name``, ``channel:NAME``, ``topic:NAME``, ``memfd:INODE``, ``socket:PATH``,
+            ``inode:INODE``; or without a prefix, if only one object matches: ``5``, ``0x4d2``,
+            ``/name``, ``@name``.
         objects: the objects to choose from.
         kinds: the kinds that the command accepts.
+
+    Of several objects that had a name one after the other, the address means the last one.
 
     Raises:
         NotFound: no object matches.
@@ -157,20 +190,17 @@ def choose(text: str, objects: Iterable[IpcObject], kinds: Collection[Kind]) -> 
     """
     match = _ADDRESS.fullmatch(text)
     asked = _PREFIXES[match[1]] if match else tuple(inventory.KINDS)
-    rest = match[2] if match else text
+    prefix, rest = match.groups() if match else ("", text)
     allowed = [kind for kind in asked if kind in kinds]
     if match and not allowed:
         message = f"this command accepts only these kinds: {', '.join(sorted(kinds))}"
         raise InvalidArgument(message, target=text)
-    found = [
-        each
-        for each in objects
-        if each.kind in allowed and _matches(each, rest, bare=match is None)
-    ]
+    found = [each for each in objects if each.kind in allowed and _matches(each, prefix, rest)]
+    found = [each for each in found if not _is_gone(each)] or found
     if not found:
         raise NotFound("no such object", target=text, hint="list all objects: ipckit ls")
     if len(found) > 1:
-        names = [each.address for each in found[:_MOST_CHOICES]]
+        names = [_distinct(each, found) for each in found[:_MOST_CHOICES]]
         more = ", ..." if len(found) > _MOST_CHOICES else ""
         message = f"more than one object matches: {', '.join(names)}{more}"
         raise InvalidArgument(message, target=text, hint="use one of these addresses")

@@ -41,9 +41,9 @@ _POLICIES: Final = {"wait": "publisher waits", "drop_oldest": "loses the oldest"
 
 def fields(item: IpcObject) -> Iterator[Field]:
     """Yield all that is known about an object but its processes; a text can be empty."""
-    yield "object", item.address
+    yield "object", words.address(item)
     yield "kind", item.kind
-    yield "name", item.name
+    yield "name", words.name(item.name)
     if item.key is None:
         yield "inode", str(item.id)
     else:

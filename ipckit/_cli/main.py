@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "ls": "List the IPC objects, and which processes hold them.",
     "stat": "Show everything that is known about one object.",
+    "ps": "Show which objects processes hold and wait on.",
     "make": "Create an object, and print its address.",
     "rm": "Remove the named objects.",
     "gc": "List orphaned objects; remove them with --delete.",
@@ -31,7 +32,7 @@ COMMANDS: Final = {
     "send": "Send messages to a queue, channel or topic.",
     "recv": "Receive messages from a queue, channel or topic.",
     "sem": "Post to a semaphore, take from it or set it.",
-    "top": "Watch queues, segments and semaphores.",
+    "top": "Watch all objects: messages, rates, waiters, holders.",
     "limits": "Show the limits, their use, and how to raise them.",
     "doctor": "Find likely problems, and suggest a cure for each.",
     "header": "Convert a Struct to a C header and back.",

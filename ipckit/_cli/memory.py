@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from ipckit._core.files import SHM
+from ipckit._core.files import SHM, open_regular
 from ipckit.errors import InvalidArgument, NotFound, from_errno
 from ipckit.shm import SysVSharedMemory
 
@@ -40,23 +39,34 @@ class Source(Protocol):
 
 
 class FileSource:
-    """The bytes of a file, read by pread. If the file shrinks, less is read, without a SIGBUS."""
+    """The bytes of a file, read by pread. If the file shrinks, less is read, without a SIGBUS.
 
-    def __init__(self, path: str, name: str, *, follow: bool) -> None:
+    Args:
+        path: the path of the file.
+        name: the object, for errors.
+        follow: follow a symbolic link.
+        identity: the device and inode that the file must have; any by default.
+    """
+
+    def __init__(
+        self, path: str, name: str, *, follow: bool, identity: tuple[int, ...] = ()
+    ) -> None:
         self._name = name
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        flags |= 0 if follow else os.O_NOFOLLOW
         try:
-            self._fd = os.open(path, flags)
+            fd = open_regular(path, follow=follow)
         except OSError as exc:
             denied = exc.errno in {errno.EACCES, errno.EPERM}
             hint = "the owner can allow it with chmod; or run as root" if denied else ""
             raise from_errno(exc.errno or errno.EIO, op="open", target=name, hint=hint) from None
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
+        if fd is None:
             message = "it is not shared memory or a regular file"
             raise InvalidArgument(message, errno=errno.EINVAL, target=name)
+        status = os.fstat(fd)
+        if identity not in {(), (status.st_dev, status.st_ino)}:
+            os.close(fd)
+            message = "it was replaced or changed after it was listed"
+            raise NotFound(message, errno=errno.ENOENT, target=name)
+        self._fd = fd
         self.size = status.st_size
 
     def read(self, n: int, /, offset: int) -> bytes:
@@ -114,9 +124,10 @@ def open_object(found: IpcObject) -> Source:
     if found.kind == "sysv-segment":
         return _segment(found.id)
     if found.kind == "memfd" or found.details.get("unlinked"):
-        return FileSource(_descriptor_of(found), found.address, follow=True)
-    path = str(_SHM / found.file_name)
-    return FileSource(path, found.address, follow=False)
+        path, follow = _descriptor_of(found), True
+    else:
+        path, follow = str(_SHM / found.file_name), False
+    return FileSource(path, found.address, follow=follow, identity=found.identity)
 
 
 def pieces(source: Source, offset: int, size: int) -> Iterator[bytes]:

@@ -188,8 +188,11 @@ def shortened(text: str, width: int) -> str:
 
 
 def _printed(cell: str) -> str:
-    """Return a cell as standard output shows it: on one line, with an escape for what it lacks."""
-    text = one_line(cell) or _EMPTY
+    """Return a cell as standard output shows it: on one line, with an escape for what it lacks.
+
+    Of two blanks in a row, which would look like the end of the column, the second is escaped.
+    """
+    text = one_line(cell).replace("  ", r" \x20") or _EMPTY
     if text.isascii():
         return text
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"

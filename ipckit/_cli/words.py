@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
+
+from ipckit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +17,32 @@ VALUES_SHOWN: Final = 8  # of a semaphore set
 # What a peer can sleep for.
 WAITS: Final = {"message": "a message", "room": "room", "lock": "a lock"}
 _KILO: Final = 1024
+_PRECISE: Final = 100  # from here on, a number of units has no decimals
 _COMMAND_SHOWN: Final = 60
 _PROCESSES_SHOWN: Final = 3
+_ESCAPE: Final = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
+_CONTROLS: Final = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
+
+
+def name(text: str) -> str:
+    r"""Return a name as one word, which no other name has.
+
+    Besides what `one_line` escapes, a blank becomes ``\x20``, so that a name cannot look like
+    several columns; and a backslash ``\x5c`` if it would look like the start of an escape.
+    """
+    apart = _ESCAPE.sub(lambda found: r"\x5c" + found[0][1:], text)
+    return one_line(apart.replace(" ", r"\x20"))
+
+
+def unescaped(text: str) -> str:
+    """Return the name that `name` shows as a text, also if more of it is escaped than need be."""
+    return _ESCAPE.sub(lambda found: _CONTROLS.get(found[0]) or chr(int(found[0][2:], 16)), text)
+
+
+def address(item: IpcObject) -> str:
+    """Return an object's address as a table shows it; see `name`."""
+    by_id = item.address.endswith(f":{item.id}")
+    return item.address if by_id else f"{item.address.partition(':')[0]}:{name(item.name)}"
 
 
 def duration(seconds: float | None) -> str:
@@ -37,7 +64,7 @@ def human(size: int | None) -> str:
     # Below ten of a unit, only whole ones are shown in it.
     while units and value >= _KILO and (value >= 10 * _KILO or value % _KILO == 0):
         value, unit, units = value / _KILO, units[0], units[1:]
-    whole = value == int(value) or value >= 10 * _KILO
+    whole = value == int(value) or value >= _PRECISE
     return f"{value:.0f}{unit}" if whole else f"{value:.1f}{unit}"
 
 
@@ -56,6 +83,14 @@ def ago(seconds: float) -> str:
             count = int(seconds // size)
             return f"{counted(count, unit) if unit == 'day' else f'{count} {unit}'} ago"
     return f"{max(0, int(seconds))} s ago"
+
+
+def memory(item: IpcObject) -> int:
+    """Return the bytes of memory that an object takes, which its removal frees."""
+    # Of a channel or topic, `used` has the messages only.
+    if item.kind in {"channel", "topic", "memfd", "sysv-segment"}:
+        return item.size or 0
+    return item.used.bytes or 0
 
 
 def counted(count: int, noun: str) -> str:

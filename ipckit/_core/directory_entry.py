@@ -46,7 +46,8 @@ def directory_of(path: str | os.PathLike[str], *, strict: bool = False) -> Gener
         path: an absolute path, or one relative to the working directory if `strict` is false.
         strict: refuse symbolic links in the path that another user may have created. A link is
             accepted if it and its directory belong to root or to the caller, and the directory is
-            not writable for all users; /var/run is such a link. Use it for paths that the program
+            not writable for all users, or, if the caller is root, for a group; /var/run is such a
+            link. Use it for paths that the program
             found by itself. A path from the user needs no such check.
 
     Raises:
@@ -102,7 +103,11 @@ def _trusted_link(directory: int, name: str) -> str:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     holder = os.fstat(directory)
     trusted = {0, os.geteuid()}
-    if {link.st_uid, holder.st_uid} - trusted or holder.st_mode & stat.S_IWOTH:
+    # A member of the group could put another link of root's there, by a rename or as a hard link.
+    # The bit of the group is also set if an access control list allows a user to write. The group
+    # of a directory that is not root's is often a group of the owner alone.
+    writers = stat.S_IWOTH | (stat.S_IWGRP if os.geteuid() == 0 else 0)
+    if {link.st_uid, holder.st_uid} - trusted or holder.st_mode & writers:
         message = "the path contains a symbolic link that another user can change"
         raise UntrustedLinkError(errno.ELOOP, message)
     return os.readlink(name, dir_fd=directory)

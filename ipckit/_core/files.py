@@ -91,6 +91,31 @@ def is_alone(fd: int | None) -> bool | None:
     return True
 
 
+def open_regular(path: str, *, follow: bool = True) -> int | None:
+    """Open a file for reading if it is a regular file, although its path may lead anywhere.
+
+    The path is another user's choice, also /proc/PID/fd/N. Opening a device or a FIFO can have side
+    effects, so the type is checked first, by O_PATH.
+
+    Args:
+        path: the file.
+        follow: follow a symbolic link.
+
+    Returns:
+        A descriptor, with O_NONBLOCK; None if it is not a regular file.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    held = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    try:
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            return None
+        return os.open(f"{_DESCRIPTORS}/{held}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(held)
+
+
 def shm_error(code: int, *, op: str, target: str, creating: bool, instead: str) -> IpcError | None:
     """Create the error of a call that failed because of the directory /dev/shm; else return None.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Part: TypeAlias = Callable[[], object]
 
 Step: TypeAlias = Literal[
-    "mappings", "handles", "tokens", "channels", "queues", "clients", "pools", "waiters"
+    "mappings", "handles", "loans", "tokens", "channels", "queues", "clients", "pools", "waiters"
 ]
 
 # The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
@@ -27,6 +27,8 @@ ORDER: Final[tuple[Step, ...]] = (
     # Counts the fork, so that handles know that they are copies. The steps below may drop a
     # handle, and a copy neither warns nor unlinks.
     "handles",
+    # Closes memory that the parent keeps for its pickles, which name the parent.
+    "loans",
     # Names this process to other processes that use a SharedStruct. Until then the child stores
     # under its parent's name.
     "tokens",

@@ -12,6 +12,7 @@ from ipckit._core.lazy_names import LazyModule
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import TypeIs
 
     __all__ = ["is_array", "is_dtype", "is_scalar_type", "np"]
 else:
@@ -29,7 +30,7 @@ def is_array(value: object) -> bool:
     return cls is not None and isinstance(value, cls)
 
 
-def is_dtype(value: object) -> bool:
+def is_dtype(value: object) -> TypeIs[np.dtype[Any]]:
     """Whether a value is a numpy dtype."""
     cls = _loaded("dtype")
     return cls is not None and isinstance(value, cls)

@@ -23,9 +23,11 @@ _NS_PER_SECOND: Final = 10**9
 
 # Indices of fields of /proc/PID/stat after the name. proc_pid_stat(5) counts from 1, including the
 # pid and the name, so its numbers are higher by 3.
+_PARENT_FIELD: Final = 1
 _FLAGS_FIELD: Final = 6
 _THREADS_FIELD: Final = 17
 _START_FIELD: Final = 19
+_PROCESSOR_FIELD: Final = 36
 _KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD
 _DEAD_STATES: Final = frozenset("ZXx")
 
@@ -37,16 +39,20 @@ class ProcessStat:
     Attributes:
         name: the program's name, 15 bytes at most.
         state: one letter, such as ``"S"``.
+        parent: the pid of its parent; 0 if that is in another pid namespace.
         threads: the number of threads of the process.
         kernel: whether it is a thread of the kernel, which has no memory and no descriptors.
         start: when it started, in clock ticks since boot.
+        processor: the processor on which it ran last.
     """
 
     name: str
     state: str
+    parent: int
     threads: int
     kernel: bool
     start: int
+    processor: int
 
     @property
     def runs(self) -> bool:
@@ -62,9 +68,11 @@ def process_stat(text: bytes) -> ProcessStat:
     return ProcessStat(
         name=os.fsdecode(text[text.index(b"(") + 1 : end]),
         state=chr(fields[0][0]),
+        parent=int(fields[_PARENT_FIELD]),
         threads=int(fields[_THREADS_FIELD]),
         kernel=bool(int(fields[_FLAGS_FIELD]) & _KERNEL_THREAD),
         start=int(fields[_START_FIELD]),
+        processor=int(fields[_PROCESSOR_FIELD]),
     )
 
 

@@ -19,8 +19,8 @@ _ERROR: Final = 2  # NLMSG_ERROR
 _DONE: Final = 3  # NLMSG_DONE
 _ALL_STATES: Final = 0xFFFFFFFF
 SHOW_NAME: Final = 1  # UDIAG_SHOW_NAME
-_SHOW_FILE: Final = 2  # UDIAG_SHOW_VFS
-_FILE: Final = 1  # UNIX_DIAG_VFS
+SHOW_FILE: Final = 2  # UDIAG_SHOW_VFS
+FILE: Final = 1  # UNIX_DIAG_VFS
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ASKED: Final = struct.Struct("=BBHIIIII")  # unix_diag_req
 _FOUND: Final = 16  # bytes of unix_diag_msg
@@ -69,14 +69,20 @@ def is_bound(status: os.stat_result) -> bool | None:
     Args:
         status: the status of the file.
     """
-    device = os.major(status.st_dev) << _MINOR_BITS | os.minor(status.st_dev)
-    wanted = _VFS.pack(status.st_ino & 0xFFFFFFFF, device)
+    wanted = status.st_dev, status.st_ino & 0xFFFFFFFF
     try:
         return stat.S_ISSOCK(status.st_mode) and any(
-            attributes.get(_FILE) == wanted for _, attributes in unix_diag(_SHOW_FILE)
+            FILE in found and file_of(found[FILE]) == wanted for _, found in unix_diag(SHOW_FILE)
         )
     except OSError:
         return None
+
+
+def file_of(attribute: bytes) -> tuple[int, int]:
+    """Return the device and the low 32 bits of the inode in an attribute `FILE`."""
+    inode, device = _VFS.unpack_from(attribute)
+    minor = device & ((1 << _MINOR_BITS) - 1)
+    return os.makedev(device >> _MINOR_BITS, minor), inode
 
 
 def _answers(asked: socket.socket) -> Iterator[tuple[int, bytes]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
+
+from ipckit._core.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,18 +144,12 @@ class Imports:
 
 
 def _read(path: str, name: str) -> bool:
-    held = fd = -1
+    fd = None
     try:
-        # The path may lead to another file now. Opening a device can have side effects, so check
-        # the type first.
-        held = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(held).st_mode):
-            return True
-        fd = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        return may_call(_FileImage(fd), name)
+        fd = open_regular(path)  # the path may lead to another file now
+        return fd is None or may_call(_FileImage(fd), name)
     except (OSError, ValueError, OverflowError):
         return True
     finally:
-        for each in (held, fd):
-            if each >= 0:
-                os.close(each)
+        if fd is not None:
+            os.close(fd)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
-from ipckit._core.files import is_alone
+from ipckit._core.files import is_alone, open_regular
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import FILE_PREFIXES, IpcObject, Process, StoredMessage, Use
 from ipckit._inventory.proc_text import mounts
@@ -149,13 +149,28 @@ def opened(directory: int, file: str) -> Generator[int | None]:
         os.close(fd)
 
 
-def _size_and_use(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
+@contextmanager
+def _looked_at(entry: Entry) -> Generator[int | None]:
+    """Open the file of an entry; see `opened`.
+
+    Raises:
+        FileNotFoundError: another file has its name now. It may be a FIFO or a directory.
+    """
+    with opened(entry.directory, entry.file) as fd:
+        if fd is not None:
+            now = os.fstat(fd)
+            if (now.st_dev, now.st_ino) != (entry.status.st_dev, entry.status.st_ino):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        yield fd
+
+
+def _size_and_use(entry: Entry, fd: int | None) -> tuple[int, Use, dict[str, int | str]]:
     if entry.kind == "posix-queue":
-        return _queue(entry)
+        return _queue(entry, fd)
     used = Use(bytes=entry.status.st_blocks * _BLOCK)
     details: dict[str, int | str] = {"inode": entry.status.st_ino}
     if entry.kind == "posix-semaphore":
-        data = _start(entry, native.SEM_T_SIZE)
+        data = b"" if fd is None else os.pread(fd, native.SEM_T_SIZE, 0)
         if len(data) == native.SEM_T_SIZE:
             # glibc on 64 bits: the value, then the number of waiters.
             value, waiting = (
@@ -179,11 +194,13 @@ def _held(holders: Sequence[Process], identity: tuple[int, ...]) -> Generator[in
         A descriptor, or None if the caller may not open the file.
     """
     numbers = [(each.pid, fd) for each in holders for fd in _DESCRIPTOR.findall(each.how)]
+    fd = None
     for pid, number in numbers:
         with suppress(OSError):
-            fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = open_regular(f"/proc/{pid}/fd/{number}")
+        if fd is not None:
             break
-    else:
+    if fd is None:
         yield None
         return
     try:
@@ -250,32 +267,12 @@ def messages(item: IpcObject, most: int) -> list[StoredMessage]:
     return [StoredMessage(data, returned) for data, returned in found]
 
 
-def _start(entry: Entry, size: int) -> bytes:
-    """Return the first bytes of an entry's file; b"" if the caller may not read it."""
-    try:
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(entry.file, flags, dir_fd=entry.directory)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, size)
-    finally:
-        os.close(fd)
-
-
-def _queue(entry: Entry) -> tuple[int, Use, dict[str, int | str]]:
+def _queue(entry: Entry, fd: int | None) -> tuple[int, Use, dict[str, int | str]]:
     details: dict[str, int | str] = {"inode": entry.status.st_ino}
-    try:
-        fd = os.open(entry.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=entry.directory)
-    except OSError:
+    if fd is None:
         return 0, Use(), details
-    try:
-        fields = dict(
-            part.split(":", 1) for part in os.read(fd, 256).decode().split() if ":" in part
-        )
-        _, most, longest, queued = native.mq_getattr(fd)
-    finally:
-        os.close(fd)
+    fields = dict(part.split(":", 1) for part in os.read(fd, 256).decode().split() if ":" in part)
+    _, most, longest, queued = native.mq_getattr(fd)
     details |= {"maxmsg": most, "msgsize": longest}
     details |= {
         name.lower(): int(value) for name, value in fields.items() if name != "QSIZE" and value
@@ -292,14 +289,18 @@ def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObjec
         now: seconds since the epoch.
 
     Raises:
-        FileNotFoundError: the file was removed since its directory was read.
+        FileNotFoundError: the file was removed or replaced since its directory was read.
     """
+    with _looked_at(entry) as fd:
+        return _object_of(entry, fd, processes, now)
+
+
+def _object_of(entry: Entry, fd: int | None, processes: Processes | None, now: float) -> IpcObject:
     status = entry.status
-    size, used, details = _size_and_use(entry)
+    size, used, details = _size_and_use(entry, fd)
     ring, unseen = None, tuple[str, ...]()
     if entry.kind in {"channel", "topic"}:
-        with opened(entry.directory, entry.file) as fd:
-            ring, unseen = _ring(entry.kind, fd, processes)
+        ring, unseen = _ring(entry.kind, fd, processes)
     if ring is not None:
         used, details = ring.used, details | ring.details
     times = {"modified": status.st_mtime}
@@ -309,16 +310,15 @@ def object_of(entry: Entry, processes: Processes | None, now: float) -> IpcObjec
     if processes is not None:
         holders = processes.holders_of((status.st_dev, status.st_ino))
         doubts, held = [], ""
-        with opened(entry.directory, entry.file) as fd:
-            sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
-            # A file with the name of a semaphore that the caller may not read is not called a
-            # person's data.
-            known = sure or (fd is None and has_object_name(entry.file))
-            if not holders:
-                alone = is_alone(fd)
-                held = "open or mapped" if alone is False else ""
-                if alone is None and not processes.complete:
-                    doubts = ["whether a process has it open, because it belongs to another user"]
+        sure = entry.kind == "posix-queue" or is_object(entry.file, fd)
+        # A file with the name of a semaphore that the caller may not read is not called a person's
+        # data.
+        known = sure or (fd is None and has_object_name(entry.file))
+        if not holders:
+            alone = is_alone(fd)
+            held = "open or mapped" if alone is False else ""
+            if alone is None and not processes.complete:
+                doubts = ["whether a process has it open, because it belongs to another user"]
         verdict = judge(
             holders, (), doubts=doubts, held=held, orphaned="no process has it open or mapped"
         )

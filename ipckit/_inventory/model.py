@@ -108,6 +108,7 @@ class Peer:
         locks: the locks that it holds: ``"send"``, ``"receive"``, ``"pool"``.
         stopped: a signal or a debugger has stopped it; false if it can't be seen.
         unread: the messages that wait for this subscriber; None for others.
+        depth: the maximum number of unread messages of this subscriber; None for others.
         lost: the messages that this subscriber has lost; None for others.
         policy: what happens if this subscriber is slow: ``"wait"`` or ``"drop_oldest"``; "" for
             others.
@@ -137,6 +138,7 @@ class Peer:
     unread: int | None = None
     lost: int | None = None
     policy: str = ""
+    depth: int | None = None
 
 
 @final
@@ -274,7 +276,8 @@ class IpcObject:
     def removable(self) -> bool:
         """It has a name or an id to remove. The kernel frees others with their last holder."""
         if self.kind == "socket":
-            return self.name.startswith("/")
+            elsewhere = self.details.get("file") in {"missing", "elsewhere"}
+            return self.name.startswith("/") and not elsewhere
         return self.kind != "memfd" and "unlinked" not in self.details
 
     @property
@@ -286,11 +289,15 @@ class IpcObject:
 
     @property
     def address(self) -> str:
-        """The address of this object on the command line: ``q:5``, ``shm:/name``."""
+        r"""The address of this object on the command line: ``q:5``, ``shm:/name``.
+
+        A command line cannot contain a NUL, which an abstract socket's name can. It is ``\x00``.
+        """
         prefix = PREFIXES[self.kind]
         named = self.key is None and self.kind not in {"memfd", "socket"}
         if named or (self.kind == "socket" and self.name):
-            return f"{prefix}:{self.name}"
+            name = self.name.replace("\0", "\\x00")
+            return f"{prefix}:{name}"
         return f"{prefix}:{self.id}"
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -81,7 +81,11 @@ class UnixRow:
         type: ``"stream"``, ``"dgram"``, ``"seqpacket"`` or ``"other"``.
         listening: it listens for connections.
         connected: it is connected.
-        name: its path, or ``@name``; "" for none.
+        name: its path, or ``@name``; "" for none. The path is as the process saw it that bound
+            the socket, which may have had another root directory.
+        file: the file that it is bound to, by its device and the low 32 bits of its inode, as
+            sock_diag(7) has them; None for none, or if it is not known.
+        peer: the inode of the socket at the other end; 0 if there is none, or if it is not known.
     """
 
     inode: int
@@ -89,6 +93,8 @@ class UnixRow:
     listening: bool
     connected: bool
     name: str
+    file: tuple[int, int] | None = field(default=None, compare=False)
+    peer: int = field(default=0, compare=False)
 
 
 SOCKET_TYPES: Final = {1: "stream", 2: "dgram", 5: "seqpacket"}
@@ -107,8 +113,8 @@ def socket_name(address: bytes) -> str:
     if address[:1] == b"\0":
         return "@" + os.fsdecode(address[1:])
     path = os.fsdecode(address.partition(b"\0")[0])
-    # A relative path that begins with @ is not an abstract name.
-    return f"./{path}" if path.startswith("@") else path
+    # A relative path that begins with @ is not an abstract name, and one of digits is not an inode.
+    return f"./{path}" if path.startswith("@") or path.isdecimal() else path
 
 
 def unix_rows(text: bytes) -> Iterator[UnixRow]:
@@ -137,17 +143,20 @@ class Mount:
     """One line of /proc/PID/mountinfo.
 
     Attributes:
+        device: the device of the file system, like st_dev.
         point: the directory on which it is mounted.
         type: the file system's type, such as ``"proc"``.
         options: the file system's options, such as ``"hidepid=invisible"``.
     """
 
+    device: int
     point: bytes
     type: bytes
     options: frozenset[bytes]
 
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_DEVICE_FIELD: Final = 2
 _POINT_FIELD: Final = 4
 _FIRST_OPTIONAL: Final = 6  # any number of optional fields, and then a dash
 _AFTER_DASH: Final = 4  # the dash, the type, the source, the options
@@ -167,7 +176,11 @@ def mounts(text: bytes) -> Iterator[Mount]:
         if len(fields) < dash + _AFTER_DASH:
             continue
         point = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields[_POINT_FIELD])
-        yield Mount(point, fields[dash + 1], frozenset(fields[dash + 3].split(b",")))
+        major, _, minor = fields[_DEVICE_FIELD].partition(b":")
+        if not (major.isdigit() and minor.isdigit()):
+            continue
+        options = frozenset(fields[dash + 3].split(b","))
+        yield Mount(os.makedev(int(major), int(minor)), point, fields[dash + 1], options)
 
 
 def innermost_pid(status: bytes) -> int:

@@ -26,7 +26,7 @@ from ipckit._inventory.elf import Imports
 from ipckit._inventory.model import Kind, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SHM: Final = Path(files.SHM)
 PROC: Final = Path("/proc")
@@ -42,6 +42,8 @@ _WAITS_ON: Final[dict[str, Kind]] = {
     "msgsnd": "sysv-queue",
     "semop": "sysv-semaphores",
 }
+
+_HOWS_SHOWN: Final = 8
 
 File = tuple[int, int]  # st_dev and st_ino
 
@@ -73,7 +75,9 @@ class Found:
     def add(self, pid: int, how: str) -> None:
         """Record that a process holds it."""
         hows = self.holders.setdefault(pid, [])
-        if how not in hows:
+        # A process can have a million descriptors, so the list is not searched. The same text comes
+        # several times in a row only.
+        if hows[-1:] != [how]:
             hows.append(how)
 
 
@@ -95,6 +99,12 @@ def link(path: str) -> str:
         return os.readlink(path)  # noqa: PTH115 - text, not a path
     except OSError:
         return ""
+
+
+def in_words(hows: Sequence[str]) -> str:
+    """Return how a process holds a file: ``mapped, fd 5``. It can have a million descriptors."""
+    more = len(hows) - _HOWS_SHOWN
+    return ", ".join(hows[:_HOWS_SHOWN]) + (f", and {more} more" if more > 0 else "")
 
 
 def hides_processes() -> bool:
@@ -147,7 +157,7 @@ class Processes:
         # A survey of thousands of objects asks for the same processes again and again.
         self._commands: dict[int, str] = {}
         self._below: dict[tuple[int, int], int] | None = None
-        self._users: dict[int, frozenset[int]] = {}
+        self._users: dict[int, tuple[int, ...]] = {}
         self._callers: dict[tuple[int, str], bool] = {}
         self._creators: dict[tuple[int, float, str], list[int]] = {}
         self.stats: dict[int, ProcessStat] = {}
@@ -310,6 +320,15 @@ class Processes:
     # -- asking ------------------------------------------------------------------------------------
 
     @property
+    def machine(self) -> str:
+        """The name of this machine, by which its system calls have their numbers."""
+        return self._machine
+
+    def shares_ipc(self, pid: int) -> bool:
+        """Return whether a process is in this IPC namespace, as far as that can be seen."""
+        return pid not in self._foreign
+
+    @property
     def complete(self) -> bool:
         """Whether every process of the machine was seen and could be inspected."""
         return self.proc_is_complete and not self.denied and self.in_initial_namespace
@@ -413,16 +432,24 @@ class Processes:
         """Return the processes that have a file open or mapped."""
         found = self.files.get(file)
         pids = {} if found is None else found.holders
-        return self.holding({pid: ", ".join(hows) for pid, hows in sorted(pids.items())})
+        return self.holding({pid: in_words(hows) for pid, hows in sorted(pids.items())})
 
     def users(self, pid: int) -> frozenset[int]:
         """Return the uids of a process: real, effective, saved, file system. Empty if it exited."""
+        return frozenset(self._uids_of(pid))
+
+    def effective_user(self, pid: int) -> int | None:
+        """Return the effective uid of a process; None if it has exited or is hidden."""
+        uids = self._uids_of(pid)
+        return uids[1] if uids else None
+
+    def _uids_of(self, pid: int) -> tuple[int, ...]:
         if pid not in self._users:
             try:
                 text = read(f"{self._root}/{pid}/status").partition(b"\nUid:")[2]
             except OSError:
                 text = b""
-            self._users[pid] = frozenset(map(int, text.partition(b"\n")[0].split()))
+            self._users[pid] = tuple(map(int, text.partition(b"\n")[0].split()))
         return self._users[pid]
 
     @property

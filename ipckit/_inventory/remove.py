@@ -7,7 +7,6 @@ import os
 import stat
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +34,7 @@ from ipckit.shm import SysVSharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from ipckit._core.sysv import Table
     from ipckit._inventory.model import IpcObject
@@ -109,6 +109,8 @@ class Remover:
             self.remove(item)
         except IpcError as exc:
             return exc
+        except OSError as exc:  # such as too many open files, or /proc is not mounted
+            return _failed(item, exc, "remove")
         return None
 
     def _fresh_waits(self) -> Processes:
@@ -240,15 +242,14 @@ class Remover:
         try:
             with (
                 entry.directory_of(item.name, strict=True) as directory,
-                _pinned(directory, name) as fd,
+                sockets.pinned(name, directory=directory) as (held, status),
             ):
-                judged = os.fstat(fd)
-                if not _is_socket(judged, item.identity):
+                if not sockets.same_socket(status, item.identity):
                     raise _changed(item)
                 if not self._force:
-                    self._refuse_socket(item, fd)
+                    self._refuse_socket(item, held, status)
                 if not entry.unlink_same(
-                    directory, name, lambda status: _is_socket(status, item.identity)
+                    directory, name, lambda status: sockets.same_socket(status, item.identity)
                 ):
                     raise _changed(item)
         except entry.UntrustedLinkError as exc:
@@ -264,42 +265,20 @@ class Remover:
                 raise
             raise _failed(item, exc, "unlink") from None
 
-    def _refuse_socket(self, item: IpcObject, fd: int) -> None:
+    def _refuse_socket(self, item: IpcObject, held: Path, status: os.stat_result) -> None:
         """Raise InUse if a process is bound to a socket file.
 
         Args:
             item: the socket.
-            fd: a descriptor of the file, opened with O_PATH.
+            held: a path that leads to the file that was checked.
+            status: the status of that file.
         """
-        bound = any(row.name == item.name and not row.connected for row in sockets.rows())
-        # By the descriptor the probe reaches the file that was checked, even if another file is at
-        # its path now.
-        answered = True if bound else sockets.answers(Path(f"/proc/self/fd/{fd}"))
-        if answered is False:
-            answered = sockets.bound_elsewhere(Path(item.name).name, os.fstat(fd).st_uid)
+        bound = sockets.is_bound(sockets.rows(), item.name, status)
+        answered = True if bound else sockets.answers(held)
         if answered:
-            self._refuse(item, "held", item.reason or "a process listens")
+            self._refuse(item, "held", item.reason or "a socket is bound to it")
         elif answered is None:
-            self._refuse(
-                item, "unknown", "a process that could not be inspected may be bound to it"
-            )
-
-
-@contextmanager
-def _pinned(directory: int, name: str) -> Generator[int]:
-    """Hold an entry of a directory by O_PATH, so that its inode number is not reused."""
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _is_socket(status: os.stat_result, identity: tuple[int, ...]) -> bool:
-    """Return whether a file is the socket file that was surveyed."""
-    # On ext4 the next new file gets the inode number of the file that was removed last.
-    file = status.st_dev, status.st_ino, status.st_mtime_ns
-    return file == identity and stat.S_ISSOCK(status.st_mode)
+            self._refuse(item, "unknown", "permission denied while checking for a socket")
 
 
 def _changed(item: IpcObject) -> NotFound:

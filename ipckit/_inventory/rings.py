@@ -5,6 +5,7 @@ Nothing is opened as a peer and nothing is changed: permission to read the file 
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,20 +85,25 @@ def ring_of(kind: Kind, fd: int, processes: Processes | None) -> Ring:
             "tail": facts["tail"],
             "head": facts["head"],
         }
-    peers = () if processes is None else tuple(_peers(kind, facts, processes))
+    peers = () if processes is None else tuple(_peers(kind, fd, facts, processes))
     used = Use(messages=facts["messages"], bytes=facts["bytes_used"])
     return Ring(facts["type"], used, peers, details)
 
 
-def _peers(kind: Kind, facts: dict[str, Any], processes: Processes) -> Iterator[Peer]:
+def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> Iterator[Peer]:
+    status = os.fstat(fd)
+    file = processes.files.get((status.st_dev, status.st_ino))
+    holders = {*processes.denied, *(() if file is None else file.holders)}
     subscribers = {row[0]: row for row in facts["subscribers"]}
     now = int(time.monotonic())
     for row in facts["peers"]:
         here = processes.process_of(row["token"])
+        if here is not None and here not in holders:
+            continue  # any process that may write to the memory can name another one there
         pid = row["pid"] if here is None else here
         waits = _WAITS.get(row["waits"] & _SIDE, "")
-        _, drops, _, unread, lost, received, _ = subscribers.get(
-            row["index"], (0, 0, 0, None, None, row["received"], 0)
+        _, drops, depth, unread, lost, received, _ = subscribers.get(
+            row["index"], (0, 0, None, None, None, row["received"], 0)
         )
         yield Peer(
             pid=pid,
@@ -121,6 +127,7 @@ def _peers(kind: Kind, facts: dict[str, Any], processes: Processes) -> Iterator[
             unread=unread,
             lost=lost,
             policy="" if unread is None else "drop_oldest" if drops else "wait",
+            depth=depth,
         )
 
 

@@ -7,42 +7,44 @@ import os
 import socket
 import stat
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._core.socket_paths import SOCKET_TYPES, kernel_path
+from ipckit._core.socket_paths import kernel_path
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import IpcObject, Process, Use
-from ipckit._inventory.proc_text import UnixRow, unix_rows
-from ipckit._inventory.processes import read
+from ipckit._inventory.proc_text import UnixRow, mounts, unix_rows
+from ipckit._inventory.processes import in_words, read
 from ipckit._inventory.sock_diag import unix_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from ipckit._inventory.processes import Processes
 
-_WRONG_TYPE: Final = errno.EPROTOTYPE
 # Where programs put their socket files, and how deep below to search for stale ones.
 _DIRECTORIES: Final = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - looked at, not written to
 _DEPTH: Final = 3
-_MOST_ENTRIES: Final = 20_000
+_MOST_ENTRIES: Final = 50_000  # 40 ms
+_MOST_IN_DIRECTORY: Final = 10_000
+_INODE_MASK: Final = (1 << 32) - 1  # sock_diag(7) has the low bits of an inode only
 _FORGEABLE: Final = (
     "the exact names of UNIX sockets: the kernel or a sandbox refuses sock_diag(7), and in "
     "/proc/net/unix a name that contains a line end can look like another socket"
 )
 
 
-def rows(unseen: list[str] | None = None) -> list[UnixRow]:
-    """Return the sockets of this network namespace that are bound to a name.
+def all_rows(unseen: list[str] | None = None) -> list[UnixRow]:
+    """Return the sockets of this network namespace.
 
     Args:
         unseen: a list; a line is appended for what could not be seen.
     """
     unseen = [] if unseen is None else unseen
     try:
-        found = unix_sockets()
+        return unix_sockets()
     except OSError:
         try:
             found = list(unix_rows(read("/proc/net/unix")))
@@ -50,7 +52,12 @@ def rows(unseen: list[str] | None = None) -> list[UnixRow]:
         except OSError as exc:
             found = []
             unseen.append(f"bound UNIX sockets: /proc/net/unix: {exc.strerror}")
-    return [row for row in found if row.name]
+    return found
+
+
+def rows(unseen: list[str] | None = None) -> list[UnixRow]:
+    """Return those of `all_rows` that are bound to a name."""
+    return [row for row in all_rows(unseen) if row.name]
 
 
 def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iterator[IpcObject]:
@@ -66,13 +73,15 @@ def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iter
             connections[row.name] += 1
         elif row.inode:  # 0 means a connection that ended before it was accepted
             bound.append(row)
+    devices = _devices()
     for row in bound:
         # A relative path starts at a directory that is not known.
-        status = _status(row.name) if row.name.startswith("/") else None
+        there = _status(row.name) if row.name.startswith("/") else None
+        status = there if there is not None and _is_at(row, there, devices) else None
         verdict, holders = NOT_ASKED, tuple[Process, ...]()
         if processes is not None:
             pids = processes.sockets.get(row.inode, {})
-            holders = processes.holding({pid: ", ".join(how) for pid, how in pids.items()})
+            holders = processes.holding({pid: in_words(hows) for pid, hows in pids.items()})
             verdict = judge(holders, (), held="the socket is bound", orphaned="")
         details: dict[str, int | str] = {
             "type": row.type,
@@ -80,7 +89,7 @@ def named(found: list[UnixRow], processes: Processes | None, now: float) -> Iter
             "connections": connections[row.name],
         }
         if status is None and row.name.startswith("/"):
-            details["file"] = "missing"
+            details["file"] = "missing" if there is None else "elsewhere"
         yield _object(row.name, row.inode, status, verdict, details, now=now, holders=holders)
 
 
@@ -90,6 +99,48 @@ def _status(path: str) -> os.stat_result | None:
     except (OSError, ValueError):
         return None
     return found if stat.S_ISSOCK(found.st_mode) else None
+
+
+def _devices() -> frozenset[int]:
+    """Return the devices of the mounted file systems; none if they can't be read."""
+    try:
+        return frozenset(mount.device for mount in mounts(read("/proc/self/mountinfo")))
+    except OSError:
+        return frozenset()
+
+
+def _file_of(status: os.stat_result) -> tuple[int, int]:
+    """Return a file as `UnixRow.file` has it."""
+    return status.st_dev, status.st_ino & _INODE_MASK
+
+
+def _is_at(row: UnixRow, status: os.stat_result, devices: frozenset[int]) -> bool:
+    """Return whether a socket may be bound to the file that is at its path here.
+
+    It is not if the process that bound it has another root directory, which any user can arrange,
+    or if the file was replaced. True if that can't be known.
+    """
+    if row.file in {None, _file_of(status)}:
+        return True
+    # btrfs and overlayfs have files whose st_dev is not the device of the file system. Those can't
+    # be compared with what the kernel says about a socket.
+    return status.st_dev not in devices
+
+
+def is_bound(found: list[UnixRow], path: str, status: os.stat_result) -> bool:
+    """Return whether one of the sockets is bound to a file.
+
+    Args:
+        found: the sockets, from `rows`.
+        path: the path of the file.
+        status: its status.
+    """
+    devices = _devices()
+    return any(
+        row.file == _file_of(status) or (row.name == path and _is_at(row, status, devices))
+        for row in found
+        if not row.connected
+    )
 
 
 def _object(
@@ -121,11 +172,13 @@ def _object(
         reason=verdict.reason,
         unseen=verdict.unseen,
         details=details,
-        identity=(status.st_dev, status.st_ino, status.st_mtime_ns) if status else (inode,),
+        identity=identity_of(status) if status else (inode,),
     )
 
 
-def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObject]:
+def stale(
+    found: list[UnixRow], now: float, *, judged: bool, unseen: list[str] | None = None
+) -> Iterator[IpcObject]:
     """Yield the socket files to which no socket of this network namespace is bound.
 
     Only the usual directories are searched.
@@ -133,138 +186,146 @@ def stale(found: list[UnixRow], now: float, *, judged: bool) -> Iterator[IpcObje
     Args:
         found: the bound sockets.
         now: seconds since the epoch.
-        judged: find out, by a connection attempt, whether a process answers at each file. If
+        judged: find out, by a connection attempt, whether a socket is bound at each file. If
             false, every state is unknown.
+        unseen: a list; a line is appended if there were too many files to look at.
     """
     known = _files_of(found)
     places = [*_DIRECTORIES, os.environ.get("XDG_RUNTIME_DIR", "")]
     lone: dict[tuple[int, int], tuple[Path, os.stat_result]] = {}
-    budget = [_MOST_ENTRIES]
-    for place in filter(None, places):
-        for path in _socket_files(Path(place), _DEPTH, budget):
-            status = _status(os.fspath(path))
-            if status is not None and (status.st_dev, status.st_ino) not in known:
-                lone.setdefault((status.st_dev, status.st_ino), (path, status))
-    if judged and lone:
-        # Do not connect to a listener that was bound after `found` was read. It may take the
-        # connection for a client, and multiprocessing's fork server exits when a client sends
-        # nothing.
-        known = _files_of(rows())
-    for file, (path, status) in lone.items():
-        if file in known:
-            continue
-        verdict = _verdict(path, status.st_uid) if judged else NOT_ASKED
+    for path in _socket_files(filter(None, places), [] if unseen is None else unseen):
+        status = _status(os.fspath(path))
+        if status is not None and _file_of(status) not in known:
+            lone.setdefault((status.st_dev, status.st_ino), (path, status))
+    for path, status in lone.values():
+        try:
+            verdict = _verdict(path, status) if judged else NOT_ASKED
+        except OSError:
+            continue  # it, or its directory, was removed or replaced
         yield _object(os.fspath(path), status.st_ino, status, verdict, {"file": "only"}, now=now)
 
 
-def _verdict(path: Path, owner: int) -> Verdict:
-    answered = answers(path)
+def _verdict(path: Path, status: os.stat_result) -> Verdict:
+    """Judge a socket file to which no socket of this network namespace is bound.
+
+    Raises:
+        FileNotFoundError: it was removed, or another file is at its path.
+    """
+    with pinned(path) as (held, now):
+        if not same_socket(now, identity_of(status)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        answered = answers(held)
     if answered is None:
         return Verdict(
             "unknown",
-            "permission denied while checking for a listener",
-            ("whether a process listens",),
+            "permission denied while checking for a socket",
+            ("whether a socket is bound to it",),
         )
     if answered:
-        return Verdict("held", "a process in another network namespace answers")
-    # A refused connection means that no process listens. A process may still be bound.
-    bound = bound_elsewhere(path.name, owner)
-    if bound is None:
-        unseen = ("sockets of other network namespaces",)
-        return Verdict(
-            "unknown", "a process that could not be inspected may be bound to it", unseen
-        )
-    if bound:
-        return Verdict(
-            "held", "a process in another network namespace has a socket with this file name"
-        )
-    return Verdict("orphaned", "no process answers at that path")
-
-
-def bound_elsewhere(name: str, owner: int) -> bool | None:
-    """Return whether a socket of another network namespace may be bound to a socket file.
-
-    Args:
-        name: the name of the file without its directory, because another process may see the
-            directory under another path.
-        owner: the file's owner. Only a process of this user can have created it.
-
-    Returns:
-        None if it can't be known, because a process of the owner could not be inspected.
-    """
-    # How a line of /proc/net/unix ends: with a path, or with a relative path of one part.
-    wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
-    seen = {_network_of(Path("/proc/self"))}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        uid = -1
-        try:
-            uid = process.stat().st_uid
-            namespace = _network_of(process)
-            if namespace not in seen:
-                text = (process / "net/unix").read_bytes()
-                if any(end in text for end in wanted):
-                    return True
-                if namespace is not None:
-                    seen.add(namespace)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        except OSError:
-            if uid == owner:
-                return None
-    return False
-
-
-def _network_of(process: Path) -> str | None:
-    """Return a process's network namespace; None if the caller may not trace the process."""
-    try:
-        return os.readlink(process / "ns/net")  # noqa: PTH115 - text, not a path to follow
-    except PermissionError:
-        return None
+        return Verdict("held", "a socket that is not listed here is bound to it")
+    return Verdict("orphaned", "no socket is bound to it")
 
 
 def _files_of(found: list[UnixRow]) -> set[tuple[int, int]]:
-    """Return the device and inode of each file to which a socket is bound."""
-    statuses = (_status(row.name) for row in found if row.name.startswith("/"))
-    return {(status.st_dev, status.st_ino) for status in statuses if status}
+    """Return each file to which a socket is bound, as `UnixRow.file` has it."""
+    devices = _devices()
+    files = {row.file for row in found if row.file is not None}
+    for row in found:
+        status = _status(row.name) if row.name.startswith("/") else None
+        if status is not None and _is_at(row, status, devices):
+            files.add(_file_of(status))
+    return files
 
 
-def _socket_files(directory: Path, depth: int, budget: list[int]) -> Iterator[Path]:
+def _socket_files(places: Iterable[str], unseen: list[str]) -> Iterator[Path]:
+    """Yield the socket files in some directories and below, those near the top first.
+
+    Any user can make a million files in /tmp. They hide at most those of the same directory and
+    those that are deeper.
+    """
+    left, cut = _MOST_ENTRIES, list[str]()
+    level = [Path(place) for place in places]
+    for _ in range(_DEPTH):
+        below: list[Path] = []
+        for directory in level:
+            if not left:
+                cut.append(os.fspath(directory))
+                continue
+            most = min(left, _MOST_IN_DIRECTORY)
+            try:
+                with os.scandir(directory) as listed:
+                    for entry in islice(listed, most):
+                        left -= 1
+                        if entry.is_dir(follow_symlinks=False):
+                            below.append(Path(entry.path))
+                        elif _is_socket(entry):
+                            yield Path(entry.path)
+                    if next(listed, None) is not None:
+                        cut.append(os.fspath(directory))
+            except OSError:
+                continue
+        level = below
+    if cut:
+        more = f" and {len(cut) - 1} more directories" if len(cut) > 1 else ""
+        unseen.append(f"all stale sockets: too many files to look at in {cut[0]}{more}")
+
+
+def _is_socket(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a directory is a socket; false if it was removed."""
+    # The directory has the types of these two.
+    if entry.is_file(follow_symlinks=False) or entry.is_symlink():
+        return False
     try:
-        with os.scandir(directory) as listed:
-            for entry in listed:
-                budget[0] -= 1
-                if budget[0] < 0:
-                    return
-                with suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        if depth > 1:
-                            yield from _socket_files(Path(entry.path), depth - 1, budget)
-                    elif stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-                        yield Path(entry.path)
+        return stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)
     except OSError:
-        return
+        return False
+
+
+@contextmanager
+def pinned(
+    path: str | os.PathLike[str], *, directory: int | None = None
+) -> Generator[tuple[Path, os.stat_result]]:
+    """Hold a file by O_PATH for a ``with`` block. Its inode number is not reused meanwhile.
+
+    Args:
+        path: the file.
+        directory: a descriptor of the directory that a relative path starts at.
+
+    Yields:
+        A path that leads to this file, also if another file is at `path` by then; and its status.
+    """
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield Path(f"/proc/self/fd/{fd}"), os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a socket file from a later one at the same path."""
+    # On ext4 the next new file gets the inode number of the file that was removed last.
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def same_socket(status: os.stat_result, identity: tuple[int, ...]) -> bool:
+    """Return whether a file is the socket file with this identity."""
+    return identity_of(status) == identity and stat.S_ISSOCK(status.st_mode)
 
 
 def answers(path: Path) -> bool | None:
-    """Return whether a socket accepts connections at a socket file; None if it can't be known.
+    """Return whether a process has a socket bound at a socket file; None if it can't be known.
 
-    A listener gets a connection that is closed at once.
+    It connects a datagram socket, which a stream listener does not notice: the kernel looks for the
+    socket first, and then refuses the type. A connection that is closed at once would end some
+    servers, such as multiprocessing's forkserver.
     """
-    for kind in SOCKET_TYPES.values():
-        with socket.socket(socket.AF_UNIX, kind) as probe:
-            probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
-            try:
-                with kernel_path(path) as address:
-                    probe.connect(address)
-            except ConnectionRefusedError:
-                return False
-            except BlockingIOError:
-                return True  # the backlog is full
-            except OSError as exc:
-                if exc.errno == _WRONG_TYPE:
-                    continue
-                return None
-            return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            with kernel_path(path) as address:
+                probe.connect(address)
+        except ConnectionRefusedError:
+            return False
+        except OSError as exc:
+            # EPERM: a datagram socket that takes messages from one other socket only.
+            return True if exc.errno in {errno.EPROTOTYPE, errno.EPERM} else None
     return True

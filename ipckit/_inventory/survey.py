@@ -70,6 +70,20 @@ def survey(
 
     See proc(5), sysvipc(7), shm_overview(7), mq_overview(7), sock_diag(7).
     """
+    return observe(kinds, holders=holders, ignore_self=ignore_self)[0]
+
+
+def observe(
+    kinds: Iterable[Kind] | None = None,
+    *,
+    holders: bool = True,
+    ignore_self: bool = False,
+    stale_sockets: bool = True,
+) -> tuple[Survey, proc.Processes | None]:
+    """Return what `survey` returns, and what /proc showed; None for that without `holders`.
+
+    The search for stale sockets takes long, and no process holds them.
+    """
     wanted = frozenset(KINDS if kinds is None else kinds)
     now = time.time()
     with ExitStack() as stack:
@@ -106,10 +120,11 @@ def survey(
             objects += [each for each in found if each.kind in wanted]
         if "socket" in wanted:
             objects += sockets.named(rows, processes, now)
-            objects += sockets.stale(rows, now, judged=processes is not None)
+            if stale_sockets:
+                objects += sockets.stale(rows, now, judged=processes is not None, unseen=unseen)
     order = {kind: index for index, kind in enumerate(KINDS)}
     objects.sort(key=lambda each: (order[each.kind], each.name, each.id))
-    return Survey(tuple(objects), tuple(unseen), now)
+    return Survey(tuple(objects), tuple(unseen), now), processes
 
 
 def _entries(

@@ -18,6 +18,7 @@ __all__ = [
     "check_array",
     "check_arrays",
     "check_dtype",
+    "copy_array",
     "describe_dtype",
     "dtype_text",
     "is_own_dtype",
@@ -93,6 +94,24 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject or not dtype.itemsize:
         message = f"{dtype!r} has no bytes that another process could read"
         raise TypeError(message)
+
+
+def copy_array(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy an array to one of the same dtype and shape, which is contiguous.
+
+    If both have the same order, all bytes are copied: those between fields too, and overlapping
+    fields do no harm.
+    """
+    if target.flags.c_contiguous and source.flags.c_contiguous:
+        _flat(target)[:] = _flat(source)
+    elif target.flags.f_contiguous and source.flags.f_contiguous:
+        _flat(target.T)[:] = _flat(source.T)
+    else:
+        np.copyto(target, source, casting="no")
+
+
+def _flat(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return array.reshape(-1).view(np.uint8)
 
 
 def same_dtype(one: np.dtype[Any], other: np.dtype[Any]) -> bool:

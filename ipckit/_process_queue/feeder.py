@@ -17,6 +17,8 @@ from ipckit._native import Piece
 from ipckit.errors import IpcError, Timeout, WouldBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sized
+
     from ipckit._channel.channel import Channel
 
 _CHECK_SECONDS: float = 0.1  # how often `join` checks whether another process has the queue
@@ -76,6 +78,7 @@ class Feeder:
     Args:
         channel: the channel for the messages, which the feeder closes.
         holders: the processes that have the queue.
+        note: called with `waiting` when its length has changed, for `join` of the queue.
 
     Attributes:
         waiting: the messages that are not sent yet.
@@ -83,13 +86,15 @@ class Feeder:
         lost: the number of messages that this error lost.
     """
 
-    def __init__(self, channel: Channel[bytes], holders: Holders) -> None:
+    def __init__(
+        self, channel: Channel[bytes], holders: Holders, note: Callable[[Sized], object] = len
+    ) -> None:
         self.waiting: deque[bytes | Piece] = deque()
         self.error: IpcError | None = None
         self.lost = 0
         self._reported = False  # whether a call has raised `error`, or warned of it
         self._joining = self._closing = self._finalized = False
-        self._channel, self._holders = channel, holders
+        self._channel, self._holders, self._note = channel, holders, note
         self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
         self._join = True
@@ -101,10 +106,12 @@ class Feeder:
             RuntimeError: the interpreter is shutting down and can't start a thread.
         """
         self.waiting.append(message)
+        self._note(self.waiting)
         try:
             self._start()
         except RuntimeError:
             self.waiting.pop()
+            self._note(self.waiting)
             raise
         if not self._finalized and self._join:
             self._finalized = True
@@ -148,6 +155,7 @@ class Feeder:
     def _close_channel(self) -> None:
         self._channel.close()
         self._holders.close()
+        self._note = len  # drops the queue's file
 
     def _send_all(self) -> None:
         while self.waiting:
@@ -161,12 +169,16 @@ class Feeder:
                 time.sleep(_RETRY_SECONDS)  # a stopped process holds the channel's lock
             else:
                 self.waiting.popleft()
+                self._note(self.waiting)
 
     def _fail(self, error: Exception) -> None:
         """Drop the waiting messages, which can't be sent, and keep the error."""
         while self.waiting:
             self.waiting.popleft()
             self.lost += 1
+        self._note(self.waiting)
+        if self._closing and not self.lost:
+            return  # `join` dropped the messages, and closed the channel
         if not isinstance(error, IpcError):
             error = IpcError(f"{type(error).__name__}: {error}", op="send", target="ProcessQueue")
         error.strerror = f"{error.strerror}; lost objects: {self.lost:,}"
@@ -194,9 +206,12 @@ class Feeder:
         """Close the channel after the waiting messages are sent; warn if messages are lost."""
         self._closing = True
         self._holders.leave()
-        if self.waiting or self._sending.locked():
+        try:
+            sending = bool(self.waiting) or self._sending.locked()
             self._start()  # the thread closes the channel
-        else:
+        except RuntimeError:  # at the end of the interpreter, which has called `_join_at_exit`
+            sending = False
+        if not sending:
             self._close_channel()
         self.warn()
 

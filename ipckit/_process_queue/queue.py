@@ -1,19 +1,22 @@
-"""`ProcessQueue`, which replaces multiprocessing.Queue, over a channel."""
+"""`ProcessQueue`, which replaces the queues of multiprocessing, over a channel."""
 
 from __future__ import annotations
 
+import errno
 import weakref
 from collections import deque
 from contextlib import suppress
-from multiprocessing.queues import Queue
+from multiprocessing.queues import JoinableQueue
 from pickle import dumps, loads
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, cast
 
 import ipckit._native as native
 from ipckit._channel.in_place import View
+from ipckit._channel.results import attach
+from ipckit._core.arguments import int_argument
 from ipckit._core.deadline import Deadline
-from ipckit._core.descriptors import duplicate_for_child
+from ipckit._core.descriptors import duplicate_for_child, is_spawning
 from ipckit._core.forks import at_fork
 from ipckit._core.handle import closed_handle
 from ipckit._core.public import public
@@ -21,10 +24,10 @@ from ipckit._payload.types import ObjectT
 from ipckit._process_queue.feeder import Feeder, Holders
 from ipckit._process_queue.pickling import LARGE, PICKLE, PLAIN, SIZED, decode, encode
 from ipckit._process_queue.spill import QuietChannel, Spill
-from ipckit.errors import Timeout, WouldBlock
+from ipckit.errors import InvalidArgument, OwnerDied, PeerGone, Timeout, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ipckit._channel.channel import Channel
     from ipckit._channel.options import PeerGonePolicy
@@ -35,15 +38,16 @@ _UNBOUNDED_CAPACITY: Final = 1 << 14  # without a maxsize; more objects wait in 
 
 
 @public("ipckit.channel")
-class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue takes no type argument at run time
-    """A queue of any objects between processes: a faster multiprocessing.Queue.
+class ProcessQueue(JoinableQueue, Generic[ObjectT]):  # type: ignore[type-arg] # JoinableQueue takes no type argument at run time
+    """A queue of any objects between processes: a faster multiprocessing.Queue and JoinableQueue.
 
     It has the same methods and raises the same exceptions (`queue.Full` and `queue.Empty`). A
     forked child inherits it, and a `multiprocessing.Process` takes it as an argument. It is a
-    subclass, so `logging.config` and other code accepts it. The differences:
+    subclass of both, so `logging.config` and other code accepts it. The differences:
 
     - `put` pickles at once, and raises the exceptions of pickling.
-    - A killed process never blocks the others. An object that it had taken is lost.
+    - A killed process never blocks the others. An object that it had taken is lost, and `join`
+      raises `OwnerDied`.
     - A received object has its own memory, and its arrays are writable. Arrays of 16 KiB or more
       are not pickled. They and bytes of 64 KiB or more are copied twice: into shared memory and
       out of it.
@@ -62,7 +66,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
             for objects that are pickled to more than 4 KiB. If such an object is longer than half
             of `size`, or this memory is full, it has separate memory, which is slower. So `put`
             waits before `maxsize` is reached only if shorter objects fill `size` bytes.
-        ctx: ignored; multiprocessing.queues.Queue takes it.
+        ctx: ignored; the queues of multiprocessing take it.
         peer_gone: what a call does if it would wait without end because the other side has no
             process left: "raise" `PeerGone`, or "wait" for a new process.
 
@@ -71,13 +75,15 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         InvalidArgument: an argument is out of range.
 
     >>> from multiprocessing import Process
-    >>> from ipckit.channel import ProcessQueue
+    >>> from ipckit import ProcessQueue
     >>> queue = ProcessQueue(maxsize=10)
     >>> child = Process(target=queue.put, args=({"sum": 42},))
     >>> child.start()
     >>> queue.get(timeout=60)
     {'sum': 42}
     >>> child.join()
+    >>> queue
+    <ProcessQueue anonymous, 0 of 10 objects, open>
     >>> queue.close()
     """
 
@@ -89,7 +95,7 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         ctx: object = None,
         peer_gone: PeerGonePolicy = "wait",
     ) -> None:
-        # Queue.__init__ is not called: its pipe, locks and thread are not needed.
+        # JoinableQueue.__init__ is not called: its pipe, locks and thread are not needed.
         del ctx
         capacity = min(maxsize, native.CAPACITY_MAX) if maxsize > 0 else _UNBOUNDED_CAPACITY
         channel = QuietChannel.anonymous(
@@ -106,10 +112,11 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
         # A longer message may have no room, although the queue has a place for it.
         self._inline = channel.longest if maxsize <= 0 else min(channel.longest, native.INLINE_MAX)
         self._holders = holders
-        self._feeder = Feeder(channel, holders)
+        self._feeder = Feeder(channel, holders, spill.file.note_waiting)
         self._capacity = channel.capacity
         # Messages that `get` took and had no memory for; the next `get` returns them.
         self._kept: deque[bytes | View | native.Piece] = deque()
+        self._lost_told = 0  # lost objects that `join` has raised
         self._has_put, self._size_at_close = False, 0  # set by `close`
         self._closed = False
         _QUEUES.add(self)
@@ -225,6 +232,189 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
     def get_nowait(self) -> ObjectT:
         """Take an object without waiting: ``get(block=False)``."""
         return self.get(block=False)
+
+    # -- the methods of multiprocessing.JoinableQueue ----------------------------------------------
+
+    def task_done(self) -> None:
+        """Report that the work on an object that `get` returned is done.
+
+        The process that got the object calls this once for it, from any of its threads, and before
+        `close`. A process that never calls `join` needs no `task_done`.
+
+        Raises:
+            ValueError: it was called more often than objects were put; or the queue is closed.
+
+        >>> from ipckit import ProcessQueue
+        >>> queue = ProcessQueue()
+        >>> queue.put("a job")
+        >>> job = queue.get()
+        >>> queue.task_done()
+        >>> queue.join()
+        >>> queue.close()
+        """
+        self._check_open()
+        if not self._spill.file.task_done():
+            message = "task_done() called too many times"
+            raise ValueError(message)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until all objects that were put have been got and reported by `task_done`.
+
+        If a process takes an object and then exits, is killed or closes the queue without
+        `task_done`, the object is lost, and no call waits for it. When all others are done, `join`
+        raises `OwnerDied`, once in each process.
+
+        Args:
+            timeout: the maximum seconds to wait; None, the default, waits without limit, and 0 does
+                not wait.
+
+        Raises:
+            OwnerDied: objects are lost as described above; the message says how many.
+            Timeout: some objects are not done yet; with a timeout of 0 it is `WouldBlock`.
+            ValueError: the queue is closed.
+        """
+        self._check_open()
+        wait = None if timeout is None else max(0, timeout)
+        lost = self._spill.file.join(wait)
+        if lost < 0:
+            left, _ = self._spill.file.tasks()
+            message = f"objects that are not done yet: {left:,}"
+            error, code = (Timeout, errno.ETIMEDOUT) if wait else (WouldBlock, errno.EAGAIN)
+            raise error(message, errno=code, op="join", target="ProcessQueue")
+        before, self._lost_told = self._lost_told, lost
+        if lost > before:
+            message = (
+                f"lost objects: {lost - before:,}. The processes that took them exited, or closed "
+                "the queue, without task_done. All other objects are done"
+            )
+            raise OwnerDied(message, errno=errno.EOWNERDEAD, op="join", target="ProcessQueue")
+
+    # -- many objects, and polling -----------------------------------------------------------------
+
+    def put_many(
+        self,
+        objects: Iterable[ObjectT],
+        block: bool = True,  # noqa: FBT001, FBT002 - as for `put`
+        timeout: float | None = None,
+    ) -> None:
+        """Put objects in order. Objects of other processes can come in between.
+
+        If an exception ends the call, its attribute ``sent`` is the number of objects that were put
+        before.
+
+        Args:
+            objects: objects that can be pickled.
+            block: whether to wait while `maxsize` objects wait.
+            timeout: the maximum seconds to wait in total; None waits without limit.
+
+        Raises:
+            queue.Full: there was no room for an object.
+            Exception: as for `put`.
+
+        >>> from ipckit import ProcessQueue
+        >>> queue = ProcessQueue()
+        >>> queue.put_many(["a", "b", "c"])
+        >>> queue.get_many(2)
+        ['a', 'b']
+        >>> queue.close()
+        """
+        wait = None if block and timeout is None else _seconds(block, timeout)
+        deadline = Deadline(wait) if wait else None
+        send, waiting, inline, sent = self._send, self._feeder.waiting, self._inline, 0
+        try:
+            for each in objects:
+                if type(each) in PLAIN and not waiting and not self._closed:
+                    message = dumps(each, 5)
+                    if len(message) <= inline:
+                        try:
+                            send(message, timeout=0)
+                        except WouldBlock:  # `put` waits, or keeps the object
+                            pass
+                        else:
+                            sent += 1
+                            continue
+                if wait is None:
+                    self.put(each)
+                else:
+                    self.put(each, timeout=deadline.remaining if deadline else 0)
+                sent += 1
+        except BaseException as exc:
+            attach(exc, "sent", sent)
+            raise
+
+    def get_many(
+        self,
+        max: int | None = None,
+        block: bool = True,  # noqa: FBT001, FBT002 - as for `get`
+        timeout: float | None = None,
+    ) -> list[ObjectT]:
+        """Take all objects that wait, in order. Wait until there is at least one.
+
+        If an exception ends the call, its attribute ``received`` has the objects that the call had
+        already taken. `task_done` reports each object on its own.
+
+        Args:
+            max: the maximum number of objects, 1 or more; by default all that wait in shared memory
+                when the first one is taken.
+            block: whether to wait until there is an object.
+            timeout: the maximum seconds to wait for the first object; None waits without limit.
+
+        Returns:
+            The objects; at least one.
+
+        Raises:
+            queue.Empty: there was no object.
+            TypeError: `max` is not an integer.
+            InvalidArgument: `max` is less than 1.
+            Exception: as for `get`.
+        """
+        if max is not None and int_argument("max", max) < 1:
+            message = f"max must be 1 or more, not {max}"
+            raise InvalidArgument(message, errno=errno.EINVAL, op="get_many")
+        found = [self.get(block, timeout)]
+        try:
+            # Only the objects that wait now: a fast sender could keep the call from ending.
+            kept, waiting = len(self._kept), len(self._channel)
+            more = kept + waiting if max is None else min(max - 1, kept + waiting)
+            with suppress(Empty, WouldBlock, PeerGone):  # the next call raises it if it is still so
+                for number in range(more):
+                    if number < kept:
+                        found.append(self.get(block=False))
+                        continue
+                    taken = self._take(View, 0)
+                    if taken is None:  # as in `get`
+                        continue
+                    value = self._object(taken)
+                    if isinstance(taken, bytes) or taken._is_ours:  # noqa: SLF001
+                        found.append(value)
+        except BaseException as exc:
+            attach(exc, "received", tuple(found))
+            raise
+        return found
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when an object waits, for select, poll or epoll.
+
+        Then call `get_nowait`. If another process was faster, it raises `queue.Empty`, and the
+        descriptor is no longer readable. The queue keeps the descriptor and closes it. A forked
+        child calls this method again. See eventfd(2).
+
+        Raises:
+            LimitReached: RLIMIT_NOFILE or RLIMIT_NPROC is reached.
+            ValueError: the queue is closed.
+
+        >>> import select
+        >>> from ipckit import ProcessQueue
+        >>> queue = ProcessQueue()
+        >>> queue.put("news")
+        >>> select.select([queue], [], [], 1)[0] == [queue]
+        True
+        >>> queue.close()
+        """
+        self._check_open()
+        return self._channel.fileno()
+
+    # -- state, and the end ------------------------------------------------------------------------
 
     def qsize(self) -> int:
         """Return the number of objects that wait in shared memory and in this process.
@@ -359,18 +549,40 @@ class ProcessQueue(Queue, Generic[ObjectT]):  # type: ignore[type-arg] # Queue t
 
     def _check_open(self) -> None:
         if self._closed:
-            message = f"{self!r} is closed"
+            message = f"the {type(self).__name__} is closed"
             raise ValueError(message)
+
+    def __repr__(self) -> str:
+        facts = [f"{type(self).__name__} anonymous"]
+        try:
+            if self._closed:
+                facts.append("closed")
+            else:
+                size, here = self.qsize(), len(self._feeder.waiting)
+                limit = f" of {self._capacity:,}" if self._maxsize > 0 else ""
+                facts.append(f"{size:,}{limit} objects")
+                facts += [f"{here:,} of them in this process"] if here else []
+                facts += ["open"] if self._maxsize > 0 else ["no maxsize", "open"]
+        except Exception as exc:  # such as Corrupt; repr must not raise
+            facts.append(type(exc).__name__)
+        return f"<{', '.join(facts)}>"
 
     def _after_fork(self) -> None:
         self._feeder.after_fork()
         self._kept.clear()
 
     def __getstate__(self) -> Any:
-        from multiprocessing.context import assert_spawning  # noqa: PLC0415 - few pickle one
-
         self._check_open()
-        assert_spawning(self)
+        if not is_spawning():
+            name = type(self).__name__
+            message = (
+                f"{name} objects should only be shared between processes through inheritance: an "
+                "argument of a task can't be one. Pass it when the processes start: "
+                "Process(args=(queue,)), or initializer=keep, initargs=(queue,) of a "
+                "ProcessPoolExecutor or Pool, where keep() stores it in a global variable for the "
+                "tasks. Or pass an ipckit.Channel with a name"
+            )
+            raise RuntimeError(message)
         return (
             self._channel,
             duplicate_for_child(self._spill.file.fd),

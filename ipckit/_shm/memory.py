@@ -154,7 +154,7 @@ class Memory(Handle):
         """
         self._check_open("array")
         self._check_readable("array")
-        element = _dtype_of(dtype)
+        element = dtype_of(dtype)
         check_dtype(element)
         dimensions = self._shape(element, shape, offset)
         if (self._mapping.address + offset) % element.alignment:
@@ -360,7 +360,8 @@ class Memory(Handle):
     def _target(self) -> str: ...
 
 
-def _dtype_of(dtype: Any) -> np.dtype[Any]:
+def dtype_of(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype for an argument: a numpy dtype, or a Struct or ctypes class."""
     if is_ctypes(dtype):
         return ctypes_dtype(dtype, dtype.__name__)
     if isinstance(dtype, type) and issubclass(dtype, Struct):

@@ -6,17 +6,22 @@ A record is a prefix of fixed size and a JSON text. The receiver trusts neither.
 from __future__ import annotations
 
 import errno
-import importlib
 import json
 import math
-import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ipckit._core.fd_access import check_sender_cannot_shrink, checked_uid
 from ipckit._core.handle import Handle
-from ipckit._core.lazy_numpy import is_scalar_type, np
-from ipckit._payload.dtypes import check_arrays, is_own_dtype
+from ipckit._core.lazy_numpy import np
+from ipckit._payload.dtype_json import (
+    PACKAGE,
+    BadDescriptionError,
+    dtype_from_json,
+    dtype_to_json,
+    shape_from_json,
+)
+from ipckit._payload.dtypes import check_arrays, copy_array
 from ipckit._shm.memfd import MemFd, Seal
 from ipckit._sockets.endpoint import Endpoint
 from ipckit._sockets.errors import stream_ended
@@ -36,15 +41,6 @@ HANDLE: Final = b"ipckitH1"
 MAX_TEXT: Final = 32768
 _MAX_FDS: Final = 1  # a record has one descriptor, or none
 _SEALS: Final = Seal.SHRINK | Seal.GROW | Seal.WRITE
-_PLAIN_DTYPE: Final = re.compile(r"[<>|=](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d*[A-Za-z]{1,7}\])?)")
-_PACKAGE: Final = "ml_dtypes"  # the only package that a peer can have imported
-_PACKAGE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_PACKAGE_ITEM_MAX: Final = 64
-_DTYPE_KINDS: Final = frozenset("biufcSUVmM")
-_MAX_DIMENSIONS: Final = 32
-_MAX_NESTING: Final = 32
-_MAX_SIZE: Final = 2**62
-_MAX_DTYPE: Final = 2**31
 
 # Their memory may be a named file, which seals cannot protect from being truncated.
 _NAMED_MEMORY: Final = frozenset({"PosixSharedMemory", "Channel", "Topic"})
@@ -151,150 +147,6 @@ def corrupt(message: str) -> Corrupt:
     return Corrupt(f"the peer sent {message}", errno=errno.EUCLEAN, op="receive")
 
 
-# -- dtypes ----------------------------------------------------------------------------------------
-
-
-def dtype_to_json(dtype: np.dtype[Any]) -> Any:
-    """Return a dtype as JSON, with the offset of each field.
-
-    Raises:
-        TypeError: the dtype contains Python objects, or another process could not read its bytes.
-    """
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return {"base": dtype_to_json(base), "shape": list(shape)}
-    if dtype.names is not None:
-        return _fields_to_json(dtype, dtype.names)
-    kind: Any = dtype.type
-    if kind.__module__ == _PACKAGE and _package_dtype(kind.__name__) == dtype:
-        return {"package": _PACKAGE, "name": kind.__name__, "itemsize": dtype.itemsize}
-    if dtype.hasobject or dtype.kind not in _DTYPE_KINDS or not is_own_dtype(dtype):
-        message = f"{dtype!r} cannot be sent: another process could not read its bytes"
-        raise TypeError(message)
-    return dtype.str
-
-
-def _fields_to_json(dtype: np.dtype[Any], names: tuple[str, ...]) -> Any:
-    known: Any = dtype.fields
-    fields = [known[name] for name in names]
-    facts = {
-        "names": list(names),
-        "formats": [dtype_to_json(field[0]) for field in fields],
-        "offsets": [field[1] for field in fields],
-        "itemsize": dtype.itemsize,
-    }
-    titles: list[Any] = [field[2] if len(field) > 2 else None for field in fields]  # noqa: PLR2004
-    if any(title is not None for title in titles):
-        if not all(title is None or type(title) is str for title in titles):
-            message = f"{dtype!r} cannot be sent: a title is not a str"
-            raise TypeError(message)
-        facts["titles"] = titles
-    return facts
-
-
-def _package_dtype(name: str) -> np.dtype[Any] | None:
-    """Return a dtype of ml_dtypes; None if it is not installed, or has no type of that name."""
-    try:
-        package = importlib.import_module(_PACKAGE)
-    except ImportError:
-        return None
-    kind = getattr(package, name, None)
-    if not (isinstance(kind, type) and is_scalar_type(kind)):
-        return None
-    made: np.dtype[Any] = np.dtype(kind)
-    return made
-
-
-def dtype_from_json(value: Any, depth: int = 0, missing: list[str] | None = None) -> np.dtype[Any]:
-    """Return the dtype that `dtype_to_json` described.
-
-    Args:
-        value: the description.
-        depth: how many dtypes contain this one.
-        missing: takes the names of types that this process does not have. Items of such a type are
-            raw bytes in the result.
-
-    Raises:
-        Corrupt: the description is invalid.
-    """
-    if depth > _MAX_NESTING:
-        raise corrupt("a dtype that is nested too deep")
-    try:
-        made = _dtype_from(value, depth + 1, [] if missing is None else missing)
-    except IpcError:
-        raise
-    except Exception as exc:
-        # numpy refuses descriptions with exceptions of many classes.
-        raise corrupt(f"a dtype that numpy refuses ({type(exc).__name__})") from None
-    if made.hasobject:
-        raise corrupt("a dtype of Python objects")
-    return made
-
-
-def _dtype_from(value: Any, depth: int, missing: list[str]) -> np.dtype[Any]:
-    numpy_dtype: Any = np.dtype
-    made: np.dtype[Any]
-    if isinstance(value, str):
-        if not _PLAIN_DTYPE.fullmatch(value):
-            raise corrupt(f"an unknown dtype: {value[:40]!r}")
-        made = numpy_dtype(value)
-        return made
-    facts: dict[str, Any] = value  # the next line fails for anything else
-    if "package" in facts:
-        return _package_dtype_from(facts, missing)
-    if "base" in facts:
-        base = dtype_from_json(facts["base"], depth, missing)
-        shape = shape_from_json(facts["shape"])
-        if math.prod(shape) * max(1, base.itemsize) >= _MAX_DTYPE:
-            raise corrupt("a dtype that is too large")
-        made = numpy_dtype((base, shape))
-        return made
-    names, offsets, itemsize = facts["names"], facts["offsets"], facts["itemsize"]
-    if not all(isinstance(name, str) for name in names):
-        raise corrupt("a field without a name")
-    if not all(type(each) is int for each in (*offsets, itemsize)):
-        raise corrupt("a field without an offset")
-    formats = [dtype_from_json(each, depth, missing) for each in facts["formats"]]
-    spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize}
-    if "titles" in facts:
-        if not all(title is None or isinstance(title, str) for title in facts["titles"]):
-            raise corrupt("a title that is not text")
-        spec["titles"] = facts["titles"]
-    made = numpy_dtype(spec)
-    return made
-
-
-def _package_dtype_from(facts: dict[str, Any], missing: list[str]) -> np.dtype[Any]:
-    package, name, itemsize = facts["package"], facts["name"], facts["itemsize"]
-    if package != _PACKAGE or not _PACKAGE_NAME.fullmatch(name):
-        raise corrupt(f"an unknown dtype: {str(package)[:40]!r}, {str(name)[:40]!r}")
-    if type(itemsize) is not int or not 0 < itemsize <= _PACKAGE_ITEM_MAX:
-        raise corrupt("a dtype of an invalid size")
-    made = _package_dtype(name)
-    if made is None:
-        missing.append(f"{package}.{name}")
-        return np.dtype((np.void, itemsize))
-    if made.itemsize != itemsize:
-        raise corrupt(f"{package}.{name} of {itemsize} bytes")
-    return made
-
-
-def shape_from_json(value: Any) -> tuple[int, ...]:
-    """Return the shape in a record.
-
-    Raises:
-        Corrupt: the shape is invalid.
-    """
-    if type(value) is not list:
-        raise corrupt("an invalid shape: expected a list of non-negative integers")
-    shape: tuple[Any, ...] = tuple(cast("Any", value))
-    if len(shape) > _MAX_DIMENSIONS or not all(
-        type(each) is int and 0 <= each < _MAX_SIZE for each in shape
-    ):
-        raise corrupt("an invalid shape: expected a list of non-negative integers")
-    return shape
-
-
 # -- arrays ----------------------------------------------------------------------------------------
 
 
@@ -322,7 +174,7 @@ def _filled(source: npt.NDArray[Any], order: Order) -> MemFd:
     memory = MemFd.create("ipckit-array", source.nbytes)
     try:
         target = np.ndarray(source.shape, source.dtype, buffer=_bytes_of(memory), order=order)
-        _copy(target, source, order)
+        copy_array(target, source)
         del target
         memory.seal(_SEALS | Seal.SEAL)
     except BaseException:
@@ -336,15 +188,6 @@ def _bytes_of(memory: MemFd) -> Any:
     return memory.array(np.uint8)
 
 
-def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any], order: str) -> None:
-    if order == "C" and not source.flags.c_contiguous:
-        np.copyto(target, source, casting="no")
-        return
-    # As bytes, so that padding is copied too, and so that overlapping fields do no harm.
-    flat = (source if order == "C" else source.T).reshape(-1).view(np.uint8)
-    (target if order == "C" else target.T).reshape(-1).view(np.uint8)[:] = flat
-
-
 def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
     """Return the array of a record and its descriptor, and on success take the descriptor.
 
@@ -353,19 +196,24 @@ def array_in(facts: dict[str, Any], fds: Descriptors) -> npt.NDArray[Any]:
         LayoutMismatch: this process lacks a type of ml_dtypes; ``.raw`` has the array's bytes.
     """
     missing: list[str] = []
-    dtype = dtype_from_json(facts.get("dtype"), missing=missing)
-    array = _array_of(facts, dtype, fds)
+    try:
+        dtype = dtype_from_json(facts.get("dtype"), missing=missing)
+        shape = shape_from_json(facts.get("shape"))
+    except BadDescriptionError as exc:
+        raise corrupt(str(exc)) from None
+    array = _array_of(facts, dtype, shape, fds)
     if missing:
         message = f"the peer sent an array of {missing[0]}, which this process does not have"
-        hint = f"install {_PACKAGE}, in the sender's version or a later one"
+        hint = f"install {PACKAGE}, in the sender's version or a later one"
         error = LayoutMismatch(message, errno=errno.EBADMSG, op="receive", hint=hint)
         error.raw = array.tobytes("A")
         raise error
     return array
 
 
-def _array_of(facts: dict[str, Any], dtype: np.dtype[Any], fds: Descriptors) -> npt.NDArray[Any]:
-    shape = shape_from_json(facts.get("shape"))
+def _array_of(
+    facts: dict[str, Any], dtype: np.dtype[Any], shape: tuple[int, ...], fds: Descriptors
+) -> npt.NDArray[Any]:
     order, size = facts.get("order"), facts.get("size")
     if order not in ("C", "F") or type(size) is not int:
         raise corrupt("an array without a valid order or size")

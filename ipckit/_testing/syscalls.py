@@ -7,71 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ipckit._core.call_numbers import NUMBERS
 from ipckit._core.processes import process_stat
 from ipckit._core.public import public
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-# A name means a family of calls, because the C library chooses one: glibc's semop() can call
-# semtimedop, its poll() ppoll. AArch64 has only the newer call of each family.
-_NUMBERS: Final[Mapping[str, Mapping[str, frozenset[int]]]] = {
-    machine: {name: frozenset(numbers) for name, numbers in table.items()}
-    for machine, table in {
-        "x86_64": {
-            "accept": (43, 288),
-            "clock_nanosleep": (35, 230),
-            "connect": (42,),
-            "epoll_wait": (232, 281, 441),
-            "fcntl": (72,),
-            "flock": (73,),
-            "futex": (202, 449),
-            "mq_timedreceive": (243,),
-            "mq_timedsend": (242,),
-            "msgrcv": (70,),
-            "msgsnd": (69,),
-            "pause": (34,),
-            "poll": (7, 271),
-            "read": (0,),
-            "recvfrom": (45,),
-            "recvmsg": (47,),
-            "select": (23, 270),
-            "semop": (65, 220),
-            "sendmsg": (46,),
-            "sendto": (44,),
-            "sigsuspend": (130,),
-            "sigtimedwait": (128,),
-            "wait": (61, 247),
-            "write": (1,),
-        },
-        "aarch64": {
-            "accept": (202, 242),
-            "clock_nanosleep": (101, 115),
-            "connect": (203,),
-            "epoll_wait": (22, 441),
-            "fcntl": (25,),
-            "flock": (32,),
-            "futex": (98, 449),
-            "mq_timedreceive": (183,),
-            "mq_timedsend": (182,),
-            "msgrcv": (188,),
-            "msgsnd": (189,),
-            "pause": (73,),
-            "poll": (73,),
-            "read": (63,),
-            "recvfrom": (207,),
-            "recvmsg": (212,),
-            "select": (72,),
-            "semop": (192, 193),
-            "sendmsg": (211,),
-            "sendto": (206,),
-            "sigsuspend": (133,),
-            "sigtimedwait": (137,),
-            "wait": (95, 260),
-            "write": (64,),
-        },
-    }.items()
-}
 
 _ALIASES: Final[Mapping[str, str]] = {
     "accept4": "accept",
@@ -81,11 +22,13 @@ _ALIASES: Final[Mapping[str, str]] = {
     "nanosleep": "clock_nanosleep",
     "ppoll": "poll",
     "pselect6": "select",
+    "readv": "read",
     "rt_sigsuspend": "sigsuspend",
     "rt_sigtimedwait": "sigtimedwait",
     "semtimedop": "semop",
     "wait4": "wait",
     "waitid": "wait",
+    "writev": "write",
 }
 
 _SHARED_FUTEX: Final = "shared_futex"
@@ -98,7 +41,7 @@ _LONGEST_PAUSE: Final = 5e-3
 def _numbers(names: Sequence[str]) -> Mapping[int, bool]:
     """Return the numbers of the calls, each with whether only a shared futex counts."""
     machine = os.uname().machine
-    table = _NUMBERS.get(machine)
+    table = NUMBERS.get(machine)
     if table is None:
         message = f"ipckit does not know the system call numbers of {machine}"
         raise NotImplementedError(message)

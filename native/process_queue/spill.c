@@ -1,6 +1,7 @@
 /* SpillFile: the file with a ProcessQueue's objects for which its channel has no block. Its table says
    which process owns each piece (ring/spill_table.h). */
 #include "process_queue/spill.h"
+#include "process_queue/tasks.h"
 
 #include <fcntl.h>
 #include <stddef.h>
@@ -200,7 +201,11 @@ spill_take(spill_object *self, PyObject *const *args, Py_ssize_t nargs)
         return value;
     }
     Py_DECREF(value);
-    return ipckit_piece_received(self, &reference);
+    PyObject *piece = ipckit_piece_received(self, &reference);
+    if (piece == Py_None && ipckit_tasks_broken(self) < 0) {
+        Py_CLEAR(piece);
+    }
+    return piece;
 }
 
 PyDoc_STRVAR(owners_doc, "owners($self)\n--\n\nReturn the tokens of all other processes that own pieces.");
@@ -286,6 +291,10 @@ static PyMethodDef spill_methods[] = {
      ipckit_spill_send_parts_doc},
     {"owners", (PyCFunction)spill_owners, METH_NOARGS, owners_doc},
     {"reclaim", (PyCFunction)spill_reclaim, METH_O, reclaim_doc},
+    {"task_done", (PyCFunction)ipckit_tasks_done, METH_NOARGS, ipckit_tasks_done_doc},
+    {"tasks", (PyCFunction)ipckit_tasks_count, METH_NOARGS, ipckit_tasks_count_doc},
+    {"join", (PyCFunction)ipckit_tasks_join, METH_O, ipckit_tasks_join_doc},
+    {"note_waiting", (PyCFunction)ipckit_tasks_note_waiting, METH_O, ipckit_tasks_note_waiting_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -81,10 +81,11 @@ def test_the_commands_work_with_less_to_see(options: str, ns: Namespace) -> None
             *(["limits", "--pid", "PARENT"], ["limits", "--pid", "2147483647"]),
             *(["doctor"], ["doctor", "--json"], ["doctor", "--peer", "PARENT"]),
             *(["doctor", "--peer", "2147483647"], ["top", "--once", "--interval", "0.05"]),
+            *(["ps"], ["ps", "PARENT"], ["ps", "2147483647"], ["ls", "--pid", "PARENT"]),
             *(["rm", "--yes", q], ["rm", "--yes", m], ["rm", "--yes", shm]),
         )
         for words, (status, out, err) in found.items():
-            assert status in {0, 1, 3}, (words, out, err)
+            assert status in {0, 1, 3, 4}, (words, out, err)
             assert "Traceback" not in out + err, (words, err)
             assert "Errno" not in err, (words, err)
         for words in ("ls", "ls --wide", "gc", f"stat {q}", f"peek {q}", f"dump {m}", "limits"):
@@ -94,6 +95,8 @@ def test_the_commands_work_with_less_to_see(options: str, ns: Namespace) -> None
         assert rows["RLIMIT_NOFILE"] is not None
         assert "no such process" in found["limits --pid 2147483647"][2]
         assert "no such process" in found["doctor --peer 2147483647"][2]
+        assert "no such process" in found["ps 2147483647"][2]
+        assert found["ps"][0] == 0
         # Root's objects stay, and those that a process out of sight may hold are not orphaned.
         assert all(found[f"rm --yes {each}"][0] in {1, 3} for each in (q, m, shm))
         assert q not in found["gc"][1]
@@ -104,5 +107,7 @@ def test_the_commands_work_with_less_to_see(options: str, ns: Namespace) -> None
         else:
             assert "/proc hides" in of_parent[2]
             assert "hidepid" in found["ls"][2]
+            shown = next(err for words, (_, _, err) in found.items() if words.startswith("ps "))
+            assert "/proc hides it" in shown
             peer = next(out for words, (_, out, _) in found.items() if "--peer" in words)
             assert "unseen" in peer

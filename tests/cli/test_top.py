@@ -1,29 +1,31 @@
-"""``ipckit top``: its rates, its snapshot, its keys."""
+"""``ipckit top``: its rates, what it shows of each kind of object, and what it prints."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import pty
 import re
-import select
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from textual.widgets import DataTable, Static
+from top_screens import example, item, peer
 
 from ipckit import (
+    Channel,
     PosixMessageQueue,
+    PosixSharedMemory,
     SysVMessageQueue,
     SysVSemaphoreSet,
     SysVSharedMemory,
     Topic,
 )
-from ipckit._cli.top.app import TopApp
-from ipckit._cli.top.model import Row, Sampler, arranged, cells
+from ipckit._cli.top.columns import COLUMNS, View, arranged, cells, number, who
+from ipckit._cli.top.model import _MODULUS, Row, Sampler, _Count, judged_socket, row_of
+from ipckit._cli.top.status import gauge, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,12 +99,110 @@ def test_a_topic_has_its_subscribers_and_the_rate_of_what_is_published(ns: Names
                 topic.publish(b"x")
             slow.receive()
             clock.now = 2.0
+            sampler._cost = 0.0  # look at the subscribers again
             (row,) = (each for each in sampler.rows() if str(topic.name)[1:] in each.address)
-            assert (row.messages, row.rate_in, row.attached) == (5, 3.0, 2)
+            assert (row.messages, row.attached, row.capacity, row.peers) == (5, 2, 8, 3)
+            assert (row.rate_in, row.rate_out, row.dropped) == (3.0, 0.5, 2.5)
             topic.unlink()
             assert row.address not in {each.address for each in sampler.rows()}
         finally:
             sampler.close()
+
+
+def test_the_rates_of_a_channel_are_exact(ns: Namespace) -> None:
+    clock = Clock()
+    with Channel.create(ns.name(), capacity=4, overwrite=True) as channel:
+        sampler = Sampler(clock)
+        try:
+            for _ in range(10):
+                channel.send(b"x" * 100)
+            channel.receive()
+            clock.now = 2.0
+            (row,) = (each for each in sampler.rows() if each.kind == "channel")
+            assert (row.messages, row.capacity) == (3, 4)
+            assert (row.rate_in, row.rate_out, row.dropped) == (5.0, 0.5, 3.0)
+            assert (row.peers, row.waiters, row.taken) == (1, 0, 0)
+            assert f"{os.getpid()} " in who(row)
+        finally:
+            sampler.close()
+    # The counts are modulo 2**24.
+    before = item("channel", "a", details={"tail": _MODULUS - 2, "head": _MODULUS - 5})
+    count = _Count.of(before, 0.0)
+    count.sample(item("channel", "a", details={"tail": 8, "head": 5}), 1.0)
+    count.sample(item("channel", "a", details={"tail": 18, "head": 10}), 2.0)
+    rated = count.rated(row_of(before))
+    assert (rated.rate_in, rated.rate_out) == (10.0, 7.5)
+    # Nothing was read since then, so the rates stay.
+    assert count.rated(row_of(before)) == rated
+
+
+def test_a_later_channel_of_the_same_name_is_another_one(ns: Namespace) -> None:
+    clock, name = Clock(), ns.name()
+    sampler = Sampler(clock)
+    try:
+        for seconds in (1.0, 2.0):
+            with Channel.create(name, capacity=16) as channel:
+                for _ in range(int(5 * seconds)):
+                    channel.send(b"x")
+                clock.now = seconds
+                (row,) = (each for each in sampler.rows() if each.kind == "channel")
+                assert (row.messages, row.rate_in) == (5 * seconds, None)
+                clock.now += 0.5
+                channel.receive()
+                (row,) = (each for each in sampler.rows() if each.kind == "channel")
+                assert (row.rate_in, row.rate_out) == (0, 2)
+    finally:
+        sampler.close()
+
+
+def test_all_kinds_of_objects_are_shown(ns: Namespace, objects: dict[str, Any]) -> None:
+    memfd = os.memfd_create("pool")
+    os.ftruncate(memfd, 4096)
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        PosixSharedMemory.create(ns.name(), 8192) as memory,
+        Channel.anonymous(capacity=2) as channel,
+    ):
+        listener.bind("\0ipckit-test-top")
+        listener.listen()
+        channel.send(b"x")
+        sampler = Sampler()
+        rows = sampler.rows()
+        # The second survey is without holders, and keeps those that are known.
+        sampler._cost = 1000.0
+        again = sampler.rows()
+        sampler.close()
+        assert {each.address for each in rows} == {each.address for each in again}
+        found = {each.address: each for each in again}
+        assert set(addresses(objects).values()) <= found.keys()
+        assert found[f"shm:{memory.name}"].bytes == 8192
+        assert found[f"shm:{memory.name}"].state == "held"
+        pool = found[f"memfd:{os.fstat(memfd).st_ino}"]
+        assert (pool.bytes, pool.peers) == (4096, 1)
+        (anonymous,) = (each for each in again if each.capacity == 2)
+        assert (anonymous.messages, anonymous.peers) == (1, 1)
+        bound = found["socket:@ipckit-test-top"]
+        assert bound.item is not None
+        assert (bound.item.holders, bound.attached) == ((), 0)
+        assert [each.pid for each in judged_socket(bound.item).holders] == [os.getpid()]
+        os.close(memfd)
+
+
+def test_top_itself_is_not_a_holder_of_a_queue(ns: Namespace) -> None:
+    name = ns.name()
+    with PosixMessageQueue.create(name) as queue:
+        queue.disown()
+    sampler = Sampler()
+    try:
+        for _ in range(2):
+            sampler._cost = 0.0
+            (row,) = (each for each in sampler.rows() if each.address == f"mq:{name}")
+            assert row.item is not None
+            assert (row.item.holders, row.state) == ((), "orphaned")
+    finally:
+        sampler.close()
+        with PosixMessageQueue.open(name) as queue:
+            queue.unlink()
 
 
 def test_objects_come_and_go(ns: Namespace) -> None:
@@ -134,17 +234,48 @@ def test_waiters_attaches_and_values_are_shown(
     assert rows[names["m"]].last == os.getpid()
 
 
+def shown(rows: list[Row], **fields: Any) -> list[str]:
+    return [each.address for each in arranged(rows, View(**fields))]
+
+
 def row(address: str, **fields: Any) -> Row:
     return Row(address, "", "amy", **fields)
 
 
 def test_rows_are_sorted_in_descending_order() -> None:
     rows = [row("q:1", messages=3), row("q:2", messages=9), row("s:1", waiters=2), row("m:1")]
-    assert [each.address for each in arranged(rows, "messages", "")][:2] == ["q:2", "q:1"]
-    assert arranged(rows, "waiters", "")[0].address == "s:1"
-    assert [each.address for each in arranged(rows, "name", "")] == ["m:1", "q:1", "q:2", "s:1"]
-    assert [each.address for each in arranged(rows, "name", "Q:")] == ["q:1", "q:2"]
-    assert cells(row("q:1", messages=0, rate_in=0.25, rate_out=12.3))[3:7] == ["0", "", "0.2", "12"]
+    assert shown(rows, order="messages")[:2] == ["q:2", "q:1"]
+    assert shown(rows, order="messages", reverse=True)[-2:] == ["q:1", "q:2"]
+    assert shown(rows, order="waiters")[0] == "s:1"
+    assert shown([*rows, row("q:10")], order="name") == ["m:1", "q:1", "q:2", "q:10", "s:1"]
+
+
+def test_rows_are_filtered_by_text_kind_and_waiters() -> None:
+    rows = example()
+    assert shown(rows, wanted="MQ:") == ["mq:/jobs"]
+    assert shown(rows, wanted="camera") == ["channel:frames"]
+    assert shown(rows, wanted="00077") == ["s:9"]
+    assert shown(rows, kinds=("topic", "channel")) == ["topic:ticks", "channel:frames"]
+    assert shown(rows, waiting=True) == ["channel:frames", "q:5", "s:9"]
+    odd = replace(rows[0], address="channel:a\x1b[31m")
+    assert shown([odd], wanted=r"a\x1B[") == [odd.address]
+
+
+def test_numbers_are_in_full_in_a_pipe_and_short_on_a_terminal() -> None:
+    assert [number(value) for value in (None, 0.0, 0.25, 3.0, 12.3, 99999)] == [
+        *("", "0", "0.2", "3", "12", "99999")
+    ]
+    assert [number(value) for value in (100_000, 1_250_000.0, 2.5e13)] == ["100k", "1.2M", "25T"]
+    assert number(1_250_000.0, full=True) == "1250000"
+    frames = example()[0]
+    at = [column.title for column in COLUMNS].index
+    assert cells(frames)[at("MESSAGES")] == "64/64"
+    assert cells(frames)[at("BYTES")] == str(59 * 2**20)
+    assert cells(frames, full=False)[at("BYTES")] == "59M"
+    long = replace(frames, item=item("memfd", "", holders=[peer(n, "x" * 90) for n in range(5)]))
+    assert who(long).count("x") == 450
+    assert who(long, full=False).endswith("2 more")
+    assert who(long, full=False).count("x") < 180
 
 
 def test_a_snapshot_is_one_table_or_json(
@@ -153,11 +284,14 @@ def test_a_snapshot_is_one_table_or_json(
     objects["q"].send(b"hello")
     names = addresses(objects)
     quick = ("top", "--once", "--interval", 0.05)
-    table, data, filtered, *wrong = commands(
+    watched = ("top", "-n", 2, "--interval", 0.05)
+    table, data, filtered, tables, lines, *wrong = commands(
         quick,
         [*quick, "--json", "--sort", "bytes"],
-        [*quick, "--filter", names["mq"]],
-        ["top", "--json"],
+        [*quick, "--filter", names["mq"], "--sort", "attached"],
+        [*watched, "--kind", "mq", "--kind", "channel"],
+        [*watched, "--json", "--waiting", "--kind", "q"],
+        ["top", "--once", "-n", 2],
         ["top", "--once", "--sort", "age"],
         ["top", "--once", "--interval", 0],
     )
@@ -166,7 +300,43 @@ def test_a_snapshot_is_one_table_or_json(
     assert set(names.values()) <= rows.keys()
     assert rows[names["q"]]["messages"] == 1
     assert filtered[1].splitlines()[1].split()[0] == names["mq"]
+    stamp, titles, only, blank, again, *_ = tables[1].splitlines()
+    pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+  1 of \d+ objects(, \d+ waiters?)?  only "
+    assert re.match(pattern, stamp)
+    assert "/dev/shm" in stamp  # noqa: S108
+    assert stamp[:10] == again[:10]
+    assert (titles.split()[0], only.split()[0], blank) == ("OBJECT", names["mq"], "")
+    assert [json.loads(line) for line in lines[1].splitlines()] == [[], []]
+    assert [status for status, _, _ in (table, data, filtered, tables, lines)] == [0] * 5
     assert [status for status, _, _ in wrong] == [2, 2, 2]
+
+
+def test_it_ends_when_nothing_reads_its_output() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ipckit", "top", "--interval", "3600"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as top:
+        assert top.stdout is not None
+        assert top.stderr is not None
+        top.stdout.close()
+        assert (top.stderr.read(), top.wait(60)) == (b"", 141)
+
+
+def test_the_gauge_of_shared_memory_shrinks_before_the_rest() -> None:
+    use, rows, view = (6 * 2**20, 64 * 2**20), example(), View()
+    assert gauge(use) == "/dev/shm [|         ] 6M of 64M, 9%"  # noqa: S108
+    assert gauge((64, 64)) == "/dev/shm [||||||||||] 64 of 64, 100%"  # noqa: S108
+    assert gauge(None) == ""
+    parts = [status(room, rows, rows, view, use, paused=False)[1] for room in (90, 65, 40)]
+    assert parts == [gauge(use), gauge(use, bar=0), "9%"]
+    filtered = View(wanted="a\n", kinds=("topic",), waiting=True)
+    left, _ = status(200, rows[:1], rows, filtered, use, paused=True, error="failed")
+    assert left == (
+        "PAUSED  failed  1 of 7 objects, 4 waiters  only topics  only with waiters  "
+        r"filter 'a\\n'  by messages"
+    )
 
 
 @pytest.mark.usefixtures("root")
@@ -182,89 +352,3 @@ def test_another_user_sees_depths_but_not_waiters(
     assert rows[names["q"]]["messages"] == 1
     assert rows[names["s"]]["waiters"] is None
     objects["q"].drain()
-
-
-def shown(app: TopApp) -> list[str]:
-    table = app.query_one("#objects", DataTable)
-    return [str(table.get_row_at(index)[0]) for index in range(table.row_count)]
-
-
-def status(app: TopApp) -> str:
-    return str(app.query_one("#status", Static).render())
-
-
-async def drive(objects: dict[str, Any]) -> None:
-    names = addresses(objects)
-    # An interval that does not come: the test takes the rows anew when it wants.
-    app = TopApp(interval=3600, order="messages", wanted="")
-    async with app.run_test(size=(160, 40)) as pilot:
-        await pilot.pause()
-        assert set(names.values()) <= set(shown(app))
-        objects["mq"].send(b"1")
-        objects["mq"].send(b"2")
-        app.refresh_rows()
-        order = [each for each in shown(app) if each in names.values()]
-        assert order[0] == names["mq"]
-        await pilot.press("b")
-        order = [each for each in shown(app) if each in names.values()]
-        assert order[0] == names["m"]
-        assert "by bytes" in status(app)
-        await pilot.press("slash", *names["s"])
-        assert shown(app) == [each for each in [names["s"]] if each in shown(app)]
-        assert names["s"] in shown(app)
-        await pilot.press("enter", "n")
-        assert "by name" in status(app)
-        assert f"filter '{names['s']}'" in status(app)
-        await pilot.press("escape")
-        assert set(names.values()) <= set(shown(app))
-        await pilot.press("space")
-        assert "paused" in status(app)
-        await pilot.press("space", "q")
-    assert app.return_code == 0
-    objects["mq"].drain()
-
-
-async def filter_on_a_small_terminal() -> tuple[int, int]:
-    app = TopApp(interval=3600, order="messages", wanted="")
-    async with app.run_test(size=(80, 7)) as pilot:
-        await pilot.press("slash")
-        await pilot.pause()
-        line = app.query_one("#filter")
-        return line.region.bottom, line.region.height
-
-
-@pytest.mark.usefixtures("objects")
-def test_the_filter_input_is_visible_below_many_rows() -> None:
-    bottom, height = asyncio.run(filter_on_a_small_terminal())
-    assert height > 0
-    assert bottom < 7
-
-
-def test_the_keys_sort_filter_pause_and_quit(objects: dict[str, Any]) -> None:
-    asyncio.run(drive(objects))
-
-
-def test_it_runs_on_a_terminal_and_q_quits() -> None:
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "ipckit", "top", "--interval", "0.1"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=env,
-    ) as top:
-        os.close(theirs)
-        seen = b""
-        while b"OBJECT" not in seen:
-            ready, _, _ = select.select([ours], [], [], 60)
-            assert ready, seen
-            seen += os.read(ours, 65536)
-        os.write(ours, b"q")
-        while select.select([ours], [], [], 60)[0]:
-            try:
-                os.read(ours, 65536)
-            except OSError:
-                break  # its end is closed
-        assert top.wait(30) == 0
-    os.close(ours)

@@ -69,6 +69,16 @@ def test_a_link_of_another_user_is_not(place: Path, ns_directory: Path, whose: s
         leads_to(link / "x", place)
 
 
+@pytest.mark.usefixtures("root")
+def test_a_link_in_a_directory_that_a_group_may_write_is_not(
+    place: Path, ns_directory: Path
+) -> None:
+    (ns_directory / "link").symlink_to(place)
+    ns_directory.chmod(0o775)
+    with pytest.raises(UntrustedLinkError):
+        leads_to(ns_directory / "link" / "x", place)
+
+
 def test_a_loop_of_links_is_an_error(place: Path, ns_directory: Path) -> None:
     (ns_directory / "one").symlink_to("two")
     (ns_directory / "two").symlink_to("one")

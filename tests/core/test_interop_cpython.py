@@ -57,7 +57,6 @@ class Suite:
     args: tuple[object, ...] = ()
 
 
-NOT_JOINABLE = "ProcessQueue is a Queue, not a JoinableQueue: no task_done, no join"
 PICKLES_AT_ONCE = "documented: put pickles at once, so that what can't be pickled raises there"
 NO_ROOM_ASKED = "max_fds=0 asks for no control message, and the kernel reports none as cut"
 ALL_OR_ERROR = "receive never gives some of the descriptors: more than max_fds is MessageTooLong"
@@ -68,13 +67,11 @@ SUITES = {
     "queue": Suite(
         "test_queue",
         "cpython_queue",
-        passing=7,
+        passing=9,
         deviations={
             "*.test_negative_timeout_raises_exception": (
                 "as in multiprocessing.Queue, a negative timeout has passed"
             ),
-            "QueueTest.test_queue_join": NOT_JOINABLE,
-            "QueueTest.test_queue_task_done": NOT_JOINABLE,
             "QueueTest.test_shrinking_queue": (
                 "maxsize is the size of memory that other processes have; it does not change"
             ),
@@ -89,11 +86,10 @@ SUITES = {
     "processes-fork": Suite(
         "_test_multiprocessing",
         "cpython_processes",
-        passing=13,
+        passing=14,
         deviations={
             "QueueTest.test_queue_feeder_donot_stop_onexc": PICKLES_AT_ONCE,
             "QueueTest.test_queue_feeder_on_queue_feeder_error": PICKLES_AT_ONCE,
-            "QueueTest.test_task_done": NOT_JOINABLE,
         },
         args=("fork",),
     ),
@@ -123,8 +119,7 @@ SUITES = {
     "logging": Suite(
         "test_logging",
         "cpython_logging",
-        passing=8,
-        deviations={"QueueListenerTest.test_calls_task_done_after_stop": NOT_JOINABLE},
+        passing=9,
     ),
     "socket": Suite(
         "test_socket",

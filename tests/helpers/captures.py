@@ -22,6 +22,7 @@ import sys
 import termios
 import textwrap
 import time
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,7 @@ COMMANDS: Final = {
     "ps-camera": ["ps", "camera"],
     "doctor": ["doctor"],
 }
+_BLOCK: Final = re.compile(r"<!-- capture: ([a-z-]+) -->\n\n```text\n(.*?)\n?```", re.DOTALL)
 IMAGES: Final = ("ls", "ps", "top", "doctor")
 UNSHARED: Final = ("unshare", "--ipc", "--mount", "--net", "--pid", "--fork", "--mount-proc")
 
@@ -152,7 +154,8 @@ def name_process(line: str) -> None:
 def play(line: str, code: str, start: int, come: int) -> None:
     """Run the code of a process of the scene; `start` is readable when it may go on."""
     name_process(line)
-    scope = {**vars(ipckit), "os": os, "signal": signal, "socket": socket}
+    scope = {name: getattr(ipckit, name) for name in ipckit.__all__}
+    scope |= {"os": os, "signal": signal, "socket": socket}
     scope["ready"] = lambda: os.write(come, b".")
     scope["wait"] = lambda: os.read(start, 1)
     exec(textwrap.dedent(code), scope)  # noqa: S102 - the code above
@@ -165,13 +168,16 @@ def start_scene() -> None:
     for line, code in PROCESSES:
         start, starts[line] = os.pipe()
         if os.fork() == 0:
-            with contextlib.suppress(BaseException):
+            try:
                 play(line, code, start, told)
+            except BaseException:
+                traceback.print_exc()
+                os.write(told, b"!")
             os._exit(0)
-        os.read(come, 1)
+        assert os.read(come, 1) == b".", line
     for line in ("feed --market xetra", "ledger"):
         os.write(starts[line], b".")
-        os.read(come, 1)
+        assert os.read(come, 1) == b".", line
     time.sleep(1.2)  # so that waits have a length
 
 
@@ -205,9 +211,9 @@ async def screen_of_top() -> tuple[str, str]:
     """Return the screen of `ipckit top` as text, and as an image."""
     from ipckit._cli.top.app import TopApp  # noqa: PLC0415 - imports that the scene does not need
 
-    app = TopApp(interval=1.0, order="messages", wanted="")
+    app = TopApp(interval=1.0)
     async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
-        await pilot.pause(1.2)
+        await pilot.pause(1.1)
         lines = app.screen._compositor.render_strips()  # there is no public way to text
         text = "\n".join(line.text.rstrip() for line in lines)
         return text, app.export_screenshot(title="ipckit top")
@@ -215,7 +221,8 @@ async def screen_of_top() -> tuple[str, str]:
 
 def captured() -> dict[str, str]:
     """Run the scene, and return what each command printed, with its colours."""
-    places = " && ".join(f"mount -t tmpfs tmpfs {path}" for path in ("/dev/shm", "/run", "/tmp"))  # noqa: S108 - its own
+    mounts = ("-o size=1g tmpfs /dev/shm", "tmpfs /run", "tmpfs /tmp")
+    places = " && ".join(f"mount -t tmpfs {each}" for each in mounts)
     words = [*UNSHARED, "--kill-child", "sh", "-c", f'{places} && exec "$@"', "sh"]
     done = subprocess.run(
         [*words, sys.executable, __file__, "--record", "-" * 200],
@@ -243,16 +250,17 @@ def image_of(text: str, title: str) -> str:
 
 def blocks(page: str) -> dict[str, str]:
     """Return the captures that a page shows: each after a comment with its name."""
-    found = re.findall(r"<!-- capture: ([a-z-]+) -->\n\n```text\n(.*?)\n```", page, re.DOTALL)
-    return dict(found)
+    return dict(_BLOCK.findall(page))
 
 
 def write() -> None:
     """Write the captures into the page, and the images beside it."""
     texts = captured()
     page = PAGE.read_text()
-    for name, old in blocks(page).items():
-        page = page.replace(f"```text\n{old}\n```", f"```text\n{plain(texts[name])}\n```")
+    for name in blocks(page):
+        start = f"<!-- capture: {name} -->\n\n```text\n"
+        before, _, after = page.partition(start)
+        page = f"{before}{start}{plain(texts[name])}\n```{after.partition('```')[2]}"
     PAGE.write_text(page)
     for name in IMAGES:
         image = texts["top.svg"] if name == "top" else image_of(texts[name], f"ipckit {name}")

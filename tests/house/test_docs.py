@@ -95,7 +95,7 @@ for code in args:
 @pytest.mark.parametrize(
     ("page", "count"),
     [
-        *(("unix-sockets.md", 5), ("asyncio.md", 3), ("channel.md", 13), ("topics.md", 10)),
+        *(("unix-sockets.md", 5), ("asyncio.md", 3), ("channel.md", 16), ("topics.md", 10)),
         *(("rpc.md", 12), ("pool.md", 6), ("structs.md", 5)),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import inventory
+from ipckit import cli, inventory
+from ipckit._inventory import sockets
 from ipckit.testing import as_user, require
 
 if TYPE_CHECKING:
@@ -195,6 +197,35 @@ def test_an_unused_queue_stays_while_its_creator_may_be_running(
     assert address not in removed(done.stdout)
     assert "state unknown: " in done.stderr
     child.tell("end")
+
+
+def test_gc_leaves_sockets_alone_unless_it_is_told_to_remove_them(
+    ns: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "IPCKIT_TEST_UNSHARED" not in os.environ:
+        pytest.skip("takes places of its own, because gc removes what it finds")
+    place = ns.directory / "a" / "b"  # so deep that gc of another worker does not find it
+    place.mkdir(parents=True)
+    monkeypatch.setattr(sockets, "_DIRECTORIES", (os.fspath(place),))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    paths = [place / "1", place / "2"]
+    for path in paths:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.fspath(path))
+
+    def gc(*words: str) -> str:
+        assert cli.run(["gc", *words]) == 0
+        return capsys.readouterr().out
+
+    kept = "left alone: 2 stale sockets; to remove them: ipckit gc --kind socket"
+    assert f"{kept} --mine --delete\n" in gc("--mine")
+    told = gc("--older-than", "0.001", "--delete", "--yes")
+    assert f"{kept} --older-than 0.001 --delete\n" in told
+    assert "removed socket:" not in told
+    told = gc("--kind", "socket", "--delete", "--yes")
+    assert {f"socket:{path}" for path in paths} <= removed(told)
+    assert "left alone" not in told
+    assert not any(path.exists() for path in paths)
 
 
 # -- programs that are not ours --------------------------------------------------------------------

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STAT = (
-    "{pid} ({name}) S 1 7 7 0 -1 {flags} 0 0 0 0 1 2 0 0 20 0 1 0 99000 1000000 200 0 0 0 0 0 0 0\n"
+    "{pid} ({name}) S 1 7 7 0 -1 {flags} 0 0 0 0 1 2 0 0 20 0 1 0 99000 1000000 200 0 0 0 0 0 0 0 "
+    "0 0 0 0 0 0 17 0 0\n"
 )
 SYSV = "7f00-7f01 rw-s 00000000 00:01 5      /SYSV000004d2 (deleted)\n"
 OURS, OTHER = "ipc:[1]", "ipc:[2]"

@@ -18,7 +18,7 @@ from ipckit._inventory.proc_text import UnixRow
 
 STAT = (
     "{pid} ({name}) {state} 1 7 7 0 -1 {flags} 10 0 0 0 1 2 0 0 20 0 {threads} 0 {start} "
-    "1000000 200 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0\n"
+    "1000000 200 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0 0 0\n"
 )
 
 
@@ -31,6 +31,7 @@ def stat(**values: object) -> ProcessStat:
 def test_a_process_s_name_may_hold_anything(name: str) -> None:
     found = stat(name=name)
     assert (found.name, found.start, found.runs, found.kernel) == (name, 99, True, False)
+    assert (found.parent, found.processor) == (1, 3)
 
 
 @pytest.mark.parametrize(

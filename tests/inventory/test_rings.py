@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import struct
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import ipckit._native as native
 from ipckit import AccessDenied, Channel, Corrupt, InvalidArgument, NotFound, Topic, inventory
 from ipckit._core.files import SHM
+from ipckit._core.processes import token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,22 @@ def test_the_state_of_a_channel(ns: Namespace) -> None:
             assert peer.roles == ("creator", "sender", "receiver")
         assert not peer.locks
         assert not peer.stopped
+
+
+def test_a_peer_that_names_a_process_without_the_file_is_left_out(ns: Namespace) -> None:
+    name = ns.name()[1:]
+    ours = token()
+    other = os.getppid() << 42 | ours & ((1 << 42) - 1)
+    with Channel.create(name, capacity=2):
+        file = os.open(f"{SHM}/ipckit.{name}", os.O_RDWR)
+        try:
+            at = os.pread(file, 1 << 15, 0).index(ours.to_bytes(8, sys.byteorder))
+            os.pwrite(file, other.to_bytes(8, sys.byteorder), at)
+            assert found("channel", name).peers == ()
+            os.pwrite(file, ours.to_bytes(8, sys.byteorder), at)
+            assert [each.pid for each in found("channel", name).peers] == [os.getpid()]
+        finally:
+            os.close(file)
 
 
 def test_messages_stay_in_the_channel(ns: Namespace) -> None:
@@ -123,6 +141,7 @@ def test_the_state_of_a_topic(ns: Namespace) -> None:
         rows = {peer.policy: peer for peer in item.peers}
         assert (rows["wait"].unread, rows["wait"].lost, rows["wait"].received) == (5, 0, 1)
         assert (rows["drop_oldest"].unread, rows["drop_oldest"].lost) == (2, 4)
+        assert (rows["wait"].depth, rows["drop_oldest"].depth, rows[""].depth) == (16, 2, None)
         assert rows[""].roles == ("creator", "publisher")
         sizes = [len(each.data) for each in inventory.messages(item, 3)]
         assert sizes == [24, 32, 80_000]
@@ -135,7 +154,8 @@ def test_without_a_name() -> None:
     with Channel.anonymous(str) as channel, Topic.anonymous() as topic:
         channel.send("one")
         topic.publish(b"two")
-        seen = {each.name: each for each in inventory.survey(["memfd"]).objects}
+        found = inventory.survey(["memfd"]).objects  # of every process of the machine
+        seen = {x.name: x for x in found if os.getpid() in {each.pid for each in x.holders}}
         for name, payload, data in (
             ("ipckit-channel", "str", b"one"),
             ("ipckit-topic", "bytes", b"two"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ipckit import (
     Channel,
+    Counter,
     Delivery,
     Descriptors,
     Framed,
@@ -17,6 +18,8 @@ from ipckit import (
     Message,
     PosixMessageQueue,
     PosixSemaphore,
+    ProcessQueue,
+    SharedArray,
     SysVMessageQueue,
     SysVSemaphoreSet,
     Topic,
@@ -26,7 +29,6 @@ from ipckit import (
     aio,
 )
 from ipckit import Packet as UnixPacket
-from ipckit.channel import ProcessQueue
 from ipckit.codec import AnyShape, Codec, Pickle, codec_for
 from ipckit.rpc import Service
 from ipckit.structs import (
@@ -204,7 +206,13 @@ def channels(fd: int) -> None:
         assert_type(channel.take(timeout=1.5), Delivery)
         assert_type(channel.take().redelivered, int)
     assert_type(ProcessQueue[int](5).get(), int)
-    ProcessQueue[str]().put("text")
+    assert_type(ProcessQueue[int]().get_many(3), list[int])
+    queue = ProcessQueue[str]()
+    queue.put("text")
+    queue.put_many(["text"], timeout=1.5)
+    queue.task_done()
+    queue.join(timeout=1.5)
+    assert_type(queue.fileno(), int)
 
 
 def topics(fd: int) -> None:
@@ -229,6 +237,29 @@ def topics(fd: int) -> None:
             assert_type(students.lost, int)
             for student in students:
                 assert_type(student, Stu)
+
+
+def shared_arrays(source: NDArray[np.float32]) -> None:
+    assert_type(SharedArray.create(3, np.float64), SharedArray[np.float64])
+    assert_type(SharedArray.create((2, 3), np.dtype(np.int16)), SharedArray[np.int16])
+    assert_type(SharedArray.create([2, 3], Stu, name="x", order="F"), SharedArray[np.void])
+    assert_type(SharedArray.create(3, "<f8"), SharedArray[Any])
+    assert_type(SharedArray.from_array(source), SharedArray[np.float32])
+    assert_type(SharedArray.from_array([1, 2]), SharedArray[Any])
+    assert_type(SharedArray.open("x", readonly=True), SharedArray[Any])
+    with SharedArray.create(3, np.float64) as shared:
+        assert_type(shared.array, NDArray[np.float64])
+        assert_type(np.asarray(shared), NDArray[Any])
+        assert_type(shared.shape, tuple[int, ...])
+        counter = Counter.view(shared.array[1:2])
+    with Counter.create("x", value=3) as counter:
+        assert_type(counter, Counter)
+        assert_type(counter.add(), int)
+        assert_type(counter.add(5), int)
+        assert_type(counter.compare_exchange(1, 2), bool)
+        assert_type(counter.value, int)
+        counter.value = 3
+    assert_type(Counter.open_or_create("x"), Counter)
 
 
 async def topic_faces(topic: Topic[Stu]) -> None:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.text import Text
 
 from ipckit._cli.doctor.examine import examine
+from ipckit._cli.doctor.report import report
 from ipckit._cli.options import Seconds
-from ipckit._cli.output import DONE, ERROR, console, print_json, say
-from ipckit.errors import one_line
+from ipckit._cli.output import DONE, ERROR, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ipckit._cli.doctor.model import Finding
 
 _EXAMPLES: Final = """\b
 Examples:
   ipckit doctor
   ipckit doctor --peer 1234
-  ipckit doctor --json | jq -r '.[].cure'
+  ipckit doctor --json | jq -r '.[] | select(.severity == "critical") | .cure'
 """
+# Neither 0 nor one of the statuses that all commands share, so that scripts can tell it from an
+# error and from a critical finding.
+WARNINGS: Final = 4
+
+
+def exit_status(found: Iterable[Finding]) -> int:
+    """Return the exit status: that of the most severe finding."""
+    severities = {each.severity for each in found}
+    if "critical" in severities:
+        return ERROR
+    return WARNINGS if "warning" in severities else DONE
 
 
 @click.command(epilog=_EXAMPLES)
@@ -39,26 +54,18 @@ Examples:
 def command(*, peer: int | None, stuck_after: float, as_json: bool) -> int:
     """Find likely problems, and suggest a cure for each. Nothing is changed.
 
-    Finds: a small or full /dev/shm; limits that are nearly reached; semaphores whose last user
-    has exited; processes that wait for each other, or wait too long; full queues; namespaces that
-    differ from a peer's; systemd's RemoveIPC; stale socket files; orphaned objects.
+    Finds: processes that wait for each other, for a process that has exited, or too long; full
+    queues, channels and topics, and what holds their memory; a full /dev/shm; limits that are
+    nearly reached; namespaces that differ from a peer's; orphaned objects and stale socket files.
 
-    Exit status: 0 no problem, 1 at least one. Notes, such as what could not be seen without root,
-    do not count.
+    A finding is critical (processes are blocked without end, or calls fail now), a warning (that
+    is near), or a note. The most severe come first, and those with one cause are one finding.
+
+    Exit status: 0 nothing or only notes, 1 a critical finding, 4 warnings but nothing critical.
     """
     found = examine(peer=peer, stuck_after=stuck_after)
-    status = ERROR if any(each.level == "problem" for each in found) else DONE
     if as_json:
         print_json([each.as_dict() for each in found])
-        return status
-    out = console()
-    for each in found:
-        style = "bold red" if each.level == "problem" else "bold"
-        title = Text(f"{each.level} {each.check}", style=style)
-        title.append(f"  {one_line(each.subject)}", style="not bold default")
-        out.print(title, soft_wrap=True)
-        out.print(Text(f"    {one_line(each.what)}"), soft_wrap=True)
-        out.print(Text(f"    cure: {one_line(each.cure)}"), soft_wrap=True)
-    if status == DONE:
-        say("no problems found")
-    return status
+    else:
+        report(found)
+    return exit_status(found)

@@ -39,6 +39,7 @@ Examples:
   ipckit dump /proc/1234/fd/7 --raw > copy
 """
 _PER_WRITE: Final = 4096
+_MOST_DIGITS: Final = 20  # of a length in --shape
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -59,7 +60,7 @@ def _shape(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     if value is None:
         return None
     parts = value.split(",")
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) <= _MOST_DIGITS for part in parts):
         message = f"{value!r} is not a shape such as 480,640"
         raise click.BadParameter(message, ctx, param)
     return [int(part) for part in parts]

@@ -24,6 +24,7 @@ Examples:
   ipckit gc                                         list only
   ipckit gc --delete                                ask, then remove
   ipckit gc --mine --older-than 1h --delete --yes   for cron
+  ipckit gc --kind socket --delete                  stale socket files
   ipckit gc --unknown --older-than 1h               also the state unknown
   ipckit gc --unknown --creator-pid 4711 --delete   what process 4711 created
 """
@@ -44,15 +45,8 @@ class _Age(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2]]
 
 
-def _bytes(item: IpcObject) -> int:
-    """Return the bytes of memory that the removal of an object frees."""
-    if item.used.bytes is not None:
-        return item.used.bytes
-    return item.size or 0 if item.kind == "sysv-segment" else 0
-
-
 def _total(items: Sequence[IpcObject]) -> str:
-    freed = words.human(sum(map(_bytes, items)))
+    freed = words.human(sum(map(words.memory, items)))
     return f"{words.counted(len(items), 'object')}, {freed} bytes"
 
 
@@ -93,8 +87,9 @@ def command(
 
     An object is orphaned if no live process holds it, waits on it, created it or used it last.
     Each object is checked again just before the removal. An object with the state unknown is
-    selected only with --unknown. A file in /dev/shm that is not recognized as an IPC object is
-    listed but never removed; to remove it, run ipckit rm.
+    selected only with --unknown. A stale socket file is removed only with --kind socket. A file in
+    /dev/shm that is not recognized as an IPC object is listed but never removed; to remove it, run
+    ipckit rm.
 
     The kernel records the creator of a System V segment, and the last users of a queue or
     semaphore set. It records nothing for POSIX objects and sockets, so --creator-pid does not
@@ -111,6 +106,10 @@ def command(
     items = inventory.select(mines, unknown=unknown, creator_pid=creator_pid, older_than=least_age)
     print_unseen(found.unseen)
     chosen = [item for item in mines if (item.age or 0.0) >= (least_age or 0.0)]
+    if "socket" not in kind_names:
+        sockets = sum(item.kind == "socket" for item in items)
+        chosen, items = ([x for x in each if x.kind != "socket"] for each in (chosen, items))
+        _report_sockets(sockets, mine=mine, least_age=least_age, unknown=unknown)
     _report_rest(chosen, items, creator_pid=creator_pid, unknown=unknown)
     if delete and items and yes:
         return _remove(items, unknown=unknown)
@@ -119,6 +118,18 @@ def command(
         return DONE
     confirm(f"Remove these {_total(items)}?", yes=yes)
     return _remove(items, unknown=unknown)
+
+
+def _report_sockets(count: int, *, mine: bool, least_age: float | None, unknown: bool) -> None:
+    """Report the socket files that stay, and the command with these options that removes them."""
+    if count:
+        options = [
+            *(["--mine"] if mine else []),
+            *([f"--older-than {least_age:g}"] if least_age else []),
+            *(["--unknown"] if unknown else []),
+        ]
+        cure = " ".join(["ipckit gc --kind socket", *options, "--delete"])
+        say(f"left alone: {words.counted(count, 'stale socket')}; to remove them: {cure}")
 
 
 def _report_rest(
@@ -132,19 +143,20 @@ def _report_rest(
     files = [item for item in chosen if item.state == "unknown" and not item.recognized]
     if files and creator_pid is None:
         rows = [
-            [item.address, item.owner, words.used(item), words.duration(item.age)] for item in files
+            [words.address(item), item.owner, words.used(item), words.duration(item.age)]
+            for item in files
         ]
         columns = [Column("FILE"), Column("OWNER"), Column("USED"), Column("AGE", right=True)]
         print_table(columns, rows)
         count = words.counted(len(files), "file")
         say(
-            f"not recognized as IPC objects: {count} in /dev/shm; gc does not remove them, "
-            "ipckit rm shm:/NAME does"
+            f"left alone, not recognized as IPC objects: {count} in /dev/shm; to remove one: "
+            "ipckit rm shm:/NAME"
         )
         say("")
-    taken = {item.address for item in items}
     doubtful = [item for item in chosen if item.state == "unknown" and item.recognized]
-    left = [item for item in doubtful if item.address not in taken]
+    taken = {(item.kind, item.id) for item in items}
+    left = [item for item in doubtful if (item.kind, item.id) not in taken]
     if not left:
         return
     count = words.counted(len(left), "object")
@@ -152,12 +164,15 @@ def _report_rest(
     if unknown and creator_pid is not None and nameless:
         count = words.counted(nameless, "object")
         say(
-            f"ipckit: state unknown: {count}, not selected, because the kernel records no creator "
-            "of them; to select them, use --older-than without --creator-pid",
+            f"ipckit: left alone, state unknown: {count}, not selected, because the kernel records "
+            "no creator of them; to select them, use --older-than without --creator-pid",
             error=True,
         )
     elif not unknown:
-        say(f"ipckit: state unknown: {count}, not selected; to see why, run ipckit ls", error=True)
+        say(
+            f"ipckit: left alone, state unknown: {count}, not selected; to see why: ipckit ls",
+            error=True,
+        )
 
 
 def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
@@ -175,7 +190,7 @@ def _list(items: Sequence[IpcObject], *, unknown: bool) -> None:
     ]
     rows = [
         [
-            item.address,
+            words.address(item),
             item.owner,
             words.used(item),
             words.duration(item.age),

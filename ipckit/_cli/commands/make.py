@@ -69,6 +69,7 @@ _ARGUMENTS: Final[dict[Kind, dict[str, str]]] = {
 }
 _SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE_END: Final = 1 << 63
+_MOST_DIGITS: Final = 20  # Python converts no more than 4300
 _EXAMPLES: Final = """\b
 Examples:
   ipckit make queue --key 0x4d2           a System V queue
@@ -115,7 +116,9 @@ class _Size(click.ParamType[int]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        match = re.fullmatch(
+            r"(\d{1,20}(?:\.\d{1,20})?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE
+        )
         if match is None:
             self.fail(f"{value!r} is not a size such as 4096, 64K, 1.5M or 1G", param, ctx)
         whole, _, part = match[1].partition(".")
@@ -166,7 +169,8 @@ class _KeyType(click.ParamType[Key]):
         path, colon, project = text.rpartition(":")
         try:
             if colon:
-                return ftok(path, int(project) if project.isdecimal() else project)
+                is_number = project.isdecimal() and len(project) <= _MOST_DIGITS
+                return ftok(path, int(project) if is_number else project)
             if text.strip("0") in {"", "x", "X"}:
                 message = "0 is IPC_PRIVATE, which no process can open; without --key a free one "
                 self.fail(f"{message}is chosen", param, ctx)

@@ -39,7 +39,7 @@ def command(objects: tuple[str, ...], *, force: bool, yes: bool) -> int:
     kinds: set[Kind] = {kind for text in objects for kind in asked_kinds(text, inventory.KINDS)}
     found = inventory.survey(kinds, ignore_self=True).objects
     named = (choose(text, found, inventory.KINDS) for text in objects)
-    items = {item.address: item for item in named}
+    items = {(item.kind, item.id): item for item in named}
     refused = [
         item
         for item in items.values()

@@ -23,6 +23,7 @@ Examples:
   ipckit sem set s:5 1 7             the second semaphore
   ipckit sem set s:5 1,0,3           all of a set at once
 """
+_MOST_DIGITS: Final = 20  # Python converts no more than 4300
 
 
 def _wrong(message: str) -> click.UsageError:
@@ -30,7 +31,7 @@ def _wrong(message: str) -> click.UsageError:
 
 
 def _number(word: str, what: str) -> int:
-    if not (word.isascii() and word.isdecimal()):
+    if not (word.isascii() and word.isdecimal() and len(word) <= _MOST_DIGITS):
         message = f"{what} is {word!r}; it must be a number, 0 or more"
         raise _wrong(message)
     return int(word)

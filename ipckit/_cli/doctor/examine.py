@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
-from shlex import quote  # other users choose names, and cures are copied to a shell
-from typing import TYPE_CHECKING, Final
+import os
+from typing import TYPE_CHECKING
 
 from ipckit import inventory
-from ipckit._cli.doctor import host, waits
-from ipckit._cli.doctor.model import Finding
-from ipckit._cli.words import counted
+from ipckit._cli.doctor import circles, host, leftovers, queues, rings, semaphores
+from ipckit._cli.doctor.group import explained, grouped
+from ipckit._cli.doctor.model import AS_ROOT, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from ipckit.inventory import Survey
-
-_FULL: Final = 0.9
-_SEE_MORE: Final = "run ipckit doctor as root, in the initial pid namespace"
+    from ipckit.inventory import IpcObject, Kind, Survey
 
 
-def _stale_sockets(survey: Survey) -> Iterator[Finding]:
-    for each in survey.objects:
-        if each.kind == "socket" and each.orphaned:
-            what = "a socket file without a listener; bind to it fails with EADDRINUSE"
-            cure = f"ipckit rm {quote(each.address)}; ipckit.listen replaces such a file itself"
-            yield Finding("stale-socket", each.address, what, cure)
+def _stuck(
+    objects: Sequence[IpcObject], denied: list[IpcObject], stuck_after: float
+) -> list[Finding]:
+    """Check for processes that wait for others."""
+    rows = list(semaphores.rows(objects, denied))
+    waits = [*semaphores.waits(rows), *rings.waits(objects, stuck_after)]
+    return explained(
+        [
+            *circles.deadlocks(waits),
+            *semaphores.check(rows, stuck_after),
+            *queues.check(objects, stuck_after),
+            *rings.check(objects, stuck_after),
+        ]
+    )
 
 
-def _orphans(survey: Survey) -> Iterator[Finding]:
-    left = [each for each in survey.objects if each.orphaned and each.kind != "socket"]
-    if left:
-        names = ", ".join(each.address for each in left[:3]) + (", …" if len(left) > 3 else "")  # noqa: PLR2004
-        what = f"{counted(len(left), 'object')} that no live process holds"
-        cure = "to list them: ipckit gc; to remove them: ipckit gc --delete"
-        yield Finding("orphans", names, what, cure)
+def _limits_and_leftovers(objects: Sequence[IpcObject]) -> Iterator[Finding]:
+    """Check limits, and for orphans that no limit's cure removes."""
+    lost = leftovers.orphans(objects)
+    known: set[Kind] = set()
+    for finding, kinds in host.limits(objects, lost):
+        yield finding
+        known.update(kinds)
+    yield from leftovers.check_orphans(lost, known)
 
 
-def _full_queues(survey: Survey) -> Iterator[Finding]:
-    for each in survey.objects:
-        if each.kind == "sysv-queue":
-            used, most, unit = each.used.bytes, each.size, "bytes"
-        elif each.kind == "posix-queue":
-            used, most, unit = each.used.messages, int(each.details.get("maxmsg", 0)), "messages"
-        else:
-            continue
-        if used and most and used >= most * _FULL:
-            what = f"{used:,} of {most:,} {unit} are queued"
-            cure = f"find out why no process receives: ipckit stat {quote(each.address)}"
-            yield Finding("queue-full", each.address, what, cure)
+def _unseen(survey: Survey, denied: Sequence[IpcObject]) -> Iterator[Finding]:
+    """Say what could not be seen, in one note."""
+    lines = list(survey.unseen)
+    if denied:
+        names = [each.address for each in denied]
+        lines.append(f"which processes wait on {', '.join(names)}: permission denied")
+    if not lines:
+        return
+    is_root = os.geteuid() == 0
+    yield Finding(
+        "unseen",
+        ("/proc",),
+        f"could not see {lines[0] if len(lines) == 1 else 'everything'}",
+        "" if is_root else AS_ROOT,
+        "note",
+        () if len(lines) == 1 else tuple(lines),
+        "The host's root sees more: run it there, in the initial pid namespace." if is_root else "",
+    )
 
 
 def examine(*, peer: int | None = None, stuck_after: float = 60.0) -> list[Finding]:
@@ -59,25 +71,22 @@ def examine(*, peer: int | None = None, stuck_after: float = 60.0) -> list[Findi
         stuck_after: seconds without a change after which a wait for a live process is reported.
 
     Returns:
-        The findings: first the problems, then the notes, each in the order of the checks.
+        The findings, the most severe first.
 
     Raises:
         NotFound: there is no process `peer`.
     """
+    compared = list(host.peer(peer)) if peer is not None else []
     survey = inventory.survey(ignore_self=True)
-    found = [
-        *(host.peer(peer) if peer is not None else ()),
-        *host.limits(),
-        *host.descriptors(host.neighbours()),
-        *waits.semaphores(survey.objects, stuck_after),
-        *waits.queues(survey.objects, stuck_after),
-        *_full_queues(survey),
-        *host.remove_ipc(survey.objects),
-        *_stale_sockets(survey),
-        *_orphans(survey),
-        *(
-            Finding("unseen", "/proc", f"could not see {line}", _SEE_MORE, "note")
-            for line in survey.unseen
-        ),
-    ]
-    return sorted(found, key=lambda each: each.level != "problem")
+    denied: list[IpcObject] = []
+    return grouped(
+        [
+            *compared,
+            *_stuck(survey.objects, denied, stuck_after),
+            *_limits_and_leftovers(survey.objects),
+            *host.descriptors(host.neighbours()),
+            *host.remove_ipc(survey.objects),
+            *leftovers.check_sockets(survey.objects),
+            *_unseen(survey, denied),
+        ]
+    )

@@ -5,62 +5,160 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._cli.doctor.model import Finding
+from ipckit._cli.doctor.leftovers import owners, removal
+from ipckit._cli.doctor.model import AS_ROOT, EXAMPLES, Finding, shell, some
 from ipckit._cli.limits_table import is_hidden, open_files, process_limits, table
+from ipckit._cli.words import human, memory, summary
 from ipckit._core.files import SHM
-from ipckit.errors import NotFound
+from ipckit.errors import IpcError, NotFound
+from ipckit.inventory import PREFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from ipckit._cli.doctor.model import Severity
     from ipckit._cli.limits_table import Limit
-    from ipckit.inventory import IpcObject
+    from ipckit.inventory import IpcObject, Kind
 
 _ROOT: Final = Path("/")
-_SMALL_SHM: Final = 64 * 2**20
+_DOCKER_SHM: Final = 64 * 2**20
 _NEARLY: Final = 0.8
+_FULL: Final = 0.95  # of /dev/shm; the next large object does not fit
+_SHARE_OF_ORPHANS: Final = 0.1
 _FIRST_USER: Final = 1000  # systemd does not touch the objects of system users, which are below
 _LAST_USER: Final = 60000
-_AS_ROOT: Final = "run ipckit doctor as root"
 _SETTING: Final = re.compile(r"^\s*RemoveIPC\s*=\s*(\S+)", re.MULTILINE)
 _NAMESPACES: Final = {
     "ipc": "System V objects and POSIX queues",
     "net": "abstract UNIX sockets",
     "pid": "process ids",
 }
+# The kinds whose objects use up a limit. Limits without a line here are those of one object, which
+# the checks of queues and sets report, or of `doctor` itself.
+_IN_SHM: Final[tuple[Kind, ...]] = ("posix-segment", "posix-semaphore", "channel", "topic")
+_COUNTED: Final[dict[str, tuple[Kind, ...]]] = {
+    "kernel.msgmni": ("sysv-queue",),
+    "kernel.sem SEMMNS": ("sysv-semaphores",),
+    "kernel.sem SEMMNI": ("sysv-semaphores",),
+    "kernel.shmall": ("sysv-segment",),
+    "kernel.shmmni": ("sysv-segment",),
+    "fs.mqueue.queues_max": ("posix-queue",),
+    "RLIMIT_MSGQUEUE": ("posix-queue",),
+    f"{SHM} size": _IN_SHM,
+    f"{SHM} files": _IN_SHM,
+}
+# How long a command that raises a limit has an effect, and for whom.
+_SCOPES: Final = {
+    "sysctl": "This raises the limit until the next boot. To keep it, use /etc/sysctl.d.",
+    "mount": "This raises the limit until the next boot. In Docker, run with --shm-size=1g.",
+    "ulimit": "This raises the limit of one shell and of the programs that it starts.",
+}
+_MOST_LINKS: Final = 4096
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 # -- limits and /dev/shm ---------------------------------------------------------------------------
 
 
-def _near(limit: Limit) -> Finding | None:
-    share = limit.share
-    if share is None or share < _NEARLY:
-        return None
-    what = f"{limit.used:,} of {limit.value:,} {limit.unit} are used ({share:.0%}): {limit.meaning}"
+def limits(
+    objects: Iterable[IpcObject], lost: Sequence[IpcObject], root: Path = _ROOT
+) -> Iterator[tuple[Finding, tuple[Kind, ...]]]:
+    """Check for limits that are nearly reached, and a /dev/shm of the size that Docker gives.
+
+    Args:
+        objects: all objects.
+        lost: the orphans among them.
+        root: the directory in which to look for signs of a container.
+
+    Yields:
+        The finding, and the kinds whose orphans its cure removes.
+    """
+    objects = list(objects)
+    try:
+        rows = table()
+    except IpcError as exc:  # /proc is not mounted
+        yield (
+            Finding("unseen", ("limits",), f"could not see all limits: {exc.strerror}", "", "note"),
+            (),
+        )
+        return
+    for limit in rows:
+        kinds = _COUNTED.get(limit.name)
+        if kinds is None or not limit.value:
+            continue
+        if limit.share is not None and limit.share >= _NEARLY:
+            mine = [each for each in objects if each.kind in kinds]
+            yield _near(limit, limit.share, mine, [each for each in lost if each.kind in kinds])
+        elif limit.name == f"{SHM} size" and limit.value == _DOCKER_SHM and in_container(root):
+            yield _docker(limit), ()
+
+
+def _near(
+    limit: Limit, share: float, objects: list[IpcObject], lost: list[IpcObject]
+) -> tuple[Finding, tuple[Kind, ...]]:
+    is_memory = limit.unit in {"bytes", "pages"}
+    is_shm = limit.name == f"{SHM} size"
+    size = human if is_memory else "{:,}".format
+    used, value = limit.used or 0, limit.value or 0
+    if limit.unit == "pages":
+        used, value = used * _PAGE, value * _PAGE
+    unit = "bytes" if is_memory else limit.unit
+    what = f"{size(used)} of {size(value)} {unit} are used ({share:.0%}): {limit.meaning}"
+    evidence = list(_greatest(objects)) if is_memory else list(owners(objects))
+    part = sum(map(memory, lost)) / used if is_memory else len(lost) / max(1, len(objects))
+    cure, change = limit.change, limit.change
+    if limit.name == "RLIMIT_MSGQUEUE":  # the one of `doctor` itself, which it has from the shell
+        cure = change = f"ulimit -q {limit.value * 2}" if limit.value else ""
+    advice = next((text for start, text in _SCOPES.items() if cure.startswith(start)), "")
+    kinds: tuple[Kind, ...] = ()
+    if lost and part >= _SHARE_OF_ORPHANS:
+        kinds = tuple(dict.fromkeys(each.kind for each in lost))
+        evidence.insert(0, f"orphaned: {some([summary(each) for each in lost])}")
+        cure = removal(lost)
+        advice = "The command lists the orphans and asks before it removes them."
+        advice += f" To raise the limit instead: {change}" * bool(change)
+    elif not cure:
+        cure = " ".join(["ipckit ls", *(f"--kind {PREFIXES[each.kind]}" for each in objects[:1])])
+        advice = "The limit can't be raised. Find out which program makes so many objects."
+    full = share >= _FULL if is_shm else share >= 1
     check = "shm-full" if limit.name.startswith(SHM) else "limit"
+    severity: Severity = "critical" if full else "warning"
+    name = (limit.name,)
+    return Finding(check, name, what, cure, severity, tuple(evidence), advice), kinds
+
+
+def _greatest(objects: Iterable[IpcObject]) -> Iterator[str]:
+    """Say which objects take most of the memory, and which process holds them."""
+    found = [each for each in objects if not each.orphaned and memory(each)]
+    for each in sorted(found, key=memory, reverse=True)[:EXAMPLES]:
+        yield f"{each.address} takes {human(memory(each))} bytes: {each.reason}"
+
+
+def in_container(root: Path = _ROOT) -> bool:
+    """Return whether this is probably a container of Docker, Podman or Kubernetes."""
+    if any((root / name).exists() for name in (".dockerenv", "run/.containerenv")):
+        return True
+    try:
+        text = (root / "proc/self/cgroup").read_bytes()
+    except OSError:
+        return False
+    return any(name in text for name in (b"docker", b"containerd", b"kubepods", b"libpod"))
+
+
+def _docker(limit: Limit) -> Finding:
     return Finding(
-        check, limit.name, what, limit.change or "remove orphaned objects: ipckit gc --delete"
+        "shm-small",
+        (SHM,),
+        f"{SHM} has only 64 MiB, as Docker creates it unless it is told otherwise",
+        limit.change,
+        "note",
+        (f"{human(limit.used or 0)} of 64M bytes are used",),
+        "In a container without the right to mount: docker run --shm-size=1g",
     )
-
-
-def limits() -> Iterator[Finding]:
-    """Check for limits that are nearly reached, and a /dev/shm that is small or nearly full."""
-    for limit in table():
-        if limit.name in {"RLIMIT_NOFILE", "RLIMIT_MEMLOCK"}:
-            continue  # limits of this process, which are irrelevant
-        if limit.name == f"{SHM} size" and limit.value and limit.value <= _SMALL_SHM:
-            size = limit.value // 2**20
-            docker = " (Docker's default)" if limit.value == _SMALL_SHM else ""
-            what = f"{SHM} has only {size} MiB{docker}"
-            cure = "docker run --shm-size=1g, or mount -o remount,size=1G /dev/shm"
-            yield Finding("shm-small", SHM, what, cure)
-        found = _near(limit)
-        if found is not None:
-            yield found
 
 
 def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
@@ -70,17 +168,35 @@ def descriptors(pids: Iterable[int]) -> Iterator[Finding]:
         if not used:
             continue
         try:
-            soft, _ = process_limits(pid).get("Max open files", (None, None))
+            soft, hard = process_limits(pid).get("Max open files", (None, None))
             name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()).removesuffix("\n")
         except OSError:
             continue  # it has exited
         if soft and used >= soft * _NEARLY:
-            what = f"{name} has {used:,} of {soft:,} descriptors open"
-            cure = (
-                f"to list them: ls -l /proc/{pid}/fd; to raise the limit: "
-                f"prlimit --pid {pid} --nofile={soft * 2}:"
+            highest = soft * 2 if hard is not None and soft * 2 > hard else ""
+            yield Finding(
+                "descriptors",
+                (f"pid {pid}",),
+                f"{name} has {used:,} of {soft:,} descriptors open",
+                f"prlimit --pid {pid} --nofile={soft * 2}:{highest}",
+                "critical" if used >= soft else "warning",
+                tuple(_targets(pid)),
+                f"Often a program never closes them. To list them: ls -l /proc/{pid}/fd",
+                pids=(pid,),
             )
-            yield Finding("descriptors", f"pid {pid}", what, cure)
+
+
+def _targets(pid: int) -> Iterator[str]:
+    """Say what most of a process's descriptors are."""
+    found: Counter[str] = Counter()
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd")[:_MOST_LINKS]:  # noqa: PTH208 - only names
+            target = os.readlink(f"/proc/{pid}/fd/{fd}")  # noqa: PTH115 - text, not a path
+            found[target if target.startswith("/") else target.partition(":")[0]] += 1
+    except OSError:
+        return  # it has exited, or may not be inspected
+    most = [f"{name} ({count:,})" for name, count in found.most_common(EXAMPLES)]
+    yield f"most of them: {', '.join(most)}"
 
 
 def neighbours() -> list[int]:
@@ -109,25 +225,42 @@ def _removes_ipc(root: Path) -> bool:
     return setting.lower() in {"yes", "true", "on", "1", "y", "t"}
 
 
+def _would_be_missed(each: IpcObject) -> bool:
+    """Return whether logind removes an object of such an owner although a process needs it."""
+    if each.orphaned or not each.removable or not _FIRST_USER <= (each.uid or 0) <= _LAST_USER:
+        return False
+    # logind leaves segments that are attached.
+    return each.kind not in {"socket", "memfd"} and not (
+        each.kind == "sysv-segment" and each.used.attached
+    )
+
+
 def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Finding]:
-    """Check for systemd-logind removing a user's objects when the last session ends."""
+    """Check for objects that systemd-logind removes when their user's last session ends.
+
+    RemoveIPC=yes is systemd's default, so it is a note, and only if there is an object that a
+    process may still need then. The objects of a user who lingers stay.
+    """
     if not (root / "run/systemd/system").is_dir() or not _removes_ipc(root):
         return
-    removable = {"sysv-queue", "sysv-segment", "sysv-semaphores"}
-    owners = {
-        each.owner
+    lingers = root / "var/lib/systemd/linger"
+    found = [
+        each
         for each in objects
-        if (each.kind in removable or each.kind.startswith("posix"))
-        and _FIRST_USER <= (each.uid or 0) <= _LAST_USER
-    }
-    if owners:
-        names = ", ".join(sorted(owners))
-        what = f"systemd removes all IPC objects of {names} when the user's last session ends"
-        cure = (
-            "set RemoveIPC=no in /etc/systemd/logind.conf, and run systemctl restart "
-            f"systemd-logind; or run loginctl enable-linger {min(owners)}"
+        if _would_be_missed(each) and not (lingers / (each.owner or "-")).exists()
+    ]
+    if found:
+        users = sorted({each.owner for each in found})
+        yield Finding(
+            "remove-ipc",
+            ("/etc/systemd/logind.conf",),
+            f"systemd removes all IPC objects of {some(users)} when the user's last session ends",
+            f"loginctl enable-linger {shell(users[0])}",
+            "note",
+            tuple(f"{each.address}: {each.reason or each.state}" for each in found),
+            "Or set RemoveIPC=no in /etc/systemd/logind.conf and run: "
+            "systemctl restart systemd-logind",
         )
-        yield Finding("remove-ipc", "/etc/systemd/logind.conf", what, cure)
 
 
 # -- another process's namespaces ------------------------------------------------------------------
@@ -140,45 +273,73 @@ def _namespace(pid: int | str, name: str) -> str | None:
         return None  # permission denied, or it has exited
 
 
+def _other_shm(pid: int) -> str:
+    """Return what is different about the /dev/shm of a process; "" if it is the same.
+
+    Raises:
+        PermissionError: it may not be inspected.
+    """
+    try:
+        there = Path(f"/proc/{pid}/root/dev/shm").stat()
+        here = Path(SHM).stat()
+    except PermissionError:
+        raise
+    except OSError:
+        return "it has no /dev/shm, so it can't use POSIX segments and semaphores"
+    if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
+        return ""
+    return "it has another /dev/shm, with other POSIX segments and semaphores"
+
+
 def peer(pid: int) -> Iterator[Finding]:
     """Check whether a process is in other namespaces than this process.
 
     Raises:
         NotFound: there is no such process.
     """
-    subject = f"pid {pid}"
-    if is_hidden(pid):
-        text = "it belongs to another user, and /proc hides it"
-        yield Finding("unseen", subject, text, _AS_ROOT, "note")
-        return
-    if not Path(f"/proc/{pid}").is_dir():
+    hidden = is_hidden(pid)
+    if not hidden and not Path(f"/proc/{pid}").is_dir():
         message = "no such process"
-        raise NotFound(message, errno=errno.ESRCH, target=subject)
-    enter = (
-        f"run a command there: nsenter --target {pid} --{{}} COMMAND; or share the namespace: "
-        "docker run --{}=container:NAME"
-    )
+        raise NotFound(message, errno=errno.ESRCH, target=f"pid {pid}")
+    found: dict[str, str] = {}
+    denied: list[str] = []
     for name, what in _NAMESPACES.items():
         other = _namespace(pid, name)
         if other is None:
-            text = f"permission denied while reading its {name} namespace"
-            yield Finding("unseen", subject, text, _AS_ROOT, "note")
+            denied.append(f"its {name} namespace")
         elif other != _namespace("self", name):
-            text = f"it is in another {name} namespace, which has other {what}"
-            option = {"net": "network"}.get(name, name)
-            cure = enter.format(name, option)
-            yield Finding("peer-namespace", subject, text, cure)
+            found[name] = f"it is in another {name} namespace, which has other {what}"
     try:
-        there = Path(f"/proc/{pid}/root/dev/shm").stat()
-        here = Path(SHM).stat()
+        found["mount"] = _other_shm(pid)
     except PermissionError:
-        text = "permission denied while reading its /dev/shm"
-        yield Finding("unseen", subject, text, _AS_ROOT, "note")
-    except OSError:
-        text = "it has no /dev/shm, so it can't use POSIX segments and semaphores"
-        cure = "in its mount namespace: mount -t tmpfs tmpfs /dev/shm"
-        yield Finding("peer-namespace", subject, text, cure)
-    else:
-        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-            text = "it has another /dev/shm, with other POSIX segments and semaphores"
-            yield Finding("peer-namespace", subject, text, enter.format("mount", "ipc"))
+        denied.append("its /dev/shm")
+    differences = {name: text for name, text in found.items() if text}
+    if hidden or denied:
+        text = f"permission denied while reading {', '.join(denied)}"
+        if hidden:
+            text = "it belongs to another user, and /proc hides it"
+        cure = "" if os.geteuid() == 0 else AS_ROOT
+        yield Finding("unseen", (f"pid {pid}",), text, cure, "note")
+    if differences:
+        yield _elsewhere(pid, differences)
+
+
+def _elsewhere(pid: int, differences: dict[str, str]) -> Finding:
+    """Report the namespaces of a process that are not those of this process."""
+    enter = " ".join(f"--{name}" for name in ("ipc", "net") if name in differences)
+    # Its mount namespace may not have the command.
+    cure = f"ls -la /proc/{pid}/root{SHM}"
+    if enter:
+        cure = f'nsenter --target {pid} {enter} "$(command -v ipckit)" ls'
+    options = {"ipc": "ipc", "mount": "ipc", "net": "network", "pid": "pid"}
+    wanted = dict.fromkeys(options[name] for name in differences)
+    share = " ".join(f"--{option}=container:NAME" for option in wanted)
+    return Finding(
+        "peer-namespace",
+        (f"pid {pid}",),
+        f"pid {pid} and this command do not see the same objects",
+        cure,
+        "warning",
+        tuple(differences.values()),
+        f"The command lists the objects there. To share the namespaces: docker run {share}",
+    )
