@@ -228,7 +228,7 @@ def _verdict(path: Path, status: os.stat_result, networks: Networks) -> Verdict:
     if answered is None:
         return Verdict(
             "unknown",
-            "permission denied while checking for a listener",
+            "could not connect to it to check for a listener",
             ("whether a process listens",),
         )
     if answered:
@@ -254,15 +254,20 @@ class Networks:
     Attributes:
         texts: /proc/net/unix of each.
         hidden: the users of the processes that could not be inspected.
+        seen: false if /proc shows no process, because it is not mounted or is another one's.
     """
 
     texts: tuple[bytes, ...]
     hidden: frozenset[int]
+    seen: bool = True
 
 
 def other_networks() -> Networks:
     """Read the sockets of the other network namespaces that processes are in."""
-    seen = _network_of(Path("/proc/self"))
+    try:
+        seen = _network_of(Path("/proc/self"))
+    except OSError:
+        return Networks((), frozenset(), seen=False)
     texts: list[bytes] = []
     hidden: set[int] = set()
     for process in Path("/proc").iterdir():
@@ -292,14 +297,15 @@ def bound_elsewhere(name: str, owner: int, networks: Networks | None = None) -> 
         networks: the sockets of the other network namespaces; by default they are read now.
 
     Returns:
-        None if it can't be known, because a process of the owner could not be inspected.
+        None if it can't be known, because a process of the owner could not be inspected, or /proc
+        shows none.
     """
     found = other_networks() if networks is None else networks
     # How a line of /proc/net/unix ends: with a path, or with a relative path of one part.
     wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
     if any(end in text for text in found.texts for end in wanted):
         return True
-    return None if owner in found.hidden else False
+    return None if owner in found.hidden or not found.seen else False
 
 
 def _network_of(process: Path) -> set[str]:
