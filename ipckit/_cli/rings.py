@@ -27,27 +27,32 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _descriptor(found: IpcObject) -> Generator[int]:
-    """Open the file of a channel or topic; close the descriptor only if the block fails.
+def _check(fd: int, found: IpcObject) -> None:
+    """Check that a descriptor is of the file that was found.
 
     Raises:
         NotFound: another file has its name by now.
     """
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino) != found.identity:
+        message = "it was removed, and another file has its name"
+        raise NotFound(message, errno=errno.ENOENT, target=found.address)
+
+
+@contextlib.contextmanager
+def _descriptor(found: IpcObject) -> Generator[int]:
+    """Open the file of a channel or topic; close the descriptor only if the block fails."""
     path = os.fsencode(f"{SHM}/{found.file_name}")
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != found.identity:
-            message = "it was removed, and another file has its name"
-            raise NotFound(message, errno=errno.ENOENT, target=found.address)
+        _check(fd, found)
         yield fd
     except BaseException:
         os.close(fd)
         raise
 
 
-def open_channel(found: IpcObject, type: Any, **options: Any) -> Channel[Any]:  # noqa: A002 - as `Channel.open`
+def open_channel(found: IpcObject, type: Any, **options: Any) -> Channel[Any]:
     """Open a channel of any user, because the person who named it saw the owner.
 
     Args:
@@ -61,7 +66,7 @@ def open_channel(found: IpcObject, type: Any, **options: Any) -> Channel[Any]:  
         return Channel.from_fd(fd, type, **options)
 
 
-def open_topic(found: IpcObject, type: Any, **options: Any) -> Topic[Any]:  # noqa: A002 - as `Topic.open`
+def open_topic(found: IpcObject, type: Any, **options: Any) -> Topic[Any]:
     """Open a topic as `open_channel` opens a channel."""
     if _is_utf8(found.name):
         return Topic.open(found.name, type, owner_uid=found.uid, **options)

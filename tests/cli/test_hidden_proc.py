@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,14 +121,14 @@ def test_the_commands_work_with_less_to_see(options: str, ns: Namespace) -> None
 
 @pytest.mark.usefixtures("root")
 def test_the_commands_work_without_proc(ns: Namespace) -> None:
-    path = f"/tmp/ipckit-{ns.name()[1:]}.sock"
+    path = f"/var/tmp/ipckit-{ns.name()[1:]}.sock"  # noqa: S108 - where ls searches
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(path)
     try:
         lines = (["ls", "--json"], ["gc", "--kind", "socket"], ["ps"], ["limits"], ["doctor"])
         found = run_hidden("", *lines, ["top", "--once", "--interval", "0.05"])
     finally:
-        os.unlink(path)
+        Path(path).unlink()
     for words, (status, out, err) in found.items():
         assert status in {0, 1, 4}, (words, out, err)
         assert "Errno" not in err, (words, err)

@@ -564,8 +564,8 @@ def test_messages_are_sent_and_received_under_a_name_that_is_not_utf8(
     name = ns.name()[1:]
     with kind.create(name, Number, **SMALL) as made:
         prefix = "ipckit." if kind is Channel else "ipckit-topic."
-        path = f"{SHM}/{prefix}{name}\udcff"
-        os.rename(f"{SHM}/{prefix}{name}", path)
+        path = Path(f"{SHM}/{prefix}{name}\udcff")
+        Path(f"{SHM}/{prefix}{name}").rename(path)
         word = f"{kind.__name__.lower()}:{name}\\udcff"
         if kind is Channel:
             assert run("send", word, '{"whole": 7}').status == 0
@@ -577,7 +577,7 @@ def test_messages_are_sent_and_received_under_a_name_that_is_not_utf8(
                 assert run("send", word, '{"whole": 7}').status == 0
                 assert messages.receive().whole == 7
             assert "no message waits" in run("recv", word, "--timeout", 0).err
-        os.unlink(path)
+        path.unlink()
 
 
 def test_a_file_that_is_no_channel_is_an_error(run: Callable[..., Done], ns: Namespace) -> None:

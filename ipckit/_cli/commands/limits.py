@@ -86,7 +86,8 @@ def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
     whose use is not counted are left out.
 
     The command under CHANGE doubles the limit until the next boot; /dev/shm gets at least 1
-    GiB. To keep it, put the setting into a file in /etc/sysctl.d. For a container, use docker run --sysctl.
+    GiB. To keep it, put the setting into a file in /etc/sysctl.d. For a container, use docker run
+    --sysctl.
     """
     rows = table(pid or _shell())
     if as_json:
