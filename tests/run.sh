@@ -5,6 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 export PYTHON
+# The bytecode of the tests with their asserts rewritten is kept: making it takes each worker 8 s.
+unset PYTHONDONTWRITEBYTECODE
 if tests/isolated-python -c pass 2>/dev/null; then
     export IPCKIT_TEST_UNSHARED=1
     set -- --dist loadfile --no-loadscope-reorder -d --tx "2*popen//python=$PWD/tests/isolated-python" "$@"

@@ -7,7 +7,6 @@ import os
 import stat
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +33,7 @@ from ipckit.shm import SysVSharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from ipckit._core.sysv import Table
     from ipckit._inventory.model import IpcObject
@@ -274,14 +274,10 @@ class Remover:
         """
         bound = sockets.is_bound(sockets.rows(), item.name, status)
         answered = True if bound else sockets.answers(held)
-        if answered is False:
-            answered = sockets.bound_elsewhere(Path(item.name).name, status.st_uid)
         if answered:
-            self._refuse(item, "held", item.reason or "a process listens")
+            self._refuse(item, "held", item.reason or "a socket is bound to it")
         elif answered is None:
-            self._refuse(
-                item, "unknown", "a process that could not be inspected may be bound to it"
-            )
+            self._refuse(item, "unknown", "permission denied while checking for a socket")
 
 
 def _changed(item: IpcObject) -> NotFound:

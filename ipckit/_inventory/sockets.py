@@ -7,13 +7,12 @@ import os
 import socket
 import stat
 from collections import defaultdict
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipckit._core.socket_paths import SOCKET_TYPES, kernel_path
+from ipckit._core.socket_paths import kernel_path
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import IpcObject, Process, Use
 from ipckit._inventory.proc_text import UnixRow, mounts, unix_rows
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from ipckit._inventory.processes import Processes
 
-_WRONG_TYPE: Final = errno.EPROTOTYPE
 # Where programs put their socket files, and how deep below to search for stale ones.
 _DIRECTORIES: Final = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - looked at, not written to
 _DEPTH: Final = 3
@@ -188,7 +186,7 @@ def stale(
     Args:
         found: the bound sockets.
         now: seconds since the epoch.
-        judged: find out, by a connection attempt, whether a process answers at each file. If
+        judged: find out, by a connection attempt, whether a socket is bound at each file. If
             false, every state is unknown.
         unseen: a list; a line is appended if there were too many files to look at.
     """
@@ -199,23 +197,15 @@ def stale(
         status = _status(os.fspath(path))
         if status is not None and _file_of(status) not in known:
             lone.setdefault((status.st_dev, status.st_ino), (path, status))
-    if judged and lone:
-        # Do not connect to a listener that was bound after `found` was read. It may take the
-        # connection for a client, and multiprocessing's fork server exits when a client sends
-        # nothing.
-        known = _files_of(rows())
-    networks = other_networks() if judged and lone else None
     for path, status in lone.values():
-        if _file_of(status) in known:
-            continue
         try:
-            verdict = NOT_ASKED if networks is None else _verdict(path, status, networks)
+            verdict = _verdict(path, status) if judged else NOT_ASKED
         except OSError:
             continue  # it, or its directory, was removed or replaced
         yield _object(os.fspath(path), status.st_ino, status, verdict, {"file": "only"}, now=now)
 
 
-def _verdict(path: Path, status: os.stat_result, networks: Networks) -> Verdict:
+def _verdict(path: Path, status: os.stat_result) -> Verdict:
     """Judge a socket file to which no socket of this network namespace is bound.
 
     Raises:
@@ -228,95 +218,12 @@ def _verdict(path: Path, status: os.stat_result, networks: Networks) -> Verdict:
     if answered is None:
         return Verdict(
             "unknown",
-            "could not connect to it to check for a listener",
-            ("whether a process listens",),
+            "could not check whether a socket is bound to it",
+            ("whether a socket is bound to it",),
         )
     if answered:
-        return Verdict("held", "a process in another network namespace answers")
-    # A refused connection means that no process listens. A process may still be bound.
-    bound = bound_elsewhere(path.name, status.st_uid, networks)
-    if bound is None:
-        unseen = ("sockets of other network namespaces",)
-        return Verdict(
-            "unknown", "a process that could not be inspected may be bound to it", unseen
-        )
-    if bound:
-        return Verdict(
-            "held", "a process in another network namespace has a socket with this file name"
-        )
-    return Verdict("orphaned", "no process answers at that path")
-
-
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """The sockets of other network namespaces.
-
-    Attributes:
-        texts: /proc/net/unix of each.
-        hidden: the users of the processes that could not be inspected.
-        seen: false if /proc shows no process, because it is not mounted or is another one's.
-    """
-
-    texts: tuple[bytes, ...]
-    hidden: frozenset[int]
-    seen: bool = True
-
-
-def other_networks() -> Networks:
-    """Read the sockets of the other network namespaces that processes are in."""
-    try:
-        seen = _network_of(Path("/proc/self"))
-    except OSError:
-        return Networks((), frozenset(), seen=False)
-    texts: list[bytes] = []
-    hidden: set[int] = set()
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        uid = -1
-        try:
-            uid = process.stat().st_uid
-            network = _network_of(process)
-            if not network & seen:
-                texts.append((process / "net/unix").read_bytes())
-            seen |= network
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        except OSError:
-            hidden.add(uid)
-    return Networks(tuple(texts), frozenset(hidden))
-
-
-def bound_elsewhere(name: str, owner: int, networks: Networks | None = None) -> bool | None:
-    """Return whether a socket of another network namespace may be bound to a socket file.
-
-    Args:
-        name: the name of the file without its directory, because another process may see the
-            directory under another path.
-        owner: the file's owner. Only a process of this user can have created it.
-        networks: the sockets of the other network namespaces; by default they are read now.
-
-    Returns:
-        None if it can't be known, because a process of the owner could not be inspected, or /proc
-        shows none.
-    """
-    found = other_networks() if networks is None else networks
-    # How a line of /proc/net/unix ends: with a path, or with a relative path of one part.
-    wanted = tuple(before + os.fsencode(name) + b"\n" for before in (b"/", b" "))
-    if any(end in text for text in found.texts for end in wanted):
-        return True
-    return None if owner in found.hidden or not found.seen else False
-
-
-def _network_of(process: Path) -> set[str]:
-    """Return what identifies a process's network namespace: its name, if it may be read; an inode.
-
-    Each network namespace has other inodes for the files in /proc/PID/net.
-    """
-    found = {f"inode {(process / 'net/unix').stat().st_ino}"}
-    with suppress(PermissionError):
-        found.add(os.readlink(process / "ns/net"))  # noqa: PTH115 - text, not a path to follow
-    return found
+        return Verdict("held", "a socket that is not listed here is bound to it")
+    return Verdict("orphaned", "no socket is bound to it")
 
 
 def _files_of(found: list[UnixRow]) -> set[tuple[int, int]]:
@@ -406,23 +313,19 @@ def same_socket(status: os.stat_result, identity: tuple[int, ...]) -> bool:
 
 
 def answers(path: Path) -> bool | None:
-    """Return whether a socket accepts connections at a socket file; None if it can't be known.
+    """Return whether a process has a socket bound at a socket file; None if it can't be known.
 
-    A listener gets a connection that is closed at once.
+    It connects a datagram socket, which a stream listener does not notice: the kernel looks for the
+    socket first, and then refuses the type. A connection that is closed at once would end some
+    servers, such as multiprocessing's forkserver.
     """
-    for kind in SOCKET_TYPES.values():
-        with socket.socket(socket.AF_UNIX, kind) as probe:
-            probe.setblocking(False)  # noqa: FBT003 - a full backlog is an answer
-            try:
-                with kernel_path(path) as address:
-                    probe.connect(address)
-            except ConnectionRefusedError:
-                return False
-            except BlockingIOError:
-                return True  # the backlog is full
-            except OSError as exc:
-                if exc.errno == _WRONG_TYPE:
-                    continue
-                return None
-            return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            with kernel_path(path) as address:
+                probe.connect(address)
+        except ConnectionRefusedError:
+            return False
+        except OSError as exc:
+            # EPERM: a datagram socket that takes messages from one other socket only.
+            return True if exc.errno in {errno.EPROTOTYPE, errno.EPERM} else None
     return True

@@ -849,7 +849,7 @@ class _Closes:
         self.times -= 1
         if self.times == 0:
             self.channel.close()
-        return 0.2
+        return 0.05
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])

@@ -505,7 +505,7 @@ def test_an_acknowledgement_ends_the_wait_of_all_others(ns: Namespace) -> None:
         def wait(policy: Any) -> None:
             with Channel.open(str(channel.name), peer_gone=policy) as mine:
                 try:
-                    mine.take(timeout=2 if policy == "wait" else 60)
+                    mine.take(timeout=0.8 if policy == "wait" else 60)
                 except (PeerGone, Timeout) as exc:
                     ended.append(type(exc).__name__)
 

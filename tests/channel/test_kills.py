@@ -163,7 +163,7 @@ inherited.close()
 
 def test_messages_of_other_peers_survive_kills(name: str, spawn: Spawn) -> None:
     with Channel.create(name, capacity=64, size=16 * SIZE) as made:
-        spawn(CHAOS, name, 50, 1).wait(60)
+        spawn(CHAOS, name, 20, 1).wait(60)
         made.unlink()
 
 

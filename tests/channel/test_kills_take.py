@@ -151,7 +151,7 @@ result = (len(sent), len(delivered), len(done), max(count for _, count in delive
 
 
 def test_no_message_is_lost_when_takers_are_killed(channel: Channel[bytes], spawn: Spawn) -> None:
-    spawn(CHAOS, channel.name, 60, 1).wait(60)
+    spawn(CHAOS, channel.name, 25, 1).wait(60)
 
 
 @pytest.mark.soak

@@ -23,6 +23,7 @@ from ipckit._inventory import files, sockets
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipckit._inventory.judge import Verdict
     from ipckit.inventory import IpcObject, Kind
     from ipckit.testing import Namespace
 
@@ -35,11 +36,13 @@ def look(kind: Kind, address: str) -> IpcObject:
 
 
 @pytest.fixture
-def dead(ns: Namespace) -> Path:
+def dead(ns: Namespace, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A socket's file that no process is behind, in a directory of its own."""
     ns.directory.chmod(0o755)
-    path = ns.directory / "d" / "s"
-    path.parent.mkdir()
+    base = ns.directory / "a" / "b"  # so deep that gc of another worker does not find it
+    path = base / "d" / "s"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(sockets, "_DIRECTORIES", (os.fspath(base),))
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(os.fspath(path))
     return path
@@ -117,14 +120,15 @@ def test_a_probe_does_not_follow_a_directory_that_became_a_link(
         server.bind(os.fspath(protected / "s"))
         server.listen()
         server.settimeout(0)
-        other_networks = sockets.other_networks
+        judge = sockets._verdict
 
-        def swap() -> sockets.Networks:
-            dead.parent.rename(dead.parent.parent / "moved")
-            dead.parent.symlink_to(protected)
-            return other_networks()
+        def swap(path: Path, status: os.stat_result) -> Verdict:
+            if path == dead:
+                dead.parent.rename(dead.parent.parent / "moved")
+                dead.parent.symlink_to(protected)
+            return judge(path, status)
 
-        monkeypatch.setattr(sockets, "other_networks", swap)
+        monkeypatch.setattr(sockets, "_verdict", swap)
         listed = inventory.survey(["socket"]).objects
         assert dead.parent.is_symlink()
         assert os.fspath(dead) not in {each.name for each in listed}

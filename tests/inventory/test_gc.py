@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import inventory
+from ipckit import cli, inventory
+from ipckit._inventory import sockets
 from ipckit.testing import as_user, require
 
 if TYPE_CHECKING:
@@ -199,26 +200,32 @@ def test_an_unused_queue_stays_while_its_creator_may_be_running(
 
 
 def test_gc_leaves_sockets_alone_unless_it_is_told_to_remove_them(
-    ns: Namespace, commands: Callable[..., list[tuple[int, str, str]]]
+    ns: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "IPCKIT_TEST_UNSHARED" not in os.environ:
         pytest.skip("takes places of its own, because gc removes what it finds")
-    path = ns.path()
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(os.fspath(path))
-    only_listed, kept, gone = commands(
-        ["gc", "--mine"],
-        ["gc", "--older-than", "0.001", "--delete", "--yes"],
-        ["gc", "--kind", "socket", "--delete", "--yes"],
-    )
-    count = only_listed[1].partition("left alone: ")[2].partition(" stale")[0]
-    assert int(count) >= 1
-    assert "to remove them: ipckit gc --kind socket --mine --delete\n" in only_listed[1]
-    assert "to remove them: ipckit gc --kind socket --older-than 0.001 --delete\n" in kept[1]
-    assert not any("removed socket:" in each for each in (only_listed[1], kept[1]))
-    assert f"socket:{path}" in removed(gone[1])
-    assert "left alone" not in gone[1]
-    assert not path.exists()
+    place = ns.directory / "a" / "b"  # so deep that gc of another worker does not find it
+    place.mkdir(parents=True)
+    monkeypatch.setattr(sockets, "_DIRECTORIES", (os.fspath(place),))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    paths = [place / "1", place / "2"]
+    for path in paths:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.fspath(path))
+
+    def gc(*words: str) -> str:
+        assert cli.run(["gc", *words]) == 0
+        return capsys.readouterr().out
+
+    kept = "left alone: 2 stale sockets; to remove them: ipckit gc --kind socket"
+    assert f"{kept} --mine --delete\n" in gc("--mine")
+    told = gc("--older-than", "0.001", "--delete", "--yes")
+    assert f"{kept} --older-than 0.001 --delete\n" in told
+    assert "removed socket:" not in told
+    told = gc("--kind", "socket", "--delete", "--yes")
+    assert {f"socket:{path}" for path in paths} <= removed(told)
+    assert "left alone" not in told
+    assert not any(path.exists() for path in paths)
 
 
 # -- programs that are not ours --------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ipckit._cli.address import choose
 from ipckit._cli.doctor import host
 from ipckit._cli.memory import open_object, open_path
 from ipckit._core.files import open_regular
-from ipckit._inventory import files
+from ipckit._inventory import files, sockets
 from ipckit._inventory.processes import Found, in_words
 from ipckit.errors import InUse, InvalidArgument, NotFound, one_line
 from ipckit.inventory import KINDS, IpcObject, Process
@@ -340,9 +340,11 @@ def at(path: Path) -> list[IpcObject]:
 
 @pytest.mark.usefixtures("root")
 def test_a_socket_of_another_root_directory_does_not_lead_to_the_file_here(
-    ns: Namespace, forger: Callable[[Path], Child]
+    ns: Namespace, forger: Callable[[Path], Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = ns.path()
+    path = ns.directory / "a" / "b" / "s"  # so deep that gc of another worker does not find it
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(sockets, "_DIRECTORIES", (os.fspath(path.parent),))
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(os.fspath(path))
         bound.listen()

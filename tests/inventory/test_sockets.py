@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ipckit.testing import Child
+    from ipckit.testing import Child, Namespace
 
 LINE = b"\n0000000000000000: 00000002 00000000 00010000 0001 01 4294967290 /run/forged.sock"
 
@@ -154,7 +154,6 @@ def test_a_flood_of_files_hides_nothing_above_it_and_is_reported(
 def test_a_socket_that_does_not_listen_is_seen_in_another_network_namespace(
     tmp_path: Path, spawn: Callable[..., Child]
 ) -> None:
-    """As root: a refused connection says only that no process listens."""
     if os.geteuid() != 0:
         pytest.skip("it takes root to make a network namespace")
     path = tmp_path / f"client-{os.getpid()}.sock"
@@ -174,8 +173,28 @@ def test_a_socket_that_does_not_listen_is_seen_in_another_network_namespace(
     )
     if holder.hear() == "denied":
         pytest.skip("no network namespace can be made here")
-    owner = path.stat().st_uid
-    assert sockets.answers(path) is False
-    assert sockets.bound_elsewhere(path.name, owner) is True
+    assert sockets.answers(path) is True
     holder.kill()
-    assert sockets.bound_elsewhere(path.name, owner) is not True
+    assert sockets.answers(path) is False
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
+def test_a_bound_socket_does_not_notice_the_question(ns: Namespace, kind: int) -> None:
+    path = ns.directory / "x.sock"
+    with socket.socket(socket.AF_UNIX, kind) as bound:
+        bound.bind(os.fspath(path))
+        assert sockets.answers(path)
+        if kind != socket.SOCK_DGRAM:
+            bound.listen()
+        bound.settimeout(0)
+        assert sockets.answers(path)
+        with pytest.raises(BlockingIOError):
+            bound.recv(1) if kind == socket.SOCK_DGRAM else bound.accept()
+        if kind == socket.SOCK_DGRAM:
+            with socket.socket(socket.AF_UNIX, kind) as other:
+                other.bind(os.fspath(ns.directory / "y.sock"))
+                bound.connect(os.fspath(ns.directory / "y.sock"))
+                assert sockets.answers(path)
+    assert sockets.answers(path) is False
+    path.unlink()
+    assert sockets.answers(path) is None

@@ -43,12 +43,16 @@ DIALECTS = [
     *((compiler, "c", std) for compiler in ("gcc", "clang") for std in C),
     *((compiler, "c++", std) for compiler in ("g++", "clang++") for std in CPP),
 ]
+# Those that differ most; the soak tests compile headers in all of them.
+COMPILED = [
+    each for each in DIALECTS if each[2] in {"c99", "gnu17", "c2x", "c++11", "gnu++20", "c++2b"}
+]
 HEADERS = ("stdbool.h", "stddef.h", "stdint.h", "sys/socket.h", "sys/types.h")
 
 
 def compile_all(text: str, *flags: str) -> None:
-    """Check that each compiler that is installed accepts a text in each standard."""
-    for compiler, language, std in DIALECTS:
+    """Check that each compiler that is installed accepts a text in the standards of `COMPILED`."""
+    for compiler, language, std in COMPILED:
         if shutil.which(compiler) is None:
             continue
         command = [compiler, f"-std={std}", "-x", language, "-fsyntax-only", "-Wall", "-Wextra"]
@@ -267,8 +271,7 @@ def test_flexible_arrays_where_c_has_none() -> None:
         kind: Int
         _: Anonymous[Either]
 
-    for struct in (Alone, Either, Outer):
-        compile_all(c_header(struct))
+    compile_all("".join(map(c_header, (Alone, Either, Outer))))
     assert "    int rest[0];\n" in Alone.c_declaration()
     assert "        unsigned char rest[0];\n" in Outer.c_declaration()
 

@@ -19,7 +19,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(
-    max_examples=6,
+    max_examples=3,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),  # the soak test shrinks what it finds
     suppress_health_check=list(HealthCheck),

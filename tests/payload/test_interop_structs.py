@@ -55,7 +55,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 @settings(
-    max_examples=8,
+    max_examples=3,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),  # shrinking would compile hundreds of programs
     suppress_health_check=list(HealthCheck),

@@ -188,7 +188,7 @@ def test_an_idle_pool_sleeps_and_wakes(spawn: Callable[..., Child]) -> None:
         SETUP
         + """
     with ProcessPool(2, args[0]) as pool:
-        for number in range(3):
+        for number in range(2):
             futures = [pool.submit(tasks.add, n) for n in range(4)]
             assert [future.result(60) for future in futures] == [0, 1, 2, 3]
             step.tell([worker.pid for worker in pool.stats().workers])
@@ -196,7 +196,7 @@ def test_an_idle_pool_sleeps_and_wakes(spawn: Callable[..., Child]) -> None:
     """
     )
     child = spawn(code, "fork", HERE)
-    for _ in range(3):
+    for _ in range(2):
         pids = child.hear(SECONDS)
         end = time.monotonic() + 30
         quiet = False

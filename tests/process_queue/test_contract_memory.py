@@ -37,7 +37,8 @@ SIZE = 1 << 18  # bytes of a queue
 BLOCK = 100_000  # such an object is in a block of the channel
 PIECE = 150_000  # such an object has a piece of the spill file
 BOTH = pytest.mark.parametrize("size", [BLOCK, PIECE])
-# A fork at each of several hundred steps takes long: `make test` forks at every third.
+# An interruption or a fork at each of several hundred steps takes long: `make test` has one at
+# every third.
 EACH = pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.soak)])
 HEADER, ENTRY = 1024, 32  # native/ring/spill_table.h
 SWEEP_MIN = 16
@@ -244,13 +245,14 @@ def test_an_interruption_while_memory_is_freed_is_not_lost(make: Any, size: int)
     assert held(found) == 0
 
 
+@EACH
 @pytest.mark.parametrize("size", [100, 5000, PIECE])
-def test_a_handler_can_put_during_a_put(make: Any, size: int) -> None:
+def test_a_handler_can_put_during_a_put(make: Any, size: int, each: int) -> None:
     """The first put has found the channel full and starts the thread."""
     found = make(size=1 << 14)
     step, steps = 0, [1]
     while steps[0] >= step:
-        step += 1
+        step += each
         for filler in (8000, 1000, 0):
             with suppress(WouldBlock):
                 while True:
@@ -265,10 +267,10 @@ def test_a_handler_can_put_during_a_put(make: Any, size: int) -> None:
         wanted = [1] if steps[0] < step else [1, 2]
         values: list[int] = []
         while len(values) < len(wanted):
-            each = found.get(timeout=60)
-            if not isinstance(each, bytes):
-                assert np.all(each == each[0])
-                values.append(int(each[0]))
+            got = found.get(timeout=60)
+            if not isinstance(got, bytes):
+                assert np.all(got == got[0])
+                values.append(int(got[0]))
         assert sorted(values) == wanted
     assert step > 50
 
@@ -462,11 +464,14 @@ def test_both_processes_put_after_a_fork_during_a_put(
 
 
 @BOTH
-def test_a_child_of_a_fork_during_a_get_takes_the_next_object(make: Any, size: int) -> None:
+@EACH
+def test_a_child_of_a_fork_during_a_get_takes_the_next_object(
+    make: Any, each: int, size: int
+) -> None:
     """The parent frees the memory before the child goes on."""
     step, steps, inherited = 0, [1], 0
     while steps[0] >= step:
-        step += 1
+        step += each
         found = make()
         found.put(array(1, size))
         reader, writer = os.pipe()

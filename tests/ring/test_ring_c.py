@@ -12,7 +12,7 @@ def test_the_points_are_found() -> None:
 
 
 def test_many_senders_and_receivers_at_the_same_time() -> None:
-    run("test_ring", "address,undefined@O0 thread@O0", 800)
+    run("test_ring", "address,undefined@O0 thread@O0", 250)
 
 
 def test_a_peer_that_is_stopped_at_every_point() -> None:

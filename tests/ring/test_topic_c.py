@@ -14,7 +14,7 @@ def test_the_points_are_found() -> None:
 
 
 def test_many_publishers_and_subscribers_at_the_same_time() -> None:
-    run("test_topic", "address,undefined@O0 thread@O0", 500)
+    run("test_topic", "address,undefined@O0 thread@O0", 150)
 
 
 def test_races_recoveries_and_corruption() -> None:

@@ -60,7 +60,7 @@ def test_wait_for_a_future_that_is_cancelled_meanwhile(client: Client) -> None:
 
 
 def test_cancelled_futures_return_each_slot_once(client: Client) -> None:
-    for _ in range(200):
+    for _ in range(100):
         futures = [client.submit(method, timeout=30) for method in ("one", "one")]
         futures.append(client.submit("count", 1, timeout=30))
         for future in futures:

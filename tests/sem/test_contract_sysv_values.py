@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 FRESH = _native.IPC_CREAT | _native.IPC_EXCL | 0o600
 
 
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less for a creator than users do, in tests in which none comes."""
+    monkeypatch.setattr(sysv, "CREATOR_GRACE", 0.2)
+
+
 def remove(number: int) -> None:
     with SysVSemaphoreSet.from_id(number).adopt():
         pass
@@ -74,6 +80,7 @@ def test_a_set_whose_maker_died_before_its_values_is_made_anew(ns: Namespace) ->
             assert (found.owner, found.id) == (False, made.id)
 
 
+@pytest.mark.usefixtures("short_grace")
 def test_several_who_find_such_a_set_make_one(ns: Namespace) -> None:
     key = ns.key()
     _native.semget(key, 1, FRESH)
@@ -94,6 +101,7 @@ def test_several_who_find_such_a_set_make_one(ns: Namespace) -> None:
         each.close()
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("verb", ["create", "open_or_create"])
 def test_a_maker_that_was_only_slow_gives_no_value_twice(
     ns: Namespace, monkeypatch: pytest.MonkeyPatch, verb: str

@@ -170,7 +170,7 @@ def test_a_record_that_cannot_be_is_refused(kind: Kind, scripts: Scripts) -> Non
         (done,) = scripts.run_all([kind.consume, *kind.here, "--timeout", 0])
         fails(done, "a line of 4,294,967,295 bytes")
         memory.write(b"\xff" * (place - 32), 32)
-    for done in scripts.run_all([kind.consume, *kind.here, "--timeout", 1]):
+    for done in scripts.run_all([kind.consume, *kind.here, "--timeout", "0.1"]):
         fails(done)
     (clean,) = scripts.run_all(kind.clean)
     quiet(clean)
@@ -414,8 +414,8 @@ def test_the_circle_is_found(scripts: Scripts) -> None:
 
 @pytest.mark.parametrize("mode", ["order", "atomic"])
 def test_all_eat_where_there_can_be_no_circle(scripts: Scripts, mode: str) -> None:
-    done = scripts.run("philosophers.py", "--mode", mode, "--rounds", 300, "--eat", "0.0001")
-    quiet(done, b"all 5 have eaten 300 times\n")
+    done = scripts.run("philosophers.py", "--mode", mode, "--rounds", 100, "--eat", "0.0001")
+    quiet(done, b"all 5 have eaten 100 times\n")
 
 
 def test_philosophers_bad_usage_and_no_output(scripts: Scripts) -> None:

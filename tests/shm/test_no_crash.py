@@ -120,7 +120,7 @@ def hunt(worker: Child, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(900)  # for the search of the shortest example, where there is one
 def test_no_sequence_of_calls_crashes(worker: Child) -> None:
-    hunt(worker, 60, 40)
+    hunt(worker, 25, 40)
 
 
 @pytest.mark.soak

@@ -22,11 +22,11 @@ SETTINGS = settings(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
+C = ("c99", "gnu99", "c11", "gnu11", "gnu17", "c2x")
+CPP = ("c++11", "gnu++11", "c++14", "c++17", "gnu++17", "gnu++20", "c++2b")
 DIALECTS = [
-    *(("gcc", std) for std in ("c99", "gnu11", "c2x")),
-    *(("clang", std) for std in ("c99", "gnu11", "c2x")),
-    *(("g++", std) for std in ("c++11", "gnu++17", "c++2b")),
-    *(("clang++", std) for std in ("c++11", "gnu++17", "c++2b")),
+    *((compiler, std) for compiler in ("gcc", "clang") for std in C),
+    *((compiler, std) for compiler in ("g++", "clang++") for std in CPP),
 ]
 
 

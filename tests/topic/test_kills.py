@@ -146,7 +146,7 @@ result = (len(recorded), len(others))
 def test_the_recorder_gets_all_messages_when_others_are_killed(
     topic: Topic[bytes], spawn: Spawn
 ) -> None:
-    spawn(CHAOS, topic.name, 60, 1).wait(60)
+    spawn(CHAOS, topic.name, 25, 1).wait(60)
     check_no_memory_is_lost(topic)
 
 
