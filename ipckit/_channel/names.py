@@ -25,11 +25,19 @@ def path_of(kind: Kind, name: Name) -> str:
 
 
 def name_of_path(kind: Kind, path: str) -> Name | None:
-    """Return the name of the object whose file is at a path, or None for another path."""
+    """Return the name of the object whose file is at a path.
+
+    Returns:
+        None for another path, and for a name that `open` does not take: any program can give a
+        file a name that is not UTF-8.
+    """
     prefix = f"{SHM}/{kind.prefix}"
     if not path.startswith(prefix) or path.endswith(" (deleted)"):
         return None
-    return Name(path.removeprefix(prefix))
+    try:
+        return Name(path.removeprefix(prefix))
+    except InvalidArgument:
+        return None
 
 
 def checked_name(kind: Kind, name: str) -> Name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -203,6 +204,21 @@ def process_limits(pid: int) -> dict[str, tuple[int | None, int | None]]:
     return found
 
 
+def _own_limits() -> dict[str, tuple[int | None, int | None]]:
+    """Return what `process_limits` returns for this process, without /proc."""
+    found: dict[str, tuple[int | None, int | None]] = {}
+    for title, number in (
+        ("Max msgqueue size", resource.RLIMIT_MSGQUEUE),
+        ("Max locked memory", resource.RLIMIT_MEMLOCK),
+        ("Max open files", resource.RLIMIT_NOFILE),
+    ):
+        soft, hard = (
+            None if each == resource.RLIM_INFINITY else each for each in resource.getrlimit(number)
+        )
+        found[title] = (soft, hard)
+    return found
+
+
 def open_files(pid: int) -> int | None:
     """Return the number of descriptors that a process has open; None if it can't be seen."""
     try:
@@ -229,7 +245,12 @@ def _owner(pid: int) -> int | None:
 
 
 def _process(pid: int, charged: int | None) -> Iterator[Limit]:
-    found = process_limits(pid)
+    try:
+        found = process_limits(pid)
+    except NotFound:
+        if pid != os.getpid():
+            raise
+        found = _own_limits()
     for name, title, option, used, unit, meaning in (
         (
             "MSGQUEUE",

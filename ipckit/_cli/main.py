@@ -101,7 +101,8 @@ def main() -> None:
       memfd:1234                a memfd, by inode
       socket:/run/a  @a         a UNIX socket, by path or abstract name
 
-    Exit status: 0 success, 1 an error, 2 wrong usage, 3 refused.
+    Exit status: 0 success, 1 an error or a critical finding, 2 wrong usage,
+    3 refused, 4 warnings of doctor.
     """  # noqa: D301 - \b tells click not to wrap the paragraph
 
 
@@ -117,7 +118,8 @@ def run(arguments: Sequence[str]) -> int:
         arguments: the words of the command line after ``ipckit``.
 
     Returns:
-        The exit status: 0 success, 1 an error, 2 wrong usage, 3 refused, 130 after Ctrl-C.
+        The exit status: 0 success; 1 an error, or a critical finding of ``doctor``; 2 wrong usage;
+        3 refused; 4 if ``doctor`` has warnings but nothing critical; 130 after Ctrl-C.
 
     Example:
         >>> run(["header"])

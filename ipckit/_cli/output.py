@@ -100,6 +100,22 @@ def say_lines(text: str, *, error: bool = False) -> None:
     click.echo("\n".join(map(one_line, text.split("\n"))), err=error)
 
 
+def require_output(what: str) -> None:
+    """Refuse a command whose output exists nowhere else, if the caller closed standard output.
+
+    Args:
+        what: what did not happen, such as ``"nothing was received"``.
+
+    Raises:
+        ClickException: standard output was closed when the program started (``>&-``).
+    """
+    # The replacement of ``python -m ipckit`` is a file on descriptor 1. A caller of `cli.run` may
+    # have put another file into sys.stdout.
+    if sys.__stdout__ is None and getattr(sys.stdout, "name", None) == 1:
+        message = f"standard output is closed; {what}"
+        raise click.ClickException(message)
+
+
 def write(data: bytes) -> None:
     """Write bytes unchanged to standard output, and flush.
 

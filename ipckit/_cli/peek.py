@@ -76,7 +76,7 @@ class _Output:
         head = f"message {index}"
         if "mtype" in order:
             head += f"  type {order['mtype']}"
-        head += f"  {len(data)} bytes"
+        head += f"  {len(data)} {'byte' if len(data) == 1 else 'bytes'}"
         if order.get("returned"):
             head += f"  given back {counted(order['returned'], 'time')}"
         line, why = self._form.line(data, order.get("mtype", 0), short=self._on_terminal)

@@ -12,15 +12,14 @@ import click
 
 from ipckit._cli.interrupts import Interrupts
 from ipckit._cli.options import struct_given, type_given
-from ipckit._cli.output import DONE, ERROR, say, write
+from ipckit._cli.output import DONE, ERROR, require_output, say, write
 from ipckit._cli.payload import json_line, line_of
+from ipckit._cli.rings import open_channel, open_topic
 from ipckit._cli.typed import Form, QueueRecords, form_of
 from ipckit._cli.words import counted
 from ipckit._core.files import SHM
-from ipckit.channel import Channel
 from ipckit.errors import PeerGone, Removed, Timeout, WouldBlock, one_line
 from ipckit.msgq import Message, PosixMessageQueue, SysVMessageQueue
-from ipckit.topic import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -109,7 +108,7 @@ def _opened(found: IpcObject, form: Form, options: ReceiveOptions) -> Generator[
     gone: Any = "wait" if options.follow else "raise"
     if found.kind == "channel":
         # The user named the channel and sees only what arrives, so its owner need not be trusted.
-        with Channel.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as channel:
+        with open_channel(found, form.type, peer_gone=gone) as channel:
 
             def from_channel(timeout: float | None) -> Message[bytes]:
                 return _taken(channel.receive_view(timeout=timeout))
@@ -120,7 +119,7 @@ def _opened(found: IpcObject, form: Form, options: ReceiveOptions) -> Generator[
             yield _Source(from_channel, channel.__len__, senders)
     elif found.kind == "topic":
         with (
-            Topic.open(found.name, form.type, peer_gone=gone, owner_uid=found.uid) as topic,
+            open_topic(found, form.type, peer_gone=gone) as topic,
             # Publishers must not wait for a person who looks at the messages.
             topic.subscribe(when_full="drop_oldest") as messages,
         ):
@@ -269,7 +268,9 @@ def receive(found: IpcObject, options: ReceiveOptions, shown: str) -> int:
     Raises:
         UsageError: the options are not for this object.
         IpcError: no message was received.
+        ClickException: standard output is closed.
     """
+    require_output("nothing was received")
     _check_types(found, options)
     form = _form(found, shown)
     interrupts = Interrupts()

@@ -13,12 +13,11 @@ import click
 
 from ipckit._cli.options import struct_given, type_given, usage
 from ipckit._cli.output import DONE, ERROR, Refused, say
+from ipckit._cli.rings import open_channel, open_topic
 from ipckit._cli.typed import Form, QueueRecords, form_of
-from ipckit.channel import Channel
 from ipckit.errors import InvalidArgument, PeerGone
 from ipckit.msgq import PosixMessageQueue, SysVMessageQueue
 from ipckit.structs import Struct
-from ipckit.topic import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -135,10 +134,10 @@ def _sending(
     """Open an object; yield what sends a message to it."""
     timeout = options.timeout
     if found.kind == "channel":
-        with Channel.open(found.name, form.type, owner_uid=found.uid) as channel:
+        with open_channel(found, form.type) as channel:
             yield lambda each: channel.send(each.value, timeout=timeout)
     elif found.kind == "topic":
-        with Topic.open(found.name, form.type, owner_uid=found.uid) as topic:
+        with open_topic(found, form.type) as topic:
             yield lambda each: topic.publish(each.value, timeout=timeout)
     elif found.kind == "posix-queue":
         with PosixMessageQueue.open(found.name, writeonly=True) as posix:

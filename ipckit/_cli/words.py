@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -98,6 +99,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def in_bytes(count: int) -> str:
+    """Return a number of bytes with its noun: ``1 byte``, ``2 bytes``, ``1.5K bytes``."""
+    return f"{human(count)} {'byte' if count == 1 else 'bytes'}"
+
+
 def used(item: IpcObject) -> str:
     """Return what an object contains: ``3 messages, 108 bytes``, ``4/64 messages, 2 peers``."""
     use, parts = item.used, list[str]()
@@ -111,7 +117,7 @@ def used(item: IpcObject) -> str:
         more = " ..." if len(use.values) > VALUES_SHOWN else ""
         parts.append(f"{'value' if len(use.values) == 1 else 'values'} {shown}{more}")
     elif use.bytes is not None:
-        parts.append(f"{human(use.bytes)} bytes" if use.messages is not None else human(use.bytes))
+        parts.append(in_bytes(use.bytes) if use.messages is not None else human(use.bytes))
     if use.attached is not None:
         noun = "connection" if item.kind == "socket" else "attach"
         text = counted(use.attached, noun)
@@ -128,7 +134,7 @@ def _of_capacity(item: IpcObject, capacity: int) -> str:
 
 
 def evidence(item: IpcObject) -> str:
-    """Return what a terminal shows as the reason for a state: a live process, its pid first.
+    """Return what a table shows as the reason for a state: a live process, its pid first.
 
     Of a channel or topic it is the peer that has waited longest, a sender before a receiver.
     """
@@ -154,7 +160,9 @@ def without_path(command: str) -> str:
 
 
 def processes(found: Sequence[Process]) -> str:
-    """Return the first processes of a list, with long commands shortened."""
+    """Return the processes of a list; on a terminal the first ones, with shortened commands."""
+    if not sys.stdout.isatty():
+        return "; ".join(map(process, found))
     more = f"; {len(found) - _PROCESSES_SHOWN} more" if len(found) > _PROCESSES_SHOWN else ""
     return "; ".join(process(each, cut=True) for each in found[:_PROCESSES_SHOWN]) + more
 

@@ -93,11 +93,13 @@ def queue_directory() -> Generator[int | None]:
     Yields:
         A descriptor, or None if the directory can't be opened.
     """
-    fd = None
+    fd, text = None, b""
     try:
         fd = native.mqueue_directory()
     except OSError:
-        for mount in mounts(read("/proc/self/mountinfo")):
+        with suppress(OSError):  # /proc may not be mounted
+            text = read("/proc/self/mountinfo")
+        for mount in mounts(text):
             if mount.type == b"mqueue":
                 with suppress(OSError):
                     fd = os.open(mount.point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

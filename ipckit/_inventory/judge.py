@@ -48,7 +48,9 @@ NOT_ASKED = Verdict("unknown", "", ("which processes hold it: not requested",))
 
 def shown(process: Process) -> str:
     """Return a process for a sentence: its command, shortened, and its pid."""
-    command = _shortened(process.command)
+    # The directory of the program would leave no room for its script.
+    program, blank, arguments = process.command.partition(" ")
+    command = _shortened(program.rpartition("/")[2] + blank + arguments)
     return f"{command} (pid {process.pid})" if command else f"pid {process.pid}"
 
 

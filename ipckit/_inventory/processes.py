@@ -196,9 +196,8 @@ class Processes:
             return
         if link("/proc/self") != str(os.getpid()):
             self.proc_is_complete = False
-            self.unseen.append(
-                "any process: /proc belongs to another pid namespace; mount -t proc proc /proc"
-            )
+            why = "belongs to another pid namespace" if any(self._pids()) else "is not mounted"
+            self.unseen.append(f"any process: /proc {why}; mount -t proc proc /proc")
         elif hides_processes():
             self.proc_is_complete = os.geteuid() == 0
             if not self.proc_is_complete:
@@ -212,7 +211,7 @@ class Processes:
             self.unseen.append(
                 f"which processes wait: ipckit does not know the system calls of {self._machine}"
             )
-        elif not Path("/proc/self/syscall").exists():
+        elif link("/proc/self") and not Path("/proc/self/syscall").exists():
             self.proc_is_complete = False
             self.unseen.append("which processes wait: this kernel has no /proc/PID/syscall")
 

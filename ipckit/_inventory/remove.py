@@ -278,7 +278,7 @@ class Remover:
         if answered:
             self._refuse(item, "held", item.reason or "a socket is bound to it")
         elif answered is None:
-            self._refuse(item, "unknown", "permission denied while checking for a socket")
+            self._refuse(item, "unknown", "could not check whether a socket is bound to it")
 
 
 def _changed(item: IpcObject) -> NotFound:

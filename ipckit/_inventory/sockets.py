@@ -218,7 +218,7 @@ def _verdict(path: Path, status: os.stat_result) -> Verdict:
     if answered is None:
         return Verdict(
             "unknown",
-            "permission denied while checking for a socket",
+            "could not check whether a socket is bound to it",
             ("whether a socket is bound to it",),
         )
     if answered:

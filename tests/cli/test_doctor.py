@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from own_machine import OWN_MACHINE
 
+from ipckit import SysVMessageQueue, inventory
+from ipckit._cli.doctor import queues
 from ipckit._cli.doctor.host import remove_ipc
 from ipckit.inventory import IpcObject
 from ipckit.testing import Child, Sandbox
@@ -48,6 +52,21 @@ def test_a_healthy_machine_has_no_problem(spawn: Callable[..., Child]) -> None:
     assert status == 0
     assert [each for each in found if each["severity"] != "note"] == []
     assert {each["level"] for each in found} <= {"note"}
+
+
+def test_a_receiver_that_no_longer_waits_is_no_finding() -> None:
+    with SysVMessageQueue.create() as queue:
+        queue.send(b"a")
+        [found] = [each for each in inventory.survey(["sysv-queue"]).objects if each.id == queue.id]
+        # The survey read /proc before this message came; now the process does something else.
+        gone = inventory.Process(os.getpid(), "receiver", "waits in msgrcv", alive=True)
+        assert list(queues.check([replace(found, holders=(gone,))], 60.0)) == []
+        # A process that uses a full queue is no finding either.
+        for _ in range(2):
+            queue.send(b"x" * ((queue.max_bytes - 10) // 2), timeout=1)
+        queue.receive()
+        [full] = [each for each in inventory.survey(["sysv-queue"]).objects if each.id == queue.id]
+        assert list(queues.check([full], 60.0)) == []
 
 
 ILL = """

@@ -464,9 +464,9 @@ def test_limits_begin_with_what_is_nearly_used_up(
     lines = printed(capsys)
     assert max(map(len, lines)) <= 80
     assert lines[-4:] == [
-        f"to double {SHM} size, of which 94% is used:",
+        f"to raise {SHM} size, of which 94% is used:",
         f"  mount -o remount,size=134217728 {SHM}",
-        "to double kernel.msgmni, of which 62% is used:",
+        "to raise kernel.msgmni, of which 62% is used:",
         "  sysctl -w kernel.msgmni=2",
     ]
     assert cli.run(["limits", "--wide"]) == 0

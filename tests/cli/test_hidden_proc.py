@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,9 +55,13 @@ sys.stdout.write(text)
 MOUNT = 'mount --make-rprivate / && mount -t proc -o "$0" proc /proc && exec "$@"'
 
 
+NO_PROC = 'mount --make-rprivate / && mount -t tmpfs none /proc && exec "$@"'
+
+
 def run_hidden(options: str, *lines: list[str]) -> dict[str, tuple[int, str, str]]:
-    """What command lines give another user where /proc is mounted with some options."""
-    inside = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", MOUNT, options]
+    """What command lines give another user where /proc is mounted with options, or not at all."""
+    mount = MOUNT if options else NO_PROC
+    inside = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", mount, options]
     program = [sys.executable, "-W", "error", "-c", SCRIPT, json.dumps(lines)]
     done = subprocess.run([*inside, *program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -111,3 +117,23 @@ def test_the_commands_work_with_less_to_see(options: str, ns: Namespace) -> None
             assert "/proc hides it" in shown
             peer = next(out for words, (_, out, _) in found.items() if "--peer" in words)
             assert "unseen" in peer
+
+
+@pytest.mark.usefixtures("root")
+def test_the_commands_work_without_proc(ns: Namespace) -> None:
+    path = f"/var/tmp/ipckit-{ns.name()[1:]}.sock"  # noqa: S108 - where ls searches
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    try:
+        lines = (["ls", "--json"], ["gc", "--kind", "socket"], ["ps"], ["limits"], ["doctor"])
+        found = run_hidden("", *lines, ["top", "--once", "--interval", "0.05"])
+    finally:
+        Path(path).unlink()
+    for words, (status, out, err) in found.items():
+        assert status in {0, 1, 4}, (words, out, err)
+        assert "Errno" not in err, (words, err)
+    for words in ("ls --json", "gc --kind socket", "ps", "limits"):
+        assert found[words][0] == 0, (words, found[words])
+    listed = {each["address"]: each for each in json.loads(found["ls --json"][1])["objects"]}
+    assert listed[f"socket:{path}"]["state"] == "unknown"
+    assert "RLIMIT_NOFILE" in found["limits"][1]

@@ -316,9 +316,19 @@ def test_recv_ends_when_the_reader_closes_the_pipe(queue: SysVMessageQueue[bytes
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
-    assert done.stdout == "message 0  type 1  1 bytes\n"
+    assert done.stdout == "message 0  type 1  1 byte\n"
     assert done.stderr == ""
     assert done.returncode in {0, 128 + signal.SIGPIPE}
+
+
+def test_recv_takes_nothing_if_its_output_is_closed(queue: SysVMessageQueue[bytes]) -> None:
+    queue.send(b"hello")
+    words = [sys.executable, "-m", "ipckit", "recv", f"q:{queue.id}"]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    done = subprocess.run([*shell, *words], stderr=subprocess.PIPE, text=True, check=False)
+    said = "ipckit: standard output is closed; nothing was received\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    assert len(queue) == 1
 
 
 def test_a_removed_queue_ends_the_wait(

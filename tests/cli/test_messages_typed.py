@@ -465,9 +465,7 @@ def test_peek_shows_the_next_of_a_channel_and_the_newest_of_a_topic(
         )
         taken.requeue()
     shown = run("peek", address(channel), "-n", 20)
-    assert shown.out.startswith(
-        b"message 0  1 bytes  given back 1 time  0\nmessage 1  1 bytes  1\n"
-    )
+    assert shown.out.startswith(b"message 0  1 byte  given back 1 time  0\nmessage 1  1 byte  1\n")
     assert (shown.err, len(channel)) == ("", 12)
     with Topic.create(ns.name()[1:], str, **SMALL, history=4) as topic:
         empty = run("peek", address(topic))
@@ -476,7 +474,7 @@ def test_peek_shows_the_next_of_a_channel_and_the_newest_of_a_topic(
         assert [each["text"] for each in run("peek", address(topic), "--json").records] == list(
             "abcdef"
         )
-        assert run("peek", address(topic), "-n", 1).out == b"message 0  1 bytes  f\n"
+        assert run("peek", address(topic), "-n", 1).out == b"message 0  1 byte  f\n"
 
 
 def test_peek_looks_into_an_anonymous_channel(run: Callable[..., Done]) -> None:
@@ -557,6 +555,29 @@ def test_recv_does_not_wait_for_what_was_removed(
     why = "the channel was removed, and no process sends to it any more"
     assert done == (1, b"", f"ipckit: {address(channel)}: {why}\n")
     channel.disown()
+
+
+@pytest.mark.parametrize("kind", [Channel, Topic])
+def test_messages_are_sent_and_received_under_a_name_that_is_not_utf8(
+    kind: Any, run: Callable[..., Done], ns: Namespace
+) -> None:
+    name = ns.name()[1:]
+    with kind.create(name, Number, **SMALL) as made:
+        prefix = "ipckit." if kind is Channel else "ipckit-topic."
+        path = Path(f"{SHM}/{prefix}{name}\udcff")
+        Path(f"{SHM}/{prefix}{name}").rename(path)
+        word = f"{kind.__name__.lower()}:{name}\\udcff"
+        if kind is Channel:
+            assert run("send", word, '{"whole": 7}').status == 0
+            assert made.receive().whole == 7
+            made.send(Number(whole=8))
+            assert b"8" in run("recv", word).out
+        else:
+            with made.subscribe() as messages:
+                assert run("send", word, '{"whole": 7}').status == 0
+                assert messages.receive().whole == 7
+            assert "no message waits" in run("recv", word, "--timeout", 0).err
+        path.unlink()
 
 
 def test_a_file_that_is_no_channel_is_an_error(run: Callable[..., Done], ns: Namespace) -> None:

@@ -329,8 +329,8 @@ def test_the_gauge_of_shared_memory_shrinks_before_the_rest() -> None:
     assert gauge(use) == "/dev/shm [|         ] 6M of 64M, 9%"  # noqa: S108
     assert gauge((64, 64)) == "/dev/shm [||||||||||] 64 of 64, 100%"  # noqa: S108
     assert gauge(None) == ""
-    parts = [status(room, rows, rows, view, use, paused=False)[1] for room in (90, 65, 40)]
-    assert parts == [gauge(use), gauge(use, bar=0), "9%"]
+    parts = [status(room, rows, rows, view, use, paused=False)[1] for room in (90, 65, 50, 40)]
+    assert parts == [gauge(use), gauge(use, bar=0), "/dev/shm 9%", "9%"]  # noqa: S108
     filtered = View(wanted="a\n", kinds=("topic",), waiting=True)
     left, _ = status(200, rows[:1], rows, filtered, use, paused=True, error="failed")
     assert left == (
@@ -351,4 +351,5 @@ def test_another_user_sees_depths_but_not_waiters(
     assert status == 0
     assert rows[names["q"]]["messages"] == 1
     assert rows[names["s"]]["waiters"] is None
+    assert rows[names["s"]]["peers"] is None  # they can't be seen
     objects["q"].drain()

@@ -46,8 +46,8 @@ class _Age(click.ParamType[float]):
 
 
 def _total(items: Sequence[IpcObject]) -> str:
-    freed = words.human(sum(map(words.memory, items)))
-    return f"{words.counted(len(items), 'object')}, {freed} bytes"
+    freed = words.in_bytes(sum(map(words.memory, items)))
+    return f"{words.counted(len(items), 'object')}, {freed}"
 
 
 @click.command(epilog=_EXAMPLES)

@@ -85,8 +85,9 @@ def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
     below the table for limits of which more than half is used; if it has too few lines, limits
     whose use is not counted are left out.
 
-    The command under CHANGE doubles the limit until the next boot. To keep it, put the setting
-    into a file in /etc/sysctl.d. For a container, use docker run --sysctl.
+    The command under CHANGE doubles the limit until the next boot; /dev/shm gets at least 1
+    GiB. To keep it, put the setting into a file in /etc/sysctl.d. For a container, use docker run
+    --sysctl.
     """
     rows = table(pid or _shell())
     if as_json:
@@ -106,5 +107,5 @@ def command(*, pid: int | None, wide: bool, as_json: bool) -> None:
         return
     for each in rows:
         if (each.share or 0.0) > _MUCH and each.change:
-            say(f"to double {each.name}, of which {each.share:.0%} is used:")
+            say(f"to raise {each.name}, of which {each.share:.0%} is used:")
             say(f"  {each.change}")

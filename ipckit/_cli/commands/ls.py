@@ -31,9 +31,8 @@ _COLUMNS: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("USED", cuts=True), words.used),
     (Column("AGE", right=True), lambda item: words.duration(item.age)),
     (Column("STATE"), lambda item: item.state),
-    (Column("WHY", drop=1, cuts=True), lambda item: item.reason),
+    (Column("WHY", drop=1, cuts=True), words.evidence),
 )
-_ON_TERMINAL: Final = (*_COLUMNS[:-1], (_COLUMNS[-1][0], words.evidence))
 _WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("OBJECT"), words.address),
     (Column("KIND"), lambda item: item.kind),
@@ -50,7 +49,7 @@ _WIDE: Final[tuple[tuple[Column, Callable[[IpcObject], str]], ...]] = (
     (Column("LAST USERS"), lambda item: words.processes(item.users)),
     (Column("HOLDERS"), lambda item: words.processes(item.holders)),
     (Column("STATE"), lambda item: item.state),
-    (Column("WHY"), lambda item: item.reason),
+    (Column("WHY"), words.evidence),
 )
 _EXAMPLES: Final = """\b
 Examples:
@@ -135,7 +134,7 @@ def command(
         _print_json(items, found)
         return
     on_terminal = sys.stdout.isatty()
-    columns = _WIDE if wide else _ON_TERMINAL if on_terminal else _COLUMNS
+    columns = _WIDE if wide else _COLUMNS
     rows = ([text(item) for _, text in columns] for item in items)
     if items or not on_terminal:
         print_table([column for column, _ in columns], rows, wide=wide)

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from ipckit import channel, inventory, msgq, sem, shm, topic
 from ipckit._cli.options import struct_given, struct_options, usage
-from ipckit._cli.output import say
+from ipckit._cli.output import require_output, say
 from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument
 from ipckit.keys import Key, ftok
 
@@ -346,6 +346,8 @@ def command(
     if exist_ok and where is None:
         message = "--exist-ok needs a name or a --key"
         raise _wrong(message)
+    if where is None:
+        require_output("nothing was created, because its address can't be printed")
     shown = f"{where:#010x}" if kind in _SYSTEM_V and where is not None else where
     handle = _create(
         kind, where, {**arguments, "mode": mode}, exist_ok=exist_ok, address=f"{prefix}:{shown}"

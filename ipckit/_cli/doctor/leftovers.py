@@ -61,7 +61,7 @@ def check_orphans(found: list[IpcObject], known: Collection[Kind] = ()) -> Itera
     least = min(_MUCH, _shm_size() * _MUCH_OF_SHM or _MUCH)
     what = f"{words.counted(len(found), 'object')} that no live process holds"
     if memory:
-        what += f", with {words.human(memory)} bytes"
+        what += f", with {words.in_bytes(memory)}"
     yield Finding(
         "orphans",
         tuple(each.address for each in found),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import struct
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ipckit._cli import words
 from ipckit._cli.doctor.model import Finding, ago, all_named, shell
 from ipckit._cli.doctor.semaphores import blocked_in, has_exited, waiting
+from ipckit._core.blocked_calls import wait_of
 from ipckit.msgq import list_queues
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ _POLL: Final = {"x86_64": {"7", "271"}, "aarch64": {"73"}}
 _POLLFD: Final = struct.Struct("=ihh")  # fd, events, revents
 _MOST_POLLED: Final = 1000
 _INT: Final = 0xFFFFFFFF  # the upper half of the register of an int is undefined
+_SWITCHES: Final = re.compile(r"^voluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
+# The kernel rounds the times of a queue down to seconds.
+_QUIET: Final = 2.0
 START: Final = (
     "Start the receiver. Until then, the command takes its place and keeps the messages in a file, "
     "from which ipckit send --json sends them again."
@@ -65,8 +70,46 @@ def _no_receiver(
     return "", False
 
 
+def _sleepers(receivers: Iterable[Process], ident: int) -> set[tuple[int, str, str]]:
+    """Return the threads that sleep in msgrcv on a queue, each with how often it has slept."""
+    machine, found = os.uname().machine, set[tuple[int, str, str]]()
+    for pid in [receiver.pid for receiver in receivers]:
+        with suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names suffice
+                with suppress(OSError, ValueError):
+                    at = Path(f"/proc/{pid}/task/{task}")
+                    wait = wait_of((at / "syscall").read_text(), machine)
+                    # The name of a thread, in the same file, may not be UTF-8.
+                    status = (at / "status").read_text(errors="replace")
+                    slept = _SWITCHES.search(status)
+                    if wait and wait.call == "msgrcv" and wait.id == ident and slept:
+                        found.add((pid, task, slept[1]))
+    return found
+
+
+def _passed_over(
+    receivers: list[Process], stat: SysVMessageQueueStat
+) -> tuple[list[Process], SysVMessageQueueStat]:
+    """Return the receivers that wait although messages are queued, and the queue as it is now.
+
+    `receivers` and `stat` were read one after the other, and a queue that is in use changes in
+    between. A thread that slept before and after the queue was read, and not once more, did not
+    want what was in it. If no message was sent or received for a while, neither did any thread;
+    this finds the timed waits of ipckit, which sleep in short pieces.
+    """
+    before = _sleepers(receivers, stat.id)
+    now = next((each for each in list_queues() if each.id == stat.id), stat)
+    if time.time() - max(now.rtime, now.stime) >= _QUIET:
+        slept = {pid for pid, _, _ in before}
+    else:
+        slept = {pid for pid, _, _ in before & _sleepers(receivers, stat.id)}
+    return [each for each in receivers if each.pid in slept and now.qnum], now
+
+
 def _sysv(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: float) -> Iterator[Finding]:
     senders, receivers = blocked_in(each, "msgsnd"), blocked_in(each, "msgrcv")
+    if receivers and stat.qnum:
+        receivers, stat = _passed_over(receivers, stat)
     if receivers and stat.qnum:
         yield _wrong_type(each, stat, senders, receivers, stuck_after)
         return
@@ -84,7 +127,7 @@ def _sysv(each: IpcObject, stat: SysVMessageQueueStat, stuck_after: float) -> It
             pids=tuple(sender.pid for sender in senders),
             waits_for=() if for_ever else (stat.lrpid,),
         )
-    else:
+    elif time.time() - stat.rtime >= _QUIET:  # a queue in use is often full
         yield from _nearly_full(each)
 
 

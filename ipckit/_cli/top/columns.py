@@ -72,7 +72,7 @@ def who(row: Row, *, full: bool = True) -> str:
     if full:
         return "; ".join(f"{pid} {command}".rstrip() for pid, command in found.items())
     shown = [
-        f"{pid} {shortened(one_line(command), _COMMAND)}".rstrip()
+        f"{pid} {shortened(one_line(words.without_path(command)), _COMMAND)}".rstrip()
         for pid, command in list(found.items())[:_PROCESSES]
     ]
     return "; ".join(

@@ -156,7 +156,8 @@ def _peers(each: IpcObject) -> int | None:
         return len(each.peers)
     if each.used.attached is not None:
         return each.used.attached
-    return len({holder.pid for holder in each.holders})
+    holders = len({holder.pid for holder in each.holders})
+    return holders or (None if each.unseen else 0)  # others may hold it, out of sight
 
 
 def row_of(each: IpcObject) -> Row:

@@ -68,8 +68,8 @@ def status(
     parts += [error] if error else []
     parts += [counts(shown, rows), *view.filters, order]
     left = "  ".join(parts)
-    for right in (gauge(use), gauge(use, bar=0), gauge(use, bar=0).rpartition(", ")[2]):
+    share = "" if use is None else f"{use[0] / use[1]:.0%}"
+    for right in (gauge(use), gauge(use, bar=0), f"{SHM} {share}" if share else "", share):
         if width_of(left) + _GAP + width_of(right) <= room:
             return left, right
-    right = "" if use is None else f"{use[0] / use[1]:.0%}"
-    return shortened(left, max(_LEAST, room - _GAP - width_of(right))), right
+    return shortened(left, max(_LEAST, room - _GAP - width_of(share))), share
