@@ -40,7 +40,7 @@ def dtype_to_json(dtype: np.dtype[Any]) -> Any:
     if kind.__module__ == PACKAGE and _package_dtype(kind.__name__) == dtype:
         return {"package": PACKAGE, "name": kind.__name__, "itemsize": dtype.itemsize}
     if dtype.hasobject or dtype.kind not in _DTYPE_KINDS or not is_own_dtype(dtype):
-        message = f"another process could not read the bytes of {dtype!r}"
+        message = f"{dtype!r} cannot be sent: another process could not read its bytes"
         raise TypeError(message)
     return dtype.str
 

@@ -13,7 +13,8 @@ def without_numbers(text: str) -> list[str]:
     text = text.replace("running", "sleeping")  # a call of ipckit that waits looks now and then
     text = re.sub(r"(?<!\S)([>~]?\d+[smhd]|-)(?!\S)", " ", text)  # a kernel may not tell how long
     text = re.sub(r"[0-9.,]*[0-9]", "0", text)
-    return [re.sub(r"[\s0]+", " ", line).strip() for line in text.splitlines()]
+    # The order of two waits that began together is not the same each time.
+    return sorted(re.sub(r"[\s0]+", " ", line).strip() for line in text.splitlines())
 
 
 @pytest.mark.usefixtures("root")  # in namespaces of its own: what is listed must be the scene only

@@ -162,7 +162,7 @@ def test_from_array_takes_what_numpy_converts() -> None:
         (np.zeros(2, [("a", object)]), "references to Python objects"),
         (np.ma.array([1, 2], mask=[0, 1]), "masked"),
         ([np.ma.array([1])], "masked"),
-        (np.zeros(2, np.dtype((Unnamed, 4))), "could not read the bytes"),
+        (np.zeros(2, np.dtype((Unnamed, 4))), "could not read its bytes"),
         (np.zeros(2, [((1, "a"), "i4")]), "a title is not a str"),
     ],
 )
