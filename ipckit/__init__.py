@@ -6,7 +6,8 @@ Between your own Python processes:
 - `Topic`: messages through shared memory, each to every subscriber
 - `ipckit.rpc`: functions that other processes call
 - `ipckit.pool`: tasks for a pool of processes
-- `ipckit.channel.ProcessQueue`: in the place of `multiprocessing.Queue`
+- `ProcessQueue`: in the place of `multiprocessing.Queue` and `JoinableQueue`
+- `SharedArray`, `Counter`: a numpy array, a number, that processes share
 
 With programs in any language:
 
