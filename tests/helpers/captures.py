@@ -26,6 +26,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from own_machine import OWN_MACHINE
 from rich.console import Console
 from rich.text import Text
 
@@ -201,6 +202,7 @@ def in_terminal(words: list[str]) -> bytes:
 
 def record() -> None:
     """Print the captures of the scene as JSON. It runs in namespaces of its own."""
+    exec(OWN_MACHINE, {})  # noqa: S102 - the code of a helper
     start_scene()
     texts = {name: in_terminal(words).decode() for name, words in COMMANDS.items()}
     texts["top"], texts["top.svg"] = asyncio.run(screen_of_top())
@@ -221,9 +223,8 @@ async def screen_of_top() -> tuple[str, str]:
 
 def captured() -> dict[str, str]:
     """Run the scene, and return what each command printed, with its colours."""
-    mounts = ("-o size=1g tmpfs /dev/shm", "tmpfs /run", "tmpfs /tmp")
-    places = " && ".join(f"mount -t tmpfs {each}" for each in mounts)
-    words = [*UNSHARED, "--kill-child", "sh", "-c", f'{places} && exec "$@"', "sh"]
+    memory = "mount -t tmpfs -o size=1g tmpfs /dev/shm"
+    words = [*UNSHARED, "--kill-child", "sh", "-c", f'{memory} && exec "$@"', "sh"]
     done = subprocess.run(
         [*words, sys.executable, __file__, "--record", "-" * 200],
         check=True,
