@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, overload
 
 from ipckit._aio.loop import TrioLoop, WaitingCall, running
@@ -17,7 +18,7 @@ from ipckit._sockets.listener import UnixListener, listen
 from ipckit.errors import ClosedHandle, InvalidArgument, LimitReached, PeerGone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from ipckit._sockets.address import Address
 
@@ -131,6 +132,12 @@ async def serve(
         await _Connections(listener, handler, limit).serve()
 
 
+def _start(
+    tasks: asyncio.TaskGroup, run: Callable[[Socket], Coroutine[Any, Any, None]], socket: Socket
+) -> None:
+    tasks.create_task(run(socket))
+
+
 class _Connections:
     """The connections that one `serve` has."""
 
@@ -148,7 +155,7 @@ class _Connections:
                     await self._accept(nursery.start_soon)
             else:
                 async with asyncio.TaskGroup() as tasks:
-                    await self._accept(lambda run, socket: tasks.create_task(run(socket)))
+                    await self._accept(partial(_start, tasks))
         except BaseExceptionGroup as group:
             # The tasks are a detail: the caller gets the exception that ended `serve` itself.
             if len(group.exceptions) == 1:

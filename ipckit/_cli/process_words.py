@@ -49,7 +49,7 @@ _PIDS_SHOWN: Final = 3
 
 def holdings(held: Iterable[Held]) -> str:
     """Return how many objects of each kind are held: ``2 channels, 1 queue``; "" for none."""
-    counts = Counter(_NOUNS[kind] for kind in [each.kind for each in held])
+    counts = Counter([_NOUNS[each.kind] for each in held])
     return ", ".join(
         counted(counts[noun], noun) for noun in dict.fromkeys(_NOUNS.values()) if counts[noun]
     )

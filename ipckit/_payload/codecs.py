@@ -438,8 +438,9 @@ class ArrayCodec(_OneType["NDArray[Any]"]):
                 value = np.asarray(value if known else memoryview(value))
             except (TypeError, ValueError):
                 self._refuse(value)
-        check_array(value)
-        return cast("NDArray[Any]", value)
+        array = cast("NDArray[Any]", value)
+        check_array(array)
+        return array
 
     def decode(self, data: bytes) -> NDArray[Any]:
         """Create a writable array that owns a copy of the bytes.

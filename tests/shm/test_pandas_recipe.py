@@ -1,4 +1,4 @@
-"""The recipe for pandas in docs/shared-memory.md shares what it says; skipped without pandas."""
+"""The recipe for pandas in docs/shared-memory.md shares what it says."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def _chosen(found: ProcessSurvey, text: str) -> list[ProcessUse]:
 def _print_list(found: ProcessSurvey, *, wide: bool) -> None:
     awaited = {each.holder.pid for each in inventory.edges(found)}
     shorten = sys.stdout.isatty() and not wide
-    rows = []
+    rows: list[list[str]] = []
     for each in sorted(found.participants, key=lambda each: process_words.order(each, awaited)):
         first = each.waits[0] if each.waits else None
         rows.append(

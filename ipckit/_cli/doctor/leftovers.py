@@ -23,8 +23,9 @@ _MUCH_OF_SHM: Final = 0.1
 
 def removal(items: Iterable[IpcObject]) -> str:
     """Return the command that removes some orphans: all of their kinds."""
-    kinds = " ".join(f"--kind {PREFIXES[kind]}" for kind in dict.fromkeys(i.kind for i in items))
-    return f"ipckit gc {kinds} --delete"
+    kinds: dict[Kind, None] = dict.fromkeys([each.kind for each in items])
+    options = " ".join(f"--kind {PREFIXES[kind]}" for kind in kinds)
+    return f"ipckit gc {options} --delete"
 
 
 def orphans(objects: Iterable[IpcObject]) -> list[IpcObject]:
