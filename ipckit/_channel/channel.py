@@ -14,7 +14,6 @@ from ipckit._channel.memory_handle import MemoryHandle
 from ipckit._channel.names import checked_name
 from ipckit._channel.options import SPIN, check_options
 from ipckit._channel.shape import shape_for
-from ipckit._core.forks import at_fork
 from ipckit._core.handle import Capabilities
 from ipckit._core.making import PATIENCE
 from ipckit._core.public import public
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
     from ipckit._payload.types import PayloadType
     from ipckit.errors import IpcError
-
-at_fork("channels", after_in_child=native.channels_forked)
 
 
 @public("ipckit.channel")

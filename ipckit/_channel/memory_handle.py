@@ -6,6 +6,7 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
+import ipckit._native as native
 from ipckit._channel.file import (
     check_passed_fd,
     create_file,
@@ -32,6 +33,7 @@ from ipckit._core.descriptors import (
     reopened,
 )
 from ipckit._core.files import unlink_own
+from ipckit._core.forks import at_fork
 from ipckit._core.handle import Handle, checked_mode
 from ipckit._core.making import find_or_make
 from ipckit._core.trust import Trust
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from ipckit._payload.codecs import Codec
 
 H = TypeVar("H")
+
+at_fork("channels", after_in_child=native.channels_forked)
 
 
 class MemoryHandle(RingErrors, Handle, Generic[T]):

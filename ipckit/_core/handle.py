@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, final
 from ipckit._core.arguments import int_argument
 from ipckit._core.construct import FactoryMade
 from ipckit._core.forks import at_fork
+from ipckit._core.lazy_names import import_name
+from ipckit._core.own_token import keep_own_token
 from ipckit._core.public import public
 from ipckit.errors import ClosedHandle, InvalidArgument, LayoutMismatch, NotFound, one_line
 
@@ -64,6 +66,7 @@ class _Forks:
 
 
 at_fork("handles", after_in_child=_Forks.happened)
+keep_own_token()
 
 
 class Waiting(Protocol):
@@ -179,6 +182,8 @@ class Handle(Closable):
         Raises:
             LayoutMismatch: handles of that kind are not of this class.
         """
+        if kind not in Handle._passable:
+            import_name(kind)  # defining the class adds it
         base = Handle._passable.get(kind)
         if base is None or issubclass(base, cls):
             return base

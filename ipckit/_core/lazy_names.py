@@ -72,6 +72,18 @@ class LazyModule:
         return value
 
 
+def import_name(name: str) -> None:
+    """Import the module that has a name of the package, if there is one.
+
+    Args:
+        name: the name of a public class; or any text, such as one that another process sent.
+    """
+    for source, names in _sources.get("ipckit", {}).items():
+        if name in names.split():
+            importlib.import_module(source)
+            getattr(sys.modules[source], name, None)  # its page imports it when it is used
+
+
 def import_all() -> None:
     """Import every name of the package and of its pages that were imported.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, final
 
 import ipckit._native as native
 from ipckit._core import processes
-from ipckit._core.forks import at_fork
+from ipckit._core.own_token import keep_own_token
 from ipckit._core.public import public
 from ipckit._payload.structs import Struct
 from ipckit.errors import InvalidArgument, LayoutMismatch, WouldBlock
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Struct)
 
 _DIGITS: Final = 16  # of a fingerprint, in the header of a shared struct
+
+keep_own_token()
 
 
 def checked_struct(struct: type[S]) -> type[S]:
@@ -43,14 +45,6 @@ def _of_fixed_size(struct: type[S]) -> type[S]:
         message = f"{struct.__name__} has a flexible array member, so it has no fixed size to share"
         raise TypeError(message)
     return struct
-
-
-def _set_writer_token() -> None:
-    native.set_writer_token(processes.token())
-
-
-_set_writer_token()
-at_fork("tokens", after_in_child=_set_writer_token)
 
 
 @final
