@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from ast import literal_eval
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -132,7 +133,7 @@ class Records(QueueRecords):
         return value
 
 
-class _Decoded(Form):
+class _Decoded(Form, ABC):
     """Messages that a codec decodes."""
 
     has_values = True
@@ -169,13 +170,13 @@ class _Decoded(Form):
         except LayoutMismatch as exc:
             raise _invalid(str(exc.strerror)) from None
 
+    @abstractmethod
     def _plain(self, value: Any) -> dict[str, Any]:
         """Return a value as JSON fields."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _text(self, value: Any, *, short: bool) -> str:
         """Return a value as a line."""
-        raise NotImplementedError
 
 
 class Text(_Decoded):

@@ -29,8 +29,8 @@ ORDER: Final[tuple[Step, ...]] = (
     "handles",
     # Closes memory that the parent keeps for its pickles, which name the parent.
     "loans",
-    # Names this process to other processes that use a SharedStruct. Until then the child stores
-    # under its parent's name.
+    # Gives the extension the token of the child. Until then the child would release the locks of
+    # its parent, and store in a SharedStruct under its parent's name.
     "tokens",
     # Lets the child attach to each channel as a new peer, instead of acting as its parent.
     "channels",

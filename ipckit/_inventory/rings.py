@@ -110,9 +110,7 @@ def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> 
             command="" if here is None else processes.command(pid),
             roles=tuple(_roles(kind, row, is_subscriber=unread is not None)),
             waits=waits,
-            waiting=float((now - (row["waits"] >> native.WAITS_BITS)) & _SECONDS)
-            if waits
-            else None,
+            waiting=_waiting(row["waits"], now) if waits else None,
             since=row["since"],
             sent=row["sent"],
             received=received,
@@ -129,6 +127,18 @@ def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> 
             policy="" if unread is None else "drop_oldest" if drops else "wait",
             depth=depth,
         )
+
+
+def _waiting(word: int, now: int) -> float:
+    """Return how long a call has waited, in seconds.
+
+    Args:
+        word: the word `waits` of a peer, which has the lower bits of a second of the clock.
+        now: the second of the monotonic clock.
+    """
+    seconds = (now - (word >> native.WAITS_BITS)) & _SECONDS
+    # A process of another time namespace has another clock, which can be ahead.
+    return float(seconds) if seconds <= _SECONDS // 2 else 0.0
 
 
 def _roles(kind: Kind, row: dict[str, Any], *, is_subscriber: bool) -> Iterator[str]:

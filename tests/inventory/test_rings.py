@@ -19,6 +19,7 @@ import ipckit._native as native
 from ipckit import AccessDenied, Channel, Corrupt, InvalidArgument, NotFound, Topic, inventory
 from ipckit._core.files import SHM
 from ipckit._core.processes import token
+from ipckit._inventory import rings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +120,15 @@ def test_a_peer_that_waits(ns: Namespace, begin: Callable[..., Any]) -> None:
         assert call.result() == b"x"
         assert found("channel", name).peers[0].waits == ""
         assert found("channel", name).peers[0].waiting is None
+
+
+def test_a_wait_that_began_in_the_future_has_no_length() -> None:
+    def noted(second: int) -> int:
+        return native.POLL_ITEMS | (second << native.WAITS_BITS) & 0xFFFFFFFF
+
+    assert rings._waiting(noted(100), 103) == 3
+    assert rings._waiting(noted(103), 100) == 0  # of another time namespace
+    assert rings._waiting(noted(2**30 - 2), 2**30 + 1) == 3
 
 
 def test_the_state_of_a_topic(ns: Namespace) -> None:

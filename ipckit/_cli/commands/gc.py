@@ -151,7 +151,7 @@ def _report_rest(
         count = words.counted(len(files), "file")
         say(
             f"left alone, not recognized as IPC objects: {count} in /dev/shm; to remove one: "
-            "ipckit rm shm:/NAME"
+            "ipckit rm ADDRESS"
         )
         say("")
     doubtful = [item for item in chosen if item.state == "unknown" and item.recognized]

@@ -358,7 +358,7 @@ def command(
         else:
             slash = "/" if kind in {"channel", "topic"} else ""
             say(f"{prefix}:{handle.name.removeprefix(slash)}")
-    except BaseException:  # without its address, nobody would remove the object
+    except BaseException:  # without its address, the caller could not remove it
         if handle.owner:
             handle.unlink(missing_ok=True)
         raise

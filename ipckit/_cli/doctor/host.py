@@ -239,7 +239,8 @@ def remove_ipc(objects: Iterable[IpcObject], root: Path = _ROOT) -> Iterator[Fin
     """Check for objects that systemd-logind removes when their user's last session ends.
 
     RemoveIPC=yes is systemd's default, so it is a note, and only if there is an object that a
-    process may still need then. The objects of a user who lingers stay.
+    process may still need then. If a user has linger enabled, systemd removes
+    nothing.
     """
     if not (root / "run/systemd/system").is_dir() or not _removes_ipc(root):
         return
