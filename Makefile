@@ -9,7 +9,7 @@ NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
 PACKAGE := pyproject.toml setup.py $(NATIVE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check verify mutants soak bench sanitize clean
+.PHONY: help demo test check docs verify mutants soak bench sanitize clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,10 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the test of the layers
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/house/test_layers.py
+
+docs: $(VENV)/.dev ## the documentation as a site, in build/site
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site
+	@echo "open build/site/index.html"
 
 verify: ## the model checker: all orders of the steps within bounds, sleep and wake, and mutants
 	$(PYTHON) tests/verify/run.py $(ARGS)

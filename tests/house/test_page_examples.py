@@ -1,0 +1,105 @@
+"""The programs and commands on the pages of the documentation do what the pages show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from page_examples import KINDS, RUN, Page, blocks, commands, missing_tools
+
+if TYPE_CHECKING:
+    from ipckit.testing import Namespace
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "docs"
+# These have tests of their own: test_docs.py, test_readme.py, cli/test_captures.py.
+ELSEWHERE = {"command-line.md", "rpc.md", "shared-memory.md"}
+PAGES = {
+    str(path.relative_to(DOCS)): path
+    for path in sorted(DOCS.rglob("*.md"))
+    if "_build" not in path.parts
+}
+RUNNING = {
+    name: path
+    for name, path in PAGES.items()
+    if name not in ELSEWHERE and any(block.kind in RUN for block in blocks(path.read_text()))
+}
+
+
+@pytest.mark.parametrize("page", [*PAGES.values(), REPOSITORY / "README.md"], ids=lambda p: p.name)
+def test_each_block_says_what_it_is(page: Path) -> None:
+    kinds = {block.kind for block in blocks(page.read_text())}
+    assert kinds - {"#"} <= KINDS, "see tests/helpers/page_examples.py for the kinds"
+
+
+@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
+@pytest.mark.parametrize("name", RUNNING)
+def test_the_examples_print_what_the_page_shows(ns: Namespace, name: str) -> None:
+    text = RUNNING[name].read_text()
+    if missing := missing_tools(text):
+        pytest.skip(f"not on this machine: {', '.join(missing)}")
+    Page(text, ns.directory).run()
+
+
+TWO_TERMINALS = """
+# Two
+
+```py
+# wait.py
+import pathlib, time
+while not pathlib.Path("word").exists():
+    time.sleep(0.3)
+print(pathlib.Path("word").read_text())
+```
+
+<!-- terminal 1 -->
+```console
+$ python wait.py
+{word}
+```
+
+```console
+$ printf hello > word; \\
+  echo done
+done
+```
+
+```python
+n = 1
+```
+
+<!-- terminal 2 -->
+```console
+$ sleep 1000
+^C
+```
+
+# Three
+
+```python
+print(n)
+```
+
+    {number}
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "number", "right"),
+    [
+        *(("hello", "1", True), ("h...o", "1", True)),
+        *(("hullo", "1", False), ("hello", "2", False), ("", "1", False)),
+    ],
+)
+def test_a_page_with_two_terminals(ns: Namespace, word: str, number: str, *, right: bool) -> None:
+    page = Page(TWO_TERMINALS.format(word=word, number=number), ns.directory)
+    if right:
+        page.run()
+    else:
+        with pytest.raises(AssertionError, match="the page shows:"):
+            page.run()
+
+
+def test_commands_of_a_block() -> None:
+    assert commands("$ a \\\n  b\nx\n\ny\n$ c\n") == [("a \\\n  b", "x\n\ny\n"), ("c", "")]
