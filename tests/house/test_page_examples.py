@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_examples import KINDS, RUN, Page, blocks, commands, missing_tools
+from page_examples import KINDS, RUN, Command, Page, blocks, commands, missing_tools
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -41,13 +41,14 @@ def test_links_between_the_pages_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
+# In namespaces of its own, because the examples have fixed names and TCP ports.
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("name", RUNNING)
 def test_the_examples_print_what_the_page_shows(ns: Namespace, name: str) -> None:
     text = RUNNING[name].read_text()
     if missing := missing_tools(text):
         pytest.skip(f"not on this machine: {', '.join(missing)}")
-    Page(text, ns.directory).run()
+    Page(text, ns.directory, own_network=True).run()
 
 
 TWO_TERMINALS = """
@@ -111,3 +112,14 @@ def test_a_page_with_two_terminals(ns: Namespace, word: str, number: str, *, rig
 
 def test_commands_of_a_block() -> None:
     assert commands("$ a \\\n  b\nx\n\ny\n$ c\n") == [("a \\\n  b", "x\n\ny\n"), ("c", "")]
+
+
+def test_pkill_does_not_find_the_shell_that_runs_it(tmp_path: Path) -> None:
+    command = "tr '\\0' ' ' < /proc/$$/cmdline"
+    assert Command(command, tmp_path).finish() == 'sh -c eval "$COMMAND" '
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_command_that_is_killed_says_so(tmp_path: Path, shell: str) -> None:
+    killed = f"""{shell} -c 'sh -c "kill -9 \\$\\$"; :'"""
+    assert Command(killed, tmp_path).finish() == "Killed\n"
