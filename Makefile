@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
-PACKAGE := pyproject.toml setup.py $(NATIVE)
+PACKAGE := pyproject.toml setup.py ipckit/_core/version.py $(NATIVE)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check verify mutants soak bench sanitize clean

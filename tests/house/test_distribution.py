@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
+import ipckit
 from ipckit import cli
-from ipckit._core.version import VERSION
+from ipckit._core.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,11 +66,19 @@ def test_the_extras_name_this_project(repository: Path) -> None:
     assert all(each.startswith(f"{name}[") for each in own)
 
 
-def test_the_version_is_that_of_the_distribution(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_version_has_one_source(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "version" in cast("list[str]", project(repository)["dynamic"])
     tools = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]
-    assert tools["setuptools"]["dynamic"]["version"] == {"attr": "ipckit._core.version.VERSION"}
+    source = {"attr": "ipckit._core.version.__version__"}
+    assert tools["setuptools"]["dynamic"]["version"] == source
+    assert ipckit.__version__ == __version__
     assert cli.run(["--version"]) == 0
-    assert capsys.readouterr().out == f"ipckit, version {VERSION}\n"
+    assert capsys.readouterr().out == f"ipckit, version {__version__}\n"
+
+
+def test_the_version_is_that_of_the_metadata() -> None:
+    try:
+        installed = metadata.version("ipckit-linux")
+    except metadata.PackageNotFoundError:
+        pytest.skip("ipckit is not installed here")
+    assert ipckit.__version__ == installed
