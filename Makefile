@@ -61,7 +61,7 @@ $(VENV)/.installed: $(VENV)/bin/pip $(PACKAGE)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(PIP) install --editable '.[test]'
+	IPCKIT_WERROR=1 $(PIP) install --editable '.[test]'
 	@touch $@
 
 # The bench runs without a library that cannot be installed, and its tables say so.
@@ -70,5 +70,5 @@ $(VENV)/.bench: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) install --editable '.[dev]'
+	IPCKIT_WERROR=1 $(PIP) install --editable '.[dev]'
 	@touch $@

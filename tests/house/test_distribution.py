@@ -1,12 +1,17 @@
-"""The name of the distribution: no text tells users to install another project."""
+"""The distribution: its name, its version, and how setup.py builds the extension."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
+import sys
+import sysconfig
 import tomllib
+from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,6 +24,18 @@ if TYPE_CHECKING:
 
 # `pip install ipckit` gets an unrelated project from the public index.
 FOREIGN = re.compile(r"""pip3?\s+install\s[^\n`]*["']?\bipckit(?!-linux)\b|\bipckit\[[a-z]""")
+
+
+@dataclass
+class Setup:
+    """What setup.py passes to setuptools."""
+
+    extension: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def note(self, ext_modules: list[dict[str, Any]], options: dict[str, dict[str, str]]) -> None:
+        (self.extension,) = ext_modules
+        self.options = options
 
 
 def project(repository: Path) -> dict[str, object]:
@@ -64,6 +81,48 @@ def test_the_extras_name_this_project(repository: Path) -> None:
     own = [each for some in extras.values() for each in some if "ipckit" in each]
     assert own
     assert all(each.startswith(f"{name}[") for each in own)
+
+
+def setup(repository: Path, monkeypatch: pytest.MonkeyPatch, *, free_threaded: bool) -> Setup:
+    """Run setup.py as a Python of that kind would; its setuptools only notes what it is told."""
+    found = Setup()
+    setuptools = ModuleType("setuptools")
+    vars(setuptools).update(setup=found.note, Extension=lambda name, **more: {"name": name, **more})
+    monkeypatch.setitem(sys.modules, "setuptools", setuptools)
+    monkeypatch.setattr(
+        sysconfig, "get_config_var", {"Py_GIL_DISABLED": int(free_threaded)}.__getitem__
+    )
+    monkeypatch.chdir(repository)
+    runpy.run_path("setup.py")
+    return found
+
+
+def test_the_checks_alone_make_warnings_errors(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IPCKIT_WERROR", raising=False)
+    flags = setup(repository, monkeypatch, free_threaded=False).extension["extra_compile_args"]
+    assert "-Wall" in flags
+    assert "-Werror" not in flags
+    monkeypatch.setenv("IPCKIT_WERROR", "1")
+    flags = setup(repository, monkeypatch, free_threaded=False).extension["extra_compile_args"]
+    assert "-Werror" in flags
+    made = (repository / "Makefile").read_text()
+    assert set(re.findall(r"(.*)\$\(PIP\) install --editable '\.\[(?:test|dev)\]'", made)) == {
+        "\tIPCKIT_WERROR=1 "
+    }
+
+
+@pytest.mark.parametrize("free_threaded", [False, True])
+def test_a_free_threaded_python_gets_no_limited_api(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, *, free_threaded: bool
+) -> None:
+    found = setup(repository, monkeypatch, free_threaded=free_threaded)
+    macros = dict(found.extension["define_macros"])
+    assert found.extension["py_limited_api"] is not free_threaded
+    assert ("Py_LIMITED_API" in macros) is not free_threaded
+    assert ("bdist_wheel" in found.options) is not free_threaded
+    assert "native/module.c" in found.extension["sources"]
 
 
 def test_the_version_has_one_source(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
