@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_examples import KINDS, RUN, Page, blocks, commands, missing_tools
+from page_examples import KINDS, RUN, Command, Page, blocks, commands, missing_tools
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -103,3 +103,14 @@ def test_a_page_with_two_terminals(ns: Namespace, word: str, number: str, *, rig
 
 def test_commands_of_a_block() -> None:
     assert commands("$ a \\\n  b\nx\n\ny\n$ c\n") == [("a \\\n  b", "x\n\ny\n"), ("c", "")]
+
+
+def test_pkill_does_not_find_the_shell_that_runs_it(tmp_path: Path) -> None:
+    command = "tr '\\0' ' ' < /proc/$$/cmdline"
+    assert Command(command, tmp_path).finish() == 'sh -c eval "$COMMAND" '
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_command_that_is_killed_says_so(tmp_path: Path, shell: str) -> None:
+    killed = f"""{shell} -c 'sh -c "kill -9 \\$\\$"; :'"""
+    assert Command(killed, tmp_path).finish() == "Killed\n"
