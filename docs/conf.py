@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ipckit._core.version import VERSION
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "ipckit"
 author = "The ipckit developers"
@@ -18,7 +23,6 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"ipckit {VERSION}"
-html_static_path = ["_static"]
 html_show_sourcelink = False
 
 myst_heading_anchors = 4
@@ -29,3 +33,21 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "inherited-members": True, "show-inheritance": False}
 napoleon_numpy_docstring = False
 copybutton_exclude = ".linenos, .gp, .go"
+
+# Pages link to these files, which stand above docs/; the site has pages for them.
+ABOVE = {
+    "../CONTRIBUTING.md": "contributing.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../README.md": "index.md",
+}
+
+
+def link_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001
+    """Let links to files above docs/ lead to their pages on the site."""
+    for file, name in ABOVE.items():
+        source[0] = source[0].replace(f"]({file}", f"]({name}")
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is more than configuration."""
+    app.connect("source-read", link_within_the_site)
