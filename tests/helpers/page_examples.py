@@ -44,8 +44,14 @@ KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIR
 RUN: Final = frozenset({"python", "py", "c", "console"})
 
 PAGE = """
-import contextlib, io
+import contextlib, ctypes, fcntl, io, socket, struct
 from ipckit.testing import step
+(own_network,) = args
+if own_network:
+    assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
+    with socket.socket() as sock:  # its loopback interface is down; SIOCSIFFLAGS of netdevice(7)
+        fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 1))
+step.tell("ready")
 scope = {"__name__": "page"}
 while (code := step.hear()) is not None:
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -91,13 +97,14 @@ class Command:
 
     text: str
     directory: Path
+    prefix: tuple[str, ...] = ()
     output: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
-            # As at a prompt, the shell's own arguments are not the command: pkill -f would match it.
-            ["sh", "-c", 'eval "$COMMAND"'],
+            # The command is no argument of the shell, so pkill -f does not match the shell itself.
+            [*self.prefix, "sh", "-c", 'eval "$COMMAND"'],
             cwd=self.directory,
             env=os.environ
             | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "COMMAND": self.text},
@@ -161,16 +168,25 @@ def commands(body: str) -> list[tuple[str, str]]:
 
 
 class Page:
-    """The run of one page, in a directory of its own."""
+    """The run of one page, in a directory of its own.
 
-    def __init__(self, text: str, directory: Path) -> None:
+    With `own_network`, which requires root, no other process of the machine has its TCP ports or
+    sees its sockets.
+    """
+
+    def __init__(self, text: str, directory: Path, *, own_network: bool = False) -> None:
         self.blocks = blocks(text)
         self.directory = directory
+        self._own_network = own_network
+        self._prefix: tuple[str, ...] = ()
         self._beside: list[tuple[Command, str]] = []
 
     def run(self) -> None:
         """Run all blocks in order; AssertionError if one prints what the page does not show."""
-        with Child(PAGE, cwd=self.directory) as child:
+        with Child(PAGE, self._own_network, cwd=self.directory) as child:
+            child.expect("ready")
+            if self._own_network:
+                self._prefix = ("nsenter", f"--net=/proc/{child.pid}/ns/net")
             try:
                 for block in self.blocks:
                     self._run_block(block, child)
@@ -201,10 +217,10 @@ class Page:
         listed = commands(block.body)
         assert listed, f"no command in this block:\n{block.body}"
         for text, shown in listed[:-1] if block.terminal else listed:
-            compare(shown, Command(text, self.directory).finish())
+            compare(shown, Command(text, self.directory, self._prefix).finish())
         if block.terminal:
             text, shown = listed[-1]
-            command = Command(text, self.directory)
+            command = Command(text, self.directory, self._prefix)
             self._beside.append((command, shown))
             command.await_sleep()
 

@@ -41,13 +41,14 @@ def test_links_between_the_pages_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
+# In namespaces of its own, because the examples have fixed names and TCP ports.
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("name", RUNNING)
 def test_the_examples_print_what_the_page_shows(ns: Namespace, name: str) -> None:
     text = RUNNING[name].read_text()
     if missing := missing_tools(text):
         pytest.skip(f"not on this machine: {', '.join(missing)}")
-    Page(text, ns.directory).run()
+    Page(text, ns.directory, own_network=True).run()
 
 
 TWO_TERMINALS = """
