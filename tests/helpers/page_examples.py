@@ -103,9 +103,11 @@ class Command:
     def __post_init__(self) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
-            [*self.prefix, "sh", "-c", self.text],
+            # The command is no argument of the shell, so pkill -f does not match the shell itself.
+            [*self.prefix, "sh", "-c", 'eval "$COMMAND"'],
             cwd=self.directory,
-            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80"},
+            env=os.environ
+            | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "COMMAND": self.text},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -147,7 +149,8 @@ class Command:
             os.killpg(self._process.pid, signal.SIGINT)
         self._process.wait(30)
         self._reader.join(30)
-        return "".join(self.output)
+        # Where sh is bash, it adds a line number, the pid and the command.
+        return re.sub(r"(?m)^\S+: (?:line \d+: +)?\d+ (Killed) .*$", r"\1", "".join(self.output))
 
     def kill(self) -> None:
         """End what still runs."""
@@ -230,11 +233,11 @@ class Page:
 
 
 def missing_tools(text: str) -> list[str]:
-    """The compilers that a page uses and this machine has not."""
+    """The tools that a page uses and this machine has not."""
     used = [block.body for block in blocks(text) if block.kind == "console"]
     return [
         tool
-        for tool in ("gcc", "systemd-socket-activate")
+        for tool in ("gcc", "pkill", "systemd-socket-activate")
         if any(re.search(rf"^\$ {tool} ", body, re.MULTILINE) for body in used)
         and shutil.which(tool) is None
     ]
