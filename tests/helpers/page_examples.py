@@ -41,6 +41,8 @@ DIRECTIVES: Final = frozenset(
     {"{toctree}", "{include}", "{eval-rst}"}
 )  # on pages of the site alone
 KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIRECTIVES
+# In some containers root may not look into every process, and ipckit says so.
+UNSEEN: Final = re.compile(r"^ipckit: could not see .*\n", re.MULTILINE)
 RUN: Final = frozenset({"python", "py", "c", "console"})
 
 PAGE = """
@@ -147,7 +149,7 @@ class Command:
             os.killpg(self._process.pid, signal.SIGINT)
         self._process.wait(30)
         self._reader.join(30)
-        return "".join(self.output)
+        return UNSEEN.sub("", "".join(self.output))
 
     def kill(self) -> None:
         """End what still runs."""
