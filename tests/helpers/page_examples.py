@@ -124,7 +124,7 @@ class Command:
 
     def asleep(self) -> bool:
         """Whether every process of the command sleeps, or it has ended."""
-        states = []
+        states: list[str] = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
