@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipckit._core.version import VERSION
+from ipckit._core.version import __version__
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 project = "ipckit"
 author = "The ipckit developers"
 copyright = "The ipckit developers"  # noqa: A001 - Sphinx chose the name
-release = version = VERSION
+release = version = __version__
 
 extensions = [
     "myst_parser",
@@ -22,7 +22,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
-html_title = f"ipckit {VERSION}"
+html_title = f"ipckit {__version__}"
 html_show_sourcelink = False
 
 myst_heading_anchors = 4

@@ -41,6 +41,8 @@ DIRECTIVES: Final = frozenset(
     {"{toctree}", "{include}", "{eval-rst}"}
 )  # on pages of the site alone
 KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIRECTIVES
+# In some containers root may not look into every process, and ipckit says so.
+UNSEEN: Final = "ipckit: could not see "
 RUN: Final = frozenset({"python", "py", "c", "console"})
 
 PAGE = """
@@ -120,11 +122,11 @@ class Command:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
-            self.output.extend(lines)
+            self.output.extend(line for line in lines if not line.startswith(UNSEEN))
 
     def asleep(self) -> bool:
         """Whether every process of the command sleeps, or it has ended."""
-        states = []
+        states: list[str] = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
