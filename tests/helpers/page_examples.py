@@ -37,9 +37,8 @@ FENCE: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NAMED: Final = re.compile(r"(?:# |/\* )(?P<name>[\w./-]+\.\w+)\b")
-DIRECTIVES: Final = frozenset(
-    {"{toctree}", "{include}", "{eval-rst}"}
-)  # on pages of the site alone
+# On pages of the site alone.
+DIRECTIVES: Final = frozenset({"{toctree}", "{include}", "{eval-rst}"})
 KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIRECTIVES
 # In some containers root may not look into every process, and ipckit says so.
 UNSEEN: Final = "ipckit: could not see "

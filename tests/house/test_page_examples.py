@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-# These have tests of their own: test_docs.py, test_readme.py, cli/test_captures.py.
+# These have tests of their own: test_docs.py and cli/test_captures.py.
 ELSEWHERE = {"docs/command-line.md", "docs/rpc.md", "docs/shared-memory.md"}
 PAGES = {
     str(path.relative_to(REPOSITORY)): path
