@@ -221,6 +221,7 @@ class Large(Struct):
 
 # In a new interpreter: the heap of one that has run other tests may have so much free memory.
 SHORT_OF_MEMORY = """
+import resource
 from ipckit import Channel
 name, payload, method, limit = args
 with Channel.open(name, payload) as channel:
