@@ -242,6 +242,21 @@ class Delivery(_InPlace):
             raise self._not_taken("redelivered")
         return found
 
+    @property
+    def number(self) -> int:
+        """The number of the message: the same each time that the message is delivered.
+
+        Messages have increasing numbers in the order in which they were taken for the first time.
+        No two messages of a channel have the same number. So a program that records the numbers
+        of its finished messages can tell that it has processed one before.
+
+        Raises:
+            ClosedHandle: as for `redelivered`.
+        """
+        if (found := self._number) is None:
+            raise self._not_taken("number")
+        return found
+
     def ack(self) -> None:
         """Acknowledge the message: it is not delivered again.
 

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ipckit._core.fingerprints import fingerprint
-from ipckit._payload.codecs import CtypesCodec, Msgpack, StructCodec
+from ipckit._payload.codecs import CtypesCodec, DescribedCodec, Msgpack, StructCodec
 from ipckit._payload.meaning import ctypes_fields
 
 if TYPE_CHECKING:
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 def fingerprint_of(codec: Codec[Any]) -> int:
     """Return the fingerprint of a payload type: 64 bits, never 0."""
+    if isinstance(codec, DescribedCodec):
+        return codec.number
     return fingerprint(codec.fingerprint, codec.size)
 
 
 def text_of(codec: Codec[Any]) -> str:
     """Return the text of a payload type: a Struct's C declaration, or the name and the fields."""
     kind: Any = codec.accepts
+    if isinstance(codec, DescribedCodec):
+        return codec.name
     if isinstance(codec, StructCodec):
         return " ".join(kind.c_declaration().split())
     if isinstance(codec, CtypesCodec):

@@ -233,6 +233,54 @@ class RawCodec(_Plain[bytes]):
         return bytes(data)
 
 
+@final
+class DescribedCodec(_Plain[bytes]):
+    """Messages of a type that another program has described, as their bytes.
+
+    Unlike `RawCodec`, it creates channels and topics of that type, and opens those of no other.
+    Bridges use it: they know a type only from the channel, or from the other side.
+
+    Args:
+        number: the fingerprint of the type, as headers have it.
+        name: the type as text.
+        size: the bytes of each message; None if messages differ in size.
+
+    >>> from ipckit import Channel
+    >>> from ipckit.codec import DescribedCodec
+    >>> with Channel.create(type=DescribedCodec(0x1234, "point of 2 bytes", 2)) as channel:
+    ...     channel.send(b"xy")
+    ...     channel.receive()
+    b'xy'
+    """
+
+    accepts = bytes
+
+    def __init__(self, number: int, name: str, size: int | None) -> None:
+        self.number, self.name, self.size = number, name, size
+        self.fingerprint = f"described {number:#018x}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.number, self.name, self.size))
+
+    def encode(self, value: Buffer) -> Buffer:
+        """Return the value itself, or a memoryview of it; as `BytesCodec.encode`.
+
+        Raises:
+            TypeError: the value is not a C-contiguous bytes-like object, or has not the size of
+                each message.
+        """
+        data = BytesCodec().encode(value)
+        if self.size is not None and memoryview(data).nbytes != self.size:
+            given = memoryview(data).nbytes
+            message = f"the payload must have {self.size} bytes, not {given}"
+            raise TypeError(message)
+        return data
+
+    def decode(self, data: bytes) -> bytes:
+        """Return the bytes."""
+        return bytes(data)
+
+
 @public("ipckit.codec")
 @final
 class StrCodec(_Plain[str]):

@@ -260,5 +260,6 @@ HIDDEN PyObject *ipckit_topic_publish(channel_object *self, PyObject *const *arg
 /* Parts of LeaseHolder for messages that _deliver returned. */
 HIDDEN PyObject *ipckit_holder_acknowledge(holder_object *self, PyObject *ignored);
 HIDDEN PyObject *ipckit_holder_redelivered(holder_object *self, void *closure);
+HIDDEN PyObject *ipckit_holder_number(holder_object *self, void *closure);
 
 #endif

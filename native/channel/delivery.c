@@ -81,14 +81,34 @@ ipckit_holder_acknowledge(holder_object *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(good);
 }
 
-PyObject *
-ipckit_holder_redelivered(holder_object *self, void *Py_UNUSED(closure))
+/* Returns what is known of the message that a holder has taken, or NULL if it has not. */
+static const channel_delivery *
+delivery_of(const holder_object *self)
 {
     const lease_object *lease = self->lease;
     if (lease == NULL || lease->kind != BLOCK_TAKEN || lease->core == NULL
         || lease->forks != lease->core->forks) {
+        return NULL;
+    }
+    return &lease->core->r.deliveries[lease->block];
+}
+
+PyObject *
+ipckit_holder_redelivered(holder_object *self, void *Py_UNUSED(closure))
+{
+    const channel_delivery *delivery = delivery_of(self);
+    if (delivery == NULL) {
         Py_RETURN_NONE;
     }
-    return PyLong_FromUnsignedLongLong(
-        load_acquire(&lease->core->r.deliveries[lease->block].redelivered));
+    return PyLong_FromUnsignedLongLong(load_acquire(&delivery->redelivered));
+}
+
+PyObject *
+ipckit_holder_number(holder_object *self, void *Py_UNUSED(closure))
+{
+    const channel_delivery *delivery = delivery_of(self);
+    if (delivery == NULL) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromUnsignedLongLong(load_acquire(&delivery->number));
 }

@@ -263,6 +263,8 @@ static PyGetSetDef holder_getset[] = {
      PyDoc_STR("Whether this process has the message, and not its parent."), NULL},
     {"_redelivered", (getter)ipckit_holder_redelivered, NULL,
      PyDoc_STR("How often the message was returned; None unless this process has taken it."), NULL},
+    {"_number", (getter)ipckit_holder_number, NULL,
+     PyDoc_STR("The number of the message; None unless this process has taken it."), NULL},
     {"_channel", (getter)holder_channel, NULL, PyDoc_STR("The channel."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

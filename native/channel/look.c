@@ -150,7 +150,7 @@ facts_of(const ring_look *look)
     count_blocks(r, &facts);
     uint64_t bytes, messages = messages_of(r, &facts, &bytes);
     return Py_BuildValue(
-        "{sN sK sK sK sK sK sO sK sK sK sK sK sK sK sK s(iii) sN sN}",
+        "{sN sK sK sK sK sK sO sK sK sK sK sK sK sK sK sI s(iii) sN sN}",
         "type", type_text(header), "fingerprint", (unsigned long long)header->fingerprint,
         "capacity", (unsigned long long)r->capacity, "item_size", (unsigned long long)r->item_size,
         "longest", (unsigned long long)r->longest, "history", (unsigned long long)r->history,
@@ -161,6 +161,7 @@ facts_of(const ring_look *look)
         "dropped", (unsigned long long)header->dropped, "taken", (unsigned long long)facts.taken,
         "tail", (unsigned long long)(ring_is_topic(r) ? header->tail : count_of(header->tail)),
         "head", (unsigned long long)(ring_is_topic(r) ? header->head : count_of(header->head)),
+        "senders_seen", header->senders_seen,
         "locks", lock_index(&header->send_lock), lock_index(&header->receive_lock),
         lock_index(&header->pool_lock), "peers", peer_rows(look, &facts),
         "subscribers", subscriber_rows(look));

@@ -83,7 +83,7 @@ typedef struct {
     uint64_t cached_head;  /* `head` as senders last read it */
     uint64_t senders_tail; /* copy of `tail`: reading `tail` would take its line from receivers */
     uint32_t small_in_use;   /* `small_number` may be the number of a message */
-    uint32_t unused1;
+    uint32_t senders_seen;   /* how many peers have become senders, also those that have left */
     /* Of a topic only (ring/topic_layout.h); 0 in a channel. */
     uint64_t limit;   /* publishers may publish messages with numbers below it */
     uint64_t floor;   /* messages below it were read by all subscribers that are waited for */

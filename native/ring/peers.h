@@ -211,6 +211,9 @@ ring_add_role(ring *r, uint32_t role)
 {
     channel_peer *peer = &r->peers[r->index];
     if (!(load_relaxed(&peer->roles) & role)) {
+        if (role == ROLE_SENDER) { /* first: if it dies in between, the count is too high */
+            fetch_add_relaxed(&r->shared->senders_seen, 1);
+        }
         fetch_or_relaxed(&peer->roles, role);
         RING_POINT(role_taken);
         fetch_or_release(&r->shared->roles_seen, role);

@@ -1,0 +1,1 @@
+"""Bridges: channels and topics that continue on other machines, carried by existing engines."""

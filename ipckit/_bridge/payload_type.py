@@ -1,0 +1,102 @@
+"""The type of the messages, as it travels with a stream of a bridge."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import ipckit._native as native
+from ipckit.codec import DescribedCodec
+from ipckit.errors import LayoutMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PREFIX: Final = "ipckit."
+_FORMAT: Final = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadType:
+    """A type of messages.
+
+    Attributes:
+        fingerprint: its number in the headers of channels and topics.
+        text: the type as text, for people.
+        size: the bytes of each message; 0 if messages differ in size.
+        byteorder: of the machine that writes the messages: "little" or "big".
+    """
+
+    fingerprint: int
+    text: str
+    size: int
+    byteorder: str = sys.byteorder
+
+    @property
+    def codec(self) -> DescribedCodec:
+        """A codec that creates and opens channels and topics of this type."""
+        return DescribedCodec(self.fingerprint, self.text, self.size or None)
+
+    def metadata(self) -> dict[str, str]:
+        """Return the type as names and values that a stream keeps."""
+        return {
+            f"{_PREFIX}format": _FORMAT,
+            f"{_PREFIX}fingerprint": f"{self.fingerprint:#018x}",
+            f"{_PREFIX}type": self.text,
+            f"{_PREFIX}size": str(self.size),
+            f"{_PREFIX}byteorder": self.byteorder,
+        }
+
+    def check_same(self, other: PayloadType, target: str) -> None:
+        """Check that the messages on the other side have this type.
+
+        Raises:
+            LayoutMismatch: they have another type, or the bytes of their numbers another order.
+        """
+        if (self.fingerprint, self.byteorder) == (other.fingerprint, other.byteorder):
+            return
+        if self.fingerprint == other.fingerprint:
+            message = f"the messages were written on a {other.byteorder}-endian machine, and this "
+            message += f"machine is {self.byteorder}-endian"
+        else:
+            message = f"the messages there are {other.text}, and the messages here are {self.text}"
+            if self.text == other.text:
+                message += "; they look alike, but differ in size or in what the bytes mean"
+        raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
+
+
+def type_of_object(fd: int, *, topic: bool) -> PayloadType:
+    """Return the type of the messages of a channel or topic.
+
+    Args:
+        fd: the descriptor of its memory.
+        topic: whether it is a topic.
+    """
+    facts: dict[str, Any] = native.ring_look(fd, topic)
+    return PayloadType(facts["fingerprint"], facts["type"], facts["item_size"])
+
+
+def type_of_metadata(metadata: Mapping[str, str], target: str) -> PayloadType:
+    """Return the type that a stream keeps.
+
+    Raises:
+        LayoutMismatch: the stream was not made by a bridge, or by one of another version.
+    """
+    try:
+        if metadata[f"{_PREFIX}format"] != _FORMAT:
+            message = "the stream was made by a bridge of another version of ipckit"
+            raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
+        return PayloadType(
+            int(metadata[f"{_PREFIX}fingerprint"], 16),
+            metadata[f"{_PREFIX}type"],
+            int(metadata[f"{_PREFIX}size"]),
+            metadata[f"{_PREFIX}byteorder"],
+        )
+    except (KeyError, ValueError):
+        message = "the stream exists, and was not made by a bridge of ipckit"
+        hint = "use another name, or remove the stream"
+        raise LayoutMismatch(
+            message, errno=errno.EBADMSG, op="bridge", target=target, hint=hint
+        ) from None

@@ -1,0 +1,89 @@
+"""Packets: how the messages of a bridge travel, many in one.
+
+A packet is a header, the lengths of its messages unless all have the same, and the messages. All
+numbers are little-endian. docs/bridge.md describes it byte by byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from array import array
+from itertools import accumulate, pairwise
+from sys import byteorder
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipckit.errors import Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The mark and version; the number of messages; the bytes of each, or 0 if the lengths follow; the
+# number of the packet; the stream of packets that the number belongs to.
+HEAD: Final = struct.Struct("<4sIQQ16s")
+_MARK: Final = b"IPB1"
+_LENGTH_SIZE: Final = 4
+MESSAGE_MAX: Final = 2**32 - 1
+
+
+class Packet(NamedTuple):
+    """A packet that arrived.
+
+    Attributes:
+        sender: 16 random bytes of the sender's journal.
+        number: counts the sender's packets.
+        messages: the bytes of each message.
+    """
+
+    sender: bytes
+    number: int
+    messages: list[bytes]
+
+
+def pack(sender: bytes, number: int, messages: Sequence[memoryview | bytes]) -> bytes:
+    """Return the packet of some messages, each of at most `MESSAGE_MAX` bytes."""
+    lengths = [len(message) for message in messages]
+    first = lengths[0] if lengths else 0
+    if first and lengths.count(first) == len(lengths):
+        head = HEAD.pack(_MARK, len(lengths), first, number, sender)
+        return b"".join((head, *messages))
+    table = array("I", lengths)
+    if byteorder == "big":
+        table.byteswap()
+    head = HEAD.pack(_MARK, len(lengths), 0, number, sender)
+    return b"".join((head, table.tobytes(), *messages))
+
+
+def unpack(data: bytes) -> Packet:
+    """Return the messages of a packet.
+
+    Raises:
+        Corrupt: the bytes are not a packet.
+    """
+    if len(data) < HEAD.size:
+        raise _corrupt("it is shorter than a header")
+    mark, count, each, number, sender = HEAD.unpack_from(data)
+    if mark != _MARK:
+        raise _corrupt("it does not begin with IPB1")
+    at = HEAD.size
+    if each:
+        end = at + count * each
+        if end != len(data):
+            raise _corrupt(f"{count} messages of {each} bytes do not fill it")
+        return Packet(sender, number, [data[i : i + each] for i in range(at, end, each)])
+    table = array("I")
+    start = at + count * _LENGTH_SIZE
+    if start > len(data):
+        raise _corrupt(f"the lengths of {count} messages do not fit")
+    table.frombytes(data[at:start])
+    if byteorder == "big":
+        table.byteswap()
+    ends = list(accumulate(table, initial=start))
+    if ends[-1] != len(data):
+        raise _corrupt("its messages do not fill it")
+    return Packet(sender, number, [data[i:j] for i, j in pairwise(ends)])
+
+
+def _corrupt(why: str) -> Corrupt:
+    message = f"what arrived is not a packet of a bridge: {why}"
+    return Corrupt(message, errno=errno.EBADMSG, op="bridge")

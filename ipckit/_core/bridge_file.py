@@ -1,0 +1,277 @@
+"""The file of a bridge in /dev/shm: what the bridge does now, and its journal.
+
+The bridge writes the file, `ipckit ls` and others read it. The bridge that runs keeps a lock on it,
+so that there is one bridge for each object, URL and direction. A bridge that was killed leaves the
+file, and the next one continues with the journal in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ipckit._core import processes
+from ipckit._core.files import SHM, open_regular
+from ipckit._core.trust import Trust
+from ipckit.errors import Corrupt, InUse, LimitReached, from_errno
+
+BRIDGE_PREFIX: Final = "ipckit-bridge."  # the names of these files begin with it
+Direction = Literal["send", "receive"]
+State = Literal["starting", "connected", "waiting"]
+
+_MAGIC: Final = b"IPCBRDG1"
+_DIRECTIONS: Final[tuple[Direction, ...]] = ("send", "receive")
+_STATES: Final[tuple[State, ...]] = ("starting", "connected", "waiting")
+# The magic; the direction and the state; the token of the process and when it started.
+_HEAD: Final = struct.Struct("<8sIIQQ")
+_IDENTITY: Final = struct.Struct("<QQQ")  # of the object's memory: device, inode, creation
+_COUNTERS: Final = struct.Struct("<8Q")
+_NUMBER: Final = struct.Struct("<Q")
+_IDENTITY_AT: Final = 32
+_COUNTERS_AT: Final = 64
+_URL_AT, _URL_SIZE = 256, 768
+_OBJECT_AT, _OBJECT_SIZE = 1024, 512
+_REASON_AT, _REASON_SIZE = 1536, 1024
+JOURNAL_START: Final = 4096
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a bridge has done since it started, and what it has to do.
+
+    Attributes:
+        messages: messages that arrived on the other side, and are acknowledged.
+        bytes: the bytes of these messages.
+        batches: the packets that they travelled in.
+        unacknowledged: messages on the way: sent, and not acknowledged yet.
+        repeated: messages that the engine delivered again, and that were left out.
+        uncertain: messages that may have been delivered twice.
+        lost: messages of a topic that subscribers on the other side did not get.
+        reconnects: how often the connection was lost.
+    """
+
+    messages: int = 0
+    bytes: int = 0
+    batches: int = 0
+    unacknowledged: int = 0
+    repeated: int = 0
+    uncertain: int = 0
+    lost: int = 0
+    reconnects: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return the counts in the order of the file."""
+        return (
+            *(self.messages, self.bytes, self.batches, self.unacknowledged),
+            *(self.repeated, self.uncertain, self.lost, self.reconnects),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeFacts:
+    """A bridge, as its file shows it.
+
+    Attributes:
+        path: the file.
+        object: the address of the channel or topic, such as ``"channel:jobs"``.
+        identity: the device, the inode and the time of creation of its memory.
+        url: where the messages go to or come from.
+        direction: "send" or "receive".
+        state: "starting", "connected", or "waiting" for the engine or the other side.
+        reason: why it waits; "" if it does not.
+        token: the process.
+        since: when it started, in seconds since the epoch.
+        counts: what it has done.
+    """
+
+    path: str
+    object: str
+    identity: tuple[int, int, int]
+    url: str
+    direction: Direction
+    state: State
+    reason: str
+    token: int
+    since: int
+    counts: Counts
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is alive, as far as this process can see."""
+        return not processes.is_dead(self.token)
+
+
+class BridgeFile:
+    """The file of a bridge that runs here.
+
+    Args:
+        address: the channel or topic, such as ``"channel:jobs"``.
+        identity: the device, the inode and the time of creation of its memory.
+        url: where the messages go to or come from.
+        direction: "send" or "receive".
+        size: the bytes of the journal.
+
+    Attributes:
+        memory: the whole file, mapped. The journal begins at `JOURNAL_START`.
+        fresh: whether the journal is new: there was no file, or it was of another object.
+        path: the file.
+
+    Raises:
+        InUse: another process bridges the same object with the same URL.
+        AccessDenied: the file belongs to another user.
+        LimitReached: /dev/shm is full.
+        Corrupt: the file is not that of a bridge.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        identity: tuple[int, int, int],
+        url: str,
+        direction: Direction,
+        size: int,
+    ) -> None:
+        key = f"{address}\0{identity if address.endswith(':') else ''}\0{url}\0{direction}"
+        digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        self.path = f"{SHM}/{BRIDGE_PREFIX}{digest}"
+        self._target = f"bridge {address} {url}"
+        self._fd = self._opened()
+        try:
+            self.memory, self.fresh = self._mapped(JOURNAL_START + size, identity)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        head = (_MAGIC, _DIRECTIONS.index(direction), 0, processes.token(), int(time.time()))
+        _HEAD.pack_into(self.memory, 0, *head)
+        _IDENTITY.pack_into(self.memory, _IDENTITY_AT, *identity)
+        self._store_text(_URL_AT, _URL_SIZE, url)
+        self._store_text(_OBJECT_AT, _OBJECT_SIZE, address)
+        self.store_state("starting", "")
+        self.store_counts(Counts())
+
+    def _opened(self) -> int:
+        """Open or create the file, and lock it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        while True:
+            try:
+                fd = os.open(self.path, flags, 0o600)
+            except OSError as exc:
+                raise from_errno(exc.errno or errno.EIO, op="open", target=self._target) from None
+            try:
+                Trust().check_file(fd, op="open", target=self._target)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_named(fd):
+                    return fd
+            except BlockingIOError:
+                os.close(fd)
+                message = "another process bridges it already"
+                raise InUse(message, errno=errno.EBUSY, op="bridge", target=self._target) from None
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # the bridge that had the lock has removed the file
+
+    def _is_named(self, fd: int) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(fd), os.stat(self.path, follow_symlinks=False))  # noqa: PTH116
+        return False
+
+    def _mapped(self, size: int, identity: tuple[int, int, int]) -> tuple[mmap.mmap, bool]:
+        """Map the file. The journal is kept if it is of the same memory."""
+        found = os.fstat(self._fd).st_size
+        if found not in {0, size}:
+            message = "its file is not that of such a bridge"
+            raise Corrupt(message, errno=errno.EUCLEAN, op="bridge", target=self._target)
+        try:
+            os.posix_fallocate(self._fd, 0, size)  # no SIGBUS later if /dev/shm is full
+        except OSError as exc:
+            message = f"there is no room for {size:,} bytes in {SHM}"
+            code = exc.errno or errno.ENOSPC
+            raise LimitReached(message, errno=code, op="bridge", target=self._target) from None
+        memory = mmap.mmap(self._fd, size)
+        magic = bytes(memory[: len(_MAGIC)])
+        fresh = magic != _MAGIC or _IDENTITY.unpack_from(memory, _IDENTITY_AT) != identity
+        if fresh:
+            memory[:] = bytes(size)
+        return memory, fresh
+
+    def _store_text(self, at: int, size: int, text: str) -> None:
+        data = text.encode("utf-8", "replace")[: size - 1]
+        self.memory[at : at + size] = data.ljust(size, b"\0")
+
+    def store_state(self, state: State, reason: str) -> None:
+        """Record what the bridge does now, and why it waits."""
+        self._store_text(_REASON_AT, _REASON_SIZE, reason)
+        struct.pack_into("<I", self.memory, 12, _STATES.index(state))
+
+    def store_counts(self, counts: Counts) -> None:
+        """Record the counts."""
+        _COUNTERS.pack_into(self.memory, _COUNTERS_AT, *counts.numbers())
+
+    def close(self, *, remove: bool) -> None:
+        """Unmap the file and release the lock.
+
+        Args:
+            remove: remove the file first, because the journal has nothing that the next bridge
+                needs.
+        """
+        self.memory.close()
+        if remove:
+            with suppress(OSError):
+                os.unlink(self.path)  # noqa: PTH108 - a path of this module, as text
+        os.close(self._fd)
+
+
+def bridges() -> list[BridgeFacts]:
+    """Return the bridges whose files this process may read, also of processes that are dead."""
+    found: list[BridgeFacts] = []
+    try:
+        names = sorted(name for name in os.listdir(SHM) if name.startswith(BRIDGE_PREFIX))  # noqa: PTH208
+    except OSError:
+        return found
+    for name in names:
+        with suppress(OSError):
+            facts = _facts_of(f"{SHM}/{name}")
+            if facts is not None:
+                found.append(facts)
+    return found
+
+
+def _facts_of(path: str) -> BridgeFacts | None:
+    """Return the facts in a file; None if it is not that of a bridge."""
+    fd = open_regular(path, follow=False)
+    if fd is None:
+        return None
+    try:
+        data = os.pread(fd, JOURNAL_START, 0)
+    finally:
+        os.close(fd)
+    if len(data) < JOURNAL_START:
+        return None
+    magic, direction, state, token, since = _HEAD.unpack_from(data, 0)
+    if magic != _MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
+        return None
+    return BridgeFacts(
+        path=path,
+        object=_text(data, _OBJECT_AT, _OBJECT_SIZE),
+        identity=_IDENTITY.unpack_from(data, _IDENTITY_AT),
+        url=_text(data, _URL_AT, _URL_SIZE),
+        direction=_DIRECTIONS[direction],
+        state=_STATES[state],
+        reason=_text(data, _REASON_AT, _REASON_SIZE),
+        token=token,
+        since=since,
+        counts=Counts(*_COUNTERS.unpack_from(data, _COUNTERS_AT)),
+    )
+
+
+def _text(data: bytes, at: int, size: int) -> str:
+    return data[at : at + size].partition(b"\0")[0].decode("utf-8", "replace")
