@@ -1,0 +1,226 @@
+"""Bridge: a link that runs in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import errno
+import sys
+import threading
+import weakref
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self, final
+
+from ipckit._bridge.links import receiver_of, sender_of
+from ipckit._bridge.options import BridgeOptions
+from ipckit._core.deadline import checked_timeout
+from ipckit._core.public import public
+from ipckit.errors import Timeout
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ipckit._bridge.link import Link
+    from ipckit._bridge.links import Object
+    from ipckit._core.bridge_file import Direction, State
+
+
+@public("ipckit.bridge")
+@final
+@dataclass(frozen=True, slots=True)
+class BridgeStats:
+    """What a bridge has done since it was started; `Bridge.stats` returns it.
+
+    Attributes:
+        state: "starting", "connected", or "waiting" for the engine or the other side.
+        reason: why it waits; "" if it does not.
+        messages: the messages that it has carried, and that are acknowledged.
+        bytes: the bytes of the packets that they travelled in.
+        batches: the number of these packets.
+        unacknowledged: the messages on the way.
+        repeated: the messages that the engine delivered again, and that the bridge left out.
+        uncertain: the messages that may have been delivered twice.
+        lost: the messages of a topic that the other side did not get.
+        reconnects: how often the connection was lost.
+
+    Example:
+        >>> from ipckit.bridge import BridgeStats
+        >>> BridgeStats("connected", "", messages=3, bytes=120, batches=1).lost
+        0
+    """
+
+    state: State
+    reason: str
+    messages: int = 0
+    bytes: int = 0
+    batches: int = 0
+    unacknowledged: int = 0
+    repeated: int = 0
+    uncertain: int = 0
+    lost: int = 0
+    reconnects: int = 0
+
+
+@public("ipckit.bridge")
+@final
+class Bridge:
+    """A bridge that runs in a thread of this process; `forward` and `receive` start it.
+
+    As a context manager, it is closed at the end of the block.
+
+    Attributes:
+        address: the channel or topic here, such as ``"channel:jobs"``.
+        url: the other end.
+        direction: "send" or "receive".
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.address: str = link.address
+        self.url: str = link.url.text
+        self.direction: Direction = link.direction
+        self._link = link
+        self._loop = asyncio.new_event_loop()
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=_run, args=(link, self._loop, self._ended), name="ipckit-bridge", daemon=True
+        )
+        self._thread.start()
+        self._stopper = weakref.finalize(self, _stop, self._loop, link)
+
+    def stats(self) -> BridgeStats:
+        """Return what the bridge has done, and what it does now."""
+        counts = replace(self._link.counts)
+        numbers = {name: getattr(counts, name) for name in counts.__slots__}
+        return BridgeStats(self._link.state, self._link.reason, **numbers)
+
+    def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until the bridge is connected for the first time.
+
+        Args:
+            timeout: seconds to wait; None (default) waits without limit.
+
+        Raises:
+            Timeout: it was not connected until the timeout ended.
+            LayoutMismatch: the messages on the other side are of another type.
+            IpcError: the bridge can't be made for another reason.
+        """
+        wait = checked_timeout(timeout)
+        waiting = asyncio.run_coroutine_threadsafe(self._link.ready.wait(), self._loop)
+        done: tuple[concurrent.futures.Future[Any], ...] = (waiting, self._ended)
+        concurrent.futures.wait(done, wait, concurrent.futures.FIRST_COMPLETED)
+        if self._ended.done():
+            self._ended.result()
+        if not waiting.done():
+            waiting.cancel()
+            message = f"the bridge is not connected: {self._link.reason or 'no answer'}"
+            raise Timeout(message, errno=errno.ETIMEDOUT, op="bridge", target=self.address)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the bridge ends.
+
+        Args:
+            timeout: seconds to wait; None (default) waits without limit.
+
+        Raises:
+            Timeout: it still ran when the timeout ended.
+            IpcError: what ended it: `Removed` if the channel was removed.
+        """
+        try:
+            self._ended.result(checked_timeout(timeout))
+        except concurrent.futures.TimeoutError:
+            if self._ended.done():
+                raise
+            message = "the bridge still runs"
+            raise Timeout(
+                message, errno=errno.ETIMEDOUT, op="wait", target=self.address
+            ) from None
+
+    def close(self) -> None:
+        """Stop the bridge. It takes no more messages, and waits up to 5 s for those on the way.
+
+        Messages that are on the way after that stay in the channel, or with the server.
+        """
+        self._stopper()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        way = "to" if self.direction == "send" else "from"
+        return f"<Bridge of {self.address} {way} {self.url}, {self._link.state}>"
+
+
+def _run(link: Link, loop: asyncio.AbstractEventLoop, ended: concurrent.futures.Future[None]) -> None:
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(link.run())
+    except BaseException as exc:  # noqa: BLE001 - for the thread that waits
+        ended.set_exception(exc)
+    else:
+        ended.set_result(None)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, link: Link) -> None:
+    try:
+        loop.call_soon_threadsafe(link.stop)
+    except RuntimeError:  # it has ended
+        return
+
+
+def say(line: str) -> None:
+    """Write a line about a bridge on standard error."""
+    sys.stderr.write(f"ipckit bridge: {line}\n")
+
+
+@public("ipckit.bridge")
+def forward(source: Object, url: str, options: BridgeOptions | None = None) -> Bridge:
+    """Carry the messages of a channel or topic to another machine.
+
+    A message of a channel is acknowledged after the server has stored it. So none is lost if this
+    process, the server or the other side dies. If the server can't be reached, the bridge waits,
+    the channel fills, and its senders wait.
+
+    Args:
+        source: an open `Channel` or `Topic`, or its address, such as ``"channel:jobs"``.
+        url: ``nats://HOST:PORT/STREAM``, or for a topic also ``zenoh://HOST:PORT/KEY``.
+        options: files with credentials, limits, and so on.
+
+    Returns:
+        The bridge, which runs in a thread.
+
+    Raises:
+        NotFound: there is no such channel or topic, or the library of the engine is missing.
+        InUse: another process bridges the channel to this URL.
+        InvalidArgument: the URL or the address is invalid.
+        IpcError: as for `Channel.open`.
+    """
+    return Bridge(sender_of(source, url, options or BridgeOptions(), say))
+
+
+@public("ipckit.bridge")
+def receive(url: str, target: Object, options: BridgeOptions | None = None) -> Bridge:
+    """Bring messages from another machine into a channel or topic.
+
+    Args:
+        url: see `forward`.
+        target: an open `Channel` or `Topic`, or its address. By an address, it is created if it
+            does not exist, for the type of the messages that arrive.
+        options: see `forward`.
+
+    Returns:
+        The bridge, which runs in a thread.
+
+    Raises:
+        NotFound: the library of the engine is missing.
+        InvalidArgument: the URL or the address is invalid.
+    """
+    return Bridge(receiver_of(url, target, options or BridgeOptions(), say))

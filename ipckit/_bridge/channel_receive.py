@@ -1,0 +1,224 @@
+"""The receiving side of a channel over JetStream."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import ipckit._native as native
+from ipckit import aio
+from ipckit._bridge.journal import RECEIVE_SIZE, ReceiveJournal
+from ipckit._bridge.link import Link
+from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session
+from ipckit._bridge.payload_type import type_of_object
+from ipckit._bridge.wire import unpack
+from ipckit._core import processes
+from ipckit.errors import Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nats.aio.msg import Msg
+
+    from ipckit._bridge.nats_session import NatsSession
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.payload_type import PayloadType
+    from ipckit._bridge.url import BridgeUrl
+    from ipckit.channel import Channel
+
+_COUNT_MASK: Final = (1 << 24) - 1
+_FETCH_SECONDS: Final = 1.0
+
+
+class ChannelReceiver(Link):
+    """Sends the messages of a stream into a channel, and then acknowledges them to the server.
+
+    Args:
+        open_channel: opens or creates the channel for a type of messages.
+        address: the channel's address.
+        url: where the messages come from.
+        options: the options.
+        report: see `Link`.
+    """
+
+    def __init__(
+        self,
+        open_channel: Callable[[PayloadType], Channel[bytes]],
+        address: str,
+        url: BridgeUrl,
+        options: BridgeOptions,
+        report: Callable[[str], None],
+    ) -> None:
+        super().__init__(address, url, "receive", options, report)
+        self._open_channel = open_channel
+        self._channel: Channel[bytes] | None = None
+        self._face: Any = None
+        self._journal: ReceiveJournal
+        self._type: PayloadType
+        self._tail = 0
+        self._held: dict[str, Msg] = {}  # by the subject that acknowledges it
+        self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
+        self._deliverer: asyncio.Task[None] | None = None
+
+    def _open(self, payload: PayloadType) -> None:
+        """Open the channel, and find out what was delivered before."""
+        if self._channel is None:
+            self._channel = channel = self._open_channel(payload)
+            fd = channel.memory_fd
+            self._type = type_of_object(fd, topic=False)
+            self._type.check_same(payload, self.address)
+            self._journal = ReceiveJournal(self._opened_file(fd, RECEIVE_SIZE, topic=False).memory)
+            facts = native.ring_look(fd, False)  # noqa: FBT003 - a native function
+            self._tail, seen = facts["tail"], facts["senders_seen"]
+            self.counts.uncertain += self._journal.recover(self._tail, seen)
+            self._journal.note_senders(alone=_is_alone(facts), senders_seen=seen)
+            self._face = aio.wrap(channel)
+        self._type.check_same(payload, self.address)
+
+    async def _run(self) -> None:
+        try:
+            await super()._run()
+        finally:
+            if self._deliverer is not None:
+                self._deliverer.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._deliverer
+
+    # -- one connection ----------------------------------------------------------------------------
+
+    async def _session(self) -> None:
+        async with nats_session(self.url, self.options, f"ipckit bridge {self.address}") as session:
+            payload = await session.stream_type()
+            if payload is None:
+                message = f"there is no stream {self.url.name} yet"
+                raise EngineAwayError(message)
+            self._open(payload)
+            if self._deliverer is None:
+                self._deliverer = asyncio.create_task(self._deliver_all())
+            consumer = await session.consumer(self.url.name, self.options.window)
+            self._set_state("connected")
+            keeping = asyncio.create_task(self._keep_held())
+            try:
+                await self._fetch(session, consumer)
+            finally:
+                keeping.cancel()
+                await self._give_back()
+
+    async def _fetch(self, session: NatsSession, consumer: Any) -> None:
+        """Fetch packets for `_deliver_all` until `stop` is called."""
+        import nats.errors  # noqa: PLC0415
+        import nats.js.errors  # noqa: PLC0415
+
+        while not self._stop.is_set():
+            if self._deliverer is not None and self._deliverer.done():
+                self._deliverer.result()  # it raises what ended it
+            if session.broken.done():
+                raise EngineAwayError(session.last_error or "the connection was lost")
+            self._check_removed()
+            if self._waiting.qsize() >= self.options.window:
+                await self._changed(session.broken)
+                continue
+            try:
+                for msg in await consumer.fetch(self.options.window, timeout=_FETCH_SECONDS):
+                    self._held[msg.reply] = msg
+                    self._waiting.put_nowait(msg)
+            except (TimeoutError, nats.errors.TimeoutError):
+                pass
+            except nats.js.errors.NotFoundError:
+                message = "the stream was removed"
+                raise EngineAwayError(message) from None
+            except (nats.errors.Error, OSError) as exc:
+                raise EngineAwayError(str(exc)) from None
+
+    async def _keep_held(self) -> None:
+        """Tell the server that packets are still wanted, while the channel has no room for them."""
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            with suppress(Exception):
+                for msg in list(self._held.values()):
+                    await msg.in_progress()
+
+    async def _give_back(self) -> None:
+        """Give packets back to the server, so that it delivers them again at once."""
+        while not self._waiting.empty():
+            msg = self._waiting.get_nowait()
+            self._held.pop(msg.reply, None)
+            with suppress(Exception):  # the connection is lost: the server will do it anyway
+                await msg.nak()
+
+    # -- packets -----------------------------------------------------------------------------------
+
+    async def _deliver_all(self) -> None:
+        """Deliver packet after packet. A lost connection does not interrupt it."""
+        while True:
+            msg = await self._waiting.get()
+            try:
+                await self._deliver(msg)
+            except Corrupt as exc:
+                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+                with suppress(Exception):
+                    await msg.term()
+            finally:
+                self._held.pop(msg.reply, None)
+                self._change.set()
+
+    async def _deliver(self, msg: Msg) -> None:
+        """Send the messages of a packet into the channel.
+
+        Raises:
+            Corrupt: it is not a packet, or its messages have the wrong size.
+        """
+        packet = unpack(msg.data)
+        self._check_sizes(packet.messages)
+        sender, number = packet.sender, packet.number
+        counts, count = self.counts, len(packet.messages)
+        known = self._journal.has(sender, number)
+        if known:
+            counts.repeated += count
+        else:
+            counts.uncertain += count if known is None else 0
+            messages = packet.messages
+            if done := self._journal.delivered(sender, number):
+                messages = messages[done:]
+            counts.unacknowledged = len(messages)
+            self._journal.begin(sender, number, len(messages), self._tail)
+            await self._send(messages)
+            self._tail = self._tail + len(messages) & _COUNT_MASK
+            self._journal.end(sender, number)
+            counts.unacknowledged = 0
+            counts.messages += count
+            counts.bytes += len(msg.data)
+            counts.batches += 1
+        with suppress(Exception):  # the connection is lost: the packet comes again
+            await msg.ack()
+
+    async def _send(self, messages: list[bytes]) -> None:
+        assert self._channel is not None  # noqa: S101 - _open has set it
+        await self._face.send_many(messages)
+
+    def _check_sizes(self, messages: list[bytes]) -> None:
+        size = self._type.size
+        longest = 0 if self._channel is None else self._channel.longest
+        if any(len(each) > longest or (size and len(each) != size) for each in messages):
+            message = "a packet has messages of a size that the channel does not take"
+            raise Corrupt(message, errno=errno.EBADMSG, op="bridge", target=self.address)
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            self._file.store_counts(self.counts)
+            # The journal stays: the server may deliver packets again whose acknowledgement it missed.
+            self._file.close(remove=os.fstat(self._fd).st_nlink == 0)
+        if self._channel is not None:
+            self._channel.close()
+        self._file, self._channel, self._fd = None, None, -1
+
+
+def _is_alone(facts: dict[str, Any]) -> bool:
+    """Return whether no process that sends has the channel open."""
+    return not any(
+        row["roles"] & native.ROLE_SENDER and not processes.is_dead(row["token"])
+        for row in facts["peers"]
+    )

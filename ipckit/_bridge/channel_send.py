@@ -1,0 +1,308 @@
+"""The sending side of a channel over JetStream."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ipckit import aio
+from ipckit._bridge.journal import SEND_SIZE, SendJournal
+from ipckit._bridge.link import LINGER, Link
+from ipckit._bridge.nats_session import EngineAwayError, Refusal, nats_session
+from ipckit._bridge.payload_type import type_of_object
+from ipckit._bridge.wire import HEAD, pack
+from ipckit.errors import MessageTooLong, WouldBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit._bridge.nats_session import NatsSession
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.url import BridgeUrl
+    from ipckit.channel import Channel, Delivery
+
+_ANSWER_SECONDS: Final = 10.0
+_LONGEST_PAUSE: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Packet:
+    """Messages on the way.
+
+    Attributes:
+        number: the number in the journal.
+        data: what travels.
+        deliveries: the messages, to be acknowledged.
+        refusal: the server's answer, if it did not store the packet.
+    """
+
+    number: int
+    data: bytes
+    deliveries: list[Delivery]
+    refusal: Refusal | None = None
+
+
+class ChannelSender(Link):
+    """Takes messages from a channel, and acknowledges each after the server has stored it.
+
+    Args:
+        channel: the channel, opened with `RawCodec` and ``peer_gone="wait"``. The sender closes it.
+        address: the channel's address.
+        url: where the messages go.
+        options: the options.
+        report: see `Link`.
+
+    Raises:
+        InUse: another process bridges the channel to this URL.
+    """
+
+    def __init__(
+        self,
+        channel: Channel[bytes],
+        address: str,
+        url: BridgeUrl,
+        options: BridgeOptions,
+        report: Callable[[str], None],
+    ) -> None:
+        super().__init__(address, url, "send", options, report)
+        self._channel = channel
+        self._type = type_of_object(channel.memory_fd, topic=False)
+        memory = self._opened_file(channel.memory_fd, SEND_SIZE, topic=False).memory
+        self._journal = SendJournal(memory)
+        self._flying: dict[int, _Packet] = {}  # by number, in the order in which they were sent
+        self._taken: deque[Delivery] = deque()  # taken, and not in a packet yet
+        self._ordered = True  # the stream has no other sender
+        self._last: int | None = None  # the packet that was sent last in this session
+        self._answered_at = 0.0
+        self._face = aio.wrap(channel)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Take the messages again that a bridge had taken when it was killed.
+
+        They are delivered first, in their order. Those that were in a packet go into a packet of
+        the same number.
+        """
+        sent = self._journal.packets()
+        found: dict[int, list[Delivery]] = {packet.number: [] for packet in sent}
+        end = max((packet.first + packet.count for packet in sent), default=0)
+        while (delivery := self._take()) is not None:
+            number = delivery.number
+            for packet in sent:
+                if packet.first <= number < packet.first + packet.count:
+                    found[packet.number].append(delivery)
+                    break
+            else:
+                self._taken.append(delivery)
+            if number >= end or not delivery.redelivered:
+                break
+        for packet_number, deliveries in found.items():
+            if deliveries:
+                self._flying[packet_number] = self._packet(packet_number, deliveries)
+            else:
+                self._journal.end(packet_number)  # acknowledged before the bridge was killed
+
+    def _take(self) -> Delivery | None:
+        try:
+            return self._channel.take(0)
+        except WouldBlock:
+            return None
+
+    def _packet(self, number: int, deliveries: list[Delivery]) -> _Packet:
+        data = pack(self._journal.sender, number, [each.buf for each in deliveries])
+        return _Packet(number, data, deliveries)
+
+    def _id(self, number: int) -> str:
+        return f"{self._journal.sender.hex()}-{number}"
+
+    # -- one connection ----------------------------------------------------------------------------
+
+    async def _session(self) -> None:
+        async with nats_session(self.url, self.options, f"ipckit bridge {self.address}") as session:
+            await session.make_stream(self._type, self.options)
+            self._check_length(self._type.size, session)
+            await session.listen(self._answered)
+            session.broken.add_done_callback(lambda _: self._change.set())
+            self._last = None
+            self._answered_at = time.monotonic()
+            self._set_state("connected")
+            for packet in list(self._flying.values()):
+                packet.refusal = None
+                await self._publish(session, packet)
+            while not self._stop.is_set():
+                self._check(session)
+                await self._step(session)
+            await self._wait_for_flying(session, LINGER)
+
+    def _check(self, session: NatsSession) -> None:
+        """Check that the session goes on.
+
+        Raises:
+            EngineAwayError: the connection is lost, or the server does not answer.
+            Removed: the channel was removed, and everything in it was sent.
+        """
+        if session.broken.done():
+            raise EngineAwayError(session.last_error or "the connection was lost")
+        silent = time.monotonic() - self._answered_at
+        if self._flying and silent > _ANSWER_SECONDS:
+            message = f"the server has not answered for {silent:.0f} s"
+            raise EngineAwayError(message)
+        if not self._flying and not len(self._channel):
+            self._check_removed()
+
+    async def _step(self, session: NatsSession) -> None:
+        """Send a packet, or wait until that is possible."""
+        if any(packet.refusal for packet in self._flying.values()):
+            await self._send_again(session)
+        elif len(self._flying) >= self.options.window:
+            await self._changed()
+        elif deliveries := await self._messages():
+            self._check_length(max(each._nbytes for each in deliveries), session)  # noqa: SLF001
+            if not self._flying:
+                self._answered_at = time.monotonic()
+            number = self._journal.start(deliveries[0].number, len(deliveries))
+            self._flying[number] = packet = self._packet(number, deliveries)
+            self.counts.unacknowledged += len(deliveries)
+            await self._publish(session, packet)
+            await asyncio.sleep(0)  # read the answers
+
+    async def _messages(self) -> list[Delivery]:
+        """Take the messages of a packet: those that wait, or the next one."""
+        found: list[Delivery] = []
+        size, most, room = 0, self.options.packet_messages, self.options.packet_bytes
+        taken, take = self._taken, self._channel.take
+        try:
+            while len(found) < most and size < room:
+                delivery = taken.popleft() if taken else take(0)
+                found.append(delivery)
+                size += delivery._nbytes  # noqa: SLF001
+        except WouldBlock:
+            pass
+        if not found and (first := await self._first()) is not None:
+            found.append(first)
+        if found and found[-1].number - found[0].number != len(found) - 1:
+            found = self._in_a_row(found)
+        if len(found) > 1 and size > room:  # the last one was too much
+            self._taken.appendleft(found.pop())
+        return found
+
+    def _in_a_row(self, found: list[Delivery]) -> list[Delivery]:
+        """Return the first messages whose numbers follow each other, and keep the others."""
+        start = found[0].number
+        end = next(i for i, each in enumerate(found) if each.number != start + i)
+        self._taken.extendleft(reversed(found[end:]))
+        return found[:end]
+
+    async def _first(self) -> Delivery | None:
+        """Wait for a message, or until something else changes."""
+        taking = asyncio.ensure_future(self._face.take())
+        await self._changed(taking)
+        if not taking.done():
+            taking.cancel()
+        with suppress(asyncio.CancelledError):
+            return await taking
+        return None
+
+    def _check_length(self, length: int, session: NatsSession) -> None:
+        """Check that a message fits into a packet.
+
+        Raises:
+            MessageTooLong: it does not.
+        """
+        if length + HEAD.size + 1024 > session.max_payload:
+            message = f"a message has {length:,} bytes, and the server takes {session.max_payload:,}"
+            hint = "raise max_payload in the configuration of the NATS server"
+            raise MessageTooLong(
+                message, errno=errno.EMSGSIZE, op="bridge", target=self.address, hint=hint
+            )
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    async def _publish(self, session: NatsSession, packet: _Packet) -> None:
+        after = None if self._last is None or not self._ordered else self._id(self._last)
+        self._last = packet.number
+        await session.publish(packet.number, packet.data, self._id(packet.number), after)
+
+    def _answered(self, number: int, problem: Exception | None) -> None:
+        """Take note of the answer to a packet."""
+        self._answered_at = time.monotonic()
+        self._change.set()
+        if (packet := self._flying.get(number)) is None:
+            return
+        if isinstance(problem, Refusal):
+            packet.refusal = problem
+            return
+        del self._flying[number]
+        for delivery in packet.deliveries:
+            delivery.ack()
+        self._journal.end(number)
+        counts = self.counts
+        counts.messages += len(packet.deliveries)
+        counts.unacknowledged = max(0, counts.unacknowledged - len(packet.deliveries))
+        counts.bytes += len(packet.data)
+        counts.batches += 1
+
+    async def _wait_for_flying(self, session: NatsSession, seconds: float) -> None:
+        """Wait until all packets have an answer, `seconds` at most."""
+        end = time.monotonic() + seconds
+        while any(not packet.refusal for packet in self._flying.values()):
+            self._check(session)
+            if time.monotonic() > end:
+                return
+            await self._changed()
+
+    async def _send_again(self, session: NatsSession) -> None:
+        """Send the packets again that the server has refused, in their order.
+
+        The stream is full, or the disk is; or the packet before has been refused, or another sender
+        has sent one in between.
+        """
+        await self._wait_for_flying(session, _ANSWER_SECONDS)
+        pause = 0.0
+        while not self._stop.is_set() and self._flying:
+            first = min(self._flying.values(), key=lambda each: each.number)
+            if first.refusal is None:
+                break
+            if first.refusal.wrong_last:
+                self._ordered = self._last_was_refused(first)
+            else:
+                self._set_state("waiting", str(first.refusal))
+                pause = min(2 * pause + 0.01, _LONGEST_PAUSE)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+            first.refusal, self._last = None, None
+            await self._publish(session, first)
+            await self._wait_for_flying(session, _ANSWER_SECONDS)
+        for packet in sorted(self._flying.values(), key=lambda each: each.number):
+            if packet.refusal is not None:
+                packet.refusal = None
+                await self._publish(session, packet)
+        if not self._stop.is_set():
+            self._set_state("connected")
+
+    def _last_was_refused(self, packet: _Packet) -> bool:
+        """Return whether a packet has been refused only because of one that was refused before.
+
+        If the server names another sender's packet as the last one, several send into the stream.
+        Then the order holds only while the server refuses none.
+        """
+        named = str(packet.refusal).rpartition(": ")[2]
+        return self._ordered and (not named or named.startswith(self._journal.sender.hex()))
+
+    def _finish(self) -> None:
+        if self._file is None:
+            return
+        self.counts.unacknowledged = sum(len(each.deliveries) for each in self._flying.values())
+        self._file.store_counts(self.counts)
+        done = not self._flying
+        self._flying.clear()
+        self._taken.clear()  # a delivery that is dropped is given back
+        self._channel.close()
+        self._file.close(remove=done)
+        self._file = None
+        self._fd = -1

@@ -1,0 +1,160 @@
+"""Link: what all bridges have in common: the file, the counts, and connecting again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import ipckit._native as native
+from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._core.bridge_file import BridgeFile, Counts
+from ipckit.errors import Removed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.url import BridgeUrl
+    from ipckit._core.bridge_file import Direction, State
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_TICK: Final = 0.25
+LINGER: Final = 5.0  # seconds for what is on the way when a bridge is closed
+
+
+def identity_of(fd: int, *, topic: bool) -> tuple[int, int, int]:
+    """Return what tells the memory of a channel or topic from another of the same name."""
+    status = os.fstat(fd)
+    return (status.st_dev, status.st_ino, int(native.ring_look(fd, topic)["created"]))
+
+
+class Link(ABC):
+    """A bridge, in one direction.
+
+    Args:
+        address: the channel or topic, such as ``"channel:jobs"``.
+        url: the other end.
+        direction: "send" or "receive".
+        options: the options.
+        report: called with a line of text when the bridge begins to wait, and when it goes on.
+
+    Attributes:
+        counts: what it has done.
+        state: "starting", "connected" or "waiting".
+        reason: why it waits.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        url: BridgeUrl,
+        direction: Direction,
+        options: BridgeOptions,
+        report: Callable[[str], None],
+    ) -> None:
+        self.address, self.url, self.direction, self.options = address, url, direction, options
+        self.counts = Counts()
+        self.state: State = "starting"
+        self.reason = ""
+        self.ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._change = asyncio.Event()
+        self._report = report
+        self._file: BridgeFile | None = None
+        self._fd = -1  # of the memory of the channel or topic
+
+    def stop(self) -> None:
+        """End `run`, after what is on the way has arrived or some seconds have passed."""
+        self._stop.set()
+        self._change.set()
+
+    async def run(self) -> None:
+        """Carry messages until `stop` is called.
+
+        Raises:
+            IpcError: the bridge can't go on: the type is another, or the object was removed.
+        """
+        ticker = asyncio.create_task(self._tick())
+        try:
+            await self._run()
+        finally:
+            ticker.cancel()
+            with suppress(asyncio.CancelledError):
+                await ticker
+            self._finish()
+
+    async def _run(self) -> None:
+        delay = _FIRST_DELAY
+        while not self._stop.is_set():
+            try:
+                await self._session()
+            except EngineAwayError as exc:
+                if self.state == "connected":
+                    self.counts.reconnects += 1
+                    delay = _FIRST_DELAY
+                self._set_state("waiting", str(exc))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
+
+    @abstractmethod
+    async def _session(self) -> None:
+        """Connect, and carry messages until `stop` is called.
+
+        Raises:
+            EngineAwayError: the connection is lost, or can't be made.
+        """
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Close what the bridge has opened."""
+
+    def _set_state(self, state: State, reason: str = "") -> None:
+        """Record what the bridge does now, and report it if that has changed."""
+        if state == "waiting" and self.state != "waiting":
+            self._report(f"{self.address} {self.url.text}: {reason}; waiting")
+        elif state == "connected" and self.state == "waiting":
+            self._report(f"{self.address} {self.url.text}: connected again")
+        self.state, self.reason = state, reason
+        if state == "connected":
+            self.ready.set()
+        if self._file is not None:
+            self._file.store_state(state, reason)
+
+    async def _tick(self) -> None:
+        """Store the counts now and then, and notice when the object was removed."""
+        while True:
+            if self._file is not None:
+                self._file.store_counts(self.counts)
+            await asyncio.sleep(_TICK)
+
+    def _check_removed(self) -> None:
+        """Check that the channel or topic still has its name.
+
+        Raises:
+            Removed: it was removed.
+        """
+        if self._fd >= 0 and not self.address.endswith(":") and os.fstat(self._fd).st_nlink == 0:
+            message = "it was removed"
+            raise Removed(message, errno=errno.EIDRM, op="bridge", target=self.address)
+
+    def _opened_file(self, fd: int, size: int, *, topic: bool) -> BridgeFile:
+        """Open the file of this bridge, for the object whose memory is `fd`."""
+        self._fd = fd
+        identity = identity_of(fd, topic=topic)
+        self._file = BridgeFile(self.address, identity, self.url.text, self.direction, size)
+        self._file.store_state(self.state, self.reason)
+        return self._file
+
+    async def _changed(self, *others: asyncio.Future[Any]) -> None:
+        """Wait until `_change` is set, or one of `others` is done, or a second has passed."""
+        waiting = asyncio.ensure_future(self._change.wait())
+        await asyncio.wait(
+            {waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED
+        )
+        waiting.cancel()
+        self._change.clear()

@@ -1,0 +1,94 @@
+"""Create the link for an object and a URL: for a channel or topic, over NATS or zenoh."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from ipckit._bridge.channel_receive import ChannelReceiver
+from ipckit._bridge.channel_send import ChannelSender
+from ipckit._bridge.url import parse_url
+from ipckit.channel import Channel
+from ipckit.codec import RawCodec
+from ipckit.errors import InvalidArgument
+from ipckit.topic import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipckit._bridge.link import Link
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.payload_type import PayloadType
+
+    Object = str | Channel[Any] | Topic[Any]
+
+
+def sender_of(
+    source: Object, url: str, options: BridgeOptions, report: Callable[[str], None]
+) -> Link:
+    """Return the link that sends the messages of `source`; see `ipckit.bridge.forward`."""
+    target = parse_url(url)
+    kind, name = _kind_and_name(source)
+    if kind == "topic":
+        raise _not_yet()
+    if target.scheme == "zenoh":
+        raise _no_channel()
+    if isinstance(source, str):
+        channel = Channel.open(name, RawCodec(), peer_gone="wait")
+    else:
+        channel = Channel.from_fd(_duplicate(source), RawCodec(), peer_gone="wait")
+    try:
+        return ChannelSender(channel, f"{kind}:{name}", target, options, report)
+    except BaseException:
+        channel.close()
+        raise
+
+
+def receiver_of(
+    url: str, target: Object, options: BridgeOptions, report: Callable[[str], None]
+) -> Link:
+    """Return the link that sends messages into `target`; see `ipckit.bridge.receive`."""
+    source = parse_url(url)
+    kind, name = _kind_and_name(target)
+    if kind == "topic":
+        raise _not_yet()
+    if source.scheme == "zenoh":
+        raise _no_channel()
+
+    def open_channel(payload: PayloadType) -> Channel[bytes]:
+        if not isinstance(target, str):
+            return Channel.from_fd(_duplicate(target), RawCodec(), peer_gone="wait")
+        return Channel.open_or_create(
+            name, payload.codec, capacity=options.capacity, peer_gone="wait"
+        )
+
+    return ChannelReceiver(open_channel, f"{kind}:{name}", source, options, report)
+
+
+def _kind_and_name(given: Object) -> tuple[str, str]:
+    """Return the kind and the name of a channel or topic; "" if it is anonymous."""
+    if isinstance(given, Channel):
+        return "channel", str(given.name or "")
+    if isinstance(given, Topic):
+        return "topic", str(given.name or "")
+    kind, colon, name = given.partition(":")
+    if not colon or kind not in {"channel", "topic"} or not name:
+        message = f"the address must be channel:NAME or topic:NAME, not {given!r}"
+        raise InvalidArgument(message, errno=errno.EINVAL, op="bridge")
+    return kind, name
+
+
+def _duplicate(handle: Channel[Any] | Topic[Any]) -> int:
+    return os.dup(handle.memory_fd)
+
+
+def _no_channel() -> InvalidArgument:
+    message = "zenoh keeps no messages, so a channel could lose some"
+    hint = "use nats:// for a channel"
+    return InvalidArgument(message, errno=errno.EINVAL, op="bridge", hint=hint)
+
+
+def _not_yet() -> InvalidArgument:
+    message = "topics are not bridged"
+    return InvalidArgument(message, errno=errno.EINVAL, op="bridge")

@@ -1,0 +1,270 @@
+"""A connection to a NATS server, and the JetStream stream of a bridge there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from ipckit._bridge.missing import needs
+from ipckit._bridge.payload_type import type_of_metadata
+from ipckit.errors import LayoutMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.payload_type import PayloadType
+    from ipckit._bridge.url import BridgeUrl
+
+ACK_WAIT: Final = 5.0  # seconds after which the server delivers a packet again
+_PING_SECONDS: Final = 3
+_CONNECT_SECONDS: Final = 5
+_REQUEST_SECONDS: Final = 5.0
+_DUPLICATE_SECONDS: Final = 120.0
+_WRONG_LAST_ID: Final = 10070
+
+
+class EngineAwayError(Exception):
+    """The server can't be reached, or can't do what is needed now; the bridge tries again."""
+
+
+class Refusal(Exception):  # noqa: N818 - the answer to a packet
+    """The server did not store a packet.
+
+    Args:
+        why: the server's words.
+        wrong_last: the packet before it was not the last one in the stream.
+    """
+
+    def __init__(self, why: str, *, wrong_last: bool) -> None:
+        super().__init__(why)
+        self.wrong_last = wrong_last
+
+
+class NatsSession:
+    """A connection, until it breaks.
+
+    Attributes:
+        client: the connection of nats-py.
+        broken: done when the connection is lost.
+        max_payload: the bytes of the longest message that the server takes.
+    """
+
+    def __init__(self, url: BridgeUrl) -> None:
+        self._url = url
+        self.client: Client
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inbox = ""
+        self._answers: Callable[[int, Exception | None], None] | None = None
+        self.last_error = ""
+
+    @property
+    def max_payload(self) -> int:
+        return self.client.max_payload
+
+    async def note_error(self, error: Exception) -> None:
+        self.last_error = str(error) or type(error).__name__
+
+    async def note_closed(self) -> None:
+        if not self.broken.done():
+            self.broken.set_result(None)
+
+    async def _request(self, what: str, call: Any) -> Any:
+        """Await a request to the server, which can fail because the server is away."""
+        import nats.errors  # noqa: PLC0415
+        import nats.js.errors  # noqa: PLC0415
+
+        try:
+            return await asyncio.wait_for(call, _REQUEST_SECONDS)
+        except nats.js.errors.NotFoundError:
+            raise
+        except (nats.errors.Error, OSError, TimeoutError) as exc:
+            message = f"{what}: {_words(exc)}"
+            raise EngineAwayError(message) from None
+
+    # -- the stream --------------------------------------------------------------------------------
+
+    @property
+    def subject(self) -> str:
+        """The subject of the stream."""
+        return f"ipckit.{self._url.name}"
+
+    async def stream_type(self) -> PayloadType | None:
+        """Return the type of the messages in the stream; None if there is no stream.
+
+        Raises:
+            EngineAwayError: the server can't be reached, or has no JetStream.
+            LayoutMismatch: the stream is not that of a bridge.
+        """
+        import nats.js.errors  # noqa: PLC0415
+
+        name = self._url.name
+        try:
+            info = await self._request("JetStream", self.client.jsm().stream_info(name))
+        except nats.js.errors.NotFoundError:
+            return None
+        target = f"stream {name} at {self._url.server}"
+        if info.config.retention != "workqueue":
+            message = "the stream exists, and is not a work queue"
+            hint = "use another name, or remove the stream"
+            raise LayoutMismatch(message, errno=74, op="bridge", target=target, hint=hint)
+        return type_of_metadata(info.config.metadata or {}, target)
+
+    async def make_stream(self, payload: PayloadType, options: BridgeOptions) -> None:
+        """Create the stream unless it exists, and check that its messages have the type.
+
+        Raises:
+            EngineAwayError: the server can't be reached, or has no room for the stream.
+            LayoutMismatch: the stream has messages of another type, or is not that of a bridge.
+        """
+        from nats.js.api import (  # noqa: PLC0415
+            DiscardPolicy,
+            RetentionPolicy,
+            StorageType,
+            StreamConfig,
+        )
+
+        found = await self.stream_type()
+        if found is None:
+            memory = options.storage == "memory"
+            config = StreamConfig(
+                name=self._url.name,
+                subjects=[self.subject],
+                retention=RetentionPolicy.WORK_QUEUE,
+                discard=DiscardPolicy.NEW,
+                storage=StorageType.MEMORY if memory else StorageType.FILE,
+                max_bytes=options.max_bytes,
+                duplicate_window=_DUPLICATE_SECONDS,
+                metadata=payload.metadata(),
+            )
+            await self._request("create the stream", self.client.jsm().add_stream(config))
+            found = await self.stream_type()
+        if found is not None:
+            payload.check_same(found, f"stream {self._url.name} at {self._url.server}")
+
+    # -- packets out -------------------------------------------------------------------------------
+
+    async def listen(self, answers: Callable[[int, Exception | None], None]) -> None:
+        """Call `answers` with the number of each packet that is answered.
+
+        Its second argument is None if the packet is stored, else the `Refusal`.
+        """
+        self._answers = answers
+        self._inbox = self.client.new_inbox()
+        await self.client.subscribe(f"{self._inbox}.*", cb=self._answered)
+
+    async def _answered(self, msg: Msg) -> None:
+        number = int(msg.subject.rpartition(".")[2])
+        problem: Exception | None = None
+        if msg.data.startswith(b'{"error"') or not msg.data:
+            error = json.loads(msg.data)["error"] if msg.data else {}
+            why = error.get("description", "JetStream does not answer")
+            problem = Refusal(why, wrong_last=error.get("err_code") == _WRONG_LAST_ID)
+        if self._answers is not None:
+            self._answers(number, problem)
+
+    async def publish(self, number: int, data: bytes, id: str, after: str | None) -> None:
+        """Send a packet.
+
+        Args:
+            number: the packet's number.
+            data: the packet.
+            id: the packet's id, by which the server leaves out one that it has.
+            after: the id of the packet that must be the last one in the stream; None for any.
+
+        Raises:
+            EngineAwayError: the connection is lost.
+        """
+        import nats.errors  # noqa: PLC0415
+
+        headers = {"Nats-Msg-Id": id}
+        if after is not None:
+            headers["Nats-Expected-Last-Msg-Id"] = after
+        reply = f"{self._inbox}.{number}"
+        try:
+            await self.client.publish(self.subject, data, reply=reply, headers=headers)
+        except (nats.errors.Error, OSError) as exc:
+            raise EngineAwayError(_words(exc)) from None
+
+    # -- packets in --------------------------------------------------------------------------------
+
+    async def consumer(self, name: str, window: int) -> Any:
+        """Return the pull subscription of the receiving side.
+
+        Args:
+            name: the durable consumer, which several receivers can share.
+            window: packets that may be unacknowledged.
+
+        Raises:
+            EngineAwayError: the server can't be reached.
+        """
+        from nats.js.api import AckPolicy, ConsumerConfig  # noqa: PLC0415
+
+        config = ConsumerConfig(
+            durable_name=name,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=window * 16,
+            filter_subject=self.subject,
+        )
+        call = self.client.jetstream().pull_subscribe(
+            self.subject, durable=name, stream=self._url.name, config=config
+        )
+        return await self._request("create the consumer", call)
+
+
+def _words(exc: BaseException) -> str:
+    """Return an exception of nats-py as words."""
+    text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
+    return text or type(exc).__name__
+
+
+@asynccontextmanager
+async def nats_session(
+    url: BridgeUrl, options: BridgeOptions, name: str
+) -> AsyncGenerator[NatsSession]:
+    """Connect to the server, for an ``async with`` block.
+
+    Args:
+        url: the URL of the bridge.
+        options: its options.
+        name: the name of the connection, which the server shows.
+
+    Raises:
+        EngineAwayError: the server can't be reached.
+        AccessDenied: the credentials are refused.
+    """
+    nats = needs("nats", "nats-py", "nats")
+    import nats.errors  # noqa: PLC0415
+
+    session = NatsSession(url)
+    given: dict[str, Any] = {}
+    if options.credentials is not None:
+        given["user_credentials"] = options.credentials
+    if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
+        given["tls"] = tls
+    try:
+        session.client = await nats.connect(
+            url.server.replace("tls://", "nats://"),
+            name=name,
+            allow_reconnect=False,
+            connect_timeout=_CONNECT_SECONDS,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            error_cb=session.note_error,
+            closed_cb=session.note_closed,
+            disconnected_cb=session.note_closed,
+            **given,
+        )
+    except (nats.errors.Error, OSError, TimeoutError) as exc:
+        raise EngineAwayError(session.last_error or _words(exc)) from None
+    try:
+        yield session
+    finally:
+        with suppress(nats.errors.Error, OSError, TimeoutError):
+            await session.client.close()

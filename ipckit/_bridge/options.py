@@ -1,0 +1,87 @@
+"""The options of bridges."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from dataclasses import dataclass
+from typing import Literal
+
+from ipckit._core.public import public
+from ipckit.errors import InvalidArgument
+
+Storage = Literal["file", "memory"]
+
+
+@public("ipckit.bridge")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeOptions:
+    """The options of a bridge. Secrets are in files, because other users can see command lines.
+
+    Attributes:
+        credentials: a file with credentials of NATS (``.creds``).
+        tls_ca: a file with the certificates of those who may sign the server's, as PEM.
+        tls_cert: a file with this client's certificate, as PEM.
+        tls_key: a file with the key of that certificate, as PEM.
+        zenoh_config: a file with the configuration of zenoh, as JSON5; it can have TLS and
+            credentials.
+        storage: where a new JetStream stream keeps messages: "file" (the default) or "memory".
+        max_bytes: bytes that a new JetStream stream keeps; 1 GiB by default. When it is full, the
+            sending bridge waits.
+        window: packets on the way at one time, 1 to 256; 64 by default.
+        packet_messages: messages in one packet at most; 1024 by default.
+        packet_bytes: bytes of messages in one packet, unless a single one has more; 131072 by
+            default.
+        capacity: of a channel or topic that the receiving side creates; by default as `create` has
+            it.
+        when_full: of a topic: "wait" (the default) makes publishers wait for the other side;
+            "drop_oldest" drops messages that the other side can't take, and counts them.
+
+    Example:
+        >>> from ipckit.bridge import BridgeOptions
+        >>> BridgeOptions(storage="memory").window
+        64
+    """
+
+    credentials: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    zenoh_config: str | None = None
+    storage: Storage = "file"
+    max_bytes: int = 1 << 30
+    window: int = 64
+    packet_messages: int = 1024
+    packet_bytes: int = 1 << 17
+    capacity: int | None = None
+    when_full: Literal["wait", "drop_oldest"] = "wait"
+
+    def __post_init__(self) -> None:
+        limits = {"window": 256, "packet_messages": 1 << 20, "packet_bytes": 1 << 30}
+        limits["max_bytes"] = 1 << 62
+        for name, most in limits.items():
+            if not 1 <= (value := getattr(self, name)) <= most:
+                raise _invalid(f"{name} must be 1 to {most}, not {value}")
+        if self.storage not in {"file", "memory"}:
+            raise _invalid(f"storage must be 'file' or 'memory', not {self.storage!r}")
+        if self.when_full not in {"wait", "drop_oldest"}:
+            raise _invalid(f"when_full must be 'wait' or 'drop_oldest', not {self.when_full!r}")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise _invalid("tls_key needs tls_cert")
+
+    def tls(self, *, wanted: bool) -> ssl.SSLContext | None:
+        """Return the context of TLS; None if TLS is neither wanted nor configured.
+
+        Raises:
+            OSError: a file can't be read, or is not what it should be.
+        """
+        if not wanted and self.tls_ca is None and self.tls_cert is None:
+            return None
+        context = ssl.create_default_context(cafile=self.tls_ca)
+        if self.tls_cert is not None:
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+        return context
+
+
+def _invalid(message: str) -> InvalidArgument:
+    return InvalidArgument(message, errno=errno.EINVAL, op="bridge")
