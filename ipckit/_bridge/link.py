@@ -118,7 +118,7 @@ class Link(ABC):
         if state == "waiting" and self.state != "waiting":
             self._report(f"{self.address} {self.url.text}: {reason}; waiting")
         elif state == "connected" and self.state == "waiting":
-            self._report(f"{self.address} {self.url.text}: connected again")
+            self._report(f"{self.address} {self.url.text}: connected")
         self.state, self.reason = state, reason
         if state == "connected":
             self.ready.set()

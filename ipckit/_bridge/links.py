@@ -69,9 +69,9 @@ def receiver_of(
 def _kind_and_name(given: Object) -> tuple[str, str]:
     """Return the kind and the name of a channel or topic; "" if it is anonymous."""
     if isinstance(given, Channel):
-        return "channel", str(given.name or "")
+        return "channel", str(given.name or "").removeprefix("/")
     if isinstance(given, Topic):
-        return "topic", str(given.name or "")
+        return "topic", str(given.name or "").removeprefix("/")
     kind, colon, name = given.partition(":")
     if not colon or kind not in {"channel", "topic"} or not name:
         message = f"the address must be channel:NAME or topic:NAME, not {given!r}"
