@@ -196,7 +196,7 @@ class ChannelReceiver(Link):
 
     async def _send(self, packet: Packet, first: int) -> None:
         """Send the messages of a packet into the channel, from number `first` on."""
-        size = self._type.size
+        size = packet.size
         if not size or size > native.INLINE_MAX:
             await self._face.send_many(packet.messages(first))
             return
