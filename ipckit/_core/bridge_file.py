@@ -27,7 +27,7 @@ BRIDGE_PREFIX: Final = "ipckit-bridge."  # the names of these files begin with i
 Direction = Literal["send", "receive"]
 State = Literal["starting", "connected", "waiting"]
 
-_MAGIC: Final = b"IPCBRDG1"
+BRIDGE_MAGIC: Final = b"IPCBRDG1"
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("send", "receive")
 _STATES: Final[tuple[State, ...]] = ("starting", "connected", "waiting")
 # The magic; the direction and the state; the token of the process and when it started.
@@ -36,6 +36,8 @@ _IDENTITY: Final = struct.Struct("<QQQ")  # of the object's memory: device, inod
 _COUNTERS: Final = struct.Struct("<8Q")
 _NUMBER: Final = struct.Struct("<Q")
 _IDENTITY_AT: Final = 32
+_TOKEN_AT: Final = 16
+_CHANGED_AT: Final = 56  # when the state changed last
 _COUNTERS_AT: Final = 64
 _URL_AT, _URL_SIZE = 256, 768
 _OBJECT_AT, _OBJECT_SIZE = 1024, 512
@@ -81,18 +83,21 @@ class BridgeFacts:
 
     Attributes:
         path: the file.
+        file: the device and the inode of the file.
         object: the address of the channel or topic, such as ``"channel:jobs"``.
         identity: the device, the inode and the time of creation of its memory.
         url: where the messages go to or come from.
         direction: "send" or "receive".
         state: "starting", "connected", or "waiting" for the engine or the other side.
         reason: why it waits; "" if it does not.
-        token: the process.
+        token: the process; 0 if the bridge was stopped.
         since: when it started, in seconds since the epoch.
+        changed: when its state changed last, in seconds since the epoch.
         counts: what it has done.
     """
 
     path: str
+    file: tuple[int, int]
     object: str
     identity: tuple[int, int, int]
     url: str
@@ -101,12 +106,18 @@ class BridgeFacts:
     reason: str
     token: int
     since: int
+    changed: int
     counts: Counts
 
     @property
     def runs(self) -> bool:
         """Whether its process is alive, as far as this process can see."""
-        return not processes.is_dead(self.token)
+        return self.token != 0 and not processes.is_dead(self.token)
+
+    @property
+    def killed(self) -> bool:
+        """Whether its process certainly exited without stopping the bridge."""
+        return self.token != 0 and not self.runs
 
 
 class BridgeFile:
@@ -149,7 +160,7 @@ class BridgeFile:
         except BaseException:
             os.close(self._fd)
             raise
-        head = (_MAGIC, _DIRECTIONS.index(direction), 0, processes.token(), int(time.time()))
+        head = (BRIDGE_MAGIC, _DIRECTIONS.index(direction), 0, processes.token(), int(time.time()))
         _HEAD.pack_into(self.memory, 0, *head)
         _IDENTITY.pack_into(self.memory, _IDENTITY_AT, *identity)
         self._store_text(_URL_AT, _URL_SIZE, url)
@@ -197,8 +208,8 @@ class BridgeFile:
             code = exc.errno or errno.ENOSPC
             raise LimitReached(message, errno=code, op="bridge", target=self._target) from None
         memory = mmap.mmap(self._fd, size)
-        magic = bytes(memory[: len(_MAGIC)])
-        fresh = magic != _MAGIC or _IDENTITY.unpack_from(memory, _IDENTITY_AT) != identity
+        magic = bytes(memory[: len(BRIDGE_MAGIC)])
+        fresh = magic != BRIDGE_MAGIC or _IDENTITY.unpack_from(memory, _IDENTITY_AT) != identity
         if fresh:
             memory[:] = bytes(size)
         return memory, fresh
@@ -210,7 +221,10 @@ class BridgeFile:
     def store_state(self, state: State, reason: str) -> None:
         """Record what the bridge does now, and why it waits."""
         self._store_text(_REASON_AT, _REASON_SIZE, reason)
-        struct.pack_into("<I", self.memory, 12, _STATES.index(state))
+        number = _STATES.index(state)
+        if state == "starting" or struct.unpack_from("<I", self.memory, 12)[0] != number:
+            _NUMBER.pack_into(self.memory, _CHANGED_AT, int(time.time()))
+        struct.pack_into("<I", self.memory, 12, number)
 
     def store_counts(self, counts: Counts) -> None:
         """Record the counts."""
@@ -223,6 +237,7 @@ class BridgeFile:
             remove: remove the file first, because the journal has nothing that the next bridge
                 needs.
         """
+        _NUMBER.pack_into(self.memory, _TOKEN_AT, 0)  # stopped, not killed
         self.memory.close()
         if remove:
             with suppress(OSError):
@@ -239,28 +254,34 @@ def bridges() -> list[BridgeFacts]:
         return found
     for name in names:
         with suppress(OSError):
-            facts = _facts_of(f"{SHM}/{name}")
+            facts = facts_of(f"{SHM}/{name}")
             if facts is not None:
                 found.append(facts)
     return found
 
 
-def _facts_of(path: str) -> BridgeFacts | None:
-    """Return the facts in a file; None if it is not that of a bridge."""
+def facts_of(path: str) -> BridgeFacts | None:
+    """Return the facts in a file; None if it is not that of a bridge.
+
+    Raises:
+        OSError: it can't be opened or read.
+    """
     fd = open_regular(path, follow=False)
     if fd is None:
         return None
     try:
         data = os.pread(fd, JOURNAL_START, 0)
+        status = os.fstat(fd)
     finally:
         os.close(fd)
     if len(data) < JOURNAL_START:
         return None
     magic, direction, state, token, since = _HEAD.unpack_from(data, 0)
-    if magic != _MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
+    if magic != BRIDGE_MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
         return None
     return BridgeFacts(
         path=path,
+        file=(status.st_dev, status.st_ino),
         object=_text(data, _OBJECT_AT, _OBJECT_SIZE),
         identity=_IDENTITY.unpack_from(data, _IDENTITY_AT),
         url=_text(data, _URL_AT, _URL_SIZE),
@@ -269,6 +290,7 @@ def _facts_of(path: str) -> BridgeFacts | None:
         reason=_text(data, _REASON_AT, _REASON_SIZE),
         token=token,
         since=since,
+        changed=_NUMBER.unpack_from(data, _CHANGED_AT)[0],
         counts=Counts(*_COUNTERS.unpack_from(data, _COUNTERS_AT)),
     )
 
