@@ -84,6 +84,7 @@ class BridgeFacts:
     Attributes:
         path: the file.
         file: the device and the inode of the file.
+        uid: the owner of the file.
         object: the address of the channel or topic, such as ``"channel:jobs"``.
         identity: the device, the inode and the time of creation of its memory.
         url: where the messages go to or come from.
@@ -98,6 +99,7 @@ class BridgeFacts:
 
     path: str
     file: tuple[int, int]
+    uid: int
     object: str
     identity: tuple[int, int, int]
     url: str
@@ -282,6 +284,7 @@ def facts_of(path: str) -> BridgeFacts | None:
     return BridgeFacts(
         path=path,
         file=(status.st_dev, status.st_ino),
+        uid=status.st_uid,
         object=_text(data, _OBJECT_AT, _OBJECT_SIZE),
         identity=_IDENTITY.unpack_from(data, _IDENTITY_AT),
         url=_text(data, _URL_AT, _URL_SIZE),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ipckit._native as native
 from ipckit._core.bridge_file import BRIDGE_PREFIX, bridges, facts_of
 from ipckit._core.files import CHANNEL_PREFIX, SHM, TOPIC_PREFIX, open_regular
+from ipckit._core.processes import pid_here
 from ipckit._inventory.model import PeerBridge
 
 if TYPE_CHECKING:
@@ -35,14 +36,16 @@ def is_of_object(file: str) -> bool:
         facts = facts_of(f"{SHM}/{file}")
     except OSError:
         return False
-    return facts is not None and (facts.runs or _exists(facts))
+    return facts is not None and _exists(facts)
 
 
 def _exists(facts: BridgeFacts) -> bool:
     """Return whether the channel or topic of a bridge still has its name."""
     kind, _, name = facts.object.partition(":")
-    if kind not in _PREFIXES or not name or "/" in name or "\0" in name:
+    if kind not in _PREFIXES or "/" in name or "\0" in name:
         return False
+    if not name:  # only the process of the bridge knows whether it exists
+        return pid_here(facts.token) is not None and facts.runs
     path = f"{SHM}/{_PREFIXES[kind]}{name}"
     try:
         fd = open_regular(path, follow=False)

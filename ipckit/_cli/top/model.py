@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
+from ipckit._cli import words
 from ipckit._core.files import SHM
 from ipckit.errors import IpcError
 from ipckit.msgq import PosixMessageQueue, list_queues
@@ -84,6 +85,10 @@ class Row:
         peers: how many processes or handles use it: the peers of a channel or topic, the attaches
             of a segment, the connections of a socket, otherwise the processes that hold it.
         taken: messages of a channel that were taken and not acknowledged; None for other kinds.
+        bridge: where the bridges of a channel or topic lead; "" if it has none.
+        bridge_rate: messages that its bridges have carried a second; None if it has none.
+        unacknowledged: messages that its bridges have sent and that are not acknowledged; None if
+            it has none.
         item: the object.
     """
 
@@ -106,6 +111,9 @@ class Row:
     dropped: float | None = None
     peers: int | None = None
     taken: int | None = None
+    bridge: str = ""
+    bridge_rate: float | None = None
+    unacknowledged: int | None = None
     item: IpcObject | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,6 +168,11 @@ def _peers(each: IpcObject) -> int | None:
     return holders or (None if each.unseen else 0)  # others may hold it, out of sight
 
 
+def _unacknowledged(each: IpcObject) -> int | None:
+    found = [peer.bridge.unacknowledged for peer in each.peers if peer.bridge]
+    return sum(found) if found else None
+
+
 def row_of(each: IpcObject) -> Row:
     """Return the row of an object, without rates."""
     values = each.used.values or ()
@@ -182,6 +195,8 @@ def row_of(each: IpcObject) -> Row:
         capacity=capacity,
         peers=_peers(each),
         taken=_detail(each, "taken"),
+        bridge=", ".join(words.bridges(each)),
+        unacknowledged=_unacknowledged(each),
         item=each,
     )
 
@@ -234,6 +249,8 @@ class _Count:
         went: the messages that left a channel since then.
         dropped: the messages that were lost since then.
         taken: the messages that the subscribers received a second.
+        carried: the messages that each bridge had carried at `read_at`.
+        bridge_rate: the messages that the bridges carried a second; None without bridges.
         rates: the rates in, out and dropped, that were last computed.
     """
 
@@ -246,6 +263,10 @@ class _Count:
     went: int = 0
     dropped: int = 0
     taken: float | None = None
+    carried: dict[tuple[int, str, str], int] = field(
+        default_factory=dict[tuple[int, str, str], int]
+    )
+    bridge_rate: float | None = None
     rates: tuple[float | None, float | None, float | None] = (None, None, None)
 
     @classmethod
@@ -257,7 +278,12 @@ class _Count:
         for peer in each.peers:
             same = sum(1 for pid, since, _ in read if (pid, since) == (peer.pid, peer.since))
             read[peer.pid, peer.since, same] = peer.received
-        return cls(totals, read, now, now, now)
+        carried = {
+            (peer.pid, peer.bridge.direction, peer.bridge.url): peer.bridge.messages
+            for peer in each.peers
+            if peer.bridge
+        }
+        return cls(totals, read, now, now, now, carried=carried)
 
     def sample(self, each: IpcObject, now: float) -> None:
         """Add what the object counted since it was last read."""
@@ -276,6 +302,12 @@ class _Count:
                     max(0, count - self.read.get(peer, 0)) for peer, count in new.read.items()
                 )
                 self.taken = received / (now - self.read_at)
+                carried = sum(
+                    max(0, count - self.carried.get(bridge, 0))
+                    for bridge, count in new.carried.items()
+                )
+                self.bridge_rate = carried / (now - self.read_at) if new.carried else None
+            self.carried = new.carried
             self.read, self.read_at = new.read, now
 
     def rated(self, row: Row) -> Row:
@@ -287,7 +319,13 @@ class _Count:
             self.began = self.at
             self.came = self.went = self.dropped = 0
         rate_in, rate_out, dropped = self.rates
-        return replace(row, rate_in=rate_in, rate_out=rate_out, dropped=dropped)
+        return replace(
+            row,
+            rate_in=rate_in,
+            rate_out=rate_out,
+            dropped=dropped,
+            bridge_rate=self.bridge_rate,
+        )
 
 
 def memory_use() -> tuple[int, int] | None:
