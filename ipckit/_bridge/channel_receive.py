@@ -43,6 +43,9 @@ class ChannelReceiver(Link):
         url: where the messages come from.
         options: the options.
         report: see `Link`.
+
+    Raises:
+        InUse: another process has this bridge.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ChannelReceiver(Link):
         self._held: dict[str, Msg] = {}  # by the subject that acknowledges it
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
         self._deliverer: asyncio.Task[None] | None = None
+        self._open_file_early(RECEIVE_SIZE)
 
     def _open(self, payload: PayloadType) -> None:
         """Open the channel, and find out what was delivered before."""
@@ -222,7 +226,8 @@ class ChannelReceiver(Link):
         if self._file is not None:
             self._file.store_counts(self.counts)
             # The journal stays: the server may deliver packets again whose acknowledgement it missed.
-            self._file.close(remove=os.fstat(self._fd).st_nlink == 0)
+            removed = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
+            self._file.close(remove=removed)
         if self._channel is not None:
             self._channel.close()
         self._file, self._channel, self._fd = None, None, -1

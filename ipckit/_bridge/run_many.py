@@ -104,8 +104,9 @@ async def _run_one(
             await _until_stopped(link, running, stop)
         finally:
             running.cancel()  # it does nothing if the bridge has ended
-            await asyncio.wait({running})
-        if not running.cancelled():
+            # The library of an engine may ignore the cancellation for as long as a call waits.
+            await asyncio.wait({running}, timeout=_STOP_OTHERS)
+        if running.done() and not running.cancelled():
             running.result()
     except Exception as exc:  # noqa: BLE001 - one bridge must not end the others
         report(f"{route.address} {route.url}: {exc or type(exc).__name__}")

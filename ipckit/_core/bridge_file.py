@@ -43,6 +43,7 @@ _URL_AT, _URL_SIZE = 256, 768
 _OBJECT_AT, _OBJECT_SIZE = 1024, 512
 _REASON_AT, _REASON_SIZE = 1536, 1024
 JOURNAL_START: Final = 4096
+NO_IDENTITY: Final = (0, 0, 0)  # of a bridge that has not opened or created its object yet
 
 
 @dataclass(slots=True)
@@ -86,7 +87,8 @@ class BridgeFacts:
         file: the device and the inode of the file.
         uid: the owner of the file.
         object: the address of the channel or topic, such as ``"channel:jobs"``.
-        identity: the device, the inode and the time of creation of its memory.
+        identity: the device, the inode and the time of creation of its memory; `NO_IDENTITY` if
+            the bridge has not opened it yet.
         url: where the messages go to or come from.
         direction: "send" or "receive".
         state: "starting", "connected", or "waiting" for the engine or the other side.
@@ -127,7 +129,8 @@ class BridgeFile:
 
     Args:
         address: the channel or topic, such as ``"channel:jobs"``.
-        identity: the device, the inode and the time of creation of its memory.
+        identity: the device, the inode and the time of creation of its memory; None for a bridge
+            that does not know it yet, and calls `attach` later.
         url: where the messages go to or come from.
         direction: "send" or "receive".
         size: the bytes of the journal.
@@ -147,7 +150,7 @@ class BridgeFile:
     def __init__(
         self,
         address: str,
-        identity: tuple[int, int, int],
+        identity: tuple[int, int, int] | None,
         url: str,
         direction: Direction,
         size: int,
@@ -158,13 +161,17 @@ class BridgeFile:
         self._target = f"bridge {address} {url}"
         self._fd = self._opened()
         try:
-            self.memory, self.fresh = self._mapped(JOURNAL_START + size, identity)
+            self.memory = self._mapped(JOURNAL_START + size)
         except BaseException:
             os.close(self._fd)
             raise
+        if bytes(self.memory[: len(BRIDGE_MAGIC)]) != BRIDGE_MAGIC:
+            self.memory[:] = bytes(len(self.memory))
+        self.fresh = _IDENTITY.unpack_from(self.memory, _IDENTITY_AT) == NO_IDENTITY
+        if identity is not None:
+            self.attach(identity)
         head = (BRIDGE_MAGIC, _DIRECTIONS.index(direction), 0, processes.token(), int(time.time()))
         _HEAD.pack_into(self.memory, 0, *head)
-        _IDENTITY.pack_into(self.memory, _IDENTITY_AT, *identity)
         self._store_text(_URL_AT, _URL_SIZE, url)
         self._store_text(_OBJECT_AT, _OBJECT_SIZE, address)
         self.store_state("starting", "")
@@ -197,8 +204,8 @@ class BridgeFile:
             return os.path.samestat(os.fstat(fd), os.stat(self.path, follow_symlinks=False))  # noqa: PTH116
         return False
 
-    def _mapped(self, size: int, identity: tuple[int, int, int]) -> tuple[mmap.mmap, bool]:
-        """Map the file. The journal is kept if it is of the same memory."""
+    def _mapped(self, size: int) -> mmap.mmap:
+        """Map the file."""
         found = os.fstat(self._fd).st_size
         if found not in {0, size}:
             message = "its file is not that of such a bridge"
@@ -209,12 +216,14 @@ class BridgeFile:
             message = f"there is no room for {size:,} bytes in {SHM}"
             code = exc.errno or errno.ENOSPC
             raise LimitReached(message, errno=code, op="bridge", target=self._target) from None
-        memory = mmap.mmap(self._fd, size)
-        magic = bytes(memory[: len(BRIDGE_MAGIC)])
-        fresh = magic != BRIDGE_MAGIC or _IDENTITY.unpack_from(memory, _IDENTITY_AT) != identity
-        if fresh:
-            memory[:] = bytes(size)
-        return memory, fresh
+        return mmap.mmap(self._fd, size)
+
+    def attach(self, identity: tuple[int, int, int]) -> None:
+        """Record which memory the bridge is of. A journal of other memory is emptied."""
+        if _IDENTITY.unpack_from(self.memory, _IDENTITY_AT) != identity:
+            self.fresh = True
+            self.memory[JOURNAL_START:] = bytes(len(self.memory) - JOURNAL_START)
+            _IDENTITY.pack_into(self.memory, _IDENTITY_AT, *identity)
 
     def _store_text(self, at: int, size: int, text: str) -> None:
         data = text.encode("utf-8", "replace")[: size - 1]

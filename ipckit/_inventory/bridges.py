@@ -22,7 +22,7 @@ _PREFIXES: Final = {"channel": CHANNEL_PREFIX, "topic": TOPIC_PREFIX}
 
 
 def is_of_object(file: str) -> bool:
-    """Return whether a file of /dev/shm is that of a bridge, and its channel or topic exists.
+    """Return whether a file of /dev/shm is that of a bridge that runs, or whose object exists.
 
     Such a file has the journal with which the next bridge continues, so it is not a leftover, also
     if no process has it open. It is no object of its own either.
@@ -36,16 +36,18 @@ def is_of_object(file: str) -> bool:
         facts = facts_of(f"{SHM}/{file}")
     except OSError:
         return False
-    return facts is not None and _exists(facts)
+    if facts is None:
+        return False
+    # Whether a process of another pid namespace runs is not known.
+    runs = facts.runs and pid_here(facts.token) is not None
+    return runs or _exists(facts)
 
 
 def _exists(facts: BridgeFacts) -> bool:
     """Return whether the channel or topic of a bridge still has its name."""
     kind, _, name = facts.object.partition(":")
-    if kind not in _PREFIXES or "/" in name or "\0" in name:
+    if kind not in _PREFIXES or not name or "/" in name or "\0" in name:
         return False
-    if not name:  # only the process of the bridge knows whether it exists
-        return pid_here(facts.token) is not None and facts.runs
     path = f"{SHM}/{_PREFIXES[kind]}{name}"
     try:
         fd = open_regular(path, follow=False)

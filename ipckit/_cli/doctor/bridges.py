@@ -29,7 +29,7 @@ def _named(facts: BridgeFacts) -> str:
     return f"the bridge from {source} to {target}"
 
 
-def _waits(facts: BridgeFacts) -> Finding:
+def _waits(facts: BridgeFacts, item: IpcObject | None) -> Finding:
     lasts = ago(max(0.0, time.time() - facts.changed))
     reason = f": {facts.reason}" if facts.reason else ""
     on_way = facts.counts.unacknowledged
@@ -37,7 +37,7 @@ def _waits(facts: BridgeFacts) -> Finding:
         "bridge-waits",
         (facts.object,),
         f"{_named(facts)} has waited for {lasts}{reason}",
-        f"ipckit stat {shell(facts.object)}",
+        "" if item is None else f"ipckit stat {shell(facts.object)}",
         "warning",
         (f"{words.counted(on_way, 'message')} on the way",) if on_way else (),
         f"It is pid {pid_of(facts.token)}, and goes on by itself when the cause is gone. Check "
@@ -47,7 +47,8 @@ def _waits(facts: BridgeFacts) -> Finding:
 
 def _killed(facts: BridgeFacts, item: IpcObject) -> Finding | None:
     """Report a bridge that was killed, if it is missed."""
-    messages = item.used.messages or 0
+    # The messages that it had taken are delivered again.
+    messages = (item.used.messages or 0) + int(item.details.get("taken", 0))
     if facts.direction == "send" and item.kind == "channel":
         if not messages:
             return None
@@ -80,7 +81,7 @@ def check(objects: Iterable[IpcObject]) -> Iterator[Finding]:
         item = items.get(facts.identity)
         trusted = {0, own} if item is None else {0, own, item.uid}
         if facts.runs and facts.state == "waiting" and (own == 0 or facts.uid in trusted):
-            yield _waits(facts)
+            yield _waits(facts, item)
         elif facts.killed and item is not None and facts.uid in {0, item.uid}:
             finding = _killed(facts, item)
             if finding is not None:
