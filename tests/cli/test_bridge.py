@@ -168,7 +168,8 @@ def test_a_channel_continues_and_the_commands_show_it(
     assert (peer["bridge"]["direction"], peer["bridge"]["state"]) == ("receive", "connected")
     assert f"bridges it to {url}" in run("ps", there.pid).out.decode()
     near.send(b"d")
-    rows = json.loads(run("top", "--once", "--json", "--interval", "0.5").out)
+    last = run("top", "--count", "3", "--json", "--interval", "0.5").out.splitlines()[-1]
+    rows = json.loads(last)
     (row,) = (each for each in rows if each["address"] == address(near))
     assert (row["bridge"], row["unacknowledged"]) == (f"to {url}", 0)
     assert row["bridge_rate"] is not None
@@ -317,7 +318,8 @@ def test_messages_of_another_type_end_it(
         here = bridge(url, address(texts))
         assert here.process.wait(LONG) == 1
         (line,) = (each for each in here.lines() if "no stream" not in each and "connected" not in each)
-        assert "the messages there are bytes, and the messages here are str" in line
+        assert "messages are str" in line
+        assert "bytes" in line
 
 
 def test_without_nats_py_it_names_the_package(

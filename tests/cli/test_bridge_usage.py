@@ -73,7 +73,7 @@ ENDS = f'[[bridge]]\nfrom = "channel:a"\nto = "{URL}"\n'
         ("bridge = [3]", "bridge 1 is not a table"),
         ("[bridge]\nfrom = 'a'", "no bridge"),
         ("from = 'channel:a'", "unknown key 'from'; each bridge is a table [[bridge]]"),
-        ("[[bridge]]\nfrom = ", "(at line 2, column 8)"),
+        ("[[bridge]]\nfrom = x", "(at line 2, column 8)"),
         ("[[bridge]]\nfrom = 'channel:a'", "bridge 1: the key 'to' is missing"),
         (f"{ENDS}frm = 1", "bridge 1: unknown key 'frm'; known are capacity, credentials, from"),
         (f"{ENDS}{ENDS}", "bridge 2: an earlier bridge has the same ends"),
