@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
 from ipckit._cli import words
+from ipckit._cli.top.bridges import BridgeRates
 from ipckit._core.files import SHM
 from ipckit.errors import IpcError
 from ipckit.msgq import PosixMessageQueue, list_queues
@@ -249,8 +250,6 @@ class _Count:
         went: the messages that left a channel since then.
         dropped: the messages that were lost since then.
         taken: the messages that the subscribers received a second.
-        carried: the messages that each bridge had carried at `read_at`.
-        bridge_rate: the messages that the bridges carried a second; None without bridges.
         rates: the rates in, out and dropped, that were last computed.
     """
 
@@ -263,10 +262,6 @@ class _Count:
     went: int = 0
     dropped: int = 0
     taken: float | None = None
-    carried: dict[tuple[int, str, str], int] = field(
-        default_factory=dict[tuple[int, str, str], int]
-    )
-    bridge_rate: float | None = None
     rates: tuple[float | None, float | None, float | None] = (None, None, None)
 
     @classmethod
@@ -278,12 +273,7 @@ class _Count:
         for peer in each.peers:
             same = sum(1 for pid, since, _ in read if (pid, since) == (peer.pid, peer.since))
             read[peer.pid, peer.since, same] = peer.received
-        carried = {
-            (peer.pid, peer.bridge.direction, peer.bridge.url): peer.bridge.messages
-            for peer in each.peers
-            if peer.bridge
-        }
-        return cls(totals, read, now, now, now, carried=carried)
+        return cls(totals, read, now, now, now)
 
     def sample(self, each: IpcObject, now: float) -> None:
         """Add what the object counted since it was last read."""
@@ -302,12 +292,6 @@ class _Count:
                     max(0, count - self.read.get(peer, 0)) for peer, count in new.read.items()
                 )
                 self.taken = received / (now - self.read_at)
-                carried = sum(
-                    max(0, count - self.carried.get(bridge, 0))
-                    for bridge, count in new.carried.items()
-                )
-                self.bridge_rate = carried / (now - self.read_at) if new.carried else None
-            self.carried = new.carried
             self.read, self.read_at = new.read, now
 
     def rated(self, row: Row) -> Row:
@@ -319,13 +303,7 @@ class _Count:
             self.began = self.at
             self.came = self.went = self.dropped = 0
         rate_in, rate_out, dropped = self.rates
-        return replace(
-            row,
-            rate_in=rate_in,
-            rate_out=rate_out,
-            dropped=dropped,
-            bridge_rate=self.bridge_rate,
-        )
+        return replace(row, rate_in=rate_in, rate_out=rate_out, dropped=dropped)
 
 
 def memory_use() -> tuple[int, int] | None:
@@ -355,6 +333,7 @@ class Sampler:
         self._counts: dict[_Key, _Count] = {}
         self._began = clock()
         self._counted = clock()
+        self._bridges = BridgeRates()
         self._posix: dict[str, PosixMessageQueue[bytes]] = {}
         # The last survey that found the holders: its objects, when it ended, and how long it took.
         self._judged: dict[_Key, IpcObject] = {}
@@ -431,7 +410,7 @@ class Sampler:
             for key, each in self._judged.items()
             if key not in names and (each.kind == "memfd" or "unlinked" in each.details)
         ]
-        return [*map(self._with_holders, found), *others, *self._sockets]
+        return [*self._bridges.refreshed([*map(self._with_holders, found), *others]), *self._sockets]
 
     def _look(self) -> list[IpcObject]:
         """Return all objects, with their holders."""
@@ -469,7 +448,7 @@ class Sampler:
             self._sample()
             now = self._clock()
             elapsed, self._began = now - self._began, now
-            found = [self._rated(each, elapsed) for each in objects]
+            found = self._bridges.rated([self._rated(each, elapsed) for each in objects], now)
             # A later queue with that id is another queue.
             for address in self._flows.keys() - {each.address for each in objects}:
                 del self._flows[address]
