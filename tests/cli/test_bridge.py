@@ -259,7 +259,7 @@ def test_a_second_ctrl_c_does_not_wait(
 ) -> None:
     there = bridge(address(near), f"{server.url}/jobs")
     until(lambda: is_connected(near))
-    server.send_signal(signal.SIGSTOP)
+    server.freeze()
     near.send(b"on the way")
     until(lambda: (found := bridge_of(near)) and found.unacknowledged)
     there.process.send_signal(signal.SIGINT)
