@@ -104,13 +104,12 @@ class Command:
     output: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
             # The command is no argument of the shell, so pkill -f does not match the shell itself.
             ["sh", "-c", 'eval "$COMMAND"'],
             cwd=self.directory,
             env=os.environ
-            | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "COMMAND": self.text},
+            | {"PYTHONUNBUFFERED": "1", "COLUMNS": "80", "COMMAND": self.text},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -254,4 +253,6 @@ def start_loopback() -> None:
 
 if __name__ == "__main__":
     start_loopback()
+    # The programs of packages that are installed, such as ipckit itself.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     Page(Path(sys.argv[1]).read_text(), Path(sys.argv[2])).run()
