@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from ipckit._core.version import VERSION
 
 project = "ipckit"
@@ -14,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "api_pages",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
@@ -26,6 +32,21 @@ default_role = "py:obj"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "inherited-members": True, "show-inheritance": False}
+autodoc_typehints_format = "short"
+autodoc_inherit_docstrings = False
+autodoc_preserve_defaults = True
+autodoc_default_options = {
+    "members": True,
+    # Members of bases that are documented themselves are a list of links, and those of Python's
+    # own classes are left out.
+    "inherited-members": "object,Handle,Memory,Face,Primitive,IpcError,Codec,Framing,Struct,"
+    "BaseException,Exception,OSError,dict,int,str,tuple,IntFlag,Flag,Enum,Generic,Sequence",
+    "special-members": "__iter__,__next__,__aiter__,__anext__,__len__,__getitem__,__call__",
+}
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+python_display_short_literal_types = True
+toc_object_entries_show_parents = "hide"
 copybutton_exclude = ".linenos, .gp, .go"
