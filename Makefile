@@ -29,6 +29,7 @@ check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the test of the layers
 
 docs: $(VENV)/.dev ## the documentation as a site, in build/site
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site
+	$(BIN)/python docs/check_site.py build/site
 	@echo "open build/site/index.html"
 
 verify: ## the model checker: all orders of the steps within bounds, sleep and wake, and mutants

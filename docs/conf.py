@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ipckit._core.version import VERSION
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "ipckit"
 author = "The ipckit developers"
@@ -24,7 +28,6 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"ipckit {VERSION}"
-html_static_path = ["_static"]
 html_show_sourcelink = False
 
 myst_heading_anchors = 4
@@ -50,3 +53,21 @@ python_maximum_signature_line_length = 88
 python_display_short_literal_types = True
 toc_object_entries_show_parents = "hide"
 copybutton_exclude = ".linenos, .gp, .go"
+
+# Pages link to these files, which stand above docs/; the site has pages for them.
+ABOVE = {
+    "../CONTRIBUTING.md": "contributing.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../README.md": "index.md",
+}
+
+
+def link_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001
+    """Let links to files above docs/ lead to their pages on the site."""
+    for file, name in ABOVE.items():
+        source[0] = source[0].replace(f"]({file}", f"]({name}")
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is more than configuration."""
+    app.connect("source-read", link_within_the_site)

@@ -8,7 +8,7 @@ The fences of a page say what a block is:
 - ``console``: commands at ``$`` prompts, and what they print. They run where the programs are. The
   last command after a line ``<!-- terminal 2 -->`` runs beside what follows, to the end of the
   section; a last line ``^C`` stops it there.
-- ``text`` and ``toml``: not run.
+- ``text``, ``toml`` and the directives of MyST: not run.
 
 ``...`` in the output stands for any text, as in doctest.
 """
@@ -32,12 +32,15 @@ from ipckit.testing import Child
 
 FENCE: Final = re.compile(
     r"^(?:<!-- terminal (?P<terminal>\d) -->\n+)?"
-    r"^```(?P<kind>\w*)\n(?P<body>.*?)^```\n(?:\n(?P<shown>(?:    [^\n]*\n|\n(?=    ))+))?"
+    r"^```(?P<kind>[^\s]*)[^\n]*\n(?P<body>.*?)^```\n(?:\n(?P<shown>(?:    [^\n]*\n|\n(?=    ))+))?"
     r"|^(?P<heading>#+ [^\n]*)\n",
     re.MULTILINE | re.DOTALL,
 )
 NAMED: Final = re.compile(r"(?:# |/\* )(?P<name>[\w./-]+\.\w+)\b")
-KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml", "{toctree}"})
+DIRECTIVES: Final = frozenset(
+    {"{toctree}", "{include}", "{eval-rst}"}
+)  # on pages of the site alone
+KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIRECTIVES
 RUN: Final = frozenset({"python", "py", "c", "console"})
 
 PAGE = """

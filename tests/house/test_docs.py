@@ -43,12 +43,6 @@ def test_the_examples_of_shared_memory_print_what_they_show(ns: Namespace) -> No
         assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
-
-
 PROGRAM = re.compile(r"^```py\n(.*?)^```\n(?:\n((?:    [^\n]*\n)+))?", re.MULTILINE | re.DOTALL)
 
 
@@ -89,20 +83,3 @@ for code in args:
         exec(compile(code, "<page>", "exec", dont_inherit=True), scope)
     result.append(out.getvalue())
 """
-
-
-@pytest.mark.usefixtures("root")  # in namespaces of the run's own: some have fixed names
-@pytest.mark.parametrize(
-    ("page", "count"),
-    [
-        *(("unix-sockets.md", 5), ("asyncio.md", 3), ("channel.md", 16), ("topics.md", 10)),
-        *(("rpc.md", 12), ("pool.md", 6), ("structs.md", 5)),
-    ],
-)
-def test_the_examples_of_a_page_print_what_they_show(ns: Namespace, page: str, count: int) -> None:
-    found = EXAMPLE.findall((DOCS / page).read_text())
-    assert len(found) == count
-    with Child(ONE_SCOPE, *(code for code, _ in found), cwd=ns.directory) as child:
-        printed = child.result
-    for (_, shown), real in zip(found, printed, strict=True):
-        assert real == re.sub("^    ", "", shown, flags=re.MULTILINE)

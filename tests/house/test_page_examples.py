@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 # These have tests of their own: test_docs.py, test_readme.py, cli/test_captures.py.
-ELSEWHERE = {"command-line.md", "rpc.md", "shared-memory.md"}
+ELSEWHERE = {"docs/command-line.md", "docs/rpc.md", "docs/shared-memory.md"}
 PAGES = {
-    str(path.relative_to(DOCS)): path
-    for path in sorted(DOCS.rglob("*.md"))
-    if "_build" not in path.parts
+    str(path.relative_to(REPOSITORY)): path
+    for path in [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 }
 RUNNING = {
     name: path
@@ -27,10 +27,18 @@ RUNNING = {
 }
 
 
-@pytest.mark.parametrize("page", [*PAGES.values(), REPOSITORY / "README.md"], ids=lambda p: p.name)
-def test_each_block_says_what_it_is(page: Path) -> None:
-    kinds = {block.kind for block in blocks(page.read_text())}
+@pytest.mark.parametrize("name", PAGES)
+def test_each_block_says_what_it_is(name: str) -> None:
+    kinds = {block.kind for block in blocks(PAGES[name].read_text())}
     assert kinds - {"#"} <= KINDS, "see tests/helpers/page_examples.py for the kinds"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_between_the_pages_lead_somewhere(name: str) -> None:
+    path = PAGES[name]
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(((?!\w+:)[^)#]+)\)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
