@@ -433,11 +433,9 @@ class Names(SphinxPostTransform):
                     node["reftarget"], node["reftype"] = found, "obj"
                     node.attributes.pop("refspecific", None)
                 else:
-                    short = find_pending_xref_condition(node, ["resolved"])
+                    short = find_pending_xref_condition(node, "resolved")
                     content = short.children if short else node.children
                     node.replace_self([each.deepcopy() for each in content])
-        for c in self.document.findall(addnodes.pending_xref_condition):
-            if not isinstance(c.parent, addnodes.pending_xref): print("LOOSE", c, c.parent.pformat()[:1500])
 
 
 def target_of(domain: PythonDomain, node: addnodes.pending_xref) -> str | None:
