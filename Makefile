@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
-PACKAGE := pyproject.toml setup.py $(NATIVE)
+PACKAGE := pyproject.toml setup.py ipckit/_core/version.py $(NATIVE)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs verify mutants soak bench sanitize clean
@@ -66,7 +66,7 @@ $(VENV)/.installed: $(VENV)/bin/pip $(PACKAGE)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(PIP) install --editable '.[test]'
+	IPCKIT_WERROR=1 $(PIP) install --editable '.[test]'
 	@touch $@
 
 # The bench runs without a library that cannot be installed, and its tables say so.
@@ -75,5 +75,5 @@ $(VENV)/.bench: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) install --editable '.[dev]'
+	IPCKIT_WERROR=1 $(PIP) install --editable '.[dev]'
 	@touch $@

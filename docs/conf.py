@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import builtins
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
+from sphinx.addnodes import pending_xref
 
-from ipckit._core.version import VERSION
+from ipckit._core.version import __version__
 
 if TYPE_CHECKING:
+    from docutils.nodes import document
     from sphinx.application import Sphinx
 
 project = "ipckit"
 author = "The ipckit developers"
 copyright = "The ipckit developers"  # noqa: A001 - Sphinx chose the name
-release = version = VERSION
+release = version = __version__
 
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "api_pages",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
-html_title = f"ipckit {VERSION}"
+html_title = f"ipckit {__version__}"
 html_show_sourcelink = False
 
 myst_heading_anchors = 4
@@ -35,23 +34,13 @@ default_role = "py:obj"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_typehints_format = "short"
-autodoc_inherit_docstrings = False
-autodoc_preserve_defaults = True
 autodoc_default_options = {
     "members": True,
-    # Members of bases that are documented themselves are a list of links, and those of Python's
-    # own classes are left out.
-    "inherited-members": "object,Handle,Memory,Face,Primitive,IpcError,Codec,Framing,Struct,"
-    "BaseException,Exception,OSError,dict,int,str,tuple,IntFlag,Flag,Enum,Generic,Sequence",
-    "special-members": "__iter__,__next__,__aiter__,__anext__,__len__,__getitem__,__call__",
+    "inherited-members": "int, str, tuple, IntFlag",  # but not what these builtins have
 }
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
-python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
-python_display_short_literal_types = True
-toc_object_entries_show_parents = "hide"
+napoleon_custom_sections = [("Class keywords", "params_style")]
+napoleon_use_ivar = True  # autodoc describes the fields of a tuple or dataclass too
 copybutton_exclude = ".linenos, .gp, .go"
 
 # Pages link to these files, which stand above docs/; the site has pages for them.
@@ -68,6 +57,14 @@ def link_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:  # 
         source[0] = source[0].replace(f"]({file}", f"]({name}")
 
 
+def leave_builtins_alone(app: Sphinx, tree: document) -> None:  # noqa: ARG001
+    """Do not let a builtin name, such as ``bytes``, lead to an attribute of the same name."""
+    for reference in list(tree.findall(pending_xref)):
+        if hasattr(builtins, reference.get("reftarget", "")):
+            reference.replace_self(reference.children)
+
+
 def setup(app: Sphinx) -> None:
     """Register what is more than configuration."""
     app.connect("source-read", link_within_the_site)
+    app.connect("doctree-read", leave_builtins_alone)

@@ -56,6 +56,7 @@ from ipckit._core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ipckit._core.handle import Capabilities, Handle
+    from ipckit._core.version import __version__ as __version__
     from ipckit.channel import Channel, Delivery, Loan, ProcessQueue, View
     from ipckit.codec import Codec
     from ipckit.errors import (
@@ -189,6 +190,7 @@ else:
         __name__,
         {
             "ipckit._core.handle": "Capabilities Handle",
+            "ipckit._core.version": "__version__",
             "ipckit.channel": "Channel Delivery Loan ProcessQueue View",
             "ipckit.codec": "Codec",
             "ipckit.errors": (

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from ipckit._cli.output import DONE, ERROR, USAGE, UnreadableSource, say, say_lines
 from ipckit._core.public import public
-from ipckit._core.version import VERSION
+from ipckit._core.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     del param
     if not value or ctx.resilient_parsing:
         return
-    say(f"ipckit, version {VERSION}")
+    say(f"ipckit, version {__version__}")
     ctx.exit()
 
 

@@ -1,8 +1,9 @@
-"""The version of ipckit: pyproject.toml takes it from here, and ``ipckit --version`` prints it."""
+"""The version of ipckit. The build copies it from here into the metadata of the distribution."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# The metadata of the installed distribution take 20 ms to read, and a checkout has none.
-VERSION: Final = "0.1.0"
+# A constant, because the metadata take 20 ms to read, and a checkout that was never installed has
+# none.
+__version__: Final[str] = "0.1.0"

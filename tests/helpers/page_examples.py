@@ -11,15 +11,21 @@ The fences of a page say what a block is:
 - ``text``, ``toml`` and the directives of MyST: not run.
 
 ``...`` in the output stands for any text, as in doctest.
+
+`run_apart` runs a page in PID and network namespaces of its own, so that ``pkill`` and fixed TCP
+ports reach nothing else. In them, this file is the program: ``page_examples.py PAGE DIRECTORY``.
 """
 
 from __future__ import annotations
 
 import doctest
+import fcntl
 import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -37,11 +43,15 @@ FENCE: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NAMED: Final = re.compile(r"(?:# |/\* )(?P<name>[\w./-]+\.\w+)\b")
-DIRECTIVES: Final = frozenset(
-    {"{toctree}", "{include}", "{eval-rst}"}
-)  # on pages of the site alone
+# On pages of the site alone.
+DIRECTIVES: Final = frozenset({"{toctree}", "{include}", "{eval-rst}"})
 KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIRECTIVES
+# A page is in a PID namespace of its own, and ipckit says that there are processes outside.
+UNSEEN: Final = "ipckit: could not see "
 RUN: Final = frozenset({"python", "py", "c", "console"})
+
+SIOCSIFFLAGS: Final = 0x8914
+IFF_UP: Final = 1
 
 PAGE = """
 import contextlib, io
@@ -91,14 +101,16 @@ class Command:
 
     text: str
     directory: Path
-    output: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
-            ["sh", "-c", self.text],
+            # The command is no argument of the shell, so pkill -f does not match the shell itself.
+            ["sh", "-c", 'eval "$COMMAND"'],
             cwd=self.directory,
-            env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80"},
+            env=os.environ
+            | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "COMMAND": self.text},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -111,11 +123,11 @@ class Command:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
-            self.output.extend(lines)
+            self.output.extend(line for line in lines if not line.startswith(UNSEEN))
 
     def asleep(self) -> bool:
         """Whether every process of the command sleeps, or it has ended."""
-        states = []
+        states: list[str] = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
@@ -140,7 +152,8 @@ class Command:
             os.killpg(self._process.pid, signal.SIGINT)
         self._process.wait(30)
         self._reader.join(30)
-        return "".join(self.output)
+        # Where sh is bash, it adds a line number, the pid and the command.
+        return re.sub(r"(?m)^\S+: (?:line \d+: +)?\d+ (Killed) .*$", r"\1", "".join(self.output))
 
     def kill(self) -> None:
         """End what still runs."""
@@ -214,11 +227,31 @@ class Page:
 
 
 def missing_tools(text: str) -> list[str]:
-    """The compilers that a page uses and this machine has not."""
+    """The tools that a page uses and this machine has not."""
     used = [block.body for block in blocks(text) if block.kind == "console"]
     return [
         tool
-        for tool in ("gcc", "systemd-socket-activate")
+        for tool in ("gcc", "pkill", "systemd-socket-activate")
         if any(re.search(rf"^\$ {tool} ", body, re.MULTILINE) for body in used)
         and shutil.which(tool) is None
     ]
+
+
+def run_apart(page: Path, directory: Path) -> None:
+    """Run a page in namespaces of its own, which requires root; raises as `Page.run`."""
+    apart = ("unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
+    # sh is process 1, and reaps what a page leaves to it.
+    program = ("sh", "-c", '"$@"; exit $?', "sh", sys.executable, __file__, page, directory)
+    done = subprocess.run([*apart, *program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def start_loopback() -> None:
+    """Set the loopback interface of a new network namespace up; see netdevice(7)."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+if __name__ == "__main__":
+    start_loopback()
+    Page(Path(sys.argv[1]).read_text(), Path(sys.argv[2])).run()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ipckit.testing import Child, require
+from ipckit.testing import Child
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
@@ -54,24 +53,6 @@ def test_the_service_of_its_page_answers_the_client(ns: Namespace) -> None:
             assert child.result == [re.sub("^    ", "", shown, flags=re.MULTILINE)]
         server.send_signal(signal.SIGINT)  # Ctrl-C, which removes the service
         server.wait(expect=None)
-
-
-C_EXAMPLE = re.compile(r"^```c\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have a fixed key
-def test_the_c_program_of_the_message_queues_talks_to_the_python_beside_it(ns: Namespace) -> None:
-    page = (DOCS / "message-queues.md").read_text()
-    section = page.partition("\n## C programs\n")[2].partition("\n## ")[0]
-    (program,) = C_EXAMPLE.findall(section)
-    gcc = require("gcc", package="gcc")
-    options = ("-Wall", "-Wextra", "-Werror", "-x", "c", "-o", ns.directory / "double", "-")
-    subprocess.run([gcc, *options], input=program, text=True, check=True)
-    found = EXAMPLE.findall(section)
-    assert len(found) == 2
-    with Child(ONE_SCOPE, *(code for code, _ in found), cwd=ns.directory) as child:
-        printed = child.result
-    assert printed == [re.sub("^    ", "", shown, flags=re.MULTILINE) for _, shown in found]
 
 
 ONE_SCOPE = """

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_examples import KINDS, RUN, Page, blocks, commands, missing_tools
+from page_examples import KINDS, RUN, Command, Page, blocks, commands, missing_tools, run_apart
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-# These have tests of their own: test_docs.py, test_readme.py, cli/test_captures.py.
+# These have tests of their own: test_docs.py and cli/test_captures.py.
 ELSEWHERE = {"docs/command-line.md", "docs/rpc.md", "docs/shared-memory.md"}
 PAGES = {
     str(path.relative_to(REPOSITORY)): path
@@ -41,13 +41,13 @@ def test_links_between_the_pages_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.usefixtures("root")  # in namespaces of the run's own: the examples have fixed names
+# In namespaces of its own, because the examples have fixed names, TCP ports and use pkill.
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("name", RUNNING)
 def test_the_examples_print_what_the_page_shows(ns: Namespace, name: str) -> None:
-    text = RUNNING[name].read_text()
-    if missing := missing_tools(text):
+    if missing := missing_tools(RUNNING[name].read_text()):
         pytest.skip(f"not on this machine: {', '.join(missing)}")
-    Page(text, ns.directory).run()
+    run_apart(RUNNING[name], ns.directory)
 
 
 TWO_TERMINALS = """
@@ -111,3 +111,14 @@ def test_a_page_with_two_terminals(ns: Namespace, word: str, number: str, *, rig
 
 def test_commands_of_a_block() -> None:
     assert commands("$ a \\\n  b\nx\n\ny\n$ c\n") == [("a \\\n  b", "x\n\ny\n"), ("c", "")]
+
+
+def test_pkill_does_not_find_the_shell_that_runs_it(tmp_path: Path) -> None:
+    command = "tr '\\0' ' ' < /proc/$$/cmdline"
+    assert Command(command, tmp_path).finish() == 'sh -c eval "$COMMAND" '
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_command_that_is_killed_says_so(tmp_path: Path, shell: str) -> None:
+    killed = f"""{shell} -c 'sh -c "kill -9 \\$\\$"; :'"""
+    assert Command(killed, tmp_path).finish() == "Killed\n"
