@@ -1,4 +1,4 @@
-"""Handles in an event loop of asyncio (uvloop too) or trio::
+"""Handles in an event loop of asyncio (uvloop too) or trio.
 
 For example::
 
