@@ -25,22 +25,16 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
-PAGES = ["aio", "channel", "codec", "errors", "framing", "inventory", "keys", "msgq", "pool", "rpc", "sem", "shm", "structs", "testing", "topic", "unixsock"]  # fmt: skip
+PAGES = [
+    *("channel", "topic", "rpc", "pool", "aio", "structs", "codec", "msgq", "shm", "sem"),
+    *("unixsock", "framing", "keys", "errors", "inventory", "testing"),
+]
 # Public bases. A class links to their members instead of repeating them. Members that Python's own
 # classes define are left out.
 BASES = ["Codec", "Face", "Framing", "Handle", "IpcError", "Memory", "Primitive", "Struct"]
 PYTHON = [
-    "BaseException",
-    "Enum",
-    "Executor",
-    "Flag",
-    "OSError",
-    "Sequence",
-    "int",
-    "object",
-    "str",
-    "tuple",
-    "type",
+    *("BaseException", "Enum", "Executor", "Flag", "OSError", "Sequence"),
+    *("int", "object", "str", "tuple", "type"),
 ]
 PUBLIC: dict[str, str] = {"Capabilities": "ipckit", "Handle": "ipckit"}  # the page of each name
 
