@@ -1,7 +1,7 @@
 """What the API reference shows beside the options of autodoc; an extension of Sphinx.
 
 The public modules only import names, and many classes are made by factories. autodoc would show
-private base classes, constructors that no user calls, and links that lead nowhere.
+constructors that no user calls, and links that lead nowhere.
 """
 
 from __future__ import annotations
@@ -74,11 +74,6 @@ def show_signature(
     return (re.sub(r"= (_?[A-Z][A-Z_]+)\b(?!\.)", value, args), result)
 
 
-def show_bases(_app: Sphinx, _name: str, item: type, _options: Any, bases: list[Any]) -> None:
-    """Show the first base that is documented, instead of private ones."""
-    bases[:] = [base for base in item.__mro__[1:] if is_shown(base)][:1] or [object]
-
-
 def is_shown(base: type) -> bool:
     """Whether the members of a base are documented at that base."""
     return base.__name__ in BASES and PUBLIC.get(base.__name__) == base.__module__
@@ -89,7 +84,7 @@ def add_names(
 ) -> None:
     """Add to a module a table of its names, and to a class the list of what it inherits."""
     if what == "module":
-        lines += ["", ".. list-table::", "   :widths: auto", ""]
+        lines += ["", ".. list-table::", "   :widths: auto", "   :class: names", ""]
         for each in (each for each, page in PUBLIC.items() if page == name):
             found = getattr(item, each)
             if inspect.isclass(found) or inspect.isroutine(found):
@@ -141,7 +136,6 @@ def setup(app: Sphinx) -> None:
     """Connect the extension."""
     app.connect("builder-inited", read_pages)
     app.connect("autodoc-process-signature", show_signature)
-    app.connect("autodoc-process-bases", show_bases)
     app.connect("autodoc-process-docstring", add_names)
     app.connect("doctree-read", leave_builtins_alone)
     app.connect("missing-reference", find_public)

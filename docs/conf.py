@@ -30,6 +30,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"ipckit {__version__}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 myst_heading_anchors = 4
 default_role = "py:obj"
@@ -40,7 +42,6 @@ autodoc_preserve_defaults = True
 autodoc_default_options = {
     "members": True,
     "inherited-members": ",".join([*BASES, *PYTHON]),
-    "show-inheritance": True,
 }
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 100
