@@ -44,7 +44,8 @@ def read_pages(app: Sphinx) -> None:  # noqa: ARG001
     for page in (f"ipckit.{name}" for name in PAGES):
         module = importlib.import_module(page)
         for name in getattr(module, "__all__", None) or vars(module):
-            if getattr(getattr(module, name), "__module__", None) == page:
+            own = getattr(getattr(module, name), "__module__", None) == page
+            if own and not name.startswith("_"):
                 PUBLIC[name] = page
     for module in pkgutil.walk_packages(ipckit.__path__, "ipckit."):
         if not module.name.endswith(("_native", "__main__")):
@@ -80,14 +81,15 @@ def is_shown(base: type) -> bool:
 
 
 def add_names(
-    _app: Sphinx, what: str, name: str, item: Any, _options: Any, lines: list[str]
+    _app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]
 ) -> None:
     """Add to a module a table of its names, and to a class the list of what it inherits."""
     if what == "module":
         lines += ["", ".. list-table::", "   :widths: auto", "   :class: names", ""]
+        hidden = options.get("exclude-members") or ()
         for each in (each for each, page in PUBLIC.items() if page == name):
             found = getattr(item, each)
-            if inspect.isclass(found) or inspect.isroutine(found):
+            if (inspect.isclass(found) or inspect.isroutine(found)) and each not in hidden:
                 summary = (inspect.getdoc(found) or "").partition("\n\n")[0].replace("\n", " ")
                 lines += [f"   * - `{each}`", f"     - {summary.rstrip(':')}"]
         lines.append("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +61,10 @@ ABOVE = {
 
 
 def link_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001
-    """Let links to files above docs/ lead to their pages on the site."""
+    """Let links to files above docs/ lead to their pages on the site, and show titles of pages."""
     for file, name in ABOVE.items():
         source[0] = source[0].replace(f"]({file}", f"]({name}")
+    source[0] = re.sub(r"\[[\w-]+\.md\]\(", "[](", source[0])  # MyST adds the title
 
 
 def setup(app: Sphinx) -> None:
