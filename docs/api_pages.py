@@ -86,7 +86,7 @@ def add_names(
     """Add to a module a table of its names, and to a class the list of what it inherits."""
     if what == "module":
         lines += ["", ".. list-table::", "   :widths: auto", "   :class: names", ""]
-        hidden = options.get("exclude-members") or ()
+        hidden = options.exclude_members or ()
         for each in (each for each, page in PUBLIC.items() if page == name):
             found = getattr(item, each)
             if (inspect.isclass(found) or inspect.isroutine(found)) and each not in hidden:
