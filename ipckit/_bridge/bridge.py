@@ -221,6 +221,7 @@ def receive(url: str, target: Object, options: BridgeOptions | None = None) -> B
 
     Raises:
         NotFound: the library of the engine is missing.
+        InUse: another process has this bridge.
         InvalidArgument: the URL or the address is invalid.
     """
     return Bridge(receiver_of(url, target, options or BridgeOptions(), say))

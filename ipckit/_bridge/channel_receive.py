@@ -44,6 +44,9 @@ class ChannelReceiver(Link):
         url: where the messages come from.
         options: the options.
         report: see `Link`.
+
+    Raises:
+        InUse: another process has this bridge.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ChannelReceiver(Link):
         self._held: dict[str, Msg] = {}  # by the subject that acknowledges it
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
         self._deliverer: asyncio.Task[None] | None = None
+        self._open_file_early(RECEIVE_SIZE)
 
     def _open(self, payload: PayloadType) -> None:
         """Open the channel, and find out what was delivered before."""
@@ -227,7 +231,8 @@ class ChannelReceiver(Link):
         if self._file is not None:
             self._file.store_counts(self.counts)
             # The journal stays if the server may deliver packets again.
-            self._file.close(remove=self._done or os.fstat(self._fd).st_nlink == 0)
+            useless = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
+            self._file.close(remove=self._done or useless)
         if self._channel is not None:
             self._channel.close()
         self._file, self._channel, self._fd = None, None, -1
