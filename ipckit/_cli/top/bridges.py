@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ipckit._core.bridge_file import BridgeFacts
     from ipckit.inventory import IpcObject, Peer
 
+    # By the identity of the object, the direction and the URL.
+    _Now = dict[tuple[tuple[int, ...], str, str], BridgeFacts]
+
 
 class BridgeRates:
     """Counts what the bridges of each channel and topic have carried."""
@@ -30,7 +33,7 @@ class BridgeRates:
         found = list(objects)
         if not any(peer.bridge for each in found for peer in each.peers):
             return found
-        now = {(each.identity[:2], each.direction, each.url): each for each in bridges()}
+        now: _Now = {(each.identity[:2], each.direction, each.url): each for each in bridges()}
         return [
             replace(each, peers=tuple(_refreshed(peer, each, now) for peer in each.peers))
             if any(peer.bridge for peer in each.peers)
@@ -49,7 +52,8 @@ class BridgeRates:
         return [self._rated(row, before, now) for row in rows]
 
     def _rated(self, row: Row, before: dict[tuple[int, ...], tuple[float, int]], now: float) -> Row:
-        carried = [peer.bridge.messages for peer in row.item.peers if peer.bridge] if row.item else []
+        peers = () if row.item is None else row.item.peers
+        carried = [peer.bridge.messages for peer in peers if peer.bridge]
         if row.item is None or not carried:
             return row
         key, total = row.item.identity, sum(carried)
@@ -60,9 +64,7 @@ class BridgeRates:
         return replace(row, bridge_rate=max(0, total - count) / (now - then))
 
 
-def _refreshed(
-    peer: Peer, item: IpcObject, now: dict[tuple[tuple[int, ...], str, str], BridgeFacts]
-) -> Peer:
+def _refreshed(peer: Peer, item: IpcObject, now: _Now) -> Peer:
     if peer.bridge is None:
         return peer
     facts = now.get((item.identity, peer.bridge.direction, peer.bridge.url))

@@ -410,7 +410,8 @@ class Sampler:
             for key, each in self._judged.items()
             if key not in names and (each.kind == "memfd" or "unlinked" in each.details)
         ]
-        return [*self._bridges.refreshed([*map(self._with_holders, found), *others]), *self._sockets]
+        objects = self._bridges.refreshed([*map(self._with_holders, found), *others])
+        return [*objects, *self._sockets]
 
     def _look(self) -> list[IpcObject]:
         """Return all objects, with their holders."""
