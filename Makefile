@@ -9,13 +9,16 @@ NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
 PACKAGE := pyproject.toml setup.py ipckit/_core/version.py $(NATIVE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs verify mutants soak bench sanitize clean
+.PHONY: help demo demo-bridge test check docs verify mutants soak bench sanitize clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(VENV)/.installed ## watch two processes exchange typed messages
 	@$(BIN)/python scripts/demo.py
+
+demo-bridge: $(VENV)/.test ## two hosts share jobs over NATS; the link is cut, bridges are killed
+	@$(BIN)/python scripts/demo_bridge.py
 
 test: $(VENV)/.test ## the tests, in under 5 minutes on 2 cores
 	PYTHON=$(abspath $(BIN))/python tests/run.sh -m "not soak" $(ARGS)
