@@ -10,7 +10,6 @@ from ipckit._core.bridge_file import bridges
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ipckit._cli.top.model import Row
     from ipckit._core.bridge_file import BridgeFacts
     from ipckit.inventory import IpcObject, Peer
 
@@ -41,27 +40,28 @@ class BridgeRates:
             for each in found
         ]
 
-    def rated(self, rows: list[Row], now: float) -> list[Row]:
-        """Return the rows with the rates since the last call.
+    def rate(self, item: IpcObject, now: float) -> float | None:
+        """Return the messages that an object's bridges have carried a second since the last call.
 
         Args:
-            rows: all rows.
+            item: the object.
             now: the time in seconds.
-        """
-        before, self._before = self._before, {}
-        return [self._rated(row, before, now) for row in rows]
 
-    def _rated(self, row: Row, before: dict[tuple[int, ...], tuple[float, int]], now: float) -> Row:
-        peers = () if row.item is None else row.item.peers
-        carried = [peer.bridge.messages for peer in peers if peer.bridge]
-        if row.item is None or not carried:
-            return row
-        key, total = row.item.identity, sum(carried)
-        self._before[key] = (now, total)
-        then, count = before.get(key, (now, total))
-        if now <= then:
-            return row
-        return replace(row, bridge_rate=max(0, total - count) / (now - then))
+        Returns:
+            The rate; None without bridges, or at the first call for the object.
+        """
+        carried = [peer.bridge.messages for peer in item.peers if peer.bridge]
+        if not carried:
+            return None
+        total = sum(carried)
+        then, count = self._before.get(item.identity, (now, total))
+        self._before[item.identity] = (now, total)
+        return max(0, total - count) / (now - then) if now > then else None
+
+    def forget(self, objects: Iterable[IpcObject]) -> None:
+        """Forget the objects that are not among some."""
+        for identity in self._before.keys() - {each.identity for each in objects}:
+            del self._before[identity]
 
 
 def _refreshed(peer: Peer, item: IpcObject, now: _Now) -> Peer:

@@ -449,7 +449,8 @@ class Sampler:
             self._sample()
             now = self._clock()
             elapsed, self._began = now - self._began, now
-            found = self._bridges.rated([self._rated(each, elapsed) for each in objects], now)
+            found = [self._rated(each, elapsed) for each in objects]
+            self._bridges.forget(objects)
             # A later queue with that id is another queue.
             for address in self._flows.keys() - {each.address for each in objects}:
                 del self._flows[address]
@@ -459,6 +460,8 @@ class Sampler:
 
     def _rated(self, each: IpcObject, elapsed: float) -> Row:
         row = row_of(each)
+        if row.bridge:
+            row = replace(row, bridge_rate=self._bridges.rate(each, self._began))
         count = self._counts.get(_key(each))
         if count is not None:
             return count.rated(row)
