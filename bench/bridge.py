@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from demo_bridge_hosts import AT, HOSTS_READY, Host, enter_namespaces  # noqa: E402
 
+import numpy as np  # noqa: E402
+
 from ipckit import Bytes, Channel, Struct  # noqa: E402
 
 NATS = f"nats://{AT[1]}:4222"
@@ -55,7 +57,7 @@ def produce(size: str, count: str) -> None:
     """Send messages into the channel, many at a time."""
     kind, left = TYPES[size], int(count)
     with Channel.open_or_create("bench", kind, capacity=65536, peer_gone="wait") as channel:
-        records = kind.array(1024)
+        records = np.zeros(1024, kind.dtype)
         while left > 0:
             channel.send_many(records[: min(left, 1024)])
             left -= 1024
