@@ -221,6 +221,8 @@ class NatsSession:
 
 def _words(exc: BaseException) -> str:
     """Return an exception of nats-py as words."""
+    if isinstance(exc, TimeoutError) and not exc.args:
+        return "the server does not answer"
     if isinstance(exc, OSError) and exc.errno:
         return os.strerror(exc.errno)  # asyncio's own text names only the address
     text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")

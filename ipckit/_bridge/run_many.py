@@ -97,6 +97,7 @@ async def _run_one(
     route: Route, stop: asyncio.Event, report: Callable[[str], None]
 ) -> Exception | None:
     """Run a bridge; return the error that ended it, or None."""
+    # Any error: one bridge must not end the others.
     try:
         link = _link_of(route, report)
         running = asyncio.create_task(link.run())
@@ -108,8 +109,8 @@ async def _run_one(
             await asyncio.wait({running}, timeout=_STOP_OTHERS)
         if running.done() and not running.cancelled():
             running.result()
-    except Exception as exc:  # noqa: BLE001 - one bridge must not end the others
-        report(f"{route.address} {route.url}: {exc or type(exc).__name__}")
+    except Exception as exc:
+        report(f"{route.address} {route.url}: {str(exc) or type(exc).__name__}")
         return exc
     return None
 

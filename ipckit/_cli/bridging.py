@@ -116,12 +116,12 @@ def routes_of_file(path: Path) -> list[Route]:
     for key in tables.keys() - {"bridge"}:
         message = f"{path}: unknown key {key!r}; each bridge is a table [[bridge]]"
         raise _wrong(message)
-    found = tables.get("bridge")
+    found: Any = tables.get("bridge")
     if not isinstance(found, list) or not found:
         message = f"{path}: no bridge; each is a table [[bridge]] with the keys from and to"
         raise _wrong(message)
     routes: list[Route] = []
-    for number, table in enumerate(cast("list[Any]", found), 1):
+    for number, table in enumerate(cast("list[object]", found), 1):
         where = f"{path}: bridge {number}"
         if not isinstance(table, dict):
             message = f"{where} is not a table; write [[bridge]]"
@@ -173,7 +173,7 @@ def _value(key: str, value: Any, where: str, directory: Path) -> Any:
         message = f"{where}: {key!r} must be {wanted}, not {value!r}"
         raise _wrong(message)
     if key in _FILES:
-        file = directory / value
+        file = directory / str(value)
         if not file.is_file():
             message = f"{where}: {key!r}: there is no file {str(file)!r}"
             raise _wrong(message)
@@ -255,5 +255,5 @@ class _Stops:
         try:
             yield
         finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
+            for each in numbers:
+                loop.remove_signal_handler(each)

@@ -134,7 +134,7 @@ def _of_capacity(item: IpcObject, capacity: int) -> str:
 
 
 def bridges(item: IpcObject) -> list[str]:
-    """Return the bridges of a channel or topic: ``to nats://host:4222/jobs``, with what is wrong."""
+    """Return the bridges of a channel or topic: ``to nats://host:4222/jobs``, or with a mark."""
     return [
         f"{bridge_end(each.bridge)}{'' if each.bridge.state == 'connected' else ' (waiting)'}"
         for each in item.peers

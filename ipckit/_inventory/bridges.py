@@ -109,9 +109,7 @@ def by_peer(
     """
     taken: dict[int, PeerBridge] = {}
     for facts in (each for each in found if each.identity == identity):
-        own = [
-            row for row in rows if row["token"] == facts.token and row["index"] not in taken
-        ]
+        own = [row for row in rows if row["token"] == facts.token and row["index"] not in taken]
         if own:
             wanted, other = native.ROLE_RECEIVER, native.ROLE_SENDER
             if facts.direction == "receive":

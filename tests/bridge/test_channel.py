@@ -26,7 +26,7 @@ from ipckit.structs import Int
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import NatsServer
+    from nats_server import NatsServer
 
     from ipckit.testing import Child, Namespace
 

@@ -198,9 +198,12 @@ def test_it_waits_for_the_server_and_says_so_once(
     assert here.wait_for_line("waiting").startswith(f"ipckit bridge: {new} {url}: ")
     assert f"to {url} (waiting)" in run("ls").out.decode()
     assert BRIDGE_PREFIX not in run("ls").out.decode()  # also while the channel does not exist
-    found = {each["what"].partition(" has waited for ")[0]: each for each in findings(run, "bridge-waits")}
-    assert set(found) == {f"the bridge from {address(near)} to {url}", f"the bridge from {url} to {new}"}
-    assert {each["severity"] for each in found.values()} == {"warning"}
+    found = findings(run, "bridge-waits")
+    assert {each["what"].partition(" has waited for ")[0] for each in found} == {
+        f"the bridge from {address(near)} to {url}",
+        f"the bridge from {url} to {new}",
+    }
+    assert {each["severity"] for each in found} == {"warning"}
     time.sleep(1)
     assert [len(each.lines()) for each in (there, here)] == [1, 1]
     stopped_server.start()
@@ -259,7 +262,7 @@ def test_a_second_ctrl_c_does_not_wait(
 ) -> None:
     there = bridge(address(near), f"{server.url}/jobs")
     until(lambda: is_connected(near))
-    server.send_signal(signal.SIGSTOP)
+    server.freeze()
     near.send(b"on the way")
     until(lambda: (found := bridge_of(near)) and found.unacknowledged)
     there.process.send_signal(signal.SIGINT)
@@ -301,7 +304,8 @@ def test_several_bridges_in_one_process(
     both = bridge("--config", file)
     near.send(b"x")
     assert far.receive(timeout=LONG) == b"x"
-    assert both.wait_for_line("no-such-channel").startswith("ipckit bridge: channel:no-such-channel")
+    line = both.wait_for_line("no-such-channel")
+    assert line.startswith("ipckit bridge: channel:no-such-channel")
     assert {(found.direction if (found := is_connected(each)) else "") for each in (near, far)} == {
         "send",
         "receive",
@@ -318,7 +322,7 @@ def test_messages_of_another_type_end_it(
     with Channel.create(ns.name(), str, peer_gone="wait") as texts:
         here = bridge(url, address(texts))
         assert here.process.wait(LONG) == 1
-        (line,) = (each for each in here.lines() if "no stream" not in each and "connected" not in each)
+        line = here.lines()[-1]
         assert "messages are str" in line
         assert "bytes" in line
 
@@ -366,7 +370,9 @@ def test_a_file_that_another_process_wrote_makes_no_bridge(
     )
     token = child.hear()
     status = os.fstat(near.memory_fd)
-    (item,) = [each for each in inventory.survey(["channel"]).objects if each.address == address(near)]
+    (item,) = [
+        each for each in inventory.survey(["channel"]).objects if each.address == address(near)
+    ]
     identity = (status.st_dev, status.st_ino, int(item.details["created"]))
     file = BridgeFile(address(near), identity, "nats://evil/x\x1b[2J y", "send", 64)
     own = bridge_of(near)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ipckit._cli import bridging
 from ipckit.bridge import BridgeOptions
 
 if TYPE_CHECKING:
@@ -113,21 +114,17 @@ def test_a_file_that_is_no_text(run: Run, tmp_path: Path) -> None:
 
 
 def test_files_are_found_beside_the_configuration(tmp_path: Path) -> None:
-    from ipckit._cli.bridging import routes_of_file
-
     (tmp_path / "jobs.creds").touch()
     file = tmp_path / "bridges.toml"
     file.write_text(f'{ENDS}credentials = "jobs.creds"\nmax_bytes = "4G"\npacket_messages = 7\n')
-    (route,) = routes_of_file(file)
+    (route,) = bridging.routes_of_file(file)
     assert (route.direction, route.address, route.url) == ("send", "channel:a", URL)
     assert route.options == BridgeOptions(
         credentials=str(tmp_path / "jobs.creds"), max_bytes=4 << 30, packet_messages=7
     )
 
 
-def test_every_option_of_a_bridge_is_a_key(tmp_path: Path) -> None:
-    from ipckit._cli import bridging
-
+def test_every_option_of_a_bridge_is_a_key() -> None:
     assert frozenset(BridgeOptions.__slots__) | {"from", "to"} == bridging._KEYS
 
 

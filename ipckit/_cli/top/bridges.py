@@ -10,9 +10,11 @@ from ipckit._core.bridge_file import bridges
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ipckit._cli.top.model import Row
     from ipckit._core.bridge_file import BridgeFacts
     from ipckit.inventory import IpcObject, Peer
+
+    # By the identity of the object, the direction and the URL.
+    _Now = dict[tuple[tuple[int, ...], str, str], BridgeFacts]
 
 
 class BridgeRates:
@@ -30,7 +32,7 @@ class BridgeRates:
         found = list(objects)
         if not any(peer.bridge for each in found for peer in each.peers):
             return found
-        now = {(each.identity[:2], each.direction, each.url): each for each in bridges()}
+        now: _Now = {(each.identity[:2], each.direction, each.url): each for each in bridges()}
         return [
             replace(each, peers=tuple(_refreshed(peer, each, now) for peer in each.peers))
             if any(peer.bridge for peer in each.peers)
@@ -38,31 +40,31 @@ class BridgeRates:
             for each in found
         ]
 
-    def rated(self, rows: list[Row], now: float) -> list[Row]:
-        """Return the rows with the rates since the last call.
+    def rate(self, item: IpcObject, now: float) -> float | None:
+        """Return the messages that an object's bridges have carried a second since the last call.
 
         Args:
-            rows: all rows.
+            item: the object.
             now: the time in seconds.
+
+        Returns:
+            The rate; None without bridges, or at the first call for the object.
         """
-        before, self._before = self._before, {}
-        return [self._rated(row, before, now) for row in rows]
+        carried = [peer.bridge.messages for peer in item.peers if peer.bridge]
+        if not carried:
+            return None
+        total = sum(carried)
+        then, count = self._before.get(item.identity, (now, total))
+        self._before[item.identity] = (now, total)
+        return max(0, total - count) / (now - then) if now > then else None
 
-    def _rated(self, row: Row, before: dict[tuple[int, ...], tuple[float, int]], now: float) -> Row:
-        carried = [peer.bridge.messages for peer in row.item.peers if peer.bridge] if row.item else []
-        if row.item is None or not carried:
-            return row
-        key, total = row.item.identity, sum(carried)
-        self._before[key] = (now, total)
-        then, count = before.get(key, (now, total))
-        if now <= then:
-            return row
-        return replace(row, bridge_rate=max(0, total - count) / (now - then))
+    def forget(self, objects: Iterable[IpcObject]) -> None:
+        """Forget the objects that are not among some."""
+        for identity in self._before.keys() - {each.identity for each in objects}:
+            del self._before[identity]
 
 
-def _refreshed(
-    peer: Peer, item: IpcObject, now: dict[tuple[tuple[int, ...], str, str], BridgeFacts]
-) -> Peer:
+def _refreshed(peer: Peer, item: IpcObject, now: _Now) -> Peer:
     if peer.bridge is None:
         return peer
     facts = now.get((item.identity, peer.bridge.direction, peer.bridge.url))

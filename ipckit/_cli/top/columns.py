@@ -107,7 +107,7 @@ _CELLS: Final[dict[Column, Callable[[Row, bool], str]]] = {
     Column("IN-BYTES/s", right=True, drop=13): lambda row, full: number(row.bytes_in, full=full),
     Column("OUT-BYTES/s", right=True, drop=14): lambda row, full: number(row.bytes_out, full=full),
     Column("LAST", right=True, drop=15): lambda row, _: str(row.last) if row.last else "",
-    Column("BRIDGE", drop=16, cuts=True): lambda row, full: _bridge(row, full=full),
+    Column("BRIDGE", drop=10, cuts=True): lambda row, full: _bridge(row, full=full),
     Column("WHO", drop=10, cuts=True): lambda row, full: who(row, full=full),
 }
 COLUMNS: Final = tuple(_CELLS)

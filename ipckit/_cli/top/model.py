@@ -410,7 +410,8 @@ class Sampler:
             for key, each in self._judged.items()
             if key not in names and (each.kind == "memfd" or "unlinked" in each.details)
         ]
-        return [*self._bridges.refreshed([*map(self._with_holders, found), *others]), *self._sockets]
+        objects = self._bridges.refreshed([*map(self._with_holders, found), *others])
+        return [*objects, *self._sockets]
 
     def _look(self) -> list[IpcObject]:
         """Return all objects, with their holders."""
@@ -448,7 +449,8 @@ class Sampler:
             self._sample()
             now = self._clock()
             elapsed, self._began = now - self._began, now
-            found = self._bridges.rated([self._rated(each, elapsed) for each in objects], now)
+            found = [self._rated(each, elapsed) for each in objects]
+            self._bridges.forget(objects)
             # A later queue with that id is another queue.
             for address in self._flows.keys() - {each.address for each in objects}:
                 del self._flows[address]
@@ -458,6 +460,8 @@ class Sampler:
 
     def _rated(self, each: IpcObject, elapsed: float) -> Row:
         row = row_of(each)
+        if row.bridge:
+            row = replace(row, bridge_rate=self._bridges.rate(each, self._began))
         count = self._counts.get(_key(each))
         if count is not None:
             return count.rated(row)
