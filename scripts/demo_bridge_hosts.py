@@ -42,15 +42,17 @@ class Host:
         with subprocess.Popen(unshare, stdout=subprocess.PIPE) as other:
             assert other.stdout is not None  # noqa: S101
             other.stdout.readline()
-            hosts = cls(os.getpid()), cls(other.pid)
-            link = f"ip link add link0 type veth peer name link0 netns {other.pid}"
-            hosts[0].run(*link.split())
-            for host, address in zip(hosts, AT, strict=True):
-                host.run(*f"ip address add {address}/24 dev link0".split())
-                host.run(*"ip link set link0 up".split())
-                host.run(*"ip link set lo up".split())
-            yield hosts
-            other.kill()
+            try:
+                hosts = cls(os.getpid()), cls(other.pid)
+                link = f"ip link add link0 type veth peer name link0 netns {other.pid}"
+                hosts[0].run(*link.split())
+                for host, address in zip(hosts, AT, strict=True):
+                    host.run(*f"ip address add {address}/24 dev link0".split())
+                    host.run(*"ip link set link0 up".split())
+                    host.run(*"ip link set lo up".split())
+                yield hosts
+            finally:
+                other.kill()
 
     def run(self, *command: str) -> None:
         """Run a command on the host to its end."""
@@ -60,11 +62,12 @@ class Host:
         """Set the link "up" or "down"."""
         self.run("ip", "link", "set", "link0", state)
 
-    def start(self, program: str, *args: str, quiet: bool = False) -> subprocess.Popen[bytes]:
+    def start(self, program: str, *args: str, quiet: bool = False, **options: int) -> subprocess.Popen[bytes]:
         """Start a program on the host: a script in this directory, or one that is installed."""
-        beside = Path(sys.executable).with_name(program)
+        beside = Path(sys.executable).parent / program
         command = [str(beside) if beside.exists() else shutil.which(program) or program]
         if program.endswith(".py"):
-            command = [sys.executable, str(Path(__file__).with_name(program))]
-        output = subprocess.DEVNULL if quiet else None
-        return subprocess.Popen([*self._inside, *command, *args], stderr=output)
+            command = [sys.executable, str(Path(__file__).parent / program)]
+        if quiet:
+            options["stderr"] = subprocess.DEVNULL
+        return subprocess.Popen([*self._inside, *command, *args], **options)
