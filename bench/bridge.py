@@ -18,16 +18,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
-from demo_bridge_hosts import AT, HOSTS_READY, Host, enter_namespaces  # noqa: E402
+import numpy as np
+from demo_bridge_hosts import AT, HOSTS_READY, Host, enter_namespaces
 
-import numpy as np  # noqa: E402
-
-from ipckit import Bytes, Channel, Struct  # noqa: E402
+from ipckit import Bytes, Channel, Struct
 
 NATS = f"nats://{AT[1]}:4222"
 WINDOW = 64
 ROUNDS = 3
-GIVE_UP = 120.0
+SHM = "/dev/shm"  # noqa: S108 - each host has its own
 
 
 class Record(Struct):
@@ -61,7 +60,8 @@ def produce(size: str, count: str) -> None:
         while left > 0:
             channel.send_many(records[: min(left, 1024)])
             left -= 1024
-        sys.stdin.read()
+        while True:
+            time.sleep(1)  # the channel is removed at the end of the block
 
 
 def consume(size: str, count: str) -> None:
@@ -141,21 +141,19 @@ def nats_consume(size: str, count: str, stream: str) -> None:
     asyncio.run(run())
 
 
-ROLES = {
-    each.__name__: each for each in (produce, consume, bridge, nats_produce, nats_consume)
-}
+ROLES = {each.__name__: each for each in (produce, consume, bridge, nats_produce, nats_consume)}
 
 
-def measured(here: Host, there: Host, size: str, count: int, packet: int, stream: str) -> float:
+def measured(here: Host, there: Host, row: tuple[str, int, int, str]) -> float:
     """Return the rate of one round: through a bridge, or by hand with a packet of 0."""
+    size, count, packet, stream = row
     many, own = str(count), str(Path(__file__).resolve())
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(host: Host, *args: str, **options: int) -> subprocess.Popen[bytes]:
-        running.append(host.start(own, *args, **options))
+    def start(host: Host, *args: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        running.append(host.start(own, *args, stdout=stdout))
         return running[-1]
 
-    piped = {"stdin": subprocess.PIPE}
     try:
         by = () if packet else (stream,)
         prefix = "" if packet else "nats_"
@@ -164,7 +162,7 @@ def measured(here: Host, there: Host, size: str, count: int, packet: int, stream
         consumer.stdout.readline()
         if packet:
             start(there, "bridge", "receive", str(packet), stream)
-        start(here, f"{prefix}produce", size, many, *by, **piped)
+        start(here, f"{prefix}produce", size, many, *by)
         if packet:
             start(here, "bridge", "send", str(packet), stream)
         return float(consumer.stdout.readline())
@@ -189,9 +187,11 @@ def main() -> int:
         for number in range(ROUNDS):
             for place, (name, size, count, packet, _) in enumerate(rows):
                 stream = f"b{number}{place}"
-                found[name].append(measured(here, there, size, count, packet, stream))
+                row = (size, count, packet, stream)
+                found[name].append(measured(here, there, row))
+                print(f"{name:26} {found[name][-1]:12,.0f}/s", flush=True)
                 for host in (here, there):
-                    host.run("find", "/dev/shm", "-name", "ipckit*", "-delete")
+                    host.run("find", SHM, "-name", "ipckit*", "-delete")
     for name, rates in found.items():
         print(f"{name:26} {sorted(rates)[ROUNDS // 2]:12,.0f}/s  of {sorted(map(round, rates))}")
     return 0

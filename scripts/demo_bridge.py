@@ -3,9 +3,8 @@
     $ python scripts/demo_bridge.py         # `make demo-bridge` runs this
 
 The hosts are two network namespaces with a link between them, each with its own /dev/shm. A
-producer sends jobs into a channel on one host, and two workers take them on the other. Two bridges
-and a NATS server carry the jobs. It needs root, or a kernel that lets users create namespaces, and
-ip(8), nsenter(1), unshare(1) and nats-server.
+producer sends jobs into a channel on one host, and two workers take them on the other. It needs
+root, or a kernel that lets users create namespaces, and ip(8), nsenter(1), unshare(1), nats-server.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ import time
 from demo_bridge_hosts import AT, HOSTS_READY, Host, enter_namespaces
 
 JOBS = 12_000
+PATIENCE = 20.0  # seconds without a job that is done
 URL = f"nats://{AT[1]}:4222/jobs"
 
 
 def show(text: str) -> None:
-    """Print a line with the time since the start."""
+    """Print a line with the seconds since the start."""
     print(f"{time.monotonic() - START:5.1f} s  {text}", flush=True)
 
 
@@ -63,9 +63,10 @@ def main() -> int:
 
 
 def await_results(path: str) -> list[str]:
-    """Return the numbers of the jobs that were done, when all are or none was for 20 s."""
+    """Return the numbers of the jobs that were done, when all are, or none was for a while."""
     size, since = -1, time.monotonic()
-    while time.monotonic() - since < 20:
+    done: list[str] = []
+    while time.monotonic() - since < PATIENCE:
         with open(path, encoding="ascii") as file:  # noqa: PTH123
             done = file.read().split()
         if len(set(done)) == JOBS:

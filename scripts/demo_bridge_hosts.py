@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 AT = ("10.77.0.1", "10.77.0.2")  # the addresses of the two hosts
 HOSTS_READY = "IPCKIT_DEMO_NAMESPACES"
@@ -35,7 +35,7 @@ class Host:
 
     @classmethod
     @contextmanager
-    def pair(cls) -> Iterator[tuple[Self, Self]]:
+    def pair(cls) -> Generator[tuple[Self, Self]]:
         """Create two hosts that are linked."""
         sleep = ["sh", "-c", _OWN_SHM, "sh", "sh", "-c", "echo; exec sleep infinity"]
         unshare = ["unshare", "--net", "--ipc", "--mount", *sleep]
@@ -47,9 +47,9 @@ class Host:
                 link = f"ip link add link0 type veth peer name link0 netns {other.pid}"
                 hosts[0].run(*link.split())
                 for host, address in zip(hosts, AT, strict=True):
-                    host.run(*f"ip address add {address}/24 dev link0".split())
-                    host.run(*"ip link set link0 up".split())
-                    host.run(*"ip link set lo up".split())
+                    host.run("ip", "address", "add", f"{address}/24", "dev", "link0")
+                    host.run("ip", "link", "set", "link0", "up")
+                    host.run("ip", "link", "set", "lo", "up")
                 yield hosts
             finally:
                 other.kill()
@@ -62,12 +62,13 @@ class Host:
         """Set the link "up" or "down"."""
         self.run("ip", "link", "set", "link0", state)
 
-    def start(self, program: str, *args: str, quiet: bool = False, **options: int) -> subprocess.Popen[bytes]:
+    def start(
+        self, program: str, *args: str, quiet: bool = False, stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a program on the host: a script in this directory, or one that is installed."""
         beside = Path(sys.executable).parent / program
         command = [str(beside) if beside.exists() else shutil.which(program) or program]
         if program.endswith(".py"):
             command = [sys.executable, str(Path(__file__).parent / program)]
-        if quiet:
-            options["stderr"] = subprocess.DEVNULL
-        return subprocess.Popen([*self._inside, *command, *args], **options)
+        stderr = subprocess.DEVNULL if quiet else None
+        return subprocess.Popen([*self._inside, *command, *args], stdout=stdout, stderr=stderr)

@@ -1,7 +1,7 @@
 """The producer and the workers of demo_bridge.py: they know nothing of the bridges.
 
-    $ python scripts/demo_bridge_jobs.py produce 12000
-    $ python scripts/demo_bridge_jobs.py work RESULTS NAME
+$ python scripts/demo_bridge_jobs.py produce 12000
+$ python scripts/demo_bridge_jobs.py work RESULTS NAME
 """
 
 from __future__ import annotations

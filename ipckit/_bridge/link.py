@@ -181,8 +181,6 @@ class Link(ABC):
     async def _changed(self, *others: asyncio.Future[Any]) -> None:
         """Wait until `_change` is set, or one of `others` is done, or a second has passed."""
         waiting = asyncio.ensure_future(self._change.wait())
-        await asyncio.wait(
-            {waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         self._change.clear()
