@@ -9,11 +9,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from nats_server import NatsServer, nats_program
+from bridge_commands import Command, until
 
 from ipckit import Channel, inventory
 from ipckit._core.bridge_file import BRIDGE_PREFIX, BridgeFile, bridges
@@ -21,6 +20,9 @@ from ipckit._core.files import SHM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from nats_server import NatsServer
 
     from ipckit.inventory import PeerBridge
     from ipckit.testing import Namespace
@@ -28,28 +30,6 @@ if TYPE_CHECKING:
     Run = Callable[..., Any]
 
 LONG = 30.0
-T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def _no_journals() -> Iterator[None]:
-    """Remove the journals of receivers, which stay for the next bridge."""
-    yield
-    for path in Path(SHM).glob(f"{BRIDGE_PREFIX}*"):
-        path.unlink()
-
-
-@pytest.fixture
-def stopped_server(tmp_path: Path) -> Iterator[NatsServer]:
-    server = NatsServer(nats_program(), tmp_path)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def server(stopped_server: NatsServer) -> NatsServer:
-    stopped_server.start()
-    return stopped_server
 
 
 @pytest.fixture
@@ -62,57 +42,6 @@ def near(ns: Namespace) -> Iterator[Channel[bytes]]:
 def far(ns: Namespace) -> Iterator[Channel[bytes]]:
     with Channel.create(ns.name(), capacity=64, peer_gone="wait") as channel:
         yield channel
-
-
-class Command:
-    """``ipckit bridge`` in a process of its own."""
-
-    def __init__(self, errors: Path, words: tuple[object, ...], **options: Any) -> None:
-        self._errors = errors
-        with errors.open("wb") as file:
-            command = [sys.executable, "-W", "error", "-m", "ipckit", "bridge", *map(str, words)]
-            self.process = subprocess.Popen(command, stderr=file, **options)
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def lines(self) -> list[str]:
-        """What it has written on standard error."""
-        return self._errors.read_text().splitlines()
-
-    def wait_for_line(self, text: str) -> str:
-        """Wait until it writes a line with a text."""
-        return until(lambda: next((each for each in self.lines() if text in each), None))
-
-    def end(self, number: signal.Signals) -> int:
-        """Send it a signal, and return its exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(LONG)
-
-
-@pytest.fixture
-def bridge(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Start ``ipckit bridge``."""
-    found: list[Command] = []
-
-    def start(*words: object, **options: Any) -> Command:
-        found.append(Command(tmp_path / f"errors{len(found)}", words, **options))
-        return found[-1]
-
-    yield start
-    for each in found:
-        each.process.kill()
-        each.process.wait()
-
-
-def until(look: Callable[[], T | None]) -> T:
-    """Return what a function returns, once it is true."""
-    end = time.monotonic() + LONG
-    while not (found := look()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
 
 
 def address(channel: Channel[Any]) -> str:
