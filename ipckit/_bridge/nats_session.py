@@ -84,7 +84,7 @@ class NatsSession:
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, OSError, TimeoutError) as exc:
-            message = f"{what}: {_words(exc)}"
+            message = f"{what}: {words_of(exc)}"
             raise EngineAwayError(message) from None
 
     # -- the stream --------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class NatsSession:
         try:
             await self.client.publish(self.subject, data, reply=reply, headers=headers)
         except (nats.errors.Error, OSError) as exc:
-            raise EngineAwayError(_words(exc)) from None
+            raise EngineAwayError(words_of(exc)) from None
 
     # -- packets in --------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class NatsSession:
         return await self._request("create the consumer", call)
 
 
-def _words(exc: BaseException) -> str:
+def words_of(exc: BaseException) -> str:
     """Return an exception of nats-py as words."""
     text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
     return text or type(exc).__name__
@@ -262,7 +262,7 @@ async def nats_session(
             **given,
         )
     except (nats.errors.Error, OSError, TimeoutError) as exc:
-        raise EngineAwayError(session.last_error or _words(exc)) from None
+        raise EngineAwayError(session.last_error or words_of(exc)) from None
     try:
         yield session
     finally:

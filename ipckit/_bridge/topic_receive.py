@@ -1,0 +1,349 @@
+"""The receiving side of a topic."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import ipckit._native as native
+from ipckit import aio
+from ipckit._bridge.link import LINGER, Link
+from ipckit._bridge.nats_session import EngineAwayError
+from ipckit._bridge.payload_type import type_of_object
+from ipckit._bridge.topic_engine import topic_engine
+from ipckit._bridge.topic_journal import ROWS, TOPIC_SIZE, TopicJournal
+from ipckit._bridge.topic_wire import (
+    BODY_AT,
+    GONE_AFTER,
+    HELLO_EVERY,
+    ID_SIZE,
+    OVERHEAD,
+    Head,
+    Hello,
+    Position,
+    Status,
+    head_of,
+    is_packet,
+)
+from ipckit._bridge.wire import corrupt, unpack
+from ipckit.errors import Corrupt, IpcError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.payload_type import PayloadType
+    from ipckit._bridge.topic_engine import TopicEngine
+    from ipckit._bridge.url import BridgeUrl
+    from ipckit.topic import Topic
+
+# A packet with messages of this length on average is cut into views; shorter ones are copied, which
+# costs less than a view.
+_LONG: Final = 1 << 15
+
+
+@dataclass(slots=True)
+class _Stream:
+    """How far the bridge is in a topic; see `Position`."""
+
+    id: bytes
+    have: int
+    seen: int
+
+
+class TopicReceiver(Link):
+    """Publishes what arrives in a topic here.
+
+    Args:
+        open_topic: opens or creates the topic, from what the sending bridge says about its own.
+        address: the topic's address.
+        url: where the messages come from.
+        options: the options.
+        report: see `Link`.
+    """
+
+    def __init__(
+        self,
+        open_topic: Callable[[Status], Topic[bytes]],
+        address: str,
+        url: BridgeUrl,
+        options: BridgeOptions,
+        report: Callable[[str], None],
+    ) -> None:
+        super().__init__(address, url, "receive", options, report)
+        self._open_topic = open_topic
+        self._topic: Topic[bytes] | None = None
+        self._face: Any = None
+        self._type: PayloadType
+        self._journal: TopicJournal
+        self._tail = 0  # how many messages the topic here has, if nobody else publishes
+        self._id = os.urandom(ID_SIZE)
+        self._streams: dict[bytes, _Stream] = {}
+        self._known: dict[bytes, int] = {}  # from the journal
+        self._waiting: deque[tuple[_Stream, Head, bytes]] = deque()
+        self._arrived = asyncio.Event()
+        self._engine: TopicEngine | None = None
+        self._problem: IpcError | None = None
+        self._heard_at = 0.0
+        self._gap = False  # packets are missing
+        self._unsaid = 0  # bytes published since the last hello
+
+    async def _run(self) -> None:
+        publishing = asyncio.create_task(self._publish_all())
+        publishing.add_done_callback(self._note_end)
+        try:
+            await super()._run()
+            await self._wait_for_waiting()
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+
+    async def _wait_for_waiting(self) -> None:
+        """Wait until the packets that have arrived are published, `LINGER` at most."""
+        end = time.monotonic() + LINGER
+        while self._waiting and self._problem is None and time.monotonic() < end:
+            await asyncio.sleep(HELLO_EVERY / 10)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(exc := task.exception(), IpcError):
+            self._problem = exc
+            self._change.set()
+
+    def _open(self, status: Status) -> None:
+        """Open the topic, or check the type, and find out what was published before.
+
+        Raises:
+            LayoutMismatch: the messages are of another type.
+            IpcError: the topic can't be opened or created.
+        """
+        if self._topic is None:
+            self._topic = topic = self._open_topic(status)
+            fd = topic.memory_fd
+            self._type = type_of_object(fd, topic=True)
+            self._type.check_same(status.type, self.address)
+            self._journal = TopicJournal(self._opened_file(fd, TOPIC_SIZE, topic=True).memory)
+            self._tail = int(native.ring_look(fd, True)["tail"])  # noqa: FBT003 - a native function
+            alone = not topic.publishers()
+            self._known, uncertain = self._journal.recover(self._tail, alone=alone)
+            self.counts.uncertain += uncertain
+            self._face = aio.wrap(topic)
+        self._type.check_same(status.type, self.address)
+
+    # -- one connection ----------------------------------------------------------------------------
+
+    async def _session(self) -> None:
+        name = f"ipckit bridge {self.address}"
+        async with topic_engine(self.url, self.options, name, sends=False) as engine:
+            self._engine = engine
+            self._heard_at = time.monotonic()
+            self._gap = True  # what was sent before may not arrive any more
+            try:
+                await engine.listen(f"down/{self._id.hex()}", self._got)
+                while not self._stop.is_set():
+                    await self._say()
+                    await self._watch(engine, HELLO_EVERY)
+                await self._wait_for_waiting()
+            finally:
+                self._engine = None
+                with suppress(EngineAwayError):
+                    if self._stop.is_set():
+                        await engine.send("up", self._hello(bye=True))
+
+    async def _watch(self, engine: TopicEngine, seconds: float) -> None:
+        """Wait for some time, or until something has gone wrong."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
+            if engine.broken.done():
+                raise EngineAwayError(engine.last_error or "the connection was lost")
+            if self._problem is not None:
+                raise self._problem
+            self._check_removed()
+            if time.monotonic() - self._heard_at > GONE_AFTER:
+                self._set_state("waiting", "no sending bridge answers")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._change.wait(), left)
+            self._change.clear()
+
+    def _hello(self, **more: bool) -> bytes:
+        positions = {id: Position(each.have, each.seen) for id, each in self._streams.items()}
+        for id, have in self._known.items():
+            positions.setdefault(id, Position(have, have))
+        options = self.options
+        self._unsaid = 0
+        size = options.window * options.packet_bytes
+        return Hello(self._id, options.window, size, positions, **more).encode()
+
+    async def _say(self) -> None:
+        """Say hello, so that the sending bridges know that this one is alive."""
+        if self._engine is not None:
+            await self._engine.send("up", self._hello(ask=True, again=self._gap))
+            self._gap = False
+
+    async def _acknowledge(self) -> None:
+        """Say what has been published, so that the sending bridge sends more."""
+        if self._engine is not None:
+            with suppress(EngineAwayError):
+                await self._engine.send("up", self._hello())
+
+    # -- what arrives ------------------------------------------------------------------------------
+
+    def _got(self, data: bytes) -> None:
+        try:
+            if is_packet(data):
+                self._got_packet(head_of(data), data)
+            else:
+                self._got_status(Status.decode(data, self.url.text))
+        except Corrupt as exc:
+            self._report(f"{self.address} {self.url.text}: {exc}; left out")
+        except IpcError as exc:
+            self._problem = exc
+            self._change.set()
+
+    def _got_status(self, status: Status) -> None:
+        self._heard_at = time.monotonic()
+        if status.problem:
+            self._set_state("waiting", status.problem)
+            return
+        self._open(status)
+        stream = self._streams.get(status.topic)
+        if stream is None:
+            have = self._known.pop(status.topic, -1)
+            if have < 0:
+                have = status.first
+                self._journal.add(status.topic, have)
+            while len(self._streams) >= ROWS:  # of topics that were removed
+                del self._streams[next(iter(self._streams))]
+            stream = self._streams[status.topic] = _Stream(status.topic, have, have)
+        if status.sent > stream.seen:
+            self._gap = True  # with the next hello
+        self._set_state("connected")
+
+    def _got_packet(self, head: Head, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        stream = self._streams.get(head.topic)
+        if stream is None or head.end <= stream.seen:
+            self.counts.repeated += 0 if stream is None else head.count
+            return
+        if head.start > stream.seen:  # the packet before it is missing
+            self._gap = True
+            return
+        if self._stop.is_set():
+            return  # the next bridge gets it, or counts it as lost
+        self._gap = False
+        stream.seen = head.end
+        self._waiting.append((stream, head, data))
+        self._arrived.set()
+
+    # -- publishing --------------------------------------------------------------------------------
+
+    async def _publish_all(self) -> None:
+        """Publish packet after packet. A lost connection does not interrupt it."""
+        while True:
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            stream, head, data = self._waiting[0]
+            try:
+                await self._publish(stream, head, data)
+            except Corrupt as exc:
+                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+                self._count(stream, head, 0)
+            self._waiting.popleft()
+            self._unsaid += len(data)
+            limit = self.options.window * self.options.packet_bytes // 4
+            if not self._waiting or self._unsaid >= limit:
+                await self._acknowledge()
+
+    async def _publish(self, stream: _Stream, head: Head, data: bytes) -> None:
+        """Publish the messages of a packet.
+
+        Raises:
+            Corrupt: it is not a packet, or its messages have the wrong size.
+        """
+        topic, size = self._topic, self._type.size
+        assert topic is not None  # noqa: S101 - _open has set it
+        # It stands for messages that have arrived already if the sending bridge was started again.
+        known = max(0, min(head.count, head.count - (head.end - stream.have)))
+        count = head.count - known
+        self.counts.unacknowledged = count
+        self._journal.begin(stream.id, head.end, count, self._tail)
+        done = 0
+        try:
+            if size and head.each == size <= native.INLINE_MAX:
+                records = memoryview(data)[OVERHEAD + known * size :]
+                if len(records) != count * size:
+                    raise corrupt("its messages do not fill it")
+                while done < count:
+                    done += await self._publish_records(topic, records[done * size :], size)
+            else:
+                messages = self._messages(head, data)[known:]
+                await self._face.publish_many(messages)
+                done = len(messages)
+        except asyncio.CancelledError as exc:
+            done += getattr(exc, "sent", 0)
+            self._count(stream, head, done, left=count - done)
+            raise
+        self._count(stream, head, done)
+        self.counts.bytes += len(data)
+        self.counts.batches += 1
+
+    async def _publish_records(self, topic: Topic[bytes], records: memoryview, size: int) -> int:
+        """Publish short messages of one size with one copy. Return how many it has published."""
+        progress = [0]
+        topic._send_batch(records, size, 0, progress)  # noqa: SLF001 - of this package
+        if not progress[0]:
+            await self._face.publish(bytes(records[:size]))  # it waits for room
+            return 1
+        return progress[0]
+
+    def _messages(self, head: Head, data: bytes) -> Sequence[bytes | memoryview]:
+        """Return the messages of a packet that the topic takes.
+
+        Raises:
+            Corrupt: it is not a packet, or its messages have the wrong size.
+        """
+        assert self._topic is not None  # noqa: S101 - _open has set it
+        long = head.count and len(data) // head.count >= _LONG
+        packet: Any = unpack(memoryview(data) if long else data, BODY_AT)
+        messages: list[bytes | memoryview] = packet.messages
+        size, longest = self._type.size, self._topic.longest
+        if size and any(len(each) != size for each in messages):
+            raise corrupt("it has messages of the wrong size")
+        if any(len(each) > longest for each in messages):
+            found = [each for each in messages if len(each) <= longest]
+            text = f"{len(messages) - len(found)} messages are longer than {longest:,} bytes, the "
+            text += "limit of this topic; left out"
+            self._report(f"{self.address} {self.url.text}: {text}")
+            return found
+        return messages
+
+    def _count(self, stream: _Stream, head: Head, done: int, left: int = 0) -> None:
+        """Count the messages of a packet that were published, and those that are lost.
+
+        Args:
+            stream: where the packet belongs.
+            head: its beginning.
+            done: how many of its messages were published.
+            left: how many of its messages could not be published yet.
+        """
+        have = head.end - left
+        self.counts.lost += have - stream.have - done
+        self.counts.messages += done
+        self.counts.unacknowledged = 0
+        self._tail += done
+        stream.have = have
+        self._journal.end(stream.id, have)
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            self._file.store_counts(self.counts)
+            # The journal stays: the next bridge tells the other side how far this one was.
+            self._file.close(remove=os.fstat(self._fd).st_nlink == 0)
+        if self._topic is not None:
+            self._topic.close()
+        self._file, self._topic, self._fd = None, None, -1
