@@ -144,6 +144,8 @@ def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: boo
     config.insert_json5("connect/endpoints", json.dumps([] if listens else endpoint))
     if path is None:  # nothing but what the URL says
         config.insert_json5("scouting/multicast/enabled", "false")
+        # Between machines it is of no use, and a process that is killed leaves its files.
+        config.insert_json5("transport/shared_memory/enabled", "false")
     return config
 
 
