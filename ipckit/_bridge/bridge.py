@@ -108,8 +108,8 @@ class Bridge:
         waiting = asyncio.run_coroutine_threadsafe(self._link.ready.wait(), self._loop)
         done: tuple[concurrent.futures.Future[Any], ...] = (waiting, self._ended)
         concurrent.futures.wait(done, wait, concurrent.futures.FIRST_COMPLETED)
-        if self._ended.done():
-            self._ended.result()
+        if self._ended.done() or (waiting.done() and waiting.cancelled()):
+            self._ended.result()  # it raises what ended the bridge
         if not waiting.done():
             waiting.cancel()
             message = f"the bridge is not connected: {self._link.reason or 'no answer'}"

@@ -16,7 +16,7 @@ from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import unpack
 from ipckit._core import processes
-from ipckit.errors import Corrupt
+from ipckit.errors import Corrupt, WouldBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.payload_type import PayloadType
     from ipckit._bridge.url import BridgeUrl
+    from ipckit._bridge.wire import Packet
     from ipckit.channel import Channel
 
 _COUNT_MASK: Final = (1 << 24) - 1
@@ -54,7 +55,7 @@ class ChannelReceiver(Link):
     ) -> None:
         super().__init__(address, url, "receive", options, report)
         self._open_channel = open_channel
-        self._channel: Channel[bytes] | None = None
+        self._channel: Any = None  # the channel, once its type is known
         self._face: Any = None
         self._journal: ReceiveJournal
         self._type: PayloadType
@@ -172,21 +173,19 @@ class ChannelReceiver(Link):
             Corrupt: it is not a packet, or its messages have the wrong size.
         """
         packet = unpack(msg.data)
-        self._check_sizes(packet.messages)
+        self._check_sizes(packet)
         sender, number = packet.sender, packet.number
-        counts, count = self.counts, len(packet.messages)
+        counts, count = self.counts, packet.count
         known = self._journal.has(sender, number)
         if known:
             counts.repeated += count
         else:
             counts.uncertain += count if known is None else 0
-            messages = packet.messages
-            if done := self._journal.delivered(sender, number):
-                messages = messages[done:]
-            counts.unacknowledged = len(messages)
-            self._journal.begin(sender, number, len(messages), self._tail)
-            await self._send(messages)
-            self._tail = self._tail + len(messages) & _COUNT_MASK
+            done = self._journal.delivered(sender, number)
+            counts.unacknowledged = count - done
+            self._journal.begin(sender, number, count - done, self._tail)
+            await self._send(packet, done)
+            self._tail = self._tail + count - done & _COUNT_MASK
             self._journal.end(sender, number)
             counts.unacknowledged = 0
             counts.messages += count
@@ -195,14 +194,27 @@ class ChannelReceiver(Link):
         with suppress(Exception):  # the connection is lost: the packet comes again
             await msg.ack()
 
-    async def _send(self, messages: list[bytes]) -> None:
-        assert self._channel is not None  # noqa: S101 - _open has set it
-        await self._face.send_many(messages)
+    async def _send(self, packet: Packet, first: int) -> None:
+        """Send the messages of a packet into the channel, from number `first` on."""
+        size = packet.size
+        if not size or size > native.INLINE_MAX:
+            await self._face.send_many(packet.messages(first))
+            return
+        records = packet.body[first * size :]
+        while records:
+            progress = [0]
+            result = self._channel._send_batch(records, size, 0, progress)
+            records = records[progress[0] * size :]
+            if result != native.RING_OK:
+                error = self._channel._explain_ring(result, "send", 0)
+                if not isinstance(error, WouldBlock):
+                    raise error
+                await self._face.send(records[:size])  # it waits for room
+                records = records[size:]
 
-    def _check_sizes(self, messages: list[bytes]) -> None:
+    def _check_sizes(self, packet: Packet) -> None:
         size = self._type.size
-        longest = 0 if self._channel is None else self._channel.longest
-        if any(len(each) > longest or (size and len(each) != size) for each in messages):
+        if (size and packet.size != size) or packet.longest > self._channel.longest:
             message = "a packet has messages of a size that the channel does not take"
             raise Corrupt(message, errno=errno.EBADMSG, op="bridge", target=self.address)
 

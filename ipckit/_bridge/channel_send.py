@@ -162,7 +162,8 @@ class ChannelSender(Link):
         elif len(self._flying) >= self.options.window:
             await self._changed()
         elif deliveries := await self._messages():
-            self._check_length(max(each._nbytes for each in deliveries), session)  # noqa: SLF001
+            if not self._type.size:
+                self._check_length(max(each._nbytes for each in deliveries), session)
             if not self._flying:
                 self._answered_at = time.monotonic()
             number = self._journal.start(deliveries[0].number, len(deliveries))
@@ -174,13 +175,16 @@ class ChannelSender(Link):
     async def _messages(self) -> list[Delivery]:
         """Take the messages of a packet: those that wait, or the next one."""
         found: list[Delivery] = []
-        size, most, room = 0, self.options.packet_messages, self.options.packet_bytes
+        most, room = self.options.packet_messages, self.options.packet_bytes
+        if each := self._type.size:
+            most = max(1, min(most, room // each))
         taken, take = self._taken, self._channel.take
+        size = 0
         try:
             while len(found) < most and size < room:
                 delivery = taken.popleft() if taken else take(0)
                 found.append(delivery)
-                size += delivery._nbytes  # noqa: SLF001
+                size += 0 if each else delivery._nbytes
         except WouldBlock:
             pass
         if not found and (first := await self._first()) is not None:

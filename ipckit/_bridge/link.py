@@ -15,7 +15,7 @@ from ipckit._core.bridge_file import BridgeFile, Counts
 from ipckit.errors import Removed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.url import BridgeUrl
@@ -91,7 +91,7 @@ class Link(ABC):
         delay = _FIRST_DELAY
         while not self._stop.is_set():
             try:
-                await self._session()
+                await self._until_stopped(self._session())
             except EngineAwayError as exc:
                 if self.state == "connected":
                     self.counts.reconnects += 1
@@ -100,6 +100,22 @@ class Link(ABC):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _until_stopped(self, session: Coroutine[Any, Any, None]) -> None:
+        """Run a session. After `stop`, it has some seconds to end by itself."""
+        running = asyncio.ensure_future(session)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                await asyncio.wait({running}, timeout=LINGER + 1)
+        finally:
+            stopping.cancel()
+            running.cancel()
+        # The library's calls may ignore a cancellation for as long as they wait.
+        await asyncio.wait({running}, timeout=1)
+        if running.done() and not running.cancelled():
+            running.result()
 
     @abstractmethod
     async def _session(self) -> None:

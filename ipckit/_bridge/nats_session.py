@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,7 +69,7 @@ class NatsSession:
         return self.client.max_payload
 
     async def note_error(self, error: Exception) -> None:
-        self.last_error = str(error) or type(error).__name__
+        self.last_error = words_of(error)
 
     async def note_closed(self) -> None:
         if not self.broken.done():
@@ -220,6 +221,8 @@ class NatsSession:
 
 def words_of(exc: BaseException) -> str:
     """Return an exception of nats-py as words."""
+    if isinstance(exc, OSError) and exc.errno:
+        return os.strerror(exc.errno)  # asyncio's own text names only the address
     text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
     return text or type(exc).__name__
 
@@ -253,6 +256,8 @@ async def nats_session(
             url.server.replace("tls://", "nats://"),
             name=name,
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # also for the first connection
+            reconnect_time_wait=0,
             connect_timeout=_CONNECT_SECONDS,
             ping_interval=_PING_SECONDS,
             max_outstanding_pings=2,

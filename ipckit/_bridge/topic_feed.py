@@ -69,12 +69,12 @@ class Feed:
 
     def _start(self, hello: Hello) -> int:
         """Skip the history that the receiver has. Return the number from which on it gets all."""
-        first = self._subscription._position  # noqa: SLF001 - of this package
+        first = self._subscription._position
         position = hello.positions.get(self._sender.id)
         if position is None:
             return first
         with suppress(WouldBlock):
-            while self._subscription._position < position.seen:  # noqa: SLF001
+            while self._subscription._position < position.seen:
                 self._subscription.receive_view(timeout=0).release()
         return position.seen
 
@@ -206,7 +206,7 @@ class Feed:
         # A call for one message at least: it makes the subscription's descriptor unreadable.
         most = min(self._room(size), max(1, len(self._subscription)))
         buffer = memoryview(bytearray(most * size))
-        self._subscription._receive_batch(buffer, size, 0, progress)  # noqa: SLF001
+        self._subscription._receive_batch(buffer, size, 0, progress)
         if not (count := progress[0]):
             return []
         start, end = self._advance(count)
@@ -254,6 +254,6 @@ class Feed:
 
     def _advance(self, count: int) -> tuple[int, int]:
         """Return the range of the messages that were taken last, and count those that are lost."""
-        end = self._subscription._position  # noqa: SLF001
+        end = self._subscription._position
         self._sender.counts.lost += end - self._sent - count
         return self._sent, end

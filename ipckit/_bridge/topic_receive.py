@@ -22,7 +22,6 @@ from ipckit._bridge.topic_wire import (
     GONE_AFTER,
     HELLO_EVERY,
     ID_SIZE,
-    OVERHEAD,
     Head,
     Hello,
     Position,
@@ -31,20 +30,16 @@ from ipckit._bridge.topic_wire import (
     is_packet,
 )
 from ipckit._bridge.wire import corrupt, unpack
-from ipckit.errors import Corrupt, IpcError
+from ipckit.errors import Corrupt, IpcError, WouldBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.payload_type import PayloadType
     from ipckit._bridge.topic_engine import TopicEngine
     from ipckit._bridge.url import BridgeUrl
     from ipckit.topic import Topic
-
-# A packet with messages of this length on average is cut into views; shorter ones are copied, which
-# costs less than a view.
-_LONG: Final = 1 << 15
 
 
 @dataclass(slots=True)
@@ -265,62 +260,53 @@ class TopicReceiver(Link):
         Raises:
             Corrupt: it is not a packet, or its messages have the wrong size.
         """
-        topic, size = self._topic, self._type.size
-        assert topic is not None  # noqa: S101 - _open has set it
-        # It stands for messages that have arrived already if the sending bridge was started again.
+        packet = unpack(data, BODY_AT)
+        if self._type.size and packet.size != self._type.size:
+            raise corrupt("it has messages of the wrong size")
+        # It has messages that have arrived already if the sending bridge was started again.
         known = max(0, min(head.count, head.count - (head.end - stream.have)))
         count = head.count - known
         self.counts.unacknowledged = count
         self._journal.begin(stream.id, head.end, count, self._tail)
-        done = 0
+        progress = [0]
         try:
-            if size and head.each == size <= native.INLINE_MAX:
-                records = memoryview(data)[OVERHEAD + known * size :]
-                if len(records) != count * size:
-                    raise corrupt("its messages do not fill it")
-                while done < count:
-                    done += await self._publish_records(topic, records[done * size :], size)
+            if 0 < packet.size <= native.INLINE_MAX:
+                await self._publish_records(packet.body[known * packet.size :], packet.size, progress)
             else:
-                messages = self._messages(head, data)[known:]
+                messages = self._of_good_length(packet.messages(known))
                 await self._face.publish_many(messages)
-                done = len(messages)
+                progress[0] = len(messages)
         except asyncio.CancelledError as exc:
-            done += getattr(exc, "sent", 0)
+            done = progress[0] + getattr(exc, "sent", 0)
             self._count(stream, head, done, left=count - done)
             raise
-        self._count(stream, head, done)
+        self._count(stream, head, progress[0])
         self.counts.bytes += len(data)
         self.counts.batches += 1
 
-    async def _publish_records(self, topic: Topic[bytes], records: memoryview, size: int) -> int:
-        """Publish short messages of one size with one copy. Return how many it has published."""
-        progress = [0]
-        topic._send_batch(records, size, 0, progress)  # noqa: SLF001 - of this package
-        if not progress[0]:
-            await self._face.publish(bytes(records[:size]))  # it waits for room
-            return 1
-        return progress[0]
-
-    def _messages(self, head: Head, data: bytes) -> Sequence[bytes | memoryview]:
-        """Return the messages of a packet that the topic takes.
-
-        Raises:
-            Corrupt: it is not a packet, or its messages have the wrong size.
-        """
+    async def _publish_records(self, records: memoryview, size: int, progress: list[int]) -> None:
+        """Publish short messages of one size with one copy; `progress` counts them."""
         assert self._topic is not None  # noqa: S101 - _open has set it
-        long = head.count and len(data) // head.count >= _LONG
-        packet: Any = unpack(memoryview(data) if long else data, BODY_AT)
-        messages: list[bytes | memoryview] = packet.messages
-        size, longest = self._type.size, self._topic.longest
-        if size and any(len(each) != size for each in messages):
-            raise corrupt("it has messages of the wrong size")
-        if any(len(each) > longest for each in messages):
-            found = [each for each in messages if len(each) <= longest]
-            text = f"{len(messages) - len(found)} messages are longer than {longest:,} bytes, the "
-            text += "limit of this topic; left out"
-            self._report(f"{self.address} {self.url.text}: {text}")
-            return found
-        return messages
+        total = len(records) // size
+        while progress[0] < total:
+            rest = records[progress[0] * size :]
+            result = self._topic._send_batch(rest, size, 0, progress)
+            if result != native.RING_OK:
+                error = self._topic._explain_ring(result, "publish", 0)
+                if not isinstance(error, WouldBlock):
+                    raise error
+                await self._face.publish(records[progress[0] * size :][:size])  # it waits for room
+                progress[0] += 1
+
+    def _of_good_length(self, messages: list[memoryview]) -> list[memoryview]:
+        """Return the messages that the topic takes."""
+        assert self._topic is not None  # noqa: S101 - _open has set it
+        longest = self._topic.longest
+        found = [each for each in messages if len(each) <= longest]
+        if dropped := len(messages) - len(found):
+            text = f"{dropped} messages are longer than {longest:,} bytes, the limit of this topic"
+            self._report(f"{self.address} {self.url.text}: {text}; left out")
+        return found
 
     def _count(self, stream: _Stream, head: Head, done: int, left: int = 0) -> None:
         """Count the messages of a packet that were published, and those that are lost.

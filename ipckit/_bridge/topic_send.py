@@ -206,7 +206,7 @@ class TopicSender(Link):
     @property
     def published(self) -> int:
         """The number of messages that were published to the topic."""
-        return self._topic._counts()[3]  # noqa: SLF001 - `stats` would count the peers too
+        return self._topic._counts()[3]
 
     @property
     def longest(self) -> int:

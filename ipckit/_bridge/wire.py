@@ -11,7 +11,7 @@ import struct
 from array import array
 from itertools import accumulate, pairwise
 from sys import byteorder
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipckit.errors import Corrupt
 
@@ -25,21 +25,37 @@ MARK: Final = b"IPB1"
 _LENGTH_SIZE: Final = 4
 MESSAGE_MAX: Final = 2**32 - 1
 
-B = TypeVar("B", bytes, memoryview)
 
-
-class Packet(NamedTuple, Generic[B]):
+class Packet(NamedTuple):
     """A packet that arrived.
 
     Attributes:
         sender: 16 random bytes of the sender's journal.
         number: counts the sender's packets.
-        messages: the bytes of each message; views if the packet was a view.
+        count: the number of messages.
+        size: the bytes of each message; 0 if they differ, or are empty.
+        body: all messages, one after another.
+        ends: where each message ends in `body`; empty if all have one size.
     """
 
     sender: bytes
     number: int
-    messages: list[B]
+    count: int
+    size: int
+    body: memoryview
+    ends: list[int]
+
+    @property
+    def longest(self) -> int:
+        """The bytes of the longest message."""
+        return self.size or max((j - i for i, j in pairwise((0, *self.ends))), default=0)
+
+    def messages(self, first: int = 0) -> list[memoryview]:
+        """Return the messages from number `first` on."""
+        body, size = self.body, self.size
+        if size:
+            return [body[i : i + size] for i in range(first * size, len(body), size)]
+        return [body[i:j] for i, j in pairwise((0, *self.ends))][first:]
 
 
 def parts(
@@ -62,7 +78,7 @@ def pack(sender: bytes, number: int, messages: Sequence[memoryview | bytes]) -> 
     return b"".join(parts(sender, number, messages))
 
 
-def unpack(data: B, at: int = 0) -> Packet[B]:
+def unpack(data: bytes, at: int = 0) -> Packet:
     """Return the messages of a packet.
 
     Args:
@@ -78,22 +94,21 @@ def unpack(data: B, at: int = 0) -> Packet[B]:
     if mark != MARK:
         raise corrupt("it does not begin with IPB1")
     at += HEAD.size
+    body = memoryview(data)
     if each:
-        end = at + count * each
-        if end != len(data):
+        if at + count * each != len(data):
             raise corrupt(f"{count} messages of {each} bytes do not fill it")
-        return Packet(sender, number, [data[i : i + each] for i in range(at, end, each)])
-    table = array("I")
+        return Packet(sender, number, count, each, body[at:], [])
     start = at + count * _LENGTH_SIZE
     if start > len(data):
         raise corrupt(f"the lengths of {count} messages do not fit")
-    table.frombytes(data[at:start])
+    table = array("I", data[at:start])
     if byteorder == "big":
         table.byteswap()
-    ends = list(accumulate(table, initial=start))
-    if ends[-1] != len(data):
+    ends = list(accumulate(table))
+    if (ends[-1] if ends else 0) != len(data) - start:
         raise corrupt("its messages do not fill it")
-    return Packet(sender, number, [data[i:j] for i, j in pairwise(ends)])
+    return Packet(sender, number, count, 0, body[start:], ends)
 
 
 def corrupt(why: str) -> Corrupt:

@@ -16,7 +16,9 @@ _SIZE_MAX: Final = 2**40 - 1
 DEFAULT_SIZE: Final = 1 << 24
 DEFAULT_CAPACITY: Final = 1024
 DEFAULT_TOTAL: Final = 1 << 26
-_TAKEN_MAX: Final = 1024  # short messages that can be taken and not acknowledged
+# Short messages that can be taken and not acknowledged: the first number, or more if they need only
+# that many bytes.
+_TAKEN, _TAKEN_BYTES = 1024, 1 << 22
 _UNITS_MIN: Final = 64
 LINE: Final = 64
 _PAGE: Final = 4096
@@ -112,8 +114,9 @@ def _of_items(item: int, capacity: int, size: int | None) -> Shape:
     """
     each: int = native.channel_units(item)
     units = capacity * each if size is None else -(-size // native.UNIT) + 2 * capacity
-    blocks = min(capacity, _TAKEN_MAX) + 1
-    return Shape(_inline_units(item, units), blocks, rounded_up(item, LINE), capacity, item, item)
+    granule = rounded_up(item, LINE)
+    blocks = min(capacity, max(_TAKEN, _TAKEN_BYTES // granule)) + 1
+    return Shape(_inline_units(item, units), blocks, granule, capacity, item, item)
 
 
 def _of_any_size(capacity: int, size: int) -> Shape:
