@@ -52,7 +52,7 @@ class NatsCore:
         """See `TopicEngine.listen`."""
         import nats.errors  # noqa: PLC0415
 
-        async def received(msg: Msg) -> None:  # noqa: RUF029 - nats-py wants a coroutine
+        async def received(msg: Msg) -> None:
             got(msg.data)
 
         client = self._session.client
@@ -67,9 +67,7 @@ class NatsCore:
 
 
 @asynccontextmanager
-async def nats_core(
-    url: BridgeUrl, options: BridgeOptions, name: str
-) -> AsyncGenerator[NatsCore]:
+async def nats_core(url: BridgeUrl, options: BridgeOptions, name: str) -> AsyncGenerator[NatsCore]:
     """Connect to the server, for an ``async with`` block; see `nats_session`."""
     async with nats_session(url, options, name) as session:
         yield NatsCore(session, url.name)

@@ -25,8 +25,9 @@ class TopicEngine(Protocol):
     """
 
     broken: asyncio.Future[None]
-    last_error: str
 
+    @property
+    def last_error(self) -> str: ...
     @property
     def longest(self) -> int: ...
 

@@ -31,7 +31,7 @@ class _Sent(NamedTuple):
     """A packet that was sent, and is not acknowledged."""
 
     end: int
-    count: int
+    messages: int
     data: bytes
 
 
@@ -51,7 +51,9 @@ class Feed:
         unacknowledged: the messages on the way.
     """
 
-    def __init__(self, sender: TopicSender, subscription: Subscription[bytes], hello: Hello) -> None:
+    def __init__(
+        self, sender: TopicSender, subscription: Subscription[bytes], hello: Hello
+    ) -> None:
         self._sender, self._subscription = sender, subscription
         self._path = f"down/{hello.receiver.hex()}"
         self._size = sender.type.size
@@ -81,15 +83,15 @@ class Feed:
     def hear(self, hello: Hello) -> None:
         """Take note of what the receiving bridge says."""
         self._heard_at = time.monotonic()
-        self._packets, self._bytes = hello.packets, hello.bytes
+        self._packets, self._bytes = hello.packets, hello.room
         position = hello.positions.get(self._sender.id)
         have, seen = (0, self.first) if position is None else position
         flying, counts = self._flying, self._sender.counts
         while flying and flying[0].end <= have:
             sent = flying.popleft()
             self._flying_bytes -= len(sent.data)
-            self.unacknowledged -= sent.count
-            counts.messages += sent.count
+            self.unacknowledged -= sent.messages
+            counts.messages += sent.messages
             counts.bytes += len(sent.data)
             counts.batches += 1
         self._answer |= hello.ask
@@ -153,7 +155,7 @@ class Feed:
             for sent in found:
                 self._flying.append(sent)
                 self._flying_bytes += len(sent.data)
-                self.unacknowledged += sent.count
+                self.unacknowledged += sent.messages
                 self._sent = sent.end
             for sent in found:
                 await send(self._path, sent.data)
@@ -226,7 +228,9 @@ class Feed:
 
     def _take_some(self) -> list[_Sent]:
         """Take messages, as many as seem to fit into a packet."""
-        messages: list[bytes] = self._subscription.receive_many(self._room(self._average), timeout=0)
+        messages: list[bytes] = self._subscription.receive_many(
+            self._room(self._average), timeout=0
+        )
         size = sum(map(len, messages))
         self._average = size / len(messages)
         start, end = self._advance(len(messages))

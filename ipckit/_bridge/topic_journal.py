@@ -1,8 +1,8 @@
 """The journal of a topic's receiving bridge: how far it is in each topic that it receives from.
 
 A bridge that starts again tells the other side, so that no message comes twice, and that those
-which it missed are counted. Before a packet is published, its row says so: it has the messages of
-the packet, and how many messages the topic here had. So the next bridge finds out how many of them
+that it missed are counted. Before a packet is published, the journal gets its numbers, and how many
+messages the topic here had. So the next bridge finds out how many of them
 were published when it was killed.
 """
 
@@ -16,8 +16,8 @@ from ipckit._core.bridge_file import JOURNAL_START
 if TYPE_CHECKING:
     import mmap
 
-# The id of the topic; the number of the next message; the packet that is being published: the number
-# after it and how many messages it has, or 0; the messages that the topic here had before.
+# The id of the topic; the number of the next message; of the packet that is being published, the
+# number after it and how many messages it has, or 0; the messages that the topic here had before.
 _ROW: Final = struct.Struct("<16sQQQQ")
 ROWS: Final = 16
 TOPIC_SIZE: Final = ROWS * _ROW.size
@@ -50,36 +50,36 @@ class TopicJournal:
         found: dict[bytes, int] = {}
         uncertain = 0
         for row in range(ROWS):
-            id, have, end, count, before = _ROW.unpack_from(self._memory, self._at(row))
-            if id == _NOTHING:
+            topic, have, end, count, before = _ROW.unpack_from(self._memory, self._at(row))
+            if topic == _NOTHING:
                 continue
             if count:
                 done = min(count, max(0, tail - before))
                 if done and not alone:
                     uncertain += count
                 have = have if not done else end - (count - done)
-            self._rows[id] = row
-            found[id] = have
-            self.end(id, have)
+            self._rows[topic] = row
+            found[topic] = have
+            self.end(topic, have)
         self._next = len(found) % ROWS
         return found, uncertain
 
     def _at(self, row: int) -> int:
         return JOURNAL_START + row * _ROW.size
 
-    def add(self, id: bytes, have: int) -> None:
+    def add(self, topic: bytes, have: int) -> None:
         """Add a topic from which the bridge has not received before."""
         row, self._next = self._next, (self._next + 1) % ROWS
         self._rows = {key: value for key, value in self._rows.items() if value != row}
-        self._rows[id] = row
-        _ROW.pack_into(self._memory, self._at(row), id, have, 0, 0, 0)
+        self._rows[topic] = row
+        _ROW.pack_into(self._memory, self._at(row), topic, have, 0, 0, 0)
 
-    def begin(self, id: bytes, end: int, count: int, tail: int) -> None:
+    def begin(self, topic: bytes, end: int, count: int, tail: int) -> None:
         """Record that a packet is being published."""
-        if (row := self._rows.get(id)) is not None:
+        if (row := self._rows.get(topic)) is not None:
             struct.pack_into("<QQQ", self._memory, self._at(row) + 24, end, count, tail)
 
-    def end(self, id: bytes, have: int) -> None:
+    def end(self, topic: bytes, have: int) -> None:
         """Record that all messages before a number have been published."""
-        if (row := self._rows.get(id)) is not None:
+        if (row := self._rows.get(topic)) is not None:
             struct.pack_into("<QQQ", self._memory, self._at(row) + 16, have, 0, 0)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import ipckit._native as native
 from ipckit import aio
@@ -165,9 +165,9 @@ class TopicReceiver(Link):
             self._change.clear()
 
     def _hello(self, **more: bool) -> bytes:
-        positions = {id: Position(each.have, each.seen) for id, each in self._streams.items()}
-        for id, have in self._known.items():
-            positions.setdefault(id, Position(have, have))
+        positions = {each.id: Position(each.have, each.seen) for each in self._streams.values()}
+        for topic, have in self._known.items():
+            positions.setdefault(topic, Position(have, have))
         options = self.options
         self._unsaid = 0
         size = options.window * options.packet_bytes
@@ -222,7 +222,7 @@ class TopicReceiver(Link):
         self._heard_at = time.monotonic()
         stream = self._streams.get(head.topic)
         if stream is None or head.end <= stream.seen:
-            self.counts.repeated += 0 if stream is None else head.count
+            self.counts.repeated += 0 if stream is None else head.messages
             return
         if head.start > stream.seen:  # the packet before it is missing
             self._gap = True
@@ -264,14 +264,16 @@ class TopicReceiver(Link):
         if self._type.size and packet.size != self._type.size:
             raise corrupt("it has messages of the wrong size")
         # It has messages that have arrived already if the sending bridge was started again.
-        known = max(0, min(head.count, head.count - (head.end - stream.have)))
-        count = head.count - known
+        known = max(0, min(head.messages, head.messages - (head.end - stream.have)))
+        count = head.messages - known
         self.counts.unacknowledged = count
         self._journal.begin(stream.id, head.end, count, self._tail)
         progress = [0]
         try:
             if 0 < packet.size <= native.INLINE_MAX:
-                await self._publish_records(packet.body[known * packet.size :], packet.size, progress)
+                await self._publish_records(
+                    packet.body[known * packet.size :], packet.size, progress
+                )
             else:
                 messages = self._of_good_length(packet.messages(known))
                 await self._face.publish_many(messages)

@@ -82,7 +82,7 @@ class TopicSender(Link):
             await asyncio.gather(looking, *tasks, return_exceptions=True)
 
     async def _look_for_silent(self) -> None:
-        """Drop the feeds of receiving bridges that are gone. Publishers wait for them until then."""
+        """Drop the feeds of bridges that are gone, because publishers wait for them until then."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for receiver, feed in list(self._feeds.items()):

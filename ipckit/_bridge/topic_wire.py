@@ -52,7 +52,7 @@ class Hello:
     Attributes:
         receiver: 16 random bytes.
         packets: how many packets may be on the way, sent and not published.
-        bytes: how many bytes may be on the way, unless a single packet has more.
+        room: how many bytes may be on the way, unless a single packet has more.
         positions: how far it is, by the id of the topic.
         ask: the sending bridge shall answer.
         again: the sending bridge shall send the packets again that have not arrived.
@@ -61,7 +61,7 @@ class Hello:
 
     receiver: bytes
     packets: int
-    bytes: int
+    room: int
     positions: dict[bytes, Position]
     ask: bool = False
     again: bool = False
@@ -73,8 +73,8 @@ class Hello:
             "format": _FORMAT,
             "receiver": self.receiver.hex(),
             "packets": self.packets,
-            "bytes": self.bytes,
-            "positions": {id.hex(): position for id, position in self.positions.items()},
+            "room": self.room,
+            "positions": {topic.hex(): each for topic, each in self.positions.items()},
         }
         found |= {name: True for name in ("ask", "again", "bye") if getattr(self, name)}
         return json.dumps(found).encode()
@@ -91,10 +91,10 @@ class Hello:
             return cls(
                 _id(found["receiver"]),
                 max(1, int(found["packets"])),
-                max(1, int(found["bytes"])),
+                max(1, int(found["room"])),
                 {
-                    _id(id): Position(int(have), int(seen))
-                    for id, (have, seen) in found["positions"].items()
+                    _id(topic): Position(int(have), int(seen))
+                    for topic, (have, seen) in found["positions"].items()
                 },
                 *(bool(found.get(name)) for name in ("ask", "again", "bye")),
             )
@@ -143,9 +143,10 @@ class Status:
         found = _loaded(data)
         names = ("first", "sent", "capacity", "history", "size")
         try:
-            numbers = [int(found[name]) for name in names]
+            numbers = {name: int(found[name]) for name in names}
             kind = type_of_metadata(found["type"], target)
-            return cls(_id(found["topic"]), kind, *numbers, str(found["problem"]))
+            problem = str(found["problem"])
+            return cls(_id(found["topic"]), kind, **numbers, problem=problem)
         except (KeyError, TypeError, ValueError):
             raise corrupt("a status lacks something") from None
 
@@ -157,27 +158,21 @@ class Head(NamedTuple):
         topic: the id of the topic.
         start: the number of the first message for which the packet stands.
         end: the number after the last one.
-        count: the messages in the packet.
-        each: the bytes of each; 0 if a table has their lengths.
+        messages: how many messages the packet has.
     """
 
     topic: bytes
     start: int
     end: int
-    count: int
-    each: int
+    messages: int
 
 
-def packet_of(
-    topic: bytes, start: int, end: int, messages: Sequence[memoryview | bytes]
-) -> bytes:
+def packet_of(topic: bytes, start: int, end: int, messages: Sequence[memoryview | bytes]) -> bytes:
     """Return the packet of some messages."""
     return b"".join((_START.pack(start), *parts(topic, end, messages)))
 
 
-def packet_of_records(
-    topic: bytes, start: int, end: int, count: int, records: memoryview
-) -> bytes:
+def packet_of_records(topic: bytes, start: int, end: int, count: int, records: memoryview) -> bytes:
     """Return the packet of messages of the same size, which lie one after the other."""
     head = HEAD.pack(MARK, count, len(records) // count, end, topic)
     return b"".join((_START.pack(start), head, records))
@@ -197,12 +192,12 @@ def head_of(data: bytes) -> Head:
     if len(data) < OVERHEAD:
         raise corrupt("it is shorter than a header")
     (start,) = _START.unpack_from(data)
-    mark, count, each, end, topic = HEAD.unpack_from(data, _START.size)
+    mark, count, _, end, topic = HEAD.unpack_from(data, _START.size)
     if mark != MARK:
         raise corrupt("it has no IPB1 in it")
     if not start <= end - count:
         raise corrupt("it has more messages than it stands for")
-    return Head(topic, start, end, count, each)
+    return Head(topic, start, end, count)
 
 
 def _loaded(data: bytes) -> dict[str, Any]:

@@ -42,7 +42,11 @@ class ZenohEngine:
         self._arrived: deque[tuple[Callable[[bytes], None], bytes]] = deque()
         self._awake = False  # `_hand_over` will run
         self.broken: asyncio.Future[None] = self._loop.create_future()
-        self.last_error = ""
+
+    @property
+    def last_error(self) -> str:
+        """Why the connection was lost; it is not."""
+        return ""
 
     @property
     def longest(self) -> int:
