@@ -181,7 +181,8 @@ class Feed:
             loop.add_reader(fd, self._wake.set)
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 1)
+                async with asyncio.timeout(1):  # wait_for of Python 3.11 can miss a cancellation
+                    await self._wake.wait()
         finally:
             if fd >= 0:
                 loop.remove_reader(fd)
@@ -246,8 +247,9 @@ class Feed:
         """Divide messages among packets, if they are much longer than those before."""
         limit = min(self._sender.options.packet_bytes * 2, self._sender.longest)
         size += _LENGTH_SIZE * len(messages)
+        if len(messages) == 1:
+            self._sender.check_length(len(messages[0]))
         if size <= limit or len(messages) == 1:
-            self._sender.check_length(size)
             return [messages]
         middle = len(messages) // 2
         left, right = messages[:middle], messages[middle:]

@@ -80,6 +80,8 @@ class TopicReceiver(Link):
         self._id = os.urandom(ID_SIZE)
         self._streams: dict[bytes, _Stream] = {}
         self._known: dict[bytes, int] = {}  # from the journal
+        self._wanted: set[bytes] = set()  # topics that have no stream yet
+        self._hurry = False  # say hello at once
         self._waiting: deque[tuple[_Stream, Head, bytes]] = deque()
         self._arrived = asyncio.Event()
         self._engine: TopicEngine | None = None
@@ -150,9 +152,9 @@ class TopicReceiver(Link):
                         await engine.send("up", self._hello(bye=True))
 
     async def _watch(self, engine: TopicEngine, seconds: float) -> None:
-        """Wait for some time, or until something has gone wrong."""
+        """Wait for some time, or until there is something to say."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
+        while (left := end - time.monotonic()) > 0 and not self._stop.is_set() and not self._hurry:
             if engine.broken.done():
                 raise EngineAwayError(engine.last_error or "the connection was lost")
             if self._problem is not None:
@@ -161,13 +163,14 @@ class TopicReceiver(Link):
             if time.monotonic() - self._heard_at > GONE_AFTER:
                 self._set_state("waiting", "no sending bridge answers")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._change.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._change.wait()
             self._change.clear()
 
     def _hello(self, **more: bool) -> bytes:
-        positions = {each.id: Position(each.have, each.seen) for each in self._streams.values()}
-        for topic, have in self._known.items():
-            positions.setdefault(topic, Position(have, have))
+        positions: dict[bytes, Position | None] = dict.fromkeys(self._wanted)
+        for each in self._streams.values():
+            positions[each.id] = Position(each.have, each.seen)
         options = self.options
         self._unsaid = 0
         size = options.window * options.packet_bytes
@@ -177,7 +180,7 @@ class TopicReceiver(Link):
         """Say hello, so that the sending bridges know that this one is alive."""
         if self._engine is not None:
             await self._engine.send("up", self._hello(ask=True, again=self._gap))
-            self._gap = False
+            self._gap = self._hurry = False
 
     async def _acknowledge(self) -> None:
         """Say what has been published, so that the sending bridge sends more."""
@@ -206,17 +209,33 @@ class TopicReceiver(Link):
             return
         self._open(status)
         stream = self._streams.get(status.topic)
+        if not status.sends:
+            if stream is None and status.topic not in self._wanted:
+                self._want(status.topic)
+            return
         if stream is None:
-            have = self._known.pop(status.topic, -1)
-            if have < 0:
-                have = status.first
-                self._journal.add(status.topic, have)
-            while len(self._streams) >= ROWS:  # of topics that were removed
-                del self._streams[next(iter(self._streams))]
-            stream = self._streams[status.topic] = _Stream(status.topic, have, have)
+            self._wanted.discard(status.topic)
+            self._journal.add(status.topic, status.first)
+            stream = self._add_stream(status.topic, status.first)
         if status.sent > stream.seen:
             self._gap = True  # with the next hello
         self._set_state("connected")
+
+    def _want(self, topic: bytes) -> None:
+        """Ask for the messages of a topic, from where the last bridge has ended."""
+        have = self._known.pop(topic, None)
+        if have is None:
+            self._wanted.add(topic)
+        else:
+            self._add_stream(topic, have)
+        self._hurry = True
+        self._change.set()
+
+    def _add_stream(self, topic: bytes, have: int) -> _Stream:
+        while len(self._streams) >= ROWS:  # of topics that were removed
+            del self._streams[next(iter(self._streams))]
+        self._streams[topic] = stream = _Stream(topic, have, have)
+        return stream
 
     def _got_packet(self, head: Head, data: bytes) -> None:
         self._heard_at = time.monotonic()

