@@ -9,7 +9,7 @@ from ipckit._bridge.nats_session import EngineAwayError, nats_session, words_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from nats.aio.msg import Msg
 
@@ -38,6 +38,11 @@ class NatsCore:
 
     def _subject(self, path: str) -> str:
         return self._root + path.replace("/", ".")
+
+    @staticmethod
+    def prepared(parts: Sequence[memoryview | bytes]) -> bytes:
+        """See `TopicEngine.prepared`."""
+        return b"".join(parts)
 
     async def send(self, path: str, data: bytes) -> None:
         """See `TopicEngine.send`."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.url import BridgeUrl
@@ -31,8 +31,11 @@ class TopicEngine(Protocol):
     @property
     def longest(self) -> int: ...
 
-    async def send(self, path: str, data: bytes) -> None:
-        """Send bytes to those who listen on a path below the name in the URL.
+    def prepared(self, parts: Sequence[memoryview | bytes]) -> Any:
+        """Return the bytes of some parts, as `send` takes them most quickly, also several times."""
+
+    async def send(self, path: str, data: Any) -> None:
+        """Send bytes, or what `prepared` has returned, by a path below the name in the URL.
 
         Raises:
             EngineAwayError: the connection is lost.

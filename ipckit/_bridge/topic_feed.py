@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ipckit._native as native
 from ipckit._bridge.nats_session import EngineAwayError
@@ -32,7 +32,8 @@ class _Sent(NamedTuple):
 
     end: int
     messages: int
-    data: bytes
+    size: int
+    data: Any
 
 
 class Feed:
@@ -89,10 +90,10 @@ class Feed:
         flying, counts = self._flying, self._sender.counts
         while flying and flying[0].end <= have:
             sent = flying.popleft()
-            self._flying_bytes -= len(sent.data)
+            self._flying_bytes -= sent.size
             self.unacknowledged -= sent.messages
             counts.messages += sent.messages
-            counts.bytes += len(sent.data)
+            counts.bytes += sent.size
             counts.batches += 1
         self._answer |= hello.ask
         if hello.again:
@@ -154,7 +155,7 @@ class Feed:
             # All of them first: they are on the way even if the connection is lost now.
             for sent in found:
                 self._flying.append(sent)
-                self._flying_bytes += len(sent.data)
+                self._flying_bytes += sent.size
                 self.unacknowledged += sent.messages
                 self._sent = sent.end
             for sent in found:
@@ -214,8 +215,11 @@ class Feed:
             return []
         start, end = self._advance(count)
         topic = self._sender.id
-        data = packet_of_records(topic, start, end, count, buffer[: count * size])
-        return [_Sent(end, count, data)]
+        return [
+            self._prepared(
+                end, count, packet_of_records(topic, start, end, count, buffer[: count * size])
+            )
+        ]
 
     def _take_long(self) -> list[_Sent]:
         """Take one message, and copy it from the topic's memory to the packet."""
@@ -224,8 +228,8 @@ class Feed:
             with view.buf as message:
                 self._average = float(len(message))
                 self._sender.check_length(len(message))
-                data = packet_of(self._sender.id, start, end, [message])
-        return [_Sent(end, 1, data)]
+                packet = packet_of(self._sender.id, start, end, [message])
+                return [self._prepared(end, 1, packet)]
 
     def _take_some(self) -> list[_Sent]:
         """Take messages, as many as seem to fit into a packet."""
@@ -239,9 +243,15 @@ class Feed:
         found: list[_Sent] = []
         for some in self._divided(messages, size):
             first += len(some)
-            found.append(_Sent(first, len(some), packet_of(self._sender.id, start, first, some)))
+            packet = packet_of(self._sender.id, start, first, some)
+            found.append(self._prepared(first, len(some), packet))
             start = first
         return found
+
+    def _prepared(self, end: int, messages: int, parts: Sequence[memoryview | bytes]) -> _Sent:
+        engine = self._sender.engine
+        assert engine is not None  # noqa: S101 - _step is called only then
+        return _Sent(end, messages, sum(map(len, parts)), engine.prepared(parts))
 
     def _divided(self, messages: Sequence[bytes], size: int) -> list[Sequence[bytes]]:
         """Divide messages among packets, if they are much longer than those before."""

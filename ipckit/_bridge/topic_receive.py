@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
 from ipckit import aio
@@ -40,6 +40,18 @@ if TYPE_CHECKING:
     from ipckit._bridge.topic_engine import TopicEngine
     from ipckit._bridge.url import BridgeUrl
     from ipckit.topic import Topic
+
+
+_PARTS: Final = 4  # acknowledge when this part of the window is published
+_PAUSE: Final = 0.002  # or when no packet has come for this many seconds
+
+
+@dataclass(slots=True)
+class _Unsaid:
+    """What was published since the last hello."""
+
+    packets: int = 0
+    bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -88,7 +100,8 @@ class TopicReceiver(Link):
         self._problem: IpcError | None = None
         self._heard_at = 0.0
         self._gap = False  # packets are missing
-        self._unsaid = 0  # bytes published since the last hello
+        self._said = ""  # what was reported last
+        self._unsaid = _Unsaid()
 
     async def _run(self) -> None:
         publishing = asyncio.create_task(self._publish_all())
@@ -172,7 +185,7 @@ class TopicReceiver(Link):
         for each in self._streams.values():
             positions[each.id] = Position(each.have, each.seen)
         options = self.options
-        self._unsaid = 0
+        self._unsaid = _Unsaid()
         size = options.window * options.packet_bytes
         return Hello(self._id, options.window, size, positions, **more).encode()
 
@@ -197,7 +210,9 @@ class TopicReceiver(Link):
             else:
                 self._got_status(Status.decode(data, self.url.text))
         except Corrupt as exc:
-            self._report(f"{self.address} {self.url.text}: {exc}; left out")
+            if str(exc) != self._said:  # not again and again
+                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+            self._said = str(exc)
         except IpcError as exc:
             self._problem = exc
             self._change.set()
@@ -257,10 +272,12 @@ class TopicReceiver(Link):
 
     async def _publish_all(self) -> None:
         """Publish packet after packet. A lost connection does not interrupt it."""
+        options = self.options
+        packets = max(1, options.window // _PARTS)
+        size = options.window * options.packet_bytes // _PARTS
         while True:
             while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
+                await self._wait_for_packet()
             stream, head, data = self._waiting[0]
             try:
                 await self._publish(stream, head, data)
@@ -268,10 +285,19 @@ class TopicReceiver(Link):
                 self._report(f"{self.address} {self.url.text}: {exc}; left out")
                 self._count(stream, head, 0)
             self._waiting.popleft()
-            self._unsaid += len(data)
-            limit = self.options.window * self.options.packet_bytes // 4
-            if not self._waiting or self._unsaid >= limit:
+            self._unsaid.bytes += len(data)
+            self._unsaid.packets += 1
+            if self._unsaid.packets >= packets or self._unsaid.bytes >= size:
                 await self._acknowledge()
+
+    async def _wait_for_packet(self) -> None:
+        """Wait for a packet. If none comes at once, acknowledge those that were published."""
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(_PAUSE if self._unsaid.packets else None):
+                await self._arrived.wait()
+        except TimeoutError:
+            await self._acknowledge()
 
     async def _publish(self, stream: _Stream, head: Head, data: bytes) -> None:
         """Publish the messages of a packet.

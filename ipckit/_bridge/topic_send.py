@@ -7,7 +7,7 @@ import errno
 import hashlib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
 from ipckit._bridge.link import LINGER, Link, identity_of
@@ -193,7 +193,7 @@ class TopicSender(Link):
 
     # -- for the feeds -----------------------------------------------------------------------------
 
-    async def send(self, path: str, data: bytes) -> None:
+    async def send(self, path: str, data: Any) -> None:
         """Send a packet.
 
         Raises:

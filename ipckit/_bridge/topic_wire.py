@@ -173,15 +173,20 @@ class Head(NamedTuple):
     messages: int
 
 
-def packet_of(topic: bytes, start: int, end: int, messages: Sequence[memoryview | bytes]) -> bytes:
-    """Return the packet of some messages."""
-    return b"".join((_START.pack(start), *parts(topic, end, messages)))
+def packet_of(
+    topic: bytes, start: int, end: int, messages: Sequence[memoryview | bytes]
+) -> list[memoryview | bytes]:
+    """Return the packet of some messages, as parts to be joined."""
+    head, *rest = parts(topic, end, messages)
+    return [b"".join((_START.pack(start), head)), *rest]
 
 
-def packet_of_records(topic: bytes, start: int, end: int, count: int, records: memoryview) -> bytes:
-    """Return the packet of messages of the same size, which lie one after the other."""
+def packet_of_records(
+    topic: bytes, start: int, end: int, count: int, records: memoryview
+) -> list[memoryview | bytes]:
+    """Return the packet of messages of the same size, which lie one after the other; as parts."""
     head = HEAD.pack(MARK, count, len(records) // count, end, topic)
-    return b"".join((_START.pack(start), head, records))
+    return [_START.pack(start) + head, records]
 
 
 def is_packet(data: bytes) -> bool:
@@ -195,7 +200,7 @@ def head_of(data: bytes) -> Head:
     Raises:
         Corrupt: it is not a packet.
     """
-    if len(data) < OVERHEAD:
+    if len(data) < BODY_AT + HEAD.size:
         raise corrupt("it is shorter than a header")
     (start,) = _START.unpack_from(data)
     mark, count, _, end, topic = HEAD.unpack_from(data, _START.size)

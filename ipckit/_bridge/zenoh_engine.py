@@ -14,11 +14,12 @@ from ipckit._bridge.nats_session import EngineAwayError
 from ipckit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.url import BridgeUrl
 
+_FEW: Final = 4
 _LONGEST: Final = 1 << 30  # zenoh's own limit of what it puts together from fragments
 
 
@@ -40,6 +41,7 @@ class ZenohEngine:
         self._loop = asyncio.get_running_loop()
         self._publishers: dict[str, Any] = {}
         self._arrived: deque[tuple[Callable[[bytes], None], bytes]] = deque()
+        self._joined = bytearray()
         self._awake = False  # `_hand_over` will run
         self.broken: asyncio.Future[None] = self._loop.create_future()
 
@@ -53,7 +55,25 @@ class ZenohEngine:
         """The bytes of the longest packet."""
         return _LONGEST
 
-    async def send(self, path: str, data: bytes) -> None:
+    def prepared(self, parts: Sequence[memoryview | bytes]) -> Any:
+        """See `TopicEngine.prepared`.
+
+        zenoh copies bytes, and takes no view. Long parts come together in memory that is used
+        again, because new memory costs more than the copy: its pages must be cleared.
+        """
+        if len(parts) > _FEW:
+            return self._zenoh.ZBytes(b"".join(parts))
+        size = sum(map(len, parts))
+        if len(self._joined) != size:
+            self._joined = bytearray(size)
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            self._joined[start:end] = part
+            start = end
+        return self._zenoh.ZBytes(self._joined)
+
+    async def send(self, path: str, data: Any) -> None:
         """See `TopicEngine.send`.
 
         The credits keep zenoh's queues from filling. So a call blocks no longer than the network

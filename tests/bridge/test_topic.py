@@ -461,9 +461,7 @@ def test_another_type_is_refused(url: str, near: Topic[Price], ns: Namespace) ->
         assert not there.stats().messages
 
 
-def test_another_order_of_bytes_is_refused(
-    url: str, near: Topic[Price], far: Topic[Price]
-) -> None:
+def test_another_order_of_bytes_is_refused(url: str, near: Topic[Price], far: Topic[Price]) -> None:
     with forward(near, url) as there:
         link: Any = there._link
         link.type = replace(link.type, byteorder="big")
@@ -507,9 +505,7 @@ def test_a_topic_that_is_removed_ends_the_bridge(url: str, ns: Namespace) -> Non
             there.wait(LONG)
 
 
-def test_a_topic_with_all_its_subscribers(
-    url: str, near: Topic[Price], far: Topic[Price]
-) -> None:
+def test_a_topic_with_all_its_subscribers(url: str, near: Topic[Price], far: Topic[Price]) -> None:
     with ExitStack() as stack:
         subscriptions = [stack.enter_context(near.subscribe()) for _ in range(64)]
         with forward(near, url), receive(url, far) as here:
@@ -541,9 +537,7 @@ def test_the_file_with_the_configuration_of_zenoh(
         assert cents(prices, 10) == list(range(10))
 
 
-def test_a_wrong_file_with_the_configuration_of_zenoh(
-    near: Topic[Price], tmp_path: Path
-) -> None:
+def test_a_wrong_file_with_the_configuration_of_zenoh(near: Topic[Price], tmp_path: Path) -> None:
     pytest.importorskip("zenoh")
     for text in (None, "{mode: 5"):
         path = tmp_path / "zenoh.json5"
