@@ -160,7 +160,8 @@ class Feed:
                 self._sent = sent.end
             for sent in found:
                 await send(self._path, sent.data)
-            await asyncio.sleep(0)  # read what has arrived
+            if len(self._flying) * 2 > self._packets or self._flying_bytes * 2 > self._bytes:
+                await asyncio.sleep(0)  # read what has arrived
         return True
 
     def _is_full(self) -> bool:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
-from ipckit import aio
 from ipckit._bridge.link import LINGER, Link
 from ipckit._bridge.nats_session import EngineAwayError
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.topic_engine import topic_engine
 from ipckit._bridge.topic_journal import ROWS, TOPIC_SIZE, TopicJournal
+from ipckit._bridge.topic_publish import Stream, TopicPublisher
 from ipckit._bridge.topic_wire import (
-    BODY_AT,
     GONE_AFTER,
     HELLO_EVERY,
     ID_SIZE,
@@ -29,11 +26,10 @@ from ipckit._bridge.topic_wire import (
     head_of,
     is_packet,
 )
-from ipckit._bridge.wire import corrupt, unpack
-from ipckit.errors import Corrupt, IpcError, WouldBlock
+from ipckit.errors import Corrupt, IpcError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.payload_type import PayloadType
@@ -44,23 +40,6 @@ if TYPE_CHECKING:
 
 _PARTS: Final = 4  # acknowledge when this part of the window is published
 _PAUSE: Final = 0.002  # or when no packet has come for this many seconds
-
-
-@dataclass(slots=True)
-class _Unsaid:
-    """What was published since the last hello."""
-
-    packets: int = 0
-    bytes: int = 0
-
-
-@dataclass(slots=True)
-class _Stream:
-    """How far the bridge is in a topic; see `Position`."""
-
-    id: bytes
-    have: int
-    seen: int
 
 
 class TopicReceiver(Link):
@@ -85,44 +64,57 @@ class TopicReceiver(Link):
         super().__init__(address, url, "receive", options, report)
         self._open_topic = open_topic
         self._topic: Topic[bytes] | None = None
-        self._face: Any = None
         self._type: PayloadType
         self._journal: TopicJournal
-        self._tail = 0  # how many messages the topic here has, if nobody else publishes
+        self._publisher: TopicPublisher | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._id = os.urandom(ID_SIZE)
-        self._streams: dict[bytes, _Stream] = {}
+        self._streams: dict[bytes, Stream] = {}
         self._known: dict[bytes, int] = {}  # from the journal
         self._wanted: set[bytes] = set()  # topics that have no stream yet
         self._hurry = False  # say hello at once
-        self._waiting: deque[tuple[_Stream, Head, bytes]] = deque()
-        self._arrived = asyncio.Event()
         self._engine: TopicEngine | None = None
         self._problem: IpcError | None = None
         self._heard_at = 0.0
         self._gap = False  # packets are missing
         self._said = ""  # what was reported last
-        self._unsaid = _Unsaid()
+        self._unsaid = 0.0  # packets that were published since the last hello, long ones as several
+        self._acknowledging = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None  # sets it
 
     async def _run(self) -> None:
-        publishing = asyncio.create_task(self._publish_all())
-        publishing.add_done_callback(self._note_end)
+        self._start(self._acknowledge())
         try:
             await super()._run()
-            await self._wait_for_waiting()
+            await self._wait_for_publisher()
         finally:
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _wait_for_waiting(self) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that runs as long as the bridge."""
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            if not task.cancelled() and isinstance(exc := task.exception(), IpcError):
+                self._fail(exc)
+
+        task.add_done_callback(ended)
+
+    def _fail(self, problem: IpcError) -> None:
+        """End the bridge."""
+        self._problem = problem
+        self._change.set()
+
+    async def _wait_for_publisher(self) -> None:
         """Wait until the packets that have arrived are published, `LINGER` at most."""
         end = time.monotonic() + LINGER
-        while self._waiting and self._problem is None and time.monotonic() < end:
+        while self._publisher is not None and not self._publisher.is_idle:
+            if self._problem is not None or time.monotonic() > end:
+                return
             await asyncio.sleep(HELLO_EVERY / 10)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and isinstance(exc := task.exception(), IpcError):
-            self._problem = exc
-            self._change.set()
 
     def _open(self, status: Status) -> None:
         """Open the topic, or check the type, and find out what was published before.
@@ -137,11 +129,20 @@ class TopicReceiver(Link):
             self._type = type_of_object(fd, topic=True)
             self._type.check_same(status.type, self.address)
             self._journal = TopicJournal(self._opened_file(fd, TOPIC_SIZE, topic=True).memory)
-            self._tail = int(native.ring_look(fd, True)["tail"])  # noqa: FBT003 - a native function
+            tail = int(native.ring_look(fd, True)["tail"])  # noqa: FBT003 - a native function
             alone = not topic.publishers()
-            self._known, uncertain = self._journal.recover(self._tail, alone=alone)
+            self._known, uncertain = self._journal.recover(tail, alone=alone)
             self.counts.uncertain += uncertain
-            self._face = aio.wrap(topic)
+            self._publisher = TopicPublisher(
+                topic,
+                size=self._type.size,
+                journal=self._journal,
+                tail=tail,
+                counts=self.counts,
+                report=lambda text: self._report(f"{self.address} {self.url.text}: {text}"),
+                done=self._published,
+            )
+            self._start(self._publisher.run())
         self._type.check_same(status.type, self.address)
 
     # -- one connection ----------------------------------------------------------------------------
@@ -157,7 +158,7 @@ class TopicReceiver(Link):
                 while not self._stop.is_set():
                     await self._say()
                     await self._watch(engine, HELLO_EVERY)
-                await self._wait_for_waiting()
+                await self._wait_for_publisher()
             finally:
                 self._engine = None
                 with suppress(EngineAwayError):
@@ -185,7 +186,11 @@ class TopicReceiver(Link):
         for each in self._streams.values():
             positions[each.id] = Position(each.have, each.seen)
         options = self.options
-        self._unsaid = _Unsaid()
+        self._unsaid = 0.0
+        self._acknowledging.clear()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         size = options.window * options.packet_bytes
         return Hello(self._id, options.window, size, positions, **more).encode()
 
@@ -194,12 +199,6 @@ class TopicReceiver(Link):
         if self._engine is not None:
             await self._engine.send("up", self._hello(ask=True, again=self._gap))
             self._gap = self._hurry = False
-
-    async def _acknowledge(self) -> None:
-        """Say what has been published, so that the sending bridge sends more."""
-        if self._engine is not None:
-            with suppress(EngineAwayError):
-                await self._engine.send("up", self._hello())
 
     # -- what arrives ------------------------------------------------------------------------------
 
@@ -214,8 +213,7 @@ class TopicReceiver(Link):
                 self._report(f"{self.address} {self.url.text}: {exc}; left out")
             self._said = str(exc)
         except IpcError as exc:
-            self._problem = exc
-            self._change.set()
+            self._fail(exc)
 
     def _got_status(self, status: Status) -> None:
         self._heard_at = time.monotonic()
@@ -246,10 +244,10 @@ class TopicReceiver(Link):
         self._hurry = True
         self._change.set()
 
-    def _add_stream(self, topic: bytes, have: int) -> _Stream:
+    def _add_stream(self, topic: bytes, have: int) -> Stream:
         while len(self._streams) >= ROWS:  # of topics that were removed
             del self._streams[next(iter(self._streams))]
-        self._streams[topic] = stream = _Stream(topic, have, have)
+        self._streams[topic] = stream = Stream(topic, have, have)
         return stream
 
     def _got_packet(self, head: Head, data: bytes) -> None:
@@ -261,116 +259,32 @@ class TopicReceiver(Link):
         if head.start > stream.seen:  # the packet before it is missing
             self._gap = True
             return
-        if self._stop.is_set():
+        if self._stop.is_set() or self._publisher is None:
             return  # the next bridge gets it, or counts it as lost
         self._gap = False
         stream.seen = head.end
-        self._waiting.append((stream, head, data))
-        self._arrived.set()
+        self._publisher.put(stream, head, data)
 
-    # -- publishing --------------------------------------------------------------------------------
+    # -- acknowledgements --------------------------------------------------------------------------
 
-    async def _publish_all(self) -> None:
-        """Publish packet after packet. A lost connection does not interrupt it."""
+    def _published(self, size: int) -> None:
+        """Acknowledge a part of the window at once, and less than that a moment later."""
         options = self.options
-        packets = max(1, options.window // _PARTS)
-        size = options.window * options.packet_bytes // _PARTS
+        self._unsaid += max(size / options.packet_bytes, 1)
+        if self._unsaid * _PARTS >= options.window:
+            self._acknowledging.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_PAUSE, self._acknowledging.set)
+
+    async def _acknowledge(self) -> None:
+        """Say what has been published, so that the sending bridge sends more."""
         while True:
-            while not self._waiting:
-                await self._wait_for_packet()
-            stream, head, data = self._waiting[0]
-            try:
-                await self._publish(stream, head, data)
-            except Corrupt as exc:
-                self._report(f"{self.address} {self.url.text}: {exc}; left out")
-                self._count(stream, head, 0)
-            self._waiting.popleft()
-            self._unsaid.bytes += len(data)
-            self._unsaid.packets += 1
-            if self._unsaid.packets >= packets or self._unsaid.bytes >= size:
-                await self._acknowledge()
-
-    async def _wait_for_packet(self) -> None:
-        """Wait for a packet. If none comes at once, acknowledge those that were published."""
-        self._arrived.clear()
-        try:
-            async with asyncio.timeout(_PAUSE if self._unsaid.packets else None):
-                await self._arrived.wait()
-        except TimeoutError:
-            await self._acknowledge()
-
-    async def _publish(self, stream: _Stream, head: Head, data: bytes) -> None:
-        """Publish the messages of a packet.
-
-        Raises:
-            Corrupt: it is not a packet, or its messages have the wrong size.
-        """
-        packet = unpack(data, BODY_AT)
-        if self._type.size and packet.size != self._type.size:
-            raise corrupt("it has messages of the wrong size")
-        # It has messages that have arrived already if the sending bridge was started again.
-        known = max(0, min(head.messages, head.messages - (head.end - stream.have)))
-        count = head.messages - known
-        self.counts.unacknowledged = count
-        self._journal.begin(stream.id, head.end, count, self._tail)
-        progress = [0]
-        try:
-            if 0 < packet.size <= native.INLINE_MAX:
-                await self._publish_records(
-                    packet.body[known * packet.size :], packet.size, progress
-                )
+            await self._acknowledging.wait()
+            if self._engine is not None:
+                with suppress(EngineAwayError):
+                    await self._engine.send("up", self._hello())
             else:
-                messages = self._of_good_length(packet.messages(known))
-                await self._face.publish_many(messages)
-                progress[0] = len(messages)
-        except asyncio.CancelledError as exc:
-            done = progress[0] + getattr(exc, "sent", 0)
-            self._count(stream, head, done, left=count - done)
-            raise
-        self._count(stream, head, progress[0])
-        self.counts.bytes += len(data)
-        self.counts.batches += 1
-
-    async def _publish_records(self, records: memoryview, size: int, progress: list[int]) -> None:
-        """Publish short messages of one size with one copy; `progress` counts them."""
-        assert self._topic is not None  # noqa: S101 - _open has set it
-        total = len(records) // size
-        while progress[0] < total:
-            rest = records[progress[0] * size :]
-            result = self._topic._send_batch(rest, size, 0, progress)
-            if result != native.RING_OK:
-                error = self._topic._explain_ring(result, "publish", 0)
-                if not isinstance(error, WouldBlock):
-                    raise error
-                await self._face.publish(records[progress[0] * size :][:size])  # it waits for room
-                progress[0] += 1
-
-    def _of_good_length(self, messages: list[memoryview]) -> list[memoryview]:
-        """Return the messages that the topic takes."""
-        assert self._topic is not None  # noqa: S101 - _open has set it
-        longest = self._topic.longest
-        found = [each for each in messages if len(each) <= longest]
-        if dropped := len(messages) - len(found):
-            text = f"{dropped} messages are longer than {longest:,} bytes, the limit of this topic"
-            self._report(f"{self.address} {self.url.text}: {text}; left out")
-        return found
-
-    def _count(self, stream: _Stream, head: Head, done: int, left: int = 0) -> None:
-        """Count the messages of a packet that were published, and those that are lost.
-
-        Args:
-            stream: where the packet belongs.
-            head: its beginning.
-            done: how many of its messages were published.
-            left: how many of its messages could not be published yet.
-        """
-        have = head.end - left
-        self.counts.lost += have - stream.have - done
-        self.counts.messages += done
-        self.counts.unacknowledged = 0
-        self._tail += done
-        stream.have = have
-        self._journal.end(stream.id, have)
+                self._acknowledging.clear()
 
     def _finish(self) -> None:
         if self._file is not None:

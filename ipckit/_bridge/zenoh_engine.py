@@ -40,7 +40,7 @@ class ZenohEngine:
         self._root = f"ipckit/topic/{name}/"
         self._loop = asyncio.get_running_loop()
         self._publishers: dict[str, Any] = {}
-        self._arrived: deque[tuple[Callable[[bytes], None], bytes]] = deque()
+        self._arrived: deque[tuple[Callable[[bytes], None], Any]] = deque()
         self._joined = bytearray()
         self._awake = False  # `_hand_over` will run
         self.broken: asyncio.Future[None] = self._loop.create_future()
@@ -92,7 +92,7 @@ class ZenohEngine:
         """See `TopicEngine.listen`."""
 
         def arrived(sample: Any) -> None:  # in a thread of zenoh's
-            self._arrived.append((got, sample.payload.to_bytes()))
+            self._arrived.append((got, sample.payload))
             if not self._awake:
                 self._awake = True
                 with suppress(RuntimeError):  # the loop is closed
@@ -105,8 +105,8 @@ class ZenohEngine:
         self._awake = False  # first: what arrives from now on wakes the loop again
         arrived = self._arrived
         while arrived:
-            got, data = arrived.popleft()
-            got(data)
+            got, payload = arrived.popleft()
+            got(payload.to_bytes())
 
 
 @asynccontextmanager
