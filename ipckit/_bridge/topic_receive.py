@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ipckit.topic import Topic
 
 
-_PARTS: Final = 4  # acknowledge when this part of the window is published
-_PAUSE: Final = 0.002  # or when no packet has come for this many seconds
+_PARTS: Final = 2  # acknowledge when this part of the window is published
+_PAUSE: Final = 0.02  # or this many seconds after the first packet that is not acknowledged
 
 
 class TopicReceiver(Link):

@@ -205,7 +205,7 @@ class TopicSender(Link):
         await self.engine.send(path, data)
 
     def status(self, first: int | None, sent: int, problem: str = "") -> Status:
-        """Return what to tell a receiving bridge; see `Status`. `first` is None if it has no feed."""
+        """Return what to tell a receiving bridge; `first` is None if it has no feed."""
         shape = (self._topic.capacity, self._topic.history, self._bytes)
         return Status(self.id, self.type, first is not None, first or 0, sent, *shape, problem)
 

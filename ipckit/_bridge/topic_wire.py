@@ -2,8 +2,9 @@
 
 The receiving bridge says `Hello` to all sending bridges of the name, again and again. Each answers
 with `Status`. If the type of the messages is the right one, the next hello has the topic in its
-positions, and then the sending bridge sends packets of messages. Hello and status are JSON, because they are few, and
-easy to read in a trace. A packet has 8 bytes more than that of a channel: it begins with `start`.
+positions, and then the sending bridge sends packets of messages. Hello and status are JSON, because
+they are few, and easy to read in a trace. A packet has 8 bytes more than that of a channel: it
+begins with `start`.
 
 The messages of a topic are numbered from 0. A packet stands for the messages from `start` to `end`.
 It can have fewer than that: the first ones are missing then, because the sending bridge has lost

@@ -1,4 +1,4 @@
-"""Topics over zenoh: the two bridges are peers, or clients of a zenoh router."""
+"""Topics over zenoh: one bridge listens and the other connects, or both connect to a router."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ async def zenoh_engine(
     """Open a session, for an ``async with`` block.
 
     The sending side listens on the host and port of the URL, and the receiving side connects to
-    it. If the sending side can't listen there, because the address is that of a zenoh router, then
-    it connects too. Endpoints in the file with zenoh's configuration replace those of the URL. A
-    URL without a host finds the other side by multicast.
+    it. If the sending side can't listen there, because the address is that of a zenoh router, or
+    another bridge listens there, then it connects too. Endpoints in the file with zenoh's
+    configuration replace those of the URL. A URL without a host finds the other side by multicast.
 
     Args:
         url: the URL of the bridge.
@@ -166,10 +166,16 @@ def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: boo
     endpoint = [f"tcp/{host}:{url.port}"]
     config.insert_json5("listen/endpoints", json.dumps(endpoint if listens else []))
     config.insert_json5("connect/endpoints", json.dumps([] if listens else endpoint))
+    if not listens and config.get_json("mode") == "null":
+        # Routers, and peers that listen, pass on what a client sends to their other clients.
+        config.insert_json5("mode", '"client"')
     if path is None:  # nothing but what the URL says
         config.insert_json5("scouting/multicast/enabled", "false")
         # Between machines it is of no use, and a process that is killed leaves its files.
         config.insert_json5("transport/shared_memory/enabled", "false")
+        # A call that sends waits less often for zenoh's thread: with 2, the default, 1 MiB messages
+        # take 20 to 40 % longer.
+        config.insert_json5("transport/link/tx/queue/size/data", "16")
     return config
 
 
@@ -183,4 +189,4 @@ def _has_endpoints(config: Any) -> bool:
 
 def _first_words(exc: Exception) -> str:
     """Return an exception of zenoh without the place in its source."""
-    return str(exc).split(" at /", 1)[0].rstrip(".")
+    return str(exc).split(" at /", 1)[0].rstrip(".! ")
