@@ -1,5 +1,7 @@
 """Handles in an event loop of asyncio (uvloop too) or trio.
 
+For example::
+
     async with aio.wrap(queue) as q:
         await q.send(value)
         async for message in q:

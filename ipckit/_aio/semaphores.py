@@ -65,7 +65,7 @@ class SysVSemaphore(Face[Semaphore]):
 
         Args:
             n: 1 to 32767; by default 1.
-            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
+            timeout: seconds to wait; None (the default) waits without limit, 0 does not wait.
             undo: have the kernel add `n` again when this process exits (SEM_UNDO).
 
         Raises:
@@ -107,7 +107,7 @@ class SysVSemaphore(Face[Semaphore]):
         """Wait until the semaphore is 0.
 
         Args:
-            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
+            timeout: seconds to wait; None (the default) waits without limit, 0 does not wait.
 
         Raises:
             WouldBlock: the value is not 0, with a timeout of 0.
@@ -172,8 +172,8 @@ class SemaphoreSet(Face[SysVSemaphoreSet]):
         """Do several operations atomically, as `SysVSemaphoreSet.op`.
 
         Args:
-            ops: `SemOp`s, 1 to 500.
-            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
+            ops: 1 to 500 operations, each a `SemOp`.
+            timeout: seconds to wait; None (the default) waits without limit, 0 does not wait.
 
         Raises:
             WouldBlock: the operations can't be done at once, and `timeout` is 0 or the operation
@@ -242,7 +242,7 @@ class NamedSemaphore(Face[PosixSemaphore]):
         """Subtract 1 from the semaphore, as soon as its value is at least 1.
 
         Args:
-            timeout: seconds to wait; None (the default) waits for ever, 0 not at all.
+            timeout: seconds to wait; None (the default) waits without limit, 0 does not wait.
 
         Raises:
             WouldBlock: the value is 0, with a timeout of 0.

@@ -11,15 +11,21 @@ The fences of a page say what a block is:
 - ``text``, ``toml`` and the directives of MyST: not run.
 
 ``...`` in the output stands for any text, as in doctest.
+
+`run_apart` runs a page in PID and network namespaces of its own, so that ``pkill`` and fixed TCP
+ports reach nothing else. In them, this file is the program: ``page_examples.py PAGE DIRECTORY``.
 """
 
 from __future__ import annotations
 
 import doctest
+import fcntl
 import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -37,23 +43,19 @@ FENCE: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NAMED: Final = re.compile(r"(?:# |/\* )(?P<name>[\w./-]+\.\w+)\b")
-DIRECTIVES: Final = frozenset(
-    {"{toctree}", "{include}", "{eval-rst}"}
-)  # on pages of the site alone
+# On pages of the site alone.
+DIRECTIVES: Final = frozenset({"{toctree}", "{include}", "{eval-rst}"})
 KINDS: Final = frozenset({"python", "py", "c", "console", "text", "toml"}) | DIRECTIVES
-# In some containers root may not look into every process, and ipckit says so.
+# A page is in a PID namespace of its own, and ipckit says that there are processes outside.
 UNSEEN: Final = "ipckit: could not see "
 RUN: Final = frozenset({"python", "py", "c", "console"})
 
+SIOCSIFFLAGS: Final = 0x8914
+IFF_UP: Final = 1
+
 PAGE = """
-import contextlib, ctypes, fcntl, io, socket, struct
+import contextlib, io
 from ipckit.testing import step
-(own_network,) = args
-if own_network:
-    assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
-    with socket.socket() as sock:  # its loopback interface is down; SIOCSIFFLAGS of netdevice(7)
-        fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 1))
-step.tell("ready")
 scope = {"__name__": "page"}
 while (code := step.hear()) is not None:
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -99,14 +101,13 @@ class Command:
 
     text: str
     directory: Path
-    prefix: tuple[str, ...] = ()
-    output: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
             # The command is no argument of the shell, so pkill -f does not match the shell itself.
-            [*self.prefix, "sh", "-c", 'eval "$COMMAND"'],
+            ["sh", "-c", 'eval "$COMMAND"'],
             cwd=self.directory,
             env=os.environ
             | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "COMMAND": self.text},
@@ -170,25 +171,16 @@ def commands(body: str) -> list[tuple[str, str]]:
 
 
 class Page:
-    """The run of one page, in a directory of its own.
+    """The run of one page, in a directory of its own."""
 
-    With `own_network`, which requires root, no other process of the machine has its TCP ports or
-    sees its sockets.
-    """
-
-    def __init__(self, text: str, directory: Path, *, own_network: bool = False) -> None:
+    def __init__(self, text: str, directory: Path) -> None:
         self.blocks = blocks(text)
         self.directory = directory
-        self._own_network = own_network
-        self._prefix: tuple[str, ...] = ()
         self._beside: list[tuple[Command, str]] = []
 
     def run(self) -> None:
         """Run all blocks in order; AssertionError if one prints what the page does not show."""
-        with Child(PAGE, self._own_network, cwd=self.directory) as child:
-            child.expect("ready")
-            if self._own_network:
-                self._prefix = ("nsenter", f"--net=/proc/{child.pid}/ns/net")
+        with Child(PAGE, cwd=self.directory) as child:
             try:
                 for block in self.blocks:
                     self._run_block(block, child)
@@ -219,10 +211,10 @@ class Page:
         listed = commands(block.body)
         assert listed, f"no command in this block:\n{block.body}"
         for text, shown in listed[:-1] if block.terminal else listed:
-            compare(shown, Command(text, self.directory, self._prefix).finish())
+            compare(shown, Command(text, self.directory).finish())
         if block.terminal:
             text, shown = listed[-1]
-            command = Command(text, self.directory, self._prefix)
+            command = Command(text, self.directory)
             self._beside.append((command, shown))
             command.await_sleep()
 
@@ -243,3 +235,23 @@ def missing_tools(text: str) -> list[str]:
         if any(re.search(rf"^\$ {tool} ", body, re.MULTILINE) for body in used)
         and shutil.which(tool) is None
     ]
+
+
+def run_apart(page: Path, directory: Path) -> None:
+    """Run a page in namespaces of its own, which requires root; raises as `Page.run`."""
+    apart = ("unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
+    # sh is process 1, and reaps what a page leaves to it.
+    program = ("sh", "-c", '"$@"; exit $?', "sh", sys.executable, __file__, page, directory)
+    done = subprocess.run([*apart, *program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def start_loopback() -> None:
+    """Set the loopback interface of a new network namespace up; see netdevice(7)."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+if __name__ == "__main__":
+    start_loopback()
+    Page(Path(sys.argv[1]).read_text(), Path(sys.argv[2])).run()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_examples import KINDS, RUN, Command, Page, blocks, commands, missing_tools
+from page_examples import KINDS, RUN, Command, Page, blocks, commands, missing_tools, run_apart
 
 if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-# These have tests of their own: test_docs.py, test_readme.py, cli/test_captures.py.
+# These have tests of their own: test_docs.py and cli/test_captures.py.
 ELSEWHERE = {"docs/command-line.md", "docs/rpc.md", "docs/shared-memory.md"}
 PAGES = {
     str(path.relative_to(REPOSITORY)): path
@@ -41,14 +41,13 @@ def test_links_between_the_pages_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-# In namespaces of its own, because the examples have fixed names and TCP ports.
+# In namespaces of its own, because the examples have fixed names, TCP ports and use pkill.
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("name", RUNNING)
 def test_the_examples_print_what_the_page_shows(ns: Namespace, name: str) -> None:
-    text = RUNNING[name].read_text()
-    if missing := missing_tools(text):
+    if missing := missing_tools(RUNNING[name].read_text()):
         pytest.skip(f"not on this machine: {', '.join(missing)}")
-    Page(text, ns.directory, own_network=True).run()
+    run_apart(RUNNING[name], ns.directory)
 
 
 TWO_TERMINALS = """
