@@ -3,16 +3,16 @@
 #     tests/soak/compile.sh COMPILER [ARGUMENTS]
 # for example `tests/soak/compile.sh gcc-14` or `tests/soak/compile.sh zig cc -target aarch64-linux-musl`.
 # PYTHON (python3) is the interpreter with the headers. Only COMPILER needs to know the target: the
-# headers are the same on all 64-bit machines, so those of this machine serve a cross compiler.
+# headers are the same on all 64-bit machines, so a cross compiler uses those of this machine.
 # PYTHON_INCLUDE names their folder for a machine without an interpreter. BUILDS chooses from the three
-# builds below. Exits with 77 if there is no such compiler.
+# builds below. Exits with 77 if the compiler is not installed.
 set -eu
 command -v "$1" >/dev/null || { echo "$1: not found"; exit 77; }
 here=$(cd "$(dirname "$0")/../.." && pwd)
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 
-# Debian's pyconfig.h includes that of the target, which a cross compiler does not have.
+# Debian's pyconfig.h only includes the target's, which a cross compiler does not have.
 if [ -n "${PYTHON_INCLUDE-}" ]; then
     config=$PYTHON_INCLUDE/pyconfig.h
 else
@@ -22,8 +22,8 @@ fi
 cp -R "$PYTHON_INCLUDE" "$made/python"
 cp "$config" "$made/python/pyconfig.h"
 
-# musl has no headers of the kernel, and Debian's musl-gcc does not look for those of glibc's packages.
-# They do not depend on the C library.
+# Debian's musl has no kernel headers, and its musl-gcc does not search the folder that contains them.
+# They are the same for each C library.
 mkdir "$made/kernel"
 case $1 in
 *musl-gcc)
@@ -37,9 +37,9 @@ cd "$here/native"
 for build in ${BUILDS:-shipped hardened debug}; do
     case $build in
     shipped) flags="-O2 -DPy_LIMITED_API=0x030B0000" ;;
-    # What distributions add, and the API of one version, of which Py_GIL_DISABLED allows no other.
+    # The flags that distributions add, and the full API, which a free-threaded Python uses.
     hardened) flags="-O3 -DNDEBUG -D_FORTIFY_SOURCE=3 -fstack-protector-strong" ;;
-    # The flow that warnings see is another one.
+    # Some warnings depend on the optimization.
     debug) flags="-Og -DPy_LIMITED_API=0x030B0000" ;;
     *) echo "unknown build: $build"; exit 2 ;;
     esac
@@ -48,7 +48,7 @@ for build in ${BUILDS:-shipped hardened debug}; do
     find . -name '*.c' | xargs -P "$(nproc)" -I '{}' "$@" -std=c17 -fvisibility=hidden -fPIC \
         -Wall -Wextra -Werror -D_GNU_SOURCE $flags -I . -I "$made/python" -idirafter "$made/kernel" \
         -c '{}' -o "$made/$build/{}.o"
-    # A library of atomics may use locks, which other processes do not see.
+    # libatomic may use locks in the memory of one process, which other processes do not see.
     if find "$made/$build" -name '*.o' -exec grep -l -E '__atomic_|__sync_' '{}' + ; then
         echo "$*: calls libatomic"
         exit 1
