@@ -42,19 +42,19 @@ def test_races_recoveries_and_corruption() -> None:
     run("test_topic_races", "none")
 
 
-@both
-def test_many_processes_at_the_same_time(kind: str) -> None:
-    run(f"test_{kind}", "none barriers", 20_000, ALARM)
+@pytest.mark.parametrize(("kind", "messages"), [("ring", 5000), ("topic", 1000)])
+def test_many_processes_at_the_same_time(kind: str, messages: int) -> None:
+    run(f"test_{kind}", "none barriers", messages, ALARM)
 
 
-@pytest.mark.parametrize(("kind", "rounds"), [("ring", 400_000), ("topic", 1000)])
+@pytest.mark.parametrize(("kind", "rounds"), [("ring", 40_000), ("topic", 200)])
 def test_nobody_sleeps_through_a_wake(kind: str, rounds: int) -> None:
     run(f"test_{kind}_wakes", "none barriers", rounds)
 
 
 @both
 def test_death_at_every_point_costs_no_message_and_no_memory(kind: str) -> None:
-    found = counts(f"test_{kind}_deaths", "none", 5000, 1, ALARM)
+    found = counts(f"test_{kind}_deaths", "none", 2000, 1, ALARM)
     assert {name for name, count in found.items() if count} >= POINTS[kind]
 
 
@@ -65,7 +65,7 @@ def test_peers_that_are_killed_at_any_moment(kind: str) -> None:
 
 @both
 def test_scribbled_memory_never_makes_a_call_crash_or_hang(kind: str) -> None:
-    run(f"test_{kind}_fuzz", "none", 10_000, 1, ALARM)
+    run(f"test_{kind}_fuzz", "none", 3000, 1, ALARM)
 
 
 def test_a_channel_peer_that_is_stopped_at_every_point() -> None:
