@@ -1,12 +1,14 @@
-"""Build the source distribution and the wheels of a release, and check what the wheels promise.
+"""Build the source distribution and the wheels of a release, and check the wheels.
 
 $ make wheels                                # the source distribution and four wheels, in dist/
 $ make wheels ARGS="musllinux_1_2_aarch64"   # one of the wheels
 
 The C compiler of zig builds for each platform on any machine: it has the headers of each C library,
-and the symbols that each release of glibc defines. A wheel holds a module of the limited API, which
-serves each Python from 3.11 on. Run by a free-threaded Python, this program builds wheels for that
-version.
+and knows the symbols of each release of glibc. A wheel contains a module of the limited API, which
+every Python from 3.11 on can load. A free-threaded Python builds wheels for its own version.
+
+auditwheel finds the oldest C library that has all symbols, and libraries that are not part of the
+platform. abi3audit finds symbols that are not in the limited API.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -36,8 +39,8 @@ class Platform:
 
     Args:
         tag: the wheel's platform (PEP 600, PEP 656).
-        target: zig's name of it. A number is the release of glibc whose symbols are used.
-        multiarch: its part of the name of a module for one version of Python.
+        target: zig's name of the platform. It ends with the release of glibc, if it has one.
+        multiarch: Python's name of the platform, in the file name of a module without abi3.
     """
 
     tag: str
@@ -52,9 +55,9 @@ PLATFORMS = (
     Platform("musllinux_1_2_aarch64", "aarch64-linux-musl", "aarch64-linux-musl"),
 )
 
-# pyconfig.h is that of the Python that runs this program, also for other processors. What the
-# headers of the limited API take from it are sizes, which are those of every LP64 system, and the
-# presence of POSIX headers. The compiler of each platform confirms the sizes.
+# A wheel for another processor is compiled with the pyconfig.h of this machine. The headers of the
+# limited API take only sizes from it, and which POSIX headers exist. Both are the same on each
+# 64-bit Linux. The compiler of each platform checks the sizes.
 SAME_SIZES = """
 #include <Python.h>
 #define SAME(size, type) _Static_assert(size == sizeof(type), "pyconfig.h is wrong about " #type)
@@ -76,7 +79,7 @@ SAME(SIZEOF_PID_T, pid_t);
 
 
 class BuildError(Exception):
-    """A step failed; the text says which, and what it printed."""
+    """A step failed. The message has the command and its output."""
 
 
 def run(
@@ -84,10 +87,10 @@ def run(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> str:
-    """Return what a command prints.
+    """Return the standard output of a command.
 
     Raises:
-        BuildError: it failed.
+        BuildError: the command failed.
     """
     words = [str(word) for word in command]
     done = subprocess.run(
@@ -104,17 +107,17 @@ def run(
 
 
 def zig(platform: Platform) -> list[str]:
-    """The command that compiles for a platform."""
+    """Return the command that compiles for a platform."""
     return [sys.executable, "-m", "ziglang", "cc", "-target", platform.target]
 
 
 def free_threaded() -> bool:
-    """Whether this Python has no GIL, and so gets no module of the limited API."""
+    """Whether this Python has no GIL. It cannot load a module of the limited API."""
     return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def module_name(platform: Platform) -> str:
-    """The file name that this Python's setuptools shall give the extension."""
+    """Return the file name of the extension in a platform's wheel."""
     if not free_threaded():
         return "_native.abi3.so"
     suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
@@ -124,33 +127,49 @@ def module_name(platform: Platform) -> str:
 
 
 def wheel_tag(platform: Platform) -> str:
-    """The three tags of a wheel: those of the Pythons, of the ABI, and of the platform."""
+    """Return the three tags of a wheel: of Python, of the ABI, and of the platform."""
     version = "cp{}{}".format(*sys.version_info)
     python = f"{version}-{version}t" if free_threaded() else f"{LIMITED_API}-abi3"
     return f"{python}-{platform.tag}"
 
 
-def build_environment(platform: Platform, date: str) -> dict[str, str]:
-    """What makes setuptools compile for a platform.
+def copy_headers(target: Path) -> None:
+    """Copy this Python's headers.
+
+    Debian's pyconfig.h only includes another one, from a folder that a cross compiler does not
+    search. The copy has that file instead.
+    """
+    headers = Path(sysconfig.get_path("include"))
+    shutil.copytree(headers, target)
+    multiarch = str(sysconfig.get_config_var("MULTIARCH"))
+    config = headers.parent / multiarch / headers.name / "pyconfig.h"
+    if config.exists():
+        shutil.copy(config, target)
+
+
+def build_environment(platform: Platform, date: str, headers: Path) -> dict[str, str]:
+    """Return the environment in which setuptools compiles for a platform.
 
     Args:
         platform: the platform.
-        date: the time of the files in the wheel, in seconds. So two builds are the same.
+        date: the time of the files in the wheel, in seconds since 1970. It is that of the commit,
+            so that two builds of one commit are equal.
+        headers: the folder of Python.h.
     """
     compiler = shlex.join(zig(platform))
     return {
         "CC": compiler,
-        # Without this Python's own directories of libraries.
+        # The default also searches the folders in which this Python's libraries are.
         "LDSHARED": f"{compiler} -shared -Wl,-s",
         # zig's default keeps the frame pointer, for its profiler; gcc's does not.
-        "CFLAGS": "-g0 -fomit-frame-pointer",
+        "CFLAGS": f"-g0 -fomit-frame-pointer -I{shlex.quote(str(headers))}",
         "SETUPTOOLS_EXT_SUFFIX": module_name(platform).removeprefix("_native"),
         "SOURCE_DATE_EPOCH": date,
     }
 
 
 def source_date(tree: Path) -> str:
-    """The time of the last commit, in seconds; outside a git checkout that of pyproject.toml."""
+    """Return the time of the last commit; without git, the time of pyproject.toml."""
     try:
         return run("git", "log", "-1", "--format=%ct", cwd=tree).strip()
     except (BuildError, FileNotFoundError):
@@ -164,19 +183,20 @@ def build_sdist(tree: Path, out: Path) -> Path:
 
 
 def build_wheel(sdist: Path, platform: Platform, out: Path, date: str) -> Path:
-    """Build a wheel from the source distribution, in a directory of its own, and check it."""
+    """Build a wheel from the source distribution in a temporary folder, and check it."""
     with tempfile.TemporaryDirectory() as directory:
+        headers = Path(directory) / "headers"
+        copy_headers(headers)
         sizes = Path(directory) / "sizes.c"
         sizes.write_text(SAME_SIZES)
-        include = sysconfig.get_path("include")
-        run(*zig(platform), f"-I{include}", "-c", sizes, "-o", sizes.with_suffix(".o"))
+        run(*zig(platform), f"-I{headers}", "-c", sizes, "-o", sizes.with_suffix(".o"))
         with tarfile.open(sdist) as archive:
             archive.extractall(directory, filter="data")
-        (tree,) = Path(directory).glob("*/")
+        (tree,) = Path(directory).glob("ipckit*/")
         run(
             *(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", directory),
             *(f"--config-setting=--build-option=--plat-name={platform.tag}", tree),
-            environment=build_environment(platform, date),
+            environment=build_environment(platform, date, headers),
         )
         (built,) = Path(directory).glob("*.whl")
         check_wheel(built, platform)
@@ -184,7 +204,7 @@ def build_wheel(sdist: Path, platform: Platform, out: Path, date: str) -> Path:
 
 
 def serves(needed: str, promised: str) -> bool:
-    """Whether each system with the one platform tag has what the other stands for.
+    """Whether a module that needs the first platform runs on each system of the second.
 
     >>> serves("manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
     True
@@ -199,10 +219,10 @@ def serves(needed: str, promised: str) -> bool:
 
 
 def check_wheel(wheel: Path, platform: Platform) -> None:
-    """Check that a wheel is what its name says.
+    """Check that a wheel keeps the promises of its name.
 
     Raises:
-        BuildError: it is not.
+        BuildError: the wheel does not.
     """
     if not wheel.name.endswith(f"-{wheel_tag(platform)}.whl"):
         raise BuildError(f"{wheel.name}: expected the tags {wheel_tag(platform)}")
@@ -212,13 +232,13 @@ def check_wheel(wheel: Path, platform: Platform) -> None:
         raise BuildError(
             f"{wheel.name}: expected one extension, {module_name(platform)}: {modules}"
         )
-    # auditwheel shall not find libraries of this machine, which may be another platform.
+    # An empty search path, because this machine's libraries may be those of another platform.
     with tempfile.TemporaryDirectory() as empty:
         command = ("auditwheel", "show", "--json", "--ldpaths", empty, wheel)
         found = json.loads(run(sys.executable, "-m", *command))
     if not serves(found["sym_tag"], platform.tag):
         raise BuildError(f"{wheel.name} uses symbols of {found['sym_tag']}")
-    # musl's loader takes this name, which zig writes, for itself, wherever its file is.
+    # zig names musl libc.so. The loader is musl itself: it does not search for a file of that name.
     libraries = set(found["external_libs"]) - ({"libc.so"} if "musl" in platform.tag else set())
     if libraries:
         raise BuildError(f"{wheel.name} needs libraries: {', '.join(sorted(libraries))}")
@@ -227,7 +247,7 @@ def check_wheel(wheel: Path, platform: Platform) -> None:
 
 
 def main() -> int:
-    """Build what the command line names."""
+    """Build the platforms that the command line names."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     tags = [platform.tag for platform in PLATFORMS]
     parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=", ".join(tags))

@@ -12,15 +12,12 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 
-# Debian's pyconfig.h only includes the target's, which a cross compiler does not have.
-if [ -n "${PYTHON_INCLUDE-}" ]; then
-    config=$PYTHON_INCLUDE/pyconfig.h
-else
-    PYTHON_INCLUDE=$("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-    config=$("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_config_h_filename())')
-fi
-cp -R "$PYTHON_INCLUDE" "$made/python"
-cp "$config" "$made/python/pyconfig.h"
+query='import sysconfig; print(sysconfig.get_path("include"))'
+headers=${PYTHON_INCLUDE:-$("${PYTHON:-python3}" -c "$query")}
+cp -R "$headers" "$made/python"
+# Debian's pyconfig.h only includes another one, from a folder that a cross compiler does not search.
+config=$(dirname "$headers")/$(uname -m)-linux-gnu/$(basename "$headers")/pyconfig.h
+[ ! -e "$config" ] || cp "$config" "$made/python"
 
 # Debian's musl has no kernel headers, and its musl-gcc does not search the folder that contains them.
 # They are the same for each C library.

@@ -1,10 +1,10 @@
 """The C programs of tests/ring, compiled for aarch64 and run by qemu-user.
 
-What this shows: the code that a compiler makes for aarch64 keeps the protocol, and uses system calls,
-futexes and memory layouts as on x86-64. What it does not show: that the memory orders are strong
-enough. qemu-user translates for the processor of this machine. x86-64 does not reorder two loads or
-two stores, so a missing acquire or release has no effect here. The model checker covers these orders
-(docs/verification.md).
+What this shows: the code that a compiler makes for aarch64 keeps the protocol, and uses system
+calls, futexes and memory layouts as on x86-64. What it does not show: that the memory orders are
+strong enough. qemu-user translates for the processor of this machine. x86-64 does not reorder two
+loads or two stores, so a missing acquire or release has no effect here. The model checker covers
+these orders (docs/verification.md).
 """
 
 from __future__ import annotations

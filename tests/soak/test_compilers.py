@@ -1,4 +1,4 @@
-"""Each compiler that is installed, of those that ipckit supports, compiles native/ without a warning.
+"""Each installed compiler that ipckit supports compiles native/ without a warning.
 
 The skipped tests name the compilers that are missing. gcc 13 and 14 and clang 17 and 18 are not in
 Debian 12; they are in Debian 13.
