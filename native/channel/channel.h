@@ -2,6 +2,7 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
+#include "native.h"
 #include "channel/core.h"
 #include "memory/mapping.h"
 

@@ -67,7 +67,7 @@ static ring_result
 receive_once(channel_object *self, ring *r, receive_target *to)
 {
     char record[SMALL_RECORD], copy[SMALL_MAX];
-    ring_message message;
+    ring_message message = {.block = NO_BLOCK}; /* gcc 13 does not see that RING_OK means it is set */
     channel_lock *lock = either_receive_lock(r);
     if (!ring_try_lock(r, lock)) {
         return RING_BUSY;
