@@ -6,16 +6,16 @@
 
 #define STATE_NAME "ipckit._native.interpreter_state"
 
-/* How many states were freed. An embedding program can end Python and start it again, and then the ids of the
-   interpreters begin at 0 again. */
+/* How many states were freed. An interpreter can have the address of an earlier one. */
 static uint64_t freed;
 
-/* The state of the interpreter that this thread used last. */
+/* The state of the interpreter that this thread used last. Each decoded message looks it up, so the model of
+   thread-local storage is the fast one. Its space is limited, but these are only 24 bytes. */
 static _Thread_local struct {
-    int64_t interpreter;
+    PyInterpreterState *interpreter;
     uint64_t freed;
     interpreter_state *state;
-} last = {.interpreter = -1};
+} last __attribute__((tls_model("initial-exec")));
 
 /* The state while an interpreter ends. It has no types, so no object is an instance of one. Never written. */
 static interpreter_state no_state;
@@ -59,7 +59,7 @@ find_state(void)
 interpreter_state *
 ipckit_interpreter(void)
 {
-    int64_t interpreter = PyInterpreterState_GetID(PyInterpreterState_Get());
+    PyInterpreterState *interpreter = PyInterpreterState_Get();
     uint64_t now_freed = __atomic_load_n(&freed, __ATOMIC_RELAXED);
     if (last.interpreter != interpreter || last.freed != now_freed) {
         interpreter_state *found = find_state();

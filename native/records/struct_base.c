@@ -35,7 +35,8 @@ record_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 check_type(PyObject *type)
 {
-    if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, ipckit_interpreter()->record_type)) {
+    if (PyType_Check(type)
+        && PyType_IsSubtype((PyTypeObject *)type, ipckit_interpreter()->record_type)) {
         return 0;
     }
     PyErr_Format(PyExc_TypeError, "%R is not a subclass of Struct", type);
