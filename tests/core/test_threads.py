@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -63,7 +62,7 @@ def test_threads_share_the_state_of_the_extension() -> None:
         return work
 
     def open_and_close() -> None:
-        with Channel.anonymous(Point, capacity=64) as channel:
+        with Channel.anonymous(Point) as channel:
             channel.fileno()
             channel.send(Point(x=1, y=2))
             assert channel.receive() == Point(x=1, y=2)
@@ -84,39 +83,3 @@ def test_threads_share_the_state_of_the_extension() -> None:
         adding = [add_one(semaphores) for _ in range(3)]
         run_at_once([*adding, open_and_close, open_and_close, define, exchange, exchange])
         assert (count, semaphores.values) == (3 * ROUNDS, [1, 5, 2])
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork with threads
-def test_a_fork_while_threads_use_the_state() -> None:
-    with (
-        SysVSemaphoreSet.create(values=[9]) as semaphores,
-        Channel.anonymous(Point, capacity=64) as channel,
-    ):
-
-        def acquire() -> None:
-            with semaphores[0]:
-                pass
-
-        def open_and_close() -> None:
-            with Channel.anonymous(Point):
-                pass
-
-        def fork() -> None:
-            if forked[0] == 20:
-                return
-            forked[0] += 1
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    with semaphores[0]:
-                        channel.send(Point(x=1, y=forked[0]))
-                    open_and_close()
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            assert os.waitpid(pid, 0)[1] == 0
-
-        forked = [0]
-        run_at_once([acquire, acquire, open_and_close, open_and_close, fork])
-        assert [point.y for point in channel.receive_many()] == list(range(1, 21))
-        assert semaphores.values == [9]
