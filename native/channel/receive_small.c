@@ -117,8 +117,9 @@ static ring_result
 receive_after_spin(channel_object *self, ring *r, receive_target *to)
 {
     ring_snapshot before = ring_empty_snapshot(r);
-    if (self->sends_seen != ipckit_channel_sends) {
-        self->sends_seen = ipckit_channel_sends;
+    uint32_t sends = load_relaxed(&ipckit_channel_sends);
+    if (self->sends_seen != sends) {
+        self->sends_seen = sends;
         self->backoff = 0;
         return ring_spin(r, POLL_ITEMS, before, QUICK_POLLS) ? receive_once(self, r, to)
                                                              : RING_EMPTY;
