@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ipckit._core import processes
 from ipckit._core.files import SHM, open_regular
@@ -78,8 +77,7 @@ class Counts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeFacts:
+class BridgeFacts(NamedTuple):
     """A bridge, as its file shows it.
 
     Attributes:
@@ -155,6 +153,8 @@ class BridgeFile:
         direction: Direction,
         size: int,
     ) -> None:
+        import hashlib  # noqa: PLC0415 - it takes long to import, and `ipckit ls` does not need it
+
         key = f"{address}\0{identity if address.endswith(':') else ''}\0{url}\0{direction}"
         digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
         self.path = f"{SHM}/{BRIDGE_PREFIX}{digest}"
@@ -287,7 +287,8 @@ def facts_of(path: str) -> BridgeFacts | None:
         os.close(fd)
     if len(data) < JOURNAL_START:
         return None
-    magic, direction, state, token, since = _HEAD.unpack_from(data, 0)
+    head: tuple[bytes, int, int, int, int] = _HEAD.unpack_from(data, 0)
+    magic, direction, state, token, since = head
     if magic != BRIDGE_MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
         return None
     return BridgeFacts(
