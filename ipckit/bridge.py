@@ -6,5 +6,6 @@ topics. docs/bridge.md says what can be lost, repeated or reordered, and when.
 
 from ipckit._bridge.bridge import Bridge, BridgeStats, forward, receive
 from ipckit._bridge.options import BridgeOptions
+from ipckit._bridge.run_many import Route, run
 
-__all__ = ["Bridge", "BridgeOptions", "BridgeStats", "forward", "receive"]
+__all__ = ["Bridge", "BridgeOptions", "BridgeStats", "Route", "forward", "receive", "run"]

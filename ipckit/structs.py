@@ -1,5 +1,7 @@
 """Struct: a C struct as a Python class.
 
+For example::
+
     class Stu(Struct):               # typedef struct stu { char name[32]; int age; } STU;
         name: Char[32]
         age: Int

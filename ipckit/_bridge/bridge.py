@@ -72,6 +72,11 @@ class Bridge:
         address: the channel or topic here, such as ``"channel:jobs"``.
         url: the other end.
         direction: "send" or "receive".
+
+    Example:
+        >>> from ipckit.bridge import Bridge, forward
+        >>> def state_of(bridge: Bridge) -> str:
+        ...     return f"{bridge.address}: {bridge.stats().state}"
     """
 
     def __init__(self, link: Link) -> None:
@@ -106,7 +111,7 @@ class Bridge:
         """
         wait = checked_timeout(timeout)
         waiting = asyncio.run_coroutine_threadsafe(self._link.ready.wait(), self._loop)
-        done: tuple[concurrent.futures.Future[Any], ...] = (waiting, self._ended)
+        done: list[concurrent.futures.Future[Any]] = [waiting, self._ended]
         concurrent.futures.wait(done, wait, concurrent.futures.FIRST_COMPLETED)
         if self._ended.done() or (waiting.done() and waiting.cancelled()):
             self._ended.result()  # it raises what ended the bridge
@@ -131,9 +136,7 @@ class Bridge:
             if self._ended.done():
                 raise
             message = "the bridge still runs"
-            raise Timeout(
-                message, errno=errno.ETIMEDOUT, op="wait", target=self.address
-            ) from None
+            raise Timeout(message, errno=errno.ETIMEDOUT, op="wait", target=self.address) from None
 
     def close(self) -> None:
         """Stop the bridge. It takes no more messages, and waits up to 5 s for those on the way.
@@ -159,11 +162,13 @@ class Bridge:
         return f"<Bridge of {self.address} {way} {self.url}, {self._link.state}>"
 
 
-def _run(link: Link, loop: asyncio.AbstractEventLoop, ended: concurrent.futures.Future[None]) -> None:
+def _run(
+    link: Link, loop: asyncio.AbstractEventLoop, ended: concurrent.futures.Future[None]
+) -> None:
     try:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(link.run())
-    except BaseException as exc:  # noqa: BLE001 - for the thread that waits
+    except BaseException as exc:  # for the thread that waits
         ended.set_exception(exc)
     else:
         ended.set_result(None)
@@ -221,6 +226,7 @@ def receive(url: str, target: Object, options: BridgeOptions | None = None) -> B
 
     Raises:
         NotFound: the library of the engine is missing.
+        InUse: another process has this bridge.
         InvalidArgument: the URL or the address is invalid.
     """
     return Bridge(receiver_of(url, target, options or BridgeOptions(), say))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _COUNT_MASK: Final = (1 << 24) - 1
 _FETCH_SECONDS: Final = 1.0
+_FLUSH_SECONDS: Final = 3
 
 
 class ChannelReceiver(Link):
@@ -43,6 +44,9 @@ class ChannelReceiver(Link):
         url: where the messages come from.
         options: the options.
         report: see `Link`.
+
+    Raises:
+        InUse: another process has this bridge.
     """
 
     def __init__(
@@ -60,9 +64,11 @@ class ChannelReceiver(Link):
         self._journal: ReceiveJournal
         self._type: PayloadType
         self._tail = 0
+        self._done = False  # the server has all acknowledgements
         self._held: dict[str, Msg] = {}  # by the subject that acknowledges it
         self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
         self._deliverer: asyncio.Task[None] | None = None
+        self._open_file_early(RECEIVE_SIZE)
 
     def _open(self, payload: PayloadType) -> None:
         """Open the channel, and find out what was delivered before."""
@@ -107,6 +113,9 @@ class ChannelReceiver(Link):
             finally:
                 keeping.cancel()
                 await self._give_back()
+            with suppress(Exception):  # then the server may deliver again what it has
+                await session.client.flush(_FLUSH_SECONDS)
+                self._done = not self._held
 
     async def _fetch(self, session: NatsSession, consumer: Any) -> None:
         """Fetch packets for `_deliver_all` until `stop` is called."""
@@ -221,8 +230,9 @@ class ChannelReceiver(Link):
     def _finish(self) -> None:
         if self._file is not None:
             self._file.store_counts(self.counts)
-            # The journal stays: the server may deliver packets again whose acknowledgement it missed.
-            self._file.close(remove=os.fstat(self._fd).st_nlink == 0)
+            # The journal stays if the server may deliver packets again.
+            useless = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
+            self._file.close(remove=self._done or useless)
         if self._channel is not None:
             self._channel.close()
         self._file, self._channel, self._fd = None, None, -1

@@ -219,7 +219,8 @@ class ChannelSender(Link):
             MessageTooLong: it does not.
         """
         if length + HEAD.size + 1024 > session.max_payload:
-            message = f"a message has {length:,} bytes, and the server takes {session.max_payload:,}"
+            most = session.max_payload
+            message = f"a message has {length:,} bytes, and the server takes {most:,}"
             hint = "raise max_payload in the configuration of the NATS server"
             raise MessageTooLong(
                 message, errno=errno.EMSGSIZE, op="bridge", target=self.address, hint=hint

@@ -1,15 +1,16 @@
 """The journals of bridges: what must be known after a bridge was killed.
 
-A journal lies in the file of its bridge (`ipckit._core.bridge_file`), which is mapped memory: what a
-bridge stored is there after SIGKILL. Each entry has one word that makes it valid, and that word is
-stored last.
+A journal lies in the file of its bridge (`ipckit._core.bridge_file`), which is mapped memory: what
+a bridge stored is there after SIGKILL. Each entry has one word that makes it valid, and that word
+is stored last.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from ipckit._core.bridge_file import JOURNAL_START
 
@@ -28,7 +29,8 @@ _ENTRIES_AT: Final = JOURNAL_START + 64
 SEND_SIZE: Final = 64 + PACKETS_MAX * _ENTRY.size
 
 
-class Sent(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Sent:
     """A packet that was sent, or may have been.
 
     Attributes:
@@ -100,7 +102,8 @@ class SendJournal:
 # messages were ever sent into the channel before.
 _INTENT: Final = struct.Struct("<QQQQ16s")
 _INTENT_AT: Final = JOURNAL_START
-# What the channel showed when the bridge started: whether it was the only sender, and `senders_seen`.
+# What the channel showed when the bridge started: whether it was the only sender, and
+# `senders_seen`.
 _ALONE: Final = struct.Struct("<QQ")
 _ALONE_AT: Final = JOURNAL_START + 64
 # Packets of which only the first messages were delivered: whether there is one, its number, how
@@ -253,7 +256,7 @@ class ReceiveJournal:
         valid, number, count, before, sender = _INTENT.unpack_from(self._memory, _INTENT_AT)
         if not valid:
             return 0
-        done = min((tail - before) % (1 << 24), count)
+        done: int = min((tail - before) % (1 << 24), count)
         alone, seen_before = _ALONE.unpack_from(self._memory, _ALONE_AT)
         earlier = self.delivered(sender, number)
         if not alone or senders_seen not in {seen_before, seen_before + 1}:

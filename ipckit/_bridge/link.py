@@ -56,7 +56,8 @@ class Link(ABC):
         options: BridgeOptions,
         report: Callable[[str], None],
     ) -> None:
-        self.address, self.url, self.direction, self.options = address, url, direction, options
+        self.address, self.url, self.options = address, url, options
+        self.direction: Direction = direction
         self.counts = Counts()
         self.state: State = "starting"
         self.reason = ""
@@ -162,15 +163,25 @@ class Link(ABC):
         """Open the file of this bridge, for the object whose memory is `fd`."""
         self._fd = fd
         identity = identity_of(fd, topic=topic)
-        self._file = BridgeFile(self.address, identity, self.url.text, self.direction, size)
-        self._file.store_state(self.state, self.reason)
+        if self._file is None:
+            self._file = BridgeFile(self.address, identity, self.url.text, self.direction, size)
+            self._file.store_state(self.state, self.reason)
+        else:
+            self._file.attach(identity)
         return self._file
+
+    def _open_file_early(self, size: int) -> None:
+        """Open the file before the object can be opened, so that `ipckit doctor` shows a wait.
+
+        Raises:
+            InUse: another process has this bridge.
+        """
+        if not self.address.endswith(":"):  # the name of the file contains the identity then
+            self._file = BridgeFile(self.address, None, self.url.text, self.direction, size)
 
     async def _changed(self, *others: asyncio.Future[Any]) -> None:
         """Wait until `_change` is set, or one of `others` is done, or a second has passed."""
         waiting = asyncio.ensure_future(self._change.wait())
-        await asyncio.wait(
-            {waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         self._change.clear()

@@ -93,6 +93,17 @@ def _kind_and_name(given: Object) -> tuple[str, str]:
     return kind, name
 
 
+def check_ends(address: str, url: str) -> None:
+    """Check the two ends of a bridge without opening them.
+
+    Raises:
+        InvalidArgument: one is invalid, or they do not fit each other.
+    """
+    scheme = parse_url(url).scheme
+    if _kind_and_name(address)[0] == "channel" and scheme == "zenoh":
+        raise _no_channel()
+
+
 def _duplicate(handle: Channel[Any] | Topic[Any]) -> int:
     return os.dup(handle.memory_fd)
 

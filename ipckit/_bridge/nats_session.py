@@ -15,7 +15,6 @@ from ipckit.errors import LayoutMismatch
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from nats.aio.client import Client
     from nats.aio.msg import Msg
 
     from ipckit._bridge.options import BridgeOptions
@@ -58,7 +57,7 @@ class NatsSession:
 
     def __init__(self, url: BridgeUrl) -> None:
         self._url = url
-        self.client: Client
+        self.client: Any = None  # nats-py has no complete types
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox = ""
         self._answers: Callable[[int, Exception | None], None] | None = None
@@ -66,7 +65,8 @@ class NatsSession:
 
     @property
     def max_payload(self) -> int:
-        return self.client.max_payload
+        most: int = self.client.max_payload
+        return most
 
     async def note_error(self, error: Exception) -> None:
         self.last_error = words_of(error)
@@ -163,7 +163,7 @@ class NatsSession:
         number = int(msg.subject.rpartition(".")[2])
         problem: Exception | None = None
         if msg.data.startswith(b'{"error"') or not msg.data:
-            error = json.loads(msg.data)["error"] if msg.data else {}
+            error: dict[str, Any] = json.loads(msg.data)["error"] if msg.data else {}
             why = error.get("description", "JetStream does not answer")
             problem = Refusal(why, wrong_last=error.get("err_code") == _WRONG_LAST_ID)
         if self._answers is not None:
@@ -221,6 +221,8 @@ class NatsSession:
 
 def words_of(exc: BaseException) -> str:
     """Return an exception of nats-py as words."""
+    if isinstance(exc, TimeoutError) and not exc.args:
+        return "the server does not answer"
     if isinstance(exc, OSError) and exc.errno:
         return os.strerror(exc.errno)  # asyncio's own text names only the address
     text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
@@ -242,7 +244,7 @@ async def nats_session(
         EngineAwayError: the server can't be reached.
         AccessDenied: the credentials are refused.
     """
-    nats = needs("nats", "nats-py", "nats")
+    library = needs("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415
 
     session = NatsSession(url)
@@ -252,7 +254,7 @@ async def nats_session(
     if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
         given["tls"] = tls
     try:
-        session.client = await nats.connect(
+        session.client = await library.connect(
             url.server.replace("tls://", "nats://"),
             name=name,
             allow_reconnect=False,

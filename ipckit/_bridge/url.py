@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from ipckit.errors import InvalidArgument
@@ -55,7 +55,7 @@ def parse_url(text: str) -> BridgeUrl:
     parts = _split(text)
     if parts.scheme not in _SCHEMES:
         raise _invalid(f"the URL must begin with nats://, tls:// or zenoh://: {_shown(text)}")
-    scheme = cast("Scheme", parts.scheme)
+    scheme: Scheme = parts.scheme
     if parts.username is not None or parts.password is not None:
         hint = "pass a file with credentials instead: credentials=, or --creds FILE"
         raise _invalid("the URL has a user or password, which other users can see in ps", hint)

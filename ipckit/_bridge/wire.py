@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import struct
 from array import array
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from sys import byteorder
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from ipckit.errors import Corrupt
 
@@ -26,7 +27,8 @@ _LENGTH_SIZE: Final = 4
 MESSAGE_MAX: Final = 2**32 - 1
 
 
-class Packet(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Packet:
     """A packet that arrived.
 
     Attributes:

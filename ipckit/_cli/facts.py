@@ -11,7 +11,7 @@ from ipckit._cli.output import Column
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipckit.inventory import IpcObject, Peer
+    from ipckit.inventory import IpcObject, Peer, PeerBridge
 
     Field = tuple[str, str]
     Table = tuple[list[Column], list[list[str]]]
@@ -113,6 +113,35 @@ def _ring(item: IpcObject) -> Iterator[Field]:
         yield "taken", f"{taken}, not acknowledged yet" if details["taken"] else ""
         yield "if full", "senders drop the oldest" if details["overwrite"] else "senders wait"
     yield "created", _moment(details["created"])
+    for peer in item.peers:
+        if peer.bridge:
+            yield "bridge", f"{words.bridge_end(peer.bridge)}, pid {peer.pid}"
+            yield "bridge state", _bridge_state(peer.bridge)
+            yield "carried", _carried(peer.bridge)
+
+
+def _bridge_state(bridge: PeerBridge) -> str:
+    lasts = words.duration(max(0.0, time.time() - bridge.changed))
+    reason = f": {bridge.reason}" if bridge.reason else ""
+    return f"{bridge.state} for {lasts}{reason}"
+
+
+def _carried(bridge: PeerBridge) -> str:
+    """Return what a bridge has done since it was started."""
+    packets = words.counted(bridge.batches, "packet")
+    parts = [
+        words.counted(bridge.messages, "message"),
+        f"{words.in_bytes(bridge.bytes)} in {packets}",
+        f"{bridge.unacknowledged:,} unacknowledged",
+    ]
+    counts = {
+        "repeated, left out": bridge.repeated,
+        "delivered twice, perhaps": bridge.uncertain,
+        "lost": bridge.lost,
+    }
+    parts += [f"{count:,} {what}" for what, count in counts.items() if count]
+    parts += [words.counted(bridge.reconnects, "reconnect")] if bridge.reconnects else []
+    return ", ".join(parts)
 
 
 def _counter(count: int) -> str:

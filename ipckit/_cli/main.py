@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "dump": "Show the bytes of shared memory.",
     "send": "Send messages to a queue, channel or topic.",
     "recv": "Receive messages from a queue, channel or topic.",
+    "bridge": "Carry a channel or topic to another machine, or from one.",
     "sem": "Post to a semaphore, take from it or set it.",
     "top": "Watch all objects: messages, rates, waiters, holders.",
     "limits": "Show the limits, their use, and how to raise them.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ipckit.inventory import Kind
     from ipckit.structs import Struct
 
+_SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SIZE_END: Final = 1 << 63
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -35,6 +38,27 @@ class Seconds(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number of seconds.", param, ctx)
         return float(number)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes such as ``4096``, ``64K``, ``1.5M`` or ``1G``."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        match = re.fullmatch(
+            r"(\d{1,20}(?:\.\d{1,20})?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE
+        )
+        if match is None:
+            self.fail(f"{value!r} is not a size such as 4096, 64K, 1.5M or 1G", param, ctx)
+        whole, _, part = match[1].partition(".")
+        unit = 1 << _SHIFTS[match[2].upper()]
+        size = int(whole) * unit + int(part or 0) * unit // int("1" + "0" * len(part))
+        if not 0 < size < _SIZE_END:
+            self.fail(f"{value!r} is not a size from 1 byte to 8 EiB", param, ctx)
+        return size
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ipckit.errors import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ipckit.inventory import IpcObject, Process
+    from ipckit.inventory import IpcObject, PeerBridge, Process
 
 VALUES_SHOWN: Final = 8  # of a semaphore set
 # What a peer can sleep for.
@@ -126,11 +126,25 @@ def used(item: IpcObject) -> str:
 
 
 def _of_capacity(item: IpcObject, capacity: int) -> str:
-    """Return how full a channel or topic is, and how many peers it has."""
-    peers = counted(len(item.peers), "peer")
+    """Return how full a channel or topic is, how many peers it has, and where bridges lead."""
+    peers = ", ".join([counted(len(item.peers), "peer"), *bridges(item)])
     if item.kind == "topic":  # a publisher waits for the subscriber that has read the least
         return f"{int(item.details.get('unread', 0)):,}/{capacity:,} unread, {peers}"
     return f"{item.used.messages or 0:,}/{capacity:,} messages, {peers}"
+
+
+def bridges(item: IpcObject) -> list[str]:
+    """Return the bridges of a channel or topic: ``to nats://host:4222/jobs``, or with a mark."""
+    return [
+        f"{bridge_end(each.bridge)}{'' if each.bridge.state == 'connected' else ' (waiting)'}"
+        for each in item.peers
+        if each.bridge
+    ]
+
+
+def bridge_end(bridge: PeerBridge) -> str:
+    """Return the other end of a bridge: ``to nats://host:4222/jobs``, or ``from`` it."""
+    return f"{'to' if bridge.direction == 'send' else 'from'} {name(bridge.url)}"
 
 
 def evidence(item: IpcObject) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ipckit._core import processes
 from ipckit._core.files import SHM, open_regular
@@ -27,7 +26,7 @@ BRIDGE_PREFIX: Final = "ipckit-bridge."  # the names of these files begin with i
 Direction = Literal["send", "receive"]
 State = Literal["starting", "connected", "waiting"]
 
-_MAGIC: Final = b"IPCBRDG1"
+BRIDGE_MAGIC: Final = b"IPCBRDG1"
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("send", "receive")
 _STATES: Final[tuple[State, ...]] = ("starting", "connected", "waiting")
 # The magic; the direction and the state; the token of the process and when it started.
@@ -36,11 +35,14 @@ _IDENTITY: Final = struct.Struct("<QQQ")  # of the object's memory: device, inod
 _COUNTERS: Final = struct.Struct("<8Q")
 _NUMBER: Final = struct.Struct("<Q")
 _IDENTITY_AT: Final = 32
+_TOKEN_AT: Final = 16
+_CHANGED_AT: Final = 56  # when the state changed last
 _COUNTERS_AT: Final = 64
 _URL_AT, _URL_SIZE = 256, 768
 _OBJECT_AT, _OBJECT_SIZE = 1024, 512
 _REASON_AT, _REASON_SIZE = 1536, 1024
 JOURNAL_START: Final = 4096
+NO_IDENTITY: Final = (0, 0, 0)  # of a bridge that has not opened or created its object yet
 
 
 @dataclass(slots=True)
@@ -75,24 +77,29 @@ class Counts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeFacts:
+class BridgeFacts(NamedTuple):
     """A bridge, as its file shows it.
 
     Attributes:
         path: the file.
+        file: the device and the inode of the file.
+        uid: the owner of the file.
         object: the address of the channel or topic, such as ``"channel:jobs"``.
-        identity: the device, the inode and the time of creation of its memory.
+        identity: the device, the inode and the time of creation of its memory; `NO_IDENTITY` if
+            the bridge has not opened it yet.
         url: where the messages go to or come from.
         direction: "send" or "receive".
         state: "starting", "connected", or "waiting" for the engine or the other side.
         reason: why it waits; "" if it does not.
-        token: the process.
+        token: the process; 0 if the bridge was stopped.
         since: when it started, in seconds since the epoch.
+        changed: when its state changed last, in seconds since the epoch.
         counts: what it has done.
     """
 
     path: str
+    file: tuple[int, int]
+    uid: int
     object: str
     identity: tuple[int, int, int]
     url: str
@@ -101,12 +108,18 @@ class BridgeFacts:
     reason: str
     token: int
     since: int
+    changed: int
     counts: Counts
 
     @property
     def runs(self) -> bool:
         """Whether its process is alive, as far as this process can see."""
-        return not processes.is_dead(self.token)
+        return self.token != 0 and not processes.is_dead(self.token)
+
+    @property
+    def killed(self) -> bool:
+        """Whether its process certainly exited without stopping the bridge."""
+        return self.token != 0 and not self.runs
 
 
 class BridgeFile:
@@ -114,7 +127,8 @@ class BridgeFile:
 
     Args:
         address: the channel or topic, such as ``"channel:jobs"``.
-        identity: the device, the inode and the time of creation of its memory.
+        identity: the device, the inode and the time of creation of its memory; None for a bridge
+            that does not know it yet, and calls `attach` later.
         url: where the messages go to or come from.
         direction: "send" or "receive".
         size: the bytes of the journal.
@@ -134,24 +148,30 @@ class BridgeFile:
     def __init__(
         self,
         address: str,
-        identity: tuple[int, int, int],
+        identity: tuple[int, int, int] | None,
         url: str,
         direction: Direction,
         size: int,
     ) -> None:
+        import hashlib  # noqa: PLC0415 - it takes long to import, and `ipckit ls` does not need it
+
         key = f"{address}\0{identity if address.endswith(':') else ''}\0{url}\0{direction}"
         digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
         self.path = f"{SHM}/{BRIDGE_PREFIX}{digest}"
         self._target = f"bridge {address} {url}"
         self._fd = self._opened()
         try:
-            self.memory, self.fresh = self._mapped(JOURNAL_START + size, identity)
+            self.memory = self._mapped(JOURNAL_START + size)
         except BaseException:
             os.close(self._fd)
             raise
-        head = (_MAGIC, _DIRECTIONS.index(direction), 0, processes.token(), int(time.time()))
+        if bytes(self.memory[: len(BRIDGE_MAGIC)]) != BRIDGE_MAGIC:
+            self.memory[:] = bytes(len(self.memory))
+        self.fresh = _IDENTITY.unpack_from(self.memory, _IDENTITY_AT) == NO_IDENTITY
+        if identity is not None:
+            self.attach(identity)
+        head = (BRIDGE_MAGIC, _DIRECTIONS.index(direction), 0, processes.token(), int(time.time()))
         _HEAD.pack_into(self.memory, 0, *head)
-        _IDENTITY.pack_into(self.memory, _IDENTITY_AT, *identity)
         self._store_text(_URL_AT, _URL_SIZE, url)
         self._store_text(_OBJECT_AT, _OBJECT_SIZE, address)
         self.store_state("starting", "")
@@ -184,8 +204,8 @@ class BridgeFile:
             return os.path.samestat(os.fstat(fd), os.stat(self.path, follow_symlinks=False))  # noqa: PTH116
         return False
 
-    def _mapped(self, size: int, identity: tuple[int, int, int]) -> tuple[mmap.mmap, bool]:
-        """Map the file. The journal is kept if it is of the same memory."""
+    def _mapped(self, size: int) -> mmap.mmap:
+        """Map the file."""
         found = os.fstat(self._fd).st_size
         if found not in {0, size}:
             message = "its file is not that of such a bridge"
@@ -196,12 +216,14 @@ class BridgeFile:
             message = f"there is no room for {size:,} bytes in {SHM}"
             code = exc.errno or errno.ENOSPC
             raise LimitReached(message, errno=code, op="bridge", target=self._target) from None
-        memory = mmap.mmap(self._fd, size)
-        magic = bytes(memory[: len(_MAGIC)])
-        fresh = magic != _MAGIC or _IDENTITY.unpack_from(memory, _IDENTITY_AT) != identity
-        if fresh:
-            memory[:] = bytes(size)
-        return memory, fresh
+        return mmap.mmap(self._fd, size)
+
+    def attach(self, identity: tuple[int, int, int]) -> None:
+        """Record which memory the bridge is of. A journal of other memory is emptied."""
+        if _IDENTITY.unpack_from(self.memory, _IDENTITY_AT) != identity:
+            self.fresh = True
+            self.memory[JOURNAL_START:] = bytes(len(self.memory) - JOURNAL_START)
+            _IDENTITY.pack_into(self.memory, _IDENTITY_AT, *identity)
 
     def _store_text(self, at: int, size: int, text: str) -> None:
         data = text.encode("utf-8", "replace")[: size - 1]
@@ -210,7 +232,10 @@ class BridgeFile:
     def store_state(self, state: State, reason: str) -> None:
         """Record what the bridge does now, and why it waits."""
         self._store_text(_REASON_AT, _REASON_SIZE, reason)
-        struct.pack_into("<I", self.memory, 12, _STATES.index(state))
+        number = _STATES.index(state)
+        if state == "starting" or struct.unpack_from("<I", self.memory, 12)[0] != number:
+            _NUMBER.pack_into(self.memory, _CHANGED_AT, int(time.time()))
+        struct.pack_into("<I", self.memory, 12, number)
 
     def store_counts(self, counts: Counts) -> None:
         """Record the counts."""
@@ -223,6 +248,7 @@ class BridgeFile:
             remove: remove the file first, because the journal has nothing that the next bridge
                 needs.
         """
+        _NUMBER.pack_into(self.memory, _TOKEN_AT, 0)  # stopped, not killed
         self.memory.close()
         if remove:
             with suppress(OSError):
@@ -239,36 +265,45 @@ def bridges() -> list[BridgeFacts]:
         return found
     for name in names:
         with suppress(OSError):
-            facts = _facts_of(f"{SHM}/{name}")
+            facts = facts_of(f"{SHM}/{name}")
             if facts is not None:
                 found.append(facts)
     return found
 
 
-def _facts_of(path: str) -> BridgeFacts | None:
-    """Return the facts in a file; None if it is not that of a bridge."""
+def facts_of(path: str) -> BridgeFacts | None:
+    """Return the facts in a file; None if it is not that of a bridge.
+
+    Raises:
+        OSError: it can't be opened or read.
+    """
     fd = open_regular(path, follow=False)
     if fd is None:
         return None
     try:
         data = os.pread(fd, JOURNAL_START, 0)
+        status = os.fstat(fd)
     finally:
         os.close(fd)
     if len(data) < JOURNAL_START:
         return None
-    magic, direction, state, token, since = _HEAD.unpack_from(data, 0)
-    if magic != _MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
+    head: tuple[bytes, int, int, int, int] = _HEAD.unpack_from(data, 0)
+    magic, direction, state, token, since = head
+    if magic != BRIDGE_MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
         return None
     return BridgeFacts(
         path=path,
+        file=(status.st_dev, status.st_ino),
+        uid=status.st_uid,
         object=_text(data, _OBJECT_AT, _OBJECT_SIZE),
-        identity=_IDENTITY.unpack_from(data, _IDENTITY_AT),
+        identity=(device, inode, created),
         url=_text(data, _URL_AT, _URL_SIZE),
         direction=_DIRECTIONS[direction],
         state=_STATES[state],
         reason=_text(data, _REASON_AT, _REASON_SIZE),
         token=token,
         since=since,
+        changed=_NUMBER.unpack_from(data, _CHANGED_AT)[0],
         counts=Counts(*_COUNTERS.unpack_from(data, _COUNTERS_AT)),
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import ipckit._native as native
 from ipckit._core.files import is_alone, open_regular
+from ipckit._inventory.bridges import is_of_object
 from ipckit._inventory.judge import NOT_ASKED, Verdict, group_of, judge, user_of
 from ipckit._inventory.model import FILE_PREFIXES, IpcObject, Process, StoredMessage, Use
 from ipckit._inventory.proc_text import mounts
@@ -114,6 +115,8 @@ def queue_directory() -> Generator[int | None]:
 def entries(directory: int, *, queues: bool) -> Iterator[Entry]:
     """Yield the objects in a directory: that of POSIX queues, or /dev/shm."""
     for file in sorted(os.listdir(directory)):
+        if not queues and is_of_object(file):
+            continue
         with suppress(FileNotFoundError):
             status = os.stat(file, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):

@@ -89,6 +89,50 @@ class Process:
 @final
 @public("ipckit.inventory")
 @dataclass(frozen=True, slots=True)
+class PeerBridge:
+    """A bridge to another machine, which has a channel or topic open as a peer.
+
+    Attributes:
+        url: the other end.
+        direction: ``"send"`` if it takes messages from the object, ``"receive"`` if it brings some.
+        state: ``"starting"``, ``"connected"``, or ``"waiting"`` for the server or the other side.
+        reason: why it waits; "" if it does not.
+        since: when it started, in seconds since the epoch.
+        changed: when its state changed last, in seconds since the epoch.
+        messages: the messages that it has carried, and that are acknowledged.
+        bytes: the bytes of the packets that they travelled in.
+        batches: the number of these packets.
+        unacknowledged: the messages on the way.
+        repeated: the messages that arrived again, and that it left out.
+        uncertain: the messages that may have been delivered twice.
+        lost: the messages of a topic that the other side did not get.
+        reconnects: how often the connection was lost.
+
+    Example:
+        >>> from ipckit import inventory
+        >>> peers = [peer for each in inventory.survey(["channel"]).objects for peer in each.peers]
+        >>> waiting = [peer.pid for peer in peers if peer.bridge and peer.bridge.reason]
+    """
+
+    url: str
+    direction: Literal["send", "receive"]
+    state: Literal["starting", "connected", "waiting"]
+    reason: str
+    since: float
+    changed: float
+    messages: int = 0
+    bytes: int = 0
+    batches: int = 0
+    unacknowledged: int = 0
+    repeated: int = 0
+    uncertain: int = 0
+    lost: int = 0
+    reconnects: int = 0
+
+
+@final
+@public("ipckit.inventory")
+@dataclass(frozen=True, slots=True)
 class Peer:
     """An open handle of a channel or topic, in any process.
 
@@ -112,6 +156,7 @@ class Peer:
         lost: the messages that this subscriber has lost; None for others.
         policy: what happens if this subscriber is slow: ``"wait"`` or ``"drop_oldest"``; "" for
             others.
+        bridge: the bridge to another machine that it is; None for others.
 
     Example:
         >>> from ipckit import Channel, inventory
@@ -139,6 +184,7 @@ class Peer:
     lost: int | None = None
     policy: str = ""
     depth: int | None = None
+    bridge: PeerBridge | None = None
 
 
 @final

@@ -28,6 +28,8 @@ from ipckit._inventory.model import Kind, Process
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ipckit._core.bridge_file import BridgeFacts
+
 SHM: Final = Path(files.SHM)
 PROC: Final = Path("/proc")
 # The initial pid namespace has the inode PROC_PID_INIT_INO. It contains every process.
@@ -146,6 +148,7 @@ class Processes:
             threads wait in.
         unseen: what could not be seen, one line each.
         taken: when it was collected, by time.monotonic().
+        bridges: the bridges that run; None until they were looked for.
     """
 
     def __init__(self, root: Path = PROC, *, waits_only: bool = False) -> None:
@@ -171,6 +174,7 @@ class Processes:
         self.unseen: list[str] = []
         self.busy: set[int] = set()
         self._running: list[tuple[int, str]] = []
+        self.bridges: list[BridgeFacts] | None = None
         self.shm_device: int | None
         try:
             self.shm_device = SHM.stat().st_dev

@@ -13,6 +13,7 @@ import sys
 from typing import Final
 
 import ipckit._native as native
+from ipckit._core.bridge_file import BRIDGE_MAGIC, BRIDGE_PREFIX
 from ipckit._core.creator_mark import is_marked
 from ipckit._core.files import CHANNEL_PREFIX, TOPIC_PREFIX
 from ipckit._inventory.model import FILE_PREFIXES, SEMAPHORE_PREFIX
@@ -30,8 +31,11 @@ _MAGIC_NUMBERS: Final = {
 }
 # The last character of a magic number is the version of the layout.
 _STARTS: Final = {
-    prefix: re.compile(re.escape(magic.to_bytes(8, sys.byteorder)[:-1]) + rb"[0-9A-Za-z]")
-    for prefix, magic in _MAGIC_NUMBERS.items()
+    prefix: re.compile(re.escape(magic[:-1]) + rb"[0-9A-Za-z]")
+    for prefix, magic in (
+        *((name, number.to_bytes(8, sys.byteorder)) for name, number in _MAGIC_NUMBERS.items()),
+        (BRIDGE_PREFIX, BRIDGE_MAGIC),
+    )
 }
 _POSTGRESQL: Final = re.compile(r"PostgreSQL\.\d{1,10}")
 _START: Final = 32

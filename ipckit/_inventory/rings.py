@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipckit._native as native
 from ipckit._core.processes import process_stat
+from ipckit._inventory import bridges
 from ipckit._inventory.model import Peer, Use
 
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> 
     holders = {*processes.denied, *(() if file is None else file.holders)}
     subscribers = {row[0]: row for row in facts["subscribers"]}
     now = int(time.monotonic())
+    if processes.bridges is None:
+        processes.bridges = bridges.running(processes)
+    identity = (status.st_dev, status.st_ino, facts["created"])
+    bridged = bridges.by_peer(processes.bridges, identity, facts["peers"], subscribers)
     for row in facts["peers"]:
         here = processes.process_of(row["token"])
         if here is not None and here not in holders:
@@ -126,6 +131,7 @@ def _peers(kind: Kind, fd: int, facts: dict[str, Any], processes: Processes) -> 
             lost=lost,
             policy="" if unread is None else "drop_oldest" if drops else "wait",
             depth=depth,
+            bridge=bridged.get(row["index"]),
         )
 
 

@@ -313,6 +313,9 @@ class _Assembly:
             self._candidates.add(peer.pid)
             self._peers[peer.pid].append((item, peer))
             hows[peer.pid] += [*peer.roles, *(f"holds the {lock} lock" for lock in peer.locks)]
+            if peer.bridge:
+                way = "to" if peer.bridge.direction == "send" else "from"
+                hows[peer.pid].append(f"bridges it {way} {peer.bridge.url}")
         for pid, parts in hows.items():
             how = ", ".join(dict.fromkeys(parts))
             self._holds[pid].append(Held(item.address, item.kind, how))

@@ -233,6 +233,7 @@ class RawCodec(_Plain[bytes]):
         return bytes(data)
 
 
+@public("ipckit.codec")
 @final
 class DescribedCodec(_Plain[bytes]):
     """Messages of a type that another program has described, as their bytes.

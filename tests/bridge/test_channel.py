@@ -11,6 +11,7 @@ import pytest
 
 from ipckit import (
     Channel,
+    Int,
     InUse,
     InvalidArgument,
     LayoutMismatch,
@@ -21,12 +22,11 @@ from ipckit import (
 )
 from ipckit._core.bridge_file import bridges
 from ipckit.bridge import BridgeOptions, forward, receive
-from ipckit.structs import Int
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import NatsServer
+    from nats_server import NatsServer
 
     from ipckit.testing import Child, Namespace
 
@@ -181,7 +181,9 @@ def test_a_stream_of_another_program_is_refused(server: NatsServer, near: Channe
 
 
 def test_the_server_may_come_later(
-    stopped_server: NatsServer, near: Channel[Job], far: Channel[Job],
+    stopped_server: NatsServer,
+    near: Channel[Job],
+    far: Channel[Job],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     url = f"{stopped_server.url}/later"

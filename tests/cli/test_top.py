@@ -23,9 +23,11 @@ from ipckit import (
     SysVSharedMemory,
     Topic,
 )
+from ipckit._cli.top.bridges import BridgeRates
 from ipckit._cli.top.columns import COLUMNS, View, arranged, cells, number, who
 from ipckit._cli.top.model import _MODULUS, Row, Sampler, _Count, judged_socket, row_of
 from ipckit._cli.top.status import gauge, status
+from ipckit.inventory import PeerBridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -353,3 +355,27 @@ def test_another_user_sees_depths_but_not_waiters(
     assert rows[names["s"]]["waiters"] is None
     assert rows[names["s"]]["peers"] is None  # they can't be seen
     objects["q"].drain()
+
+
+def test_a_bridge_has_its_url_rate_and_what_is_on_the_way() -> None:
+    bridge = PeerBridge(
+        "nats://host/a b", "send", "waiting", "away", 0.0, 0.0, messages=500, unacknowledged=7
+    )
+    bridged = item("channel", "jobs", peers=(peer(1, "python", bridge=bridge),))
+    row = row_of(bridged)
+    assert (row.bridge, row.bridge_rate, row.unacknowledged) == (
+        r"to nats://host/a\x20b (waiting)",
+        None,
+        7,
+    )
+    column = [each.title for each in COLUMNS].index("BRIDGE")
+    assert cells(row)[column] == r"to nats://host/a\x20b (waiting), 7 on the way"
+    rated = replace(row, bridge_rate=250_000.0, unacknowledged=0)
+    assert cells(rated, full=False)[column] == r"to nats://host/a\x20b (waiting), 250k/s"
+    rates = BridgeRates()
+    more = replace(bridge, messages=800)
+    assert rates.rate(bridged, 10.0) is None
+    later = replace(bridged, peers=(peer(1, "python", bridge=more),))
+    assert rates.rate(later, 12.0) == 150.0
+    rates.forget([])
+    assert rates.rate(later, 13.0) is None

@@ -57,8 +57,8 @@ def test_columns_are_dropped_by_importance_and_waiters_stay() -> None:
         hidden.append(set(layout.hidden))
     assert all(more >= fewer for more, fewer in pairwise(hidden))
     assert hidden[-1] == set()
-    # LAST has no content.
-    assert titles(layout) == [column.title for column in COLUMNS if column.title != "LAST"]
+    empty = {"LAST", "BRIDGE"}
+    assert titles(layout) == [column.title for column in COLUMNS if column.title not in empty]
     at_80 = {"OBJECT", "MESSAGES", "BYTES", "IN/s", "OUT/s", "DROP/s", "WAITERS", "PEERS"}
     assert set(titles(layout_of(rows, 80))) == at_80
     assert titles(layout_of([], 250)) == [column.title for column in COLUMNS]

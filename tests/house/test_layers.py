@@ -27,11 +27,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_rpc", "_pool"}),
     frozenset({"_aio"}),
     frozenset({"_inventory"}),
+    frozenset({"_bridge"}),
     frozenset({"_cli", "_testing"}),
 )
 LAYER = {package: layer for layer, row in enumerate(LAYERS) for package in row}
 # They import what users import, and `_core`.
-TOOLS = frozenset({"_inventory", "_cli"})
+TOOLS = frozenset({"_inventory", "_bridge", "_cli"})
 C_LINES = 400
 
 

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ipckit import channel, inventory, msgq, sem, shm, topic
-from ipckit._cli.options import struct_given, struct_options, usage
+from ipckit._cli.options import Size, struct_given, struct_options, usage
 from ipckit._cli.output import require_output, say
 from ipckit.errors import AccessDenied, AlreadyExists, InvalidArgument
 from ipckit.keys import Key, ftok
@@ -67,8 +67,6 @@ _ARGUMENTS: Final[dict[Kind, dict[str, str]]] = {
     },
     "topic": {"type_name": "type", "capacity": "capacity", "size": "size", "history": "history"},
 }
-_SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-_SIZE_END: Final = 1 << 63
 _MOST_DIGITS: Final = 20  # Python converts no more than 4300
 _EXAMPLES: Final = """\b
 Examples:
@@ -106,27 +104,6 @@ class _Target(click.ParamType[tuple[Any, str]]):
             for word, kind in _WORDS.items()
             if word.startswith(incomplete)
         ]
-
-
-class _Size(click.ParamType[int]):
-    """A number of bytes such as ``4096``, ``64K``, ``1.5M`` or ``1G``."""
-
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        match = re.fullmatch(
-            r"(\d{1,20}(?:\.\d{1,20})?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE
-        )
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 4096, 64K, 1.5M or 1G", param, ctx)
-        whole, _, part = match[1].partition(".")
-        unit = 1 << _SHIFTS[match[2].upper()]
-        size = int(whole) * unit + int(part or 0) * unit // int("1" + "0" * len(part))
-        if not 0 < size < _SIZE_END:
-            self.fail(f"{value!r} is not a size from 1 byte to 8 EiB", param, ctx)
-        return size
 
 
 class _Mode(click.ParamType[int]):
@@ -275,7 +252,7 @@ def _create(
 )
 @click.option(
     "--size",
-    type=_Size(),
+    type=Size(),
     metavar="SIZE",
     help="Bytes, such as 64K, 1.5M or 1G; for q the maximum of all messages.",
 )
@@ -292,7 +269,7 @@ def _create(
     help="The most messages in mq; by default 10.",
 )
 @click.option(
-    "--message-size", type=_Size(), metavar="SIZE", help="The most bytes of a message in mq."
+    "--message-size", type=Size(), metavar="SIZE", help="The most bytes of a message in mq."
 )
 @click.option(
     "--capacity",

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ipckit import inventory
-from ipckit._cli.doctor import circles, host, leftovers, queues, rings, semaphores
+from ipckit._cli.doctor import bridges, circles, host, leftovers, queues, rings, semaphores
 from ipckit._cli.doctor.group import explained, grouped
 from ipckit._cli.doctor.model import AS_ROOT, Finding
 
@@ -84,6 +84,7 @@ def examine(*, peer: int | None = None, stuck_after: float = 60.0) -> list[Findi
             *compared,
             *_stuck(survey.objects, denied, stuck_after),
             *_limits_and_leftovers(survey.objects),
+            *bridges.check(survey.objects),
             *host.descriptors(host.neighbours()),
             *host.remove_ipc(survey.objects),
             *leftovers.check_sockets(survey.objects),

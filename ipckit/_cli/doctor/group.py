@@ -16,6 +16,8 @@ _SINGLE: Final = 3
 # What a group of findings of a check says. A check without a line here is never grouped.
 _PLURALS: Final = {
     "blocks-held": "{} channels or topics have no memory left, because processes hold it",
+    "bridge-killed": "{} bridges were killed",
+    "bridge-waits": "{} bridges wait",
     "dead-holder": "processes wait for {} semaphores whose last user has exited",
     "deadlock": "there are {} circles of processes that wait for each other",
     "descriptors": "{} processes have nearly reached their RLIMIT_NOFILE",

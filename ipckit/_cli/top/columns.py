@@ -57,6 +57,15 @@ def _state(row: Row) -> str:
     return row.state if asked else ""
 
 
+def _bridge(row: Row, *, full: bool) -> str:
+    """Return where bridges lead, how many messages a second they carry, and what is on the way."""
+    if not row.bridge:
+        return ""
+    rate = "" if row.bridge_rate is None else f", {number(row.bridge_rate, full=full)}/s"
+    on_way = row.unacknowledged or 0
+    return row.bridge + rate + (f", {number(on_way, full=full)} on the way" if on_way else "")
+
+
 def who(row: Row, *, full: bool = True) -> str:
     """Return the processes that use an object: its peers, its holders, or else its last users.
 
@@ -98,6 +107,7 @@ _CELLS: Final[dict[Column, Callable[[Row, bool], str]]] = {
     Column("IN-BYTES/s", right=True, drop=13): lambda row, full: number(row.bytes_in, full=full),
     Column("OUT-BYTES/s", right=True, drop=14): lambda row, full: number(row.bytes_out, full=full),
     Column("LAST", right=True, drop=15): lambda row, _: str(row.last) if row.last else "",
+    Column("BRIDGE", drop=10, cuts=True): lambda row, full: _bridge(row, full=full),
     Column("WHO", drop=10, cuts=True): lambda row, full: who(row, full=full),
 }
 COLUMNS: Final = tuple(_CELLS)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit import inventory
+from ipckit._cli import words
+from ipckit._cli.top.bridges import BridgeRates
 from ipckit._core.files import SHM
 from ipckit.errors import IpcError
 from ipckit.msgq import PosixMessageQueue, list_queues
@@ -84,6 +86,10 @@ class Row:
         peers: how many processes or handles use it: the peers of a channel or topic, the attaches
             of a segment, the connections of a socket, otherwise the processes that hold it.
         taken: messages of a channel that were taken and not acknowledged; None for other kinds.
+        bridge: where the bridges of a channel or topic lead; "" if it has none.
+        bridge_rate: messages that its bridges have carried a second; None if it has none.
+        unacknowledged: messages that its bridges have sent and that are not acknowledged; None if
+            it has none.
         item: the object.
     """
 
@@ -106,6 +112,9 @@ class Row:
     dropped: float | None = None
     peers: int | None = None
     taken: int | None = None
+    bridge: str = ""
+    bridge_rate: float | None = None
+    unacknowledged: int | None = None
     item: IpcObject | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,6 +169,11 @@ def _peers(each: IpcObject) -> int | None:
     return holders or (None if each.unseen else 0)  # others may hold it, out of sight
 
 
+def _unacknowledged(each: IpcObject) -> int | None:
+    found = [peer.bridge.unacknowledged for peer in each.peers if peer.bridge]
+    return sum(found) if found else None
+
+
 def row_of(each: IpcObject) -> Row:
     """Return the row of an object, without rates."""
     values = each.used.values or ()
@@ -182,6 +196,8 @@ def row_of(each: IpcObject) -> Row:
         capacity=capacity,
         peers=_peers(each),
         taken=_detail(each, "taken"),
+        bridge=", ".join(words.bridges(each)),
+        unacknowledged=_unacknowledged(each),
         item=each,
     )
 
@@ -317,6 +333,7 @@ class Sampler:
         self._counts: dict[_Key, _Count] = {}
         self._began = clock()
         self._counted = clock()
+        self._bridges = BridgeRates()
         self._posix: dict[str, PosixMessageQueue[bytes]] = {}
         # The last survey that found the holders: its objects, when it ended, and how long it took.
         self._judged: dict[_Key, IpcObject] = {}
@@ -393,7 +410,8 @@ class Sampler:
             for key, each in self._judged.items()
             if key not in names and (each.kind == "memfd" or "unlinked" in each.details)
         ]
-        return [*map(self._with_holders, found), *others, *self._sockets]
+        objects = self._bridges.refreshed([*map(self._with_holders, found), *others])
+        return [*objects, *self._sockets]
 
     def _look(self) -> list[IpcObject]:
         """Return all objects, with their holders."""
@@ -432,6 +450,7 @@ class Sampler:
             now = self._clock()
             elapsed, self._began = now - self._began, now
             found = [self._rated(each, elapsed) for each in objects]
+            self._bridges.forget(objects)
             # A later queue with that id is another queue.
             for address in self._flows.keys() - {each.address for each in objects}:
                 del self._flows[address]
@@ -441,6 +460,8 @@ class Sampler:
 
     def _rated(self, each: IpcObject, elapsed: float) -> Row:
         row = row_of(each)
+        if row.bridge:
+            row = replace(row, bridge_rate=self._bridges.rate(each, self._began))
         count = self._counts.get(_key(each))
         if count is not None:
             return count.rated(row)

@@ -45,6 +45,7 @@ TITLES: Final = (
     ("PEERS", "peers, attaches, connections, or processes that hold it"),
     ("TAKEN", "messages taken from a channel and not acknowledged"),
     ("VALUES", "of semaphores"),
+    ("BRIDGE", "where a bridge leads, messages carried a second, on the way"),
     ("STATE", "held, used, orphaned or unknown: see ipckit ls --help"),
     ("WHO, LAST", "processes that hold it or used it last; the last user"),
 )

@@ -1,0 +1,74 @@
+"""Two network namespaces as two hosts, for demo_bridge.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+AT = ("10.77.0.1", "10.77.0.2")  # the addresses of the two hosts
+HOSTS_READY = "IPCKIT_DEMO_NAMESPACES"
+_OWN_SHM = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
+
+
+def enter_namespaces(script: str) -> None:
+    """Start the script again in new namespaces; when it ends, all that it has started ends."""
+    os.environ[HOSTS_READY] = "1"
+    flags = ["--map-root-user"] if os.geteuid() else []
+    flags += ["--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command = ["unshare", *flags, "sh", "-c", _OWN_SHM, "sh", sys.executable, script]
+    os.execvp(command[0], command)  # noqa: S606
+
+
+class Host:
+    """A network namespace with a link to the other one; `process` keeps it."""
+
+    def __init__(self, process: int) -> None:
+        self._inside = ["nsenter", f"--target={process}", "--net", "--ipc", "--mount"]
+
+    @classmethod
+    @contextmanager
+    def pair(cls) -> Generator[tuple[Self, Self]]:
+        """Create two hosts that are linked."""
+        sleep = ["sh", "-c", _OWN_SHM, "sh", "sh", "-c", "echo; exec sleep infinity"]
+        unshare = ["unshare", "--net", "--ipc", "--mount", *sleep]
+        with subprocess.Popen(unshare, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None  # noqa: S101
+            other.stdout.readline()
+            try:
+                hosts = cls(os.getpid()), cls(other.pid)
+                link = f"ip link add link0 type veth peer name link0 netns {other.pid}"
+                hosts[0].run(*link.split())
+                for host, address in zip(hosts, AT, strict=True):
+                    host.run("ip", "address", "add", f"{address}/24", "dev", "link0")
+                    host.run("ip", "link", "set", "link0", "up")
+                    host.run("ip", "link", "set", "lo", "up")
+                yield hosts
+            finally:
+                other.kill()
+
+    def run(self, *command: str) -> None:
+        """Run a command on the host to its end."""
+        subprocess.run([*self._inside, *command], check=True)
+
+    def set_link(self, state: str) -> None:
+        """Set the link "up" or "down"."""
+        self.run("ip", "link", "set", "link0", state)
+
+    def start(
+        self, program: str, *args: str, quiet: bool = False, stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program on the host: a script in this directory, or one that is installed."""
+        beside = Path(sys.executable).parent / program
+        command = [str(beside) if beside.exists() else shutil.which(program) or program]
+        if program.endswith(".py"):
+            command = [sys.executable, str(Path(__file__).parent / program)]
+        stderr = subprocess.DEVNULL if quiet else None
+        return subprocess.Popen([*self._inside, *command, *args], stdout=stdout, stderr=stderr)

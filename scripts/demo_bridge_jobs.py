@@ -1,0 +1,49 @@
+"""The producer and the workers of demo_bridge.py: they know nothing of the bridges.
+
+$ python scripts/demo_bridge_jobs.py produce 12000
+$ python scripts/demo_bridge_jobs.py work RESULTS NAME
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from _common import plain_errors
+
+from ipckit import Channel, Int, Struct
+
+
+class Job(Struct):
+    """A job is a number."""
+
+    number: Int
+
+
+def produce(count: str) -> None:
+    """Send jobs into the channel, and wait until all are taken."""
+    with Channel.open_or_create("jobs", Job, peer_gone="wait") as jobs:
+        for number in range(int(count)):
+            jobs.send(Job(number))
+            time.sleep(0.001)
+        while jobs.stats().messages or jobs.stats().taken:  # the end of the block removes it
+            time.sleep(0.1)
+
+
+def work(results: str, name: str) -> None:
+    """Take jobs, and write their numbers into a file."""
+    with (
+        Channel.open_or_create("jobs", Job, peer_gone="wait") as jobs,
+        open(results, "a", encoding="ascii", buffering=1) as file,  # noqa: PTH123
+    ):
+        while True:
+            with jobs.take() as delivery:
+                number = delivery.value.number
+                file.write(f"{number}\n")
+                if number % 2000 == 0:
+                    print(f"        worker {name} does job {number:,}", flush=True)
+
+
+if __name__ == "__main__":
+    with plain_errors():
+        {"produce": produce, "work": work}[sys.argv[1]](*sys.argv[2:])
