@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipckit._bridge.channel_receive import ChannelReceiver
 from ipckit._bridge.channel_send import ChannelSender
+from ipckit._bridge.topic_receive import TopicReceiver
+from ipckit._bridge.topic_send import TopicSender
 from ipckit._bridge.url import parse_url
 from ipckit.channel import Channel
 from ipckit.codec import RawCodec
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ipckit._bridge.link import Link
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.payload_type import PayloadType
+    from ipckit._bridge.topic_wire import Status
 
     Object = str | Channel[Any] | Topic[Any]
 
@@ -31,7 +34,12 @@ def sender_of(
     target = parse_url(url)
     kind, name = _kind_and_name(source)
     if kind == "topic":
-        raise _not_yet()
+        topic = _topic_of(source, name)
+        try:
+            return TopicSender(topic, f"{kind}:{name}", target, options, report)
+        except BaseException:
+            topic.close()
+            raise
     if target.scheme == "zenoh":
         raise _no_channel()
     if isinstance(source, str):
@@ -52,7 +60,13 @@ def receiver_of(
     source = parse_url(url)
     kind, name = _kind_and_name(target)
     if kind == "topic":
-        raise _not_yet()
+
+        def open_topic(status: Status) -> Topic[bytes]:
+            if not isinstance(target, str):
+                return _topic_of(target, name)
+            return _made_topic(name, status, options)
+
+        return TopicReceiver(open_topic, f"{kind}:{name}", source, options, report)
     if source.scheme == "zenoh":
         raise _no_channel()
 
@@ -94,12 +108,35 @@ def _duplicate(handle: Channel[Any] | Topic[Any]) -> int:
     return os.dup(handle.memory_fd)
 
 
+def _topic_of(given: Object, name: str) -> Topic[bytes]:
+    """Open a topic for its messages as bytes."""
+    if isinstance(given, str):
+        return Topic.open(name, RawCodec(), peer_gone="wait")
+    return Topic.from_fd(_duplicate(given), RawCodec(), peer_gone="wait")
+
+
+def _made_topic(name: str, status: Status, options: BridgeOptions) -> Topic[bytes]:
+    """Open a topic, or create it like the one on the other side.
+
+    Raises:
+        LayoutMismatch: it exists, and its messages are of another type.
+    """
+    capacity = options.capacity or status.capacity
+    same = capacity == status.capacity and not status.type.size
+    made = Topic.open_or_create(
+        name,
+        status.type.codec,
+        capacity=capacity,
+        history=min(capacity, status.history),
+        size=status.size if same else None,
+    )
+    try:  # without the codec, because the native code is faster then
+        return Topic.from_fd(_duplicate(made), RawCodec(), peer_gone="wait")
+    finally:
+        made.close()
+
+
 def _no_channel() -> InvalidArgument:
     message = "zenoh keeps no messages, so a channel could lose some"
     hint = "use nats:// for a channel"
     return InvalidArgument(message, errno=errno.EINVAL, op="bridge", hint=hint)
-
-
-def _not_yet() -> InvalidArgument:
-    message = "topics are not bridged"
-    return InvalidArgument(message, errno=errno.EINVAL, op="bridge")

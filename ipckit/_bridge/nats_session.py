@@ -65,10 +65,11 @@ class NatsSession:
 
     @property
     def max_payload(self) -> int:
-        return self.client.max_payload
+        most: int = self.client.max_payload
+        return most
 
     async def note_error(self, error: Exception) -> None:
-        self.last_error = _words(error)
+        self.last_error = words_of(error)
 
     async def note_closed(self) -> None:
         if not self.broken.done():
@@ -84,7 +85,7 @@ class NatsSession:
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, OSError, TimeoutError) as exc:
-            message = f"{what}: {_words(exc)}"
+            message = f"{what}: {words_of(exc)}"
             raise EngineAwayError(message) from None
 
     # -- the stream --------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class NatsSession:
         try:
             await self.client.publish(self.subject, data, reply=reply, headers=headers)
         except (nats.errors.Error, OSError) as exc:
-            raise EngineAwayError(_words(exc)) from None
+            raise EngineAwayError(words_of(exc)) from None
 
     # -- packets in --------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class NatsSession:
         return await self._request("create the consumer", call)
 
 
-def _words(exc: BaseException) -> str:
+def words_of(exc: BaseException) -> str:
     """Return an exception of nats-py as words."""
     if isinstance(exc, TimeoutError) and not exc.args:
         return "the server does not answer"
@@ -268,7 +269,7 @@ async def nats_session(
             **given,
         )
     except (nats.errors.Error, OSError, TimeoutError) as exc:
-        raise EngineAwayError(session.last_error or _words(exc)) from None
+        raise EngineAwayError(session.last_error or words_of(exc)) from None
     try:
         yield session
     finally:

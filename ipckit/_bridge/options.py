@@ -33,7 +33,7 @@ class BridgeOptions:
         packet_bytes: bytes of messages in one packet, unless a single one has more; 131072 by
             default.
         capacity: of a channel or topic that the receiving side creates; by default as `create` has
-            it.
+            it for a channel, and as on the other side for a topic.
         when_full: of a topic: "wait" (the default) makes publishers wait for the other side;
             "drop_oldest" drops messages that the other side can't take, and counts them.
 

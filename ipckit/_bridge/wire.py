@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # The mark and version; the number of messages; the bytes of each, or 0 if the lengths follow; the
 # number of the packet; the stream of packets that the number belongs to.
 HEAD: Final = struct.Struct("<4sIQQ16s")
-_MARK: Final = b"IPB1"
+MARK: Final = b"IPB1"
 _LENGTH_SIZE: Final = 4
 MESSAGE_MAX: Final = 2**32 - 1
 
@@ -60,49 +60,60 @@ class Packet:
         return [body[i:j] for i, j in pairwise((0, *self.ends))][first:]
 
 
-def pack(sender: bytes, number: int, messages: Sequence[memoryview | bytes]) -> bytes:
-    """Return the packet of some messages, each of at most `MESSAGE_MAX` bytes."""
+def parts(
+    sender: bytes, number: int, messages: Sequence[memoryview | bytes]
+) -> list[memoryview | bytes]:
+    """Return what a packet consists of, to be joined; see `pack`."""
     lengths = [len(message) for message in messages]
     first = lengths[0] if lengths else 0
     if first and lengths.count(first) == len(lengths):
-        head = HEAD.pack(_MARK, len(lengths), first, number, sender)
-        return b"".join((head, *messages))
+        return [HEAD.pack(MARK, len(lengths), first, number, sender), *messages]
     table = array("I", lengths)
     if byteorder == "big":
         table.byteswap()
-    head = HEAD.pack(_MARK, len(lengths), 0, number, sender)
-    return b"".join((head, table.tobytes(), *messages))
+    head = HEAD.pack(MARK, len(lengths), 0, number, sender)
+    return [head, table.tobytes(), *messages]
 
 
-def unpack(data: bytes) -> Packet:
+def pack(sender: bytes, number: int, messages: Sequence[memoryview | bytes]) -> bytes:
+    """Return the packet of some messages, each of at most `MESSAGE_MAX` bytes."""
+    return b"".join(parts(sender, number, messages))
+
+
+def unpack(data: bytes, at: int = 0) -> Packet:
     """Return the messages of a packet.
+
+    Args:
+        data: the packet, and what stands before it.
+        at: where it begins.
 
     Raises:
         Corrupt: the bytes are not a packet.
     """
-    if len(data) < HEAD.size:
-        raise _corrupt("it is shorter than a header")
-    mark, count, each, number, sender = HEAD.unpack_from(data)
-    if mark != _MARK:
-        raise _corrupt("it does not begin with IPB1")
-    at = HEAD.size
+    if len(data) < at + HEAD.size:
+        raise corrupt("it is shorter than a header")
+    mark, count, each, number, sender = HEAD.unpack_from(data, at)
+    if mark != MARK:
+        raise corrupt("it does not begin with IPB1")
+    at += HEAD.size
     body = memoryview(data)
     if each:
         if at + count * each != len(data):
-            raise _corrupt(f"{count} messages of {each} bytes do not fill it")
+            raise corrupt(f"{count} messages of {each} bytes do not fill it")
         return Packet(sender, number, count, each, body[at:], [])
     start = at + count * _LENGTH_SIZE
     if start > len(data):
-        raise _corrupt(f"the lengths of {count} messages do not fit")
+        raise corrupt(f"the lengths of {count} messages do not fit")
     table = array("I", data[at:start])
     if byteorder == "big":
         table.byteswap()
     ends = list(accumulate(table))
     if (ends[-1] if ends else 0) != len(data) - start:
-        raise _corrupt("its messages do not fill it")
+        raise corrupt("its messages do not fill it")
     return Packet(sender, number, count, 0, body[start:], ends)
 
 
-def _corrupt(why: str) -> Corrupt:
+def corrupt(why: str) -> Corrupt:
+    """Return the exception for bytes that are not a packet."""
     message = f"what arrived is not a packet of a bridge: {why}"
     return Corrupt(message, errno=errno.EBADMSG, op="bridge")

@@ -37,7 +37,7 @@ from ipckit._core.forks import at_fork
 from ipckit._core.handle import Handle, checked_mode
 from ipckit._core.making import find_or_make
 from ipckit._core.trust import Trust
-from ipckit._payload.codecs import BytesCodec, codec_for
+from ipckit._payload.codecs import BytesCodec, RawCodec, codec_for
 from ipckit._payload.types import T
 from ipckit.errors import InvalidArgument, NotFound
 from ipckit.keys import Name
@@ -85,7 +85,7 @@ class MemoryHandle(RingErrors, Handle, Generic[T]):
         self._file = identity(fd)
         struct = self._layout.struct
         # The native code creates bytes and Structs itself, without a call of the codec.
-        direct = struct is not None or type(codec) is BytesCodec
+        direct = struct is not None or type(codec) in {BytesCodec, RawCodec}
         decode = None if direct else codec.decode
         wait = peer_gone == "wait"
         mapping = map_memory(self._kind, fd, codec, self._target)

@@ -296,7 +296,7 @@ def facts_of(path: str) -> BridgeFacts | None:
         file=(status.st_dev, status.st_ino),
         uid=status.st_uid,
         object=_text(data, _OBJECT_AT, _OBJECT_SIZE),
-        identity=_IDENTITY.unpack_from(data, _IDENTITY_AT),
+        identity=(device, inode, created),
         url=_text(data, _URL_AT, _URL_SIZE),
         direction=_DIRECTIONS[direction],
         state=_STATES[state],

@@ -147,6 +147,14 @@ subscription_lost(channel_object *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(lost);
 }
 
+static PyObject *
+subscription_position(channel_object *self, void *Py_UNUSED(closure))
+{
+    const topic_subscriber *row;
+    channel_core *core = own_row(self, "position", &row);
+    return core == NULL ? NULL : PyLong_FromUnsignedLongLong(load_relaxed(&row->cursor));
+}
+
 static PyMethodDef subscription_methods[] = {
     {"receive", FAST(ipckit_channel_receive), METH_FASTCALL | METH_KEYWORDS,
      ipckit_subscription_receive_doc},
@@ -173,6 +181,10 @@ static PyGetSetDef subscription_getset[] = {
      PyDoc_STR("How many messages this subscriber has missed, exactly.\n\n"
                "They were dropped because it had as many unread messages as it may have, or because their\n"
                "memory was needed. Always 0 if publishers wait for it."), NULL},
+    {"_position", (getter)subscription_position, NULL,
+     PyDoc_STR("The number of the message that is read next, unless it is lost.\n\n"
+               "The topic counts its messages from 0. After a receive it is the message's number plus 1."),
+     NULL},
     {"capacity", (getter)ipckit_channel_capacity, NULL,
      PyDoc_STR("The maximum number of messages that a subscriber may leave unread."), NULL},
     {"longest", (getter)ipckit_channel_longest, NULL, PyDoc_STR("The maximum bytes of a message."), NULL},
