@@ -51,6 +51,9 @@ class TopicReceiver(Link):
         url: where the messages come from.
         options: the options.
         report: see `Link`.
+
+    Raises:
+        InUse: another process has this bridge.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class TopicReceiver(Link):
         self._unsaid = 0.0  # packets that were published since the last hello, long ones as several
         self._acknowledging = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None  # sets it
+        self._open_file_early(TOPIC_SIZE)
 
     async def _run(self) -> None:
         self._start(self._acknowledge())
@@ -290,7 +294,8 @@ class TopicReceiver(Link):
         if self._file is not None:
             self._file.store_counts(self.counts)
             # The journal stays: the next bridge tells the other side how far this one was.
-            self._file.close(remove=os.fstat(self._fd).st_nlink == 0)
+            useless = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
+            self._file.close(remove=useless)
         if self._topic is not None:
             self._topic.close()
         self._file, self._topic, self._fd = None, None, -1
