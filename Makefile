@@ -9,7 +9,7 @@ NATIVE := $(wildcard native/*.[ch] native/*/*.[ch])
 PACKAGE := pyproject.toml setup.py ipckit/_core/version.py $(NATIVE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-bridge test check docs verify mutants soak bench sanitize clean
+.PHONY: help demo demo-bridge test check docs verify mutants soak bench sanitize sdist wheels clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,12 @@ bench: $(VENV)/.bench ## ipckit beside other libraries, in one run; ARGS="channe
 sanitize: $(VENV)/.test ## the tests of calls in one process, over a build with ASan and UBSan
 	BIN=$(abspath $(BIN)) sh tests/ring/sanitize.sh
 
+sdist: $(VENV)/.wheels ## the source distribution, in dist/
+	$(BIN)/python tools/build_wheels.py --sdist
+
+wheels: $(VENV)/.wheels ## the source distribution, and a wheel for each platform, in dist/
+	$(BIN)/python tools/build_wheels.py $(ARGS)
+
 clean: ## remove what the other targets created
 	rm -rf $(VENV) build dist *.egg-info ipckit/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -79,4 +85,8 @@ $(VENV)/.bench: $(VENV)/.test
 
 $(VENV)/.dev: $(VENV)/.test
 	IPCKIT_WERROR=1 $(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.wheels: $(VENV)/.installed
+	$(PIP) install --editable '.[wheels]'
 	@touch $@

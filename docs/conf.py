@@ -57,6 +57,7 @@ ABOVE = {
     "../CONTRIBUTING.md": "contributing.md",
     "../CHANGELOG.md": "changelog.md",
     "../README.md": "index.md",
+    "../SECURITY.md": "security.md",
 }
 
 

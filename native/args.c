@@ -139,7 +139,8 @@ ipckit_record_type_arg(PyObject *object, PyObject **record_type)
     if (object == Py_None) {
         return 0;
     }
-    if (!PyType_Check(object) || !PyType_IsSubtype((PyTypeObject *)object, ipckit_record_type)) {
+    if (!PyType_Check(object)
+        || !PyType_IsSubtype((PyTypeObject *)object, ipckit_interpreter()->record_type)) {
         PyErr_SetString(PyExc_TypeError, "a record type is a Struct class or None");
         return -1;
     }

@@ -30,42 +30,42 @@ ipckit_oserror(void)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* Created once for all interpreters of the process, as `ipckit_record_type` is. */
-static PyObject *call_failed;
-static PyObject *bad_argument;
-
+/* The two classes below do not exist any more while the interpreter ends; their bases do. */
 PyObject *
 ipckit_call_failed(void)
 {
-    return PyErr_SetFromErrno(call_failed);
+    PyObject *cls = ipckit_interpreter()->call_failed;
+    return PyErr_SetFromErrno(cls != NULL ? cls : PyExc_OSError);
 }
 
 PyObject *
 ipckit_bad_argument(void)
 {
-    return bad_argument;
+    PyObject *cls = ipckit_interpreter()->bad_argument;
+    return cls != NULL ? cls : PyExc_ValueError;
 }
 
 int
 ipckit_add_errors(PyObject *module)
 {
-    if (call_failed == NULL) {
-        call_failed = PyErr_NewExceptionWithDoc(
+    interpreter_state *state = ipckit_interpreter();
+    if (state->call_failed == NULL) {
+        state->call_failed = PyErr_NewExceptionWithDoc(
             "ipckit._native.CallFailed",
             "A system call failed. What a signal's handler raises during the call is never one.",
             PyExc_OSError, NULL);
     }
-    if (bad_argument == NULL) {
-        bad_argument = PyErr_NewExceptionWithDoc(
+    if (state->bad_argument == NULL) {
+        state->bad_argument = PyErr_NewExceptionWithDoc(
             "ipckit._native.BadArgument",
             "A number is out of range. What a method of an argument raises is never one.",
             PyExc_ValueError, NULL);
     }
-    if (call_failed == NULL || bad_argument == NULL) {
+    if (state->call_failed == NULL || state->bad_argument == NULL) {
         return -1;
     }
-    return PyModule_AddObjectRef(module, "CallFailed", call_failed) < 0
-                   || PyModule_AddObjectRef(module, "BadArgument", bad_argument) < 0
+    return PyModule_AddObjectRef(module, "CallFailed", state->call_failed) < 0
+                   || PyModule_AddObjectRef(module, "BadArgument", state->bad_argument) < 0
                ? -1
                : 0;
 }

@@ -24,6 +24,9 @@ module_exec(PyObject *module)
         ipckit_add_unix_descriptors, ipckit_add_unix_io, ipckit_add_unix_packet,
         ipckit_add_unix_socket,
     };
+    if (ipckit_init_interpreter() < 0) {
+        return -1;
+    }
     for (size_t i = 0; i < sizeof add / sizeof add[0]; i++) {
         if (add[i](module) < 0) {
             return -1;
@@ -86,7 +89,25 @@ module_free(void *module)
     module_clear(module);
 }
 
+/* The headers of the limited API of Python 3.11 don't have these slots, which later Pythons read. */
+#ifndef Py_mod_multiple_interpreters
+#define Py_mod_multiple_interpreters 3
+#define Py_MOD_PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
+#endif
+#ifndef Py_mod_gil
+#define Py_mod_gil 4
+#define Py_MOD_GIL_USED ((void *)0)
+#endif
+
+/* A Python refuses a module with a slot that it does not know, so the slots of the newest Python are first, and an
+   older one gets the end of the array.
+
+   Py_MOD_GIL_USED: the GIL protects the state of every object: a handle's `closed`, the references of a channel and
+   its place among the peers, the exports of a mapping. A free-threaded Python enables the GIL when it imports the
+   module. */
 static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_gil, Py_MOD_GIL_USED},                                        /* since 3.13 */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, /* since 3.12 */
     {Py_mod_exec, module_exec},
     {0, NULL},
 };
@@ -96,7 +117,6 @@ static struct PyModuleDef module_def = {
     .m_name = "ipckit._native",
     .m_doc = "Kernel calls and memory for ipckit; raises plain OSError.",
     .m_size = sizeof(native_state),
-    .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,
     .m_free = module_free,
@@ -105,5 +125,8 @@ static struct PyModuleDef module_def = {
 __attribute__((visibility("default"))) PyMODINIT_FUNC
 PyInit__native(void)
 {
+    module_def.m_slots = Py_Version >= 0x030D0000 ? module_slots
+                         : Py_Version >= 0x030C0000 ? module_slots + 1
+                                                    : module_slots + 2;
     return PyModuleDef_Init(&module_def);
 }

@@ -32,6 +32,29 @@ typedef struct {
     Py_ssize_t last_mq_size; /* a guess at the next one's */
 } native_state;
 
+/* What one interpreter has once, also after a second import of the module: the types whose instances must stay valid
+   then, and what functions without a module need. The interpreter's GIL protects it. */
+typedef struct {
+    PyTypeObject *record_type;
+    PyTypeObject *layout_type;
+    PyTypeObject *field_type;
+    PyTypeObject *message_form_type;
+    PyTypeObject *semaphore_type;
+    PyTypeObject *array_type, *memmap_type, *recarray_type; /* of numpy; NULL until it is imported */
+    PyObject *call_failed;
+    PyObject *bad_argument;
+    PyObject *layout_name; /* interned, as the names below: calls look them up */
+    PyObject *dtype_name, *hasobject_name, *numpy_name;
+    void *spare_semaphore; /* see semaphores/semaphore.c */
+    char *stage;           /* see sockets/socket.c */
+} interpreter_state;
+
+/* interpreter.c: the state of the running interpreter. Never NULL; all members are NULL while the interpreter ends,
+   and then no member may be set. Keeps the exception that is set. */
+HIDDEN interpreter_state *ipckit_interpreter(void);
+/* Creates the state if the interpreter has none: 0, or -1 with an exception set. */
+HIDDEN int ipckit_init_interpreter(void);
+
 /* Each file adds its functions and types to the module: 0, or -1 with an exception set. */
 HIDDEN int ipckit_add_errors(PyObject *module);
 HIDDEN int ipckit_add_layout(PyObject *module);

@@ -56,7 +56,8 @@ class Link(ABC):
         options: BridgeOptions,
         report: Callable[[str], None],
     ) -> None:
-        self.address, self.url, self.direction, self.options = address, url, direction, options
+        self.address, self.url, self.options = address, url, options
+        self.direction: Direction = direction
         self.counts = Counts()
         self.state: State = "starting"
         self.reason = ""

@@ -65,7 +65,8 @@ class NatsSession:
 
     @property
     def max_payload(self) -> int:
-        return self.client.max_payload
+        most: int = self.client.max_payload
+        return most
 
     async def note_error(self, error: Exception) -> None:
         self.last_error = _words(error)

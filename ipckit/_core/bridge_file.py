@@ -289,6 +289,7 @@ def facts_of(path: str) -> BridgeFacts | None:
         return None
     head: tuple[bytes, int, int, int, int] = _HEAD.unpack_from(data, 0)
     magic, direction, state, token, since = head
+    device, inode, created = _IDENTITY.unpack_from(data, _IDENTITY_AT)
     if magic != BRIDGE_MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
         return None
     return BridgeFacts(
@@ -296,7 +297,7 @@ def facts_of(path: str) -> BridgeFacts | None:
         file=(status.st_dev, status.st_ino),
         uid=status.st_uid,
         object=_text(data, _OBJECT_AT, _OBJECT_SIZE),
-        identity=_IDENTITY.unpack_from(data, _IDENTITY_AT),
+        identity=(device, inode, created),
         url=_text(data, _URL_AT, _URL_SIZE),
         direction=_DIRECTIONS[direction],
         state=_STATES[state],

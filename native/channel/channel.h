@@ -2,6 +2,7 @@
 #ifndef IPCKIT_CHANNEL_H
 #define IPCKIT_CHANNEL_H
 
+#include "native.h"
 #include "channel/core.h"
 #include "memory/mapping.h"
 
@@ -61,7 +62,8 @@ typedef struct {
     PyObject *value; /* the new object, if a message was taken and there is no buffer */
 } receive_target;
 
-/* How often this process has sent, on any channel. The GIL protects it. */
+/* How often this process has sent, on any channel. An interpreter may overwrite the count of another, whose GIL
+   is another one. That does no harm: a receiver only compares it with an earlier count, as a hint. */
 extern HIDDEN uint32_t ipckit_channel_sends;
 
 /* Notes that this process is a sender, and counts the send. The core must be joined. */
@@ -69,7 +71,7 @@ static inline void
 ipckit_note_sender(channel_core *core)
 {
     ring_add_role(&core->r, ROLE_SENDER);
-    ipckit_channel_sends++;
+    store_relaxed(&ipckit_channel_sends, load_relaxed(&ipckit_channel_sends) + 1);
 }
 
 /* Creates the Lease of a block that this peer holds as `kind`. With NO_BLOCK, the lease has memory of

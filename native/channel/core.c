@@ -3,11 +3,44 @@
 #include "channel/core.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* All open channels of this process, so that a forked child finds them. The GIL protects the list. */
+/* All open channels of this process, of all interpreters, so that a forked child finds them. A lock protects the list,
+   because each interpreter can have its own GIL. The holder never waits and keeps its GIL, so a fork finds the lock free
+   if there is one interpreter. With several, Python's fork itself fails: its child crashes. */
 static channel_core *cores = NULL;
+static pthread_mutex_t cores_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Adds a core to the list. */
+static void
+add_to_list(channel_core *core)
+{
+    pthread_mutex_lock(&cores_lock);
+    core->next = cores;
+    if (cores != NULL) {
+        cores->previous = core;
+    }
+    cores = core;
+    pthread_mutex_unlock(&cores_lock);
+}
+
+/* Removes a core from the list. */
+static void
+remove_from_list(channel_core *core)
+{
+    pthread_mutex_lock(&cores_lock);
+    if (core->previous != NULL) {
+        core->previous->next = core->next;
+    } else {
+        cores = core->next;
+    }
+    if (core->next != NULL) {
+        core->next->previous = core->previous;
+    }
+    pthread_mutex_unlock(&cores_lock);
+}
 
 /* Closes a descriptor, if it is open, and sets it to -1. */
 static void
@@ -95,11 +128,7 @@ ipckit_core_new(void *memory, uint64_t size, int fd, bool creator, bool topic, u
         errno = error;
         return NULL;
     }
-    core->next = cores;
-    if (cores != NULL) {
-        cores->previous = core;
-    }
-    cores = core;
+    add_to_list(core);
     return core;
 }
 
@@ -125,14 +154,7 @@ release_memory(channel_core *core)
     if (--core->refs > 0) {
         return;
     }
-    if (core->previous != NULL) {
-        core->previous->next = core->next;
-    } else {
-        cores = core->next;
-    }
-    if (core->next != NULL) {
-        core->next->previous = core->previous;
-    }
+    remove_from_list(core);
     core->unmap(core->memory_owner);
     free(core);
 }

@@ -6,7 +6,7 @@
 #include "ring/either.h"
 #include "ring/open.h"
 
-/* The GIL protects all counts, and every function below needs it.
+/* The GIL of the interpreter that opened it protects all counts, and every function below needs it.
 
    The handle and each lease and call have a reference (`refs`), which keeps the memory mapped, and are
    a user (`users`), which keeps this process's place among the peers. After a fork, the child still has

@@ -67,7 +67,7 @@ static ring_result
 receive_once(channel_object *self, ring *r, receive_target *to)
 {
     char record[SMALL_RECORD], copy[SMALL_MAX];
-    ring_message message;
+    ring_message message = {.block = NO_BLOCK}; /* gcc 13 does not see that RING_OK means it is set */
     channel_lock *lock = either_receive_lock(r);
     if (!ring_try_lock(r, lock)) {
         return RING_BUSY;
@@ -117,8 +117,9 @@ static ring_result
 receive_after_spin(channel_object *self, ring *r, receive_target *to)
 {
     ring_snapshot before = ring_empty_snapshot(r);
-    if (self->sends_seen != ipckit_channel_sends) {
-        self->sends_seen = ipckit_channel_sends;
+    uint32_t sends = load_relaxed(&ipckit_channel_sends);
+    if (self->sends_seen != sends) {
+        self->sends_seen = sends;
         self->backoff = 0;
         return ring_spin(r, POLL_ITEMS, before, QUICK_POLLS) ? receive_once(self, r, to)
                                                              : RING_EMPTY;

@@ -29,10 +29,11 @@ typedef struct {
    */
 static uint64_t own_token = 0;
 
+/* Atomic, because each interpreter of the process sets it. They all set the same token. */
 uint64_t
 ipckit_own_token(void)
 {
-    return own_token;
+    return __atomic_load_n(&own_token, __ATOMIC_RELAXED);
 }
 
 /* The header at `offset` of a buffer that must contain `size` bytes from there. NULL with
@@ -180,9 +181,10 @@ static int
 begin_store(shared_struct *self)
 {
     for (;;) {
+        uint64_t token = ipckit_own_token(); /* _contended may have run Python code that forked */
         uint64_t holder = 0;
         for (int tries = 0; tries < BEGIN_STORE_TRIES; tries++) {
-            if (seqlock_begin_store(self->lock, own_token, &holder)) {
+            if (seqlock_begin_store(self->lock, token, &holder)) {
                 return 0;
             }
         }
@@ -235,7 +237,7 @@ shared_struct_store(shared_struct *self, PyObject *value)
         return NULL;
     }
     const Record *record = (const Record *)value;
-    if (own_token == 0) {
+    if (ipckit_own_token() == 0) {
         PyErr_SetString(PyExc_RuntimeError, "set_writer_token was not called");
         return NULL;
     }
@@ -245,7 +247,7 @@ shared_struct_store(shared_struct *self, PyObject *value)
     /* _contended may have run Python code. The record's bytes never move, so the pointer is valid.
        */
     seqlock_store(self->lock, record->data, (size_t)record->size);
-    seqlock_end_store(self->lock, own_token);
+    seqlock_end_store(self->lock, ipckit_own_token());
     Py_RETURN_NONE;
 }
 
@@ -357,7 +359,7 @@ native_set_token(PyObject *Py_UNUSED(module), PyObject *arg)
         PyErr_SetString(PyExc_ValueError, "a token is not 0");
         return NULL;
     }
-    own_token = token;
+    __atomic_store_n(&own_token, token, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
 

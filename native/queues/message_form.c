@@ -9,9 +9,6 @@
 #include <string.h>
 #include <structmember.h>
 
-/* Created once in a process, as the Record type. */
-static PyTypeObject *message_form_type;
-
 int
 ipckit_message_form_arg(PyObject *object, MessageForm **form)
 {
@@ -19,7 +16,7 @@ ipckit_message_form_arg(PyObject *object, MessageForm **form)
     if (object == Py_None) {
         return 0;
     }
-    if (!Py_IS_TYPE(object, message_form_type)) {
+    if (!Py_IS_TYPE(object, ipckit_interpreter()->message_form_type)) {
         PyErr_SetString(PyExc_TypeError, "a form is a MessageForm or None");
         return -1;
     }
@@ -252,8 +249,10 @@ static PyType_Spec form_spec = {
 int
 ipckit_add_message_form(PyObject *module)
 {
-    if (message_form_type == NULL) {
-        message_form_type = (PyTypeObject *)PyType_FromSpec(&form_spec);
+    interpreter_state *state = ipckit_interpreter();
+    if (state->message_form_type == NULL) {
+        state->message_form_type = (PyTypeObject *)PyType_FromSpec(&form_spec);
     }
-    return message_form_type == NULL ? -1 : PyModule_AddType(module, message_form_type);
+    return state->message_form_type == NULL ? -1
+                                            : PyModule_AddType(module, state->message_form_type);
 }

@@ -4,13 +4,11 @@
 #include <string.h>
 #include <structmember.h>
 
-PyTypeObject *ipckit_field_type;
-
 /* The field's bytes in a record; NULL with TypeError set if the record is of another class. */
 static char *
 locate(Field *field, PyObject *op)
 {
-    if (!PyObject_TypeCheck(op, ipckit_record_type)) {
+    if (!PyObject_TypeCheck(op, field->record_type)) {
         PyErr_Format(PyExc_TypeError, "field %R is a field of a struct, not of %R", field->name,
                      (PyObject *)Py_TYPE(op));
         return NULL;
@@ -63,7 +61,8 @@ field_descr_set(PyObject *op, PyObject *record, PyObject *value)
 static int
 check_record_type(PyObject *type, Py_ssize_t size)
 {
-    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, ipckit_record_type)) {
+    if (!PyType_Check(type)
+        || !PyType_IsSubtype((PyTypeObject *)type, ipckit_interpreter()->record_type)) {
         PyErr_SetString(PyExc_TypeError, "a field of code 'r' needs a Record type");
         return -1;
     }
@@ -140,6 +139,7 @@ field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL) {
         return NULL;
     }
+    self->record_type = (PyTypeObject *)Py_XNewRef((PyObject *)ipckit_interpreter()->record_type);
     self->name = Py_NewRef(name);
     self->type = Py_NewRef(field_type);
     self->offset = offset;
@@ -157,6 +157,7 @@ field_dealloc(PyObject *op)
     Field *self = (Field *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
+    Py_XDECREF((PyObject *)self->record_type);
     Py_XDECREF(self->name);
     Py_XDECREF(self->type);
     PyObject_GC_Del(op);
@@ -168,6 +169,7 @@ field_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Field *self = (Field *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->record_type);
     Py_VISIT(self->type);
     return 0;
 }
@@ -241,10 +243,11 @@ static PyType_Spec field_spec = {
 int
 ipckit_add_field(PyObject *module)
 {
-    if (ipckit_field_type == NULL) {
-        ipckit_field_type = (PyTypeObject *)PyType_FromSpec(&field_spec);
+    interpreter_state *state = ipckit_interpreter();
+    if (state->field_type == NULL) {
+        state->field_type = (PyTypeObject *)PyType_FromSpec(&field_spec);
     }
-    if (ipckit_field_type == NULL || PyModule_AddType(module, ipckit_field_type) < 0) {
+    if (state->field_type == NULL || PyModule_AddType(module, state->field_type) < 0) {
         return -1;
     }
     return PyModule_AddIntMacro(module, RECORD_SIZE_MAX);

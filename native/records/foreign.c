@@ -4,20 +4,14 @@
 
 #include <string.h>
 
-/* Classes of numpy, and NULL until numpy is imported. Never freed. */
-static PyTypeObject *array_type, *memmap_type, *recarray_type;
-
-/* Interned, because calls look them up: numpy_name in each call until numpy is imported. */
-static PyObject *dtype_name, *hasobject_name, *numpy_name;
-
-/* Puts a class of numpy into `cached`, if numpy is imported. Sets no exception. */
+/* Puts a class of numpy into `cached`, a member of `state`, if numpy is imported. Sets no exception. */
 static void
-find_numpy_class(PyTypeObject **cached, const char *class_name)
+find_numpy_class(interpreter_state *state, PyTypeObject **cached, const char *class_name)
 {
-    if (*cached != NULL) {
+    if (*cached != NULL || state->numpy_name == NULL) { /* the interpreter ends if it has no name */
         return;
     }
-    PyObject *numpy = PyImport_GetModule(numpy_name);
+    PyObject *numpy = PyImport_GetModule(state->numpy_name);
     PyObject *found = numpy == NULL ? NULL : PyObject_GetAttrString(numpy, class_name);
     if (found != NULL && PyType_Check(found)) {
         *cached = (PyTypeObject *)Py_NewRef(found);
@@ -33,8 +27,9 @@ is_array(PyObject *value)
     if (PyBytes_CheckExact(value) || PyByteArray_CheckExact(value) || PyMemoryView_Check(value)) {
         return false; /* the commonest buffers */
     }
-    find_numpy_class(&array_type, "ndarray");
-    return array_type != NULL && PyObject_TypeCheck(value, array_type);
+    interpreter_state *state = ipckit_interpreter();
+    find_numpy_class(state, &state->array_type, "ndarray");
+    return state->array_type != NULL && PyObject_TypeCheck(value, state->array_type);
 }
 
 /* Whether an array of this class is no more than its elements. Any other subclass of ndarray can have a
@@ -42,12 +37,13 @@ is_array(PyObject *value)
 static bool
 is_plain_class(PyTypeObject *type)
 {
-    if (type == array_type) {
+    interpreter_state *state = ipckit_interpreter();
+    if (type == state->array_type) {
         return true;
     }
-    find_numpy_class(&memmap_type, "memmap");
-    find_numpy_class(&recarray_type, "recarray");
-    return type == memmap_type || type == recarray_type;
+    find_numpy_class(state, &state->memmap_type, "memmap");
+    find_numpy_class(state, &state->recarray_type, "recarray");
+    return type == state->memmap_type || type == state->recarray_type;
 }
 
 /* Sets TypeError for an instance of a subclass of ndarray. */
@@ -75,8 +71,9 @@ refuse_subclass(PyTypeObject *type)
 static int
 has_objects(PyObject *array)
 {
-    PyObject *dtype = PyObject_GetAttr(array, dtype_name);
-    PyObject *found = dtype == NULL ? NULL : PyObject_GetAttr(dtype, hasobject_name);
+    interpreter_state *state = ipckit_interpreter();
+    PyObject *dtype = PyObject_GetAttr(array, state->dtype_name);
+    PyObject *found = dtype == NULL ? NULL : PyObject_GetAttr(dtype, state->hasobject_name);
     int result = found == NULL ? -1 : PyObject_IsTrue(found);
     Py_XDECREF(found);
     Py_XDECREF(dtype);
@@ -253,10 +250,13 @@ static PyMethodDef methods[] = {
 int
 ipckit_add_foreign(PyObject *module)
 {
-    if (hasobject_name == NULL) {
-        dtype_name = PyUnicode_InternFromString("dtype");
-        numpy_name = dtype_name == NULL ? NULL : PyUnicode_InternFromString("numpy");
-        hasobject_name = numpy_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
+    interpreter_state *state = ipckit_interpreter();
+    if (state->numpy_name == NULL) { /* the last one, because a name that is there is not created again */
+        state->dtype_name = PyUnicode_InternFromString("dtype");
+        state->hasobject_name =
+            state->dtype_name == NULL ? NULL : PyUnicode_InternFromString("hasobject");
+        state->numpy_name =
+            state->hasobject_name == NULL ? NULL : PyUnicode_InternFromString("numpy");
     }
-    return hasobject_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
+    return state->numpy_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }

@@ -121,7 +121,8 @@ ipckit_record_view(PyTypeObject *type, PyObject *exporter, Py_ssize_t offset)
 int
 ipckit_same_struct(PyTypeObject *one, PyTypeObject *other)
 {
-    if (!PyType_IsSubtype(one, ipckit_record_type) || !PyType_IsSubtype(other, ipckit_record_type)) {
+    PyTypeObject *record_type = ipckit_interpreter()->record_type;
+    if (!PyType_IsSubtype(one, record_type) || !PyType_IsSubtype(other, record_type)) {
         return 0;
     }
     PyObject *first = PyObject_GetAttrString((PyObject *)one, "fingerprint");

@@ -44,6 +44,7 @@ typedef struct {
    the byte order that this machine does not use. */
 typedef struct {
     PyObject_HEAD
+    PyTypeObject *record_type; /* Record of the interpreter */
     PyObject *name;
     PyObject *type; /* a Record type, an object with view() and assign(), the members of an enum by their
                        values, or None */
@@ -54,11 +55,6 @@ typedef struct {
     int width;     /* bits of a bit-field; 0 for any other field */
     bool swap;
 } Field;
-
-/* Created once in a process and never freed: a second import must get the same types. */
-extern HIDDEN PyTypeObject *ipckit_record_type;
-extern HIDDEN PyTypeObject *ipckit_layout_type;
-extern HIDDEN PyTypeObject *ipckit_field_type;
 
 /* The layout of a Record type: a new reference, or NULL with TypeError set. */
 HIDDEN Layout *ipckit_layout_of(PyTypeObject *type);

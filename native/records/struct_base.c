@@ -1,8 +1,6 @@
 /* Record, the native base of Struct: the type, and the classes' from_bytes and from_buffer. */
 #include "records/record.h"
 
-PyTypeObject *ipckit_record_type;
-
 /* The bytes of a new record for the constructor's arguments, or -1 with an exception set. */
 static Py_ssize_t
 measured(const Layout *layout, PyObject *args, PyObject *kwargs)
@@ -37,7 +35,8 @@ record_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 check_type(PyObject *type)
 {
-    if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, ipckit_record_type)) {
+    if (PyType_Check(type)
+        && PyType_IsSubtype((PyTypeObject *)type, ipckit_interpreter()->record_type)) {
         return 0;
     }
     PyErr_Format(PyExc_TypeError, "%R is not a subclass of Struct", type);
@@ -136,10 +135,11 @@ static PyType_Spec record_spec = {
 int
 ipckit_add_record(PyObject *module)
 {
-    if (ipckit_record_type == NULL) {
-        ipckit_record_type = (PyTypeObject *)PyType_FromSpec(&record_spec);
+    interpreter_state *state = ipckit_interpreter();
+    if (state->record_type == NULL) {
+        state->record_type = (PyTypeObject *)PyType_FromSpec(&record_spec);
     }
-    if (ipckit_record_type == NULL || PyModule_AddType(module, ipckit_record_type) < 0) {
+    if (state->record_type == NULL || PyModule_AddType(module, state->record_type) < 0) {
         return -1;
     }
     return add_class_method(module, "record_from_bytes", &from_bytes_def) < 0

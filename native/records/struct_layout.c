@@ -3,19 +3,18 @@
 
 #include <structmember.h>
 
-PyTypeObject *ipckit_layout_type;
-
-/* Interned, because each decoded message looks it up. */
-static PyObject *layout_name;
-
 Layout *
 ipckit_layout_of(PyTypeObject *type)
 {
-    PyObject *layout = PyObject_GetAttr((PyObject *)type, layout_name);
-    if (layout != NULL && Py_IS_TYPE(layout, ipckit_layout_type)) {
+    interpreter_state *state = ipckit_interpreter();
+    PyObject *layout = NULL;
+    if (state->layout_name != NULL) { /* NULL while the interpreter ends */
+        layout = PyObject_GetAttr((PyObject *)type, state->layout_name);
+    }
+    if (layout != NULL && Py_IS_TYPE(layout, state->layout_type)) {
         return (Layout *)layout;
     }
-    if (layout == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    if (layout == NULL && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
         return NULL;
     }
     PyErr_Clear();
@@ -29,9 +28,10 @@ ipckit_layout_of(PyTypeObject *type)
 static int
 check_fields(PyObject *fields, Py_ssize_t size)
 {
+    PyTypeObject *field_type = ipckit_interpreter()->field_type;
     for (Py_ssize_t i = 0; i < PyTuple_Size(fields); i++) {
         Field *field = (Field *)PyTuple_GetItem(fields, i);
-        if (!Py_IS_TYPE((PyObject *)field, ipckit_field_type)) {
+        if (!Py_IS_TYPE((PyObject *)field, field_type)) {
             PyErr_SetString(PyExc_TypeError, "fields must be a tuple of Field");
             return -1;
         }
@@ -176,14 +176,15 @@ static PyType_Spec layout_spec = {
 int
 ipckit_add_layout(PyObject *module)
 {
-    if (layout_name == NULL) {
-        layout_name = PyUnicode_InternFromString("__layout__");
+    interpreter_state *state = ipckit_interpreter();
+    if (state->layout_name == NULL) {
+        state->layout_name = PyUnicode_InternFromString("__layout__");
     }
-    if (layout_name == NULL) {
+    if (state->layout_name == NULL) {
         return -1;
     }
-    if (ipckit_layout_type == NULL) {
-        ipckit_layout_type = (PyTypeObject *)PyType_FromSpec(&layout_spec);
+    if (state->layout_type == NULL) {
+        state->layout_type = (PyTypeObject *)PyType_FromSpec(&layout_spec);
     }
-    return ipckit_layout_type == NULL ? -1 : PyModule_AddType(module, ipckit_layout_type);
+    return state->layout_type == NULL ? -1 : PyModule_AddType(module, state->layout_type);
 }

@@ -1,7 +1,7 @@
 /* Waiting at a barrier, in one native call. A signal handler's exception therefore can't come between acquiring the
    barrier's mutex and releasing it, nor while the process counts as arrived. */
-#include "ring/clock.h"
 #include "semaphores/semop.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 

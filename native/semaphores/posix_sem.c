@@ -14,14 +14,9 @@
 #include <structmember.h>
 #include <time.h>
 
-#if defined(__GLIBC_PREREQ)
-#if __GLIBC_PREREQ(2, 30)
-#define HAVE_CLOCKWAIT 1
-#endif
-#endif
-#ifndef HAVE_CLOCKWAIT
-#define HAVE_CLOCKWAIT 0
-#endif
+/* glibc has it since 2.30. The reference is weak, so that a wheel for an older glibc uses it where it exists; it is NULL
+   elsewhere, and with musl. */
+extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *) __attribute__((weak));
 
 /* The C library puts "sem." before the name. */
 #define SEM_NAME_MAX (NAME_MAX - 4)
@@ -114,17 +109,16 @@ wait_until(sem_t *semaphore, int64_t deadline)
     if (deadline == INT64_MAX) {
         return sem_wait(semaphore);
     }
-#if HAVE_CLOCKWAIT
-    struct timespec until = timespec_of(deadline);
-    return sem_clockwait(semaphore, CLOCK_MONOTONIC, &until);
-#else
+    if (sem_clockwait != NULL) {
+        struct timespec until = timespec_of(deadline);
+        return sem_clockwait(semaphore, CLOCK_MONOTONIC, &until);
+    }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t left = deadline - monotonic_ns();
     int64_t until_ns = (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec + (left > 0 ? left : 0);
     struct timespec until = timespec_of(until_ns);
     return sem_timedwait(semaphore, &until);
-#endif
 }
 
 /* Waits with the GIL released; runs signal handlers and continues after EINTR. Returns None, or NULL with an exception
@@ -379,7 +373,7 @@ ipckit_add_posix_sem(PyObject *module)
     if (added < 0 || PyModule_AddIntConstant(module, "SEM_T_SIZE", sizeof(sem_t)) < 0
         || PyModule_AddIntConstant(module, "SEM_VALUE_MAX", SEM_VALUE_MAX) < 0
         || PyModule_AddIntConstant(module, "SEM_NAME_MAX", SEM_NAME_MAX) < 0
-        || PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", HAVE_CLOCKWAIT) < 0) {
+        || PyModule_AddIntConstant(module, "SEM_CLOCK_IS_MONOTONIC", sem_clockwait != NULL) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

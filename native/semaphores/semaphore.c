@@ -204,17 +204,16 @@ semaphore_traverse(semaphore_object *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The memory of a freed object, for the next one: ``set[i].acquire()`` creates one each time. The GIL protects it. */
-static semaphore_object *spare;
-
+/* The memory of a freed object is for the next one: ``set[i].acquire()`` creates one each time. */
 static void
 semaphore_dealloc(semaphore_object *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->set);
-    if (spare == NULL) {
-        spare = self;
+    interpreter_state *state = ipckit_interpreter();
+    if (state->semaphore_type == type && state->spare_semaphore == NULL) {
+        state->spare_semaphore = self;
         Py_DECREF(type);
         return;
     }
@@ -284,17 +283,20 @@ static PyType_Spec semaphore_spec = {
     .slots = semaphore_slots,
 };
 
-static PyTypeObject *semaphore_type; /* created once in a process, never freed */
-
 PyObject *
 ipckit_semaphore_new(PyObject *set, int index)
 {
-    semaphore_object *self = spare;
+    interpreter_state *state = ipckit_interpreter();
+    semaphore_object *self = state->spare_semaphore;
+    if (state->semaphore_type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the interpreter ends");
+        return NULL;
+    }
     if (self != NULL) {
-        spare = NULL;
-        PyObject_Init((PyObject *)self, semaphore_type);
+        state->spare_semaphore = NULL;
+        PyObject_Init((PyObject *)self, state->semaphore_type);
     } else {
-        self = PyObject_GC_New(semaphore_object, semaphore_type);
+        self = PyObject_GC_New(semaphore_object, state->semaphore_type);
         if (self == NULL) {
             return NULL;
         }
@@ -308,11 +310,9 @@ ipckit_semaphore_new(PyObject *set, int index)
 int
 ipckit_add_semaphore(PyObject *module)
 {
-    if (semaphore_type == NULL) {
-        semaphore_type = (PyTypeObject *)PyType_FromSpec(&semaphore_spec);
-        if (semaphore_type == NULL) {
-            return -1;
-        }
+    interpreter_state *state = ipckit_interpreter();
+    if (state->semaphore_type == NULL) {
+        state->semaphore_type = (PyTypeObject *)PyType_FromSpec(&semaphore_spec);
     }
-    return PyModule_AddType(module, semaphore_type);
+    return state->semaphore_type == NULL ? -1 : PyModule_AddType(module, state->semaphore_type);
 }

@@ -1,8 +1,10 @@
 /* The undo counts of this process: a hash table of the semaphores whose count is not 0, and of those that a running
-   call operates on. The GIL protects it. */
+   call operates on. All interpreters of the process share it. Every static function needs the lock. */
 #include "semaphores/undo_counts.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
 
 #define BUCKETS 256
 
@@ -16,6 +18,9 @@ typedef struct entry {
 } entry;
 
 static entry *table[BUCKETS];
+
+/* The holder never waits and keeps its GIL. So a fork finds the lock free, as in channel/core.c. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static entry **
 bucket_of(int set, int index)
@@ -56,7 +61,7 @@ find_or_add(int set, int index)
     if (found != NULL) {
         return found;
     }
-    found = PyMem_Calloc(1, sizeof *found);
+    found = calloc(1, sizeof *found); /* not of Python: the memory can outlive the interpreter */
     if (found != NULL) {
         entry **bucket = bucket_of(set, index);
         *found = (entry){.next = *bucket, .process = ipckit_own_token(), .set = set, .index = index};
@@ -77,14 +82,17 @@ free_if_empty(entry *unused)
         link = &(*link)->next;
     }
     *link = unused->next;
-    PyMem_Free(unused);
+    free(unused);
 }
 
 undo_counts
 ipckit_undo_counts(int set, int index)
 {
+    pthread_mutex_lock(&lock);
     entry *found = find(set, index);
-    return found == NULL ? (undo_counts){0, 0} : found->counts;
+    undo_counts counts = found == NULL ? (undo_counts){0, 0} : found->counts;
+    pthread_mutex_unlock(&lock);
+    return counts;
 }
 
 /* Whether an operation would release what a parent acquired and this process did not. */
@@ -94,23 +102,72 @@ releases_inherited(const entry *found, const struct sembuf *op)
     return op->sem_op > 0 && found->counts.inherited > 0 && found->counts.own < op->sem_op;
 }
 
-int
-ipckit_undo_begin(int set, const struct sembuf *ops, size_t count)
+/* Whether the counts of an operation change. */
+static bool
+is_counted(const struct sembuf *op)
+{
+    return op->sem_flg & SEM_UNDO;
+}
+
+/* Whether the counts of any operation change. Operations without undo need no lock. */
+static bool
+has_counted(const struct sembuf *ops, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (!(ops[i].sem_flg & SEM_UNDO)) {
+        if (is_counted(&ops[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Ends what `begin` did for the operations, as ipckit_undo_end. */
+static void
+end(int set, const struct sembuf *ops, size_t count, bool done)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_counted(&ops[i])) {
+            entry *found = find(set, ops[i].sem_num);
+            found->users--;
+            found->counts.own -= done ? ops[i].sem_op : 0;
+            free_if_empty(found);
+        }
+    }
+}
+
+/* Prepares to count the operations. Returns 0, ENOMEM or EPERM, as ipckit_undo_begin. */
+static int
+begin(int set, const struct sembuf *ops, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!is_counted(&ops[i])) {
             continue;
         }
         entry *found = find_or_add(set, ops[i].sem_num);
         if (found == NULL || releases_inherited(found, &ops[i])) {
-            ipckit_undo_end(set, ops, i, false);
+            end(set, ops, i, false);
             if (found != NULL) {
                 free_if_empty(found);
             }
-            errno = found == NULL ? ENOMEM : EPERM;
-            return -1;
+            return found == NULL ? ENOMEM : EPERM;
         }
         found->users++;
+    }
+    return 0;
+}
+
+int
+ipckit_undo_begin(int set, const struct sembuf *ops, size_t count)
+{
+    if (!has_counted(ops, count)) {
+        return 0;
+    }
+    pthread_mutex_lock(&lock);
+    int error = begin(set, ops, count);
+    pthread_mutex_unlock(&lock);
+    if (error != 0) {
+        errno = error;
+        return -1;
     }
     return 0;
 }
@@ -118,14 +175,10 @@ ipckit_undo_begin(int set, const struct sembuf *ops, size_t count)
 void
 ipckit_undo_end(int set, const struct sembuf *ops, size_t count, bool done)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (!(ops[i].sem_flg & SEM_UNDO)) {
-            continue;
-        }
-        entry *found = find(set, ops[i].sem_num);
-        found->users--;
-        found->counts.own -= done ? ops[i].sem_op : 0;
-        free_if_empty(found);
+    if (has_counted(ops, count)) {
+        pthread_mutex_lock(&lock);
+        end(set, ops, count, done);
+        pthread_mutex_unlock(&lock);
     }
 }
 
@@ -138,16 +191,10 @@ clear(entry *found)
     free_if_empty(found);
 }
 
-void
-ipckit_undo_cleared(int set, int index)
+/* Clears the counts of all semaphores of a set. */
+static void
+clear_set(int set)
 {
-    if (index >= 0) {
-        entry *found = find(set, index);
-        if (found != NULL) {
-            clear(found);
-        }
-        return;
-    }
     for (size_t i = 0; i < BUCKETS; i++) {
         entry *next;
         for (entry *each = table[i]; each != NULL; each = next) {
@@ -157,4 +204,17 @@ ipckit_undo_cleared(int set, int index)
             }
         }
     }
+}
+
+void
+ipckit_undo_cleared(int set, int index)
+{
+    pthread_mutex_lock(&lock);
+    entry *found = index < 0 ? NULL : find(set, index);
+    if (found != NULL) {
+        clear(found);
+    } else if (index < 0) {
+        clear_set(set);
+    }
+    pthread_mutex_unlock(&lock);
 }

@@ -13,7 +13,7 @@ typedef struct {
     long inherited; /* by its parents, before they forked: fork(2) clears semadj in the child */
 } undo_counts;
 
-/* The GIL is held for all of these functions. */
+/* All interpreters of the process share the counts, so these functions acquire a lock. */
 
 /* Returns the counts for one semaphore. Cannot fail. */
 HIDDEN undo_counts ipckit_undo_counts(int set, int index);

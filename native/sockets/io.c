@@ -2,8 +2,8 @@
 
    They take a descriptor and not a socket object, because gevent and eventlet replace the methods of
    socket objects by methods that wait without a deadline, and eventlet removes select.poll. */
-#include "ring/clock.h"
 #include "sockets/socket.h"
+#include "ring/clock.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -6,21 +6,36 @@
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <structmember.h>
 
-static char stage[STAGE_BYTES]; /* guarded by the GIL; see unix_buffer */
+/* The stage of the interpreter, which the first receive allocates; NULL with MemoryError set. */
+static char *
+get_stage(void)
+{
+    interpreter_state *state = ipckit_interpreter();
+    if (state->stage == NULL && state->record_type != NULL) { /* NULL while the interpreter ends */
+        state->stage = malloc(STAGE_BYTES);
+    }
+    if (state->stage == NULL) {
+        PyErr_NoMemory();
+    }
+    return state->stage;
+}
 
 int
 ipckit_unix_buffer(unix_buffer *buffer, Py_ssize_t size, bool staged)
 {
-    *buffer = (unix_buffer){.memory = stage, .size = size};
-    if (!staged) {
-        buffer->bytes = PyBytes_FromStringAndSize(NULL, size);
-        if (buffer->bytes == NULL) {
-            return -1;
-        }
-        buffer->memory = PyBytes_AsString(buffer->bytes);
+    *buffer = (unix_buffer){.size = size};
+    if (staged) {
+        buffer->memory = get_stage();
+        return buffer->memory == NULL ? -1 : 0;
     }
+    buffer->bytes = PyBytes_FromStringAndSize(NULL, size);
+    if (buffer->bytes == NULL) {
+        return -1;
+    }
+    buffer->memory = PyBytes_AsString(buffer->bytes);
     return 0;
 }
 

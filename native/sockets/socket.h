@@ -51,16 +51,16 @@ HIDDEN PyObject *ipckit_packet_new(PyTypeObject *type, PyObject *data);
 /* The descriptor, or -1 with errno EBADF if the socket is closed. No exception is set. */
 HIDDEN int ipckit_unix_fd(unix_object *self);
 
-/* Memory for a message whose size is not known yet: the stage, which is allocated once, or a new
-   bytes object. */
+/* Memory for a message whose size is not known yet: the stage of the interpreter, or a new bytes
+   object. */
 typedef struct {
     char *memory;
     PyObject *bytes; /* NULL if `memory` is the stage */
     Py_ssize_t size;
 } unix_buffer;
 
-/* Initializes a buffer: 0, or -1 with MemoryError set. There is one stage for all threads: only a
-   caller that keeps the GIL may use it. */
+/* Initializes a buffer: 0, or -1 with MemoryError set. There is one stage for all threads of an
+   interpreter: only a caller that keeps the GIL may use it. */
 HIDDEN int ipckit_unix_buffer(unix_buffer *buffer, Py_ssize_t size, bool stage);
 /* Frees a buffer. */
 HIDDEN void ipckit_unix_buffer_drop(unix_buffer *buffer);

@@ -24,6 +24,8 @@ RING_POINTS = points_of("[!t]*.h")  # those of topics are in topic_*.h
 SHARED = ("lock.h", "peers.h", "open.h", "blocks.h", "poll.h")
 TOPIC_POINTS = points_of("topic_*.h").union({"before_tail", "after_tail"}, *map(points_of, SHARED))
 
+POINTS = {"ring": RING_POINTS, "topic": TOPIC_POINTS}
+
 
 def run(test: str, builds: str, *args: int | str) -> str:
     """What a program prints when it is built with each of the sanitizers, and succeeds."""

@@ -4,6 +4,7 @@
 # builds TEST.c once for each of the sanitizers (gcc's names; "none" for as it is shipped, "barriers" as
 # where membarrier(2) can't be had) and runs it. "@O0" after a sanitizer's name: do not optimize. gcc then
 # takes 0.8 s instead of 2.6 s, and a program that runs for 2 s takes 0.5 s longer.
+# CC is the compiler. EMULATOR, such as qemu-aarch64, runs programs for another processor.
 set -eu
 cd "$(dirname "$0")"
 test=$1 sanitizers=$2
@@ -24,5 +25,6 @@ for sanitizer in $sanitizers; do
     # shellcheck disable=SC2086
     ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror $options -I../../native \
         -pthread -o "$here/test" "$test.c"
-    "$here/test" "$@"
+    # shellcheck disable=SC2086
+    ${EMULATOR-} "$here/test" "$@"
 done

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ring_programs import RING_POINTS, TOPIC_POINTS, counts, run
-
-POINTS = {"ring": RING_POINTS, "topic": TOPIC_POINTS}
+from ring_programs import POINTS, counts, run
 
 SANITIZED = "address,undefined@O0"
 

@@ -1,0 +1,33 @@
+"""tools/build_wheels.py: the names of wheels, and which platform serves which."""
+
+from __future__ import annotations
+
+import build_wheels
+import pytest
+
+PROMISED = "manylinux_2_28_x86_64"
+
+
+@pytest.mark.parametrize(
+    ("needed", "serves"),
+    [
+        *(("manylinux_2_17_x86_64", True), ("manylinux_2_28_x86_64", True)),
+        *(("manylinux_2_5_x86_64", True), ("manylinux_2_34_x86_64", False)),
+        *(("manylinux_3_0_x86_64", False), ("manylinux_2_17_aarch64", False)),
+        *(("musllinux_1_2_x86_64", False), ("linux_x86_64", False)),
+    ],
+)
+def test_an_older_c_library_serves(needed: str, *, serves: bool) -> None:
+    assert build_wheels.serves(needed, PROMISED) is serves
+
+
+@pytest.mark.parametrize("platform", build_wheels.PLATFORMS, ids=lambda each: each.tag)
+def test_the_names_of_a_wheel(
+    platform: build_wheels.Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_wheels, "free_threaded", lambda: False)
+    assert build_wheels.wheel_tag(platform) == f"cp311-abi3-{platform.tag}"
+    assert build_wheels.module_name(platform) == "_native.abi3.so"
+    monkeypatch.setattr(build_wheels, "free_threaded", lambda: True)
+    assert build_wheels.wheel_tag(platform).endswith(f"t-{platform.tag}")
+    assert platform.multiarch in build_wheels.module_name(platform)

@@ -1,0 +1,278 @@
+"""Build the source distribution and the wheels of a release, and check the wheels.
+
+$ make wheels                                # the source distribution and four wheels, in dist/
+$ make wheels ARGS="musllinux_1_2_aarch64"   # one of the wheels
+
+The C compiler of zig builds for each platform on any machine: it has the headers of each C library,
+and knows the symbols of each release of glibc. A wheel contains a module of the limited API, which
+every Python from 3.11 on can load. A free-threaded Python builds wheels for its own version.
+
+auditwheel finds the oldest C library that has all symbols, and libraries that are not part of the
+platform. abi3audit finds symbols that are not in the limited API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMITED_API = "cp311"  # as in setup.py
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform that gets a wheel.
+
+    Args:
+        tag: the wheel's platform (PEP 600, PEP 656).
+        target: zig's name of the platform. It ends with the release of glibc, if it has one.
+        multiarch: Python's name of the platform, in the file name of a module without abi3.
+    """
+
+    tag: str
+    target: str
+    multiarch: str
+
+
+PLATFORMS = (
+    Platform("manylinux_2_28_x86_64", "x86_64-linux-gnu.2.28", "x86_64-linux-gnu"),
+    Platform("manylinux_2_28_aarch64", "aarch64-linux-gnu.2.28", "aarch64-linux-gnu"),
+    Platform("musllinux_1_2_x86_64", "x86_64-linux-musl", "x86_64-linux-musl"),
+    Platform("musllinux_1_2_aarch64", "aarch64-linux-musl", "aarch64-linux-musl"),
+)
+
+# A wheel for another processor is compiled with the pyconfig.h of this machine. The headers of the
+# limited API take only sizes from it, and which POSIX headers exist. Both are the same on each
+# 64-bit Linux. The compiler of each platform checks the sizes.
+SAME_SIZES = """
+#include <Python.h>
+#define SAME(size, type) _Static_assert(size == sizeof(type), "pyconfig.h is wrong about " #type)
+SAME(SIZEOF_SHORT, short);
+SAME(SIZEOF_INT, int);
+SAME(SIZEOF_LONG, long);
+SAME(SIZEOF_LONG_LONG, long long);
+SAME(SIZEOF_VOID_P, void *);
+SAME(SIZEOF_SIZE_T, size_t);
+SAME(SIZEOF_WCHAR_T, wchar_t);
+SAME(SIZEOF_DOUBLE, double);
+SAME(SIZEOF_TIME_T, time_t);
+SAME(SIZEOF_OFF_T, off_t);
+SAME(SIZEOF_PID_T, pid_t);
+#ifdef WORDS_BIGENDIAN
+#error "pyconfig.h is wrong about the order of bytes"
+#endif
+"""
+
+
+class BuildError(Exception):
+    """A step failed. The message has the command and its output."""
+
+
+def run(
+    *command: str | Path,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> str:
+    """Return the standard output of a command.
+
+    Raises:
+        BuildError: the command failed.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{shlex.join(words)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def zig(platform: Platform) -> list[str]:
+    """Return the command that compiles for a platform."""
+    return [sys.executable, "-m", "ziglang", "cc", "-target", platform.target]
+
+
+def free_threaded() -> bool:
+    """Whether this Python has no GIL. It cannot load a module of the limited API."""
+    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def module_name(platform: Platform) -> str:
+    """Return the file name of the extension in a platform's wheel."""
+    if not free_threaded():
+        return "_native.abi3.so"
+    suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
+    return "_native" + suffix.replace(
+        str(sysconfig.get_config_var("MULTIARCH")), platform.multiarch
+    )
+
+
+def wheel_tag(platform: Platform) -> str:
+    """Return the three tags of a wheel: of Python, of the ABI, and of the platform."""
+    version = "cp{}{}".format(*sys.version_info)
+    python = f"{version}-{version}t" if free_threaded() else f"{LIMITED_API}-abi3"
+    return f"{python}-{platform.tag}"
+
+
+def copy_headers(target: Path) -> None:
+    """Copy this Python's headers.
+
+    Debian's pyconfig.h only includes another one, from a folder that a cross compiler does not
+    search. The copy has that file instead.
+    """
+    headers = Path(sysconfig.get_path("include"))
+    shutil.copytree(headers, target)
+    multiarch = str(sysconfig.get_config_var("MULTIARCH"))
+    config = headers.parent / multiarch / headers.name / "pyconfig.h"
+    if config.exists():
+        shutil.copy(config, target)
+
+
+def build_environment(platform: Platform, date: str, headers: Path) -> dict[str, str]:
+    """Return the environment in which setuptools compiles for a platform.
+
+    Args:
+        platform: the platform.
+        date: the time of the files in the wheel, in seconds since 1970. It is that of the commit,
+            so that two builds of one commit are equal.
+        headers: the folder of Python.h.
+    """
+    compiler = shlex.join(zig(platform))
+    return {
+        "CC": compiler,
+        # The default also searches the folders in which this Python's libraries are.
+        "LDSHARED": f"{compiler} -shared -Wl,-s",
+        # zig's default keeps the frame pointer, for its profiler; gcc's does not.
+        "CFLAGS": f"-g0 -fomit-frame-pointer -I{shlex.quote(str(headers))}",
+        "SETUPTOOLS_EXT_SUFFIX": module_name(platform).removeprefix("_native"),
+        "SOURCE_DATE_EPOCH": date,
+    }
+
+
+def source_date(tree: Path) -> str:
+    """Return the time of the last commit; without git, the time of pyproject.toml."""
+    try:
+        return run("git", "log", "-1", "--format=%ct", cwd=tree).strip()
+    except (BuildError, FileNotFoundError):
+        return str(int((tree / "pyproject.toml").stat().st_mtime))
+
+
+def build_sdist(tree: Path, out: Path) -> Path:
+    """Build the source distribution."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", out, tree)
+    return max(out.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def build_wheel(sdist: Path, platform: Platform, out: Path, date: str) -> Path:
+    """Build a wheel from the source distribution in a temporary folder, and check it."""
+    with tempfile.TemporaryDirectory() as directory:
+        headers = Path(directory) / "headers"
+        copy_headers(headers)
+        sizes = Path(directory) / "sizes.c"
+        sizes.write_text(SAME_SIZES)
+        run(*zig(platform), f"-I{headers}", "-c", sizes, "-o", sizes.with_suffix(".o"))
+        with tarfile.open(sdist) as archive:
+            archive.extractall(directory, filter="data")
+        (tree,) = Path(directory).glob("ipckit*/")
+        run(
+            *(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", directory),
+            *(f"--config-setting=--build-option=--plat-name={platform.tag}", tree),
+            environment=build_environment(platform, date, headers),
+        )
+        (built,) = Path(directory).glob("*.whl")
+        check_wheel(built, platform)
+        return built.replace(out / built.name)
+
+
+def serves(needed: str, promised: str) -> bool:
+    """Whether a module that needs the first platform runs on each system of the second.
+
+    >>> serves("manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+    True
+    >>> serves("manylinux_2_34_x86_64", "manylinux_2_28_x86_64")
+    False
+    """
+    parts = [re.fullmatch(r"(\w+linux)_(\d+)_(\d+)_(\w+)", tag) for tag in (needed, promised)]
+    if None in parts:
+        return False
+    (libc, *release, machine), (libc2, *release2, machine2) = [m.groups() for m in parts if m]
+    return (libc, machine) == (libc2, machine2) and [*map(int, release)] <= [*map(int, release2)]
+
+
+def check_wheel(wheel: Path, platform: Platform) -> None:
+    """Check that a wheel keeps the promises of its name.
+
+    Raises:
+        BuildError: the wheel does not.
+    """
+    if not wheel.name.endswith(f"-{wheel_tag(platform)}.whl"):
+        raise BuildError(f"{wheel.name}: expected the tags {wheel_tag(platform)}")
+    with zipfile.ZipFile(wheel) as archive:
+        modules = [name for name in archive.namelist() if name.endswith(".so")]
+    if modules != [f"ipckit/{module_name(platform)}"]:
+        raise BuildError(
+            f"{wheel.name}: expected one extension, {module_name(platform)}: {modules}"
+        )
+    # An empty search path, because this machine's libraries may be those of another platform.
+    with tempfile.TemporaryDirectory() as empty:
+        command = ("auditwheel", "show", "--json", "--ldpaths", empty, wheel)
+        found = json.loads(run(sys.executable, "-m", *command))
+    if not serves(found["sym_tag"], platform.tag):
+        raise BuildError(f"{wheel.name} uses symbols of {found['sym_tag']}")
+    # zig names musl libc.so. The loader is musl itself: it does not search for a file of that name.
+    libraries = set(found["external_libs"]) - ({"libc.so"} if "musl" in platform.tag else set())
+    if libraries:
+        raise BuildError(f"{wheel.name} needs libraries: {', '.join(sorted(libraries))}")
+    if not free_threaded():
+        run(sys.executable, "-m", "abi3audit", "--strict", wheel)
+
+
+def main() -> int:
+    """Build the platforms that the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    tags = [platform.tag for platform in PLATFORMS]
+    parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=", ".join(tags))
+    parser.add_argument("--sdist", action="store_true", help="only the source distribution")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="by default dist/")
+    arguments = parser.parse_args()
+    unknown = set(arguments.platforms) - set(tags)
+    if unknown:
+        parser.error(f"no platform {min(unknown)!r}; there are {', '.join(tags)}")
+    wanted = [] if arguments.sdist else arguments.platforms or tags
+    chosen = [each for each in PLATFORMS if each.tag in wanted]
+    date = source_date(ROOT)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        sdist = build_sdist(ROOT, arguments.out)
+        print(sdist, flush=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            builds = [pool.submit(build_wheel, sdist, each, arguments.out, date) for each in chosen]
+            for build in builds:
+                print(build.result(), flush=True)
+    except BuildError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
