@@ -113,7 +113,7 @@ def kill_and_restart(kills: int, victims: str, server: Any, ns: Namespace, spawn
             for _ in range(kills):
                 chance.seed(chance.random())
                 # Now and then long enough for packets that a dead receiver had to come again.
-                threading.Event().wait(chance.random() * 0.3 + 4 * (chance.random() < 0.03))  # noqa: PLR2004
+                threading.Event().wait(chance.random() * 0.3 + 4 * (chance.random() < 0.03))
                 victim = chance.choice(victims.split())
                 if victim == "server":
                     server.kill()
