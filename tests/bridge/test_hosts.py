@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,7 +67,10 @@ def test_nothing_is_lost_when_the_disk_of_the_server_is_full(
             with pytest.raises(Timeout) as stopped:
                 near.send_many(messages, timeout=5)
             sent: int = stopped.value.sent
-            assert there.stats().state == "waiting"
+            end = time.monotonic() + LONG
+            while there.stats().state != "waiting":
+                assert time.monotonic() < end
+                time.sleep(0.1)
             assert there.stats().reason
             filler.unlink()
             server.kill()
