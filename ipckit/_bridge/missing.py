@@ -26,5 +26,5 @@ def needs(module: str, package: str, extra: str) -> Any:
         if exc.name != module:
             raise
     message = f"the package {package} is not installed"
-    hint = f"pip install {package}; in a checkout of ipckit, pip install '.[{extra}]'"
+    hint = f"pip install {package}, or in a checkout pip install '.[{extra}]'"
     raise NotFound(message, errno=errno.ENOENT, op="bridge", target=module, hint=hint)
