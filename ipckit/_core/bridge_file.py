@@ -289,6 +289,7 @@ def facts_of(path: str) -> BridgeFacts | None:
         return None
     head: tuple[bytes, int, int, int, int] = _HEAD.unpack_from(data, 0)
     magic, direction, state, token, since = head
+    device, inode, created = _IDENTITY.unpack_from(data, _IDENTITY_AT)
     if magic != BRIDGE_MAGIC or direction >= len(_DIRECTIONS) or state >= len(_STATES):
         return None
     return BridgeFacts(
