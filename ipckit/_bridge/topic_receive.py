@@ -73,6 +73,7 @@ class TopicReceiver(Link):
         self._known: dict[bytes, int] = {}  # from the journal
         self._wanted: set[bytes] = set()  # topics that have no stream yet
         self._hurry = False  # say hello at once
+        self._history = False  # a topic from which it receives has a history
         self._engine: TopicEngine | None = None
         self._problem: IpcError | None = None
         self._heard_at = 0.0
@@ -221,6 +222,7 @@ class TopicReceiver(Link):
             self._set_state("waiting", status.problem)
             return
         self._open(status)
+        self._history = self._history or status.history > 0
         stream = self._streams.get(status.topic)
         if not status.sends:
             if stream is None and status.topic not in self._wanted:
@@ -289,8 +291,9 @@ class TopicReceiver(Link):
     def _finish(self) -> None:
         if self._file is not None:
             self._file.store_counts(self.counts)
-            # The journal stays: the next bridge tells the other side how far this one was.
-            self._file.close(remove=os.fstat(self._fd).st_nlink == 0)
+            # The journal stays if the next bridge would get messages again, from the history.
+            done = not self._history and (self._publisher is None or self._publisher.is_idle)
+            self._file.close(remove=done or os.fstat(self._fd).st_nlink == 0)
         if self._topic is not None:
             self._topic.close()
         self._file, self._topic, self._fd = None, None, -1
