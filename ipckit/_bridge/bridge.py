@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Self, final
 
 from ipckit._bridge.links import receiver_of, sender_of
 from ipckit._bridge.options import BridgeOptions
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ipckit._bridge.link import Link
     from ipckit._bridge.links import Object
     from ipckit._core.bridge_file import Direction, State
+
+_Done = concurrent.futures.Future[None]
 
 
 @public("ipckit.bridge")
@@ -85,9 +87,13 @@ class Bridge:
         self.direction: Direction = link.direction
         self._link = link
         self._loop = asyncio.new_event_loop()
-        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._connected: _Done = concurrent.futures.Future()
+        self._ended: _Done = concurrent.futures.Future()
         self._thread = threading.Thread(
-            target=_run, args=(link, self._loop, self._ended), name="ipckit-bridge", daemon=True
+            target=_run,
+            args=(link, self._loop, self._connected, self._ended),
+            name="ipckit-bridge",
+            daemon=True,
         )
         self._thread.start()
         self._stopper = weakref.finalize(self, _stop, self._loop, link)
@@ -110,13 +116,11 @@ class Bridge:
             IpcError: the bridge can't be made for another reason.
         """
         wait = checked_timeout(timeout)
-        waiting = asyncio.run_coroutine_threadsafe(self._link.ready.wait(), self._loop)
-        done: list[concurrent.futures.Future[Any]] = [waiting, self._ended]
+        done = (self._connected, self._ended)
         concurrent.futures.wait(done, wait, concurrent.futures.FIRST_COMPLETED)
-        if self._ended.done() or (waiting.done() and waiting.cancelled()):
+        if self._ended.done():
             self._ended.result()  # it raises what ended the bridge
-        if not waiting.done():
-            waiting.cancel()
+        elif not self._connected.done():
             message = f"the bridge is not connected: {self._link.reason or 'no answer'}"
             raise Timeout(message, errno=errno.ETIMEDOUT, op="bridge", target=self.address)
 
@@ -162,16 +166,28 @@ class Bridge:
         return f"<Bridge of {self.address} {way} {self.url}, {self._link.state}>"
 
 
-def _run(
-    link: Link, loop: asyncio.AbstractEventLoop, ended: concurrent.futures.Future[None]
-) -> None:
+def _run(link: Link, loop: asyncio.AbstractEventLoop, connected: _Done, ended: _Done) -> None:
     try:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(link.run())
+            runner.run(_run_and_note(link, connected))
     except BaseException as exc:  # for the thread that waits
         ended.set_exception(exc)
     else:
         ended.set_result(None)
+
+
+async def _run_and_note(link: Link, connected: _Done) -> None:
+    """Run the link, and note when it is connected for the first time."""
+
+    async def note() -> None:
+        await link.ready.wait()
+        connected.set_result(None)
+
+    noting = asyncio.create_task(note())
+    try:
+        await link.run()
+    finally:
+        noting.cancel()
 
 
 def _stop(loop: asyncio.AbstractEventLoop, link: Link) -> None:

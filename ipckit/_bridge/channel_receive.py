@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _COUNT_MASK: Final = (1 << 24) - 1
 _FETCH_SECONDS: Final = 1.0
 _FLUSH_SECONDS: Final = 3
+_LOOK_SECONDS: Final = 0.2
 
 
 class ChannelReceiver(Link):
@@ -109,13 +111,42 @@ class ChannelReceiver(Link):
             self._set_state("connected")
             keeping = asyncio.create_task(self._keep_held())
             try:
+                await self._wait_for_others(session, consumer)
                 await self._fetch(session, consumer)
             finally:
                 keeping.cancel()
-                await self._give_back()
+            await self._give_back()
             with suppress(Exception):  # then the server may deliver again what it has
                 await session.client.flush(_FLUSH_SECONDS)
                 self._done = not self._held
+
+    async def _wait_for_others(self, session: NatsSession, consumer: Any) -> None:
+        """Wait until the server delivers again what it has sent to a lost connection.
+
+        It delivers newer packets at once, so the order would change. Packets that are still waiting
+        here are delivered meanwhile, and acknowledged.
+        """
+        end = time.monotonic() + ACK_WAIT
+        while time.monotonic() < end and not self._stop.is_set():
+            self._check(session)
+            if not (await session.unacknowledged(consumer)):
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _LOOK_SECONDS)
+
+    def _check(self, session: NatsSession) -> None:
+        """Check that the session goes on.
+
+        Raises:
+            EngineAwayError: the connection is lost.
+            IpcError: what ended the delivery of packets.
+            Removed: the channel was removed.
+        """
+        if self._deliverer is not None and self._deliverer.done():
+            self._deliverer.result()  # it raises what ended it
+        if session.broken.done():
+            raise EngineAwayError(session.last_error or "the connection was lost")
+        self._check_removed()
 
     async def _fetch(self, session: NatsSession, consumer: Any) -> None:
         """Fetch packets for `_deliver_all` until `stop` is called."""
@@ -123,11 +154,7 @@ class ChannelReceiver(Link):
         import nats.js.errors  # noqa: PLC0415
 
         while not self._stop.is_set():
-            if self._deliverer is not None and self._deliverer.done():
-                self._deliverer.result()  # it raises what ended it
-            if session.broken.done():
-                raise EngineAwayError(session.last_error or "the connection was lost")
-            self._check_removed()
+            self._check(session)
             if self._waiting.qsize() >= self.options.window:
                 await self._changed(session.broken)
                 continue

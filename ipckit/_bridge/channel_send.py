@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 1.0
+_OVERHEAD: Final = HEAD.size + 1024  # of a packet; the server counts the headers of NATS too
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ class ChannelSender(Link):
         self._ordered = True  # the stream has no other sender
         self._last: int | None = None  # the packet that was sent last in this session
         self._answered_at = 0.0
+        self._room = options.packet_bytes  # bytes of messages in a packet
         self._face = aio.wrap(channel)
         self._recover()
 
@@ -106,6 +108,7 @@ class ChannelSender(Link):
                 self._flying[packet_number] = self._packet(packet_number, deliveries)
             else:
                 self._journal.end(packet_number)  # acknowledged before the bridge was killed
+        self.counts.unacknowledged = sum(map(len, found.values()))
 
     def _take(self) -> Delivery | None:
         try:
@@ -126,6 +129,8 @@ class ChannelSender(Link):
         async with nats_session(self.url, self.options, f"ipckit bridge {self.address}") as session:
             await session.make_stream(self._type, self.options)
             self._check_length(self._type.size, session)
+            lengths = 4 * self.options.packet_messages
+            self._room = max(1, min(self._room, session.max_payload - _OVERHEAD - lengths))
             await session.listen(self._answered)
             session.broken.add_done_callback(lambda _: self._change.set())
             self._last = None
@@ -175,7 +180,7 @@ class ChannelSender(Link):
     async def _messages(self) -> list[Delivery]:
         """Take the messages of a packet: those that wait, or the next one."""
         found: list[Delivery] = []
-        most, room = self.options.packet_messages, self.options.packet_bytes
+        most, room = self.options.packet_messages, self._room
         if each := self._type.size:
             most = max(1, min(most, room // each))
         taken, take = self._taken, self._channel.take
@@ -218,7 +223,7 @@ class ChannelSender(Link):
         Raises:
             MessageTooLong: it does not.
         """
-        if length + HEAD.size + 1024 > session.max_payload:
+        if length + _OVERHEAD > session.max_payload:
             most = session.max_payload
             message = f"a message has {length:,} bytes, and the server takes {most:,}"
             hint = "raise max_payload in the configuration of the NATS server"

@@ -42,6 +42,10 @@ class Link(ABC):
         options: the options.
         report: called with a line of text when the bridge begins to wait, and when it goes on.
 
+    Raises:
+        NotFound: a file of the options does not exist.
+        AccessDenied: this process may not read it.
+
     Attributes:
         counts: what it has done.
         state: "starting", "connected" or "waiting".
@@ -56,6 +60,7 @@ class Link(ABC):
         options: BridgeOptions,
         report: Callable[[str], None],
     ) -> None:
+        options.check_files()
         self.address, self.url, self.options = address, url, options
         self.direction: Direction = direction
         self.counts = Counts()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ipckit._bridge.payload_type import PayloadType
     from ipckit._bridge.url import BridgeUrl
 
-ACK_WAIT: Final = 5.0  # seconds after which the server delivers a packet again
+ACK_WAIT: Final = 3.0  # seconds after which the server delivers a packet again
 _PING_SECONDS: Final = 3
 _CONNECT_SECONDS: Final = 5
 _REQUEST_SECONDS: Final = 5.0
@@ -217,6 +217,15 @@ class NatsSession:
             self.subject, durable=name, stream=self._url.name, config=config
         )
         return await self._request("create the consumer", call)
+
+    async def unacknowledged(self, consumer: Any) -> int:
+        """Return the packets that the server has sent, and that nobody has acknowledged yet.
+
+        Raises:
+            EngineAwayError: the server can't be reached.
+        """
+        info = await self._request("the consumer", consumer.consumer_info())
+        return info.num_ack_pending or 0
 
 
 def words_of(exc: BaseException) -> str:

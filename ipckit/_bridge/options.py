@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Literal
 
 from ipckit._core.public import public
-from ipckit.errors import InvalidArgument
+from ipckit.errors import InvalidArgument, from_errno
 
 Storage = Literal["file", "memory"]
 
@@ -68,6 +69,21 @@ class BridgeOptions:
             raise _invalid(f"when_full must be 'wait' or 'drop_oldest', not {self.when_full!r}")
         if self.tls_key is not None and self.tls_cert is None:
             raise _invalid("tls_key needs tls_cert")
+
+    def check_files(self) -> None:
+        """Check that this process can read the files, so that no bridge waits in vain.
+
+        Raises:
+            NotFound: there is no such file.
+            AccessDenied: this process may not read it.
+        """
+        for path in (self.credentials, self.tls_ca, self.tls_cert, self.tls_key, self.zenoh_config):
+            if path is not None:
+                try:
+                    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+                except OSError as exc:
+                    code = exc.errno or errno.EIO
+                    raise from_errno(code, op="open", target=f"file {path}") from None
 
     def tls(self, *, wanted: bool) -> ssl.SSLContext | None:
         """Return the context of TLS; None if TLS is neither wanted nor configured.

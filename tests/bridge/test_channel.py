@@ -316,6 +316,15 @@ def test_a_wrong_url_is_refused(url: str, words: str, near: Channel[Job]) -> Non
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["credentials", "tls_ca", "tls_cert"])
+def test_a_file_that_does_not_exist_is_not_found(name: str, near: Channel[Job]) -> None:
+    options = BridgeOptions(**{name: "/no/such/file"})
+    with pytest.raises(NotFound, match="/no/such/file"):
+        forward(near, "nats://127.0.0.1/jobs", options)
+    with pytest.raises(NotFound, match="/no/such/file"):
+        receive("nats://127.0.0.1/jobs", near, options)
+
+
 def test_a_channel_that_does_not_exist_is_not_found(ns: Namespace) -> None:
     with pytest.raises(NotFound):
         forward(f"channel:{ns.name()}", "nats://127.0.0.1/jobs")

@@ -112,7 +112,8 @@ def kill_and_restart(kills: int, victims: str, server: Any, ns: Namespace, spawn
         try:
             for _ in range(kills):
                 chance.seed(chance.random())
-                threading.Event().wait(chance.random() * 0.3)
+                # Now and then long enough for packets that a dead receiver had to come again.
+                threading.Event().wait(chance.random() * 0.3 + 4 * (chance.random() < 0.03))
                 victim = chance.choice(victims.split())
                 if victim == "server":
                     server.kill()
@@ -131,6 +132,7 @@ def kill_and_restart(kills: int, victims: str, server: Any, ns: Namespace, spawn
         found = consumer.found
         assert sorted(set(found)) == list(range(producer.sent)), "lost"
         assert len(found) == len(set(found)), "repeated"
+        assert found == sorted(found), "reordered"
         assert producer.sent > 0
 
 
