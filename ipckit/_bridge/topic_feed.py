@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import ipckit._native as native
 from ipckit._bridge.nats_session import EngineAwayError
@@ -16,8 +16,11 @@ from ipckit.errors import WouldBlock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ipckit._bridge.topic_send import TopicSender
+    from ipckit._bridge.options import BridgeOptions
+    from ipckit._bridge.payload_type import PayloadType
+    from ipckit._bridge.topic_engine import TopicEngine
     from ipckit._bridge.topic_wire import Hello, Status
+    from ipckit._core.bridge_file import Counts
     from ipckit.topic import Subscription
 
 # From this length on, each message travels in a packet of its own, which is copied from the topic's
@@ -25,6 +28,36 @@ if TYPE_CHECKING:
 _LONG: Final = 1 << 15
 _FIRST_GUESS: Final = 1024  # bytes of a message, while none was seen
 _LENGTH_SIZE: Final = 4
+
+
+class Sender(Protocol):
+    """What a feed uses of the sending bridge, which `TopicSender` documents."""
+
+    options: BridgeOptions
+    counts: Counts
+    type: PayloadType
+    id: bytes
+    engine: TopicEngine | None
+
+    @property
+    def published(self) -> int:
+        """The number of messages that were published to the topic."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """The bytes of messages that a packet can have."""
+        ...
+
+    def check_length(self, length: int) -> None:
+        """Check that messages fit into a packet."""
+
+    def status(self, first: int | None, sent: int) -> Status:
+        """Return what to tell a receiving bridge."""
+        ...
+
+    async def send(self, path: str, data: Any) -> None:
+        """Send a packet."""
 
 
 class _Sent(NamedTuple):
@@ -52,9 +85,7 @@ class Feed:
         unacknowledged: the messages on the way.
     """
 
-    def __init__(
-        self, sender: TopicSender, subscription: Subscription[bytes], hello: Hello
-    ) -> None:
+    def __init__(self, sender: Sender, subscription: Subscription[bytes], hello: Hello) -> None:
         self._sender, self._subscription = sender, subscription
         self._path = f"down/{hello.receiver.hex()}"
         self._size = sender.type.size

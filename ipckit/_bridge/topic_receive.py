@@ -76,6 +76,7 @@ class TopicReceiver(Link):
         self._known: dict[bytes, int] = {}  # from the journal
         self._wanted: set[bytes] = set()  # topics that have no stream yet
         self._hurry = False  # say hello at once
+        self._history = False  # a topic from which it receives has a history
         self._engine: TopicEngine | None = None
         self._problem: IpcError | None = None
         self._heard_at = 0.0
@@ -225,6 +226,7 @@ class TopicReceiver(Link):
             self._set_state("waiting", status.problem)
             return
         self._open(status)
+        self._history = self._history or status.history > 0
         stream = self._streams.get(status.topic)
         if not status.sends:
             if stream is None and status.topic not in self._wanted:
@@ -293,9 +295,10 @@ class TopicReceiver(Link):
     def _finish(self) -> None:
         if self._file is not None:
             self._file.store_counts(self.counts)
-            # The journal stays: the next bridge tells the other side how far this one was.
+            # The journal stays if the next bridge would get messages again, from the history.
+            done = not self._history and (self._publisher is None or self._publisher.is_idle)
             useless = self._file.fresh if self._fd < 0 else os.fstat(self._fd).st_nlink == 0
-            self._file.close(remove=useless)
+            self._file.close(remove=done or useless)
         if self._topic is not None:
             self._topic.close()
         self._file, self._topic, self._fd = None, None, -1

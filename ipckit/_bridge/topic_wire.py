@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from ipckit._bridge.payload_type import PayloadType, type_of_metadata
 from ipckit._bridge.wire import HEAD, MARK, corrupt, parts
@@ -214,12 +214,14 @@ def head_of(data: bytes) -> Head:
 
 def _loaded(data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found: object = json.loads(data)
     except ValueError:
         raise corrupt("it is not JSON") from None
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise corrupt("it is from another version of ipckit")
-    return found
+    if isinstance(found, dict):
+        names = cast("dict[str, Any]", found)
+        if names.get("format") == _FORMAT:
+            return names
+    raise corrupt("it is from another version of ipckit")
 
 
 def _id(text: str) -> bytes:

@@ -160,7 +160,7 @@ def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: boo
     except zenoh.ZError as exc:
         message = f"the configuration of zenoh in {path} is invalid: {_first_words(exc)}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="bridge") from None
-    if not url.host or (path is not None and _has_endpoints(config)):
+    if not url.host or (path is not None and _has_endpoints(zenoh, config)):
         return config
     host = f"[{url.host}]" if ":" in url.host else url.host
     endpoint = [f"tcp/{host}:{url.port}"]
@@ -179,12 +179,11 @@ def _configuration(zenoh: Any, url: BridgeUrl, path: str | None, *, listens: boo
     return config
 
 
-def _has_endpoints(config: Any) -> bool:
+def _has_endpoints(zenoh: Any, config: Any) -> bool:
     """Return whether the user has configured where to listen or to connect."""
-    connect: Any = json.loads(config.get_json("connect/endpoints"))
-    listen: Any = json.loads(config.get_json("listen/endpoints"))
-    # By default they are an object, with endpoints for each mode.
-    return bool(connect) or (isinstance(listen, list) and bool(listen))
+    default = zenoh.Config()
+    names = ("listen/endpoints", "connect/endpoints")
+    return any(config.get_json(name) != default.get_json(name) for name in names)
 
 
 def _first_words(exc: Exception) -> str:
