@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGES = [
     *("channel", "topic", "rpc", "pool", "aio", "structs", "codec", "msgq", "shm", "sem"),
-    *("unixsock", "framing", "keys", "errors", "inventory", "testing"),
+    *("unixsock", "framing", "bridge", "keys", "errors", "inventory", "testing"),
 ]
 # Public bases. A class links to their members instead of repeating them. Members that Python's own
 # classes define are left out.
