@@ -584,13 +584,11 @@ def test_a_router_of_zenoh_may_listen_there(near: Topic[Price], far: Topic[Price
 
 def test_a_wrong_file_with_the_configuration_of_zenoh(near: Topic[Price], tmp_path: Path) -> None:
     pytest.importorskip("zenoh")
-    for text in (None, "{mode: 5"):
-        path = tmp_path / "zenoh.json5"
-        if text is not None:
-            path.write_text(text)
-        options = BridgeOptions(zenoh_config=str(path))
-        with (
-            forward(near, "zenoh://127.0.0.1/prices", options) as there,
-            pytest.raises(InvalidArgument, match="configuration of zenoh"),
-        ):
-            there.wait(LONG)
+    path = tmp_path / "zenoh.json5"
+    path.write_text("{mode: 5")
+    options = BridgeOptions(zenoh_config=str(path))
+    with (
+        forward(near, "zenoh://127.0.0.1/prices", options) as there,
+        pytest.raises(InvalidArgument, match="configuration of zenoh"),
+    ):
+        there.wait(LONG)
