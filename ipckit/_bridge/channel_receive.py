@@ -131,8 +131,7 @@ class ChannelReceiver(Link):
             self._check(session)
             if not (await session.unacknowledged(consumer)):
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _LOOK_SECONDS)
+            await self._pause(_LOOK_SECONDS)
 
     def _check(self, session: NatsSession) -> None:
         """Check that the session goes on.

@@ -283,8 +283,7 @@ class ChannelSender(Link):
             else:
                 self._set_state("waiting", str(first.refusal))
                 pause = min(2 * pause + 0.01, _LONGEST_PAUSE)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), pause)
+                await self._pause(pause)
             first.refusal, self._last = None, None
             await self._publish(session, first)
             await self._wait_for_flying(session, _ANSWER_SECONDS)

@@ -103,9 +103,14 @@ class Link(ABC):
                     self.counts.reconnects += 1
                     delay = _FIRST_DELAY
                 self._set_state("waiting", str(exc))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), delay)
+                await self._pause(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for some seconds, or until `stop` is called."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 can miss a cancellation
+                await self._stop.wait()
 
     async def _until_stopped(self, session: Coroutine[Any, Any, None]) -> None:
         """Run a session. After `stop`, it has some seconds to end by itself."""

@@ -81,7 +81,8 @@ class NatsSession:
         import nats.js.errors  # noqa: PLC0415
 
         try:
-            return await asyncio.wait_for(call, _REQUEST_SECONDS)
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                return await call
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, OSError, TimeoutError) as exc:
