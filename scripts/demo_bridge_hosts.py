@@ -6,7 +6,6 @@ $ python scripts/demo_bridge_hosts.py   # shows the addresses of two hosts
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -68,7 +67,7 @@ class Host:
     ) -> subprocess.Popen[bytes]:
         """Start a program on the host: a script in this directory, or one that is installed."""
         beside = Path(sys.executable).parent / program
-        command = [str(beside) if beside.exists() else shutil.which(program) or program]
+        command = [str(beside) if beside.exists() else program]
         if program.endswith(".py"):
             command = [sys.executable, str(Path(__file__).parent / program)]
         stderr = subprocess.DEVNULL if quiet else None
@@ -77,6 +76,6 @@ class Host:
 
 if __name__ == "__main__":
     enter_namespaces(__file__)
-    with Host.pair() as both:
-        for host in both:
-            host.run("ip", "-brief", "address")
+    with Host.pair() as (first, second):
+        first.run("ip", "-brief", "address")
+        second.run("ip", "-brief", "address")
