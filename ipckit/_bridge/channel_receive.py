@@ -217,7 +217,7 @@ class ChannelReceiver(Link):
             counts.repeated += count
         else:
             counts.uncertain += count if known is None else 0
-            done = self._journal.delivered(sender, number)
+            done = min(self._journal.delivered(sender, number), count)
             counts.unacknowledged = count - done
             self._journal.begin(sender, number, count - done, self._tail)
             await self._send(packet, done)

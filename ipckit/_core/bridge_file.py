@@ -33,6 +33,7 @@ _STATES: Final[tuple[State, ...]] = ("starting", "connected", "waiting")
 _HEAD: Final = struct.Struct("<8sIIQQ")
 _IDENTITY: Final = struct.Struct("<QQQ")  # of the object's memory: device, inode, creation
 _COUNTERS: Final = struct.Struct("<8Q")
+_COUNT_MAX: Final = 2**64 - 1
 _NUMBER: Final = struct.Struct("<Q")
 _IDENTITY_AT: Final = 32
 _TOKEN_AT: Final = 16
@@ -239,7 +240,9 @@ class BridgeFile:
 
     def store_counts(self, counts: Counts) -> None:
         """Record the counts."""
-        _COUNTERS.pack_into(self.memory, _COUNTERS_AT, *counts.numbers())
+        # A packet that another client has made up can claim any number of lost messages.
+        numbers = (min(number, _COUNT_MAX) for number in counts.numbers())
+        _COUNTERS.pack_into(self.memory, _COUNTERS_AT, *numbers)
 
     def close(self, *, remove: bool) -> None:
         """Unmap the file and release the lock.

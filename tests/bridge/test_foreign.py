@@ -1,0 +1,155 @@
+"""What other programs can do to a bridge: invalid packets, and changes on the server by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import Channel, Corrupt, Topic
+from ipckit._bridge.topic_wire import Hello, Position, Status
+from ipckit._bridge.wire import HEAD, MARK
+from ipckit.bridge import forward, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from nats_server import NatsServer
+
+    from ipckit.testing import Namespace
+
+LONG = 30.0
+ID = "ab" * 16
+HELLO = Hello(b"a" * 16, 64, 1 << 23, {b"b" * 16: Position(1, 2)})
+
+
+@pytest.fixture
+def near(ns: Namespace) -> Iterator[Channel[str]]:
+    with Channel.create(ns.name(), str, peer_gone="wait") as channel:
+        yield channel
+
+
+@pytest.fixture
+def far(ns: Namespace) -> Iterator[Channel[str]]:
+    with Channel.create(ns.name(), str, peer_gone="wait") as channel:
+        yield channel
+
+
+def on_server(server: NatsServer, work: Callable[[Any], Awaitable[Any]]) -> None:
+    """Do something with a client of the server."""
+
+    async def run() -> None:
+        import nats  # noqa: PLC0415
+
+        client = await nats.connect(server.url)
+        await work(client)
+        await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_packet_with_any_number_does_not_end_the_receiving_bridge(
+    server: NatsServer, near: Channel[str], far: Channel[str]
+) -> None:
+    url = f"{server.url}/foreign"
+    highest = [2**64 - 1, 2**64 - 2, 2**63, 2**62]
+    packets = [HEAD.pack(MARK, 1, 1, number, os.urandom(16)) + b"x" for number in highest]
+    packets.append(HEAD.pack(MARK, 0, 2**64 - 1, 0, os.urandom(16)))
+
+    async def publish(client: Any) -> None:
+        for data in packets:
+            await client.jetstream().publish("ipckit.foreign", data)
+
+    with forward(near, url) as there, receive(url, far) as here:
+        there.wait_connected(LONG)
+        on_server(server, publish)
+        near.send("mine")
+        assert far.receive(timeout=LONG) == "mine"
+        assert here.stats().state == "connected"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"packets": float("inf")},
+        {"packets": "many"},
+        {"room": 2**64},
+        {"positions": {ID: [2**64, 2**64]}},
+        {"positions": {ID: [-1, -1]}},
+        {"positions": {ID: [0.5, 1]}},
+        {"positions": {ID: [1]}},
+        {"positions": [ID]},
+    ],
+)
+def test_a_hello_with_an_invalid_number_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Corrupt, match="invalid"):
+        Hello.decode(json.dumps(json.loads(HELLO.encode()) | wrong).encode())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"first": float("inf")},
+        {"first": -1},
+        {"sent": 2**64},
+        {"capacity": 2**64},
+        {"type": None},
+        {"type": {}},
+        {"type": {"ipckit.format": 1}},
+    ],
+)
+def test_a_status_with_an_invalid_value_is_refused(wrong: dict[str, Any], ns: Namespace) -> None:
+    with Topic.create(ns.name(), str) as topic:
+        status = status_of(topic)
+    data = json.dumps(json.loads(status.encode()) | wrong).encode()
+    with pytest.raises(Corrupt):
+        Status.decode(data, "here")
+
+
+def status_of(topic: Topic[Any]) -> Status:
+    from ipckit._bridge.payload_type import type_of_object  # noqa: PLC0415
+
+    kind = type_of_object(topic.memory_fd, topic=True)
+    return Status(b"a" * 16, kind, sends=True, first=0, sent=0, capacity=8, history=0, size=64)
+
+
+def test_json_that_is_nested_too_deep_is_refused() -> None:
+    with pytest.raises(Corrupt):
+        Hello.decode(b"[" * 200_000)
+
+
+def test_a_packet_of_a_topic_with_any_number_is_left_out() -> None:
+    from ipckit._bridge.topic_wire import head_of  # noqa: PLC0415
+
+    head = HEAD.pack(MARK, 1, 1, 2**64 - 1, b"a" * 16)
+    with pytest.raises(Corrupt):
+        head_of(struct.pack("<Q", 0) + head + b"x")
+
+
+def test_a_position_beyond_the_end_of_the_topic_does_not_end_the_sending_bridge(
+    server: NatsServer, ns: Namespace
+) -> None:
+    url = f"{server.url}/positions"
+    with (
+        Topic.create(ns.name(), str, peer_gone="wait") as near,
+        Topic.create(ns.name(), str, peer_gone="wait") as far,
+        forward(near, url) as there,
+        receive(url, far) as here,
+        far.subscribe() as prices,
+    ):
+        here.wait_connected(LONG)
+        topic = there._link.id  # type: ignore[attr-defined]
+        hello = Hello(b"r" * 16, 64, 1 << 23, {topic: Position(2**61, 2**61)}, ask=True)
+
+        async def publish(client: Any) -> None:
+            await client.publish("ipckit.topic.positions.up", hello.encode())
+
+        on_server(server, publish)
+        for number in range(3):
+            near.publish(f"price {number}", timeout=LONG)
+            assert prices.receive(timeout=LONG) == f"price {number}"
+        assert there.stats().lost == 0
