@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -153,3 +154,40 @@ def test_a_position_beyond_the_end_of_the_topic_does_not_end_the_sending_bridge(
             near.publish(f"price {number}", timeout=LONG)
             assert prices.receive(timeout=LONG) == f"price {number}"
         assert there.stats().lost == 0
+
+
+def test_a_stream_that_is_removed_by_hand_is_created_again(
+    server: NatsServer, near: Channel[str], far: Channel[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{server.url}/removed"
+    with forward(near, url) as there, receive(url, far):
+        near.send("before")
+        assert far.receive(timeout=LONG) == "before"
+        on_server(server, lambda client: client.jsm().delete_stream("removed"))
+        near.send("after")
+        assert far.receive(timeout=LONG) == "after"
+        assert there.stats().state == "connected"
+    assert "the stream was removed; waiting" in capsys.readouterr().err
+
+
+def test_a_consumer_that_is_removed_by_hand_is_created_again(
+    server: NatsServer, near: Channel[str], far: Channel[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{server.url}/consumer"
+    with forward(near, url), receive(url, far) as here:
+        here.wait_connected(LONG)
+        on_server(server, lambda client: client.jsm().delete_consumer("consumer", "consumer"))
+        near.send("after")
+        assert far.receive(timeout=LONG) == "after"
+    lines = capsys.readouterr().err
+    assert "Error" not in lines
+    assert "consumer was removed; waiting" in lines
+
+
+def test_a_host_that_is_not_found_is_named_in_words(near: Channel[str]) -> None:
+    with forward(near, "nats://no-such-host.invalid/jobs") as bridge:
+        end = time.monotonic() + LONG
+        while not (reason := bridge.stats().reason):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert "Unknown error" not in reason
