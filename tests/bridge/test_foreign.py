@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import struct
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from nats_server import NatsServer
 
-    from ipckit.testing import Namespace
+    from ipckit.testing import Child, Namespace
+
+    Spawn = Callable[..., Child]
 
 LONG = 30.0
 ID = "ab" * 16
@@ -191,3 +194,35 @@ def test_a_host_that_is_not_found_is_named_in_words(near: Channel[str]) -> None:
             assert time.monotonic() < end
             time.sleep(0.02)
     assert "Unknown error" not in reason
+
+
+FORKS = """
+import os, time
+from ipckit.bridge import forward
+from ipckit.testing import step
+bridge = forward(args[0], args[1])
+bridge.wait_connected(30)
+if (child := os.fork()) == 0:
+    os.setsid()
+    bridge.close()
+    time.sleep(60)
+    os._exit(0)
+step.tell(child)
+bridge.wait()
+"""
+
+
+def test_a_child_process_does_not_keep_the_bridge_of_a_parent_that_was_killed(
+    server: NatsServer, near: Channel[str], far: Channel[str], spawn: Spawn
+) -> None:
+    url = f"{server.url}/forks"
+    near.send("1")
+    parent = spawn(FORKS, f"channel:{str(near.name).removeprefix('/')}", url)
+    child = parent.hear()
+    parent.kill()
+    try:
+        near.send("2")
+        with forward(near, url), receive(url, far):
+            assert [far.receive(timeout=LONG) for _ in range(2)] == ["1", "2"]
+    finally:
+        os.kill(child, signal.SIGKILL)
