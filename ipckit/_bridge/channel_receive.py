@@ -13,7 +13,7 @@ import ipckit._native as native
 from ipckit import aio
 from ipckit._bridge.journal import RECEIVE_SIZE, ReceiveJournal
 from ipckit._bridge.link import Link
-from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session
+from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session, words_of
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import unpack
 from ipckit._core import processes
@@ -166,8 +166,11 @@ class ChannelReceiver(Link):
             except nats.js.errors.NotFoundError:
                 message = "the stream was removed"
                 raise EngineAwayError(message) from None
+            except nats.js.errors.ServiceUnavailableError:
+                message = "the stream or its consumer was removed"
+                raise EngineAwayError(message) from None
             except (nats.errors.Error, OSError) as exc:
-                raise EngineAwayError(str(exc)) from None
+                raise EngineAwayError(words_of(exc)) from None
 
     async def _keep_held(self) -> None:
         """Tell the server that packets are still wanted, while the channel has no room for them."""
@@ -216,7 +219,7 @@ class ChannelReceiver(Link):
             counts.repeated += count
         else:
             counts.uncertain += count if known is None else 0
-            done = self._journal.delivered(sender, number)
+            done = min(self._journal.delivered(sender, number), count)
             counts.unacknowledged = count - done
             self._journal.begin(sender, number, count - done, self._tail)
             await self._send(packet, done)

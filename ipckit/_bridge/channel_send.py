@@ -278,6 +278,8 @@ class ChannelSender(Link):
             first = min(self._flying.values(), key=lambda each: each.number)
             if first.refusal is None:
                 break
+            if first.refusal.no_stream:  # the next session creates it again
+                raise EngineAwayError(str(first.refusal))
             if first.refusal.wrong_last:
                 self._ordered = self._last_was_refused(first)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,11 +40,12 @@ class Refusal(Exception):  # noqa: N818 - the answer to a packet
     Args:
         why: the server's words.
         wrong_last: the packet before it was not the last one in the stream.
+        no_stream: there is no stream, or no JetStream.
     """
 
-    def __init__(self, why: str, *, wrong_last: bool) -> None:
+    def __init__(self, why: str, *, wrong_last: bool = False, no_stream: bool = False) -> None:
         super().__init__(why)
-        self.wrong_last = wrong_last
+        self.wrong_last, self.no_stream = wrong_last, no_stream
 
 
 class NatsSession:
@@ -163,9 +165,11 @@ class NatsSession:
     async def _answered(self, msg: Msg) -> None:
         number = int(msg.subject.rpartition(".")[2])
         problem: Exception | None = None
-        if msg.data.startswith(b'{"error"') or not msg.data:
-            error: dict[str, Any] = json.loads(msg.data)["error"] if msg.data else {}
-            why = error.get("description", "JetStream does not answer")
+        if not msg.data:  # the server says that nothing takes this subject
+            problem = Refusal("the stream was removed", no_stream=True)
+        elif msg.data.startswith(b'{"error"'):
+            error: dict[str, Any] = json.loads(msg.data)["error"]
+            why = error.get("description", "the server refuses a packet")
             problem = Refusal(why, wrong_last=error.get("err_code") == _WRONG_LAST_ID)
         if self._answers is not None:
             self._answers(number, problem)
@@ -234,7 +238,11 @@ def words_of(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError) and not exc.args:
         return "the server does not answer"
     if isinstance(exc, OSError) and exc.errno:
+        if isinstance(exc, socket.gaierror):  # its numbers are not those of errno
+            return exc.strerror or "the name of the host is unknown"
         return os.strerror(exc.errno)  # asyncio's own text names only the address
+    if getattr(exc, "description", "") is None:  # an answer of JetStream without words
+        return "JetStream does not answer"
     text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
     return text or type(exc).__name__
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import ipckit._native as native
 from ipckit.codec import DescribedCodec
@@ -78,6 +78,14 @@ def type_of_object(fd: int, *, topic: bool) -> PayloadType:
     return PayloadType(facts["fingerprint"], facts["type"], facts["item_size"])
 
 
+def is_type(found: object) -> bool:
+    """Return whether what has arrived describes a type, of this version or another."""
+    if not isinstance(found, dict):
+        return False
+    names = cast("dict[object, object]", found)
+    return f"{_PREFIX}format" in names and all(isinstance(each, str) for each in names.values())
+
+
 def type_of_metadata(metadata: Mapping[str, str], target: str) -> PayloadType:
     """Return the type that a stream keeps.
 
@@ -88,12 +96,12 @@ def type_of_metadata(metadata: Mapping[str, str], target: str) -> PayloadType:
         if metadata[f"{_PREFIX}format"] != _FORMAT:
             message = "the stream was made by a bridge of another version of ipckit"
             raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
-        return PayloadType(
-            int(metadata[f"{_PREFIX}fingerprint"], 16),
-            metadata[f"{_PREFIX}type"],
-            int(metadata[f"{_PREFIX}size"]),
-            metadata[f"{_PREFIX}byteorder"],
-        )
+        fingerprint = int(metadata[f"{_PREFIX}fingerprint"], 16)
+        size = int(metadata[f"{_PREFIX}size"])
+        if not 0 <= fingerprint < 1 << 64 or not 0 <= size < 1 << 63:
+            raise ValueError(fingerprint, size)  # noqa: TRY301 - the error is below
+        text, order = metadata[f"{_PREFIX}type"], metadata[f"{_PREFIX}byteorder"]
+        return PayloadType(fingerprint, text, size, order)
     except (KeyError, ValueError):
         message = "the stream exists, and was not made by a bridge of ipckit"
         hint = "use another name, or remove the stream"

@@ -105,8 +105,8 @@ class Feed:
         """Skip the history that the receiver has. Return the number from which on it gets all."""
         first = self._subscription._position
         position = hello.positions.get(self._sender.id)
-        if position is None:
-            return first
+        if position is None or position.seen > self._sender.published:
+            return first  # new, or its numbers are not those of this topic
         with suppress(WouldBlock):
             while self._subscription._position < position.seen:
                 self._subscription.receive_view(timeout=0).release()

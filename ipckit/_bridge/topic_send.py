@@ -68,6 +68,7 @@ class TopicSender(Link):
         self._feeds: dict[bytes, Feed] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._answering: set[asyncio.Task[None]] = set()
+        self._said = ""  # what was reported last about an invalid hello
         self._opened_file(fd, 0, topic=True)
 
     async def _run(self) -> None:
@@ -148,7 +149,9 @@ class TopicSender(Link):
         try:
             hello = Hello.decode(data)
         except Corrupt as exc:
-            self._report(f"{self.address} {self.url.text}: {exc}; left out")
+            if str(exc) != self._said:  # not again and again
+                self._report(f"{self.address} {self.url.text}: {exc}; left out")
+            self._said = str(exc)
             return
         feed = self._feeds.get(hello.receiver)
         if hello.bye:

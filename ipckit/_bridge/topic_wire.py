@@ -18,8 +18,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
-from ipckit._bridge.payload_type import PayloadType, type_of_metadata
-from ipckit._bridge.wire import HEAD, MARK, corrupt, parts
+from ipckit._bridge.payload_type import PayloadType, is_type, type_of_metadata
+from ipckit._bridge.wire import HEAD, MARK, NUMBER_END, corrupt, parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,16 +94,16 @@ class Hello:
         try:
             return cls(
                 _id(found["receiver"]),
-                max(1, int(found["packets"])),
-                max(1, int(found["room"])),
+                max(1, _number(found["packets"])),
+                max(1, _number(found["room"])),
                 {
-                    _id(topic): None if each is None else Position(*map(int, each))
+                    _id(topic): None if each is None else Position(*map(_number, each))
                     for topic, each in found["positions"].items()
                 },
                 *(bool(found.get(name)) for name in ("ask", "again", "bye")),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise corrupt("a hello lacks something") from None
+            raise corrupt("a hello lacks a value, or has an invalid one") from None
 
 
 @dataclass(slots=True)
@@ -149,13 +149,15 @@ class Status:
         found = _loaded(data)
         names = ("first", "sent", "capacity", "history", "size")
         try:
-            numbers = {name: int(found[name]) for name in names}
+            numbers = {name: _number(found[name]) for name in names}
+            if not is_type(found["type"]):
+                raise corrupt("a status has no type")
             kind = type_of_metadata(found["type"], target)
             problem = str(found["problem"])
             sends = bool(found["sends"])
             return cls(_id(found["topic"]), kind, sends, **numbers, problem=problem)
         except (KeyError, TypeError, ValueError):
-            raise corrupt("a status lacks something") from None
+            raise corrupt("a status lacks a value, or has an invalid one") from None
 
 
 class Head(NamedTuple):
@@ -207,6 +209,8 @@ def head_of(data: bytes) -> Head:
     mark, count, _, end, topic = HEAD.unpack_from(data, _START.size)
     if mark != MARK:
         raise corrupt("it has no IPB1 in it")
+    if end >= NUMBER_END:
+        raise corrupt(f"its number is {end:,}")
     if not start <= end - count:
         raise corrupt("it has more messages than it stands for")
     return Head(topic, start, end, count)
@@ -215,13 +219,19 @@ def head_of(data: bytes) -> Head:
 def _loaded(data: bytes) -> dict[str, Any]:
     try:
         found: object = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise corrupt("it is not JSON") from None
     if isinstance(found, dict):
         names = cast("dict[str, Any]", found)
         if names.get("format") == _FORMAT:
             return names
     raise corrupt("it is from another version of ipckit")
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < NUMBER_END:
+        raise ValueError(value)
+    return value
 
 
 def _id(text: str) -> bytes:

@@ -25,6 +25,9 @@ HEAD: Final = struct.Struct("<4sIQQ16s")
 MARK: Final = b"IPB1"
 _LENGTH_SIZE: Final = 4
 MESSAGE_MAX: Final = 2**32 - 1
+# The numbers of packets and messages are less than this, so that numbers of 64 bits in the journals
+# never overflow because of what another client sends.
+NUMBER_END: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ def unpack(data: bytes, at: int = 0) -> Packet:
     mark, count, each, number, sender = HEAD.unpack_from(data, at)
     if mark != MARK:
         raise corrupt("it does not begin with IPB1")
+    if number >= NUMBER_END:
+        raise corrupt(f"its number is {number:,}")
     at += HEAD.size
     body = memoryview(data)
     if each:

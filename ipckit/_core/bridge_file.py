@@ -13,12 +13,14 @@ import mmap
 import os
 import struct
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from ipckit._core import processes
 from ipckit._core.files import SHM, open_regular
+from ipckit._core.forks import at_fork
 from ipckit._core.trust import Trust
 from ipckit.errors import Corrupt, InUse, LimitReached, from_errno
 
@@ -33,6 +35,7 @@ _STATES: Final[tuple[State, ...]] = ("starting", "connected", "waiting")
 _HEAD: Final = struct.Struct("<8sIIQQ")
 _IDENTITY: Final = struct.Struct("<QQQ")  # of the object's memory: device, inode, creation
 _COUNTERS: Final = struct.Struct("<8Q")
+_COUNT_MAX: Final = 2**64 - 1
 _NUMBER: Final = struct.Struct("<Q")
 _IDENTITY_AT: Final = 32
 _TOKEN_AT: Final = 16
@@ -176,6 +179,7 @@ class BridgeFile:
         self._store_text(_OBJECT_AT, _OBJECT_SIZE, address)
         self.store_state("starting", "")
         self.store_counts(Counts())
+        _open.add(self)
 
     def _opened(self) -> int:
         """Open or create the file, and lock it."""
@@ -239,7 +243,9 @@ class BridgeFile:
 
     def store_counts(self, counts: Counts) -> None:
         """Record the counts."""
-        _COUNTERS.pack_into(self.memory, _COUNTERS_AT, *counts.numbers())
+        # A packet that another client has made up can claim any number of lost messages.
+        numbers = (min(number, _COUNT_MAX) for number in counts.numbers())
+        _COUNTERS.pack_into(self.memory, _COUNTERS_AT, *numbers)
 
     def close(self, *, remove: bool) -> None:
         """Unmap the file and release the lock.
@@ -248,12 +254,39 @@ class BridgeFile:
             remove: remove the file first, because the journal has nothing that the next bridge
                 needs.
         """
+        if self._fd < 0:  # a copy in a child process
+            return
+        _open.discard(self)
         _NUMBER.pack_into(self.memory, _TOKEN_AT, 0)  # stopped, not killed
         self.memory.close()
         if remove:
             with suppress(OSError):
                 os.unlink(self.path)  # noqa: PTH108 - a path of this module, as text
         os.close(self._fd)
+        self._fd = -1
+
+    def forget(self) -> None:
+        """Close this copy of the file in a child process. The bridge runs in the parent.
+
+        The lock belongs to the open file, which the mapping holds too. If the child kept either,
+        the bridge could not be started again after the parent was killed.
+        """
+        with suppress(BufferError):  # a view of it exists
+            self.memory.close()
+        os.close(self._fd)
+        self._fd = -1
+
+
+_open: Final[weakref.WeakSet[BridgeFile]] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for file in list(_open):
+        file.forget()
+    _open.clear()
+
+
+at_fork("bridges", after_in_child=_forked)
 
 
 def bridges() -> list[BridgeFacts]:

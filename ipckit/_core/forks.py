@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     Part: TypeAlias = Callable[[], object]
 
 Step: TypeAlias = Literal[
-    "mappings", "handles", "loans", "tokens", "channels", "queues", "clients", "pools", "waiters"
+    "mappings",
+    "handles",
+    "loans",
+    "tokens",
+    "channels",
+    "queues",
+    "clients",
+    "pools",
+    "waiters",
+    "bridges",
 ]
 
 # The order of the parts after a fork, in the parent and in the child. Before a fork it is reversed.
@@ -44,6 +53,8 @@ ORDER: Final[tuple[Step, ...]] = (
     "pools",
     # Closes the descriptors on which event loops of the parent wait. Nothing depends on it.
     "waiters",
+    # Closes the files of bridges, whose locks the child would keep after its parent was killed.
+    "bridges",
 )
 
 _before: Final[dict[Step, Part]] = {}
