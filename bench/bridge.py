@@ -25,7 +25,7 @@ from ipckit import Bytes, Channel, Struct
 
 NATS = f"nats://{AT[1]}:4222"
 WINDOW = 64
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SHM = "/dev/shm"  # noqa: S108 - each host has its own
 
 

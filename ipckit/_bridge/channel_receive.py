@@ -155,7 +155,7 @@ class ChannelReceiver(Link):
         while not self._stop.is_set():
             self._check(session)
             if self._waiting.qsize() >= self.options.window:
-                await self._changed(session.broken)
+                await self._changed()
                 continue
             try:
                 for msg in await consumer.fetch(self.options.window, timeout=_FETCH_SECONDS):

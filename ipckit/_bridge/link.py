@@ -153,10 +153,11 @@ class Link(ABC):
             self._file.store_state(state, reason)
 
     async def _tick(self) -> None:
-        """Store the counts now and then, and notice when the object was removed."""
+        """Store the counts now and then, and let `_changed` look at what nothing reports."""
         while True:
             if self._file is not None:
                 self._file.store_counts(self.counts)
+            self._change.set()
             await asyncio.sleep(_TICK)
 
     def _check_removed(self) -> None:
@@ -189,9 +190,7 @@ class Link(ABC):
         if not self.address.endswith(":"):  # the name of the file contains the identity then
             self._file = BridgeFile(self.address, None, self.url.text, self.direction, size)
 
-    async def _changed(self, *others: asyncio.Future[Any]) -> None:
-        """Wait until `_change` is set, or one of `others` is done, or a second has passed."""
-        waiting = asyncio.ensure_future(self._change.wait())
-        await asyncio.wait({waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+    async def _changed(self) -> None:
+        """Wait until `_change` is set; `_tick` sets it now and then."""
+        await self._change.wait()
         self._change.clear()
