@@ -1,6 +1,6 @@
 """Two network namespaces as two hosts, with a link between them, for demo_bridge.py.
 
-$ python scripts/demo_bridge_hosts.py   # shows the addresses of two hosts
+$ python scripts/demo_bridge_hosts.py   # shows the addresses of the first
 """
 
 from __future__ import annotations
@@ -76,6 +76,5 @@ class Host:
 
 if __name__ == "__main__":
     enter_namespaces(__file__)
-    with Host.pair() as (first, second):
+    with Host.pair() as (first, _):
         first.run("ip", "-brief", "address")
-        second.run("ip", "-brief", "address")
