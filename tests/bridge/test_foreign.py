@@ -226,3 +226,19 @@ def test_a_child_process_does_not_keep_the_bridge_of_a_parent_that_was_killed(
             assert [far.receive(timeout=LONG) for _ in range(2)] == ["1", "2"]
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("what", [Channel, Topic])
+def test_the_handle_that_was_given_may_be_closed_before_the_bridge_is_connected(
+    what: Any, server: NatsServer, ns: Namespace
+) -> None:
+    url = f"{server.url}/closed"
+    with what.create(ns.name(), str, peer_gone="wait") as near:
+        far = what.create(ns.name(), str, peer_gone="wait")
+        address = f"{what.__name__.lower()}:{str(far.name).removeprefix('/')}"
+        with receive(url, far) as here:
+            far.close()
+            with forward(near, url):
+                here.wait_connected(LONG)
+                assert here.address == address
+        what.remove(far.name)
