@@ -8,13 +8,15 @@ import os
 import signal
 import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import Channel, Corrupt, Topic
+from ipckit import AccessDenied, Channel, Corrupt, Topic
 from ipckit._bridge.topic_wire import Hello, Position, Status
 from ipckit._bridge.wire import HEAD, MARK
+from ipckit._core.bridge_file import bridges
 from ipckit.bridge import forward, receive
 
 if TYPE_CHECKING:
@@ -242,3 +244,39 @@ def test_the_handle_that_was_given_may_be_closed_before_the_bridge_is_connected(
                 here.wait_connected(LONG)
                 assert here.address == address
         what.remove(far.name)
+
+
+def file_of(channel: Channel[str], url: str) -> Path:
+    """The file of a sending bridge that is not running."""
+    with forward(channel, url):
+        (facts,) = bridges()
+    return Path(facts.path)
+
+
+def test_a_file_that_is_not_that_of_a_bridge_is_named(near: Channel[str]) -> None:
+    url = "nats://127.0.0.1:1/file"
+    path = file_of(near, url)
+    for make in (
+        lambda: path.write_bytes(b"IPCBRDG1"),
+        lambda: path.symlink_to("/etc/passwd"),
+        path.mkdir,
+        lambda: os.mkfifo(path),
+    ):
+        path.unlink(missing_ok=True)
+        make()
+        with pytest.raises(Corrupt, match=f"{path} is not that of a bridge.*remove the file"):
+            forward(near, url)
+        if path.is_dir():
+            path.rmdir()
+    path.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_refused(near: Channel[str]) -> None:
+    url = "nats://127.0.0.1:1/file"
+    path = file_of(near, url)
+    path.touch()
+    os.chown(path, 65534, 65534)
+    with pytest.raises(AccessDenied, match=f"{path} belongs to nobody") as refused:
+        forward(near, url)
+    assert "owner_uid" not in str(refused.value)
