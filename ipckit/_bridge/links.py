@@ -11,6 +11,7 @@ from ipckit._bridge.channel_send import ChannelSender
 from ipckit._bridge.topic_receive import TopicReceiver
 from ipckit._bridge.topic_send import TopicSender
 from ipckit._bridge.url import parse_url
+from ipckit._core.descriptors import Descriptor
 from ipckit.channel import Channel
 from ipckit.codec import RawCodec
 from ipckit.errors import InvalidArgument
@@ -59,23 +60,25 @@ def receiver_of(
     """Return the link that sends messages into `target`; see `ipckit.bridge.receive`."""
     source = parse_url(url)
     kind, name = _kind_and_name(target)
+    # Duplicated now, because the caller may close the handle before the bridge is connected.
+    memory = None if isinstance(target, str) else Descriptor(_duplicate(target))
     if kind == "topic":
 
         def open_topic(status: Status) -> Topic[bytes]:
-            if not isinstance(target, str):
-                return _topic_of(target, name)
-            return _made_topic(name, status, options)
+            if memory is None:
+                return _made_topic(name, status, options)
+            return Topic.from_fd(os.dup(memory.number), RawCodec(), peer_gone="wait")
 
         return TopicReceiver(open_topic, f"{kind}:{name}", source, options, report)
     if source.scheme == "zenoh":
         raise _no_channel()
 
     def open_channel(payload: PayloadType) -> Channel[bytes]:
-        if not isinstance(target, str):
-            return Channel.from_fd(_duplicate(target), RawCodec(), peer_gone="wait")
-        return Channel.open_or_create(
-            name, payload.codec, capacity=options.capacity, peer_gone="wait"
-        )
+        if memory is None:
+            return Channel.open_or_create(
+                name, payload.codec, capacity=options.capacity, peer_gone="wait"
+            )
+        return Channel.from_fd(os.dup(memory.number), RawCodec(), peer_gone="wait")
 
     return ChannelReceiver(open_channel, f"{kind}:{name}", source, options, report)
 

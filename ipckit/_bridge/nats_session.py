@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -333,13 +334,22 @@ def words_of(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError) and not exc.args:
         return "the server does not answer"
     if isinstance(exc, OSError) and exc.errno:
-        if isinstance(exc, socket.gaierror):  # its numbers are not those of errno
-            return exc.strerror or "the name of the host is unknown"
-        return os.strerror(exc.errno)  # asyncio's own text names only the address
+        return _words_of_os_error(exc)
     if getattr(exc, "description", "") is None:  # an answer of JetStream without words
         return "JetStream does not answer"
     text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
     return text or type(exc).__name__
+
+
+def _words_of_os_error(exc: OSError) -> str:
+    # The numbers of these are not those of errno.
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not accepted: {exc.verify_message}"
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS failed: {exc.reason or exc}"
+    if isinstance(exc, socket.gaierror):
+        return exc.strerror or "the name of the host is unknown"
+    return os.strerror(exc.errno or 0)  # asyncio's own text names only the address
 
 
 @asynccontextmanager
@@ -363,6 +373,7 @@ async def nats_session(
     session = NatsSession(url)
     given: dict[str, Any] = {}
     if options.credentials is not None:
+        needs("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
         given["user_credentials"] = options.credentials
     if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
         given["tls"] = tls
@@ -384,6 +395,10 @@ async def nats_session(
     except (nats.errors.Error, OSError, TimeoutError) as exc:
         raise EngineAwayError(session.last_error or words_of(exc)) from None
     try:
+        # nats-py goes on without TLS if the server does not ask for it.
+        if url.scheme == "tls" and not session.client._server_info.get("tls_required"):
+            message = "the server does not use TLS, and the URL begins with tls://"
+            raise EngineAwayError(message)
         yield session
     finally:
         with suppress(nats.errors.Error, OSError, TimeoutError):

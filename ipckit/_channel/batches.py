@@ -99,7 +99,13 @@ def send_rest(sender: BatchSender, values: Any, progress: list[int], timeout: fl
         values = values[start:]
     deadline = Deadline(timeout)
     for value in values:
-        sender._send_one(value, deadline.remaining, progress)
+        try:
+            sender._send_one(value, deadline.remaining, progress)
+        except WouldBlock:  # the deadline passed between two messages
+            if not timeout:
+                raise
+            verb = f"{sender._layout.kind.verb}_many"
+            raise sender._explain_ring(native.RING_TIMEOUT, verb, timeout) from None
 
 
 def _checked_records(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 import struct
 import time
 import weakref
@@ -21,8 +22,8 @@ from typing import Final, Literal, NamedTuple
 from ipckit._core import processes
 from ipckit._core.files import SHM, open_regular
 from ipckit._core.forks import at_fork
-from ipckit._core.trust import Trust
-from ipckit.errors import Corrupt, InUse, LimitReached, from_errno
+from ipckit._core.limits import user_name
+from ipckit.errors import AccessDenied, Corrupt, InUse, LimitReached, from_errno
 
 BRIDGE_PREFIX: Final = "ipckit-bridge."  # the names of these files begin with it
 Direction = Literal["send", "receive"]
@@ -188,9 +189,14 @@ class BridgeFile:
             try:
                 fd = os.open(self.path, flags, 0o600)
             except OSError as exc:
-                raise from_errno(exc.errno or errno.EIO, op="open", target=self._target) from None
+                if exc.errno in {errno.ELOOP, errno.EISDIR}:
+                    raise self._invalid() from None
+                code, target = exc.errno or errno.EIO, f"{self.path}, the file of {self._target}"
+                raise from_errno(code, op="open", target=target) from None
             try:
-                Trust().check_file(fd, op="open", target=self._target)
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise self._invalid()  # noqa: TRY301 - the descriptor is closed below
+                self._check_owner(fd)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_named(fd):
                     return fd
@@ -203,6 +209,25 @@ class BridgeFile:
                 raise
             os.close(fd)  # the bridge that had the lock has removed the file
 
+    def _check_owner(self, fd: int) -> None:
+        """Check that this user or root owns the file.
+
+        Raises:
+            AccessDenied: another user does.
+        """
+        if (owner := os.fstat(fd).st_uid) not in {os.geteuid(), 0}:
+            message = f"its file {self.path} belongs to {user_name(owner)}"
+            hint = "run the bridge as that user, or remove the file"
+            raise AccessDenied(
+                message, errno=errno.EACCES, op="bridge", target=self._target, hint=hint
+            )
+
+    def _invalid(self) -> Corrupt:
+        """Return the exception for a file that is not that of a bridge."""
+        message = f"its file {self.path} is not that of a bridge, or was changed"
+        hint = "remove the file; it tells which messages were on the way when a bridge was killed"
+        return Corrupt(message, errno=errno.EUCLEAN, op="bridge", target=self._target, hint=hint)
+
     def _is_named(self, fd: int) -> bool:
         with suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(fd), os.stat(self.path, follow_symlinks=False))  # noqa: PTH116
@@ -212,8 +237,7 @@ class BridgeFile:
         """Map the file."""
         found = os.fstat(self._fd).st_size
         if found not in {0, size}:
-            message = "its file is not that of such a bridge"
-            raise Corrupt(message, errno=errno.EUCLEAN, op="bridge", target=self._target)
+            raise self._invalid()
         try:
             os.posix_fallocate(self._fd, 0, size)  # no SIGBUS later if /dev/shm is full
         except OSError as exc:

@@ -7,21 +7,25 @@ import json
 import os
 import signal
 import struct
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ipckit import Channel, Corrupt, Topic
+from ipckit import AccessDenied, Channel, Corrupt, NotFound, Topic
 from ipckit._bridge.topic_wire import Hello, Position, Status
 from ipckit._bridge.wire import HEAD, MARK
-from ipckit.bridge import forward, receive
+from ipckit._core.bridge_file import bridges
+from ipckit.bridge import BridgeOptions, forward, receive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from nats_server import NatsServer
 
+    from ipckit.bridge import Bridge
     from ipckit.testing import Child, Namespace
 
     Spawn = Callable[..., Child]
@@ -189,11 +193,7 @@ def test_a_consumer_that_is_removed_by_hand_is_created_again(
 
 def test_a_host_that_is_not_found_is_named_in_words(near: Channel[str]) -> None:
     with forward(near, "nats://no-such-host.invalid/jobs") as bridge:
-        end = time.monotonic() + LONG
-        while not (reason := bridge.stats().reason):
-            assert time.monotonic() < end
-            time.sleep(0.02)
-    assert "Unknown error" not in reason
+        assert "Unknown error" not in reason_of(bridge)
 
 
 FORKS = """
@@ -226,3 +226,85 @@ def test_a_child_process_does_not_keep_the_bridge_of_a_parent_that_was_killed(
             assert [far.receive(timeout=LONG) for _ in range(2)] == ["1", "2"]
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("what", [Channel, Topic])
+def test_the_handle_that_was_given_may_be_closed_before_the_bridge_is_connected(
+    what: Any, server: NatsServer, ns: Namespace
+) -> None:
+    url = f"{server.url}/closed"
+    with what.create(ns.name(), str, peer_gone="wait") as near:
+        far = what.create(ns.name(), str, peer_gone="wait")
+        address = f"{what.__name__.lower()}:{str(far.name).removeprefix('/')}"
+        with receive(url, far) as here:
+            far.close()
+            with forward(near, url):
+                here.wait_connected(LONG)
+                assert here.address == address
+        what.remove(far.name)
+
+
+def file_of(channel: Channel[str], url: str) -> Path:
+    """The file of a sending bridge that is not running."""
+    with forward(channel, url):
+        (facts,) = bridges()
+    return Path(facts.path)
+
+
+def test_a_file_that_is_not_that_of_a_bridge_is_named(near: Channel[str]) -> None:
+    url = "nats://127.0.0.1:1/file"
+    path = file_of(near, url)
+    for make in (
+        lambda: path.write_bytes(b"IPCBRDG1"),
+        lambda: path.symlink_to("/etc/passwd"),
+        path.mkdir,
+        lambda: os.mkfifo(path),
+    ):
+        path.unlink(missing_ok=True)
+        make()
+        with pytest.raises(Corrupt, match=f"{path} is not that of a bridge.*remove the file"):
+            forward(near, url)
+        if path.is_dir():
+            path.rmdir()
+    path.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_refused(near: Channel[str]) -> None:
+    url = "nats://127.0.0.1:1/file"
+    path = file_of(near, url)
+    path.touch()
+    os.chown(path, 65534, 65534)
+    with pytest.raises(AccessDenied, match=f"{path} belongs to nobody") as refused:
+        forward(near, url)
+    assert "owner_uid" not in str(refused.value)
+
+
+def reason_of(bridge: Bridge) -> str:
+    """Why a bridge waits; waits until it does."""
+    end = time.monotonic() + LONG
+    while not (reason := bridge.stats().reason):
+        assert time.monotonic() < end, "the bridge does not wait"
+        time.sleep(0.02)
+    return reason
+
+
+def test_a_server_without_tls_is_refused_if_the_url_demands_it(
+    server: NatsServer, near: Channel[str]
+) -> None:
+    with forward(near, f"{server.url.replace('nats:', 'tls:')}/plain") as bridge:
+        assert "does not use TLS" in reason_of(bridge)
+
+
+def test_credentials_without_the_package_that_they_need(
+    server: NatsServer, near: Channel[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "jobs.creds"
+    file.touch()
+    monkeypatch.setitem(sys.modules, "nkeys", None)
+    options = BridgeOptions(credentials=str(file))
+    with (
+        forward(near, f"{server.url}/credentials", options) as bridge,
+        pytest.raises(NotFound, match="nkeys is not installed"),
+    ):
+        bridge.wait(LONG)

@@ -9,6 +9,7 @@ import os
 import pickle
 import stat
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ from ipckit.codec import Codec, Msgpack, Pickle, codec_for
 from ipckit.testing import Sandbox, wait_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ipckit.testing import Child, Namespace
 
@@ -520,6 +521,21 @@ def test_timeouts(spin: int) -> None:
             with pytest.raises(Timeout, match=r"full for 0\.0"):
                 send(timeout=0.01)
         assert channel.receive_many() == [b"1", b"2"]
+
+
+def test_send_many_times_out_also_between_two_messages() -> None:
+    def values() -> Iterator[bytes]:
+        yield b"1"
+        yield b"2"
+        time.sleep(0.05)
+        yield b"3"
+
+    with Channel.anonymous(capacity=2) as channel:
+        with pytest.raises(Timeout, match=r"full for 0\.01 s") as stopped:
+            channel.send_many(values(), timeout=0.01)
+        assert stopped.value.sent == 2
+        with pytest.raises(WouldBlock):
+            channel.send_many(values(), timeout=0)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
