@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.url import BridgeUrl
     from ipckit._core.bridge_file import Direction, State
+    from ipckit._core.descriptors import Descriptor
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _TICK: Final = 0.25
@@ -50,6 +51,8 @@ class Link(ABC):
         counts: what it has done.
         state: "starting", "connected" or "waiting".
         reason: why it waits.
+        memory: the memory that a receiving bridge opens later, if it was given a handle; closed
+            when `run` ends.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Link(ABC):
         self._report = report
         self._file: BridgeFile | None = None
         self._fd = -1  # of the memory of the channel or topic
+        self.memory: Descriptor | None = None
 
     def stop(self) -> None:
         """End `run`, after what is on the way has arrived or some seconds have passed."""
@@ -92,6 +96,8 @@ class Link(ABC):
             with suppress(asyncio.CancelledError):
                 await ticker
             self._finish()
+            if self.memory is not None:
+                self.memory.close()
 
     async def _run(self) -> None:
         delay = _FIRST_DELAY

@@ -69,7 +69,9 @@ def receiver_of(
                 return _made_topic(name, status, options)
             return Topic.from_fd(os.dup(memory.number), RawCodec(), peer_gone="wait")
 
-        return TopicReceiver(open_topic, f"{kind}:{name}", source, options, report)
+        receiver: Link = TopicReceiver(open_topic, f"{kind}:{name}", source, options, report)
+        receiver.memory = memory
+        return receiver
     if source.scheme == "zenoh":
         raise _no_channel()
 
@@ -80,7 +82,9 @@ def receiver_of(
             )
         return Channel.from_fd(os.dup(memory.number), RawCodec(), peer_gone="wait")
 
-    return ChannelReceiver(open_channel, f"{kind}:{name}", source, options, report)
+    receiver = ChannelReceiver(open_channel, f"{kind}:{name}", source, options, report)
+    receiver.memory = memory
+    return receiver
 
 
 def _kind_and_name(given: Object) -> tuple[str, str]:
