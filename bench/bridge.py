@@ -19,13 +19,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import numpy as np
-from demo_bridge_hosts import AT, HOSTS_READY, Host, enter_namespaces
+from demo_bridge_hosts import AT, Host, enter_namespaces
 
 from ipckit import Bytes, Channel, Struct
 
 NATS = f"nats://{AT[1]}:4222"
 WINDOW = 64
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SHM = "/dev/shm"  # noqa: S108 - each host has its own
 
 
@@ -201,6 +201,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         ROLES[sys.argv[1]](*sys.argv[2:])
     else:
-        if HOSTS_READY not in os.environ:
-            enter_namespaces(__file__)
+        enter_namespaces(__file__)
         sys.exit(main())

@@ -9,17 +9,17 @@ root, or a kernel that lets users create namespaces, and ip(8), nsenter(1), unsh
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 
-from demo_bridge_hosts import AT, HOSTS_READY, Host, enter_namespaces
+from demo_bridge_hosts import AT, Host, enter_namespaces
+from demo_bridge_jobs import await_results
 
 JOBS = 12_000
-PATIENCE = 20.0  # seconds without a job that is done
 URL = f"nats://{AT[1]}:4222/jobs"
+LINK = ("ip", "link", "set", "link0")
 
 
 def show(text: str) -> None:
@@ -38,11 +38,11 @@ def main() -> int:
         sender = here.start("ipckit", "bridge", "channel:jobs", URL)
         time.sleep(4)
         show("the link is cut")
-        here.set_link("down")
+        here.run(*LINK, "down")
         time.sleep(12)
         show("the link is restored; the channel here:")
         here.start("ipckit", "ls").wait()
-        here.set_link("up")
+        here.run(*LINK, "up")
         time.sleep(6)
         show("the sending bridge is killed, and started again")
         sender.kill()
@@ -56,30 +56,14 @@ def main() -> int:
         workers[0].kill()
         producer.wait()
         show(f"the producer has sent {JOBS:,} jobs")
-        done = await_results(results)
+        done = await_results(results, JOBS)
     once, lost = len(set(done)), JOBS - len(set(done))
     show(f"{once:,} jobs done, {lost} lost, {len(done) - once} done twice")
     return 1 if lost else 0
 
 
-def await_results(path: str) -> list[str]:
-    """Return the numbers of the jobs that were done, when all are, or none was for a while."""
-    size, since = -1, time.monotonic()
-    done: list[str] = []
-    while time.monotonic() - since < PATIENCE:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123
-            done = file.read().split()
-        if len(set(done)) == JOBS:
-            break
-        if len(done) != size:
-            size, since = len(done), time.monotonic()
-        time.sleep(0.2)
-    return done
-
-
 if __name__ == "__main__":
-    if HOSTS_READY not in os.environ:
-        enter_namespaces(__file__)
+    enter_namespaces(__file__)
     START = time.monotonic()
     try:
         sys.exit(main())

@@ -1,9 +1,11 @@
-"""Two network namespaces as two hosts, for demo_bridge.py."""
+"""Two network namespaces as two hosts, with a link between them, for demo_bridge.py.
+
+$ python scripts/demo_bridge_hosts.py   # shows the addresses of the first
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -19,7 +21,9 @@ _OWN_SHM = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
 
 
 def enter_namespaces(script: str) -> None:
-    """Start the script again in new namespaces; when it ends, all that it has started ends."""
+    """Start the script again in new namespaces, unless it is in them; all ends with it."""
+    if HOSTS_READY in os.environ:
+        return
     os.environ[HOSTS_READY] = "1"
     flags = ["--map-root-user"] if os.geteuid() else []
     flags += ["--net", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -44,8 +48,8 @@ class Host:
             other.stdout.readline()
             try:
                 hosts = cls(os.getpid()), cls(other.pid)
-                link = f"ip link add link0 type veth peer name link0 netns {other.pid}"
-                hosts[0].run(*link.split())
+                link = ["link0", "type", "veth", "peer", "name", "link0", "netns", str(other.pid)]
+                hosts[0].run("ip", "link", "add", *link)
                 for host, address in zip(hosts, AT, strict=True):
                     host.run("ip", "address", "add", f"{address}/24", "dev", "link0")
                     host.run("ip", "link", "set", "link0", "up")
@@ -58,17 +62,19 @@ class Host:
         """Run a command on the host to its end."""
         subprocess.run([*self._inside, *command], check=True)
 
-    def set_link(self, state: str) -> None:
-        """Set the link "up" or "down"."""
-        self.run("ip", "link", "set", "link0", state)
-
     def start(
         self, program: str, *args: str, quiet: bool = False, stdout: int | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a program on the host: a script in this directory, or one that is installed."""
         beside = Path(sys.executable).parent / program
-        command = [str(beside) if beside.exists() else shutil.which(program) or program]
+        command = [str(beside) if beside.exists() else program]
         if program.endswith(".py"):
             command = [sys.executable, str(Path(__file__).parent / program)]
         stderr = subprocess.DEVNULL if quiet else None
         return subprocess.Popen([*self._inside, *command, *args], stdout=stdout, stderr=stderr)
+
+
+if __name__ == "__main__":
+    enter_namespaces(__file__)
+    with Host.pair() as (first, _):
+        first.run("ip", "-brief", "address")

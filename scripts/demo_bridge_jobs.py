@@ -13,6 +13,8 @@ from _common import plain_errors
 
 from ipckit import Channel, Int, Struct
 
+PATIENCE = 20.0  # seconds without a job that is done
+
 
 class Job(Struct):
     """A job is a number."""
@@ -42,6 +44,21 @@ def work(results: str, name: str) -> None:
                 file.write(f"{number}\n")
                 if number % 2000 == 0:
                     print(f"        worker {name} does job {number:,}", flush=True)
+
+
+def await_results(path: str, count: int) -> list[str]:
+    """Return the numbers of the jobs that were done, when all are, or none was for a while."""
+    size, since = -1, time.monotonic()
+    done: list[str] = []
+    while time.monotonic() - since < PATIENCE:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123
+            done = file.read().split()
+        if len(set(done)) == count:
+            break
+        if len(done) != size:
+            size, since = len(done), time.monotonic()
+        time.sleep(0.2)
+    return done
 
 
 if __name__ == "__main__":

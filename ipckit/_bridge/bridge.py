@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import errno
 import sys
@@ -96,6 +97,7 @@ class Bridge:
             daemon=True,
         )
         self._thread.start()
+        _open.add(self)
         self._stopper = weakref.finalize(self, _stop, self._loop, link)
 
     def stats(self) -> BridgeStats:
@@ -147,6 +149,7 @@ class Bridge:
 
         Messages that are on the way after that stay in the channel, or with the server.
         """
+        _open.discard(self)
         self._stopper()
         self._thread.join()
 
@@ -188,6 +191,20 @@ async def _run_and_note(link: Link, connected: _Done) -> None:
         await link.run()
     finally:
         noting.cancel()
+
+
+_open: weakref.WeakSet[Bridge] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close the bridges that the program has left open.
+
+    At the end of the interpreter, the threads of zenoh end the process with an error if they still
+    call into it.
+    """
+    for bridge in list(_open):
+        bridge.close()
 
 
 def _stop(loop: asyncio.AbstractEventLoop, link: Link) -> None:

@@ -13,7 +13,7 @@ import ipckit._native as native
 from ipckit import aio
 from ipckit._bridge.journal import RECEIVE_SIZE, ReceiveJournal
 from ipckit._bridge.link import Link
-from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session, words_of
+from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import unpack
 from ipckit._core import processes
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ipckit.channel import Channel
 
 _COUNT_MASK: Final = (1 << 24) - 1
-_FETCH_SECONDS: Final = 1.0
 _FLUSH_SECONDS: Final = 3
 _LOOK_SECONDS: Final = 0.2
 
@@ -107,12 +106,12 @@ class ChannelReceiver(Link):
             self._open(payload)
             if self._deliverer is None:
                 self._deliverer = asyncio.create_task(self._deliver_all())
-            consumer = await session.consumer(self.url.name, self.options.window)
+            await session.make_consumer(self.options.window)
             self._set_state("connected")
             keeping = asyncio.create_task(self._keep_held())
             try:
-                await self._wait_for_others(session, consumer)
-                await self._fetch(session, consumer)
+                await self._wait_for_others(session)
+                await self._fetch(session)
             finally:
                 keeping.cancel()
             await self._give_back()
@@ -120,7 +119,7 @@ class ChannelReceiver(Link):
                 await session.client.flush(_FLUSH_SECONDS)
                 self._done = not self._held
 
-    async def _wait_for_others(self, session: NatsSession, consumer: Any) -> None:
+    async def _wait_for_others(self, session: NatsSession) -> None:
         """Wait until the server delivers again what it has sent to a lost connection.
 
         It delivers newer packets at once, so the order would change. Packets that are still waiting
@@ -129,10 +128,9 @@ class ChannelReceiver(Link):
         end = time.monotonic() + ACK_WAIT
         while time.monotonic() < end and not self._stop.is_set():
             self._check(session)
-            if not (await session.unacknowledged(consumer)):
+            if not (await session.unacknowledged()):
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _LOOK_SECONDS)
+            await self._pause(_LOOK_SECONDS)
 
     def _check(self, session: NatsSession) -> None:
         """Check that the session goes on.
@@ -148,30 +146,20 @@ class ChannelReceiver(Link):
             raise EngineAwayError(session.last_error or "the connection was lost")
         self._check_removed()
 
-    async def _fetch(self, session: NatsSession, consumer: Any) -> None:
+    async def _fetch(self, session: NatsSession) -> None:
         """Fetch packets for `_deliver_all` until `stop` is called."""
-        import nats.errors  # noqa: PLC0415
-        import nats.js.errors  # noqa: PLC0415
-
+        pull = await session.pull(self._arrived)
+        window = self.options.window
         while not self._stop.is_set():
             self._check(session)
-            if self._waiting.qsize() >= self.options.window:
-                await self._changed(session.broken)
-                continue
-            try:
-                for msg in await consumer.fetch(self.options.window, timeout=_FETCH_SECONDS):
-                    self._held[msg.reply] = msg
-                    self._waiting.put_nowait(msg)
-            except (TimeoutError, nats.errors.TimeoutError):
-                pass
-            except nats.js.errors.NotFoundError:
-                message = "the stream was removed"
-                raise EngineAwayError(message) from None
-            except nats.js.errors.ServiceUnavailableError:
-                message = "the stream or its consumer was removed"
-                raise EngineAwayError(message) from None
-            except (nats.errors.Error, OSError) as exc:
-                raise EngineAwayError(words_of(exc)) from None
+            pull.check()
+            if 2 * (pull.asked + self._waiting.qsize()) <= window:
+                await pull.ask(window - pull.asked - self._waiting.qsize())
+            await self._changed()
+
+    def _arrived(self, msg: Msg) -> None:
+        self._held[msg.reply] = msg
+        self._waiting.put_nowait(msg)
 
     async def _keep_held(self) -> None:
         """Tell the server that packets are still wanted, while the channel has no room for them."""

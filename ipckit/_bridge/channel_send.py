@@ -6,16 +6,15 @@ import asyncio
 import errno
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ipckit import aio
 from ipckit._bridge.journal import SEND_SIZE, SendJournal
 from ipckit._bridge.link import LINGER, Link
 from ipckit._bridge.nats_session import EngineAwayError, Refusal, nats_session
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import HEAD, pack
+from ipckit.channel import Delivery
 from ipckit.errors import MessageTooLong, WouldBlock
 
 if TYPE_CHECKING:
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
     from ipckit._bridge.nats_session import NatsSession
     from ipckit._bridge.options import BridgeOptions
     from ipckit._bridge.url import BridgeUrl
-    from ipckit.channel import Channel, Delivery
+    from ipckit.channel import Channel
 
 _ANSWER_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 1.0
+_TURN, _SHORT = 8, 1 << 13  # short packets, and their bytes, between two turns of the event loop
 _OVERHEAD: Final = HEAD.size + 1024  # of a packet; the server counts the headers of NATS too
 
 
@@ -79,9 +79,9 @@ class ChannelSender(Link):
         self._taken: deque[Delivery] = deque()  # taken, and not in a packet yet
         self._ordered = True  # the stream has no other sender
         self._last: int | None = None  # the packet that was sent last in this session
+        self._refused = False  # a packet has a refusal
         self._answered_at = 0.0
         self._room = options.packet_bytes  # bytes of messages in a packet
-        self._face = aio.wrap(channel)
         self._recover()
 
     def _recover(self) -> None:
@@ -162,7 +162,7 @@ class ChannelSender(Link):
 
     async def _step(self, session: NatsSession) -> None:
         """Send a packet, or wait until that is possible."""
-        if any(packet.refusal for packet in self._flying.values()):
+        if self._refused:
             await self._send_again(session)
         elif len(self._flying) >= self.options.window:
             await self._changed()
@@ -175,7 +175,8 @@ class ChannelSender(Link):
             self._flying[number] = packet = self._packet(number, deliveries)
             self.counts.unacknowledged += len(deliveries)
             await self._publish(session, packet)
-            await asyncio.sleep(0)  # read the answers
+            if number % _TURN == 0 or len(packet.data) > _SHORT:
+                await asyncio.sleep(0)  # write the packets, read the answers
 
     async def _messages(self) -> list[Delivery]:
         """Take the messages of a packet: those that wait, or the next one."""
@@ -183,11 +184,11 @@ class ChannelSender(Link):
         most, room = self.options.packet_messages, self._room
         if each := self._type.size:
             most = max(1, min(most, room // each))
-        taken, take = self._taken, self._channel.take
+        taken, deliver = self._taken, self._channel._deliver  # as `take`, which is slower
         size = 0
         try:
             while len(found) < most and size < room:
-                delivery = taken.popleft() if taken else take(0)
+                delivery = taken.popleft() if taken else deliver(Delivery, 0)
                 found.append(delivery)
                 size += 0 if each else delivery._nbytes
         except WouldBlock:
@@ -209,13 +210,18 @@ class ChannelSender(Link):
 
     async def _first(self) -> Delivery | None:
         """Wait for a message, or until something else changes."""
-        taking = asyncio.ensure_future(self._face.take())
-        await self._changed(taking)
-        if not taking.done():
-            taking.cancel()
-        with suppress(asyncio.CancelledError):
-            return await taking
-        return None
+        if (delivery := self._take()) is not None:
+            return delivery
+        if len(self._channel):  # there is no memory to take a message
+            await self._changed()
+            return None
+        loop, fd = asyncio.get_running_loop(), self._channel.fileno()
+        loop.add_reader(fd, self._change.set)
+        try:
+            await self._changed()
+        finally:
+            loop.remove_reader(fd)
+        return self._take()
 
     def _check_length(self, length: int, session: NatsSession) -> None:
         """Check that a message fits into a packet.
@@ -245,11 +251,11 @@ class ChannelSender(Link):
         if (packet := self._flying.get(number)) is None:
             return
         if isinstance(problem, Refusal):
-            packet.refusal = problem
+            packet.refusal, self._refused = problem, True
             return
         del self._flying[number]
         for delivery in packet.deliveries:
-            delivery.ack()
+            delivery._acknowledge()
         self._journal.end(number)
         counts = self.counts
         counts.messages += len(packet.deliveries)
@@ -273,6 +279,7 @@ class ChannelSender(Link):
         has sent one in between.
         """
         await self._wait_for_flying(session, _ANSWER_SECONDS)
+        self._refused = False
         pause = 0.0
         while not self._stop.is_set() and self._flying:
             first = min(self._flying.values(), key=lambda each: each.number)
@@ -285,8 +292,7 @@ class ChannelSender(Link):
             else:
                 self._set_state("waiting", str(first.refusal))
                 pause = min(2 * pause + 0.01, _LONGEST_PAUSE)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), pause)
+                await self._pause(pause)
             first.refusal, self._last = None, None
             await self._publish(session, first)
             await self._wait_for_flying(session, _ANSWER_SECONDS)

@@ -109,9 +109,14 @@ class Link(ABC):
                     self.counts.reconnects += 1
                     delay = _FIRST_DELAY
                 self._set_state("waiting", str(exc))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), delay)
+                await self._pause(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for some seconds, or until `stop` is called."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 can miss a cancellation
+                await self._stop.wait()
 
     async def _until_stopped(self, session: Coroutine[Any, Any, None]) -> None:
         """Run a session. After `stop`, it has some seconds to end by itself."""
@@ -154,10 +159,11 @@ class Link(ABC):
             self._file.store_state(state, reason)
 
     async def _tick(self) -> None:
-        """Store the counts now and then, and notice when the object was removed."""
+        """Store the counts now and then, and let `_changed` look at what nothing reports."""
         while True:
             if self._file is not None:
                 self._file.store_counts(self.counts)
+            self._change.set()
             await asyncio.sleep(_TICK)
 
     def _check_removed(self) -> None:
@@ -190,9 +196,7 @@ class Link(ABC):
         if not self.address.endswith(":"):  # the name of the file contains the identity then
             self._file = BridgeFile(self.address, None, self.url.text, self.direction, size)
 
-    async def _changed(self, *others: asyncio.Future[Any]) -> None:
-        """Wait until `_change` is set, or one of `others` is done, or a second has passed."""
-        waiting = asyncio.ensure_future(self._change.wait())
-        await asyncio.wait({waiting, *others}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+    async def _changed(self) -> None:
+        """Wait until `_change` is set; `_tick` sets it now and then."""
+        await self._change.wait()
         self._change.clear()

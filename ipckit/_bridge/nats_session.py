@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import ssl
-from contextlib import asynccontextmanager, suppress
+import time
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ipckit._bridge.missing import needs
@@ -15,7 +16,7 @@ from ipckit._bridge.payload_type import type_of_metadata
 from ipckit.errors import LayoutMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from nats.aio.msg import Msg
 
@@ -28,6 +29,8 @@ _PING_SECONDS: Final = 3
 _CONNECT_SECONDS: Final = 5
 _REQUEST_SECONDS: Final = 5.0
 _DUPLICATE_SECONDS: Final = 120.0
+_PULL_SECONDS: Final = 5.0
+_REMOVED: Final = "the stream or its consumer was removed"
 _WRONG_LAST_ID: Final = 10070
 
 
@@ -84,7 +87,8 @@ class NatsSession:
         import nats.js.errors  # noqa: PLC0415
 
         try:
-            return await asyncio.wait_for(call, _REQUEST_SECONDS)
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                return await call
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, OSError, TimeoutError) as exc:
@@ -199,18 +203,19 @@ class NatsSession:
 
     # -- packets in --------------------------------------------------------------------------------
 
-    async def consumer(self, name: str, window: int) -> Any:
-        """Return the pull subscription of the receiving side.
+    async def make_consumer(self, window: int) -> None:
+        """Create the consumer of the receiving sides, unless it exists.
 
         Args:
-            name: the durable consumer, which several receivers can share.
             window: packets that may be unacknowledged.
 
         Raises:
             EngineAwayError: the server can't be reached.
         """
+        import nats.js.errors  # noqa: PLC0415
         from nats.js.api import AckPolicy, ConsumerConfig  # noqa: PLC0415
 
+        name = self._url.name
         config = ConsumerConfig(
             durable_name=name,
             ack_policy=AckPolicy.EXPLICIT,
@@ -218,19 +223,110 @@ class NatsSession:
             max_ack_pending=window * 16,
             filter_subject=self.subject,
         )
-        call = self.client.jetstream().pull_subscribe(
-            self.subject, durable=name, stream=self._url.name, config=config
-        )
-        return await self._request("create the consumer", call)
+        try:
+            await self._request("the consumer", self.client.jsm().consumer_info(name, name))
+        except nats.js.errors.NotFoundError:
+            with self._removed():
+                call = self.client.jsm().add_consumer(name, config)
+                await self._request("create the consumer", call)
 
-    async def unacknowledged(self, consumer: Any) -> int:
+    async def unacknowledged(self) -> int:
         """Return the packets that the server has sent, and that nobody has acknowledged yet.
 
         Raises:
-            EngineAwayError: the server can't be reached.
+            EngineAwayError: the server can't be reached, or the stream or consumer was removed.
         """
-        info = await self._request("the consumer", consumer.consumer_info())
+        name = self._url.name
+        with self._removed():
+            info = await self._request("the consumer", self.client.jsm().consumer_info(name, name))
         return info.num_ack_pending or 0
+
+    @contextmanager
+    def _removed(self) -> Generator[None]:
+        """Raise EngineAwayError if there is no stream or no consumer."""
+        import nats.js.errors  # noqa: PLC0415
+
+        try:
+            yield
+        except nats.js.errors.NotFoundError:
+            raise EngineAwayError(_REMOVED) from None
+
+    async def pull(self, got: Callable[[Msg], None]) -> Pull:
+        """Return what asks for packets; `got` is called for each that arrives."""
+        pull = Pull(self.client, self._url.name, got)
+        await pull.start()
+        return pull
+
+
+class Pull:
+    """Requests for packets to the consumer of a stream.
+
+    `fetch` of nats-py takes several turns of the event loop for each message, and does not ask
+    before it has got what it asked for.
+
+    Args:
+        client: the connection.
+        name: the name of the stream and of the consumer.
+        got: called for each packet.
+
+    Attributes:
+        asked: packets that were asked for, and that have not arrived.
+        problem: why no more arrive; "" if they do.
+    """
+
+    def __init__(self, client: Any, name: str, got: Callable[[Msg], None]) -> None:
+        self._client, self._got = client, got
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{name}.{name}"
+        self._inbox: str = client.new_inbox()
+        self._heard_at = 0.0
+        self.asked = 0
+        self.problem = ""
+
+    async def start(self) -> None:
+        """Subscribe to the answers."""
+        await self._client.subscribe(self._inbox, cb=self._arrived)
+
+    async def ask(self, count: int) -> None:
+        """Ask for packets.
+
+        Raises:
+            EngineAwayError: the connection is lost.
+        """
+        import nats.errors  # noqa: PLC0415
+
+        self.asked += count
+        self._heard_at = time.monotonic()
+        request = json.dumps({"batch": count, "expires": int(_PULL_SECONDS * 1e9)})
+        try:
+            await self._client.publish(self._subject, request.encode(), reply=self._inbox)
+        except (nats.errors.Error, OSError) as exc:
+            raise EngineAwayError(words_of(exc)) from None
+
+    def check(self) -> None:
+        """Forget requests that the server seems to have forgotten.
+
+        Raises:
+            EngineAwayError: the stream or the consumer was removed.
+        """
+        if self.problem:
+            raise EngineAwayError(self.problem)
+        if time.monotonic() - self._heard_at > 2 * _PULL_SECONDS:
+            self.asked = 0
+
+    async def _arrived(self, msg: Msg) -> None:
+        self._heard_at = time.monotonic()
+        status = msg.headers.get("Status") if msg.headers else None
+        if status is None:
+            self.asked = max(0, self.asked - 1)
+            self._got(msg)
+        elif status in {"408", "409"}:  # a request has ended: its time is over, or it is refused
+            left = msg.headers.get("Nats-Pending-Messages", "") if msg.headers else ""
+            self.asked = max(0, self.asked - int(left)) if left.isdecimal() else 0
+            words = msg.headers.get("Description", "") if msg.headers else ""
+            if "deleted" in words.lower():
+                self.problem = _REMOVED
+        elif status == "503":
+            self.problem = _REMOVED
 
 
 def words_of(exc: BaseException) -> str:

@@ -122,7 +122,7 @@ class TopicSender(Link):
                 self._set_state("connected")
             else:
                 self._set_state("waiting", "no receiving bridge is connected")
-            await self._changed(engine.broken)
+            await self._changed()
         for feed in self._feeds.values():
             feed.finish()
         with suppress(TimeoutError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import math
 import sys
-from functools import cached_property
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 from ipckit._channel.results import undecodable
 from ipckit._core.arguments import int_argument
+from ipckit._core.cached import cached_property
 from ipckit._core.lazy_numpy import np
 from ipckit._payload.codecs import ArrayCodec, StructCodec
 from ipckit.errors import InvalidArgument

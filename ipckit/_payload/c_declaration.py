@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import ipckit._native as native
+from ipckit._core.cached import cached_property
 from ipckit._payload.c_names import Scope
 from ipckit._payload.c_spelling import (
     alignment_in_c,

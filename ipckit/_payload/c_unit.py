@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from ipckit._core.cached import cached_property
 from ipckit._payload import c_includes, c_pragmas
 from ipckit._payload.c_known_names import DECLARED_BY, declaration_of
 from ipckit._payload.c_problems import invalid, looks_like_macro, undefined_macro

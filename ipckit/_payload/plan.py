@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, final
 
+from ipckit._core.cached import cached_property
 from ipckit._core.lazy_numpy import np
 from ipckit._core.public import public
 from ipckit._payload.arrays import FlexibleArray

@@ -180,6 +180,7 @@ def test_a_stream_of_another_program_is_refused(server: NatsServer, near: Channe
         bridge.wait_connected(LONG)
 
 
+@pytest.mark.soak  # the tests of the command have a short one
 def test_the_server_may_come_later(
     stopped_server: NatsServer,
     near: Channel[Job],
@@ -226,7 +227,7 @@ def test_a_full_stream_makes_senders_wait(
     options = BridgeOptions(max_bytes=20_000, packet_messages=16, window=16)
     with forward(near, url, options) as there:
         with pytest.raises(Timeout) as stopped:
-            near.send_many(map(Job, range(100_000)), timeout=3)
+            near.send_many(map(Job, range(100_000)), timeout=1)
         sent: int = stopped.value.sent
         assert there.stats().state == "waiting"
         assert "maximum bytes exceeded" in there.stats().reason
@@ -352,6 +353,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.soak  # test_chaos.py has a short test
 @pytest.mark.parametrize("victim", ["sender", "receiver"])
 def test_nothing_is_lost_or_repeated_when_a_bridge_is_killed(
     victim: str, server: NatsServer, near: Channel[Job], far: Channel[Job], spawn: Spawn

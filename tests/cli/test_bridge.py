@@ -145,8 +145,8 @@ def test_it_waits_for_the_server_and_says_so_once(
         near.send(b"late")
         stopped_server.start()
         assert far.receive(timeout=LONG) == b"late"
+        assert there.end(signal.SIGTERM) == here.end(signal.SIGTERM) == 0
         far.unlink()
-    assert there.end(signal.SIGTERM) == here.end(signal.SIGTERM) == 0
     assert len(there.lines()) == 4
 
 

@@ -74,6 +74,7 @@ def test_a_topic_continues_and_the_commands_show_it(
         assert [each.end(signal.SIGTERM) for each in (there, here)] == [0, 0]
 
 
+@pytest.mark.soak
 def test_a_bridge_without_the_other_side_waits(
     run: Run, bridge: Callable[..., Command], url: str, ns: Namespace
 ) -> None:

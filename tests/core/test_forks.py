@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import pytest
 
 import ipckit  # noqa: F401 - its packages give their parts
 from ipckit._core import forks
+from ipckit._core.cached import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,3 +73,50 @@ def test_no_other_module_registers_a_hook() -> None:
     command = ["grep", "-rl", "--include=*.py", "register_at_fork(", "ipckit"]
     found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["ipckit/_core/forks.py"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_child_computes_a_property_that_a_thread_was_computing() -> None:
+    """The functools of Python 3.11 has a lock for it, which nothing releases in the child."""
+    computing, forked = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    class Slow:
+        @cached_property
+        def value(self) -> int:
+            computing.set()
+            if os.getpid() == parent:
+                forked.wait()
+            return 1
+
+    thread = threading.Thread(target=lambda: Slow().value)
+    thread.start()
+    computing.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)  # kills a child that hangs
+        os._exit(Slow().value)
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_a_property_is_computed_once() -> None:
+    class Counting:
+        count = 0
+
+        @cached_property
+        def value(self) -> int:
+            """Document it."""
+            self.count += 1
+            return self.count
+
+    first, second = Counting(), Counting()
+    assert (first.value, first.value, second.value) == (1, 1, 1)
+    assert Counting.value.__doc__ == "Document it."
+
+
+def test_no_module_uses_the_property_with_a_lock() -> None:
+    command = ["grep", "-rlE", "--include=*.py", r"functools.*\bcached_property", "ipckit"]
+    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (found.stdout, found.returncode) == ("", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -83,3 +85,37 @@ def test_threads_share_the_state_of_the_extension() -> None:
         adding = [add_one(semaphores) for _ in range(3)]
         run_at_once([*adding, open_and_close, open_and_close, define, exchange, exchange])
         assert (count, semaphores.values) == (3 * ROUNDS, [1, 5, 2])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_forked_children_use_what_threads_were_using() -> None:
+    """Each fork finds the threads at another step of their first use of a type."""
+    with SysVSemaphoreSet.create(values=[9]) as semaphores:
+
+        def use(kind: type[Struct]) -> None:
+            with semaphores[0], Channel.anonymous(kind) as channel:
+                channel.send(kind.from_bytes(b"12345678"))
+                assert bytes(channel.receive()) == b"12345678"
+
+        def fork_during_use() -> None:
+            class Other(Struct):
+                x: Int32
+                y: Int32
+
+            threads = [threading.Thread(target=use, args=(Other,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)  # kills a child that hangs
+                try:
+                    use(Other)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            for thread in threads:
+                thread.join()
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+        use(Point)  # imports modules: a child cannot end an import of its parent's thread
+        run_at_once([fork_during_use])

@@ -1,0 +1,193 @@
+"""Topics over a bridge beside zenoh's own Python library: messages from one host to another.
+
+The hosts are those of bridge.py. By hand means a publisher that does not drop (congestion control
+BLOCK) and a subscriber that copies each message to bytes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+from demo_bridge_hosts import AT, Host, enter_namespaces
+
+from ipckit import Topic
+
+URL = f"zenoh://{AT[0]}:7447/bench"
+ROUNDS = 5
+WARM_UP = 0.3
+SIZES = {64: 500_000, 1 << 20: 1_500}
+SHORT = 4096
+
+
+def opened(size: int) -> Topic[bytes]:
+    """Open or create the topic of this host, and leave it there."""
+    capacity = 8192 if size < SHORT else 32
+    room = max(2 * size * capacity, 1 << 20)
+    topic = Topic.open_or_create("bench", capacity=capacity, size=room, peer_gone="wait")
+    return topic.disown()
+
+
+def publish(size: int, count: int) -> None:
+    """Publish messages, short ones many at a time, when a bridge has subscribed."""
+    topic, data = opened(size), bytes(size)
+    while not topic.stats().subscribers:
+        time.sleep(0.01)
+    topic.publish(data)
+    time.sleep(WARM_UP)
+    if size < SHORT:
+        for _ in range(count // 250):
+            topic.publish_many([data] * 250)
+    else:
+        for _ in range(count):
+            topic.publish(data)
+    time.sleep(3600)
+
+
+def subscribe(size: int, count: int) -> None:
+    """Receive messages, and print the rate."""
+    with opened(size).subscribe(history=0) as messages:
+        print("ready", flush=True)
+        messages.receive()
+        got, start = -1, 0.0
+        while got < count - 1:
+            if size < SHORT:
+                more = len(messages.receive_many())
+            else:
+                with messages.receive_view():
+                    more = 1
+            start = start or time.perf_counter()
+            got += more if got >= 0 else 1
+        print(got / (time.perf_counter() - start), flush=True)
+
+
+def send(size: int, count: int) -> None:
+    """Run the sending bridge."""
+    from ipckit.bridge import forward  # noqa: PLC0415
+
+    del count
+    with opened(size) as topic, forward(topic, URL) as bridge:
+        bridge.wait()
+
+
+def bring(size: int, count: int) -> None:
+    """Run the receiving bridge."""
+    from ipckit.bridge import receive  # noqa: PLC0415
+
+    del count
+    with opened(size) as topic, receive(URL, topic) as bridge:
+        bridge.wait()
+
+
+def _session(mode: str) -> object:
+    import zenoh  # noqa: PLC0415
+
+    config = zenoh.Config()
+    config.insert_json5("scouting/multicast/enabled", "false")
+    config.insert_json5(f"{mode}/endpoints", f'["tcp/{AT[0]}:7447"]')
+    return zenoh.open(config)
+
+
+def zenoh_publish(size: int, count: int) -> None:
+    """Publish messages when a subscriber is there."""
+    import zenoh  # noqa: PLC0415
+
+    control = zenoh.CongestionControl.BLOCK
+    publisher = _session("listen").declare_publisher("bench", congestion_control=control)  # type: ignore[attr-defined]
+    data = bytes(size)
+    while not publisher.matching_status.matching:
+        time.sleep(0.01)
+    publisher.put(data)
+    time.sleep(WARM_UP)
+    for _ in range(count):
+        publisher.put(data)
+    time.sleep(3600)
+
+
+def zenoh_subscribe(size: int, count: int) -> None:
+    """Receive messages, and print the rate."""
+    del size
+    got, start, end = -1, 0.0, 0.0
+
+    def arrived(sample: object) -> None:
+        nonlocal got, start, end
+        sample.payload.to_bytes()  # type: ignore[attr-defined]
+        got += 1
+        if got == 1:
+            start = time.perf_counter()
+        elif got == count:
+            end = time.perf_counter()
+
+    subscriber = _session("connect").declare_subscriber("bench", arrived)  # type: ignore[attr-defined]
+    print("ready", flush=True)
+    while not end:
+        time.sleep(0.01)
+    print((got - 1) / (end - start), flush=True)
+    subscriber.undeclare()
+
+
+ROLES = {
+    each.__name__: each
+    for each in (publish, subscribe, send, bring, zenoh_publish, zenoh_subscribe)
+}
+
+
+def measured(here: Host, there: Host, size: int, *, by_hand: bool) -> float:
+    """Return the rate of one round."""
+    own, size_and_count = str(Path(__file__).resolve()), (str(size), str(SIZES[size]))
+    prefix = "zenoh_" if by_hand else ""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(host: Host, role: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        running.append(host.start(own, role, *size_and_count, stdout=stdout))
+        return running[-1]
+
+    try:
+        start(here, f"{prefix}publish")
+        if not by_hand:
+            start(here, "send")
+            start(there, "bring")
+        consumer = start(there, f"{prefix}subscribe", stdout=subprocess.PIPE)
+        assert consumer.stdout is not None  # noqa: S101
+        consumer.stdout.readline()
+        return float(consumer.stdout.readline())
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+        for host in (here, there):
+            host.run("find", "/dev/shm", "-name", "ipckit*", "-delete")  # noqa: S108
+
+
+def main() -> int:
+    """Measure both sizes, in turn, and print the ratios."""
+    with Host.pair() as (here, there):
+        for size in SIZES:
+            rows = [
+                (
+                    measured(here, there, size, by_hand=True),
+                    measured(here, there, size, by_hand=False),
+                )
+                for _ in range(ROUNDS)
+            ]
+            zenoh, ours = (statistics.median(column) for column in zip(*rows, strict=True))
+            ratio = statistics.median(mine / theirs for theirs, mine in rows)
+            print(
+                f"topic, {size:>9,} B: zenoh {zenoh:10,.0f}/s  bridge {ours:10,.0f}/s  "
+                f"ratio {ratio:.2f} of {[round(b / a, 2) for a, b in rows]}",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        ROLES[sys.argv[1]](*map(int, sys.argv[2:]))
+    else:
+        enter_namespaces(__file__)
+        sys.exit(main())
