@@ -27,6 +27,7 @@ _ENTRY: Final = struct.Struct("<QQQ")  # the packet's number + 1 (0: free), its 
 _NEXT_AT: Final = JOURNAL_START + _ID_SIZE
 _ENTRIES_AT: Final = JOURNAL_START + 64
 SEND_SIZE: Final = 64 + PACKETS_MAX * _ENTRY.size
+_NUMBER_BITS: Final = 62  # more than all packets that a bridge can send
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,6 +60,8 @@ class SendJournal:
 
     def __init__(self, memory: mmap) -> None:
         self._memory = memory
+        if _WORD.unpack_from(memory, _NEXT_AT)[0] >> _NUMBER_BITS:  # no bridge has written it
+            memory[JOURNAL_START : JOURNAL_START + SEND_SIZE] = bytes(SEND_SIZE)
         if not any(memory[JOURNAL_START : JOURNAL_START + _ID_SIZE]):
             memory[JOURNAL_START : JOURNAL_START + _ID_SIZE] = os.urandom(_ID_SIZE)
         self.sender = bytes(memory[JOURNAL_START : JOURNAL_START + _ID_SIZE])

@@ -365,7 +365,6 @@ async def nats_session(
 
     Raises:
         EngineAwayError: the server can't be reached.
-        AccessDenied: the credentials are refused.
     """
     library = needs("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415

@@ -89,13 +89,18 @@ class BridgeOptions:
         """Return the context of TLS; None if TLS is neither wanted nor configured.
 
         Raises:
-            OSError: a file can't be read, or is not what it should be.
+            InvalidArgument: a file has no certificate or key as PEM.
         """
         if not wanted and self.tls_ca is None and self.tls_cert is None:
             return None
-        context = ssl.create_default_context(cafile=self.tls_ca)
-        if self.tls_cert is not None:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
+        path = self.tls_ca
+        try:
+            context = ssl.create_default_context(cafile=path)
+            if self.tls_cert is not None:
+                path = self.tls_cert
+                context.load_cert_chain(path, self.tls_key)
+        except ssl.SSLError as exc:
+            raise _invalid(f"{path} is not what it should be as PEM: {exc}") from None
         return context
 
 
