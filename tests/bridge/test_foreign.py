@@ -138,6 +138,7 @@ def test_a_packet_of_a_topic_with_any_number_is_left_out() -> None:
         head_of(struct.pack("<Q", 0) + head + b"x")
 
 
+@pytest.mark.soak
 def test_a_position_beyond_the_end_of_the_topic_does_not_end_the_sending_bridge(
     server: NatsServer, ns: Namespace
 ) -> None:

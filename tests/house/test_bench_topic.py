@@ -94,6 +94,7 @@ result = [
 """
 
 
+@pytest.mark.soak
 def test_its_processes_measure_and_lose_nothing() -> None:
     with Child(RUN, BENCH) as child:
         for value, lost in child.result:

@@ -158,6 +158,7 @@ def wanted(line: str) -> list[tuple[str, str, bool]]:
     return found
 
 
+@pytest.mark.soak
 def test_gcc_lays_out_structs_of_system_headers_alike(tmp_path: Path) -> None:
     checked = 0
     sources: list[Path] = []

@@ -430,7 +430,7 @@ def test_a_fork_during_a_put_keeps_no_process_waiting(
 
 @BOTH
 @EACH
-@pytest.mark.parametrize("maxsize", [0, 4])
+@pytest.mark.parametrize("maxsize", [pytest.param(0, marks=pytest.mark.soak), 4])
 def test_both_processes_put_after_a_fork_during_a_put(
     make: Any, maxsize: int, each: int, size: int
 ) -> None:

@@ -50,6 +50,7 @@ def queue() -> Iterator[ProcessQueue[object]]:
     made.close()
 
 
+@pytest.mark.soak
 def test_children_that_never_use_the_queue_take_no_place(queue: ProcessQueue[object]) -> None:
     with children(MANY, signal.pause):
         pid = os.fork()
