@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
@@ -85,7 +86,7 @@ def bring(size: int, count: int) -> None:
         bridge.wait()
 
 
-def _session(mode: str) -> object:
+def _session(mode: str) -> Any:
     import zenoh  # noqa: PLC0415
 
     config = zenoh.Config()
@@ -99,7 +100,8 @@ def zenoh_publish(size: int, count: int) -> None:
     import zenoh  # noqa: PLC0415
 
     control = zenoh.CongestionControl.BLOCK
-    publisher = _session("listen").declare_publisher("bench", congestion_control=control)  # type: ignore[attr-defined]
+    session = _session("listen")  # it closes when nothing refers to it
+    publisher = session.declare_publisher("bench", congestion_control=control)
     data = bytes(size)
     while not publisher.matching_status.matching:
         time.sleep(0.01)
@@ -115,16 +117,17 @@ def zenoh_subscribe(size: int, count: int) -> None:
     del size
     got, start, end = -1, 0.0, 0.0
 
-    def arrived(sample: object) -> None:
+    def arrived(sample: Any) -> None:
         nonlocal got, start, end
-        sample.payload.to_bytes()  # type: ignore[attr-defined]
+        sample.payload.to_bytes()
         got += 1
         if got == 1:
             start = time.perf_counter()
         elif got == count:
             end = time.perf_counter()
 
-    subscriber = _session("connect").declare_subscriber("bench", arrived)  # type: ignore[attr-defined]
+    session = _session("connect")
+    subscriber = session.declare_subscriber("bench", arrived)
     print("ready", flush=True)
     while not end:
         time.sleep(0.01)
