@@ -4,6 +4,7 @@ $ make bench                          # everything, about 12 minutes
 $ make bench ARGS="msgq sem"          # two suites
 $ make bench ARGS="channel --quick"   # the channel, in a minute or less
 $ make bench ARGS=topic               # one publisher, many subscribers
+$ make bench ARGS=bridge              # two hosts, beside nats-py and zenoh
 
 The processes of both benches import this file too, so it imports little.
 """
@@ -11,10 +12,23 @@ The processes of both benches import this file too, so it imports little.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
-SUITES = ("msgq", "shm", "sem", "unixsock", "echo", "aio", "rpc", "pool", "channel", "topic")
+SUITES = (
+    "msgq",
+    "shm",
+    "sem",
+    "unixsock",
+    "echo",
+    "aio",
+    "rpc",
+    "pool",
+    "channel",
+    "topic",
+    "bridge",
+)
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -60,6 +74,10 @@ def main() -> int:
         from topic import sections  # noqa: PLC0415 - see above
 
         failed |= suite.run(sections.suite(), quick=quick, only=only)
+    if "bridge" in chosen:  # in network namespaces of their own
+        for name in ("bridge.py", "bridge_topics.py"):
+            command = [sys.executable, str(Path(__file__).with_name(name))]
+            failed |= subprocess.run(command, check=False).returncode
     return failed
 
 
