@@ -184,7 +184,14 @@ def judge(outcomes: Mapping[str, str], deviations: Mapping[str, str]) -> list[st
     return wrong
 
 
-@pytest.mark.parametrize("name", SUITES)
+# These two take the longest.
+LONG = frozenset({"processes-spawn", "selectors"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=pytest.mark.soak if each in LONG else ()) for each in SUITES],
+)
 def test_cpythons_own_tests(name: str, spawn: Callable[..., Child], tmp_path: Path) -> None:
     suite = SUITES[name]
     needed = ("test.support", f"test.{suite.original}")

@@ -89,8 +89,8 @@ STOPPED = (
 SCENARIOS = (
     Run("a sender and a receiver", ONE, quick=True),
     Run("until the sender leaves", LEAVE, quick=True),
-    Run("a holder dies", HOLDER_DIES, quick=True),
-    Run("a death, in ticks", "-DDEATHS=1 -DSENDS=1 -DTIME=TICKS", quick=True),
+    Run("a holder dies", HOLDER_DIES),
+    Run("a death, in ticks", "-DDEATHS=1 -DSENDS=1 -DTIME=TICKS"),
     Run("with full barriers", FULL),
     Run("with views", f"{ONE} -DVIEWS=1"),
     Run("a send that does not wait", f"{LOCK} -DLEAVES=0 -DSENDERS=3 -DCAPACITY=3 -DPOLLERS=1"),
