@@ -231,7 +231,7 @@ class NatsSession:
                 await self._request("create the consumer", call)
 
     async def unacknowledged(self) -> int:
-        """Return the packets that the server has sent, and that nobody has acknowledged yet.
+        """Return how many packets the server has sent that no receiver has acknowledged yet.
 
         Raises:
             EngineAwayError: the server can't be reached, or the stream or consumer was removed.

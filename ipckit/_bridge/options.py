@@ -21,7 +21,8 @@ class BridgeOptions:
 
     Attributes:
         credentials: a file with credentials of NATS (``.creds``).
-        tls_ca: a file with the certificates of those who may sign the server's, as PEM.
+        tls_ca: a file with certificates of authorities, as PEM. One of them must have signed the
+            server's certificate.
         tls_cert: a file with this client's certificate, as PEM.
         tls_key: a file with the key of that certificate, as PEM.
         zenoh_config: a file with the configuration of zenoh, as JSON5; it can have TLS and
