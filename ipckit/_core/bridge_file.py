@@ -162,7 +162,7 @@ class BridgeFile:
         key = f"{address}\0{identity if address.endswith(':') else ''}\0{url}\0{direction}"
         digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
         self.path = f"{SHM}/{BRIDGE_PREFIX}{digest}"
-        self._target = f"bridge {address} {url}"
+        self._target = f"{address} {url}"
         self._fd = self._opened()
         try:
             self.memory = self._mapped(JOURNAL_START + size)
