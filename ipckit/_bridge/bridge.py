@@ -173,7 +173,8 @@ def _run(link: Link, loop: asyncio.AbstractEventLoop, connected: _Done, ended: _
     try:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(_run_and_note(link, connected))
-    except BaseException as exc:  # for the thread that waits
+    except BaseException as exc:  # for the thread that waits, if one does
+        say(f"{link.address} {link.url.text}: {str(exc) or type(exc).__name__}; ended")
         ended.set_exception(exc)
     else:
         ended.set_result(None)

@@ -32,6 +32,7 @@ _DUPLICATE_SECONDS: Final = 120.0
 _PULL_SECONDS: Final = 5.0
 _REMOVED: Final = "the stream or its consumer was removed"
 _WRONG_LAST_ID: Final = 10070
+_WATCH_SECONDS: Final = 0.1
 
 
 class EngineAwayError(Exception):
@@ -78,6 +79,15 @@ class NatsSession:
         self.last_error = words_of(error)
 
     async def note_closed(self) -> None:
+        self._set_broken()
+
+    async def watch(self) -> None:
+        """Set `broken` also if nats-py fails while it closes, and then calls no `note_closed`."""
+        while not self.client.is_closed:
+            await asyncio.sleep(_WATCH_SECONDS)
+        self._set_broken()
+
+    def _set_broken(self) -> None:
         if not self.broken.done():
             self.broken.set_result(None)
 
@@ -364,7 +374,7 @@ async def nats_session(
         name: the name of the connection, which the server shows.
 
     Raises:
-        EngineAwayError: the server can't be reached.
+        EngineAwayError: the server can't be reached, or a call in the block has failed.
     """
     library = needs("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415
@@ -393,12 +403,31 @@ async def nats_session(
         )
     except (nats.errors.Error, OSError, TimeoutError) as exc:
         raise EngineAwayError(session.last_error or words_of(exc)) from None
+    watching = asyncio.create_task(session.watch())
     try:
         # nats-py goes on without TLS if the server does not ask for it.
         if url.scheme == "tls" and not session.client._server_info.get("tls_required"):
             message = "the server does not use TLS, and the URL begins with tls://"
             raise EngineAwayError(message)
         yield session
+    except nats.errors.Error as exc:  # such as ConnectionClosedError, by any call
+        raise EngineAwayError(session.last_error or words_of(exc)) from None
     finally:
+        watching.cancel()
         with suppress(nats.errors.Error, OSError, TimeoutError):
             await session.client.close()
+        _end_tasks(session.client)
+
+
+def _end_tasks(client: Any) -> None:
+    """End the tasks of nats-py, which go on if it failed while it closed.
+
+    asyncio would print a warning for each. nats-py has no public name for them.
+    """
+    reading = getattr(client, "_reading_task", None)
+    if reading is not None and reading.done() and not reading.cancelled():
+        reading.exception()  # now asyncio knows that it was seen
+    subscriptions = getattr(client, "_subs", {}).values()
+    for task in [getattr(each, "_wait_for_msgs_task", None) for each in subscriptions]:
+        if task is not None:
+            task.cancel()

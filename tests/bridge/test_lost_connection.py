@@ -1,0 +1,90 @@
+"""Connections to a NATS server that are lost at any moment."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipckit import Channel, Int, Removed, Struct
+from ipckit._bridge.nats_session import NatsSession
+from ipckit.bridge import forward, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nats_server import NatsServer
+
+    from ipckit.testing import Namespace
+
+LONG = 30.0
+STEPS = ("stream_type", "make_stream", "listen", "make_consumer", "unacknowledged", "pull")
+
+
+class Job(Struct):
+    number: Int
+
+
+def closes_once(call: Callable[..., Any], closed: list[str], *, before: bool) -> Callable[..., Any]:
+    """A method of a session that closes its connection the first time."""
+
+    async def replaced(self: NatsSession, *args: Any) -> Any:
+        first = not closed
+        closed.append(call.__name__)
+        if first and before:
+            await self.client.close()
+        result = await call(self, *args)
+        if first and not before:
+            await self.client.close()
+        return result
+
+    return replaced
+
+
+def test_a_connection_may_be_lost_before_or_after_each_call(
+    server: NatsServer, ns: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in STEPS:
+        for before in (True, False):
+            closed: list[str] = []
+            with monkeypatch.context() as patch, Channel.create(ns.name(), Job) as near:
+                call = getattr(NatsSession, step)
+                patch.setattr(NatsSession, step, closes_once(call, closed, before=before))
+                url = f"{server.url}/{step}-{before}"
+                with Channel.create(ns.name(), Job) as far, forward(near, url), receive(url, far):
+                    near.send(Job(1))
+                    assert far.receive(timeout=LONG) == Job(1), (step, before)
+            assert len(closed) > 1, (step, before)
+
+
+def test_a_lost_connection_is_seen_when_nats_py_does_not_report_it(
+    server: NatsServer, ns: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def says_nothing(self: NatsSession) -> None:
+        """As when nats-py fails while it closes."""
+
+    monkeypatch.setattr(NatsSession, "note_closed", says_nothing)
+    with Channel.create(ns.name(), Job) as near, forward(near, f"{server.url}/jobs") as bridge:
+        bridge.wait_connected(LONG)
+        server.freeze()
+        near.send(Job(1))
+        while not bridge.stats().unacknowledged:
+            time.sleep(0.01)
+        server.kill()
+        server.start()
+        start = time.monotonic()
+        while not bridge.stats().messages:
+            assert time.monotonic() < start + 5  # it was 10 s, after which no answer is an error
+            time.sleep(0.01)
+
+
+def test_a_bridge_that_ends_says_why(
+    server: NatsServer, ns: Namespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Channel.create(ns.name(), Job) as near, forward(near, f"{server.url}/jobs") as bridge:
+        bridge.wait_connected(LONG)
+        near.unlink()
+        with pytest.raises(Removed):
+            bridge.wait(LONG)
+    assert "removed; ended" in capfd.readouterr().err
