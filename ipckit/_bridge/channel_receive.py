@@ -13,6 +13,7 @@ import ipckit._native as native
 from ipckit import aio
 from ipckit._bridge.journal import RECEIVE_SIZE, ReceiveJournal
 from ipckit._bridge.link import Link
+from ipckit._bridge.nats_pull import Pull
 from ipckit._bridge.nats_session import ACK_WAIT, EngineAwayError, nats_session
 from ipckit._bridge.payload_type import type_of_object
 from ipckit._bridge.wire import unpack
@@ -148,7 +149,8 @@ class ChannelReceiver(Link):
 
     async def _fetch(self, session: NatsSession) -> None:
         """Fetch packets for `_deliver_all` until `stop` is called."""
-        pull = await session.pull(self._arrived)
+        pull = Pull(session.client, self.url.name, self._arrived)
+        await pull.start()
         window = self.options.window
         while not self._stop.is_set():
             self._check(session)

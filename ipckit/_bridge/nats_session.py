@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import ssl
-import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +28,7 @@ _PING_SECONDS: Final = 3
 _CONNECT_SECONDS: Final = 5
 _REQUEST_SECONDS: Final = 5.0
 _DUPLICATE_SECONDS: Final = 120.0
-_PULL_SECONDS: Final = 5.0
-_REMOVED: Final = "the stream or its consumer was removed"
+REMOVED: Final = "the stream or its consumer was removed"
 _WRONG_LAST_ID: Final = 10070
 _WATCH_SECONDS: Final = 0.1
 
@@ -62,9 +60,9 @@ class NatsSession:
         max_payload: the bytes of the longest message that the server takes.
     """
 
-    def __init__(self, url: BridgeUrl) -> None:
+    def __init__(self, url: BridgeUrl, client: Any) -> None:
         self._url = url
-        self.client: Any = None  # nats-py has no complete types
+        self.client = client  # nats-py has no complete types
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox = ""
         self._answers: Callable[[int, Exception | None], None] | None = None
@@ -74,6 +72,32 @@ class NatsSession:
     def max_payload(self) -> int:
         most: int = self.client.max_payload
         return most
+
+    async def connect(self, options: BridgeOptions, name: str) -> None:
+        """Connect to the server; see `nats_session`."""
+        given: dict[str, Any] = {}
+        if options.credentials is not None:
+            needs("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
+            given["user_credentials"] = options.credentials
+        if (tls := options.tls(wanted=self._url.scheme == "tls")) is not None:
+            given["tls"] = tls
+        try:
+            await self.client.connect(
+                self._url.server.replace("tls://", "nats://"),
+                name=name,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # also for the first connection
+                reconnect_time_wait=0,
+                connect_timeout=_CONNECT_SECONDS,
+                ping_interval=_PING_SECONDS,
+                max_outstanding_pings=2,
+                error_cb=self.note_error,
+                closed_cb=self.note_closed,
+                disconnected_cb=self.note_closed,
+                **given,
+            )
+        except OSError as exc:
+            raise EngineAwayError(self.last_error or words_of(exc)) from None
 
     async def note_error(self, error: Exception) -> None:
         self.last_error = words_of(error)
@@ -259,84 +283,7 @@ class NatsSession:
         try:
             yield
         except nats.js.errors.NotFoundError:
-            raise EngineAwayError(_REMOVED) from None
-
-    async def pull(self, got: Callable[[Msg], None]) -> Pull:
-        """Return what asks for packets; `got` is called for each that arrives."""
-        pull = Pull(self.client, self._url.name, got)
-        await pull.start()
-        return pull
-
-
-class Pull:
-    """Requests for packets to the consumer of a stream.
-
-    `fetch` of nats-py takes several turns of the event loop for each message, and does not ask
-    before it has got what it asked for.
-
-    Args:
-        client: the connection.
-        name: the name of the stream and of the consumer.
-        got: called for each packet.
-
-    Attributes:
-        asked: packets that were asked for, and that have not arrived.
-        problem: why no more arrive; "" if they do.
-    """
-
-    def __init__(self, client: Any, name: str, got: Callable[[Msg], None]) -> None:
-        self._client, self._got = client, got
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{name}.{name}"
-        self._inbox: str = client.new_inbox()
-        self._heard_at = 0.0
-        self.asked = 0
-        self.problem = ""
-
-    async def start(self) -> None:
-        """Subscribe to the answers."""
-        await self._client.subscribe(self._inbox, cb=self._arrived)
-
-    async def ask(self, count: int) -> None:
-        """Ask for packets.
-
-        Raises:
-            EngineAwayError: the connection is lost.
-        """
-        import nats.errors  # noqa: PLC0415
-
-        self.asked += count
-        self._heard_at = time.monotonic()
-        request = json.dumps({"batch": count, "expires": int(_PULL_SECONDS * 1e9)})
-        try:
-            await self._client.publish(self._subject, request.encode(), reply=self._inbox)
-        except (nats.errors.Error, OSError) as exc:
-            raise EngineAwayError(words_of(exc)) from None
-
-    def check(self) -> None:
-        """Forget requests that the server seems to have forgotten.
-
-        Raises:
-            EngineAwayError: the stream or the consumer was removed.
-        """
-        if self.problem:
-            raise EngineAwayError(self.problem)
-        if time.monotonic() - self._heard_at > 2 * _PULL_SECONDS:
-            self.asked = 0
-
-    async def _arrived(self, msg: Msg) -> None:
-        self._heard_at = time.monotonic()
-        status = msg.headers.get("Status") if msg.headers else None
-        if status is None:
-            self.asked = max(0, self.asked - 1)
-            self._got(msg)
-        elif status in {"408", "409"}:  # a request has ended: its time is over, or it is refused
-            left = msg.headers.get("Nats-Pending-Messages", "") if msg.headers else ""
-            self.asked = max(0, self.asked - int(left)) if left.isdecimal() else 0
-            words = msg.headers.get("Description", "") if msg.headers else ""
-            if "deleted" in words.lower():
-                self.problem = _REMOVED
-        elif status == "503":
-            self.problem = _REMOVED
+            raise EngineAwayError(REMOVED) from None
 
 
 def words_of(exc: BaseException) -> str:
@@ -362,6 +309,25 @@ def _words_of_os_error(exc: OSError) -> str:
     return os.strerror(exc.errno or 0)  # asyncio's own text names only the address
 
 
+def _client(*, wants_tls: bool) -> Any:
+    """Return a client of nats-py that is not connected yet.
+
+    If the server does not ask for TLS, nats-py goes on without it, and sends its credentials. Who
+    can change what travels could so make it use no TLS.
+    """
+    import nats.errors  # noqa: PLC0415
+    from nats.aio.client import Client  # noqa: PLC0415
+
+    class TlsClient(Client):
+        def _connect_command(self) -> bytes:
+            if not self._server_info.get("tls_required"):
+                message = "the server does not use TLS, and the URL begins with tls://"
+                raise nats.errors.Error(message)
+            return super()._connect_command()
+
+    return TlsClient() if wants_tls else Client()
+
+
 @asynccontextmanager
 async def nats_session(
     url: BridgeUrl, options: BridgeOptions, name: str
@@ -376,41 +342,15 @@ async def nats_session(
     Raises:
         EngineAwayError: the server can't be reached, or a call in the block has failed.
     """
-    library = needs("nats", "nats-py", "nats")
+    needs("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415
 
-    session = NatsSession(url)
-    given: dict[str, Any] = {}
-    if options.credentials is not None:
-        needs("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
-        given["user_credentials"] = options.credentials
-    if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
-        given["tls"] = tls
-    try:
-        session.client = await library.connect(
-            url.server.replace("tls://", "nats://"),
-            name=name,
-            allow_reconnect=False,
-            max_reconnect_attempts=1,  # also for the first connection
-            reconnect_time_wait=0,
-            connect_timeout=_CONNECT_SECONDS,
-            ping_interval=_PING_SECONDS,
-            max_outstanding_pings=2,
-            error_cb=session.note_error,
-            closed_cb=session.note_closed,
-            disconnected_cb=session.note_closed,
-            **given,
-        )
-    except (nats.errors.Error, OSError, TimeoutError) as exc:
-        raise EngineAwayError(session.last_error or words_of(exc)) from None
+    session = NatsSession(url, _client(wants_tls=url.scheme == "tls"))
     watching = asyncio.create_task(session.watch())
     try:
-        # nats-py goes on without TLS if the server does not ask for it.
-        if url.scheme == "tls" and not session.client._server_info.get("tls_required"):
-            message = "the server does not use TLS, and the URL begins with tls://"
-            raise EngineAwayError(message)
+        await session.connect(options, name)
         yield session
-    except nats.errors.Error as exc:  # such as ConnectionClosedError, by any call
+    except nats.errors.Error as exc:  # by any call of nats-py
         raise EngineAwayError(session.last_error or words_of(exc)) from None
     finally:
         watching.cancel()
@@ -427,7 +367,7 @@ def _end_tasks(client: Any) -> None:
     reading = getattr(client, "_reading_task", None)
     if reading is not None and reading.done() and not reading.cancelled():
         reading.exception()  # now asyncio knows that it was seen
-    subscriptions = getattr(client, "_subs", {}).values()
-    for task in [getattr(each, "_wait_for_msgs_task", None) for each in subscriptions]:
+    for subscription in getattr(client, "_subs", {}).values():
+        task = getattr(subscription, "_wait_for_msgs_task", None)
         if task is not None:
             task.cancel()

@@ -78,7 +78,7 @@ class TopicReceiver(Link):
         self._hurry = False  # say hello at once
         self._history = False  # a topic from which it receives has a history
         self._engine: TopicEngine | None = None
-        self._problem: IpcError | None = None
+        self._problem: Exception | None = None
         self._heard_at = 0.0
         self._gap = False  # packets are missing
         self._said = ""  # what was reported last
@@ -103,12 +103,12 @@ class TopicReceiver(Link):
         self._tasks.append(task)
 
         def ended(_: asyncio.Task[None]) -> None:
-            if not task.cancelled() and isinstance(exc := task.exception(), IpcError):
+            if not task.cancelled() and isinstance(exc := task.exception(), Exception):
                 self._fail(exc)
 
         task.add_done_callback(ended)
 
-    def _fail(self, problem: IpcError) -> None:
+    def _fail(self, problem: Exception) -> None:
         """End the bridge."""
         self._problem = problem
         self._change.set()
@@ -244,6 +244,8 @@ class TopicReceiver(Link):
         """Ask for the messages of a topic, from where the last bridge has ended."""
         have = self._known.pop(topic, None)
         if have is None:
+            while len(self._wanted) >= ROWS:  # as above: a live one says its status again
+                self._wanted.pop()
             self._wanted.add(topic)
         else:
             self._add_stream(topic, have)

@@ -79,11 +79,11 @@ class ZenohEngine:
         The credits keep zenoh's queues from filling. So a call blocks no longer than the network
         needs for a packet, and zenoh never drops the other side.
         """
-        if (publisher := self._publishers.get(path)) is None:
-            publisher = self._publishers[path] = self._session.declare_publisher(
-                self._root + path, congestion_control=self._zenoh.CongestionControl.BLOCK
-            )
         try:
+            if (publisher := self._publishers.get(path)) is None:
+                publisher = self._publishers[path] = self._session.declare_publisher(
+                    self._root + path, congestion_control=self._zenoh.CongestionControl.BLOCK
+                )
             publisher.put(data)
         except self._zenoh.ZError as exc:
             raise EngineAwayError(_first_words(exc)) from None
@@ -98,7 +98,10 @@ class ZenohEngine:
                 with suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._hand_over)
 
-        self._session.declare_subscriber(self._root + path, arrived)
+        try:
+            self._session.declare_subscriber(self._root + path, arrived)
+        except self._zenoh.ZError as exc:
+            raise EngineAwayError(_first_words(exc)) from None
 
     def _hand_over(self) -> None:
         """Pass on what has arrived. One call takes all, because waking the loop costs more."""

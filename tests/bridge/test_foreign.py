@@ -6,15 +6,18 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import struct
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipckit import AccessDenied, Channel, Corrupt, NotFound, Topic
+from ipckit._bridge.topic_journal import ROWS
 from ipckit._bridge.topic_wire import Hello, Position, Status
 from ipckit._bridge.wire import HEAD, MARK
 from ipckit._core.bridge_file import bridges
@@ -136,6 +139,35 @@ def test_a_packet_of_a_topic_with_any_number_is_left_out() -> None:
     head = HEAD.pack(MARK, 1, 1, 2**64 - 1, b"a" * 16)
     with pytest.raises(Corrupt):
         head_of(struct.pack("<Q", 0) + head + b"x")
+
+
+def test_a_receiving_bridge_wants_a_limited_number_of_topics(
+    server: NatsServer, ns: Namespace
+) -> None:
+    name = "ipckit.topic.forged"
+    hellos: list[Hello] = []
+
+    async def forge(client: Any) -> None:
+        said = await client.subscribe(f"{name}.up")
+        receiver = Hello.decode((await said.next_msg(LONG)).data).receiver.hex()
+        for number in range(1000):
+            data = replace(status_of(near), topic=number.to_bytes(16, "little"), sends=False)
+            await client.publish(f"{name}.down.{receiver}", data.encode())
+        while not hellos or not hellos[-1].positions:
+            hellos.append(Hello.decode((await said.next_msg(LONG)).data))
+
+    with (
+        Topic.create(ns.name(), str, peer_gone="wait") as near,
+        Topic.create(ns.name(), str, peer_gone="wait") as far,
+        receive(f"{server.url}/forged", far) as here,
+        far.subscribe() as prices,
+    ):
+        on_server(server, forge)
+        assert len(hellos[-1].positions) <= ROWS
+        with forward(near, f"{server.url}/forged"):
+            here.wait_connected(LONG)
+            near.publish("price", timeout=LONG)
+            assert prices.receive(timeout=LONG) == "price"
 
 
 @pytest.mark.soak
@@ -295,6 +327,17 @@ def test_a_server_without_tls_is_refused_if_the_url_demands_it(
 ) -> None:
     with forward(near, f"{server.url.replace('nats:', 'tls:')}/plain") as bridge:
         assert "does not use TLS" in reason_of(bridge)
+
+
+def test_nothing_is_sent_to_a_server_without_tls_if_the_url_demands_it(near: Channel[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"tls://127.0.0.1:{listener.getsockname()[1]}/plain"
+        with forward(near, url):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(LONG)
+                connection.sendall(b'INFO {"nonce": "abc", "auth_required": true}\r\n')
+                assert connection.recv(100) == b""
 
 
 def test_credentials_without_the_package_that_they_need(

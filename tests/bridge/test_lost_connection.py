@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipckit import Channel, Int, Removed, Struct
+from ipckit._bridge.nats_pull import Pull
 from ipckit._bridge.nats_session import NatsSession
 from ipckit.bridge import forward, receive
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from ipckit.testing import Namespace
 
 LONG = 30.0
-STEPS = ("stream_type", "make_stream", "listen", "make_consumer", "unacknowledged", "pull")
+STEPS: tuple[tuple[type, str], ...] = (
+    (NatsSession, "stream_type"),
+    (NatsSession, "make_stream"),
+    (NatsSession, "listen"),
+    (NatsSession, "make_consumer"),
+    (NatsSession, "unacknowledged"),
+    (Pull, "start"),
+)
 
 
 class Job(Struct):
@@ -27,9 +35,9 @@ class Job(Struct):
 
 
 def closes_once(call: Callable[..., Any], closed: list[str], *, before: bool) -> Callable[..., Any]:
-    """A method of a session that closes its connection the first time."""
+    """A method that closes the connection the first time."""
 
-    async def replaced(self: NatsSession, *args: Any) -> Any:
+    async def replaced(self: NatsSession | Pull, *args: Any) -> Any:
         first = not closed
         closed.append(call.__name__)
         if first and before:
@@ -45,12 +53,12 @@ def closes_once(call: Callable[..., Any], closed: list[str], *, before: bool) ->
 def test_a_connection_may_be_lost_before_or_after_each_call(
     server: NatsServer, ns: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for step in STEPS:
+    for owner, step in STEPS:
         for before in (True, False):
             closed: list[str] = []
             with monkeypatch.context() as patch, Channel.create(ns.name(), Job) as near:
-                call = getattr(NatsSession, step)
-                patch.setattr(NatsSession, step, closes_once(call, closed, before=before))
+                call = getattr(owner, step)
+                patch.setattr(owner, step, closes_once(call, closed, before=before))
                 url = f"{server.url}/{step}-{before}"
                 with Channel.create(ns.name(), Job) as far, forward(near, url), receive(url, far):
                     near.send(Job(1))
