@@ -73,14 +73,8 @@ class NatsSession:
         most: int = self.client.max_payload
         return most
 
-    async def connect(self, options: BridgeOptions, name: str) -> None:
+    async def connect(self, name: str, **credentials: Any) -> None:
         """Connect to the server; see `nats_session`."""
-        given: dict[str, Any] = {}
-        if options.credentials is not None:
-            needs("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
-            given["user_credentials"] = options.credentials
-        if (tls := options.tls(wanted=self._url.scheme == "tls")) is not None:
-            given["tls"] = tls
         try:
             await self.client.connect(
                 self._url.server.replace("tls://", "nats://"),
@@ -94,7 +88,7 @@ class NatsSession:
                 error_cb=self.note_error,
                 closed_cb=self.note_closed,
                 disconnected_cb=self.note_closed,
-                **given,
+                **credentials,
             )
         except OSError as exc:
             raise EngineAwayError(self.last_error or words_of(exc)) from None
@@ -345,10 +339,16 @@ async def nats_session(
     needs("nats", "nats-py", "nats")
     import nats.errors  # noqa: PLC0415
 
+    given: dict[str, Any] = {}
+    if options.credentials is not None:
+        needs("nkeys", "nkeys", "nats")  # nats-py imports it when it reads the file
+        given["user_credentials"] = options.credentials
+    if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
+        given["tls"] = tls
     session = NatsSession(url, _client(wants_tls=url.scheme == "tls"))
     watching = asyncio.create_task(session.watch())
     try:
-        await session.connect(options, name)
+        await session.connect(name, **given)
         yield session
     except nats.errors.Error as exc:  # by any call of nats-py
         raise EngineAwayError(session.last_error or words_of(exc)) from None
