@@ -21,14 +21,14 @@ demo-bridge: $(VENV)/.test ## two hosts share jobs over NATS; the link is cut, b
 	@$(BIN)/python scripts/demo_bridge.py
 
 test: $(VENV)/.test ## the tests, in under 5 minutes on 2 cores
-	PYTHON=$(abspath $(BIN))/python tests/run.sh -m "not soak" $(ARGS)
+	PYTHON=$(abspath $(BIN))/python tests/run.sh -m "not soak and not analysis" $(ARGS)
 
-check: $(VENV)/.dev ## ruff, mypy --strict, pyright, and the test of the layers
+check: $(VENV)/.dev ## ruff, mypy --strict, pyright, the quick model checks, the test of the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/house/test_layers.py
+	$(BIN)/python -m pytest -q -m "not soak" tests/house/test_layers.py tests/house/test_stubs.py tests/typing tests/verify
 
 docs: $(VENV)/.dev ## the documentation as a site, in build/site
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/site

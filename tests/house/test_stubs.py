@@ -10,6 +10,7 @@ import sys
 import pytest
 
 
+@pytest.mark.analysis
 def test_the_stub_is_the_module() -> None:
     if importlib.util.find_spec("ipckit._native") is None:
         reason = "ipckit._native is not built: pip install -e ."

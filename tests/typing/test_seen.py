@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.analysis
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SEEN = HERE / "seen.py"

@@ -66,7 +66,7 @@ typedef struct {
     const char *about;  /* what is to hold, in one line */
     int threads;        /* processes: 2 or 3 */
     int bound;          /* switches from a process that could go on, in `make verify` */
-    int quick;          /* the same in `make test`; 0: not there */
+    int quick;          /* the same in `make check`; 0: not there */
     int deaths;         /* how many processes may die, each before any step that others see */
     int stops;          /* how many processes may be stopped, each before such a step */
     unsigned spared;    /* processes that neither die nor are stopped: a bit for each */

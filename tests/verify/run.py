@@ -73,7 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a scenario, or a file of them")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--quick", action="store_true", help="those of `make test`, at their bound")
+    mode.add_argument("--quick", action="store_true", help="those of `make check`, at their bound")
     mode.add_argument("--deep", action="store_true", help="one more switch, and random executions")
     mode.add_argument("--table", action="store_true", help="update docs/verification.md; run none")
     parser.add_argument("--seconds", type=float, help="with --deep: for all together (600)")

@@ -11,6 +11,7 @@ import pytest
 
 from ipckit.testing import require
 
+pytestmark = pytest.mark.analysis
 NATIVE = Path(__file__).parents[2] / "native" / "ring"
 
 # The directory is not on the path, and a package named spin may be.

@@ -1,4 +1,4 @@
-"""The scenarios of `make test` over the model of native/ring, and mutants that they must catch."""
+"""The scenarios of `make check` over the model of native/ring, and mutants that they must catch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from ring_programs import points_of
 
 from ipckit.testing import require
 
-pytestmark = pytest.mark.timeout(400)  # the first test builds, and runs all that is quick
+pytestmark = [
+    pytest.mark.analysis,
+    pytest.mark.timeout(400),  # the first test builds, and runs all that is quick
+]
 FILES = sorted(path.name for path in verifier.HERE.glob("*.c") if "SCENARIO(" in path.read_text())
 MUTANTS = [
     # A sleeper's barrier: without it, a sender can miss that the receiver sleeps.
