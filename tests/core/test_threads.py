@@ -15,7 +15,7 @@ from ipckit import Channel, Int32, Struct, SysVSemaphoreSet, pair
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROUNDS = 50
+ROUNDS = 25
 
 
 class Point(Struct):
