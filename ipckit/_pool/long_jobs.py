@@ -2,8 +2,8 @@
 
 Only the pool allocates and frees. A worker that has a call, or whose predecessor had it, reads the
 same place, so a call can be delivered again. The memory of a call that ended is freed, which leaves
-a hole in the file; see MADV_REMOVE in madvise(2). When the file has no call, it is filled from its
-beginning again, because RLIMIT_FSIZE limits the offsets.
+a hole in the file; see MADV_REMOVE in madvise(2). A call goes into the first hole that has room for
+it, because RLIMIT_FSIZE limits the offsets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from ipckit._core.descriptors import Descriptor, duplicate_for_child, identity
 from ipckit._core.limits import soft_limit
@@ -44,8 +43,8 @@ class LongJobs:
     def __init__(self, fd: int | None = None) -> None:
         self._fd = Descriptor(new_memfd("ipckit-pool-jobs") if fd is None else fd)
         self._identity = identity(self._fd.number)
-        self._end = 0
-        self._jobs: WeakSet[LongJob] = WeakSet()
+        self._size = 0  # of the file
+        self._taken: dict[int, int] = {}  # where each call begins and ends
 
     def put(self, parts: Parts) -> LongJob:
         """Write a call, and return its place.
@@ -55,21 +54,31 @@ class LongJobs:
         """
         size = sum(memoryview(part).nbytes for part in parts)
         check_memory(size, _TARGET)
-        if not self._jobs:
-            self._end = 0
-        job = LongJob(self._fd, self._end, size)
-        self._jobs.add(job)
-        self._end += size + -size % _PAGE
-        at = job.offset
+        whole = size + -size % _PAGE
+        at = self._first_hole(whole)
+        end = at + whole
+        job = LongJob(self._fd, self._taken, at, size)
+        self._taken[at] = end
         try:
-            os.ftruncate(self._fd.number, self._end)
+            if end > self._size:
+                os.ftruncate(self._fd.number, end)
+                self._size = end
             for part in parts:
                 at += _written(self._fd.number, part, at)
         except OSError as exc:
             job.free()
-            self._jobs.discard(job)
             raise _no_memory(exc.errno or errno.EIO) from None
         return job
+
+    def _first_hole(self, size: int) -> int:
+        """Return where the first hole of `size` bytes or more begins, or where the calls end."""
+        start = 0
+        # A copy, because a collection of garbage may free a call meanwhile.
+        for begin, end in sorted(self._taken.copy().items()):
+            if begin - start >= size:
+                break
+            start = end
+        return start
 
     def read(self, reference: bytes) -> mmap.mmap:
         """Map the memory of a call.
@@ -105,14 +114,15 @@ class LongJob:
 
     Args:
         fd: the file.
+        taken: where the calls of the file begin and end.
         offset: where the call begins.
         size: its bytes.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_pid", "offset", "size")
+    __slots__ = ("_fd", "_pid", "_taken", "offset", "size")
 
-    def __init__(self, fd: Descriptor, offset: int, size: int) -> None:
-        self._fd, self.offset, self.size = fd, offset, size
+    def __init__(self, fd: Descriptor, taken: dict[int, int], offset: int, size: int) -> None:
+        self._fd, self._taken, self.offset, self.size = fd, taken, offset, size
         self._pid = os.getpid()
 
     def free(self) -> None:
@@ -126,6 +136,7 @@ class LongJob:
                 mmap.mmap(self._fd.number, whole, offset=self.offset) as memory,
             ):
                 memory.madvise(mmap.MADV_REMOVE)
+            self._taken.pop(self.offset, None)  # last: from now on another call may have the place
 
     def __del__(self) -> None:
         self.free()

@@ -445,15 +445,26 @@ class Manager:
             member.leaving = True
 
     def _resume(self, number: int, message: bytes) -> None:
-        """Hand a task out again whose worker died, unless the task has ended."""
+        """Take back the job of a worker that died, unless its task has ended.
+
+        The worker's locks are free before its pidfd shows the end of the process. If it had begun
+        the task, the task goes on when the worker is buried.
+        """
         for member in self.crew.ended():
             self._bury(member)
-        task = self._tasks.pop(number, None)
+        task = self._tasks.get(number)
         if task is not None:
-            self._ended += task.seconds
-            task.message = message
-            with self._lock:
-                self._waiting.appendleft(task)
+            with self._lock:  # `_send` has ended
+                task.message = message
+            if not any(self._plan.board.task(each.place) == number for each in self.crew):
+                self._hand_out_again(number)
+
+    def _hand_out_again(self, number: int) -> None:
+        """Let a task wait whose job was taken back."""
+        task = self._tasks.pop(number)
+        self._ended += task.seconds
+        with self._lock:
+            self._waiting.appendleft(task)
 
     def _wake(self) -> None:
         """Wake the thread. Any thread may call this, a finalizer too."""
@@ -499,6 +510,8 @@ class Manager:
                 self._give_up(number, error)
             elif task.deaths < self._retries:
                 task.deaths += 1
+                if task.message is not None:  # another worker has returned the job already
+                    self._hand_out_again(number)
             else:
                 self._give_up(number, died(pid, code, name_of(task.fn)))
         elif member.failed:

@@ -79,7 +79,7 @@ class Task(ABC):
     Attributes:
         fn: as the argument.
         pace: as the argument.
-        message: as the argument; None while it is handed out.
+        message: as the argument; None from when it is sent until its job is taken back.
         number: identifies the job; 0 until it is handed out. A job that is sent again has another.
         long_job: its memory, if the channel had no block for it.
         seconds: how long it is expected to take.

@@ -164,7 +164,9 @@ def state() -> str:
     return STATE
 
 
-def break_initializer(kind: str) -> None:
+def break_initializer(kind: str, go: Path) -> None:
+    """Fail as soon as a file exists."""
+    wait_for(go)
     if kind == "raise":
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the traceback is not wanted
         fail("initializer")

@@ -207,6 +207,23 @@ def test_the_limit_of_files_fails_only_the_task(spawn: Callable[..., Child]) -> 
     assert spawn(code, HERE).result == ["LimitReached", True] + [6] * 8
 
 
+def test_the_limit_of_files_is_not_reached_by_calls_that_end(spawn: Callable[..., Child]) -> None:
+    code = (
+        SETUP
+        + """
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, 20 << 20))
+    with ProcessPool(1, "fork") as pool:
+        waiting, result = [pool.submit(len, bytes(5 << 20))], []
+        for _ in range(12):  # there is always one, so the file is never empty
+            waiting.append(pool.submit(len, bytes(5 << 20)))
+            result.append(waiting.pop(0).result(60) >> 20)
+        waiting.pop().result(60)
+    """
+    )
+    assert spawn(code, HERE).result == [5] * 12
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_no_descriptor_for_another_worker(method: str, spawn: Callable[..., Child]) -> None:
     """No process is lost, and the pool goes on when there are descriptors again."""

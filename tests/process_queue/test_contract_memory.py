@@ -38,8 +38,8 @@ BLOCK = 100_000  # such an object is in a block of the channel
 PIECE = 150_000  # such an object has a piece of the spill file
 BOTH = pytest.mark.parametrize("size", [BLOCK, PIECE])
 # An interruption or a fork at each of several hundred steps takes long: `make test` has one at
-# every fifth.
-EACH = pytest.mark.parametrize("each", [5, pytest.param(1, marks=pytest.mark.soak)])
+# every third.
+EACH = pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.soak)])
 HEADER, ENTRY = 1024, 32  # native/ring/spill_table.h
 SWEEP_MIN = 16
 QUEUED = 1 << 24
