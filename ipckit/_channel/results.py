@@ -156,7 +156,9 @@ def _not_ready(
     receiving = is_receiving(op)
     if receiving and result == native.RING_FULL:
         return _no_memory_to_take(op, target, timeout)
-    if result == native.RING_TIMEOUT:
+    empty_or_full = result in {native.RING_EMPTY, native.RING_FULL}
+    # The wait of a call that does several steps can be over before the last one.
+    if result == native.RING_TIMEOUT or (empty_or_full and timeout != 0):
         message = f"the {kind.word} was full for {timeout} s"
         if receiving:
             message = f"no message came within {timeout} s"

@@ -54,12 +54,17 @@ class Deadline:
 
     Args:
         timeout: seconds from now; None for never.
+
+    Attributes:
+        waits: whether the timeout is not 0. A call that waits raises `Timeout`, also if the moment
+            passes before its first attempt; another one raises `WouldBlock`.
     """
 
-    __slots__ = ("_at",)
+    __slots__ = ("_at", "waits")
 
     def __init__(self, timeout: float | None) -> None:
         seconds = checked_timeout(timeout)
+        self.waits = seconds != 0
         self._at = None if seconds is None else time.monotonic() + seconds
 
     @property

@@ -124,7 +124,7 @@ def connect(address: Address, kind: Kind = "stream", *, timeout: float | None = 
 def _connect(
     sock: _socket.socket, name: str | bytes, where: Path | Abstract, deadline: Deadline
 ) -> None:
-    waited = not deadline.expired
+    waited = deadline.waits
     while True:
         try:
             _connect_once(sock, name, deadline)

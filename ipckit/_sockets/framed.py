@@ -230,7 +230,7 @@ def read_exactly(sock: socket.socket | HasSocket, n: int, *, timeout: float | No
         message = f"n must be 0 bytes or more, not {n}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
-    waited = not deadline.expired
+    waited = deadline.waits
     buffer = bytearray(min(n, _CHUNK))
     got = 0
     while got < n:
@@ -330,7 +330,7 @@ def read_line(
         message += f"not {max_size} and {delimiter!r}"
         raise InvalidArgument(message, errno=errno.EINVAL, op="recv")
     deadline = deadline_of(found, timeout)
-    waited = not deadline.expired
+    waited = deadline.waits
     line = bytearray()
     room = memoryview(bytearray(min(_CHUNK, max_size)))
     while True:

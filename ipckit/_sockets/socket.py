@@ -123,7 +123,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
             return
         if sent:
             numbers, credentials = [], False
-        waited = not deadline.expired
+        waited = deadline.waits
         while True:
             try:
                 sent += self._send_once(view[sent:], numbers, deadline, credentials=credentials)
@@ -176,7 +176,7 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
             raise self._send_error(exc, (len(view), numbers)) from None
 
     def _send_to(self, attempt: Callable[[], int], deadline: Deadline) -> int:
-        waited = not deadline.expired
+        waited = deadline.waits
         # poll reports nothing about a receiver to which the socket is not connected.
         for _ in deadline.looks():
             try:
@@ -467,18 +467,20 @@ class UnixSocket(native.UnixSocketBase, Endpoint):
         return packet
 
     def _receive_stream_record(self, magic: bytes, deadline: Deadline) -> Packet:
-        waited = not deadline.expired
+        waited = deadline.waits
         partial = records.PartialRecord()
         try:
             while size := partial.missing(magic):
-                if waited and deadline.expired:
+                has_bytes = bool(partial)
+                if has_bytes and waited and deadline.expired:
                     # A sender of one byte at a time always has the next byte ready.
                     raise deadline_passed(op="recv", target=self._target, waited=True)  # noqa: TRY301
-                has_bytes = bool(partial)
                 try:
                     packet = self.receive(size, max_fds=1, timeout=deadline.remaining)
                 except WouldBlock as exc:
-                    raise deadline_passed(op=exc.op, target=exc.target, waited=has_bytes) from None
+                    raise deadline_passed(
+                        op=exc.op, target=exc.target, waited=waited or has_bytes
+                    ) from None
                 partial.add(packet, size, self._target)
         except BaseException:
             partial.fds.close()

@@ -115,10 +115,10 @@ def retry(
 
     Raises:
         Timeout: the deadline passed.
-        WouldBlock: the deadline had passed before the first attempt, which would have had to wait.
+        WouldBlock: the timeout is 0, and the attempt would have had to wait.
         OSError: any other error of `attempt`.
     """
-    waited = not deadline.expired
+    waited = deadline.waits
     while True:
         try:
             return attempt()
@@ -148,7 +148,7 @@ def first_allowed(take: Callable[[], T | None], deadline: Deadline, *, op: str, 
         WouldBlock: no other items were there, with a timeout of 0.
         OSError: any error of `take`.
     """
-    waited = not deadline.expired
+    waited = deadline.waits
     refused = 0
     while (taken := take()) is None:
         refused += 1
@@ -218,7 +218,7 @@ def send_all(sock: socket.socket, data: Buffer, deadline: Deadline) -> None:
     """
     view = byte_view(data).cast("B")
     sent = 0
-    waited = not deadline.expired
+    waited = deadline.waits
     while sent < len(view):
         rest = view[sent:]
         try:
