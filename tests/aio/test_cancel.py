@@ -253,7 +253,7 @@ OPERATIONS = st.lists(
     "name", ["sysv", "posix", "sysv-semaphore", "posix-semaphore", "frames", "topic"]
 )
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(operations=OPERATIONS)
 def test_whatever_happens_all_that_was_put_is_taken_once(

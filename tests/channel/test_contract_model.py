@@ -22,7 +22,7 @@ from ipckit import Channel, Int, MessageTooLong, Struct, Timeout, UInt64, WouldB
 from ipckit._native import INLINE_MAX
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=15,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),

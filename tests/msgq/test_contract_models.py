@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from ipckit import PosixMessageQueue, SysVMessageQueue, WouldBlock
 
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

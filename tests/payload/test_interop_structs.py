@@ -69,7 +69,7 @@ def test_compilers_agree_on_places_and_values(
     check(made, compiler, build)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plain_types())
 def test_a_declaration_reads_back_as_the_same_layout(struct: StructType) -> None:
     again = Struct.from_c(struct.c_declaration())
@@ -83,7 +83,7 @@ def place(field: FieldInfo) -> tuple[object, ...]:
     return (name, offset, size, None) if field.bits is None else (name, offset, None, field.bits)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(struct_types())
 def test_a_declaration_of_any_struct_reads_back_with_the_same_places(struct: StructType) -> None:
     again: StructType = Struct.from_c(struct.c_declaration(), struct.__name__)

@@ -40,7 +40,7 @@ def layouts(draw: st.DrawFn) -> tuple[list[CType], Places, bool]:
     return types, Places(tuple(bits), -(-size // alignment) * alignment, alignment), union
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(layouts())
 def test_explained_gives_the_places_back(layout: tuple[list[CType], Places, bool]) -> None:
     types, places, union = layout

@@ -42,7 +42,7 @@ def made(name: str, fields: dict[str, Any], **rules: Any) -> StructType:
     return StructType(name, (Struct,), {"__annotations__": fields}, **rules)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(struct_types())
 def test_the_source_declares_the_same_class(struct: StructType) -> None:
     source = python_text([struct])

@@ -113,7 +113,7 @@ vectors = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 3) | st.just(32767), min_size=3, max_size=3), st.lists(vectors))
 def test_vectors_are_all_or_nothing_in_order(values: list[int], steps: list[list[SemOp]]) -> None:
     with SysVSemaphoreSet.create(None, values) as made:

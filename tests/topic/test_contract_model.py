@@ -24,7 +24,7 @@ from ipckit import Int, MessageTooLong, Struct, Timeout, Topic, UInt64, WouldBlo
 from ipckit._native import INLINE_MAX
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=15,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
