@@ -31,6 +31,9 @@ _DUPLICATE_SECONDS: Final = 120.0
 REMOVED: Final = "the stream or its consumer was removed"
 _WRONG_LAST_ID: Final = 10070
 _WATCH_SECONDS: Final = 0.1
+_FLUSH_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 2.0
+_LEAVE_SECONDS: Final = 1.0
 
 
 class EngineAwayError(Exception):
@@ -85,6 +88,7 @@ class NatsSession:
                 connect_timeout=_CONNECT_SECONDS,
                 ping_interval=_PING_SECONDS,
                 max_outstanding_pings=2,
+                flush_timeout=_FLUSH_SECONDS,  # by default a call waits for ever
                 error_cb=self.note_error,
                 closed_cb=self.note_closed,
                 disconnected_cb=self.note_closed,
@@ -99,11 +103,17 @@ class NatsSession:
     async def note_closed(self) -> None:
         self._set_broken()
 
-    async def watch(self) -> None:
-        """Set `broken` also if nats-py fails while it closes, and then calls no `note_closed`."""
+    async def watch(self, life: asyncio.Timeout) -> None:
+        """See that the connection is lost, and end what still waits for it then.
+
+        nats-py may fail while it closes, and then it does not call `note_closed`. A call that waits
+        for a server that is frozen, or behind a link that is cut, goes on waiting.
+        """
         while not self.client.is_closed:
             await asyncio.sleep(_WATCH_SECONDS)
         self._set_broken()
+        await asyncio.sleep(_LEAVE_SECONDS)
+        life.reschedule(asyncio.get_running_loop().time())
 
     def _set_broken(self) -> None:
         if not self.broken.done():
@@ -315,7 +325,7 @@ def _client(*, wants_tls: bool) -> Any:
     class TlsClient(Client):
         def _connect_command(self) -> bytes:
             if not self._server_info.get("tls_required"):
-                message = "the server does not use TLS, and the URL begins with tls://"
+                message = "the server does not use TLS, which the URL or a file for TLS demands"
                 raise nats.errors.Error(message)
             return super()._connect_command()
 
@@ -345,29 +355,40 @@ async def nats_session(
         given["user_credentials"] = options.credentials
     if (tls := options.tls(wanted=url.scheme == "tls")) is not None:
         given["tls"] = tls
-    session = NatsSession(url, _client(wants_tls=url.scheme == "tls"))
-    watching = asyncio.create_task(session.watch())
+    session = NatsSession(url, _client(wants_tls=tls is not None))
+    life = asyncio.timeout(None)
+    watching = asyncio.create_task(session.watch(life))
     try:
-        await session.connect(name, **given)
-        yield session
+        async with life:
+            await session.connect(name, **given)
+            yield session
     except nats.errors.Error as exc:  # by any call of nats-py
         raise EngineAwayError(session.last_error or words_of(exc)) from None
+    except TimeoutError:
+        if not life.expired():
+            raise
+        raise EngineAwayError(session.last_error or "the connection was lost") from None
     finally:
         watching.cancel()
-        with suppress(nats.errors.Error, OSError, TimeoutError):
-            await session.client.close()
-        _end_tasks(session.client)
+        await _close(session.client)
 
 
-def _end_tasks(client: Any) -> None:
-    """End the tasks of nats-py, which go on if it failed while it closed.
+async def _close(client: Any) -> None:
+    """Close a connection, and end what nats-py leaves behind if it fails, or has failed before.
 
-    asyncio would print a warning for each. nats-py has no public name for them.
+    asyncio would print a warning for each task. nats-py has no public names for them.
     """
-    reading = getattr(client, "_reading_task", None)
-    if reading is not None and reading.done() and not reading.cancelled():
-        reading.exception()  # now asyncio knows that it was seen
-    for subscription in getattr(client, "_subs", {}).values():
-        task = getattr(subscription, "_wait_for_msgs_task", None)
-        if task is not None:
-            task.cancel()
+    with suppress(Exception):  # the connection is of no more use
+        async with asyncio.timeout(_CLOSE_SECONDS):  # it sends what waits, if it can
+            await client.close()
+    with suppress(AttributeError):  # there is no connection, or other names are used now
+        client._transport._io_writer.transport.abort()
+    tasks = [
+        getattr(client, f"_{each}_task", None) for each in ("reading", "ping_interval", "flusher")
+    ]
+    subscriptions = getattr(client, "_subs", {}).values()
+    tasks += [getattr(each, "_wait_for_msgs_task", None) for each in subscriptions]
+    left = [task for task in tasks if task is not None]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

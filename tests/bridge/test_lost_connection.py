@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bridge_commands import until
 
 from ipckit import Channel, Int, Removed, Struct
 from ipckit._bridge.nats_pull import Pull
 from ipckit._bridge.nats_session import NatsSession
-from ipckit.bridge import forward, receive
+from ipckit.bridge import BridgeOptions, forward, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,30 @@ def test_a_lost_connection_is_seen_when_nats_py_does_not_report_it(
         while not bridge.stats().messages:
             assert time.monotonic() < start + 5  # it was 10 s, after which no answer is an error
             time.sleep(0.01)
+
+
+def test_a_server_that_freezes_while_much_is_on_the_way(
+    server: NatsServer, ns: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the socket takes, so calls of nats-py wait for it."""
+    monkeypatch.setattr("ipckit._bridge.nats_session._PING_SECONDS", 0.2)
+    message, count = bytes(500_000), 40
+    size = 2 * count * len(message)
+    options = BridgeOptions(storage="memory", max_bytes=1 << 30)
+    with (
+        Channel.create(ns.name(), bytes, size=size, peer_gone="wait") as near,
+        Channel.create(ns.name(), bytes, size=size, peer_gone="wait") as far,
+        forward(near, f"{server.url}/frozen", options) as there,
+    ):
+        there.wait_connected(LONG)
+        server.freeze()
+        for _ in range(count):
+            near.send(message, timeout=LONG)
+        until(lambda: there.stats().state == "waiting")
+        server.kill()
+        server.start()
+        with receive(f"{server.url}/frozen", far):
+            assert [far.receive(timeout=LONG) for _ in range(count)] == [message] * count
 
 
 def test_a_bridge_that_ends_says_why(

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 FOLDERS = ["tests/msgq", "tests/sem", "tests/shm"]
 # The other requirements of the tests are large, and other folders need them.
-NEEDED = ("anyio", "click", "hypothesis", "pytest", "rich", "textual", "trio")
+NEEDED = ("anyio", "click", "hypothesis", "libclang", "pytest", "rich", "textual", "trio")
 
 
 def requirements(repository: Path, extra: str) -> list[str]:
