@@ -58,7 +58,7 @@ def test_the_wheel_of_this_machine_passes_tests(
     (tree,) = tmp_path.glob("ipckit_linux-*/")
     shutil.rmtree(tree / "ipckit")  # the tests use the installed package
     (wheel,) = dist.glob(f"*-manylinux_*_{platform.machine()}.whl")
-    every = requirements(repository, "test") + requirements(repository, "cli")
+    every = [each for extra in ("test", "cli", "c") for each in requirements(repository, extra)]
     wanted = [each for each in every if each.startswith(NEEDED)]
     for version, python in sorted(pythons().items()):
         env = new_environment(python, tmp_path / version)
