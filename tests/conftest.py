@@ -97,7 +97,7 @@ def _file_of(item: pytest.Item) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the files of `_FIRST` first, then those with the most tests; the same in each worker.
 
-    Workers take files in this order; see run.sh. The order within a file stays.
+    Workers take tests in this order; see run.sh. The order within a file stays.
     """
     tests = Counter(map(_file_of, items))
 

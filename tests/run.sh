@@ -1,7 +1,7 @@
 #!/bin/sh
 # The tests by three workers, each in namespaces of its own where that is possible, else by one: with
 # two, two processors are idle a sixth of the time, because tests wait for processes. The workers
-# take files in the order of conftest.py, not those with the most tests first.
+# take tests in the order of conftest.py.
 # Arguments go to pytest; PYTHON names the interpreter.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,6 +10,6 @@ export PYTHON
 unset PYTHONDONTWRITEBYTECODE
 if tests/isolated-python -c pass 2>/dev/null; then
     export IPCKIT_TEST_UNSHARED=1
-    set -- --dist loadfile --no-loadscope-reorder -d --tx "3*popen//python=$PWD/tests/isolated-python" "$@"
+    set -- -d --tx "3*popen//python=$PWD/tests/isolated-python" "$@"
 fi
 exec "$PYTHON" -m pytest "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from ipckit._channel.channel import Channel
@@ -72,6 +73,7 @@ class RemoteStream:
         self._service, self._remote, self._call = service, remote, call
         self.channel, self.timeout = call.stream, timeout
         self._closed = False
+        self._turn = threading.RLock()  # a signal handler may take an item too
 
     @property
     def closed(self) -> bool:
@@ -89,6 +91,19 @@ class RemoteStream:
             Timeout: there was no item within the timeout of the call.
             PeerGone: the server died.
         """
+        if self._call.link.left:  # a forked child, and a thread of the parent may have had its turn
+            return self._next()
+        limit = -1 if self.timeout is None else min(self.timeout, threading.TIMEOUT_MAX)
+        if not self._turn.acquire(timeout=limit):
+            raise self.too_late()
+        # Another thread must not find the server gone while this one has the end of the stream.
+        try:
+            return self._next()
+        finally:
+            self._turn.release()
+
+    def _next(self) -> Any:
+        """Return the next item; see `__next__`."""
         while not self._closed:
             try:
                 return self.item_in(self.channel.receive_view(timeout=self.timeout))

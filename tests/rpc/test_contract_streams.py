@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -345,6 +346,28 @@ def test_threads_that_share_a_stream(serve: Serve) -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == list(range(2000))
+
+
+def test_a_thread_that_has_the_end_is_slow(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has closed its end then, and other threads wait for items."""
+    item_in = RemoteStream.item_in
+
+    def slow_at_the_end(stream: Any, view: Any) -> Any:
+        try:
+            return item_in(stream, view)
+        except StopIteration:
+            time.sleep(0.2)
+            raise
+
+    monkeypatch.setattr(RemoteStream, "item_in", slow_at_the_end)
+    stream = serve(count).call("count", 10, timeout=60)
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.extend(stream)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(10))
 
 
 def test_many_streams_one_after_the_other(serve: Serve) -> None:
