@@ -316,8 +316,8 @@ def _words_of_os_error(exc: OSError) -> str:
 def _client(*, wants_tls: bool) -> Any:
     """Return a client of nats-py that is not connected yet.
 
-    If the server does not ask for TLS, nats-py goes on without it, and sends its credentials. Who
-    can change what travels could so make it use no TLS.
+    If the server does not ask for TLS, nats-py goes on without it, and sends its credentials. An
+    attacker who can change what travels can take the server's wish for TLS away.
     """
     import nats.errors  # noqa: PLC0415
     from nats.aio.client import Client  # noqa: PLC0415

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,18 +73,15 @@ def test_a_lost_connection_is_seen_when_nats_py_does_not_report_it(
         """As when nats-py fails while it closes."""
 
     monkeypatch.setattr(NatsSession, "note_closed", says_nothing)
+    monkeypatch.setattr("ipckit._bridge.channel_send._ANSWER_SECONDS", 3600.0)
     with Channel.create(ns.name(), Job) as near, forward(near, f"{server.url}/jobs") as bridge:
         bridge.wait_connected(LONG)
         server.freeze()
         near.send(Job(1))
-        while not bridge.stats().unacknowledged:
-            time.sleep(0.01)
+        until(lambda: bridge.stats().unacknowledged)
         server.kill()
         server.start()
-        start = time.monotonic()
-        while not bridge.stats().messages:
-            assert time.monotonic() < start + 5  # it was 10 s, after which no answer is an error
-            time.sleep(0.01)
+        until(lambda: bridge.stats().messages)
 
 
 def test_a_server_that_freezes_while_much_is_on_the_way(

@@ -337,15 +337,20 @@ def test_a_forked_child_leaves_the_stream_to_its_parent(serve: Serve) -> None:
     assert list(stream) == list(range(1, 300))
 
 
-def test_threads_that_share_a_stream(serve: Serve) -> None:
-    stream = serve(count).call("count", 2000, timeout=60)
+def found_by_threads(stream: Any) -> list[int]:
+    """The items that three threads get, sorted."""
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.extend(stream)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found) == list(range(2000))
+    return sorted(found)
+
+
+def test_threads_that_share_a_stream(serve: Serve) -> None:
+    stream = serve(count).call("count", 2000, timeout=60)
+    assert found_by_threads(stream) == list(range(2000))
 
 
 def test_a_thread_that_has_the_end_is_slow(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,18 +361,12 @@ def test_a_thread_that_has_the_end_is_slow(serve: Serve, monkeypatch: pytest.Mon
         try:
             return item_in(stream, view)
         except StopIteration:
-            time.sleep(0.2)
+            time.sleep(0.2)  # others find the server gone meanwhile, unless they wait
             raise
 
     monkeypatch.setattr(RemoteStream, "item_in", slow_at_the_end)
     stream = serve(count).call("count", 10, timeout=60)
-    found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.extend(stream)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(found) == list(range(10))
+    assert found_by_threads(stream) == list(range(10))
 
 
 def test_many_streams_one_after_the_other(serve: Serve) -> None:
