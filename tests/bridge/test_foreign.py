@@ -235,11 +235,14 @@ from ipckit.bridge import forward
 from ipckit.testing import step
 bridge = forward(args[0], args[1])
 bridge.wait_connected(30)
+reader, writer = os.pipe()
 if (child := os.fork()) == 0:
     os.setsid()
     bridge.close()
+    os.write(writer, b"x")  # the first steps after a fork are done
     time.sleep(60)
     os._exit(0)
+os.read(reader, 1)
 step.tell(child)
 bridge.wait()
 """
