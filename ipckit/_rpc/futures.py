@@ -128,9 +128,8 @@ class FuturePump:
                 self._turn()
             if self._closed:
                 return
-            try:
-                self._ready.get(timeout=_IDLE_SECONDS)
-            except Empty:
+            # A reply that came before its call was among `_waiting` is in `_ready` all the same.
+            if not self._complete_all(_IDLE_SECONDS):
                 with self._starting:
                     if self._ready.empty() and not self._waiting:
                         self._thread = None
@@ -170,14 +169,21 @@ class FuturePump:
         while self._deadlines and self._deadlines[0][1] not in self._waiting:
             heapq.heappop(self._deadlines)
 
-    def _complete_all(self, timeout: float) -> None:
-        """Complete the Futures whose replies came; wait for the first of them."""
+    def _complete_all(self, timeout: float) -> bool:
+        """Complete the Futures whose replies came; wait for the first of them.
+
+        Returns:
+            Whether a reply came, or something else woke the thread.
+        """
+        woken = False
         with suppress(Empty):
             submitted = self._ready.get(timeout=timeout) if timeout else self._ready.get_nowait()
+            woken = True
             while True:
                 if submitted is not None:
                     self._complete(submitted)
                 submitted = self._ready.get_nowait()
+        return woken
 
     def _complete(self, submitted: _Submitted) -> None:
         call, remote, future, again = submitted

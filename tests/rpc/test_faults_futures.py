@@ -6,13 +6,14 @@ import concurrent.futures
 import gc
 import threading
 from collections.abc import Iterator  # noqa: TC003 - methods have it in annotations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipckit.rpc import Client, Service
 
 if TYPE_CHECKING:
+    from ipckit._rpc.link import WaitingCall
     from ipckit.testing import Namespace
 
 
@@ -83,3 +84,21 @@ def test_the_thread_of_a_closed_client_ends(client: Client) -> None:
         if thread.name == "ipckit-calls":
             thread.join(3)
             assert not thread.is_alive()
+
+
+def test_a_reply_that_comes_while_its_call_is_submitted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.submit("one", timeout=30).result(30) == 1  # the thread is idle now
+    begin = client.begin
+
+    def begin_and_receive(*args: Any) -> WaitingCall:
+        """Send a call, and receive its reply as another thread that leads would."""
+        call = begin(*args)
+        while call.reply is None:
+            call.link.drain()
+        return call
+
+    monkeypatch.setattr(client, "begin", begin_and_receive)
+    for _ in range(10):  # the thread is idle again, or has not yet found that it is
+        assert client.submit("one").result(30) == 1
