@@ -95,7 +95,8 @@ class NatsSession:
                 **credentials,
             )
         except OSError as exc:
-            raise EngineAwayError(self.last_error or words_of(exc)) from None
+            refusal = _refusal_of_tls(self.client)
+            raise EngineAwayError(refusal or self.last_error or words_of(exc)) from None
 
     async def note_error(self, error: Exception) -> None:
         self.last_error = words_of(error)
@@ -298,7 +299,9 @@ def words_of(exc: BaseException) -> str:
         return _words_of_os_error(exc)
     if getattr(exc, "description", "") is None:  # an answer of JetStream without words
         return "JetStream does not answer"
-    text = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
+    text: str = getattr(exc, "description", None) or str(exc).removeprefix("nats: ")
+    if text.startswith("'") and text.endswith("'"):  # what the server says before it hangs up
+        text = text[1:-1]
     return text or type(exc).__name__
 
 
@@ -307,10 +310,23 @@ def _words_of_os_error(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the server's certificate is not accepted: {exc.verify_message}"
     if isinstance(exc, ssl.SSLError):
-        return f"TLS failed: {exc.reason or exc}"
+        return f"TLS failed: {(exc.reason or str(exc)).replace('_', ' ').lower()}"
     if isinstance(exc, socket.gaierror):
         return exc.strerror or "the name of the host is unknown"
     return os.strerror(exc.errno or 0)  # asyncio's own text names only the address
+
+
+def _refusal_of_tls(client: Any) -> str:
+    """Return why the server refused a connection during TLS; "" if it did not, or nobody knows.
+
+    nats-py may see the end of the connection only, and asyncio knows the reason. nats-py has no
+    public name for what asyncio gave it.
+    """
+    with suppress(AttributeError):
+        found = client._transport._io_reader.exception()
+        if isinstance(found, ssl.SSLError):
+            return words_of(found)
+    return ""
 
 
 def _client(*, wants_tls: bool) -> Any:

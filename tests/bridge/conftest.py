@@ -1,4 +1,4 @@
-"""A NATS server for the tests of bridges."""
+"""A NATS server and two channels for the tests of bridges."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from nats_server import NatsServer, nats_program
 
+from ipckit import Channel
 from ipckit._core.bridge_file import BRIDGE_PREFIX
 from ipckit._core.files import SHM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ipckit.testing import Namespace
 
 
 @pytest.fixture
@@ -28,6 +31,18 @@ def server(stopped_server: NatsServer) -> NatsServer:
     """A server that runs."""
     stopped_server.start()
     return stopped_server
+
+
+@pytest.fixture
+def near(ns: Namespace) -> Iterator[Channel[str]]:
+    with Channel.create(ns.name(), str, peer_gone="wait") as channel:
+        yield channel
+
+
+@pytest.fixture
+def far(ns: Namespace) -> Iterator[Channel[str]]:
+    with Channel.create(ns.name(), str, peer_gone="wait") as channel:
+        yield channel
 
 
 @pytest.fixture(autouse=True)

@@ -6,48 +6,32 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import struct
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bridge_commands import LONG, until
 
-from ipckit import AccessDenied, Channel, Corrupt, NotFound, Topic
+from ipckit import AccessDenied, Channel, Corrupt, Topic
 from ipckit._bridge.topic_journal import ROWS
 from ipckit._bridge.topic_wire import Hello, Position, Status
 from ipckit._bridge.wire import HEAD, MARK
 from ipckit._core.bridge_file import bridges
-from ipckit.bridge import BridgeOptions, forward, receive
+from ipckit.bridge import forward, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from nats_server import NatsServer
 
-    from ipckit.bridge import Bridge
     from ipckit.testing import Child, Namespace
 
     Spawn = Callable[..., Child]
 
-LONG = 30.0
 ID = "ab" * 16
 HELLO = Hello(b"a" * 16, 64, 1 << 23, {b"b" * 16: Position(1, 2)})
-
-
-@pytest.fixture
-def near(ns: Namespace) -> Iterator[Channel[str]]:
-    with Channel.create(ns.name(), str, peer_gone="wait") as channel:
-        yield channel
-
-
-@pytest.fixture
-def far(ns: Namespace) -> Iterator[Channel[str]]:
-    with Channel.create(ns.name(), str, peer_gone="wait") as channel:
-        yield channel
 
 
 def on_server(server: NatsServer, work: Callable[[Any], Awaitable[Any]]) -> None:
@@ -226,7 +210,7 @@ def test_a_consumer_that_is_removed_by_hand_is_created_again(
 
 def test_a_host_that_is_not_found_is_named_in_words(near: Channel[str]) -> None:
     with forward(near, "nats://no-such-host.invalid/jobs") as bridge:
-        assert "Unknown error" not in reason_of(bridge)
+        assert "Unknown error" not in until(lambda: bridge.stats().reason)
 
 
 FORKS = """
@@ -314,44 +298,3 @@ def test_a_file_of_another_user_is_refused(near: Channel[str]) -> None:
     with pytest.raises(AccessDenied, match=f"{path} belongs to nobody") as refused:
         forward(near, url)
     assert "owner_uid" not in str(refused.value)
-
-
-def reason_of(bridge: Bridge) -> str:
-    """Why a bridge waits; waits until it does."""
-    end = time.monotonic() + LONG
-    while not (reason := bridge.stats().reason):
-        assert time.monotonic() < end, "the bridge does not wait"
-        time.sleep(0.02)
-    return reason
-
-
-def test_a_server_without_tls_is_refused_if_the_url_demands_it(
-    server: NatsServer, near: Channel[str]
-) -> None:
-    with forward(near, f"{server.url.replace('nats:', 'tls:')}/plain") as bridge:
-        assert "does not use TLS" in reason_of(bridge)
-
-
-def test_nothing_is_sent_to_a_server_without_tls_if_the_url_demands_it(near: Channel[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"tls://127.0.0.1:{listener.getsockname()[1]}/plain"
-        with forward(near, url):
-            connection, _ = listener.accept()
-            with connection:
-                connection.settimeout(LONG)
-                connection.sendall(b'INFO {"nonce": "abc", "auth_required": true}\r\n')
-                assert connection.recv(100) == b""
-
-
-def test_credentials_without_the_package_that_they_need(
-    server: NatsServer, near: Channel[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "jobs.creds"
-    file.touch()
-    monkeypatch.setitem(sys.modules, "nkeys", None)
-    options = BridgeOptions(credentials=str(file))
-    with (
-        forward(near, f"{server.url}/credentials", options) as bridge,
-        pytest.raises(NotFound, match="nkeys is not installed"),
-    ):
-        bridge.wait(LONG)

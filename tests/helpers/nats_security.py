@@ -1,0 +1,107 @@
+"""Certificates, accounts and users of a NATS server, made for one test."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_NO_LIMIT = -1
+
+
+class Certificates:
+    """A certificate authority, and certificates for 127.0.0.1 that it has signed, as PEM files.
+
+    Args:
+        directory: where the files go.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("there is no openssl, which makes the certificates")
+        self._directory = directory
+        directory.mkdir()
+        self.ca, _ = self._made("ca")
+
+    def issue(self, name: str) -> tuple[str, str]:
+        """Return the paths of a certificate and of its key."""
+        key = str(Path(self.ca).with_suffix(".key"))
+        return self._made(
+            name, "-CA", self.ca, "-CAkey", key, "-addext", "subjectAltName=IP:127.0.0.1"
+        )
+
+    def _made(self, name: str, *options: str) -> tuple[str, str]:
+        cert, key = (str(self._directory / f"{name}.{end}") for end in ("pem", "key"))
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+        command += ["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={name}", "-keyout", key, "-out", cert, *options]
+        subprocess.run(command, check=True, capture_output=True)
+        return cert, key
+
+
+class Operator:
+    """The operator of a NATS server, with one account, and users who show a JWT and a key."""
+
+    def __init__(self) -> None:
+        self._keys = _new_keys("OPERATOR")
+        self._account, self._system = _new_keys("ACCOUNT"), _new_keys("ACCOUNT")
+
+    def configuration(self) -> str:
+        """Return the part of the server's configuration that knows the accounts."""
+        operator = self._signed(self._keys, _public(self._keys), type="operator")
+        limits = ("subs", "conn", "leaf", "imports", "exports", "data", "payload")
+        storage = ("mem_storage", "disk_storage", "streams", "consumer")
+        unlimited = dict.fromkeys(limits, _NO_LIMIT) | {"wildcards": True}
+        given = {
+            self._account: unlimited | dict.fromkeys(storage, _NO_LIMIT),
+            self._system: unlimited,  # JetStream needs this account
+        }
+        accounts = "\n".join(
+            f"{_public(keys)}: "
+            f"{self._signed(self._keys, _public(keys), type='account', limits=of_account)}"
+            for keys, of_account in given.items()
+        )
+        return (
+            f"operator: {operator}\nsystem_account: {_public(self._system)}\n"
+            f"resolver: MEMORY\nresolver_preload: {{\n{accounts}\n}}\n"
+        )
+
+    def credentials(self) -> str:
+        """Return the text of a file with the credentials of a new user."""
+        user = _new_keys("USER")
+        limits = dict.fromkeys(("subs", "data", "payload"), _NO_LIMIT)
+        jwt = self._signed(self._account, _public(user), type="user", **limits)
+        parts = (("NATS USER JWT", jwt), ("USER NKEY SEED", user.seed.decode()))
+        return "\n".join(
+            f"-----BEGIN {what}-----\n{text}\n------END {what}------\n" for what, text in parts
+        )
+
+    @staticmethod
+    def _signed(keys: Any, subject: str, **claims: Any) -> str:
+        """Return what one says about another, as a JWT of NATS."""
+        head = _encoded(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
+        body = {"iss": _public(keys), "sub": subject, "name": "test", "iat": 0, "jti": subject}
+        body |= {"nats": claims | {"version": 2}}
+        signed = f"{head}.{_encoded(json.dumps(body).encode())}"
+        return f"{signed}.{_encoded(keys.sign(signed.encode()))}"
+
+
+def _new_keys(kind: str) -> Any:
+    nkeys = pytest.importorskip("nkeys")
+    prefix = getattr(nkeys, f"PREFIX_BYTE_{kind}")
+    return nkeys.from_seed(bytes(nkeys.encode_seed(os.urandom(32), prefix)))
+
+
+def _public(keys: Any) -> str:
+    text: str = keys.public_key.decode()
+    return text
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
