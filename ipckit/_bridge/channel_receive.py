@@ -75,6 +75,7 @@ class ChannelReceiver(Link):
     def _open(self, payload: PayloadType) -> None:
         """Open the channel, and find out what was delivered before."""
         if self._channel is None:
+            payload.check_byteorder(self.address)  # first, because `_open_channel` may create it
             self._channel = channel = self._open_channel(payload)
             fd = channel.memory_fd
             self._type = type_of_object(fd, topic=False)

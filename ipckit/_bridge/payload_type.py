@@ -49,22 +49,29 @@ class PayloadType:
             f"{_PREFIX}byteorder": self.byteorder,
         }
 
+    def check_byteorder(self, target: str) -> None:
+        """Check that this machine can read the numbers in the messages.
+
+        Raises:
+            LayoutMismatch: they were written on a machine with another byte order.
+        """
+        if self.byteorder != sys.byteorder:
+            message = f"the messages were written on a {self.byteorder}-endian machine, and this "
+            message += f"machine is {sys.byteorder}-endian"
+            raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
+
     def check_same(self, other: PayloadType, target: str) -> None:
         """Check that the messages on the other side have this type.
 
         Raises:
-            LayoutMismatch: they have another type, or the bytes of their numbers another order.
+            LayoutMismatch: they have another type, or another byte order.
         """
-        if (self.fingerprint, self.byteorder) == (other.fingerprint, other.byteorder):
-            return
-        if self.fingerprint == other.fingerprint:
-            message = f"the messages were written on a {other.byteorder}-endian machine, and this "
-            message += f"machine is {self.byteorder}-endian"
-        else:
+        if self.fingerprint != other.fingerprint:
             message = f"the messages there are {other.text}, and the messages here are {self.text}"
             if self.text == other.text:
                 message += "; they look alike, but differ in size or in what the bytes mean"
-        raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
+            raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
+        other.check_byteorder(target)
 
 
 def type_of_object(fd: int, *, topic: bool) -> PayloadType:
@@ -98,9 +105,13 @@ def type_of_metadata(metadata: Mapping[str, str], target: str) -> PayloadType:
             raise LayoutMismatch(message, errno=errno.EBADMSG, op="bridge", target=target)
         fingerprint = int(metadata[f"{_PREFIX}fingerprint"], 16)
         size = int(metadata[f"{_PREFIX}size"])
-        if not 0 <= fingerprint < 1 << 64 or not 0 <= size < 1 << 63:
-            raise ValueError(fingerprint, size)  # noqa: TRY301 - the error is below
         text, order = metadata[f"{_PREFIX}type"], metadata[f"{_PREFIX}byteorder"]
+        if (
+            not 0 <= fingerprint < 1 << 64
+            or not 0 <= size < 1 << 63
+            or order not in {"little", "big"}
+        ):
+            raise ValueError(fingerprint, size, order)  # noqa: TRY301 - the error is below
         return PayloadType(fingerprint, text, size, order)
     except (KeyError, ValueError):
         message = "the stream exists, and was not made by a bridge of ipckit"

@@ -129,6 +129,7 @@ class TopicReceiver(Link):
             IpcError: the topic can't be opened or created.
         """
         if self._topic is None:
+            status.type.check_byteorder(self.address)  # first, because `_open_topic` may create it
             self._topic = topic = self._open_topic(status)
             fd = topic.memory_fd
             self._type = type_of_object(fd, topic=True)

@@ -160,6 +160,36 @@ def test_another_type_is_refused_before_any_message(
         assert nothing_waits_at_all(other)
 
 
+@pytest.mark.parametrize("side", ["send", "receive", "receive and create"])
+def test_a_stream_of_a_machine_with_another_order_of_bytes_is_refused(
+    side: str, server: NatsServer, near: Channel[Job], far: Channel[Job], ns: Namespace
+) -> None:
+    url = f"{server.url}/order"
+    with forward(near, url) as bridge:
+        bridge.wait_connected(LONG)
+    near.send(Job(1))
+
+    async def change() -> None:
+        import nats  # noqa: PLC0415
+
+        client = await nats.connect(server.url)
+        stream = client.jetstream()
+        config = (await stream.stream_info("order")).config
+        config.metadata = dict(config.metadata or {}) | {"ipckit.byteorder": "big"}
+        await stream.update_stream(config)
+        await client.close()
+
+    asyncio.run(change())
+    if side == "send":
+        wrong = forward(near, url)
+    else:
+        wrong = receive(url, far if side == "receive" else f"channel:{ns.name()[1:]}")
+    with wrong, pytest.raises(LayoutMismatch, match="written on a big-endian machine"):
+        wrong.wait_connected(LONG)
+    assert near.receive(timeout=LONG) == Job(1)
+    assert nothing_waits_at_all(far)
+
+
 def nothing_waits_at_all(channel: Channel[Any]) -> bool:
     return len(channel) == 0
 

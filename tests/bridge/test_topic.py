@@ -497,12 +497,15 @@ def test_another_type_is_refused(url: str, near: Topic[Price], ns: Namespace) ->
         assert not there.stats().messages
 
 
-def test_another_order_of_bytes_is_refused(url: str, near: Topic[Price], far: Topic[Price]) -> None:
+def test_another_order_of_bytes_is_refused(
+    url: str, near: Topic[Price], far: Topic[Price], ns: Namespace
+) -> None:
     with forward(near, url) as there:
         link: Any = there._link
         link.type = replace(link.type, byteorder="big")
-        with receive(url, far) as here, pytest.raises(LayoutMismatch, match="big-endian"):
-            here.wait_connected(LONG)
+        for target in (far, f"topic:{ns.name()[1:]}"):  # the second one is not created
+            with receive(url, target) as here, pytest.raises(LayoutMismatch, match="big-endian"):
+                here.wait_connected(LONG)
     assert far.stats().published == 0
 
 
