@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from ipckit import Channel, WouldBlock
 from ipckit._native import INLINE_MAX
+
+if TYPE_CHECKING:
+    from ipckit.testing import Namespace
 
 LONG = (INLINE_MAX // 1024 + 1) * 1024  # bytes of a message in a block
 
@@ -22,6 +25,22 @@ def number_of(found: bytes) -> int:
     number = int.from_bytes(found[:4], "little")
     assert found == numbered(number, len(found))
     return number
+
+
+def test_overwrite_counts_the_dropped_messages(ns: Namespace) -> None:
+    with Channel.create(ns.name(), capacity=3, overwrite=True) as channel:
+        for number in range(10):
+            channel.send(b"%d" % number, timeout=0)
+        assert channel.stats().dropped == 7
+        # `overwrite` is an option of the channel, not of a handle.
+        with Channel.open(channel.name or "") as other:
+            other.send(b"last")
+        assert [channel.receive() for _ in range(3)] == [b"8", b"9", b"last"]
+        assert channel.stats().dropped == 8
+    with Channel.anonymous(size=100_000, capacity=100, overwrite=True) as channel:
+        for number in range(20):
+            channel.send(bytes([number]) * 30_000)
+        assert channel.receive()[0] > 15
 
 
 @pytest.mark.parametrize("size", [8, LONG])
