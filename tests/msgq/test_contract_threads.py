@@ -17,9 +17,10 @@ from ipckit.testing import wait_blocked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queue_kinds import Kind
+
     from ipckit.testing import Child
 
-Kind = Any  # tests/msgq/conftest.py has it
 SIDES = pytest.mark.parametrize("side", ["receive", "send"])
 TIMEOUTS = pytest.mark.parametrize("timeout", [None, 60.0], ids=["for ever", "with a deadline"])
 
