@@ -31,6 +31,20 @@ def queue(kind: Kind) -> Iterator[Any]:
 
 
 @pytest.fixture
+def posix_queue(ns: Namespace) -> Iterator[PosixMessageQueue[bytes]]:
+    """A small queue: two messages of eight bytes fill it."""
+    with PosixMessageQueue.create(ns.name(), max_messages=2, max_size=8) as made:
+        yield made
+
+
+@pytest.fixture
+def sysv_queue() -> Iterator[SysVMessageQueue[bytes]]:
+    """A queue without a key."""
+    with SysVMessageQueue.create() as made:
+        yield made
+
+
+@pytest.fixture
 def meanwhile() -> Callable[..., Beside]:
     """``with meanwhile(calls, act):`` calls `act` when a thread here sleeps in a call."""
 
