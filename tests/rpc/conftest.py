@@ -1,4 +1,4 @@
-"""A service that threads of this process serve, and its client."""
+"""A service that threads of this process serve, its client, and methods that a test holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rpc_methods import Gate
 
 from ipckit.rpc import Client, Service
 
@@ -47,3 +48,10 @@ def serve(service: Service) -> Iterator[Callable[..., Client]]:
             return stack.enter_context(Client.open(service.name))
 
         yield start
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.go.set()
