@@ -26,6 +26,7 @@ def kind(request: pytest.FixtureRequest, ns: Namespace) -> Kind:
 
 @pytest.fixture
 def queue(kind: Kind) -> Iterator[Any]:
+    """A queue of each class."""
     with kind.create() as made:
         yield made
 

@@ -52,6 +52,7 @@ def serve(service: Service) -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
+    """Methods that wait until the test, or its end, lets them go on."""
     made = Gate()
     yield made
     made.go.set()

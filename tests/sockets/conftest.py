@@ -1,4 +1,4 @@
-"""The socket scripts, started as a user starts them."""
+"""Pairs of sockets, and the socket scripts, started as a user starts them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from script_runs import Done, Scripts
+from socket_pairs import KINDS
+
+from ipckit import pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from socket_pairs import Pair
 
     from ipckit.testing import Namespace
 
@@ -98,6 +103,20 @@ class SocketScripts(Scripts):
         if transport == "unix":
             return ["--transport", "unix", "--path", self.ns.path(".sock")]
         return ["--transport", transport, "--port", 0]
+
+
+@pytest.fixture(params=KINDS)
+def both(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Run a test with a pair of each kind."""
+    first, second = pair(request.param)
+    with first, second:
+        yield first, second
+
+
+@pytest.fixture(params=["stream", "seqpacket"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Run a test once for each kind of socket that has connections."""
+    return request.param
 
 
 @pytest.fixture
