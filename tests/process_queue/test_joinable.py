@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from forks import forked, reap
 
 import ipckit
 from ipckit import InvalidArgument, OwnerDied, ProcessQueue, Timeout, WouldBlock
@@ -60,22 +61,6 @@ def either(request: pytest.FixtureRequest, make: Callable[..., Any]) -> Iterator
     theirs.join_thread()
     theirs._reader.close()  # type: ignore[attr-defined]
     theirs._writer.close()  # type: ignore[attr-defined]
-
-
-def forked(act: Callable[[], object]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
-
-
-def reap(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @contextmanager
